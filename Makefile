@@ -1,0 +1,63 @@
+# The commands people type. `make demo` and `make test` work on a fresh machine with Python and make.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := libs/schema libs/runtime libs/robot libs/virtual-robot services/telemetry-service services/export-service deploy/local
+SOURCES := $(PACKAGES) tests
+
+# uv: the machine's own where there is one that works here, else one of our own in .uv/.
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
+
+.PHONY: help demo run test check format bench lock clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/installed-local  ## record a virtual robot, cut the line, export the session, check it
+	@$(BIN)/python -m lerobot_backend.demo
+
+run: .venv/installed-local  ## the backend on 127.0.0.1:8000; data in ./data and ./lerobot_backup
+	@$(BIN)/python -m lerobot_backend
+
+test: .venv/installed-dev  ## every test, on real parts
+	$(BIN)/pytest
+
+check: .venv/installed-dev  ## lint, types, structure
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed-dev  ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-dev  ## measure, side by side with the alternatives
+	$(BIN)/python tests/benchmarks
+
+lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked requirements
+	$(UV) lock --upgrade
+	for package in telemetry-service export-service; do \
+		$(UV) export -q --frozen --no-emit-workspace --no-header --package $$package --no-default-groups -o requirements/$$package.txt >/dev/null; done
+	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
+	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups -o requirements/dev.txt >/dev/null
+
+clean:  ## remove what was installed; recorded data stays
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install -q uv
+
+.venv/bin/python: | $(filter .uv/%,$(UV))
+	$(UV) venv -q --allow-existing --python "$$(cat .python-version)" .venv
+
+.venv/installed-local: requirements/local.txt $(addsuffix /pyproject.toml,$(PACKAGES)) | .venv/bin/python
+	$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/local.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	@touch $@
+
+.venv/installed-dev: requirements/dev.txt .venv/installed-local tests/support/pyproject.toml
+	$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e tests/support
+	@touch $@

@@ -1,0 +1,1 @@
+"""The whole LeRobot backend in one process, on an embedded PostgreSQL"""

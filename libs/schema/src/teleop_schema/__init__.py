@@ -1,0 +1,1 @@
+"""What the robot, the services and the database agree on: messages, limits, error codes, tables."""

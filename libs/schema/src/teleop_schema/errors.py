@@ -1,0 +1,123 @@
+"""Error tree: a class fixes the code, the HTTP status, the WebSocket close code and whether a retry can help.
+
+The instance carries the facts: which field, which limit, what to do about it.
+"""
+
+
+class BackendError(Exception):
+    """Something went wrong in the backend."""
+
+    code = "internal_error"
+    status = 500
+    close_code = 1011
+    retryable = True
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        field: str | None = None,
+        limit: int | float | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.field = field
+        self.limit = limit
+        self.hint = hint
+        super().__init__(self.detail)
+
+
+class BadInput(BackendError):
+    """The request or message can't be understood."""
+
+    code, status, close_code, retryable = "bad_input", 422, 1007, False
+
+
+class BadRobotId(BadInput):
+    """robot_id is 1 to 64 of A-Z a-z 0-9 _ . - and starts with neither dot nor dash."""
+
+    code, close_code = "bad_robot_id", 1008
+
+
+class BadMessage(BadInput):
+    """A message is malformed: it was not stored."""
+
+    code = "bad_message"
+
+
+class BadCrc(BadMessage):
+    """A batch was damaged on the way: its CRC-32C does not match."""
+
+    code, retryable = "bad_crc", True
+
+
+class MessageTooLarge(BadInput):
+    """A message is larger than the limit told in `welcome`."""
+
+    code, status, close_code = "message_too_large", 413, 1009
+
+
+class ProtocolViolation(BackendError):
+    """A message came that has no place here."""
+
+    code, status, close_code, retryable = "protocol_violation", 400, 1002, False
+
+
+class SessionMismatch(BackendError):
+    """The stream is known, with another description or of another robot."""
+
+    code, status, close_code, retryable = "session_mismatch", 409, 4408, False
+
+
+class Fenced(BackendError):
+    """Another connection has taken this stream over."""
+
+    code, status, close_code, retryable = "fenced", 409, 4409, False
+
+
+class NotFound(BackendError):
+    """There is no such thing."""
+
+    code, status, close_code, retryable = "not_found", 404, 4404, False
+
+
+class MethodNotAllowed(BackendError):
+    """This address does not take that method."""
+
+    code, status, close_code, retryable = "method_not_allowed", 405, 1008, False
+
+
+class NotAcceptable(BackendError):
+    """None of the media types in Accept can be served."""
+
+    code, status, close_code, retryable = "not_acceptable", 406, 1008, False
+
+
+class Conflict(BackendError):
+    """The request does not fit the state of what it names."""
+
+    code, status, close_code, retryable = "conflict", 409, 4410, False
+
+
+class Forbidden(BackendError):
+    """This caller may not do that."""
+
+    code, status, close_code, retryable = "forbidden", 403, 1008, False
+
+
+class BodyTooLarge(BackendError):
+    """The request body is larger than allowed."""
+
+    code, status, close_code, retryable = "body_too_large", 413, 1009, False
+
+
+class StorageUnavailable(BackendError):
+    """The database can't be reached now; nothing was lost, the robot keeps its samples and sends again."""
+
+    code, status, close_code, retryable = "storage_unavailable", 503, 1013, True
+
+
+class NoSpace(BackendError):
+    """The disk has no room for this."""
+
+    code, status, close_code, retryable = "no_space", 507, 1013, True

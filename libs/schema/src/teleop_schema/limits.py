@@ -1,0 +1,18 @@
+"""Named limits of the telemetry protocol; the server tells its own in `welcome`."""
+
+from msgspec import Struct
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_FRAMES_PER_BATCH = 4096
+MAX_VECTOR_VALUES = 1024
+WINDOW_BATCHES = 64
+WINDOW_BYTES = 8 * 1024 * 1024
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one connection may send, and how much of it unacknowledged."""
+
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    max_frames: int = MAX_FRAMES_PER_BATCH
+    window_batches: int = WINDOW_BATCHES
+    window_bytes: int = WINDOW_BYTES

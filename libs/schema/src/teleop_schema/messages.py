@@ -1,0 +1,208 @@
+"""Messages of the acknowledged mode, subprotocol `lerobot.telemetry.v1`.
+
+Control messages are JSON text tagged by `type`. A batch is one binary message: four bytes of CRC-32C
+(little-endian, Castagnoli) over the rest, then the batch as a MessagePack map.
+"""
+
+import struct
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import google_crc32c
+import msgspec
+from msgspec import Meta, Struct
+
+from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
+from teleop_schema.limits import Limits
+from teleop_schema.session import SessionDescription, Text
+
+SUBPROTOCOL = "lerobot.telemetry.v1"
+CRC = struct.Struct("<I")
+
+Index = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Something that happened in the stream, told with the frame batch that follows it (or with `end`).
+
+    episode_start  frame_index is the first frame of episode_index
+    episode_end    frame_index is one past the last frame of episode_index
+    mark           frame_index is the frame that `note` speaks of
+
+    Events are told at least once: storing one twice changes nothing.
+    """
+
+    kind: Literal["episode_start", "episode_end", "mark"]
+    frame_index: Index
+    episode_index: Index | None = None
+    task: Text | None = None
+    outcome: Literal["success", "failure", "discarded"] | None = None
+    note: Text | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind == "mark") == (self.episode_index is not None):
+            raise ValueError("episode_index belongs to episode_start and episode_end, and only to them")
+
+
+class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Consecutive frames of one stream, `first` to `first + count - 1`.
+
+    timestamps  count x int64 little-endian, us since the Unix epoch, robot's capture clock
+    state       count x S float32 little-endian, row-major, S = len(state_names)
+    action      count x A float32 little-endian, row-major, A = len(action_names)
+    extra       offset in this batch -> what that frame carries beyond its names
+    events      what happened before these frames
+    gap         set: these frames are missing, this is why, and the three arrays are empty
+    """
+
+    first: Index
+    count: Annotated[int, Meta(ge=1, le=2**32)]
+    timestamps: bytes = b""
+    state: bytes = b""
+    action: bytes = b""
+    extra: dict[int, dict[str, Any]] = {}
+    events: tuple[Event, ...] = ()
+    gap: Text | None = None
+
+    @property
+    def end(self) -> int:
+        """One past the last frame index."""
+        return self.first + self.count
+
+
+class Hello(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="hello"):
+    """First message of a connection; takes the stream over from any other connection.
+
+    stream         made and kept by the robot before its first sample
+    first_unacked  oldest frame index that the robot still waits to see acknowledged
+    """
+
+    stream: UUID
+    session: SessionDescription
+    first_unacked: Index = 0
+
+
+class End(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="end"):
+    """The stream is over at `frames` frames; `events` are those after the last batch.
+
+    reason  closed: the session was ended in order; writer_died: the recording process was killed
+    """
+
+    frames: Index
+    reason: Literal["closed", "writer_died"] = "closed"
+    events: tuple[Event, ...] = ()
+
+
+class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="welcome"):
+    """Answer to `hello`: send from `next` on."""
+
+    session_id: int
+    epoch: int
+    next: Index
+    limits: Limits
+
+
+class Ack(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="ack"):
+    """Every frame below `next` is committed."""
+
+    next: Index
+
+
+class Nack(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="nack"):
+    """A batch began past `expected`: rewind to it."""
+
+    expected: Index
+
+
+class Ended(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="ended"):
+    """All `frames` are committed and the session is closed."""
+
+    frames: Index
+
+
+class Drain(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="drain"):
+    """This replica is going away: connect again."""
+
+
+class ErrorMessage(
+    Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="error"
+):
+    """What was wrong with a message; the connection closes after a fatal one."""
+
+    code: str
+    detail: str
+    fatal: bool
+    field: str | None = None
+    hint: str | None = None
+
+
+RobotMessage = Hello | End
+ServerMessage = Welcome | Ack | Nack | Ended | Drain | ErrorMessage
+
+_json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+_robot_decoder = msgspec.json.Decoder(RobotMessage)
+_server_decoder = msgspec.json.Decoder(ServerMessage)
+_batch_decoder = msgspec.msgpack.Decoder(Batch)
+
+
+def encode_control(message: RobotMessage | ServerMessage) -> str:
+    """JSON text of a control message."""
+    return _json.encode(message).decode()
+
+
+def decode_robot_control(text: str) -> RobotMessage:
+    """What the robot said; raises BadMessage naming the field."""
+    try:
+        return _robot_decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        raise _bad(error) from error
+
+
+def decode_server_control(text: str | bytes) -> ServerMessage:
+    """What the server said; raises BadMessage naming the field."""
+    try:
+        return _server_decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        raise _bad(error) from error
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """Binary message of a batch: CRC-32C, then MessagePack."""
+    body = _msgpack.encode(batch)
+    return CRC.pack(google_crc32c.value(body)) + body
+
+
+def decode_batch(message: bytes, limits: Limits) -> Batch:
+    """The batch in a binary message, its integrity and size checked, its vectors not yet.
+
+    Raises MessageTooLarge, BadCrc, or BadMessage naming the field.
+    """
+    if len(message) > limits.max_message_bytes:
+        raise MessageTooLarge(
+            f"batch of {len(message)} bytes, at most {limits.max_message_bytes} are taken",
+            limit=limits.max_message_bytes,
+        )
+    if len(message) <= CRC.size:
+        raise BadMessage(f"binary message of {len(message)} bytes holds no batch", field="batch")
+    body = memoryview(message)[CRC.size :]
+    if CRC.unpack_from(message)[0] != google_crc32c.value(bytes(body)):
+        raise BadCrc(field="crc32c", hint="send the batch again from the spool")
+    try:
+        batch = _batch_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _bad(error) from error
+    if batch.count > limits.max_frames:
+        raise BadMessage(
+            f"count is {batch.count}, at most {limits.max_frames} frames a batch are taken",
+            field="count",
+            limit=limits.max_frames,
+        )
+    return batch
+
+
+def _bad(error: Exception) -> BadMessage:
+    detail = str(error)
+    _, found, path = detail.rpartition(" - at `")
+    return BadMessage(detail, field=path.rstrip("`").removeprefix("$.").removeprefix("$") if found else None)
+

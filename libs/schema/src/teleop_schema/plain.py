@@ -1,0 +1,112 @@
+"""Frames of the plain mode: what any WebSocket client may send to `/ws/log/{robot_id}` as JSON text."""
+
+import math
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from teleop_schema.errors import BadMessage
+from teleop_schema.limits import MAX_FRAMES_PER_BATCH, MAX_VECTOR_VALUES
+
+FLOAT32_MAX = 3.4028234663852886e38
+YEAR_1_S = -62_135_596_800
+YEAR_10000_S = 253_402_300_800
+
+
+class PlainFrame(Struct, frozen=True, forbid_unknown_fields=True):
+    """One sample.
+
+    observation, action  name -> value, for example {"shoulder_pan.pos": 1.5}
+    timestamp            s since the Unix epoch; None: the time of arrival
+    """
+
+    observation: dict[str, float]
+    action: dict[str, float] = {}
+    timestamp: float | None = None
+
+
+_decoder = msgspec.json.Decoder(PlainFrame | list[PlainFrame])
+
+
+def decode_plain(text: str) -> list[PlainFrame]:
+    """Frames of one text message, one object or an array of them, every value a finite float32.
+
+    Raises BadMessage naming the field; then none of the message's frames is to be stored.
+    """
+    try:
+        decoded = _decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
+        raise BadMessage(_explain(text, error), field=_find_culprit(text)) from error
+    frames = decoded if isinstance(decoded, list) else [decoded]
+    if not 1 <= len(frames) <= MAX_FRAMES_PER_BATCH:
+        raise BadMessage(
+            f"a message holds 1 to {MAX_FRAMES_PER_BATCH} frames, this one {len(frames)}",
+            field="frames",
+            limit=MAX_FRAMES_PER_BATCH,
+        )
+    for number, frame in enumerate(frames):
+        _check_values(frame, f"[{number}]." if isinstance(decoded, list) else "")
+    return frames
+
+
+def _check_values(frame: PlainFrame, where: str) -> None:
+    for part, values in (("observation", frame.observation), ("action", frame.action)):
+        if len(values) > MAX_VECTOR_VALUES:
+            raise BadMessage(
+                f"{where}{part} has {len(values)} values, at most {MAX_VECTOR_VALUES} are taken",
+                field=where + part,
+                limit=MAX_VECTOR_VALUES,
+            )
+        for name, value in values.items():
+            if not name or any(letter < " " for letter in name):
+                raise BadMessage(f"{where}{part} has the name {name!r}", field=where + part)
+            if not abs(value) <= FLOAT32_MAX:
+                raise BadMessage(f"{value} does not fit a float32", field=f"{where}{part}.{name}")
+    if not frame.observation:
+        raise BadMessage("observation is empty", field=where + "observation")
+    if frame.timestamp is not None and not YEAR_1_S <= frame.timestamp < YEAR_10000_S:
+        raise BadMessage(
+            f"timestamp {frame.timestamp} is not seconds since the Unix epoch, years 1 to 9999",
+            field=where + "timestamp",
+        )
+
+
+def _explain(text: str, error: Exception) -> str:
+    if text.startswith("\ufeff"):
+        return "the message begins with a byte order mark; send plain UTF-8 JSON"
+    return str(error)
+
+
+def _find_culprit(text: str) -> str | None:
+    """Path of the first value that no frame may hold, None if the text is no JSON at all."""
+    try:
+        decoded: Any = msgspec.json.decode(text)
+    except Exception:
+        return None
+    return next(_culprits(decoded, "", top=True), None)
+
+
+def _culprits(value: Any, where: str, *, top: bool = False) -> Any:
+    if top and isinstance(value, list):
+        for number, frame in enumerate(value):
+            yield from _culprits(frame, f"[{number}].")
+        return
+    if not isinstance(value, dict):
+        yield where.rstrip(".") or "frame"
+        return
+    for part, content in value.items():
+        if part in ("observation", "action"):
+            if not isinstance(content, dict):
+                yield where + part
+                continue
+            for name, number in content.items():
+                if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+                    yield f"{where}{part}.{name}"
+        elif part == "timestamp":
+            if isinstance(content, bool) or not isinstance(content, int | float | None):
+                yield where + part
+        else:
+            yield where + str(part)
+    if "observation" not in value:
+        yield where + "observation"

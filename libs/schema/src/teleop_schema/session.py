@@ -1,0 +1,41 @@
+"""Description of one teleoperation session, sent once in `hello` and kept in `teleop_session`."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from teleop_schema.limits import MAX_VECTOR_VALUES
+
+FeatureName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+FeatureNames = Annotated[tuple[FeatureName, ...], Meta(max_length=MAX_VECTOR_VALUES)]
+Fps = Annotated[float, Meta(gt=0, le=10_000)]
+Text = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*$")]
+PixelCount = Annotated[int, Meta(ge=1, le=65_535)]
+
+
+class Camera(Struct, frozen=True, forbid_unknown_fields=True):
+    """One camera of the robot, as LeRobot configures it."""
+
+    height: PixelCount
+    width: PixelCount
+    fps: Fps | None = None
+
+
+class SessionDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is constant over a session.
+
+    state_names, action_names  one name per value of a frame, in order, as LeRobot writes them
+                               ("shoulder_pan.pos")
+    fps                        declared rate of the loop in Hz
+    started_at_us              capture clock at session start, us since the Unix epoch
+    host                       where it was recorded (free: hostname, versions)
+    """
+
+    robot_type: Text
+    fps: Fps
+    state_names: FeatureNames
+    action_names: FeatureNames
+    started_at_us: int
+    cameras: dict[str, Camera] = {}
+    task: Text | None = None
+    host: dict[str, Any] = {}

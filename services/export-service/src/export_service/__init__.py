@@ -1,0 +1,1 @@
+"""Turns recorded sessions into LeRobot v3.0 datasets"""

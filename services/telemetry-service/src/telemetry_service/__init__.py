@@ -1,0 +1,1 @@
+"""Takes joint telemetry over WebSocket into PostgreSQL without loss, and reads it back"""
