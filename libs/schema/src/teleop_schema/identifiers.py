@@ -17,7 +17,12 @@ def check_robot_id(robot_id: str) -> str:
 
 def check_repo_id(repo_id: str) -> str:
     """Return `repo_id` unchanged; raise BadInput unless it is `user/name` as the Hub takes it."""
-    if not _REPO_ID.fullmatch(repo_id) or ".." in repo_id or "--" in repo_id or repo_id.endswith((".git", ".")):
+    if (
+        not _REPO_ID.fullmatch(repo_id)
+        or ".." in repo_id
+        or "--" in repo_id
+        or repo_id.endswith((".git", "."))
+    ):
         raise BadInput(
             f"repo_id {repo_id!r} is not of the form user/name",
             field="repo_id",

@@ -205,4 +205,3 @@ def _bad(error: Exception) -> BadMessage:
     detail = str(error)
     _, found, path = detail.rpartition(" - at `")
     return BadMessage(detail, field=path.rstrip("`").removeprefix("$.").removeprefix("$") if found else None)
-

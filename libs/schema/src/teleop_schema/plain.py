@@ -101,7 +101,11 @@ def _culprits(value: Any, where: str, *, top: bool = False) -> Any:
                 yield where + part
                 continue
             for name, number in content.items():
-                if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+                if (
+                    isinstance(number, bool)
+                    or not isinstance(number, int | float)
+                    or not math.isfinite(number)
+                ):
                     yield f"{where}{part}.{name}"
         elif part == "timestamp":
             if isinstance(content, bool) or not isinstance(content, int | float | None):

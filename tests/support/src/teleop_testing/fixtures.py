@@ -1,0 +1,47 @@
+"""Pytest plugin: a real PostgreSQL for the whole run, a fresh migrated database for each test."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from lerobot_backend.postgres import EmbeddedPostgres
+from teleop_schema.migrate import migrate
+
+from teleop_testing.database import Database
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A running PostgreSQL, shared by all tests that do not hurt it; its own database is migrated."""
+    folder = Path(tempfile.mkdtemp(prefix="teleop-testing-"))
+    server = EmbeddedPostgres(folder, settings={"max_connections": "300"})
+    server.start()
+    migrate(server.url())
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture
+async def database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """Address of a migrated, empty database of this test's own."""
+    name = f"test_{next(_numbers)}"
+    admin = await asyncpg.connect(postgres.url("postgres"))
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE teleop")
+    yield postgres.url(name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """What the tests ask a database."""
+    async with Database.connect(database_url) as database:
+        yield database

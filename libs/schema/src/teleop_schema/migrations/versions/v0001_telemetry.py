@@ -3,7 +3,7 @@
 Every table here is written by telemetry-service alone.
 """
 
-from alembic import op
+from teleop_schema.migrations import run_sql
 
 revision = "0001"
 down_revision = None
@@ -70,7 +70,7 @@ BEGIN
     FOR part IN SELECT session_id / 1000 + ahead FROM generate_series(0, 1) AS ahead LOOP
         partition_name := format('teleop_frame_%s', part);
         CONTINUE WHEN to_regclass(partition_name) IS NOT NULL;
-        PERFORM pg_advisory_xact_lock(hashtext('teleop_frame partitions'));
+        LOCK TABLE teleop_frame IN SHARE UPDATE EXCLUSIVE MODE;
         CONTINUE WHEN to_regclass(partition_name) IS NOT NULL;
         EXECUTE format('CREATE TABLE %I (LIKE teleop_frame INCLUDING ALL)', partition_name);
         EXECUTE format('ALTER TABLE teleop_frame ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
@@ -120,11 +120,11 @@ FROM teleop_frame f JOIN teleop_session s ON s.id = f.session_id;
 
 
 def upgrade() -> None:
-    op.get_bind().exec_driver_sql(SCHEMA)
+    run_sql(SCHEMA)
 
 
 def downgrade() -> None:
-    op.get_bind().exec_driver_sql("""
+    run_sql("""
         DROP VIEW teleop_frame_data;
         DROP TABLE session_mark, episode, frame_gap, teleop_frame, teleop_session, robot;
         DROP FUNCTION ensure_frame_partition;

