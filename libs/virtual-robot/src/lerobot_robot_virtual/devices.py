@@ -1,0 +1,212 @@
+"""The virtual arm as LeRobot sees it: a follower, a leader, and a camera of type `virtual`."""
+
+# LeRobot ships no types: its classes and decorators are Any to a type checker.
+# mypy: disable-error-code="misc, untyped-decorator, no-any-return"
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from lerobot.cameras import Camera, CameraConfig
+from lerobot.robots import Robot, RobotConfig
+from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
+from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
+
+from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
+from lerobot_robot_virtual.scene import VIEWS, Picture, render
+
+
+@CameraConfig.register_subclass("virtual")
+@dataclass(kw_only=True)
+class VirtualCameraConfig(CameraConfig):
+    """A camera that looks at the virtual arm.
+
+    view  "front" or "wrist"; None: by the camera's name, "front" for any other name
+    """
+
+    fps: int | None = 30
+    width: int | None = 320
+    height: int | None = 240
+    view: str | None = None
+
+
+@RobotConfig.register_subclass("virtual_so101_follower")
+@dataclass(kw_only=True)
+class VirtualSO101FollowerConfig(RobotConfig):
+    """A virtual follower arm.
+
+    cameras              name -> camera, for example {front: {type: virtual}, wrist: {type: virtual}}
+    max_relative_target  clips each command to this distance from the position, degrees; None: never
+    """
+
+    cameras: dict[str, CameraConfig] = field(default_factory=dict)
+    max_relative_target: float | None = None
+
+
+@TeleoperatorConfig.register_subclass("virtual_so101_leader")
+@dataclass(kw_only=True)
+class VirtualSO101LeaderConfig(TeleoperatorConfig):
+    """A virtual leader arm that moves by itself."""
+
+
+class VirtualCamera(Camera):
+    """Renders a new picture at each reading; the counter in it is the number of readings before."""
+
+    def __init__(self, config: VirtualCameraConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self.arm = VirtualArm()
+        self.view = config.view or VIEWS[0]
+        self.frame_number = 0
+        self.latest_timestamp: float | None = None
+        self._connected = False
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connected
+
+    @staticmethod
+    def find_cameras() -> list[dict[str, Any]]:
+        return []
+
+    def connect(self, warmup: bool = True) -> None:
+        self._connected = True
+        self.frame_number = 0
+
+    @check_if_not_connected
+    def read(self) -> Picture:
+        """(height, width, 3) uint8, RGB: what the camera sees now."""
+        picture = render(
+            self.view,
+            self.arm.positions,
+            self.frame_number,
+            height=self.config.height or 0,
+            width=self.config.width or 0,
+        )
+        self.latest_timestamp = time.perf_counter()
+        self.frame_number += 1
+        return picture
+
+    def async_read(self, timeout_ms: float = 200) -> Picture:
+        return self.read()
+
+    def read_latest(self, max_age_ms: int = 500) -> Picture:
+        return self.read()
+
+    def disconnect(self) -> None:
+        self._connected = False
+
+
+class VirtualSO101Follower(Robot):
+    """The virtual follower arm with its cameras."""
+
+    config_class = VirtualSO101FollowerConfig
+    name = "virtual_so101_follower"
+
+    def __init__(self, config: VirtualSO101FollowerConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self._arm = VirtualArm(config.max_relative_target)
+        self.cameras: dict[str, VirtualCamera] = {}
+        for name, camera_config in config.cameras.items():
+            if not isinstance(camera_config, VirtualCameraConfig):
+                raise ValueError(f"camera {name!r}: a virtual robot takes cameras of type virtual only")
+            camera = VirtualCamera(camera_config)
+            camera.arm = self._arm
+            camera.view = camera_config.view or (name if name in VIEWS else VIEWS[0])
+            self.cameras[name] = camera
+        self._connected = False
+
+    @cached_property
+    def observation_features(self) -> dict[str, type | tuple[int | None, ...]]:
+        pictures = {name: (camera.height, camera.width, 3) for name, camera in self.cameras.items()}
+        return {**dict.fromkeys(NAMES, float), **pictures}
+
+    @cached_property
+    def action_features(self) -> dict[str, type]:
+        return dict.fromkeys(NAMES, float)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connected
+
+    @check_if_already_connected
+    def connect(self, calibrate: bool = True) -> None:
+        for camera in self.cameras.values():
+            camera.connect()
+        self._connected = True
+
+    @property
+    def is_calibrated(self) -> bool:
+        return True
+
+    def calibrate(self) -> None:
+        """A virtual arm needs no calibration."""
+
+    def configure(self) -> None:
+        """A virtual arm has nothing to configure."""
+
+    @check_if_not_connected
+    def get_observation(self) -> dict[str, Any]:
+        pictures = {name: camera.read_latest() for name, camera in self.cameras.items()}
+        return {**self._arm.positions, **pictures}
+
+    @check_if_not_connected
+    def send_action(self, action: dict[str, float]) -> dict[str, float]:
+        return self._arm.command({name: float(value) for name, value in action.items()})
+
+    @check_if_not_connected
+    def disconnect(self) -> None:
+        for camera in self.cameras.values():
+            camera.disconnect()
+        self._connected = False
+
+
+class VirtualSO101Leader(Teleoperator):
+    """The virtual leader arm: the same motion from each `connect` on."""
+
+    config_class = VirtualSO101LeaderConfig
+    name = "virtual_so101_leader"
+
+    def __init__(self, config: VirtualSO101LeaderConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self._started_s: float | None = None
+
+    @property
+    def action_features(self) -> dict[str, type]:
+        return dict.fromkeys(NAMES, float)
+
+    @property
+    def feedback_features(self) -> dict[str, type]:
+        return {}
+
+    @property
+    def is_connected(self) -> bool:
+        return self._started_s is not None
+
+    @check_if_already_connected
+    def connect(self, calibrate: bool = True) -> None:
+        self._started_s = time.monotonic()
+
+    @property
+    def is_calibrated(self) -> bool:
+        return True
+
+    def calibrate(self) -> None:
+        """A virtual arm needs no calibration."""
+
+    def configure(self) -> None:
+        """A virtual arm has nothing to configure."""
+
+    @check_if_not_connected
+    def get_action(self) -> dict[str, float]:
+        return leader_positions(time.monotonic() - (self._started_s or 0.0))
+
+    def send_feedback(self, feedback: dict[str, Any]) -> None:
+        """A virtual leader has no motors to feel feedback with."""
+
+    @check_if_not_connected
+    def disconnect(self) -> None:
+        self._started_s = None
