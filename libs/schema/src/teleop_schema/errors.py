@@ -111,6 +111,12 @@ class BodyTooLarge(BackendError):
     code, status, close_code, retryable = "body_too_large", 413, 1009, False
 
 
+class TooManyConnections(BackendError):
+    """This process has as many connections as it takes."""
+
+    code, status, close_code = "too_many_connections", 429, 1013
+
+
 class StorageUnavailable(BackendError):
     """The database can't be reached now; nothing was lost, the robot keeps its samples and sends again."""
 

@@ -9,7 +9,7 @@ _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-
 
 
 def check_robot_id(robot_id: str) -> str:
-    """Return `robot_id` unchanged; raise BadRobotId unless it is 1-64 of [A-Za-z0-9_.-], no leading . or -."""
+    """`robot_id` as it is; raises BadRobotId unless it is 1-64 of [A-Za-z0-9_.-], no leading . or -."""
     if not _ROBOT_ID.fullmatch(robot_id):
         raise BadRobotId(f"robot_id {robot_id!r}: {BadRobotId.__doc__}", field="robot_id", limit=64)
     return robot_id

@@ -20,6 +20,7 @@ SUBPROTOCOL = "lerobot.telemetry.v1"
 CRC = struct.Struct("<I")
 
 Index = Annotated[int, Meta(ge=0, le=2**62)]
+EpisodeIndex = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -34,7 +35,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
 
     kind: Literal["episode_start", "episode_end", "mark"]
     frame_index: Index
-    episode_index: Index | None = None
+    episode_index: EpisodeIndex | None = None
     task: Text | None = None
     outcome: Literal["success", "failure", "discarded"] | None = None
     note: Text | None = None
@@ -154,17 +155,19 @@ def encode_control(message: RobotMessage | ServerMessage) -> str:
 def decode_robot_control(text: str) -> RobotMessage:
     """What the robot said; raises BadMessage naming the field."""
     try:
-        return _robot_decoder.decode(text)
+        message: RobotMessage = _robot_decoder.decode(text)
     except msgspec.MsgspecError as error:
         raise _bad(error) from error
+    return message
 
 
 def decode_server_control(text: str | bytes) -> ServerMessage:
     """What the server said; raises BadMessage naming the field."""
     try:
-        return _server_decoder.decode(text)
+        message: ServerMessage = _server_decoder.decode(text)
     except msgspec.MsgspecError as error:
         raise _bad(error) from error
+    return message
 
 
 def encode_batch(batch: Batch) -> bytes:

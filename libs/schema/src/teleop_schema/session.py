@@ -10,6 +10,8 @@ FeatureName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x0
 FeatureNames = Annotated[tuple[FeatureName, ...], Meta(max_length=MAX_VECTOR_VALUES)]
 Fps = Annotated[float, Meta(gt=0, le=10_000)]
 Text = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*$")]
+# Years 1 to 9999, in us since the Unix epoch.
+TimestampUs = Annotated[int, Meta(ge=-62_135_596_800_000_000, le=253_402_300_799_999_999)]
 PixelCount = Annotated[int, Meta(ge=1, le=65_535)]
 
 
@@ -35,7 +37,7 @@ class SessionDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     fps: Fps
     state_names: FeatureNames
     action_names: FeatureNames
-    started_at_us: int
+    started_at_us: TimestampUs
     cameras: dict[str, Camera] = {}
     task: Text | None = None
     host: dict[str, Any] = {}

@@ -17,7 +17,8 @@ async def test_view_gives_the_plain_shape_of_a_frame(database):
     session = await database.value(
         """INSERT INTO teleop_session
                (stream_id, robot_id, robot_type, start_time, fps, state_names, action_names, delivery)
-           VALUES (gen_random_uuid(), 'robot_A', 'so101', now(), 60, '{a.pos,b.pos}', '{a.pos}', 'acknowledged')
+           VALUES (gen_random_uuid(), 'robot_A', 'so101', now(), 60,
+                   '{a.pos,b.pos}', '{a.pos}', 'acknowledged')
            RETURNING id"""
     )
     await database.connection.execute(

@@ -1,1 +1,1 @@
-"""Takes joint telemetry over WebSocket into PostgreSQL without loss, and reads it back"""
+"""Takes joint telemetry over WebSocket into PostgreSQL without loss, and reads it back."""

@@ -106,6 +106,13 @@ CREATE TABLE session_mark (
     PRIMARY KEY (session_id, frame_index, note)
 );
 
+CREATE VIEW session_overview AS
+SELECT s.*, s.next_frame_index AS frames, s.logged_frames AS logged,
+       (SELECT coalesce(sum(g.end_frame - g.first_frame), 0)::bigint
+          FROM frame_gap g WHERE g.session_id = s.id) AS missing,
+       (SELECT count(*) FROM episode e WHERE e.session_id = s.id) AS episodes
+  FROM teleop_session s;
+
 -- The plain shape of a frame: {"observation": {name: value}, "action": {name: value}}.
 CREATE VIEW teleop_frame_data AS
 SELECT f.session_id, f.frame_index, f."timestamp",
@@ -125,7 +132,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     run_sql("""
-        DROP VIEW teleop_frame_data;
+        DROP VIEW teleop_frame_data, session_overview;
         DROP TABLE session_mark, episode, frame_gap, teleop_frame, teleop_session, robot;
         DROP FUNCTION ensure_frame_partition;
     """)

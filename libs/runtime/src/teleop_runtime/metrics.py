@@ -1,0 +1,22 @@
+"""Prometheus metrics: every service declares its own by name in its `metrics.py`, in this one registry."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+HTTP_REQUESTS = Counter(
+    "http_requests_total", "HTTP requests answered", ["method", "route", "status"], registry=REGISTRY
+)
+HTTP_SECONDS = Histogram(
+    "http_request_seconds", "Time from a request to the start of its answer", ["route"], registry=REGISTRY
+)
+ERRORS = Counter("errors_total", "Errors answered, by their code", ["code"], registry=REGISTRY)
+
+
+async def show_metrics(_request: Request) -> Response:
+    """Every metric in Prometheus' text format."""
+    return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})

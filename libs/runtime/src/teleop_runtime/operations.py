@@ -1,0 +1,178 @@
+"""HTTP operations declared once: the route, what it reads and what it answers, for people and for OpenAPI."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import msgspec
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from teleop_schema.errors import BackendError, BadInput, BodyTooLarge
+
+from teleop_runtime.problems import Problem
+
+MAX_JSON_BYTES = 1024 * 1024
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one address.
+
+    path      as Starlette writes it ("/sessions/{session_id:int}")
+    query     msgspec Struct of the query parameters
+    body      msgspec type of the JSON body
+    answer    msgspec type of the JSON answer; None when the answer is no JSON
+    media     further media types of the answer
+    errors    errors that a client should expect
+    """
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    query: type[msgspec.Struct] | None = None
+    body: Any = None
+    answer: Any = None
+    status: int = 200
+    media: Sequence[str] = ()
+    errors: Sequence[type[BackendError]] = field(default_factory=tuple)
+
+    def route(self) -> Route:
+        return Route(self.path, self.endpoint, methods=[self.method])
+
+
+class JsonResponse(Response):
+    """Any msgspec-encodable content as JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return msgspec.json.encode(content)
+
+
+def read_query[T](request: HTTPConnection, kind: type[T]) -> T:
+    """Query parameters as `kind`; raises BadInput naming the parameter."""
+    values: dict[str, Any] = {}
+    lists = {info.encode_name for info in msgspec.structs.fields(cast(Any, kind)) if _is_list(info.type)}
+    for name, value in request.query_params.multi_items():
+        if "\0" in value:
+            raise BadInput(f"{name} holds a NUL character", field=name)
+        if name in lists:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise BadInput(f"{name} is given twice", field=name)
+        else:
+            values[name] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise bad_input(error) from error
+
+
+async def read_body[T](request: Request, kind: type[T]) -> T:
+    """JSON body as `kind`; raises BodyTooLarge, or BadInput naming the field."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_JSON_BYTES:
+            raise BodyTooLarge(f"a JSON body holds at most {MAX_JSON_BYTES} bytes", limit=MAX_JSON_BYTES)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise bad_input(error) from error
+
+
+def bad_input(error: Exception) -> BadInput:
+    """msgspec's error with the field that it speaks of."""
+    detail, _, path = str(error).partition(" - at `")
+    name = path.rstrip("`").removeprefix("$.").removeprefix("$")
+    if not name and "`" in detail:
+        name = detail.split("`")[-2]
+    return BadInput(str(error), field=name or None)
+
+
+def _is_list(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", annotation) in (list, tuple)
+
+
+def describe(title: str, operations: Sequence[Operation], extra_paths: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAPI 3.1 document of `operations`."""
+    kinds: list[Any] = [Problem]
+    for operation in operations:
+        kinds += [kind for kind in (operation.query, operation.body, operation.answer) if kind is not None]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    schema_of = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        path = "/".join(
+            part.split(":")[0] + "}" if part.startswith("{") and ":" in part else part
+            for part in operation.path.split("/")
+        )
+        paths.setdefault(path, {})[operation.method.lower()] = _describe(operation, schema_of, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": "1"},
+        "paths": paths | dict(extra_paths),
+        "components": {"schemas": components},
+    }
+
+
+def _describe(
+    operation: Operation, schema_of: Mapping[int, Any], components: Mapping[str, Any]
+) -> dict[str, Any]:
+    doc = (operation.endpoint.__doc__ or "").strip()
+    content: dict[str, Any] = {media: {} for media in operation.media}
+    if operation.answer is not None:
+        content["application/json"] = {"schema": schema_of[id(operation.answer)]}
+    described: dict[str, Any] = {
+        "operationId": getattr(operation.endpoint, "__name__", operation.path),
+        "summary": doc.splitlines()[0] if doc else "",
+        "description": doc,
+        "parameters": [
+            *_path_parameters(operation.path),
+            *_query_parameters(operation, schema_of, components),
+        ],
+        "responses": {
+            str(operation.status): {"description": "done", **({"content": content} if content else {})}
+        },
+    }
+    if operation.body is not None:
+        schema = schema_of[id(operation.body)]
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    for error in operation.errors:
+        described["responses"][str(error.status)] = {
+            "description": (error.__doc__ or "").strip().splitlines()[0],
+            "content": {"application/problem+json": {"schema": schema_of_problem()}},
+        }
+    return described
+
+
+def schema_of_problem() -> dict[str, str]:
+    return {"$ref": "#/components/schemas/Problem"}
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    found = []
+    for part in path.split("/"):
+        if part.startswith("{"):
+            name, _, kind = part.strip("{}").partition(":")
+            schema = {"type": "integer" if kind == "int" else "string"}
+            found.append({"name": name, "in": "path", "required": True, "schema": schema})
+    return found
+
+
+def _query_parameters(
+    operation: Operation, schema_of: Mapping[int, Any], components: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    if operation.query is None:
+        return []
+    name = schema_of[id(operation.query)]["$ref"].rsplit("/", 1)[-1]
+    schema = components[name]
+    required = schema.get("required", [])
+    return [
+        {"name": field_name, "in": "query", "required": field_name in required, "schema": field_schema}
+        for field_name, field_schema in schema["properties"].items()
+    ]

@@ -1,0 +1,109 @@
+"""The acknowledged mode of `/ws/log/{robot_id}`: numbered batches, acknowledged after their commit."""
+
+import asyncio
+
+import msgspec
+from starlette.websockets import WebSocket
+from teleop_schema import messages
+from teleop_schema.errors import ProtocolViolation, SessionMismatch
+from teleop_schema.limits import Limits
+from teleop_schema.messages import Batch, End, Ended, Hello, Nack, Welcome
+
+from telemetry_service import metrics
+from telemetry_service.acks import Acks
+from telemetry_service.batcher import Batcher
+from telemetry_service.commit import Writer
+from telemetry_service.frame_block import extra_text
+from telemetry_service.receiving import receive_message
+from telemetry_service.session import AcknowledgedSession, Known, Rewind, Store
+from telemetry_service.session_table import OpenSession, SessionTable
+
+HELLO_TIMEOUT_S = 5.0
+LIMITS = Limits()
+STATUS_OF_REASON = {"closed": "complete", "writer_died": "interrupted"}
+
+
+class AcknowledgedConnection:
+    """One robot's connection, from its hello on."""
+
+    def __init__(
+        self, websocket: WebSocket, opened: OpenSession, hello: Hello, batcher: Batcher, table: SessionTable
+    ) -> None:
+        self._websocket = websocket
+        self._opened = opened
+        self._batcher = batcher
+        self._table = table
+        self._writer = Writer(opened.id, opened.epoch)
+        self._session = AcknowledgedSession(
+            next_frame=opened.next,
+            state_width=len(hello.session.state_names),
+            action_width=len(hello.session.action_names),
+        )
+        self.acks = Acks(opened.next)
+
+    async def receive(self) -> None:
+        """Take messages until the stream has ended.
+
+        Raises BackendError when the robot says what it must not, WebSocketDisconnect when it goes.
+        """
+        await self._send(
+            Welcome(
+                session_id=self._opened.id, epoch=self._opened.epoch, next=self._opened.next, limits=LIMITS
+            )
+        )
+        while True:
+            message = await receive_message(self._websocket)
+            if isinstance(message, bytes):
+                await self._take(messages.decode_batch(message, LIMITS))
+            elif await self._ended(messages.decode_robot_control(message)):
+                return
+
+    async def _take(self, batch: Batch) -> None:
+        match self._session.receive(batch):
+            case Store(block):
+                metrics.FRAMES_RECEIVED.inc(block.end - block.first)
+                self.acks.watch(await self._batcher.submit(self._writer, block))
+            case Rewind(expected):
+                metrics.REWINDS.inc()
+                await self._send(Nack(expected=expected))
+            case Known():
+                metrics.BATCHES_KNOWN.inc()
+                self.acks.repeat()
+
+    async def _ended(self, message: messages.RobotMessage) -> bool:
+        """Whether the session is closed now; False if frames are still to come."""
+        if not isinstance(message, End):
+            raise ProtocolViolation("hello is said once, at the start of a connection", field="type")
+        if message.frames > self._session.next:
+            await self._send(Nack(expected=self._session.next))
+            return False
+        await self.acks.settled()
+        status = STATUS_OF_REASON[message.reason]
+        if not await self._table.finish(
+            self._opened, frames=message.frames, status=status, events=message.events
+        ):
+            raise SessionMismatch(
+                f"end says {message.frames} frames, {self._session.next} are stored", field="frames"
+            )
+        await self._send(Ended(frames=message.frames))
+        return True
+
+    async def _send(self, message: messages.ServerMessage) -> None:
+        await self._websocket.send_text(messages.encode_control(message))
+
+
+async def receive_hello(websocket: WebSocket) -> Hello:
+    """First message of a robot; raises ProtocolViolation if it is anything else or does not come."""
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            message = await receive_message(websocket)
+    except TimeoutError:
+        raise ProtocolViolation(f"no hello within {HELLO_TIMEOUT_S:.0f} s", field="type") from None
+    if isinstance(message, bytes):
+        raise ProtocolViolation("a batch came before hello", field="type")
+    hello = messages.decode_robot_control(message)
+    if not isinstance(hello, Hello):
+        raise ProtocolViolation("end came before hello", field="type")
+    extra_text(hello.session.host, "session.host")
+    extra_text(msgspec.to_builtins(hello.session.cameras), "session.cameras")
+    return hello

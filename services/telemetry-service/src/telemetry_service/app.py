@@ -1,0 +1,79 @@
+"""Composition of telemetry-service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from teleop_runtime.app import Part, Running, assemble
+from teleop_runtime.database import open_pool
+
+from telemetry_service import frame_endpoints, session_endpoints
+from telemetry_service.batcher import LANES, Batcher
+from telemetry_service.connections import Connections
+from telemetry_service.frame_table import FrameTable
+from telemetry_service.log_endpoint import log_telemetry
+from telemetry_service.session_edits import SessionEdits
+from telemetry_service.session_queries import SessionQueries
+from telemetry_service.session_table import SessionTable
+from telemetry_service.settings import TelemetrySettings
+
+# Commits have connections of their own, so that readers can never keep frames waiting.
+READING_CONNECTIONS = 8
+ABANDONED_AFTER_S = 300.0
+SWEEP_EVERY_S = 60.0
+
+
+def telemetry_part(database_url: str) -> Part:
+    """telemetry-service as a part of a server."""
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[Running]:
+        async with (
+            await open_pool(database_url, max_size=LANES) as commits,
+            await open_pool(database_url, max_size=READING_CONNECTIONS) as pool,
+        ):
+            batcher = Batcher(FrameTable(commits))
+            connections = Connections()
+            sessions = SessionTable(pool)
+
+            async def check_database() -> None:
+                async with asyncio.timeout(2):
+                    await pool.fetchval("SELECT 1")
+
+            tasks = [asyncio.create_task(batcher.run()), asyncio.create_task(_sweep(sessions))]
+            try:
+                yield Running(
+                    state={
+                        "batcher": batcher,
+                        "connections": connections,
+                        "session_table": sessions,
+                        "session_queries": SessionQueries(pool),
+                        "session_edits": SessionEdits(pool),
+                        "database_url": database_url,
+                    },
+                    checks={"database": check_database},
+                    drain=connections.drain,
+                )
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    return Part(
+        name="telemetry-service",
+        operations=[*session_endpoints.OPERATIONS, *frame_endpoints.OPERATIONS],
+        websockets=[WebSocketRoute("/ws/log/{robot_id:path}", log_telemetry)],
+        lifespan=lifespan,
+    )
+
+
+def create_app(settings: TelemetrySettings) -> Starlette:
+    """telemetry-service as a server of its own."""
+    return assemble("telemetry-service", [telemetry_part(settings.database_url)], exposure=settings.exposure)
+
+
+async def _sweep(sessions: SessionTable) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_S)
+        await sessions.interrupt_abandoned(ABANDONED_AFTER_S)

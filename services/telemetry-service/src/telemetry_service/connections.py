@@ -1,0 +1,41 @@
+"""The open telemetry connections of this process, so that they can be told to go elsewhere."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from teleop_schema.errors import StorageUnavailable, TooManyConnections
+
+
+class Connections:
+    """Counts connections, and asks them all to drain."""
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._draining = asyncio.Event()
+        self._none_left = asyncio.Event()
+
+    def admit(self, limit: int) -> None:
+        """Raise TooManyConnections at the limit, StorageUnavailable while draining."""
+        if self._draining.is_set():
+            raise StorageUnavailable("this process is about to stop; connect again")
+        if self._open >= limit:
+            raise TooManyConnections(f"{limit} connections are open", limit=limit)
+
+    @contextmanager
+    def entered(self) -> Iterator[asyncio.Event]:
+        """Count a connection while the block runs; the event is set when it is to drain."""
+        self._open += 1
+        self._none_left.clear()
+        try:
+            yield self._draining
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._none_left.set()
+
+    async def drain(self) -> None:
+        """Ask every connection to finish; return once all have."""
+        self._draining.set()
+        while self._open:
+            await self._none_left.wait()

@@ -1,0 +1,59 @@
+"""Events as rows of `episode` and `session_mark`; storing an event twice changes nothing."""
+
+from collections.abc import Sequence
+
+from teleop_runtime.database import Connection
+from teleop_schema.messages import Event
+
+START_EPISODES = """
+INSERT INTO episode (session_id, episode_index, start_frame, task)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[])
+ON CONFLICT (session_id, episode_index) DO NOTHING
+"""
+
+# An episode that has an end keeps it: what a person has trimmed since is not undone by a robot's resend.
+END_EPISODES = """
+UPDATE episode e
+   SET end_frame = greatest(told.frame_index, e.start_frame), outcome = told.outcome,
+       task = coalesce(told.task, e.task), note = coalesce(told.note, e.note)
+  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+       AS told(session_id, episode_index, frame_index, task, outcome, note)
+ WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index AND e.end_frame IS NULL
+"""
+
+STORE_MARKS = """
+INSERT INTO session_mark (session_id, frame_index, note)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) ON CONFLICT DO NOTHING
+"""
+
+
+async def store_events(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
+    """Apply events, each with its session's id, in the transaction that `connection` is in."""
+    starts = [(session, event) for session, event in events if event.kind == "episode_start"]
+    ends = [(session, event) for session, event in events if event.kind == "episode_end"]
+    marks = [(session, event) for session, event in events if event.kind == "mark"]
+    if starts:
+        await connection.execute(
+            START_EPISODES,
+            [session for session, _ in starts],
+            [event.episode_index for _, event in starts],
+            [event.frame_index for _, event in starts],
+            [event.task for _, event in starts],
+        )
+    if ends:
+        await connection.execute(
+            END_EPISODES,
+            [session for session, _ in ends],
+            [event.episode_index for _, event in ends],
+            [event.frame_index for _, event in ends],
+            [event.task for _, event in ends],
+            [event.outcome for _, event in ends],
+            [event.note for _, event in ends],
+        )
+    if marks:
+        await connection.execute(
+            STORE_MARKS,
+            [session for session, _ in marks],
+            [event.frame_index for _, event in marks],
+            [event.note or "" for _, event in marks],
+        )

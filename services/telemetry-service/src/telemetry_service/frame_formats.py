@@ -1,0 +1,110 @@
+"""Frames as JSON, CSV, Arrow or Parquet, a piece at a time; pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+FORMATS = {
+    "application/json": "json",
+    "text/csv": "csv",
+    "application/vnd.apache.arrow.stream": "arrow",
+    "application/vnd.apache.parquet": "parquet",
+}
+
+
+def flatten(table: pa.Table, state_names: Sequence[str], action_names: Sequence[str]) -> pa.Table:
+    """One column per joint: frame_index, timestamp, observation.<name>, action.<name>, extra."""
+    columns: dict[str, Any] = {name: table[name] for name in ("frame_index", "timestamp")}
+    for prefix, vector, names in (
+        ("observation", "state", state_names),
+        ("action", "action", action_names),
+    ):
+        values = table[vector].combine_chunks().flatten()
+        for number, name in enumerate(names):
+            columns[f"{prefix}.{name}"] = values[number :: len(names)]
+    columns["extra"] = table["extra"]
+    return pa.table(columns)
+
+
+def encode(media_type: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[bytes]:
+    """The file of all `tables`, which share `schema`, in pieces."""
+    if media_type == "application/json":
+        return _json(tables)
+    writers: dict[str, Callable[[Any], Any]] = {
+        "text/csv": lambda sink: pyarrow.csv.CSVWriter(sink, schema),
+        "application/vnd.apache.arrow.stream": lambda sink: pa.ipc.new_stream(sink, schema),
+        "application/vnd.apache.parquet": lambda sink: pq.ParquetWriter(sink, schema),
+    }
+    return _written(writers[media_type], tables)
+
+
+def _json(tables: Iterable[pa.Table]) -> Iterator[bytes]:
+    separator = b'{"frames":['
+    for table in tables:
+        names = table.column_names
+        for values in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            yield separator + msgspec.json.encode(_frame(dict(zip(names, values, strict=True))))
+            separator = b",\n"
+    yield b"]}" if separator == b",\n" else separator + b"]}"
+
+
+def _frame(flat: dict[str, Any]) -> dict[str, Any]:
+    """The shape in which a plain client sends frames."""
+    frame: dict[str, Any] = {
+        "frame_index": flat.pop("frame_index"),
+        "timestamp": flat.pop("timestamp"),
+        "observation": {},
+        "action": {},
+    }
+    if (extra := flat.pop("extra")) is not None:
+        frame["extra"] = msgspec.json.decode(extra)
+    for name, value in flat.items():
+        part, _, joint = name.partition(".")
+        frame[part][joint] = value
+    return frame
+
+
+def _written(open_writer: Callable[[Any], Any], tables: Iterable[pa.Table]) -> Iterator[bytes]:
+    sink = _Sink()
+    with open_writer(sink) as writer:
+        for table in tables:
+            writer.write(table) if hasattr(writer, "write") else writer.write_table(table)
+            yield sink.take()
+    yield sink.take()
+
+
+class _Sink:
+    """A file that is taken away piece by piece while it is written."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, piece: bytes) -> int:
+        self._pieces.append(bytes(piece))
+        return len(piece)
+
+    def take(self) -> bytes:
+        taken = b"".join(self._pieces)
+        self._pieces.clear()
+        return taken
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def flush(self) -> None:
+        """Nothing lies between a write and the list."""
+
+    def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,104 @@
+"""The plain mode of `/ws/log/{robot_id}`: JSON frames from any WebSocket client.
+
+What never arrived can't be known here, so such sessions are `best_effort`. A message that can't be
+understood is answered with an error and left out; the connection goes on.
+"""
+
+import time
+from uuid import uuid4
+
+from msgspec import Struct
+from starlette.websockets import WebSocket
+from teleop_runtime.problems import as_message
+from teleop_schema.errors import BackendError, BadMessage
+from teleop_schema.limits import Limits
+from teleop_schema.messages import ServerMessage, Welcome, encode_control
+from teleop_schema.plain import PlainFrame, decode_plain
+from teleop_schema.session import Fps, SessionDescription, Text
+
+from telemetry_service import metrics
+from telemetry_service.acks import Acks
+from telemetry_service.batcher import Batcher
+from telemetry_service.commit import Writer
+from telemetry_service.frame_block import FrameBlock
+from telemetry_service.receiving import receive_message
+from telemetry_service.session import PlainSession
+from telemetry_service.session_table import OpenSession, SessionTable
+
+
+class PlainQuery(Struct, forbid_unknown_fields=True):
+    """Query parameters of a plain connection: what a frame does not say."""
+
+    fps: Fps = 60.0
+    task: Text | None = None
+    robot_type: Text = "unknown"
+
+
+class PlainConnection:
+    """One plain client's connection; its session begins with its first frame."""
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        robot_id: str,
+        query: PlainQuery,
+        batcher: Batcher,
+        table: SessionTable,
+    ) -> None:
+        self._websocket = websocket
+        self._robot_id = robot_id
+        self._query = query
+        self._batcher = batcher
+        self._table = table
+        self._session: PlainSession | None = None
+        self._writer = Writer(0, 0)
+        self.acks = Acks(0)
+
+    async def receive(self) -> None:
+        """Take messages for ever; raises WebSocketDisconnect when the client goes."""
+        while True:
+            message = await receive_message(self._websocket)
+            try:
+                block = await self._block_of(message)
+            except BackendError as error:
+                metrics.MESSAGES_REFUSED.labels(error.code).inc()
+                await self._send(as_message(error, fatal=False))
+                continue
+            metrics.FRAMES_RECEIVED.inc(block.end - block.first)
+            self.acks.watch(await self._batcher.submit(self._writer, block))
+
+    async def finish(self) -> None:
+        """Complete the session, once all that was received is durable."""
+        if self._session is None:
+            return
+        await self.acks.settled()
+        opened = OpenSession(self._writer.session_id, self._writer.epoch, 0)
+        await self._table.finish(opened, frames=self._session.next, status="complete")
+
+    async def _block_of(self, message: str | bytes) -> FrameBlock:
+        arrived_us = time.time_ns() // 1000
+        if isinstance(message, bytes):
+            raise BadMessage("a frame is JSON text, this message is binary", hint="send a text message")
+        frames = decode_plain(message)
+        if self._session is None:
+            self._session = await self._open(frames[0], arrived_us)
+        return self._session.receive(frames, arrived_us)
+
+    async def _open(self, frame: PlainFrame, arrived_us: int) -> PlainSession:
+        session = PlainSession(frame)
+        started_us = arrived_us if frame.timestamp is None else round(frame.timestamp * 1e6)
+        description = SessionDescription(
+            robot_type=self._query.robot_type,
+            fps=self._query.fps,
+            state_names=session.state_names,
+            action_names=session.action_names,
+            started_at_us=started_us,
+            task=self._query.task,
+        )
+        opened = await self._table.open(uuid4(), self._robot_id, description, delivery="best_effort")
+        self._writer = Writer(opened.id, opened.epoch)
+        await self._send(Welcome(session_id=opened.id, epoch=opened.epoch, next=0, limits=Limits()))
+        return session
+
+    async def _send(self, message: ServerMessage) -> None:
+        await self._websocket.send_text(encode_control(message))

@@ -1,0 +1,118 @@
+"""What one connection may say next, and what it means; no I/O.
+
+Acknowledged mode: the robot numbers its frames, the session knows which one comes next. Plain mode: frames
+are numbered as they arrive, the first one fixes the names.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from teleop_schema.errors import BadMessage
+from teleop_schema.messages import Batch
+from teleop_schema.plain import PlainFrame
+
+from telemetry_service.frame_block import FrameBlock, block_of_batch, extra_text
+
+
+@dataclass(frozen=True)
+class Store:
+    """Commit these frames."""
+
+    block: FrameBlock
+
+
+@dataclass(frozen=True)
+class Rewind:
+    """Tell the robot to send again from `expected` on."""
+
+    expected: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """Every frame of the batch was taken before."""
+
+
+class AcknowledgedSession:
+    """Order of one stream: each batch is stored, sliced, sent back or known already.
+
+    next  the frame index that comes next on this connection
+    """
+
+    def __init__(self, *, next_frame: int, state_width: int, action_width: int) -> None:
+        self.next = next_frame
+        self.state_width = state_width
+        self.action_width = action_width
+        # One nack per hole: what was sent behind it is dropped in silence until the robot rewinds.
+        self._awaiting_rewind = False
+
+    def receive(self, batch: Batch) -> Store | Rewind | Known:
+        """What to do with a batch; raises BadMessage naming the field."""
+        block = block_of_batch(batch, self.state_width, self.action_width)
+        if batch.first > self.next:
+            if self._awaiting_rewind:
+                return Known()
+            self._awaiting_rewind = True
+            return Rewind(self.next)
+        self._awaiting_rewind = False
+        if batch.end <= self.next:
+            return Known()
+        if batch.first < self.next:
+            block = block.starting_at(self.next)
+        self.next = batch.end
+        return Store(block)
+
+
+class PlainSession:
+    """Numbers and columns for frames that come as names and values."""
+
+    def __init__(self, first_frame: PlainFrame) -> None:
+        self.state_names = tuple(first_frame.observation)
+        self.action_names = tuple(first_frame.action)
+        self.next = 0
+
+    def receive(self, frames: Sequence[PlainFrame], arrived_us: int) -> FrameBlock:
+        """Frames as a block; raises BadMessage naming a value that a frame lacks, then nothing is taken."""
+        state = [self._vector(frame.observation, self.state_names, "observation") for frame in frames]
+        action = [self._vector(frame.action, self.action_names, "action") for frame in frames]
+        timestamps = [
+            arrived_us if frame.timestamp is None else round(frame.timestamp * 1e6) for frame in frames
+        ]
+        first, end = self.next, self.next + len(frames)
+        extra = {
+            first + number: extra_text(strangers, "extra")
+            for number, frame in enumerate(frames)
+            if (strangers := self._strangers(frame))
+        }
+        self.next = end
+        return FrameBlock(
+            first=first,
+            end=end,
+            frame_index=np.arange(first, end, dtype=np.int64),
+            timestamps=np.array(timestamps, np.int64),
+            state=np.array(state, np.float32).reshape(len(frames), len(self.state_names)),
+            action=np.array(action, np.float32).reshape(len(frames), len(self.action_names)),
+            extra=extra,
+        )
+
+    def _vector(self, values: dict[str, float], names: Sequence[str], part: str) -> list[float]:
+        try:
+            return [values[name] for name in names]
+        except KeyError as error:
+            raise BadMessage(
+                f"{part} lacks {error.args[0]!r}, which the session's first frame had",
+                field=f"{part}.{error.args[0]}",
+                hint="connect again to begin a session with other names",
+            ) from None
+
+    def _strangers(self, frame: PlainFrame) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for part, values, names in (
+            ("observation", frame.observation, self.state_names),
+            ("action", frame.action, self.action_names),
+        ):
+            if len(values) > len(names):
+                found[part] = {name: value for name, value in values.items() if name not in names}
+        return found

@@ -1,0 +1,125 @@
+"""HTTP: robots, sessions, episodes, ledgers."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from teleop_runtime.operations import JsonResponse, Operation, read_body, read_query
+from teleop_schema.errors import BadInput, NotFound
+
+from telemetry_service.session_edits import SessionEdits
+from telemetry_service.session_queries import SessionQueries
+from telemetry_service.views import (
+    EpisodeChange,
+    EpisodeView,
+    Ledger,
+    Outcome,
+    Page,
+    RobotView,
+    SessionChange,
+    SessionDetail,
+    Status,
+)
+
+MAX_ID = 2**63 - 1
+
+
+class SessionFilter(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which sessions to list; times are ISO 8601 with their offset."""
+
+    robot_id: str | None = None
+    status: Status | None = None
+    task: str | None = None
+    tag: str | None = None
+    outcome: Outcome | None = None
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    until: Annotated[datetime, Meta(tz=True)] | None = None
+    cursor: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+async def list_robots(request: Request) -> Response:
+    """Every robot: online or not, its newest session, measured rate, lag."""
+    queries: SessionQueries = request.state.session_queries
+    return JsonResponse(await queries.robots())
+
+
+async def list_sessions(request: Request) -> Response:
+    """Sessions, newest first, a page at a time."""
+    queries: SessionQueries = request.state.session_queries
+    wanted = read_query(request, SessionFilter)
+    if wanted.since and wanted.until and wanted.until <= wanted.since:
+        raise BadInput("until is not after since", field="until")
+    return JsonResponse(
+        await queries.sessions(**{name: getattr(wanted, name) for name in wanted.__struct_fields__})
+    )
+
+
+async def get_session(request: Request) -> Response:
+    """One session with its episodes and marks."""
+    queries: SessionQueries = request.state.session_queries
+    return JsonResponse(await queries.session(session_id_of(request)))
+
+
+async def change_session(request: Request) -> Response:
+    """Change task, tags or note of a session."""
+    change = await read_body(request, SessionChange)
+    edits: SessionEdits = request.state.session_edits
+    await edits.change_session(session_id_of(request), change)
+    return await get_session(request)
+
+
+async def delete_session(request: Request) -> Response:
+    """Hide a session from lists and exports; its frames stay in the database."""
+    edits: SessionEdits = request.state.session_edits
+    await edits.delete_session(session_id_of(request))
+    return Response(status_code=204)
+
+
+async def change_episode(request: Request) -> Response:
+    """Change task, outcome, note or bounds of an episode."""
+    change = await read_body(request, EpisodeChange)
+    edits: SessionEdits = request.state.session_edits
+    episode = await edits.change_episode(session_id_of(request), request.path_params["episode_index"], change)
+    return JsonResponse(episode)
+
+
+async def get_ledger(request: Request) -> Response:
+    """The session's account, sample by sample."""
+    queries: SessionQueries = request.state.session_queries
+    return JsonResponse(await queries.ledger(session_id_of(request)))
+
+
+def session_id_of(request: Request) -> int:
+    """Session id of the address; raises NotFound for one that no session can have."""
+    session_id: int = request.path_params["session_id"]
+    if not 1 <= session_id <= MAX_ID:
+        raise NotFound(f"there is no session {session_id}", field="session_id")
+    return session_id
+
+
+OPERATIONS = (
+    Operation("GET", "/robots", list_robots, answer=list[RobotView]),
+    Operation("GET", "/sessions", list_sessions, query=SessionFilter, answer=Page, errors=[BadInput]),
+    Operation("GET", "/sessions/{session_id:int}", get_session, answer=SessionDetail, errors=[NotFound]),
+    Operation(
+        "PATCH",
+        "/sessions/{session_id:int}",
+        change_session,
+        body=SessionChange,
+        answer=SessionDetail,
+        errors=[NotFound, BadInput],
+    ),
+    Operation("DELETE", "/sessions/{session_id:int}", delete_session, status=204, errors=[NotFound]),
+    Operation(
+        "PATCH",
+        "/sessions/{session_id:int}/episodes/{episode_index:int}",
+        change_episode,
+        body=EpisodeChange,
+        answer=EpisodeView,
+        errors=[NotFound, BadInput],
+    ),
+    Operation("GET", "/sessions/{session_id:int}/ledger", get_ledger, answer=Ledger, errors=[NotFound]),
+)

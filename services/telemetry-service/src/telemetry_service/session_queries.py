@@ -1,0 +1,173 @@
+"""Reading sessions, robots and ledgers back."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+from teleop_runtime.database import Pool
+from teleop_schema.errors import NotFound
+
+from telemetry_service.views import (
+    EpisodeView,
+    GapView,
+    Ledger,
+    MarkView,
+    Page,
+    RobotView,
+    SessionDetail,
+    SessionView,
+)
+
+LIST_SESSIONS = """
+SELECT * FROM session_overview s
+ WHERE deleted_at IS NULL
+   AND ($1::text IS NULL OR robot_id = $1)
+   AND ($2::text IS NULL OR status = $2)
+   AND ($3::text IS NULL OR task = $3
+        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.task = $3))
+   AND ($4::text IS NULL OR $4 = ANY(tags))
+   AND ($5::text IS NULL
+        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.outcome = $5))
+   AND ($6::timestamptz IS NULL OR start_time >= $6)
+   AND ($7::timestamptz IS NULL OR start_time < $7)
+   AND ($8::bigint IS NULL OR id < $8)
+ ORDER BY id DESC LIMIT $9
+"""
+
+GET_SESSION = "SELECT * FROM session_overview WHERE id = $1 AND deleted_at IS NULL"
+
+LIST_ROBOTS = """
+SELECT r.*, s.id AS session_id,
+       coalesce(s.status = 'recording' AND s.last_commit_at > now() - interval '15 s', false) AS online,
+       extract(epoch FROM now() - s.last_frame_time)::float8 AS lag_s,
+       greatest(r.last_seen_at, s.last_commit_at) AS seen_at,
+       newest.rate_hz
+  FROM robot r
+  LEFT JOIN LATERAL (
+       SELECT * FROM teleop_session WHERE robot_id = r.robot_id ORDER BY id DESC LIMIT 1) s ON true
+  LEFT JOIN LATERAL (
+       SELECT (count(*) - 1)
+              / nullif(extract(epoch FROM max("timestamp") - min("timestamp")), 0)::float8 AS rate_hz
+         FROM teleop_frame f
+        WHERE f.session_id = s.id AND f.frame_index >= s.next_frame_index - 120) newest ON true
+ ORDER BY r.robot_id
+"""
+
+MEASURE = """
+SELECT count(*) AS committed,
+       count(*) - count(DISTINCT frame_index) AS duplicates,
+       (count(*) - 1)
+       / nullif(extract(epoch FROM max("timestamp") - min("timestamp")), 0)::float8 AS measured_hz,
+       stddev_pop(period_ms) AS jitter_ms,
+       max(period_ms) AS longest_stall_ms,
+       (array_agg(frame_index ORDER BY period_ms DESC NULLS LAST))[1] AS stall_at_frame,
+       count(*) FILTER (WHERE period_ms < 0) AS backwards,
+       count(*) FILTER (
+           WHERE "timestamp" < '2000-01-01' OR "timestamp" > now() + interval '1 day') AS implausible
+  FROM (SELECT frame_index, "timestamp",
+               1000 * extract(epoch FROM "timestamp" - lag("timestamp") OVER (ORDER BY frame_index))::float8
+               AS period_ms
+          FROM teleop_frame WHERE session_id = $1 AND frame_index < $2) f
+"""
+
+
+class SessionQueries:
+    """Reads what telemetry-service writes."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def robots(self) -> list[RobotView]:
+        """Every robot ever seen, with its newest session."""
+        rows = await self._pool.fetch(LIST_ROBOTS)
+        return [
+            RobotView(
+                robot_id=row["robot_id"],
+                robot_type=row["robot_type"],
+                first_seen_at=row["first_seen_at"],
+                last_seen_at=row["seen_at"],
+                online=row["online"],
+                session_id=row["session_id"],
+                rate_hz=row["rate_hz"],
+                lag_s=row["lag_s"] if row["online"] else None,
+            )
+            for row in rows
+        ]
+
+    async def sessions(
+        self,
+        *,
+        robot_id: str | None,
+        status: str | None,
+        task: str | None,
+        tag: str | None,
+        outcome: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        cursor: int | None,
+        limit: int,
+    ) -> Page:
+        """Up to `limit` sessions older than the one `cursor` names, newest first."""
+        rows = await self._pool.fetch(
+            LIST_SESSIONS, robot_id, status, task, tag, outcome, since, until, cursor, limit + 1
+        )
+        sessions = [_view(row, SessionView) for row in rows[:limit]]
+        return Page(sessions=sessions, next_cursor=sessions[-1].id if len(rows) > limit else None)
+
+    async def session(self, session_id: int) -> SessionDetail:
+        """One session with its episodes and marks; raises NotFound."""
+        async with self._pool.acquire() as connection:
+            row = await connection.fetchrow(GET_SESSION, session_id)
+            if row is None:
+                raise NotFound(f"there is no session {session_id}", field="session_id")
+            episodes = await connection.fetch(
+                "SELECT * FROM episode WHERE session_id = $1 ORDER BY episode_index", session_id
+            )
+            marks = await connection.fetch(
+                "SELECT * FROM session_mark WHERE session_id = $1 ORDER BY frame_index, note", session_id
+            )
+        return _view(
+            row,
+            SessionDetail,
+            stream_id=str(row["stream_id"]),
+            cameras=msgspec.json.decode(row["cameras"]),
+            host=msgspec.json.decode(row["host"]),
+            episode_list=[_view(episode, EpisodeView) for episode in episodes],
+            marks=[_view(mark, MarkView) for mark in marks],
+        )
+
+    async def ledger(self, session_id: int) -> Ledger:
+        """The session's account, as of one moment; raises NotFound."""
+        async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+            session = await connection.fetchrow(GET_SESSION, session_id)
+            if session is None:
+                raise NotFound(f"there is no session {session_id}", field="session_id")
+            measured = await connection.fetchrow(MEASURE, session_id, session["frames"])
+            gaps = await connection.fetch(
+                "SELECT * FROM frame_gap WHERE session_id = $1 ORDER BY first_frame", session_id
+            )
+        assert measured is not None  # noqa: S101
+        missing = session["missing"]
+        committed = measured["committed"]
+        return _view(
+            measured,
+            Ledger,
+            session_id=session_id,
+            status=session["status"],
+            delivery=session["delivery"],
+            logged=session["logged"],
+            exported=0,
+            missing=missing,
+            unaccounted=session["frames"] - committed - missing,
+            complete=session["logged"] == committed == session["frames"] and missing == 0,
+            gaps=[_view(gap, GapView) for gap in gaps],
+            declared_hz=session["fps"],
+        )
+
+
+def _view[View: msgspec.Struct](row: asyncpg.Record, kind: type[View], **more: Any) -> View:
+    """The row's columns that `kind` has, and `more`."""
+    names: Sequence[str] = kind.__struct_fields__
+    return kind(**{name: row[name] for name in names if name not in more}, **more)

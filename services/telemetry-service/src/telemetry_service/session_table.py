@@ -1,0 +1,160 @@
+"""The one place that writes sessions: opening, taking over, ending."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from teleop_runtime.database import Connection, Pool
+from teleop_runtime.logs import get_logger
+from teleop_schema.errors import Fenced, SessionMismatch
+from teleop_schema.messages import Event
+from teleop_schema.session import SessionDescription
+
+from telemetry_service.event_rows import store_events
+
+log = get_logger(__name__)
+
+TAKE_OVER_PATIENCE_S = 1.0
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+SEE_ROBOT = """
+INSERT INTO robot (robot_id, robot_type) VALUES ($1, $2)
+ON CONFLICT (robot_id) DO UPDATE SET robot_type = $2, last_seen_at = now()
+"""
+
+CREATE = """
+INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, task, state_names, action_names,
+                            cameras, host, delivery)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11)
+ON CONFLICT (stream_id) DO NOTHING
+RETURNING id, epoch, next_frame_index
+"""
+
+TAKE_OVER = """
+UPDATE teleop_session SET epoch = epoch + 1 WHERE stream_id = $1
+RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names
+"""
+
+FINISH = """
+UPDATE teleop_session
+   SET status = $4, logged_frames = $3, end_time = coalesce(last_frame_time, start_time)
+ WHERE id = $1 AND epoch = $2 AND next_frame_index = $3
+RETURNING id
+"""
+
+# What holds the session's row is a commit of this system whose process hangs; anybody else is waited for.
+END_BLOCKERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid = ANY(pg_blocking_pids($1)) AND application_name = 'lerobot-backend' AND usename = current_user
+"""
+
+INTERRUPT_ABANDONED = """
+UPDATE teleop_session SET status = 'interrupted', end_time = coalesce(last_frame_time, start_time)
+ WHERE delivery = 'best_effort' AND status = 'recording'
+   AND coalesce(last_commit_at, start_time) < now() - $1::interval
+"""
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """A session that this connection may write to."""
+
+    id: int
+    epoch: int
+    next: int
+
+
+class SessionTable:
+    """Writes to `teleop_session` and `robot`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def open(
+        self, stream: UUID, robot_id: str, session: SessionDescription, *, delivery: str
+    ) -> OpenSession:
+        """The stream's session, made if it is new, taken over from whoever wrote to it before.
+
+        Raises SessionMismatch if the stream is known with another robot or other names.
+        """
+        async with self._pool.acquire() as connection:
+            async with connection.transaction():
+                await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
+                created = await connection.fetchrow(
+                    CREATE, stream, *_session_values(robot_id, session), delivery
+                )
+                if created is not None:
+                    await connection.execute("SELECT ensure_frame_partition($1)", created["id"])
+                    return OpenSession(created["id"], created["epoch"], created["next_frame_index"])
+            return await self._take_over(connection, stream, robot_id, session)
+
+    async def finish(
+        self, open_session: OpenSession, *, frames: int, status: str, events: tuple[Event, ...] = ()
+    ) -> bool:
+        """Close the session at `frames` frames; False if the database does not stand there."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(FINISH, open_session.id, open_session.epoch, frames, status)
+            if row is None:
+                epoch = await connection.fetchval(
+                    "SELECT epoch FROM teleop_session WHERE id = $1", open_session.id
+                )
+                if epoch != open_session.epoch:
+                    raise Fenced()
+                return False
+            await store_events(connection, [(open_session.id, event) for event in events])
+            return True
+
+    async def watermark(self, session_id: int) -> int:
+        """Every frame below it is committed."""
+        next_frame: int = await self._pool.fetchval(
+            "SELECT next_frame_index FROM teleop_session WHERE id = $1", session_id
+        )
+        return next_frame
+
+    async def interrupt_abandoned(self, after_s: float) -> None:
+        """Mark plain sessions as interrupted that no service has heard of for `after_s`."""
+        await self._pool.execute(INTERRUPT_ABANDONED, timedelta(seconds=after_s))
+
+    async def _take_over(
+        self, connection: Connection, stream: UUID, robot_id: str, session: SessionDescription
+    ) -> OpenSession:
+        async with connection.transaction():
+            update = asyncio.ensure_future(connection.fetchrow(TAKE_OVER, stream))
+            while not (await asyncio.wait([update], timeout=TAKE_OVER_PATIENCE_S))[0]:
+                await self._end_blockers(connection.get_server_pid())
+            row: Any = update.result()
+            _check_same(row, robot_id, session)
+        return OpenSession(row["id"], row["epoch"], row["next_frame_index"])
+
+    async def _end_blockers(self, blocked_pid: int) -> None:
+        ended = await self._pool.fetch(END_BLOCKERS, blocked_pid)
+        if ended:
+            log.warning("ended a commit that held a session's row", backends=len(ended))
+
+
+def _check_same(row: asyncpg.Record, robot_id: str, session: SessionDescription) -> None:
+    for field, stored, told in (
+        ("robot_id", row["robot_id"], robot_id),
+        ("session.state_names", tuple(row["state_names"]), session.state_names),
+        ("session.action_names", tuple(row["action_names"]), session.action_names),
+    ):
+        if stored != told:
+            raise SessionMismatch(f"the stream is known with {field} {stored!r}", field=field)
+
+
+def _session_values(robot_id: str, session: SessionDescription) -> tuple[Any, ...]:
+    return (
+        robot_id,
+        session.robot_type,
+        EPOCH + timedelta(microseconds=session.started_at_us),
+        session.fps,
+        session.task,
+        list(session.state_names),
+        list(session.action_names),
+        msgspec.json.encode(session.cameras).decode(),
+        msgspec.json.encode(session.host).decode(),
+    )

@@ -1,0 +1,148 @@
+"""What the reading endpoints answer."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+from teleop_schema.session import Text
+
+Outcome = Literal["success", "failure", "discarded"]
+Status = Literal["recording", "complete", "interrupted"]
+
+
+class RobotView(Struct, kw_only=True):
+    """One robot.
+
+    online      whether frames of it were committed in the last 15 s
+    session_id  its newest session
+    rate_hz     measured over its newest frames
+    lag_s       age of its newest committed frame while it is online
+    """
+
+    robot_id: str
+    robot_type: str
+    first_seen_at: datetime
+    last_seen_at: datetime
+    online: bool
+    session_id: int | None
+    rate_hz: float | None
+    lag_s: float | None
+
+
+class SessionView(Struct, kw_only=True):
+    """One session; frames = its watermark: every frame below it is committed or a named gap."""
+
+    id: int
+    robot_id: str
+    robot_type: str
+    status: Status
+    delivery: Literal["acknowledged", "best_effort"]
+    start_time: datetime
+    end_time: datetime | None
+    fps: float
+    task: str | None
+    frames: int
+    logged: int | None
+    missing: int
+    episodes: int
+    tags: list[str]
+    note: str | None
+
+
+class EpisodeView(Struct, kw_only=True):
+    """One episode, frames start_frame to end_frame - 1; end_frame is null while it is being recorded."""
+
+    episode_index: int
+    start_frame: int
+    end_frame: int | None
+    task: str | None
+    outcome: Outcome | None
+    note: str | None
+
+
+class GapView(Struct, kw_only=True):
+    """Frames first_frame to end_frame - 1 are missing, and why."""
+
+    first_frame: int
+    end_frame: int
+    reason: str
+
+
+class MarkView(Struct, kw_only=True):
+    """A moment that somebody marked."""
+
+    frame_index: int
+    note: str
+
+
+class SessionDetail(SessionView, kw_only=True):
+    """One session with all that belongs to it but its frames."""
+
+    stream_id: str
+    state_names: list[str]
+    action_names: list[str]
+    cameras: dict[str, Any]
+    host: dict[str, Any]
+    episode_list: list[EpisodeView]
+    marks: list[MarkView]
+
+
+class Page(Struct, kw_only=True):
+    """Sessions, newest first; `next_cursor` asks for the following page."""
+
+    sessions: list[SessionView]
+    next_cursor: int | None
+
+
+class SessionChange(Struct, forbid_unknown_fields=True):
+    """What a person may change of a session; what is left out stays."""
+
+    task: Text | UnsetType | None = UNSET
+    tags: list[Text] | UnsetType = UNSET
+    note: Text | UnsetType | None = UNSET
+
+
+class EpisodeChange(Struct, forbid_unknown_fields=True):
+    """What a person may change of an episode; what is left out stays."""
+
+    task: Text | UnsetType | None = UNSET
+    outcome: Outcome | UnsetType | None = UNSET
+    note: Text | UnsetType | None = UNSET
+    start_frame: int | UnsetType = UNSET
+    end_frame: int | UnsetType = UNSET
+
+
+class Ledger(Struct, kw_only=True):
+    """Account of a session, sample by sample.
+
+    logged         frames the robot says it logged; null while the session goes on
+    committed      frames in the database
+    missing        frames lost, each in `gaps` with its reason
+    unaccounted    frames below the watermark that are neither; anything but 0 is a defect
+    duplicates     frames stored twice; anything but 0 is a defect
+    complete       logged = committed, and nothing is missing
+    measured_hz    from the first to the last frame
+    jitter_ms      standard deviation of the period
+    longest_stall_ms, stall_at_frame   longest period, and the frame it ended with
+    backwards      frames older than the one before
+    implausible    frames from before 2000 or from the future
+    """
+
+    session_id: int
+    status: Status
+    delivery: Literal["acknowledged", "best_effort"]
+    logged: int | None
+    committed: int
+    exported: int
+    missing: int
+    unaccounted: int
+    duplicates: int
+    complete: bool
+    gaps: list[GapView]
+    declared_hz: float
+    measured_hz: float | None
+    jitter_ms: float | None
+    longest_stall_ms: float | None
+    stall_at_frame: int | None
+    backwards: int
+    implausible: int
