@@ -1,12 +1,12 @@
 """A real PostgreSQL of one's own: started from a wheel, kept in one folder, reached over a private socket."""
 
 import fcntl
+import hashlib
 import os
 import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from importlib.util import find_spec
@@ -37,8 +37,12 @@ class EmbeddedPostgres:
         self.folder = folder.absolute()
         self.cluster = self.folder / "postgres"
         self.log = self.folder / "postgres.log"
+        # In /tmp, because a socket's path may not be longer than 107 bytes.
+        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+        self.sockets = Path(f"/tmp/lerobot-backend-{os.geteuid()}-{name}")  # noqa: S108
         self.settings = settings or {}
         self._lock: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Return once the server takes connections; raises PostgresFailed."""
@@ -47,19 +51,23 @@ class EmbeddedPostgres:
         try:
             if not (self.cluster / "PG_VERSION").exists():
                 self._make_cluster()
-            if self.pid is None:
-                self._launch()
+            self.ensure_running()
         except BaseException:
             self._drop_lock()
             raise
 
+    def ensure_running(self) -> None:
+        """Start the server again if it has died; raises PostgresFailed."""
+        if self.pid is None:
+            self._launch()
+        self._wait_until_ready()
+
     def stop(self, signal_number: int = signal.SIGINT) -> None:
         """Shut down; SIGINT ends sessions in order, SIGQUIT is an immediate stop without checkpoint."""
         if (pid := self.pid) is not None:
-            sockets = self._pidfile()[4]
             os.kill(pid, signal_number)
             _wait_gone(pid)
-            shutil.rmtree(sockets, ignore_errors=True)
+            shutil.rmtree(self.sockets, ignore_errors=True)
         self._drop_lock()
 
     @property
@@ -70,11 +78,13 @@ class EmbeddedPostgres:
             os.kill(pid, 0)
         except (OSError, ValueError, IndexError):
             return None
-        return pid
+        name = Path(f"/proc/{pid}/comm")
+        # After a reboot the number in a stale file may be somebody else's.
+        return pid if not name.exists() or name.read_text().strip() == "postgres" else None
 
     def url(self, database: str = DATABASE) -> str:
         """Where to connect to, as a `postgresql://` address that asyncpg, psycopg and libpq understand."""
-        return f"postgresql://{SUPERUSER}@/{database}?host={quote(self._pidfile()[4], safe='')}"
+        return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self.sockets), safe='')}"
 
     def _make_cluster(self) -> None:
         shutil.rmtree(self.cluster, ignore_errors=True)
@@ -94,14 +104,12 @@ class EmbeddedPostgres:
         unfinished.rename(self.cluster)
 
     def _launch(self) -> None:
-        # /tmp: a socket's path may not be longer than 107 bytes. Private: it asks no password.
-        sockets = Path(tempfile.mkdtemp(prefix="lerobot-backend-", dir="/tmp"))
-        _give_to_server(sockets)
-        settings = {"listen_addresses": "", "unix_socket_directories": str(sockets), **self.settings}
+        self._make_socket_folder()
+        settings = {"listen_addresses": "", "unix_socket_directories": str(self.sockets), **self.settings}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [*_as_server(BINARIES / "postgres"), "-D", str(self.cluster), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -109,22 +117,34 @@ class EmbeddedPostgres:
                 cwd="/",
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._answers(sockets):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise PostgresFailed(f"PostgreSQL did not start; the end of {self.log}:\n{self._log_end()}")
-            time.sleep(0.05)
-        if self._create_database(sockets).returncode not in (0, 1):
-            raise PostgresFailed(f"cannot create the database; the end of {self.log}:\n{self._log_end()}")
         # A child that ended and is not waited for would look alive.
-        threading.Thread(target=process.wait, name="postgres-reaper", daemon=True).start()
+        threading.Thread(target=self._process.wait, name="postgres-reaper", daemon=True).start()
 
-    def _answers(self, sockets: Path) -> bool:
-        command = [str(BINARIES / "pg_isready"), "-q", "-h", str(sockets), "-U", SUPERUSER]
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            if time.monotonic() > deadline or (self._process and self._process.returncode is not None):
+                raise PostgresFailed(f"PostgreSQL did not start; the end of {self.log}:\n{self._log_end()}")
+            time.sleep(0.02)
+        # Status 1: it is there already.
+        if self._create_database().returncode not in (0, 1):
+            raise PostgresFailed(f"cannot create the database; the end of {self.log}:\n{self._log_end()}")
+
+    def _make_socket_folder(self) -> None:
+        """Private to its owner, because the socket asks for no password."""
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        try:
+            self.sockets.mkdir(mode=0o700)
+        except FileExistsError:
+            raise PostgresFailed(f"{self.sockets} belongs to somebody else; remove it") from None
+        _give_to_server(self.sockets)
+
+    def _answers(self) -> bool:
+        command = [str(BINARIES / "pg_isready"), "-q", "-h", str(self.sockets), "-U", SUPERUSER]
         return subprocess.run(command).returncode == 0
 
-    def _create_database(self, sockets: Path) -> subprocess.CompletedProcess[bytes]:
-        command = [str(BINARIES / "createdb"), "-h", str(sockets), "-U", SUPERUSER, DATABASE]
+    def _create_database(self) -> subprocess.CompletedProcess[bytes]:
+        command = [str(BINARIES / "createdb"), "-h", str(self.sockets), "-U", SUPERUSER, DATABASE]
         return subprocess.run(command, capture_output=True)
 
     def _log_end(self) -> str:

@@ -1,0 +1,44 @@
+"""`python -m lerobot_backend`: serve on 127.0.0.1:8000."""
+
+import socket
+import sys
+
+from teleop_runtime.logs import configure_logs
+from teleop_runtime.serve import serve
+from teleop_runtime.settings import load_settings
+
+from lerobot_backend.app import create_app
+from lerobot_backend.settings import LocalSettings
+
+BANNER = """\
+LeRobot backend on http://{host}:{port}
+  robots    lerobot-teleoperate … --backend_url=ws://localhost:{port} --robot_id=robot_A
+  look      http://{host}:{port}/sessions   /robots   /openapi.json   /metrics
+  data      {data_dir} (PostgreSQL), {backup_dir} (files)
+  access    {access}
+Ctrl-C stops it."""
+
+ACCESS = {
+    "local": "this machine only, no token needed",
+    "lab": "every machine that can reach it, WITHOUT a token: only for a network that you trust",
+}
+
+
+def main() -> None:
+    settings = load_settings(LocalSettings)
+    configure_logs(settings.log_level)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            sys.exit(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+                "choose another with LEROBOT_BACKEND_PORT"
+            )
+    print(BANNER.format(**settings.model_dump(), access=ACCESS[settings.exposure]), flush=True)
+    serve(create_app(settings), host=settings.host, port=settings.port)
+
+
+if __name__ == "__main__":
+    main()

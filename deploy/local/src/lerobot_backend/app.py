@@ -1,0 +1,70 @@
+"""All services in one process, on an embedded PostgreSQL: `uvicorn lerobot_backend.app:app --port 8000`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from export_service.app import export_part
+from starlette.applications import Starlette
+from telemetry_service.app import telemetry_part
+from teleop_runtime.app import Part, Running, assemble
+from teleop_runtime.logs import configure_logs, get_logger
+from teleop_runtime.settings import load_settings
+from teleop_schema.migrate import migrate
+
+from lerobot_backend.postgres import EmbeddedPostgres, PostgresFailed
+from lerobot_backend.settings import LocalSettings
+
+log = get_logger(__name__)
+
+WATCH_EVERY_S = 1.0
+
+
+def postgres_part(postgres: EmbeddedPostgres) -> Part:
+    """The database as a part: started and migrated before the services, stopped after them."""
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[Running]:
+        await asyncio.to_thread(postgres.start)
+        watch = asyncio.create_task(_keep_running(postgres))
+        try:
+            await asyncio.to_thread(migrate, postgres.url())
+            yield Running(state={})
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+            await asyncio.to_thread(postgres.stop)
+
+    return Part(name="postgres", operations=[], lifespan=lifespan)
+
+
+async def _keep_running(postgres: EmbeddedPostgres) -> None:
+    """Start the database again whenever it has died; the services wait for it meanwhile."""
+    while True:
+        await asyncio.sleep(WATCH_EVERY_S)
+        if postgres.pid is None:
+            log.error("PostgreSQL has died, starting it again", log=str(postgres.log))
+            try:
+                await asyncio.to_thread(postgres.ensure_running)
+            except PostgresFailed as error:
+                log.error("PostgreSQL does not start", error=str(error))
+
+
+def create_app(settings: LocalSettings) -> Starlette:
+    """The whole backend; its data in `settings.data_dir`, its files in `settings.backup_dir`."""
+    postgres = EmbeddedPostgres(settings.data_dir)
+    parts = [
+        postgres_part(postgres),
+        telemetry_part(postgres.url()),
+        export_part(postgres.url(), settings.backup_dir / "exports"),
+    ]
+    return assemble("lerobot-backend", parts, exposure=settings.exposure)
+
+
+def __getattr__(name: str) -> Starlette:
+    """`app`, made when uvicorn asks for it, so that importing this module starts nothing."""
+    if name != "app":
+        raise AttributeError(name)
+    settings = load_settings(LocalSettings)
+    configure_logs(settings.log_level)
+    return create_app(settings)

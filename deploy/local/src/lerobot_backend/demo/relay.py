@@ -1,0 +1,81 @@
+"""A line that can be cut: a TCP relay in front of the backend, in a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+PIECE_BYTES = 64 * 1024
+
+
+class Relay:
+    """Passes bytes between clients of `port` and `upstream_port` on 127.0.0.1, while it is whole."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self._upstream_port = upstream_port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._whole = True
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+
+    def cut(self) -> None:
+        """Reset every connection and refuse new ones until `mend`."""
+        self._whole = False
+        self._loop.call_soon_threadsafe(self._reset_all)
+
+    def mend(self) -> None:
+        """Let connections through again."""
+        self._whole = True
+
+    def _reset_all(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, ready: threading.Event) -> None:
+        server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        async with server:
+            await server.serve_forever()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._whole:
+            writer.transport.abort()
+            return
+        with suppress(OSError):
+            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+            self._writers |= {writer, upstream_writer}
+            try:
+                await asyncio.gather(_pump(reader, upstream_writer), _pump(upstream_reader, writer))
+            finally:
+                self._writers -= {writer, upstream_writer}
+        writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while piece := await reader.read(PIECE_BYTES):
+            writer.write(piece)
+            await writer.drain()
+    writer.close()
+
+
+@contextmanager
+def relay_to(upstream_port: int) -> Iterator[Relay]:
+    """A running relay."""
+    relay = Relay(upstream_port)
+    ready = threading.Event()
+    serving = relay._loop.create_task(relay._serve(ready))
+
+    def run() -> None:
+        with suppress(asyncio.CancelledError):
+            relay._loop.run_until_complete(serving)
+
+    thread = threading.Thread(target=run, name="relay", daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        yield relay
+    finally:
+        relay._loop.call_soon_threadsafe(serving.cancel)
+        thread.join()
