@@ -1,1 +1,45 @@
-"""Robot side of the LeRobot backend: records every sample to disk first, then ships it"""
+"""Robot side of the LeRobot backend: records every sample to disk first, then ships it.
+
+    from lerobot_robot_backend import TelemetryClient
+
+LeRobot's commands import this package by themselves, as they do with every installed plugin; then, and only
+then, it listens in on them (see `plugin`).
+"""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lerobot_robot_backend.client import TelemetryClient as TelemetryClient
+    from lerobot_robot_backend.stream import SpoolError as SpoolError
+
+_HOMES = {
+    "TelemetryClient": "lerobot_robot_backend.client",
+    "SpoolError": "lerobot_robot_backend.stream",
+    "ship_all": "lerobot_robot_backend.shipper",
+    "ship_stream": "lerobot_robot_backend.shipper",
+}
+# What LeRobot's commands call to import the installed plugins.
+_REGISTRATION = "register_third_party_plugins"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _is_plugin_import() -> bool:
+    frame = sys._getframe()
+    while frame := frame.f_back:
+        if frame.f_code.co_name == _REGISTRATION:
+            return True
+    return False
+
+
+if _is_plugin_import():
+    from lerobot_robot_backend.plugin import activate
+
+    activate()

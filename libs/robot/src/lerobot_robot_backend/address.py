@@ -1,0 +1,26 @@
+"""The backend's address as people write it."""
+
+from urllib.parse import urlsplit
+
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+
+def check_backend_url(url: str) -> str:
+    """`ws://host:port[/prefix]` or `wss://…`, without a slash at the end; http and https become ws and wss.
+
+    Raises ValueError saying what is wrong with it.
+    """
+    example = "expected something like ws://localhost:8000"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is no address: {error}; {example}") from error
+    if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
+        raise ValueError(f"{url!r} is not the address of a backend; {example}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            f"{parts.scheme}://{parts.hostname} is to be given without user, query and fragment; "
+            "a token goes into --backend_token or LEROBOT_BACKEND_TOKEN"
+        )
+    return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"

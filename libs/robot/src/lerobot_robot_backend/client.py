@@ -1,0 +1,343 @@
+"""TelemetryClient: keeps a session's samples on the local disk, from where a shipper brings them on."""
+
+import math
+import os
+import platform
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import msgspec
+from teleop_schema.identifiers import check_robot_id
+from teleop_schema.messages import Event
+from teleop_schema.plain import FLOAT32_MAX
+from teleop_schema.session import Camera, SessionDescription
+
+from lerobot_robot_backend.address import check_backend_url
+from lerobot_robot_backend.clock import CaptureClock
+from lerobot_robot_backend.extra import encode_extra
+from lerobot_robot_backend.spool import SpoolWriter
+from lerobot_robot_backend.stream import (
+    Progress,
+    SpoolError,
+    StreamFile,
+    check_free_space,
+    create_stream,
+    default_spool_dir,
+    read_progress,
+)
+from lerobot_robot_backend.upkeep import Upkeep
+
+MIN_FREE_BYTES = 2_000_000_000
+Outcome = Literal["success", "failure", "discarded"]
+
+_POLL_S = 0.02
+_FLOAT_ONLY = {float}
+
+
+class TelemetryClient:
+    """One session: every sample whose `log()` returned is kept on disk until the server has it.
+
+        with TelemetryClient(url, "robot_A", state_names=names, action_names=names, fps=60) as client:
+            client.start_episode("pick the cube")
+            client.log(observation, action)
+            client.end_episode("success")
+        client.drain(timeout_s=10)
+
+    Nothing here waits for the network. `stream_dir` is the session's directory, `logged` the number of frame
+    indexes used so far.
+    """
+
+    def __init__(
+        self,
+        backend_url: str,
+        robot_id: str,
+        *,
+        state_names: Sequence[str],
+        action_names: Sequence[str],
+        fps: float,
+        robot_type: str = "unknown",
+        task: str | None = None,
+        cameras: Mapping[str, Camera] | None = None,
+        host: Mapping[str, Any] | None = None,
+        token: str | None = None,
+        spool_dir: Path | str | None = None,
+        min_free_bytes: int = MIN_FREE_BYTES,
+        ship: bool = True,
+    ) -> None:
+        """Open a session.
+
+        state_names     the names of an observation that make the state vector, in order
+        action_names    the same of an action
+        fps             declared rate of the loop, Hz
+        cameras         names of an observation that are pictures: not part of the telemetry
+        token           for the server; else LEROBOT_BACKEND_TOKEN
+        spool_dir       where samples are kept; else `default_spool_dir()`
+        min_free_bytes  free room on that disk without which no session starts
+        ship            start a process that brings the samples to the server
+
+        Raises ValueError for a bad address, robot_id or description, SpoolError if there is no room.
+        """
+        self.clock = CaptureClock()
+        self.robot_id = check_robot_id(robot_id)
+        self.spool_dir = Path(spool_dir) if spool_dir is not None else default_spool_dir()
+        description = StreamFile(
+            stream=uuid.uuid4(),
+            robot_id=robot_id,
+            backend_url=check_backend_url(backend_url),
+            session=_describe(
+                robot_type=robot_type,
+                fps=float(fps),
+                state_names=tuple(state_names),
+                action_names=tuple(action_names),
+                started_at_us=self.clock.started_us,
+                cameras=dict(cameras or {}),
+                task=task,
+                host={**_describe_host(), **(host or {})},
+            ),
+        )
+        self._session = description.session
+        self._pick_state = _picker(self._session.state_names)
+        self._pick_action = _picker(self._session.action_names)
+        self._known_state = frozenset((*self._session.state_names, *self._session.cameras))
+        self._known_action = frozenset(self._session.action_names)
+        self._episode_index = -1
+        self._episode_open = False
+        check_free_space(self.spool_dir, min_free_bytes)
+        try:
+            self.stream_dir = create_stream(self.spool_dir, description)
+        except OSError as error:
+            raise SpoolError(f"no session can be started in {self.spool_dir}: {error.strerror}") from error
+        counts = len(self._session.state_names), len(self._session.action_names)
+        self._writer = SpoolWriter(self.stream_dir, description.stream, *counts)
+        self._upkeep = Upkeep(self._writer, self.stream_dir, self.spool_dir, token, ship=ship)
+
+    @property
+    def logged(self) -> int:
+        """Frame indexes used so far."""
+        return self._writer.next_index
+
+    @property
+    def acknowledged(self) -> int:
+        """How many of them are durable on the server."""
+        return min(self.progress.next, self.logged)
+
+    @property
+    def session_id(self) -> int | None:
+        """The server's number of this session; None until the server has answered once."""
+        return self.progress.session_id
+
+    @property
+    def progress(self) -> Progress:
+        """What the shipper last noted; one file is read."""
+        return read_progress(self.stream_dir)
+
+    @property
+    def shipper_pid(self) -> int | None:
+        """The process that ships this session, None if there is none."""
+        return self._upkeep.shipper_pid
+
+    def log(
+        self,
+        observation: Mapping[str, Any],
+        action: Mapping[str, Any],
+        *,
+        sent_action: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        captured_us: int | None = None,
+    ) -> int:
+        """Record one frame and return its index.
+
+        observation  name -> value, for example degrees of "shoulder_pan.pos"; kept as float32
+        action       name -> value: what was asked of the robot
+        sent_action  what the robot really did; kept if it differs
+        extra        anything else worth keeping; names unknown to the session are kept here, too
+        captured_us  us since the Unix epoch by `clock`; None: now
+
+        Raises ValueError naming the value that is missing or is no finite number, SpoolError if the disk is
+        full; then the frame's index is used up, and the server is told of the gap and its reason.
+        """
+        try:
+            values = self._pick_state(observation) + self._pick_action(action)
+            if set(map(type, values)) != _FLOAT_ONLY or not math.isfinite(sum(values)):
+                values = self._checked(values)
+        except (KeyError, ValueError) as error:
+            reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+            self._writer.append_gap(1, reason)
+            raise ValueError(reason) from None
+        tail = b""
+        if (
+            extra
+            or not observation.keys() <= self._known_state
+            or not action.keys() <= self._known_action
+            or (sent_action is not None and sent_action != action)
+        ):
+            tail = self._encode_beyond(observation, action, sent_action, extra)
+        if captured_us is None:
+            captured_us = self.clock.now_us()
+        try:
+            return self._writer.append_frame(captured_us, values, tail)
+        except OverflowError:
+            reason = self._find_overflow(values)
+            self._writer.append_gap(1, reason)
+            raise ValueError(reason) from None
+
+    def lose(self, reason: str, count: int = 1) -> None:
+        """Tell the server that `count` frames that should be here are missing, and why."""
+        self._writer.append_gap(count, reason)
+
+    def start_episode(self, task: str | None = None, *, first_frame: int | None = None) -> int:
+        """Begin an episode at the next frame (or at `first_frame`); returns its number, counted from 0.
+
+        An episode that is still open is ended before. Raises SpoolError if the disk is full.
+        """
+        first = self.logged if first_frame is None else first_frame
+        if self._episode_open:
+            self.end_episode(end_frame=first)
+        self._tell(kind="episode_start", frame_index=first, episode_index=self._episode_index + 1, task=task)
+        self._episode_index += 1
+        self._episode_open = True
+        return self._episode_index
+
+    def end_episode(
+        self, outcome: Outcome | None = None, *, note: str | None = None, end_frame: int | None = None
+    ) -> None:
+        """End the open episode after the last frame (or before `end_frame`); without one nothing happens.
+
+        outcome  success, failure, discarded; None: not judged
+        """
+        if not self._episode_open:
+            return
+        self._episode_open = False
+        end = self.logged if end_frame is None else end_frame
+        self._tell(
+            kind="episode_end",
+            frame_index=end,
+            episode_index=self._episode_index,
+            outcome=outcome,
+            note=note,
+        )
+
+    def mark(self, note: str) -> None:
+        """Leave a note at the next frame."""
+        self._tell(kind="mark", frame_index=self.logged, note=note)
+
+    def close(self) -> None:
+        """End the session; what the server lacks is still shipped. Calling it again changes nothing."""
+        self._upkeep.stop()
+        self._writer.close()
+
+    def drain(self, timeout_s: float) -> int:
+        """Wait until the server has every frame, after `close()` the whole session; returns how many frames.
+
+        Raises TimeoutError saying how far it got and what is in the way; nothing is lost then.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            progress = self.progress
+            if progress.next >= self.logged and (progress.ended or not self._writer.closed):
+                return self.logged
+            if time.monotonic() >= deadline_s:
+                raise TimeoutError(
+                    f"{self.acknowledged} of {self.logged} frames acknowledged after {timeout_s:g} s"
+                    + (f": {progress.trouble}" if progress.trouble else "")
+                    + f"; the rest is kept in {self.stream_dir}"
+                )
+            time.sleep(_POLL_S)
+
+    def summary(self) -> str:
+        """One line for people: what is safe where."""
+        progress = self.progress
+        done = f"{self.logged} frames logged, {self.acknowledged} acknowledged by the server"
+        if progress.session_id is not None:
+            done += f" (session {progress.session_id})"
+        if progress.ended:
+            return f"{done}: complete"
+        rest = f"the rest is safe in {self.stream_dir}"
+        rest += f" and is being shipped by process {self.shipper_pid}" if self.shipper_pid else ""
+        return f"{done}; {rest}" + (f" (now: {progress.trouble})" if progress.trouble else "")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _tell(self, **fields: Any) -> None:
+        self._writer.append_event(msgspec.convert(fields, Event))
+
+    def _checked(self, values: tuple[Any, ...]) -> tuple[float, ...]:
+        names = (*self._session.state_names, *self._session.action_names)
+        return tuple(_number(name, value) for name, value in zip(names, values, strict=True))
+
+    def _find_overflow(self, values: tuple[float, ...]) -> str:
+        for name, value in zip(
+            (*self._session.state_names, *self._session.action_names), values, strict=True
+        ):
+            if abs(value) > FLOAT32_MAX:
+                return f"{name} is {value}, beyond a float32"
+        return "a value is beyond a float32"
+
+    def _encode_beyond(
+        self,
+        observation: Mapping[str, Any],
+        action: Mapping[str, Any],
+        sent_action: Mapping[str, Any] | None,
+        extra: Mapping[str, Any] | None,
+    ) -> bytes:
+        beyond = dict(extra or {})
+        if sent_action is not None and sent_action != action:
+            beyond["sent_action"] = sent_action
+        for part, given, known in (
+            ("observation", observation, self._known_state),
+            ("action", action, self._known_action),
+        ):
+            if strangers := given.keys() - known:
+                beyond[part] = {name: given[name] for name in sorted(strangers)}
+        return encode_extra(beyond)
+
+
+def _describe(**fields: Any) -> SessionDescription:
+    """A valid description; raises ValueError naming the field."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(fields), SessionDescription)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ValueError(f"session description: {error}") from error
+
+
+def _describe_host() -> dict[str, Any]:
+    return {
+        "hostname": socket.gethostname(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "pid": os.getpid(),
+    }
+
+
+def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda given: tuple(given[name] for name in names)
+
+
+def _number(name: str, value: Any) -> float:
+    """`value` as a float; raises ValueError naming it."""
+    if isinstance(value, bool | str | bytes) or type(value).__name__ in ("bool", "bool_"):
+        raise ValueError(f"{name} is {value!r}, not a number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {value!r}, not a number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {number}, not a finite number")
+    return number

@@ -1,0 +1,24 @@
+"""Capture clock: wall clock read once, then advanced by the monotonic clock."""
+
+import time
+
+
+class CaptureClock:
+    """Microseconds since the Unix epoch that never step, whatever is done to the system's clock.
+
+    started_us  the time of its making
+    """
+
+    def __init__(self) -> None:
+        self._wall_ns = time.time_ns()
+        self._monotonic_ns = time.monotonic_ns()
+        self._offset_ns = self._wall_ns - self._monotonic_ns
+        self.started_us = self._wall_ns // 1000
+
+    def now_us(self) -> int:
+        """Now."""
+        return (time.monotonic_ns() + self._offset_ns) // 1000
+
+    def at_us(self, monotonic_ns: int) -> int:
+        """The moment at which `time.monotonic_ns()` was `monotonic_ns`."""
+        return (monotonic_ns + self._offset_ns) // 1000

@@ -1,0 +1,53 @@
+"""What a frame carries beyond its vectors, brought into a form that every database takes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from lerobot_robot_backend.record import MAX_TAIL_BYTES
+
+_MAX_ARRAY_VALUES = 1024
+_MAX_DEPTH = 8
+_INT64 = 2**63
+
+
+def encode_extra(extra: Mapping[str, Any]) -> bytes:
+    """MessagePack map of `extra`.
+
+    NaN and infinities become text, arrays lists; of what can't be kept (a picture, an object, more than
+    MAX_TAIL_BYTES) its description is kept: a strange value must not cost the frame.
+    """
+    encoded = msgspec.msgpack.encode(_storable(extra, 0))
+    if len(encoded) > MAX_TAIL_BYTES:
+        names = ", ".join(map(str, extra))[:1000]
+        note = f"{len(encoded)} bytes of {names}; at most {MAX_TAIL_BYTES} are kept"
+        encoded = msgspec.msgpack.encode({"not_recorded": _clean(note)})
+    return encoded
+
+
+def _storable(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    if isinstance(value, int):
+        return int(value) if -_INT64 <= value < _INT64 else str(value)
+    if depth < _MAX_DEPTH:
+        if isinstance(value, Mapping):
+            return {_clean(str(name)): _storable(inner, depth + 1) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [_storable(inner, depth + 1) for inner in value[:_MAX_ARRAY_VALUES]]
+        if hasattr(value, "tolist") and math.prod(getattr(value, "shape", ())) <= _MAX_ARRAY_VALUES:
+            return _storable(value.tolist(), depth + 1)
+    shape = getattr(value, "shape", None)
+    kind = type(value).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
+    return f"<{kind}: not recorded>"
+
+
+def _clean(text: str) -> str:
+    """Text without what PostgreSQL or UTF-8 refuse: NUL and lone surrogates."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -1,0 +1,152 @@
+"""Layout of one spool record; no I/O.
+
+Numbers are little-endian. A record is a multiple of 8 bytes: so records can be found again behind damage.
+
+    0  u32  CRC-32C (Castagnoli) of everything after it
+    4  u32  size of the whole record in bytes; 0 where no record has been written yet
+    8  u8   kind, then 3 zero bytes
+   12  u32  size of the tail in bytes
+   16  i64  index   frame: its index; gap: first missing frame; event, close: index of the next frame
+   24  i64  number  frame: capture time, us since the Unix epoch; gap: how many frames; else 0
+   32  f32  frame only: state vector, then action vector
+        …   tail    frame: MessagePack map of what goes beyond the vectors, or nothing; gap: reason, UTF-8;
+                    event: MessagePack `Event`; then zeros up to the multiple of 8
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import google_crc32c
+import msgspec
+from teleop_schema.messages import Event
+
+HEAD = struct.Struct("<IIB3xIqq")
+CRC = struct.Struct("<I")
+ALIGNMENT = 8
+MAX_TAIL_BYTES = 64 * 1024
+MAX_RECORD_BYTES = 80 * 1024  # HEAD, two vectors of MAX_VECTOR_VALUES, MAX_TAIL_BYTES
+
+_BODY = struct.Struct("<IB3xIqq")
+_events = msgspec.msgpack.Decoder(Event)
+
+
+class Kind(IntEnum):
+    """What a record tells."""
+
+    FRAME = 1
+    GAP = 2
+    EVENT = 3
+    CLOSE = 4
+
+
+_KINDS = frozenset(Kind)
+
+
+class DamagedRecord(ValueError):
+    """The bytes here are no whole record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record; `size`, `index`, `number` and `body` (vectors and tail) as in the layout."""
+
+    kind: int
+    size: int
+    index: int
+    number: int
+    tail_size: int
+    body: bytes
+
+    def vectors(self, size: int) -> bytes:
+        """The first `size` bytes of the body: state and action of a frame."""
+        return self.body[:size]
+
+    def tail(self, vectors_size: int = 0) -> bytes:
+        """What follows the vectors."""
+        return self.body[vectors_size : vectors_size + self.tail_size]
+
+    @property
+    def end(self) -> int:
+        """Index of the frame that follows this record."""
+        if self.kind == Kind.FRAME:
+            return self.index + 1
+        return self.index + self.number if self.kind == Kind.GAP else self.index
+
+
+class FrameEncoder:
+    """Makes frame records of `state_count` + `action_count` float32 values."""
+
+    def __init__(self, state_count: int, action_count: int) -> None:
+        count = state_count + action_count
+        layout = f"<IB3xIqq{count}f"
+        self._plain_size = CRC.size + _padded(struct.calcsize(layout), before=CRC.size)
+        self._vectors = struct.Struct(layout)
+        self._plain = struct.Struct(f"{layout}{self._plain_size - CRC.size - self._vectors.size}x")
+
+    def encode(self, index: int, captured_us: int, values: Sequence[float], tail: bytes = b"") -> bytes:
+        """One record. Raises OverflowError for a value beyond float32, struct.error for what is no number.
+
+        values  state, then action
+        """
+        if not tail:
+            body = self._plain.pack(self._plain_size, Kind.FRAME, 0, index, captured_us, *values)
+        else:
+            bare = self._vectors.size + len(tail)
+            size = CRC.size + _padded(bare, before=CRC.size)
+            body = self._vectors.pack(size, Kind.FRAME, len(tail), index, captured_us, *values) + tail
+            body += bytes(size - CRC.size - bare)
+        return CRC.pack(google_crc32c.value(body)) + body
+
+
+def encode_gap(first: int, count: int, reason: str) -> bytes:
+    """Record saying that `count` frames from `first` on are missing, and why."""
+    return _encode(Kind.GAP, first, count, reason.encode("utf-8", "replace")[:MAX_TAIL_BYTES])
+
+
+def encode_event(next_index: int, event: Event) -> bytes:
+    """Record of an event, told before frame `next_index`."""
+    return _encode(Kind.EVENT, next_index, 0, msgspec.msgpack.encode(event))
+
+
+def encode_close(frames: int) -> bytes:
+    """Record saying that the session was ended in order at `frames` frames."""
+    return _encode(Kind.CLOSE, frames, 0, b"")
+
+
+def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Record | None:
+    """The record at `offset`; None where nothing has been written.
+
+    Raises DamagedRecord if the bytes are neither, also if the record reaches past the buffer's end.
+    """
+    if len(buffer) - offset < HEAD.size:
+        raise DamagedRecord("the record is cut off")
+    crc, size, kind, tail_size, index, number = HEAD.unpack_from(buffer, offset)
+    if size == 0 and crc == 0:
+        return None
+    if not HEAD.size <= size <= MAX_RECORD_BYTES or size % ALIGNMENT or offset + size > len(buffer):
+        raise DamagedRecord(f"a record can't be {size} bytes long")
+    record = bytes(buffer[offset + CRC.size : offset + size])
+    if google_crc32c.value(record) != crc:
+        raise DamagedRecord("the checksum does not match")
+    if kind not in _KINDS or tail_size > size - HEAD.size or index < 0:
+        raise DamagedRecord(f"the record's kind is {kind}, its tail {tail_size} bytes long")
+    return Record(kind, size, index, number, tail_size, record[_BODY.size :])
+
+
+def decode_event(record: Record) -> Event:
+    """The event in an event record."""
+    return _events.decode(record.tail())
+
+
+def _encode(kind: Kind, index: int, number: int, tail: bytes) -> bytes:
+    bare = _BODY.size + len(tail)
+    size = CRC.size + _padded(bare, before=CRC.size)
+    body = _BODY.pack(size, kind, len(tail), index, number) + tail + bytes(size - CRC.size - bare)
+    return CRC.pack(google_crc32c.value(body)) + body
+
+
+def _padded(size: int, *, before: int) -> int:
+    """`size` enlarged so that with `before` bytes in front it is a multiple of the alignment."""
+    return size + -(size + before) % ALIGNMENT

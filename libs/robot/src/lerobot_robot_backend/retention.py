@@ -1,0 +1,82 @@
+"""What may leave the spool: segments that the server has had for a day. What is unsent stays, always."""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from lerobot_robot_backend.segment import (
+    HEADER_BYTES,
+    PREPARED_SUFFIXES,
+    DamagedSegment,
+    SegmentHeader,
+    find_segments,
+)
+from lerobot_robot_backend.stream import (
+    ACKED_FILE,
+    SESSION_FILE,
+    SHIPPER_LOCK,
+    SHIPPER_LOG,
+    WRITER_LOCK,
+    find_streams,
+    read_progress,
+)
+
+KEEP_S = 24 * 3600.0
+# An acknowledged segment is read-only, and its modification time is that of its acknowledgement.
+_SEALED_MODE = 0o400
+
+
+def seal_acknowledged(stream_dir: Path, acked: int, *, ended: bool) -> int:
+    """Seal the segments whose frames are all below `acked`; returns how many were sealed now."""
+    segments = list(find_segments(stream_dir).values())
+    sealed = 0
+    for position, path in enumerate(segments):
+        following = segments[position + 1] if position + 1 < len(segments) else None
+        done = ended if following is None else _first_index(following) <= acked
+        if done and not _is_sealed(path):
+            os.utime(path)
+            os.chmod(path, _SEALED_MODE)
+            sealed += 1
+    return sealed
+
+
+def prune_spool(spool_dir: Path, *, keep_s: float = KEEP_S) -> None:
+    """Remove what every stream of the spool no longer needs."""
+    for stream_dir in list(find_streams(spool_dir)):
+        with suppress(OSError):
+            prune_stream(stream_dir, keep_s=keep_s)
+
+
+def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
+    """Remove segments sealed for longer than `keep_s`, with the last one of an ended stream its directory.
+
+    Raises OSError if the disk refuses.
+    """
+    progress = read_progress(stream_dir)
+    oldest_s = time.time() - keep_s
+    seal_acknowledged(stream_dir, progress.next, ended=progress.ended)
+    for path in find_segments(stream_dir).values():
+        if not _is_sealed(path) or path.stat().st_mtime > oldest_s:
+            return
+        path.unlink(missing_ok=True)
+    if not progress.ended:
+        return
+    leftovers = [path for suffix in PREPARED_SUFFIXES for path in stream_dir.glob(f"*{suffix}")]
+    names = (ACKED_FILE, WRITER_LOCK, SHIPPER_LOCK, SHIPPER_LOG, SESSION_FILE)
+    for path in (*leftovers, *(stream_dir / name for name in names)):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # something else lies there: it is not ours to remove
+        stream_dir.rmdir()
+
+
+def _is_sealed(path: Path) -> bool:
+    return path.stat().st_mode & 0o200 == 0
+
+
+def _first_index(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            return SegmentHeader.decode(file.read(HEADER_BYTES)).first_index
+    except DamagedSegment:
+        return 2**63

@@ -1,0 +1,296 @@
+"""Ships streams of the spool to the server: `python -m lerobot_robot_backend.shipper <stream dir>`.
+
+A process of its own per stream: it outlives the recording, reconnects forever, and exits once the server has
+confirmed the whole session. It may be killed at any moment: what is on the disk is shipped by the next one.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+from teleop_schema.errors import BadMessage
+from teleop_schema.messages import SUBPROTOCOL, decode_server_control
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
+
+from lerobot_robot_backend.flusher import Flusher
+from lerobot_robot_backend.retention import prune_spool, prune_stream, seal_acknowledged
+from lerobot_robot_backend.shipping import Refused, Shipping
+from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.stream import (
+    SHIPPER_LOCK,
+    WRITER_LOCK,
+    Progress,
+    SpoolError,
+    find_streams,
+    is_locked,
+    locked,
+    read_progress,
+    write_progress,
+)
+
+LINGER_S = 0.1
+PING_S = 5.0
+PONG_S = 10.0  # with PING_S: a dead connection is noticed after 15 s
+ANSWER_S = 60.0  # longest silence while something is unacknowledged
+FIRST_BACKOFF_S = 0.2
+# A server that can't be reached is asked again soon, so that samples are safe soon after it is back; one that
+# answers and refuses is left in peace.
+UNREACHABLE_BACKOFF_S = 5.0
+REFUSED_BACKOFF_S = 30.0
+MAX_ANSWER_BYTES = 64 * 1024
+CONCURRENT_STREAMS = 4
+REPEAT_LOG_S = 600.0
+EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
+
+log = logging.getLogger("lerobot_robot_backend.shipper")
+
+
+class Shipper:
+    """Ships one stream until the server has all of it."""
+
+    def __init__(
+        self,
+        stream_dir: Path,
+        *,
+        backend_url: str | None = None,
+        token: str | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Raises SpoolError if the directory holds no stream.
+
+        backend_url  instead of the one that the stream was recorded for
+        """
+        self._dir = stream_dir
+        self._reader = SpoolReader(stream_dir)
+        self._description = self._reader.description
+        self._url = f"{backend_url or self._description.backend_url}/ws/log/{self._description.robot_id}"
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._jitter = jitter
+        self._progress = read_progress(stream_dir)
+        self._logged: tuple[str, float] = "", 0.0
+        self._damage_logged = 0
+
+    async def run(self, slots: asyncio.Semaphore | None = None) -> None:
+        """Return once the session is complete on the server; `slots` bounds how many connect at once."""
+        failures = 0
+        while True:
+            longest_s = UNREACHABLE_BACKOFF_S
+            shipping = Shipping(self._reader, self._description, self._progress.next)
+            try:
+                async with slots or nullcontext():
+                    await self._connect(shipping)
+                trouble = None if shipping.ended or shipping.leaving else "the server closed the connection"
+            except Refused as error:
+                trouble, longest_s = str(error), REFUSED_BACKOFF_S
+            except InvalidStatus as error:
+                trouble, longest_s = _explain(error), REFUSED_BACKOFF_S
+            except (BadMessage, InvalidHandshake) as error:
+                trouble, longest_s = f"no telemetry server at {self._url}: {error}", REFUSED_BACKOFF_S
+            except TimeoutError:
+                trouble = f"{self._url} does not answer"
+            except (OSError, WebSocketException) as error:
+                trouble = f"{self._url}: {error}"
+            self._note(shipping, trouble)
+            if shipping.ended:
+                log.info("complete: session %s, %d frames", shipping.session_id, shipping.acked)
+                return
+            welcomed = shipping.session_id is not None
+            failures = 0 if welcomed and longest_s == UNREACHABLE_BACKOFF_S else failures + 1
+            if not shipping.leaving:
+                await asyncio.sleep(backoff_s(failures, longest_s, self._jitter()))
+
+    def close(self) -> None:
+        """Let go of the stream's files."""
+        self._reader.close()
+
+    async def _connect(self, shipping: Shipping) -> None:
+        """Speak over one connection until it ends, or the session is complete."""
+        async with connect(
+            self._url,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            additional_headers=self._headers,
+            compression=None,
+            proxy=None,  # a robot speaks to its backend directly
+            open_timeout=PING_S + PONG_S,
+            ping_interval=PING_S,
+            ping_timeout=PONG_S,
+            close_timeout=1.0,
+            max_size=MAX_ANSWER_BYTES,
+            user_agent_header=None,
+        ) as connection:
+            if connection.subprotocol != SUBPROTOCOL:
+                raise InvalidHandshake(f"it does not speak {SUBPROTOCOL}")
+            await connection.send(shipping.hello())
+            answered = asyncio.Event()
+            sending = asyncio.create_task(self._send(connection, shipping, answered))
+            receiving = asyncio.create_task(self._receive(connection, shipping, answered))
+            done, pending = await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            # What the server said last explains more than that sending failed.
+            for task in sorted(done, key=lambda task: task is sending):
+                task.result()
+
+    async def _send(self, connection: ClientConnection, shipping: Shipping, answered: asyncio.Event) -> None:
+        while True:
+            message = shipping.next_message()
+            self._log_damage()
+            if message is not None:
+                await connection.send(message)
+                if shipping.is_caught_up:
+                    await asyncio.sleep(LINGER_S)
+                continue
+            answered.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(answered.wait(), LINGER_S)
+
+    async def _receive(
+        self, connection: ClientConnection, shipping: Shipping, answered: asyncio.Event
+    ) -> None:
+        while not (shipping.ended or shipping.leaving):
+            try:
+                text = await asyncio.wait_for(connection.recv(), ANSWER_S)
+            except TimeoutError:
+                if shipping.is_waiting:
+                    raise
+                continue
+            shipping.receive(decode_server_control(text))
+            self._note(shipping, shipping.complaint)
+            answered.set()
+
+    def _note(self, shipping: Shipping, trouble: str | None) -> None:
+        """Keep how far it got for the recording process, the next shipper, and the log."""
+        progress = Progress(
+            next=shipping.acked if shipping.session_id is not None else self._progress.next,
+            session_id=shipping.session_id or self._progress.session_id,
+            ended=shipping.ended,
+            trouble=trouble,
+        )
+        if progress.session_id != self._progress.session_id:
+            log.info("session %s on %s, from frame %d on", progress.session_id, self._url, progress.next)
+        if trouble and (trouble != self._logged[0] or time.monotonic() > self._logged[1] + REPEAT_LOG_S):
+            log.warning("%s; %d frames are acknowledged, the rest waits on disk", trouble, progress.next)
+            self._logged = trouble, time.monotonic()
+        if progress != self._progress:
+            self._progress = progress
+            try:
+                write_progress(self._dir, progress)
+                if seal_acknowledged(self._dir, progress.next, ended=progress.ended):
+                    prune_stream(self._dir)
+            except OSError as error:
+                log.error("%s can't be written: %s; shipping goes on", self._dir, error.strerror)
+
+    def _log_damage(self) -> None:
+        for what in self._reader.damage[self._damage_logged :]:
+            log.error("%s; the server is told", what)
+            self._damage_logged += 1
+
+
+def backoff_s(failures: int, longest_s: float, jitter: float) -> float:
+    """Seconds to wait after so many failures in a row; `jitter` is in 0 to 1."""
+    delay_s = min(longest_s, FIRST_BACKOFF_S * 2.0 ** min(failures, 16))
+    return delay_s * (0.5 + 0.5 * jitter)
+
+
+async def ship_stream(
+    stream_dir: Path,
+    *,
+    backend_url: str | None = None,
+    token: str | None = None,
+    slots: asyncio.Semaphore | None = None,
+) -> bool:
+    """Ship one stream to its end; False, and nothing done, if another process is at it.
+
+    Raises SpoolError if the directory holds no stream.
+    """
+    with locked(stream_dir / SHIPPER_LOCK) as held:
+        if not held:
+            return False
+        shipper = Shipper(stream_dir, backend_url=backend_url, token=token)
+        flusher = Flusher(stream_dir)
+        flusher.start()
+        try:
+            await shipper.run(slots)
+        finally:
+            flusher.stop()
+            shipper.close()
+    return True
+
+
+async def ship_all(
+    spool_dir: Path,
+    *,
+    backend_url: str | None = None,
+    token: str | None = None,
+    refill: bool = False,
+) -> int:
+    """Ship every stream that a finished recording left in the spool; returns how many were shipped here.
+
+    backend_url  instead of the ones that the streams were recorded for
+    refill       offer also what the server once had, for a database that was restored to an older state
+    """
+    prune_spool(spool_dir)
+    slots = asyncio.Semaphore(CONCURRENT_STREAMS)
+    shipped = 0
+
+    async def ship(stream_dir: Path) -> None:
+        nonlocal shipped
+        try:
+            shipped += await ship_stream(stream_dir, backend_url=backend_url, token=token, slots=slots)
+        except SpoolError as error:
+            log.error("%s", error)
+
+    async with asyncio.TaskGroup() as group:
+        for stream_dir in find_streams(spool_dir):
+            if is_locked(stream_dir / WRITER_LOCK) or (read_progress(stream_dir).ended and not refill):
+                continue
+            group.create_task(ship(stream_dir))
+    return shipped
+
+
+def _explain(error: InvalidStatus) -> str:
+    """What a server says that answers the handshake with an HTTP error."""
+    body = (error.response.body or b"").decode("utf-8", "replace").strip()
+    return f"the server refuses with {error.response.status_code}" + (f": {body[:500]}" if body else "")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lerobot_robot_backend.shipper", description=__doc__)
+    parser.add_argument("directory", type=Path, help="a stream's directory; with --all that of the spool")
+    parser.add_argument("--all", action="store_true", help="ship what finished recordings left in the spool")
+    parser.add_argument("--refill", action="store_true", help="with --all: also what the server once had")
+    parser.add_argument("--backend_url", help="ship there, not where the stream was recorded for")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("websockets").setLevel(logging.ERROR)
+    token = os.environ.get("LEROBOT_BACKEND_TOKEN")
+    try:
+        if chosen.all:
+            with locked(chosen.directory / ".all.lock") as held:
+                if held:
+                    work = ship_all(
+                        chosen.directory, backend_url=chosen.backend_url, token=token, refill=chosen.refill
+                    )
+                    asyncio.run(work)
+                return 0 if held else EXIT_LOCKED
+        prune_spool(chosen.directory.absolute().parent.parent)
+        held = asyncio.run(ship_stream(chosen.directory, backend_url=chosen.backend_url, token=token))
+        return 0 if held else EXIT_LOCKED
+    except SpoolError as error:
+        log.error("%s", error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

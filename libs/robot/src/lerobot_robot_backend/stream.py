@@ -1,0 +1,188 @@
+"""One stream's directory: `<spool>/<robot_id>/<stream uuid>/`, and what lies in it.
+
+session.json       what is recorded and where it goes; written once, before the first sample
+frames-NNNNNN.seg  the samples, see `segment` and `record`
+acked              how far the server has confirmed, replaced atomically by the shipper
+writer.lock        locked by the recording process for as long as it lives
+shipper.lock       locked by the process that ships the stream
+shipper.log        what the shipper did
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from teleop_schema.session import SessionDescription
+
+SESSION_FILE = "session.json"
+ACKED_FILE = "acked"
+WRITER_LOCK = "writer.lock"
+SHIPPER_LOCK = "shipper.lock"
+SHIPPER_LOG = "shipper.log"
+
+
+class SpoolError(RuntimeError):
+    """The spool can't take or give samples; the message says what to do about it."""
+
+
+class StreamFile(Struct, frozen=True, kw_only=True):
+    """Content of session.json."""
+
+    stream: UUID
+    robot_id: str
+    backend_url: str
+    session: SessionDescription
+
+
+class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Content of `acked`.
+
+    next        every frame below it is durable on the server
+    session_id  the server's number of this session; None before the first `welcome`
+    ended       the server has the whole session
+    trouble     why nothing can be shipped at present
+    """
+
+    next: int = 0
+    session_id: int | None = None
+    ended: bool = False
+    trouble: str | None = None
+
+
+def default_spool_dir() -> Path:
+    """LEROBOT_BACKEND_SPOOL, else lerobot_backend/spool in $XDG_STATE_HOME or ~/.local/state."""
+    if chosen := os.environ.get("LEROBOT_BACKEND_SPOOL"):
+        return Path(chosen).expanduser()
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "lerobot_backend" / "spool"
+
+
+def create_stream(spool_dir: Path, description: StreamFile) -> Path:
+    """Directory of a new stream, its session.json durable on disk."""
+    stream_dir = spool_dir / description.robot_id / str(description.stream)
+    stream_dir.mkdir(parents=True, mode=0o700)
+    replace_file(stream_dir / SESSION_FILE, msgspec.json.encode(description), durable=True)
+    for folder in (stream_dir.parent, spool_dir):
+        sync_directory(folder)
+    return stream_dir
+
+
+def read_stream(stream_dir: Path) -> StreamFile:
+    """What session.json says; raises SpoolError if there is none or it is damaged."""
+    try:
+        return msgspec.json.decode((stream_dir / SESSION_FILE).read_bytes(), type=StreamFile)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SpoolError(f"{stream_dir / SESSION_FILE} can't be read: {error}") from error
+
+
+def read_progress(stream_dir: Path) -> Progress:
+    """What has been acknowledged; nothing if the file is missing or damaged: the server knows better."""
+    try:
+        return msgspec.json.decode((stream_dir / ACKED_FILE).read_bytes(), type=Progress)
+    except (OSError, msgspec.MsgspecError):
+        return Progress()
+
+
+def write_progress(stream_dir: Path, progress: Progress) -> None:
+    """Replace `acked`. Not flushed: an older one costs only a question to the server."""
+    replace_file(stream_dir / ACKED_FILE, msgspec.json.encode(progress), durable=False)
+
+
+def find_streams(spool_dir: Path) -> Iterator[Path]:
+    """Directories of all streams in the spool, oldest first within a robot."""
+    found = list(spool_dir.glob(f"*/*/{SESSION_FILE}"))
+    for session_file in sorted(found, key=lambda path: (path.parent.parent.name, path.stat().st_mtime_ns)):
+        yield session_file.parent
+
+
+def check_free_space(folder: Path, min_free_bytes: int) -> None:
+    """Raise SpoolError if the disk of `folder` (which need not exist yet) has less than that free."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < min_free_bytes:
+        raise SpoolError(
+            f"only {free_bytes / 1e9:.2f} GB are free on the disk of {folder}, a session starts with at "
+            f"least {min_free_bytes / 1e9:.2f} GB; free some space, or choose another disk with "
+            "LEROBOT_BACKEND_SPOOL"
+        )
+
+
+class FileLock:
+    """An exclusive lock on a file, gone with the process that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> bool:
+        """Whether the lock is held now; False if another holder has it."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        return True
+
+    def release(self) -> None:
+        """Let go; in a forked child this closes the child's copy, and the parent keeps the lock."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock on `path`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock on `path` if it is free; yields whether it is held."""
+    lock = FileLock(path)
+    held = lock.acquire()
+    try:
+        yield held
+    finally:
+        lock.release()
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
+    """Put `content` at `path` in one step; `durable`: on the disk before this returns."""
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, content)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(temporary, path)
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names created in `path` survive a power loss."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,275 @@
+"""Listens in on a LeRobot command: its robot's observations and actions, and its dataset's episodes.
+
+Nothing here raises into LeRobot, waits, or touches the network: whatever goes wrong is counted and logged once.
+The first robot that the command makes is recorded; the arms that a bimanual robot is made of are not recorded
+again beside it.
+"""
+
+import functools
+import importlib.metadata
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from teleop_schema.session import Camera
+
+from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_backend.episodes import EpisodeTracker
+
+if TYPE_CHECKING:
+    from lerobot_robot_backend.plugin import Options
+
+DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
+# At the end of the command, to be able to say that everything has arrived.
+FINISH_S = 2.0
+
+log = logging.getLogger("lerobot_robot_backend")
+
+
+class Tap:
+    """One command's recording: at most one session at a time, from `connect` to `disconnect` of its robot."""
+
+    def __init__(self, options: "Options") -> None:
+        self._options = options
+        self._pid = os.getpid()
+        self._robot: Any = None
+        self._command: Any = None
+        self._client: TelemetryClient | None = None
+        self._episodes: EpisodeTracker | None = None
+        self._observation: dict[str, Any] | None = None
+        self._captured_ns = 0
+        self._told: set[str] = set()
+        self._lost = 0
+        self._dataset_tapped = False
+
+    def install(self) -> None:
+        """Wrap LeRobot's base class of robots, its command line parser and, if it is in use, its dataset."""
+        import draccus
+        from lerobot.robots import Robot
+
+        make, parse = Robot.__init__, draccus.parse
+
+        @functools.wraps(make)
+        def make_and_tap(robot: Any, *args: Any, **kwargs: Any) -> None:
+            make(robot, *args, **kwargs)
+            self._guarded(self._tap_robot, robot)
+
+        @functools.wraps(parse)
+        def parse_and_look(*args: Any, **kwargs: Any) -> Any:
+            command = parse(*args, **kwargs)
+            if hasattr(command, "robot"):
+                self._command = command
+            return command
+
+        Robot.__init__ = make_and_tap
+        draccus.parse = parse_and_look
+        self._tap_dataset()
+
+    def finish(self) -> None:
+        """At the process's end: close the session, and say what is safe where."""
+        if os.getpid() != self._pid or self._robot is None:
+            return
+        self._guarded(self._close)
+        if self._client is not None:
+            with suppress(TimeoutError, KeyboardInterrupt):
+                self._client.drain(FINISH_S)
+            lost = f"; {self._lost} could not be recorded, see the log" if self._lost else ""
+            print(f"backend: {self._client.summary()}{lost}", file=sys.stderr)
+
+    def _tap_robot(self, robot: Any) -> None:
+        if self._robot is not None:
+            if type(robot).__name__ not in self._told:
+                log.debug("%s is not recorded: %s is", type(robot).__name__, type(self._robot).__name__)
+            return
+        self._robot = robot
+        for name, wrap in (
+            ("connect", self._wrap_connect),
+            ("get_observation", self._wrap_get_observation),
+            ("send_action", self._wrap_send_action),
+            ("disconnect", self._wrap_disconnect),
+        ):
+            # On the object, not on its class: the same class may serve inside of it.
+            setattr(robot, name, wrap(getattr(robot, name)))
+
+    def _wrap_connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(connect)
+        def connect_and_open(*args: Any, **kwargs: Any) -> Any:
+            result = connect(*args, **kwargs)
+            self._guarded(self._open)
+            return result
+
+        return connect_and_open
+
+    def _wrap_get_observation(self, get_observation: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(get_observation)
+        def get_and_keep(*args: Any, **kwargs: Any) -> Any:
+            # Robots read their joints first, then the latest pictures: so this is when the joints were there.
+            self._captured_ns = time.monotonic_ns()
+            observation = get_observation(*args, **kwargs)
+            if self._client is not None:
+                self._observation = dict(observation) if isinstance(observation, dict) else None
+            return observation
+
+        return get_and_keep
+
+    def _wrap_send_action(self, send_action: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(send_action)
+        def send_and_log(*args: Any, **kwargs: Any) -> Any:
+            if self._client is None:
+                return send_action(*args, **kwargs)
+            action = args[0] if args else kwargs.get("action")
+            asked = dict(action) if isinstance(action, dict) else None
+            sent = send_action(*args, **kwargs)
+            self._guarded(self._log, asked, sent)
+            return sent
+
+        return send_and_log
+
+    def _wrap_disconnect(self, disconnect: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(disconnect)
+        def disconnect_and_close(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return disconnect(*args, **kwargs)
+            finally:
+                self._guarded(self._close)
+
+        return disconnect_and_close
+
+    def _open(self) -> None:
+        self._guarded(self._close)
+        fps = _find(self._command, "fps") or _find(self._command, "dataset", "fps")
+        if not fps:
+            log.warning("backend: this command has no rate (fps): it is not recorded")
+            return
+        robot, options = self._robot, self._options
+        names = [name for name, kind in robot.observation_features.items() if kind in (float, int)]
+        action_names = [name for name, kind in robot.action_features.items() if kind in (float, int)]
+        self._client = client = TelemetryClient(
+            options.backend_url,
+            options.robot_id,
+            state_names=names,
+            action_names=action_names,
+            fps=fps,
+            robot_type=robot.name,
+            task=options.task
+            or _find(self._command, "dataset", "single_task")
+            or _find(self._command, "task"),
+            cameras=_describe_cameras(robot),
+            host={
+                "command": Path(sys.argv[0]).name,
+                "lerobot": importlib.metadata.version("lerobot"),
+                "robot.id": robot.id,
+            },
+            token=options.token,
+        )
+        self._episodes = EpisodeTracker(client)
+        self._tap_dataset()
+        log.info(
+            "backend: recording %s for %s in %s", options.robot_id, options.backend_url, client.stream_dir
+        )
+
+    def _log(self, action: dict[str, Any] | None, sent: Any) -> None:
+        client = self._client
+        if client is None:
+            return
+        if self._observation is None or action is None:
+            missing = "action" if self._observation is not None else "observation"
+            client.lose(f"the robot gave no {missing}")
+            self._lost += 1
+            raise ValueError(f"the robot gave no {missing}")
+        before = client.logged
+        try:
+            client.log(
+                self._observation,
+                action,
+                sent_action=sent if isinstance(sent, dict) else None,
+                captured_us=client.clock.at_us(self._captured_ns),
+            )
+        except Exception as error:
+            self._lost += 1
+            if client.logged == before:
+                client.lose(f"{type(error).__name__}: {error}")
+            raise
+
+    def _close(self) -> None:
+        if self._episodes is not None:
+            self._episodes.discard("the recording ended before the episode was saved")
+            self._episodes = None
+        self._observation = None
+        if self._client is not None:
+            self._client.close()
+
+    def _tap_dataset(self) -> None:
+        """Wrap the dataset class, once the command uses it: nothing imports it that would not be there."""
+        module = sys.modules.get(DATASET_MODULE)
+        if module is None or self._dataset_tapped:
+            return
+        self._dataset_tapped = True
+        dataset = module.LeRobotDataset
+        add_frame, save_episode = dataset.add_frame, dataset.save_episode
+        clear, finalize = dataset.clear_episode_buffer, dataset.finalize
+
+        @functools.wraps(add_frame)
+        def add_frame_and_tell(self_: Any, frame: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            task = frame.get("task")  # taken out of the frame by LeRobot
+            result = add_frame(self_, frame, *args, **kwargs)
+            self._guarded(self._tell, "add_frame", task)
+            return result
+
+        @functools.wraps(save_episode)
+        def save_and_tell(self_: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                result = save_episode(self_, *args, **kwargs)
+            except BaseException as error:
+                self._guarded(self._tell, "discard", f"saving failed: {type(error).__name__}: {error}"[:500])
+                raise
+            self._guarded(self._tell, "save")
+            return result
+
+        @functools.wraps(clear)
+        def clear_and_tell(self_: Any, *args: Any, **kwargs: Any) -> Any:
+            self._guarded(self._tell, "discard", "recorded again")
+            return clear(self_, *args, **kwargs)
+
+        @functools.wraps(finalize)
+        def finalize_and_tell(self_: Any, *args: Any, **kwargs: Any) -> Any:
+            self._guarded(self._tell, "discard", "the recording ended before the episode was saved")
+            return finalize(self_, *args, **kwargs)
+
+        dataset.add_frame, dataset.save_episode = add_frame_and_tell, save_and_tell
+        dataset.clear_episode_buffer, dataset.finalize = clear_and_tell, finalize_and_tell
+
+    def _tell(self, what: str, *about: Any) -> None:
+        if self._episodes is not None:
+            getattr(self._episodes, what)(*about)
+
+    def _guarded(self, do: Callable[..., None], *args: Any) -> None:
+        """Do it, and never let LeRobot feel that it failed."""
+        try:
+            do(*args)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            if text not in self._told:
+                self._told.add(text)
+                log.warning("backend: %s; LeRobot goes on (told once)", text)
+
+
+def _find(holder: Any, *path: str) -> Any:
+    for name in path:
+        holder = getattr(holder, name, None)
+    return holder
+
+
+def _describe_cameras(robot: Any) -> dict[str, Camera]:
+    cameras = {}
+    for name, shape in robot.observation_features.items():
+        if isinstance(shape, tuple) and len(shape) == 3 and shape[0] and shape[1]:
+            fps = _find(robot, "cameras")
+            fps = getattr((fps or {}).get(name), "fps", None)
+            cameras[name] = Camera(int(shape[0]), int(shape[1]), float(fps) if fps else None)
+    return cameras
