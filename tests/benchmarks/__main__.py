@@ -36,8 +36,12 @@ def show(name: str, figures: list) -> None:
     table.add_column("aim")
     for figure in figures:
         mark = "" if figure.reached is None else " reached" if figure.reached else " missed"
-        table.add_row(figure.name, f"{figure.value:,.4g}" if figure.value < 1000 else f"{figure.value:,.0f}",
-                      figure.unit, (figure.aim or "") + mark)
+        table.add_row(
+            figure.name,
+            f"{figure.value:,.4g}" if figure.value < 1000 else f"{figure.value:,.0f}",
+            figure.unit,
+            (figure.aim or "") + mark,
+        )
     Console().print(table)
 
 

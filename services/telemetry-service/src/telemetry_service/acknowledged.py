@@ -10,13 +10,12 @@ from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch, End, Ended, Hello, Nack, Welcome
 
 from telemetry_service import metrics
-from telemetry_service.acks import Acks
 from telemetry_service.batcher import Batcher
-from telemetry_service.commit import Writer
 from telemetry_service.frame_block import extra_text
 from telemetry_service.receiving import receive_message
 from telemetry_service.session import AcknowledgedSession, Known, Rewind, Store
 from telemetry_service.session_table import OpenSession, SessionTable
+from telemetry_service.writer import Writer
 
 HELLO_TIMEOUT_S = 5.0
 LIMITS = Limits()
@@ -33,13 +32,12 @@ class AcknowledgedConnection:
         self._opened = opened
         self._batcher = batcher
         self._table = table
-        self._writer = Writer(opened.id, opened.epoch)
+        self.writer = Writer(opened.id, opened.epoch, opened.next)
         self._session = AcknowledgedSession(
             next_frame=opened.next,
             state_width=len(hello.session.state_names),
             action_width=len(hello.session.action_names),
         )
-        self.acks = Acks(opened.next)
 
     async def receive(self) -> None:
         """Take messages until the stream has ended.
@@ -62,13 +60,13 @@ class AcknowledgedConnection:
         match self._session.receive(batch):
             case Store(block):
                 metrics.FRAMES_RECEIVED.inc(block.end - block.first)
-                self.acks.watch(await self._batcher.submit(self._writer, block))
+                await self._batcher.submit(self.writer, block)
             case Rewind(expected):
                 metrics.REWINDS.inc()
                 await self._send(Nack(expected=expected))
             case Known():
                 metrics.BATCHES_KNOWN.inc()
-                self.acks.repeat()
+                self.writer.changed.set()
 
     async def _ended(self, message: messages.RobotMessage) -> bool:
         """Whether the session is closed now; False if frames are still to come."""
@@ -77,7 +75,7 @@ class AcknowledgedConnection:
         if message.frames > self._session.next:
             await self._send(Nack(expected=self._session.next))
             return False
-        await self.acks.settled()
+        await self.writer.settled()
         status = STATUS_OF_REASON[message.reason]
         if not await self._table.finish(
             self._opened, frames=message.frames, status=status, events=message.events

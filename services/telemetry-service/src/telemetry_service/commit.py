@@ -2,17 +2,17 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 
 import asyncpg
+from msgspec import Struct
 from teleop_runtime.logs import get_logger
 from teleop_schema.errors import BackendError, Fenced
 
 from telemetry_service import metrics
 from telemetry_service.frame_block import FrameBlock
 from telemetry_service.frame_table import Append, FrameTable, Watermark
+from telemetry_service.writer import Writer
 
 log = get_logger(__name__)
 
@@ -36,41 +36,11 @@ class FrameExists(BackendError):
     code, status, retryable = "frame_exists", 500, False
 
 
-# The watermark once a block is durable, or why it never will be.
-Outcome = asyncio.Future[int]
-
-
-@dataclass(eq=False)
-class Writer:
-    """One connection's place in the batcher.
-
-    waiting    blocks that are in no commit yet, each with the future that tells how it went
-    in_flight  whether a commit holds frames of it: its next commit begins only after that
-    """
-
-    session_id: int
-    epoch: int
-    waiting: deque[tuple[FrameBlock, Outcome]] = field(default_factory=deque)
-    in_flight: bool = False
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one writer has in one commit, and who waits for it."""
+class Share(Struct, frozen=True):
+    """What one writer has in one commit."""
 
     writer: Writer
     block: FrameBlock
-    outcomes: Sequence[Outcome]
-
-    def succeed(self, next_frame: int) -> None:
-        for outcome in self.outcomes:
-            if not outcome.done():
-                outcome.set_result(next_frame)
-
-    def fail(self, error: Exception) -> None:
-        for outcome in self.outcomes:
-            if not outcome.done():
-                outcome.set_exception(error)
 
 
 class Commit:
@@ -108,13 +78,16 @@ class Commit:
         begun = time.perf_counter()
         appends = [Append(share.writer.session_id, share.writer.epoch, share.block) for share in shares]
         stored = await self._table.append(appends)
-        refused = [share for share in shares if share.writer.session_id not in stored]
+        refused = []
         rows = 0
         for share in shares:
             if share.writer.session_id in stored:
-                rows += len(share.block.frame_index)
-                metrics.FRAMES_MISSING.inc(sum(gap.end - gap.first for gap in share.block.gaps))
-                share.succeed(share.block.end)
+                rows += share.block.rows
+                share.writer.succeed(share.block.end)
+                for gap in share.block.gaps:
+                    metrics.FRAMES_MISSING.inc(gap.end - gap.first)
+            else:
+                refused.append(share)
         metrics.FRAMES_COMMITTED.inc(rows)
         metrics.COMMIT_ROWS.observe(rows)
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - begun)
@@ -133,28 +106,28 @@ class Commit:
                 await self.settle([share])
             return
         [share] = shares
-        if isinstance(error, FrameExists) or not len(share.block.frame_index):
-            log.error("frames refused", session=share.writer.session_id, error=str(error))
-            share.fail(error)
-        elif len(share.block.frame_index) == 1:
-            [index] = share.block.frame_index
-            log.error("frame refused", session=share.writer.session_id, frame=int(index), error=str(error))
-            block = share.block.without(int(index), f"refused by the database: {error}")
-            await self.settle([replace(share, block=block)])
+        writer, block = share.writer, share.block
+        if isinstance(error, FrameExists) or not block.rows:
+            log.error("frames refused", session=writer.session_id, error=str(error))
+            writer.fail(error)
+        elif block.end - block.first == 1:
+            log.error("frame refused", session=writer.session_id, frame=block.first, error=str(error))
+            await self.settle([Share(writer, block.without(block.first, f"refused: {error}"))])
         else:
-            middle = int(share.block.frame_index[len(share.block.frame_index) // 2])
-            await self.settle([Share(share.writer, share.block.ending_at(middle), [])])
-            await self.settle([replace(share, block=share.block.starting_at(middle))])
+            middle = (block.first + block.end) // 2
+            await self.settle([Share(writer, block.between(block.first, middle))])
+            if writer.failure is None:
+                await self.settle([Share(writer, block.between(middle, block.end))])
 
 
 def _resolve(share: Share, watermark: Watermark | None) -> Share | None:
     """The part of a refused share that can still be stored, None when its fate is known."""
     if watermark is None or watermark.epoch != share.writer.epoch:
-        share.fail(Fenced())
+        share.writer.fail(Fenced())
     elif watermark.next >= share.block.end:
-        share.succeed(watermark.next)
+        share.writer.succeed(watermark.next)
     elif watermark.next < share.block.first:
-        share.fail(OutOfStep(watermark.next))
+        share.writer.fail(OutOfStep(watermark.next))
     else:
-        return replace(share, block=share.block.starting_at(watermark.next))
+        return Share(share.writer, share.block.between(watermark.next, share.block.end))
     return None

@@ -1,36 +1,19 @@
 """The one place that writes frames: watermark compare-and-set and COPY in one transaction."""
 
+import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
-import pgpq
-import pyarrow as pa
-from numpy.typing import NDArray
-from pgpq.encoders import StringEncoderBuilder
-from pgpq.schema import Jsonb
 from teleop_runtime.database import Connection, Pool
 
 from telemetry_service.event_rows import store_events
 from telemetry_service.frame_block import FrameBlock
+from telemetry_service.frame_columns import COLUMNS, encode_rows
 
+TIMESTAMP = struct.Struct("<q")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COMMIT_TIMEOUT_S = 30.0
-
-COLUMNS = pa.schema(
-    [
-        pa.field("session_id", pa.int64()),
-        pa.field("frame_index", pa.int64()),
-        pa.field("timestamp", pa.timestamp("us")),
-        pa.field("state", pa.list_(pa.float32())),
-        pa.field("action", pa.list_(pa.float32())),
-        pa.field("extra", pa.string()),
-    ]
-)
-ENCODERS = {column.name: pgpq.ArrowToPostgresBinaryEncoder.infer_encoder(column) for column in COLUMNS} | {
-    "extra": StringEncoderBuilder.new_with_output(COLUMNS.field("extra"), Jsonb())
-}
 
 # Rows are locked in the order of their ids, so that two commits never wait for each other in a circle.
 ADVANCE = """
@@ -117,10 +100,9 @@ class FrameTable:
 
 
 async def _copy(connection: Connection, appends: Sequence[Append]) -> None:
-    filled = [append for append in appends if len(append.block.frame_index)]
-    if not filled:
+    if not any(append.block.runs for append in appends):
         return
-    encoded = encode_rows(filled)
+    encoded = encode_rows([append.session_id for append in appends], [append.block for append in appends])
 
     async def source() -> AsyncIterator[bytes]:
         yield encoded
@@ -146,42 +128,8 @@ async def _store_gaps(connection: Connection, appends: Sequence[Append]) -> None
         )
 
 
-def encode_rows(appends: Sequence[Append]) -> bytes:
-    """Rows of `teleop_frame` in PostgreSQL's binary COPY format."""
-    blocks = [append.block for append in appends]
-    counts = [len(block.frame_index) for block in blocks]
-    batch = pa.record_batch(
-        [
-            pa.array(np.repeat(np.array([append.session_id for append in appends], np.int64), counts)),
-            pa.array(np.concatenate([block.frame_index for block in blocks])),
-            pa.array(np.concatenate([block.timestamps for block in blocks])).cast(pa.timestamp("us")),
-            _list_column([block.state for block in blocks], counts),
-            _list_column([block.action for block in blocks], counts),
-            _extra_column(blocks, sum(counts)),
-        ],
-        schema=COLUMNS,
-    )
-    encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(COLUMNS, ENCODERS)
-    return b"".join((encoder.write_header(), encoder.write_batch(batch), encoder.finish()))
-
-
-def _list_column(matrices: Sequence[NDArray[np.float32]], counts: Sequence[int]) -> pa.ListArray:
-    widths = np.repeat(np.array([matrix.shape[1] for matrix in matrices], np.int32), counts)
-    offsets = np.zeros(len(widths) + 1, np.int32)
-    np.cumsum(widths, out=offsets[1:])
-    values = np.concatenate([matrix.reshape(-1) for matrix in matrices])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.float32()))
-
-
-def _extra_column(blocks: Sequence[FrameBlock], rows: int) -> pa.Array:
-    if not any(block.extra for block in blocks):
-        return pa.nulls(rows, pa.string())
-    return pa.array(
-        [block.extra.get(int(index)) for block in blocks for index in block.frame_index], pa.string()
-    )
-
-
 def _last_time(block: FrameBlock) -> datetime | None:
-    if not len(block.timestamps):
+    if not block.runs:
         return None
-    return EPOCH + timedelta(microseconds=int(block.timestamps[-1]))
+    (last_us,) = TIMESTAMP.unpack_from(block.runs[-1].timestamps, -TIMESTAMP.size)
+    return EPOCH + timedelta(microseconds=last_us)

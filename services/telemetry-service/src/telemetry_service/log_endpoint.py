@@ -16,10 +16,11 @@ from teleop_schema.messages import SUBPROTOCOL, Ack, Drain, encode_control
 
 from telemetry_service import metrics
 from telemetry_service.acknowledged import AcknowledgedConnection, receive_hello
-from telemetry_service.acks import Acks
+from telemetry_service.acks import send_acks
 from telemetry_service.connections import Connections
 from telemetry_service.plain_mode import PlainConnection, PlainQuery
 from telemetry_service.session_table import SessionTable
+from telemetry_service.writer import Writer
 
 log = get_logger(__name__)
 
@@ -30,7 +31,7 @@ NORMAL_CLOSE, SERVICE_RESTART = 1000, 1012
 class Connection(Protocol):
     """What both modes have in common."""
 
-    acks: Acks
+    writer: Writer
 
     async def receive(self) -> None: ...
 
@@ -84,7 +85,7 @@ async def _talk(websocket: WebSocket, connection: Connection) -> None:
     """Receive and acknowledge until the robot is done, goes away, or this process drains."""
     connections: Connections = websocket.state.connections
     receiving = asyncio.ensure_future(connection.receive())
-    acking = asyncio.ensure_future(connection.acks.send(websocket))
+    acking = asyncio.ensure_future(send_acks(websocket, connection.writer))
     with connections.entered() as drained:
         draining = asyncio.ensure_future(drained.wait())
         tasks = (receiving, acking, draining)
@@ -95,8 +96,8 @@ async def _talk(websocket: WebSocket, connection: Connection) -> None:
                 return
             receiving.cancel()
             await websocket.send_text(encode_control(Drain()))
-            await connection.acks.settled()
-            await websocket.send_text(encode_control(Ack(next=connection.acks.committed)))
+            await connection.writer.settled()
+            await websocket.send_text(encode_control(Ack(next=connection.writer.committed)))
             await websocket.close(SERVICE_RESTART)
         finally:
             for task in tasks:

@@ -17,13 +17,12 @@ from teleop_schema.plain import PlainFrame, decode_plain
 from teleop_schema.session import Fps, SessionDescription, Text
 
 from telemetry_service import metrics
-from telemetry_service.acks import Acks
 from telemetry_service.batcher import Batcher
-from telemetry_service.commit import Writer
 from telemetry_service.frame_block import FrameBlock
 from telemetry_service.receiving import receive_message
 from telemetry_service.session import PlainSession
 from telemetry_service.session_table import OpenSession, SessionTable
+from telemetry_service.writer import Writer
 
 
 class PlainQuery(Struct, forbid_unknown_fields=True):
@@ -51,8 +50,7 @@ class PlainConnection:
         self._batcher = batcher
         self._table = table
         self._session: PlainSession | None = None
-        self._writer = Writer(0, 0)
-        self.acks = Acks(0)
+        self.writer = Writer(0, 0, 0)
 
     async def receive(self) -> None:
         """Take messages for ever; raises WebSocketDisconnect when the client goes."""
@@ -65,14 +63,14 @@ class PlainConnection:
                 await self._send(as_message(error, fatal=False))
                 continue
             metrics.FRAMES_RECEIVED.inc(block.end - block.first)
-            self.acks.watch(await self._batcher.submit(self._writer, block))
+            await self._batcher.submit(self.writer, block)
 
     async def finish(self) -> None:
         """Complete the session, once all that was received is durable."""
         if self._session is None:
             return
-        await self.acks.settled()
-        opened = OpenSession(self._writer.session_id, self._writer.epoch, 0)
+        await self.writer.settled()
+        opened = OpenSession(self.writer.session_id, self.writer.epoch, 0)
         await self._table.finish(opened, frames=self._session.next, status="complete")
 
     async def _block_of(self, message: str | bytes) -> FrameBlock:
@@ -96,7 +94,7 @@ class PlainConnection:
             task=self._query.task,
         )
         opened = await self._table.open(uuid4(), self._robot_id, description, delivery="best_effort")
-        self._writer = Writer(opened.id, opened.epoch)
+        self.writer.session_id, self.writer.epoch = opened.id, opened.epoch
         await self._send(Welcome(session_id=opened.id, epoch=opened.epoch, next=0, limits=Limits()))
         return session
 

@@ -13,7 +13,7 @@ from teleop_schema.errors import BadMessage
 from teleop_schema.messages import Batch
 from teleop_schema.plain import PlainFrame
 
-from telemetry_service.frame_block import FrameBlock, block_of_batch, extra_text
+from telemetry_service.frame_block import FrameBlock, Run, block_of_batch, extra_text
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class AcknowledgedSession:
         if batch.end <= self.next:
             return Known()
         if batch.first < self.next:
-            block = block.starting_at(self.next)
+            block = block.between(self.next, block.end)
         self.next = batch.end
         return Store(block)
 
@@ -90,10 +90,15 @@ class PlainSession:
         return FrameBlock(
             first=first,
             end=end,
-            frame_index=np.arange(first, end, dtype=np.int64),
-            timestamps=np.array(timestamps, np.int64),
-            state=np.array(state, np.float32).reshape(len(frames), len(self.state_names)),
-            action=np.array(action, np.float32).reshape(len(frames), len(self.action_names)),
+            runs=(
+                Run(
+                    first,
+                    len(frames),
+                    np.array(timestamps, "<i8").tobytes(),
+                    np.array(state, "<f4").tobytes(),
+                    np.array(action, "<f4").tobytes(),
+                ),
+            ),
             extra=extra,
         )
 

@@ -1,0 +1,119 @@
+"""Blocks of all robots as the columns of one COPY, and the frames that no table takes; pure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pgpq
+import pyarrow as pa
+from numpy.typing import NDArray
+from pgpq.encoders import StringEncoderBuilder
+from pgpq.schema import Jsonb
+
+from telemetry_service.frame_block import VALUE_BYTES, FrameBlock, Run
+
+MIN_TIMESTAMP_US = -62_135_596_800_000_000  # year 1
+MAX_TIMESTAMP_US = 253_402_300_799_999_999  # year 9999
+
+COLUMNS = pa.schema(
+    [
+        pa.field("session_id", pa.int64()),
+        pa.field("frame_index", pa.int64()),
+        pa.field("timestamp", pa.timestamp("us")),
+        pa.field("state", pa.list_(pa.float32())),
+        pa.field("action", pa.list_(pa.float32())),
+        pa.field("extra", pa.string()),
+    ]
+)
+ENCODERS = {column.name: pgpq.ArrowToPostgresBinaryEncoder.infer_encoder(column) for column in COLUMNS} | {
+    "extra": StringEncoderBuilder.new_with_output(COLUMNS.field("extra"), Jsonb())
+}
+
+
+def encode_rows(session_ids: Sequence[int], blocks: Sequence[FrameBlock]) -> bytes:
+    """Rows of `teleop_frame` in PostgreSQL's binary COPY format; blocks[i] belongs to session_ids[i]."""
+    runs = [run for block in blocks for run in block.runs]
+    counts = np.array([run.count for run in runs])
+    sessions = np.array(
+        [session for session, block in zip(session_ids, blocks, strict=True) for _ in block.runs], np.int64
+    )
+    batch = pa.record_batch(
+        [
+            pa.array(np.repeat(sessions, counts)),
+            pa.array(_frame_indexes(runs, counts)),
+            pa.array(_timestamps(runs)).cast(pa.timestamp("us")),
+            _list_column([run.state for run in runs], counts),
+            _list_column([run.action for run in runs], counts),
+            _extra_column(blocks, int(counts.sum())),
+        ],
+        schema=COLUMNS,
+    )
+    encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(COLUMNS, ENCODERS)
+    return b"".join((encoder.write_header(), encoder.write_batch(batch), encoder.finish()))
+
+
+def quarantine(blocks: Sequence[FrameBlock]) -> list[FrameBlock]:
+    """The blocks, with every frame that holds a value no table takes turned into a named gap.
+
+    That is a state or action that is not finite, and a timestamp outside of the years 1 to 9999.
+    """
+    runs = [run for block in blocks for run in block.runs]
+    timestamps = _timestamps(runs)
+    if not runs or (
+        np.isfinite(_floats([run.state for run in runs])).all()
+        and np.isfinite(_floats([run.action for run in runs])).all()
+        and timestamps.min() >= MIN_TIMESTAMP_US
+        and timestamps.max() <= MAX_TIMESTAMP_US
+    ):
+        return list(blocks)
+    return [_without_culprits(block) for block in blocks]
+
+
+def _without_culprits(block: FrameBlock) -> FrameBlock:
+    culprits: dict[int, str] = {}
+    for run in block.runs:
+        for row in np.nonzero(_outside(_timestamps([run])))[0]:
+            culprits.setdefault(run.first + int(row), "the timestamp lies outside of the years 1 to 9999")
+        for name, column in (("state", run.state), ("action", run.action)):
+            values = _floats([column]).reshape(run.count, -1)
+            for row, position in zip(*np.nonzero(~np.isfinite(values)), strict=True):
+                culprits.setdefault(run.first + int(row), f"{name}[{position}] is not a finite number")
+    for index, reason in culprits.items():
+        block = block.without(index, reason)
+    return block
+
+
+def _outside(timestamps: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return (timestamps < MIN_TIMESTAMP_US) | (timestamps > MAX_TIMESTAMP_US)
+
+
+def _frame_indexes(runs: Sequence[Run], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    firsts = np.array([run.first for run in runs], np.int64)
+    starts = np.cumsum(counts) - counts
+    return np.repeat(firsts - starts, counts) + np.arange(counts.sum())
+
+
+def _timestamps(runs: Sequence[Run]) -> NDArray[np.int64]:
+    return np.frombuffer(b"".join([run.timestamps for run in runs]), "<i8")
+
+
+def _floats(columns: Sequence[bytes]) -> NDArray[np.float32]:
+    return np.frombuffer(b"".join(columns), "<f4")
+
+
+def _list_column(columns: Sequence[bytes], counts: NDArray[np.int64]) -> pa.ListArray:
+    widths = np.array([len(column) for column in columns]) // (VALUE_BYTES * counts)
+    offsets = np.zeros(int(counts.sum()) + 1, np.int32)
+    np.cumsum(np.repeat(widths, counts), out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(_floats(columns)))
+
+
+def _extra_column(blocks: Sequence[FrameBlock], rows: int) -> pa.Array:
+    if not any(block.extra for block in blocks):
+        return pa.nulls(rows, pa.string())
+    texts = [
+        block.extra.get(index)
+        for block in blocks
+        for run in block.runs
+        for index in range(run.first, run.end)
+    ]
+    return pa.array(texts, pa.string())

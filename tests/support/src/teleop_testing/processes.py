@@ -1,0 +1,110 @@
+"""Services as processes of their own, started and killed by tests and benchmarks."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+from lerobot_backend.postgres import EmbeddedPostgres
+from teleop_schema.migrate import migrate
+
+START_TIMEOUT_S = 60.0
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServiceProcess:
+    """`python -m module` with an environment, on a port it keeps over restarts.
+
+    port_variable  environment variable that tells the service its port
+    """
+
+    def __init__(self, module: str, environment: Mapping[str, str], port_variable: str) -> None:
+        self.module = module
+        self.port = free_port()
+        self.environment = {**os.environ, **environment, port_variable: str(self.port)}
+        self.log = Path(tempfile.mkstemp(prefix=f"{module}-", suffix=".log")[1])
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Return once the service is ready."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self.module], env=self.environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{self.module} did not start:\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the end."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"http://{self.address}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.log.unlink()
+
+
+def telemetry_process(database_url: str) -> ServiceProcess:
+    """telemetry-service as a process, not yet started."""
+    return ServiceProcess("telemetry_service", {"DATABASE_URL": database_url}, "TELEMETRY_PORT")
+
+
+@contextmanager
+def own_postgres() -> Iterator[EmbeddedPostgres]:
+    """A migrated PostgreSQL that a test or benchmark may hurt, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="teleop-postgres-") as folder:
+        server = EmbeddedPostgres(Path(folder), settings={"max_connections": "200"})
+        server.start()
+        try:
+            migrate(server.url())
+            yield server
+        finally:
+            server.stop()
