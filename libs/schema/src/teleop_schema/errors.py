@@ -3,6 +3,10 @@
 The instance carries the facts: which field, which limit, what to do about it.
 """
 
+# An error may quote what was sent, but not all of it.
+MAX_DETAIL_LENGTH = 1000
+MAX_FIELD_LENGTH = 300
+
 
 class BackendError(Exception):
     """Something went wrong in the backend."""
@@ -20,8 +24,8 @@ class BackendError(Exception):
         limit: int | float | None = None,
         hint: str | None = None,
     ) -> None:
-        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
-        self.field = field
+        self.detail = (detail or (type(self).__doc__ or "").strip().splitlines()[0])[:MAX_DETAIL_LENGTH]
+        self.field = field and field[:MAX_FIELD_LENGTH]
         self.limit = limit
         self.hint = hint
         super().__init__(self.detail)

@@ -12,6 +12,7 @@ import google_crc32c
 import msgspec
 from msgspec import Meta, Struct
 
+from teleop_schema.decoding import DECODE_ERRORS, field_of
 from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
 from teleop_schema.limits import Limits
 from teleop_schema.session import SessionDescription, Text
@@ -42,7 +43,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
 
     def __post_init__(self) -> None:
         if (self.kind == "mark") == (self.episode_index is not None):
-            raise ValueError("episode_index belongs to episode_start and episode_end, and only to them")
+            raise ValueError("episodes, and only they, have the field `episode_index`")
 
 
 class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -53,7 +54,8 @@ class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     action      count x A float32 little-endian, row-major, A = len(action_names)
     extra       offset in this batch -> what that frame carries beyond its names
     events      what happened before these frames
-    gap         set: these frames are missing, this is why, and the three arrays are empty
+    gap         set: these frames are missing, this is why, and the three arrays are empty; a gap may be
+                longer than a batch of frames
     """
 
     first: Index
@@ -156,8 +158,8 @@ def decode_robot_control(text: str) -> RobotMessage:
     """What the robot said; raises BadMessage naming the field."""
     try:
         message: RobotMessage = _robot_decoder.decode(text)
-    except msgspec.MsgspecError as error:
-        raise _bad(error) from error
+    except DECODE_ERRORS as error:
+        raise BadMessage(str(error), field=field_of(error)) from error
     return message
 
 
@@ -165,8 +167,8 @@ def decode_server_control(text: str | bytes) -> ServerMessage:
     """What the server said; raises BadMessage naming the field."""
     try:
         message: ServerMessage = _server_decoder.decode(text)
-    except msgspec.MsgspecError as error:
-        raise _bad(error) from error
+    except DECODE_ERRORS as error:
+        raise BadMessage(str(error), field=field_of(error)) from error
     return message
 
 
@@ -193,18 +195,12 @@ def decode_batch(message: bytes, limits: Limits) -> Batch:
         raise BadCrc(field="crc32c", hint="send the batch again from the spool")
     try:
         batch = _batch_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _bad(error) from error
-    if batch.count > limits.max_frames:
+    except DECODE_ERRORS as error:
+        raise BadMessage(str(error), field=field_of(error)) from error
+    if batch.gap is None and batch.count > limits.max_frames:
         raise BadMessage(
             f"count is {batch.count}, at most {limits.max_frames} frames a batch are taken",
             field="count",
             limit=limits.max_frames,
         )
     return batch
-
-
-def _bad(error: Exception) -> BadMessage:
-    detail = str(error)
-    _, found, path = detail.rpartition(" - at `")
-    return BadMessage(detail, field=path.rstrip("`").removeprefix("$.").removeprefix("$") if found else None)

@@ -1,13 +1,16 @@
 """Frames of the plain mode: what any WebSocket client may send to `/ws/log/{robot_id}` as JSON text."""
 
+import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from teleop_schema.decoding import DECODE_ERRORS, field_of
 from teleop_schema.errors import BadMessage
-from teleop_schema.limits import MAX_FRAMES_PER_BATCH, MAX_VECTOR_VALUES
+from teleop_schema.limits import MAX_FRAMES_PER_BATCH, MAX_NAME_LENGTH, MAX_VECTOR_VALUES
 
 FLOAT32_MAX = 3.4028234663852886e38
 YEAR_1_S = -62_135_596_800
@@ -36,8 +39,8 @@ def decode_plain(text: str) -> list[PlainFrame]:
     """
     try:
         decoded = _decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
-        raise BadMessage(_explain(text, error), field=_find_culprit(text)) from error
+    except DECODE_ERRORS as error:
+        raise BadMessage(_explain(text, error), field=_find_culprit(text) or field_of(error)) from error
     frames = decoded if isinstance(decoded, list) else [decoded]
     if not 1 <= len(frames) <= MAX_FRAMES_PER_BATCH:
         raise BadMessage(
@@ -59,8 +62,12 @@ def _check_values(frame: PlainFrame, where: str) -> None:
                 limit=MAX_VECTOR_VALUES,
             )
         for name, value in values.items():
-            if not name or any(letter < " " for letter in name):
-                raise BadMessage(f"{where}{part} has the name {name!r}", field=where + part)
+            if not 1 <= len(name) <= MAX_NAME_LENGTH or any(letter < " " for letter in name):
+                raise BadMessage(
+                    f"{where}{part} has the name {name[:MAX_NAME_LENGTH]!r}",
+                    field=where + part,
+                    hint=f"a name is 1 to {MAX_NAME_LENGTH} characters, none of them a control character",
+                )
             if not abs(value) <= FLOAT32_MAX:
                 raise BadMessage(f"{value} does not fit a float32", field=f"{where}{part}.{name}")
     if not frame.observation:
@@ -79,38 +86,39 @@ def _explain(text: str, error: Exception) -> str:
 
 
 def _find_culprit(text: str) -> str | None:
-    """Path of the first value that no frame may hold, None if the text is no JSON at all."""
+    """Path of the first value that no frame may hold, None if the text is no JSON at all.
+
+    Python's own parser also reads what JSON does not know (NaN, Infinity, 1e999), so that it can be named.
+    """
     try:
-        decoded: Any = msgspec.json.decode(text)
-    except Exception:
+        decoded = json.loads(text, parse_int=float)
+    except (ValueError, RecursionError):
         return None
-    return next(_culprits(decoded, "", top=True), None)
+    frames = [("", decoded)]
+    if isinstance(decoded, list):
+        frames = [(f"[{number}].", frame) for number, frame in enumerate(decoded)]
+    found = next((path for where, frame in frames for path in _culprits(frame, where)), None)
+    return found and found.encode(errors="replace").decode()
 
 
-def _culprits(value: Any, where: str, *, top: bool = False) -> Any:
-    if top and isinstance(value, list):
-        for number, frame in enumerate(value):
-            yield from _culprits(frame, f"[{number}].")
-        return
-    if not isinstance(value, dict):
+def _culprits(frame: Any, where: str) -> Iterator[str]:
+    if not isinstance(frame, dict):
         yield where.rstrip(".") or "frame"
         return
-    for part, content in value.items():
+    for part, content in frame.items():
         if part in ("observation", "action"):
             if not isinstance(content, dict):
                 yield where + part
                 continue
-            for name, number in content.items():
-                if (
-                    isinstance(number, bool)
-                    or not isinstance(number, int | float)
-                    or not math.isfinite(number)
-                ):
-                    yield f"{where}{part}.{name}"
+            yield from (f"{where}{part}.{name}" for name, value in content.items() if not _is_number(value))
         elif part == "timestamp":
-            if isinstance(content, bool) or not isinstance(content, int | float | None):
+            if content is not None and not _is_number(content):
                 yield where + part
         else:
             yield where + str(part)
-    if "observation" not in value:
+    if "observation" not in frame:
         yield where + "observation"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)

@@ -4,12 +4,13 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from teleop_schema.limits import MAX_VECTOR_VALUES
+from teleop_schema.limits import MAX_NAME_LENGTH, MAX_TEXT_LENGTH, MAX_VECTOR_VALUES
 
-FeatureName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+# `$` alone would let a newline at the end through.
+FeatureName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=r"^[^\x00-\x1f]+$(?!\n)")]
 FeatureNames = Annotated[tuple[FeatureName, ...], Meta(max_length=MAX_VECTOR_VALUES)]
 Fps = Annotated[float, Meta(gt=0, le=10_000)]
-Text = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH, pattern=r"^[^\x00]*$")]
 # Years 1 to 9999, in us since the Unix epoch.
 TimestampUs = Annotated[int, Meta(ge=-62_135_596_800_000_000, le=253_402_300_799_999_999)]
 PixelCount = Annotated[int, Meta(ge=1, le=65_535)]
@@ -41,3 +42,8 @@ class SessionDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     cameras: dict[str, Camera] = {}
     task: Text | None = None
     host: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        for names in ("state_names", "action_names"):
+            if len(set(getattr(self, names))) < len(getattr(self, names)):
+                raise ValueError(f"a name comes twice in field `{names}`")

@@ -102,9 +102,10 @@ CREATE TABLE episode (
 CREATE TABLE session_mark (
     session_id  bigint NOT NULL REFERENCES teleop_session,
     frame_index bigint NOT NULL,
-    note        text NOT NULL,
-    PRIMARY KEY (session_id, frame_index, note)
+    note        text NOT NULL
 );
+-- By the note's hash, for an index takes no text of more than 2704 bytes.
+CREATE UNIQUE INDEX session_mark_once ON session_mark (session_id, frame_index, md5(note));
 
 CREATE VIEW session_overview AS
 SELECT s.*, s.next_frame_index AS frames, s.logged_frames AS logged,

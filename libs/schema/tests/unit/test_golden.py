@@ -1,0 +1,73 @@
+"""The golden messages: what any client, in any language, must send and understand."""
+
+import json
+import struct
+from importlib.resources import files
+
+import msgspec
+import pytest
+from teleop_schema import messages
+from teleop_schema.limits import Limits
+from teleop_schema.messages import Batch
+from teleop_schema.plain import decode_plain
+
+GOLDEN = {
+    path.name.removesuffix(".json"): json.loads(path.read_text())
+    for path in files("teleop_schema").joinpath("golden").iterdir()
+    if path.name.endswith(".json")
+}
+CONTROLS = ["hello", "end", "welcome", "ack", "nack", "ended", "drain", "error"]
+BATCHES = ["batch", "batch_gap"]
+
+
+def test_every_kind_of_message_has_one():
+    """A message kind without a golden file would be a secret of this implementation."""
+    kinds = {
+        kind.__struct_config__.tag
+        for kind in (*messages.RobotMessage.__args__, *messages.ServerMessage.__args__)
+    }
+    assert kinds == set(CONTROLS)
+    assert set(GOLDEN) == {*CONTROLS, *BATCHES, "plain"}
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_control_message_decodes_and_encodes_bit_exactly(name):
+    """A control message's text gives the fields, and they give the same text again."""
+    golden = GOLDEN[name]
+    decode = {
+        "robot": messages.decode_robot_control,
+        "server": messages.decode_server_control,
+    }[golden["from"]]
+    message = decode(golden["text"])
+    assert json.loads(msgspec.json.encode(message)) == golden["fields"]
+    assert messages.encode_control(message) == golden["text"]
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_batch_decodes_and_encodes_bit_exactly(name):
+    """A batch's bytes give the fields, and the fields give the same bytes again."""
+    golden = GOLDEN[name]
+    data = bytes.fromhex(golden["hex"])
+    batch = messages.decode_batch(data, Limits())
+    assert batch == batch_of(golden["fields"])
+    assert messages.encode_batch(batch_of(golden["fields"])) == data
+    assert messages.CRC.unpack_from(data)[0] == golden["crc32c"]
+
+
+def test_plain_frames_decode():
+    """What the simplest client sends means what the fields say."""
+    golden = GOLDEN["plain"]
+    assert msgspec.to_builtins(decode_plain(golden["text"])) == golden["fields"]
+
+
+def batch_of(fields: dict) -> Batch:
+    """The batch that the readable fields of a golden file describe."""
+    arrays = {
+        "timestamps": b"".join(struct.pack("<q", time) for time in fields.get("timestamps", [])),
+        **{
+            name: b"".join(struct.pack(f"<{len(row)}f", *row) for row in fields.get(name, []))
+            for name in ("state", "action")
+        },
+    }
+    extra = {int(offset): content for offset, content in fields["extra"].items()}
+    return msgspec.convert({**fields, **arrays, "extra": extra}, Batch)

@@ -1,0 +1,123 @@
+"""Frames of the plain mode, good and bad."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from teleop_schema.errors import BadMessage
+from teleop_schema.plain import FLOAT32_MAX, PlainFrame, decode_plain
+
+GOOD = '{"observation":{"a":1}}'
+
+names = st.text(st.characters(codec="utf-8", min_codepoint=32), min_size=1, max_size=20)
+vectors = st.dictionaries(names, st.floats(-FLOAT32_MAX, FLOAT32_MAX), max_size=4)
+frames = st.builds(
+    PlainFrame,
+    observation=vectors.filter(bool),
+    action=vectors,
+    timestamp=st.none() | st.floats(-6e10, 2.5e11),
+)
+
+
+@given(st.lists(frames, min_size=1, max_size=3))
+def test_frames_survive_the_way(sent):
+    """One frame or an array of them arrives as it was sent."""
+    told = [
+        {"observation": frame.observation, "action": frame.action, "timestamp": frame.timestamp}
+        for frame in sent
+    ]
+    assert decode_plain(json.dumps(told)) == sent
+    assert decode_plain(json.dumps(told[0])) == sent[:1]
+
+
+@given(st.text(max_size=200) | st.from_regex(r'\{"observation":\{"a":[^}]*\}\}', fullmatch=True))
+def test_any_text_is_a_frame_or_a_bad_message(text):
+    """No text whatsoever gets anything else out of the decoder."""
+    with contextlib.suppress(BadMessage):
+        assert decode_plain(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        # No JSON.
+        ("", None),
+        ("{", None),
+        (GOOD[:-1], None),
+        (GOOD + "x", None),
+        (GOOD + GOOD, None),
+        ("\ufeff" + GOOD, None),
+        ("nan", None),
+        # Not the shape of a frame.
+        ("{}", "observation"),
+        ("[]", "frames"),
+        ("null", "frame"),
+        ("3", "frame"),
+        ('"text"', "frame"),
+        ("[" * 100_000, "[0]"),
+        ("[" + GOOD + ",5]", "[1]"),
+        ("[" + GOOD + ",[" + GOOD + "]]", "[1]"),
+        ('{"action":{"a":1}}', "observation"),
+        ('{"observation":{}}', "observation"),
+        ('{"observation":null}', "observation"),
+        ('{"observation":[1]}', "observation"),
+        ('{"observation":{"a":1},"action":7}', "action"),
+        ('{"observation":{"a":1},"speed":2}', "speed"),
+        ('{"Observation":{"a":1}}', "Observation"),
+        # Not a number.
+        ('{"observation":{"a":NaN}}', "observation.a"),
+        ('{"observation":{"a":Infinity}}', "observation.a"),
+        ('{"observation":{"a":-Infinity}}', "observation.a"),
+        ('{"observation":{"a":1e999}}', "observation.a"),
+        ('{"observation":{"a":3.5e38}}', "observation.a"),
+        ('{"observation":{"a":%s}}' % ("9" * 400), "observation.a"),
+        ('{"observation":{"a":%s}}' % ("9" * 5000), "observation.a"),
+        ('{"observation":{"a":null}}', "observation.a"),
+        ('{"observation":{"a":true}}', "observation.a"),
+        ('{"observation":{"a":"1"}}', "observation.a"),
+        ('{"observation":{"a":[1]}}', "observation.a"),
+        ('{"observation":{"a":{"b":1}}}', "observation.a"),
+        ('{"observation":{"a":1},"action":{"b":null}}', "action.b"),
+        ('[{"observation":{"a":1}},{"observation":{"a":"x"}}]', "[1].observation.a"),
+        # Not a time.
+        ('{"observation":{"a":1},"timestamp":"now"}', "timestamp"),
+        ('{"observation":{"a":1},"timestamp":true}', "timestamp"),
+        ('{"observation":{"a":1},"timestamp":1e300}', "timestamp"),
+        ('{"observation":{"a":1},"timestamp":-1e12}', "timestamp"),
+        # Not a name.
+        ('{"observation":{"":1}}', "observation"),
+        ('{"observation":{"a\\u0000":1}}', "observation"),
+        ('{"observation":{"a\\n":1}}', "observation"),
+        ('{"observation":{"%s":1}}' % ("x" * 129), "observation"),
+        ('{"observation":{"\\ud800":1}}', None),
+        (json.dumps({"observation": dict.fromkeys(map(str, range(1025)), 1)}), "observation"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_message_names_the_field(text, field):
+    """What is no frame is refused, with the path of what is wrong where there is one."""
+    with pytest.raises(BadMessage) as caught:
+        decode_plain(text)
+    assert caught.value.field == field
+
+
+def test_depth_bomb_in_a_value_is_refused():
+    """Nesting in the place of a number is refused before it is followed."""
+    with pytest.raises(BadMessage) as caught:
+        decode_plain('{"observation":' * 100_000)
+    assert caught.value.field.startswith("observation")
+
+
+def test_byte_order_mark_is_explained():
+    """The one invisible mistake is said in words."""
+    with pytest.raises(BadMessage, match="byte order mark"):
+        decode_plain("\ufeff" + GOOD)
+
+
+def test_too_many_frames_are_refused():
+    """A message holds as many frames as a batch may."""
+    with pytest.raises(BadMessage) as caught:
+        decode_plain("[" + ",".join([GOOD] * 4097) + "]")
+    assert (caught.value.field, caught.value.limit) == ("frames", 4096)
