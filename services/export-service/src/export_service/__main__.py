@@ -1,0 +1,13 @@
+"""`python -m export_service`: serve alone."""
+
+from teleop_runtime.logs import configure_logs
+from teleop_runtime.serve import serve
+from teleop_runtime.settings import load_settings
+
+from export_service.app import create_app
+from export_service.settings import ExportSettings
+
+if __name__ == "__main__":
+    settings = load_settings(ExportSettings)
+    configure_logs(settings.log_level)
+    serve(create_app(settings), host=settings.host, port=settings.port)

@@ -1,0 +1,74 @@
+"""`data/**.parquet`: one row per frame, one row group per episode."""
+
+import json
+from typing import Any
+
+import numpy.typing as npt
+import pyarrow as pa
+
+from export_service.dataset_v3.info import ACTION, CAPTURE_TIME, STATE, Features
+from export_service.dataset_v3.numbering import Episodes, numbering_columns
+
+NS_PER_US = 1000
+
+# Column of the recorded frames that each recorded feature comes from.
+_SOURCE = {ACTION: "action", STATE: "state"}
+
+
+def data_schema(features: Features) -> pa.Schema:
+    """Arrow schema of the data files, with the footer that tells `datasets` (and the Hub) the features."""
+    fields = [pa.field(key, _arrow_type(feature)) for key, feature in features.items()]
+    described = {"info": {"features": {key: _described(feature) for key, feature in features.items()}}}
+    return pa.schema(fields, metadata={"huggingface": json.dumps(described)})
+
+
+def data_table(schema: pa.Schema, frames: pa.Table, episodes: Episodes, fps: int) -> pa.Table:
+    """The rows of consecutive episodes.
+
+    frames   their recorded frames, one after the other, as teleop_runtime.frames reads them
+    returns  one row per frame: `timestamp` is on the grid of fps, the real time is in `capture.time_ns`
+    """
+    columns: dict[str, Any] = dict(numbering_columns(episodes, fps))
+    for field in schema:
+        if field.name in _SOURCE:
+            columns[field.name] = _vectors(frames.column(_SOURCE[field.name]), field.type)
+        elif field.name == CAPTURE_TIME:
+            captured_us = _combined(frames.column("timestamp")).cast(pa.int64()).to_numpy()
+            columns[field.name] = captured_us * NS_PER_US
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema)
+
+
+def column_values(table: pa.Table, key: str) -> npt.NDArray[Any]:
+    """Values of a column as (frames, width); a scalar column is one wide."""
+    column = _combined(table.column(key))
+    values = column.flatten() if isinstance(column, pa.FixedSizeListArray) else column
+    numbers: npt.NDArray[Any] = values.to_numpy()
+    return numbers.reshape(len(column), -1)
+
+
+def _combined(column: pa.ChunkedArray) -> Any:
+    """One array, copied only if the column has several chunks."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _vectors(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    values = _combined(column).flatten()
+    if not pa.types.is_fixed_size_list(kind):
+        return values
+    return pa.FixedSizeListArray.from_arrays(values, type=kind)
+
+
+def _arrow_type(feature: Any) -> pa.DataType:
+    """LeRobot keeps one-wide vectors as plain values."""
+    scalar = pa.type_for_alias(feature["dtype"])
+    width = feature["shape"][0]
+    return scalar if width == 1 else pa.list_(pa.field("element", scalar), width)
+
+
+def _described(feature: Any) -> dict[str, Any]:
+    """A feature as `datasets.Features` writes it."""
+    value = {"dtype": feature["dtype"], "_type": "Value"}
+    width = feature["shape"][0]
+    if width == 1:
+        return value
+    return {"feature": value, "length": width, "_type": "List"}

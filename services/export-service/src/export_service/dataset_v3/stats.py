@@ -1,0 +1,274 @@
+"""Statistics of a dataset: exact, of each episode and of the whole, in memory that does not grow.
+
+LeRobot estimates quantiles from histograms and averages those of episodes; these are the order statistics
+themselves, interpolated as numpy.quantile does, in float64.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Values = npt.NDArray[Any]
+
+QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+LEVELS = np.array(list(QUANTILES.values()))
+
+FLOAT_DIGIT_BITS = 11
+INTEGER_DIGIT_BITS = 16
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Statistics of one feature, W values wide, over each of E stretches of frames.
+
+    count                 (E,)
+    low, high, mean, std  (E, W); std is the population's
+    quantiles             (E, len(QUANTILES), W)
+    """
+
+    count: Integers
+    low: Values
+    high: Values
+    mean: Floats
+    std: Floats
+    quantiles: Floats
+
+    def as_document(self) -> dict[str, list[float] | list[int]]:
+        """The first stretch as LeRobot writes it, in its order."""
+        return {
+            "min": self.low[0].astype(np.float64).tolist(),
+            "max": self.high[0].astype(np.float64).tolist(),
+            "mean": self.mean[0].tolist(),
+            "std": self.std[0].tolist(),
+            "count": [int(self.count[0])],
+            **dict(zip(QUANTILES, self.quantiles[0].tolist(), strict=True)),
+        }
+
+
+def describe(features: Mapping[str, Values], lengths: Integers) -> dict[str, Stats]:
+    """Statistics of consecutive episodes.
+
+    features  each (sum of lengths, W), float32 or int64, all finite; those of a type are taken together,
+              because most of a short episode's cost is in the calls
+    lengths   (E,), each at least 1
+    """
+    found: dict[str, Stats] = {}
+    for kind in (np.float32, np.int64):
+        alike = {key: values for key, values in features.items() if values.dtype == kind}
+        if alike:
+            together = _describe(np.concatenate(list(alike.values()), axis=1), lengths)
+            found |= _split(together, {key: values.shape[1] for key, values in alike.items()})
+    return {key: found[key] for key in features}
+
+
+def _split(stats: Stats, widths: Mapping[str, int]) -> dict[str, Stats]:
+    found: dict[str, Stats] = {}
+    begin = 0
+    for key, width in widths.items():
+        part = (..., slice(begin, begin + width))
+        parts = (each[part] for each in (stats.low, stats.high, stats.mean, stats.std, stats.quantiles))
+        found[key] = Stats(stats.count, *parts)
+        begin += width
+    return found
+
+
+def _describe(values: Values, lengths: Integers) -> Stats:
+    columns = np.array(values.T, order="C")
+    ends = np.cumsum(lengths)
+    mean = np.empty((len(lengths), len(columns)))
+    std = np.empty_like(mean)
+    for episode, (begin, end) in enumerate(zip((ends - lengths).tolist(), ends.tolist(), strict=True)):
+        part = columns[:, begin:end]
+        part.sort(axis=1)
+        mean[episode], std[episode] = _moments(part)
+    below, above, weights = ranks(lengths)
+    begins = (ends - lengths)[:, None]
+    quantiles = interpolate(columns[:, begins + below], columns[:, begins + above], weights)
+    low, high = columns[:, ends - lengths].T, columns[:, ends - 1].T
+    return Stats(lengths, low, high, mean, std, np.moveaxis(quantiles, 0, -1))
+
+
+def _moments(ordered: Values) -> tuple[Floats, Floats]:
+    """Mean and population standard deviation of each ascending row. Integers are taken from their minimum on,
+    because nanoseconds since 1970 are too large for a float64."""
+    origin = ordered[:, 0] if ordered.dtype.kind == "i" else np.zeros(len(ordered), ordered.dtype)
+    exact = (ordered - origin[:, None]).astype(np.float64)
+    mean = exact.sum(axis=1) / exact.shape[1]
+    exact -= mean[:, None]
+    np.square(exact, out=exact)
+    return origin + mean, np.sqrt(exact.sum(axis=1) / exact.shape[1])
+
+
+class Moments:
+    """Count, minimum, maximum, mean and standard deviation of a feature over all episodes added so far.
+
+    Parallel variance: Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances", 1979. Means are kept as distances from the first one, which is small beside wall-clock times.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.low: Values
+        self.high: Values
+        self._origin: Floats
+        self._shift: Floats
+        self._squares: Floats
+
+    def add(self, stats: Stats) -> None:
+        """Add the episodes of `stats`."""
+        count = int(stats.count.sum())
+        share = (stats.count / count)[:, None]
+        low, high = stats.low.min(axis=0), stats.high.max(axis=0)
+        if not self.count:
+            self._origin = stats.mean[0]
+            self._shift, self._squares = np.zeros_like(stats.mean[0]), np.zeros_like(stats.mean[0])
+            self.low, self.high = low, high
+        apart = stats.mean - self._origin
+        shift = (apart * share).sum(axis=0)
+        squares = ((stats.std**2 + (apart - shift) ** 2) * stats.count[:, None]).sum(axis=0)
+        total = self.count + count
+        between = (shift - self._shift) ** 2 * (self.count * count / total)
+        self._squares = self._squares + squares + between
+        self._shift = self._shift + (shift - self._shift) * (count / total)
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        self.count = total
+
+    def finish(self, quantiles: Floats) -> Stats:
+        """The statistics of all episodes as one stretch, with `quantiles` (len(QUANTILES), W)."""
+        mean, std = self._origin + self._shift, np.sqrt(self._squares / self.count)
+        return Stats(
+            np.array([self.count]), self.low[None], self.high[None], mean[None], std[None], quantiles[None]
+        )
+
+
+class Selection:
+    """Exact quantiles of one column that is too long for memory, found in a few passes over it.
+
+    Radix selection: a pass counts, for each order statistic looked for, the next bits of those values that
+    agree with it so far. Float32 takes three passes, integers as many as their range needs.
+    """
+
+    def __init__(self, *, base: int, span_bits: int, digit_bits: int, kind: type[np.generic]) -> None:
+        self._base = base
+        self._kind = kind
+        self._bits = digit_bits
+        self._shift = max(0, math.ceil(span_bits / digit_bits) - 1) * digit_bits
+        self._prefix: dict[int, int] = {}
+        self._remaining: dict[int, int] = {}
+        self._counts = {0: np.zeros(1 << digit_bits, np.int64)}
+        self._first_pass = True
+        self.done = False
+
+    @classmethod
+    def of_floats(cls) -> "Selection":
+        """For float32 values, of which nothing is known yet."""
+        return cls(base=0, span_bits=32, digit_bits=FLOAT_DIGIT_BITS, kind=np.float32)
+
+    @classmethod
+    def of_integers(cls, low: int, high: int) -> "Selection":
+        """For int64 values from `low` to `high`."""
+        base = low + 2**63
+        bits = (high - low).bit_length()
+        return cls(base=base, span_bits=bits, digit_bits=INTEGER_DIGIT_BITS, kind=np.int64)
+
+    @property
+    def passes_left(self) -> int:
+        return 0 if self.done else self._shift // self._bits + 1
+
+    def feed(self, values: Values) -> None:
+        """Count some of the column's `values`, (L,); a pass feeds each of them once, in any order."""
+        keys = _keys(values)
+        keys -= keys.dtype.type(self._base)
+        leading = None if self._first_pass else keys >> (self._shift + self._bits)
+        for prefix, counts in self._counts.items():
+            alike = keys if leading is None else keys[leading == prefix]
+            digits = (alike >> self._shift) & (len(counts) - 1)
+            counts += np.bincount(digits.astype(np.intp), minlength=len(counts))
+
+    def end_pass(self) -> None:
+        """Settle the next bits of every order statistic."""
+        if self._first_pass:
+            below, above, _ = self._ranks = ranks(self._counts[0].sum(keepdims=True))
+            wanted = np.unique([below, above]).tolist()
+            self._prefix, self._remaining = dict.fromkeys(wanted, 0), {rank: rank for rank in wanted}
+            self._first_pass = False
+        for rank, prefix in self._prefix.items():
+            reached = np.cumsum(self._counts[prefix])
+            digit = int(np.searchsorted(reached, self._remaining[rank], side="right"))
+            self._remaining[rank] -= int(reached[digit - 1]) if digit else 0
+            self._prefix[rank] = prefix << self._bits | digit
+        self._counts = {prefix: np.zeros(1 << self._bits, np.int64) for prefix in self._prefix.values()}
+        self.done = self._shift == 0
+        self._shift -= self._bits
+
+    def quantiles(self) -> Floats:
+        """One value per quantile; only once `done`."""
+        below, above, weights = self._ranks
+        found = {rank: _value(prefix + self._base, self._kind) for rank, prefix in self._prefix.items()}
+        lower, upper = (np.array([found[rank] for rank in each[0].tolist()]) for each in (below, above))
+        return interpolate(lower, upper, weights[0])
+
+
+def describe_weighted(values: Values, weights: Integers) -> Stats:
+    """Statistics, as one stretch, of a column with `weights[i]` times the value `values[i]`, ascending."""
+    reached = np.cumsum(weights)
+    count = reached[-1:]
+    below, above, between = ranks(count)
+    lower, upper = (values[np.searchsorted(reached, each[0], side="right")] for each in (below, above))
+    mean = float((values * (weights / count)).sum())
+    std = math.sqrt(((values - mean) ** 2 * (weights / count)).sum())
+    return Stats(
+        count,
+        values[:1, None],
+        values[-1:, None],
+        np.array([[mean]]),
+        np.array([[std]]),
+        interpolate(lower, upper, between[0])[None, :, None],
+    )
+
+
+def ranks(count: Integers) -> tuple[Integers, Integers, Floats]:
+    """For each of `count` (E,) values' quantiles the rank below, the rank above, and how far it is between.
+
+    returns  each (E, len(QUANTILES))
+    """
+    position: Floats = LEVELS * (count[:, None] - 1)
+    below = np.floor(position).astype(np.int64)
+    above: Integers = np.minimum(below + 1, count[:, None] - 1)
+    return below, above, position - below
+
+
+def interpolate(below: Values, above: Values, weights: Floats) -> Floats:
+    """Linear interpolation with numpy.quantile's rounding (numpy.lib._function_base_impl._lerp)."""
+    if below.dtype.kind == "f":
+        below, above = below.astype(np.float64), above.astype(np.float64)
+    apart = above - below
+    found: Floats = np.where(weights >= 0.5, above - apart * (1 - weights), below + apart * weights)
+    return found
+
+
+def dataset_document(stats: Mapping[str, Stats]) -> dict[str, Any]:
+    """`meta/stats.json`."""
+    return {key: feature.as_document() for key, feature in stats.items()}
+
+
+def _keys(values: Values) -> npt.NDArray[Any]:
+    """Unsigned integers in the order of `values`; IEEE 754 floats compare like their bits, signs apart."""
+    if values.dtype == np.float32:
+        bits = values.view(np.int32)
+        return (bits ^ ((bits >> 31) | np.int32(-(2**31)))).view(np.uint32)
+    return (values ^ np.int64(-(2**63))).view(np.uint64)
+
+
+def _value(key: int, kind: type[np.generic]) -> Any:
+    """The value that has `key`."""
+    if kind is np.float32:
+        bits = key ^ 0x80000000 if key >> 31 else key ^ 0xFFFFFFFF
+        return np.array([bits], np.uint32).view(np.float32)[0]
+    return np.int64(key - 2**63)

@@ -1,0 +1,182 @@
+"""The files of a dataset, written in one go."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from export_service.dataset_v3 import layout
+from export_service.dataset_v3.data import column_values, data_schema, data_table
+from export_service.dataset_v3.episodes import episodes_schema, episodes_table, put_in_place
+from export_service.dataset_v3.info import CAPTURE_TIME, DEFAULT_FEATURES, Features, info_document
+from export_service.dataset_v3.layout import FIRST_PLACE, Place
+from export_service.dataset_v3.numbering import Episodes, dataset_numbering_stats, numbering_stats
+from export_service.dataset_v3.stats import Stats, dataset_document, describe
+from export_service.dataset_v3.tasks import tasks_table
+from export_service.recorded_stats import RecordedStats
+
+EPISODES_PER_ROW_GROUP = 1000
+FILE_BYTES = layout.DATA_FILE_MB * layout.BYTES_PER_MB
+
+# Measured against LeRobot's own choice (dictionaries everywhere): twice as fast, and files 40 % smaller.
+DATA_ENCODING: Mapping[str, Any] = {
+    "use_dictionary": ["episode_index", "task_index"],
+    "column_encoding": dict.fromkeys(("index", "frame_index", CAPTURE_TIME), "DELTA_BINARY_PACKED"),
+}
+
+
+class NonFiniteValue(Exception):
+    """A feature has a value that is NaN or infinite; the message is the feature's key.
+
+    episode  which of the episodes added together
+    """
+
+    def __init__(self, key: str, episode: int) -> None:
+        super().__init__(key)
+        self.episode = episode
+
+
+class ParquetSeries:
+    """Row groups in a series of files of about FILE_BYTES each."""
+
+    def __init__(
+        self, root: Path, schema: pa.Schema, path_of: Callable[[Place], str], encoding: Mapping[str, Any]
+    ) -> None:
+        self.place = FIRST_PLACE
+        self._root = root
+        self._schema = schema
+        self._path_of = path_of
+        self._encoding = encoding
+        self._writer: pq.ParquetWriter | None = None
+        self._bytes = 0
+
+    def make_room(self, size_bytes: int) -> Place:
+        """The place that a row group of `size_bytes` will be written to."""
+        if self._writer is not None and self._bytes + size_bytes > FILE_BYTES:
+            self.close()
+            self.place = self.place.following()
+        return self.place
+
+    def write(self, table: pa.Table) -> None:
+        """Append `table` as one row group to the file at `place`."""
+        if self._writer is None:
+            path = self._root / self._path_of(self.place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(path, self._schema, compression="snappy", **self._encoding)
+            self._bytes = 0
+        self._writer.write_table(table, row_group_size=table.num_rows)
+        self._bytes += table.nbytes
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+class DatasetWriter:
+    """Writes episodes in order; the dataset is complete after `finish`."""
+
+    def __init__(self, root: Path, features: Features, *, fps: int, tasks: Mapping[str, int]) -> None:
+        self.root = root
+        self.features = features
+        self.fps = fps
+        self.tasks = tasks
+        self.episodes = 0
+        self.frames = 0
+        self.recorded = RecordedStats(features)
+        self._every: list[Episodes] = []
+        self._data_schema = data_schema(features)
+        self._episodes_schema = episodes_schema(features)
+        self._data = ParquetSeries(root, self._data_schema, Place.data_path, DATA_ENCODING)
+        self._meta = ParquetSeries(root, self._episodes_schema, Place.episodes_path, {})
+        self._rows: list[pa.Table] = []
+
+    def add(self, frames: pa.Table, lengths: Sequence[int], tasks: Sequence[str]) -> None:
+        """Write some episodes; raises NonFiniteValue.
+
+        frames          recorded frames of all of them, one after the other
+        lengths, tasks  of each
+        """
+        numbers = np.array([self.tasks[task] for task in tasks])
+        episodes = Episodes(self.episodes, self.frames, np.array(lengths), numbers)
+        table = data_table(self._data_schema, frames, episodes, self.fps)
+        values = {key: column_values(table, key) for key in self.features if key not in DEFAULT_FEATURES}
+        stats = describe(values, episodes.lengths)
+        _check_finite(stats)
+        self.recorded.add(values, stats)
+        places = [
+            self._write_data(table.slice(begin - self.frames, length))
+            for begin, length in zip(episodes.begins.tolist(), lengths, strict=True)
+        ]
+        stats |= numbering_stats(episodes, self.fps)
+        self._rows.append(episodes_table(self._episodes_schema, episodes, tasks, places, stats))
+        self._every.append(episodes)
+        self.episodes += len(lengths)
+        self.frames += table.num_rows
+        if sum(map(len, self._rows)) >= EPISODES_PER_ROW_GROUP:
+            self._write_episodes()
+
+    def close_data(self) -> None:
+        """Complete the data and episode files, so that they can be read."""
+        self._data.close()
+        self._write_episodes()
+        self._meta.close()
+
+    def finish(
+        self, recorded: Mapping[str, Stats], *, robot_type: str, provenance: Mapping[str, Any]
+    ) -> None:
+        """Write what is known only at the end; `info.json`, without which nothing loads, comes last.
+
+        recorded  statistics of the recorded features over the whole dataset
+        """
+        stats = {**recorded, **dataset_numbering_stats(self._every, self.fps)}
+        pq.write_table(tasks_table(list(self.tasks)), self.root / layout.TASKS)
+        self._write_json(layout.STATS, dataset_document(stats))
+        self._write_json(layout.PROVENANCE, provenance)
+        info = info_document(
+            self.features,
+            fps=self.fps,
+            robot_type=robot_type,
+            episodes=self.episodes,
+            frames=self.frames,
+            tasks=len(self.tasks),
+        )
+        self._write_json(layout.INFO, info)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._data.close()
+        self._meta.close()
+
+    def _write_data(self, episode: pa.Table) -> Place:
+        place = self._data.make_room(episode.nbytes)
+        self._data.write(episode)
+        return place
+
+    def _write_episodes(self) -> None:
+        if self._rows:
+            table = pa.concat_tables(self._rows).combine_chunks()
+            self._meta.write(put_in_place(table, self._meta.make_room(table.nbytes)))
+            self._rows.clear()
+
+    def _write_json(self, path: str, document: Mapping[str, Any]) -> None:
+        (self.root / path).write_text(json.dumps(document, indent=4, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _check_finite(stats: Mapping[str, Stats]) -> None:
+    for key, found in stats.items():
+        finite = np.isfinite(found.mean).all(axis=1)
+        if not finite.all():
+            raise NonFiniteValue(key, int(np.argmin(finite)))

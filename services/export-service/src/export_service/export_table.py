@@ -1,0 +1,215 @@
+"""The one place that writes `export`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+from teleop_runtime.problems import Problem
+
+from export_service.build import Stage
+from export_service.database import Connection, Pool, connect
+from export_service.errors import Cancelled, ExportNotFound
+from export_service.order import ExportRequest, Order
+from export_service.views import ExportDetail, ExportPage, ExportView, Numbers, view
+
+MAX_ATTEMPTS = 10
+
+GET = """
+SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at, report
+  FROM export WHERE id = %s
+"""
+
+PAGE = """
+SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at
+  FROM export WHERE %(cursor)s::bigint IS NULL OR id < %(cursor)s
+ ORDER BY id DESC LIMIT %(limit)s
+"""
+
+PUBLISHED = "SELECT status, fingerprint, request->>'repo_id' AS repo_id FROM export WHERE id = %s"
+
+FIND = "SELECT id FROM export WHERE fingerprint = %s"
+
+# One that failed or was cancelled is made anew; any other stays as it is, and nothing comes back.
+PUT = """
+INSERT INTO export (fingerprint, request, work_order, report, attempts_left) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (fingerprint) DO UPDATE
+   SET status = 'queued', problem = NULL, progress = '{}', attempts_left = excluded.attempts_left,
+       created_at = now(), started_at = NULL, finished_at = NULL
+ WHERE export.status IN ('failed', 'cancelled')
+RETURNING id
+"""
+
+CLAIM = """
+UPDATE export
+   SET status = 'running', attempt = attempt + 1, attempts_left = attempts_left - 1, progress = '{}',
+       started_at = now()
+ WHERE id = %s AND status IN ('queued', 'running') AND attempts_left > 0
+RETURNING id, attempt, fingerprint, work_order
+"""
+
+GIVE_UP = """
+UPDATE export SET status = 'failed', problem = %s, finished_at = now()
+ WHERE id = %s AND status IN ('queued', 'running')
+"""
+
+NOTE_PROGRESS = "UPDATE export SET progress = %s WHERE id = %s AND attempt = %s AND status = 'running'"
+
+HAND_BACK = """
+UPDATE export SET status = 'queued', progress = '{}', started_at = NULL
+ WHERE id = %s AND attempt = %s AND status = 'running'
+"""
+
+FAIL = """
+UPDATE export SET status = 'failed', problem = %s, finished_at = now()
+ WHERE id = %s AND attempt = %s AND status = 'running'
+"""
+
+LOCK_RUNNING = """
+SELECT extract(epoch FROM clock_timestamp() - started_at)::float8 AS duration_s
+  FROM export WHERE id = %s AND attempt = %s AND status = 'running' FOR UPDATE
+"""
+
+PUBLISH = "UPDATE export SET status = 'done', numbers = %s, finished_at = now() WHERE id = %s"
+
+LOCK = "SELECT status, fingerprint FROM export WHERE id = %s FOR UPDATE"
+
+CANCEL = "UPDATE export SET status = 'cancelled', finished_at = now() WHERE id = %s"
+
+FORGET = "DELETE FROM export WHERE id = %s"
+
+RUNNING = "SELECT id, attempt FROM export WHERE status = 'running'"
+
+Progress = dict[Stage, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to make an export, until a later attempt takes it."""
+
+    id: int
+    attempt: int
+    fingerprint: str
+    order: Order
+
+
+class ExportTable:
+    """Reads and writes `export`. Every method raises StorageUnavailable when the database is away."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def put(
+        self,
+        request: ExportRequest,
+        order: Order,
+        fingerprint: str,
+        enqueue: Callable[[Connection, int], Awaitable[None]],
+    ) -> int:
+        """The id of the export that `fingerprint` names; `enqueue` is called in the same transaction if it is
+        to be made."""
+        content = (fingerprint, _json(request), _json(order), _json(order.report), MAX_ATTEMPTS)
+        async with connect(self._pool) as connection, connection.transaction():
+            row = await (await connection.execute(PUT, content)).fetchone()
+            if row is not None:
+                await enqueue(connection, row["id"])
+                return int(row["id"])
+            row = await (await connection.execute(FIND, [fingerprint])).fetchone()
+            assert row is not None  # noqa: S101
+            return int(row["id"])
+
+    async def get(self, export_id: int) -> ExportDetail:
+        """One export; raises ExportNotFound."""
+        return view(await self._row(GET, export_id), ExportDetail)
+
+    async def page(self, cursor: int | None, limit: int) -> ExportPage:
+        """Up to `limit` exports older than the one `cursor` names, newest first."""
+        async with connect(self._pool) as connection:
+            found = await connection.execute(PAGE, {"cursor": cursor, "limit": limit + 1})
+            rows = await found.fetchall()
+        exports = [view(row, ExportView) for row in rows[:limit]]
+        return ExportPage(exports=exports, next_cursor=exports[-1].id if len(rows) > limit else None)
+
+    async def published(self, export_id: int) -> tuple[str, str, str]:
+        """Status, fingerprint and repo_id; raises ExportNotFound."""
+        row = await self._row(PUBLISHED, export_id)
+        return row["status"], row["fingerprint"], row["repo_id"]
+
+    async def claim(self, export_id: int, gave_up: Problem) -> Claim | None:
+        """Start the next attempt; None if nothing is to be made. Fails the export if no attempt is left."""
+        async with connect(self._pool) as connection, connection.transaction():
+            row = await (await connection.execute(CLAIM, [export_id])).fetchone()
+            if row is None:
+                await connection.execute(GIVE_UP, [_json(gave_up), export_id])
+                return None
+        order = msgspec.convert(row["work_order"], Order)
+        return Claim(row["id"], row["attempt"], row["fingerprint"], order)
+
+    async def note_progress(self, claim: Claim, progress: Progress) -> bool:
+        """Tell how far it is; False if the claim is lost."""
+        stages = {stage: {"done": done, "total": total} for stage, (done, total) in progress.items()}
+        return await self._change(NOTE_PROGRESS, _json(stages), claim.id, claim.attempt)
+
+    async def hand_back(self, claim: Claim) -> None:
+        """Leave the export to the next attempt."""
+        await self._change(HAND_BACK, claim.id, claim.attempt)
+
+    async def fail(self, claim: Claim, problem: Problem) -> bool:
+        """End the export with `problem`; False if the claim is lost."""
+        return await self._change(FAIL, _json(problem), claim.id, claim.attempt)
+
+    async def publish(
+        self, claim: Claim, numbers: Callable[[float], Numbers], move: Callable[[], Awaitable[None]]
+    ) -> Numbers:
+        """Mark as done what `move` puts in place; nobody can cancel or take over in between.
+
+        numbers  made of the attempt's duration in seconds
+        Raises Cancelled if the claim is lost.
+        """
+        async with connect(self._pool) as connection, connection.transaction():
+            found = await connection.execute(LOCK_RUNNING, [claim.id, claim.attempt])
+            row = await found.fetchone()
+            if row is None:
+                raise Cancelled
+            await move()
+            made = numbers(row["duration_s"])
+            await connection.execute(PUBLISH, [_json(made), claim.id])
+        return made
+
+    async def remove(self, export_id: int, discard: Callable[[str], Awaitable[None]]) -> None:
+        """Cancel what is queued or running, forget what has ended; `discard(fingerprint)` takes its published
+        files away first. Raises ExportNotFound."""
+        async with connect(self._pool) as connection, connection.transaction():
+            row = await (await connection.execute(LOCK, [export_id])).fetchone()
+            if row is None:
+                raise _unknown(export_id)
+            await discard(row["fingerprint"])
+            ended = row["status"] not in ("queued", "running")
+            await connection.execute(FORGET if ended else CANCEL, [export_id])
+
+    async def running(self) -> set[tuple[int, int]]:
+        """Id and attempt of all that is being made now."""
+        async with connect(self._pool) as connection:
+            rows = await (await connection.execute(RUNNING)).fetchall()
+        return {(row["id"], row["attempt"]) for row in rows}
+
+    async def _row(self, query: str, export_id: int) -> DictRow:
+        async with connect(self._pool) as connection:
+            row = await (await connection.execute(query, [export_id])).fetchone()
+        if row is None:
+            raise _unknown(export_id)
+        return row
+
+    async def _change(self, query: str, *values: Any) -> bool:
+        async with connect(self._pool) as connection:
+            return (await connection.execute(query, values)).rowcount == 1
+
+
+def _unknown(export_id: int) -> ExportNotFound:
+    return ExportNotFound(f"there is no export {export_id}", field="export_id")
+
+
+def _json(content: Any) -> Jsonb:
+    return Jsonb(content, dumps=lambda each: msgspec.json.encode(each, order="deterministic"))

@@ -1,0 +1,80 @@
+"""Recorded frames, read ahead of what is being written."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from export_service.errors import RecordingChanged
+from export_service.plan import Piece
+
+READ_FRAMES = 65_536
+
+
+class Reader(Protocol):
+    """teleop_runtime.frames.FrameReader, as far as it is needed here."""
+
+    def read(
+        self, session_id: int, first: int, end: int, *, state_width: int, action_width: int
+    ) -> pa.Table: ...
+
+
+def read_pieces(
+    reader: Reader, pieces: Sequence[Piece], *, state_width: int, action_width: int
+) -> Iterator[tuple[Sequence[Piece], pa.Table]]:
+    """The pieces in order, some at a time, with exactly their frames, one piece after the other.
+
+    A fetch holds READ_FRAMES, or one longer piece; the next one runs while the caller works on this one, so
+    that at most two are in memory. Raises RecordingChanged.
+    """
+
+    def fetch(batch: Sequence[Piece]) -> pa.Table:
+        first, end = batch[0].first, batch[-1].end
+        table = reader.read(
+            batch[0].session_id, first, end, state_width=state_width, action_width=action_width
+        )
+        return _cut(table, batch)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="read-frames") as thread:
+        batches = list(_batches(pieces))
+        ahead = thread.submit(fetch, batches[0])
+        for number, batch in enumerate(batches):
+            table = ahead.result()
+            if number + 1 < len(batches):
+                ahead = thread.submit(fetch, batches[number + 1])
+            yield batch, table
+
+
+def _batches(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    for piece in pieces:
+        apart = batch and (
+            piece.session_id != batch[0].session_id
+            or piece.first < batch[-1].end
+            or piece.end - batch[0].first > READ_FRAMES
+        )
+        if apart:
+            yield batch
+            batch = []
+        batch.append(piece)
+    yield batch
+
+
+def _cut(table: pa.Table, pieces: Sequence[Piece]) -> pa.Table:
+    """The rows of `pieces`. Frame indexes are unique and ascending, so as many as there should be are those
+    that should be there."""
+    indexes = table.column("frame_index").to_numpy()
+    parts = []
+    for piece in pieces:
+        begin, end = np.searchsorted(indexes, [piece.first, piece.end]).tolist()
+        if end - begin != piece.frames:
+            raise RecordingChanged(
+                f"of the frames {piece.first} to {piece.end - 1} of session {piece.session_id}, "
+                f"{end - begin} are left"
+            )
+        parts.append(table.slice(begin, end - begin))
+    if sum(map(len, parts)) == len(table):
+        return table.combine_chunks()
+    return pa.concat_tables(parts).combine_chunks()

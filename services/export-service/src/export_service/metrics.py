@@ -1,0 +1,13 @@
+"""What export-service counts."""
+
+from prometheus_client import Counter, Histogram
+from teleop_runtime.metrics import REGISTRY
+
+EXPORTS = Counter("exports_total", "Exports that ended, by how", ["status"], registry=REGISTRY)
+EXPORTED_FRAMES = Counter("exported_frames_total", "Frames in published datasets", registry=REGISTRY)
+EXPORT_SECONDS = Histogram(
+    "export_seconds",
+    "Time from an export's start to its publication",
+    buckets=[0.1, 0.5, 1, 5, 15, 60, 300, 1800],
+    registry=REGISTRY,
+)

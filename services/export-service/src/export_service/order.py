@@ -1,0 +1,128 @@
+"""What a worker is told to make: everything decided, only the frames are still to be read. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+from teleop_schema.errors import BadInput
+from teleop_schema.identifiers import check_repo_id
+
+from export_service.errors import SessionUnfinished
+from export_service.plan import ALL_LABELS, Label, OnGap, Piece, make_plan
+from export_service.recorded import Session
+from export_service.report import Report, make_report
+
+MAX_SESSIONS = 1000
+MAX_ID = 2**63 - 1
+
+# Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
+WRITER_VERSION = 1
+
+VALUE_BYTES = 4
+NUMBERING_BYTES = 48
+EPISODE_BYTES = 8192
+
+SessionId = Annotated[int, Meta(ge=1, le=MAX_ID)]
+
+
+class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a client may ask for.
+
+    session_ids           merged into one dataset in this order; they must agree in robot_type, fps and names
+    repo_id               name of the dataset, user/name
+    on_gap                an episode that lacks frames is split there, or the export is refused
+    include_outcomes      episodes to export by their outcome; discarded ones never are
+    include_unfinished    take a session that is still being recorded as it is now
+    include_capture_time  add the column `capture.time_ns`; without it, the features are those that
+                          lerobot-record gives to such a robot, which merging with its datasets needs
+    """
+
+    session_ids: Annotated[tuple[SessionId, ...], Meta(min_length=1, max_length=MAX_SESSIONS)]
+    repo_id: str
+    on_gap: OnGap = "split"
+    include_outcomes: frozenset[Label] = ALL_LABELS
+    include_unfinished: bool = False
+    include_capture_time: bool = True
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """A dataset to be made of `pieces`; `report` accounts for all frames of their sessions."""
+
+    robot_type: str
+    fps: int
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    capture_time: bool
+    pieces: tuple[Piece, ...]
+    report: Report
+
+    @property
+    def frames(self) -> int:
+        return self.report.exported
+
+    @property
+    def size_bytes(self) -> int:
+        """About what the dataset takes on disk, rather more than less."""
+        values = len(self.state_names) + len(self.action_names)
+        return self.frames * (values * VALUE_BYTES + NUMBERING_BYTES) + len(self.pieces) * EPISODE_BYTES
+
+
+def check_request(request: ExportRequest) -> None:
+    """Raise BadInput for a repo_id or a list of sessions that no export can have."""
+    check_repo_id(request.repo_id)
+    twice = {each for each in request.session_ids if request.session_ids.count(each) > 1}
+    if twice:
+        raise BadInput(f"session {min(twice)} is named twice", field="session_ids")
+    if not request.include_outcomes:
+        raise BadInput("include_outcomes is empty: no episode could be exported", field="include_outcomes")
+
+
+def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
+    """What `request` means for `sessions`, which are the ones it names, in its order.
+
+    Raises SessionUnfinished, and what make_plan raises.
+    """
+    for session in sessions:
+        if session.status == "recording" and not request.include_unfinished:
+            raise SessionUnfinished(
+                f"session {session.id} is still being recorded",
+                field="session_ids",
+                hint="end it first, or set include_unfinished to export what is committed now",
+            )
+    plan = make_plan(sessions, labels=request.include_outcomes, on_gap=request.on_gap)
+    like = sessions[0]
+    return Order(
+        robot_type=like.robot_type,
+        fps=plan.fps,
+        state_names=like.state_names,
+        action_names=like.action_names,
+        capture_time=request.include_capture_time,
+        pieces=plan.pieces,
+        report=make_report(sessions, plan),
+    )
+
+
+def fingerprint(request: ExportRequest, order: Order) -> str:
+    """Equal for requests that ask the same of sessions that hold the same: SHA-256, hexadecimal."""
+    content = msgspec.json.encode((WRITER_VERSION, request, order), order="deterministic")
+    return hashlib.sha256(content).hexdigest()
+
+
+def provenance(order: Order) -> dict[str, Any]:
+    """`meta/backend.json`: which recorded frames each episode is. LeRobot ignores the file."""
+    return {
+        "made_by": "lerobot-backend export-service",
+        "episodes": [
+            {
+                "episode_index": number,
+                "session_id": piece.session_id,
+                "recorded_episode": piece.episode_index,
+                "first_frame": piece.first,
+                "end_frame": piece.end,
+            }
+            for number, piece in enumerate(order.pieces)
+        ],
+        "report": msgspec.to_builtins(order.report),
+    }

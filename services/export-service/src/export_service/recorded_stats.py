@@ -1,0 +1,95 @@
+"""Exact statistics of the recorded features over a whole dataset: some while it is written, the quantiles in a
+few more passes over its files."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from export_service.dataset_v3.data import column_values
+from export_service.dataset_v3.info import DEFAULT_FEATURES, Features
+from export_service.dataset_v3.stats import Moments, Selection, Stats
+
+BLOCK_ROWS = 65_536
+
+
+class RecordedStats:
+    """Statistics in the making: of float32 columns the first pass is the writing itself."""
+
+    def __init__(self, features: Features) -> None:
+        recorded = {key: feature for key, feature in features.items() if key not in DEFAULT_FEATURES}
+        self._moments = {key: Moments() for key in recorded}
+        self._selections = {
+            key: [Selection.of_floats() for _ in range(feature["shape"][0])]
+            for key, feature in recorded.items()
+            if feature["dtype"] == "float32"
+        }
+
+    def add(self, values: Mapping[str, npt.NDArray[Any]], stats: Mapping[str, Stats]) -> None:
+        """Add some episodes: their `values` (frames, W) and their `stats`, feature by feature."""
+        for key, moments in self._moments.items():
+            moments.add(stats[key])
+        for key, selections in self._selections.items():
+            _feed(selections, values[key])
+
+    def finish(self, root: Path, advance: Callable[[int, int], None]) -> dict[str, Stats]:
+        """The statistics, once everything added lies in the data files below `root`.
+
+        advance  told the frames looked at and those to look at in all; may raise to stop
+        """
+        for selections in self._selections.values():
+            for selection in selections:
+                selection.end_pass()
+        for key, moments in self._moments.items():
+            if key not in self._selections:
+                pairs = zip(moments.low.tolist(), moments.high.tolist(), strict=True)
+                self._selections[key] = [Selection.of_integers(low, high) for low, high in pairs]
+        total = max(each.passes_left for selections in self._selections.values() for each in selections)
+        frames = next(iter(self._moments.values())).count
+        for number in range(total):
+            self._look_again(
+                root, lambda seen, number=number: advance(number * frames + seen, total * frames)
+            )
+        return {
+            key: moments.finish(np.stack([each.quantiles() for each in self._selections[key]], axis=1))
+            for key, moments in self._moments.items()
+        }
+
+    def _look_again(self, root: Path, advance: Callable[[int], None]) -> None:
+        unfinished = {
+            key: selections
+            for key, selections in self._selections.items()
+            if not all(each.done for each in selections)
+        }
+        seen = 0
+        for block in read_blocks(root, list(unfinished)):
+            for key, selections in unfinished.items():
+                _feed(selections, column_values(block, key))
+            seen += block.num_rows
+            advance(seen)
+        for selections in unfinished.values():
+            for selection in selections:
+                selection.end_pass()
+
+
+def read_blocks(root: Path, columns: list[str]) -> Iterator[pa.Table]:
+    """Some columns of all data files in order, whole row groups (episodes), about BLOCK_ROWS at a time."""
+    for path in sorted(root.glob("data/*/*.parquet")):
+        with pq.ParquetFile(path) as file:
+            groups: list[int] = []
+            rows = 0
+            for group in range(file.num_row_groups):
+                groups.append(group)
+                rows += file.metadata.row_group(group).num_rows
+                if rows >= BLOCK_ROWS or group + 1 == file.num_row_groups:
+                    yield file.read_row_groups(groups, columns, use_threads=False)
+                    groups, rows = [], 0
+
+
+def _feed(selections: list[Selection], values: npt.NDArray[Any]) -> None:
+    for column, selection in enumerate(selections):
+        selection.feed(values[:, column])

@@ -1,0 +1,112 @@
+"""What the recorded sessions hold; the tables are telemetry-service's, here they are only read."""
+
+from collections.abc import Sequence
+
+from psycopg.rows import DictRow
+
+from export_service.database import Connection, Pool, connect
+from export_service.errors import SessionNotFound
+from export_service.recorded import EpisodeRow, Hole, Session, name_holes
+
+SESSIONS = """
+SELECT id, robot_type, fps, task, state_names, action_names, status, next_frame_index
+  FROM teleop_session WHERE id = ANY(%s) AND deleted_at IS NULL
+"""
+
+EPISODES = """
+SELECT session_id, episode_index, start_frame, end_frame, task, outcome
+  FROM episode WHERE session_id = ANY(%s) ORDER BY session_id, episode_index
+"""
+
+GAPS = """
+SELECT session_id, first_frame, end_frame, reason
+  FROM frame_gap WHERE session_id = ANY(%s) ORDER BY session_id, first_frame
+"""
+
+COUNT_FRAMES = "SELECT count(*) AS frames FROM teleop_frame WHERE session_id = %s AND frame_index < %s"
+
+FIND_HOLES = """
+SELECT first_frame, end_frame
+  FROM (SELECT frame_index + 1 AS first_frame,
+               lead(frame_index, 1, %(watermark)s) OVER (ORDER BY frame_index) AS end_frame
+          FROM (SELECT -1::bigint AS frame_index
+                 UNION ALL
+                SELECT frame_index FROM teleop_frame
+                 WHERE session_id = %(session_id)s AND frame_index < %(watermark)s) AS stored) AS steps
+ WHERE end_frame > first_frame ORDER BY first_frame
+"""
+
+
+class SessionTable:
+    """Reads `teleop_session` and what belongs to it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read(self, session_ids: Sequence[int]) -> list[Session]:
+        """The sessions in the order asked for, all as of one moment; raises SessionNotFound."""
+        async with connect(self._pool) as connection, connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            return await _read(connection, session_ids)
+
+
+async def _read(connection: Connection, session_ids: Sequence[int]) -> list[Session]:
+    wanted = list(session_ids)
+    rows = await _fetch(connection, SESSIONS, wanted)
+    missing = [each for each in wanted if each not in {row["id"] for row in rows}]
+    if missing:
+        raise SessionNotFound(
+            f"there is no session {', '.join(str(each) for each in missing)}", field="session_ids"
+        )
+    episodes = await _fetch(connection, EPISODES, wanted)
+    gaps = await _fetch(connection, GAPS, wanted)
+    found = {row["id"]: await _session(connection, row, episodes, gaps) for row in rows}
+    return [found[each] for each in wanted]
+
+
+async def _session(
+    connection: Connection, row: DictRow, episodes: list[DictRow], gaps: list[DictRow]
+) -> Session:
+    watermark = row["next_frame_index"]
+    named = [
+        Hole(gap["first_frame"], gap["end_frame"], gap["reason"])
+        for gap in gaps
+        if gap["session_id"] == row["id"]
+    ]
+    counted = await (await connection.execute(COUNT_FRAMES, [row["id"], watermark])).fetchone()
+    assert counted is not None  # noqa: S101
+    return Session(
+        id=row["id"],
+        robot_type=row["robot_type"],
+        fps=row["fps"],
+        task=row["task"],
+        state_names=tuple(row["state_names"]),
+        action_names=tuple(row["action_names"]),
+        status=row["status"],
+        watermark=watermark,
+        committed=counted["frames"],
+        episodes=tuple(
+            EpisodeRow(
+                each["episode_index"], each["start_frame"], each["end_frame"], each["task"], each["outcome"]
+            )
+            for each in episodes
+            if each["session_id"] == row["id"]
+        ),
+        holes=await _holes(connection, row["id"], watermark, counted["frames"], named),
+    )
+
+
+async def _holes(
+    connection: Connection, session_id: int, watermark: int, committed: int, named: list[Hole]
+) -> tuple[Hole, ...]:
+    """The session's holes; the frames themselves are looked through only if the named gaps do not explain how
+    many there are."""
+    if committed == watermark - sum(hole.end - hole.first for hole in named):
+        return tuple(named)
+    cursor = await connection.execute(FIND_HOLES, {"session_id": session_id, "watermark": watermark})
+    holes = [(row["first_frame"], row["end_frame"]) for row in await cursor.fetchall()]
+    return tuple(name_holes(holes, named))
+
+
+async def _fetch(connection: Connection, query: str, session_ids: list[int]) -> list[DictRow]:
+    return await (await connection.execute(query, [session_ids])).fetchall()

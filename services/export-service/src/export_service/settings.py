@@ -1,0 +1,18 @@
+"""Configuration of export-service."""
+
+from pathlib import Path
+
+from pydantic import Field
+from teleop_runtime.settings import ServiceSettings
+
+
+class ExportSettings(ServiceSettings):
+    """Environment of export-service."""
+
+    export_root: Path = Field(
+        Path("lerobot_backup/exports"),
+        alias="EXPORT_ROOT",
+        description="where finished datasets live; each is built beside them, on the same filesystem",
+    )
+    host: str = Field("127.0.0.1", alias="EXPORT_HOST")
+    port: int = Field(8003, alias="EXPORT_PORT", ge=0, le=65_535)

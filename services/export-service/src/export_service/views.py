@@ -1,0 +1,75 @@
+"""What the endpoints answer."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from teleop_runtime.problems import Problem
+
+from export_service.build import STAGES, Stage
+from export_service.order import ExportRequest
+from export_service.report import Report
+
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+class StageProgress(Struct, frozen=True, kw_only=True):
+    """Frames that a stage has done, of those it has to do; frames that it takes twice count twice.
+
+    data        read from the database and written
+    statistics  read back for exact quantiles
+    verify      read back and checked against the format
+    """
+
+    stage: Stage
+    done: int
+    total: int
+
+
+class Numbers(Struct, frozen=True, kw_only=True):
+    """What a finished dataset consists of, and how long its making took."""
+
+    episodes: int
+    frames: int
+    tasks: int
+    files: int
+    size_bytes: int
+    duration_s: float
+
+
+class ExportView(Struct, kw_only=True):
+    """One export.
+
+    numbers  once it is done
+    error    once it failed
+    """
+
+    id: int
+    status: Status
+    request: ExportRequest
+    progress: list[StageProgress]
+    numbers: Numbers | None
+    error: Problem | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class ExportDetail(ExportView, kw_only=True):
+    """One export with its account: which frames are in it, which are not, and why."""
+
+    report: Report
+
+
+class ExportPage(Struct, kw_only=True):
+    """Exports, newest first; `next_cursor` asks for the following page."""
+
+    exports: list[ExportView]
+    next_cursor: int | None
+
+
+def view[View: ExportView](row: dict[str, Any], kind: type[View]) -> View:
+    """A row of `export` as `kind`."""
+    progress = [{"stage": name, **row["progress"][name]} for name in STAGES if name in row["progress"]]
+    return msgspec.convert({**row, "progress": progress, "error": row["problem"]}, kind)

@@ -1,0 +1,199 @@
+"""Makes the queued exports: `python -m export_service.worker`, or inside the service."""
+
+import asyncio
+import errno
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import psycopg
+from adbc_driver_manager import Error as AdbcError
+from msgspec import structs
+from teleop_runtime.frames import FrameReader
+from teleop_runtime.logs import configure_logs, get_logger
+from teleop_runtime.problems import as_problem
+from teleop_runtime.settings import load_settings
+from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
+
+from export_service.build import Built, Stage, build
+from export_service.database import open_pool
+from export_service.errors import Cancelled
+from export_service.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
+from export_service.folders import Folders, make_durable
+from export_service.jobs import Jobs, QueueUnavailable
+from export_service.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
+from export_service.settings import ExportSettings
+from export_service.views import Numbers
+
+log = get_logger(__name__)
+
+TELL_PROGRESS_S = 0.2
+RECOVER_EVERY_S = 2.0
+RESTART_AFTER_S = 1.0
+
+# The database went away in the middle: the job is tried again when it is back.
+_AWAY = (psycopg.OperationalError, AdbcError, StorageUnavailable, QueueUnavailable)
+
+
+class Watched:
+    """Progress of the work in a thread, and the way to stop it."""
+
+    def __init__(self) -> None:
+        self.progress: Progress = {}
+        self.stopped = False
+
+    def __call__(self, stage: Stage, done: int, total: int) -> None:
+        if self.stopped:
+            raise Cancelled
+        self.progress[stage] = (done, total)
+
+
+class Worker:
+    """Makes exports one after the other. Any number of them may work on one database and root."""
+
+    def __init__(self, database_url: str, exports: ExportTable, jobs: Jobs, folders: Folders) -> None:
+        self._database_url = database_url
+        self._exports = exports
+        self._jobs = jobs
+        self._folders = folders
+        jobs.register(self.make)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._recover())
+            while True:
+                try:
+                    await self._jobs.work()
+                except _AWAY as error:
+                    log.warning("the worker lost the database", error=str(error))
+                await asyncio.sleep(RESTART_AFTER_S)
+
+    async def make(self, export_id: int) -> None:
+        """Make one export if it is still wanted; its row tells how that ended."""
+        gave_up = BackendError(f"gave up: {MAX_ATTEMPTS} attempts were made, none came to an end")
+        claim = await self._exports.claim(export_id, as_problem(gave_up))
+        if claim is None:
+            return
+        folder = await asyncio.to_thread(self._folders.begin, claim.id, claim.attempt)
+        try:
+            built = await self._build(claim, folder)
+            await self._publish(claim, built, folder)
+        except Cancelled:
+            log.info("export stopped", export_id=claim.id)
+            EXPORTS.labels("cancelled").inc()
+        except asyncio.CancelledError:
+            await self._exports.hand_back(claim)
+            raise
+        except _AWAY:
+            raise
+        except Exception as error:
+            await self._fail(claim, error)
+        finally:
+            await asyncio.to_thread(self._folders.discard, folder)
+
+    async def _build(self, claim: Claim, folder: Path) -> Built:
+        """Build in a thread, telling progress; the thread has ended when this returns or raises."""
+        watched = Watched()
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(None, partial(self._build_in_thread, claim, folder, watched))
+        try:
+            while not (await asyncio.wait([work], timeout=TELL_PROGRESS_S))[0]:
+                if not await self._exports.note_progress(claim, watched.progress):
+                    raise Cancelled
+        finally:
+            watched.stopped = True
+            await asyncio.wait([work])
+            failure = work.exception()
+        if failure is not None:
+            raise failure
+        await self._exports.note_progress(claim, watched.progress)
+        return work.result()
+
+    def _build_in_thread(self, claim: Claim, folder: Path, watched: Watched) -> Built:
+        with FrameReader(self._database_url) as reader:
+            built = build(folder, claim.order, reader, watched)
+        make_durable(folder)
+        return built
+
+    async def _publish(self, claim: Claim, built: Built, folder: Path) -> None:
+        published = self._folders.published(claim.id, claim.fingerprint)
+
+        def numbers(duration_s: float) -> Numbers:
+            return Numbers(**structs.asdict(built), duration_s=round(duration_s, 3))
+
+        made = await self._exports.publish(
+            claim, numbers, partial(asyncio.to_thread, self._folders.publish, folder, published)
+        )
+        log.info("export published", export_id=claim.id, **structs.asdict(made))
+        EXPORTS.labels("done").inc()
+        EXPORTED_FRAMES.inc(made.frames)
+        EXPORT_SECONDS.observe(made.duration_s)
+
+    async def _fail(self, claim: Claim, error: Exception) -> None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            error = NoSpace(hint="delete exports that are no longer needed, then ask for it again")
+        if isinstance(error, BackendError):
+            log.warning("export failed", export_id=claim.id, code=error.code, error=error.detail)
+        else:
+            log.error("export failed", export_id=claim.id, exc_info=error)
+            error = BackendError("something went wrong in the backend; its log says what")
+        if await self._exports.fail(claim, as_problem(error)):
+            EXPORTS.labels("failed").inc()
+
+    async def _recover(self) -> None:
+        """Take up what dead workers left: their jobs and their folders."""
+        while True:
+            try:
+                if found := await self._jobs.recover():
+                    log.warning("jobs of a dead worker queued again", jobs=found)
+                leftovers = await asyncio.to_thread(self._folders.leftovers)
+                running = await self._exports.running()
+                await asyncio.to_thread(self._folders.sweep, leftovers, running)
+            except _AWAY as error:
+                log.warning("cannot look for dead workers", error=str(error))
+            await asyncio.sleep(RECOVER_EVERY_S)
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator["asyncio.Task[None]"]:
+    """The worker at work; at the end it stops, handing back what it can't finish soon."""
+    task = asyncio.create_task(worker.run(), name="export worker")
+    try:
+        yield task
+    finally:
+        await stop(task)
+
+
+async def stop(task: "asyncio.Task[None]") -> None:
+    """Cancel the worker and wait for its end."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def work_alone(settings: ExportSettings) -> None:
+    """A worker without the service around it, until SIGTERM."""
+    folders = Folders(settings.export_root)
+    async with open_pool(settings.database_url) as pool:
+        jobs = Jobs(pool)
+        await jobs.open()
+        async with running(Worker(settings.database_url, ExportTable(pool), jobs, folders)) as task:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def main() -> None:
+    settings = load_settings(ExportSettings)
+    configure_logs(settings.log_level)
+    logging.getLogger("procrastinate").setLevel("WARNING")
+    with suppress(KeyboardInterrupt):
+        asyncio.run(work_alone(settings))
+
+
+if __name__ == "__main__":
+    main()
