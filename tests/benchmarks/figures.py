@@ -25,8 +25,8 @@ class Figure:
 
 
 def at_least(name: str, value: float, unit: str, aim: float) -> Figure:
-    return Figure(name, value, unit, f">= {aim:g}", value >= aim)
+    return Figure(name, float(value), unit, f">= {aim:g}", bool(value >= aim))
 
 
 def at_most(name: str, value: float, unit: str, aim: float) -> Figure:
-    return Figure(name, value, unit, f"<= {aim:g}", value <= aim)
+    return Figure(name, float(value), unit, f"<= {aim:g}", bool(value <= aim))

@@ -59,8 +59,7 @@ async def measure(port: int, process: psutil.Process) -> tuple[list[LoadRobot], 
             due = begun + PERIOD_S * (number + position / len(slices))
             wait = due - time.perf_counter()
             late_s = max(late_s, -wait)
-            if wait > 0:
-                await asyncio.sleep(wait)
+            await asyncio.sleep(max(wait, 0))
             for robot in some:
                 robot.send(message, (number + 1) * FRAMES_PER_MESSAGE)
     async with asyncio.timeout(30):
