@@ -1,0 +1,51 @@
+"""A virtual SO-101 teleoperated at 60 Hz, its samples recorded through the robot library."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from lerobot_robot_backend import TelemetryClient
+from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
+from numpy.typing import NDArray
+
+FPS = 60
+TASK = "wave the virtual arm"
+MAX_STEP_DEG = 20.0
+
+
+def teleoperate(
+    backend_url: str, robot_id: str, spool: Path, seconds: float, each_second: Callable[[int, int, int], None]
+) -> tuple[TelemetryClient, NDArray[np.float32]]:
+    """Record one episode; returns the closed client and what it logged.
+
+    each_second  called once a second with the second, the frames logged and the frames acknowledged
+    returns      (N, 12) float32: state, then action, of each frame
+    """
+    arm = VirtualArm(MAX_STEP_DEG)
+    logged = []
+    client = TelemetryClient(
+        backend_url,
+        robot_id,
+        state_names=NAMES,
+        action_names=NAMES,
+        fps=FPS,
+        robot_type="virtual_so101_follower",
+        task=TASK,
+        spool_dir=spool,
+        min_free_bytes=100_000_000,
+    )
+    with client:
+        client.start_episode(TASK)
+        begun = time.perf_counter()
+        for frame in range(round(seconds * FPS)):
+            observation = arm.positions
+            action = leader_positions(frame / FPS)
+            sent = arm.command(action)
+            client.log(observation, action, sent_action=sent)
+            logged.append([*observation.values(), *action.values()])
+            if frame % FPS == FPS - 1:
+                each_second(frame // FPS + 1, client.logged, client.acknowledged)
+            time.sleep(max(0.0, begun + (frame + 1) / FPS - time.perf_counter()))
+        client.end_episode("success")
+    return client, np.array(logged, np.float32)
