@@ -1,0 +1,27 @@
+"""Applications served in the test's own process, on real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from teleop_runtime.serve import SERVER_OPTIONS
+
+
+@asynccontextmanager
+async def serving(app: Starlette) -> AsyncIterator[str]:
+    """`host:port` of `app`, served as every service is."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **SERVER_OPTIONS))
+    # Not `serve`: signals belong to the test run.
+    task = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+        if task.done():
+            task.result()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await task

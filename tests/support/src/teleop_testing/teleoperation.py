@@ -1,0 +1,108 @@
+"""A teleoperation as a process of its own: a virtual arm at 60 Hz that notes what it has logged.
+
+Every sample whose `log()` has returned is appended to a file at once, so that the file is what must later
+be in the database, whatever was killed meanwhile.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from lerobot_robot_backend import TelemetryClient
+from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
+from numpy.typing import NDArray
+
+FPS = 60
+WIDTH = 2 * len(NAMES)
+
+
+class Teleoperation:
+    """A running teleoperation; `robot_id` records to `address` through a spool of its own."""
+
+    def __init__(self, address: str, robot_id: str, folder: Path) -> None:
+        self.robot_id = robot_id
+        self.spool = folder / "spool"
+        self._oracle = Path(tempfile.mkstemp(dir=folder, prefix="logged-")[1])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, f"ws://{address}", robot_id, self.spool, self._oracle],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.stream = self._process.stdout.readline().strip()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def shipper_pid(self) -> int | None:
+        """The process that ships this session's samples, None while there is none."""
+        for process in psutil.process_iter(["cmdline"]):
+            command = process.info["cmdline"] or []
+            if "lerobot_robot_backend.shipper" in command and command[-1].endswith(self.stream):
+                return process.pid
+        return None
+
+    def logged(self) -> NDArray[np.float32]:
+        """(N, 12) float32: state, then action, of every frame whose `log()` has returned."""
+        content = self._oracle.read_bytes()
+        whole = len(content) // (4 * WIDTH) * (4 * WIDTH)
+        return np.frombuffer(content[:whole], np.float32).reshape(-1, WIDTH)
+
+    def wait_for_frames(self, more: int) -> None:
+        """Return once `more` further frames are logged."""
+        wanted = len(self.logged()) + more
+        while len(self.logged()) < wanted:
+            assert self._process.poll() is None, "the teleoperation has ended"
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """End it as Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.communicate()
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def main(backend_url: str, robot_id: str, spool: str, oracle: str) -> None:
+    arm = VirtualArm()
+    with (
+        open(oracle, "ab", buffering=0) as notes,
+        TelemetryClient(
+            backend_url,
+            robot_id,
+            state_names=NAMES,
+            action_names=NAMES,
+            fps=FPS,
+            robot_type="virtual_so101_follower",
+            spool_dir=spool,
+            min_free_bytes=0,
+        ) as client,
+    ):
+        print(client.stream_dir.name, flush=True)
+        begun = time.perf_counter()
+        frame = 0
+        try:
+            while True:
+                observation, action = arm.positions, leader_positions(frame / FPS)
+                arm.command(action)
+                client.log(observation, action)
+                os.write(notes.fileno(), np.array([*observation.values(), *action.values()], "<f4").tobytes())
+                frame += 1
+                time.sleep(max(0.0, begun + frame / FPS - time.perf_counter()))
+        except KeyboardInterrupt:
+            pass
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
