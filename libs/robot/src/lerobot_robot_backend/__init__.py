@@ -7,6 +7,7 @@ then, it listens in on them (see `plugin`).
 """
 
 import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,10 +33,11 @@ def __getattr__(name: str) -> Any:
 
 
 def _is_plugin_import() -> bool:
-    frame = sys._getframe()
-    while frame := frame.f_back:
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
         if frame.f_code.co_name == _REGISTRATION:
             return True
+        frame = frame.f_back
     return False
 
 

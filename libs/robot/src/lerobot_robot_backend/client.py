@@ -24,10 +24,8 @@ from lerobot_robot_backend.extra import encode_extra
 from lerobot_robot_backend.spool import SpoolWriter
 from lerobot_robot_backend.stream import (
     Progress,
-    SpoolError,
     StreamFile,
     check_free_space,
-    create_stream,
     default_spool_dir,
     read_progress,
 )
@@ -109,13 +107,9 @@ class TelemetryClient:
         self._episode_index = -1
         self._episode_open = False
         check_free_space(self.spool_dir, min_free_bytes)
-        try:
-            self.stream_dir = create_stream(self.spool_dir, description)
-        except OSError as error:
-            raise SpoolError(f"no session can be started in {self.spool_dir}: {error.strerror}") from error
-        counts = len(self._session.state_names), len(self._session.action_names)
-        self._writer = SpoolWriter(self.stream_dir, description.stream, *counts)
-        self._upkeep = Upkeep(self._writer, self.stream_dir, self.spool_dir, token, ship=ship)
+        self._writer = SpoolWriter(self.spool_dir, description)
+        self.stream_dir = self._writer.stream_dir
+        self._upkeep = Upkeep(self._writer, self.spool_dir, token, ship=ship)
 
     @property
     def logged(self) -> int:
@@ -175,7 +169,7 @@ class TelemetryClient:
             extra
             or not observation.keys() <= self._known_state
             or not action.keys() <= self._known_action
-            or (sent_action is not None and sent_action != action)
+            or (sent_action is not None and _differ(sent_action, action))
         ):
             tail = self._encode_beyond(observation, action, sent_action, extra)
         if captured_us is None:
@@ -296,7 +290,7 @@ class TelemetryClient:
         extra: Mapping[str, Any] | None,
     ) -> bytes:
         beyond = dict(extra or {})
-        if sent_action is not None and sent_action != action:
+        if sent_action is not None and _differ(sent_action, action):
             beyond["sent_action"] = sent_action
         for part, given, known in (
             ("observation", observation, self._known_state),
@@ -324,6 +318,13 @@ def _describe_host() -> dict[str, Any]:
     }
 
 
+def _differ(sent: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    try:
+        return bool(sent != asked)
+    except Exception:  # arrays that do not compare to one truth
+        return True
+
+
 def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     if len(names) > 1:
         return itemgetter(*names)
@@ -336,6 +337,8 @@ def _number(name: str, value: Any) -> float:
         raise ValueError(f"{name} is {value!r}, not a number")
     try:
         number = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} is beyond a float32") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is {value!r}, not a number") from error
     if not math.isfinite(number):

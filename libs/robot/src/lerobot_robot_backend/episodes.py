@@ -36,5 +36,4 @@ class EpisodeTracker:
         if self._end_frame is None:
             return
         end_frame, self._end_frame = self._end_frame, None
-        outcome = "discarded" if discarded else None
-        self._client.end_episode(outcome, note=discarded, end_frame=end_frame)
+        self._client.end_episode("discarded" if discarded else None, note=discarded, end_frame=end_frame)

@@ -1,4 +1,4 @@
-"""The LeRobot plugin: takes its flags from the command line, and taps the robot and the dataset of the command."""
+"""The LeRobot plugin: takes its flags from the command line, and taps the command's robot and dataset."""
 
 import atexit
 import os
@@ -108,7 +108,7 @@ def _take_flags(argv: list[str]) -> dict[str, str]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Make LeRobot end in order, as it does on Ctrl-C: it knows no other signal, and would lose its dataset."""
+    """Make LeRobot end in order, as on Ctrl-C: any other signal would cost it its dataset."""
     # A closing terminal may send several; what is being saved now is not to be interrupted again.
     for other in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)

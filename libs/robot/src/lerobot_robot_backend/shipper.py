@@ -133,13 +133,16 @@ class Shipper:
             answered = asyncio.Event()
             sending = asyncio.create_task(self._send(connection, shipping, answered))
             receiving = asyncio.create_task(self._receive(connection, shipping, answered))
-            done, pending = await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-            # What the server said last explains more than that sending failed.
-            for task in sorted(done, key=lambda task: task is sending):
-                task.result()
+            try:
+                await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sending.cancel()
+                receiving.cancel()
+                ends = await asyncio.gather(receiving, sending, return_exceptions=True)
+            # What the server said last explains more than that sending failed: so receiving comes first.
+            for end in ends:
+                if isinstance(end, Exception):
+                    raise end
 
     async def _send(self, connection: ClientConnection, shipping: Shipping, answered: asyncio.Event) -> None:
         while True:
@@ -246,7 +249,8 @@ async def ship_all(
     async def ship(stream_dir: Path) -> None:
         nonlocal shipped
         try:
-            shipped += await ship_stream(stream_dir, backend_url=backend_url, token=token, slots=slots)
+            done = await ship_stream(stream_dir, backend_url=backend_url, token=token, slots=slots)
+            shipped += done
         except SpoolError as error:
             log.error("%s", error)
 

@@ -20,7 +20,7 @@ from teleop_schema.messages import (
     encode_control,
 )
 
-from lerobot_robot_backend.spool_reader import StreamEnd
+from lerobot_robot_backend.spool_reader import GONE, StreamEnd
 from lerobot_robot_backend.stream import StreamFile
 
 
@@ -57,6 +57,7 @@ class Shipping:
         self.complaint: str | None = None
         self._source = source
         self._description = description
+        self._once_acked = acked
         self._limits: Limits | None = None
         self._in_flight: deque[tuple[int, int]] = deque()  # end index, bytes
         self._in_flight_bytes = 0
@@ -88,6 +89,8 @@ class Shipping:
         # Told only when nothing is under way: the server may not be rewound behind an `end`.
         if end is None or self._in_flight:
             return None
+        if end.frames < self._once_acked and self.acked < self._once_acked:
+            return self._tell_gone(end.frames)
         self._end_told = True
         return encode_control(End(max(end.frames, self.acked), end.reason, end.events))
 
@@ -123,6 +126,15 @@ class Shipping:
         elif isinstance(message, Ended):
             self._acknowledge(message.frames)
             self.ended = True
+
+    def _tell_gone(self, first: int) -> bytes:
+        """The server lost frames that it had confirmed once, and the spool no longer has them either."""
+        self._source.seek(self._once_acked)
+        batch = Batch(first=first, count=self._once_acked - first, gap=GONE)
+        message = encode_batch(batch)
+        self._in_flight.append((batch.end, len(message)))
+        self._in_flight_bytes += len(message)
+        return message
 
     def _acknowledge(self, next_index: int) -> None:
         if next_index > self._source.next_index and not self._end_told:

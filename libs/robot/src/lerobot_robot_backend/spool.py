@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from uuid import UUID
 
 from teleop_schema.messages import Event
 
@@ -27,7 +26,7 @@ from lerobot_robot_backend.segment import (
     prepare_segment,
     segment_path,
 )
-from lerobot_robot_backend.stream import WRITER_LOCK, FileLock, SpoolError
+from lerobot_robot_backend.stream import WRITER_LOCK, FileLock, SpoolError, StreamFile, write_stream
 
 # The first bytes of a record say that there is one: they are stored last, in one aligned store.
 _COMMIT_BYTES = 8
@@ -47,15 +46,13 @@ class SpoolWriter:
 
     def __init__(
         self,
-        stream_dir: Path,
-        stream: UUID,
-        state_count: int,
-        action_count: int,
+        spool_dir: Path,
+        description: StreamFile,
         *,
         segment_bytes: int = SEGMENT_BYTES,
         prepare: Callable[..., Path] = prepare_segment,
     ) -> None:
-        """Start the stream's first segment in `stream_dir`; raises SpoolError if that is impossible.
+        """Create the stream's directory, `stream_dir`; raises SpoolError if that is impossible.
 
         segment_bytes  size of a segment, at least twice the largest record
         prepare        takes the room of a segment on the disk
@@ -63,10 +60,10 @@ class SpoolWriter:
         if segment_bytes < 2 * MAX_RECORD_BYTES:
             raise ValueError(f"a segment has at least {2 * MAX_RECORD_BYTES} bytes")
         self.next_index = 0
-        self._stream_dir = stream_dir
-        self._stream = stream
-        self._counts = (state_count, action_count)
-        self._encode_frame = FrameEncoder(state_count, action_count).encode
+        self.stream_dir = spool_dir / description.robot_id / str(description.stream)
+        self._stream = description.stream
+        self._counts = len(description.session.state_names), len(description.session.action_names)
+        self._encode_frame = FrameEncoder(*self._counts).encode
         self._segment_bytes = segment_bytes
         self._prepare = prepare
         self._lock = threading.Lock()
@@ -76,15 +73,17 @@ class SpoolWriter:
         self._offset = self._end = 0
         self._pending_gap: tuple[int, int, str] | None = None
         self._retry_at_s = 0.0
-        self._writer_lock = FileLock(stream_dir / WRITER_LOCK)
-        if not self._writer_lock.acquire():
-            raise SpoolError(f"another process records into {stream_dir}")
+        self._writer_lock = FileLock(self.stream_dir / WRITER_LOCK)
         try:
+            self.stream_dir.mkdir(parents=True, mode=0o700)
+            self._writer_lock.acquire()
             self.prepare_next()
             self._start_segment()
+            # Last: whoever sees a stream finds its writer alive.
+            write_stream(self.stream_dir, description)
         except OSError as error:
             self._writer_lock.release()
-            raise SpoolError(f"no room for samples in {stream_dir}: {error.strerror}") from error
+            raise SpoolError(f"no session can be kept in {self.stream_dir}: {error.strerror}") from error
         _writers.add(self)
 
     def append_frame(self, captured_us: int, values: Sequence[float], tail: bytes = b"") -> int:
@@ -144,7 +143,7 @@ class SpoolWriter:
     def prepare_next(self) -> None:
         """Take the next segment's room on the disk; slow, for a thread of its own. Raises OSError."""
         number = self._number + 1
-        prepared = self._prepare(self._stream_dir, number, self._segment_bytes)
+        prepared = self._prepare(self.stream_dir, number, self._segment_bytes)
         with self._lock:
             if number == self._number + 1 and (self._map is not None or number == 0):
                 self._prepared = prepared
@@ -175,7 +174,7 @@ class SpoolWriter:
                 raise SpoolError("the disk of the spool is full")
             try:
                 self._prepared = self._prepare(
-                    self._stream_dir, self._number + 1, self._segment_bytes, quick=True
+                    self.stream_dir, self._number + 1, self._segment_bytes, quick=True
                 )
             except OSError as error:
                 self._retry_at_s = time.monotonic() + _RETRY_S
@@ -198,7 +197,7 @@ class SpoolWriter:
         finally:
             os.close(fd)
         mapped[:HEADER_BYTES] = header.encode()
-        os.rename(self._prepared, segment_path(self._stream_dir, self._number + 1))
+        os.rename(self._prepared, segment_path(self.stream_dir, self._number + 1))
         if self._map is not None:
             self._map.close()
         self._map, self._prepared = mapped, None

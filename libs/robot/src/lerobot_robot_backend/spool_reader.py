@@ -28,7 +28,7 @@ _MAX_GAP = 2**32
 _SOMETHING = re.compile(rb"[^\0]")
 # Room in a message for what is not frames: field names, one reason.
 _MESSAGE_MARGIN_BYTES = 8 * 1024
-_ABSENT = "the spool's records of these frames are gone"
+GONE = "the spool's records of these frames are gone"
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class SpoolReader:
         self._damaged: str | None = None
         self._pending: Record | None = None
         self._events: list[Event] = []
-        self._end: StreamEnd | None = None
+        self._over: Literal["closed", "writer_died"] | None = None
 
     def seek(self, index: int) -> None:
         """Make `index` the frame that the next batch begins with, with the events told before it."""
         self.next_index = index
-        self._suspect = self._pending = self._end = None
+        self._suspect = self._pending = self._over = None
         self._events = []
         self._damaged = None
         self._close_segment()
@@ -111,7 +111,7 @@ class SpoolReader:
     @property
     def end(self) -> StreamEnd | None:
         """Set once everything has been read of a stream that nobody writes any more."""
-        return self._end
+        return StreamEnd(self.next_index, self._over, tuple(self._events)) if self._over else None
 
     def close(self) -> None:
         """Let go of the files."""
@@ -139,13 +139,13 @@ class SpoolReader:
             return None
         if record.index > first:
             self._pending = record
-            end, reason = record.index, self._damaged or _ABSENT
+            end, reason = record.index, self._damaged or GONE
             self._damaged = None
         elif record.kind == Kind.GAP:
             end, reason = record.end, record.tail().decode("utf-8", "replace")
         else:  # CLOSE at the right place
             self._mark_damage(first)
-            self._end = StreamEnd(first, "closed", tuple(self._events))
+            self._over = "closed"
             return None
         if end <= first:
             return None
@@ -179,7 +179,7 @@ class SpoolReader:
 
     def _next_record(self) -> Record | None:
         """The record at the present place, going on over segments and damage; None if there is none now."""
-        while self._end is None:
+        while self._over is None:
             if self._segment is not None:
                 try:
                     if record := self._segment.read():
@@ -247,7 +247,7 @@ class SpoolReader:
 
     def _die_unless(self, alive: bool) -> bool:
         if not alive:
-            self._end = StreamEnd(self.next_index, "writer_died", tuple(self._events))
+            self._over = "writer_died"
         return False
 
     def _close_segment(self) -> None:

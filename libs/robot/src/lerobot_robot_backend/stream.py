@@ -63,14 +63,11 @@ def default_spool_dir() -> Path:
     return Path(state) / "lerobot_backend" / "spool"
 
 
-def create_stream(spool_dir: Path, description: StreamFile) -> Path:
-    """Directory of a new stream, its session.json durable on disk."""
-    stream_dir = spool_dir / description.robot_id / str(description.stream)
-    stream_dir.mkdir(parents=True, mode=0o700)
+def write_stream(stream_dir: Path, description: StreamFile) -> None:
+    """Write session.json, durable on disk; from now on others see the stream."""
     replace_file(stream_dir / SESSION_FILE, msgspec.json.encode(description), durable=True)
-    for folder in (stream_dir.parent, spool_dir):
+    for folder in (stream_dir.parent, stream_dir.parent.parent):
         sync_directory(folder)
-    return stream_dir
 
 
 def read_stream(stream_dir: Path) -> StreamFile:

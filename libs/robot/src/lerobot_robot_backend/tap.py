@@ -1,8 +1,8 @@
 """Listens in on a LeRobot command: its robot's observations and actions, and its dataset's episodes.
 
-Nothing here raises into LeRobot, waits, or touches the network: whatever goes wrong is counted and logged once.
-The first robot that the command makes is recorded; the arms that a bimanual robot is made of are not recorded
-again beside it.
+Nothing here raises into LeRobot, waits, or touches the network: what goes wrong is counted and logged once.
+The first robot that the command makes is recorded; the arms that a bimanual robot is made of are not
+recorded again beside it.
 """
 
 import functools
@@ -83,8 +83,7 @@ class Tap:
 
     def _tap_robot(self, robot: Any) -> None:
         if self._robot is not None:
-            if type(robot).__name__ not in self._told:
-                log.debug("%s is not recorded: %s is", type(robot).__name__, type(self._robot).__name__)
+            log.debug("%s is not recorded: %s is", type(robot).__name__, type(self._robot).__name__)
             return
         self._robot = robot
         for name, wrap in (

@@ -47,12 +47,10 @@ def start_shipper(target: Path, token: str | None, *options: str) -> "subprocess
 class Upkeep:
     """A thread that looks after one session twice a second; the session's loop never waits for it."""
 
-    def __init__(
-        self, writer: SpoolWriter, stream_dir: Path, spool_dir: Path, token: str | None, *, ship: bool
-    ) -> None:
+    def __init__(self, writer: SpoolWriter, spool_dir: Path, token: str | None, *, ship: bool) -> None:
         """Start the thread, and if `ship` the session's shipper, and one for what older sessions left."""
         self._writer = writer
-        self._stream_dir = stream_dir
+        self._stream_dir = writer.stream_dir
         self._spool_dir = spool_dir
         self._token = token
         self._ship = ship

@@ -155,8 +155,13 @@ def make_client(spool: Path, backend: Backend) -> Callable[..., TelemetryClient]
     return make
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
     """Wait for what must come."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
+
+    async def wait(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    return wait

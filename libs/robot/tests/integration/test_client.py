@@ -1,0 +1,184 @@
+"""TelemetryClient against its own spool, without a server."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.stream import Progress, SpoolError, read_stream, write_progress
+from teleop_schema.errors import BadRobotId
+from teleop_schema.limits import Limits
+from teleop_schema.messages import Batch
+from teleop_schema.session import Camera
+
+NAMES = ("shoulder.pos", "elbow.pos")
+
+
+def joints(shoulder: object = 1.5, elbow: object = -2.0) -> dict[str, object]:
+    return {"shoulder.pos": shoulder, "elbow.pos": elbow}
+
+
+def read_all(client) -> list[Batch]:
+    reader = SpoolReader(client.stream_dir)
+    return list(iter(lambda: reader.read(Limits()), None))
+
+
+def test_values_are_kept_in_the_order_of_names(make_client):
+    """State and action become float32 vectors by name, whatever the order of the dictionaries."""
+    with make_client() as client:
+        assert client.log({"elbow.pos": 2, "shoulder.pos": np.float32(1.5)}, joints(3.0, 4.0)) == 0
+        assert client.log(joints(), joints()) == 1
+        assert client.logged == 2
+    (batch,) = read_all(client)
+    assert np.frombuffer(batch.state, "<f4").tolist() == [1.5, 2.0, 1.5, -2.0]
+    assert np.frombuffer(batch.action, "<f4").tolist() == [3.0, 4.0, 1.5, -2.0]
+    assert batch.extra == {}
+    assert np.diff(np.frombuffer(batch.timestamps, "<i8"))[0] >= 0
+
+
+def test_what_goes_beyond_the_names_is_kept_as_extra(make_client):
+    """Strangers, a clipped action and free extras are kept; pictures and an equal sent action are not."""
+    with make_client(cameras={"front": Camera(480, 640, 30.0)}) as client:
+        picture = np.zeros((480, 640, 3), np.uint8)
+        client.log(joints() | {"front": picture}, joints(), sent_action=joints())
+        client.log(joints() | {"load": 0.5}, joints() | {"button": True}, sent_action=joints(elbow=0.0))
+        client.log(joints(), joints(), extra={"policy": "act"})
+        client.log(joints(), joints(), sent_action=joints(shoulder=np.zeros(3)))
+    (batch,) = read_all(client)
+    assert batch.extra == {
+        1: {
+            "observation": {"load": 0.5},
+            "action": {"button": True},
+            "sent_action": {"shoulder.pos": 1.5, "elbow.pos": 0.0},
+        },
+        2: {"policy": "act"},
+        3: {"sent_action": {"shoulder.pos": [0.0, 0.0, 0.0], "elbow.pos": -2.0}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("observation", "reason"),
+    [
+        ({"shoulder.pos": 1.0}, "elbow.pos is missing"),
+        (joints(elbow=math.nan), "elbow.pos is nan, not a finite number"),
+        (joints(elbow=np.float32("inf")), "elbow.pos is inf, not a finite number"),
+        (joints(elbow="2.0"), "elbow.pos is '2.0', not a number"),
+        (joints(elbow=None), "elbow.pos is None, not a number"),
+        (joints(elbow=True), "elbow.pos is True, not a number"),
+        (joints(elbow=np.bool_(True)), "elbow.pos is np.True_, not a number"),
+        (joints(elbow=np.zeros(2)), "elbow.pos is array([0., 0.]), not a number"),
+        (joints(elbow=1e39), "elbow.pos is 1e+39, beyond a float32"),
+        (joints(elbow=10**400), "elbow.pos is beyond a float32"),
+    ],
+)
+def test_bad_value_is_an_error_and_a_named_gap(make_client, observation, reason):
+    """The caller hears which joint is wrong, and the frame's index is kept as a gap with that reason."""
+    with make_client() as client:
+        client.log(joints(), joints())
+        with pytest.raises(ValueError, match="elbow") as error:
+            client.log(observation, joints())
+        client.log(joints(), joints())
+    assert str(error.value).startswith(reason)
+    _, gap, last = read_all(client)
+    assert (gap.first, gap.count) == (1, 1)
+    assert gap.gap.startswith(reason)
+    assert (last.first, last.count) == (2, 1)
+
+
+def test_episodes_are_numbered_by_the_session(make_client):
+    """Each start has a new number; an open episode is ended by the next start; ending nothing is nothing."""
+    with make_client() as client:
+        client.end_episode("success")
+        assert client.start_episode("pick") == 0
+        client.log(joints(), joints())
+        client.end_episode("discarded", note="slipped")
+        assert client.start_episode("pick") == 1
+        client.log(joints(), joints())
+        assert client.start_episode("place") == 2
+        client.mark("look here")
+        client.log(joints(), joints())
+    told = [event for batch in read_all(client) for event in batch.events]
+    assert [(e.kind, e.frame_index, e.episode_index, e.task, e.outcome, e.note) for e in told] == [
+        ("episode_start", 0, 0, "pick", None, None),
+        ("episode_end", 1, 0, None, "discarded", "slipped"),
+        ("episode_start", 1, 1, "pick", None, None),
+        ("episode_end", 2, 1, None, None, None),
+        ("episode_start", 2, 2, "place", None, None),
+        ("mark", 2, None, None, None, "look here"),
+    ]
+
+
+def test_session_is_described_before_the_first_frame(make_client, spool):
+    """session.json says who records what for whom, in a directory that only its owner reads."""
+    with make_client(task="pick", cameras={"front": Camera(480, 640)}, host={"arm": 7}) as client:
+        file = read_stream(client.stream_dir)
+    assert client.stream_dir.parent == spool / "robot_A"
+    assert client.stream_dir.name == str(file.stream)
+    assert file.session.state_names == NAMES
+    assert file.session.fps == 60.0
+    assert file.session.task == "pick"
+    assert file.session.cameras == {"front": Camera(480, 640)}
+    assert file.session.host["arm"] == 7
+    assert client.stream_dir.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({"fps": 0}, ValueError, "fps"),
+        ({"state_names": ("",)}, ValueError, "state_names"),
+        ({"cameras": {"front": "no camera"}}, ValueError, "cameras"),
+        ({"min_free_bytes": 2**62}, SpoolError, "GB are free"),
+    ],
+)
+def test_impossible_sessions_are_refused(make_client, spool, options, error, named):
+    """A session that could not be kept or described is refused at its start, and leaves nothing behind."""
+    with pytest.raises(error, match=named):
+        make_client(**options)
+    assert not spool.exists()
+
+
+def test_bad_robot_id_is_refused(backend, spool):
+    """A robot_id that could leave the spool is none."""
+    from lerobot_robot_backend import TelemetryClient
+
+    with pytest.raises(BadRobotId):
+        TelemetryClient(backend.url, "../x", state_names=NAMES, action_names=NAMES, fps=60, spool_dir=spool)
+
+
+def test_drain_says_what_is_in_the_way(make_client):
+    """What is not acknowledged in time is an error that tells how much, why, and where it is kept."""
+    with make_client() as client:
+        client.log(joints(), joints())
+        client.log(joints(), joints())
+    write_progress(client.stream_dir, Progress(next=1, session_id=5, trouble="the server refuses with 401"))
+    with pytest.raises(TimeoutError, match=r"1 of 2 frames acknowledged .* refuses with 401.*kept in"):
+        client.drain(0.0)
+    assert client.session_id == 5
+    assert client.acknowledged == 1
+    assert (
+        "2 frames logged, 1 acknowledged by the server (session 5); the rest is safe in" in client.summary()
+    )
+    write_progress(client.stream_dir, Progress(next=2, session_id=5, ended=True))
+    assert client.drain(0.0) == 2
+    assert client.summary().endswith(": complete")
+
+
+def test_damaged_note_of_progress_is_no_obstacle(make_client):
+    """The file of what was acknowledged may be lost: the server knows."""
+    with make_client() as client:
+        (client.stream_dir / "acked").write_bytes(b"{")
+        assert client.acknowledged == 0
+        (client.stream_dir / "acked").write_bytes(msgspec.json.encode({"next": "x"}))
+        assert client.acknowledged == 0
+
+
+def test_closing_twice_changes_nothing(make_client):
+    """A closed session takes nothing more, and says so."""
+    client = make_client()
+    client.close()
+    client.close()
+    with pytest.raises(SpoolError, match="closed"):
+        client.log(joints(), joints())
+    assert SpoolReader(client.stream_dir).read(Limits()) is None

@@ -1,0 +1,84 @@
+"""What is removed from the spool, and what never is."""
+
+import os
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from lerobot_robot_backend.record import MAX_RECORD_BYTES
+from lerobot_robot_backend.retention import KEEP_S, prune_spool, prune_stream, seal_acknowledged
+from lerobot_robot_backend.segment import find_segments
+from lerobot_robot_backend.spool import SpoolWriter
+from lerobot_robot_backend.stream import Progress, StreamFile, write_progress
+from teleop_schema.session import SessionDescription
+
+SMALL = 2 * MAX_RECORD_BYTES
+FRAMES = 3 * SMALL // 40
+SESSION = SessionDescription(robot_type="r", fps=60, state_names=("a",), action_names=("b",), started_at_us=0)
+
+
+@pytest.fixture
+def stream_dir(tmp_path: Path) -> Path:
+    """A closed recording of four segments."""
+    file = StreamFile(stream=uuid4(), robot_id="robot_A", backend_url="ws://localhost", session=SESSION)
+    writer = SpoolWriter(tmp_path, file, segment_bytes=SMALL)
+    for index in range(FRAMES):
+        writer.append_frame(index, (0.0, 0.0))
+    writer.close()
+    return writer.stream_dir
+
+
+def age(stream_dir: Path, seconds: float) -> None:
+    for path in find_segments(stream_dir).values():
+        os.utime(path, (time.time() - seconds,) * 2)
+
+
+def numbers(stream_dir: Path) -> list[int]:
+    return list(find_segments(stream_dir))
+
+
+def test_unsent_is_never_removed(stream_dir, tmp_path):
+    """However old it is: what the server has not confirmed stays."""
+    age(stream_dir, 1000 * KEEP_S)
+    prune_spool(tmp_path)
+    assert numbers(stream_dir) == [0, 1, 2, 3]
+
+
+def test_acknowledged_stays_a_day_from_its_acknowledgement(stream_dir):
+    """The day counts from the confirmation, not from the recording."""
+    age(stream_dir, 1000 * KEEP_S)
+    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    prune_stream(stream_dir)
+    assert numbers(stream_dir) == [0, 1, 2, 3]
+    age(stream_dir, KEEP_S - 60)
+    prune_stream(stream_dir)
+    assert numbers(stream_dir) == [0, 1, 2, 3]
+
+
+def test_only_whole_segments_below_the_watermark_are_removed(stream_dir):
+    """A segment with one unconfirmed frame stays, and all behind it."""
+    write_progress(stream_dir, Progress(next=FRAMES // 2, session_id=1))
+    assert seal_acknowledged(stream_dir, FRAMES // 2, ended=False) == 1
+    age(stream_dir, KEEP_S + 60)
+    prune_stream(stream_dir)
+    assert numbers(stream_dir) == [1, 2, 3]
+
+
+def test_ended_stream_is_removed_as_a_whole(stream_dir, tmp_path):
+    """After its day nothing is left of a stream, unless something else lies in its directory."""
+    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    prune_stream(stream_dir)
+    age(stream_dir, KEEP_S + 60)
+    prune_spool(tmp_path)
+    assert not stream_dir.exists()
+
+
+def test_foreign_files_stay(stream_dir):
+    """What the spool did not put there, it does not take away."""
+    (stream_dir / "video").mkdir()
+    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    prune_stream(stream_dir)
+    age(stream_dir, KEEP_S + 60)
+    prune_stream(stream_dir)
+    assert [path.name for path in stream_dir.iterdir()] == ["video"]

@@ -1,0 +1,330 @@
+"""The shipper against a backend that misbehaves on command."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+
+import pytest
+from lerobot_robot_backend import shipper
+from lerobot_robot_backend.shipper import backoff_s, ship_all, ship_stream
+from lerobot_robot_backend.stream import FileLock, read_progress
+from teleop_schema.limits import Limits
+from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
+from websockets.asyncio.server import serve
+
+NAMES = ("shoulder.pos", "elbow.pos")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Tests do not wait as long as robots do."""
+    monkeypatch.setattr(shipper, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(shipper, "REFUSED_BACKOFF_S", 0.05)
+    monkeypatch.setattr(shipper, "LINGER_S", 0.01)
+
+
+def log(client, count: int) -> None:
+    for _ in range(count):
+        index = float(client.logged)
+        client.log(dict.fromkeys(NAMES, index), dict.fromkeys(NAMES, -index))
+
+
+def expected_rows(count: int) -> list[list[float]]:
+    return [[float(index)] * 2 + [-float(index)] * 2 for index in range(count)]
+
+
+def recorded(make_client, count: int):
+    """A finished recording."""
+    with make_client() as client:
+        log(client, count)
+    return client
+
+
+async def test_recording_arrives_whole(make_client, backend):
+    """Frames, their times, extras, gaps and events arrive, then the end; the robot knows its session."""
+    with make_client() as client:
+        client.start_episode("pick")
+        log(client, 100)
+        client.log(dict.fromkeys(NAMES, 100.0), dict.fromkeys(NAMES, -100.0), extra={"note": 1})
+        with pytest.raises(ValueError, match="missing"):
+            client.log({}, {})
+        client.end_episode("success")
+    assert await ship_stream(client.stream_dir)
+    stream = backend.stream
+    assert stream.rows == [*expected_rows(101), []]
+    assert stream.timestamps == sorted(stream.timestamps)
+    assert stream.extra == {100: {"note": 1}}
+    assert stream.gaps == [(101, 1, "shoulder.pos is missing")]
+    assert [(event.kind, event.frame_index) for event in stream.told] == [
+        ("episode_start", 0),
+        ("episode_end", 102),
+    ]
+    assert stream.end.reason == "closed"
+    assert client.drain(0.0) == 102
+    assert client.session_id == stream.session_id
+
+
+async def test_frames_arrive_while_they_are_recorded(make_client, backend, until):
+    """Nothing waits for the end of the recording."""
+    with make_client() as client:
+        shipping = asyncio.create_task(ship_stream(client.stream_dir))
+        for count in (1, 2, 3):
+            log(client, 1)
+            await until(lambda count=count: client.acknowledged == count)
+        assert not shipping.done()
+    await shipping
+    assert backend.stream.rows == expected_rows(3)
+
+
+async def test_token_and_path(make_client, backend):
+    """The robot names itself in the path and its token in a header, never in the address."""
+    client = recorded(make_client, 1)
+    await ship_stream(client.stream_dir, token="secret")
+    (headers,) = backend.headers
+    assert headers["path"] == "/ws/log/robot_A"
+    assert headers["authorization"] == "Bearer secret"
+
+
+async def test_lost_connections_lose_and_double_nothing(make_client, backend):
+    """Whatever is cut off before or after it was stored is stored once."""
+    backend.limits = Limits(max_frames=3, window_batches=4)
+
+    async def script(connection, number, count, message):
+        if number >= 10 or count < 1 + number % 4:
+            return False
+        if number % 2:
+            await backend.answer(connection, backend.stream, message)
+        connection.transport.abort()
+        return True
+
+    backend.script = script
+    client = recorded(make_client, 60)
+    await ship_stream(client.stream_dir)
+    assert backend.connections >= 10
+    assert backend.stream.rows == expected_rows(60)
+
+
+async def test_nack_rewinds(make_client, backend):
+    """A batch that got lost on the way is sent again from the spool."""
+    backend.limits = Limits(max_frames=2)
+    dropped = []
+
+    async def script(connection, number, count, message):
+        if count == 3 and not dropped:
+            dropped.append(message)
+            return True
+        return False
+
+    backend.script = script
+    client = recorded(make_client, 20)
+    await ship_stream(client.stream_dir)
+    assert dropped
+    assert backend.connections == 1
+    assert backend.stream.rows == expected_rows(20)
+
+
+async def test_drain_moves_to_another_connection(make_client, backend):
+    """A replica that goes away is left at once, and the stream goes on where it was."""
+    backend.limits = Limits(max_frames=2)
+
+    async def script(connection, number, count, message):
+        if number == 0 and count == 4:
+            await connection.send(encode_control(Drain()))
+        return False
+
+    backend.script = script
+    client = recorded(make_client, 20)
+    await ship_stream(client.stream_dir)
+    assert backend.connections == 2
+    assert backend.stream.rows == expected_rows(20)
+
+
+async def test_fatal_error_is_told_and_tried_again(make_client, backend, until):
+    """What the server refuses is written where people look, and nothing is given up."""
+
+    async def script(connection, number, count, message):
+        if number < 2:
+            await connection.send(encode_control(ErrorMessage("session_mismatch", "other names", fatal=True)))
+            await connection.close(4408)
+            return True
+        return False
+
+    backend.script = script
+    client = recorded(make_client, 5)
+    shipping = asyncio.create_task(ship_stream(client.stream_dir))
+    await until(lambda: client.progress.trouble == "session_mismatch: other names")
+    await shipping
+    assert backend.stream.rows == expected_rows(5)
+
+
+async def test_http_refusal_is_told_with_its_words(make_client, backend, until):
+    """A missing token is said with the server's own words."""
+    refusals = []
+
+    def refuse(connection, request):
+        if len(refusals) < 2:
+            refusals.append(request)
+            return connection.respond(401, "no token\n")
+        return None
+
+    async with serve(
+        backend.speak, "127.0.0.1", 0, subprotocols=["lerobot.telemetry.v1"], process_request=refuse
+    ) as server:
+        client = recorded(make_client, 1)
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
+        await until(lambda: client.progress.trouble == "the server refuses with 401: no token")
+        await shipping
+    assert client.progress.ended
+
+
+async def test_what_is_no_telemetry_server_is_named(make_client, backend, until):
+    """A WebSocket server that does not speak the protocol gets no samples."""
+    async with serve(backend.speak, "127.0.0.1", 0) as server:
+        client = recorded(make_client, 1)
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
+        await until(lambda: "does not speak lerobot.telemetry.v1" in (client.progress.trouble or ""))
+        shipping.cancel()
+        await asyncio.gather(shipping, return_exceptions=True)
+    assert backend.streams == {}
+
+
+async def test_server_restored_to_an_older_state_is_refilled(make_client, backend):
+    """What the server once confirmed and has lost since is sent again, by request, from the kept segments."""
+    client = recorded(make_client, 50)
+    await ship_stream(client.stream_dir)
+    stream = backend.stream
+    stream.next, stream.rows, stream.end = 20, stream.rows[:20], None
+    assert await ship_all(client.spool_dir) == 0
+    assert await ship_all(client.spool_dir, refill=True) == 1
+    assert stream.rows == expected_rows(50)
+    assert stream.end.frames == 50
+
+
+async def test_what_left_the_disk_is_a_gap(make_client, backend):
+    """A server that lost what the spool no longer has is told which frames these are."""
+    client = recorded(make_client, 5)
+    await ship_stream(client.stream_dir)
+    (client.stream_dir / "frames-000000.seg").unlink()
+    backend.streams.clear()
+    await ship_stream(client.stream_dir)
+    assert backend.stream.rows == [[]] * 5
+    assert backend.stream.gaps == [(0, 5, "the spool's records of these frames are gone")]
+    assert backend.stream.end.frames == 5
+
+
+async def test_killed_recorder_is_told_as_such(make_client, backend):
+    """A recording without an end is ended by the shipper, with its reason."""
+    client = make_client()
+    log(client, 5)
+    client._upkeep.stop()
+    client._writer._writer_lock.release()
+    await ship_stream(client.stream_dir)
+    assert backend.stream.rows == expected_rows(5)
+    assert backend.stream.end.reason == "writer_died"
+
+
+async def test_one_shipper_per_stream(make_client, backend):
+    """A second shipper leaves a stream alone that has one."""
+    client = recorded(make_client, 1)
+    lock = FileLock(client.stream_dir / "shipper.lock")
+    assert lock.acquire()
+    assert not await ship_stream(client.stream_dir)
+    lock.release()
+    assert await ship_stream(client.stream_dir)
+
+
+async def test_leftovers_of_all_robots_are_shipped(make_client, backend):
+    """What finished recordings left in the spool is shipped; a living one is left to its own shipper."""
+    clients = [recorded(make_client, count) for count in range(1, 7)]
+    await ship_stream(clients[0].stream_dir)
+    (clients[1].stream_dir / "session.json").write_bytes(b"{")
+    with make_client() as living:
+        log(living, 1)
+        assert await ship_all(living.spool_dir) == 4
+    assert sorted(stream.next for stream in backend.streams.values()) == [1, 3, 4, 5, 6]
+
+
+async def test_client_ships_by_a_process_of_its_own(make_client, backend, until):
+    """The client's shipper outlives a kill, and brings everything to the server."""
+    with make_client(ship=True) as client:
+        log(client, 10)
+        await until(lambda: client.acknowledged == 10)
+        pid = client.shipper_pid
+        assert pid is not None
+    assert await asyncio.to_thread(client.drain, 20.0) == 10
+    assert backend.stream.end.reason == "closed"
+
+
+async def test_leftovers_get_a_shipper_at_the_next_start(make_client, backend, until):
+    """What an earlier session could not deliver is delivered beside the next one."""
+    earlier = recorded(make_client, 7)
+    with make_client(ship=True) as client:
+        await until(lambda: earlier.progress.ended)
+        log(client, 1)
+    await asyncio.to_thread(client.drain, 20.0)
+    assert sorted(stream.next for stream in backend.streams.values()) == [1, 7]
+
+
+async def test_killed_shipper_is_replaced(make_client, backend, until):
+    """A shipper that was killed is started again, at the latest when the session is closed."""
+    with make_client(ship=True) as client:
+        log(client, 1)
+        await until(lambda: client.acknowledged == 1)
+        client._upkeep._shipper.send_signal(signal.SIGKILL)
+        await until(lambda: client.shipper_pid is None)
+        log(client, 1)
+    assert await asyncio.to_thread(client.drain, 20.0) == 2
+
+
+async def test_command_line(make_client, backend):
+    """`python -m lerobot_robot_backend.shipper --all <spool>` ships and exits."""
+    client = recorded(make_client, 3)
+    command = [sys.executable, "-m", "lerobot_robot_backend.shipper", "--all", str(client.spool_dir)]
+    finished = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 0
+    assert "complete: session 1, 3 frames" in finished.stderr
+    missing = [*command[:3], str(client.spool_dir / "missing")]
+    (client.spool_dir / "missing").mkdir()
+    finished = await asyncio.to_thread(subprocess.run, missing, capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 1
+    assert "session.json can't be read" in finished.stderr
+
+
+def test_backoff_grows_and_stays_bounded():
+    """The pauses double from 0.2 s, end at the given longest, and no two robots take the same."""
+    assert [backoff_s(failures, 30.0, 1.0) for failures in range(5)] == [0.01 * 2**n for n in range(5)]
+    assert backoff_s(10**6, 30.0, 1.0) == 30.0
+    assert backoff_s(10**6, 30.0, 0.0) == 15.0
+
+
+async def test_nack_storm_is_survived(make_client, backend):
+    """Refusals that come for what was already under way do not send everything again each time."""
+    backend.limits = Limits(max_frames=1)
+    received = []
+
+    async def script(connection, number, count, message):
+        received.append(message)
+        if 3 <= count < 10:
+            await connection.send(encode_control(Nack(backend.stream.next)))
+            return True
+        return False
+
+    backend.script = script
+    client = recorded(make_client, 30)
+    await ship_stream(client.stream_dir)
+    assert backend.stream.rows == expected_rows(30)
+    assert read_progress(client.stream_dir).ended
+
+
+async def test_unreachable_server_is_named(make_client, backend, unused_tcp_port, until):
+    """While nobody listens, the reason can be read, and the samples stay."""
+    client = recorded(make_client, 1)
+    url = f"ws://127.0.0.1:{unused_tcp_port}"
+    shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
+    await until(lambda: url in (client.progress.trouble or ""))
+    async with serve(backend.speak, "127.0.0.1", unused_tcp_port, subprotocols=["lerobot.telemetry.v1"]):
+        await shipping
+    assert backend.stream.rows == expected_rows(1)

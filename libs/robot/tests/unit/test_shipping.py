@@ -1,0 +1,251 @@
+"""The sans-I/O core against a model of the server, over every order of events that hypothesis finds."""
+
+from collections import deque
+from uuid import uuid4
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from lerobot_robot_backend.shipping import Refused, Shipping
+from lerobot_robot_backend.spool_reader import StreamEnd
+from lerobot_robot_backend.stream import StreamFile
+from teleop_schema.errors import BadMessage
+from teleop_schema.limits import Limits
+from teleop_schema.messages import (
+    Ack,
+    Batch,
+    Drain,
+    End,
+    Ended,
+    ErrorMessage,
+    Nack,
+    Welcome,
+    decode_batch,
+    decode_robot_control,
+)
+from teleop_schema.session import SessionDescription
+
+LIMITS = Limits(max_message_bytes=4096, max_frames=4, window_batches=3, window_bytes=2000)
+SESSION = SessionDescription(robot_type="r", fps=60, state_names=("a",), action_names=(), started_at_us=0)
+DESCRIPTION = StreamFile(stream=uuid4(), robot_id="robot_A", backend_url="ws://localhost", session=SESSION)
+
+
+class Source:
+    """A stream in memory: `frames` frames so far, over once `closed`."""
+
+    def __init__(self, frames: int = 0, *, closed: bool = False) -> None:
+        self.frames, self.closed, self.next_index = frames, closed, 0
+
+    def seek(self, index: int) -> None:
+        self.next_index = index
+
+    def read(self, limits: Limits) -> Batch | None:
+        count = min(limits.max_frames, self.frames - self.next_index)
+        if count <= 0:
+            return None
+        batch = Batch(first=self.next_index, count=count, timestamps=bytes(8 * count), state=bytes(4 * count))
+        self.next_index += count
+        return batch
+
+    @property
+    def end(self) -> StreamEnd | None:
+        over = self.closed and self.next_index >= self.frames
+        return StreamEnd(self.next_index, "closed", ()) if over else None
+
+
+def welcomed(source: Source, next_index: int = 0, limits: Limits = LIMITS) -> Shipping:
+    shipping = Shipping(source, DESCRIPTION, next_index)
+    shipping.receive(Welcome(7, 1, next_index, limits))
+    return shipping
+
+
+def sent_firsts(shipping: Shipping) -> list[int]:
+    """First indexes of all batches that can be sent now."""
+    firsts = []
+    while isinstance(message := shipping.next_message(), bytes):
+        firsts.append(decode_batch(message, LIMITS).first)
+    return firsts
+
+
+def test_nothing_is_sent_before_welcome():
+    """The server says first from where on, and how much."""
+    shipping = Shipping(Source(10), DESCRIPTION, 3)
+    assert shipping.next_message() is None
+    assert decode_robot_control(shipping.hello()).first_unacked == 3
+
+
+def test_window_of_batches_is_kept():
+    """No more batches are under way than the server wants."""
+    shipping = welcomed(Source(100))
+    assert sent_firsts(shipping) == [0, 4, 8]
+    shipping.receive(Ack(8))
+    assert sent_firsts(shipping) == [12, 16]
+
+
+def test_window_of_bytes_is_kept():
+    """No more bytes are under way than the server wants, but for the one batch that passes the mark."""
+    shipping = welcomed(Source(100), limits=Limits(4096, 4, 64, 150))
+    assert sent_firsts(shipping) == [0, 4]
+
+
+def test_welcome_decides_where_to_begin():
+    """The server's watermark counts, also below what was acknowledged once."""
+    source = Source(10)
+    shipping = Shipping(source, DESCRIPTION, 9)
+    shipping.receive(Welcome(7, 2, 4, LIMITS))
+    assert shipping.acked == 4
+    assert sent_firsts(shipping) == [4, 8]
+
+
+def test_nack_rewinds_once():
+    """The refusals of what was already under way behind a hole do not rewind again."""
+    shipping = welcomed(Source(100))
+    sent_firsts(shipping)
+    shipping.receive(Nack(4))
+    shipping.receive(Nack(4))
+    assert sent_firsts(shipping) == [4, 8, 12]
+    shipping.receive(Nack(4))
+    assert sent_firsts(shipping) == []
+    shipping.receive(Ack(8))
+    shipping.receive(Nack(4))
+    assert sent_firsts(shipping) == [4, 8, 12]
+
+
+def test_end_waits_for_the_last_ack():
+    """`end` is told once everything is acknowledged, and only once."""
+    shipping = welcomed(Source(3, closed=True))
+    assert sent_firsts(shipping) == [0]
+    assert shipping.next_message() is None
+    shipping.receive(Ack(3))
+    assert decode_robot_control(shipping.next_message()) == End(3)
+    assert shipping.next_message() is None
+    shipping.receive(Ended(3))
+    assert shipping.ended
+
+
+def test_end_counts_what_only_the_server_still_has():
+    """Frames acknowledged before a power loss took them from the spool stay part of the session."""
+    shipping = welcomed(Source(3, closed=True), next_index=5)
+    assert decode_robot_control(shipping.next_message()).frames == 5
+
+
+def test_drain_stops_sending():
+    """A server that goes away gets nothing more on this connection."""
+    shipping = welcomed(Source(10))
+    shipping.receive(Drain())
+    assert shipping.leaving
+    assert shipping.next_message() is None
+
+
+def test_fatal_error_is_told_with_its_text():
+    """What the server does not take is said with its own words; a complaint alone stops nothing."""
+    shipping = welcomed(Source(10))
+    shipping.receive(ErrorMessage("bad_message", "strange extra", fatal=False))
+    assert shipping.complaint == "bad_message: strange extra"
+    with pytest.raises(Refused, match=r"session_mismatch: other names \(state_names\); start anew"):
+        shipping.receive(ErrorMessage("session_mismatch", "other names", True, "state_names", "start anew"))
+
+
+@pytest.mark.parametrize("message", [Ack(1), Nack(0), Ended(0)])
+def test_answers_before_welcome_are_refused(message):
+    """Before `welcome` nothing else makes sense."""
+    with pytest.raises(BadMessage):
+        Shipping(Source(1), DESCRIPTION, 0).receive(message)
+
+
+def test_ack_of_what_was_never_sent_is_refused():
+    """A server that confirms the future is not believed."""
+    with pytest.raises(BadMessage, match="never sent"):
+        welcomed(Source(10)).receive(Ack(5))
+
+
+def test_frame_larger_than_any_message_becomes_a_gap():
+    """What no message can hold is named, and the stream goes on."""
+    shipping = welcomed(Source(1), limits=Limits(40, 1, 3, 2000))
+    batch = decode_batch(shipping.next_message(), LIMITS)
+    assert (batch.first, batch.count) == (0, 1)
+    assert "the server takes 40" in batch.gap
+
+
+class Conversation(RuleBasedStateMachine):
+    """A robot that writes on, and a server that commits when it likes, refuses, and loses its connections."""
+
+    @initialize()
+    def start(self) -> None:
+        self.source = Source()
+        self.committed: list[int] = []
+        self.under_way: deque[str | bytes] = deque()
+        self.complete = False
+        self.connect()
+
+    @rule()
+    def connect(self) -> None:
+        self.under_way.clear()
+        self.shipping = welcomed(self.source, len(self.committed))
+        self.acknowledged = len(self.committed)
+
+    @rule(count=st.integers(1, 9))
+    @precondition(lambda self: not self.source.closed)
+    def write(self, count: int) -> None:
+        self.source.frames += count
+
+    @rule()
+    def close(self) -> None:
+        self.source.closed = True
+
+    @rule()
+    def send(self) -> None:
+        if (message := self.shipping.next_message()) is not None:
+            self.under_way.append(message)
+
+    @rule()
+    @precondition(lambda self: self.under_way and isinstance(self.under_way[0], bytes))
+    def lose_one(self) -> None:
+        """A message that the server drops, as behind a hole."""
+        self.under_way.popleft()
+
+    @rule(answer=st.booleans())
+    @precondition(lambda self: self.under_way)
+    def take(self, answer: bool) -> None:
+        message = self.under_way.popleft()
+        if isinstance(message, str):
+            assert decode_robot_control(message).frames == len(self.committed) == self.source.frames
+            self.shipping.receive(Ended(len(self.committed)))
+            self.complete = True
+            return
+        batch = decode_batch(message, LIMITS)
+        if batch.first > len(self.committed):
+            self.shipping.receive(Nack(len(self.committed)))
+            return
+        self.committed += range(len(self.committed), batch.end)
+        if answer:
+            self.acknowledge()
+
+    @rule()
+    def acknowledge(self) -> None:
+        self.acknowledged = len(self.committed)
+        self.shipping.receive(Ack(self.acknowledged))
+
+    @invariant()
+    def acknowledged_is_committed(self) -> None:
+        if hasattr(self, "shipping"):
+            assert self.shipping.acked <= len(self.committed)
+            assert len(self.under_way) <= LIMITS.window_batches + 1
+
+    def teardown(self) -> None:
+        """Once the faults stop and the connection is fresh, everything arrives."""
+        if not hasattr(self, "shipping") or self.complete:
+            return
+        self.connect()
+        self.source.closed = True
+        for _ in range(3 * self.source.frames + 10):
+            self.send()
+            if self.under_way:
+                self.take(answer=True)
+        assert self.complete
+        assert self.committed == list(range(self.source.frames))
+
+
+TestConversation = Conversation.TestCase
+TestConversation.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

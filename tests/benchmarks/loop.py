@@ -1,0 +1,149 @@
+"""What logging costs the robot's 60 Hz loop, idle and beside a process that writes to the same disk.
+
+One process runs the loop, in turns with and without logging; the shipper runs as on a robot, against a sink.
+"""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from figures import Figure, at_most
+from lerobot_robot_backend import TelemetryClient
+from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
+from teleop_schema.limits import Limits
+from teleop_schema.messages import (
+    SUBPROTOCOL,
+    Ack,
+    Ended,
+    Hello,
+    Welcome,
+    decode_batch,
+    decode_robot_control,
+    encode_control,
+)
+from websockets.asyncio.server import ServerConnection, serve
+
+RATE_HZ = 60
+TURN_S = 3.0
+TURNS = 6
+# As LeRobot sleeps: the last milliseconds are waited for awake.
+SPIN_S = 0.010
+
+NEIGHBOUR = """
+import os, sys
+block = os.urandom(1 << 20)
+while True:
+    with open(sys.argv[1], "wb") as file:
+        for _ in range(256):
+            file.write(block)
+        os.fsync(file.fileno())
+"""
+
+
+def run() -> list[Figure]:
+    """Latency of log(), and the loop's period with and without it."""
+    figures = []
+    with tempfile.TemporaryDirectory(dir=Path.home()) as folder, _sink() as url:
+        for load, allowed_ms in (("idle", 0.2), ("loaded disk", 1.0)):
+            with _neighbour(Path(folder) / "neighbour") if load != "idle" else _nobody():
+                log_s, logging_s, plain_s = _measure(url, Path(folder) / load.replace(" ", "-"))
+            logging_ms, plain_ms = (1e3 * _quantile(periods, 0.99) for periods in (logging_s, plain_s))
+            figures += [
+                at_most(f"log() p50, {load}", 1e6 * _quantile(log_s, 0.5), "us", 20),
+                at_most(f"log() p99, {load}", 1e6 * _quantile(log_s, 0.99), "us", 100),
+                Figure(f"period p99 without logging, {load}", plain_ms, "ms"),
+                Figure(f"period p99 with logging, {load}", logging_ms, "ms"),
+                at_most(f"period p99, what logging adds, {load}", logging_ms - plain_ms, "ms", allowed_ms),
+            ]
+    return figures
+
+
+def _measure(url: str, spool: Path) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of each log(), of each period with logging, of each period without."""
+    log_s: list[float] = []
+    periods_s: dict[bool, list[float]] = {True: [], False: []}
+    settings = {"state_names": NAMES, "action_names": NAMES, "fps": RATE_HZ, "spool_dir": spool}
+    with TelemetryClient(url, "benchmark", **settings) as client:
+        for turn in range(2 * TURNS):
+            _turn(client, turn % 2 == 0, log_s, periods_s[turn % 2 == 0])
+    client.drain(60.0)
+    return log_s, periods_s[True], periods_s[False]
+
+
+def _turn(client: TelemetryClient, logging: bool, log_s: list[float], periods_s: list[float]) -> None:
+    arm = VirtualArm()
+    started = previous = time.perf_counter()
+    while previous - started < TURN_S:
+        observation, action = arm.positions, leader_positions(previous - started)
+        sent = arm.command(action)
+        if logging:
+            before = time.perf_counter()
+            client.log(observation, action, sent_action=sent)
+            log_s.append(time.perf_counter() - before)
+        _sleep_until(previous + 1.0 / RATE_HZ)
+        now = time.perf_counter()
+        periods_s.append(now - previous)
+        previous = now
+
+
+def _sleep_until(moment: float) -> None:
+    remaining = moment - time.perf_counter()
+    if remaining > SPIN_S:
+        time.sleep(remaining - SPIN_S)
+    while time.perf_counter() < moment:
+        pass
+
+
+def _quantile(values: list[float], share: float) -> float:
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+@contextmanager
+def _neighbour(path: Path) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR, str(path)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _sink() -> Iterator[str]:
+    """A server that acknowledges everything and keeps nothing."""
+    process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True)
+    try:
+        yield f"ws://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def _swallow(connection: ServerConnection) -> None:
+    async for message in connection:
+        if isinstance(message, bytes):
+            await connection.send(encode_control(Ack(decode_batch(message, Limits()).end)))
+        elif isinstance(control := decode_robot_control(message), Hello):
+            await connection.send(encode_control(Welcome(1, 1, control.first_unacked, Limits())))
+        else:
+            await connection.send(encode_control(Ended(control.frames)))
+
+
+async def _serve() -> None:
+    async with serve(_swallow, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], compression=None) as server:
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
