@@ -1,37 +1,24 @@
-"""telemetry-service running in this process on a real socket, and a robot that speaks its protocol."""
+"""telemetry-service running in this process on a real socket."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
+import httpx
 import pytest_asyncio
-import uvicorn
 from telemetry_service.app import create_app
 from telemetry_service.settings import TelemetrySettings
-
-
-@asynccontextmanager
-async def serving(database_url: str) -> AsyncIterator[str]:
-    """`host:port` of a telemetry-service on `database_url`."""
-    app = create_app(TelemetrySettings(database_url=database_url, _env_file=None))
-    config = uvicorn.Config(
-        app, port=0, ws="websockets-sansio", ws_per_message_deflate=False, log_config=None, lifespan="on"
-    )
-    server = uvicorn.Server(config)
-    # Signals belong to the test run.
-    task = asyncio.create_task(server._serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-        if task.done():
-            task.result()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"127.0.0.1:{port}"
-    server.should_exit = True
-    await task
+from teleop_testing.serving import serving
 
 
 @pytest_asyncio.fixture
 async def service(database_url) -> AsyncIterator[str]:
     """Address of a telemetry-service on this test's own database."""
-    async with serving(database_url) as address:
+    settings = TelemetrySettings(database_url=database_url, _env_file=None)
+    async with serving(create_app(settings)) as address:
         yield address
+
+
+@pytest_asyncio.fixture
+async def http(service) -> AsyncIterator[httpx.AsyncClient]:
+    """HTTP client of that service."""
+    async with httpx.AsyncClient(base_url=f"http://{service}") as client:
+        yield client

@@ -109,7 +109,6 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
     handlers: dict[Any, Any] = {
         BackendError: problems.answer_backend_error,
         HTTPException: problems.answer_http_exception,
-        Exception: problems.answer_surprise,
     }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.add_middleware(FrontDoor, exposure=exposure)
@@ -134,9 +133,12 @@ class FrontDoor:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = scope["request_id"] = uuid4().hex
         begun = time.perf_counter()
+        started = False
 
         async def send_counted(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 route = getattr(scope.get("route"), "path", "unknown")
                 HTTP_REQUESTS.labels(scope["method"], route, message["status"]).inc()
                 HTTP_SECONDS.labels(route).observe(time.perf_counter() - begun)
@@ -149,11 +151,16 @@ class FrontDoor:
 
         try:
             check_access(scope, self.exposure)
+            await self.app(scope, receive, send_counted)
         except Forbidden as error:
             response = await problems.answer_backend_error(Request(scope), error)
             await response(scope, receive, send_counted)
-            return
-        await self.app(scope, receive, send_counted)
+        except Exception as error:
+            # A body that breaks off half-way can only be told by cutting the connection.
+            response = await problems.answer_surprise(Request(scope), error)
+            if started:
+                raise
+            await response(scope, receive, send_counted)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -1,8 +1,11 @@
 """Connections to PostgreSQL."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
+from teleop_schema.errors import BackendError
 
 from teleop_runtime.logs import get_logger
 
@@ -12,11 +15,40 @@ type Pool = "asyncpg.Pool[asyncpg.Record]"
 type Connection = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 CONNECT_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
+ROLLBACK_TIMEOUT_S = 5.0
 RETRY_S = 1.0
+# The server ends a transaction whose client is out of reach after 10 + 3 * 5 s, and lets go of its locks.
+SERVER_SETTINGS = {
+    "application_name": "lerobot-backend",
+    "synchronous_commit": "on",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 
 
-async def open_pool(database_url: str, *, max_size: int) -> Pool:
-    """A pool of at most `max_size` connections; waits for the database as long as it takes."""
+@asynccontextmanager
+async def open_pool(
+    database_url: str, *, max_size: int, command_timeout_s: float | None = None
+) -> AsyncIterator[Pool]:
+    """A pool of at most `max_size` connections while the block runs; waits for the database to be there.
+
+    In the end its connections are closed in order, or at once if they hang.
+    command_timeout_s  longest time of one statement, unless the call says otherwise
+    """
+    pool = await _connect(database_url, max_size, command_timeout_s)
+    try:
+        yield pool
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+
+async def _connect(database_url: str, max_size: int, command_timeout_s: float | None) -> Pool:
     while True:
         try:
             return await asyncpg.create_pool(
@@ -24,8 +56,38 @@ async def open_pool(database_url: str, *, max_size: int) -> Pool:
                 min_size=1,
                 max_size=max_size,
                 timeout=CONNECT_TIMEOUT_S,
-                server_settings={"application_name": "lerobot-backend", "synchronous_commit": "on"},
+                command_timeout=command_timeout_s,
+                server_settings=SERVER_SETTINGS,
             )
         except (OSError, asyncpg.PostgresError, TimeoutError) as error:
             log.warning("waiting for the database", error=str(error))
             await asyncio.sleep(RETRY_S)
+
+
+@asynccontextmanager
+async def transaction(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection]:
+    """A transaction that is over within `timeout_s`; raises TimeoutError.
+
+    It is rolled back when the block raises. A connection on which anything else than the database's own
+    answer was heard is not used again: asyncpg would wait without end for a server that hangs, and raises
+    errors outside of its own tree after a lost connection.
+    """
+    async with pool.acquire(timeout=timeout_s) as connection:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await connection.execute("BEGIN")
+                yield connection
+                await connection.execute("COMMIT")
+        except (asyncpg.PostgresError, BackendError):
+            await _roll_back(connection)
+            raise
+        except BaseException:
+            connection.terminate()
+            raise
+
+
+async def _roll_back(connection: Connection) -> None:
+    try:
+        await connection.execute("ROLLBACK", timeout=ROLLBACK_TIMEOUT_S)
+    except Exception:
+        connection.terminate()

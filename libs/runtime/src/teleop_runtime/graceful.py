@@ -23,21 +23,26 @@ def drain_before_exit(drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
     """
     loop = asyncio.get_running_loop()
     theirs: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
-    tasks: set[asyncio.Task[None]] = set()
+    draining: list[asyncio.Task[None]] = []
+    asked = False
 
     async def drain_then_exit(number: int, frame: Any) -> None:
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await drain()
         except Exception as error:
-            log.error("drain failed", error=str(error))
-        _call(theirs[number], number, frame)
+            log.error("drain failed", error=repr(error))
+        theirs[number](number, frame)
 
     def handle(number: int, frame: Any) -> None:
-        if tasks:
-            _call(theirs[number], number, frame)
+        nonlocal asked
+        if asked:
+            theirs[number](number, frame)
         else:
-            loop.call_soon_threadsafe(lambda: tasks.add(loop.create_task(drain_then_exit(number, frame))))
+            asked = True
+            loop.call_soon_threadsafe(
+                lambda: draining.append(loop.create_task(drain_then_exit(number, frame)))
+            )
 
     installed = [number for number, handler in theirs.items() if _is_server_handler(handler)]
     for number in installed:
@@ -52,7 +57,3 @@ def drain_before_exit(drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
 def _is_server_handler(handler: Any) -> bool:
     """Whether a server (uvicorn) has installed this handler, rather than Python or nobody."""
     return callable(handler) and handler is not signal.default_int_handler
-
-
-def _call(handler: Any, number: int, frame: Any) -> None:
-    handler(number, frame)

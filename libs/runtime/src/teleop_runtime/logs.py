@@ -52,6 +52,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def _redact(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    for field in SECRET_FIELDS.intersection(event):
-        event[field] = "[redacted]"
+    for field in event:
+        if field.lower() in SECRET_FIELDS:
+            event[field] = "[redacted]"
     return event

@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from teleop_schema.decoding import DECODE_ERRORS, field_of
 from teleop_schema.errors import BackendError, BadInput, BodyTooLarge
 
 from teleop_runtime.problems import Problem
@@ -68,8 +69,8 @@ def read_query[T](request: HTTPConnection, kind: type[T]) -> T:
             values[name] = value
     try:
         return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise bad_input(error) from error
+    except DECODE_ERRORS as error:
+        raise BadInput(str(error), field=field_of(error)) from error
 
 
 async def read_body[T](request: Request, kind: type[T]) -> T:
@@ -81,17 +82,8 @@ async def read_body[T](request: Request, kind: type[T]) -> T:
             raise BodyTooLarge(f"a JSON body holds at most {MAX_JSON_BYTES} bytes", limit=MAX_JSON_BYTES)
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise bad_input(error) from error
-
-
-def bad_input(error: Exception) -> BadInput:
-    """msgspec's error with the field that it speaks of."""
-    detail, _, path = str(error).partition(" - at `")
-    name = path.rstrip("`").removeprefix("$.").removeprefix("$")
-    if not name and "`" in detail:
-        name = detail.split("`")[-2]
-    return BadInput(str(error), field=name or None)
+    except DECODE_ERRORS as error:
+        raise BadInput(str(error), field=field_of(error)) from error
 
 
 def _is_list(annotation: Any) -> bool:

@@ -8,29 +8,60 @@ from teleop_schema.errors import Forbidden
 
 from teleop_runtime.settings import Exposure
 
+HINT = "to let robots of a network that you trust in, set LEROBOT_BACKEND_EXPOSURE=lab"
+
 
 def check_access(scope: Scope, exposure: Exposure) -> None:
     """Raise Forbidden for a caller that the posture does not admit.
 
-    local  only connections to a loopback address (or a Unix socket)
+    local  only connections to a loopback address (or a Unix socket), by a name of this machine: a page of
+           another site whose name was made to point here comes under its own name
     both   no browser page of another site: its Origin must be the address it talks to
     """
-    server = scope.get("server")
-    if exposure == "local" and server and not _is_loopback(server[0]):
-        raise Forbidden(
-            "this backend takes connections from its own machine only",
-            hint="to let robots of a network that you trust in, set LEROBOT_BACKEND_EXPOSURE=lab",
-        )
     headers = dict(scope["headers"])
+    host = headers.get(b"host", b"").decode("latin-1")
     origin = headers.get(b"origin", b"").decode("latin-1")
-    if origin and urlsplit(origin).netloc != headers.get(b"host", b"").decode("latin-1"):
-        raise Forbidden(f"pages of {origin} may not use this backend", field="Origin")
+    server = scope.get("server")
+    address = _ip_address(server[0]) if server else None
+    if exposure == "local" and address is not None:
+        if not address.is_loopback:
+            raise Forbidden("this backend takes connections from its own machine only", hint=HINT)
+        if not _is_local_name(host):
+            raise Forbidden(f"this backend is not {host[:100]!r}", field="Host", hint=HINT)
+    if origin and _netloc(origin) != host:
+        raise Forbidden(f"pages of {origin[:100]!r} may not use this backend", field="Origin")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback_host(host: str) -> bool:
+    """Whether a server that listens on `host` is reached from its own machine only."""
+    address = _ip_address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def _is_local_name(host: str) -> bool:
+    name = _hostname(host)
+    address = _ip_address(name)
+    return name == "localhost" or name.endswith(".localhost") or (address is not None and address.is_loopback)
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None for a Unix socket's path, or a name."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return True  # a Unix socket's path, or the test client's name
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

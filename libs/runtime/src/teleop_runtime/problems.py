@@ -1,18 +1,31 @@
 """Errors as RFC 9457 problem documents, with a request id to find them in the logs."""
 
-from typing import Any
+from collections.abc import Mapping
 
+import asyncpg
 import msgspec
+from adbc_driver_manager import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_schema.errors import BackendError, MethodNotAllowed, NotFound
+from starlette.routing import Match, Route
+from teleop_schema.errors import BackendError, MethodNotAllowed, NotFound, StorageUnavailable
 from teleop_schema.messages import ErrorMessage
 
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import ERRORS
 
 log = get_logger(__name__)
+
+# What a request sees of a database that is down, starting, stopping or out of reach.
+DATABASE_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InterfaceError,
+    OperationalError,
+    OSError,
+)
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -65,7 +78,11 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     """Handler of what Starlette itself refuses: unknown addresses, wrong methods."""
     assert isinstance(error, HTTPException)  # noqa: S101
     if error.status_code == 405:
-        return _answer(request, MethodNotAllowed(f"{request.url.path} does not take {request.method}"))
+        allowed = ", ".join(sorted(_allowed_methods(request)))
+        refusal = MethodNotAllowed(
+            f"{request.url.path} does not take {request.method}", hint=f"it takes {allowed}"
+        )
+        return _answer(request, refusal, {"Allow": allowed})
     if error.status_code == 404:
         return _answer(request, NotFound(f"nothing lives at {request.url.path}", hint="see /openapi.json"))
     failure = BackendError(error.detail)
@@ -74,15 +91,35 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def answer_surprise(request: Request, error: Exception) -> Response:
-    """Handler of everything else: no internals to the client, all of them to the log."""
-    log.error("request failed", path=request.url.path, exc_info=error)
+    """Answer to everything else: no internals to the client, all of them to the log."""
+    if isinstance(error, DATABASE_AWAY):
+        log.warning("database away", path=request.url.path, error=repr(error))
+        return _answer(request, StorageUnavailable())
+    log.error("request failed", path=request.url.path, request_id=_request_id(request), exc_info=error)
     return _answer(request, BackendError("something went wrong in the backend; its log says what"))
 
 
-def _answer(request: Request, error: BackendError) -> Response:
+def _answer(request: Request, error: BackendError, headers: Mapping[str, str] | None = None) -> Response:
     ERRORS.labels(error.code).inc()
-    headers: dict[str, Any] = {"Retry-After": "1"} if error.status == 503 else {}
-    problem = as_problem(error, request.scope.get("request_id"))
+    retry = {"Retry-After": "1"} if error.status == 503 else {}
     return Response(
-        msgspec.json.encode(problem), error.status, headers, media_type="application/problem+json"
+        msgspec.json.encode(as_problem(error, _request_id(request))),
+        error.status,
+        {**retry, **(headers or {})},
+        media_type="application/problem+json",
     )
+
+
+def _request_id(request: Request) -> str | None:
+    found: str | None = request.scope.get("request_id")
+    return found
+
+
+def _allowed_methods(request: Request) -> set[str]:
+    """Methods of every route at the request's address."""
+    return {
+        method
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE
+        for method in route.methods or ()
+    }

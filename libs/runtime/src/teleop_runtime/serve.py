@@ -1,30 +1,31 @@
 """uvicorn as every service runs it."""
 
+from typing import Any
+
 import uvicorn
 from starlette.applications import Starlette
 from teleop_schema.limits import MAX_MESSAGE_BYTES
 
 PING_INTERVAL_S = 5.0
 DEAD_AFTER_S = 15.0
+# After the drain: time for connections to close, whatever their clients do.
+CLOSE_TIMEOUT_S = 5
+
+# websockets-sansio costs the least per message of uvicorn's WebSocket sides; compression costs CPU and
+# saves nothing on arrays of floats.
+SERVER_OPTIONS: dict[str, Any] = {
+    "ws": "websockets-sansio",
+    "ws_max_size": MAX_MESSAGE_BYTES,
+    "ws_ping_interval": PING_INTERVAL_S,
+    "ws_ping_timeout": DEAD_AFTER_S - PING_INTERVAL_S,
+    "ws_per_message_deflate": False,
+    "access_log": False,
+    "log_config": None,
+    "lifespan": "on",
+    "timeout_graceful_shutdown": CLOSE_TIMEOUT_S,
+}
 
 
 def serve(app: Starlette, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT.
-
-    websockets-sansio costs the least per message of uvicorn's WebSocket sides; compression costs CPU and
-    saves nothing on arrays of floats.
-    """
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        ws="websockets-sansio",
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_ping_interval=PING_INTERVAL_S,
-        ws_ping_timeout=DEAD_AFTER_S - PING_INTERVAL_S,
-        ws_per_message_deflate=False,
-        access_log=False,
-        log_config=None,
-        lifespan="on",
-        timeout_graceful_shutdown=5,
-    )
+    """Serve until SIGTERM or SIGINT."""
+    uvicorn.run(app, host=host, port=port, **SERVER_OPTIONS)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,14 +40,14 @@ class ServiceSettings(BaseSettings):
         return url
 
 
-Settings = TypeVar("Settings", bound=BaseSettings)
-
-
 def load_settings[Settings: BaseSettings](kind: type[Settings]) -> Settings:
     """Settings of this process; exits with status 2 and a line per mistake when they can't be read."""
     try:
         return kind()
     except ValidationError as error:
-        lines = [f"  {mistake['loc'][0]}: {mistake['msg']}" for mistake in error.errors()]
+        lines = [
+            f"  {'.'.join(map(str, mistake['loc'])) or kind.__name__}: {mistake['msg']}"
+            for mistake in error.errors()
+        ]
         print("the configuration is wrong:", *lines, sep="\n", file=sys.stderr)
         raise SystemExit(2) from None

@@ -12,9 +12,9 @@ from teleop_schema.messages import Batch, End, Ended, Hello, Nack, Welcome
 from telemetry_service import metrics
 from telemetry_service.batcher import Batcher
 from telemetry_service.frame_block import extra_text
-from telemetry_service.receiving import receive_message
 from telemetry_service.session import AcknowledgedSession, Known, Rewind, Store
 from telemetry_service.session_table import OpenSession, SessionTable
+from telemetry_service.wire import receive_message, tell
 from telemetry_service.writer import Writer
 
 HELLO_TIMEOUT_S = 5.0
@@ -44,10 +44,11 @@ class AcknowledgedConnection:
 
         Raises BackendError when the robot says what it must not, WebSocketDisconnect when it goes.
         """
-        await self._send(
+        await tell(
+            self._websocket,
             Welcome(
                 session_id=self._opened.id, epoch=self._opened.epoch, next=self._opened.next, limits=LIMITS
-            )
+            ),
         )
         while True:
             message = await receive_message(self._websocket)
@@ -63,7 +64,7 @@ class AcknowledgedConnection:
                 await self._batcher.submit(self.writer, block)
             case Rewind(expected):
                 metrics.REWINDS.inc()
-                await self._send(Nack(expected=expected))
+                await tell(self._websocket, Nack(expected=expected))
             case Known():
                 metrics.BATCHES_KNOWN.inc()
                 self.writer.changed.set()
@@ -73,7 +74,7 @@ class AcknowledgedConnection:
         if not isinstance(message, End):
             raise ProtocolViolation("hello is said once, at the start of a connection", field="type")
         if message.frames > self._session.next:
-            await self._send(Nack(expected=self._session.next))
+            await tell(self._websocket, Nack(expected=self._session.next))
             return False
         await self.writer.settled()
         status = STATUS_OF_REASON[message.reason]
@@ -83,11 +84,8 @@ class AcknowledgedConnection:
             raise SessionMismatch(
                 f"end says {message.frames} frames, {self._session.next} are stored", field="frames"
             )
-        await self._send(Ended(frames=message.frames))
+        await tell(self._websocket, Ended(frames=message.frames))
         return True
-
-    async def _send(self, message: messages.ServerMessage) -> None:
-        await self._websocket.send_text(messages.encode_control(message))
 
 
 async def receive_hello(websocket: WebSocket) -> Hello:

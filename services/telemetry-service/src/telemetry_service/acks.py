@@ -1,8 +1,9 @@
 """Telling the robot what is durable."""
 
 from starlette.websockets import WebSocket
-from teleop_schema.messages import Ack, encode_control
+from teleop_schema.messages import Ack
 
+from telemetry_service.wire import tell
 from telemetry_service.writer import Writer
 
 
@@ -16,4 +17,4 @@ async def send_acks(websocket: WebSocket, writer: Writer) -> None:
         writer.changed.clear()
         if writer.failure is not None:
             raise writer.failure
-        await websocket.send_text(encode_control(Ack(next=writer.committed)))
+        await tell(websocket, Ack(next=writer.committed))

@@ -8,10 +8,12 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.database import open_pool
+from teleop_runtime.logs import get_logger
 
 from telemetry_service import frame_endpoints, session_endpoints
 from telemetry_service.batcher import LANES, Batcher
 from telemetry_service.connections import Connections
+from telemetry_service.frame_endpoints import MAX_FRAME_READERS
 from telemetry_service.frame_table import FrameTable
 from telemetry_service.log_endpoint import log_telemetry
 from telemetry_service.session_edits import SessionEdits
@@ -19,8 +21,13 @@ from telemetry_service.session_queries import SessionQueries
 from telemetry_service.session_table import SessionTable
 from telemetry_service.settings import TelemetrySettings
 
-# Commits have connections of their own, so that readers can never keep frames waiting.
+log = get_logger(__name__)
+
+# Each kind of work has connections of its own, so that readers can never keep frames or robots waiting.
+OPENING_CONNECTIONS = 5
 READING_CONNECTIONS = 8
+READ_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 2.0
 ABANDONED_AFTER_S = 300.0
 SWEEP_EVERY_S = 60.0
 
@@ -31,18 +38,24 @@ def telemetry_part(database_url: str) -> Part:
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
         async with (
-            await open_pool(database_url, max_size=LANES) as commits,
-            await open_pool(database_url, max_size=READING_CONNECTIONS) as pool,
+            open_pool(database_url, max_size=LANES) as commits,
+            open_pool(database_url, max_size=OPENING_CONNECTIONS) as openings,
+            open_pool(database_url, max_size=READING_CONNECTIONS, command_timeout_s=READ_TIMEOUT_S) as pool,
         ):
             batcher = Batcher(FrameTable(commits))
             connections = Connections()
-            sessions = SessionTable(pool)
+            sessions = SessionTable(openings, OPENING_CONNECTIONS)
+            flushing = asyncio.create_task(batcher.run())
+            sweeping = asyncio.create_task(_sweep(sessions))
 
             async def check_database() -> None:
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(READY_TIMEOUT_S):
                     await pool.fetchval("SELECT 1")
 
-            tasks = [asyncio.create_task(batcher.run()), asyncio.create_task(_sweep(sessions))]
+            async def check_batcher() -> None:
+                if flushing.done():
+                    raise RuntimeError("the batcher has stopped")
+
             try:
                 yield Running(
                     state={
@@ -51,14 +64,16 @@ def telemetry_part(database_url: str) -> Part:
                         "session_table": sessions,
                         "session_queries": SessionQueries(pool),
                         "session_edits": SessionEdits(pool),
+                        "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
                         "database_url": database_url,
                     },
-                    checks={"database": check_database},
+                    checks={"database": check_database, "batcher": check_batcher},
                     drain=connections.drain,
                 )
             finally:
-                for task in tasks:
+                for task in (flushing, sweeping):
                     task.cancel()
+                await asyncio.gather(flushing, sweeping, return_exceptions=True)
 
     return Part(
         name="telemetry-service",
@@ -76,4 +91,7 @@ def create_app(settings: TelemetrySettings) -> Starlette:
 async def _sweep(sessions: SessionTable) -> None:
     while True:
         await asyncio.sleep(SWEEP_EVERY_S)
-        await sessions.interrupt_abandoned(ABANDONED_AFTER_S)
+        try:
+            await sessions.interrupt_abandoned(ABANDONED_AFTER_S)
+        except Exception as error:
+            log.warning("abandoned sessions could not be marked, trying again", error=repr(error))

@@ -1,8 +1,11 @@
 """Gathers frames of all robots into few commits: commits are the cost, not rows."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
+
+from teleop_runtime.logs import get_logger
 
 from telemetry_service import metrics
 from telemetry_service.commit import Commit, Share
@@ -11,19 +14,26 @@ from telemetry_service.frame_columns import quarantine
 from telemetry_service.frame_table import FrameTable
 from telemetry_service.writer import Writer
 
+log = get_logger(__name__)
+
 FLUSH_AFTER_S = 0.05
 FLUSH_ROWS = 6000
 LANES = 2
 MAX_HELD_BYTES = 64 * 1024 * 1024
+LOCKED_RETRY_S = 0.1
 
 
 class Batcher:
-    """Bounded buffer between the connections and the table."""
+    """Bounded buffer between the connections and the table.
+
+    A writer is in `_ready` while it has blocks waiting and no commit holds any of it.
+    """
 
     def __init__(self, table: FrameTable) -> None:
-        self._table = table
+        self._commit = Commit(table)
         self._ready: deque[Writer] = deque()
-        self._waiting_rows = 0
+        self._ready_rows = 0
+        self._again: list[Share] = []
         self._held_bytes = 0
         self._work = asyncio.Event()
         self._full = asyncio.Event()
@@ -41,28 +51,35 @@ class Batcher:
         while not (writer.has_room.is_set() and self._has_room.is_set()):
             await writer.has_room.wait()
             await self._has_room.wait()
-        if not writer.waiting and not writer.in_flight:
-            self._ready.append(writer)
         writer.hold(block)
-        self._waiting_rows += block.rows
         self._hold(block.size_bytes)
-        self._work.set()
-        if self._waiting_rows >= FLUSH_ROWS:
-            self._full.set()
+        if not writer.in_flight:
+            if len(writer.waiting) == 1:
+                self._ready.append(writer)
+            self._offer(block.rows)
 
     async def run(self) -> None:
         """Flush until cancelled: FLUSH_AFTER_S after the first waiting block, or at FLUSH_ROWS rows."""
-        while True:
-            await self._work.wait()
-            try:
-                async with asyncio.timeout(FLUSH_AFTER_S):
-                    await self._full.wait()
-            except TimeoutError:
-                pass
-            await self._lanes.acquire()
-            commit = asyncio.create_task(self._commit_in_lane(self._take()))
-            self._commits.add(commit)
-            commit.add_done_callback(self._commits.discard)
+        try:
+            while True:
+                await self._work.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FLUSH_AFTER_S):
+                        await self._full.wait()
+                await self._lanes.acquire()
+                commit = asyncio.create_task(self._commit_in_lane(self._take()))
+                self._commits.add(commit)
+                commit.add_done_callback(self._commits.discard)
+        finally:
+            for commit in self._commits:
+                commit.cancel()
+            await asyncio.gather(*self._commits, return_exceptions=True)
+
+    def _offer(self, rows: int) -> None:
+        self._ready_rows += rows
+        self._work.set()
+        if self._ready_rows >= FLUSH_ROWS:
+            self._full.set()
 
     def _hold(self, size_bytes: int) -> None:
         self._held_bytes += size_bytes
@@ -74,32 +91,50 @@ class Batcher:
 
     def _take(self) -> list[Share]:
         """What the next commit holds: every ready writer's blocks, up to about FLUSH_ROWS rows."""
-        writers, blocks = [], []
+        shares, self._again = self._again, []
         rows = 0
         while self._ready and rows < FLUSH_ROWS:
             writer = self._ready.popleft()
-            block = merge_blocks(writer.take())
-            rows += block.rows
-            writers.append(writer)
-            blocks.append(block)
-        self._waiting_rows -= rows
-        if self._waiting_rows < FLUSH_ROWS:
+            blocks = writer.take()
+            held_bytes = sum(block.size_bytes for block in blocks)
+            shares.append(Share(writer, merge_blocks(blocks), held_bytes))
+            rows += shares[-1].block.rows
+        self._ready_rows -= rows
+        if self._ready_rows < FLUSH_ROWS:
             self._full.clear()
         if not self._ready:
             self._work.clear()
-        checked = quarantine(blocks)
-        return [Share(writer, block) for writer, block in zip(writers, checked, strict=True)]
+        return shares
 
     async def _commit_in_lane(self, shares: Sequence[Share]) -> None:
-        held = sum(share.block.size_bytes for share in shares)
+        locked: list[Share] = []
         try:
-            await Commit(self._table).settle(shares)
+            blocks = quarantine([share.block for share in shares])
+            checked = [share.of(block) for share, block in zip(shares, blocks, strict=True)]
+            locked = await self._commit.settle(checked)
+        except Exception as error:
+            log.error("frames can't be encoded", exc_info=error)
+            for share in shares:
+                share.writer.fail(error)
         finally:
             self._lanes.release()
-            self._hold(-held)
-            for share in shares:
-                share.writer.in_flight = False
-                if share.writer.waiting:
-                    self._ready.append(share.writer)
-            if self._ready:
-                self._work.set()
+            self._let_go(shares, locked)
+
+    def _let_go(self, shares: Sequence[Share], locked: Sequence[Share]) -> None:
+        """The writers of a commit may go on, but for those whose session's row somebody else holds."""
+        if locked:
+            metrics.SESSIONS_LOCKED.inc(len(locked))
+            asyncio.get_running_loop().call_later(LOCKED_RETRY_S, self._retry, locked)
+        stuck = {share.writer for share in locked}
+        for share in shares:
+            if share.writer in stuck:
+                continue
+            self._hold(-share.held_bytes)
+            share.writer.in_flight = False
+            if share.writer.waiting:
+                self._ready.append(share.writer)
+                self._offer(sum(block.rows for block in share.writer.waiting))
+
+    def _retry(self, locked: Sequence[Share]) -> None:
+        self._again += locked
+        self._work.set()

@@ -14,17 +14,18 @@ class Connections:
         self._open = 0
         self._draining = asyncio.Event()
         self._none_left = asyncio.Event()
+        self._none_left.set()
 
-    def admit(self, limit: int) -> None:
-        """Raise TooManyConnections at the limit, StorageUnavailable while draining."""
+    @contextmanager
+    def entered(self, limit: int) -> Iterator[asyncio.Event]:
+        """Count a connection while the block runs; the event is set when it is to drain.
+
+        Raises TooManyConnections at the limit, StorageUnavailable while draining.
+        """
         if self._draining.is_set():
             raise StorageUnavailable("this process is about to stop; connect again")
         if self._open >= limit:
             raise TooManyConnections(f"{limit} connections are open", limit=limit)
-
-    @contextmanager
-    def entered(self) -> Iterator[asyncio.Event]:
-        """Count a connection while the block runs; the event is set when it is to drain."""
         self._open += 1
         self._none_left.clear()
         try:
@@ -37,5 +38,4 @@ class Connections:
     async def drain(self) -> None:
         """Ask every connection to finish; return once all have."""
         self._draining.set()
-        while self._open:
-            await self._none_left.wait()
+        await self._none_left.wait()

@@ -27,10 +27,27 @@ SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) ON CONFLICT DO NOTH
 """
 
 
+CLOSE_EPISODES = """
+UPDATE episode SET end_frame = greatest(start_frame, $2) WHERE session_id = $1 AND end_frame IS NULL
+"""
+
+
+async def close_episodes(connection: Connection, session_id: int, frames: int) -> None:
+    """End an episode that a session left open where the session ends, in the transaction of `connection`."""
+    await connection.execute(CLOSE_EPISODES, session_id, frames)
+
+
 async def store_events(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
     """Apply events, each with its session's id, in the transaction that `connection` is in."""
     starts = [(session, event) for session, event in events if event.kind == "episode_start"]
-    ends = [(session, event) for session, event in events if event.kind == "episode_end"]
+    # The first end that was told is the one that counts, of an episode as of all its tellings.
+    ends = list(
+        {
+            (session, event.episode_index): (session, event)
+            for session, event in reversed(events)
+            if event.kind == "episode_end"
+        }.values()
+    )
     marks = [(session, event) for session, event in events if event.kind == "mark"]
     if starts:
         await connection.execute(

@@ -5,7 +5,8 @@ thousand robots send ten thousand small batches a second, and a handful of array
 cost more than all the rest.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +17,10 @@ from teleop_schema.messages import Batch, Event
 TIMESTAMP_BYTES = 8
 VALUE_BYTES = 4
 MAX_EXTRA_BYTES = 64 * 1024
+MAX_EXTRA_DEPTH = 64
 OVERHEAD_BYTES = 512
+# \u0000 that is not itself the end of an escaped backslash.
+NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Gap(Struct, frozen=True):
@@ -106,15 +110,23 @@ class FrameBlock(Struct, frozen=True):
             events=self.events,
         )
 
-    def without(self, index: int, reason: str) -> "FrameBlock":
-        """The block with one frame turned into a named gap."""
-        before, after = self.between(self.first, index), self.between(index + 1, self.end)
+    def without(self, reasons: Mapping[int, str]) -> "FrameBlock":
+        """The block with some frames turned into named gaps; `reasons` says which and why."""
+        gaps: list[Gap] = []
+        for index, reason in sorted(reasons.items()):
+            if gaps and (gaps[-1].end, gaps[-1].reason) == (index, reason):
+                gaps[-1] = Gap(gaps[-1].first, index + 1, reason)
+            else:
+                gaps.append(Gap(index, index + 1, reason))
+        edges = [self.first, *(edge for gap in gaps for edge in (gap.first, gap.end)), self.end]
+        kept = [(first, end) for first, end in zip(edges[::2], edges[1::2], strict=True) if first < end]
+        parts = (run.between(first, end) for run in self.runs for first, end in kept)
         return FrameBlock(
             first=self.first,
             end=self.end,
-            runs=(*before.runs, *after.runs),
-            gaps=(*before.gaps, Gap(index, index + 1, reason), *after.gaps),
-            extra=before.extra | after.extra,
+            runs=tuple(part for part in parts if part is not None),
+            gaps=(*self.gaps, *gaps),
+            extra={index: text for index, text in self.extra.items() if index not in reasons},
             events=self.events,
         )
 
@@ -156,16 +168,26 @@ def merge_blocks(blocks: Sequence[FrameBlock]) -> FrameBlock:
 
 def extra_text(content: dict[str, Any], name: str) -> str:
     """JSON text that PostgreSQL's jsonb takes; raises BadMessage naming the field."""
-    text = msgspec.json.encode(content)
+    if _is_deeper(content, MAX_EXTRA_DEPTH):
+        raise BadMessage(f"{name} is nested too deeply", field=name, limit=MAX_EXTRA_DEPTH)
+    try:
+        text = msgspec.json.encode(content)
+    except (TypeError, ValueError) as error:
+        raise BadMessage(f"{name} can't be told as JSON: {error}", field=name) from error
     if len(text) > MAX_EXTRA_BYTES:
         raise BadMessage(
             f"{name} holds {len(text)} bytes of JSON, at most {MAX_EXTRA_BYTES} are taken",
             field=name,
             limit=MAX_EXTRA_BYTES,
         )
-    if b"\\u0000" in text:
+    if NUL_ESCAPE.search(text):
         raise BadMessage(f"{name} holds a NUL character", field=name)
     return text.decode()
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return any(levels == 0 or _is_deeper(part, levels - 1) for part in inner)
 
 
 def _block_of_gap(batch: Batch) -> FrameBlock:

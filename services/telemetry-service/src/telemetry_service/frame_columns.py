@@ -57,8 +57,10 @@ def quarantine(blocks: Sequence[FrameBlock]) -> list[FrameBlock]:
     That is a state or action that is not finite, and a timestamp outside of the years 1 to 9999.
     """
     runs = [run for block in blocks for run in block.runs]
+    if not runs:
+        return list(blocks)
     timestamps = _timestamps(runs)
-    if not runs or (
+    if (
         np.isfinite(_floats([run.state for run in runs])).all()
         and np.isfinite(_floats([run.action for run in runs])).all()
         and timestamps.min() >= MIN_TIMESTAMP_US
@@ -74,12 +76,10 @@ def _without_culprits(block: FrameBlock) -> FrameBlock:
         for row in np.nonzero(_outside(_timestamps([run])))[0]:
             culprits.setdefault(run.first + int(row), "the timestamp lies outside of the years 1 to 9999")
         for name, column in (("state", run.state), ("action", run.action)):
-            values = _floats([column]).reshape(run.count, -1)
+            values = _floats([column]).reshape(run.count, len(column) // (VALUE_BYTES * run.count))
             for row, position in zip(*np.nonzero(~np.isfinite(values)), strict=True):
                 culprits.setdefault(run.first + int(row), f"{name}[{position}] is not a finite number")
-    for index, reason in culprits.items():
-        block = block.without(index, reason)
-    return block
+    return block.without(culprits) if culprits else block
 
 
 def _outside(timestamps: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """HTTP: the frames of a session."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 import pyarrow as pa
@@ -13,12 +14,15 @@ from teleop_runtime.operations import Operation, read_query
 from teleop_schema.errors import BadInput, NotAcceptable, NotFound
 
 from telemetry_service.envelope import bucket_frames, envelope
-from telemetry_service.frame_formats import FORMATS, encode, flatten
+from telemetry_service.frame_formats import FORMATS, choose_format, encode, flatten
 from telemetry_service.session_endpoints import MAX_ID, session_id_of
 from telemetry_service.session_queries import SessionQueries
 from telemetry_service.views import SessionDetail
 
-BLOCK_FRAMES = 10_000
+# Each reader has a connection of its own; further ones wait, so that readers never use up the database's.
+MAX_FRAME_READERS = 4
+# Read at a time: frames of twelve joints make 20,000 a block.
+BLOCK_VALUES = 240_000
 
 
 class FrameRange(Struct, forbid_unknown_fields=True):
@@ -33,59 +37,82 @@ async def get_frames(request: Request) -> Response:
     """Frames of a session as JSON, CSV, Arrow stream or Parquet, as Accept says."""
     wanted = read_query(request, FrameRange)
     media_type = choose_format(request.headers.get("accept", "*/*"))
-    queries: SessionQueries = request.state.session_queries
-    session = await queries.session(session_id_of(request))
-    end = session.frames if wanted.to_frame is None else min(wanted.to_frame, session.frames)
+    if media_type is None:
+        raise NotAcceptable(
+            f"frames can't be served as {request.headers['accept']}",
+            field="Accept",
+            hint="one of " + ", ".join(FORMATS),
+        )
     if wanted.to_frame is not None and wanted.to_frame < wanted.from_frame:
         raise BadInput(f"to is {wanted.to_frame}, before from", field="to")
-    reader = await run_in_threadpool(FrameReader, request.state.database_url)
-    tables = read_blocks(reader, session, wanted.from_frame, end, wanted.max_points)
-    schema = flatten(
-        frame_schema(len(session.state_names), len(session.action_names)).empty_table(),
-        session.state_names,
-        session.action_names,
-    ).schema
+    queries: SessionQueries = request.state.session_queries
+    session = await queries.session(session_id_of(request))
     name = f"session-{session.id}.{FORMATS[media_type]}"
     return StreamingResponse(
-        iterate_in_threadpool(encode(media_type, schema, tables)),
+        read_file(
+            request.state.frame_readers, request.state.database_url, session, wanted, media_type=media_type
+        ),
         media_type=media_type,
         headers={"Content-Disposition": f'inline; filename="{name}"', "Vary": "Accept"},
     )
 
 
+async def read_file(
+    readers: asyncio.Semaphore,
+    database_url: str,
+    session: SessionDetail,
+    wanted: FrameRange,
+    *,
+    media_type: str,
+) -> AsyncIterator[bytes]:
+    """The file of the wanted frames, in pieces."""
+    empty = frame_schema(len(session.state_names), len(session.action_names)).empty_table()
+    schema = flatten(empty, session.state_names, session.action_names).schema
+    async with readers:
+        reader = await run_in_threadpool(FrameReader, database_url)
+        try:
+            async for piece in iterate_in_threadpool(
+                encode(media_type, schema, thin_out(reader, session, wanted))
+            ):
+                yield piece
+        finally:
+            await run_in_threadpool(reader.close)
+
+
+def thin_out(reader: FrameReader, session: SessionDetail, wanted: FrameRange) -> Iterator[pa.Table]:
+    """Flat tables of the wanted frames; where there are too many, an envelope of them."""
+    first = wanted.from_frame
+    end = session.frames if wanted.to_frame is None else min(wanted.to_frame, session.frames)
+    block = max(2, BLOCK_VALUES // (1 + len(session.state_names) + len(session.action_names)))
+    bucket = bucket_frames(max(end - first, 0), wanted.max_points) if wanted.max_points else 1
+    if bucket == 1:
+        yield from read_blocks(reader, session, first, end, block)
+    elif bucket <= block:
+        for table in read_blocks(reader, session, first, end, block - block % bucket):
+            yield envelope(table, bucket)
+    else:
+        for start in range(first, end, bucket):
+            tables = read_blocks(reader, session, start, min(start + bucket, end), block)
+            # The envelope of envelopes is the envelope of all.
+            if edges := [envelope(table, table.num_rows) for table in tables]:
+                joined = pa.concat_tables(edges).combine_chunks()
+                yield envelope(joined, joined.num_rows)
+
+
 def read_blocks(
-    reader: FrameReader, session: SessionDetail, first: int, end: int, max_points: int | None
+    reader: FrameReader, session: SessionDetail, first: int, end: int, block: int
 ) -> Iterator[pa.Table]:
-    """Flat tables of the frames, at most about BLOCK_FRAMES rows read at a time; closes the reader."""
-    bucket = bucket_frames(max(end - first, 0), max_points) if max_points else 1
-    step = bucket * max(1, BLOCK_FRAMES // bucket)
-    with reader:
-        for start in range(first, end, step):
-            table = reader.read(
-                session.id,
-                start,
-                min(start + step, end),
-                state_width=len(session.state_names),
-                action_width=len(session.action_names),
-            )
-            flat = flatten(table, session.state_names, session.action_names)
-            if flat.num_rows:
-                yield flat if bucket == 1 else envelope(flat, bucket)
-
-
-def choose_format(accept: str) -> str:
-    """The media type to answer with; raises NotAcceptable naming what there is."""
-    for part in accept.split(","):
-        wanted = part.split(";")[0].strip().lower()
-        if wanted in ("*/*", "application/*", ""):
-            return "application/json"
-        if wanted == "text/*":
-            return "text/csv"
-        if wanted in FORMATS:
-            return wanted
-    raise NotAcceptable(
-        f"frames can't be served as {accept}", field="Accept", hint="one of " + ", ".join(FORMATS)
-    )
+    """Flat tables of frames `first` to `end - 1`, read `block` at a time, those without any left out."""
+    for start in range(first, end, block):
+        table = reader.read(
+            session.id,
+            start,
+            min(start + block, end),
+            state_width=len(session.state_names),
+            action_width=len(session.action_names),
+        )
+        if table.num_rows:
+            yield flatten(table, session.state_names, session.action_names)
 
 
 OPERATIONS = (

@@ -15,6 +15,36 @@ FORMATS = {
     "application/vnd.apache.parquet": "parquet",
 }
 
+FAMILIES = {
+    "": "application/json",
+    "*/*": "application/json",
+    "application/*": "application/json",
+    "text/*": "text/csv",
+}
+
+
+def choose_format(accept: str) -> str | None:
+    """The media type that an Accept header wants most of those there are, None if it wants none."""
+    found: tuple[float, str] | None = None
+    for part in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = _quality(parameters)
+        media_type = FAMILIES.get(name, name)
+        if media_type in FORMATS and quality > (found[0] if found else 0):
+            found = (quality, media_type)
+    return found and found[1]
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0
+    return 1
+
 
 def flatten(table: pa.Table, state_names: Sequence[str], action_names: Sequence[str]) -> pa.Table:
     """One column per joint: frame_index, timestamp, observation.<name>, action.<name>, extra."""
@@ -46,14 +76,16 @@ def _json(tables: Iterable[pa.Table]) -> Iterator[bytes]:
     separator = b'{"frames":['
     for table in tables:
         names = table.column_names
-        for values in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            yield separator + msgspec.json.encode(_frame(dict(zip(names, values, strict=True))))
-            separator = b",\n"
+        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        frames = b",\n".join(msgspec.json.encode(_frame(names, row)) for row in rows)
+        yield separator + frames
+        separator = b",\n"
     yield b"]}" if separator == b",\n" else separator + b"]}"
 
 
-def _frame(flat: dict[str, Any]) -> dict[str, Any]:
-    """The shape in which a plain client sends frames."""
+def _frame(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Nested as a plain client sends frames; the time is in ISO 8601."""
+    flat = dict(zip(names, values, strict=True))
     frame: dict[str, Any] = {
         "frame_index": flat.pop("frame_index"),
         "timestamp": flat.pop("timestamp"),

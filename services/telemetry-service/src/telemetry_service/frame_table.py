@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from teleop_runtime.database import Connection, Pool
+from teleop_runtime.database import Connection, Pool, transaction
 
 from telemetry_service.event_rows import store_events
 from telemetry_service.frame_block import FrameBlock
@@ -15,18 +15,18 @@ TIMESTAMP = struct.Struct("<q")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COMMIT_TIMEOUT_S = 30.0
 
-# Rows are locked in the order of their ids, so that two commits never wait for each other in a circle.
+# Rows that somebody else holds are skipped: they are tried again, and nobody waits for them.
 ADVANCE = """
 WITH wanted AS (
     SELECT s.id, b.last, b.frame_time
       FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::timestamptz[])
            AS b(id, epoch, first, last, frame_time)
       JOIN teleop_session s ON s.id = b.id AND s.epoch = b.epoch AND s.next_frame_index = b.first
-     ORDER BY s.id
-       FOR UPDATE OF s
+       FOR NO KEY UPDATE OF s SKIP LOCKED
 )
 UPDATE teleop_session s
    SET next_frame_index = wanted.last, last_commit_at = now(),
+       status = 'recording', end_time = NULL, logged_frames = NULL,
        last_frame_time = coalesce(wanted.frame_time, s.last_frame_time)
   FROM wanted WHERE s.id = wanted.id
 RETURNING s.id
@@ -67,13 +67,13 @@ class FrameTable:
         """Commit frames of any number of sessions, at most one Append a session, all in one transaction.
 
         Returns the ids of the sessions whose frames are now durable. A session that is missing had another
-        epoch or watermark than the Append says: nothing of it was stored. After an exception the outcome is
-        unknown; trying again is safe, for what was committed will then be missing from the answer.
+        epoch or watermark than the Append says, or its row was locked: nothing of it was stored. After an
+        exception the outcome is unknown; trying again is safe, for what was committed will then be missing
+        from the answer.
         """
-        ordered = sorted(appends, key=lambda append: append.session_id)
-        async with self._pool.acquire(timeout=COMMIT_TIMEOUT_S) as connection, connection.transaction():
-            advanced = await self._advance(connection, ordered)
-            stored = [append for append in ordered if append.session_id in advanced]
+        async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
+            advanced = await self._advance(connection, appends)
+            stored = [append for append in appends if append.session_id in advanced]
             await _copy(connection, stored)
             await _store_gaps(connection, stored)
             await store_events(
@@ -83,7 +83,8 @@ class FrameTable:
 
     async def watermarks(self, session_ids: Sequence[int]) -> Mapping[int, Watermark]:
         """Where the sessions stand now."""
-        rows = await self._pool.fetch(READ_WATERMARKS, session_ids, timeout=COMMIT_TIMEOUT_S)
+        async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
+            rows = await connection.fetch(READ_WATERMARKS, session_ids)
         return {row["id"]: Watermark(row["epoch"], row["next_frame_index"]) for row in rows}
 
     async def _advance(self, connection: Connection, appends: Sequence[Append]) -> set[int]:
@@ -94,7 +95,6 @@ class FrameTable:
             [append.block.first for append in appends],
             [append.block.end for append in appends],
             [_last_time(append.block) for append in appends],
-            timeout=COMMIT_TIMEOUT_S,
         )
         return {row["id"] for row in rows}
 
@@ -107,13 +107,7 @@ async def _copy(connection: Connection, appends: Sequence[Append]) -> None:
     async def source() -> AsyncIterator[bytes]:
         yield encoded
 
-    await connection.copy_to_table(
-        "teleop_frame",
-        source=source(),
-        format="binary",
-        columns=COLUMNS.names,
-        timeout=COMMIT_TIMEOUT_S,
-    )
+    await connection.copy_to_table("teleop_frame", source=source(), format="binary", columns=COLUMNS.names)
 
 
 async def _store_gaps(connection: Connection, appends: Sequence[Append]) -> None:

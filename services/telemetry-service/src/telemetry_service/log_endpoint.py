@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_runtime.app import refuse
 from teleop_runtime.logs import get_logger
 from teleop_runtime.operations import read_query
-from teleop_runtime.problems import as_message
+from teleop_runtime.problems import DATABASE_AWAY, as_message
 from teleop_schema.errors import BackendError, StorageUnavailable
 from teleop_schema.identifiers import check_robot_id
-from teleop_schema.messages import SUBPROTOCOL, Ack, Drain, encode_control
+from teleop_schema.messages import SUBPROTOCOL, Ack, Drain
 
 from telemetry_service import metrics
 from telemetry_service.acknowledged import AcknowledgedConnection, receive_hello
@@ -20,6 +20,7 @@ from telemetry_service.acks import send_acks
 from telemetry_service.connections import Connections
 from telemetry_service.plain_mode import PlainConnection, PlainQuery
 from telemetry_service.session_table import SessionTable
+from telemetry_service.wire import close, tell
 from telemetry_service.writer import Writer
 
 log = get_logger(__name__)
@@ -47,62 +48,70 @@ async def log_telemetry(websocket: WebSocket) -> None:
     try:
         robot_id = check_robot_id(websocket.path_params["robot_id"])
         query = read_query(websocket, PlainQuery)
-        connections.admit(MAX_CONNECTIONS)
+        with connections.entered(MAX_CONNECTIONS) as draining:
+            await _converse(websocket, robot_id, query, draining)
     except BackendError as error:
         await refuse(websocket, error)
-        return
+
+
+async def _converse(websocket: WebSocket, robot_id: str, query: PlainQuery, draining: asyncio.Event) -> None:
     acknowledged = SUBPROTOCOL in websocket.scope["subprotocols"]
     mode = "acknowledged" if acknowledged else "plain"
     await websocket.accept(subprotocol=SUBPROTOCOL if acknowledged else None)
     with metrics.CONNECTIONS.labels(mode).track_inprogress():
         async with errors_told(websocket, robot_id):
             if acknowledged:
-                await _acknowledged(websocket, robot_id)
+                await _acknowledged(websocket, robot_id, draining)
             else:
-                await _plain(websocket, robot_id, query)
+                await _plain(websocket, robot_id, query, draining)
 
 
-async def _acknowledged(websocket: WebSocket, robot_id: str) -> None:
+async def _acknowledged(websocket: WebSocket, robot_id: str, draining: asyncio.Event) -> None:
     table: SessionTable = websocket.state.session_table
     hello = await receive_hello(websocket)
     opened = await table.open(hello.stream, robot_id, hello.session, delivery="acknowledged")
     log.info("session opened", robot=robot_id, session=opened.id, epoch=opened.epoch, next=opened.next)
+    if hello.first_unacked > opened.next:
+        log.error(
+            "acknowledged frames are gone from the database, the robot sends again what it still has",
+            session=opened.id,
+            next=opened.next,
+            acknowledged=hello.first_unacked,
+        )
     connection = AcknowledgedConnection(websocket, opened, hello, websocket.state.batcher, table)
-    await _talk(websocket, connection)
+    await _talk(websocket, connection, draining)
 
 
-async def _plain(websocket: WebSocket, robot_id: str, query: PlainQuery) -> None:
+async def _plain(websocket: WebSocket, robot_id: str, query: PlainQuery, draining: asyncio.Event) -> None:
     connection = PlainConnection(
         websocket, robot_id, query, websocket.state.batcher, websocket.state.session_table
     )
     try:
-        await _talk(websocket, connection)
+        await _talk(websocket, connection, draining)
     finally:
         await connection.finish()
 
 
-async def _talk(websocket: WebSocket, connection: Connection) -> None:
+async def _talk(websocket: WebSocket, connection: Connection, draining: asyncio.Event) -> None:
     """Receive and acknowledge until the robot is done, goes away, or this process drains."""
-    connections: Connections = websocket.state.connections
     receiving = asyncio.ensure_future(connection.receive())
     acking = asyncio.ensure_future(send_acks(websocket, connection.writer))
-    with connections.entered() as drained:
-        draining = asyncio.ensure_future(drained.wait())
-        tasks = (receiving, acking, draining)
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if receiving in done or acking in done:
-                await (receiving if receiving in done else acking)
-                return
-            receiving.cancel()
-            await websocket.send_text(encode_control(Drain()))
-            await connection.writer.settled()
-            await websocket.send_text(encode_control(Ack(next=connection.writer.committed)))
-            await websocket.close(SERVICE_RESTART)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    drained = asyncio.ensure_future(draining.wait())
+    tasks = (receiving, acking, drained)
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if receiving in done or acking in done:
+            await (receiving if receiving in done else acking)
+            return
+        receiving.cancel()
+        await tell(websocket, Drain())
+        await connection.writer.settled()
+        await tell(websocket, Ack(next=connection.writer.committed))
+        await close(websocket, SERVICE_RESTART)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -111,25 +120,20 @@ async def errors_told(websocket: WebSocket, robot_id: str) -> AsyncIterator[None
     error: BackendError
     try:
         yield
-        await _close(websocket, NORMAL_CLOSE)
+        await close(websocket, NORMAL_CLOSE)
         return
     except WebSocketDisconnect:
         return
     except BackendError as known:
         error = known
         log.warning("connection refused", robot=robot_id, code=error.code, detail=error.detail)
+    except DATABASE_AWAY as away:
+        error = StorageUnavailable()
+        log.warning("database away", robot=robot_id, error=repr(away))
     except Exception as surprise:
         # Whatever it was, the robot keeps its frames and comes back.
         error = StorageUnavailable()
         log.error("connection failed", robot=robot_id, exc_info=surprise)
     metrics.MESSAGES_REFUSED.labels(error.code).inc()
-    try:
-        await websocket.send_text(encode_control(as_message(error, fatal=True)))
-        await _close(websocket, error.close_code, error.detail)
-    except (WebSocketDisconnect, RuntimeError):
-        log.info("the robot was gone before it could be told", robot=robot_id)
-
-
-async def _close(websocket: WebSocket, code: int, reason: str = "") -> None:
-    if websocket.application_state == WebSocketState.CONNECTED:
-        await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+    await tell(websocket, as_message(error, fatal=True))
+    await close(websocket, error.close_code, error.detail)

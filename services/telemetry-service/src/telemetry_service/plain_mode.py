@@ -12,16 +12,16 @@ from starlette.websockets import WebSocket
 from teleop_runtime.problems import as_message
 from teleop_schema.errors import BackendError, BadMessage
 from teleop_schema.limits import Limits
-from teleop_schema.messages import ServerMessage, Welcome, encode_control
+from teleop_schema.messages import Welcome
 from teleop_schema.plain import PlainFrame, decode_plain
 from teleop_schema.session import Fps, SessionDescription, Text
 
 from telemetry_service import metrics
 from telemetry_service.batcher import Batcher
 from telemetry_service.frame_block import FrameBlock
-from telemetry_service.receiving import receive_message
 from telemetry_service.session import PlainSession
 from telemetry_service.session_table import OpenSession, SessionTable
+from telemetry_service.wire import receive_message, tell
 from telemetry_service.writer import Writer
 
 
@@ -60,30 +60,33 @@ class PlainConnection:
                 block = await self._block_of(message)
             except BackendError as error:
                 metrics.MESSAGES_REFUSED.labels(error.code).inc()
-                await self._send(as_message(error, fatal=False))
+                await tell(self._websocket, as_message(error, fatal=False))
                 continue
             metrics.FRAMES_RECEIVED.inc(block.end - block.first)
             await self._batcher.submit(self.writer, block)
 
     async def finish(self) -> None:
-        """Complete the session, once all that was received is durable."""
+        """Complete the session, once all that was submitted is durable."""
         if self._session is None:
             return
         await self.writer.settled()
         opened = OpenSession(self.writer.session_id, self.writer.epoch, 0)
-        await self._table.finish(opened, frames=self._session.next, status="complete")
+        await self._table.finish(opened, frames=self.writer.submitted, status="complete")
 
     async def _block_of(self, message: str | bytes) -> FrameBlock:
         arrived_us = time.time_ns() // 1000
         if isinstance(message, bytes):
             raise BadMessage("a frame is JSON text, this message is binary", hint="send a text message")
         frames = decode_plain(message)
-        if self._session is None:
-            self._session = await self._open(frames[0], arrived_us)
-        return self._session.receive(frames, arrived_us)
+        if self._session is not None:
+            return self._session.receive(frames, arrived_us)
+        session = PlainSession(frames[0])
+        block = session.receive(frames, arrived_us)
+        await self._open(session, frames[0], arrived_us)
+        self._session = session
+        return block
 
-    async def _open(self, frame: PlainFrame, arrived_us: int) -> PlainSession:
-        session = PlainSession(frame)
+    async def _open(self, session: PlainSession, frame: PlainFrame, arrived_us: int) -> None:
         started_us = arrived_us if frame.timestamp is None else round(frame.timestamp * 1e6)
         description = SessionDescription(
             robot_type=self._query.robot_type,
@@ -95,8 +98,6 @@ class PlainConnection:
         )
         opened = await self._table.open(uuid4(), self._robot_id, description, delivery="best_effort")
         self.writer.session_id, self.writer.epoch = opened.id, opened.epoch
-        await self._send(Welcome(session_id=opened.id, epoch=opened.epoch, next=0, limits=Limits()))
-        return session
-
-    async def _send(self, message: ServerMessage) -> None:
-        await self._websocket.send_text(encode_control(message))
+        await tell(
+            self._websocket, Welcome(session_id=opened.id, epoch=opened.epoch, next=0, limits=Limits())
+        )

@@ -72,11 +72,22 @@ class PlainSession:
         self.state_names = tuple(first_frame.observation)
         self.action_names = tuple(first_frame.action)
         self.next = 0
+        self._known = {
+            "observation": frozenset(first_frame.observation),
+            "action": frozenset(first_frame.action),
+        }
 
     def receive(self, frames: Sequence[PlainFrame], arrived_us: int) -> FrameBlock:
         """Frames as a block; raises BadMessage naming a value that a frame lacks, then nothing is taken."""
-        state = [self._vector(frame.observation, self.state_names, "observation") for frame in frames]
-        action = [self._vector(frame.action, self.action_names, "action") for frame in frames]
+        wheres = [f"[{number}]." if len(frames) > 1 else "" for number in range(len(frames))]
+        state = [
+            _vector(frame.observation, self.state_names, where + "observation")
+            for where, frame in zip(wheres, frames, strict=True)
+        ]
+        action = [
+            _vector(frame.action, self.action_names, where + "action")
+            for where, frame in zip(wheres, frames, strict=True)
+        ]
         timestamps = [
             arrived_us if frame.timestamp is None else round(frame.timestamp * 1e6) for frame in frames
         ]
@@ -102,22 +113,21 @@ class PlainSession:
             extra=extra,
         )
 
-    def _vector(self, values: dict[str, float], names: Sequence[str], part: str) -> list[float]:
-        try:
-            return [values[name] for name in names]
-        except KeyError as error:
-            raise BadMessage(
-                f"{part} lacks {error.args[0]!r}, which the session's first frame had",
-                field=f"{part}.{error.args[0]}",
-                hint="connect again to begin a session with other names",
-            ) from None
-
     def _strangers(self, frame: PlainFrame) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for part, values, names in (
-            ("observation", frame.observation, self.state_names),
-            ("action", frame.action, self.action_names),
-        ):
-            if len(values) > len(names):
-                found[part] = {name: value for name, value in values.items() if name not in names}
+        for part, values in (("observation", frame.observation), ("action", frame.action)):
+            known = self._known[part]
+            if len(values) > len(known):
+                found[part] = {name: value for name, value in values.items() if name not in known}
         return found
+
+
+def _vector(values: dict[str, float], names: Sequence[str], part: str) -> list[float]:
+    try:
+        return [values[name] for name in names]
+    except KeyError as error:
+        raise BadMessage(
+            f"{part} lacks {error.args[0]!r}, which the session's first frame had",
+            field=f"{part}.{error.args[0]}",
+            hint="connect again to begin a session with other names",
+        ) from None

@@ -14,16 +14,21 @@ UPDATE teleop_session
  WHERE id = $1 AND deleted_at IS NULL RETURNING id
 """
 
+GET_EPISODE = """
+SELECT e.start_frame, e.end_frame, s.next_frame_index
+  FROM episode e JOIN teleop_session s ON s.id = e.session_id
+ WHERE s.deleted_at IS NULL AND e.session_id = $1 AND e.episode_index = $2
+   FOR UPDATE OF e
+"""
+
 CHANGE_EPISODE = """
-UPDATE episode e
-   SET task = CASE WHEN $3 THEN $4 ELSE e.task END,
-       outcome = CASE WHEN $5 THEN $6 ELSE e.outcome END,
-       note = CASE WHEN $7 THEN $8 ELSE e.note END,
-       start_frame = coalesce($9, e.start_frame),
-       end_frame = coalesce($10, e.end_frame)
-  FROM teleop_session s
- WHERE s.id = e.session_id AND s.deleted_at IS NULL AND e.session_id = $1 AND e.episode_index = $2
-RETURNING e.*, s.next_frame_index
+UPDATE episode
+   SET task = CASE WHEN $3 THEN $4 ELSE task END,
+       outcome = CASE WHEN $5 THEN $6 ELSE outcome END,
+       note = CASE WHEN $7 THEN $8 ELSE note END,
+       start_frame = $9, end_frame = $10
+ WHERE session_id = $1 AND episode_index = $2
+RETURNING *
 """
 
 
@@ -58,8 +63,10 @@ class SessionEdits:
         """The changed episode; raises NotFound, or BadInput if its bounds make no sense."""
         if not 0 <= episode_index < 2**31:
             raise NotFound(f"there is no episode {episode_index}", field="episode_index")
-        bounds = [None if bound is UNSET else bound for bound in (change.start_frame, change.end_frame)]
         async with self._pool.acquire() as connection, connection.transaction():
+            stored = await connection.fetchrow(GET_EPISODE, session_id, episode_index)
+            if stored is None:
+                raise NotFound(f"session {session_id} has no episode {episode_index}", field="episode_index")
             row = await connection.fetchrow(
                 CHANGE_EPISODE,
                 session_id,
@@ -67,15 +74,24 @@ class SessionEdits:
                 *(change.task is not UNSET, change.task or None),
                 *(change.outcome is not UNSET, change.outcome or None),
                 *(change.note is not UNSET, change.note or None),
-                *bounds,
+                *_bounds(change, *stored.values()),
             )
-            if row is None:
-                raise NotFound(f"session {session_id} has no episode {episode_index}", field="episode_index")
-            end = row["next_frame_index"] if row["end_frame"] is None else row["end_frame"]
-            if not 0 <= row["start_frame"] <= end <= row["next_frame_index"]:
-                raise BadInput(
-                    f"episode would hold frames {row['start_frame']} to {end}, "
-                    f"the session has 0 to {row['next_frame_index']}",
-                    field="end_frame",
-                )
+        assert row is not None  # noqa: S101
         return EpisodeView(**{name: row[name] for name in EpisodeView.__struct_fields__})
+
+
+def _bounds(
+    change: EpisodeChange, start_frame: int, end_frame: int | None, frames: int
+) -> tuple[int, int | None]:
+    """The changed bounds of an episode; raises BadInput unless they lie in the session's `frames`."""
+    if change.start_frame is UNSET and change.end_frame is UNSET:
+        return start_frame, end_frame
+    start = start_frame if change.start_frame is UNSET else change.start_frame
+    end = end_frame if change.end_frame is UNSET else change.end_frame
+    last = frames if end is None else end
+    if not start <= last <= frames:
+        raise BadInput(
+            f"the episode would hold frames {start} to {last}, the session has 0 to {frames}",
+            field="start_frame" if change.end_frame is UNSET else "end_frame",
+        )
+    return start, end

@@ -8,17 +8,19 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from teleop_runtime.database import Connection, Pool
+from teleop_runtime.database import Connection, Pool, transaction
 from teleop_runtime.logs import get_logger
-from teleop_schema.errors import Fenced, SessionMismatch
+from teleop_schema.errors import Fenced, SessionMismatch, StorageUnavailable
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
-from telemetry_service.event_rows import store_events
+from telemetry_service.event_rows import close_episodes, store_events
 
 log = get_logger(__name__)
 
 TAKE_OVER_PATIENCE_S = 1.0
+OPEN_TIMEOUT_S = 10.0
+FINISH_TIMEOUT_S = 10.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 SEE_ROBOT = """
@@ -71,69 +73,89 @@ class OpenSession:
 class SessionTable:
     """Writes to `teleop_session` and `robot`."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, connections: int) -> None:
         self._pool = pool
+        # All but one: if every connection waited for a row, none would be left to end who holds it.
+        self._places = asyncio.Semaphore(connections - 1)
 
     async def open(
         self, stream: UUID, robot_id: str, session: SessionDescription, *, delivery: str
     ) -> OpenSession:
         """The stream's session, made if it is new, taken over from whoever wrote to it before.
 
-        Raises SessionMismatch if the stream is known with another robot or other names.
+        Raises SessionMismatch if the stream is known with another robot or other names, StorageUnavailable
+        if that takes too long: the robot may long be gone or on another connection, which must not lose the
+        stream to this one.
         """
-        async with self._pool.acquire() as connection:
-            async with connection.transaction():
-                await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
-                created = await connection.fetchrow(
-                    CREATE, stream, *_session_values(robot_id, session), delivery
-                )
-                if created is not None:
-                    await connection.execute("SELECT ensure_frame_partition($1)", created["id"])
-                    return OpenSession(created["id"], created["epoch"], created["next_frame_index"])
-            return await self._take_over(connection, stream, robot_id, session)
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S), self._places:
+                while True:
+                    opened = await self._take_over(stream, robot_id, session)
+                    if opened is None:
+                        opened = await self._create(stream, robot_id, session, delivery)
+                    if opened is not None:
+                        return opened
+        except TimeoutError:
+            raise StorageUnavailable(
+                f"the session could not be opened within {OPEN_TIMEOUT_S:.0f} s"
+            ) from None
 
     async def finish(
         self, open_session: OpenSession, *, frames: int, status: str, events: tuple[Event, ...] = ()
     ) -> bool:
         """Close the session at `frames` frames; False if the database does not stand there."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(FINISH, open_session.id, open_session.epoch, frames, status)
-            if row is None:
-                epoch = await connection.fetchval(
-                    "SELECT epoch FROM teleop_session WHERE id = $1", open_session.id
-                )
-                if epoch != open_session.epoch:
+        session_id, epoch = open_session.id, open_session.epoch
+        async with self._places, transaction(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
+            if await connection.fetchval(FINISH, session_id, epoch, frames, status) is None:
+                row = "SELECT epoch FROM teleop_session WHERE id = $1"
+                if await connection.fetchval(row, session_id) != epoch:
                     raise Fenced()
                 return False
-            await store_events(connection, [(open_session.id, event) for event in events])
+            await store_events(connection, [(session_id, event) for event in events])
+            await close_episodes(connection, session_id, frames)
             return True
-
-    async def watermark(self, session_id: int) -> int:
-        """Every frame below it is committed."""
-        next_frame: int = await self._pool.fetchval(
-            "SELECT next_frame_index FROM teleop_session WHERE id = $1", session_id
-        )
-        return next_frame
 
     async def interrupt_abandoned(self, after_s: float) -> None:
         """Mark plain sessions as interrupted that no service has heard of for `after_s`."""
         await self._pool.execute(INTERRUPT_ABANDONED, timedelta(seconds=after_s))
 
+    async def _create(
+        self, stream: UUID, robot_id: str, session: SessionDescription, delivery: str
+    ) -> OpenSession | None:
+        """None if somebody else has just made it."""
+        async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+            await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
+            row = await connection.fetchrow(CREATE, stream, *_session_values(robot_id, session), delivery)
+            return await _opened(connection, row)
+
     async def _take_over(
-        self, connection: Connection, stream: UUID, robot_id: str, session: SessionDescription
-    ) -> OpenSession:
-        async with connection.transaction():
-            update = asyncio.ensure_future(connection.fetchrow(TAKE_OVER, stream))
-            while not (await asyncio.wait([update], timeout=TAKE_OVER_PATIENCE_S))[0]:
-                await self._end_blockers(connection.get_server_pid())
-            row: Any = update.result()
-            _check_same(row, robot_id, session)
-        return OpenSession(row["id"], row["epoch"], row["next_frame_index"])
+        self, stream: UUID, robot_id: str, session: SessionDescription
+    ) -> OpenSession | None:
+        """None if there is no such stream yet."""
+        async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+            ending = asyncio.create_task(self._end_blockers(connection.get_server_pid()))
+            try:
+                row = await connection.fetchrow(TAKE_OVER, stream)
+            finally:
+                ending.cancel()
+                await asyncio.gather(ending, return_exceptions=True)
+            if row is not None:
+                _check_same(row, robot_id, session)
+                await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
+            return await _opened(connection, row)
 
     async def _end_blockers(self, blocked_pid: int) -> None:
-        ended = await self._pool.fetch(END_BLOCKERS, blocked_pid)
-        if ended:
-            log.warning("ended a commit that held a session's row", backends=len(ended))
+        while True:
+            await asyncio.sleep(TAKE_OVER_PATIENCE_S)
+            if ended := await self._pool.fetch(END_BLOCKERS, blocked_pid):
+                log.warning("ended a commit that held a session's row", backends=len(ended))
+
+
+async def _opened(connection: Connection, row: asyncpg.Record | None) -> OpenSession | None:
+    if row is None:
+        return None
+    await connection.execute("SELECT ensure_frame_partition($1)", row["id"])
+    return OpenSession(row["id"], row["epoch"], row["next_frame_index"])
 
 
 def _check_same(row: asyncpg.Record, robot_id: str, session: SessionDescription) -> None:

@@ -1,10 +1,13 @@
 """What the reading endpoints answer."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
+from teleop_schema.messages import Index
 from teleop_schema.session import Text
+
+MAX_TAGS = 100
 
 Outcome = Literal["success", "failure", "discarded"]
 Status = Literal["recording", "complete", "interrupted"]
@@ -98,7 +101,7 @@ class SessionChange(Struct, forbid_unknown_fields=True):
     """What a person may change of a session; what is left out stays."""
 
     task: Text | UnsetType | None = UNSET
-    tags: list[Text] | UnsetType = UNSET
+    tags: Annotated[list[Text], Meta(max_length=MAX_TAGS)] | UnsetType = UNSET
     note: Text | UnsetType | None = UNSET
 
 
@@ -108,8 +111,8 @@ class EpisodeChange(Struct, forbid_unknown_fields=True):
     task: Text | UnsetType | None = UNSET
     outcome: Outcome | UnsetType | None = UNSET
     note: Text | UnsetType | None = UNSET
-    start_frame: int | UnsetType = UNSET
-    end_frame: int | UnsetType = UNSET
+    start_frame: Index | UnsetType = UNSET
+    end_frame: Index | UnsetType = UNSET
 
 
 class Ledger(Struct, kw_only=True):

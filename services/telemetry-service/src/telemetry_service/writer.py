@@ -1,7 +1,6 @@
 """One connection's place in the batcher, and what it knows of its frames' fate."""
 
 import asyncio
-from collections import deque
 
 from telemetry_service.frame_block import FrameBlock
 
@@ -26,7 +25,7 @@ class Writer:
         self.submitted = next_frame
         self.committed = next_frame
         self.failure: Exception | None = None
-        self.waiting: deque[FrameBlock] = deque()
+        self.waiting: list[FrameBlock] = []
         self.in_flight = False
         self.changed = asyncio.Event()
         self.has_room = asyncio.Event()
@@ -42,8 +41,7 @@ class Writer:
 
     def take(self) -> list[FrameBlock]:
         """Every waiting block, for a commit that begins now."""
-        blocks = list(self.waiting)
-        self.waiting.clear()
+        blocks, self.waiting = self.waiting, []
         self.in_flight = True
         self.has_room.set()
         return blocks
@@ -55,8 +53,8 @@ class Writer:
         self._settled.set()
 
     def fail(self, error: Exception) -> None:
-        """Nothing of this connection will be stored any more."""
-        self.failure = error
+        """Nothing of this connection will be stored any more; the first reason is the one that counts."""
+        self.failure = self.failure or error
         self.changed.set()
         self._settled.set()
 

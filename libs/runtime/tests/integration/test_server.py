@@ -1,0 +1,216 @@
+"""A server of two small parts, over real sockets."""
+
+import json
+import re
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import pytest_asyncio
+from msgspec import Struct
+from openapi_spec_validator import validate
+from starlette.responses import StreamingResponse
+from starlette.routing import WebSocketRoute
+from teleop_runtime.app import Part, Running, assemble
+from teleop_runtime.operations import JsonResponse, Operation, read_body
+from teleop_schema.errors import BadInput, NotFound, StorageUnavailable
+from teleop_testing.serving import serving
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+
+class Thing(Struct, forbid_unknown_fields=True):
+    """Something that can be changed."""
+
+    name: str
+
+
+async def get_thing(request):
+    """One thing."""
+    raise {
+        "missing": NotFound("there is no such thing", field="thing_id", hint="look elsewhere"),
+        "away": StorageUnavailable(),
+        "refused": ConnectionRefusedError("database at 10.0.0.1 refused"),
+        "broken": ZeroDivisionError("secret internals"),
+    }[request.path_params["thing_id"]]
+
+
+async def change_thing(request):
+    """Change one thing."""
+    return JsonResponse(await read_body(request, Thing))
+
+
+async def break_off(_request):
+    """Fail in the middle of the answer."""
+
+    async def body():
+        yield b"half of it"
+        raise ZeroDivisionError
+
+    return StreamingResponse(body())
+
+
+async def echo(websocket):
+    """Say what the parts have put into the state."""
+    await websocket.accept()
+    await websocket.send_text(f"{websocket.state.first} {websocket.state.second}")
+    await websocket.close()
+
+
+def part(name: str, checks=None, **more) -> Part:
+    """A part that puts its own name into the state."""
+
+    @asynccontextmanager
+    async def lifespan():
+        yield Running(state={name: name}, checks=checks or {})
+
+    return Part(name=name, lifespan=lifespan, **{"operations": [], **more})
+
+
+@pytest.fixture
+def ailments():
+    """What the second part's check complains of."""
+    return []
+
+
+@pytest_asyncio.fixture
+async def server(ailments):
+    """Address of the server."""
+
+    async def check():
+        if ailments:
+            raise RuntimeError(ailments[0])
+
+    operations = [
+        Operation("GET", "/things/{thing_id}", get_thing, answer=Thing, errors=[NotFound]),
+        Operation("PATCH", "/things/{thing_id}", change_thing, body=Thing, answer=Thing, errors=[BadInput]),
+        Operation("GET", "/half", break_off, media=["text/plain"]),
+    ]
+    first = part("first", operations=operations, websockets=[WebSocketRoute("/echo", echo)])
+    app = assemble("example", [first, part("second", {"second": check})], exposure="local")
+    async with serving(app) as address:
+        yield address
+
+
+@pytest_asyncio.fixture
+async def http(server):
+    """HTTP client of the server."""
+    async with httpx.AsyncClient(base_url=f"http://{server}") as client:
+        yield client
+
+
+async def test_error_is_a_problem_document(http):
+    """An error tells its status, code, field and hint as application/problem+json, with the request's id."""
+    answer = await http.get("/things/missing")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert answer.json() == {
+        "type": "urn:lerobot-backend:not_found",
+        "title": "NotFound",
+        "status": 404,
+        "detail": "there is no such thing",
+        "code": "not_found",
+        "field": "thing_id",
+        "hint": "look elsewhere",
+        "request_id": answer.headers["x-request-id"],
+    }
+
+
+async def test_every_answer_has_an_id_of_its_own(http):
+    """Each request is known by an id that no other has, whatever its answer."""
+    answers = [await http.get(path) for path in ("/healthz", "/nothing", "/things/broken", "/healthz")]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
+    assert len(set(ids)) == len(ids)
+    assert {answer.headers["x-content-type-options"] for answer in answers} == {"nosniff"}
+
+
+async def test_surprise_keeps_internals_inside(http, capsys):
+    """What nobody foresaw is 500 without a word of what it was."""
+    answer = await http.get("/things/broken")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("trouble", ["away", "refused"])
+async def test_database_away_asks_to_come_again(http, trouble):
+    """A database that can't be reached is 503 with Retry-After, and no address of it."""
+    answer = await http.get(f"/things/{trouble}")
+    assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert "10.0.0.1" not in answer.text
+
+
+async def test_unknown_address(http):
+    """404 says what was asked for."""
+    answer = await http.get("/nothing/here")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert "/nothing/here" in answer.json()["detail"]
+
+
+async def test_wrong_method(http):
+    """405 names every method that the address takes."""
+    answer = await http.delete("/things/1")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, HEAD, PATCH"
+
+
+async def test_bad_body(http):
+    """422 names the field."""
+    answer = await http.patch("/things/1", json={"name": 5})
+    assert (answer.status_code, answer.json()["field"]) == (422, "name")
+
+
+async def test_answer_that_breaks_off_is_cut(http):
+    """An answer that fails half-way does not look complete."""
+    with pytest.raises(httpx.RemoteProtocolError):
+        await http.get("/half")
+
+
+async def test_parts_share_one_state(server):
+    """An endpoint of one part finds what another part has put there."""
+    async with connect(f"ws://{server}/echo") as websocket:
+        assert await websocket.recv() == "first second"
+        with pytest.raises(ConnectionClosed):
+            await websocket.recv()
+
+
+async def test_page_of_another_site_is_refused(http, server):
+    """A foreign Origin is 403 over HTTP and in the WebSocket handshake."""
+    answer = await http.get("/healthz", headers={"Origin": "http://evil.example"})
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (403, "forbidden", "Origin")
+    assert "x-request-id" in answer.headers
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://{server}/echo", origin="http://evil.example")
+    assert refused.value.response.status_code == 403
+    assert json.loads(refused.value.response.body)["code"] == "forbidden"
+    async with connect(f"ws://{server}/echo", origin=f"http://{server}") as websocket:
+        assert await websocket.recv()
+
+
+async def test_readiness_tells_what_ails(http, ailments):
+    """/readyz is 503 with the reason while a check fails; /healthz is not concerned."""
+    assert (await http.get("/readyz")).json() == {"status": "ready"}
+    ailments.append("out of order")
+    answer = await http.get("/readyz")
+    assert (answer.status_code, answer.json()) == (503, {"status": "unready", "second": "out of order"})
+    assert (await http.get("/healthz")).status_code == 200
+
+
+async def test_metrics_count_by_route(http):
+    """Requests are counted by route, not by address, and errors by code."""
+    for number in range(3):
+        await http.patch(f"/things/{number}", json={"name": "x"})
+    await http.get("/things/missing")
+    text = (await http.get("/metrics")).text
+    assert re.search(
+        r'http_requests_total\{method="PATCH",route="/things/\{thing_id\}",status="200"\} [3-9]', text
+    )
+    assert 'errors_total{code="not_found"}' in text
+    assert "process_resident_memory_bytes" in text
+
+
+async def test_openapi_document_is_valid(http):
+    """The document is OpenAPI 3.1 by the specification's own schema."""
+    document = (await http.get("/openapi.json")).json()
+    validate(document)
+    assert set(document["paths"]) == {"/things/{thing_id}", "/half"}

@@ -1,0 +1,133 @@
+"""Reading requests, and the OpenAPI document."""
+
+from typing import Annotated, Literal
+
+import pytest
+from msgspec import Meta, Struct, field
+from starlette.requests import Request
+from starlette.responses import Response
+from teleop_runtime.operations import MAX_JSON_BYTES, Operation, describe, read_body, read_query
+from teleop_schema.errors import BadInput, BodyTooLarge, NotFound
+
+
+class Query(Struct, forbid_unknown_fields=True):
+    """Query parameters of an example."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    status: Literal["open", "closed"] | None = None
+    from_frame: int = field(name="from", default=0)
+    tags: list[str] = []
+
+
+class Body(Struct, forbid_unknown_fields=True):
+    """Body of an example."""
+
+    note: str
+    names: list[str] = []
+
+
+def request(query: str = "", body: bytes = b"") -> Request:
+    """A request as a server hands it over, its body in two parts."""
+    messages = [
+        {"type": "http.request", "body": body[: len(body) // 2], "more_body": True},
+        {"type": "http.request", "body": body[len(body) // 2 :]},
+    ]
+
+    async def receive() -> dict:
+        return messages.pop(0)
+
+    scope = {"type": "http", "query_string": query.encode(), "headers": [], "path": "/", "method": "GET"}
+    return Request(scope, receive)
+
+
+def test_query_is_read():
+    """Parameters become typed values; the rest keeps its default."""
+    assert read_query(request("limit=5&from=7&tags=a&tags=b"), Query) == Query(5, None, 7, ["a", "b"])
+    assert read_query(request(), Query) == Query()
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1000000000", "limit"),
+        ("limit=many", "limit"),
+        ("limit=", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("limit=" + "9" * 5000, "limit"),
+        ("status=ajar", "status"),
+        ("from=1.5", "from"),
+        ("speed=1", "speed"),
+        ("status=a%00b", "status"),
+    ],
+)
+def test_bad_query_names_the_parameter(query, field):
+    """A parameter that can't be understood is refused by its name."""
+    with pytest.raises(BadInput) as caught:
+        read_query(request(query), Query)
+    assert caught.value.field == field
+
+
+async def test_body_is_read():
+    """A JSON body becomes a typed value."""
+    assert await read_body(request(body=b'{"note": "x"}'), Body) == Body("x")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b'{"note": "x"} y', None),
+        (b'\xef\xbb\xbf{"note": "x"}', None),
+        (b'{"note": "\xff"}', None),
+        (b"[]", None),
+        (b"[" * 100_000, None),
+        (b"{}", "note"),
+        (b'{"note": 1}', "note"),
+        (b'{"note": null}', "note"),
+        (b'{"note": "x", "speed": 1}', "speed"),
+        (b'{"note": "x", "names": ["a", 1]}', "names[1]"),
+    ],
+)
+async def test_bad_body_names_the_field(body, field):
+    """A body that can't be understood is refused, with the field where there is one."""
+    with pytest.raises(BadInput) as caught:
+        await read_body(request(body=body), Body)
+    assert caught.value.field == field
+
+
+async def test_body_over_the_limit_is_refused():
+    """Reading stops at the limit."""
+    with pytest.raises(BodyTooLarge) as caught:
+        await read_body(request(body=b'{"note": "' + b"x" * MAX_JSON_BYTES + b'"}'), Body)
+    assert caught.value.limit == MAX_JSON_BYTES
+
+
+async def example(_request: Request) -> Response:
+    """Do something.
+
+    More about it.
+    """
+    return Response()
+
+
+def test_document_tells_what_an_operation_takes_and_gives():
+    """Path and query parameters, body, answers and errors are in the OpenAPI document."""
+    operation = Operation(
+        "PATCH", "/things/{thing_id:int}", example, query=Query, body=Body, answer=Body, errors=[NotFound]
+    )
+    document = describe("example", [operation], {})
+    described = document["paths"]["/things/{thing_id}"]["patch"]
+    assert (described["summary"], described["operationId"]) == ("Do something.", "example")
+    assert [(p["name"], p["in"], p["required"]) for p in described["parameters"]] == [
+        ("thing_id", "path", True),
+        ("limit", "query", False),
+        ("status", "query", False),
+        ("from", "query", False),
+        ("tags", "query", False),
+    ]
+    assert described["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/Body"
+    }
+    assert set(described["responses"]) == {"200", "404"}

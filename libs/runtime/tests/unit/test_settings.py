@@ -1,0 +1,66 @@
+"""Configuration and its mistakes."""
+
+import pytest
+from pydantic import Field, model_validator
+from teleop_runtime.settings import ServiceSettings, load_settings
+
+
+class ExampleSettings(ServiceSettings):
+    """Settings of a service."""
+
+    port: int = Field(8001, alias="EXAMPLE_PORT", ge=0, le=65_535)
+
+
+class StrictSettings(ServiceSettings):
+    """Settings that must fit each other."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> "StrictSettings":
+        raise ValueError("these do not fit")
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch, tmp_path):
+    """Neither this machine's environment nor a `.env` file."""
+    for name in ("DATABASE_URL", "EXAMPLE_PORT", "LEROBOT_BACKEND_EXPOSURE", "LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_environment_and_file_are_read(monkeypatch, tmp_path):
+    """The environment wins over the `.env` file."""
+    (tmp_path / ".env").write_text("DATABASE_URL=postgresql://file\nEXAMPLE_PORT=1\n")
+    monkeypatch.setenv("EXAMPLE_PORT", "2")
+    settings = load_settings(ExampleSettings)
+    assert (settings.database_url, settings.port, settings.exposure) == ("postgresql://file", 2, "local")
+
+
+def test_every_mistake_is_told_at_once(monkeypatch, capsys):
+    """A wrong configuration stops the process with status 2 and a line for each mistake."""
+    monkeypatch.setenv("EXAMPLE_PORT", "70000")
+    monkeypatch.setenv("LEROBOT_BACKEND_EXPOSURE", "internet!")
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    with pytest.raises(SystemExit) as stopped:
+        load_settings(ExampleSettings)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    for name in ("DATABASE_URL", "EXAMPLE_PORT", "LEROBOT_BACKEND_EXPOSURE", "LOG_LEVEL"):
+        assert f"  {name}: " in told
+
+
+def test_password_is_not_told(monkeypatch, capsys):
+    """What is printed about a wrong database address is not the address."""
+    monkeypatch.setenv("DATABASE_URL", "mysql://user:hunter2@host/db")
+    with pytest.raises(SystemExit):
+        load_settings(ExampleSettings)
+    told = capsys.readouterr().err
+    assert "DATABASE_URL: Value error, must begin with postgresql://" in told
+    assert "hunter2" not in told
+
+
+def test_mistake_of_no_single_setting_is_told(monkeypatch, capsys):
+    """Settings that do not fit each other are a mistake with a sentence, too."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://host")
+    with pytest.raises(SystemExit):
+        load_settings(StrictSettings)
+    assert "these do not fit" in capsys.readouterr().err

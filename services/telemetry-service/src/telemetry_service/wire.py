@@ -1,0 +1,38 @@
+"""Messages to and from a WebSocket."""
+
+import contextlib
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from teleop_schema.messages import ServerMessage, encode_control
+
+# A close frame holds 125 bytes, two of them for the code.
+MAX_REASON_BYTES = 123
+# RuntimeError: uvicorn has closed by itself, after a ping that was not answered.
+GONE = (WebSocketDisconnect, RuntimeError)
+
+
+async def receive_message(websocket: WebSocket) -> str | bytes:
+    """Next message, text or binary; raises WebSocketDisconnect when there is none any more."""
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"], message.get("reason"))
+    text: str | None = message.get("text")
+    return message["bytes"] if text is None else text
+
+
+async def tell(websocket: WebSocket, message: ServerMessage) -> None:
+    """Send a message; one that is gone is not told.
+
+    Who receives will come to the end of the connection by itself, after all that was sent before it: a
+    client may send its frames and leave.
+    """
+    if websocket.application_state == WebSocketState.CONNECTED:
+        with contextlib.suppress(*GONE):
+            await websocket.send_text(encode_control(message))
+
+
+async def close(websocket: WebSocket, code: int, reason: str = "") -> None:
+    """Close the connection if it is still open."""
+    if websocket.application_state == WebSocketState.CONNECTED:
+        with contextlib.suppress(*GONE):
+            await websocket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
