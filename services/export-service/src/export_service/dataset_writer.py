@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -106,8 +107,8 @@ class DatasetWriter:
         episodes = Episodes(self.episodes, self.frames, np.array(lengths), numbers)
         table = data_table(self._data_schema, frames, episodes, self.fps)
         values = {key: column_values(table, key) for key in self.features if key not in DEFAULT_FEATURES}
+        _check_finite(values, episodes)
         stats = describe(values, episodes.lengths)
-        _check_finite(stats)
         self.recorded.add(values, stats)
         places = [
             self._write_data(table.slice(begin - self.frames, length))
@@ -175,8 +176,9 @@ class DatasetWriter:
         (self.root / path).write_text(json.dumps(document, indent=4, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _check_finite(stats: Mapping[str, Stats]) -> None:
-    for key, found in stats.items():
-        finite = np.isfinite(found.mean).all(axis=1)
+def _check_finite(features: Mapping[str, npt.NDArray[Any]], episodes: Episodes) -> None:
+    for key, values in features.items():
+        finite = np.isfinite(values)
         if not finite.all():
-            raise NonFiniteValue(key, int(np.argmin(finite)))
+            row = episodes.first + int(np.argmin(finite.all(axis=1)))
+            raise NonFiniteValue(key, int(np.searchsorted(episodes.ends, row, side="right")))

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Literal
 
 from export_service.errors import BadFps, EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
@@ -160,7 +161,7 @@ def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
     last frame, and none goes beyond it."""
     rows = sorted(session.episodes, key=lambda row: (row.first, row.index))
     rows = [row for row in rows if row.first < session.watermark]
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
+    for row, following in zip_longest(rows, rows[1:]):
         limit = session.watermark if following is None else following.first
         end = limit if row.end is None else min(row.end, session.watermark)
         if following is not None and end > following.first:

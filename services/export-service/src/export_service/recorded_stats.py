@@ -1,5 +1,4 @@
-"""Exact statistics of the recorded features over a whole dataset: some while it is written, the quantiles in a
-few more passes over its files."""
+"""Exact statistics of the recorded features over a whole dataset, in a few passes over its files."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -51,15 +50,15 @@ class RecordedStats:
         total = max(each.passes_left for selections in self._selections.values() for each in selections)
         frames = next(iter(self._moments.values())).count
         for number in range(total):
-            self._look_again(
-                root, lambda seen, number=number: advance(number * frames + seen, total * frames)
-            )
+            for seen in self._look_again(root):
+                advance(number * frames + seen, total * frames)
         return {
             key: moments.finish(np.stack([each.quantiles() for each in self._selections[key]], axis=1))
             for key, moments in self._moments.items()
         }
 
-    def _look_again(self, root: Path, advance: Callable[[int], None]) -> None:
+    def _look_again(self, root: Path) -> Iterator[int]:
+        """One more pass; tells how many frames it has seen, again and again."""
         unfinished = {
             key: selections
             for key, selections in self._selections.items()
@@ -70,7 +69,7 @@ class RecordedStats:
             for key, selections in unfinished.items():
                 _feed(selections, column_values(block, key))
             seen += block.num_rows
-            advance(seen)
+            yield seen
         for selections in unfinished.values():
             for selection in selections:
                 selection.end_pass()

@@ -221,8 +221,9 @@ def describe_weighted(values: Values, weights: Integers) -> Stats:
     count = reached[-1:]
     below, above, between = ranks(count)
     lower, upper = (values[np.searchsorted(reached, each[0], side="right")] for each in (below, above))
-    mean = float((values * (weights / count)).sum())
-    std = math.sqrt(((values - mean) ** 2 * (weights / count)).sum())
+    exact, share = values.astype(np.float64), weights / count
+    mean = (exact * share).sum()
+    std = np.sqrt(((exact - mean) ** 2 * share).sum())
     return Stats(
         count,
         values[:1, None],

@@ -1,0 +1,155 @@
+"""The export CLI's side of HTTP: ask, follow, fetch, unpack."""
+
+import asyncio
+import shutil
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+
+POLL_S = 0.25
+READ_BYTES = 1024 * 1024
+CONNECT_TIMEOUT_S = 10.0
+SILENCE_TIMEOUT_S = 60.0
+
+_SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
+
+Progress = Callable[[str, int, int], None]
+"""Told a stage, how much of it is done and how much there is."""
+
+
+class ExportError(Exception):
+    """What went wrong, in words for a person; `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def http_url(backend_url: str) -> str:
+    """The backend's HTTP address, for one given as http(s):// or as ws(s)://."""
+    parts = urlsplit(backend_url)
+    if parts.scheme not in _SCHEMES or not parts.netloc:
+        raise ExportError(
+            f"{backend_url!r} is no address of a backend", "give it as http://host:port or ws://host:port"
+        )
+    return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+class Client:
+    """One backend. Every method raises ExportError."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, backend_url: str) -> AsyncIterator["Client"]:
+        url = http_url(backend_url)
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            try:
+                yield cls(session, url)
+            except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                raise ExportError(
+                    f"cannot reach the backend at {url}: {str(error) or 'no answer in time'}",
+                    "is it running, and is this its address? --backend_url or LEROBOT_BACKEND_URL set it",
+                ) from error
+            except aiohttp.ClientError as error:
+                raise ExportError(
+                    f"the connection to {url} broke: {error}", "run the command again"
+                ) from error
+
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Have the export made; the answer tells its id."""
+        async with self._session.post(f"{self._url}/exports", json=request) as response:
+            return await _answer(response)
+
+    async def follow(self, export_id: int, progress: Progress) -> dict[str, Any]:
+        """The export once it is done; raises ExportError if it fails or is cancelled."""
+        while True:
+            async with self._session.get(f"{self._url}/exports/{export_id}") as response:
+                export = await _answer(response)
+            for stage in export["progress"]:
+                progress(stage["stage"], stage["done"], stage["total"])
+            if export["status"] == "done":
+                return export
+            if export["status"] == "failed":
+                raise _told(export["error"])
+            if export["status"] == "cancelled":
+                raise ExportError(f"export {export_id} was cancelled", "run the command again to restart it")
+            await asyncio.sleep(POLL_S)
+
+    async def fetch(self, export_id: int, target: Path, progress: Progress) -> None:
+        """Put the dataset at `target`, which must not exist yet: there it is whole, or not at all."""
+        await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+            archive, unpacked = Path(folder, "archive.tar"), Path(folder, "unpacked")
+            await self._download(f"{self._url}/exports/{export_id}/archive", archive, progress)
+            await asyncio.to_thread(_unpack, archive, unpacked)
+            await asyncio.to_thread(_put, unpacked, target)
+
+    async def _download(self, url: str, path: Path, progress: Progress) -> None:
+        async with self._session.get(url) as response:
+            if response.status != 200:
+                await _answer(response)
+            size_bytes, done_bytes = response.content_length or 0, 0
+            with path.open("wb") as file:
+                async for part in response.content.iter_chunked(READ_BYTES):
+                    await asyncio.to_thread(file.write, part)
+                    done_bytes += len(part)
+                    progress("download", done_bytes, size_bytes)
+
+
+async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The JSON of an answer; raises ExportError with what a problem document says."""
+    try:
+        content: Any = await response.json(content_type=None)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ExportError(
+            f"{response.url} answered {response.status} and no JSON", "is this the address of the backend?"
+        )
+    if response.status >= 400:
+        raise _told(content)
+    return content
+
+
+def _told(problem: dict[str, Any]) -> ExportError:
+    field = f" ({problem['field']})" if problem.get("field") else ""
+    return ExportError(f"{problem.get('detail', 'the backend refused')}{field}", problem.get("hint"))
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack what may come from anywhere: the data filter keeps every member below `folder`."""
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.TarError as error:
+        raise ExportError(f"the archive can't be unpacked: {error}", "run the command again") from error
+
+
+def _put(unpacked: Path, target: Path) -> None:
+    """Move the one folder of the archive to `target`."""
+    contents = list(unpacked.iterdir())
+    if len(contents) != 1 or not (contents[0] / "meta" / "info.json").is_file():
+        raise ExportError("the archive holds no dataset")
+    check_free(target)
+    shutil.rmtree(target, ignore_errors=True)
+    contents[0].rename(target)
+
+
+def check_free(target: Path) -> None:
+    """Raise ExportError if something is at `target` already; an empty folder is not in the way."""
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ExportError(
+            f"{target} exists already and is not overwritten",
+            "remove it, or choose another place with --root or another --repo_id",
+        )

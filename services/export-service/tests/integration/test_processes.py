@@ -1,0 +1,111 @@
+"""The service as a process: killed, and called by its command line."""
+
+import asyncio
+import os
+import sys
+from itertools import pairwise
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from teleop_testing.processes import ServiceProcess
+
+PATIENCE_S = 60.0
+FRAMES = 600_000
+
+
+@pytest.fixture
+def process(database_url, tmp_path):
+    """export-service as a process of its own, not yet started."""
+    environment = {"DATABASE_URL": database_url, "EXPORT_ROOT": str(tmp_path / "exports")}
+    return ServiceProcess("export_service", environment, "EXPORT_PORT")
+
+
+async def until(condition):
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            if found := await condition():
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def test_killed_export_is_finished_after_the_restart(process, record, tmp_path):
+    """kill -9 in the middle: nothing half-done is ever seen, and the next process makes it anew."""
+    session = await record(FRAMES, episodes=list(pairwise(range(0, FRAMES + 1, 300))))
+    root = tmp_path / "exports"
+    async with httpx.AsyncClient(timeout=30) as http:
+        with process:
+            body = {"session_ids": [session], "repo_id": "lab/pick"}
+            asked = await http.post(f"http://{process.address}/exports", json=body)
+            url = f"http://{process.address}/exports/{asked.json()['id']}"
+
+            async def begun():
+                return (await http.get(url)).json()["progress"]
+
+            assert await until(begun)
+            process.kill()
+            assert [path.name for path in root.iterdir()] == [".building"]
+            assert list((root / ".building").iterdir())
+            process.start()
+
+            async def done():
+                export = (await http.get(url)).json()
+                return export if export["status"] not in ("queued", "running") else None
+
+            export = await until(done)
+            assert export["status"] == "done"
+            assert export["numbers"]["frames"] == FRAMES
+
+            async def swept():
+                return not list((root / ".building").iterdir())
+
+            assert await until(swept)
+    (folder,) = root.glob("export-*")
+    assert pq.read_table(folder / "data", columns=["index"]).num_rows == FRAMES
+
+
+async def run_cli(*words, **environment):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "export_service.cli", *map(str, words)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_command_line(backend, record, tmp_path):
+    """One command from a recorded session to a dataset where LeRobot looks for it."""
+    session = await record(300, episodes=[(0, 100), (100, 200, None, "discarded")], gaps=[(250, 260, "lost")])
+    words = ("--session_id", session, "--repo_id", "lab/pick")
+    environment = {
+        "LEROBOT_BACKEND_URL": str(backend.http.base_url).replace("http", "ws"),
+        "HF_LEROBOT_HOME": str(tmp_path / "home"),
+    }
+    status, out, err = await run_cli(*words, **environment)
+    assert (status, err.count("done")) == (0, 4), err
+    assert f"1 episodes, 100 frames in {tmp_path / 'home' / 'lab' / 'pick'}" in out
+    assert "episode 1: 100 frames, discarded" in out
+    assert 'LeRobotDataset("lab/pick")' in out
+    assert pq.read_table(tmp_path / "home/lab/pick/data").num_rows == 100
+    assert [path.name for path in (tmp_path / "home/lab").iterdir()] == ["pick"]
+    status, _, err = await run_cli(*words, **environment)
+    assert status == 1
+    assert "exists already" in err
+
+
+async def test_command_line_tells_what_the_backend_says(backend, record, tmp_path):
+    """The problem's detail, field and hint; nothing is left behind."""
+    session = await record(10, status="recording")
+    url = str(backend.http.base_url)
+    words = ("--session_id", session, "--repo_id", "lab/pick", "--root", tmp_path / "dataset")
+    status, out, err = await run_cli(*words, "--backend_url", url)
+    assert (status, out) == (1, "")
+    assert f"error: session {session} is still being recorded (session_ids)" in err
+    assert "hint: " in err
+    assert not (tmp_path / "dataset").exists()
+    status, _, err = await run_cli(*words, "--backend_url", "http://127.0.0.1:1")
+    assert status == 1
+    assert "cannot reach the backend at http://127.0.0.1:1" in err

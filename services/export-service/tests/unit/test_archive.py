@@ -1,0 +1,53 @@
+"""The tar stream, as tar programs see it."""
+
+import io
+import tarfile
+
+import pytest
+from export_service.archive import Archive
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, size in (
+        ("meta/info.json", 10),
+        ("data/a.parquet", 512),
+        ("data/b.parquet", 0),
+        ("c", 3_000_001),
+    ):
+        path = tmp_path / "dataset" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(index % 251 for index in range(size)))
+    return tmp_path / "dataset"
+
+
+async def read(archive):
+    return b"".join([part async for part in archive.stream()])
+
+
+async def test_archive_holds_every_file(folder):
+    """Each under the dataset's name, with its content."""
+    content = await read(Archive(folder, "pick"))
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        found = {member.name: tar.extractfile(member).read() for member in tar}
+    assert found == {
+        f"pick/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+async def test_archive_knows_its_size(folder):
+    """Clients see at once whether they got all of it."""
+    archive = Archive(folder, "pick")
+    assert archive.size_bytes == len(await read(archive))
+
+
+async def test_archive_is_the_same_each_time(folder):
+    """Nothing in it depends on when it was made."""
+    assert await read(Archive(folder, "pick")) == await read(Archive(folder, "pick"))
+
+
+async def test_long_names_fit(folder):
+    """A repo name may be longer than tar's first header holds."""
+    name = "n" * 120
+    with tarfile.open(fileobj=io.BytesIO(await read(Archive(folder, name)))) as tar:
+        assert f"{name}/meta/info.json" in tar.getnames()

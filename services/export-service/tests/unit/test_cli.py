@@ -1,0 +1,127 @@
+"""The CLI's own decisions; what it does with a backend is in the integration tests."""
+
+import io
+import tarfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from export_service.cli import lerobot_home, parse, request_of
+from export_service.client import ExportError, _put, _unpack, http_url
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("ws://localhost:8000/", "http://localhost:8000"),
+        ("wss://robots.example/backend/", "https://robots.example/backend"),
+    ],
+)
+def test_backend_may_be_given_as_websocket(given, used):
+    """The same LEROBOT_BACKEND_URL serves robots and people."""
+    assert http_url(given) == used
+
+
+@pytest.mark.parametrize("given", ["localhost:8000", "ftp://host", "http://", ""])
+def test_address_of_no_backend_is_refused(given):
+    """Before anything is sent anywhere."""
+    with pytest.raises(ExportError, match="no address"):
+        http_url(given)
+
+
+@pytest.mark.parametrize(
+    ("environment", "home"),
+    [
+        ({}, "/home/me/.cache/huggingface/lerobot"),
+        ({"XDG_CACHE_HOME": "/cache"}, "/cache/huggingface/lerobot"),
+        ({"HF_HOME": "/hf"}, "/hf/lerobot"),
+        ({"HF_HOME": "/hf", "HF_LEROBOT_HOME": "/data/lerobot"}, "/data/lerobot"),
+        ({"HF_LEROBOT_HOME": "~/lerobot"}, "/home/me/lerobot"),
+    ],
+)
+def test_datasets_go_where_lerobot_looks(monkeypatch, environment, home):
+    """LeRobot's own rules, without LeRobot."""
+    for name in ("XDG_CACHE_HOME", "HF_HOME", "HF_LEROBOT_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"HOME": "/home/me"} | environment).items():
+        monkeypatch.setenv(name, value)
+    assert lerobot_home() == Path(home)
+
+
+def test_sessions_are_merged_in_the_order_given():
+    """--session_id is repeatable."""
+    arguments = parse(["--session_id", "2", "--session_id", "1", "--repo_id", "u/d", "--no_capture_time"])
+    assert request_of(arguments) == {
+        "session_ids": [2, 1],
+        "repo_id": "u/d",
+        "on_gap": "split",
+        "include_unfinished": False,
+        "include_capture_time": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--session_id", "x", "--repo_id", "u/d"], ["--session_id", "1", "--repo_id", "../d"]],
+)
+def test_wrong_usage_is_status_2(words, capsys):
+    """With the reason, as argparse does it."""
+    with pytest.raises(SystemExit, match="2"):
+        parse(words)
+    assert "error:" in capsys.readouterr().err
+
+
+def archive_of(path, *members):
+    with tarfile.open(path, "w") as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
+    return path
+
+
+def entry(name, size=1, **attributes):
+    member = tarfile.TarInfo(name)
+    member.size = size
+    for key, value in attributes.items():
+        setattr(member, key, value)
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        entry("../evil"),
+        entry("/etc/evil"),
+        entry("d/link", 0, type=tarfile.SYMTYPE, linkname="../../../evil"),
+        entry("d/device", 0, type=tarfile.CHRTYPE),
+    ],
+)
+def test_archive_cannot_escape_its_folder(tmp_path, member):
+    """Whoever answers as the backend writes nothing outside."""
+    archive = archive_of(tmp_path / "archive.tar", member)
+    with suppress(ExportError):
+        _unpack(archive, tmp_path / "a" / "b")
+    outside = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "a")}
+    assert outside == {archive}
+
+
+def test_dataset_in_the_way_is_not_overwritten(tmp_path):
+    """What is there stays as it is, and the message says what to do."""
+    target = tmp_path / "dataset"
+    target.mkdir()
+    (target / "precious").touch()
+    unpacked = tmp_path / "unpacked"
+    (unpacked / "d" / "meta").mkdir(parents=True)
+    (unpacked / "d" / "meta" / "info.json").touch()
+    with pytest.raises(ExportError, match="exists already") as caught:
+        _put(unpacked, target)
+    assert "--root" in caught.value.hint
+    assert (target / "precious").exists()
+
+
+def test_archive_without_a_dataset_is_refused(tmp_path):
+    """Nothing is put in place then."""
+    (tmp_path / "unpacked" / "d").mkdir(parents=True)
+    with pytest.raises(ExportError, match="no dataset"):
+        _put(tmp_path / "unpacked", tmp_path / "target")
+    assert not (tmp_path / "target").exists()

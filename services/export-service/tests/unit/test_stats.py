@@ -1,0 +1,119 @@
+"""Statistics against numpy over all values at once."""
+
+import numpy as np
+import pytest
+from export_service.dataset_v3.numbering import (
+    Episodes,
+    dataset_numbering_stats,
+    numbering_columns,
+    numbering_stats,
+)
+from export_service.dataset_v3.stats import LEVELS, Moments, Selection, describe
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
+TIMES = st.integers(1_700_000_000_000_000_000, 1_800_000_000_000_000_000)
+
+
+def exactly(stats, values, episode=0):
+    """Order statistics are numpy's to the last bit; sums agree as far as float64 goes."""
+    exact = values.astype(np.float64) if values.dtype.kind == "f" else values
+    assert stats.count[episode] == len(values)
+    np.testing.assert_array_equal(stats.low[episode], values.min(axis=0))
+    np.testing.assert_array_equal(stats.high[episode], values.max(axis=0))
+    np.testing.assert_array_equal(stats.quantiles[episode], np.quantile(exact, LEVELS, axis=0))
+    scale = np.abs(exact).max(axis=0).astype(float)
+    np.testing.assert_allclose(stats.mean[episode], exact.mean(axis=0), atol=1e-12 * scale.max(), rtol=1e-12)
+    spread = (exact - exact[:1]).std(axis=0)
+    np.testing.assert_allclose(stats.std[episode], spread, atol=1e-12 * scale.max(), rtol=1e-9)
+
+
+def whole(episodes):
+    """Statistics of the dataset that consists of `episodes`, the way the exporter finds them."""
+    moments = Moments()
+    for values in episodes:
+        moments.add(describe({"x": values}, np.array([len(values)]))["x"])
+    if episodes[0].dtype == np.float32:
+        selections = [Selection.of_floats() for _ in moments.low]
+    else:
+        bounds = zip(moments.low.tolist(), moments.high.tolist(), strict=True)
+        selections = [Selection.of_integers(low, high) for low, high in bounds]
+    while not all(each.done for each in selections):
+        for selection in selections:
+            if selection.done:
+                continue
+            for values in episodes:
+                selection.feed(values[:, selections.index(selection)])
+            selection.end_pass()
+    return moments.finish(np.stack([each.quantiles() for each in selections], axis=1))
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.data())
+@settings(deadline=None, max_examples=60)
+def test_floats(lengths, data):
+    """Any float32 values, in episodes of any lengths."""
+    episodes = [data.draw(arrays(np.float32, (length, 2), elements=FLOATS)) for length in lengths]
+    together = np.concatenate(episodes)
+    stats = describe({"x": together}, np.array(lengths))["x"]
+    for number, values in enumerate(episodes):
+        exactly(stats, values, number)
+    exactly(whole(episodes), together)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.data())
+@settings(deadline=None, max_examples=60)
+def test_wall_clock(lengths, data):
+    """Nanoseconds since 1970, in any order, though a float64 can't hold them."""
+    episodes = [data.draw(arrays(np.int64, (length, 1), elements=TIMES)) for length in lengths]
+    exactly(whole(episodes), np.concatenate(episodes))
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 3.3, -1e-30])
+def test_constant_values(value):
+    """Every statistic of a joint that does not move is where it stands."""
+    values = np.full((50, 1), value, np.float32)
+    stats = whole([values, values])
+    assert (stats.quantiles == np.float32(value)).all()
+    assert stats.std[0, 0] == pytest.approx(0, abs=1e-15)
+
+
+def test_many_values():
+    """A realistic column: a million values, most of them close together."""
+    values = np.random.default_rng(3).normal(30, 2, (1_000_000, 1)).astype(np.float32)
+    exactly(whole(np.split(values, 100)), values)
+
+
+def test_describing_leaves_the_values_as_they_were():
+    """The columns are still to be written."""
+    values = np.array([[3], [1], [2]])
+    describe({"x": values}, np.array([3]))
+    assert values.ravel().tolist() == [3, 1, 2]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.sampled_from([15, 30, 60]), st.data())
+@settings(deadline=None, max_examples=60)
+def test_numbering(lengths, fps, data):
+    """The columns that follow from lengths and tasks alone have the statistics of their values."""
+    tasks = data.draw(st.lists(st.integers(0, 3), min_size=len(lengths), max_size=len(lengths)))
+    episodes = Episodes(0, 0, np.array(lengths), np.array(tasks))
+    columns = numbering_columns(episodes, fps)
+    of_episodes, of_dataset = numbering_stats(episodes, fps), dataset_numbering_stats([episodes], fps)
+    for key, column in columns.items():
+        exactly(of_dataset[key], column[:, None])
+        for number, values in enumerate(np.split(column[:, None], episodes.ends[:-1])):
+            exactly(of_episodes[key], values, number)
+
+
+def test_numbering_in_parts():
+    """Episodes written in several goes are numbered on."""
+    first = Episodes(0, 0, np.array([3, 2]), np.array([0, 1]))
+    second = Episodes(2, 5, np.array([4]), np.array([0]))
+    columns = numbering_columns(second, 60)
+    assert columns["index"].tolist() == [5, 6, 7, 8]
+    assert columns["episode_index"].tolist() == [2, 2, 2, 2]
+    assert columns["frame_index"].tolist() == [0, 1, 2, 3]
+    stats = dataset_numbering_stats([first, second], 60)
+    assert stats["index"].high[0, 0] == 8
+    assert stats["episode_index"].count[0] == 9
