@@ -8,7 +8,7 @@ SOURCES := $(PACKAGES) tests
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run test check format bench lock clean
+.PHONY: help demo run test check format bench chaos lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ format: .venv/installed-dev  ## let ruff put the code in order
 
 bench: .venv/installed-dev  ## measure, side by side with the alternatives
 	$(BIN)/python tests/benchmarks
+
+chaos: .venv/installed-dev  ## a thousand faults at random under load, then the account
+	$(BIN)/python tests/faults/chaos.py --faults 1000
 
 lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked requirements
 	$(UV) lock --upgrade

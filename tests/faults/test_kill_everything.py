@@ -2,12 +2,9 @@
 
 import os
 import signal
-import time
 
-import httpx
-import numpy as np
 import pytest
-from teleop_testing.database import Database
+from accounts import check, wait_for_ledgers
 from teleop_testing.processes import own_postgres, telemetry_process
 from teleop_testing.teleoperation import Teleoperation
 
@@ -53,40 +50,9 @@ async def test_nothing_is_lost_whatever_is_killed(postgres, service, tmp_path):
     following.wait_for_frames(60)
     following.close()
 
-    killed, closed = wait_for_ledgers(service.address, 2)
-    await check(postgres.url(), killed, robot, status="interrupted")
-    await check(postgres.url(), closed, following, status="complete")
-
-
-async def check(database_url: str, ledger: dict, robot: Teleoperation, *, status: str) -> None:
-    """All that the robot logged is there; after a kill there may be one frame that it had no time to note."""
-    assert ledger["status"] == status
-    assert ledger["complete"], ledger
-    assert (ledger["missing"], ledger["unaccounted"], ledger["duplicates"]) == (0, 0, 0)
-    logged = robot.logged()
-    assert 0 <= ledger["committed"] - len(logged) <= (status == "interrupted")
-    async with Database.connect(database_url) as database:
-        rows = await database.fetch(
-            "SELECT frame_index, state, action FROM teleop_frame WHERE session_id = $1 ORDER BY frame_index",
-            ledger["session_id"],
-        )
-    assert [row["frame_index"] for row in rows] == list(range(ledger["committed"]))
-    stored = np.array([row["state"] + row["action"] for row in rows], np.float32)
-    np.testing.assert_array_equal(stored[: len(logged)], logged)
-
-
-def wait_for_ledgers(address: str, sessions: int) -> list[dict]:
-    """Ledgers of that many ended sessions, oldest first."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        found = httpx.get(f"http://{address}/sessions").json()["sessions"]
-        if len(found) == sessions and all(session["status"] != "recording" for session in found):
-            return [
-                httpx.get(f"http://{address}/sessions/{session['id']}/ledger").json()
-                for session in reversed(found)
-            ]
-        time.sleep(0.2)
-    raise AssertionError(found)
+    ledgers = wait_for_ledgers(service.address, 2, PATIENCE_S)
+    await check(postgres.url(), ledgers[robot.stream], robot, status="interrupted")
+    await check(postgres.url(), ledgers[following.stream], following, status="complete")
 
 
 def kill_shipper(robot: Teleoperation) -> None:

@@ -36,6 +36,7 @@ class Teleoperation:
         )
         assert self._process.stdout is not None
         self.stream = self._process.stdout.readline().strip()
+        self.stream_dir = self.spool / robot_id / self.stream
 
     @property
     def pid(self) -> int:
@@ -47,7 +48,7 @@ class Teleoperation:
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []
             if "lerobot_robot_backend.shipper" in command and command[-1].endswith(self.stream):
-                return process.pid
+                return int(process.pid)
         return None
 
     def logged(self) -> NDArray[np.float32]:

@@ -2,19 +2,25 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import cycle
 
 PIECE_BYTES = 64 * 1024
 
 
 class Relay:
-    """Passes bytes between clients of `port` and `upstream_port` on 127.0.0.1, while it is whole."""
+    """Passes bytes between clients of `port` and servers on 127.0.0.1, while it is whole.
 
-    def __init__(self, upstream_port: int) -> None:
-        self._upstream_port = upstream_port
+    upstream_ports  where the servers listen; connections go to them in turn
+    """
+
+    def __init__(self, upstream_ports: Sequence[int]) -> None:
+        self._upstream_ports = cycle(upstream_ports)
         self._writers: set[asyncio.StreamWriter] = set()
         self._whole = True
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self.port = 0
         self._loop = asyncio.new_event_loop()
 
@@ -26,6 +32,14 @@ class Relay:
     def mend(self) -> None:
         """Let connections through again."""
         self._whole = True
+
+    def stall(self) -> None:
+        """Keep connections open but let nothing through until `flow`, as a dead link does."""
+        self._loop.call_soon_threadsafe(self._flowing.clear)
+
+    def flow(self) -> None:
+        """Let bytes through again."""
+        self._loop.call_soon_threadsafe(self._flowing.set)
 
     def _reset_all(self) -> None:
         for writer in self._writers:
@@ -43,27 +57,29 @@ class Relay:
             writer.transport.abort()
             return
         with suppress(OSError):
-            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+            upstream_reader, upstream_writer = await asyncio.open_connection(
+                "127.0.0.1", next(self._upstream_ports)
+            )
             self._writers |= {writer, upstream_writer}
             try:
-                await asyncio.gather(_pump(reader, upstream_writer), _pump(upstream_reader, writer))
+                await asyncio.gather(self._pump(reader, upstream_writer), self._pump(upstream_reader, writer))
             finally:
                 self._writers -= {writer, upstream_writer}
         writer.close()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while piece := await reader.read(PIECE_BYTES):
-            writer.write(piece)
-            await writer.drain()
-    writer.close()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await reader.read(PIECE_BYTES):
+                await self._flowing.wait()
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
 
 
 @contextmanager
-def relay_to(upstream_port: int) -> Iterator[Relay]:
+def relay_to(*upstream_ports: int) -> Iterator[Relay]:
     """A running relay."""
-    relay = Relay(upstream_port)
+    relay = Relay(upstream_ports)
     ready = threading.Event()
     serving = relay._loop.create_task(relay._serve(ready))
 

@@ -1,0 +1,152 @@
+"""The one-process default as a user starts it."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from teleop_testing.processes import free_port
+from websockets.asyncio.client import connect
+
+
+@pytest.fixture
+def folder():
+    """Where the backend runs."""
+    with tempfile.TemporaryDirectory(prefix="one-process-") as path:
+        yield Path(path)
+
+
+@contextmanager
+def started(command: list[str], folder: Path, port: int):
+    """The backend started by `command`, ready."""
+    environment = {**os.environ, "LEROBOT_BACKEND_PORT": str(port)}
+    log = folder / "output.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 60
+        while not is_ready(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def ledger_of(port: int, session: int) -> dict:
+    answer: dict = httpx.get(f"http://127.0.0.1:{port}/sessions/{session}/ledger").json()
+    return answer
+
+
+async def record(port: int, frames: int) -> int:
+    """Send plain frames; returns the session's id."""
+    async with connect(f"ws://127.0.0.1:{port}/ws/log/robot_A") as websocket:
+        for index in range(frames):
+            await websocket.send(
+                json.dumps({"observation": {"a.pos": index}, "action": {"a.pos": index + 0.5}})
+            )
+        session = json.loads(await websocket.recv())["session_id"]
+        while json.loads(await websocket.recv())["next"] < frames:
+            pass
+    return session
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-m", "lerobot_backend"],
+        [str(Path(sys.executable).parent / "uvicorn"), "lerobot_backend.app:app", "--port", "{port}"],
+    ],
+    ids=["module", "uvicorn"],
+)
+async def test_records_and_shows_after_a_kill(folder, command):
+    """Started either way it takes frames; after kill -9 and a new start they are there."""
+    port = free_port()
+    command = [part.format(port=port) for part in command]
+    with started(command, folder, port) as process:
+        session = await record(port, 100)
+        process.kill()
+        process.wait()
+    with started(command, folder, port):
+        ledger = ledger_of(port, session)
+        assert (ledger["committed"], ledger["unaccounted"], ledger["duplicates"]) == (100, 0, 0)
+
+
+async def test_stopping_leaves_nothing_running(folder):
+    """SIGTERM ends the backend and its PostgreSQL."""
+    port = free_port()
+    with started([sys.executable, "-m", "lerobot_backend"], folder, port) as process:
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert any(child.name() == "postgres" for child in children)
+    assert not [child for child in children if child.is_running() and child.name() == "postgres"]
+
+
+async def test_postgres_that_dies_is_started_again(folder):
+    """The backend looks after its database: killed, it comes back by itself and nothing is lost."""
+    port = free_port()
+    with started([sys.executable, "-m", "lerobot_backend"], folder, port):
+        session = await record(port, 50)
+        pid = int((folder / "data/postgres/postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.to_thread(wait_until_ready_again, port)
+        ledger = ledger_of(port, session)
+        assert ledger["committed"] == 50
+
+
+def wait_until_ready_again(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while is_ready(port):
+        assert time.monotonic() < deadline
+    while not is_ready(port):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_taken_port_is_named(folder):
+    """A port that somebody has already is a clear error, not a traceback."""
+    port = free_port()
+    command = [sys.executable, "-m", "lerobot_backend"]
+    with started(command, folder, port):
+        second = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "LEROBOT_BACKEND_PORT": str(port)},
+            capture_output=True,
+            text=True,
+        )
+    assert second.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_wrong_settings_are_all_told(folder):
+    """Each mistake in the environment has its line."""
+    wrong = {"LEROBOT_BACKEND_PORT": "high", "LEROBOT_BACKEND_EXPOSURE": "world"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lerobot_backend"],
+        cwd=folder,
+        env={**os.environ, **wrong},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    for name in wrong:
+        assert name in done.stderr

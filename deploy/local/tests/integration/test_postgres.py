@@ -1,0 +1,100 @@
+"""The embedded PostgreSQL: a real server in a folder of one's own."""
+
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import asyncpg
+import pytest
+from lerobot_backend.postgres import EmbeddedPostgres, PostgresFailed
+
+
+@pytest.fixture
+def folder():
+    """A folder for one cluster; not pytest's own, whose path may be long."""
+    with tempfile.TemporaryDirectory(prefix="postgres-test-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def server(folder):
+    """A running server."""
+    server = EmbeddedPostgres(folder)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def ask(server: EmbeddedPostgres, query: str):
+    connection = await asyncpg.connect(server.url())
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+
+async def test_data_survives_a_restart(server):
+    """What was committed is there after stop and start."""
+    await ask(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+    server.stop()
+    server.start()
+    assert await ask(server, "SELECT answer FROM kept") == 42
+
+
+async def test_commits_wait_for_the_disk(server):
+    """Nothing of PostgreSQL's durability is turned off."""
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        assert await ask(server, f"SHOW {setting}") == "on"
+
+
+async def test_no_network_port_is_open(server):
+    """It is reached over a socket that only its owner may open."""
+    assert await ask(server, "SHOW listen_addresses") == ""
+    assert server.sockets.stat().st_mode & 0o077 == 0
+
+
+async def test_server_of_a_killed_backend_is_taken_over(folder, server):
+    """A backend that was killed leaves PostgreSQL running; the next one goes on with it."""
+    pid = server.pid
+    server._drop_lock()
+    following = EmbeddedPostgres(folder)
+    following.start()
+    assert following.pid == pid
+    following._drop_lock()
+    server._take_lock()
+
+
+async def test_killed_server_is_started_again(server):
+    """`ensure_running` recovers from a crash without losing a commit."""
+    await ask(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+    crashed = server.pid
+    server.stop(signal.SIGQUIT)
+    server._take_lock()
+    server.ensure_running()
+    assert server.pid != crashed
+    assert await ask(server, "SELECT answer FROM kept") == 42
+
+
+def test_second_backend_on_a_folder_is_refused(folder, server):
+    """Two backends on one folder would be two masters; the second is told what to do."""
+    with pytest.raises(PostgresFailed, match=r"another backend is running .* LEROBOT_BACKEND_DATA_DIR"):
+        EmbeddedPostgres(folder).start()
+
+
+def test_stale_pid_of_another_program_does_not_confuse(folder, server):
+    """After a reboot the pid in PostgreSQL's file may belong to anything."""
+    server.stop()
+    (server.cluster / "postmaster.pid").write_text(f"{os.getpid()}\n{server.cluster}\n")
+    assert server.pid is None
+    server.start()
+    assert server.pid
+
+
+def test_unfinished_cluster_is_made_anew(folder):
+    """A first start that was killed half-way does not spoil the folder."""
+    (folder / "postgres.new" / "base").mkdir(parents=True)
+    server = EmbeddedPostgres(folder)
+    server.start()
+    assert server.pid
+    server.stop()
