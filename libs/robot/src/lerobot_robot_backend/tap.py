@@ -79,7 +79,8 @@ class Tap:
             with suppress(TimeoutError, KeyboardInterrupt):
                 self._client.drain(FINISH_S)
             lost = f"; {self._lost} could not be recorded, see the log" if self._lost else ""
-            print(f"backend: {self._client.summary()}{lost}", file=sys.stderr)
+            with suppress(OSError):  # the terminal was closed
+                print(f"backend: {self._client.summary()}{lost}", file=sys.stderr)
 
     def _tap_robot(self, robot: Any) -> None:
         if self._robot is not None:

@@ -1,0 +1,270 @@
+"""Stock LeRobot commands, unmodified, on the virtual robot, against a real telemetry-service."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from lerobot_robot_virtual.arm import NAMES, REST, VirtualArm
+from teleop_testing.database import Database
+from teleop_testing.processes import ServiceProcess, telemetry_process
+
+COMMANDS = Path(sys.executable).parent
+ROBOT = ["--robot.type=virtual_so101_follower", "--robot.id=follower"]
+TELEOP = ["--teleop.type=virtual_so101_leader", "--teleop.id=leader"]
+PATIENCE_S = 180.0
+# Runs lerobot-record as its console script does, with a scripted operator in the place of the keyboard.
+SCRIPTED_RECORD = """
+import sys, threading
+import lerobot.scripts.lerobot_record as record
+
+def press(events):
+    events["rerecord_episode"] = True
+    events["exit_early"] = True
+
+def listener():
+    events = {"exit_early": False, "rerecord_episode": False, "stop_recording": False}
+    threading.Timer(0.5, press, [events]).start()
+    return None, events
+
+record.init_keyboard_listener = listener
+sys.argv[0] = "lerobot-record"
+record.main()
+"""
+
+
+@pytest.fixture
+def service(database_url: str) -> Iterator[ServiceProcess]:
+    """A telemetry-service that runs."""
+    with telemetry_process(database_url) as process:
+        yield process
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """LeRobot and the spool keep everything in the test's own folder."""
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_LEROBOT_HOME": str(tmp_path / "lerobot"),
+        "LEROBOT_BACKEND_SPOOL": str(tmp_path / "spool"),
+    }
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a command whose output goes to a file, `output.txt`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*command: str) -> subprocess.Popen[str]:
+        with (tmp_path / "output.txt").open("wb") as output:
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Callable[[], str]:
+    """What the command has printed so far."""
+    return lambda: (tmp_path / "output.txt").read_text(errors="replace")
+
+
+def teleoperate(url: str, seconds: float) -> list[str]:
+    flags = [f"--teleop_time_s={seconds}", f"--backend_url={url}", "--robot_id=robot_A"]
+    return [str(COMMANDS / "lerobot-teleoperate"), *ROBOT, *TELEOP, *flags]
+
+
+def record_flags(url: str, root: Path, **options: object) -> list[str]:
+    settings = {
+        "repo_id": "someone/picking",
+        "root": root,
+        "single_task": "pick the cube",
+        "fps": 30,
+        "num_episodes": 2,
+        "episode_time_s": 1,
+        "reset_time_s": 0.5,
+        "push_to_hub": "false",
+    } | options
+    flags = [f"--dataset.{name}={value}" for name, value in settings.items()]
+    backend = [f"--backend_url={url}", "--robot_id=robot_A", "--play_sounds=false"]
+    return [*ROBOT, *TELEOP, *flags, *backend]
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+async def ended_session(database: Database) -> dict:
+    """The only session, once the server has all of it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        rows = await database.fetch("SELECT * FROM teleop_session")
+        if rows and rows[0]["status"] != "recording":
+            assert len(rows) == 1
+            return rows[0]
+        assert time.monotonic() < deadline, f"no session ended: {rows}"
+        await asyncio.sleep(0.05)
+
+
+async def stored_frames(
+    database: Database, first: int = 0, end: int = 2**62
+) -> tuple[np.ndarray, np.ndarray]:
+    """(frames, joints) state and action as stored; there is no frame missing in between."""
+    rows = await database.fetch(
+        "SELECT frame_index, state, action FROM teleop_frame WHERE frame_index >= $1 AND frame_index < $2"
+        " ORDER BY frame_index",
+        first,
+        end,
+    )
+    assert [row["frame_index"] for row in rows] == list(range(first, first + len(rows)))
+    return [np.array([row[part] for row in rows], np.float32) for part in ("state", "action")]
+
+
+def assert_follower_followed(states: np.ndarray, actions: np.ndarray) -> None:
+    """Each state is where the virtual arm goes by the action before: no frame is lost, doubled or shifted."""
+    arm = VirtualArm()
+    for state, action in zip(states, actions, strict=True):
+        np.testing.assert_allclose(state, [arm.positions[name] for name in NAMES], atol=1e-3)
+        arm.command(dict(zip(NAMES, action.tolist(), strict=True)))
+
+
+async def test_teleoperate_is_stored_frame_by_frame(service, database, start, output):
+    """The command as people type it: every sample of its loop is in the database, in order."""
+    assert start(*teleoperate(f"ws://{service.address}", 3)).wait(PATIENCE_S) == 0
+    session = await ended_session(database)
+    states, actions = await stored_frames(database)
+    assert f"backend: {len(states)} frames logged" in output()
+    assert session["status"] == "complete"
+    assert session["robot_id"] == "robot_A"
+    assert session["robot_type"] == "virtual_so101_follower"
+    assert session["fps"] == 60
+    assert tuple(session["state_names"]) == tuple(session["action_names"]) == NAMES
+    assert session["next_frame_index"] == len(states) > 0
+    np.testing.assert_allclose(states[0], list(REST.values()), atol=1e-3)
+    assert_follower_followed(states, actions)
+
+
+async def test_recorded_dataset_and_database_hold_the_same(service, database, start, output, tmp_path):
+    """Episodes and frames in the database are those that LeRobot wrote, float by float."""
+    root = tmp_path / "dataset"
+    command = [str(COMMANDS / "lerobot-record"), *record_flags(f"ws://{service.address}", root)]
+    assert start(*command).wait(PATIENCE_S) == 0, output()
+    session = await ended_session(database)
+    assert (session["status"], session["fps"], session["task"]) == ("complete", 30, "pick the cube")
+    written = pq.read_table(root / "data").to_pydict()
+    episodes = await database.fetch("SELECT * FROM episode ORDER BY episode_index")
+    assert [episode["episode_index"] for episode in episodes] == [0, 1]
+    for episode in episodes:
+        assert (episode["task"], episode["outcome"]) == ("pick the cube", None)
+        mine = [n for n, index in enumerate(written["episode_index"]) if index == episode["episode_index"]]
+        states, actions = await stored_frames(database, episode["start_frame"], episode["end_frame"])
+        np.testing.assert_array_equal(
+            states, np.array([written["observation.state"][n] for n in mine], np.float32)
+        )
+        np.testing.assert_array_equal(actions, np.array([written["action"][n] for n in mine], np.float32))
+    # The phase in which the scene is reset is kept, too, and belongs to no episode.
+    assert episodes[0]["end_frame"] < episodes[1]["start_frame"]
+
+
+async def test_episode_recorded_again_is_kept_as_discarded(service, database, start, output, tmp_path):
+    """What the operator throws away is marked, and the episodes that count are those of the dataset."""
+    root = tmp_path / "dataset"
+    flags = record_flags(f"ws://{service.address}", root, num_episodes=1)
+    assert start(sys.executable, "-c", SCRIPTED_RECORD, *flags).wait(PATIENCE_S) == 0, output()
+    await ended_session(database)
+    episodes = await database.fetch("SELECT * FROM episode ORDER BY episode_index")
+    assert [(episode["outcome"], episode["note"]) for episode in episodes] == [
+        ("discarded", "recorded again"),
+        (None, None),
+    ]
+    kept = episodes[1]["end_frame"] - episodes[1]["start_frame"]
+    assert pq.read_table(root / "data").num_rows == kept
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+async def test_stopped_recording_ends_in_order(service, database, start, output, tmp_path, number):
+    """A closed terminal or a stopped service costs the episode that was being recorded, and nothing else."""
+    root = tmp_path / "dataset"
+    flags = record_flags(f"ws://{service.address}", root, episode_time_s=1.5, num_episodes=50)
+    process = start(str(COMMANDS / "lerobot-record"), *flags)
+    wait_for(lambda: "Recording episode 1" in output(), "the second episode never began")
+    await asyncio.sleep(0.5)
+    process.send_signal(number)
+    process.wait(PATIENCE_S)
+    session = await ended_session(database)
+    assert session["status"] == "complete"
+    saved, stopped = await database.fetch("SELECT * FROM episode ORDER BY episode_index")
+    assert (saved["outcome"], stopped["outcome"]) == (None, "discarded")
+    written = pq.read_table(root / "data")
+    assert written.num_rows == saved["end_frame"] - saved["start_frame"]
+
+
+async def test_killed_teleoperation_loses_nothing(service, database, start, output, tmp_path):
+    """kill -9 of the command: the shipper brings what was logged, and the session is told as interrupted."""
+    process = start(*teleoperate(f"ws://{service.address}", 600))
+    wait_for(lambda: output().count("Teleop loop time") > 60, "the loop never ran")
+    process.kill()
+    process.wait()
+    loops = output().count("Teleop loop time")
+    session = await ended_session(database)
+    assert session["status"] == "interrupted"
+    states, actions = await stored_frames(database)
+    assert len(states) >= loops
+    assert_follower_followed(states, actions)
+
+
+async def test_recording_without_a_server_is_delivered_later(database_url, database, start, output, tmp_path):
+    """No server: LeRobot runs as ever, says where the samples are, and they arrive once there is one."""
+    process = telemetry_process(database_url)
+    assert start(*teleoperate(f"ws://{process.address}", 2)).wait(PATIENCE_S) == 0
+    told = re.search(
+        r"backend: (\d+) frames logged, 0 acknowledged .* safe in (\S+) and is being shipped", output()
+    )
+    assert told, output()
+    assert Path(told[2]).is_dir()
+    with process:
+        await ended_session(database)
+        assert len((await stored_frames(database))[0]) == int(told[1])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--backend_url=ws://localhost:8000"], "error: --backend_url needs --robot_id"),
+        (["--backend_url=ws://localhost:8000", "--robot_id=../x"], "error: --robot_id: "),
+        (["--backend_url=localhost", "--robot_id=robot_A"], "error: --backend_url: "),
+    ],
+)
+def test_mistakes_end_the_command_before_the_robot_moves(start, output, flags, message):
+    """One line that names the flag, exit code 2, and LeRobot never starts."""
+    command = [str(COMMANDS / "lerobot-teleoperate"), *ROBOT, *TELEOP, "--teleop_time_s=1", *flags]
+    assert start(*command).wait(PATIENCE_S) == 2
+    lines = [line for line in output().splitlines() if line.startswith("error")]
+    assert len(lines) == 1
+    assert lines[0].startswith(message)
+    assert "Teleop loop time" not in output()
+
+
+def test_without_a_url_nothing_is_recorded(start, output, tmp_path):
+    """Installed and not asked for, the plugin is not noticed."""
+    command = [str(COMMANDS / "lerobot-teleoperate"), *ROBOT, *TELEOP, "--teleop_time_s=1"]
+    assert start(*command).wait(PATIENCE_S) == 0
+    assert "backend" not in output()
+    assert not (tmp_path / "spool").exists()
