@@ -1,0 +1,142 @@
+"""Datasets that export-service made from rows in a real PostgreSQL, for LeRobot to judge."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psycopg
+import pytest
+from teleop_testing.processes import ServiceProcess
+
+NAMES = [f"{joint}.pos" for joint in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "gripper")]
+FPS = 60
+ROBOT_TYPE = "so101_follower"
+PATIENCE_S = 60.0
+EPISODES = [
+    (0, 90, "pick", None),
+    (90, 120, "pick", "discarded"),
+    (125, 185, "place", None),
+    (185, 300, "pick", None),
+]
+
+
+@dataclass
+class Exporter:
+    """export-service as a process, and the table that it reads."""
+
+    http: httpx.Client
+    connection: "psycopg.Connection[Any]"
+    folder: Path
+
+    def record(self, frames: int, episodes: list[tuple[Any, ...]]) -> int:
+        """A session as telemetry-service leaves it; its id."""
+        session: int = self.connection.execute(
+            """INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, state_names,
+                                           action_names, delivery, status, next_frame_index)
+               VALUES (gen_random_uuid(), 'robot_A', %s, now(), %s, %s, %s, 'acknowledged', 'complete', %s)
+               RETURNING id""",
+            [ROBOT_TYPE, FPS, NAMES, NAMES, frames],
+        ).fetchone()[0]
+        self.connection.execute(
+            """INSERT INTO teleop_frame
+               SELECT %(session)s, g, '2026-01-05T10:00:00Z'::timestamptz + g * interval '16667 us',
+                      array_agg((sin(g * 12.9898 + joint) * 90)::real ORDER BY joint),
+                      array_agg((cos(g * 78.233 + joint) * 90)::real ORDER BY joint), NULL
+                 FROM generate_series(0, %(last)s) AS g, generate_series(1, %(width)s) AS joint GROUP BY g""",
+            {"session": session, "last": frames - 1, "width": len(NAMES)},
+        )
+        for index, (first, end, task, outcome) in enumerate(episodes):
+            self.connection.execute(
+                "INSERT INTO episode VALUES (%s, %s, %s, %s, %s, %s)",
+                [session, index, first, end, task, outcome],
+            )
+        return session
+
+    def frame(self, session: int, index: int) -> dict[str, Any]:
+        """What the table holds of one frame."""
+        state, action, captured_ns = self.connection.execute(
+            """SELECT state, action, (extract(epoch FROM "timestamp") * 1000000)::bigint * 1000
+                 FROM teleop_frame WHERE session_id = %s AND frame_index = %s""",
+            [session, index],
+        ).fetchone()
+        return {
+            "observation.state": np.float32(state),
+            "action": np.float32(action),
+            "capture.time_ns": captured_ns,
+        }
+
+    def export(self, session: int, name: str, **more: Any) -> Path:
+        """The dataset's folder, fetched as a user would."""
+        body = {"session_ids": [session], "repo_id": f"lab/{name}", **more}
+        answer = self.http.post("/exports", json=body)
+        assert answer.status_code == 202, answer.text
+        url = f"/exports/{answer.json()['id']}"
+        deadline = time.monotonic() + PATIENCE_S
+        while (export := self.http.get(url).json())["status"] != "done":
+            assert export["status"] in ("queued", "running"), export
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with tarfile.open(fileobj=BytesIO(self.http.get(f"{url}/archive").content)) as tar:
+            tar.extractall(self.folder, filter="data")
+        return self.folder / name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """LeRobot keeps its caches here and asks no one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("huggingface")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def exporter(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
+    """A running export-service on a database of its own."""
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE conformance TEMPLATE teleop")
+    url = postgres.url("conformance")
+    environment = {"DATABASE_URL": url, "EXPORT_ROOT": str(tmp_path_factory.mktemp("exports"))}
+    folder = tmp_path_factory.mktemp("datasets")
+    with (
+        psycopg.connect(url, autocommit=True) as connection,
+        ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
+        httpx.Client(base_url=f"http://{service.address}", timeout=PATIENCE_S) as http,
+    ):
+        connection.execute("INSERT INTO robot VALUES ('robot_A', %s)", [ROBOT_TYPE])
+        yield Exporter(http, connection, folder)
+
+
+@pytest.fixture(scope="session")
+def session(exporter: Exporter) -> int:
+    """Four episodes, one of them discarded; frames between them belong to none."""
+    return exporter.record(300, EPISODES)
+
+
+@pytest.fixture(scope="session")
+def dataset(exporter: Exporter, session: int) -> Path:
+    """Its export."""
+    return exporter.export(session, "pick")
+
+
+def run(command: str, *words: str) -> str:
+    """Run one of LeRobot's commands to its end; what it printed."""
+    program = Path(sys.executable).with_name(command)
+    done = subprocess.run([program, *words], capture_output=True, text=True, env=os.environ, timeout=180)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def lerobot() -> Any:
+    """Runs a command of LeRobot: lerobot("lerobot-train", …)."""
+    return run
