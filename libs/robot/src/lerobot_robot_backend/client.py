@@ -35,7 +35,6 @@ MIN_FREE_BYTES = 2_000_000_000
 Outcome = Literal["success", "failure", "discarded"]
 
 _POLL_S = 0.02
-_FLOAT_ONLY = {float}
 
 
 class TelemetryClient:
@@ -104,6 +103,9 @@ class TelemetryClient:
         self._pick_action = _picker(self._session.action_names)
         self._known_state = frozenset((*self._session.state_names, *self._session.cameras))
         self._known_action = frozenset(self._session.action_names)
+        self._state_count = len(self._session.state_names)
+        self._action_count = len(self._session.action_names)
+        self._all_floats = [float] * (self._state_count + self._action_count)
         self._episode_index = -1
         self._episode_open = False
         check_free_space(self.spool_dir, min_free_bytes)
@@ -158,7 +160,7 @@ class TelemetryClient:
         """
         try:
             values = self._pick_state(observation) + self._pick_action(action)
-            if set(map(type, values)) != _FLOAT_ONLY or not math.isfinite(sum(values)):
+            if [*map(type, values)] != self._all_floats or not math.isfinite(sum(values)):
                 values = self._checked(values)
         except (KeyError, ValueError) as error:
             reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
@@ -167,8 +169,9 @@ class TelemetryClient:
         tail = b""
         if (
             extra
-            or not observation.keys() <= self._known_state
-            or not action.keys() <= self._known_action
+            # All names are there: so there are strangers only if there is more than the names.
+            or (len(observation) != self._state_count and not observation.keys() <= self._known_state)
+            or len(action) != self._action_count
             or (sent_action is not None and _differ(sent_action, action))
         ):
             tail = self._encode_beyond(observation, action, sent_action, extra)
