@@ -84,7 +84,7 @@ def test_cameras_show_which_observation_they_belong_to():
 
 def test_real_camera_is_refused():
     """A virtual arm can't be seen by a real camera; the mistake is named."""
-    import lerobot.cameras.opencv  # noqa: F401: makes the type known
+    import lerobot.cameras.opencv  # noqa: F401
 
     with pytest.raises(ValueError, match="cameras of type virtual only"):
         make_robot(
