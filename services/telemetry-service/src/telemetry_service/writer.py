@@ -2,9 +2,12 @@
 
 import asyncio
 
+from teleop_schema.limits import MAX_MESSAGE_BYTES
+
 from telemetry_service.frame_block import FrameBlock
 
-MAX_WAITING_BLOCKS = 2
+# Two messages of the greatest size. A limit on their number would throttle robots that send frame by frame.
+MAX_WAITING_BYTES = 2 * MAX_MESSAGE_BYTES
 
 
 class Writer:
@@ -26,6 +29,7 @@ class Writer:
         self.committed = next_frame
         self.failure: Exception | None = None
         self.waiting: list[FrameBlock] = []
+        self.waiting_bytes = 0
         self.in_flight = False
         self.changed = asyncio.Event()
         self.has_room = asyncio.Event()
@@ -35,13 +39,15 @@ class Writer:
     def hold(self, block: FrameBlock) -> None:
         """Keep a block until a commit takes it."""
         self.waiting.append(block)
+        self.waiting_bytes += block.size_bytes
         self.submitted = block.end
-        if len(self.waiting) >= MAX_WAITING_BLOCKS:
+        if self.waiting_bytes >= MAX_WAITING_BYTES:
             self.has_room.clear()
 
     def take(self) -> list[FrameBlock]:
         """Every waiting block, for a commit that begins now."""
         blocks, self.waiting = self.waiting, []
+        self.waiting_bytes = 0
         self.in_flight = True
         self.has_room.set()
         return blocks

@@ -1,0 +1,241 @@
+"""The plain mode: what any WebSocket client can do."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from teleop_testing.robot import PATIENCE_S
+from teleop_testing.waiting import until
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+FRAME = {
+    "observation": {"pan.pos": 1.5, "grip.pos": -2},
+    "action": {"pan.pos": 1.25},
+    "timestamp": 1763860000.123,
+}
+
+
+class Client:
+    """The simplest client there is."""
+
+    def __init__(self, connection) -> None:
+        self.connection = connection
+
+    async def send(self, message) -> None:
+        await self.connection.send(message if isinstance(message, str | bytes) else json.dumps(message))
+
+    async def hear(self) -> dict:
+        async with asyncio.timeout(PATIENCE_S):
+            return json.loads(await self.connection.recv())
+
+    async def acked(self, next_frame: int) -> None:
+        """Wait until everything below `next_frame` is acknowledged."""
+        while (message := await self.hear()).get("next", 0) < next_frame or message["type"] != "ack":
+            assert message["type"] in ("ack", "welcome"), message
+
+    async def refused(self) -> dict:
+        """Next error, which does not end the connection."""
+        while (message := await self.hear())["type"] != "error":
+            pass
+        assert message["fatal"] is False
+        return message
+
+
+@asynccontextmanager
+async def client(service: str, path: str = "robot_A"):
+    async with connect(f"ws://{service}/ws/log/{path}", compression=None) as connection:
+        yield Client(connection)
+
+
+async def complete(database) -> dict:
+    """The only session, once it is complete."""
+    [row] = await until(lambda: database.fetch("SELECT * FROM teleop_session WHERE status = 'complete'"))
+    return row
+
+
+async def test_one_frame_a_message(service, database):
+    """Each text message is a frame; it is stored under the names of the first and acknowledged."""
+    async with client(service) as robot:
+        await robot.send(FRAME)
+        assert (await robot.hear())["type"] == "welcome"
+        assert await robot.hear() == {"type": "ack", "next": 1}
+        await robot.send(FRAME | {"observation": {"grip.pos": 4, "pan.pos": 3}, "timestamp": 1763860000.5})
+        await robot.acked(2)
+    session = await complete(database)
+    assert (session["robot_id"], session["delivery"]) == ("robot_A", "best_effort")
+    assert (session["state_names"], session["action_names"]) == (["pan.pos", "grip.pos"], ["pan.pos"])
+    rows = await database.fetch("SELECT * FROM teleop_frame ORDER BY frame_index")
+    assert [(row["frame_index"], row["state"], row["action"]) for row in rows] == [
+        (0, [1.5, -2], [1.25]),
+        (1, [3, 4], [1.25]),
+    ]
+    assert [row["timestamp"].timestamp() for row in rows] == [1763860000.123, 1763860000.5]
+
+
+async def test_arrays_of_frames(service, database):
+    """A message may hold many frames; they follow each other."""
+    async with client(service) as robot:
+        await robot.send([{"observation": {"a": number}} for number in range(1000)])
+        await robot.send({"observation": {"a": 1000}})
+        await robot.acked(1001)
+    assert await database.value("SELECT array_agg(state[1] ORDER BY frame_index) FROM teleop_frame") == list(
+        range(1001)
+    )
+
+
+async def test_disconnecting_completes_the_session(service, database):
+    """The session's end and count are known once the client has gone, and its ledger adds up."""
+    async with client(service) as robot:
+        await robot.send([FRAME] * 5)
+        await robot.acked(5)
+        assert await database.value("SELECT status FROM teleop_session") == "recording"
+    session = await complete(database)
+    assert (session["logged_frames"], session["next_frame_index"]) == (5, 5)
+    assert session["end_time"] == session["last_frame_time"]
+
+
+async def test_client_that_sends_and_leaves_loses_nothing(service, database):
+    """Frames that arrived are stored, though their sender did not wait to hear of it."""
+    async with client(service) as robot:
+        for number in range(300):
+            await robot.send({"observation": {"a": number}})
+    session = await complete(database)
+    assert await database.frame_indexes(session["id"]) == list(range(300))
+
+
+async def test_arrival_is_the_time_of_a_frame_without_one(service, database):
+    """A frame that tells no time gets the server's."""
+    async with client(service) as robot:
+        await robot.send({"observation": {"a": 1}})
+        await robot.acked(1)
+    age = await database.value("SELECT extract(epoch FROM now() - timestamp)::float8 FROM teleop_frame")
+    assert 0 <= age < PATIENCE_S
+
+
+async def test_query_tells_what_frames_do_not(service, database):
+    """fps, task and robot_type come with the address."""
+    async with client(service, "robot_A?fps=30&task=pick%20the%20cube&robot_type=so101") as robot:
+        await robot.send(FRAME)
+        await robot.acked(1)
+    session = await complete(database)
+    assert (session["fps"], session["task"], session["robot_type"]) == (30, "pick the cube", "so101")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("fps=0", "fps"), ("fps=1e9", "fps"), ("fps=x", "fps"), ("speed=1", "speed"), ("task=a%00", "task")],
+)
+async def test_bad_query_is_refused(service, query, field):
+    """A wrong parameter refuses the handshake with 422 and its name."""
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://{service}/ws/log/robot_A?{query}")
+    assert refused.value.response.status_code == 422
+    assert json.loads(refused.value.response.body)["field"] == field
+
+
+async def test_strangers_go_to_extra(service, database):
+    """Names that the first frame had not are kept beside it."""
+    async with client(service) as robot:
+        await robot.send({"observation": {"a": 1}})
+        await robot.send({"observation": {"a": 2, "b": 3}, "action": {"c": 4.5}})
+        await robot.acked(2)
+    extras = await database.fetch("SELECT extra FROM teleop_frame ORDER BY frame_index")
+    assert [json.loads(row["extra"] or "null") for row in extras] == [
+        None,
+        {"observation": {"b": 3.0}, "action": {"c": 4.5}},
+    ]
+
+
+async def test_missing_joint_is_named(service, database):
+    """A frame that lacks a joint is refused by its name; the connection goes on."""
+    async with client(service) as robot:
+        await robot.send(FRAME)
+        await robot.send({"observation": {"pan.pos": 1}, "action": {"pan.pos": 1}})
+        error = await robot.refused()
+        assert (error["code"], error["field"]) == ("bad_message", "observation.grip.pos")
+        await robot.send(FRAME)
+        await robot.acked(2)
+    assert await database.frame_indexes((await complete(database))["id"]) == [0, 1]
+
+
+async def test_refused_first_frames_fix_no_names(service, database):
+    """Names come from the first frames that were taken, not from ones that were refused."""
+    async with client(service) as robot:
+        await robot.send([{"observation": {"a": 1, "b": 2}}, {"observation": {"a": 1}}])
+        assert (await robot.refused())["field"] == "[1].observation.b"
+        await robot.send({"observation": {"c": 1}})
+        await robot.acked(1)
+    assert (await complete(database))["state_names"] == ["c"]
+
+
+BAD = [
+    "",
+    "{",
+    "null",
+    "[]",
+    '{"observation":{"a":NaN}}',
+    '{"observation":{"a":"1"}}',
+    "\ufeff{}",
+    "[" * 100_000,
+    b"\0",
+]
+
+
+async def test_bad_messages_are_answered_and_left_out(service, database):
+    """Each bad message is answered with an error, none of it is stored, and the next frame is."""
+    async with client(service) as robot:
+        for number, message in enumerate(BAD):
+            await robot.send(message)
+            assert (await robot.refused())["code"] == "bad_message"
+            await robot.send({"observation": {"a": number}})
+            await robot.acked(number + 1)
+    assert await database.value("SELECT array_agg(state[1] ORDER BY frame_index) FROM teleop_frame") == list(
+        range(len(BAD))
+    )
+
+
+async def test_one_robots_nonsense_harms_nobody(service, database):
+    """Robots whose frames meet in one commit with another's nonsense lose nothing."""
+
+    async def good(robot_id: str) -> None:
+        async with client(service, robot_id) as robot:
+            for number in range(50):
+                await robot.send({"observation": {"a": number}})
+            await robot.acked(50)
+
+    async def bad() -> None:
+        async with client(service, "nonsense") as robot:
+            for number in range(50):
+                await robot.send(BAD[number % len(BAD)])
+                await robot.refused()
+
+    await asyncio.gather(*(good(f"robot_{number}") for number in range(5)), bad())
+    counts = await database.fetch("SELECT count(*) FROM teleop_frame GROUP BY session_id")
+    assert [row["count"] for row in counts] == [50] * 5
+
+
+async def test_session_that_nobody_finished_is_interrupted(ingest, database):
+    """A plain session whose service was killed is marked as interrupted, and its count stays unknown."""
+    writer = await ingest.writer()
+    await ingest.send(writer, 0, 3)
+    await writer.settled()
+    await database.connection.execute("UPDATE teleop_session SET delivery = 'best_effort'")
+    await ingest.table.interrupt_abandoned(300)
+    assert await database.value("SELECT status FROM teleop_session") == "recording"
+    await database.connection.execute("UPDATE teleop_session SET last_commit_at = now() - interval '301 s'")
+    await ingest.table.interrupt_abandoned(300)
+    [session] = await database.fetch("SELECT * FROM teleop_session")
+    assert (session["status"], session["logged_frames"]) == ("interrupted", None)
+    assert session["end_time"] == session["last_frame_time"]
+
+
+async def test_session_that_goes_on_is_recording_again(ingest, database):
+    """A session that was taken for abandoned, or had ended, records again with its next frame."""
+    writer = await ingest.writer()
+    await database.connection.execute("UPDATE teleop_session SET status = 'interrupted', end_time = now()")
+    await ingest.send(writer, 0, 3)
+    await writer.settled()
+    [session] = await database.fetch("SELECT * FROM teleop_session")
+    assert (session["status"], session["end_time"]) == ("recording", None)

@@ -1,0 +1,133 @@
+"""What a connection may say next, and what it means."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from telemetry_service.session import AcknowledgedSession, Known, PlainSession, Rewind, Store
+from teleop_schema.errors import BadMessage
+from teleop_schema.plain import PlainFrame
+from teleop_testing.robot import batch
+
+ARRIVED_US = 1_763_860_000_000_000
+
+
+def session(next_frame: int = 0) -> AcknowledgedSession:
+    return AcknowledgedSession(next_frame=next_frame, state_width=2, action_width=2)
+
+
+def stored(answer) -> tuple[int, int]:
+    """First and end of the frames to store."""
+    assert isinstance(answer, Store)
+    return answer.block.first, answer.block.end
+
+
+def test_frames_in_order_are_stored():
+    """Each batch that follows the one before is stored whole."""
+    robot = session()
+    assert stored(robot.receive(batch(0, 5))) == (0, 5)
+    assert stored(robot.receive(batch(5, 1))) == (5, 6)
+    assert robot.next == 6
+
+
+def test_known_frames_are_known():
+    """What was taken before is not stored again, whatever the cut."""
+    robot = session(10)
+    assert [robot.receive(batch(first, count)) for first, count in ((0, 10), (5, 5), (9, 1))] == [Known()] * 3
+
+
+def test_overlap_is_sliced():
+    """Of a batch that is partly known, the rest is stored."""
+    robot = session(7)
+    assert stored(robot.receive(batch(5, 5))) == (7, 10)
+
+
+def test_one_rewind_for_a_hole():
+    """A hole is told once; what was sent behind it before the robot heard of it is dropped in silence."""
+    robot = session(3)
+    assert robot.receive(batch(5, 1)) == Rewind(3)
+    assert robot.receive(batch(6, 1)) == Known()
+    assert stored(robot.receive(batch(3, 1))) == (3, 4)
+    assert robot.receive(batch(9, 1)) == Rewind(4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8)), max_size=40))
+def test_what_is_stored_is_a_sequence_without_hole_or_double(sends):
+    """In whatever order batches come, the blocks to store follow each other exactly."""
+    robot = session()
+    end = 0
+    for first, count in sends:
+        answer = robot.receive(batch(first, count))
+        if isinstance(answer, Store):
+            assert stored(answer)[0] == end
+            end = answer.block.end
+            assert answer.block.rows == end - answer.block.first
+        assert robot.next == end
+
+
+@pytest.mark.parametrize("name", ["timestamps", "state", "action"])
+@pytest.mark.parametrize("change", [-4, -1, 1, 8])
+def test_wrong_length_names_the_array(name, change):
+    """Arrays that do not hold count frames are refused, and the session stands where it stood."""
+    robot = session()
+    column = getattr(batch(0, 3), name)
+    wrong = column[:change] if change < 0 else column + bytes(change)
+    with pytest.raises(BadMessage) as caught:
+        robot.receive(batch(0, 3, **{name: wrong}))
+    assert caught.value.field == name
+    assert robot.next == 0
+
+
+@pytest.mark.parametrize("offset", [-1, 3, 4096])
+def test_extra_of_an_unknown_frame_is_refused(offset):
+    """Extra speaks of frames of its own batch only."""
+    with pytest.raises(BadMessage) as caught:
+        session().receive(batch(0, 3, extra={offset: {"a": 1}}))
+    assert caught.value.field == "extra"
+
+
+@pytest.mark.parametrize("name", ["timestamps", "state", "action"])
+def test_gap_carries_no_values(name):
+    """A gap that has values is a contradiction."""
+    arrays = {"timestamps": b"", "state": b"", "action": b""} | {name: bytes(8)}
+    with pytest.raises(BadMessage) as caught:
+        session().receive(batch(0, 3, gap="lost", **arrays))
+    assert caught.value.field == name
+
+
+def test_plain_frames_are_numbered_as_they_arrive():
+    """The first frame gives names and order; values go by name, missing times are those of arrival."""
+    plain = PlainSession(PlainFrame({"a": 1, "b": 2}, {"a": 3}))
+    block = plain.receive(
+        [PlainFrame({"b": 2, "a": 1}, {"a": 3}), PlainFrame({"a": 4, "b": 5}, {"a": 6}, 1.5)], ARRIVED_US
+    )
+    [run] = block.runs
+    assert (run.first, run.count, plain.next) == (0, 2, 2)
+    assert struct.unpack("<4f", run.state) == (1, 2, 4, 5)
+    assert struct.unpack("<2f", run.action) == (3, 6)
+    assert struct.unpack("<2q", run.timestamps) == (ARRIVED_US, 1_500_000)
+
+
+def test_plain_strangers_are_kept_in_extra():
+    """Names that the first frame had not are kept beside the vectors."""
+    plain = PlainSession(PlainFrame({"a": 1}))
+    block = plain.receive([PlainFrame({"a": 1}), PlainFrame({"a": 1, "c": 2.5}, {"d": 3.5})], ARRIVED_US)
+    assert block.extra == {1: '{"observation":{"c":2.5},"action":{"d":3.5}}'}
+
+
+@pytest.mark.parametrize(
+    ("frames", "field"),
+    [
+        ([PlainFrame({"a": 1}, {"a": 1})], "observation.b"),
+        ([PlainFrame({"a": 1, "b": 1})], "action.a"),
+        ([PlainFrame({"a": 1, "b": 1}, {"a": 1}), PlainFrame({"b": 1}, {"a": 1})], "[1].observation.a"),
+    ],
+)
+def test_plain_frame_that_lacks_a_name_is_refused(frames, field):
+    """A joint that the first frame had must be in every frame; the error says which; nothing is taken."""
+    plain = PlainSession(PlainFrame({"a": 1, "b": 2}, {"a": 3}))
+    with pytest.raises(BadMessage) as caught:
+        plain.receive(frames, ARRIVED_US)
+    assert caught.value.field == field
+    assert plain.next == 0
