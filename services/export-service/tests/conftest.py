@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -32,9 +33,8 @@ def vector(width: int, phase: float) -> str:
     return f"ARRAY[{', '.join(values)}]::real[]"
 
 
-@pytest.fixture
-def record(database) -> Record:
-    """Stores a session as telemetry-service would have left it; its id."""
+def recorder(connection: "asyncpg.Connection[asyncpg.Record]") -> Record:
+    """A function that stores a session as telemetry-service would have left it, and returns its id."""
 
     async def record(
         frames: int,
@@ -50,7 +50,6 @@ def record(database) -> Record:
         robot_type: str = "so101_follower",
     ) -> int:
         """episodes: (first, end, task, outcome); gaps: named ones; lost: frames that nobody knows of."""
-        connection = database.connection
         actions = names if actions is None else actions
         await connection.execute("INSERT INTO robot VALUES ('robot_A', 'so101') ON CONFLICT DO NOTHING")
         session = await connection.fetchval(
@@ -76,6 +75,18 @@ def record(database) -> Record:
         return session
 
     return record
+
+
+@pytest.fixture
+def record(database) -> Record:
+    """Stores sessions in this test's own database."""
+    return recorder(database.connection)
+
+
+@pytest.fixture
+def record_elsewhere() -> Callable[[Any], Record]:
+    """The same for any other connection."""
+    return recorder
 
 
 class Backend:

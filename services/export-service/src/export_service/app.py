@@ -1,7 +1,6 @@
 """Composition of export-service."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,7 +24,6 @@ def export_part(database_url: str, export_root: Path) -> Part:
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
-        logging.getLogger("procrastinate").setLevel("WARNING")
         folders = await asyncio.to_thread(Folders, export_root)
         async with open_pool(database_url) as pool:
             exports = ExportTable(pool)

@@ -16,6 +16,8 @@ type Pool = AsyncConnectionPool[Connection]
 
 CONNECTIONS = 8
 CONNECT_TIMEOUT_S = 5.0
+# The pool waits longer and longer between attempts, and begins anew after this long.
+RECONNECT_S = 2.0
 
 
 @asynccontextmanager
@@ -28,6 +30,7 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
         min_size=1,
         max_size=CONNECTIONS,
         timeout=CONNECT_TIMEOUT_S,
+        reconnect_timeout=RECONNECT_S,
         check=AsyncConnectionPool.check_connection,
         open=False,
     )

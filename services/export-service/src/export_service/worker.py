@@ -161,6 +161,8 @@ class Worker:
 @asynccontextmanager
 async def running(worker: Worker) -> AsyncIterator["asyncio.Task[None]"]:
     """The worker at work; at the end it stops, handing back what it can't finish soon."""
+    for talkative in ("procrastinate", "psycopg.pool"):
+        logging.getLogger(talkative).setLevel("ERROR")
     task = asyncio.create_task(worker.run(), name="export worker")
     try:
         yield task
@@ -190,7 +192,6 @@ async def work_alone(settings: ExportSettings) -> None:
 def main() -> None:
     settings = load_settings(ExportSettings)
     configure_logs(settings.log_level)
-    logging.getLogger("procrastinate").setLevel("WARNING")
     with suppress(KeyboardInterrupt):
         asyncio.run(work_alone(settings))
 

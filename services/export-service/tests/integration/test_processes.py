@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+import signal
 import sys
 from itertools import pairwise
 
+import asyncpg
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from teleop_testing.processes import ServiceProcess
+from teleop_testing.processes import ServiceProcess, own_postgres
 
 PATIENCE_S = 60.0
-FRAMES = 600_000
+FRAMES = 300_000
 
 
 @pytest.fixture
@@ -29,32 +31,47 @@ async def until(condition):
             await asyncio.sleep(0.02)
 
 
+async def begin(http, process, session):
+    """Address of an export that is being made."""
+    body = {"session_ids": [session], "repo_id": "lab/pick"}
+    asked = await http.post(f"http://{process.address}/exports", json=body)
+    url = f"http://{process.address}/exports/{asked.json()['id']}"
+
+    async def begun():
+        return (await http.get(url)).json()["progress"]
+
+    assert await until(begun)
+    return url
+
+
+async def ended(http, url):
+    """The export once it is neither queued nor running."""
+
+    async def look():
+        answer = await http.get(url)
+        found = answer.json() if answer.status_code == 200 else {"status": "running"}
+        return found if found["status"] not in ("queued", "running") else None
+
+    return await until(look)
+
+
+def episodes():
+    return list(pairwise(range(0, FRAMES + 1, 300)))
+
+
 async def test_killed_export_is_finished_after_the_restart(process, record, tmp_path):
     """kill -9 in the middle: nothing half-done is ever seen, and the next process makes it anew."""
-    session = await record(FRAMES, episodes=list(pairwise(range(0, FRAMES + 1, 300))))
+    session = await record(FRAMES, episodes=episodes())
     root = tmp_path / "exports"
     async with httpx.AsyncClient(timeout=30) as http:
         with process:
-            body = {"session_ids": [session], "repo_id": "lab/pick"}
-            asked = await http.post(f"http://{process.address}/exports", json=body)
-            url = f"http://{process.address}/exports/{asked.json()['id']}"
-
-            async def begun():
-                return (await http.get(url)).json()["progress"]
-
-            assert await until(begun)
+            url = await begin(http, process, session)
             process.kill()
             assert [path.name for path in root.iterdir()] == [".building"]
             assert list((root / ".building").iterdir())
             process.start()
-
-            async def done():
-                export = (await http.get(url)).json()
-                return export if export["status"] not in ("queued", "running") else None
-
-            export = await until(done)
-            assert export["status"] == "done"
-            assert export["numbers"]["frames"] == FRAMES
+            export = await ended(http, url)
+            assert (export["status"], export["numbers"]["frames"]) == ("done", FRAMES)
 
             async def swept():
                 return not list((root / ".building").iterdir())
@@ -62,6 +79,45 @@ async def test_killed_export_is_finished_after_the_restart(process, record, tmp_
             assert await until(swept)
     (folder,) = root.glob("export-*")
     assert pq.read_table(folder / "data", columns=["index"]).num_rows == FRAMES
+
+
+async def test_worker_alone_finishes_what_the_service_began(process, record, database):
+    """`python -m export_service.worker` needs no service beside it."""
+    session = await record(FRAMES, episodes=episodes())
+    async with httpx.AsyncClient(timeout=30) as http:
+        with process:
+            await begin(http, process, session)
+            process.kill()
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "export_service.worker", env=process.environment
+    )
+
+    async def done():
+        return await database.value("SELECT status FROM export") == "done"
+
+    try:
+        assert await until(done)
+    finally:
+        worker.terminate()
+        assert await worker.wait() == 0
+
+
+async def test_export_outlives_the_database(record_elsewhere, tmp_path):
+    """PostgreSQL dies in the middle: the export is made once it is back."""
+    with own_postgres() as postgres:
+        connection = await asyncpg.connect(postgres.url())
+        session = await record_elsewhere(connection)(FRAMES, episodes=episodes())
+        await connection.close()
+        environment = {"DATABASE_URL": postgres.url(), "EXPORT_ROOT": str(tmp_path)}
+        async with httpx.AsyncClient(timeout=30) as http:
+            with ServiceProcess("export_service", environment, "EXPORT_PORT") as process:
+                url = await begin(http, process, session)
+                await asyncio.to_thread(postgres.stop, signal.SIGQUIT)
+                answer = await http.get(url)
+                assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+                await asyncio.to_thread(postgres.start)
+                export = await ended(http, url)
+                assert (export["status"], export["numbers"]["frames"]) == ("done", FRAMES)
 
 
 async def run_cli(*words, **environment):
