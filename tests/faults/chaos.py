@@ -29,10 +29,12 @@ HEAL_TIMEOUT_S = 120.0
 class Chaos:
     """The system under test and everything that may happen to it."""
 
-    def __init__(self, stack: ExitStack, folder: Path, seed: int) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, seed: int, module: str) -> None:
         self.random = random.Random(seed)
         self.postgres = stack.enter_context(own_postgres())
-        self.services = [stack.enter_context(telemetry_process(self.postgres.url())) for _ in range(2)]
+        self.services = [
+            stack.enter_context(telemetry_process(self.postgres.url(), module)) for _ in range(2)
+        ]
         self.relay = stack.enter_context(relay_to(*(service.port for service in self.services)))
         self.folders = [folder / f"robot_{number}" for number in range(ROBOTS)]
         self.ended: list[tuple[Teleoperation, str]] = []
@@ -146,11 +148,17 @@ class Chaos:
         await connection.close()
 
 
-async def run(faults: int, seed: int) -> None:
-    """Raise AssertionError, naming the seed, if anything was lost, doubled or acknowledged too early."""
+async def run(faults: int, seed: int, *, only: str | None = None, module: str = "telemetry_service") -> None:
+    """Raise AssertionError, naming the seed, if anything was lost, doubled or acknowledged too early.
+
+    only    name of the one fault to inject; None: all kinds
+    module  what to run as the service
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        chaos = await asyncio.to_thread(Chaos, stack, folder, seed)
+        chaos = await asyncio.to_thread(Chaos, stack, folder, seed, module)
+        if only is not None:
+            chaos.faults = [getattr(chaos, only)]
         happened = []
         try:
             for number in range(faults):

@@ -1,12 +1,24 @@
 """A short run of random faults; `make chaos` is the long one."""
 
 import random
+from pathlib import Path
 
 import chaos
+import pytest
 
 FAULTS = 60
+TRIES = 10
 
 
 async def test_random_faults_lose_and_double_nothing():
     """After 60 faults drawn at random, every frame that any robot logged is there exactly once."""
     await chaos.run(FAULTS, random.randrange(10**6))
+
+
+@pytest.mark.parametrize("defect", ["acknowledge_before_commit", "commit_without_waiting_for_the_disk"])
+async def test_runner_catches_a_sabotaged_service(defect, monkeypatch):
+    """A service that acknowledges what is not durable is found out, or the run above proves nothing."""
+    monkeypatch.setenv("SABOTAGE", defect)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with pytest.raises(AssertionError, match="acknowledged"):
+        await chaos.run(TRIES, seed=1, only="crash_postgres", module="sabotaged_service")

@@ -92,9 +92,9 @@ class ServiceProcess:
         self.log.unlink()
 
 
-def telemetry_process(database_url: str) -> ServiceProcess:
-    """telemetry-service as a process, not yet started."""
-    return ServiceProcess("telemetry_service", {"DATABASE_URL": database_url}, "TELEMETRY_PORT")
+def telemetry_process(database_url: str, module: str = "telemetry_service") -> ServiceProcess:
+    """telemetry-service (or a `module` that takes its place) as a process, not yet started."""
+    return ServiceProcess(module, {"DATABASE_URL": database_url}, "TELEMETRY_PORT")
 
 
 @contextmanager

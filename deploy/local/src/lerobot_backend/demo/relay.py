@@ -22,7 +22,7 @@ class Relay:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.port = 0
-        self._loop = asyncio.new_event_loop()
+        self.started = threading.Event()
 
     def cut(self) -> None:
         """Reset every connection and refuse new ones until `mend`."""
@@ -45,12 +45,20 @@ class Relay:
         for writer in self._writers:
             writer.transport.abort()
 
-    async def _serve(self, ready: threading.Event) -> None:
+    async def serve(self) -> None:
+        """Relay until `stop`."""
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
         server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        async with server:
-            await server.serve_forever()
+        self.started.set()
+        await self._stopped.wait()
+        server.close()
+        self._reset_all()
+
+    def stop(self) -> None:
+        """End `serve`, resetting every connection."""
+        self._loop.call_soon_threadsafe(self._stopped.set)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._whole:
@@ -80,18 +88,11 @@ class Relay:
 def relay_to(*upstream_ports: int) -> Iterator[Relay]:
     """A running relay."""
     relay = Relay(upstream_ports)
-    ready = threading.Event()
-    serving = relay._loop.create_task(relay._serve(ready))
-
-    def run() -> None:
-        with suppress(asyncio.CancelledError):
-            relay._loop.run_until_complete(serving)
-
-    thread = threading.Thread(target=run, name="relay", daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(relay.serve()), name="relay", daemon=True)
     thread.start()
-    ready.wait()
+    relay.started.wait()
     try:
         yield relay
     finally:
-        relay._loop.call_soon_threadsafe(serving.cancel)
+        relay.stop()
         thread.join()

@@ -1,0 +1,29 @@
+"""telemetry-service with a defect built in, named by SABOTAGE: what the chaos runner has to catch."""
+
+import os
+import runpy
+
+import teleop_runtime.database
+from telemetry_service.frame_block import FrameBlock
+from telemetry_service.writer import Writer
+
+
+def acknowledge_before_commit() -> None:
+    """Frames count as durable as soon as they have arrived."""
+    hold = Writer.hold
+
+    def hold_and_acknowledge(self: Writer, block: FrameBlock) -> None:
+        hold(self, block)
+        self.succeed(block.end)
+
+    Writer.hold = hold_and_acknowledge
+
+
+def commit_without_waiting_for_the_disk() -> None:
+    """PostgreSQL answers a COMMIT before it is on disk."""
+    teleop_runtime.database.SERVER_SETTINGS |= {"synchronous_commit": "off"}
+
+
+if __name__ == "__main__":
+    globals()[os.environ["SABOTAGE"]]()
+    runpy.run_module("telemetry_service", run_name="__main__")
