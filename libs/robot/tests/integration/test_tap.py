@@ -1,0 +1,176 @@
+"""The tap on a robot as LeRobot makes it, without LeRobot; the stock commands are run in tests/e2e."""
+
+import functools
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from lerobot_robot_backend import tap as tap_module
+from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_backend.plugin import Options
+from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.tap import Tap
+from teleop_schema.limits import Limits
+from teleop_schema.session import Camera
+
+
+class Robot:
+    """An arm of one joint with a camera."""
+
+    name = "arm"
+    id = "left"
+    observation_features = {"joint.pos": float, "front": (48, 64, 3), "mode": str}  # noqa: RUF012
+    action_features = {"joint.pos": float}  # noqa: RUF012
+    cameras = {"front": SimpleNamespace(fps=30)}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.observation = {"joint.pos": 1.0, "front": np.zeros((48, 64, 3), np.uint8)}
+
+    def connect(self, calibrate: bool = True) -> None:
+        pass
+
+    def get_observation(self) -> dict:
+        return self.observation
+
+    def send_action(self, action: dict) -> dict:
+        return {"joint.pos": min(action.pop("joint.pos"), 5.0)}
+
+    def disconnect(self) -> None:
+        pass
+
+
+@pytest.fixture
+def tap(tmp_path, monkeypatch) -> Tap:
+    """A tap for a command at 60 Hz that ships nothing."""
+    monkeypatch.setenv("LEROBOT_BACKEND_SPOOL", str(tmp_path / "spool"))
+    client = functools.partial(TelemetryClient, ship=False, min_free_bytes=0)
+    monkeypatch.setattr(tap_module, "TelemetryClient", client)
+    monkeypatch.setattr(tap_module, "FINISH_S", 0.0)
+    tap = Tap(Options("ws://localhost:8000", "robot_A"))
+    tap._command = SimpleNamespace(fps=60, robot=None)
+    return tap
+
+
+@pytest.fixture
+def robot(tap) -> Robot:
+    """A robot with the tap on it, connected."""
+    robot = Robot()
+    tap._tap_robot(robot)
+    robot.connect()
+    return robot
+
+
+def step(robot: Robot, goal: float = 2.0) -> dict:
+    robot.get_observation()
+    return robot.send_action({"joint.pos": goal})
+
+
+def recorded(tap: Tap):
+    """The only batch of the session, which ends here."""
+    tap._close()
+    reader = SpoolReader(tap._client.stream_dir)
+    return reader.read(Limits())
+
+
+def test_loop_is_recorded_as_it_was(tap, robot):
+    """State, asked and clipped action of each step; what the robot or the loop does to its dictionaries later
+    changes nothing."""
+    step(robot, 2.0)
+    robot.get_observation()
+    robot.observation["joint.pos"] = 9.0
+    assert robot.send_action({"joint.pos": 7.0}) == {"joint.pos": 5.0}
+    robot.disconnect()
+    batch = recorded(tap)
+    assert np.frombuffer(batch.state, "<f4").tolist() == [1.0, 1.0]
+    assert np.frombuffer(batch.action, "<f4").tolist() == [2.0, 7.0]
+    assert batch.extra == {1: {"sent_action": {"joint.pos": 5.0}}}
+
+
+def test_session_describes_the_robot(tap, robot):
+    """Names, type, cameras and rate come from the robot and its command."""
+    session = SpoolReader(tap._client.stream_dir).description.session
+    assert (session.robot_type, session.fps) == ("arm", 60.0)
+    assert session.state_names == session.action_names == ("joint.pos",)
+    assert session.cameras == {"front": Camera(48, 64, 30.0)}
+    assert session.host["robot.id"] == "left"
+
+
+def test_bad_sample_is_a_gap_and_no_error(tap, robot, caplog):
+    """A robot that reports NaN goes on; the log says so once, the frame is missing by name."""
+    step(robot)
+    robot.observation["joint.pos"] = float("nan")
+    for _ in range(5):
+        assert step(robot) == {"joint.pos": 2.0}
+    robot.observation = None
+    step(robot)
+    told = [record.getMessage() for record in caplog.records]
+    assert [line for line in told if "joint.pos is nan" in line] == [
+        "backend: ValueError: joint.pos is nan, not a finite number; LeRobot goes on (told once)"
+    ]
+    assert tap._client.logged == 7
+    reader = SpoolReader(tap._client.stream_dir)
+    gaps = [batch.gap for batch in iter(lambda: reader.read(Limits()), None) if batch.gap]
+    assert gaps == ["joint.pos is nan, not a finite number"] * 5 + ["the robot gave no observation"]
+
+
+def test_errors_of_the_robot_are_its_own(tap, robot):
+    """What LeRobot is to hear from its robot it hears, unchanged; nothing is recorded of a failed step."""
+    robot.observation = {}
+    robot.get_observation()
+    with pytest.raises(KeyError):
+        robot.send_action({})
+    assert tap._client.logged == 0
+
+
+def test_parts_of_a_robot_are_not_recorded_again(tap, robot):
+    """A bimanual robot makes two more robots: they stay untouched."""
+    part = Robot()
+    tap._tap_robot(part)
+    part.connect()
+    step(part)
+    assert tap._client.logged == 0
+
+
+def test_each_connection_is_a_session(tap, robot):
+    """A robot that is connected again begins a new session; the earlier one is over."""
+    step(robot)
+    first = tap._client
+    robot.disconnect()
+    robot.connect()
+    assert tap._client.stream_dir != first.stream_dir
+    step(robot)
+    assert (first.logged, tap._client.logged) == (1, 1)
+
+
+def test_command_without_a_rate_is_not_recorded(tap, caplog):
+    """Calibration is no teleoperation."""
+    tap._command = SimpleNamespace(robot=None)
+    robot = Robot()
+    tap._tap_robot(robot)
+    robot.connect()
+    assert step(robot) == {"joint.pos": 2.0}
+    assert "no rate" in caplog.text
+
+
+def test_session_that_can_not_be_opened_stops_nothing(tap, caplog, monkeypatch):
+    """A spool that can't be written is told, and LeRobot goes on."""
+    monkeypatch.setenv("LEROBOT_BACKEND_SPOOL", "/proc/nowhere")
+    robot = Robot()
+    tap._tap_robot(robot)
+    robot.connect()
+    assert step(robot) == {"joint.pos": 2.0}
+    assert "LeRobot goes on" in caplog.text
+
+
+def test_last_line_says_what_is_safe(tap, robot, capsys, caplog):
+    """At the end people read how much is where, and what could not be recorded."""
+    caplog.set_level(logging.ERROR)
+    step(robot)
+    robot.observation = {"joint.pos": None}
+    step(robot)
+    robot.disconnect()
+    tap.finish()
+    line = capsys.readouterr().err
+    assert line.startswith("backend: 2 frames logged, 0 acknowledged by the server; the rest is safe in ")
+    assert line.endswith("; 1 could not be recorded, see the log\n")
