@@ -70,6 +70,8 @@ class Worker:
                     await self._jobs.work()
                 except _AWAY as error:
                     log.warning("the worker lost the database", error=str(error))
+                except Exception as error:
+                    log.error("the worker stumbled", exc_info=error)
                 await asyncio.sleep(RESTART_AFTER_S)
 
     async def make(self, export_id: int) -> None:
@@ -88,7 +90,8 @@ class Worker:
         except asyncio.CancelledError:
             await self._exports.hand_back(claim)
             raise
-        except _AWAY:
+        except _AWAY as error:
+            log.warning("export interrupted, to be tried again", export_id=claim.id, error=str(error))
             raise
         except Exception as error:
             await self._fail(claim, error)
