@@ -6,12 +6,17 @@ flush from another process delays the recording loop no more than the system's o
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from lerobot_robot_backend.segment import find_segments
 
 # With the flush itself (a few ms on an idle disk) below the 50 ms that a power loss may take.
 FLUSH_PERIOD_S = 0.04
+
+
+# Number and modification time (ns) of the newest segment.
+Seen = tuple[int, int]
 
 
 class Flusher:
@@ -32,23 +37,29 @@ class Flusher:
         self._thread.join()
 
     def _run(self) -> None:
-        seen: tuple[int, int] | None = None
+        seen: Seen | None = None
         changed_before = False
         while True:
             stopping = self._stop.wait(FLUSH_PERIOD_S)
-            segments = find_segments(self._stream_dir)
-            if segments:
-                number, path = segments.popitem()
-                if seen is not None and number != seen[0] and (previous := segments.get(seen[0])):
-                    _flush(previous)
-                # The modification time is that of the first store into a clean page. Two changes within its
-                # resolution look like one: so each change is followed by a second flush.
-                now = number, path.stat().st_mtime_ns
-                if now != seen or changed_before:
-                    _flush(path)
-                seen, changed_before = now, now != seen
+            with suppress(FileNotFoundError):  # removed meanwhile: the shipper finds out by itself
+                seen, changed_before = self._flush_changed(seen, changed_before)
             if stopping:
                 return
+
+    def _flush_changed(self, seen: Seen | None, changed_before: bool) -> tuple[Seen | None, bool]:
+        """Flush what is new since `seen`; returns what is seen now, and whether that was a change."""
+        segments = find_segments(self._stream_dir)
+        if not segments:
+            return seen, False
+        number, path = segments.popitem()
+        if seen is not None and number != seen[0] and (previous := segments.get(seen[0])):
+            _flush(previous)
+        # The modification time is that of the first store into a clean page. Two changes within its
+        # resolution look like one: so each change is followed by a second flush.
+        now = number, path.stat().st_mtime_ns
+        if now != seen or changed_before:
+            _flush(path)
+        return now, now != seen
 
 
 def _flush(path: Path) -> None:

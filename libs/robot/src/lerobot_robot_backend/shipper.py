@@ -26,6 +26,7 @@ from lerobot_robot_backend.retention import prune_spool, prune_stream, seal_ackn
 from lerobot_robot_backend.shipping import Refused, Shipping
 from lerobot_robot_backend.spool_reader import SpoolReader
 from lerobot_robot_backend.stream import (
+    SESSION_FILE,
     SHIPPER_LOCK,
     WRITER_LOCK,
     Progress,
@@ -80,9 +81,12 @@ class Shipper:
         self._damage_logged = 0
 
     async def run(self, slots: asyncio.Semaphore | None = None) -> None:
-        """Return once the session is complete on the server; `slots` bounds how many connect at once."""
+        """Return once the session is complete on the server; `slots` bounds how many connect at once.
+
+        Raises SpoolError if somebody removed the stream from the disk.
+        """
         failures = 0
-        while True:
+        while (self._dir / SESSION_FILE).exists():
             longest_s = UNREACHABLE_BACKOFF_S
             shipping = Shipping(self._reader, self._description, self._progress.next)
             try:
@@ -107,6 +111,7 @@ class Shipper:
             failures = 0 if welcomed and longest_s == UNREACHABLE_BACKOFF_S else failures + 1
             if not shipping.leaving:
                 await asyncio.sleep(backoff_s(failures, longest_s, self._jitter()))
+        raise SpoolError(f"{self._dir} is gone: nothing of it can be shipped any more")
 
     def close(self) -> None:
         """Let go of the stream's files."""

@@ -1,6 +1,7 @@
 """The shipper against a backend that misbehaves on command."""
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import backoff_s, ship_all, ship_stream
-from lerobot_robot_backend.stream import FileLock, read_progress
+from lerobot_robot_backend.stream import FileLock, SpoolError, read_progress
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
 from websockets.asyncio.server import serve
@@ -328,3 +329,14 @@ async def test_unreachable_server_is_named(make_client, backend, unused_tcp_port
     async with serve(backend.speak, "127.0.0.1", unused_tcp_port, subprotocols=["lerobot.telemetry.v1"]):
         await shipping
     assert backend.stream.rows == expected_rows(1)
+
+
+async def test_removed_stream_ends_its_shipper(make_client, unused_tcp_port):
+    """A shipper whose stream somebody removed does not stay behind forever."""
+    client = recorded(make_client, 1)
+    url = f"ws://127.0.0.1:{unused_tcp_port}"
+    shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
+    await asyncio.sleep(0.1)
+    shutil.rmtree(client.stream_dir)
+    with pytest.raises(SpoolError, match="is gone"):
+        await shipping
