@@ -1,7 +1,7 @@
 """HTTP: the frames of a session."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import pyarrow as pa
@@ -9,12 +9,13 @@ from msgspec import Meta, Struct, field
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from teleop_runtime.frames import FrameReader, frame_schema
+from starlette.types import Receive, Scope, Send
+from teleop_runtime.frames import FrameReader
 from teleop_runtime.operations import Operation, read_query
 from teleop_schema.errors import BadInput, NotAcceptable, NotFound
 
 from telemetry_service.envelope import bucket_frames, envelope
-from telemetry_service.frame_formats import FORMATS, choose_format, encode, flatten
+from telemetry_service.frame_formats import FORMATS, choose_format, encode, flat_schema, flatten
 from telemetry_service.session_endpoints import MAX_ID, session_id_of
 from telemetry_service.session_queries import SessionQueries
 from telemetry_service.views import SessionDetail
@@ -48,35 +49,46 @@ async def get_frames(request: Request) -> Response:
     queries: SessionQueries = request.state.session_queries
     session = await queries.session(session_id_of(request))
     name = f"session-{session.id}.{FORMATS[media_type]}"
-    return StreamingResponse(
-        read_file(
-            request.state.frame_readers, request.state.database_url, session, wanted, media_type=media_type
-        ),
+    return FrameFile(
+        session,
+        wanted,
+        readers=request.state.frame_readers,
+        database_url=request.state.database_url,
         media_type=media_type,
         headers={"Content-Disposition": f'inline; filename="{name}"', "Vary": "Accept"},
     )
 
 
-async def read_file(
-    readers: asyncio.Semaphore,
-    database_url: str,
-    session: SessionDetail,
-    wanted: FrameRange,
-    *,
-    media_type: str,
-) -> AsyncIterator[bytes]:
-    """The file of the wanted frames, in pieces."""
-    empty = frame_schema(len(session.state_names), len(session.action_names)).empty_table()
-    schema = flatten(empty, session.state_names, session.action_names).schema
-    async with readers:
-        reader = await run_in_threadpool(FrameReader, database_url)
-        try:
-            async for piece in iterate_in_threadpool(
-                encode(media_type, schema, thin_out(reader, session, wanted))
-            ):
-                yield piece
-        finally:
-            await run_in_threadpool(reader.close)
+class FrameFile(StreamingResponse):
+    """The file of the wanted frames; its database connection is closed however the client leaves."""
+
+    def __init__(
+        self,
+        session: SessionDetail,
+        wanted: FrameRange,
+        *,
+        readers: asyncio.Semaphore,
+        database_url: str,
+        media_type: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__((), media_type=media_type, headers=headers)
+        self._session = session
+        self._wanted = wanted
+        self._readers = readers
+        self._database_url = database_url
+        self._format = media_type
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._readers:
+            reader = await run_in_threadpool(FrameReader, self._database_url)
+            try:
+                tables = thin_out(reader, self._session, self._wanted)
+                schema = flat_schema(self._session.state_names, self._session.action_names)
+                self.body_iterator = iterate_in_threadpool(encode(self._format, schema, tables))
+                await super().__call__(scope, receive, send)
+            finally:
+                reader.close()
 
 
 def thin_out(reader: FrameReader, session: SessionDetail, wanted: FrameRange) -> Iterator[pa.Table]:

@@ -7,6 +7,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from teleop_runtime.frames import frame_schema
 
 FORMATS = {
     "application/json": "json",
@@ -58,6 +59,12 @@ def flatten(table: pa.Table, state_names: Sequence[str], action_names: Sequence[
             columns[f"{prefix}.{name}"] = values[number :: len(names)]
     columns["extra"] = table["extra"]
     return pa.table(columns)
+
+
+def flat_schema(state_names: Sequence[str], action_names: Sequence[str]) -> pa.Schema:
+    """Columns of a flat table."""
+    empty = frame_schema(len(state_names), len(action_names)).empty_table()
+    return flatten(empty, state_names, action_names).schema
 
 
 def encode(media_type: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[bytes]:

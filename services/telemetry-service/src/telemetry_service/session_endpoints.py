@@ -1,6 +1,6 @@
 """HTTP: robots, sessions, episodes, ledgers."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -50,6 +50,8 @@ async def list_sessions(request: Request) -> Response:
     """Sessions, newest first, a page at a time."""
     queries: SessionQueries = request.state.session_queries
     wanted = read_query(request, SessionFilter)
+    for name in ("since", "until"):
+        _check_in_calendar(name, getattr(wanted, name))
     if wanted.since and wanted.until and wanted.until <= wanted.since:
         raise BadInput("until is not after since", field="until")
     return JsonResponse(
@@ -98,6 +100,15 @@ def session_id_of(request: Request) -> int:
     if not 1 <= session_id <= MAX_ID:
         raise NotFound(f"there is no session {session_id}", field="session_id")
     return session_id
+
+
+def _check_in_calendar(name: str, time: datetime | None) -> None:
+    """Years 1 and 9999 of some time zones are outside of UTC's calendar."""
+    try:
+        if time is not None:
+            time.astimezone(UTC)
+    except OverflowError as error:
+        raise BadInput(f"{name} is {time}: {error}", field=name) from error
 
 
 OPERATIONS = (

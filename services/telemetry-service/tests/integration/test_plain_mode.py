@@ -123,16 +123,19 @@ async def test_query_tells_what_frames_do_not(service, database):
     assert (session["fps"], session["task"], session["robot_type"]) == (30, "pick the cube", "so101")
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [("fps=0", "fps"), ("fps=1e9", "fps"), ("fps=x", "fps"), ("speed=1", "speed"), ("task=a%00", "task")],
-)
-async def test_bad_query_is_refused(service, query, field):
+async def test_bad_query_is_refused(service):
     """A wrong parameter refuses the handshake with 422 and its name."""
-    with pytest.raises(InvalidStatus) as refused:
-        await connect(f"ws://{service}/ws/log/robot_A?{query}")
-    assert refused.value.response.status_code == 422
-    assert json.loads(refused.value.response.body)["field"] == field
+    for query, field in {
+        "fps=0": "fps",
+        "fps=1e9": "fps",
+        "fps=fast": "fps",
+        "speed=1": "speed",
+        "task=a%00": "task",
+    }.items():
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"ws://{service}/ws/log/robot_A?{query}")
+        assert refused.value.response.status_code == 422
+        assert json.loads(refused.value.response.body)["field"] == field
 
 
 async def test_strangers_go_to_extra(service, database):

@@ -1,0 +1,102 @@
+"""Episodes: however oddly they are told, a session's episodes make sense in the end."""
+
+from teleop_schema.messages import Ack, End, Ended, Event
+from teleop_testing.robot import TestRobot, batch
+
+
+def start(index: int, frame: int, **more) -> Event:
+    return Event(kind="episode_start", episode_index=index, frame_index=frame, **more)
+
+
+def end(index: int, frame: int, **more) -> Event:
+    return Event(kind="episode_end", episode_index=index, frame_index=frame, **more)
+
+
+async def record(service, *events: Event, frames: int = 10, **ending) -> None:
+    """A session of some frames whose first batch tells all events."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, frames, events=events))
+        await robot.say(End(frames=frames, **ending))
+        while not isinstance(await robot.hear_any(), Ended):
+            pass
+
+
+async def episodes(database) -> list[tuple]:
+    rows = await database.fetch("SELECT * FROM episode ORDER BY episode_index")
+    return [tuple(row.values())[1:] for row in rows]
+
+
+HISTORIES = [
+    ([start(0, 1, task="pick"), end(0, 5, outcome="success")], [(0, 1, 5, "pick", "success", None)]),
+    # The end, told first or twice, counts as it was told first.
+    ([end(0, 5), start(0, 1)], [(0, 1, 5, None, None, None)]),
+    ([start(0, 1), end(0, 5), end(0, 7, outcome="failure")], [(0, 1, 5, None, None, None)]),
+    ([start(0, 1), start(0, 3), end(0, 5)], [(0, 1, 5, None, None, None)]),
+    # An end without a start is of no episode.
+    ([end(3, 5)], []),
+    # An end before the start makes an episode of no frames.
+    ([start(0, 6), end(0, 2)], [(0, 6, 6, None, None, None)]),
+    # What a task became at the end wins; a discarded episode stays, as discarded.
+    (
+        [start(0, 0, task="pick"), end(0, 4, task="place", outcome="discarded", note="slipped")],
+        [(0, 0, 4, "place", "discarded", "slipped")],
+    ),
+    # An episode that was left open ends with its session.
+    ([start(0, 2), end(0, 4), start(1, 6)], [(0, 2, 4, None, None, None), (1, 6, 10, None, None, None)]),
+    ([start(2**31 - 1, 2**62)], [(2**31 - 1, 2**62, 2**62, None, None, None)]),
+]
+
+
+async def test_events_become_episodes(service, database):
+    """Episodes follow from the events, in whatever order and however often they are told."""
+    for events, expected in HISTORIES:
+        await record(service, *events)
+        assert await episodes(database) == expected
+        await database.connection.execute("DELETE FROM episode")
+
+
+async def test_killed_recorder_leaves_whole_episodes(service, database):
+    """A session whose writer died is interrupted; its saved episodes are whole, the last one is cut."""
+    await record(service, start(0, 0), end(0, 6), start(1, 6), reason="writer_died", events=())
+    assert await episodes(database) == [(0, 0, 6, None, None, None), (1, 6, 10, None, None, None)]
+    assert await database.value("SELECT status FROM teleop_session") == "interrupted"
+
+
+async def test_events_of_the_end_are_stored(service, database):
+    """What happened after the last frame is told with `end`."""
+    await record(service, start(0, 0), events=(end(0, 10, outcome="success"),))
+    assert await episodes(database) == [(0, 0, 10, None, "success", None)]
+
+
+async def test_end_may_be_told_again(service, database):
+    """A robot that did not hear `ended` says `end` again on its next connection."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 4))
+        await robot.acked(4)
+        for _ in range(2):
+            async with TestRobot.connected(service, stream=robot.stream) as again:
+                await again.say(End(frames=4))
+                assert await again.hear_any() == Ended(frames=4)
+    assert await database.value("SELECT status FROM teleop_session") == "complete"
+
+
+async def test_session_of_no_frames_ends(service, database):
+    """A session that was ended before its first frame is complete."""
+    async with TestRobot.connected(service) as robot:
+        await robot.say(End(frames=0))
+        assert await robot.hear_any() == Ended(frames=0)
+    assert await database.value("SELECT status FROM teleop_session") == "complete"
+
+
+async def test_stream_that_goes_on_after_its_end_records_again(service, database):
+    """A session that gets more frames is not complete any more, until it ends again."""
+    await record(service, frames=4)
+    stream = await database.value("SELECT stream_id FROM teleop_session")
+    async with TestRobot.connected(service, stream=stream) as robot:
+        await robot.send(batch(4, 2))
+        assert await robot.hear_any() == Ack(next=6)
+        assert await database.value("SELECT status FROM teleop_session") == "recording"
+        await robot.say(End(frames=6))
+        assert await robot.hear_any() == Ended(frames=6)
+    [session] = await database.fetch("SELECT status, logged_frames FROM teleop_session")
+    assert tuple(session.values()) == ("complete", 6)

@@ -1,0 +1,197 @@
+"""Frames read back in every format."""
+
+import csv
+import io
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import pytest_asyncio
+from teleop_testing.robot import JOINTS, TestRobot, batch, description, values_of
+
+FRAMES = 50
+JSON, CSV = "application/json", "text/csv"
+ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
+VALUES = [f"{part}.{joint}" for part in ("observation", "action") for joint in JOINTS]
+COLUMNS = ["frame_index", "timestamp", *VALUES, "extra"]
+NOTHING = {"timestamps": b"", "state": b"", "action": b""}
+
+
+@pytest_asyncio.fixture
+async def session(service):
+    """A session of 50 frames, two of them with something extra."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, FRAMES, extra={3: {"grip": 1.5}, 7: {"note": 'a "b",\n'}}))
+        await robot.acked(FRAMES)
+        return robot.welcome.session_id
+
+
+@pytest_asyncio.fixture
+async def read(http):
+    """Reads frames of a session as the tables that clients make of them."""
+
+    async def read(session: int, media_type: str = ARROW, **query) -> pa.Table:
+        answer = await http.get(f"/sessions/{session}/frames", params=query, headers={"Accept": media_type})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"].split(";")[0] == media_type
+        return {ARROW: of_arrow, PARQUET: of_parquet, CSV: of_csv, JSON: of_json}[media_type](answer)
+
+    return read
+
+
+def of_arrow(answer) -> pa.Table:
+    return pa.ipc.open_stream(answer.content).read_all()
+
+
+def of_parquet(answer) -> pa.Table:
+    return pq.read_table(io.BytesIO(answer.content))
+
+
+def of_csv(answer) -> pa.Table:
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    for row in rows:
+        row["frame_index"] = int(row["frame_index"])
+        row["timestamp"] = datetime.fromisoformat(row["timestamp"])
+        row["extra"] = row["extra"] or None
+        row |= {name: float(row[name]) for name in row if "." in name}
+    return pa.Table.from_pylist(rows)
+
+
+def of_json(answer) -> pa.Table:
+    return pa.Table.from_pylist(
+        [
+            {
+                "frame_index": frame["frame_index"],
+                "timestamp": datetime.fromisoformat(frame["timestamp"]),
+                **{
+                    f"{part}.{name}": value
+                    for part in ("observation", "action")
+                    for name, value in frame[part].items()
+                },
+                "extra": frame.get("extra"),
+            }
+            for frame in answer.json()["frames"]
+        ]
+    )
+
+
+async def test_every_format_holds_what_the_table_holds(session, read, database):
+    """Index, time, values and extra of every frame, bit by bit, whatever the format."""
+    stored = await database.fetch("SELECT * FROM teleop_frame ORDER BY frame_index")
+    for media_type in (JSON, CSV, ARROW, PARQUET):
+        table = await read(session, media_type)
+        assert table.column_names == COLUMNS
+        for row, frame in zip(stored, table.to_pylist(), strict=True):
+            assert (frame["frame_index"], frame["timestamp"]) == (row["frame_index"], row["timestamp"])
+            assert [frame[name] for name in VALUES] == [*row["state"], *row["action"]]
+            assert (frame["extra"] is None) == (row["extra"] is None)
+    extra = (await read(session, JSON))["extra"].to_pylist()
+    assert (extra[3]["grip"], extra[7]["note"]) == (1.5, 'a "b",\n')
+
+
+async def test_ranges(session, read):
+    """`from` and `to` bound the frames like a slice; beyond the end there is nothing."""
+    for query, expected in [
+        ({"from": 10}, range(10, 50)),
+        ({"to": 10}, range(10)),
+        ({"from": 10, "to": 12}, range(10, 12)),
+        ({"from": 48, "to": 1000}, range(48, 50)),
+        ({"from": 10, "to": 10}, range(0)),
+        ({"from": 1000}, range(0)),
+        ({"from": 2**62, "to": 2**62 + 1}, range(0)),
+    ]:
+        table = await read(session, **query)
+        assert (query, table["frame_index"].to_pylist()) == (query, list(expected))
+        assert table.column_names == COLUMNS
+
+
+async def test_blocks_are_joined(session, read, monkeypatch):
+    """A session that is read in many blocks is the same as in one."""
+    whole = {media_type: await read(session, media_type) for media_type in (JSON, CSV, ARROW, PARQUET)}
+    monkeypatch.setattr("telemetry_service.frame_endpoints.BLOCK_VALUES", 7 * 5)
+    for media_type, table in whole.items():
+        assert await read(session, media_type) == table
+
+
+@pytest.mark.parametrize("block_values", [10_000, 7 * 5, 2])
+async def test_envelope_keeps_peaks(session, read, monkeypatch, block_values):
+    """However few points are asked for, and however it is read, least and greatest values are among them."""
+    monkeypatch.setattr("telemetry_service.frame_endpoints.BLOCK_VALUES", block_values)
+    for max_points in (2, 3, 10, 49, 50, 1000):
+        table = await read(session, max_points=max_points)
+        assert table.num_rows <= max_points
+        values = table[f"observation.{JOINTS[0]}"].to_pylist()
+        assert (min(values), max(values)) == (values_of(0)[0], values_of(FRAMES - 1)[0])
+        assert table["frame_index"][0].as_py() == 0
+        assert table["frame_index"][-1].as_py() == FRAMES - 1
+
+
+async def test_envelope_over_gaps(service, read, database):
+    """A long gap makes no points, and no error."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 10))
+        await robot.send(batch(10, 4000, gap="lost", **NOTHING))
+        await robot.send(batch(4010, 10))
+        await robot.acked(4020)
+    table = await read(robot.welcome.session_id, max_points=20)
+    assert table["frame_index"].to_pylist()[0] == 0
+    assert table["frame_index"].to_pylist()[-1] == 4019
+
+
+async def test_session_without_actions(service, read):
+    """A robot that only observes has frames without actions."""
+    session = description(action_names=())
+    async with TestRobot.connected(service, session=session) as robot:
+        await robot.send(batch(0, 5, action=b""))
+        await robot.acked(5)
+    for media_type in (JSON, CSV, ARROW, PARQUET):
+        table = await read(robot.welcome.session_id, media_type)
+        assert [name for name in table.column_names if name.startswith("action.")] == []
+        assert table.num_rows == 5
+
+
+async def test_session_without_frames(service, read, http):
+    """A session that has only begun is an empty table with all its columns."""
+    async with TestRobot.connected(service) as robot:
+        session = robot.welcome.session_id
+    for media_type in (ARROW, PARQUET):
+        table = await read(session, media_type)
+        assert (table.num_rows, table.column_names) == (0, COLUMNS)
+    answer = await http.get(f"/sessions/{session}/frames", headers={"Accept": CSV})
+    assert answer.text.strip() == ",".join(f'"{name}"' for name in COLUMNS)
+    assert (await http.get(f"/sessions/{session}/frames")).json() == {"frames": []}
+
+
+async def test_what_can_not_be_served(session, http):
+    """Formats that there are not and ranges that make no sense are refused with what was wrong."""
+    path = f"/sessions/{session}/frames"
+    answer = await http.get(path, headers={"Accept": "image/png"})
+    assert (answer.status_code, answer.json()["field"]) == (406, "Accept")
+    assert PARQUET in answer.json()["hint"]
+    for query, field in [
+        ("from=-1", "from"),
+        ("from=10&to=5", "to"),
+        ("from=x", "from"),
+        ("max_points=1", "max_points"),
+        ("max_points=1000000000", "max_points"),
+        ("step=2", "step"),
+    ]:
+        answer = await http.get(f"{path}?{query}")
+        assert (query, answer.status_code, answer.json()["field"]) == (query, 422, field)
+
+
+async def test_file_has_a_name(session, http):
+    """A browser that saves the frames knows what to call them."""
+    answer = await http.get(f"/sessions/{session}/frames", headers={"Accept": PARQUET})
+    assert answer.headers["content-disposition"] == f'inline; filename="session-{session}.parquet"'
+    assert answer.headers["vary"] == "Accept"
+
+
+async def test_reader_that_leaves_lets_go(session, http, database, monkeypatch):
+    """Clients that break off their reading use up neither readers nor database connections."""
+    monkeypatch.setattr("telemetry_service.frame_endpoints.BLOCK_VALUES", 7)
+    for _ in range(6):
+        async with http.stream("GET", f"/sessions/{session}/frames") as answer:
+            await anext(answer.aiter_bytes())
+    assert len((await http.get(f"/sessions/{session}/frames")).json()["frames"]) == FRAMES
