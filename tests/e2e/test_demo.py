@@ -19,6 +19,7 @@ def test_demo_accounts_for_every_frame():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "connection cut" in done.stdout
     last = done.stdout.splitlines()[-1]
+    assert "1 episode, 300 frames" in done.stdout
     assert re.fullmatch(r"logged=300 committed=300 exported=300 gaps=0 duplicates=0", last), done.stdout
 
 

@@ -100,7 +100,8 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -> Iterator[str]:
     """What was made, what was left out, how to load it."""
     numbers, report = made["numbers"], made["report"]
-    yield f"{numbers['episodes']} episodes, {numbers['frames']} frames in {target}"
+    episodes = f"{numbers['episodes']} episode" + ("" if numbers["episodes"] == 1 else "s")
+    yield f"{episodes}, {numbers['frames']} frames in {target}"
     for session in report["sessions"]:
         for excluded in session["excluded"]:
             episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "

@@ -73,6 +73,9 @@ SELECT count(*) AS committed,
 """
 
 
+NEWEST_EXPORT = "SELECT frames FROM session_export WHERE session_id = $1 ORDER BY export_id DESC LIMIT 1"
+
+
 class SessionQueries:
     """Reads what telemetry-service writes."""
 
@@ -148,6 +151,7 @@ class SessionQueries:
             gaps = await connection.fetch(
                 "SELECT * FROM frame_gap WHERE session_id = $1 ORDER BY first_frame", session_id
             )
+            exported = await connection.fetchval(NEWEST_EXPORT, session_id)
         assert measured is not None  # noqa: S101
         missing = session["missing"]
         committed = measured["committed"]
@@ -158,7 +162,7 @@ class SessionQueries:
             status=session["status"],
             delivery=session["delivery"],
             logged=session["logged"],
-            exported=0,
+            exported=exported,
             missing=missing,
             unaccounted=session["frames"] - committed - missing,
             complete=session["logged"] == committed == session["frames"] and missing == 0,

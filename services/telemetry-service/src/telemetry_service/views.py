@@ -121,6 +121,7 @@ class Ledger(Struct, kw_only=True):
     logged         frames the robot says it logged; null while the session goes on
     committed      frames in the database
     missing        frames lost, each in `gaps` with its reason
+    exported       frames of it in its newest published dataset; null before there is one
     unaccounted    frames below the watermark that are neither; anything but 0 is a defect
     duplicates     frames stored twice; anything but 0 is a defect
     complete       logged = committed, and nothing is missing
@@ -136,7 +137,7 @@ class Ledger(Struct, kw_only=True):
     delivery: Literal["acknowledged", "best_effort"]
     logged: int | None
     committed: int
-    exported: int
+    exported: int | None
     missing: int
     unaccounted: int
     duplicates: int

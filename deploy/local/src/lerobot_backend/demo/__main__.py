@@ -67,13 +67,16 @@ def run(arguments: argparse.Namespace, relay: Relay) -> bool:
     print(f"session {session}: {ledger['committed']} frames, measured {ledger['measured_hz']:.2f} Hz")
     dataset = export(api, session)
     exported = check(dataset, values)
+    ledger = get(f"{api}/sessions/{session}/ledger")
     print(f"the {exported} exported frames equal the logged ones, bit for bit")
     print(
         f"logged={len(values)} committed={ledger['committed']} exported={exported} "
         f"gaps={ledger['missing'] + ledger['unaccounted']} duplicates={ledger['duplicates']}"
     )
     return bool(
-        len(values) == ledger["committed"] == exported and ledger["complete"] and not ledger["duplicates"]
+        len(values) == ledger["committed"] == ledger["exported"] == exported
+        and ledger["complete"]
+        and not ledger["duplicates"]
     )
 
 

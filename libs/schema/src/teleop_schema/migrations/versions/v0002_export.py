@@ -32,6 +32,13 @@ CREATE TABLE export (
     CHECK ((status = 'failed') = (problem IS NOT NULL)),
     CHECK ((status = 'done') = (numbers IS NOT NULL))
 ) WITH (fillfactor = 70);
+-- What each published dataset holds of each session.
+CREATE VIEW session_export AS
+SELECT (part->>'session_id')::bigint AS session_id, e.id AS export_id,
+       (part->>'exported')::bigint AS frames, e.finished_at
+  FROM export e, jsonb_array_elements(e.report->'sessions') AS part
+ WHERE e.status = 'done';
+
 COMMENT ON COLUMN export.fingerprint IS
     'SHA-256 of what was asked and of what the sessions hold: the same again is the same export';
 COMMENT ON COLUMN export.work_order IS 'what the worker is to make, frame by frame';
@@ -49,6 +56,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     run_sql("""
+        DROP VIEW session_export;
         DROP TABLE export;
         DROP TABLE procrastinate_events, procrastinate_periodic_defers, procrastinate_jobs,
                    procrastinate_workers CASCADE;
