@@ -1,0 +1,69 @@
+"""A database that stands still while fifty robots send as fast as they can."""
+
+import asyncio
+import signal
+
+import asyncpg
+import psutil
+from lerobot_backend.postgres import EmbeddedPostgres
+from resending import ResendingRobot
+from teleop_testing.processes import own_postgres, telemetry_process
+from teleop_testing.waiting import until
+
+ROBOTS = 50
+PAUSE_S = 60
+SAMPLES_PER_S = 5
+MAX_RSS_BYTES = 256 * 2**20
+FIRST_FRAMES = 300
+PATIENCE_S = 60
+
+DEFECTS = """
+SELECT s.id, s.next_frame_index, s.logged_frames, s.status, count(f.*) AS frames,
+       count(DISTINCT f.frame_index) AS indexes, min(f.frame_index) AS first, max(f.frame_index) AS last
+  FROM teleop_session s LEFT JOIN teleop_frame f ON f.session_id = s.id
+ GROUP BY s.id
+HAVING NOT (s.status = 'complete' AND s.logged_frames = s.next_frame_index
+            AND count(f.*) = s.next_frame_index AND count(DISTINCT f.frame_index) = s.next_frame_index
+            AND min(f.frame_index) = 0 AND max(f.frame_index) = s.next_frame_index - 1
+            AND bool_and(f.state = ARRAY[f.frame_index, f.frame_index + 0.25]::real[]))
+"""
+
+
+def signal_all(postgres: EmbeddedPostgres, number: signal.Signals) -> None:
+    """Send a signal to PostgreSQL and all its backends."""
+    postmaster = psutil.Process(postgres.pid)
+    for process in (*postmaster.children(recursive=True), postmaster):
+        process.send_signal(number)
+
+
+async def paused_rss(postgres: EmbeddedPostgres, service: psutil.Process) -> int:
+    """The most memory that the service has while the database is paused for a minute."""
+    signal_all(postgres, signal.SIGSTOP)
+    most = 0
+    try:
+        for _ in range(PAUSE_S * SAMPLES_PER_S):
+            most = max(most, service.memory_info().rss)
+            await asyncio.sleep(1 / SAMPLES_PER_S)
+    finally:
+        signal_all(postgres, signal.SIGCONT)
+    return most
+
+
+async def test_paused_database_costs_neither_memory_nor_frames():
+    """The service's memory stays bounded, and once the database goes on, every frame is there once."""
+    with own_postgres() as postgres, telemetry_process(postgres.url()) as service:
+        robots = [ResendingRobot(f"robot_{number}", [service.address]) for number in range(ROBOTS)]
+        async with asyncio.TaskGroup() as tasks:
+            for robot in robots:
+                tasks.create_task(robot.run())
+            await until(lambda: all(robot.acked >= FIRST_FRAMES for robot in robots))
+            before = {robot: robot.acked for robot in robots}
+            most = await paused_rss(postgres, psutil.Process(service.pid))
+            for robot in robots:
+                robot.end(before[robot] + 2 * FIRST_FRAMES)
+        assert all(robot.acked > before[robot] for robot in robots)
+        database = await asyncpg.connect(postgres.url())
+        assert await database.fetch(DEFECTS) == []
+        assert await database.fetchval("SELECT count(*) FROM teleop_session") == ROBOTS
+        await database.close()
+    assert most < MAX_RSS_BYTES, f"{most / 2**20:.0f} MiB"
