@@ -24,7 +24,7 @@ Index = Annotated[int, Meta(ge=0, le=2**62)]
 EpisodeIndex = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
-class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
     """Something that happened in the stream, told with the frame batch that follows it (or with `end`).
 
     episode_start  frame_index is the first frame of episode_index
@@ -46,7 +46,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
             raise ValueError("episodes, and only they, have the field `episode_index`")
 
 
-class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
     """Consecutive frames of one stream, `first` to `first + count - 1`.
 
     timestamps  count x int64 little-endian, us since the Unix epoch, robot's capture clock

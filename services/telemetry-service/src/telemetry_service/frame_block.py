@@ -23,7 +23,7 @@ OVERHEAD_BYTES = 512
 NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
-class Gap(Struct, frozen=True):
+class Gap(Struct, frozen=True, gc=False):
     """Frames `first` to `end - 1` are missing, and why."""
 
     first: int
@@ -69,7 +69,7 @@ class Run(Struct, frozen=True, gc=False):
         return column[(first - self.first) * width : (end - self.first) * width]
 
 
-class FrameBlock(Struct, frozen=True):
+class FrameBlock(Struct, frozen=True, gc=False):
     """Frames `first` to `end - 1` of one stream, each of them in a run or in a gap.
 
     extra   frame index -> JSON text
@@ -86,13 +86,20 @@ class FrameBlock(Struct, frozen=True):
     @property
     def rows(self) -> int:
         """Frames that are not missing."""
-        return sum(run.count for run in self.runs)
+        rows = 0
+        for run in self.runs:
+            rows += run.count
+        return rows
 
     @property
     def size_bytes(self) -> int:
         """About the memory that it holds, for limits."""
-        columns = sum(len(run.timestamps) + len(run.state) + len(run.action) for run in self.runs)
-        return OVERHEAD_BYTES + columns + sum(map(len, self.extra.values()))
+        size = OVERHEAD_BYTES
+        for run in self.runs:
+            size += len(run.timestamps) + len(run.state) + len(run.action)
+        for text in self.extra.values():
+            size += len(text)
+        return size
 
     def between(self, first: int, end: int) -> "FrameBlock":
         """The frames `first` to `end - 1` of the block.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 import pytest_asyncio
 from lerobot_backend.postgres import EmbeddedPostgres
@@ -45,3 +46,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """What the tests ask a database."""
     async with Database.connect(database_url) as database:
         yield database
+
+
+# How long an example takes says nothing on a shared machine.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
