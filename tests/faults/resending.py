@@ -9,19 +9,29 @@ from teleop_schema.messages import Ack, Drain, End, Ended, ErrorMessage, Nack
 from teleop_testing.robot import TestRobot, batch
 from websockets.exceptions import WebSocketException
 
-BATCH_FRAMES = 30
-WINDOW_FRAMES = 40 * BATCH_FRAMES
+WINDOW_BATCHES = 64
 RECONNECT_S = 0.2
 
 
 class ResendingRobot:
     """Streams frames as fast as they are taken, until it is told to end.
 
+    pace_s          pause after each batch
+    window_batches  unacknowledged batches at most
+
     acked   every frame below it was acknowledged, by whichever connection
     drains  how often a server asked it to go elsewhere
     """
 
-    def __init__(self, robot_id: str, addresses: Sequence[str], *, pace_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        robot_id: str,
+        addresses: Sequence[str],
+        *,
+        batch_frames: int = 30,
+        pace_s: float = 0.0,
+        window_batches: int = WINDOW_BATCHES,
+    ) -> None:
         self.robot_id = robot_id
         self.stream = uuid4()
         self.acked = 0
@@ -29,7 +39,9 @@ class ResendingRobot:
         self.session_id = 0
         self.close_codes: list[int] = []
         self._addresses = addresses
+        self._batch_frames = batch_frames
         self._pace_s = pace_s
+        self._window_frames = window_batches * batch_frames
         self._total: int | None = None
         self._connections = 0
 
@@ -67,9 +79,9 @@ class ResendingRobot:
     async def _send(self, robot: TestRobot) -> None:
         while self._total is None or self._next < self._total:
             await self._room.wait()
-            await robot.send(batch(self._next, BATCH_FRAMES))
-            self._next += BATCH_FRAMES
-            if self._next - self.acked >= WINDOW_FRAMES:
+            await robot.send(batch(self._next, self._batch_frames))
+            self._next += self._batch_frames
+            if self._next - self.acked >= self._window_frames:
                 self._room.clear()
             await asyncio.sleep(self._pace_s)
         await robot.say(End(frames=self._next))

@@ -29,15 +29,12 @@ SERVER_SETTINGS = {
 
 
 @asynccontextmanager
-async def open_pool(
-    database_url: str, *, max_size: int, command_timeout_s: float | None = None
-) -> AsyncIterator[Pool]:
+async def open_pool(database_url: str, *, max_size: int) -> AsyncIterator[Pool]:
     """A pool of at most `max_size` connections while the block runs; waits for the database to be there.
 
     In the end its connections are closed in order, or at once if they hang.
-    command_timeout_s  longest time of one statement, unless the call says otherwise
     """
-    pool = await _connect(database_url, max_size, command_timeout_s)
+    pool = await _connect(database_url, max_size)
     try:
         yield pool
     finally:
@@ -48,7 +45,7 @@ async def open_pool(
             pool.terminate()
 
 
-async def _connect(database_url: str, max_size: int, command_timeout_s: float | None) -> Pool:
+async def _connect(database_url: str, max_size: int) -> Pool:
     while True:
         try:
             return await asyncpg.create_pool(
@@ -56,7 +53,6 @@ async def _connect(database_url: str, max_size: int, command_timeout_s: float | 
                 min_size=1,
                 max_size=max_size,
                 timeout=CONNECT_TIMEOUT_S,
-                command_timeout=command_timeout_s,
                 server_settings=SERVER_SETTINGS,
             )
         except (OSError, asyncpg.PostgresError, TimeoutError) as error:
@@ -65,24 +61,37 @@ async def _connect(database_url: str, max_size: int, command_timeout_s: float | 
 
 
 @asynccontextmanager
-async def transaction(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection]:
-    """A transaction that is over within `timeout_s`; raises TimeoutError.
+async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection]:
+    """A connection for a block that is over within `timeout_s`, or raises TimeoutError.
 
-    It is rolled back when the block raises. A connection on which anything else than the database's own
-    answer was heard is not used again: asyncpg would wait without end for a server that hangs, and raises
-    errors outside of its own tree after a lost connection.
+    A connection on which anything else than the database's own answer was heard is not used again: asyncpg
+    would wait without end for a server that hangs, and raises errors outside of its own tree after a lost
+    connection.
     """
     async with pool.acquire(timeout=timeout_s) as connection:
         try:
             async with asyncio.timeout(timeout_s):
-                await connection.execute("BEGIN")
                 yield connection
-                await connection.execute("COMMIT")
         except (asyncpg.PostgresError, BackendError):
-            await _roll_back(connection)
             raise
         except BaseException:
             connection.terminate()
+            raise
+
+
+@asynccontextmanager
+async def transaction(pool: Pool, *, timeout_s: float, snapshot: bool = False) -> AsyncIterator[Connection]:
+    """A transaction that is over within `timeout_s`, or raises TimeoutError; rolled back if the block raises.
+
+    snapshot  all of it sees the database as of one moment
+    """
+    async with connected(pool, timeout_s=timeout_s) as connection:
+        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ" if snapshot else "BEGIN")
+        try:
+            yield connection
+            await connection.execute("COMMIT")
+        except (asyncpg.PostgresError, BackendError):
+            await _roll_back(connection)
             raise
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from teleop_runtime.app import Part, Running, assemble
-from teleop_runtime.database import open_pool
+from teleop_runtime.database import connected, open_pool
 from teleop_runtime.logs import get_logger
 
 from telemetry_service import frame_endpoints, session_endpoints
@@ -26,7 +26,6 @@ log = get_logger(__name__)
 # Each kind of work has connections of its own, so that readers can never keep frames or robots waiting.
 OPENING_CONNECTIONS = 5
 READING_CONNECTIONS = 8
-READ_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 2.0
 ABANDONED_AFTER_S = 300.0
 SWEEP_EVERY_S = 60.0
@@ -40,7 +39,7 @@ def telemetry_part(database_url: str) -> Part:
         async with (
             open_pool(database_url, max_size=LANES) as commits,
             open_pool(database_url, max_size=OPENING_CONNECTIONS) as openings,
-            open_pool(database_url, max_size=READING_CONNECTIONS, command_timeout_s=READ_TIMEOUT_S) as pool,
+            open_pool(database_url, max_size=READING_CONNECTIONS) as pool,
         ):
             batcher = Batcher(FrameTable(commits))
             connections = Connections()
@@ -49,8 +48,8 @@ def telemetry_part(database_url: str) -> Part:
             sweeping = asyncio.create_task(_sweep(sessions))
 
             async def check_database() -> None:
-                async with asyncio.timeout(READY_TIMEOUT_S):
-                    await pool.fetchval("SELECT 1")
+                async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
+                    await connection.fetchval("SELECT 1")
 
             async def check_batcher() -> None:
                 if flushing.done():

@@ -21,6 +21,7 @@ FLUSH_ROWS = 6000
 LANES = 2
 MAX_HELD_BYTES = 64 * 1024 * 1024
 LOCKED_RETRY_S = 0.1
+STOP_TIMEOUT_S = 2.0
 
 
 class Batcher:
@@ -73,7 +74,8 @@ class Batcher:
         finally:
             for commit in self._commits:
                 commit.cancel()
-            await asyncio.gather(*self._commits, return_exceptions=True)
+            if self._commits:
+                await asyncio.wait(self._commits, timeout=STOP_TIMEOUT_S)
 
     def _offer(self, rows: int) -> None:
         self._ready_rows += rows

@@ -1,10 +1,12 @@
 """What people change of sessions and episodes."""
 
 from msgspec import UNSET
-from teleop_runtime.database import Pool
+from teleop_runtime.database import Pool, connected, transaction
 from teleop_schema.errors import BadInput, NotFound
 
 from telemetry_service.views import EpisodeChange, EpisodeView, SessionChange
+
+EDIT_TIMEOUT_S = 10.0
 
 CHANGE_SESSION = """
 UPDATE teleop_session
@@ -12,6 +14,10 @@ UPDATE teleop_session
        tags = CASE WHEN $4 THEN $5::text[] ELSE tags END,
        note = CASE WHEN $6 THEN $7 ELSE note END
  WHERE id = $1 AND deleted_at IS NULL RETURNING id
+"""
+
+DELETE_SESSION = """
+UPDATE teleop_session SET deleted_at = now() WHERE id = $1 AND deleted_at IS NULL RETURNING id
 """
 
 GET_EPISODE = """
@@ -40,22 +46,21 @@ class SessionEdits:
 
     async def change_session(self, session_id: int, change: SessionChange) -> None:
         """Raises NotFound."""
-        changed = await self._pool.fetchval(
-            CHANGE_SESSION,
-            session_id,
-            *(change.task is not UNSET, change.task or None),
-            *(change.tags is not UNSET, change.tags or []),
-            *(change.note is not UNSET, change.note or None),
-        )
+        async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
+            changed = await connection.fetchval(
+                CHANGE_SESSION,
+                session_id,
+                *(change.task is not UNSET, change.task or None),
+                *(change.tags is not UNSET, change.tags or []),
+                *(change.note is not UNSET, change.note or None),
+            )
         if changed is None:
             raise NotFound(f"there is no session {session_id}", field="session_id")
 
     async def delete_session(self, session_id: int) -> None:
         """Raises NotFound, also for what is deleted already."""
-        deleted = await self._pool.fetchval(
-            "UPDATE teleop_session SET deleted_at = now() WHERE id = $1 AND deleted_at IS NULL RETURNING id",
-            session_id,
-        )
+        async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
+            deleted = await connection.fetchval(DELETE_SESSION, session_id)
         if deleted is None:
             raise NotFound(f"there is no session {session_id}", field="session_id")
 
@@ -63,7 +68,7 @@ class SessionEdits:
         """The changed episode; raises NotFound, or BadInput if its bounds make no sense."""
         if not 0 <= episode_index < 2**31:
             raise NotFound(f"there is no episode {episode_index}", field="episode_index")
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             stored = await connection.fetchrow(GET_EPISODE, session_id, episode_index)
             if stored is None:
                 raise NotFound(f"session {session_id} has no episode {episode_index}", field="episode_index")

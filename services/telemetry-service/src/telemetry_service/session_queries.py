@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from teleop_runtime.database import Pool
+from teleop_runtime.database import Pool, connected, transaction
 from teleop_schema.errors import NotFound
 
 from telemetry_service.views import (
@@ -19,6 +19,8 @@ from telemetry_service.views import (
     SessionDetail,
     SessionView,
 )
+
+READ_TIMEOUT_S = 60.0
 
 LIST_SESSIONS = """
 SELECT * FROM session_overview s
@@ -84,7 +86,8 @@ class SessionQueries:
 
     async def robots(self) -> list[RobotView]:
         """Every robot ever seen, with its newest session."""
-        rows = await self._pool.fetch(LIST_ROBOTS)
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            rows = await connection.fetch(LIST_ROBOTS)
         return [
             RobotView(
                 robot_id=row["robot_id"],
@@ -113,15 +116,16 @@ class SessionQueries:
         limit: int,
     ) -> Page:
         """Up to `limit` sessions older than the one `cursor` names, newest first."""
-        rows = await self._pool.fetch(
-            LIST_SESSIONS, robot_id, status, task, tag, outcome, since, until, cursor, limit + 1
-        )
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            rows = await connection.fetch(
+                LIST_SESSIONS, robot_id, status, task, tag, outcome, since, until, cursor, limit + 1
+            )
         sessions = [_view(row, SessionView) for row in rows[:limit]]
         return Page(sessions=sessions, next_cursor=sessions[-1].id if len(rows) > limit else None)
 
     async def session(self, session_id: int) -> SessionDetail:
         """One session with its episodes and marks; raises NotFound."""
-        async with self._pool.acquire() as connection:
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             row = await connection.fetchrow(GET_SESSION, session_id)
             if row is None:
                 raise NotFound(f"there is no session {session_id}", field="session_id")
@@ -143,7 +147,7 @@ class SessionQueries:
 
     async def ledger(self, session_id: int) -> Ledger:
         """The session's account, as of one moment; raises NotFound."""
-        async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+        async with transaction(self._pool, timeout_s=READ_TIMEOUT_S, snapshot=True) as connection:
             session = await connection.fetchrow(GET_SESSION, session_id)
             if session is None:
                 raise NotFound(f"there is no session {session_id}", field="session_id")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from teleop_runtime.database import Connection, Pool, transaction
+from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
 from teleop_schema.errors import Fenced, SessionMismatch, StorageUnavailable
 from teleop_schema.messages import Event
@@ -117,7 +117,8 @@ class SessionTable:
 
     async def interrupt_abandoned(self, after_s: float) -> None:
         """Mark plain sessions as interrupted that no service has heard of for `after_s`."""
-        await self._pool.execute(INTERRUPT_ABANDONED, timedelta(seconds=after_s))
+        async with connected(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
+            await connection.execute(INTERRUPT_ABANDONED, timedelta(seconds=after_s))
 
     async def _create(
         self, stream: UUID, robot_id: str, session: SessionDescription, delivery: str
@@ -147,7 +148,9 @@ class SessionTable:
     async def _end_blockers(self, blocked_pid: int) -> None:
         while True:
             await asyncio.sleep(TAKE_OVER_PATIENCE_S)
-            if ended := await self._pool.fetch(END_BLOCKERS, blocked_pid):
+            async with connected(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+                ended = await connection.fetch(END_BLOCKERS, blocked_pid)
+            if ended:
                 log.warning("ended a commit that held a session's row", backends=len(ended))
 
 

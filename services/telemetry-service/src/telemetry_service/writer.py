@@ -6,8 +6,9 @@ from teleop_schema.limits import MAX_MESSAGE_BYTES
 
 from telemetry_service.frame_block import FrameBlock
 
-# Two messages of the greatest size. A limit on their number would throttle robots that send frame by frame.
-MAX_WAITING_BYTES = 2 * MAX_MESSAGE_BYTES
+# One message of the greatest size, while another is in flight. A limit on the number of messages would
+# throttle robots that send frame by frame.
+MAX_WAITING_BYTES = MAX_MESSAGE_BYTES
 
 
 class Writer:
