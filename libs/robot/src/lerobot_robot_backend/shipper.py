@@ -38,7 +38,7 @@ from lerobot_robot_backend.stream import (
     write_progress,
 )
 
-LINGER_S = 0.1
+LINGER_S = 1 / 6  # ten frames a message at 60 Hz: what a message costs the server is shared by ten
 PING_S = 5.0
 PONG_S = 10.0  # with PING_S: a dead connection is noticed after 15 s
 ANSWER_S = 60.0  # longest silence while something is unacknowledged
