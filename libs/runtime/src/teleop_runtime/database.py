@@ -15,7 +15,7 @@ type Pool = "asyncpg.Pool[asyncpg.Record]"
 type Connection = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 CONNECT_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 1.0
 ROLLBACK_TIMEOUT_S = 5.0
 RETRY_S = 1.0
 # The server ends a transaction whose client is out of reach after 10 + 3 * 5 s, and lets go of its locks.
