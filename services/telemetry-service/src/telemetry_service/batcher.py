@@ -52,6 +52,8 @@ class Batcher:
         while not (writer.has_room.is_set() and self._has_room.is_set()):
             await writer.has_room.wait()
             await self._has_room.wait()
+        if writer.failure is not None:
+            raise writer.failure
         writer.hold(block)
         self._hold(block.size_bytes)
         if not writer.in_flight:
@@ -131,11 +133,14 @@ class Batcher:
         for share in shares:
             if share.writer in stuck:
                 continue
+            writer = share.writer
             self._hold(-share.held_bytes)
-            share.writer.in_flight = False
-            if share.writer.waiting:
-                self._ready.append(share.writer)
-                self._offer(sum(block.rows for block in share.writer.waiting))
+            if writer.failure is not None:
+                self._hold(-sum(block.size_bytes for block in writer.take()))
+            writer.in_flight = False
+            if writer.waiting:
+                self._ready.append(writer)
+                self._offer(sum(block.rows for block in writer.waiting))
 
     def _retry(self, locked: Sequence[Share]) -> None:
         self._again += locked

@@ -100,7 +100,7 @@ class Commit:
         refused = []
         rows = 0
         for share in shares:
-            if share.writer.session_id in stored:
+            if (share.writer.session_id, share.writer.epoch) in stored:
                 rows += share.block.rows
                 share.writer.succeed(share.block.end)
                 for gap in share.block.gaps:

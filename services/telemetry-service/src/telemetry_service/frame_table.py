@@ -29,7 +29,7 @@ UPDATE teleop_session s
        status = 'recording', end_time = NULL, logged_frames = NULL,
        last_frame_time = coalesce(wanted.frame_time, s.last_frame_time)
   FROM wanted WHERE s.id = wanted.id
-RETURNING s.id
+RETURNING s.id, s.epoch
 """
 
 STORE_GAPS = """
@@ -40,6 +40,10 @@ SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
 READ_WATERMARKS = "SELECT id, epoch, next_frame_index FROM teleop_session WHERE id = ANY($1::bigint[])"
 
 
+# A session as of one epoch: a commit may hold frames of an older connection to the same session, too.
+type Claim = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Append:
     """Frames to add to one session, by a connection of that epoch."""
@@ -47,6 +51,10 @@ class Append:
     session_id: int
     epoch: int
     block: FrameBlock
+
+    @property
+    def claim(self) -> Claim:
+        return self.session_id, self.epoch
 
 
 @dataclass(frozen=True)
@@ -63,17 +71,17 @@ class FrameTable:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def append(self, appends: Sequence[Append]) -> set[int]:
-        """Commit frames of any number of sessions, at most one Append a session, all in one transaction.
+    async def append(self, appends: Sequence[Append]) -> set[Claim]:
+        """Commit frames of any number of connections, at most one Append each, all in one transaction.
 
-        Returns the ids of the sessions whose frames are now durable. A session that is missing had another
-        epoch or watermark than the Append says, or its row was locked: nothing of it was stored. After an
-        exception the outcome is unknown; trying again is safe, for what was committed will then be missing
-        from the answer.
+        Returns the claims whose frames are now durable. Of one that is missing the session has another epoch
+        or watermark than the Append says, or its row was locked: nothing of it was stored. After an exception
+        the outcome is unknown; trying again is safe, for what was committed will then be missing from the
+        answer.
         """
         async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
             advanced = await self._advance(connection, appends)
-            stored = [append for append in appends if append.session_id in advanced]
+            stored = [append for append in appends if append.claim in advanced]
             await _copy(connection, stored)
             await _store_gaps(connection, stored)
             await store_events(
@@ -87,7 +95,7 @@ class FrameTable:
             rows = await connection.fetch(READ_WATERMARKS, session_ids)
         return {row["id"]: Watermark(row["epoch"], row["next_frame_index"]) for row in rows}
 
-    async def _advance(self, connection: Connection, appends: Sequence[Append]) -> set[int]:
+    async def _advance(self, connection: Connection, appends: Sequence[Append]) -> set[Claim]:
         rows = await connection.fetch(
             ADVANCE,
             [append.session_id for append in appends],
@@ -96,7 +104,7 @@ class FrameTable:
             [append.block.end for append in appends],
             [_last_time(append.block) for append in appends],
         )
-        return {row["id"] for row in rows}
+        return {(row["id"], row["epoch"]) for row in rows}
 
 
 async def _copy(connection: Connection, appends: Sequence[Append]) -> None:

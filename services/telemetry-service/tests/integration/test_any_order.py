@@ -1,6 +1,7 @@
 """Exactly once, whatever robots send and whatever breaks: random histories against a real database."""
 
 import asyncio
+import contextlib
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from telemetry_service.session import AcknowledgedSession, Store
 from telemetry_service.session_table import SessionTable
 from telemetry_service.writer import Writer
 from teleop_runtime.database import open_pool
+from teleop_schema.errors import Fenced
 from teleop_testing.robot import batch, description, values_of
 
 ROBOTS = 3
@@ -106,6 +108,22 @@ class Histories(RuleBasedStateMachine):
         """Some commit soon will lose its connection at this step."""
         self.runner.run(self.database.execute(f"SELECT setval('bomb_{step}', {-countdown})"))
 
+    @rule(milliseconds=st.integers(1, 20))
+    def wait(self, milliseconds):
+        """Let commits go on, as far as they get."""
+        self.runner.run(asyncio.sleep(milliseconds / 1000))
+
+    @rule(target=connections, older=connections, counts=st.tuples(*[st.integers(1, 6)] * 3))
+    def come_back_midway(self, older, counts):
+        """A robot comes back while a commit of its older connection, with more waiting, is tried again."""
+        self.arm("advance", 1)
+        self.runner.run(self.submit(older, 0, counts[0]))
+        self.wait(20)
+        self.runner.run(self.submit(older, 0, counts[1]))
+        newer = self.connect(older.robot)
+        self.runner.run(self.submit(newer, 0, counts[2]))
+        return newer
+
     @rule()
     def settle(self):
         """Wait until the fate of all that was sent is known."""
@@ -124,9 +142,10 @@ class Histories(RuleBasedStateMachine):
     async def submit(self, connection: Connection, offset: int, count: int) -> None:
         first = max(0, connection.session.next + offset)
         answer = connection.session.receive(batch(first, count))
-        if isinstance(answer, Store) and connection.writer.failure is None:
-            async with asyncio.timeout(PATIENCE_S):
-                await self.batcher.submit(connection.writer, answer.block)
+        if isinstance(answer, Store):
+            with contextlib.suppress(Fenced):
+                async with asyncio.timeout(PATIENCE_S):
+                    await self.batcher.submit(connection.writer, answer.block)
 
     async def check(self) -> None:
         """The oracle: frames 0 to watermark - 1, each once, with their values; acknowledged means stored."""
@@ -175,8 +194,11 @@ def bombed_database_url(database_url):
     return database_url
 
 
-def test_any_order_any_breakdown_stores_every_frame_once(bombed_database_url):
+def test_any_order_any_breakdown_stores_every_frame_once(bombed_database_url, monkeypatch):
     """Duplicates, overlaps, holes, zombies, take-overs and commits that fail midway leave no trace."""
+    # Small commits, so that a history has many of them.
+    monkeypatch.setattr("telemetry_service.batcher.FLUSH_ROWS", 8)
+    monkeypatch.setattr("telemetry_service.batcher.FLUSH_AFTER_S", 0.005)
     Histories.database_url = bombed_database_url
     run_state_machine_as_test(
         Histories,

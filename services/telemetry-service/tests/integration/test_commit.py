@@ -164,6 +164,37 @@ async def test_fenced_writer_costs_the_others_nothing(ingest, database):
     assert await database.frame_indexes(healthy.session_id) == list(range(10))
 
 
+async def test_older_and_newer_writer_in_one_commit(ingest, database):
+    """Of two writers to one session in the same commit, only what the newer one sends is stored."""
+    older = await ingest.writer()
+    stream = await database.value("SELECT stream_id FROM teleop_session")
+    opened = await ingest.table.open(stream, "robot_0", description(), delivery="acknowledged")
+    newer = Writer(opened.id, opened.epoch, opened.next)
+    await ingest.send(older, 5, 5)
+    await ingest.send(newer, 0, 5)
+    with pytest.raises(Fenced):
+        await older.settled()
+    await newer.settled()
+    assert await database.frame_indexes(newer.session_id) == list(range(5))
+    assert older.committed == 0
+
+
+async def test_failed_writer_stores_nothing_more(ingest, database):
+    """What a writer had waiting when it failed is dropped, and it takes nothing more."""
+    writer = await ingest.writer()
+    await database.connection.execute("UPDATE teleop_session SET epoch = epoch + 1")
+    async with database.commits_blocked():
+        await ingest.send(writer, 0, 5)
+        await until(lambda: writer.in_flight)
+        await ingest.send(writer, 5, 5)
+    with pytest.raises(Fenced):
+        await writer.settled()
+    await until(lambda: not ingest.batcher._commits)
+    assert (writer.waiting, ingest.batcher._held_bytes) == ([], 0)
+    with pytest.raises(Fenced):
+        await ingest.send(writer, 10, 5)
+
+
 async def test_locked_session_keeps_nobody_waiting(ingest, database):
     """While somebody holds one session's row, the others are stored; that one follows when it is free."""
     locked, *others = [await ingest.writer() for _ in range(4)]
