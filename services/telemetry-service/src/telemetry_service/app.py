@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
-from teleop_runtime.app import Part, Running, assemble
-from teleop_runtime.database import connected, open_pool
+from teleop_runtime.app import Check, Part, Running, assemble
+from teleop_runtime.database import Pool, connected, open_pool
 from teleop_runtime.logs import get_logger
 
 from telemetry_service import frame_endpoints, session_endpoints
@@ -46,15 +46,6 @@ def telemetry_part(database_url: str) -> Part:
             sessions = SessionTable(openings, OPENING_CONNECTIONS)
             flushing = asyncio.create_task(batcher.run())
             sweeping = asyncio.create_task(_sweep(sessions))
-
-            async def check_database() -> None:
-                async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
-                    await connection.fetchval("SELECT 1")
-
-            async def check_batcher() -> None:
-                if flushing.done():
-                    raise RuntimeError("the batcher has stopped")
-
             try:
                 yield Running(
                     state={
@@ -66,7 +57,7 @@ def telemetry_part(database_url: str) -> Part:
                         "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
                         "database_url": database_url,
                     },
-                    checks={"database": check_database, "batcher": check_batcher},
+                    checks=_checks(pool, flushing),
                     drain=connections.drain,
                 )
             finally:
@@ -85,6 +76,18 @@ def telemetry_part(database_url: str) -> Part:
 def create_app(settings: TelemetrySettings) -> Starlette:
     """telemetry-service as a server of its own."""
     return assemble("telemetry-service", [telemetry_part(settings.database_url)], exposure=settings.exposure)
+
+
+def _checks(pool: Pool, flushing: asyncio.Task[None]) -> dict[str, Check]:
+    async def check_database() -> None:
+        async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def check_batcher() -> None:
+        if flushing.done():
+            raise RuntimeError("the batcher has stopped")
+
+    return {"database": check_database, "batcher": check_batcher}
 
 
 async def _sweep(sessions: SessionTable) -> None:
