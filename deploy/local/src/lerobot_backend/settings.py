@@ -1,9 +1,11 @@
 """Configuration of the one-process default."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from teleop_runtime.posture import check_listening
 from teleop_runtime.settings import Exposure
 
 
@@ -18,3 +20,8 @@ class LocalSettings(BaseSettings):
     host: str = Field("127.0.0.1", alias="LEROBOT_BACKEND_HOST")
     port: int = Field(8000, alias="LEROBOT_BACKEND_PORT", ge=0, le=65_535)
     log_level: str = Field("INFO", alias="LOG_LEVEL")
+
+    @model_validator(mode="after")
+    def _stay_local(self) -> Self:
+        check_listening(self.host, self.exposure, "LEROBOT_BACKEND_HOST")
+        return self

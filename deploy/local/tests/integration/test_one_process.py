@@ -137,6 +137,19 @@ def test_taken_port_is_named(folder):
     assert "Traceback" not in second.stderr
 
 
+def test_local_posture_does_not_listen_to_the_network(folder):
+    """Opening the backend to other machines has to be asked for by name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lerobot_backend"],
+        cwd=folder,
+        env={**os.environ, "LEROBOT_BACKEND_HOST": "0.0.0.0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "set LEROBOT_BACKEND_EXPOSURE=lab" in done.stderr
+
+
 def test_wrong_settings_are_all_told(folder):
     """Each mistake in the environment has its line."""
     wrong = {"LEROBOT_BACKEND_PORT": "high", "LEROBOT_BACKEND_EXPOSURE": "world"}

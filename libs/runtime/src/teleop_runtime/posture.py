@@ -32,6 +32,15 @@ def check_access(scope: Scope, exposure: Exposure) -> None:
         raise Forbidden(f"pages of {origin[:100]!r} may not use this backend", field="Origin")
 
 
+def check_listening(host: str, exposure: Exposure, variable: str) -> None:
+    """Raise ValueError, naming the environment variable, for a host the posture must not listen on."""
+    if exposure == "local" and not is_loopback_host(host):
+        raise ValueError(
+            f"{variable} {host} would let other machines in; "
+            "if that is wanted, set LEROBOT_BACKEND_EXPOSURE=lab"
+        )
+
+
 def is_loopback_host(host: str) -> bool:
     """Whether a server that listens on `host` is reached from its own machine only."""
     address = _ip_address(host)

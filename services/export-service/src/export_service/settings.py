@@ -1,8 +1,10 @@
 """Configuration of export-service."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from teleop_runtime.posture import check_listening
 from teleop_runtime.settings import ServiceSettings
 
 
@@ -16,3 +18,8 @@ class ExportSettings(ServiceSettings):
     )
     host: str = Field("127.0.0.1", alias="EXPORT_HOST")
     port: int = Field(8003, alias="EXPORT_PORT", ge=0, le=65_535)
+
+    @model_validator(mode="after")
+    def _stay_local(self) -> Self:
+        check_listening(self.host, self.exposure, "EXPORT_HOST")
+        return self

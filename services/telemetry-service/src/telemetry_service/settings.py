@@ -3,7 +3,7 @@
 from typing import Self
 
 from pydantic import Field, model_validator
-from teleop_runtime.posture import is_loopback_host
+from teleop_runtime.posture import check_listening
 from teleop_runtime.settings import ServiceSettings
 
 
@@ -15,9 +15,5 @@ class TelemetrySettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _stay_local(self) -> Self:
-        if self.exposure == "local" and not is_loopback_host(self.host):
-            raise ValueError(
-                f"TELEMETRY_HOST {self.host} would let other machines in; "
-                "if that is wanted, set LEROBOT_BACKEND_EXPOSURE=lab"
-            )
+        check_listening(self.host, self.exposure, "TELEMETRY_HOST")
         return self
