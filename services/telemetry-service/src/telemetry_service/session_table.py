@@ -124,8 +124,11 @@ class SessionTable:
         self, stream: UUID, robot_id: str, session: SessionDescription, delivery: str
     ) -> OpenSession | None:
         """None if somebody else has just made it."""
-        async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+        # Not in the same transaction: a take-over locks the session first and then the robot, and the two
+        # would wait for each other.
+        async with connected(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
             await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
+        async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
             row = await connection.fetchrow(CREATE, stream, *_session_values(robot_id, session), delivery)
             return await _opened(connection, row)
 
