@@ -34,6 +34,7 @@ from websockets.asyncio.server import ServerConnection, serve
 RATE_HZ = 60
 TURN_S = 3.0
 TURNS = 6
+WARM_CALLS = 20_000
 # As LeRobot sleeps: the last milliseconds are waited for awake.
 SPIN_S = 0.010
 
@@ -65,7 +66,27 @@ def run() -> list[Figure]:
                 Figure(f"period p99 with logging, {load}", logging_ms, "ms"),
                 at_most(f"period p99, what logging adds, {load}", logging_ms - plain_ms, "ms", allowed_ms),
             ]
-    return figures
+        warm_s = _back_to_back(url, Path(folder) / "warm")
+    return [
+        *figures,
+        Figure("log() p50, called back to back, caches warm", 1e6 * _quantile(warm_s, 0.5), "us"),
+        Figure("log() p99, called back to back, caches warm", 1e6 * _quantile(warm_s, 0.99), "us"),
+    ]
+
+
+def _back_to_back(url: str, spool: Path) -> list[float]:
+    """Seconds of each log() when nothing else is done between them."""
+    arm = VirtualArm()
+    observation, action = arm.positions, leader_positions(1.0)
+    work_s = []
+    settings = {"state_names": NAMES, "action_names": NAMES, "fps": RATE_HZ, "spool_dir": spool}
+    with TelemetryClient(url, "benchmark", **settings) as client:
+        for _ in range(WARM_CALLS):
+            before = time.perf_counter()
+            client.log(observation, action)
+            work_s.append(time.perf_counter() - before)
+    client.drain(60.0)
+    return work_s
 
 
 def _measure(url: str, spool: Path) -> tuple[list[float], list[float], list[float], list[float]]:
