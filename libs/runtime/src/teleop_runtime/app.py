@@ -77,7 +77,7 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
     """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers."""
     health = Health()
     operations = [operation for part in parts for operation in part.operations]
-    document = describe(title, operations, {})
+    document = describe(title, operations)
 
     async def openapi(_request: Request) -> Response:
         return JsonResponse(document)

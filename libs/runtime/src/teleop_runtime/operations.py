@@ -90,7 +90,7 @@ def _is_list(annotation: Any) -> bool:
     return getattr(annotation, "__origin__", annotation) in (list, tuple)
 
 
-def describe(title: str, operations: Sequence[Operation], extra_paths: Mapping[str, Any]) -> dict[str, Any]:
+def describe(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
     """OpenAPI 3.1 document of `operations`."""
     kinds: list[Any] = [Problem]
     for operation in operations:
@@ -107,7 +107,7 @@ def describe(title: str, operations: Sequence[Operation], extra_paths: Mapping[s
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1"},
-        "paths": paths | dict(extra_paths),
+        "paths": paths,
         "components": {"schemas": components},
     }
 

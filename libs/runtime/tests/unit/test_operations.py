@@ -117,7 +117,7 @@ def test_document_tells_what_an_operation_takes_and_gives():
     operation = Operation(
         "PATCH", "/things/{thing_id:int}", example, query=Query, body=Body, answer=Body, errors=[NotFound]
     )
-    document = describe("example", [operation], {})
+    document = describe("example", [operation])
     described = document["paths"]["/things/{thing_id}"]["patch"]
     assert (described["summary"], described["operationId"]) == ("Do something.", "example")
     assert [(p["name"], p["in"], p["required"]) for p in described["parameters"]] == [

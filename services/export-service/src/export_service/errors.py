@@ -15,12 +15,6 @@ class ExportNotFound(NotFound):
     code = "export_not_found"
 
 
-class BadCursor(BadInput):
-    """The cursor is none that this backend gave out."""
-
-    code = "bad_cursor"
-
-
 class BadFps(BadInput):
     """LeRobot datasets have a whole number of frames per second."""
 

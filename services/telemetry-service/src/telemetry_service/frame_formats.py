@@ -111,7 +111,7 @@ def _written(open_writer: Callable[[Any], Any], tables: Iterable[pa.Table]) -> I
     sink = _Sink()
     with open_writer(sink) as writer:
         for table in tables:
-            writer.write(table) if hasattr(writer, "write") else writer.write_table(table)
+            writer.write(table)
             yield sink.take()
     yield sink.take()
 

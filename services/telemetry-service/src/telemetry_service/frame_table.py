@@ -3,16 +3,16 @@
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from teleop_runtime.database import Connection, Pool, transaction
 
 from telemetry_service.event_rows import store_events
 from telemetry_service.frame_block import FrameBlock
 from telemetry_service.frame_columns import COLUMNS, encode_rows
+from telemetry_service.instants import instant_of
 
 TIMESTAMP = struct.Struct("<q")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COMMIT_TIMEOUT_S = 30.0
 
 # Rows that somebody else holds are skipped: they are tried again, and nobody waits for them.
@@ -134,4 +134,4 @@ def _last_time(block: FrameBlock) -> datetime | None:
     if not block.runs:
         return None
     (last_us,) = TIMESTAMP.unpack_from(block.runs[-1].timestamps, -TIMESTAMP.size)
-    return EPOCH + timedelta(microseconds=last_us)
+    return instant_of(last_us)

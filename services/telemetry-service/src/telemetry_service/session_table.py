@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +15,13 @@ from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
 from telemetry_service.event_rows import close_episodes, store_events
+from telemetry_service.instants import instant_of
 
 log = get_logger(__name__)
 
 TAKE_OVER_PATIENCE_S = 1.0
 OPEN_TIMEOUT_S = 10.0
 FINISH_TIMEOUT_S = 10.0
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 SEE_ROBOT = """
 INSERT INTO robot (robot_id, robot_type) VALUES ($1, $2)
@@ -178,7 +178,7 @@ def _session_values(robot_id: str, session: SessionDescription) -> tuple[Any, ..
     return (
         robot_id,
         session.robot_type,
-        EPOCH + timedelta(microseconds=session.started_at_us),
+        instant_of(session.started_at_us),
         session.fps,
         session.task,
         list(session.state_names),
