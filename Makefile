@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := libs/schema libs/runtime libs/robot libs/virtual-robot services/telemetry-service services/export-service deploy/local
+PACKAGES := libs/schema libs/runtime libs/dataset libs/robot libs/virtual-robot services/telemetry-service \
+	services/video-ingest-service services/export-service services/sync-agent deploy/local
 SOURCES := $(PACKAGES) tests
 
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
@@ -40,7 +41,7 @@ chaos: .venv/installed-dev  ## a thousand faults at random under load, then the 
 
 lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked requirements
 	$(UV) lock --upgrade
-	for package in telemetry-service export-service; do \
+	for package in telemetry-service video-ingest-service export-service sync-agent; do \
 		$(UV) export -q --frozen --no-emit-workspace --no-header --package $$package --no-default-groups -o requirements/$$package.txt >/dev/null; done
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups -o requirements/dev.txt >/dev/null

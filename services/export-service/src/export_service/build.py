@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
+from teleop_dataset.v3.info import joint_features
+from teleop_dataset.v3.tasks import number_tasks
+from teleop_dataset.verify import verify
 
-from export_service.dataset_v3.info import joint_features
-from export_service.dataset_v3.tasks import number_tasks
 from export_service.dataset_writer import DatasetWriter, NonFiniteValue
 from export_service.errors import NotFinite
 from export_service.frame_source import Reader, read_pieces
 from export_service.order import Order, provenance
 from export_service.plan import Piece
-from export_service.verify import verify
 
 Stage = Literal["data", "statistics", "verify"]
 STAGES: tuple[Stage, ...] = ("data", "statistics", "verify")

@@ -10,16 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from export_service.dataset_v3 import layout
-from export_service.dataset_v3.data import column_values, data_schema, data_table
-from export_service.dataset_v3.episodes import episodes_schema, episodes_table, put_in_place
-from export_service.dataset_v3.info import CAPTURE_TIME, DEFAULT_FEATURES, Features, info_document
-from export_service.dataset_v3.layout import FIRST_PLACE, Place
-from export_service.dataset_v3.numbering import Episodes, dataset_numbering_stats, numbering_stats
-from export_service.dataset_v3.stats import Stats, dataset_document, describe
-from export_service.dataset_v3.tasks import tasks_table
-from export_service.recorded_stats import RecordedStats
+from teleop_dataset.recorded_stats import RecordedStats
+from teleop_dataset.v3 import layout
+from teleop_dataset.v3.data import column_values, data_schema, data_table
+from teleop_dataset.v3.episodes import episodes_schema, episodes_table, put_in_place
+from teleop_dataset.v3.info import CAPTURE_TIME, DEFAULT_FEATURES, Features, info_document
+from teleop_dataset.v3.layout import FIRST_PLACE, Place
+from teleop_dataset.v3.numbering import Episodes, dataset_numbering_stats, numbering_stats
+from teleop_dataset.v3.stats import Stats, dataset_document, describe
+from teleop_dataset.v3.tasks import tasks_table
 
 EPISODES_PER_ROW_GROUP = 1000
 FILE_BYTES = layout.DATA_FILE_MB * layout.BYTES_PER_MB

@@ -1,6 +1,6 @@
 """What an export can be refused or fail for, beyond the errors that every service knows."""
 
-from teleop_schema.errors import BackendError, BadInput, Conflict, NotFound
+from teleop_schema.errors import BadInput, Conflict, NotFound
 
 
 class SessionNotFound(NotFound):
@@ -67,12 +67,6 @@ class NotFinite(Conflict):
     """A recorded value is NaN or infinite, which no statistic survives."""
 
     code = "not_finite"
-
-
-class VerificationFailed(BackendError):
-    """The dataset just written breaks a rule of its format; it was not published."""
-
-    code, status, retryable = "verification_failed", 500, False
 
 
 class Cancelled(Exception):

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from export_service.build import build
-from export_service.dataset_v3.layout import Place
-from export_service.errors import Cancelled, NotFinite, RecordingChanged, VerificationFailed
+from export_service.errors import Cancelled, NotFinite, RecordingChanged
 from export_service.order import ExportRequest, make_order
 from export_service.recorded import EpisodeRow, Session
-from export_service.verify import verify
+from teleop_dataset.errors import VerificationFailed
+from teleop_dataset.v3.layout import Place
+from teleop_dataset.verify import verify
 
 NAMES = ("a.pos", "b.pos")
 FRAMES = 300

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export_service.dataset_v3.stats import Integers, Stats, Values, describe_weighted, interpolate, ranks
+from teleop_dataset.v3.stats import Integers, Stats, Values, describe_weighted, interpolate, ranks
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from export_service.dataset_v3.numbering import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from teleop_dataset.v3.numbering import (
     Episodes,
     dataset_numbering_stats,
     numbering_columns,
     numbering_stats,
 )
-from export_service.dataset_v3.stats import LEVELS, Moments, Selection, describe
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from teleop_dataset.v3.stats import LEVELS, Moments, Selection, describe
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 TIMES = st.integers(1_700_000_000_000_000_000, 1_800_000_000_000_000_000)

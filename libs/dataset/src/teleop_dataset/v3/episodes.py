@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from export_service.dataset_v3.info import Features
-from export_service.dataset_v3.layout import Place
-from export_service.dataset_v3.numbering import Episodes
-from export_service.dataset_v3.stats import QUANTILES, Stats
+from teleop_dataset.v3.info import Features
+from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.numbering import Episodes
+from teleop_dataset.v3.stats import QUANTILES, Stats
 
 _COUNT = "count"
 _STATISTICS = ("min", "max", "mean", "std", _COUNT, *QUANTILES)

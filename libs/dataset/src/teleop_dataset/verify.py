@@ -13,14 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from export_service.dataset_v3 import layout
-from export_service.dataset_v3.data import data_schema
-from export_service.dataset_v3.episodes import episodes_schema
-from export_service.dataset_v3.info import DEFAULT_FEATURES
-from export_service.dataset_v3.layout import FIRST_PLACE
-from export_service.dataset_v3.stats import QUANTILES
-from export_service.errors import VerificationFailed
-from export_service.recorded_stats import read_blocks
+from teleop_dataset.errors import VerificationFailed
+from teleop_dataset.recorded_stats import read_blocks
+from teleop_dataset.v3 import layout
+from teleop_dataset.v3.data import data_schema
+from teleop_dataset.v3.episodes import episodes_schema
+from teleop_dataset.v3.info import DEFAULT_FEATURES
+from teleop_dataset.v3.layout import FIRST_PLACE
+from teleop_dataset.v3.stats import QUANTILES
 
 _NUMBERING = list(DEFAULT_FEATURES)
 
@@ -44,7 +44,7 @@ def verify(root: Path, *, frames: int, advance: Callable[[int, int], None]) -> N
 
 def _require(holds: Any, rule: str) -> None:
     if not holds:
-        raise VerificationFailed(f"the dataset was not published: {rule}")
+        raise VerificationFailed(f"the dataset breaks its format: {rule}")
 
 
 def _check_info(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table, frames: int) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy.typing as npt
 import pyarrow as pa
 
-from export_service.dataset_v3.info import ACTION, CAPTURE_TIME, STATE, Features
-from export_service.dataset_v3.numbering import Episodes, numbering_columns
+from teleop_dataset.v3.info import ACTION, CAPTURE_TIME, STATE, Features
+from teleop_dataset.v3.numbering import Episodes, numbering_columns
 
 NS_PER_US = 1000
 

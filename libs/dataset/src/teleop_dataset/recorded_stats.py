@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from export_service.dataset_v3.data import column_values
-from export_service.dataset_v3.info import DEFAULT_FEATURES, Features
-from export_service.dataset_v3.stats import Moments, Selection, Stats
+from teleop_dataset.v3.data import column_values
+from teleop_dataset.v3.info import DEFAULT_FEATURES, Features
+from teleop_dataset.v3.stats import Moments, Selection, Stats
 
 BLOCK_ROWS = 65_536
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from export_service.dataset_v3 import layout
+from teleop_dataset.v3 import layout
 
 ACTION = "action"
 STATE = "observation.state"

@@ -1,0 +1,9 @@
+"""What can be wrong with a dataset."""
+
+from teleop_schema.errors import BackendError
+
+
+class VerificationFailed(BackendError):
+    """The dataset breaks a rule of its format."""
+
+    code, status, retryable = "verification_failed", 500, False

@@ -1,0 +1,184 @@
+"""Files on their way from a robot to the store: what they are, how they are announced and answered for.
+
+`POST /files/plan` with a FilePlan is answered with Planned: the receipt, if the server has the file already;
+else a tus upload and the byte ranges of the file that are to be sent as its body. When all is sent, the same
+plan again is answered with the receipt. A dataset's state becomes a version with `POST …/versions`.
+"""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from teleop_schema.session import FeatureName, Fps, PixelCount, Text, TimestampUs
+
+MAX_FILE_BYTES = 50 * 1024**3
+MAX_VIDEO_CHUNK_BYTES = 2 * 1024**3
+MAX_VIDEO_CHUNK_FRAMES = 100_000
+MAX_DATASET_FILES = 100_000
+# Larger files are sent whole: LeRobot's own end at 200 MB.
+MAX_DELTA_BYTES = 1024**3
+
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Index = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+SizeBytes = Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
+CameraKey = FeatureName
+
+
+class FrameTimes(Struct, frozen=True, forbid_unknown_fields=True):
+    """Each frame of a video chunk, in the order in which they lie in the file.
+
+    frame_index  the loop iteration that first saw the picture; ascending
+    captured_us  when the camera took it, us since the Unix epoch, the robot's clock
+    """
+
+    frame_index: Annotated[tuple[Index, ...], Meta(max_length=MAX_VIDEO_CHUNK_FRAMES)]
+    captured_us: Annotated[tuple[TimestampUs, ...], Meta(max_length=MAX_VIDEO_CHUNK_FRAMES)]
+
+    def __post_init__(self) -> None:
+        if len(self.frame_index) != len(self.captured_us):
+            raise ValueError("frame_index and captured_us differ in length in field `frames`")
+        if any(
+            after <= before for before, after in zip(self.frame_index, self.frame_index[1:], strict=False)
+        ):
+            raise ValueError("frame_index does not ascend in field `frames`")
+
+
+class DroppedFrames(Struct, frozen=True, forbid_unknown_fields=True):
+    """Loop iterations [first, end) whose picture is missing in the video, and why."""
+
+    first: Index
+    end: Index
+    reason: Text
+
+
+class VideoFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="video", tag_field="kind"):
+    """One chunk of one camera's video of one session: mp4, beginning with a keyframe.
+
+    session      number of the session, or the uuid of its stream
+    camera_key   as the session's cameras are named ("front")
+    chunk_index  from 0, without gaps, per camera
+    start_us     capture time of the first frame, us since the Unix epoch, the robot's clock
+    end_us       capture time of the last frame
+    frames       None if the sender does not know them
+    dropped      what is missing within or right before this chunk
+    """
+
+    robot_id: str
+    session: int | UUID
+    camera_key: CameraKey
+    chunk_index: Index
+    start_us: TimestampUs
+    end_us: TimestampUs
+    size_bytes: Annotated[int, Meta(ge=1, le=MAX_VIDEO_CHUNK_BYTES)]
+    sha256: Sha256
+    fps: Fps | None = None
+    height: PixelCount | None = None
+    width: PixelCount | None = None
+    frames: FrameTimes | None = None
+    dropped: tuple[DroppedFrames, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.end_us < self.start_us:
+            raise ValueError("the chunk ends before it starts: field `end_us`")
+
+
+class DatasetFile(
+    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="dataset", tag_field="kind"
+):
+    """One file of one dataset, at one moment.
+
+    dataset  name of the dataset: its path below the watched folder ("my-user/my-dataset")
+    path     the file within the dataset ("meta/info.json")
+    """
+
+    robot_id: str
+    dataset: str
+    path: str
+    size_bytes: SizeBytes
+    sha256: Sha256
+
+
+class FilePlan(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that is to be stored.
+
+    chunks  its content-defined chunks one after the other, CHUNK_RECORD bytes each: length (uint32, little
+            endian) and the first 16 bytes of the chunk's SHA-256; empty if the file is not to be compared
+            with what the server has
+    """
+
+    file: VideoFile | DatasetFile
+    chunks: bytes = b""
+
+
+CHUNK_HASH_BYTES = 16
+CHUNK_RECORD_BYTES = 4 + CHUNK_HASH_BYTES
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """The server has the file for good.
+
+    path  where it lies below the backup folder, `<robot_id>/…`
+    id    of a video chunk: its number
+    """
+
+    kind: str
+    robot_id: str
+    path: str
+    size_bytes: int
+    sha256: str
+    stored_at: datetime
+    id: int | None = None
+
+
+class Planned(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to a FilePlan: either the receipt, or what to send where.
+
+    upload   address of a tus upload, made for this file; its length is the sum of `missing`
+    missing  (offset, length) in the file: these bytes, in this order, are the upload's body
+    """
+
+    receipt: Receipt | None = None
+    upload: str | None = None
+    missing: tuple[tuple[int, int], ...] = ()
+
+
+class ManifestFile(Struct, frozen=True, forbid_unknown_fields=True, order=True):
+    """One file of a dataset's version."""
+
+    path: str
+    size_bytes: SizeBytes
+    sha256: Sha256
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A dataset's state: all of its files as they were when that many episodes had been saved.
+
+    finalised  the recorder has closed it: every Parquet file has its footer
+    """
+
+    files: Annotated[tuple[ManifestFile, ...], Meta(min_length=1, max_length=MAX_DATASET_FILES)]
+    total_episodes: Count
+    total_frames: Count
+    finalised: bool
+
+
+class DatasetVersion(Struct, frozen=True, kw_only=True):
+    """One version of a dataset; numbers ascend from 1, some may have been thinned out.
+
+    source  "robot": as it lay there; "repair": rebuilt from another version, `repaired_from`
+    """
+
+    robot_id: str
+    dataset: str
+    version: int
+    source: str
+    created_at: datetime
+    total_episodes: int
+    total_frames: int
+    finalised: bool
+    files: int
+    size_bytes: int
+    repaired_from: int | None = None

@@ -1,0 +1,1 @@
+"""Takes video chunks and dataset files over resumable HTTP, keeps them, and gives them back."""
