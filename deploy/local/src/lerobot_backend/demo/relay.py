@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import cycle
 
@@ -13,6 +13,8 @@ class Relay:
     """Passes bytes between clients of `port` and servers on 127.0.0.1, while it is whole.
 
     upstream_ports  where the servers listen; connections go to them in turn
+
+    `sent_bytes` counts what clients have sent to the servers, headers included.
     """
 
     def __init__(self, upstream_ports: Sequence[int]) -> None:
@@ -22,6 +24,7 @@ class Relay:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.port = 0
+        self.sent_bytes = 0
         self.started = threading.Event()
 
     def cut(self) -> None:
@@ -70,18 +73,29 @@ class Relay:
             )
             self._writers |= {writer, upstream_writer}
             try:
-                await asyncio.gather(self._pump(reader, upstream_writer), self._pump(upstream_reader, writer))
+                await asyncio.gather(
+                    self._pump(reader, upstream_writer, self._count), self._pump(upstream_reader, writer)
+                )
             finally:
                 self._writers -= {writer, upstream_writer}
         writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        count: Callable[[int], None] = lambda _size: None,
+    ) -> None:
         with suppress(OSError):
             while piece := await reader.read(PIECE_BYTES):
                 await self._flowing.wait()
                 writer.write(piece)
                 await writer.drain()
+                count(len(piece))
         writer.close()
+
+    def _count(self, size_bytes: int) -> None:
+        self.sent_bytes += size_bytes
 
 
 @contextmanager
