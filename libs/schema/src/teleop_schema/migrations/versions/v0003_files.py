@@ -102,6 +102,8 @@ CREATE TABLE dataset_version (
     total_episodes  bigint NOT NULL,
     total_frames    bigint NOT NULL,
     finalised       boolean NOT NULL,
+    files           integer NOT NULL,
+    size_bytes      bigint NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT now(),
     UNIQUE (dataset_id, version)
 );
@@ -114,6 +116,7 @@ CREATE TABLE dataset_version_file (
     PRIMARY KEY (version_id, path)
 );
 CREATE INDEX dataset_version_file_object ON dataset_version_file (sha256);
+COMMENT ON COLUMN dataset_version.files IS 'how many there are, size_bytes in all: counted once, for lists';
 """
 
 
