@@ -1,0 +1,27 @@
+"""Where files are kept: by their SHA-256, under plain names, and on their way in.
+
+`open_store` gives a Store on a local directory or on S3; both keep the same promises, which one suite of
+tests holds them to. Nothing outside this package knows which of them it talks to.
+"""
+
+from teleop_runtime.store.errors import (
+    ChecksumMismatch,
+    ObjectMissing,
+    OffsetMismatch,
+    PathTaken,
+    UnknownUpload,
+    UploadBusy,
+)
+from teleop_runtime.store.protocol import Checksum, Recipe, Store
+
+__all__ = [
+    "Checksum",
+    "ChecksumMismatch",
+    "ObjectMissing",
+    "OffsetMismatch",
+    "PathTaken",
+    "Recipe",
+    "Store",
+    "UnknownUpload",
+    "UploadBusy",
+]

@@ -1,0 +1,58 @@
+"""What can go wrong between a file and the store."""
+
+from uuid import UUID
+
+from teleop_schema.errors import BackendError, Conflict, NotFound
+
+
+class UnknownUpload(NotFound):
+    """There is no such upload: it was never begun, has expired, or was given up."""
+
+    code = "unknown_upload"
+
+    def __init__(self, upload_id: UUID | str) -> None:
+        super().__init__(
+            f"there is no upload {upload_id}: it was never begun, has expired, or was given up",
+            hint="begin the upload again",
+        )
+
+
+class OffsetMismatch(Conflict):
+    """Bytes do not start where the stored ones of the upload end."""
+
+    code, retryable = "offset_mismatch", True
+
+    def __init__(self, *, stored: int, sent: int) -> None:
+        super().__init__(
+            f"the upload holds {stored} bytes, what was sent starts at {sent}",
+            field="Upload-Offset",
+            limit=stored,
+            hint="ask for the offset with HEAD and go on from there",
+        )
+
+
+class UploadBusy(BackendError):
+    """Another request is writing to this upload."""
+
+    code, status, close_code, retryable = "upload_busy", 423, 1013, True
+
+
+class ChecksumMismatch(BackendError):
+    """What arrived is not what its checksum says."""
+
+    code, status, close_code, retryable = "checksum_mismatch", 460, 1007, True
+
+
+class ObjectMissing(NotFound):
+    """The store has no object of this SHA-256."""
+
+    code = "object_missing"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"the store has no object {sha256}")
+
+
+class PathTaken(Conflict):
+    """A folder lies where the file should be, or a file where its folder should be."""
+
+    code = "path_taken"
