@@ -1,0 +1,180 @@
+"""Requests to the backend over HTTP, and what its refusals mean: try again, or give up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote, urljoin
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+
+from lerobot_robot_backend.address import check_backend_url
+
+CONNECT_S = 15.0
+# The server may assemble and hash a file of 50 GB before it answers.
+ANSWER_S = 900.0
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_PROBLEM_BYTES = 64 * 1024
+# Refusals that time, or asking in another way, can heal: telemetry of the session comes later, another
+# process sends the same upload, an upload expired, a token or an address is put right.
+_HEALING_CODES = frozenset(
+    {"unknown_session", "upload_busy", "offset_mismatch", "checksum_mismatch", "not_found", "unknown_upload"}
+)
+_HEALING_STATUSES = frozenset({401, 403, 404, 405, 408, 410, 423, 425, 429})
+
+
+class Refused(Exception):
+    """The backend will not take this, however often it is asked; the text says why.
+
+    code, field, hint  as the backend told them
+    """
+
+    def __init__(self, detail: str, *, code: str, field: str | None = None, hint: str | None = None) -> None:
+        super().__init__(detail + (f" (field {field})" if field else "") + (f"; {hint}" if hint else ""))
+        self.code = code
+        self.field = field
+        self.hint = hint
+
+
+class Interrupted(Exception):
+    """It did not work this time; it may the next.
+
+    code        as the backend told it; None if the backend was not reached
+    progressed  whether bytes came through before
+    """
+
+    def __init__(self, detail: str, *, code: str | None = None, progressed: bool = False) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.progressed = progressed
+
+
+class _Problem(Struct, kw_only=True):
+    code: str
+    detail: str
+    field: str | None = None
+    hint: str | None = None
+
+
+class BackendHttp:
+    """One backend over HTTP, through one pool of connections.
+
+        async with BackendHttp("ws://localhost:8000") as backend: ...
+
+    Every method raises Refused or Interrupted, nothing else, for whatever the network or the backend does.
+    """
+
+    def __init__(self, backend_url: str, *, token: str | None = None) -> None:
+        """`backend_url`: http(s):// or ws(s)://; raises ValueError if it is no such address."""
+        self.url = "http" + check_backend_url(backend_url).removeprefix("ws")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "BackendHttp":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        address: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: Any = None,
+        patience_s: float | None = ANSWER_S,
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
+        """The answer to a request, its body not yet read, with the deadline, which the caller may move.
+
+        address  below the backend's own, or absolute (as a Location header gives it)
+        """
+        try:
+            async with (
+                asyncio.timeout(patience_s) as deadline,
+                self._open().request(
+                    method, self.address(address), headers=headers, data=data, allow_redirects=False
+                ) as response,
+            ):
+                if response.status >= 300:
+                    raise await _failure(response, self.url)
+                yield response, deadline
+        except TimeoutError:
+            raise Interrupted(f"{self.url} does not answer") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Interrupted(f"{self.url}: {error or type(error).__name__}") from error
+
+    async def ask[T](
+        self, method: str, address: str, answer: type[T], *, body: object = None, patience_s: float = ANSWER_S
+    ) -> T:
+        """Send `body` as JSON, and give the answer's JSON as an `answer`."""
+        data = None if body is None else msgspec.json.encode(body)
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        async with self.request(method, address, headers=headers, data=data, patience_s=patience_s) as (
+            response,
+            _,
+        ):
+            content = await read_at_most(response, MAX_ANSWER_BYTES)
+        try:
+            return msgspec.json.decode(content, type=answer)
+        except msgspec.MsgspecError as error:
+            raise Interrupted(f"{self.url}{address} gave an answer that can't be read: {error}") from error
+
+    def address(self, address: str) -> str:
+        """`address` as an absolute one; addresses of other hosts are never called."""
+        if address.startswith("/"):
+            return self.url + address
+        absolute = urljoin(self.url + "/", address)
+        if not absolute.startswith(self.url + "/"):
+            raise Interrupted(f"{self.url} sends us to {absolute}, which is not the backend")
+        return absolute
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+                auto_decompress=False,
+                # A robot speaks to its backend directly, not through what the environment names as a proxy.
+                trust_env=False,
+            )
+        return self._session
+
+
+async def read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body; raises Interrupted if it is longer than `limit` bytes."""
+    pieces = bytearray()
+    async for piece in response.content.iter_any():
+        pieces += piece
+        if len(pieces) > limit:
+            raise Interrupted(f"{response.url} answers with more than {limit} bytes")
+    return bytes(pieces)
+
+
+def dataset_address(robot_id: str, dataset: str, *suffix: str) -> str:
+    """`/datasets/{robot}/{name}/…`, quoted."""
+    return "/datasets/" + "/".join(quote(part) for part in (robot_id, dataset, *suffix))
+
+
+async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Interrupted:
+    """What an answer other than success means."""
+    try:
+        content = await read_at_most(response, MAX_PROBLEM_BYTES)
+        problem = msgspec.json.decode(content, type=_Problem)
+    except msgspec.MsgspecError:
+        # Not the backend's own words: something on the way, or another server.
+        detail = f"{url} answers {response.status} to {response.method} {response.url.path}"
+        return Interrupted(f"{detail}, not as a backend does")
+    told = Refused(problem.detail, code=problem.code, field=problem.field, hint=problem.hint)
+    if response.status >= 500 or response.status in _HEALING_STATUSES or problem.code in _HEALING_CODES:
+        return Interrupted(f"{problem.code}: {told}", code=problem.code)
+    return told

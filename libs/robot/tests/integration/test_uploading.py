@@ -1,0 +1,239 @@
+"""The uploader against a backend that misbehaves, over real sockets and files."""
+
+import asyncio
+import hashlib
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from lerobot_robot_backend.throttle import BURST_S, Throttle
+from lerobot_robot_backend.uploading import (
+    FileBytes,
+    Interrupted,
+    Refused,
+    SourceChanged,
+    Uploader,
+    persevere,
+    pieces_from,
+)
+from teleop_schema.files import DatasetFile, FilePlan, Manifest, ManifestFile
+from teleop_testing.file_backend import FileBackend, file_backend
+
+CONTENT = random.Random(1).randbytes(3_000_000)
+
+
+@pytest_asyncio.fixture
+async def backend() -> AsyncIterator[FileBackend]:
+    async with file_backend() as backend:
+        yield backend
+
+
+@pytest_asyncio.fixture
+async def uploader(backend: FileBackend) -> AsyncIterator[Uploader]:
+    async with Uploader(backend.url.replace("http", "ws")) as uploader:
+        yield uploader
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[FileBytes]:
+    (tmp_path / "file").write_bytes(CONTENT)
+    fd = os.open(tmp_path / "file", os.O_RDWR)
+    yield FileBytes(fd)
+    os.close(fd)
+
+
+def plan_of(content: bytes, path: str = "data/chunk-000/file-000.parquet") -> FilePlan:
+    digest = hashlib.sha256(content).hexdigest()
+    return FilePlan(
+        DatasetFile(robot_id="robot_A", dataset="me/set", path=path, size_bytes=len(content), sha256=digest)
+    )
+
+
+def stored(backend: FileBackend) -> bytes:
+    return backend.content("robot_A", "me/set", "data/chunk-000/file-000.parquet")
+
+
+async def test_a_file_arrives(uploader, backend, source):
+    """The receipt is for the file's bytes, which are on the server; progress counts each of them once."""
+    steps: list[int] = []
+    receipt = await uploader.upload(plan_of(CONTENT), source, advance=steps.append)
+    assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert stored(backend) == CONTENT
+    assert sum(steps) == uploader.sent_bytes == backend.received_bytes == len(CONTENT)
+
+
+async def test_a_stored_file_is_not_sent_again(uploader, backend, source):
+    """The plan of what the server has is answered with the receipt, and no byte goes out."""
+    first = await uploader.upload(plan_of(CONTENT), source)
+    again = await uploader.upload(plan_of(CONTENT), source)
+    assert (again.path, again.sha256) == (first.path, first.sha256)
+    assert backend.received_bytes == len(CONTENT)
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000])
+async def test_files_of_every_size(uploader, backend, tmp_path, size):
+    """Empty and tiny files arrive as large ones do."""
+    (tmp_path / "small").write_bytes(CONTENT[:size])
+    with (tmp_path / "small").open("rb") as file:
+        await uploader.upload(plan_of(CONTENT[:size]), FileBytes(file.fileno()))
+    assert stored(backend) == CONTENT[:size]
+
+
+async def test_a_cut_is_resumed(uploader, backend, source):
+    """After two cuts the upload goes on where the server stands: no byte is received twice."""
+    backend.cut_after.extend([1_000_000, 700_001])
+    told: list[Interrupted] = []
+    await persevere(lambda: uploader.upload(plan_of(CONTENT), source), report=told.append, jitter=lambda: 0.0)
+    assert stored(backend) == CONTENT
+    assert backend.received_bytes == len(CONTENT)
+    assert [error.progressed for error in told] == [True, True]
+
+
+async def test_another_process_goes_on(backend, source):
+    """An uploader that knows nothing of an earlier one sends only what that one did not bring over."""
+    backend.cut_after.append(2_000_000)
+    async with Uploader(backend.url) as first:
+        with pytest.raises(Interrupted):
+            await first.upload(plan_of(CONTENT), source)
+    async with Uploader(backend.url) as second:
+        await second.upload(plan_of(CONTENT), source)
+        assert second.sent_bytes == 1_000_000
+    assert stored(backend) == CONTENT
+
+
+async def test_a_small_upload_is_resumed_too(uploader, backend, tmp_path):
+    """Few bytes are sent without a question first; if the server has some already, it says so."""
+    content = CONTENT[:50_000]
+    (tmp_path / "small").write_bytes(content)
+    backend.cut_after.append(20_000)
+    with (tmp_path / "small").open("rb") as file:
+        source = FileBytes(file.fileno())
+        await persevere(lambda: uploader.upload(plan_of(content), source), jitter=lambda: 0.0)
+    assert stored(backend) == content
+    assert not any(request.startswith("HEAD") for request in backend.requests[:2])
+
+
+async def test_all_bytes_there_but_not_finished(uploader, backend, source):
+    """An upload whose bytes are all there, of a server that died right then, is finished without more."""
+    backend.cut_after.append(len(CONTENT))
+    await persevere(lambda: uploader.upload(plan_of(CONTENT), source), jitter=lambda: 0.0)
+    assert stored(backend) == CONTENT
+    assert backend.received_bytes == len(CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(500, "internal_error"), (503, "storage_unavailable"), (507, "no_space"), (429, "too_many_connections"),
+     (404, "unknown_session"), (404, "not_found"), (423, "upload_busy"), (401, "unauthorized")],
+)  # fmt: skip
+async def test_what_time_can_heal(uploader, backend, source, status, code):
+    """Such an answer is worth another try, which then succeeds."""
+    backend.refusals.append(("POST", "/files/plan", status, code))
+    with pytest.raises(Interrupted, match=code):
+        await uploader.upload(plan_of(CONTENT), source)
+    await uploader.upload(plan_of(CONTENT), source)
+    assert stored(backend) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(422, "bad_input"), (409, "chunk_conflict"), (413, "body_too_large")]
+)
+async def test_what_stays_refused(uploader, backend, source, status, code):
+    """Such an answer is final, and says why."""
+    backend.refusals.append(("POST", "/files/plan", status, code))
+    with pytest.raises(Refused, match="told to") as caught:
+        await persevere(lambda: uploader.upload(plan_of(CONTENT), source))
+    assert caught.value.code == code
+
+
+async def test_a_lost_upload_starts_over(uploader, backend, source):
+    """An upload that the server forgot on the way is planned anew."""
+    backend.cut_after.append(1_000_000)
+    with pytest.raises(Interrupted):
+        await uploader.upload(plan_of(CONTENT), source)
+    backend.uploads.clear()
+    await uploader.upload(plan_of(CONTENT), source)
+    assert stored(backend) == CONTENT
+
+
+async def test_a_shrunk_file_is_noticed(uploader, backend, source, tmp_path):
+    """A file that got shorter is not what was planned: nothing is stored."""
+    os.truncate(tmp_path / "file", 1_000_000)
+    with pytest.raises(SourceChanged, match="shorter"):
+        await uploader.upload(plan_of(CONTENT), source)
+    assert not backend.objects
+
+
+async def test_a_changed_file_is_noticed(uploader, backend, source, tmp_path):
+    """Bytes other than the hashed ones are refused by the server, and then known to be the file's fault."""
+    (tmp_path / "file").write_bytes(CONTENT[::-1])
+    with pytest.raises(SourceChanged, match="hashed"):
+        await uploader.upload(plan_of(CONTENT), source)
+    assert not backend.objects
+
+
+async def test_damage_on_the_way_is_healed(uploader, backend, source):
+    """A checksum that fails though the file is the same is worth another try."""
+    backend.cut_after.append(1_000_000)
+    with pytest.raises(Interrupted):
+        await uploader.upload(plan_of(CONTENT), source)
+    (upload,) = backend.uploads.values()
+    upload.body[10] ^= 1
+    with pytest.raises(Interrupted, match="checksum_mismatch"):
+        await uploader.upload(plan_of(CONTENT), source)
+    await uploader.upload(plan_of(CONTENT), source)
+    assert stored(backend) == CONTENT
+
+
+async def test_nobody_there(source):
+    """A server that can't be reached is worth another try."""
+    async with Uploader("http://127.0.0.1:9") as uploader:
+        with pytest.raises(Interrupted, match=r"127\.0\.0\.1:9"):
+            await uploader.upload(plan_of(CONTENT), source)
+
+
+async def test_versions(uploader, backend, source):
+    """Files that are there make a version; the same manifest again makes no other one."""
+    file = plan_of(CONTENT).file
+    manifest = Manifest(
+        files=(ManifestFile(file.path, file.size_bytes, file.sha256),),
+        total_episodes=1,
+        total_frames=10,
+        finalised=True,
+    )
+    with pytest.raises(Refused) as caught:
+        await uploader.commit("robot_A", "me/set", manifest)
+    assert caught.value.code == "files_missing"
+    await uploader.upload(plan_of(CONTENT), source)
+    for _ in range(2):
+        assert (await uploader.commit("robot_A", "me/set", manifest)).version == 1
+
+
+async def test_throttled_uploads_share_the_rate():
+    """Several uploads together take at least the time that their bytes need, less one burst."""
+    throttle = Throttle(1_000_000)
+    assert throttle.piece_bytes == 250_000
+    begun_s = time.monotonic()
+    async with asyncio.TaskGroup() as uploads:
+        for _ in range(8):
+            uploads.create_task(throttle.pass_through(100_000))
+    assert time.monotonic() - begun_s >= 0.8 - 0.1 - BURST_S
+
+
+def test_a_cap_lets_something_through():
+    """A rate of nothing is refused."""
+    with pytest.raises(ValueError, match="nothing"):
+        Throttle(0)
+
+
+def test_pieces():
+    """What follows an offset of the body, split so that no piece is larger than asked for."""
+    missing = [(100, 10), (200, 25)]
+    assert list(pieces_from(missing, 0, 10)) == [(100, 10), (200, 10), (210, 10), (220, 5)]
+    assert list(pieces_from(missing, 4, 100)) == [(104, 6), (200, 25)]
+    assert list(pieces_from(missing, 10, 100)) == [(200, 25)]
+    assert list(pieces_from(missing, 35, 100)) == []
