@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from figures import Figure, at_least
 from teleop_runtime.frames import FrameReader
 from teleop_testing.processes import ServiceProcess, own_postgres
+from teleop_testing.recorded import record_session
 
 ROUNDS = 3
 JOINTS = [f"{joint}.pos" for joint in ("pan", "lift", "elbow", "flex", "roll", "gripper")]
@@ -23,19 +24,6 @@ FRAMES = EPISODES * EPISODE_FRAMES
 LEROBOT_EPISODES = 15
 READ_FRAMES = 65_536
 POLL_S = 0.01
-
-SESSION = """
-INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, task, state_names, action_names,
-                            delivery, status, next_frame_index)
-VALUES (gen_random_uuid(), 'robot_A', 'so101_follower', now(), 60, 'pick', %s, %s,
-        'acknowledged', 'complete', %s)
-RETURNING id
-"""
-
-EPISODE_ROWS = """
-INSERT INTO episode (session_id, episode_index, start_frame, end_frame)
-SELECT %s, e, e * %s, (e + 1) * %s FROM generate_series(0, %s - 1) AS e
-"""
 
 
 def run() -> list[Figure]:
@@ -66,20 +54,10 @@ def run() -> list[Figure]:
 
 def record(database_url: str) -> int:
     """A session as telemetry-service leaves it."""
-    vectors = (
-        ", ".join(f"(sin(g * {0.011 + joint / 1000 + shift}) * 90)::real" for joint in range(len(JOINTS)))
-        for shift in (0, 0.0005)
-    )
-    state, action = (f"ARRAY[{vector}]" for vector in vectors)
+    ends = range(EPISODE_FRAMES, FRAMES + 1, EPISODE_FRAMES)
+    episodes = [(end - EPISODE_FRAMES, end) for end in ends]
+    session = record_session(database_url, FRAMES, episodes=episodes, names=JOINTS, task="pick")
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("INSERT INTO robot VALUES ('robot_A', 'so101_follower')")
-        session: int = connection.execute(SESSION, [JOINTS, JOINTS, FRAMES]).fetchone()[0]
-        connection.execute(
-            f"""INSERT INTO teleop_frame
-                SELECT {session}, g, now() + g * interval '16667 us', {state}, {action}, NULL
-                  FROM generate_series(0, {FRAMES} - 1) AS g"""
-        )
-        connection.execute(EPISODE_ROWS, [session, EPISODE_FRAMES, EPISODE_FRAMES, EPISODES])
         connection.execute("VACUUM ANALYZE teleop_frame")
     return session
 

@@ -16,10 +16,10 @@ import numpy as np
 import psycopg
 import pytest
 from teleop_testing.processes import ServiceProcess
+from teleop_testing.recorded import record_session
 
 NAMES = [f"{joint}.pos" for joint in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "gripper")]
 FPS = 60
-ROBOT_TYPE = "so101_follower"
 PATIENCE_S = 60.0
 EPISODES = [
     (0, 90, "pick", None),
@@ -35,31 +35,12 @@ class Exporter:
 
     http: httpx.Client
     connection: "psycopg.Connection[Any]"
+    url: str
     folder: Path
 
     def record(self, frames: int, episodes: list[tuple[Any, ...]]) -> int:
         """A session as telemetry-service leaves it; its id."""
-        session: int = self.connection.execute(
-            """INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, state_names,
-                                           action_names, delivery, status, next_frame_index)
-               VALUES (gen_random_uuid(), 'robot_A', %s, now(), %s, %s, %s, 'acknowledged', 'complete', %s)
-               RETURNING id""",
-            [ROBOT_TYPE, FPS, NAMES, NAMES, frames],
-        ).fetchone()[0]
-        self.connection.execute(
-            """INSERT INTO teleop_frame
-               SELECT %(session)s, g, '2026-01-05T10:00:00Z'::timestamptz + g * interval '16667 us',
-                      array_agg((sin(g * 12.9898 + joint) * 90)::real ORDER BY joint),
-                      array_agg((cos(g * 78.233 + joint) * 90)::real ORDER BY joint), NULL
-                 FROM generate_series(0, %(last)s) AS g, generate_series(1, %(width)s) AS joint GROUP BY g""",
-            {"session": session, "last": frames - 1, "width": len(NAMES)},
-        )
-        for index, (first, end, task, outcome) in enumerate(episodes):
-            self.connection.execute(
-                "INSERT INTO episode VALUES (%s, %s, %s, %s, %s, %s)",
-                [session, index, first, end, task, outcome],
-            )
-        return session
+        return record_session(self.url, frames, episodes=episodes, names=NAMES)
 
     def frame(self, session: int, index: int) -> dict[str, Any]:
         """What the table holds of one frame."""
@@ -112,8 +93,7 @@ def exporter(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
         httpx.Client(base_url=f"http://{service.address}", timeout=PATIENCE_S) as http,
     ):
-        connection.execute("INSERT INTO robot VALUES ('robot_A', %s)", [ROBOT_TYPE])
-        yield Exporter(http, connection, folder)
+        yield Exporter(http, connection, url, folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,91 +1,41 @@
 """export-service running in this process on a real socket, and recordings for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
 import uvicorn
 from export_service.app import create_app
 from export_service.settings import ExportSettings
+from teleop_testing.recorded import record_session
 
 PATIENCE_S = 30.0
-NAMES = ("shoulder_pan.pos", "elbow_flex.pos", "gripper.pos")
-
-SESSION = """
-INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, task, state_names, action_names,
-                            delivery, status, next_frame_index)
-VALUES (gen_random_uuid(), 'robot_A', $1, '2026-01-05T10:00:00Z', $2, $3, $4, $5, 'acknowledged', $6, $7)
-RETURNING id
-"""
-
 Record = Callable[..., Awaitable[int]]
 
 
-def vector(width: int, phase: float) -> str:
-    """SQL of a vector of float32 that differs from frame `g` to frame `g`."""
-    values = (f"(sin(g * 12.9898 + {phase + joint}) * 90)::real" for joint in range(width))
-    return f"ARRAY[{', '.join(values)}]::real[]"
-
-
-def recorder(connection: "asyncpg.Connection[asyncpg.Record]") -> Record:
+def recorder(database_url: str) -> Record:
     """A function that stores a session as telemetry-service would have left it, and returns its id."""
 
-    async def record(
-        frames: int,
-        *,
-        episodes: Sequence[tuple[Any, ...]] = (),
-        gaps: Sequence[tuple[int, int, str]] = (),
-        lost: Sequence[int] = (),
-        fps: float = 60.0,
-        names: tuple[str, ...] = NAMES,
-        actions: tuple[str, ...] | None = None,
-        task: str | None = None,
-        status: str = "complete",
-        robot_type: str = "so101_follower",
-    ) -> int:
-        """episodes: (first, end, task, outcome); gaps: named ones; lost: frames that nobody knows of."""
-        actions = names if actions is None else actions
-        await connection.execute("INSERT INTO robot VALUES ('robot_A', 'so101') ON CONFLICT DO NOTHING")
-        session = await connection.fetchval(
-            SESSION, robot_type, fps, task, list(names), list(actions), status, frames
-        )
-        absent = [index for first, end, _ in gaps for index in range(first, end)] + list(lost)
-        await connection.execute(
-            f"""INSERT INTO teleop_frame
-                SELECT {session}, g, '2026-01-05T10:00:00Z'::timestamptz + g * interval '16667 us',
-                       {vector(len(names), 0)}, {vector(len(actions), 0.5)}, NULL
-                  FROM generate_series(0, {frames} - 1) AS g WHERE g <> ALL($1::bigint[])""",
-            absent,
-        )
-        for index, row in enumerate(episodes):
-            values = (*row, None, None, None)[:4]
-            await connection.execute(
-                "INSERT INTO episode VALUES ($1, $2, $3, $4, $5, $6)", session, index, *values
-            )
-        for first, end, reason in gaps:
-            await connection.execute(
-                "INSERT INTO frame_gap VALUES ($1, $2, $3, $4)", session, first, end, reason
-            )
-        return session
+    async def record(frames: int, **about: Any) -> int:
+        return await asyncio.to_thread(record_session, database_url, frames, **about)
 
     return record
 
 
 @pytest.fixture
-def record(database) -> Record:
+def record(database_url) -> Record:
     """Stores sessions in this test's own database."""
-    return recorder(database.connection)
+    return recorder(database_url)
 
 
 @pytest.fixture
-def record_elsewhere() -> Callable[[Any], Record]:
-    """The same for any other connection."""
+def record_elsewhere() -> Callable[[str], Record]:
+    """The same for any other database."""
     return recorder
 
 

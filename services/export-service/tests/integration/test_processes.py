@@ -6,7 +6,6 @@ import signal
 import sys
 from itertools import pairwise
 
-import asyncpg
 import httpx
 import pyarrow.parquet as pq
 import pytest
@@ -105,9 +104,7 @@ async def test_worker_alone_finishes_what_the_service_began(process, record, dat
 async def test_export_outlives_the_database(record_elsewhere, tmp_path):
     """PostgreSQL dies in the middle: the export is made once it is back."""
     with own_postgres() as postgres:
-        connection = await asyncpg.connect(postgres.url())
-        session = await record_elsewhere(connection)(FRAMES, episodes=episodes())
-        await connection.close()
+        session = await record_elsewhere(postgres.url())(FRAMES, episodes=episodes())
         environment = {"DATABASE_URL": postgres.url(), "EXPORT_ROOT": str(tmp_path)}
         async with httpx.AsyncClient(timeout=30) as http:
             with ServiceProcess("export_service", environment, "EXPORT_PORT") as process:

@@ -1,0 +1,77 @@
+"""Sessions in the database as telemetry-service leaves them, without a robot that has to record them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+NAMES = ("shoulder_pan.pos", "elbow_flex.pos", "gripper.pos")
+STARTED = "2026-01-05T10:00:00Z"
+ROBOT_TYPE = "so101_follower"
+
+SESSION = """
+INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, task, state_names, action_names,
+                            delivery, status, next_frame_index)
+VALUES (gen_random_uuid(), %s, %s, %s, %s, %s, %s, %s, 'acknowledged', %s, %s)
+RETURNING id
+"""
+# Every value differs from those of the frames around it and from its neighbours in the frame.
+FRAMES = """
+INSERT INTO teleop_frame
+SELECT %(session)s, g, %(started)s::timestamptz + g * interval '1 second' / %(fps)s, {state}, {action}, NULL
+  FROM generate_series(0, %(frames)s - 1) AS g WHERE g <> ALL(%(absent)s::bigint[])
+"""
+VALUE = "(sin(g * {} + {}) * 90)::real"
+STEP, WIDTH = 0.011, 0.37
+
+
+def record_session(
+    database_url: str,
+    frames: int,
+    *,
+    episodes: Sequence[tuple[Any, ...]] = (),
+    gaps: Sequence[tuple[int, int, str]] = (),
+    lost: Sequence[int] = (),
+    fps: float = 60.0,
+    names: Sequence[str] = NAMES,
+    actions: Sequence[str] | None = None,
+    task: str | None = None,
+    status: str = "complete",
+    robot_id: str = "robot_A",
+    robot_type: str = ROBOT_TYPE,
+) -> int:
+    """Store a session and return its number.
+
+    episodes  (first, end, task, outcome), the last two as far as they are given
+    gaps      (first, end, reason): frames that are missing, and named
+    lost      frames that nobody knows of
+    """
+    actions = names if actions is None else actions
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO robot VALUES (%s, %s) ON CONFLICT DO NOTHING", [robot_id, robot_type])
+        about = [robot_id, robot_type, STARTED, fps, task, list(names), list(actions), status, frames]
+        row = connection.execute(SESSION, about).fetchone()
+        assert row is not None
+        session: int = row[0]
+        connection.execute("SELECT ensure_frame_partition(%s)", [session])
+        absent = [index for first, end, _ in gaps for index in range(first, end)] + list(lost)
+        connection.execute(
+            sql.SQL(FRAMES).format(state=_vector(len(names), 0.0), action=_vector(len(actions), 0.19)),
+            {"session": session, "started": STARTED, "fps": fps, "frames": frames, "absent": absent},
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO episode VALUES (%s, %s, %s, %s, %s, %s)",
+                [(session, index, *(*row, None, None)[:4]) for index, row in enumerate(episodes)],
+            )
+            cursor.executemany(
+                "INSERT INTO frame_gap VALUES (%s, %s, %s, %s)", [(session, *gap) for gap in gaps]
+            )
+    return session
+
+
+def _vector(width: int, phase: float) -> sql.Composed:
+    """A vector of float32, as SQL of the frame `g`."""
+    values = [sql.SQL(VALUE).format(STEP, phase + joint * WIDTH) for joint in range(width)]
+    return sql.SQL("ARRAY[{}]::real[]").format(sql.SQL(", ").join(values))
