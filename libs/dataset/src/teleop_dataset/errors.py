@@ -7,3 +7,9 @@ class VerificationFailed(BackendError):
     """The dataset breaks a rule of its format."""
 
     code, status, retryable = "verification_failed", 500, False
+
+
+class BrokenFile(BackendError):
+    """A file is damaged, cut off, or not of the format that its name says."""
+
+    code, status, retryable = "broken_file", 422, False

@@ -1,0 +1,340 @@
+"""Dataset folders as they lie on a disk while others write to them: found, and looked at.
+
+A look never changes anything, follows no symbolic link, and costs a `stat` per file when nothing has changed.
+"""
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+from teleop_schema.errors import BadInput
+from teleop_schema.files import MAX_DATASET_FILES
+from teleop_schema.identifiers import MAX_NAME_PARTS, MAX_PATH_PARTS, check_file_path
+
+from teleop_dataset.errors import BrokenFile
+from teleop_dataset.mp4 import read_movie
+from teleop_dataset.open_files import writers
+from teleop_dataset.parquet_thrift import read_footer
+
+INFO = "meta/info.json"
+MAX_INFO_BYTES = 16 * 1024**2
+# Folders that hold no datasets of their own: what huggingface_hub keeps, and the markers of what was sent.
+_NOT_LOOKED_INTO = frozenset({"hub"})
+# lerobot encodes each episode's video in a folder of tempfile.mkdtemp() within the dataset.
+_ENCODING = re.compile(r"tmp[a-z0-9_]{8}")
+_IMAGES = "images"
+_VIDEO = re.compile(r"videos/([^/]+)/chunk-\d+/file-\d+\.mp4")
+_TABLE = re.compile(r"(data|meta/episodes)/chunk-\d+/file-\d+\.parquet")
+# A file changed this shortly before it was read may change again without its time telling.
+_CLOCK_TICK_NS = 2_000_000_000
+
+
+class _Feature(msgspec.Struct, frozen=True):
+    dtype: str
+
+
+class Info(msgspec.Struct, frozen=True):
+    """What `meta/info.json` says, as far as it matters here."""
+
+    codebase_version: str
+    fps: float = 0
+    total_episodes: int = 0
+    total_frames: int = 0
+    features: dict[str, _Feature] = {}
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Keys of the features that are kept as video."""
+        return tuple(key for key, feature in self.features.items() if feature.dtype == "video")
+
+
+@dataclass(frozen=True)
+class TableSeen:
+    """A Parquet file: rows of each row group, or None while it has no footer."""
+
+    row_groups: tuple[int, ...] | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class VideoSeen:
+    """An mp4: `problem` says why it can't be played, `whole_frames` are there with all of their bytes."""
+
+    frames: int = 0
+    whole_frames: int = 0
+    media_begin: int = 0
+    media_bytes: int = 0
+    problem: str = ""
+
+    @property
+    def playable(self) -> bool:
+        """Each frame that the file lists is there."""
+        return not self.problem and self.whole_frames == self.frames
+
+
+@dataclass(frozen=True)
+class FileSeen:
+    """A file of a dataset at one moment; `path` is relative to the dataset, with slashes.
+
+    changed_ns  of its content or its name, ns since the Unix epoch: unlike mtime_ns nobody can set it
+    content     of Parquet files below data and meta/episodes, and of mp4 files below videos
+    """
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    changed_ns: int
+    inode: int
+    content: TableSeen | VideoSeen | None = None
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """The same for as long as the file's bytes are (as far as the file system tells)."""
+        return self.size_bytes, self.mtime_ns, self.inode
+
+    @property
+    def camera(self) -> str | None:
+        """Which camera's video the file is."""
+        found = _VIDEO.fullmatch(self.path)
+        return found and found[1]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something in the folder that is no part of the dataset to be saved, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DatasetSeen:
+    """A dataset's folder at one moment.
+
+    looked_at_ns   ns since the Unix epoch
+    same_since_ns  when the first of the looks was taken that all saw the files as they are now
+    files          every regular file by its path, without the temporary ones
+    info           None if meta/info.json is missing or can't be read (yet); `info_problem` says why
+    temporary      folders that lerobot will remove again
+    changing       files that changed while being looked at
+    writers        processes that write a Parquet file that has no footer; None if this machine doesn't tell
+    """
+
+    looked_at_ns: int
+    same_since_ns: int
+    files: Mapping[str, FileSeen]
+    info: Info | None
+    info_problem: str
+    temporary: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    changing: tuple[str, ...]
+    writers: frozenset[int] | None
+
+    def tables(self, folder: str) -> list[tuple[str, TableSeen]]:
+        """The Parquet files below `data` or `meta/episodes`, in their order."""
+        return [
+            (path, file.content)
+            for path, file in self.files.items()
+            if isinstance(file.content, TableSeen) and path.startswith(folder + "/")
+        ]
+
+    def videos(self) -> list[tuple[FileSeen, VideoSeen]]:
+        """The mp4 files of all cameras, in their order."""
+        return [(file, file.content) for file in self.files.values() if isinstance(file.content, VideoSeen)]
+
+
+def find_datasets(root: Path) -> Iterator[Path]:
+    """Every folder at or below `root` that has a `meta/info.json`, of whatever version; sorted.
+
+    Doesn't look into datasets, hidden folders and `hub`; goes MAX_NAME_PARTS deep, as deep as names may.
+    """
+    yield from _find(root, MAX_NAME_PARTS)
+
+
+def _find(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        if stat.S_ISREG(os.lstat(folder / INFO).st_mode):
+            yield folder
+            return
+    except OSError:
+        pass
+    try:
+        with os.scandir(folder) as entries:
+            below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return
+    for name in below:
+        if depth and not name.startswith(".") and name not in _NOT_LOOKED_INTO:
+            yield from _find(folder / name, depth - 1)
+
+
+def look(dataset: Path, previous: DatasetSeen | None = None) -> DatasetSeen:
+    """The dataset's folder as it is now; all empty if it is gone.
+
+    previous  an earlier look: what it found in files that are still the same is not read again
+    """
+    listing = _Listing(dataset)
+    listing.walk("", MAX_PATH_PARTS)
+    known = previous.files if previous else {}
+    files: dict[str, FileSeen] = {}
+    for path in sorted(listing.found):
+        try:
+            files[path] = _look_into(dataset, path, listing.found[path], known.get(path), listing.now_ns)
+        except OSError as error:
+            # Gone again is no news; anything else somebody has to know of.
+            if error.errno != errno.ENOENT:
+                listing.skip(path, _reason(error))
+    info, problem = _read_info(dataset, files)
+    unfinished = [
+        dataset / path
+        for path, file in files.items()
+        if isinstance(file.content, TableSeen) and file.content.row_groups is None
+    ]
+    return DatasetSeen(
+        looked_at_ns=listing.now_ns,
+        same_since_ns=previous.same_since_ns if previous and _same(previous, files) else listing.now_ns,
+        files=files,
+        info=info,
+        info_problem=problem,
+        temporary=tuple(listing.temporary),
+        skipped=tuple(listing.skipped),
+        changing=tuple(path for path, file in files.items() if _state(dataset / path) != file.state),
+        writers=writers(unfinished),
+    )
+
+
+class _Listing:
+    """What lies in a dataset's folder, by name and `stat` alone."""
+
+    def __init__(self, dataset: Path) -> None:
+        self.now_ns = time.time_ns()
+        self.found: dict[str, os.stat_result] = {}
+        self.temporary: list[str] = []
+        self.skipped: list[Skipped] = []
+        self._dataset = dataset
+
+    def skip(self, path: str, reason: str) -> None:
+        self.skipped.append(Skipped(path, reason))
+
+    def walk(self, folder: str, depth: int) -> None:
+        try:
+            with os.scandir(self._dataset / folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                self.skip(folder, _reason(error))
+            return
+        for entry in ordered:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            try:
+                self._add(entry, path, depth)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    self.skip(path, _reason(error))
+
+    def _add(self, entry: os.DirEntry[str], path: str, depth: int) -> None:
+        if entry.name.startswith("."):
+            return
+        if entry.is_symlink():
+            self.skip(path, "a symbolic link")
+        elif entry.is_dir():
+            if path == _IMAGES or _ENCODING.fullmatch(path):
+                self.temporary.append(path)
+            elif depth:
+                self.walk(path, depth - 1)
+            else:
+                self.skip(path, f"deeper than {MAX_PATH_PARTS} folders")
+        elif not entry.is_file():
+            self.skip(path, "neither a file nor a folder")
+        elif len(self.found) == MAX_DATASET_FILES:
+            self.skip(path, f"one of more than {MAX_DATASET_FILES} files")
+        else:
+            try:
+                self.found[check_file_path(path)] = entry.stat(follow_symlinks=False)
+            except BadInput as error:
+                self.skip(path.encode(errors="replace").decode(), error.detail)
+
+
+def _look_into(
+    dataset: Path, path: str, found: os.stat_result, known: FileSeen | None, now_ns: int
+) -> FileSeen:
+    seen = FileSeen(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    if known and known.state == seen.state and known.changed_ns == seen.changed_ns:
+        settled = now_ns - max(seen.mtime_ns, seen.changed_ns) > _CLOCK_TICK_NS
+        if settled or known.content is None:
+            return known
+    with open_regular(dataset / path) as file:
+        content: TableSeen | VideoSeen | None = None
+        if _TABLE.fullmatch(path):
+            content = _look_at_table(file, seen.size_bytes)
+        elif _VIDEO.fullmatch(path):
+            content = _look_at_video(file, seen.size_bytes)
+    return replace(seen, content=content)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file, to be read; raises OSError if it is anything else by now, a symbolic link for example."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _look_at_table(file: BinaryIO, size_bytes: int) -> TableSeen:
+    try:
+        footer = read_footer(file, size_bytes)
+    except BrokenFile as error:
+        return TableSeen(None, error.detail)
+    return TableSeen(footer and tuple(group.num_rows for group in footer.row_groups))
+
+
+def _look_at_video(file: BinaryIO, size_bytes: int) -> VideoSeen:
+    try:
+        movie = read_movie(file, size_bytes)
+    except BrokenFile as error:
+        return VideoSeen(problem=error.detail)
+    return VideoSeen(movie.frames, movie.whole_frames, movie.media_begin, movie.media_bytes)
+
+
+def _read_info(dataset: Path, files: Mapping[str, FileSeen]) -> tuple[Info | None, str]:
+    if INFO not in files:
+        return None, f"there is no {INFO}"
+    try:
+        with open_regular(dataset / INFO) as file:
+            encoded = file.read(MAX_INFO_BYTES + 1)
+        if len(encoded) > MAX_INFO_BYTES:
+            return None, f"{INFO} has more than {MAX_INFO_BYTES} bytes"
+        return msgspec.json.decode(encoded, type=Info), ""
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        return None, f"{INFO} can't be read (yet): {error}"
+
+
+def _same(previous: DatasetSeen, files: Mapping[str, FileSeen]) -> bool:
+    return {path: file.state for path, file in previous.files.items()} == {
+        path: file.state for path, file in files.items()
+    }
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "a symbolic link"
+    return f"unreadable: {error.strerror or error}"

@@ -1,0 +1,167 @@
+"""mp4 files by their boxes: how many frames there are and where each lies, without a video library.
+
+Format: ISO/IEC 14496-12 (boxes `moov`, `mdat`, `hdlr`, `stsz`, `stsc`, `stco`, `co64`).
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import BinaryIO
+
+from teleop_dataset.errors import BrokenFile
+
+MAX_MOVIE_HEADER_BYTES = 64 * 1024**2
+MAX_BOXES = 10_000
+MAX_FRAMES = 10_000_000
+
+_BOX = struct.Struct(">I4s")
+_LARGE = struct.Struct(">Q")
+_SAMPLE_TABLE = (b"mdia", b"minf", b"stbl")
+
+
+@dataclass(frozen=True)
+class Movie:
+    """The video of an mp4 file.
+
+    frames        that its table lists
+    whole_frames  how many of them, from the first on, lie in the file with all of their bytes
+    media_begin   where the payload of `mdat` begins
+    media_bytes   how long it is meant to be; the file may be shorter
+    """
+
+    frames: int
+    whole_frames: int
+    media_begin: int
+    media_bytes: int
+
+
+def read_movie(file: BinaryIO, size_bytes: int) -> Movie:
+    """The video of the file; raises BrokenFile if there is none, or its table can't be read."""
+    header: bytes | None = None
+    media: tuple[int, int] | None = None
+    for kind, begin, end in _file_boxes(file, size_bytes):
+        if kind == b"moof":
+            raise BrokenFile("a fragmented mp4, which LeRobot never writes")
+        if kind == b"mdat" and media is None:
+            media = (begin, end - begin)
+        if kind == b"moov" and header is None:
+            if end - begin > MAX_MOVIE_HEADER_BYTES:
+                raise BrokenFile("the mp4's moov is too large", limit=MAX_MOVIE_HEADER_BYTES)
+            file.seek(begin)
+            header = file.read(end - begin)
+            if len(header) < end - begin:
+                raise BrokenFile("the mp4 ends within its moov")
+    if header is None or media is None:
+        raise BrokenFile("the mp4 has no moov yet" if header is None else "the mp4 has no mdat")
+    sizes, offsets = _samples(memoryview(header))
+    whole = next(
+        (
+            number
+            for number, (size, offset) in enumerate(zip(sizes, offsets, strict=True))
+            if offset + size > size_bytes
+        ),
+        len(sizes),
+    )
+    return Movie(len(sizes), whole, *media)
+
+
+def _file_boxes(file: BinaryIO, size_bytes: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and end of what each outermost box holds; the last may reach beyond the file."""
+    position = 0
+    for _ in range(MAX_BOXES):
+        if position + _BOX.size > size_bytes:
+            return
+        file.seek(position)
+        length, kind = _BOX.unpack(file.read(_BOX.size))
+        begin = position + _BOX.size
+        if length == 1:
+            large = file.read(_LARGE.size)
+            if len(large) < _LARGE.size:
+                return
+            length = _LARGE.unpack(large)[0]
+            begin += _LARGE.size
+        end = size_bytes if length == 0 else position + length
+        if end < begin:
+            raise BrokenFile("an mp4 box is shorter than its head")
+        yield kind, begin, end
+        position = end
+    raise BrokenFile(f"the mp4 has more than {MAX_BOXES} boxes", limit=MAX_BOXES)
+
+
+def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and content of each box in `data`."""
+    position = 0
+    for _ in range(MAX_BOXES):
+        if position + _BOX.size > len(data):
+            return
+        length, kind = _BOX.unpack_from(data, position)
+        if not _BOX.size <= length <= len(data) - position:
+            raise BrokenFile("an mp4 box does not fit where it lies")
+        yield kind, data[position + _BOX.size : position + length]
+        position += length
+    raise BrokenFile(f"the mp4 has more than {MAX_BOXES} boxes", limit=MAX_BOXES)
+
+
+def _find(data: memoryview, *path: bytes) -> memoryview:
+    for wanted in path:
+        found = next((content for kind, content in _boxes(data) if kind == wanted), None)
+        if found is None:
+            raise BrokenFile(f"the mp4 has no {wanted.decode()}")
+        data = found
+    return data
+
+
+def _samples(header: memoryview) -> tuple[list[int], list[int]]:
+    """Size and offset of each frame of the first video track, in the order of decoding."""
+    for kind, track in _boxes(header):
+        if kind == b"trak" and bytes(_find(track, b"mdia", b"hdlr")[8:12]) == b"vide":
+            table = dict(_boxes(_find(track, *_SAMPLE_TABLE)))
+            break
+    else:
+        raise BrokenFile("the mp4 has no video")
+    if missing := {b"stsz", b"stsc"} - table.keys():
+        raise BrokenFile(f"the mp4 has no {min(missing).decode()}")
+    sizes = _sizes(table[b"stsz"])
+    if b"co64" in table:
+        chunks = _numbers(table[b"co64"], 1, "Q")
+    elif b"stco" in table:
+        chunks = _numbers(table[b"stco"], 1, "I")
+    else:
+        raise BrokenFile("the mp4 has no stco")
+    return sizes, _offsets(sizes, _numbers(table[b"stsc"], 3, "I"), chunks)
+
+
+def _sizes(box: memoryview) -> list[int]:
+    if len(box) < 12:
+        raise BrokenFile("the mp4's stsz is cut off")
+    each, count = struct.unpack_from(">II", box, 4)
+    if count > MAX_FRAMES or (not each and 12 + 4 * count > len(box)):
+        raise BrokenFile(f"the mp4 would have {count} frames", limit=MAX_FRAMES)
+    return [each] * count if each else list(struct.unpack_from(f">{count}I", box, 12))
+
+
+def _numbers(box: memoryview, width: int, code: str) -> list[int]:
+    """The entries of a box that lists so and so many `width` numbers each."""
+    count = struct.unpack_from(">I", box, 4)[0] * width if len(box) >= 8 else -1
+    entries = struct.Struct(f">{max(count, 0)}{code}") if count <= MAX_FRAMES else None
+    if count < 0 or entries is None or 8 + entries.size > len(box):
+        raise BrokenFile("a table of the mp4 is cut off")
+    return list(entries.unpack_from(box, 8))
+
+
+def _offsets(sizes: list[int], runs: list[int], chunks: list[int]) -> list[int]:
+    """Where each sample lies: `runs` (first chunk from 1, samples per chunk, …) say how chunks are filled."""
+    firsts, fills = runs[0::3], runs[1::3]
+    if any(after <= before for before, after in pairwise([0, *firsts])):
+        raise BrokenFile("the mp4's stsc does not ascend")
+    ends = [*(first - 1 for first in firsts[1:]), len(chunks)]
+    offsets: list[int] = []
+    for first, fill, end in zip(firsts, fills, ends, strict=True):
+        for position in chunks[first - 1 : end]:
+            for size in sizes[len(offsets) : len(offsets) + fill]:
+                offsets.append(position)
+                position += size
+    if len(offsets) != len(sizes):
+        raise BrokenFile("the mp4 has frames that lie nowhere")
+    return offsets

@@ -1,0 +1,94 @@
+"""The Thrift structures of Parquet files, read and written without pyarrow.
+
+Light enough for a robot PC that only looks at datasets, and the only way to a file that has no footer yet.
+"""
+
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import thriftpy2
+from thriftpy2.protocol.compact import TCompactProtocol
+from thriftpy2.thrift import TException
+
+from teleop_dataset.errors import BrokenFile
+
+MAGIC = b"PAR1"
+# Of a data file with 10,000 row groups of 15 columns.
+MAX_FOOTER_BYTES = 64 * 1024**2
+# Footer length (uint32, little endian), then the magic.
+_END = struct.Struct("<I4s")
+
+_Protocol: Any = TCompactProtocol
+parquet: Any = thriftpy2.load(
+    str(Path(__file__).with_name("parquet.thrift")), module_name="teleop_dataset_parquet_thrift"
+)
+
+
+class _Bytes:
+    """What thriftpy2 reads from and writes to; tells how far it has read, and that there is no more."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._data = data
+        self.position = 0
+        self.written = bytearray()
+
+    def read(self, length: int) -> bytes:
+        if length > len(self._data) - self.position:
+            raise EOFError
+        self.position += length
+        return self._data[self.position - length : self.position]
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+
+def decode(kind: type, data: bytes) -> tuple[Any, int]:
+    """The structure of this kind at the beginning of `data`, and its bytes.
+
+    Text comes as bytes. Raises BrokenFile if it is cut off, damaged, or no such structure.
+    """
+    buffer = _Bytes(data)
+    found = kind()
+    try:
+        _Protocol(buffer, decode_response=False).read_struct(found)
+    except (EOFError, TException, struct.error, TypeError, KeyError, ValueError, RecursionError) as error:
+        raise BrokenFile(f"no {kind.__name__} here") from error
+    for _, name, *_, required in kind.thrift_spec.values():  # type: ignore[attr-defined]
+        if required and getattr(found, name) is None:
+            raise BrokenFile(f"a {kind.__name__} without {name}")
+    return found, buffer.position
+
+
+def encode(value: Any) -> bytes:
+    """The structure as it lies in a file."""
+    buffer = _Bytes()
+    _Protocol(buffer).write_struct(value)
+    return bytes(buffer.written)
+
+
+def read_footer(file: BinaryIO, size_bytes: int) -> Any:
+    """The FileMetaData at the end of a Parquet file; None if it has none (yet).
+
+    Raises BrokenFile if there is a footer that can't be read.
+    """
+    if size_bytes < len(MAGIC) + _END.size:
+        return None
+    file.seek(size_bytes - _END.size)
+    length, magic = _END.unpack(file.read(_END.size))
+    if magic != MAGIC:
+        return None
+    begin = size_bytes - _END.size - length
+    if begin < len(MAGIC) or length > MAX_FOOTER_BYTES:
+        raise BrokenFile(f"the footer would have {length} bytes", limit=MAX_FOOTER_BYTES)
+    file.seek(begin)
+    found, used = decode(parquet.FileMetaData, file.read(length))
+    if used != length:
+        raise BrokenFile(f"the footer has {used} bytes instead of {length}")
+    return found
+
+
+def write_footer(metadata: Any) -> bytes:
+    """What ends a Parquet file: `metadata` (FileMetaData), its length, the magic."""
+    encoded = encode(metadata)
+    return encoded + _END.pack(len(encoded), MAGIC)

@@ -1,0 +1,174 @@
+"""What a dataset's folder is ready for, judged from what was seen of it. Pure: no file is touched here.
+
+lerobot-record saves an episode in this order: tasks, data, videos, info.json, stats.json. So a higher
+`total_episodes` in info.json says that an episode is there with all that belongs to it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from teleop_dataset.folder import DatasetSeen
+
+SECOND_NS = 1_000_000_000
+# stats.json is still being written when info.json says that an episode is saved.
+DEBOUNCE_NS = 2 * SECOND_NS
+# With batch encoding, videos of saved episodes follow after info.json.
+LATE_VIDEO_NS = 10 * SECOND_NS
+# Longer than people leave a recorder alone between two episodes, mostly.
+QUIET_NS = 300 * SECOND_NS
+_VERSION = "v3."
+
+
+class Kind(StrEnum):
+    """What there is to do with a dataset now."""
+
+    BUSY = "busy"  # nothing to save now
+    COMMIT = "commit"  # being recorded, with episodes saved that are worth a backup
+    FINALISED = "finalised"  # closed by its writer, complete
+    DEAD = "dead"  # not closed, and nobody is going to: to be repaired
+    UNSUPPORTED = "unsupported"  # of another version of the format
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement, and what a snapshot of the dataset would hold.
+
+    reason  for people
+    files   (path, size in bytes) of every file of this state; empty when there is nothing to save
+    flags   what is wrong with the recording itself: to be told, no reason to refuse it
+    """
+
+    kind: Kind
+    reason: str
+    files: tuple[tuple[str, int], ...] = ()
+    total_episodes: int = 0
+    total_frames: int = 0
+    flags: tuple[str, ...] = ()
+
+    @property
+    def finalised(self) -> bool:
+        """Every Parquet file has its footer, and the totals add up."""
+        return self.kind is Kind.FINALISED
+
+
+def judge(
+    seen: DatasetSeen,
+    *,
+    now_ns: int,
+    saved_episodes: int = 0,
+    quiet_ns: int = QUIET_NS,
+) -> Verdict:
+    """What `seen` is ready for.
+
+    now_ns          ns since the Unix epoch
+    saved_episodes  of the state saved last
+    quiet_ns        how long nothing may change before the writer counts as dead
+    """
+    if not seen.files:
+        return Verdict(Kind.BUSY, "the folder is empty or gone")
+    if seen.info and not seen.info.codebase_version.startswith(_VERSION):
+        return Verdict(
+            Kind.UNSUPPORTED,
+            f"format {seen.info.codebase_version}; only v3 is supported (convert it with LeRobot)",
+        )
+    if seen.changing:
+        return Verdict(Kind.BUSY, f"{seen.changing[0]} is being written")
+    still_ns = _still_ns(seen, now_ns)
+    if still_ns < DEBOUNCE_NS:
+        return Verdict(Kind.BUSY, "it has just changed")
+    unfinished = _unfinished(seen)
+    quiet = still_ns >= quiet_ns
+    if unfinished is None and (quiet or not _encoding(seen)):
+        return _with_files(seen, Kind.FINALISED, "closed and complete", _flags(seen))
+    if seen.info and not seen.info.total_episodes and not seen.tables("data"):
+        return Verdict(Kind.BUSY, "no episode is saved yet")
+    why = unfinished or f"{_encoding(seen)[0]}/ is still there"
+    if quiet and not seen.writers:
+        reason = f"{why}; nothing has changed for {still_ns // SECOND_NS} s and nobody writes to it"
+        if seen.writers is None:
+            reason += " (as far as this machine tells)"
+        return _with_files(seen, Kind.DEAD, reason, _flags(seen))
+    return _recording(seen, why, saved_episodes, still_ns)
+
+
+def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) -> Verdict:
+    """Of a dataset that somebody is still writing."""
+    if seen.info is None:
+        return Verdict(Kind.BUSY, seen.info_problem)
+    if seen.info.total_episodes in (0, saved_episodes):
+        return Verdict(Kind.BUSY, f"no episode is saved that is not backed up; {why}")
+    for file, video in seen.videos():
+        if not video.playable:
+            return Verdict(Kind.BUSY, f"{file.path} is incomplete: {video.problem or 'cut off'}")
+    if not seen.tables("data"):
+        return Verdict(Kind.BUSY, "the data files are not there yet")
+    flags = _flags(seen)
+    if flags and still_ns < LATE_VIDEO_NS:
+        return Verdict(Kind.BUSY, flags[0])
+    reason = f"{seen.info.total_episodes} episodes are saved, {saved_episodes} of them backed up"
+    return _with_files(seen, Kind.COMMIT, reason, flags)
+
+
+def _still_ns(seen: DatasetSeen, now_ns: int) -> int:
+    """For how long nothing has changed: by the file system's clock, or else by two looks.
+
+    A file system's clock may be ahead (network storage, a board whose clock was set back).
+    """
+    changed_ns = max(file.changed_ns for file in seen.files.values())
+    return max(now_ns - changed_ns, seen.looked_at_ns - seen.same_since_ns)
+
+
+def _encoding(seen: DatasetSeen) -> list[str]:
+    """Folders in which an episode's video is being encoded (or was, when the recorder died)."""
+    return [path for path in seen.temporary if path.startswith("tmp")]
+
+
+def _unfinished(seen: DatasetSeen) -> str | None:
+    """Why the dataset is not complete; None if it is."""
+    if seen.info is None:
+        return seen.info_problem
+    totals = {"data": seen.info.total_frames, "meta/episodes": seen.info.total_episodes}
+    for folder, total in totals.items():
+        rows = 0
+        for path, table in seen.tables(folder):
+            if table.row_groups is None:
+                return f"{path} has no footer" + (table.problem and f": {table.problem}")
+            rows += sum(table.row_groups)
+        if not total:
+            return "it has no episodes"
+        if rows != total:
+            return f"{folder} has {rows} rows, info.json says {total}"
+    for path in ("meta/tasks.parquet", "meta/stats.json"):
+        if path not in seen.files:
+            return f"there is no {path}"
+    for file, video in seen.videos():
+        if not video.playable:
+            return f"{file.path} is incomplete: {video.problem or 'cut off'}"
+    filmed = {file.camera for file, _ in seen.videos()}
+    missing = [camera for camera in seen.info.cameras if camera not in filmed]
+    return f"there is no video of {missing[0]}" if missing else None
+
+
+def _flags(seen: DatasetSeen) -> tuple[str, ...]:
+    if seen.info is None:
+        return ()
+    frames = dict.fromkeys(seen.info.cameras, 0)
+    for file, video in seen.videos():
+        if file.camera in frames:
+            frames[file.camera] += video.whole_frames
+    return tuple(
+        f"{camera} has {count} video frames for {seen.info.total_frames} rows"
+        for camera, count in frames.items()
+        if count < seen.info.total_frames
+    )
+
+
+def _with_files(seen: DatasetSeen, kind: Kind, reason: str, flags: tuple[str, ...]) -> Verdict:
+    return Verdict(
+        kind,
+        reason,
+        tuple((file.path, file.size_bytes) for file in seen.files.values()),
+        seen.info.total_episodes if seen.info else 0,
+        seen.info.total_frames if seen.info else 0,
+        flags,
+    )
