@@ -1,0 +1,42 @@
+"""Composition of video-ingest-service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from teleop_runtime.app import Part, Running, assemble
+from teleop_runtime.database import connected, open_pool
+from teleop_runtime.store import open_store
+
+from video_ingest_service.catalog import Catalog
+from video_ingest_service.probe import Prober
+from video_ingest_service.settings import IngestSettings
+
+CONNECTIONS = 12
+READY_TIMEOUT_S = 2.0
+
+
+def ingest_part(database_url: str, store_url: str) -> Part:
+    """video-ingest-service as a part of a server; files are kept at `store_url` (see open_store)."""
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[Running]:
+        store = open_store(store_url)
+        async with open_pool(database_url, max_size=CONNECTIONS) as pool, Prober.running() as prober:
+
+            async def check_database() -> None:
+                async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
+                    await connection.fetchval("SELECT 1")
+
+            yield Running(
+                state={"store": store, "catalog": Catalog(pool, store, prober)},
+                checks={"ingest database": check_database},
+            )
+
+    return Part(name="video-ingest-service", operations=[], lifespan=lifespan)
+
+
+def create_app(settings: IngestSettings) -> Starlette:
+    """video-ingest-service as a server of its own."""
+    part = ingest_part(settings.database_url, settings.store_url)
+    return assemble("video-ingest-service", [part], exposure=settings.exposure)

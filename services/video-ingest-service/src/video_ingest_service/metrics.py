@@ -1,0 +1,18 @@
+"""What video-ingest-service counts."""
+
+from prometheus_client import Counter
+from teleop_runtime.metrics import REGISTRY
+
+STORED_FILES = Counter("stored_files_total", "Files taken in", ["kind"], registry=REGISTRY)
+STORED_BYTES = Counter("stored_bytes_total", "Bytes of files taken in", ["kind"], registry=REGISTRY)
+PROBES = Counter(
+    "video_probes_total", "Looks into video chunks, by how they ended", ["end"], registry=REGISTRY
+)
+QUARANTINED = Counter(
+    "quarantined_videos_total", "Video chunks that can't be used as video", registry=REGISTRY
+)
+DAMAGED = Counter("damaged_objects_total", "Stored objects found damaged or missing", registry=REGISTRY)
+VERIFIED_BYTES = Counter("verified_bytes_total", "Stored bytes read again and hashed", registry=REGISTRY)
+SWEPT_OBJECTS = Counter(
+    "swept_objects_total", "Objects removed because nothing named them", registry=REGISTRY
+)

@@ -1,0 +1,60 @@
+"""Rows of `stored_object`: what the store holds. Every function works in its caller's transaction."""
+
+from teleop_runtime.database import Connection
+
+# Whoever adds a reference to an object touches its row, and so waits for a sweep that is removing it.
+KEEP = """
+INSERT INTO stored_object (sha256, size_bytes, chunks) VALUES ($1, $2, nullif($3, ''::bytea))
+ON CONFLICT (sha256) DO UPDATE
+   SET stored_at = now(), chunks = coalesce(excluded.chunks, stored_object.chunks)
+"""
+
+FIND_DAMAGE = "SELECT damage FROM stored_object WHERE sha256 = $1"
+
+LOCK_DAMAGED = "SELECT FROM stored_object WHERE sha256 = $1 AND damage IS NOT NULL FOR UPDATE"
+
+MARK_SOUND = "UPDATE stored_object SET damage = NULL, verified_at = now() WHERE sha256 = $1"
+
+NAMES_OF = """
+SELECT file_path FROM video_chunk WHERE sha256 = $1
+ UNION ALL
+SELECT d.robot_id || '/' || d.name || '/' || f.path
+  FROM dataset_file f JOIN dataset d ON d.id = f.dataset_id
+ WHERE f.sha256 = $1
+   AND NOT EXISTS (SELECT FROM dataset_file newer
+                    WHERE newer.dataset_id = f.dataset_id AND newer.path = f.path
+                      AND newer.revision > f.revision)
+"""
+
+LOCK_PATH = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+
+
+async def keep_object(connection: Connection, sha256: str, size_bytes: int, chunks: bytes) -> None:
+    """Make or touch the object's row; until the transaction ends, no sweep removes the object."""
+    await connection.execute(KEEP, sha256, size_bytes, chunks)
+
+
+async def lock_path(connection: Connection, path: str) -> None:
+    """Wait until nobody else changes what lies at `path` of the tree, and keep others waiting."""
+    await connection.execute(LOCK_PATH, path)
+
+
+async def damage_of(connection: Connection, sha256: str) -> str | None:
+    """What the last look at the object found wrong; None: nothing, or it is not known."""
+    damage: str | None = await connection.fetchval(FIND_DAMAGE, sha256)
+    return damage
+
+
+async def lock_damaged(connection: Connection, sha256: str) -> bool:
+    """Whether the object is noted as damaged; its row is the caller's then until the transaction ends."""
+    return await connection.fetchrow(LOCK_DAMAGED, sha256) is not None
+
+
+async def mark_sound(connection: Connection, sha256: str) -> None:
+    """Note that the object's bytes are whole again."""
+    await connection.execute(MARK_SOUND, sha256)
+
+
+async def names_of(connection: Connection, sha256: str) -> list[str]:
+    """Every path of the tree that stands for the object."""
+    return [row[0] for row in await connection.fetch(NAMES_OF, sha256)]

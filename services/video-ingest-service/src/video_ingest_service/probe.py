@@ -1,0 +1,170 @@
+"""Looks into video chunks in processes of their own, which a hostile file may crash or hang without harm."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from teleop_runtime.logs import get_logger
+from teleop_runtime.store import Store
+from teleop_schema.files import VideoFile
+
+from video_ingest_service.metrics import PROBES
+
+log = get_logger(__name__)
+
+# Starting a process and loading FFmpeg takes 0.2 s, so they are kept; FFmpeg's leaks end with them.
+MAX_WORKERS = 2
+PROBES_PER_WORKER = 200
+PROBE_TIMEOUT_S = 60.0
+# Somebody else may have killed the first process, or kept it from working.
+ATTEMPTS = 2
+MAX_ANSWER_BYTES = 64 * 1024
+
+
+class Probed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a look into a video file found; None where it did not get that far.
+
+    frames     pictures in the file
+    keyframes  how many of them can be decoded by themselves
+    fps        pictures per second, measured over the whole file
+    problem    why it can't be used as video; None if it can
+    """
+
+    frames: int | None = None
+    keyframes: int | None = None
+    fps: float | None = None
+    codec: str | None = None
+    pix_fmt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    problem: str | None = None
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What a worker is asked, as a line of JSON; it answers with a line that holds Probed.
+
+    frames  how many pictures the sender says there are
+    """
+
+    path: str
+    frames: int | None
+
+
+class _Died(Exception):
+    """A worker came to no answer; the text says why."""
+
+
+class _Worker:
+    """One `probe_worker` process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._left = PROBES_PER_WORKER
+
+    @classmethod
+    async def start(cls) -> Self:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "video_ingest_service.probe_worker",
+            stdin=pipe,
+            stdout=pipe,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=MAX_ANSWER_BYTES,
+            start_new_session=True,
+        )
+        return cls(process)
+
+    async def ask(self, question: Question) -> Probed:
+        """Raises _Died."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None  # noqa: S101
+        assert stdout is not None  # noqa: S101
+        self._left -= 1
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                stdin.write(msgspec.json.encode(question) + b"\n")
+                await stdin.drain()
+                answer = await stdout.readline()
+        except TimeoutError:
+            raise _Died(f"looking into it takes more than {PROBE_TIMEOUT_S:.0f} s") from None
+        except (ConnectionError, ValueError):
+            answer = b""
+        if not answer.endswith(b"\n"):
+            raise _Died(f"the decoder crashed on it ({_cause(await self._process.wait())})")
+        return msgspec.json.decode(answer, type=Probed)
+
+    @property
+    def usable(self) -> bool:
+        return self._left > 0 and self._process.returncode is None
+
+    async def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+
+class Prober:
+    """Looks into video files, MAX_WORKERS at a time."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Worker] = []
+        self._places = asyncio.Semaphore(MAX_WORKERS)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls) -> AsyncIterator[Self]:
+        """A prober whose processes end with the block."""
+        prober = cls()
+        try:
+            yield prober
+        finally:
+            for worker in prober._idle:
+                await worker.end()
+
+    async def look(self, store: Store, file: VideoFile) -> Probed:
+        """What the stored bytes of `file` are; a file that breaks the decoder is a problem, not an error."""
+        told = None if file.frames is None else len(file.frames.frame_index)
+        async with self._places, store.as_file(file.sha256) as path:
+            probed = await self._look(Question(str(path), told))
+        PROBES.labels("sound" if probed.problem is None else "problem").inc()
+        return probed
+
+    async def _look(self, question: Question) -> Probed:
+        reason = ""
+        for _ in range(ATTEMPTS):
+            try:
+                async with self._worker() as worker:
+                    return await worker.ask(question)
+            except _Died as death:
+                reason = str(death)
+                log.warning("a probe died", path=Path(question.path).name, reason=reason)
+                PROBES.labels("died").inc()
+        return Probed(problem=reason)
+
+    @asynccontextmanager
+    async def _worker(self) -> AsyncIterator[_Worker]:
+        """A worker that is idle again after the block, unless the block raised or it has done its share."""
+        worker = self._idle.pop() if self._idle else None
+        if worker is None or not worker.usable:
+            worker = await _Worker.start()
+        try:
+            yield worker
+        except BaseException:
+            await worker.end()
+            raise
+        if worker.usable:
+            self._idle.append(worker)
+        else:
+            await worker.end()
+
+
+def _cause(returncode: int) -> str:
+    return signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"

@@ -1,0 +1,25 @@
+"""Configuration of video-ingest-service."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+from teleop_runtime.posture import check_listening
+from teleop_runtime.settings import ServiceSettings
+
+
+class IngestSettings(ServiceSettings):
+    """Environment of video-ingest-service."""
+
+    store_url: str = Field(
+        "lerobot_backup",
+        alias="STORE_URL",
+        min_length=1,
+        description="where files are kept: a folder, or s3://bucket/prefix",
+    )
+    host: str = Field("127.0.0.1", alias="INGEST_HOST")
+    port: int = Field(8002, alias="INGEST_PORT", ge=0, le=65_535)
+
+    @model_validator(mode="after")
+    def _stay_local(self) -> Self:
+        check_listening(self.host, self.exposure, "INGEST_HOST")
+        return self

@@ -1,0 +1,117 @@
+"""Rows of `video_chunk`, and of their sessions. Every function works on its caller's connection."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from teleop_runtime.database import Connection
+from teleop_schema.files import VideoFile
+
+from video_ingest_service.errors import UnknownSession, VideoNotFound
+from video_ingest_service.probe import Probed
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_ID = 2**63 - 1
+
+SESSION = "SELECT id, robot_id, fps, next_frame_index FROM teleop_session WHERE id = $1"
+SESSION_OF_STREAM = "SELECT id, robot_id, fps, next_frame_index FROM teleop_session WHERE stream_id = $1"
+
+FIND_CHUNK = """
+SELECT * FROM video_chunk WHERE session_id = $1 AND camera_key = $2 AND chunk_index = $3
+"""
+
+ADD_CHUNK = """
+INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
+                         end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
+                         fps, codec, pix_fmt, width, height, keyframes, quarantine)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+RETURNING *
+"""
+
+GET_CHUNK = """
+SELECT c.*, s.robot_id FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
+"""
+
+
+class SessionRow(NamedTuple):
+    """What a chunk has to know of its session.
+
+    frames  how many frames of it are committed
+    """
+
+    id: int
+    robot_id: str
+    fps: float
+    frames: int
+
+
+async def find_session(connection: Connection, session: int | UUID) -> SessionRow:
+    """The session with that number, or of that stream; raises UnknownSession."""
+    row = None
+    if isinstance(session, UUID):
+        row = await connection.fetchrow(SESSION_OF_STREAM, session)
+    elif 1 <= session <= MAX_ID:
+        row = await connection.fetchrow(SESSION, session)
+    if row is None:
+        raise UnknownSession(f"there is no session {session}", field="session")
+    return SessionRow(*row)
+
+
+async def find_chunk(
+    connection: Connection, session_id: int, camera_key: str, chunk_index: int
+) -> asyncpg.Record | None:
+    """The chunk's row, None if it has not arrived."""
+    return await connection.fetchrow(FIND_CHUNK, session_id, camera_key, chunk_index)
+
+
+async def get_chunk(connection: Connection, video_id: int) -> asyncpg.Record:
+    """The chunk's row with its robot; raises VideoNotFound."""
+    row = await connection.fetchrow(GET_CHUNK, video_id) if 1 <= video_id <= MAX_ID else None
+    if row is None:
+        raise VideoNotFound(f"there is no video {video_id}", field="video_id")
+    return row
+
+
+async def add_chunk(
+    connection: Connection, session: SessionRow, file: VideoFile, path: str, probed: Probed
+) -> asyncpg.Record:
+    """The new row of `file`: what its sender told, and what the look into it found."""
+    times = file.frames
+    first = times.frame_index[0] if times and times.frame_index else None
+    told = len(times.frame_index) if times else None
+    row = await connection.fetchrow(
+        ADD_CHUNK,
+        session.id,
+        file.camera_key,
+        file.chunk_index,
+        path,
+        file.sha256,
+        file.size_bytes,
+        _instant(file.start_us),
+        _instant(file.end_us),
+        first,
+        told if probed.frames is None else probed.frames,
+        _array(times.frame_index if times else None),
+        _array(times.captured_us if times else None),
+        msgspec.json.encode(file.dropped).decode(),
+        probed.fps or file.fps,
+        probed.codec,
+        probed.pix_fmt,
+        probed.width or file.width,
+        probed.height or file.height,
+        probed.keyframes,
+        probed.problem,
+    )
+    assert row is not None  # noqa: S101
+    return row
+
+
+def _array(values: Sequence[int] | None) -> list[Any] | None:
+    return None if values is None else list(values)
+
+
+def _instant(timestamp_us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=timestamp_us)
