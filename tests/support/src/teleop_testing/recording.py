@@ -95,11 +95,13 @@ class Command:
             self.kill()
 
 
-def sync_agent(server: str, watch: Path, folder: Path, *, robot_id: str = "robot_A") -> Command:
-    """`sync-agent run`, not yet started."""
-    command = [
+def sync_agent(
+    server: str, watch: Path, folder: Path, *, robot_id: str = "robot_A", command: str = "run"
+) -> Command:
+    """`sync-agent run` (or another `command` of it), not yet started."""
+    words = [
         str(COMMANDS / "sync-agent"),
-        "run",
+        command,
         "--server",
         server,
         "--robot-id",
@@ -107,4 +109,4 @@ def sync_agent(server: str, watch: Path, folder: Path, *, robot_id: str = "robot
         "--watch",
         str(watch),
     ]
-    return Command(command, folder, "sync-agent")
+    return Command(words, folder, f"sync-agent-{command}")
