@@ -12,6 +12,7 @@ from teleop_runtime.store.errors import (
     UnknownUpload,
     UploadBusy,
 )
+from teleop_runtime.store.opening import open_store
 from teleop_runtime.store.protocol import Checksum, Recipe, Store
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "Store",
     "UnknownUpload",
     "UploadBusy",
+    "open_store",
 ]

@@ -1,0 +1,97 @@
+"""Files that are still there, whole, after the power was cut.
+
+A failed sync is never tried again: the kernel may have dropped the bytes and marked them clean, so that a
+second one would succeed over a loss.
+"""
+
+import errno
+import os
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+from teleop_runtime.store.errors import PathTaken
+
+BLOCK_BYTES = 1024 * 1024
+# No more links to this file, another filesystem, or one without hard links.
+CANNOT_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP)
+OBJECT_MODE = 0o444
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def sync_data(fd: int) -> None:
+        """Return once the file's bytes and length are on the medium; macOS's fsync stops short of that."""
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+else:
+
+    def sync_data(fd: int) -> None:
+        """Return once the file's bytes and length are on the medium."""
+        os.fdatasync(fd)
+
+
+def sync_directory(folder: Path) -> None:
+    """Return once the names in `folder` are on the medium."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and what is missing above it; raises PathTaken if a file is in the way."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        try:
+            new.mkdir(exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise PathTaken(f"{new.name!r} is a file: no folder of that name can be made") from None
+        sync_directory(new.parent)
+
+
+def write_all(fd: int, block: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write all of `block` at `offset`."""
+    view = memoryview(block)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def place(source: Path, target: Path, scratch: Path) -> None:
+    """Let `target` be another name of the file `source`, atomically replacing what it was.
+
+    A hard link, or a copy where the filesystem takes no link. `scratch` is a folder of `target`'s filesystem.
+    """
+    made = scratch / f"{uuid4().hex}.name"
+    try:
+        try:
+            os.link(source, made)
+        except OSError as error:
+            if error.errno not in CANNOT_LINK:
+                raise
+            _copy(source, made)
+        try:
+            os.replace(made, target)
+        except (IsADirectoryError, NotADirectoryError):
+            raise PathTaken(f"{target.name!r} is a folder: no file of that name can be stored") from None
+    finally:
+        # A rename onto another link of the same file does nothing and leaves the first.
+        made.unlink(missing_ok=True)
+    sync_directory(target.parent)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb", buffering=0) as reader:
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OBJECT_MODE)
+        try:
+            offset = 0
+            while block := reader.read(BLOCK_BYTES):
+                write_all(fd, block, offset)
+                offset += len(block)
+            sync_data(fd)
+        finally:
+            os.close(fd)

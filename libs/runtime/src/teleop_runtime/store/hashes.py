@@ -1,0 +1,32 @@
+"""SHA-256 of uploads on their way, so that the bytes need not be read again when all are there."""
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+# Of uploads beyond these the bytes are read again.
+MAX_KEPT_HASHES = 256
+
+
+class Hashes:
+    """Hashes of the latest uploads that came to this process from their first byte on."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[UUID, tuple[int, _Hash]] = OrderedDict()
+
+    def keep(self, upload_id: UUID, size: int, sha256: "_Hash") -> None:
+        """Remember the SHA-256 of the upload's first `size` bytes."""
+        self._kept[upload_id] = (size, sha256)
+        if len(self._kept) > MAX_KEPT_HASHES:
+            self._kept.popitem(last=False)
+
+    def of(self, upload_id: UUID, size: int) -> "_Hash | None":
+        """SHA-256 of the upload's first `size` bytes; None if it is not known."""
+        at, sha256 = self._kept.get(upload_id, (None, None))
+        return sha256.copy() if sha256 is not None and at == size else None
+
+    def forget(self, upload_id: UUID) -> None:
+        self._kept.pop(upload_id, None)

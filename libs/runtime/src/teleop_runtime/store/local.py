@@ -1,0 +1,324 @@
+"""The store on a local directory.
+
+    .objects/ab/cd/abcd…     an object, read-only, named by its SHA-256
+    .incoming/<uuid>         the bytes of an upload so far; its length is the offset
+    <robot_id>/…             the tree that people look at: hard links to objects
+
+Nobody but a store writes below `.objects` and `.incoming`. What changes a file of the tree in place changes
+the object too, which is why both are read-only; `verify` finds out.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path, PurePosixPath
+from uuid import UUID, uuid4
+
+import aiofiles
+from teleop_schema.errors import NoSpace
+
+from teleop_runtime.store.durable import (
+    BLOCK_BYTES,
+    OBJECT_MODE,
+    make_folder,
+    place,
+    sync_data,
+    sync_directory,
+    write_all,
+)
+from teleop_runtime.store.errors import ChecksumMismatch, ObjectMissing
+from teleop_runtime.store.hashes import Hashes
+from teleop_runtime.store.protocol import KEPT_FREE, Checksum, Recipe
+from teleop_runtime.store.receiving import receive
+from teleop_runtime.store.staged_file import STAGED_MODE, UNVERIFIED_SUFFIX, StagedFile, durable_size
+from teleop_runtime.store.threads import THREADS, in_thread
+from teleop_runtime.store.writers import Writers
+
+# Scratch files older than this were left by a process that was killed.
+SCRATCH_S = 3600.0
+
+
+class LocalStore:
+    """Store on a directory of one filesystem."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.objects = root / ".objects"
+        self.incoming = root / ".incoming"
+        self._writers = Writers()
+        self._hashes = Hashes()
+
+    @classmethod
+    def open(cls, root: Path) -> "LocalStore":
+        """The store on `root`, which is made if it is not there."""
+        store = cls(root.absolute())
+        for folder in (store.objects, store.incoming):
+            make_folder(folder)
+        store._remove_scratch()
+        return store
+
+    async def begin(self, upload_id: UUID) -> None:
+        await in_thread(self._begin, upload_id)
+
+    async def append(
+        self,
+        upload_id: UUID,
+        offset: int,
+        parts: AsyncIterator[bytes],
+        *,
+        limit: int,
+        checksum: Checksum | None = None,
+    ) -> int:
+        async def write() -> int:
+            staged = StagedFile(self.incoming, upload_id)
+            try:
+                await in_thread(staged.open)
+                await in_thread(staged.begin_append, offset, checksum, self._hashes.of(upload_id, offset))
+                await receive(staged, parts, limit=limit, check_room=self._check_room)
+                await in_thread(staged.check)
+            finally:
+                await in_thread(staged.close)
+                if staged.hash is not None:
+                    self._hashes.keep(upload_id, staged.size, staged.hash)
+            return staged.size
+
+        return await self._writers.run(upload_id, write)
+
+    async def staged_bytes(self, upload_id: UUID) -> int | None:
+        return await in_thread(durable_size, self.incoming / str(upload_id))
+
+    async def digest(self, upload_id: UUID) -> str:
+        def look() -> str:
+            with StagedFile(self.incoming, upload_id) as staged:
+                return self._digest(staged)
+
+        return await in_thread(look)
+
+    async def finish(
+        self, upload_id: UUID, *, sha256: str, size_bytes: int, recipe: Recipe | None = None
+    ) -> None:
+        await in_thread(self._finish, upload_id, sha256, size_bytes, recipe)
+
+    async def discard(self, upload_id: UUID) -> None:
+        await self._writers.end(upload_id)
+        self._hashes.forget(upload_id)
+
+        def remove() -> None:
+            for suffix in ("", UNVERIFIED_SUFFIX):
+                (self.incoming / f"{upload_id}{suffix}").unlink(missing_ok=True)
+
+        await in_thread(remove)
+
+    async def size(self, sha256: str) -> int | None:
+        try:
+            return (await in_thread(self._object(sha256).stat)).st_size
+        except FileNotFoundError:
+            return None
+
+    async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        try:
+            async with aiofiles.open(self._object(sha256), "rb", buffering=0, executor=THREADS) as file:
+                await file.seek(start)
+                left = BLOCK_BYTES if end is None else end - start
+                while left > 0 and (block := await file.read(min(BLOCK_BYTES, left))):
+                    yield block
+                    left = BLOCK_BYTES if end is None else left - len(block)
+        except FileNotFoundError:
+            raise ObjectMissing(sha256) from None
+
+    async def remove(self, sha256: str) -> None:
+        await in_thread(self._object(sha256).unlink, missing_ok=True)
+
+    async def list_objects(self) -> AsyncIterator[tuple[str, int]]:
+        for folder in await in_thread(lambda: sorted(self.objects.glob("[0-9a-f]*/[0-9a-f]*"))):
+            for found in await in_thread(_files, folder):
+                yield found
+
+    @asynccontextmanager
+    async def as_file(self, sha256: str) -> AsyncIterator[Path]:
+        if await self.size(sha256) is None:
+            raise ObjectMissing(sha256)
+        yield self._object(sha256)
+
+    async def name(self, path: str, sha256: str) -> None:
+        target = self._in_tree(path)
+
+        def link() -> None:
+            make_folder(target.parent)
+            try:
+                place(self._object(sha256), target, self.incoming)
+            except FileNotFoundError:
+                if self._object(sha256).exists():
+                    raise
+                raise ObjectMissing(sha256) from None
+
+        await in_thread(link)
+
+    async def unname(self, path: str) -> None:
+        target = self._in_tree(path)
+
+        def unlink() -> None:
+            try:
+                target.unlink()
+                folder = target.parent
+                sync_directory(folder)
+                while folder != self.root:
+                    folder.rmdir()
+                    folder = folder.parent
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            except OSError:
+                # The folder holds more, or is being filled again right now.
+                return
+
+        await in_thread(unlink)
+
+    async def free_bytes(self) -> int | None:
+        return max(0, (await in_thread(self._room))[0])
+
+    async def check_room(self, size_bytes: int) -> None:
+        await in_thread(self._check_room, size_bytes)
+
+    def _object(self, sha256: str) -> Path:
+        return self.objects / sha256[:2] / sha256[2:4] / sha256
+
+    def _in_tree(self, path: str) -> Path:
+        """The place of a name; the callers' names are checked, this is the last door before the disk."""
+        parts = PurePosixPath(path).parts
+        if not parts or "\0" in path or any(part.startswith((".", "/")) for part in parts):
+            raise ValueError(f"{path!r} is no name below the store")
+        return self.root.joinpath(*parts)
+
+    def _begin(self, upload_id: UUID) -> None:
+        path = self.incoming / str(upload_id)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, STAGED_MODE))
+        sync_directory(self.incoming)
+
+    def _room(self) -> tuple[int, int]:
+        """Bytes that may still be stored, and those that the disk has free."""
+        disk = os.statvfs(self.root)
+        free = disk.f_bavail * disk.f_frsize
+        return free - int(disk.f_blocks * disk.f_frsize * KEPT_FREE), free
+
+    def _check_room(self, size_bytes: int = 0) -> None:
+        room, free = self._room()
+        if size_bytes > room:
+            raise NoSpace(
+                f"{size_bytes} bytes more do not fit: the disk has {free} free, of which {free - room} "
+                "stay free",
+                limit=max(0, room),
+                hint="make room on the server's disk, then upload again",
+            )
+
+    def _digest(self, staged: StagedFile) -> str:
+        known = self._hashes.of(staged.upload_id, staged.size)
+        if known is not None:
+            return known.hexdigest()
+        sha256 = hashlib.sha256()
+        for block in staged.blocks():
+            sha256.update(block)
+        return sha256.hexdigest()
+
+    def _finish(self, upload_id: UUID, sha256: str, size_bytes: int, recipe: Recipe | None) -> None:
+        with StagedFile(self.incoming, upload_id) as staged:
+            if recipe is None:
+                _check_whole(staged.size, self._digest(staged), size_bytes, sha256)
+                staged.make_read_only(OBJECT_MODE)
+                self._publish(staged.path, sha256, size_bytes)
+                return
+            made = self.incoming / f"{uuid4().hex}.whole"
+            try:
+                self._assemble(staged, size_bytes, sha256, recipe, made)
+                self._publish(made, sha256, size_bytes)
+            finally:
+                made.unlink(missing_ok=True)
+
+    def _assemble(
+        self, staged: StagedFile, size_bytes: int, sha256: str, recipe: Recipe, target: Path
+    ) -> None:
+        """Write the file that the recipe makes of what was sent and its base; ChecksumMismatch if wrong."""
+        hashed, offset = hashlib.sha256(), 0
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, STAGED_MODE)
+        try:
+            for block in self._mixed(staged, size_bytes, recipe):
+                hashed.update(block)
+                write_all(fd, block, offset)
+                offset += len(block)
+            _check_whole(offset, hashed.hexdigest(), size_bytes, sha256)
+            os.fchmod(fd, OBJECT_MODE)
+            sync_data(fd)
+        finally:
+            os.close(fd)
+
+    def _mixed(self, staged: StagedFile, size_bytes: int, recipe: Recipe) -> Iterator[bytes]:
+        sent = at = 0
+        try:
+            base = self._object(recipe.base).open("rb", buffering=0)
+        except FileNotFoundError:
+            raise ChecksumMismatch(f"the store lost {recipe.base}, of which this file is made") from None
+        with base:
+            for offset, length, base_offset in (*recipe.copied, (size_bytes, 0, 0)):
+                yield from staged.blocks(sent, offset - at)
+                sent += offset - at
+                base.seek(base_offset)
+                at, left = offset + length, length
+                while left and (block := base.read(min(BLOCK_BYTES, left))):
+                    yield block
+                    left -= len(block)
+        if sent != staged.size:
+            raise ChecksumMismatch(f"{staged.size} bytes were sent where {sent} are missing")
+
+    def _publish(self, source: Path, sha256: str, size_bytes: int) -> None:
+        """Let `source`, which is durable, be the object; an intact one that is there already stays."""
+        target = self._object(sha256)
+        make_folder(target.parent)
+        if not _intact(target, source, sha256, size_bytes):
+            place(source, target, self.incoming)
+
+    def _remove_scratch(self) -> None:
+        before = time.time() - SCRATCH_S
+        for left in (*self.incoming.glob("*.name"), *self.incoming.glob("*.whole")):
+            try:
+                if left.stat().st_ctime < before:
+                    left.unlink()
+            except FileNotFoundError:
+                continue
+
+
+def _check_whole(size: int, digest: str, size_bytes: int, sha256: str) -> None:
+    if size != size_bytes:
+        raise ChecksumMismatch(f"the file has {size} bytes instead of {size_bytes}", field="size_bytes")
+    if digest != sha256:
+        raise ChecksumMismatch(
+            f"SHA-256 of what arrived is {digest} instead of {sha256}",
+            field="sha256",
+            hint="upload the file again",
+        )
+
+
+def _intact(target: Path, source: Path, sha256: str, size_bytes: int) -> bool:
+    """Whether the object is there, durably, with the bytes it must have."""
+    try:
+        if target.stat().st_size != size_bytes:
+            return False
+        if not target.samefile(source):
+            with target.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    return False
+    except FileNotFoundError:
+        return False
+    # Whoever put it there may have been killed before its name was on the medium.
+    sync_directory(target.parent)
+    return True
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    found = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        try:
+            found.append((entry.name, entry.stat().st_size))
+        except FileNotFoundError:
+            continue
+    return found

@@ -1,0 +1,19 @@
+"""A store by its address."""
+
+from pathlib import Path
+
+from teleop_runtime.store.local import LocalStore
+from teleop_runtime.store.protocol import Store
+from teleop_runtime.store.s3 import S3ObjectStore
+
+S3_SCHEME = "s3://"
+
+
+def open_store(address: str | Path) -> Store:
+    """The store at `address`: `s3://bucket/prefix`, or a directory, made if it is not there.
+
+    Endpoint and credentials of S3 come from the usual AWS_* variables of the environment.
+    """
+    if isinstance(address, str) and address.startswith(S3_SCHEME):
+        return S3ObjectStore.open(address)
+    return LocalStore.open(Path(address))

@@ -1,0 +1,51 @@
+"""From the parts of a request's body to a staged file, receiving and writing at the same time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from teleop_schema.errors import BodyTooLarge
+
+from teleop_runtime.store.durable import BLOCK_BYTES
+from teleop_runtime.store.staged_file import StagedFile
+from teleop_runtime.store.threads import in_thread, settled, start_in_thread
+
+# So much is written before the disk is told to begin, rather than all of it at the end.
+SYNC_EVERY_BYTES = 64 * 1024 * 1024
+
+
+async def receive(
+    staged: StagedFile, parts: AsyncIterator[bytes], *, limit: int, check_room: Callable[[], None]
+) -> None:
+    """Write `parts` to the end of `staged`; when they end or break off, all that came is written.
+
+    At most two blocks are in memory: one being filled, one being written.
+    """
+    writing: asyncio.Future[None] | None = None
+    syncing: asyncio.Future[None] | None = None
+    synced = size = staged.size
+    block = bytearray()
+    try:
+        async for part in parts:
+            size += len(part)
+            if size > limit:
+                block += part[: len(part) - (size - limit)]
+                raise BodyTooLarge(f"more than the {limit} bytes that were announced", limit=limit)
+            block += part
+            if len(block) < BLOCK_BYTES:
+                continue
+            if writing is not None:
+                await settled(writing)
+            writing, block = start_in_thread(staged.write, block), bytearray()
+            if size - synced >= SYNC_EVERY_BYTES and (syncing is None or syncing.done()):
+                if syncing is not None:
+                    syncing.result()
+                await in_thread(check_room)
+                syncing, synced = start_in_thread(staged.sync), size
+    finally:
+        try:
+            if writing is not None:
+                await settled(writing)
+            await in_thread(staged.write, block)
+        finally:
+            if syncing is not None:
+                await settled(syncing)

@@ -1,0 +1,372 @@
+"""The store on S3, or what speaks its language.
+
+    objects/ab/cd/abcd…           an object, named by its SHA-256
+    incoming/<uuid>/begun         an upload
+    incoming/<uuid>/<offset>      its bytes so far, in parts, each named by its offset and put only if there
+                                  is none: of two writers at one offset one loses, so the parts have no gaps
+                                  and never overlap, and the upload's offset is the end of the last
+    names/<robot_id>/…            {"sha256": …}: S3 has no links, and a second copy of each file would double
+                                  the bill
+
+An object is written as a multipart upload that is completed only if the SHA-256 is right, so nobody ever sees
+a wrong one. Uploads of parts that were broken off are invisible but cost money: let the bucket have a
+lifecycle rule that ends incomplete multipart uploads after a day.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiofiles
+import msgspec
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store
+from teleop_schema.errors import BodyTooLarge, StorageUnavailable
+
+from teleop_runtime.store.errors import (
+    ChecksumMismatch,
+    ObjectMissing,
+    OffsetMismatch,
+    UnknownUpload,
+    UploadBusy,
+)
+from teleop_runtime.store.hashes import Hashes
+from teleop_runtime.store.protocol import Checksum, Recipe
+from teleop_runtime.store.writers import Writers
+
+# The least that S3 takes as a part of a multipart upload, and the most of an upload in memory.
+PART_BYTES = 5 * 1024 * 1024
+MAX_MULTIPART_PARTS = 10_000
+READ_BYTES = 1024 * 1024
+OFFSET_DIGITS = 20
+MAX_RETRIES = 5
+RETRY_TIMEOUT = timedelta(seconds=30)
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+class S3ObjectStore:
+    """Store in a bucket."""
+
+    def __init__(self, bucket: S3Store) -> None:
+        self._bucket = bucket
+        self._writers = Writers()
+        self._hashes = Hashes()
+
+    @classmethod
+    def open(cls, address: str) -> "S3ObjectStore":
+        """The store at `s3://bucket/prefix`; endpoint and credentials are those of the environment."""
+        bucket, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
+        endpoint = next((os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
+        options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+        store = S3Store(
+            bucket,
+            prefix=prefix or None,
+            client_options={"allow_http": (endpoint or "").startswith("http://")},
+            retry_config={"max_retries": MAX_RETRIES, "retry_timeout": RETRY_TIMEOUT},
+            **options,
+        )
+        return cls(store)
+
+    async def begin(self, upload_id: UUID) -> None:
+        await self._put(f"incoming/{upload_id}/begun", b"")
+
+    async def append(
+        self,
+        upload_id: UUID,
+        offset: int,
+        parts: AsyncIterator[bytes],
+        *,
+        limit: int,
+        checksum: Checksum | None = None,
+    ) -> int:
+        async def write() -> int:
+            await self._roll_back(upload_id)
+            stored = await self.staged_bytes(upload_id)
+            if stored is None:
+                raise UnknownUpload(upload_id)
+            if stored != offset:
+                raise OffsetMismatch(stored=stored, sent=offset)
+            if checksum is None:
+                return await self._receive(upload_id, offset, parts, limit)
+            return await self._receive_checked(upload_id, offset, parts, limit, checksum)
+
+        return await self._writers.run(upload_id, write)
+
+    async def staged_bytes(self, upload_id: UUID) -> int | None:
+        found = await self._list(f"incoming/{upload_id}")
+        if not found:
+            return None
+        unverified_from = await self._unverified_from(upload_id)
+        end = _end_of(found)
+        return end if unverified_from is None else min(end, unverified_from)
+
+    async def digest(self, upload_id: UUID) -> str:
+        stored = await self.staged_bytes(upload_id)
+        if stored is None:
+            raise UnknownUpload(upload_id)
+        known = self._hashes.of(upload_id, stored)
+        if known is not None:
+            return known.hexdigest()
+        sha256 = hashlib.sha256()
+        async for block in self._staged(upload_id, 0, stored):
+            sha256.update(block)
+        return sha256.hexdigest()
+
+    async def finish(
+        self, upload_id: UUID, *, sha256: str, size_bytes: int, recipe: Recipe | None = None
+    ) -> None:
+        stored = await self.staged_bytes(upload_id)
+        if stored is None:
+            raise UnknownUpload(upload_id)
+        recipe = recipe or Recipe(base="", copied=())
+        sent = size_bytes - sum(length for _, length, _ in recipe.copied)
+        if stored != sent:
+            raise ChecksumMismatch(f"{stored} bytes were sent where {sent} are missing", field="size_bytes")
+        checked = _checked(self._mixed(upload_id, size_bytes, recipe), sha256)
+        if size_bytes <= PART_BYTES:
+            await self._put(_object(sha256), b"".join([block async for block in checked]))
+            return
+        with reaching():
+            await obstore.put_async(
+                self._bucket,
+                _object(sha256),
+                checked,
+                use_multipart=True,
+                chunk_size=max(PART_BYTES, -(-size_bytes // MAX_MULTIPART_PARTS)),
+                max_concurrency=1,
+            )
+
+    async def discard(self, upload_id: UUID) -> None:
+        await self._writers.end(upload_id)
+        self._hashes.forget(upload_id)
+        await self._delete([f"incoming/{upload_id}/{name}" for name in await self._names(upload_id)])
+
+    async def size(self, sha256: str) -> int | None:
+        try:
+            with reaching():
+                return (await obstore.head_async(self._bucket, _object(sha256)))["size"]
+        except FileNotFoundError:
+            return None
+
+    async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        size = await self.size(sha256)
+        if size is None:
+            raise ObjectMissing(sha256)
+        async for block in self._get(_object(sha256), start, size if end is None else min(end, size)):
+            yield block
+
+    async def remove(self, sha256: str) -> None:
+        await self._delete([_object(sha256)])
+
+    async def list_objects(self) -> AsyncIterator[tuple[str, int]]:
+        with reaching():
+            async for page in obstore.list(self._bucket, prefix="objects"):
+                for found in page:
+                    yield found["path"].rpartition("/")[2], found["size"]
+
+    @asynccontextmanager
+    async def as_file(self, sha256: str) -> AsyncIterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="object-") as folder:
+            path = Path(folder) / sha256
+            async with aiofiles.open(path, "wb") as file:
+                async for block in self.read(sha256):
+                    await file.write(block)
+            yield path
+
+    async def name(self, path: str, sha256: str) -> None:
+        if await self.size(sha256) is None:
+            raise ObjectMissing(sha256)
+        await self._put(f"names/{path}", msgspec.json.encode({"sha256": sha256}))
+
+    async def unname(self, path: str) -> None:
+        await self._delete([f"names/{path}"])
+
+    async def free_bytes(self) -> int | None:
+        return None
+
+    async def check_room(self, size_bytes: int) -> None:
+        """A bucket has no end."""
+
+    async def _receive(self, upload_id: UUID, offset: int, parts: AsyncIterator[bytes], limit: int) -> int:
+        """Store `parts` as part objects; when they end or break off, all that came is stored."""
+        sha256 = hashlib.sha256() if offset == 0 else self._hashes.of(upload_id, offset)
+        buffer = bytearray()
+        size = offset
+
+        async def put() -> None:
+            nonlocal offset, buffer
+            await self._put_part(upload_id, offset, buffer)
+            if sha256 is not None:
+                sha256.update(buffer)
+                self._hashes.keep(upload_id, offset + len(buffer), sha256)
+            offset, buffer = offset + len(buffer), bytearray()
+
+        try:
+            async for part in parts:
+                size += len(part)
+                buffer += part[: len(part) - max(0, size - limit)]
+                if size > limit:
+                    raise BodyTooLarge(f"more than the {limit} bytes that were announced", limit=limit)
+                if len(buffer) >= PART_BYTES:
+                    await put()
+        finally:
+            if buffer:
+                await put()
+        return offset
+
+    async def _receive_checked(
+        self, upload_id: UUID, offset: int, parts: AsyncIterator[bytes], limit: int, checksum: Checksum
+    ) -> int:
+        hashed = hashlib.new(checksum.algorithm)
+
+        async def hashing() -> AsyncIterator[bytes]:
+            async for part in parts:
+                hashed.update(part)
+                yield part
+
+        await self._put(f"incoming/{upload_id}/unverified", str(offset).encode())
+        try:
+            end = await self._receive(upload_id, offset, hashing(), limit)
+            if hashed.digest() != checksum.digest:
+                raise ChecksumMismatch(
+                    f"{checksum.algorithm} of the {end - offset} bytes sent is another",
+                    field="Upload-Checksum",
+                    hint="send them again from the same offset",
+                )
+        except BaseException:
+            await self._roll_back(upload_id)
+            raise
+        await self._delete([f"incoming/{upload_id}/unverified"])
+        return end
+
+    async def _put_part(self, upload_id: UUID, offset: int, block: bytearray) -> None:
+        key = f"incoming/{upload_id}/{offset:0{OFFSET_DIGITS}}"
+        try:
+            with reaching():
+                await obstore.put_async(self._bucket, key, block, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            raise UploadBusy("another request is writing to this upload") from None
+
+    async def _roll_back(self, upload_id: UUID) -> None:
+        """Drop what a writer left unverified."""
+        unverified_from = await self._unverified_from(upload_id)
+        if unverified_from is None:
+            return
+        self._hashes.forget(upload_id)
+        names = await self._names(upload_id)
+        # The last first: whenever this breaks off, what is left has no gaps.
+        wrong = sorted(
+            (name for name in names if name.isdigit() and int(name) >= unverified_from), reverse=True
+        )
+        for name in (*wrong, "unverified"):
+            await self._delete([f"incoming/{upload_id}/{name}"])
+
+    async def _unverified_from(self, upload_id: UUID) -> int | None:
+        try:
+            return int(b"".join([b async for b in self._get(f"incoming/{upload_id}/unverified")]))
+        except FileNotFoundError:
+            return None
+
+    async def _staged(self, upload_id: UUID, start: int, end: int) -> AsyncIterator[bytes]:
+        """Bytes [start, end) of an upload."""
+        for offset, size in _parts(await self._list(f"incoming/{upload_id}")):
+            if offset < end and offset + size > start:
+                key = f"incoming/{upload_id}/{offset:0{OFFSET_DIGITS}}"
+                async for block in self._get(key, max(start - offset, 0), min(end - offset, size)):
+                    yield block
+
+    async def _mixed(self, upload_id: UUID, size_bytes: int, recipe: Recipe) -> AsyncIterator[bytes]:
+        sent = at = 0
+        for offset, length, base_offset in (*recipe.copied, (size_bytes, 0, 0)):
+            async for block in self._staged(upload_id, sent, sent + offset - at):
+                yield block
+            sent += offset - at
+            at = offset + length
+            if length:
+                try:
+                    async for block in self._get(_object(recipe.base), base_offset, base_offset + length):
+                        yield block
+                except FileNotFoundError:
+                    raise ChecksumMismatch(
+                        f"the store lost {recipe.base}, of which this file is made"
+                    ) from None
+
+    async def _get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        if end is not None and start >= end:
+            return
+        with reaching():
+            options: Any = {} if end is None else {"range": (start, end)}
+            found = await obstore.get_async(self._bucket, key, options=options)
+            async for block in found.stream(min_chunk_size=READ_BYTES):
+                yield bytes(block)
+
+    async def _put(self, key: str, content: bytes) -> None:
+        with reaching():
+            await obstore.put_async(self._bucket, key, content, use_multipart=False)
+
+    async def _delete(self, keys: list[str]) -> None:
+        if keys:
+            with reaching():
+                await obstore.delete_async(self._bucket, keys)
+
+    async def _list(self, prefix: str) -> dict[str, int]:
+        """Sizes by the last part of the key."""
+        found: dict[str, int] = {}
+        with reaching():
+            async for page in obstore.list(self._bucket, prefix=prefix):
+                found |= {entry["path"].rpartition("/")[2]: entry["size"] for entry in page}
+        return found
+
+    async def _names(self, upload_id: UUID) -> list[str]:
+        return list(await self._list(f"incoming/{upload_id}"))
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Tell a store that can't be reached as StorageUnavailable."""
+    try:
+        yield
+    except AlreadyExistsError:
+        raise
+    except BaseError as error:
+        raise StorageUnavailable(f"the file store can't be used now: {type(error).__name__}") from error
+
+
+def _object(sha256: str) -> str:
+    return f"objects/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def _parts(found: dict[str, int]) -> list[tuple[int, int]]:
+    """(offset, size) of the parts among an upload's keys, as far as they follow each other."""
+    parts, end = [], 0
+    for offset, size in sorted((int(name), size) for name, size in found.items() if name.isdigit()):
+        if offset != end:
+            break
+        parts.append((offset, size))
+        end += size
+    return parts
+
+
+def _end_of(found: dict[str, int]) -> int:
+    return sum(size for _, size in _parts(found))
+
+
+async def _checked(blocks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
+    """`blocks`, and at their end ChecksumMismatch unless they are what they must be."""
+    hashed = hashlib.sha256()
+    async for block in blocks:
+        hashed.update(block)
+        yield block
+    if hashed.hexdigest() != sha256:
+        raise ChecksumMismatch(
+            f"SHA-256 of what arrived is {hashed.hexdigest()} instead of {sha256}",
+            field="sha256",
+            hint="upload the file again",
+        )

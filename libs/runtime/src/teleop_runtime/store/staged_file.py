@@ -1,0 +1,195 @@
+"""An upload's bytes in a local file: its length is the upload's offset, there is no second record of it."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from uuid import UUID
+
+from teleop_runtime.store.durable import BLOCK_BYTES, sync_data, sync_directory, write_all
+from teleop_runtime.store.errors import ChecksumMismatch, OffsetMismatch, UnknownUpload, UploadBusy
+from teleop_runtime.store.protocol import Checksum
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+STAGED_MODE = 0o600
+UNVERIFIED_SUFFIX = ".unverified"
+
+
+class StagedFile:
+    """One upload's file while somebody works on it, locked against other processes; all methods block.
+
+    size  bytes in it, written but not yet synced ones included
+    hash  SHA-256 of them if it was told from the first byte on, else None
+    """
+
+    def __init__(self, folder: Path, upload_id: UUID) -> None:
+        self.upload_id = upload_id
+        self.path = folder / str(upload_id)
+        self.size = 0
+        self.hash: _Hash | None = None
+        self._begun_at = 0
+        self._checksum: Checksum | None = None
+        self._checked: _Hash | None = None
+        self._fd = -1
+
+    def open(self) -> None:
+        """Lock the file, and drop what a dead writer left unverified; raises UnknownUpload, UploadBusy."""
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise UnknownUpload(self.upload_id) from None
+        try:
+            self._lock()
+        except BaseException:
+            os.close(self._fd)
+            self._fd = -1
+            raise
+        unverified_from = read_unverified(self.path)
+        if unverified_from is not None:
+            self._truncate(unverified_from)
+        self.size = os.fstat(self._fd).st_size
+
+    def begin_append(self, offset: int, checksum: Checksum | None, known: "_Hash | None") -> None:
+        """Get ready to write at `offset`; `known` is the SHA-256 of all bytes before, if at hand."""
+        if offset != self.size:
+            raise OffsetMismatch(stored=self.size, sent=offset)
+        self._begun_at = offset
+        self.hash = hashlib.sha256() if offset == 0 else known
+        if checksum is not None:
+            self._checksum = checksum
+            self._checked = hashlib.new(checksum.algorithm)
+            self._note_unverified(offset)
+
+    def write(self, block: bytes | bytearray) -> None:
+        """Add `block`; not yet durable."""
+        if os.fstat(self._fd).st_nlink != 1:
+            raise UploadBusy("this upload is complete, or given up")
+        write_all(self._fd, block, self.size)
+        self.size += len(block)
+        if self.hash is not None:
+            self.hash.update(block)
+        if self._checked is not None:
+            self._checked.update(block)
+
+    def sync(self) -> None:
+        """Make what is written durable; if that fails the upload is lost, and so is its file."""
+        try:
+            sync_data(self._fd)
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            raise
+
+    def check(self) -> None:
+        """Accept what was appended with a checksum, or drop it: ChecksumMismatch."""
+        if self._checksum is None or self._checked is None:
+            return
+        if self._checked.digest() != self._checksum.digest:
+            raise ChecksumMismatch(
+                f"{self._checksum.algorithm} of the {self.size - self._begun_at} bytes sent is another",
+                field="Upload-Checksum",
+                hint="send them again from the same offset",
+            )
+        self._checksum = None
+        _forget_unverified(self.path)
+
+    def close(self) -> None:
+        """Sync, drop what has not passed its checksum, and let others in."""
+        if self._fd < 0:
+            return
+        try:
+            if self._checksum is not None:
+                self._truncate(self._begun_at)
+            else:
+                self.sync()
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def blocks(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Its bytes from `offset` on, in parts of at most BLOCK_BYTES."""
+        end = self.size if length is None else offset + length
+        while offset < end and (block := os.pread(self._fd, min(BLOCK_BYTES, end - offset), offset)):
+            yield block
+            offset += len(block)
+
+    def make_read_only(self, mode: int) -> None:
+        """Take the right to write away from everybody, durably."""
+        os.fchmod(self._fd, mode)
+        os.fsync(self._fd)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UploadBusy() from None
+        if os.fstat(self._fd).st_nlink == 0:
+            raise UnknownUpload(self.upload_id)
+
+    def _truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+        self.hash = None
+        self.sync()
+        self.size = size
+        _forget_unverified(self.path)
+
+    def _note_unverified(self, offset: int) -> None:
+        note = self.path.with_name(self.path.name + UNVERIFIED_SUFFIX)
+        fd = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, STAGED_MODE)
+        try:
+            write_all(fd, str(offset).encode(), 0)
+            sync_data(fd)
+        finally:
+            os.close(fd)
+        sync_directory(note.parent)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_unverified(path: Path) -> int | None:
+    """Offset from which on the upload's bytes still have to pass their checksum; None: they all count."""
+    try:
+        noted = path.with_name(path.name + UNVERIFIED_SUFFIX).read_bytes()
+    except FileNotFoundError:
+        return None
+    # Empty: the writer died before its note was whole, thus before it wrote anything.
+    return int(noted) if noted else None
+
+
+def durable_size(path: Path) -> int | None:
+    """Bytes of an upload that are on the medium now; None if there is no such upload."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        size = os.fstat(fd).st_size
+        # A killed writer's last bytes are in the file without having been synced.
+        sync_data(fd)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    unverified_from = read_unverified(path)
+    return size if unverified_from is None else min(size, unverified_from)
+
+
+def _forget_unverified(path: Path) -> None:
+    try:
+        path.with_name(path.name + UNVERIFIED_SUFFIX).unlink()
+    except FileNotFoundError:
+        return
+    # A note that came back after a power cut would take bytes away that count.
+    sync_directory(path.parent)

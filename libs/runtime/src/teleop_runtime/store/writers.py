@@ -1,0 +1,71 @@
+"""One writer per upload in a process: a later request ends the earlier one, whose connection may be dead."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from teleop_runtime.store.errors import UploadBusy
+
+
+@dataclass
+class _Turn:
+    """Who writes to one upload, and who wants to.
+
+    lock    held by whoever writes; an ended writer keeps it until what it has is durable
+    newest  the only one that is not asked to end
+    users   requests that are writing or waiting
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    newest: "asyncio.Task[int] | None" = None
+    users: int = 0
+
+
+class Writers:
+    """Lets one append at a time work on each upload, the latest."""
+
+    def __init__(self) -> None:
+        self._turns: dict[UUID, _Turn] = {}
+
+    async def run(self, upload_id: UUID, write: Callable[[], Awaitable[int]]) -> int:
+        """What `write` gives once earlier writers have ended; raises UploadBusy when a later one comes."""
+        turn = self._turns.setdefault(upload_id, _Turn())
+        turn.users += 1
+        if turn.newest is not None:
+            turn.newest.cancel()
+        task = turn.newest = asyncio.create_task(self._in_turn(turn, write))
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if turn.newest is task:
+                raise
+            raise UploadBusy("a later request has taken this upload over") from None
+        finally:
+            if turn.newest is task:
+                turn.newest = None
+            self._leave(upload_id, turn)
+
+    async def end(self, upload_id: UUID) -> None:
+        """Return once nobody of this process writes to the upload any more."""
+        turn = self._turns.get(upload_id)
+        if turn is None:
+            return
+        turn.users += 1
+        if turn.newest is not None:
+            turn.newest.cancel()
+            turn.newest = None
+        try:
+            async with turn.lock:
+                pass
+        finally:
+            self._leave(upload_id, turn)
+
+    async def _in_turn(self, turn: _Turn, write: Callable[[], Awaitable[int]]) -> int:
+        async with turn.lock:
+            return await write()
+
+    def _leave(self, upload_id: UUID, turn: _Turn) -> None:
+        turn.users -= 1
+        if not turn.users:
+            del self._turns[upload_id]

@@ -1,0 +1,214 @@
+"""What the store on a directory promises beyond what every store does."""
+
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from teleop_runtime.store import ChecksumMismatch, PathTaken, Recipe, UploadBusy, durable, open_store
+from teleop_runtime.store.local import LocalStore
+from teleop_runtime.store.staged_file import StagedFile
+from teleop_schema.errors import NoSpace
+
+MIB = 1024 * 1024
+
+
+async def parts_of(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+async def stored(store: LocalStore, content: bytes) -> str:
+    upload_id = uuid4()
+    await store.begin(upload_id)
+    await store.append(upload_id, 0, parts_of(content), limit=len(content))
+    digest = sha256(content).hexdigest()
+    await store.finish(upload_id, sha256=digest, size_bytes=len(content))
+    await store.discard(upload_id)
+    return digest
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore.open(tmp_path / "backup")
+
+
+async def test_tree_costs_no_space(store):
+    """The tree's files are the objects themselves, readable by all and writable by nobody."""
+    digest = await stored(store, b"content")
+    await store.name("robot_A/data/meta/info.json", digest)
+    file = store.root / "robot_A/data/meta/info.json"
+    assert file.samefile(store._object(digest))
+    assert file.stat().st_mode & 0o777 == 0o444
+
+
+async def test_nothing_is_left_over(store):
+    """What was finished, discarded, named and unnamed leaves no scratch file and no empty folder."""
+    digest = await stored(store, b"content")
+    for _ in range(3):
+        await store.name("robot_A/data/meta/info.json", digest)
+    await store.unname("robot_A/data/meta/info.json")
+    assert sorted(path.name for path in store.root.iterdir()) == [".incoming", ".objects"]
+    assert list(store.incoming.iterdir()) == []
+
+
+async def test_taken_paths(store):
+    """A file does not replace a folder, nor a folder a file."""
+    digest = await stored(store, b"content")
+    await store.name("robot_A/data/info.json", digest)
+    for path in ("robot_A/data", "robot_A/data/info.json/more.json"):
+        with pytest.raises(PathTaken):
+            await store.name(path, digest)
+    assert list(store.incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["", "/etc/x", "../x", "a/../../x", ".objects/x", "a/.b", "a\0b"])
+async def test_names_stay_below_the_root(store, path):
+    """Even if a caller forgot to check it, no name leads out of the tree or into the store's own folders."""
+    with pytest.raises(ValueError, match="no name below the store"):
+        await store.name(path, await stored(store, b"content"))
+
+
+@pytest.mark.parametrize("damage", [b"CONTENT", b"cont", b""])
+async def test_damaged_object_heals(store, damage):
+    """Storing the same content again replaces an object whose bytes have changed."""
+    digest = await stored(store, b"content")
+    store._object(digest).chmod(0o644)
+    store._object(digest).write_bytes(damage)
+    await stored(store, b"content")
+    assert store._object(digest).read_bytes() == b"content"
+
+
+async def test_without_hard_links(store, monkeypatch):
+    """On a filesystem without hard links, or out of them, files are copied instead."""
+
+    def refuse(*_arguments):
+        raise PermissionError(1, "no links here")
+
+    monkeypatch.setattr(durable.os, "link", refuse)
+    content = os.urandom(3 * MIB)
+    digest = await stored(store, content)
+    await store.name("robot_A/data/x.json", digest)
+    assert (store.root / "robot_A/data/x.json").read_bytes() == content
+    assert list(store.incoming.iterdir()) == []
+
+
+async def test_failed_sync_fails_the_upload(store, monkeypatch):
+    """After a failed fsync nobody can know what the disk holds: the upload is gone, not counted."""
+    upload_id = uuid4()
+    await store.begin(upload_id)
+
+    def fail(_fd: int) -> None:
+        raise OSError(5, "input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("teleop_runtime.store.staged_file.sync_data", fail)
+        with pytest.raises(OSError, match="input/output"):
+            await store.append(upload_id, 0, parts_of(b"content"), limit=7)
+    assert await store.staged_bytes(upload_id) is None
+
+
+async def test_locked_against_other_processes(store):
+    """While one process writes to an upload, another one is told to wait."""
+    upload_id = uuid4()
+    await store.begin(upload_id)
+    with StagedFile(store.incoming, upload_id), pytest.raises(UploadBusy):
+        await store.append(upload_id, 0, parts_of(b"content"), limit=7)
+
+
+async def test_old_scratch_goes(store, monkeypatch):
+    """What a killed process left half-made goes when the store is opened an hour later."""
+    left = [store.incoming / f"{uuid4().hex}.name", store.incoming / f"{uuid4().hex}.whole"]
+    upload_id = uuid4()
+    await store.begin(upload_id)
+    for path in left:
+        path.touch()
+    open_store(store.root)
+    assert all(path.exists() for path in left)
+    monkeypatch.setattr("teleop_runtime.store.local.SCRATCH_S", -1)
+    open_store(store.root)
+    assert [path.name for path in store.incoming.iterdir()] == [str(upload_id)]
+
+
+async def test_object_is_not_written_to_again(store):
+    """An upload that has become an object takes no more bytes, even before it is discarded."""
+    upload_id = uuid4()
+    await store.begin(upload_id)
+    await store.append(upload_id, 0, parts_of(b"content"), limit=100)
+    await store.finish(upload_id, sha256=sha256(b"content").hexdigest(), size_bytes=7)
+    with pytest.raises(UploadBusy):
+        await store.append(upload_id, 7, parts_of(b"more"), limit=100)
+    assert store._object(sha256(b"content").hexdigest()).read_bytes() == b"content"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+async def test_full_disk(small_disk):
+    """A full disk is told as such, before it is full if the size is known; what came is kept."""
+    store = LocalStore.open(small_disk / "backup")
+    free = await store.free_bytes()
+    assert 29 * MIB < free < 31 * MIB
+    await store.check_room(free)
+    with pytest.raises(NoSpace) as refused:
+        await store.check_room(free + MIB)
+    assert refused.value.status == 507
+    assert refused.value.limit == free
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * MIB
+
+    upload_id = uuid4()
+    await store.begin(upload_id)
+    with pytest.raises(NoSpace):
+        await store.append(upload_id, 0, endless(), limit=2**40)
+    held = await store.staged_bytes(upload_id)
+    assert held is not None
+    assert held > 29 * MIB
+    assert (store.incoming / str(upload_id)).read_bytes() == b"x" * held
+    await store.discard(upload_id)
+    assert await store.free_bytes() == free
+
+
+async def test_full_disk_while_assembling(small_disk):
+    """A file that can't be put together for lack of room leaves nothing behind."""
+    store = LocalStore.open(small_disk / "backup")
+    content = os.urandom(20 * MIB)
+    digest = await stored(store, content)
+    upload_id = uuid4()
+    await store.begin(upload_id)
+    with pytest.raises(NoSpace):
+        await store.finish(
+            upload_id, sha256="0" * 64, size_bytes=20 * MIB, recipe=Recipe(digest, [(0, 20 * MIB, 0)])
+        )
+    assert [path.name for path in store.incoming.iterdir()] == [str(upload_id)]
+    assert (await content_of(store, digest)) == content
+
+
+async def content_of(store: LocalStore, digest: str) -> bytes:
+    return b"".join([block async for block in store.read(digest)])
+
+
+async def test_wrong_content_stays_writable(store):
+    """An upload that failed its check is not sealed: whoever wants to may discard it and start over."""
+    upload_id = uuid4()
+    await store.begin(upload_id)
+    await store.append(upload_id, 0, parts_of(b"content"), limit=7)
+    with pytest.raises(ChecksumMismatch):
+        await store.finish(upload_id, sha256="0" * 64, size_bytes=7)
+    await store.discard(upload_id)
+    assert list(store.incoming.iterdir()) == []

@@ -1,0 +1,509 @@
+"""What every store promises, held against each of them.
+
+S3 is moto's server, unless TELEOP_TEST_S3 names a bucket of a real one (`s3://bucket/prefix`, with AWS_* in
+the environment).
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from teleop_runtime.store import (
+    Checksum,
+    ChecksumMismatch,
+    ObjectMissing,
+    OffsetMismatch,
+    Recipe,
+    Store,
+    UnknownUpload,
+    UploadBusy,
+    open_store,
+)
+from teleop_schema.errors import BodyTooLarge
+
+MIB = 1024 * 1024
+NOBODY = "0" * 64
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """Address of an S3 bucket, reached as the environment says."""
+    if address := os.environ.get("TELEOP_TEST_S3"):
+        yield address
+        return
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            environment.setenv(name, value)
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="robots")
+        yield "s3://robots/some/prefix"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Address of an empty store."""
+    if request.param == "local":
+        return str(tmp_path / "backup")
+    return f"{request.getfixturevalue('bucket')}/{uuid4()}"
+
+
+@pytest.fixture
+def store(address: str) -> Store:
+    return open_store(address)
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+async def parts_of(content: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def begun(store: Store, content: bytes = b"") -> UUID:
+    upload_id = uuid4()
+    await store.begin(upload_id)
+    if content:
+        await store.append(upload_id, 0, parts_of(content), limit=len(content))
+    return upload_id
+
+
+async def stored(store: Store, content: bytes) -> str:
+    """SHA-256 of `content`, which is an object now."""
+    upload_id = await begun(store, content)
+    await store.finish(upload_id, sha256=sha256_of(content), size_bytes=len(content))
+    await store.discard(upload_id)
+    return sha256_of(content)
+
+
+async def content_of(store: Store, sha256: str, *bounds: int) -> bytes:
+    return b"".join([block async for block in store.read(sha256, *bounds)])
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB, 5 * MIB, 11 * MIB + 7])
+async def test_comes_back_as_it_went_in(store, size):
+    """An object of any size is read back byte for byte, as a stream, in ranges and as a file."""
+    content = os.urandom(size)
+    sha256 = await stored(store, content)
+    assert await store.size(sha256) == size
+    assert await content_of(store, sha256) == content
+    for start, end in ((0, 1), (size // 3, size // 2), (size - 1, size + 5), (size, size + 9)):
+        start = max(start, 0)
+        assert await content_of(store, sha256, start, end) == content[start:end]
+    assert await content_of(store, sha256, size // 2) == content[size // 2 :]
+    async with store.as_file(sha256) as path:
+        assert path.read_bytes() == content
+    assert [found async for found in store.list_objects()] == [(sha256, size)]
+
+
+async def test_unknown_objects(store):
+    """What was never stored is missing in every way of asking."""
+    assert await store.size(NOBODY) is None
+    with pytest.raises(ObjectMissing):
+        await content_of(store, NOBODY)
+    with pytest.raises(ObjectMissing):
+        async with store.as_file(NOBODY):
+            pass
+    with pytest.raises(ObjectMissing):
+        await store.name("robot_A/x.json", NOBODY)
+    await store.remove(NOBODY)
+    await store.unname("robot_A/x.json")
+
+
+async def test_unknown_uploads(store):
+    """An upload that was not begun, or was given up, takes nothing and gives nothing."""
+    upload_id = await begun(store, b"some")
+    await store.discard(upload_id)
+    await store.discard(upload_id)
+    assert await store.staged_bytes(upload_id) is None
+    with pytest.raises(UnknownUpload):
+        await store.append(upload_id, 0, parts_of(b"x"), limit=1)
+    with pytest.raises(UnknownUpload):
+        await store.digest(upload_id)
+    with pytest.raises(UnknownUpload):
+        await store.finish(upload_id, sha256=sha256_of(b"some"), size_bytes=4)
+
+
+async def test_grows_by_appends(store):
+    """Each append starts where the last one ended; the offset tells how far the upload is."""
+    content = os.urandom(7 * MIB)
+    upload_id = await begun(store)
+    assert await store.staged_bytes(upload_id) == 0
+    for start in range(0, len(content), 3 * MIB):
+        piece = content[start : start + 3 * MIB]
+        end = await store.append(upload_id, start, parts_of(piece), limit=len(content))
+        assert end == start + len(piece) == await store.staged_bytes(upload_id)
+    assert await store.digest(upload_id) == sha256_of(content)
+    # A process that has seen none of the bytes comes to the same.
+    assert await open_store_again(store).digest(upload_id) == sha256_of(content)
+    await open_store_again(store).finish(upload_id, sha256=sha256_of(content), size_bytes=len(content))
+    assert await content_of(store, sha256_of(content)) == content
+
+
+def open_store_again(store: Store) -> Store:
+    """The same store as another process would see it."""
+    return type(store)(getattr(store, "root", None) or store._bucket)
+
+
+async def test_begin_twice(store):
+    """Beginning an upload again keeps what it has."""
+    upload_id = await begun(store, b"here")
+    await store.begin(upload_id)
+    assert await store.staged_bytes(upload_id) == 4
+
+
+@pytest.mark.parametrize("offset", [0, 3, 5, MIB])
+async def test_offset_must_fit(store, offset):
+    """An append that starts elsewhere than at the end changes nothing and tells where the end is."""
+    upload_id = await begun(store, b"four")
+    with pytest.raises(OffsetMismatch) as refused:
+        await store.append(upload_id, offset, parts_of(b"more"), limit=2 * MIB)
+    assert refused.value.limit == 4
+    assert await store.staged_bytes(upload_id) == 4
+
+
+async def test_cut_connection_keeps_what_came(store):
+    """When the parts break off, what came before is counted and the rest can follow."""
+    content = os.urandom(9 * MIB)
+
+    async def cut() -> AsyncIterator[bytes]:
+        async for part in parts_of(content[: 6 * MIB + 11]):
+            yield part
+        raise ConnectionResetError
+
+    upload_id = await begun(store)
+    with pytest.raises(ConnectionResetError):
+        await store.append(upload_id, 0, cut(), limit=len(content))
+    assert await store.staged_bytes(upload_id) == 6 * MIB + 11
+    await store.append(upload_id, 6 * MIB + 11, parts_of(content[6 * MIB + 11 :]), limit=len(content))
+    await store.finish(upload_id, sha256=sha256_of(content), size_bytes=len(content))
+
+
+async def test_limit(store):
+    """Of more bytes than announced those that were announced are kept."""
+    upload_id = await begun(store)
+    with pytest.raises(BodyTooLarge) as refused:
+        await store.append(upload_id, 0, parts_of(b"x" * 3 * MIB), limit=2 * MIB)
+    assert refused.value.limit == 2 * MIB
+    assert await store.staged_bytes(upload_id) == 2 * MIB
+
+
+@pytest.mark.parametrize("size", [100, 12 * MIB])
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
+async def test_checked_append(store, algorithm, size):
+    """With a checksum the bytes count if they match it, and else the upload is as it was."""
+    first, second = os.urandom(1000), os.urandom(size)
+    upload_id = await begun(store, first)
+    right = Checksum(algorithm, hashlib.new(algorithm, second).digest())
+    wrong = Checksum(algorithm, hashlib.new(algorithm, first).digest())
+    limit = 1000 + size
+    with pytest.raises(ChecksumMismatch):
+        await store.append(upload_id, 1000, parts_of(second), limit=limit, checksum=wrong)
+    assert await store.staged_bytes(upload_id) == 1000
+    assert await store.append(upload_id, 1000, parts_of(second), limit=limit, checksum=right) == limit
+    await store.finish(upload_id, sha256=sha256_of(first + second), size_bytes=limit)
+    assert await content_of(store, sha256_of(first + second)) == first + second
+
+
+async def test_cut_checked_append(store):
+    """Bytes that could not be held against their checksum do not count."""
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield b"y" * 6 * MIB
+        raise ConnectionResetError
+
+    upload_id = await begun(store, b"first")
+    with pytest.raises(ConnectionResetError):
+        await store.append(upload_id, 5, cut(), limit=9 * MIB, checksum=Checksum("sha1", b""))
+    assert await store.staged_bytes(upload_id) == 5
+    await store.append(upload_id, 5, parts_of(b"second"), limit=11)
+    assert await store.digest(upload_id) == sha256_of(b"firstsecond")
+
+
+@pytest.mark.parametrize(
+    ("sha256", "size_bytes"), [(NOBODY, 3), (sha256_of(b"abc"), 4), (sha256_of(b"abc"), 2)]
+)
+async def test_wrong_content_is_no_object(store, sha256, size_bytes):
+    """What has another length or another SHA-256 is not published."""
+    upload_id = await begun(store, b"abc")
+    with pytest.raises(ChecksumMismatch):
+        await store.finish(upload_id, sha256=sha256, size_bytes=size_bytes)
+    assert [found async for found in store.list_objects()] == []
+
+
+async def test_wrong_large_content_is_no_object(store):
+    """A file of many parts with another SHA-256 is not published either."""
+    upload_id = await begun(store, os.urandom(12 * MIB))
+    with pytest.raises(ChecksumMismatch):
+        await store.finish(upload_id, sha256=NOBODY, size_bytes=12 * MIB)
+    assert [found async for found in store.list_objects()] == []
+
+
+async def test_finish_twice(store):
+    """Finishing again, by whomever, gives the same object; it stays when the upload is discarded."""
+    content = os.urandom(6 * MIB)
+    upload_id = await begun(store, content)
+    for each in (store, store, open_store_again(store)):
+        await each.finish(upload_id, sha256=sha256_of(content), size_bytes=len(content))
+    await store.discard(upload_id)
+    assert await content_of(store, sha256_of(content)) == content
+
+
+async def test_recipe(store):
+    """A file is put together of what was sent and what its base holds, in any order."""
+    base = os.urandom(8 * MIB)
+    sent = os.urandom(MIB + 3)
+    wanted = sent[:1000] + base[5 * MIB :] + sent[1000:2000] + base[: 2 * MIB] + sent[2000:]
+    copied = [(1000, 3 * MIB, 5 * MIB), (2000 + 3 * MIB, 2 * MIB, 0)]
+    recipe = Recipe(await stored(store, base), copied)
+    upload_id = await begun(store, sent)
+    for _ in range(2):
+        await store.finish(upload_id, sha256=sha256_of(wanted), size_bytes=len(wanted), recipe=recipe)
+    assert await content_of(store, sha256_of(wanted)) == wanted
+
+
+async def test_recipe_of_nothing_new(store):
+    """A file that only rearranges its base needs no bytes at all."""
+    recipe = Recipe(await stored(store, b"0123456789"), [(0, 4, 6), (4, 4, 0)])
+    upload_id = await begun(store)
+    await store.finish(upload_id, sha256=sha256_of(b"67890123"), size_bytes=8, recipe=recipe)
+    assert await content_of(store, sha256_of(b"67890123")) == b"67890123"
+
+
+@pytest.mark.parametrize("base", ["missing", "other", "short"])
+async def test_damaged_base(store, base):
+    """A base that is not what it was makes no object, whatever is wrong with it."""
+    wanted = b"x" * 100 + b"new"
+    found = {"missing": NOBODY, "other": sha256_of(b"y" * 100), "short": sha256_of(b"x" * 50)}[base]
+    await stored(store, b"y" * 100)
+    await stored(store, b"x" * 50)
+    upload_id = await begun(store, b"new")
+    with pytest.raises(ChecksumMismatch):
+        await store.finish(
+            upload_id, sha256=sha256_of(wanted), size_bytes=103, recipe=Recipe(found, [(0, 100, 0)])
+        )
+    assert await store.size(sha256_of(wanted)) is None
+    assert await store.staged_bytes(upload_id) == 3
+
+
+async def test_bytes_missing_for_the_recipe(store):
+    """An upload that is shorter or longer than what the recipe lacks makes no object."""
+    recipe = Recipe(await stored(store, b"base"), [(0, 4, 0)])
+    for sent in (b"ne", b"new!"):
+        upload_id = await begun(store, sent)
+        with pytest.raises(ChecksumMismatch):
+            await store.finish(upload_id, sha256=sha256_of(b"basenew"), size_bytes=7, recipe=recipe)
+    assert await store.size(sha256_of(b"basenew")) is None
+
+
+async def test_later_request_takes_over(store):
+    """A writer whose connection is dead makes way for a later one; what it had is kept."""
+    waiting = asyncio.Event()
+
+    async def half_open() -> AsyncIterator[bytes]:
+        yield b"a" * (6 * MIB)
+        waiting.set()
+        await asyncio.Event().wait()
+
+    upload_id = await begun(store)
+    first = asyncio.create_task(store.append(upload_id, 0, half_open(), limit=7 * MIB))
+    await waiting.wait()
+    with pytest.raises(OffsetMismatch) as refused:
+        await store.append(upload_id, 0, parts_of(b"b"), limit=7 * MIB)
+    assert refused.value.limit == 6 * MIB
+    with pytest.raises(UploadBusy):
+        await first
+    await store.append(upload_id, 6 * MIB, parts_of(b"b" * MIB), limit=7 * MIB)
+    assert await store.digest(upload_id) == sha256_of(b"a" * 6 * MIB + b"b" * MIB)
+
+
+async def test_many_writers_at_once(store):
+    """However many write the same bytes at once, here and elsewhere, each byte is there once."""
+    content = os.urandom(7 * MIB)
+    upload_id = await begun(store)
+    others = [store, store, open_store_again(store), open_store_again(store)]
+
+    async def insist(store: Store) -> None:
+        for _ in range(100):
+            try:
+                offset = await store.staged_bytes(upload_id)
+                if offset == len(content):
+                    return
+                await store.append(upload_id, offset, parts_of(content[offset:]), limit=len(content))
+            except (UploadBusy, OffsetMismatch):
+                await asyncio.sleep(0.01)
+        raise AssertionError("never done")
+
+    await asyncio.gather(*(insist(each) for each in others))
+    await store.finish(upload_id, sha256=sha256_of(content), size_bytes=len(content))
+    assert await content_of(store, sha256_of(content)) == content
+
+
+async def test_cancelled_append(store):
+    """An append that is cancelled keeps what it had, and lets the next one in."""
+    waiting = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"abc"
+        waiting.set()
+        await asyncio.Event().wait()
+
+    upload_id = await begun(store)
+    task = asyncio.create_task(store.append(upload_id, 0, endless(), limit=10))
+    await waiting.wait()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert await store.append(upload_id, 3, parts_of(b"def"), limit=10) == 6
+
+
+async def test_discarded_while_written(store):
+    """Discarding an upload ends whoever writes to it."""
+    waiting = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"abc"
+        waiting.set()
+        await asyncio.Event().wait()
+
+    upload_id = await begun(store)
+    task = asyncio.create_task(store.append(upload_id, 0, endless(), limit=10))
+    await waiting.wait()
+    await store.discard(upload_id)
+    with pytest.raises(UploadBusy):
+        await task
+    assert await store.staged_bytes(upload_id) is None
+
+
+async def test_removed_objects_are_gone(store):
+    """A removed object is missing, and can be stored again."""
+    sha256 = await stored(store, b"again")
+    await store.remove(sha256)
+    assert await store.size(sha256) is None
+    await stored(store, b"again")
+    assert await content_of(store, sha256) == b"again"
+
+
+async def test_names(store, address):
+    """A name stands for the object it was given last, and is gone when it is taken away."""
+    one, two = await stored(store, b"one"), await stored(store, b"two")
+    path = "robot_A/my-user/my dätaset/videos/file 100%.mp4"
+    for sha256 in (one, one, two):
+        await store.name(path, sha256)
+        assert await named(store, path) == sha256
+    await store.name("robot_A/other.json", two)
+    await store.unname(path)
+    await store.unname(path)
+    assert await named(store, path) is None
+    assert await named(store, "robot_A/other.json") == two
+    assert await content_of(store, two) == b"two"
+
+
+async def named(store: Store, path: str) -> str | None:
+    """SHA-256 that a name stands for."""
+    if root := getattr(store, "root", None):
+        file = root / path
+        return sha256_of(file.read_bytes()) if file.exists() else None
+    with suppress(FileNotFoundError):
+        return json.loads(b"".join([b async for b in store._get(f"names/{path}")]))["sha256"]
+    return None
+
+
+KILLED_WRITER = """
+import asyncio, sys
+from uuid import UUID
+from teleop_runtime.store import Checksum, open_store
+
+async def parts():
+    for _ in range(64):
+        yield b"k" * 1024 * 1024
+        await asyncio.sleep(0.005)
+    print("sent", flush=True)
+    await asyncio.Event().wait()
+
+async def main():
+    checksum = Checksum("sha256", b"") if sys.argv[3] == "checked" else None
+    await open_store(sys.argv[1]).append(UUID(sys.argv[2]), 5, parts(), limit=2**30, checksum=checksum)
+
+print("ready", flush=True)
+asyncio.run(main())
+"""
+
+KILLED_FINISHER = """
+import asyncio, sys
+from uuid import UUID
+from teleop_runtime.store import open_store
+
+store = open_store(sys.argv[1])
+print("ready", flush=True)
+asyncio.run(store.finish(UUID(sys.argv[2]), sha256=sys.argv[3], size_bytes=int(sys.argv[4])))
+print("done", flush=True)
+"""
+
+
+async def killed(script: str, *arguments: str, after_s: float) -> None:
+    """Run a script and kill it -9 some time after it got ready."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    await asyncio.sleep(after_s)
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGKILL)
+    await process.communicate()
+
+
+@pytest.mark.parametrize("after_s", [0.02, 0.15, 0.4])
+async def test_killed_while_appending(store, address, after_s):
+    """After kill -9 in the middle, what the offset counts is there, and the upload goes on from it."""
+    upload_id = await begun(store, b"first")
+    await killed(KILLED_WRITER, address, str(upload_id), "plain", after_s=after_s)
+    offset = await store.staged_bytes(upload_id)
+    assert offset is not None
+    assert offset >= 5
+    end = await store.append(upload_id, offset, parts_of(b"last"), limit=2**30)
+    assert end == offset + 4
+    assert await store.digest(upload_id) == sha256_of(b"first" + b"k" * (offset - 5) + b"last")
+
+
+@pytest.mark.parametrize("after_s", [0.02, 0.4])
+async def test_killed_while_appending_checked(store, address, after_s):
+    """After kill -9 no byte counts that did not pass its checksum."""
+    upload_id = await begun(store, b"first")
+    await killed(KILLED_WRITER, address, str(upload_id), "checked", after_s=after_s)
+    assert await store.staged_bytes(upload_id) == 5
+    await store.append(upload_id, 5, parts_of(b"last"), limit=2**30)
+    assert await store.digest(upload_id) == sha256_of(b"firstlast")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.1, 0.3])
+async def test_killed_while_finishing(store, address, after_s):
+    """After kill -9 there is the whole object or none, and finishing again succeeds."""
+    content = os.urandom(24 * MIB)
+    upload_id = await begun(store, content)
+    arguments = (address, str(upload_id), sha256_of(content), str(len(content)))
+    await killed(KILLED_FINISHER, *arguments, after_s=after_s)
+    assert await store.size(sha256_of(content)) in (None, len(content))
+    await store.finish(upload_id, sha256=sha256_of(content), size_bytes=len(content))
+    assert await content_of(store, sha256_of(content)) == content
