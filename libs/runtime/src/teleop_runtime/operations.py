@@ -73,13 +73,13 @@ def read_query[T](request: HTTPConnection, kind: type[T]) -> T:
         raise BadInput(str(error), field=field_of(error)) from error
 
 
-async def read_body[T](request: Request, kind: type[T]) -> T:
+async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MAX_JSON_BYTES) -> T:
     """JSON body as `kind`; raises BodyTooLarge, or BadInput naming the field."""
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > MAX_JSON_BYTES:
-            raise BodyTooLarge(f"a JSON body holds at most {MAX_JSON_BYTES} bytes", limit=MAX_JSON_BYTES)
+        if len(body) > limit_bytes:
+            raise BodyTooLarge(f"this JSON body holds at most {limit_bytes} bytes", limit=limit_bytes)
     try:
         return msgspec.json.decode(body, type=kind)
     except DECODE_ERRORS as error:
