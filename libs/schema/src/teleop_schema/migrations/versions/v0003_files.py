@@ -19,6 +19,7 @@ CREATE TABLE stored_object (
 );
 COMMENT ON COLUMN stored_object.chunks IS
     'content-defined chunks as FilePlan.chunks has them, to tell later files'' new bytes from known ones';
+CREATE INDEX stored_object_damaged ON stored_object (sha256) WHERE damage IS NOT NULL;
 COMMENT ON COLUMN stored_object.damage IS 'what the last look at its bytes found wrong; null: nothing';
 
 CREATE TABLE upload (
@@ -26,18 +27,25 @@ CREATE TABLE upload (
     file         jsonb,
     metadata     text NOT NULL DEFAULT '',
     length       bigint CHECK (length >= 0),
+    plan_key     text,
     base         text,
-    missing      jsonb,
-    chunks       bytea,
+    copied       jsonb NOT NULL DEFAULT '[]',
+    chunks       bytea NOT NULL DEFAULT '',
     problem      jsonb,
     finished_at  timestamptz,
     created_at   timestamptz NOT NULL DEFAULT now(),
     expires_at   timestamptz NOT NULL
 );
 CREATE INDEX upload_expiry ON upload (expires_at);
+CREATE INDEX upload_plan ON upload (plan_key);
+CREATE UNIQUE INDEX upload_open_plan ON upload (plan_key) WHERE finished_at IS NULL AND problem IS NULL;
 COMMENT ON COLUMN upload.length IS 'bytes that the client will send; null while it has not said';
+COMMENT ON COLUMN upload.file IS 'what the client told of the file; null: of a request that tells it at its end';
+COMMENT ON COLUMN upload.plan_key IS 'SHA-256 of the file as planned: the same plan again finds its upload';
 COMMENT ON COLUMN upload.base IS 'sha256 of the stored object that holds the bytes that are not sent';
-COMMENT ON COLUMN upload.missing IS '[[offset, length], …] in the file: what the upload''s body consists of';
+COMMENT ON COLUMN upload.copied IS
+    '[[offset in the file, length, offset in the base], …]: the file''s other bytes are the upload''s';
+COMMENT ON COLUMN upload.problem IS 'why it was given up; null: it was not';
 
 CREATE TABLE video_chunk (
     id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
