@@ -40,7 +40,7 @@ CREATE INDEX upload_expiry ON upload (expires_at);
 CREATE INDEX upload_plan ON upload (plan_key);
 CREATE UNIQUE INDEX upload_open_plan ON upload (plan_key) WHERE finished_at IS NULL AND problem IS NULL;
 COMMENT ON COLUMN upload.length IS 'bytes that the client will send; null while it has not said';
-COMMENT ON COLUMN upload.file IS 'what the client told of the file; null: of a request that tells it at its end';
+COMMENT ON COLUMN upload.file IS 'what the client told of the file; null: it tells it at the end';
 COMMENT ON COLUMN upload.plan_key IS 'SHA-256 of the file as planned: the same plan again finds its upload';
 COMMENT ON COLUMN upload.base IS 'sha256 of the stored object that holds the bytes that are not sent';
 COMMENT ON COLUMN upload.copied IS
