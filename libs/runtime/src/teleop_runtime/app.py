@@ -42,12 +42,16 @@ class Running:
 
 @dataclass(frozen=True)
 class Part:
-    """One service: its addresses and its life."""
+    """One service: its addresses and its life.
+
+    any_origin  beginnings of addresses that pages of every site may read ("/hub/")
+    """
 
     name: str
     operations: Sequence[Operation]
     lifespan: Callable[[], AbstractAsyncContextManager[Running]]
     websockets: Sequence[BaseRoute] = ()
+    any_origin: Sequence[str] = ()
 
 
 class Health:
@@ -111,16 +115,18 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
         HTTPException: problems.answer_http_exception,
     }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    app.add_middleware(FrontDoor, exposure=exposure)
+    any_origin = [beginning for part in parts for beginning in part.any_origin]
+    app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin)
     return app
 
 
 class FrontDoor:
     """Admits or refuses a caller, gives each request an id, counts and times the answers."""
 
-    def __init__(self, app: ASGIApp, exposure: Exposure) -> None:
+    def __init__(self, app: ASGIApp, exposure: Exposure, any_origin: Sequence[str]) -> None:
         self.app = app
         self.exposure = exposure
+        self.any_origin = any_origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -150,7 +156,7 @@ class FrontDoor:
             await send(message)
 
         try:
-            check_access(scope, self.exposure)
+            check_access(scope, self.exposure, self.any_origin)
             await self.app(scope, receive, send_counted)
         except Forbidden as error:
             response = await problems.answer_backend_error(Request(scope), error)

@@ -1,6 +1,7 @@
 """Who may talk to this process at all: the local posture, and browsers of other sites."""
 
 import ipaddress
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.types import Scope
@@ -8,15 +9,17 @@ from teleop_schema.errors import Forbidden
 
 from teleop_runtime.settings import Exposure
 
+READING = ("GET", "HEAD", "OPTIONS")
 HINT = "to let robots of a network that you trust in, set LEROBOT_BACKEND_EXPOSURE=lab"
 
 
-def check_access(scope: Scope, exposure: Exposure) -> None:
+def check_access(scope: Scope, exposure: Exposure, any_origin: Sequence[str] = ()) -> None:
     """Raise Forbidden for a caller that the posture does not admit.
 
     local  only connections to a loopback address (or a Unix socket), by a name of this machine: a page of
            another site whose name was made to point here comes under its own name
-    both   no browser page of another site: its Origin must be the address it talks to
+    both   no browser page of another site: its Origin must be the address it talks to; below the addresses
+           of `any_origin` every page may read
     """
     headers = dict(scope["headers"])
     host = headers.get(b"host", b"").decode("latin-1")
@@ -28,7 +31,7 @@ def check_access(scope: Scope, exposure: Exposure) -> None:
             raise Forbidden("this backend takes connections from its own machine only", hint=HINT)
         if not _is_local_name(host):
             raise Forbidden(f"this backend is not {host[:100]!r}", field="Host", hint=HINT)
-    if origin and _netloc(origin) != host:
+    if origin and _netloc(origin) != host and not _is_open(scope, any_origin):
         raise Forbidden(f"pages of {origin[:100]!r} may not use this backend", field="Origin")
 
 
@@ -45,6 +48,10 @@ def is_loopback_host(host: str) -> bool:
     """Whether a server that listens on `host` is reached from its own machine only."""
     address = _ip_address(host)
     return host == "localhost" if address is None else address.is_loopback
+
+
+def _is_open(scope: Scope, any_origin: Sequence[str]) -> bool:
+    return scope.get("method") in READING and scope["path"].startswith(tuple(any_origin))
 
 
 def _is_local_name(host: str) -> bool:

@@ -63,3 +63,20 @@ def test_loopback_hosts():
     """What a server may listen on to be reached from its own machine only."""
     assert all(map(is_loopback_host, ["127.0.0.1", "::1", "localhost"]))
     assert not any(map(is_loopback_host, ["0.0.0.0", "::", "192.168.1.5", "example.com"]))
+
+
+@pytest.mark.parametrize("exposure", ["local", "lab"])
+def test_pages_of_other_sites_may_read_what_is_open_to_them(exposure):
+    """Below the addresses that are open to any page, they may read, and only there, and only read."""
+
+    def asks(method: str, path: str) -> dict:
+        asked = scope(host="localhost:8000", origin="https://visualizer.example")
+        return {**asked, "method": method, "path": path}
+
+    for method in ("GET", "HEAD", "OPTIONS"):
+        check_access(asks(method, "/hub/robot_A/ds/resolve/main/meta/info.json"), exposure, ["/hub/"])
+    for method, path in [("POST", "/hub/robot_A"), ("GET", "/hubs"), ("GET", "/sessions")]:
+        with pytest.raises(Forbidden):
+            check_access(asks(method, path), exposure, ["/hub/"])
+    with pytest.raises(Forbidden):
+        check_access(asks("GET", "/hub/robot_A"), exposure)
