@@ -1,5 +1,6 @@
 """Composition of video-ingest-service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,12 +9,15 @@ from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.database import connected, open_pool
 from teleop_runtime.store import open_store
 
+from video_ingest_service import dataset_endpoints, hub_endpoints, version_endpoints, video_endpoints
 from video_ingest_service.catalog import Catalog
 from video_ingest_service.probe import Prober
 from video_ingest_service.settings import IngestSettings
 
 CONNECTIONS = 12
 READY_TIMEOUT_S = 2.0
+# Further ones wait, so that reading everything again leaves the disk some time for what comes in.
+MAX_VERIFICATIONS = 2
 
 
 def ingest_part(database_url: str, store_url: str) -> Part:
@@ -29,11 +33,27 @@ def ingest_part(database_url: str, store_url: str) -> Part:
                     await connection.fetchval("SELECT 1")
 
             yield Running(
-                state={"store": store, "catalog": Catalog(pool, store, prober)},
+                state={
+                    "store": store,
+                    "catalog": Catalog(pool, store, prober),
+                    "ingest_pool": pool,
+                    "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
+                },
                 checks={"ingest database": check_database},
             )
 
-    return Part(name="video-ingest-service", operations=[], lifespan=lifespan)
+    return Part(
+        name="video-ingest-service",
+        operations=[
+            *video_endpoints.OPERATIONS,
+            # The longer addresses first: a dataset's name may hold slashes.
+            *version_endpoints.OPERATIONS,
+            *hub_endpoints.OPERATIONS,
+            *dataset_endpoints.OPERATIONS,
+        ],
+        lifespan=lifespan,
+        any_origin=["/hub/"],
+    )
 
 
 def create_app(settings: IngestSettings) -> Starlette:

@@ -15,8 +15,8 @@ from video_ingest_service.object_table import (
     keep_object,
     lock_damaged,
     lock_path,
-    mark_sound,
     names_of,
+    note_sound,
 )
 from video_ingest_service.probe import Prober
 from video_ingest_service.tree import dataset_path, video_path
@@ -133,7 +133,7 @@ class Catalog:
                 await self._check_stored(file)
                 for path in await names_of(connection, file.sha256):
                     await self._store.name(path, file.sha256)
-                await mark_sound(connection, file.sha256)
+                await note_sound(connection, [file.sha256])
                 log.info("damage healed", sha256=file.sha256)
 
     async def _check_stored(self, file: VideoFile | DatasetFile) -> None:

@@ -27,6 +27,21 @@ SELECT name FROM dataset
 
 MAKE_DATASET = "INSERT INTO dataset (robot_id, name) VALUES ($1, $2) RETURNING id"
 
+# Of each dataset the version that somebody who wants it should get, as in version_table.BEST_VERSION.
+LIST_DATASETS = """
+SELECT d.id AS dataset_id, d.robot_id, d.name, d.created_at AS made_at, best.*,
+       (SELECT count(*) FROM dataset_version v WHERE v.dataset_id = d.id) AS versions,
+       EXISTS (SELECT FROM stored_object o JOIN dataset_version_file f USING (sha256)
+                WHERE o.damage IS NOT NULL AND f.version_id = best.id) AS damaged
+  FROM dataset d
+  LEFT JOIN LATERAL (SELECT * FROM dataset_version v WHERE v.dataset_id = d.id
+                      ORDER BY finalised OR source = 'repair' DESC, version DESC LIMIT 1) best ON true
+ WHERE ($1::text IS NULL OR d.robot_id = $1)
+   AND ($2::text IS NULL OR d.name = $2)
+   AND ($3::bigint IS NULL OR d.id < $3)
+ ORDER BY d.id DESC LIMIT $4
+"""
+
 ADD_REVISION = """
 INSERT INTO dataset_file (dataset_id, path, revision, sha256, size_bytes)
 SELECT $1, $2, coalesce(max(revision), 0) + 1, $3, $4 FROM dataset_file WHERE dataset_id = $1 AND path = $2
@@ -71,3 +86,10 @@ async def add_revision(connection: Connection, dataset_id: int, file: DatasetFil
     row = await connection.fetchrow(ADD_REVISION, dataset_id, file.path, file.sha256, file.size_bytes)
     assert row is not None  # noqa: S101
     return row
+
+
+async def list_datasets(
+    connection: Connection, robot_id: str | None, name: str | None, before: int | None, limit: int
+) -> list[asyncpg.Record]:
+    """Up to `limit` datasets with a lower id than `before`, newest first, each with its best version."""
+    return await connection.fetch(LIST_DATASETS, robot_id, name, before, limit)

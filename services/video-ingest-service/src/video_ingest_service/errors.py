@@ -56,6 +56,14 @@ class FilesMissing(Conflict):
 
     code, retryable = "files_missing", True
 
+    def __init__(self, paths: list[str]) -> None:
+        super().__init__(
+            f"{len(paths)} files of this version are not there, {paths[0]!r} for one",
+            field="files",
+            hint="send them with POST /files/plan, then this version again",
+        )
+        self.paths = paths
+
 
 class ObjectGone(Conflict):
     """The bytes are no longer stored: send them again."""
@@ -85,3 +93,45 @@ class BadRange(BackendError):
     """The range lies outside of the file."""
 
     code, status, close_code, retryable = "bad_range", 416, 1008, False
+
+
+class BadTusHeader(BackendError):
+    """A header of the tus protocol is missing or makes no sense."""
+
+    code, status, close_code, retryable = "bad_tus_header", 400, 1008, False
+
+
+class BadTusVersion(BackendError):
+    """This backend speaks tus 1.0.0: send `Tus-Resumable: 1.0.0`."""
+
+    code, status, close_code, retryable = "bad_tus_version", 412, 1008, False
+
+
+class UnknownChecksum(BackendError):
+    """This checksum algorithm is not supported."""
+
+    code, status, close_code, retryable = "unknown_checksum", 400, 1008, False
+
+
+class WrongMediaType(BackendError):
+    """The request body is of another media type than this address takes."""
+
+    code, status, close_code, retryable = "wrong_media_type", 415, 1008, False
+
+
+class BadForm(BackendError):
+    """The multipart body can't be understood."""
+
+    code, status, close_code, retryable = "bad_form", 400, 1007, False
+
+
+class TooSlow(BackendError):
+    """The request body came too slowly; what came of a resumable upload is kept."""
+
+    code, status, close_code, retryable = "too_slow", 408, 1013, True
+
+
+class UploadGone(BackendError):
+    """This upload was given up: begin again."""
+
+    code, status, close_code, retryable = "upload_gone", 410, 4404, True

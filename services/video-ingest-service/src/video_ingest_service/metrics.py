@@ -16,3 +16,4 @@ VERIFIED_BYTES = Counter("verified_bytes_total", "Stored bytes read again and ha
 SWEPT_OBJECTS = Counter(
     "swept_objects_total", "Objects removed because nothing named them", registry=REGISTRY
 )
+RECEIVED_BYTES = Counter("received_bytes_total", "Bytes of uploads that came in", registry=REGISTRY)

@@ -1,5 +1,7 @@
 """Rows of `stored_object`: what the store holds. Every function works in its caller's transaction."""
 
+from collections.abc import Sequence
+
 from teleop_runtime.database import Connection
 
 # Whoever adds a reference to an object touches its row, and so waits for a sweep that is removing it.
@@ -13,7 +15,11 @@ FIND_DAMAGE = "SELECT damage FROM stored_object WHERE sha256 = $1"
 
 LOCK_DAMAGED = "SELECT FROM stored_object WHERE sha256 = $1 AND damage IS NOT NULL FOR UPDATE"
 
-MARK_SOUND = "UPDATE stored_object SET damage = NULL, verified_at = now() WHERE sha256 = $1"
+NOTE_SOUND = "UPDATE stored_object SET damage = NULL, verified_at = now() WHERE sha256 = ANY($1)"
+
+NOTE_DAMAGE = """
+UPDATE stored_object SET damage = $2, verified_at = now() WHERE sha256 = $1 RETURNING sha256
+"""
 
 NAMES_OF = """
 SELECT file_path FROM video_chunk WHERE sha256 = $1
@@ -50,11 +56,16 @@ async def lock_damaged(connection: Connection, sha256: str) -> bool:
     return await connection.fetchrow(LOCK_DAMAGED, sha256) is not None
 
 
-async def mark_sound(connection: Connection, sha256: str) -> None:
-    """Note that the object's bytes are whole again."""
-    await connection.execute(MARK_SOUND, sha256)
-
-
 async def names_of(connection: Connection, sha256: str) -> list[str]:
     """Every path of the tree that stands for the object."""
     return [row[0] for row in await connection.fetch(NAMES_OF, sha256)]
+
+
+async def note_sound(connection: Connection, sha256s: Sequence[str]) -> None:
+    """Note that the bytes of these objects were read and are what they were."""
+    await connection.execute(NOTE_SOUND, sha256s)
+
+
+async def note_damage(connection: Connection, sha256: str, damage: str) -> bool:
+    """Note what is wrong with an object; False if it has been swept away meanwhile."""
+    return await connection.fetchval(NOTE_DAMAGE, sha256, damage) is not None

@@ -8,16 +8,19 @@ from uuid import UUID
 import asyncpg
 import msgspec
 from teleop_runtime.database import Connection
-from teleop_schema.files import VideoFile
+from teleop_schema.files import DroppedFrames, VideoFile
 
+from video_ingest_service.coverage import Chunk
 from video_ingest_service.errors import UnknownSession, VideoNotFound
 from video_ingest_service.probe import Probed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ID = 2**63 - 1
 
-SESSION = "SELECT id, robot_id, fps, next_frame_index FROM teleop_session WHERE id = $1"
-SESSION_OF_STREAM = "SELECT id, robot_id, fps, next_frame_index FROM teleop_session WHERE stream_id = $1"
+SESSION = "SELECT id, robot_id, fps, next_frame_index, cameras FROM teleop_session WHERE id = $1"
+SESSION_OF_STREAM = """
+SELECT id, robot_id, fps, next_frame_index, cameras FROM teleop_session WHERE stream_id = $1
+"""
 
 FIND_CHUNK = """
 SELECT * FROM video_chunk WHERE session_id = $1 AND camera_key = $2 AND chunk_index = $3
@@ -35,17 +38,36 @@ GET_CHUNK = """
 SELECT c.*, s.robot_id FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
 """
 
+# Without the pictures' times, which can be many.
+LIST_CHUNKS = """
+SELECT id, session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp, end_timestamp,
+       first_frame_index, frame_count, fps, codec, pix_fmt, width, height, keyframes, dropped, quarantine,
+       stored_at
+  FROM video_chunk
+ WHERE session_id = $1 AND ($2::text IS NULL OR camera_key = $2) AND id > $3
+ ORDER BY id LIMIT $4
+"""
+
+CAMERAS_OF = "SELECT DISTINCT camera_key FROM video_chunk WHERE session_id = $1"
+
+CHUNKS_OF_CAMERA = """
+SELECT chunk_index, frame_indices, dropped, fps, frame_count, quarantine
+  FROM video_chunk WHERE session_id = $1 AND camera_key = $2 ORDER BY chunk_index
+"""
+
 
 class SessionRow(NamedTuple):
     """What a chunk has to know of its session.
 
-    frames  how many frames of it are committed
+    frames   how many frames of it are committed
+    cameras  names of the cameras that the robot has told of
     """
 
     id: int
     robot_id: str
     fps: float
     frames: int
+    cameras: tuple[str, ...]
 
 
 async def find_session(connection: Connection, session: int | UUID) -> SessionRow:
@@ -57,7 +79,8 @@ async def find_session(connection: Connection, session: int | UUID) -> SessionRo
         row = await connection.fetchrow(SESSION, session)
     if row is None:
         raise UnknownSession(f"there is no session {session}", field="session")
-    return SessionRow(*row)
+    id_, robot_id, fps, frames, cameras = row
+    return SessionRow(id_, robot_id, fps, frames, tuple(msgspec.json.decode(cameras)))
 
 
 async def find_chunk(
@@ -73,6 +96,38 @@ async def get_chunk(connection: Connection, video_id: int) -> asyncpg.Record:
     if row is None:
         raise VideoNotFound(f"there is no video {video_id}", field="video_id")
     return row
+
+
+async def list_chunks(
+    connection: Connection, session_id: int, camera_key: str | None, after: int, limit: int
+) -> list[asyncpg.Record]:
+    """Up to `limit` chunks of the session with a higher id than `after`, in the order they arrived."""
+    return await connection.fetch(LIST_CHUNKS, session_id, camera_key, after, limit)
+
+
+async def cameras_of(connection: Connection, session_id: int) -> list[str]:
+    """Names of the cameras that have sent a chunk."""
+    return [row[0] for row in await connection.fetch(CAMERAS_OF, session_id)]
+
+
+async def chunks_of_camera(connection: Connection, session_id: int, camera_key: str) -> list[Chunk]:
+    """All chunks of one camera, ascending."""
+    return [
+        Chunk(
+            index=row["chunk_index"],
+            frame_indices=row["frame_indices"],
+            dropped=dropped_of(row),
+            fps=row["fps"],
+            pictures=row["frame_count"] or 0,
+            quarantined=row["quarantine"] is not None,
+        )
+        for row in await connection.fetch(CHUNKS_OF_CAMERA, session_id, camera_key)
+    ]
+
+
+def dropped_of(row: asyncpg.Record) -> list[DroppedFrames]:
+    """What a chunk's sender told of missing pictures."""
+    return msgspec.json.decode(row["dropped"], type=list[DroppedFrames])
 
 
 async def add_chunk(

@@ -1,0 +1,24 @@
+"""Manifests of dataset versions: what is asked of them, and what makes two of them the same; pure."""
+
+import hashlib
+
+import msgspec
+from teleop_schema.errors import BadInput
+from teleop_schema.files import Manifest
+from teleop_schema.identifiers import check_file_path
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Raise BadInput, naming the file, unless every path may lie in a dataset, and only once."""
+    seen: set[str] = set()
+    for number, file in enumerate(manifest.files):
+        check_file_path(file.path)
+        if file.path in seen:
+            raise BadInput(f"{file.path!r} is listed twice", field=f"files[{number}].path")
+        seen.add(file.path)
+
+
+def digest_of(manifest: Manifest) -> str:
+    """SHA-256 over all that the manifest says, whatever the order of its files."""
+    content = msgspec.structs.replace(manifest, files=tuple(sorted(manifest.files)))
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()

@@ -1,0 +1,180 @@
+"""What the endpoints answer about videos and datasets."""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+from teleop_schema.files import DatasetVersion, DroppedFrames
+
+
+class VideoView(Struct, kw_only=True):
+    """One chunk of one camera's video of one session.
+
+    file_path          where it lies below the backup folder
+    start_timestamp    capture time of the first picture, robot's clock; end_timestamp of the last
+    first_frame_index  frame of the session that first saw the first picture; null if the sender did not know
+    frame_count        pictures in the file
+    fps                pictures per second of the file's own timeline
+    dropped            frames whose picture is missing within or right before this chunk
+    quarantine         why it is no usable video; null: it is one
+    content            address of the bytes
+    """
+
+    id: int
+    session_id: int
+    camera_key: str
+    chunk_index: int
+    file_path: str
+    sha256: str
+    size_bytes: int
+    start_timestamp: datetime
+    end_timestamp: datetime
+    first_frame_index: int | None
+    frame_count: int | None
+    fps: float | None
+    codec: str | None
+    pix_fmt: str | None
+    width: int | None
+    height: int | None
+    keyframes: int | None
+    dropped: list[DroppedFrames]
+    quarantine: str | None
+    stored_at: datetime
+    content: str
+
+
+class VideoDetail(VideoView, kw_only=True):
+    """One chunk with the time of each picture.
+
+    frame_indices  of each picture in the file: the frame of the session that first saw it
+    captured_us    of each picture: when the camera took it, us since the Unix epoch, robot's clock
+    """
+
+    robot_id: str
+    frame_indices: list[int] | None
+    captured_us: list[int] | None
+
+
+class Uncovered(Struct, kw_only=True):
+    """Frames [first, end) of the session without a picture, and why."""
+
+    first: int
+    end: int
+    reason: str
+
+
+class CameraCoverage(Struct, kw_only=True):
+    """How much of a session one camera's video shows.
+
+    chunks          chunks that are stored; quarantined: those of them that are no usable video
+    missing_chunks  [first, end) of chunk numbers that have not arrived though a later one has
+    pictures        pictures in all usable chunks
+    covered         frames of the session that show a picture, a new one or the one before it still
+    uncovered       the frames that do not
+    known           false if some chunk came without the frame of each picture: then nothing can be said
+    """
+
+    camera_key: str
+    chunks: int
+    quarantined: int
+    missing_chunks: list[tuple[int, int]]
+    pictures: int
+    known: bool
+    frames: int
+    covered: int
+    uncovered: list[Uncovered]
+
+
+class SessionVideos(Struct, kw_only=True):
+    """The videos of a session; `next_cursor` asks for further chunks.
+
+    frames  how many frames of the session are committed
+    """
+
+    session_id: int
+    robot_id: str
+    frames: int
+    cameras: list[CameraCoverage]
+    videos: list[VideoView]
+    next_cursor: int | None
+
+
+DatasetStatus = Literal["incoming", "unfinalised", "finalised", "repaired", "damaged"]
+
+
+class DatasetView(Struct, kw_only=True):
+    """One dataset of one robot.
+
+    newest  its newest version; one that is finalised or repaired comes before one that is not
+    status  incoming     no version is complete yet
+            unfinalised  the recorder has not closed it (yet)
+            finalised, repaired
+            damaged      stored bytes of the newest version are not what they were
+    """
+
+    robot_id: str
+    dataset: str
+    created_at: datetime
+    status: DatasetStatus
+    versions: int
+    newest: DatasetVersion | None
+
+
+class DatasetPage(Struct, kw_only=True):
+    """Datasets, newest first; `next_cursor` asks for the following page."""
+
+    datasets: list[DatasetView]
+    next_cursor: int | None
+
+
+class FileView(Struct, kw_only=True):
+    """One file of a dataset; `damage` tells what the last look at its bytes found wrong."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    damage: str | None
+
+
+class DatasetDetail(DatasetView, kw_only=True):
+    """One dataset with its files, by path; `next_after` asks for the following ones."""
+
+    files: list[FileView]
+    next_after: str | None
+
+
+class VersionPage(Struct, kw_only=True):
+    """Versions of a dataset, newest first; `next_cursor` asks for the following page."""
+
+    versions: list[DatasetVersion]
+    next_cursor: int | None
+
+
+class DamagedFile(Struct, kw_only=True):
+    """A file whose stored bytes are not what they were."""
+
+    path: str
+    sha256: str
+    damage: str
+
+
+class Verified(Struct, kw_only=True):
+    """What reading all bytes again has shown.
+
+    checked     objects that were read; one that several files share is read once
+    size_bytes  how much that was
+    """
+
+    robot_id: str
+    dataset: str
+    version: int | None
+    checked: int
+    size_bytes: int
+    damaged: list[DamagedFile]
+
+
+class Repaired(Struct, kw_only=True):
+    """The version that a repair has made, and its report in words."""
+
+    version: DatasetVersion
+    report: str
