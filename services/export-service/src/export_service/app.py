@@ -13,7 +13,7 @@ from export_service import endpoints
 from export_service.database import open_pool
 from export_service.export_table import ExportTable
 from export_service.folders import Folders
-from export_service.jobs import Jobs
+from export_service.jobs import MAKING, Jobs
 from export_service.session_table import SessionTable
 from export_service.settings import ExportSettings
 from export_service.worker import Worker, running, stop
@@ -27,7 +27,7 @@ def export_part(database_url: str, export_root: Path) -> Part:
         folders = await asyncio.to_thread(Folders, export_root)
         async with open_pool(database_url) as pool:
             exports = ExportTable(pool)
-            jobs = Jobs(pool)
+            jobs = Jobs(pool, MAKING)
             await jobs.open()
 
             async def check_database() -> None:

@@ -1,52 +1,87 @@
-"""The job queue: procrastinate in the same PostgreSQL."""
+"""The job queues: procrastinate in the same PostgreSQL."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
+import psycopg
 from procrastinate import App, PsycopgConnector, RetryStrategy
 from procrastinate.exceptions import ConnectorException
+from teleop_runtime.logs import get_logger
+from teleop_schema.errors import StorageUnavailable
 
 from export_service.database import Connection, Pool
 
-QUEUE = "exports"
-TASK = "export_service.make_export"
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A queue of its own with workers of its own, so that one kind of work never waits for another.
+
+    retry  how long a job that raised waits until it is tried again
+    """
+
+    queue: str
+    task: str
+    retry: RetryStrategy
+
+
+MAKING = Line("exports", "export_service.make_export", RetryStrategy(wait=1))
+# The Hub, or the way to it, may be gone for a while: 2, 4, 8 … s.
+PUSHING = Line("pushes", "export_service.push_export", RetryStrategy(exponential_wait=2))
 
 HEARTBEAT_S = 1.0
 STALLED_AFTER_S = 6.0
 POLL_S = 1.0
 # A short export is finished before the process stops, a longer one goes back to the queue.
 SHUTDOWN_GRACE_S = 10.0
+RESTART_AFTER_S = 1.0
 
 QueueUnavailable = ConnectorException
 
 
 class Jobs:
-    """Jobs that make exports. A job is only a call to look at an export: the truth is in its row."""
+    """Jobs of one line. A job is only a call to look at an export: the truth is in its row."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, line: Line) -> None:
         self._pool = pool
+        self._line = line
         self._app = App(connector=PsycopgConnector())
 
     async def open(self) -> None:
         await self._app.open_async(self._pool)
 
     async def enqueue(self, connection: Connection, export_id: int) -> None:
-        """Have an export made, if the connection's transaction is committed."""
+        """Have an export looked at, if the connection's transaction is committed."""
+        queue = self._line.queue
         await self._app.configure_task(
-            TASK, queue=QUEUE, lock=f"export-{export_id}", connection=connection
+            self._line.task, queue=queue, lock=f"{queue}-{export_id}", connection=connection
         ).defer_async(export_id=export_id)
 
-    def register(self, make: Callable[[int], Awaitable[None]]) -> None:
-        """Say what a job does; one whose `make(export_id)` raises is tried again."""
+    def register(self, do: Callable[[int], Awaitable[None]]) -> None:
+        """Say what a job does; one whose `do(export_id)` raises is tried again."""
 
-        async def make_export(export_id: int) -> None:
-            await make(export_id)
+        async def look_at(export_id: int) -> None:
+            await do(export_id)
 
-        self._app.task(name=TASK, queue=QUEUE, retry=RetryStrategy(wait=1))(make_export)
+        self._app.task(name=self._line.task, queue=self._line.queue, retry=self._line.retry)(look_at)
+
+    async def keep_working(self) -> None:
+        """Do job after job until cancelled, whatever becomes of the database meanwhile."""
+        while True:
+            try:
+                await self.work()
+            except (psycopg.OperationalError, QueueUnavailable, StorageUnavailable) as error:
+                log.warning("the worker lost the database", queue=self._line.queue, error=str(error))
+            except Exception as error:
+                log.error("the worker stumbled", queue=self._line.queue, exc_info=error)
+            await asyncio.sleep(RESTART_AFTER_S)
 
     async def work(self) -> None:
         """Do job after job until cancelled, or until the database goes away."""
         await self._app.run_worker_async(
-            queues=[QUEUE],
+            queues=[self._line.queue],
             concurrency=1,
             install_signal_handlers=False,
             delete_jobs="always",
@@ -59,7 +94,9 @@ class Jobs:
     async def recover(self) -> int:
         """Queue the jobs of dead workers again; how many there were."""
         manager = self._app.job_manager
-        stalled = list(await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_AFTER_S))
+        stalled = list(
+            await manager.get_stalled_jobs(queue=self._line.queue, seconds_since_heartbeat=STALLED_AFTER_S)
+        )
         for job in stalled:
             await manager.retry_job(job)
         return len(stalled)

@@ -23,7 +23,7 @@ from export_service.database import open_pool
 from export_service.errors import Cancelled
 from export_service.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
 from export_service.folders import Folders, make_durable
-from export_service.jobs import Jobs, QueueUnavailable
+from export_service.jobs import MAKING, Jobs, QueueUnavailable
 from export_service.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
 from export_service.settings import ExportSettings
 from export_service.views import Numbers
@@ -32,7 +32,6 @@ log = get_logger(__name__)
 
 TELL_PROGRESS_S = 0.2
 RECOVER_EVERY_S = 2.0
-RESTART_AFTER_S = 1.0
 
 # The database went away in the middle: the job is tried again when it is back.
 _AWAY = (psycopg.OperationalError, AdbcError, StorageUnavailable, QueueUnavailable)
@@ -65,14 +64,7 @@ class Worker:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._recover())
-            while True:
-                try:
-                    await self._jobs.work()
-                except _AWAY as error:
-                    log.warning("the worker lost the database", error=str(error))
-                except Exception as error:
-                    log.error("the worker stumbled", exc_info=error)
-                await asyncio.sleep(RESTART_AFTER_S)
+            tasks.create_task(self._jobs.keep_working())
 
     async def make(self, export_id: int) -> None:
         """Make one export if it is still wanted; its row tells how that ended."""
@@ -184,7 +176,7 @@ async def work_alone(settings: ExportSettings) -> None:
     """A worker without the service around it, until SIGTERM."""
     folders = Folders(settings.export_root)
     async with open_pool(settings.database_url) as pool:
-        jobs = Jobs(pool)
+        jobs = Jobs(pool, MAKING)
         await jobs.open()
         async with running(Worker(settings.database_url, ExportTable(pool), jobs, folders)) as task:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
