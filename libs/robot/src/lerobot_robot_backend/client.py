@@ -1,5 +1,6 @@
 """TelemetryClient: keeps a session's samples on the local disk, from where a shipper brings them on."""
 
+import logging
 import math
 import os
 import platform
@@ -9,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
 import msgspec
@@ -30,11 +31,16 @@ from lerobot_robot_backend.stream import (
     read_progress,
 )
 from lerobot_robot_backend.upkeep import Upkeep
+from lerobot_robot_backend.video_capture import Video, VideoCapture, choose_video
 
 MIN_FREE_BYTES = 2_000_000_000
 Outcome = Literal["success", "failure", "discarded"]
 
+NO_TIMES: Mapping[str, int] = MappingProxyType({})
+
 _POLL_S = 0.02
+
+log = logging.getLogger("lerobot_robot_backend")
 
 
 class TelemetryClient:
@@ -61,6 +67,7 @@ class TelemetryClient:
         robot_type: str = "unknown",
         task: str | None = None,
         cameras: Mapping[str, Camera] | None = None,
+        video: Video | None = None,
         host: Mapping[str, Any] | None = None,
         token: str | None = None,
         spool_dir: Path | str | None = None,
@@ -72,7 +79,8 @@ class TelemetryClient:
         state_names     the names of an observation that make the state vector, in order
         action_names    the same of an action
         fps             declared rate of the loop, Hz
-        cameras         names of an observation that are pictures: not part of the telemetry
+        cameras         names of an observation that are pictures: those become video
+        video           "high", "lossless" or "off"; else LEROBOT_BACKEND_VIDEO, else "high"
         token           for the server; else LEROBOT_BACKEND_TOKEN
         spool_dir       where samples are kept; else `default_spool_dir()`
         min_free_bytes  free room on that disk without which no session starts
@@ -109,9 +117,11 @@ class TelemetryClient:
         self._episode_index = -1
         self._episode_open = False
         check_free_space(self.spool_dir, min_free_bytes)
+        quality = choose_video(video)
         self._writer = SpoolWriter(self.spool_dir, description)
         self.stream_dir = self._writer.stream_dir
-        self._upkeep = Upkeep(self._writer, self.spool_dir, token, ship=ship)
+        self._video = _capture(self.stream_dir, self._session, quality)
+        self._upkeep = Upkeep(self._writer, self.spool_dir, token, ship=ship, video=self._video)
 
     @property
     def logged(self) -> int:
@@ -146,6 +156,7 @@ class TelemetryClient:
         sent_action: Mapping[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
         captured_us: int | None = None,
+        picture_us: Mapping[str, int] = NO_TIMES,
     ) -> int:
         """Record one frame and return its index.
 
@@ -154,35 +165,23 @@ class TelemetryClient:
         sent_action  what the robot really did; kept if it differs
         extra        anything else worth keeping; names unknown to the session are kept here, too
         captured_us  us since the Unix epoch by `clock`; None: now
+        picture_us   camera -> when its picture in the observation was taken, by the same clock; without it
+                     that of the frame. A picture is (height, width, 3) uint8, RGB, an array of its own for
+                     each new picture; the same one again is recorded once
 
         Raises ValueError naming the value that is missing or is no finite number, SpoolError if the disk is
         full; then the frame's index is used up, and the server is told of the gap and its reason.
         """
-        try:
-            values = self._pick_state(observation) + self._pick_action(action)
-            if [*map(type, values)] != self._all_floats or not math.isfinite(sum(values)):
-                values = self._checked(values)
-        except (KeyError, ValueError) as error:
-            reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-            self._writer.append_gap(1, reason)
-            raise ValueError(reason) from None
-        tail = b""
-        if (
-            extra
-            # All names are there: so there are strangers only if there is more than the names.
-            or (len(observation) != self._state_count and not observation.keys() <= self._known_state)
-            or len(action) != self._action_count
-            or (sent_action is not None and _differ(sent_action, action))
-        ):
-            tail = self._encode_beyond(observation, action, sent_action, extra)
         if captured_us is None:
             captured_us = self.clock.now_us()
+        if self._video is None:
+            return self._append(observation, action, sent_action, extra, captured_us)
+        before = self.logged
         try:
-            return self._writer.append_frame(captured_us, values, tail)
-        except OverflowError:
-            reason = self._find_overflow(values)
-            self._writer.append_gap(1, reason)
-            raise ValueError(reason) from None
+            return self._append(observation, action, sent_action, extra, captured_us)
+        finally:
+            if self.logged > before:  # also if it became a gap: its pictures are none
+                self._video.offer(self.logged - 1, captured_us, observation, picture_us)
 
     def lose(self, reason: str, count: int = 1) -> None:
         """Tell the server that `count` frames that should be here are missing, and why."""
@@ -227,6 +226,8 @@ class TelemetryClient:
     def close(self) -> None:
         """End the session; what the server lacks is still shipped. Calling it again changes nothing."""
         self._upkeep.stop()
+        if self._video is not None and not self._writer.closed:
+            self._video.close()
         self._writer.close()
 
     def drain(self, timeout_s: float) -> int:
@@ -259,6 +260,17 @@ class TelemetryClient:
         rest += f" and is being shipped by process {self.shipper_pid}" if self.shipper_pid else ""
         return f"{done}; {rest}" + (f" (now: {progress.trouble})" if progress.trouble else "")
 
+    def video_summary(self, timeout_s: float = 0.0) -> str | None:
+        """One line for people about the cameras' pictures, None without cameras.
+
+        After `close()` it waits so long for the last pictures to be encoded.
+        """
+        if self._video is None:
+            return None
+        if self._writer.closed:
+            self._video.wait_encoded(timeout_s)
+        return self._video.summary()
+
     def __enter__(self) -> Self:
         return self
 
@@ -269,6 +281,38 @@ class TelemetryClient:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _append(
+        self,
+        observation: Mapping[str, Any],
+        action: Mapping[str, Any],
+        sent_action: Mapping[str, Any] | None,
+        extra: Mapping[str, Any] | None,
+        captured_us: int,
+    ) -> int:
+        try:
+            values = self._pick_state(observation) + self._pick_action(action)
+            if [*map(type, values)] != self._all_floats or not math.isfinite(sum(values)):
+                values = self._checked(values)
+        except (KeyError, ValueError) as error:
+            reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+            self._writer.append_gap(1, reason)
+            raise ValueError(reason) from None
+        tail = b""
+        if (
+            extra
+            # All names are there: so there are strangers only if there is more than the names.
+            or (len(observation) != self._state_count and not observation.keys() <= self._known_state)
+            or len(action) != self._action_count
+            or (sent_action is not None and _differ(sent_action, action))
+        ):
+            tail = self._encode_beyond(observation, action, sent_action, extra)
+        try:
+            return self._writer.append_frame(captured_us, values, tail)
+        except OverflowError:
+            reason = self._find_overflow(values)
+            self._writer.append_gap(1, reason)
+            raise ValueError(reason) from None
 
     def _tell(self, **fields: Any) -> None:
         self._writer.append_event(msgspec.convert(fields, Event))
@@ -310,6 +354,17 @@ def _describe(**fields: Any) -> SessionDescription:
         return msgspec.convert(msgspec.to_builtins(fields), SessionDescription)
     except (msgspec.ValidationError, TypeError) as error:
         raise ValueError(f"session description: {error}") from error
+
+
+def _capture(stream_dir: Path, session: SessionDescription, video: Video) -> VideoCapture | None:
+    """What takes the session's pictures; None where there are none, or they can't be taken."""
+    if video == "off" or not session.cameras:
+        return None
+    try:
+        return VideoCapture(stream_dir, session, video)
+    except OSError as error:
+        log.warning("backend: no video is recorded: %s", error)
+        return None
 
 
 def _describe_host() -> dict[str, Any]:

@@ -13,6 +13,8 @@ class CaptureClock:
         self._wall_ns = time.time_ns()
         self._monotonic_ns = time.monotonic_ns()
         self._offset_ns = self._wall_ns - self._monotonic_ns
+        # The same clock on Linux and macOS, but nobody promises it.
+        self._performance_offset_ns = self._wall_ns - time.perf_counter_ns()
         self.started_us = self._wall_ns // 1000
 
     def now_us(self) -> int:
@@ -22,3 +24,7 @@ class CaptureClock:
     def at_us(self, monotonic_ns: int) -> int:
         """The moment at which `time.monotonic_ns()` was `monotonic_ns`."""
         return (monotonic_ns + self._offset_ns) // 1000
+
+    def at_performance_us(self, performance_s: float) -> int:
+        """The moment at which `time.perf_counter()` was `performance_s`: the clock of LeRobot's cameras."""
+        return (round(performance_s * 1e9) + self._performance_offset_ns) // 1000

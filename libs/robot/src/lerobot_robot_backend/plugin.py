@@ -15,6 +15,7 @@ from teleop_schema.identifiers import check_robot_id
 from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.client import MIN_FREE_BYTES
 from lerobot_robot_backend.stream import SpoolError, check_free_space, default_spool_dir
+from lerobot_robot_backend.video_capture import choose_video
 
 FLAGS = ("backend_url", "robot_id", "backend_token", "backend_task")
 VARIABLES = {
@@ -48,8 +49,9 @@ def activate() -> None:
         options = take_options(sys.argv, os.environ)
         if options is None:
             return
+        choose_video(None)
         check_free_space(default_spool_dir(), MIN_FREE_BYTES)
-    except (BadFlag, SpoolError) as error:
+    except (ValueError, SpoolError) as error:
         _exit(str(error))
     from lerobot_robot_backend.tap import Tap
 

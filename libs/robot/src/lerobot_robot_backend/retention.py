@@ -21,6 +21,14 @@ from lerobot_robot_backend.stream import (
     find_streams,
     read_progress,
 )
+from lerobot_robot_backend.video_spool import (
+    ENCODER_LOCK,
+    ENCODER_LOG,
+    VIDEO_SHIPPER_LOCK,
+    holds_video,
+    prune_video,
+    remove_video,
+)
 
 KEEP_S = 24 * 3600.0
 # An acknowledged segment is read-only, and its modification time is that of its acknowledgement.
@@ -49,21 +57,26 @@ def prune_spool(spool_dir: Path, *, keep_s: float = KEEP_S) -> None:
 
 
 def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
-    """Remove segments sealed for longer than `keep_s`, with the last one of an ended stream its directory.
+    """Remove segments sealed for longer than `keep_s`, video that was stored as long ago, and in the end all.
+
+    The directory of an ended stream goes with its last segment, once all of its video is stored, too.
 
     Raises OSError if the disk refuses.
     """
     progress = read_progress(stream_dir)
     oldest_s = time.time() - keep_s
     seal_acknowledged(stream_dir, progress.next, ended=progress.ended)
+    prune_video(stream_dir, keep_s)
     for path in find_segments(stream_dir).values():
         if not _is_sealed(path) or path.stat().st_mtime > oldest_s:
             return
         path.unlink(missing_ok=True)
-    if not progress.ended:
+    if not progress.ended or holds_video(stream_dir):
         return
+    remove_video(stream_dir)
     leftovers = [path for suffix in PREPARED_SUFFIXES for path in stream_dir.glob(f"*{suffix}")]
-    names = (ACKED_FILE, WRITER_LOCK, SHIPPER_LOCK, SHIPPER_LOG, SESSION_FILE)
+    locks = (WRITER_LOCK, SHIPPER_LOCK, VIDEO_SHIPPER_LOCK, ENCODER_LOCK)
+    names = (ACKED_FILE, *locks, SHIPPER_LOG, ENCODER_LOG, SESSION_FILE)
     for path in (*leftovers, *(stream_dir / name for name in names)):
         path.unlink(missing_ok=True)
     with suppress(OSError):  # something else lies there: it is not ours to remove

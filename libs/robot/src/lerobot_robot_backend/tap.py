@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from teleop_schema.session import Camera
 
+from lerobot_robot_backend.cameras import find_camera, picture_time
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.episodes import EpisodeTracker
 
@@ -43,6 +44,8 @@ class Tap:
         self._episodes: EpisodeTracker | None = None
         self._observation: dict[str, Any] | None = None
         self._captured_ns = 0
+        self._cameras: dict[str, Any] = {}
+        self._picture_us: dict[str, int] = {}
         self._told: set[str] = set()
         self._lost = 0
         self._dataset_tapped = False
@@ -79,8 +82,12 @@ class Tap:
             with suppress(TimeoutError, KeyboardInterrupt):
                 self._client.drain(FINISH_S)
             lost = f"; {self._lost} could not be recorded, see the log" if self._lost else ""
+            lines = [f"{self._client.summary()}{lost}"]
+            if video := self._client.video_summary(FINISH_S):
+                lines.append(f"video: {video}")
             with suppress(OSError):  # the terminal was closed
-                print(f"backend: {self._client.summary()}{lost}", file=sys.stderr)
+                for line in lines:
+                    print(f"backend: {line}", file=sys.stderr)
 
     def _tap_robot(self, robot: Any) -> None:
         if self._robot is not None:
@@ -110,9 +117,11 @@ class Tap:
         def get_and_keep(*args: Any, **kwargs: Any) -> Any:
             # Robots read their joints first, then the latest pictures: so this is when the joints were there.
             self._captured_ns = time.monotonic_ns()
+            before = {name: camera.latest_timestamp for name, camera in self._cameras.items()}
             observation = get_observation(*args, **kwargs)
             if self._client is not None:
                 self._observation = dict(observation) if isinstance(observation, dict) else None
+                self._guarded(self._time_pictures, before)
             return observation
 
         return get_and_keep
@@ -149,6 +158,10 @@ class Tap:
         robot, options = self._robot, self._options
         names = [name for name, kind in robot.observation_features.items() if kind in (float, int)]
         action_names = [name for name, kind in robot.action_features.items() if kind in (float, int)]
+        cameras = {name: find_camera(robot, name) for name in robot.observation_features}
+        self._cameras = {
+            name: camera for name, camera in cameras.items() if hasattr(camera, "latest_timestamp")
+        }
         self._client = client = TelemetryClient(
             options.backend_url,
             options.robot_id,
@@ -173,6 +186,17 @@ class Tap:
             "backend: recording %s for %s in %s", options.robot_id, options.backend_url, client.stream_dir
         )
 
+    def _time_pictures(self, before: dict[str, Any]) -> None:
+        """Note when each camera took the picture that the robot has just given."""
+        if self._client is None or self._observation is None:
+            return
+        clock, times = self._client.clock, {}
+        for name, camera in self._cameras.items():
+            moment = picture_time(camera, self._observation.get(name), before.get(name))
+            if moment is not None:
+                times[name] = clock.at_performance_us(moment)
+        self._picture_us = times
+
     def _log(self, action: dict[str, Any] | None, sent: Any) -> None:
         client = self._client
         if client is None:
@@ -189,6 +213,7 @@ class Tap:
                 action,
                 sent_action=sent if isinstance(sent, dict) else None,
                 captured_us=client.clock.at_us(self._captured_ns),
+                picture_us=self._picture_us,
             )
         except Exception as error:
             self._lost += 1
@@ -269,7 +294,6 @@ def _describe_cameras(robot: Any) -> dict[str, Camera]:
     cameras = {}
     for name, shape in robot.observation_features.items():
         if isinstance(shape, tuple) and len(shape) == 3 and shape[0] and shape[1]:
-            fps = _find(robot, "cameras")
-            fps = getattr((fps or {}).get(name), "fps", None)
+            fps = getattr(find_camera(robot, name), "fps", None)
             cameras[name] = Camera(int(shape[0]), int(shape[1]), float(fps) if fps else None)
     return cameras

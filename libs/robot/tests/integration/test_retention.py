@@ -76,9 +76,9 @@ def test_ended_stream_is_removed_as_a_whole(stream_dir, tmp_path):
 
 def test_foreign_files_stay(stream_dir):
     """What the spool did not put there, it does not take away."""
-    (stream_dir / "video").mkdir()
+    (stream_dir / "notes").mkdir()
     write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
     age(stream_dir, KEEP_S + 60)
     prune_stream(stream_dir)
-    assert [path.name for path in stream_dir.iterdir()] == ["video"]
+    assert [path.name for path in stream_dir.iterdir()] == ["notes"]

@@ -1,6 +1,7 @@
 """The shipper against a backend that misbehaves on command."""
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -274,7 +275,7 @@ async def test_killed_shipper_is_replaced(make_client, backend, until):
     with make_client(ship=True) as client:
         log(client, 1)
         await until(lambda: client.acknowledged == 1)
-        client._upkeep._shipper.send_signal(signal.SIGKILL)
+        os.kill(client.shipper_pid, signal.SIGKILL)
         await until(lambda: client.shipper_pid is None)
         log(client, 1)
     assert await asyncio.to_thread(client.drain, 20.0) == 2

@@ -44,7 +44,7 @@ class Robot:
 def tap(tmp_path, monkeypatch) -> Tap:
     """A tap for a command at 60 Hz that ships nothing."""
     monkeypatch.setenv("LEROBOT_BACKEND_SPOOL", str(tmp_path / "spool"))
-    client = functools.partial(TelemetryClient, ship=False, min_free_bytes=0)
+    client = functools.partial(TelemetryClient, ship=False, min_free_bytes=0, video="off")
     monkeypatch.setattr(tap_module, "TelemetryClient", client)
     monkeypatch.setattr(tap_module, "FINISH_S", 0.0)
     tap = Tap(Options("ws://localhost:8000", "robot_A"))

@@ -1,0 +1,35 @@
+"""LeRobot's cameras: which of them gave a picture of an observation, and when it was taken."""
+
+from typing import Any
+
+# The arms of LeRobot's bimanual robots, and what stands before the names of their observations.
+_ARMS = {"left_": "left_arm", "right_": "right_arm"}
+
+
+def find_camera(robot: Any, name: str) -> Any:
+    """The camera behind an observation's name, None if none is known."""
+    for prefix, part in _ARMS.items():
+        if name.startswith(prefix):
+            cameras = getattr(getattr(robot, part, None), "cameras", None)
+            if isinstance(cameras, dict) and (camera := cameras.get(name.removeprefix(prefix))) is not None:
+                return camera
+    cameras = getattr(robot, "cameras", None)
+    return cameras.get(name) if isinstance(cameras, dict) else None
+
+
+def picture_time(camera: Any, picture: Any, before: float | None) -> float | None:
+    """When `picture` was taken, by `time.perf_counter()`; None if the camera does not say.
+
+    before  the camera's `latest_timestamp` when the observation began
+
+    A camera that reads in the background may have gone on to its next picture meanwhile.
+    """
+    after = camera.latest_timestamp
+    if after is None or before is None or after == before:
+        return _number(after)
+    latest = getattr(camera, "latest_frame", None)
+    return _number(after if latest is None or latest is picture else before)
+
+
+def _number(moment: Any) -> float | None:
+    return float(moment) if isinstance(moment, int | float) else None

@@ -1,0 +1,232 @@
+"""The recording process's end of video: hands each new picture to the encoder, and never waits for it."""
+
+import logging
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from teleop_schema.session import Camera, SessionDescription
+
+from lerobot_robot_backend.children import start_child
+from lerobot_robot_backend.picture_ring import (
+    CHANNELS,
+    MAX_RING_BYTES,
+    MIN_RING_BYTES,
+    Reason,
+    create_ring,
+)
+from lerobot_robot_backend.video_spool import (
+    ENCODER_LOG,
+    MAX_CAMERAS,
+    VIDEO_DIR,
+    count_segments,
+    recorded_cameras,
+)
+
+VIDEO_VARIABLE = "LEROBOT_BACKEND_VIDEO"
+Video = Literal["high", "lossless", "off"]
+VIDEO_CHOICES: tuple[Video, ...] = ("high", "lossless", "off")
+
+# The encoder may pause that long, for example because it is started again.
+RING_S = 2.0
+_RESTART_S = 1.0
+
+log = logging.getLogger("lerobot_robot_backend")
+
+
+@dataclass
+class _Camera:
+    """What is known of one camera.
+
+    seen     how many different pictures the loop has seen
+    index    the loop iteration that first saw the last one, `picture`
+    reason   why the last one was not handed over
+    why      why any was not
+    """
+
+    name: str
+    seen: int = 0
+    index: int = -1
+    picture: Any = None
+    captured_us: int | None = None
+    reason: Reason = Reason.NONE
+    why: Reason = Reason.NONE
+
+
+class VideoCapture:
+    """Pictures of one session on their way to its encoder, which is started as a process of its own."""
+
+    def __init__(
+        self, stream_dir: Path, session: SessionDescription, quality: Literal["high", "lossless"]
+    ) -> None:
+        """Take the memory and start the encoder. Raises OSError."""
+        self._stream_dir = stream_dir
+        self._quality = quality
+        names = recorded_cameras(session)
+        if left_out := sorted({*session.cameras} - {*names}):
+            log.warning(
+                "backend: no video of %s: its name can't be a folder's, or there are more than %d cameras",
+                ", ".join(left_out),
+                MAX_CAMERAS,
+            )
+        self._cameras = [_Camera(name) for name in names]
+        (stream_dir / VIDEO_DIR).mkdir(mode=0o700)
+        self._ring = create_ring(_ring_bytes(session), stream_dir)
+        self._lock = threading.Lock()
+        self._encoder: subprocess.Popen[bytes] | None = None
+        self._restart_at_s = 0.0
+        self.keep_encoding()
+
+    def offer(
+        self,
+        frame_index: int,
+        captured_us: int,
+        observation: Mapping[str, Any],
+        picture_us: Mapping[str, int],
+    ) -> None:
+        """Hand over the pictures of a frame that were not in the frame before; raises nothing.
+
+        captured_us  time of the frame, and of its pictures that have none of their own
+        picture_us   camera -> when the picture was taken; without it a picture is new if it is another array
+                     with another content
+        """
+        with self._lock:
+            for number, camera in enumerate(self._cameras):
+                picture = observation.get(camera.name)
+                if picture is None or frame_index <= camera.index:
+                    continue
+                own_us = picture_us.get(camera.name)
+                if _is_same(camera, picture, own_us):
+                    continue
+                camera.picture, camera.captured_us, camera.index = picture, own_us, frame_index
+                self._hand_over(number, camera, captured_us if own_us is None else own_us)
+
+    def keep_encoding(self) -> None:
+        """Start the encoder if it does not run but should."""
+        if self.encoder_pid is not None or time.monotonic() < self._restart_at_s:
+            return
+        self._restart_at_s = time.monotonic() + _RESTART_S
+        arguments = [
+            "--ring",
+            str(self._ring.fd),
+            "--quality",
+            self._quality,
+            str(self._stream_dir.absolute()),
+        ]
+        self._encoder = start_child(
+            "lerobot_robot_backend.encoder",
+            arguments,
+            self._stream_dir / ENCODER_LOG,
+            inherited_fds=[self._ring.fd],
+        )
+
+    @property
+    def encoder_pid(self) -> int | None:
+        """The encoder's process, None if it does not run."""
+        encoder = self._encoder
+        return encoder.pid if encoder is not None and encoder.poll() is None else None
+
+    def close(self) -> None:
+        """Say that nothing more comes; the encoder finishes what it has, and ends."""
+        self._ring.finish()
+        self._restart_at_s = 0.0
+        with suppress(OSError):  # out of processes or memory: what is in files is finished by the shipper
+            self.keep_encoding()
+
+    def wait_encoded(self, timeout_s: float) -> bool:
+        """Whether the encoder has ended, after at most so long."""
+        if self._encoder is not None:
+            try:
+                self._encoder.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                return False
+        return True
+
+    def summary(self) -> str:
+        """One line for people: what is recorded, missing and stored of each camera."""
+        return "; ".join(self._sum_up(number, camera) for number, camera in enumerate(self._cameras))
+
+    def _sum_up(self, number: int, camera: _Camera) -> str:
+        account = self._ring.account(number)
+        missing = account.taken - account.recorded
+        waiting = 0
+        if self.encoder_pid is None or self._ring.is_empty:
+            missing += account.seen - account.taken
+        else:
+            waiting = account.seen - account.taken
+        segments, stored = count_segments(self._stream_dir, camera.name)
+        reason = camera.why.text if camera.why else f"see {self._stream_dir / ENCODER_LOG}"
+        why = f" ({reason})" if missing else ""
+        being = f", {waiting} being recorded" if waiting else ""
+        return (
+            f"{camera.name} {account.recorded} pictures recorded, {missing} dropped{why}{being}, "
+            f"{stored} of {segments} segments on the server"
+        )
+
+    def _hand_over(self, number: int, camera: _Camera, captured_us: int) -> None:
+        picture = camera.picture
+        place = camera.seen
+        camera.seen += 1
+        reason = camera.reason
+        self._ring.see(number, camera.seen, camera.index, reason)
+        if not _is_video(picture):
+            trouble = Reason.NO_PICTURE
+        elif picture.nbytes > self._ring.capacity // 2:
+            trouble = Reason.TOO_LARGE
+        elif self._ring.write(number, place, camera.index, captured_us, picture, reason):
+            camera.reason = Reason.NONE
+            return
+        else:
+            trouble = Reason.FULL
+        self._ring.see(number, camera.seen, camera.index, trouble)
+        camera.reason = trouble
+        if not camera.why:
+            camera.why = trouble
+            log.warning("backend: camera %s: a picture is missing: %s (told once)", camera.name, trouble.text)
+
+
+def choose_video(chosen: str | None) -> Video:
+    """`chosen`, else LEROBOT_BACKEND_VIDEO, else "high"; raises ValueError for anything else."""
+    name = chosen or os.environ.get(VIDEO_VARIABLE) or "high"
+    for choice in VIDEO_CHOICES:
+        if name == choice:
+            return choice
+    raise ValueError(f"{VIDEO_VARIABLE} is {name!r}; it is one of {', '.join(VIDEO_CHOICES)}")
+
+
+def _is_video(picture: Any) -> bool:
+    return (
+        isinstance(picture, np.ndarray)
+        and picture.dtype == np.uint8
+        and picture.ndim == 3
+        and picture.shape[2] == CHANNELS
+        and picture.size > 0
+    )
+
+
+def _is_same(camera: _Camera, picture: Any, captured_us: int | None) -> bool:
+    """Whether it is the picture that this camera gave last."""
+    if camera.picture is None:
+        return False
+    if captured_us is not None and captured_us != camera.captured_us:
+        return False
+    if picture is camera.picture:
+        return True
+    # The same time: a copy, or a new picture whose time was taken for the one before.
+    return _is_video(picture) and _is_video(camera.picture) and np.array_equal(picture, camera.picture)
+
+
+def _ring_bytes(session: SessionDescription) -> int:
+    def bytes_per_s(camera: Camera) -> float:
+        rate = min(session.fps, camera.fps or session.fps)
+        return camera.height * camera.width * CHANNELS * rate
+
+    wanted = int(RING_S * sum(map(bytes_per_s, session.cameras.values())))
+    return max(MIN_RING_BYTES, min(wanted, MAX_RING_BYTES))

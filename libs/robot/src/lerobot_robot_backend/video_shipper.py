@@ -1,0 +1,190 @@
+"""Ships a stream's video to the server: `python -m lerobot_robot_backend.video_shipper <stream dir>`.
+
+A process of its own per stream, like the shipper of samples: it outlives the recording, tries forever, and
+exits once the recording is over and the server has every segment. It may be killed at any moment.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from teleop_schema.files import FilePlan, Receipt
+
+from lerobot_robot_backend.retention import prune_spool
+from lerobot_robot_backend.stream import (
+    WRITER_LOCK,
+    SpoolError,
+    find_streams,
+    is_locked,
+    locked,
+    read_stream,
+)
+from lerobot_robot_backend.uploading import (
+    FileBytes,
+    Interrupted,
+    Refused,
+    SourceChanged,
+    Uploader,
+    persevere,
+)
+from lerobot_robot_backend.video_spool import (
+    ENCODER_LOCK,
+    VIDEO_SHIPPER_LOCK,
+    Segment,
+    find_parts,
+    finished_segments,
+    has_unstored_video,
+    mark_stored,
+)
+
+POLL_S = 1.0
+EXIT_REFUSED = 1
+EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
+
+log = logging.getLogger("lerobot_robot_backend.video_shipper")
+
+
+@dataclass
+class VideoShipped:
+    """What became of a stream's segments in one run; the refused ones stay on the disk for another one."""
+
+    stored: int = 0
+    refused: int = 0
+
+
+async def ship_video(stream_dir: Path, uploader: Uploader, *, follow: bool = False) -> VideoShipped | None:
+    """Upload the stream's finished segments, oldest first; None, and nothing done, if another process does.
+
+    follow  go on until the recording is over; else only what is finished now is uploaded
+
+    What the server can't be asked for now is tried again, forever. Raises SpoolError if the directory holds
+    no stream.
+    """
+    read_stream(stream_dir)
+    shipped = VideoShipped()
+    refused: set[Path] = set()
+    with locked(stream_dir / VIDEO_SHIPPER_LOCK) as held:
+        if not held:
+            return None
+        while True:
+            # Asked before looking: what is not there once nobody records will never be there.
+            over = not is_recorded(stream_dir)
+            if over:
+                await _recover(stream_dir)
+            for segment in finished_segments(stream_dir):
+                if segment.path in refused:
+                    continue
+                receipt = await _upload(segment, uploader)
+                if receipt is None:
+                    refused.add(segment.path)
+                    shipped.refused += 1
+                else:
+                    mark_stored(segment, receipt)
+                    shipped.stored += 1
+            if over or not follow:
+                break
+            await asyncio.sleep(POLL_S)
+    return shipped
+
+
+async def ship_all_video(spool_dir: Path, *, backend_url: str | None = None, token: str | None = None) -> int:
+    """Ship the video of every stream that nobody records any more; returns how many segments were refused."""
+    refused = 0
+    for stream_dir in list(find_streams(spool_dir)):
+        if is_locked(stream_dir / WRITER_LOCK) or not has_unstored_video(stream_dir):
+            continue
+        try:
+            async with Uploader(backend_url or read_stream(stream_dir).backend_url, token=token) as uploader:
+                shipped = await ship_video(stream_dir, uploader, follow=True)
+                refused += shipped.refused if shipped else 0
+        except SpoolError as error:
+            log.error("%s", error)
+    prune_spool(spool_dir)
+    return refused
+
+
+def is_recorded(stream_dir: Path) -> bool:
+    """Whether a living process records the stream, or encodes its pictures."""
+    return is_locked(stream_dir / WRITER_LOCK) or is_locked(stream_dir / ENCODER_LOCK)
+
+
+async def _recover(stream_dir: Path) -> None:
+    """Finish what a dead encoder left; in a process of its own, for this one is to stay small."""
+    if not find_parts(stream_dir):
+        return
+    command = [sys.executable, "-P", "-m", "lerobot_robot_backend.video_finish", str(stream_dir)]
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+    if await process.wait() != 0:
+        log.error("%s: what its encoder left could not be finished; it is kept for later", stream_dir)
+
+
+async def _upload(segment: Segment, uploader: Uploader) -> Receipt | None:
+    """The server's receipt; None if it refuses the segment, or the file is not the one that was recorded."""
+    told: str | None = None
+
+    def report(error: Interrupted) -> None:
+        nonlocal told
+        if str(error) != told:
+            told = str(error)
+            log.warning("%s waits: %s", segment.path, error)
+
+    try:
+        fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        log.error("%s can't be read: %s", segment.path, error.strerror)
+        return None
+    try:
+        plan = FilePlan(segment.video)
+        receipt = await persevere(lambda: uploader.upload(plan, FileBytes(fd)), report=report)
+    except (Refused, SourceChanged) as error:
+        log.error("%s is not stored: %s; it is kept", segment.path, error)
+        return None
+    finally:
+        os.close(fd)
+    log.info("stored %s", receipt.path)
+    return receipt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lerobot_robot_backend.video_shipper", description=__doc__
+    )
+    parser.add_argument("directory", type=Path, help="a stream's directory; with --all that of the spool")
+    parser.add_argument("--all", action="store_true", help="ship what finished recordings left in the spool")
+    parser.add_argument("--backend_url", help="ship there, not where the stream was recorded for")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    token = os.environ.get("LEROBOT_BACKEND_TOKEN")
+    try:
+        if chosen.all:
+            with locked(chosen.directory / ".all-video.lock") as held:
+                if not held:
+                    return EXIT_LOCKED
+                refused = asyncio.run(
+                    ship_all_video(chosen.directory, backend_url=chosen.backend_url, token=token)
+                )
+            return EXIT_REFUSED if refused else 0
+        stream_dir = chosen.directory.absolute()
+        code = asyncio.run(_ship_one(stream_dir, chosen.backend_url, token))
+        prune_spool(stream_dir.parent.parent)
+        return code
+    except SpoolError as error:
+        log.error("%s", error)
+        return 1
+
+
+async def _ship_one(stream_dir: Path, backend_url: str | None, token: str | None) -> int:
+    async with Uploader(backend_url or read_stream(stream_dir).backend_url, token=token) as uploader:
+        shipped = await ship_video(stream_dir, uploader, follow=True)
+    if shipped is None:
+        return EXIT_LOCKED
+    return EXIT_REFUSED if shipped.refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Finished video segments of a stream, on their way to the server: `<stream dir>/video/<camera_key>/`.
+
+NNNNNN.part         being recorded, or left by a dead encoder, see `part_file` and `video_finish`
+NNNNNN.mp4          the segment
+NNNNNN.json         what it is: a `teleop_schema.files.VideoFile`. With it the segment is finished
+NNNNNN.stored.json  in the place of NNNNNN.json: the server's receipt
+NNNNNN.damaged      a part of which no mp4 could be made
+"""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from teleop_schema.errors import BadInput
+from teleop_schema.files import Receipt, VideoFile
+from teleop_schema.identifiers import check_camera_key
+from teleop_schema.session import SessionDescription
+
+from lerobot_robot_backend.stream import replace_file, sync_directory
+
+MAX_CAMERAS = 16
+VIDEO_DIR = "video"
+ENCODER_LOCK = "encoder.lock"
+ENCODER_LOG = "encoder.log"
+VIDEO_SHIPPER_LOCK = "video-shipper.lock"
+STORED_SUFFIX = ".stored.json"
+_NUMBERED = re.compile(r"(\d{6,})\.[a-z.]+")
+
+log = logging.getLogger("lerobot_robot_backend.video")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A finished segment that the server lacks."""
+
+    path: Path
+    video: VideoFile
+
+
+def recorded_cameras(session: SessionDescription) -> list[str]:
+    """Names of the session's cameras that are recorded: MAX_CAMERAS of those that can be a folder's name."""
+    names = []
+    for name in session.cameras:
+        with suppress(BadInput):
+            names.append(check_camera_key(name))
+    return names[:MAX_CAMERAS]
+
+
+def camera_dir(stream_dir: Path, camera_key: str) -> Path:
+    """Where the segments of one camera lie."""
+    return stream_dir / VIDEO_DIR / camera_key
+
+
+def next_chunk_index(folder: Path) -> int:
+    """The number of this camera's next segment."""
+    numbers = [int(match[1]) for name in os.listdir(folder) if (match := _NUMBERED.fullmatch(name))]
+    return max(numbers, default=-1) + 1
+
+
+def part_path(folder: Path, chunk_index: int) -> Path:
+    """Where segment `chunk_index` is recorded."""
+    return folder / f"{chunk_index:06d}.part"
+
+
+def find_parts(stream_dir: Path) -> list[Path]:
+    """Segments that are not finished, per camera in order."""
+    found = [path for path in (stream_dir / VIDEO_DIR).glob("*/*.part") if _NUMBERED.fullmatch(path.name)]
+    return sorted(found, key=lambda path: (path.parent, int(path.stem)))
+
+
+def finished_segments(stream_dir: Path) -> Iterator[Segment]:
+    """The finished segments that the server lacks, oldest first."""
+    found = []
+    for sidecar in (stream_dir / VIDEO_DIR).glob("*/*.json"):
+        if sidecar.name.endswith(STORED_SUFFIX) or _stored_path(sidecar).exists():
+            continue
+        try:
+            video = msgspec.json.decode(sidecar.read_bytes(), type=VideoFile)
+        except FileNotFoundError:
+            continue  # another process has shipped it
+        except (OSError, msgspec.MsgspecError) as error:
+            log.error("%s can't be read: %s; it is kept", sidecar, error)
+            continue
+        found.append(Segment(sidecar.with_suffix(".mp4"), video))
+    yield from sorted(found, key=lambda segment: (segment.video.start_us, segment.path))
+
+
+def mark_stored(segment: Segment, receipt: Receipt) -> None:
+    """Note durably that the server has the segment; from now on it may be pruned."""
+    sidecar = segment.path.with_suffix(".json")
+    replace_file(_stored_path(sidecar), msgspec.json.encode(receipt), durable=True)
+    sidecar.unlink(missing_ok=True)
+
+
+def count_segments(stream_dir: Path, camera_key: str) -> tuple[int, int]:
+    """How many segments of a camera lie here, and how many of them the server has."""
+    folder = camera_dir(stream_dir, camera_key)
+    stored = len(list(folder.glob(f"*{STORED_SUFFIX}")))
+    return stored + sum(segment.path.parent == folder for segment in finished_segments(stream_dir)), stored
+
+
+def has_unstored_video(stream_dir: Path) -> bool:
+    """Whether anything of the stream's video is not on the server yet."""
+    return bool(find_parts(stream_dir)) or any(
+        not path.name.endswith(STORED_SUFFIX) and not _stored_path(path).exists()
+        for path in (stream_dir / VIDEO_DIR).glob("*/*.json")
+    )
+
+
+def holds_video(stream_dir: Path) -> bool:
+    """Whether there are pictures in the stream's directory, stored or not."""
+    return any(any((stream_dir / VIDEO_DIR).glob(f"*/*.{kind}")) for kind in ("part", "mp4"))
+
+
+def make_camera_dir(stream_dir: Path, camera_key: str) -> Path:
+    """The camera's folder, durably there. Raises OSError."""
+    folder = camera_dir(stream_dir, camera_key)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sync_directory(folder.parent)
+    sync_directory(stream_dir)
+    return folder
+
+
+def prune_video(stream_dir: Path, keep_s: float) -> None:
+    """Remove segments that the server has had for so long. Raises OSError.
+
+    The last receipt of each camera stays, so that numbers go on behind it.
+    """
+    oldest_s = time.time() - keep_s
+    receipts = sorted((stream_dir / VIDEO_DIR).glob(f"*/*{STORED_SUFFIX}"))
+    last = {path.parent: path for path in receipts}
+    for receipt in receipts:
+        if receipt.stat().st_mtime > oldest_s:
+            continue
+        number = receipt.name.removesuffix(STORED_SUFFIX)
+        receipt.with_name(f"{number}.mp4").unlink(missing_ok=True)
+        if receipt is not last[receipt.parent]:
+            receipt.unlink()
+
+
+def remove_video(stream_dir: Path) -> None:
+    """Remove all of the stream's video files and their folders. Raises OSError."""
+    video = stream_dir / VIDEO_DIR
+    for path in video.glob("*/*"):
+        if _NUMBERED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    for folder in (*video.glob("*"), video):
+        with suppress(OSError):  # something else lies there: it is not ours to remove
+            folder.rmdir()
+
+
+def _stored_path(sidecar: Path) -> Path:
+    return sidecar.with_suffix(STORED_SUFFIX)
