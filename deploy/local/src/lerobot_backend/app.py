@@ -11,6 +11,7 @@ from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.settings import load_settings
 from teleop_schema.migrate import migrate
+from video_ingest_service.app import ingest_part
 
 from lerobot_backend.postgres import EmbeddedPostgres, PostgresFailed
 from lerobot_backend.settings import LocalSettings
@@ -18,6 +19,8 @@ from lerobot_backend.settings import LocalSettings
 log = get_logger(__name__)
 
 WATCH_EVERY_S = 1.0
+# No robot is called so: its name would begin with a dot.
+EXPORTS_FOLDER = ".exports"
 
 
 def postgres_part(postgres: EmbeddedPostgres) -> Part:
@@ -56,7 +59,8 @@ def create_app(settings: LocalSettings) -> Starlette:
     parts = [
         postgres_part(postgres),
         telemetry_part(postgres.url()),
-        export_part(postgres.url(), settings.backup_dir / "exports"),
+        ingest_part(postgres.url(), str(settings.backup_dir)),
+        export_part(postgres.url(), settings.backup_dir / EXPORTS_FOLDER),
     ]
     return assemble("lerobot-backend", parts, exposure=settings.exposure)
 

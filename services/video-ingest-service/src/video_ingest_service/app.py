@@ -25,7 +25,7 @@ def ingest_part(database_url: str, store_url: str) -> Part:
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
-        store = open_store(store_url)
+        store = await asyncio.to_thread(open_store, store_url)
         async with open_pool(database_url, max_size=CONNECTIONS) as pool, Prober.running() as prober:
 
             async def check_database() -> None:

@@ -97,6 +97,14 @@ def telemetry_process(database_url: str, module: str = "telemetry_service") -> S
     return ServiceProcess(module, {"DATABASE_URL": database_url}, "TELEMETRY_PORT")
 
 
+def ingest_process(
+    database_url: str, store_url: str | Path, module: str = "video_ingest_service"
+) -> ServiceProcess:
+    """video-ingest-service (or a `module` that takes its place) as a process, not yet started."""
+    environment = {"DATABASE_URL": database_url, "STORE_URL": str(store_url)}
+    return ServiceProcess(module, environment, "INGEST_PORT")
+
+
 @contextmanager
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A migrated PostgreSQL that a test or benchmark may hurt, gone afterwards."""
