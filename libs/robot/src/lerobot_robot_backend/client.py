@@ -7,11 +7,10 @@ import platform
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 from teleop_schema.identifiers import check_robot_id
@@ -31,7 +30,11 @@ from lerobot_robot_backend.stream import (
     read_progress,
 )
 from lerobot_robot_backend.upkeep import Upkeep
-from lerobot_robot_backend.video_capture import Video, VideoCapture, choose_video
+from lerobot_robot_backend.values import differ, number, picker
+from lerobot_robot_backend.video_choice import Video, choose_video
+
+if TYPE_CHECKING:
+    from lerobot_robot_backend.video_capture import VideoCapture
 
 MIN_FREE_BYTES = 2_000_000_000
 Outcome = Literal["success", "failure", "discarded"]
@@ -107,8 +110,8 @@ class TelemetryClient:
             ),
         )
         self._session = description.session
-        self._pick_state = _picker(self._session.state_names)
-        self._pick_action = _picker(self._session.action_names)
+        self._pick_state = picker(self._session.state_names)
+        self._pick_action = picker(self._session.action_names)
         self._known_state = frozenset((*self._session.state_names, *self._session.cameras))
         self._known_action = frozenset(self._session.action_names)
         self._state_count = len(self._session.state_names)
@@ -304,7 +307,7 @@ class TelemetryClient:
             # All names are there: so there are strangers only if there is more than the names.
             or (len(observation) != self._state_count and not observation.keys() <= self._known_state)
             or len(action) != self._action_count
-            or (sent_action is not None and _differ(sent_action, action))
+            or (sent_action is not None and differ(sent_action, action))
         ):
             tail = self._encode_beyond(observation, action, sent_action, extra)
         try:
@@ -319,7 +322,7 @@ class TelemetryClient:
 
     def _checked(self, values: tuple[Any, ...]) -> tuple[float, ...]:
         names = (*self._session.state_names, *self._session.action_names)
-        return tuple(_number(name, value) for name, value in zip(names, values, strict=True))
+        return tuple(number(name, value) for name, value in zip(names, values, strict=True))
 
     def _find_overflow(self, values: tuple[float, ...]) -> str:
         for name, value in zip(
@@ -337,7 +340,7 @@ class TelemetryClient:
         extra: Mapping[str, Any] | None,
     ) -> bytes:
         beyond = dict(extra or {})
-        if sent_action is not None and _differ(sent_action, action):
+        if sent_action is not None and differ(sent_action, action):
             beyond["sent_action"] = sent_action
         for part, given, known in (
             ("observation", observation, self._known_state),
@@ -356,10 +359,12 @@ def _describe(**fields: Any) -> SessionDescription:
         raise ValueError(f"session description: {error}") from error
 
 
-def _capture(stream_dir: Path, session: SessionDescription, video: Video) -> VideoCapture | None:
+def _capture(stream_dir: Path, session: SessionDescription, video: Video) -> "VideoCapture | None":
     """What takes the session's pictures; None where there are none, or they can't be taken."""
     if video == "off" or not session.cameras:
         return None
+    from lerobot_robot_backend.video_capture import VideoCapture
+
     try:
         return VideoCapture(stream_dir, session, video)
     except OSError as error:
@@ -374,31 +379,3 @@ def _describe_host() -> dict[str, Any]:
         "python": platform.python_version(),
         "pid": os.getpid(),
     }
-
-
-def _differ(sent: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    try:
-        return bool(sent != asked)
-    except Exception:  # arrays that do not compare to one truth
-        return True
-
-
-def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    if len(names) > 1:
-        return itemgetter(*names)
-    return lambda given: tuple(given[name] for name in names)
-
-
-def _number(name: str, value: Any) -> float:
-    """`value` as a float; raises ValueError naming it."""
-    if isinstance(value, bool | str | bytes) or type(value).__name__ in ("bool", "bool_"):
-        raise ValueError(f"{name} is {value!r}, not a number")
-    try:
-        number = float(value)
-    except OverflowError as error:
-        raise ValueError(f"{name} is beyond a float32") from error
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {value!r}, not a number") from error
-    if not math.isfinite(number):
-        raise ValueError(f"{name} is {number}, not a finite number")
-    return number

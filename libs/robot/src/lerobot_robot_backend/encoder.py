@@ -23,7 +23,8 @@ from teleop_schema.files import DroppedFrames
 from lerobot_robot_backend.part_file import MAX_PART_BYTES, PartWriter, SegmentHead, read_part
 from lerobot_robot_backend.picture_ring import DamagedRing, PictureRing, TakenPicture
 from lerobot_robot_backend.stream import WRITER_LOCK, FileLock, StreamFile, is_locked, read_stream
-from lerobot_robot_backend.video_codec import EncodingFailed, PictureEncoder, Quality, video_size
+from lerobot_robot_backend.video_choice import Quality
+from lerobot_robot_backend.video_codec import EncodingFailed, PictureEncoder, video_size
 from lerobot_robot_backend.video_finish import finish_part
 from lerobot_robot_backend.video_spool import (
     ENCODER_LOCK,

@@ -15,7 +15,7 @@ from teleop_schema.identifiers import check_robot_id
 from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.client import MIN_FREE_BYTES
 from lerobot_robot_backend.stream import SpoolError, check_free_space, default_spool_dir
-from lerobot_robot_backend.video_capture import choose_video
+from lerobot_robot_backend.video_choice import choose_video
 
 FLAGS = ("backend_url", "robot_id", "backend_token", "backend_task")
 VARIABLES = {

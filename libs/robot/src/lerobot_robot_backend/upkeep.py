@@ -5,12 +5,15 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lerobot_robot_backend.children import start_child
 from lerobot_robot_backend.spool import SpoolWriter
 from lerobot_robot_backend.stream import SHIPPER_LOG, find_streams, read_progress
-from lerobot_robot_backend.video_capture import VideoCapture
 from lerobot_robot_backend.video_spool import has_unstored_video
+
+if TYPE_CHECKING:
+    from lerobot_robot_backend.video_capture import VideoCapture
 
 SAMPLES = "lerobot_robot_backend.shipper"
 VIDEO = "lerobot_robot_backend.video_shipper"
@@ -35,7 +38,7 @@ class Upkeep:
         token: str | None,
         *,
         ship: bool,
-        video: VideoCapture | None = None,
+        video: "VideoCapture | None" = None,
     ) -> None:
         """Start the thread, and if `ship` the session's shippers, and those for what older sessions left."""
         self._writer = writer

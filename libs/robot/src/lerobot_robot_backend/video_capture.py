@@ -1,7 +1,6 @@
 """The recording process's end of video: hands each new picture to the encoder, and never waits for it."""
 
 import logging
-import os
 import subprocess
 import threading
 import time
@@ -9,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from teleop_schema.session import Camera, SessionDescription
@@ -22,6 +21,7 @@ from lerobot_robot_backend.picture_ring import (
     Reason,
     create_ring,
 )
+from lerobot_robot_backend.video_choice import Quality
 from lerobot_robot_backend.video_spool import (
     ENCODER_LOG,
     MAX_CAMERAS,
@@ -29,10 +29,6 @@ from lerobot_robot_backend.video_spool import (
     count_segments,
     recorded_cameras,
 )
-
-VIDEO_VARIABLE = "LEROBOT_BACKEND_VIDEO"
-Video = Literal["high", "lossless", "off"]
-VIDEO_CHOICES: tuple[Video, ...] = ("high", "lossless", "off")
 
 # The encoder may pause that long, for example because it is started again.
 RING_S = 2.0
@@ -63,9 +59,7 @@ class _Camera:
 class VideoCapture:
     """Pictures of one session on their way to its encoder, which is started as a process of its own."""
 
-    def __init__(
-        self, stream_dir: Path, session: SessionDescription, quality: Literal["high", "lossless"]
-    ) -> None:
+    def __init__(self, stream_dir: Path, session: SessionDescription, quality: Quality) -> None:
         """Take the memory and start the encoder. Raises OSError."""
         self._stream_dir = stream_dir
         self._quality = quality
@@ -190,15 +184,6 @@ class VideoCapture:
         if not camera.why:
             camera.why = trouble
             log.warning("backend: camera %s: a picture is missing: %s (told once)", camera.name, trouble.text)
-
-
-def choose_video(chosen: str | None) -> Video:
-    """`chosen`, else LEROBOT_BACKEND_VIDEO, else "high"; raises ValueError for anything else."""
-    name = chosen or os.environ.get(VIDEO_VARIABLE) or "high"
-    for choice in VIDEO_CHOICES:
-        if name == choice:
-            return choice
-    raise ValueError(f"{VIDEO_VARIABLE} is {name!r}; it is one of {', '.join(VIDEO_CHOICES)}")
 
 
 def _is_video(picture: Any) -> bool:

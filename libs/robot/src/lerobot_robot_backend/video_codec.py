@@ -11,14 +11,13 @@ import math
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import av
 import numpy as np
 
 from lerobot_robot_backend.picture_ring import Picture
-
-Quality = Literal["high", "lossless"]
+from lerobot_robot_backend.video_choice import Quality
 
 KEYFRAME_EVERY = 2
 CRF = 18

@@ -1,0 +1,19 @@
+"""How the cameras' pictures are recorded, as the user chooses it."""
+
+import os
+from typing import Literal
+
+Quality = Literal["high", "lossless"]
+Video = Literal["high", "lossless", "off"]
+
+VIDEO_VARIABLE = "LEROBOT_BACKEND_VIDEO"
+VIDEO_CHOICES: tuple[Video, ...] = ("high", "lossless", "off")
+
+
+def choose_video(chosen: str | None) -> Video:
+    """`chosen`, else LEROBOT_BACKEND_VIDEO, else "high"; raises ValueError for anything else."""
+    name = chosen or os.environ.get(VIDEO_VARIABLE) or "high"
+    for choice in VIDEO_CHOICES:
+        if name == choice:
+            return choice
+    raise ValueError(f"{VIDEO_VARIABLE} is {name!r}; it is one of {', '.join(VIDEO_CHOICES)}")
