@@ -9,10 +9,20 @@ from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.database import connected, open_pool
 from teleop_runtime.store import open_store
 
-from video_ingest_service import dataset_endpoints, hub_endpoints, version_endpoints, video_endpoints
+from video_ingest_service import (
+    dataset_endpoints,
+    hub_endpoints,
+    multipart_endpoints,
+    plan_endpoints,
+    tus_endpoints,
+    version_endpoints,
+    video_endpoints,
+)
 from video_ingest_service.catalog import Catalog
 from video_ingest_service.probe import Prober
 from video_ingest_service.settings import IngestSettings
+from video_ingest_service.upload_table import UploadTable
+from video_ingest_service.uploads import Uploads
 
 CONNECTIONS = 12
 READY_TIMEOUT_S = 2.0
@@ -32,10 +42,12 @@ def ingest_part(database_url: str, store_url: str) -> Part:
                 async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
                     await connection.fetchval("SELECT 1")
 
+            catalog = Catalog(pool, store, prober)
             yield Running(
                 state={
                     "store": store,
-                    "catalog": Catalog(pool, store, prober),
+                    "catalog": catalog,
+                    "uploads": Uploads(UploadTable(pool), store, catalog),
                     "ingest_pool": pool,
                     "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
                 },
@@ -45,6 +57,10 @@ def ingest_part(database_url: str, store_url: str) -> Part:
     return Part(
         name="video-ingest-service",
         operations=[
+            # Before `/files/{upload_id}`.
+            *plan_endpoints.OPERATIONS,
+            *tus_endpoints.OPERATIONS,
+            *multipart_endpoints.OPERATIONS,
             *video_endpoints.OPERATIONS,
             # The longer addresses first: a dataset's name may hold slashes.
             *version_endpoints.OPERATIONS,
