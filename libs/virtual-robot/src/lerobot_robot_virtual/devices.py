@@ -22,13 +22,16 @@ from lerobot_robot_virtual.scene import VIEWS, Picture, render
 class VirtualCameraConfig(CameraConfig):
     """A camera that looks at the virtual arm.
 
-    view  "front" or "wrist"; None: by the camera's name, "front" for any other name
+    view          "front" or "wrist"; None: by the camera's name, "front" for any other name
+    free_running  take a picture every 1/fps seconds, as a real camera does: until the next one, each reading
+                  gives the same picture; else take one at each reading
     """
 
     fps: int | None = 30
     width: int | None = 320
     height: int | None = 240
     view: str | None = None
+    free_running: bool = False
 
 
 @RobotConfig.register_subclass("virtual_so101_follower")
@@ -51,7 +54,10 @@ class VirtualSO101LeaderConfig(TeleoperatorConfig):
 
 
 class VirtualCamera(Camera):
-    """Renders a new picture at each reading; the counter in it is the number of readings before."""
+    """Renders a new picture at each reading, or `free_running` at its own rate.
+
+    The counter in a picture is the number of pictures that the camera has taken before.
+    """
 
     def __init__(self, config: VirtualCameraConfig) -> None:
         super().__init__(config)
@@ -59,7 +65,9 @@ class VirtualCamera(Camera):
         self.arm = VirtualArm()
         self.view = config.view or VIEWS[0]
         self.frame_number = 0
+        self.latest_frame: Picture | None = None
         self.latest_timestamp: float | None = None
+        self._started_s = 0.0
         self._connected = False
 
     @property
@@ -73,20 +81,29 @@ class VirtualCamera(Camera):
     def connect(self, warmup: bool = True) -> None:
         self._connected = True
         self.frame_number = 0
+        self.latest_frame = self.latest_timestamp = None
+        self._started_s = time.perf_counter()
 
     @check_if_not_connected
     def read(self) -> Picture:
-        """(height, width, 3) uint8, RGB: what the camera sees now."""
-        picture = render(
+        """(height, width, 3) uint8, RGB: what the camera sees now, or saw when it took its last picture."""
+        taken_s = time.perf_counter()
+        if self.config.free_running and self.config.fps:
+            periods = int((taken_s - self._started_s) * self.config.fps)
+            if self.latest_frame is not None and periods < self.frame_number:
+                return self.latest_frame
+            self.frame_number = periods
+            taken_s = self._started_s + periods / self.config.fps
+        self.latest_frame = render(
             self.view,
             self.arm.positions,
             self.frame_number,
             height=self.config.height or 0,
             width=self.config.width or 0,
         )
-        self.latest_timestamp = time.perf_counter()
+        self.latest_timestamp = taken_s
         self.frame_number += 1
-        return picture
+        return self.latest_frame
 
     def async_read(self, timeout_ms: float = 200) -> Picture:
         return self.read()

@@ -1,5 +1,7 @@
 """The virtual arm as LeRobot finds and drives it."""
 
+import time
+
 import numpy as np
 import pytest
 from lerobot_robot_virtual.arm import NAMES, REST
@@ -79,6 +81,25 @@ def test_cameras_show_which_observation_they_belong_to():
     assert observation["wrist"].shape == (480, 640, 3)
     assert np.any(observation["front"] != observation["wrist"][::2, ::2])
     assert robot.cameras["front"].latest_timestamp is not None
+    robot.disconnect()
+
+
+def test_free_running_camera_keeps_its_own_rate():
+    """Between two pictures each reading gives the same one; the counter counts also those nobody read."""
+    robot = make_robot(cameras={"front": {"type": "virtual", "fps": 20, "free_running": True}})
+    robot.connect()
+    camera = robot.cameras["front"]
+    pictures, times = [], []
+    while len(pictures) < 3:
+        picture = robot.get_observation()["front"]
+        if not pictures or picture is not pictures[-1]:
+            pictures.append(picture)
+            times.append(camera.latest_timestamp)
+    steps = [round((taken_s - times[0]) * 20, 6) for taken_s in times]
+    first = read_frame_counter(pictures[0])
+    assert [read_frame_counter(picture) - first for picture in pictures] == steps
+    assert steps == sorted(set(steps))
+    assert times[-1] <= time.perf_counter()
     robot.disconnect()
 
 
