@@ -1,0 +1,95 @@
+"""video-ingest-service running in this process on a real socket, and files for it."""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+from teleop_runtime.database import Pool, open_pool
+from teleop_runtime.store import Store, open_store
+from teleop_testing.recorded import record_session
+from teleop_testing.serving import serving
+from video_ingest_service.app import create_app
+from video_ingest_service.catalog import Catalog
+from video_ingest_service.probe import Prober
+from video_ingest_service.settings import IngestSettings
+
+Keep = Callable[[bytes], Awaitable[str]]
+
+
+@pytest.fixture
+def store_root(tmp_path) -> Path:
+    """Folder in which this test's files are kept."""
+    return tmp_path / "lerobot_backup"
+
+
+@pytest.fixture
+def store(store_root) -> Store:
+    """The store on that folder."""
+    return open_store(str(store_root))
+
+
+@pytest_asyncio.fixture
+async def pool(database_url) -> AsyncIterator[Pool]:
+    """Connections to this test's own database."""
+    async with open_pool(database_url, max_size=8) as pool:
+        yield pool
+
+
+@pytest_asyncio.fixture
+async def prober() -> AsyncIterator[Prober]:
+    """A prober with processes of its own."""
+    async with Prober.running() as prober:
+        yield prober
+
+
+@pytest.fixture
+def catalog(pool, store, prober) -> Catalog:
+    """The catalog, without the service around it."""
+    return Catalog(pool, store, prober)
+
+
+@pytest_asyncio.fixture
+async def service(database_url, store_root) -> AsyncIterator[str]:
+    """Address of a video-ingest-service on this test's own database and folder."""
+    settings = IngestSettings(database_url=database_url, store_url=str(store_root), _env_file=None)
+    async with serving(create_app(settings)) as address:
+        yield address
+
+
+@pytest_asyncio.fixture
+async def http(service) -> AsyncIterator[httpx.AsyncClient]:
+    """HTTP client of that service."""
+    async with httpx.AsyncClient(base_url=f"http://{service}", timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def session(database_url) -> int:
+    """A session of robot_A with 120 frames at 60 Hz."""
+    return record_session(database_url, 120)
+
+
+@pytest.fixture
+def keep(store) -> Keep:
+    """Puts bytes into the store as an upload would, and returns their SHA-256."""
+    return lambda content: put(store, content)
+
+
+async def put(store: Store, content: bytes) -> str:
+    """SHA-256 of `content`, which is an object of the store from now on."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    upload = uuid4()
+
+    async def parts() -> AsyncIterator[bytes]:
+        if content:
+            yield content
+
+    await store.begin(upload)
+    await store.append(upload, 0, parts(), limit=len(content))
+    await store.finish(upload, sha256=sha256, size_bytes=len(content))
+    await store.discard(upload)
+    return sha256

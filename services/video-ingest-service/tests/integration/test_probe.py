@@ -1,0 +1,150 @@
+"""Looks into video files that may be anything."""
+
+import asyncio
+import io
+import os
+import signal
+import struct
+from fractions import Fraction
+
+import av
+import pytest
+from teleop_testing.files import encode_video, video_file
+from video_ingest_service import probe
+
+
+@pytest.fixture
+def look(store, prober, keep):
+    """What the prober says of some bytes."""
+
+    async def look(content: bytes, *, told: int | None = None) -> probe.Probed:
+        await keep(content)
+        indices = None if told is None else range(told)
+        return await prober.look(store, video_file(content, 1, indices=indices))
+
+    return look
+
+
+async def test_a_sound_video_is_described(look):
+    """Pictures, keyframes, rate, codec and size as the file has them."""
+    found = await look(encode_video(30), told=30)
+    assert found == probe.Probed(
+        frames=30, keyframes=15, fps=30.0, codec="h264", pix_fmt="yuv420p", width=64, height=48
+    )
+
+
+async def test_a_single_picture_is_a_video(look):
+    """It has no rate."""
+    found = await look(encode_video(1), told=1)
+    assert (found.frames, found.fps, found.problem) == (1, None, None)
+
+
+def without_regular_times() -> bytes:
+    content = io.BytesIO()
+    with av.open(content, "w", format="mp4") as output:
+        stream = output.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(20):
+            picture = av.VideoFrame(64, 48, "yuv420p")
+            picture.time_base = Fraction(1, 30)
+            picture.pts = number + (10 if number > 9 else 0)
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode())
+    return content.getvalue()
+
+
+def sound_only() -> bytes:
+    content = io.BytesIO()
+    with av.open(content, "w", format="mp4") as output:
+        stream = output.add_stream("aac", rate=44_100)
+        silence = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+        silence.sample_rate = 44_100
+        for plane in silence.planes:
+            plane.update(bytes(plane.buffer_size))
+        output.mux(stream.encode(silence))
+        output.mux(stream.encode())
+    return content.getvalue()
+
+
+def with_size(width: int, height: int) -> bytes:
+    """A video whose headers tell another size of picture."""
+    content = encode_video(2)
+    at = content.index(b"avc1") + 28
+    return content[:at] + struct.pack(">HH", width, height) + content[at + 4 :]
+
+
+FASTSTART = {"movflags": "faststart"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "reason"),
+    [
+        (b"<html><body>Not found</body></html>" * 20, None, "not a readable mp4"),
+        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", None, "not a readable mp4"),
+        (b"\0", None, "not a readable mp4"),
+        (encode_video(30)[:-3000], None, "not a readable mp4"),
+        (encode_video(30, container=FASTSTART)[:-3000], None, "it was cut off: 30 frames are listed"),
+        (encode_video(30, container=FASTSTART)[:-10], None, "the last frames can't be decoded"),
+        (encode_video(30), 29, "the file holds 30 frames, its sender told 29"),
+        (without_regular_times(), None, "frames come at irregular times"),
+        (sound_only(), None, "it has 0 video streams"),
+    ],
+    ids=["html", "playlist", "one byte", "no moov", "cut", "cut a little", "count", "irregular", "sound"],
+)
+async def test_what_is_no_usable_video_has_a_reason(look, content, told, reason):
+    """In words that tell its sender what is wrong."""
+    found = await look(content, told=told)
+    assert found.problem is not None
+    assert reason in found.problem
+
+
+async def test_damaged_first_frames_are_found(look):
+    """Though all of the file is there."""
+    content = encode_video(30, container=FASTSTART)
+    start = content.index(b"mdat") + 4 + 800
+    found = await look(content[:start] + bytes(3000) + content[start + 3000 :])
+    assert found.problem is not None
+
+
+async def test_a_huge_picture_harms_nobody(look):
+    """65535x65535 would be 6 GiB a picture: a problem of the file, not of the service."""
+    found = await look(with_size(65535, 65535))
+    assert (await look(encode_video(2, seed=1))).problem is None
+    assert found.frames is None or found.frames <= 2
+
+
+async def test_random_damage_is_an_answer_at_most(look):
+    """Whatever byte is wrong, there is an answer, and the next file is looked into."""
+    content = encode_video(4, container=FASTSTART)
+    for position in range(8, len(content), max(1, len(content) // 40)):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        await look(bytes(damaged))
+    assert (await look(encode_video(4, seed=1))).problem is None
+
+
+async def test_a_killed_worker_is_not_the_files_fault(look, prober):
+    """Another one answers."""
+    assert (await look(encode_video(2))).problem is None
+    (worker,) = prober._idle
+    os.kill(worker._process.pid, signal.SIGKILL)
+    assert (await look(encode_video(2, seed=1))).problem is None
+
+
+async def test_a_worker_that_hangs_is_given_up(look, prober, monkeypatch):
+    """The file that makes two of them hang is called so; the next one is looked into."""
+    assert (await look(encode_video(2))).problem is None
+    monkeypatch.setattr(probe, "PROBE_TIMEOUT_S", 0.000_001)
+    found = await look(encode_video(2, seed=1))
+    assert found.problem is not None
+    assert "takes more than" in found.problem
+    monkeypatch.undo()
+    assert (await look(encode_video(2, seed=2))).problem is None
+
+
+async def test_many_at_once_share_a_few_processes(look, prober):
+    """No more than MAX_WORKERS, which are used again."""
+    contents = [encode_video(2, seed=seed) for seed in range(8)]
+    found = await asyncio.gather(*(look(content) for content in contents))
+    assert all(each.problem is None for each in found)
+    assert 1 <= len(prober._idle) <= probe.MAX_WORKERS

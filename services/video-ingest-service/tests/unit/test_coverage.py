@@ -1,0 +1,80 @@
+"""Which frames of a session a camera shows."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from teleop_schema.files import DroppedFrames
+from video_ingest_service.coverage import Chunk, cover
+
+
+def chunk(index, indices, *, dropped=(), fps=30.0, quarantined=False) -> Chunk:
+    return Chunk(
+        index=index,
+        frame_indices=indices,
+        dropped=[DroppedFrames(*each) for each in dropped],
+        fps=fps,
+        pictures=len(indices or ()),
+        quarantined=quarantined,
+    )
+
+
+def gaps_of(coverage) -> list[tuple[int, int, str]]:
+    return [(gap.first, gap.end, gap.reason) for gap in coverage.uncovered]
+
+
+def test_a_slower_camera_covers_every_frame():
+    """At 30 pictures a second a loop of 60 sees each twice, and once in a while three times."""
+    indices = [0, 2, 4, 7, 9, 11]
+    found = cover("front", [chunk(0, indices)], frames=13, session_fps=60)
+    assert (found.covered, found.uncovered, found.known) == (13, [], True)
+
+
+def test_every_missing_frame_has_its_reason():
+    """Dropped by the robot, not yet arrived, quarantined, before the camera began."""
+    chunks = [
+        chunk(0, range(10, 20), fps=60),
+        chunk(1, range(30, 40), dropped=[(21, 30, "the encoder was too slow")], fps=60),
+        chunk(3, range(60, 70), fps=60),
+        chunk(4, range(70, 80), fps=60, quarantined=True),
+    ]
+    found = cover("front", chunks, frames=100, session_fps=60)
+    assert gaps_of(found) == [
+        (0, 10, "before the camera's first picture"),
+        (21, 30, "the encoder was too slow"),
+        (41, 60, "no video of it has arrived"),
+        (71, 80, "its chunk is quarantined"),
+        (80, 100, "no video of it has arrived"),
+    ]
+    assert found.missing_chunks == [(2, 3)]
+    assert (found.chunks, found.quarantined, found.pictures) == (4, 1, 30)
+
+
+def test_nothing_is_said_of_chunks_without_frame_numbers():
+    """A sender of plain video knows no frames of the session."""
+    found = cover("front", [chunk(0, None)], frames=100, session_fps=60)
+    assert (found.known, found.covered, found.uncovered) == (False, 0, [])
+
+
+def test_a_camera_without_video_covers_nothing():
+    """It was announced, no picture has come."""
+    found = cover("front", [], frames=5, session_fps=60)
+    assert gaps_of(found) == [(0, 5, "no video of it has arrived")]
+
+
+@given(
+    indices=st.lists(st.integers(0, 300), unique=True).map(sorted),
+    cut=st.integers(0, 20),
+    frames=st.integers(0, 250),
+    dropped=st.lists(st.tuples(st.integers(0, 250), st.integers(1, 30)), max_size=4),
+)
+def test_covered_and_uncovered_make_up_the_session(indices, cut, frames, dropped):
+    """Each frame is covered or in exactly one gap, whatever came."""
+    named = [(first, first + length, "dropped") for first, length in dropped]
+    parts = [indices[:cut], indices[cut:]]
+    chunks = [chunk(number, part, dropped=named) for number, part in enumerate(parts)]
+    found = cover("front", chunks, frames=frames, session_fps=60)
+    uncovered = [frame for gap in found.uncovered for frame in range(gap.first, gap.end)]
+    assert uncovered == sorted(set(uncovered))
+    assert all(0 <= frame < frames for frame in uncovered)
+    assert found.covered == frames - len(uncovered)
+    shown = {frame for index in indices for frame in range(index, index + 3)}
+    assert set(uncovered) == set(range(frames)) - shown

@@ -1,0 +1,87 @@
+"""Files as robots have them, and what robots tell of them."""
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from teleop_schema.files import DatasetFile, FrameTimes, Manifest, ManifestFile, VideoFile
+
+from teleop_testing.robot import PERIOD_US, STARTED_US
+
+VIDEO_FPS = 30
+
+
+def encode_video(
+    frames: int = 30, *, width: int = 64, height: int = 48, seed: int = 0, container: Mapping[str, str] = {}
+) -> bytes:
+    """An H.264 mp4 of noise at VIDEO_FPS with a keyframe every 2 frames, as LeRobot writes them."""
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        with av.open(file.name, "w", options=dict(container)) as output:
+            _encode(output, frames, width, height, np.random.default_rng(seed))
+        return file.read()
+
+
+def _encode(
+    output: OutputContainer, frames: int, width: int, height: int, noise: np.random.Generator
+) -> None:
+    stream = output.add_stream(
+        "libx264", rate=VIDEO_FPS, options={"g": "2", "crf": "18", "sc_threshold": "0"}
+    )
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    for _ in range(frames):
+        pixels = noise.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+    output.mux(stream.encode())
+
+
+def sha256_of(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def video_file(
+    content: bytes, session: int | UUID, *, indices: Sequence[int] | None = None, **changes: Any
+) -> VideoFile:
+    """What a robot tells of a chunk; `indices` are the frames of the session that its pictures belong to."""
+    times = None
+    if indices is not None:
+        captured_us = tuple(STARTED_US + index * PERIOD_US for index in indices)
+        times = FrameTimes(frame_index=tuple(indices), captured_us=captured_us)
+    values: dict[str, Any] = {
+        "robot_id": "robot_A",
+        "session": session,
+        "camera_key": "front",
+        "chunk_index": 0,
+        "start_us": STARTED_US,
+        "end_us": STARTED_US + 1_000_000,
+        "size_bytes": len(content),
+        "sha256": sha256_of(content),
+        "frames": times,
+    }
+    return VideoFile(**values | changes)
+
+
+def dataset_file(content: bytes, path: str = "meta/info.json", **changes: Any) -> DatasetFile:
+    """What a robot tells of a file of a dataset."""
+    values: dict[str, Any] = {
+        "robot_id": "robot_A",
+        "dataset": "someone/picking",
+        "path": path,
+        "size_bytes": len(content),
+        "sha256": sha256_of(content),
+    }
+    return DatasetFile(**values | changes)
+
+
+def manifest_of(files: Mapping[str, bytes], *, episodes: int = 1, finalised: bool = False) -> Manifest:
+    """The state of a dataset that consists of `files`."""
+    listed = tuple(
+        ManifestFile(path=path, size_bytes=len(content), sha256=sha256_of(content))
+        for path, content in files.items()
+    )
+    return Manifest(files=listed, total_episodes=episodes, total_frames=10 * episodes, finalised=finalised)
