@@ -91,8 +91,9 @@ class Uploads:
     async def check(self, announced: Announced, length: int | None = None) -> None:
         """Raise whatever the file can be refused for before its bytes are there."""
         sha256 = announced.get("sha256", SOME_SHA256)
+        size_bytes = LIMITS[announced["kind"]] if length is None else length
         try:
-            await self._catalog.known(complete(announced, size_bytes=length or 1, sha256=sha256))
+            await self._catalog.known(complete(announced, size_bytes=size_bytes, sha256=sha256))
         except ChunkConflict:
             # Without a SHA-256 only the bytes will tell whether they are others.
             if "sha256" in announced:
