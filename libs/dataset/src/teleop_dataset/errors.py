@@ -13,3 +13,9 @@ class BrokenFile(BackendError):
     """A file is damaged, cut off, or not of the format that its name says."""
 
     code, status, retryable = "broken_file", 422, False
+
+
+class NotRepairable(BackendError):
+    """The dataset lacks what a repair could start from."""
+
+    code, status, retryable = "not_repairable", 422, False

@@ -4,7 +4,7 @@ Reads back what was written and trusts nothing that the writer knew but how many
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,27 @@ from teleop_dataset.errors import VerificationFailed
 from teleop_dataset.recorded_stats import read_blocks
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
-from teleop_dataset.v3.episodes import episodes_schema
+from teleop_dataset.v3.episodes import PICTURES, WITHOUT_STATISTICS, episodes_schema
 from teleop_dataset.v3.info import DEFAULT_FEATURES
 from teleop_dataset.v3.layout import FIRST_PLACE
 from teleop_dataset.v3.stats import QUANTILES
+from teleop_dataset.verify_video import TOLERANCE_S, check_videos
 
 _NUMBERING = list(DEFAULT_FEATURES)
 
 
-def verify(root: Path, *, frames: int, advance: Callable[[int, int], None]) -> None:
+def verify(
+    root: Path,
+    *,
+    frames: int,
+    advance: Callable[[int, int], None],
+    short: Container[int] = frozenset(),
+) -> None:
     """Raise VerificationFailed, saying which rule is broken, unless the dataset in `root` is sound.
 
     frames   how many it must hold: committed minus excluded
     advance  told the frames looked at and those to look at in all; may raise to stop
+    short    episodes (by index) that are known to have fewer video frames than rows
     """
     info = json.loads((root / layout.INFO).read_text("utf-8"))
     episodes = _read_series(root, "meta/episodes")
@@ -39,6 +47,7 @@ def verify(root: Path, *, frames: int, advance: Callable[[int, int], None]) -> N
     _check_episodes(info, episodes, tasks)
     _check_stats(info, json.loads((root / layout.STATS).read_text("utf-8")))
     _check_files(root, info, episodes)
+    check_videos(root, info, episodes, short)
     _check_rows(root, info, episodes, len(tasks), advance)
 
 
@@ -60,7 +69,10 @@ def _check_info(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table, frame
     for key, feature in features.items():
         _require("/" not in key, f"the feature {key} has a slash")
         names = feature["names"]
-        _require(names is None or len(names) == feature["shape"][0], f"{key} has not a name per value")
+        if feature["dtype"] in PICTURES:
+            _require(names and len(names) == len(feature["shape"]), f"{key} has not a name per dimension")
+        elif isinstance(names, list):
+            _require(len(names) == feature["shape"][0], f"{key} has not a name per value")
 
 
 def _check_tasks(tasks: pa.Table) -> None:
@@ -72,7 +84,11 @@ def _check_tasks(tasks: pa.Table) -> None:
 
 
 def _check_episodes(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table) -> None:
-    _require(episodes.schema.equals(episodes_schema(info["features"])), "the episodes have other columns")
+    # In any order: that of LeRobot's own depends on when it encodes the video.
+    columns = {field.name: field.type for field in episodes_schema(info["features"])}
+    _require(
+        {field.name: field.type for field in episodes.schema} == columns, "the episodes have other columns"
+    )
     _require(not any(column.null_count for column in episodes.columns), "an episode row has a null")
     lengths, begins, ends = (
         _numbers(episodes, name) for name in ("length", "dataset_from_index", "dataset_to_index")
@@ -88,37 +104,54 @@ def _check_episodes(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table) -
 
 
 def _check_stats(info: dict[str, Any], stats: dict[str, Any]) -> None:
-    _require(set(stats) == set(info["features"]), "stats.json does not cover exactly the features")
-    for key, feature in info["features"].items():
+    described = {
+        key: feature
+        for key, feature in info["features"].items()
+        if feature["dtype"] not in WITHOUT_STATISTICS
+    }
+    _require(set(stats) == set(described), "stats.json does not cover exactly the features")
+    for key, feature in described.items():
         found = stats[key]
-        _require(found["count"] == [info["total_frames"]], f"the count of {key} is not that of the frames")
+        # Of pictures only some are looked at.
+        pictures = feature["dtype"] in PICTURES
+        counted = pictures or found["count"] == [info["total_frames"]]
+        _require(counted, f"the count of {key} is not that of the frames")
+        shape = (feature["shape"][-1], 1, 1) if pictures else (feature["shape"][-1],)
         for name in ("min", "max", "mean", "std", *QUANTILES):
             values = np.array(found[name])
-            _require(values.shape == tuple(feature["shape"]), f"{name} of {key} has the wrong shape")
+            _require(values.shape == shape, f"{name} of {key} has the wrong shape")
             _require(np.isfinite(values).all(), f"{name} of {key} is not finite")
 
 
 def _check_files(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
-    """One row group per episode, in the files that the episode rows name, and no other Parquet file."""
+    """Whole episodes, in the files that the episode rows name, and no other Parquet file."""
     schema = data_schema(info["features"])
     chunks, files = _numbers(episodes, "data/chunk_index"), _numbers(episodes, "data/file_index")
-    lengths = _numbers(episodes, "length")
-    seen = 0
+    ends = np.cumsum(_numbers(episodes, "length"))
+    begin = rows = 0
     place = FIRST_PLACE
     for path in sorted(root.glob("data/*/*.parquet")):
         _require(path == root / place.data_path(), f"{path.name} breaks the numbering of the data files")
-        with pq.ParquetFile(path) as file:
-            _require(file.schema_arrow.equals(schema, check_metadata=True), f"{path.name} has other columns")
-            rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        part = slice(seen, seen + len(rows))
-        _require(lengths[part].tolist() == rows, f"the row groups of {path.name} are not the episodes")
+        found = pq.read_schema(path)
+        _require(found.equals(schema), f"{path.name} has other columns")
+        described = _described(found)
+        _require(described in (None, _described(schema)), f"{path.name} describes other features")
+        rows += pq.read_metadata(path).num_rows
+        end = int(np.searchsorted(ends, rows)) + 1
+        _require(end <= len(ends) and ends[end - 1] == rows, f"{path.name} does not end with an episode")
         _require(
-            (chunks[part] == place.chunk).all() and (files[part] == place.file).all(),
+            (chunks[begin:end] == place.chunk).all() and (files[begin:end] == place.file).all(),
             f"the episodes in {path.name} name another file",
         )
-        seen += len(rows)
+        begin = end
         place = place.following()
-    _require(seen == len(episodes), "there are more episode rows than row groups")
+    _require(begin == len(episodes), "there are more episode rows than episodes in the data files")
+
+
+def _described(schema: pa.Schema) -> Any:
+    """The features as a data file tells them to `datasets`; None if it doesn't."""
+    described = (schema.metadata or {}).get(b"huggingface")
+    return described and json.loads(described)["info"]["features"]
 
 
 def _check_rows(
@@ -136,8 +169,8 @@ def _check_rows(
         _require((numbers["index"] == index).all(), "index is not the row's number")
         _require((numbers["episode_index"] == episode).all(), "a row has another episode's index")
         _require((numbers["frame_index"] == frame).all(), "frame_index does not count the episode's rows")
-        on_grid = (frame / info["fps"]).astype(np.float32)
-        _require((numbers["timestamp"] == on_grid).all(), "a timestamp is not frame_index / fps")
+        late = np.abs(numbers["timestamp"] - frame / info["fps"])
+        _require((late < TOLERANCE_S).all(), "a timestamp is not frame_index / fps")
         task = numbers["task_index"]
         _require(((task >= 0) & (task < tasks)).all(), "a task_index is not in the list")
         row += len(block)

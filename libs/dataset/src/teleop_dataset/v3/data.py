@@ -16,9 +16,13 @@ _SOURCE = {ACTION: "action", STATE: "state"}
 
 
 def data_schema(features: Features) -> pa.Schema:
-    """Arrow schema of the data files, with the footer that tells `datasets` (and the Hub) the features."""
-    fields = [pa.field(key, _arrow_type(feature)) for key, feature in features.items()]
-    described = {"info": {"features": {key: _described(feature) for key, feature in features.items()}}}
+    """Arrow schema of the data files, with the footer that tells `datasets` (and the Hub) the features.
+
+    Videos have no column. Features of two and more dimensions are nested lists, as `datasets` stores them.
+    """
+    kept = {key: feature for key, feature in features.items() if feature["dtype"] != "video"}
+    fields = [pa.field(key, _arrow_type(feature)) for key, feature in kept.items()]
+    described = {"info": {"features": {key: _described(feature) for key, feature in kept.items()}}}
     return pa.schema(fields, metadata={"huggingface": json.dumps(described)})
 
 
@@ -59,16 +63,24 @@ def _vectors(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
 
 
 def _arrow_type(feature: Any) -> pa.DataType:
-    """LeRobot keeps one-wide vectors as plain values."""
-    scalar = pa.type_for_alias(feature["dtype"])
-    width = feature["shape"][0]
-    return scalar if width == 1 else pa.list_(pa.field("element", scalar), width)
+    """LeRobot keeps one-wide vectors as plain values, and pictures as files within the table."""
+    if feature["dtype"] == "image":
+        return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    kind = pa.type_for_alias(feature["dtype"])
+    shape = feature["shape"]
+    if len(shape) == 1:
+        return kind if shape[0] == 1 else pa.list_(pa.field("element", kind), shape[0])
+    for _ in shape:
+        kind = pa.list_(pa.field("element", kind))
+    return kind
 
 
 def _described(feature: Any) -> dict[str, Any]:
     """A feature as `datasets.Features` writes it."""
+    if feature["dtype"] == "image":
+        return {"_type": "Image"}
+    shape = feature["shape"]
+    if len(shape) > 1:
+        return {"shape": list(shape), "dtype": feature["dtype"], "_type": f"Array{len(shape)}D"}
     value = {"dtype": feature["dtype"], "_type": "Value"}
-    width = feature["shape"][0]
-    if width == 1:
-        return value
-    return {"feature": value, "length": width, "_type": "List"}
+    return value if shape[0] == 1 else {"feature": value, "length": shape[0], "_type": "List"}

@@ -1,6 +1,7 @@
 """`meta/episodes/**.parquet`: one row per episode, with its place and its statistics."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,26 @@ from teleop_dataset.v3.numbering import Episodes
 from teleop_dataset.v3.stats import QUANTILES, Stats
 
 _COUNT = "count"
-_STATISTICS = ("min", "max", "mean", "std", _COUNT, *QUANTILES)
-_OWN_PLACE = (("meta/episodes/chunk_index", pa.int64()), ("meta/episodes/file_index", pa.int64()))
+STATISTICS = ("min", "max", "mean", "std", _COUNT, *QUANTILES)
+# Kinds of features that LeRobot computes no statistics of.
+WITHOUT_STATISTICS = frozenset({"string", "language"})
+PICTURES = frozenset({"video", "image"})
+_VIDEO_PLACE = (
+    ("chunk_index", pa.int64()),
+    ("file_index", pa.int64()),
+    ("from_timestamp", pa.float64()),
+    ("to_timestamp", pa.float64()),
+)
+OWN_PLACE = (("meta/episodes/chunk_index", pa.int64()), ("meta/episodes/file_index", pa.int64()))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Where an episode lies within one camera's mp4 file; `from_s` and `to_s` in seconds from its beginning."""
+
+    place: Place
+    from_s: float
+    to_s: float
 
 
 def episodes_schema(features: Features) -> pa.Schema:
@@ -29,13 +48,31 @@ def episodes_schema(features: Features) -> pa.Schema:
             ("dataset_from_index", pa.int64()),
             ("dataset_to_index", pa.int64()),
             *(
-                (f"stats/{key}/{name}", _list_of(pa.int64() if name == _COUNT else pa.float64()))
-                for key in features
-                for name in _STATISTICS
+                (f"videos/{key}/{name}", kind)
+                for key, feature in features.items()
+                if feature["dtype"] == "video"
+                for name, kind in _VIDEO_PLACE
             ),
-            *_OWN_PLACE,
+            *(
+                (f"stats/{key}/{name}", _list_of(pa.int64()) if name == _COUNT else _statistic_type(feature))
+                for key, feature in features.items()
+                if feature["dtype"] not in WITHOUT_STATISTICS
+                for name in STATISTICS
+            ),
+            *OWN_PLACE,
         ]
     )
+
+
+def statistics_per_row(features: Features) -> dict[str, int]:
+    """How many values each column of the episodes has in every row; `tasks` has as many as there are."""
+    numbers = dict.fromkeys(episodes_schema(features).names, 1)
+    del numbers["tasks"]
+    for key, feature in features.items():
+        for name in STATISTICS:
+            if name != _COUNT and f"stats/{key}/{name}" in numbers:
+                numbers[f"stats/{key}/{name}"] = feature["shape"][-1]
+    return numbers
 
 
 def episodes_table(
@@ -62,13 +99,13 @@ def episodes_table(
     for key, found in stats.items():
         for name, values in _statistics(found).items():
             columns[f"stats/{key}/{name}"] = _lists(values, schema.field(f"stats/{key}/{name}").type)
-    fields = list(schema)[: -len(_OWN_PLACE)]
+    fields = list(schema)[: -len(OWN_PLACE)]
     return pa.table([pa.array(columns[field.name], field.type) for field in fields], pa.schema(fields))
 
 
 def put_in_place(table: pa.Table, place: Place) -> pa.Table:
     """`table` with the columns that say which episodes file it lies in."""
-    for (name, kind), number in zip(_OWN_PLACE, place, strict=True):
+    for (name, kind), number in zip(OWN_PLACE, place, strict=True):
         table = table.append_column(name, pa.array(np.full(len(table), number), kind))
     return table
 
@@ -90,6 +127,12 @@ def _lists(values: npt.NDArray[Any], kind: Any) -> pa.Array:
     offsets = np.arange(0, (rows + 1) * width, width, dtype=np.int32)
     flat = values.ravel().astype(kind.value_type.to_pandas_dtype())
     return pa.ListArray.from_arrays(offsets, flat, type=kind)
+
+
+def _statistic_type(feature: Mapping[str, Any]) -> pa.DataType:
+    """Of pictures they are per channel, of shape (channels, 1, 1); else per value of the last dimension."""
+    numbers = _list_of(pa.float64())
+    return _list_of(_list_of(numbers)) if feature["dtype"] in PICTURES else numbers
 
 
 def _list_of(kind: pa.DataType) -> pa.DataType:

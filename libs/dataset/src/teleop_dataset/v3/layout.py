@@ -1,5 +1,6 @@
 """Where each part of a dataset lies."""
 
+import re
 from typing import NamedTuple
 
 CODEBASE_VERSION = "v3.0"
@@ -13,6 +14,7 @@ STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
 PROVENANCE = "meta/backend.json"
 DATA_TEMPLATE = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_TEMPLATE = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_TEMPLATE = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
 
@@ -28,9 +30,21 @@ class Place(NamedTuple):
     def episodes_path(self) -> str:
         return EPISODES_TEMPLATE.format(chunk_index=self.chunk, file_index=self.file)
 
+    def video_path(self, camera: str) -> str:
+        return VIDEO_TEMPLATE.format(video_key=camera, chunk_index=self.chunk, file_index=self.file)
+
     def following(self) -> "Place":
         """The place after this one; numbers have no gaps."""
         return Place(self.chunk, self.file + 1) if self.file + 1 < CHUNK_FILES else Place(self.chunk + 1, 0)
 
+    @classmethod
+    def of(cls, path: str) -> "Place":
+        """The place that a file's path ends with."""
+        found = _NUMBERED.search(path)
+        if found is None:
+            raise ValueError(f"{path} is not numbered as LeRobot's files are")
+        return cls(int(found[1]), int(found[2]))
 
+
+_NUMBERED = re.compile(r"chunk-(\d+)/file-(\d+)\.\w+\Z")
 FIRST_PLACE = Place(0, 0)

@@ -1,0 +1,9 @@
+"""Datasets whose recorder was killed, repaired: `repair(source, target)`.
+
+LeRobot calls them lost, because their Parquet files have no footers. All saved episodes are in them, though.
+"""
+
+from teleop_dataset.repair.rebuild import repair
+from teleop_dataset.repair.report import Loss, RepairReport
+
+__all__ = ["Loss", "RepairReport", "repair"]

@@ -1,0 +1,145 @@
+"""`meta/` of a repaired dataset: what is intact stays as it is, the rest is worked out again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from teleop_dataset.repair.episode_stats import EpisodeStats, add_up
+from teleop_dataset.repair.rows import Episode
+from teleop_dataset.v3 import layout
+from teleop_dataset.v3.episodes import OWN_PLACE, STATISTICS, WITHOUT_STATISTICS, Clip, episodes_schema
+from teleop_dataset.v3.info import Features
+from teleop_dataset.v3.layout import FIRST_PLACE, Place
+from teleop_dataset.v3.tasks import tasks_table
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An episodes file of the source; `finished` says that it had its footer."""
+
+    place: Place
+    table: pa.Table
+    finished: bool
+
+
+def episode_row(
+    episode: Episode, tasks: Sequence[str], clips: Mapping[str, Clip], stats: Mapping[str, EpisodeStats]
+) -> Row:
+    """The row of an episode, without the place of its own."""
+    row: Row = {
+        "episode_index": episode.index,
+        "tasks": [tasks[number] for number in episode.tasks],
+        "length": episode.length,
+        "data/chunk_index": episode.place.chunk,
+        "data/file_index": episode.place.file,
+        "dataset_from_index": episode.first,
+        "dataset_to_index": episode.first + episode.length,
+    }
+    for camera, clip in clips.items():
+        row[f"videos/{camera}/chunk_index"], row[f"videos/{camera}/file_index"] = clip.place
+        row[f"videos/{camera}/from_timestamp"], row[f"videos/{camera}/to_timestamp"] = clip.from_s, clip.to_s
+    for key, found in stats.items():
+        row |= {f"stats/{key}/{name}": values.tolist() for name, values in found.items()}
+    return row
+
+
+def row_stats(row: Row, features: Features) -> dict[str, EpisodeStats]:
+    """The statistics in an episode's row, of those features that it has all of."""
+    found = {}
+    for key, feature in features.items():
+        if feature["dtype"] not in WITHOUT_STATISTICS:
+            values = {name: row.get(f"stats/{key}/{name}") for name in STATISTICS}
+            if all(value is not None for value in values.values()):
+                found[key] = {name: np.array(value) for name, value in values.items()}
+    return found
+
+
+def write_episodes(
+    root: Path, shards: Sequence[Shard], rows: Sequence[Row], trusted: set[int], features: Features
+) -> tuple[list[str], str | None]:
+    """Write the episodes files; tells which shards could stay, and the path of the file for the rest.
+
+    The shards that may stay already lie below `root`, the others are removed.
+    """
+    kept = _intact(shards, len(rows), trusted)
+    for shard in shards[len(kept) :]:
+        (root / shard.place.episodes_path()).unlink()
+    begin = sum(len(shard.table) for shard in kept)
+    paths = [shard.place.episodes_path() for shard in kept]
+    if begin == len(rows):
+        return paths, None
+    place = kept[-1].place.following() if kept else FIRST_PLACE
+    own = dict(zip((name for name, _ in OWN_PLACE), place, strict=True))
+    # All episodes files of a dataset must have the same columns.
+    schema = kept[0].table.schema if kept else episodes_schema(features)
+    table = pa.Table.from_pylist([row | own for row in rows[begin:]], schema)
+    path = root / place.episodes_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="snappy", use_dictionary=True)
+    return paths, place.episodes_path()
+
+
+def _intact(shards: Sequence[Shard], episodes: int, trusted: set[int]) -> list[Shard]:
+    """The first shards, as many as are finished and hold the rows of recovered episodes and no others."""
+    kept = []
+    expected, place = 0, FIRST_PLACE
+    for shard in shards:
+        numbers = shard.table.column("episode_index").to_pylist()
+        follows = numbers == list(range(expected, expected + len(numbers))) and shard.place == place
+        if not (
+            shard.finished and follows and expected + len(numbers) <= episodes and trusted.issuperset(numbers)
+        ):
+            break
+        kept.append(shard)
+        expected, place = expected + len(numbers), place.following()
+    return kept
+
+
+def write_info(root: Path, info: Mapping[str, Any], *, episodes: int, frames: int, tasks: int) -> None:
+    """`info` with these totals, as LeRobot writes it."""
+    document = dict(info) | {
+        "total_episodes": episodes,
+        "total_frames": frames,
+        "total_tasks": tasks,
+        "splits": {"train": f"0:{episodes}"},
+    }
+    _write_json(root / layout.INFO, document)
+
+
+def write_tasks(root: Path, tasks: Sequence[str]) -> None:
+    """The list of tasks."""
+    pq.write_table(tasks_table(tasks), root / layout.TASKS)
+
+
+def stats_are_current(encoded: bytes, features: Features, frames: int) -> bool:
+    """A stats.json that covers these features and exactly so many frames."""
+    try:
+        stats = json.loads(encoded)
+        described = {key for key, each in features.items() if each["dtype"] not in WITHOUT_STATISTICS}
+        return set(stats) == described and bool(stats["index"]["count"] == [frames])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def write_stats(root: Path, rows: Sequence[Row], features: Features) -> None:
+    """stats.json from those of the episodes."""
+    total = add_up(row_stats(row, features) for row in rows)
+    document = {
+        key: {name: values.tolist() for name, values in total[key].items()}
+        for key in features
+        if key in total
+    }
+    _write_json(root / layout.STATS, document)
+
+
+def _write_json(path: Path, document: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=4, ensure_ascii=False), "utf-8")

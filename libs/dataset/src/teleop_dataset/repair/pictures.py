@@ -1,0 +1,134 @@
+"""Video files of a repaired dataset: cut by stream copy, looked at for statistics."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from teleop_dataset.errors import BrokenFile
+from teleop_dataset.repair.episode_stats import EpisodeStats, describe_pictures
+from teleop_dataset.v3.image_stats import thinning
+
+Pixels = npt.NDArray[Any]
+
+# Depth is quantised to 12 bits, these are the defaults: lerobot.configs.video.DepthEncoderConfig.
+DEPTH_LEVELS = 4096
+MM_PER_M = 1000.0
+
+
+def cut_video(source: Path, target: Path, frames: int) -> None:
+    """The first frames of an mp4 as they are, packet by packet; raises BrokenFile if there are fewer.
+
+    They must end where an episode ends: what follows begins with a keyframe that nothing before needs.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copied = 0
+    # LeRobot's own options when it joins episodes.
+    with av.open(str(source)) as given, av.open(str(target), "w", options={"movflags": "faststart"}) as made:
+        stream = given.streams.video[0]
+        copy = made.add_stream_from_template(stream, opaque=True)
+        copy.time_base = stream.time_base
+        for packet in given.demux(stream):
+            if packet.dts is None or copied == frames:
+                break
+            packet.stream = copy
+            made.mux(packet)
+            copied += 1
+    if copied < frames:
+        raise BrokenFile(f"{source.name} gives {copied} frames instead of {frames}")
+
+
+def video_facts(path: Path, depth: bool) -> dict[str, Any]:
+    """What LeRobot notes in info.json about a camera's video, without the encoder's settings."""
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        facts = {
+            "video.height": stream.height,
+            "video.width": stream.width,
+            "video.codec": stream.codec.canonical_name,
+            "video.pix_fmt": stream.pix_fmt,
+            "video.fps": int(stream.base_rate or 0),
+            "video.channels": 1 if depth else 3,
+            "has_audio": bool(file.streams.audio),
+            "is_depth_map": depth,
+        }
+    return facts
+
+
+class PictureStats:
+    """Counts the levels of sampled pictures of one camera."""
+
+    def __init__(self, feature: Mapping[str, Any]) -> None:
+        info = feature.get("info") or {}
+        self._format, self._divisor = "rgb24", 255.0
+        self._values: Pixels = np.arange(256)
+        if is_depth(feature):
+            filmed = feature["dtype"] == "video"
+            self._format = "gray12le" if filmed else "gray16le"
+            self._values = depth_values(info) if filmed else np.arange(2**16)
+            self._divisor = 1.0
+        self._counts: npt.NDArray[np.int64] | int = 0
+        self._pictures = 0
+
+    def add_frame(self, frame: av.VideoFrame) -> None:
+        """Count a decoded frame."""
+        picture = frame.to_ndarray(format=self._format)
+        step = thinning(*picture.shape[:2])
+        pixels = picture[::step, ::step].reshape(-1, picture.shape[2] if picture.ndim > 2 else 1)
+        levels = len(self._values)
+        self._counts = self._counts + np.stack(
+            [np.bincount(channel, minlength=levels)[:levels] for channel in pixels.T]
+        )
+        self._pictures += 1
+
+    def add_file(self, encoded: bytes) -> None:
+        """Count a picture that is kept as a file (PNG, TIFF)."""
+        with av.open(io.BytesIO(encoded), "r") as file:
+            self.add_frame(next(file.decode(video=0)))
+
+    def finish(self) -> EpisodeStats:
+        """The statistics of what was counted, as LeRobot keeps them."""
+        if isinstance(self._counts, int):
+            raise BrokenFile("no picture could be decoded")
+        return describe_pictures(self._counts, self._values, self._pictures, self._divisor)
+
+
+def is_depth(feature: Mapping[str, Any]) -> bool:
+    """The camera gives distances instead of colours."""
+    info = feature.get("info") or {}
+    return bool(info.get("is_depth_map") or info.get("video.is_depth_map"))
+
+
+def depth_values(info: Mapping[str, Any]) -> Pixels:
+    """Depth that each of the DEPTH_LEVELS codes stands for, in the dataset's unit (mm if it names none)."""
+    low, high = float(info.get("video.depth_min", 0.01)), float(info.get("video.depth_max", 10.0))
+    shift = float(info.get("video.shift", 3.5))
+    codes = np.arange(DEPTH_LEVELS) / (DEPTH_LEVELS - 1)
+    if info.get("video.use_log", True):
+        begin, end = np.log(low + shift), np.log(high + shift)
+        metres = np.exp(begin + codes * (end - begin)) - shift
+    else:
+        metres = low + codes * (high - low)
+    values: Pixels = metres if info.get("depth_unit") == "m" else metres * MM_PER_M
+    return values
+
+
+def decode_frames(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Those frames of an mp4, by number in the order of showing, which `wanted` (ascending) names."""
+    remaining = iter(wanted)
+    number = next(remaining, None)
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        stream.thread_type = "AUTO"
+        for position, frame in enumerate(file.decode(stream)):
+            if number is None:
+                return
+            if position == number:
+                yield position, frame
+                number = next(remaining, None)
+    if number is not None:
+        raise BrokenFile(f"{path.name} ends before frame {number}")

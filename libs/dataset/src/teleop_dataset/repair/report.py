@@ -1,0 +1,53 @@
+"""What a repair has done, for programs and for people."""
+
+import msgspec
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """Something of the source that is not in the repaired dataset, and why."""
+
+    what: str
+    why: str
+
+
+class RepairReport(msgspec.Struct, kw_only=True):
+    """Outcome of a repair.
+
+    episodes, frames  of the repaired dataset; 0 if nothing could be recovered: then nothing was written
+    beyond_info       how many of the episodes meta/info.json did not count yet
+    rebuilt           files of the repaired dataset that are not as they were, and what was done to each
+    kept              files that are, byte for byte
+    lost              what is missing
+    flags             what is wrong with recovered episodes themselves
+    """
+
+    episodes: int = 0
+    frames: int = 0
+    beyond_info: int = 0
+    rebuilt: dict[str, str] = {}
+    kept: list[str] = []
+    lost: list[Loss] = []
+    flags: list[str] = []
+
+    @property
+    def whole(self) -> bool:
+        """There is a repaired dataset."""
+        return self.episodes > 0
+
+    def lose(self, what: str, why: str) -> None:
+        """Note that `what` is not in the repaired dataset."""
+        self.lost.append(Loss(what, why))
+
+    def as_text(self) -> str:
+        """The report as lines for people."""
+        if self.whole:
+            lines = [f"recovered {self.episodes} episodes, {self.frames} frames"]
+        else:
+            lines = ["nothing could be recovered"]
+        if self.beyond_info:
+            lines.append(f"info.json did not count {self.beyond_info} of them yet")
+        lines += [f"lost: {loss.what}: {loss.why}" for loss in self.lost]
+        lines += [f"note: {flag}" for flag in self.flags]
+        lines += [f"rebuilt {path}: {how}" for path, how in self.rebuilt.items()]
+        lines.append(f"{len(self.kept)} files are unchanged")
+        return "\n".join(lines)

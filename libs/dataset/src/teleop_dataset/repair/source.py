@@ -1,0 +1,209 @@
+"""What the torn dataset still says about itself: info.json, tasks, and its episodes' rows."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from teleop_dataset.errors import NotRepairable
+from teleop_dataset.folder import MAX_INFO_BYTES, open_regular
+from teleop_dataset.repair.report import RepairReport
+from teleop_dataset.repair.rows import Episode
+from teleop_dataset.v3 import layout
+from teleop_dataset.v3.episodes import Clip
+from teleop_dataset.v3.info import DEFAULT_FEATURES
+from teleop_dataset.v3.layout import Place
+
+MAX_TASKS = 100_000
+
+
+class _Feature(msgspec.Struct):
+    dtype: str
+    shape: list[object]
+
+
+class _Info(msgspec.Struct):
+    """What a repair needs of info.json; each can only be taken from there."""
+
+    codebase_version: str
+    fps: float
+    features: dict[str, _Feature]
+
+
+def read_info(source: Path, earlier: Path | None, report: RepairReport) -> dict[str, Any]:
+    """`meta/info.json` of the dataset; if it is torn, what it was at an earlier time, or what is left of it.
+
+    Raises NotRepairable if there is nothing to go by, or the format is another.
+    """
+    torn = _read_text(source / layout.INFO)
+    info = _parsed(torn)
+    if info is None and earlier is not None:
+        info = _parsed(_read_text(earlier))
+        report.flags.append(f"{layout.INFO} was torn: taken from {earlier.name}, as it was earlier")
+    if info is None and (info := _salvaged(torn)) is not None:
+        lost = "what stood after the features (robot_type, sizes of files)"
+        report.lose(f"{lost} in {layout.INFO}", "the file is cut off; defaults are in their place")
+    if info is None:
+        raise NotRepairable(
+            f"{layout.INFO} is torn, and only there stands what the columns are",
+            field=layout.INFO,
+            hint="give an info.json of the same recording from an earlier backup",
+        )
+    _check(info)
+    return info
+
+
+def _check(info: dict[str, Any]) -> None:
+    try:
+        known = msgspec.convert(info, _Info)
+    except msgspec.ValidationError as error:
+        raise NotRepairable(f"{layout.INFO}: {error}", field=layout.INFO) from error
+    if not known.codebase_version.startswith("v3."):
+        raise NotRepairable(f"format {known.codebase_version} is not supported", field="codebase_version")
+    if not (math.isfinite(known.fps) and known.fps > 0):
+        raise NotRepairable(f"{layout.INFO}: fps is no number above 0", field="fps")
+    features = info["features"]
+    if missing := [key for key in DEFAULT_FEATURES if key not in features]:
+        raise NotRepairable(f"{layout.INFO} has no feature {missing[0]}", field="features")
+    for key, feature in features.items():
+        shape = feature["shape"]
+        if not shape or not all(isinstance(length, int) and 0 < length < 2**31 for length in shape):
+            raise NotRepairable(f"{layout.INFO}: the shape of {key} is {shape}", field="features")
+        if "/" in key or feature["dtype"] == "language":
+            raise NotRepairable(
+                f"{layout.INFO}: the feature {key} is of a kind unknown here", field="features"
+            )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return file.read(MAX_INFO_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _salvaged(text: str) -> dict[str, Any] | None:
+    """The leading keys of a document that is cut off, if the features are among them."""
+    decoder = json.JSONDecoder()
+    found: dict[str, Any] = {}
+    try:
+        for key in ("codebase_version", "fps", "features"):
+            position = text.index(f'"{key}":') + len(key) + 3
+            found[key] = decoder.raw_decode(
+                text, position + text[position:].index(text[position:].strip()[0])
+            )[0]
+    except (ValueError, IndexError, RecursionError):
+        return None
+    return found | {
+        "chunks_size": layout.CHUNK_FILES,
+        "data_files_size_in_mb": layout.DATA_FILE_MB,
+        "video_files_size_in_mb": layout.VIDEO_FILE_MB,
+        "data_path": layout.DATA_TEMPLATE,
+        "video_path": layout.VIDEO_TEMPLATE,
+        "robot_type": None,
+    }
+
+
+def read_tasks(source: Path) -> list[str]:
+    """The tasks in their order; none if the file is torn."""
+    try:
+        with open_regular(source / layout.TASKS) as file:
+            table = pq.read_table(file)
+        name = "task" if "task" in table.column_names else "__index_level_0__"
+        numbers, tasks = table.column("task_index").to_pylist(), table.column(name).to_pylist()
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return []
+    sound = numbers == list(range(len(tasks))) and all(isinstance(task, str) for task in tasks)
+    return tasks if sound and len(tasks) <= MAX_TASKS and len(set(tasks)) == len(tasks) else []
+
+
+def complete_tasks(
+    tasks: list[str],
+    episodes: Sequence[Episode],
+    rows: Mapping[int, Mapping[str, Any]],
+    report: RepairReport,
+) -> list[str]:
+    """`tasks` with a name for each that the rows use; lost ones are told by the episodes, or invented."""
+    used = max((number for episode in episodes for number in episode.tasks), default=-1) + 1
+    if used > MAX_TASKS:
+        raise NotRepairable(f"the rows name {used} tasks", field="task_index", limit=MAX_TASKS)
+    told = {
+        episode.tasks[0]: rows[episode.index]["tasks"][0]
+        for episode in episodes
+        if episode.index in rows and len(episode.tasks) == len(rows[episode.index]["tasks"]) == 1
+    }
+    for number in range(len(tasks), used):
+        name = told.get(number)
+        if name is None or name in tasks:
+            name = f"task {number}"
+            report.lose(f"the words of task {number}", f"{layout.TASKS} is torn")
+        tasks.append(name)
+    return tasks
+
+
+def trusted_rows(
+    tables: Iterable[pa.Table], episodes: Sequence[Episode], cameras: Sequence[str]
+) -> dict[int, dict[str, Any]]:
+    """The episodes' own rows, where they agree with the data; by episode_index."""
+    trusted: dict[int, dict[str, Any]] = {}
+    for table in tables:
+        for row in table.to_pylist():
+            index = row.get("episode_index")
+            if (
+                isinstance(index, int)
+                and 0 <= index < len(episodes)
+                and _agrees(row, episodes[index], cameras)
+            ):
+                trusted[index] = row
+    return trusted
+
+
+def _agrees(row: Mapping[str, Any], episode: Episode, cameras: Sequence[str]) -> bool:
+    told = [
+        row.get(name)
+        for name in (
+            "length",
+            "dataset_from_index",
+            "dataset_to_index",
+            "data/chunk_index",
+            "data/file_index",
+        )
+    ]
+    first, length = episode.first, episode.length
+    if told != [length, first, first + length, *episode.place] or not row.get("tasks"):
+        return False
+    return all(_sound_clip(row, camera) for camera in cameras)
+
+
+def _sound_clip(row: Mapping[str, Any], camera: str) -> bool:
+    numbers = [row.get(f"videos/{camera}/{name}") for name in ("chunk_index", "file_index")]
+    times = [row.get(f"videos/{camera}/{name}") for name in ("from_timestamp", "to_timestamp")]
+    return all(isinstance(number, int) and number >= 0 for number in numbers) and all(
+        isinstance(time, float) and 0 <= time < math.inf for time in times
+    )
+
+
+def clips_of(row: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, Clip]:
+    """Where the episode's row says that its video lies, camera by camera."""
+    return {
+        camera: Clip(
+            Place(row[f"videos/{camera}/chunk_index"], row[f"videos/{camera}/file_index"]),
+            row[f"videos/{camera}/from_timestamp"],
+            row[f"videos/{camera}/to_timestamp"],
+        )
+        for camera in cameras
+    }

@@ -1,0 +1,97 @@
+"""What LeRobot takes for granted about a dataset's mp4 files, checked without decoding them.
+
+LeRobot looks a row's picture up by time alone: a missing frame shifts the pictures of all rows after it, and
+nobody is told.
+"""
+
+from collections.abc import Container
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from teleop_dataset.errors import VerificationFailed
+from teleop_dataset.v3.layout import FIRST_PLACE, Place
+
+# LeRobot's own (tolerance_s), seconds.
+TOLERANCE_S = 1e-4
+
+Times = npt.NDArray[np.float64]
+
+
+def check_videos(
+    root: Path, info: dict[str, Any], episodes: pa.Table, short: Container[int] = frozenset()
+) -> None:
+    """Raise VerificationFailed unless each camera's files hold exactly the frames of the episodes.
+
+    episodes  all rows of meta/episodes, in order
+    short     episodes (by index) that are known to have fewer frames than rows
+    """
+    for camera, feature in info["features"].items():
+        if feature["dtype"] == "video":
+            _check_camera(root, camera, info["fps"], episodes, short)
+
+
+def _check_camera(root: Path, camera: str, fps: float, episodes: pa.Table, short: Container[int]) -> None:
+    chunks, files, begins, ends = (
+        episodes.column(f"videos/{camera}/{name}").to_pylist()
+        for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+    )
+    lengths = episodes.column("length").to_pylist()
+    places = [Place(chunk, file) for chunk, file in zip(chunks, files, strict=True)]
+    named = sorted(set(places))
+    _require(places == sorted(places), f"the episodes are out of order in the videos of {camera}")
+    expected = FIRST_PLACE
+    for place in named:
+        path = place.video_path(camera)
+        _require(place == expected, f"{path} breaks the numbering of the video files")
+        expected = place.following()
+        times, keyframes = _read_times(root / path)
+        within = [episode for episode, each in enumerate(places) if each == place]
+        _require(not begins[within[0]], f"the first episode in {path} does not begin at 0")
+        for before, after in pairwise(within):
+            _require(
+                abs(begins[after] - ends[before]) < TOLERANCE_S, f"there is a gap between episodes in {path}"
+            )
+        for episode in within:
+            what = f"of episode {episode} in {path}"
+            duration = ends[episode] - begins[episode]
+            if episode not in short:
+                _require(
+                    abs(duration - lengths[episode] / fps) < TOLERANCE_S, f"the duration {what} is wrong"
+                )
+            first = round(begins[episode] * fps)
+            _require(first < len(times) and keyframes[first], f"the beginning {what} is no keyframe")
+        frames = round(ends[within[-1]] * fps)
+        _require(len(times) == frames, f"{path} has {len(times)} frames where {frames} should be")
+        grid = np.arange(frames) / fps
+        _require((np.abs(times - grid) < TOLERANCE_S).all(), f"a frame of {path} is not shown on time")
+    present = {path.relative_to(root).as_posix() for path in root.glob(f"videos/{camera}/*/*.mp4")}
+    foreign = sorted(present - {place.video_path(camera) for place in named})
+    _require(not foreign, f"no episode names {foreign[0] if foreign else ''}")
+
+
+def _read_times(path: Path) -> tuple[Times, npt.NDArray[np.bool_]]:
+    """When each frame is shown, in seconds, ascending, and whether it is a keyframe; without decoding."""
+    try:
+        with av.open(str(path)) as file:
+            stream = file.streams.video[0]
+            found = sorted(
+                (float(packet.pts * packet.time_base), packet.is_keyframe)
+                for packet in file.demux(stream)
+                if packet.pts is not None and packet.time_base is not None
+            )
+    except (OSError, IndexError, av.FFmpegError) as error:
+        raise VerificationFailed(
+            f"the dataset breaks its format: {path.name} can't be played: {error}"
+        ) from error
+    return np.array([time for time, _ in found]), np.array([key for _, key in found], bool)
+
+
+def _require(holds: Any, rule: str) -> None:
+    if not holds:
+        raise VerificationFailed(f"the dataset breaks its format: {rule}")
