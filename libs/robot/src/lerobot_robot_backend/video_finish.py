@@ -45,6 +45,7 @@ def finish_part(path: Path) -> Segment | None:
         path.rename(path.with_suffix(".damaged"))
         return None
     with temporary.open("rb") as file:
+        os.fchmod(file.fileno(), 0o600)
         os.fsync(file.fileno())
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size_bytes = file.seek(0, os.SEEK_END)

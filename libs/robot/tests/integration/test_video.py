@@ -1,0 +1,453 @@
+"""Pictures on their way into segments, with the real encoder process, PyAV, kills and full disks."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_backend.retention import KEEP_S, prune_stream
+from lerobot_robot_backend.stream import Progress, is_locked, write_progress
+from lerobot_robot_backend.video_finish import recover
+from lerobot_robot_backend.video_spool import (
+    ENCODER_LOCK,
+    ENCODER_LOG,
+    Segment,
+    camera_dir,
+    find_parts,
+    finished_segments,
+    has_unstored_video,
+)
+from lerobot_robot_virtual.arm import REST
+from lerobot_robot_virtual.scene import read_frame_counter, render
+from teleop_schema.files import DroppedFrames
+from teleop_schema.session import Camera
+
+HEIGHT, WIDTH = 120, 160
+CAMERAS = {"front": Camera(HEIGHT, WIDTH, 30.0), "wrist": Camera(HEIGHT, WIDTH, 30.0)}
+JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
+PATIENCE_S = 60.0
+# Records pictures, two loop iterations each, until it is killed; says after each how many there were.
+RECORDER = """
+import sys, time
+from pathlib import Path
+from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_virtual.arm import REST
+from lerobot_robot_virtual.scene import render
+from teleop_schema.session import Camera
+
+client = TelemetryClient(
+    "ws://127.0.0.1:1", "robot_A", state_names=["shoulder.pos"], action_names=["shoulder.pos"], fps=60,
+    cameras={"front": Camera(120, 160, 30.0)}, spool_dir=Path(sys.argv[1]), min_free_bytes=0, ship=False,
+)
+number = 0
+while True:
+    picture = render("front", REST, number, height=120, width=160)
+    for _ in range(2):
+        client.log({"shoulder.pos": 0.0, "front": picture}, {"shoulder.pos": 0.0})
+    number += 1
+    print(number, client._video.encoder_pid, flush=True)
+    time.sleep(1 / 60)
+"""
+
+
+@dataclass
+class Recorded:
+    """One camera's video, read back from its segments."""
+
+    segments: list[Segment] = field(default_factory=list)
+    counters: list[int] = field(default_factory=list)
+    frame_indexes: list[int] = field(default_factory=list)
+    captured_us: list[int] = field(default_factory=list)
+    dropped: list[DroppedFrames] = field(default_factory=list)
+
+
+def picture(number: int, *, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    return render("front", REST, number, height=height, width=width)
+
+
+def decode(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(video=0))
+        assert [frame.pts * stream.time_base * stream.average_rate for frame in frames] == [
+            *range(len(frames))
+        ]
+        assert [frame.key_frame for frame in frames] == [k % 2 == 0 for k in range(len(frames))]
+        return [frame.to_ndarray(format="rgb24") for frame in frames]
+
+
+def read_video(stream_dir: Path, camera: str = "front") -> Recorded:
+    """What became of a camera's pictures; on the way it is checked that the sidecars fit the mp4s."""
+    recorded = Recorded()
+    for segment in finished_segments(stream_dir):
+        video = segment.video
+        if video.camera_key != camera:
+            continue
+        assert video.chunk_index == len(recorded.segments)
+        assert video.size_bytes == segment.path.stat().st_size
+        pictures = decode(segment.path)
+        assert pictures[0].shape == (video.height, video.width, 3)
+        assert (video.start_us, video.end_us) == (video.frames.captured_us[0], video.frames.captured_us[-1])
+        recorded.segments.append(segment)
+        recorded.counters += map(read_frame_counter, pictures)
+        recorded.frame_indexes += video.frames.frame_index
+        recorded.captured_us += video.frames.captured_us
+        recorded.dropped += video.dropped
+    return recorded
+
+
+def assert_all_told(recorded: Recorded, seen: dict[int, int]) -> None:
+    """Every picture seen (its number -> loop iteration) is in the video at its place, or named as missing."""
+    assert recorded.frame_indexes == sorted(set(recorded.frame_indexes))
+    assert dict(zip(recorded.counters, recorded.frame_indexes, strict=True)).items() <= seen.items()
+    missing = {index for gap in recorded.dropped for index in range(gap.first, gap.end)}
+    assert missing.isdisjoint(recorded.frame_indexes)
+    assert set(seen.values()) == set(recorded.frame_indexes) | (missing & set(seen.values()))
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def finish(client: TelemetryClient) -> None:
+    client.close()
+    assert client._video.wait_encoded(PATIENCE_S), (client.stream_dir / ENCODER_LOG).read_text()
+
+
+@pytest.fixture
+def make_recording(make_client):
+    """A session of two cameras at 30 pictures/s in a loop at 60 Hz."""
+    clients = []
+
+    def make(**options) -> TelemetryClient:
+        clients.append(make_client(cameras=CAMERAS, **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        if client._video.encoder_pid is not None:
+            os.kill(client._video.encoder_pid, signal.SIGCONT)
+        client.close()
+        client._video.wait_encoded(PATIENCE_S)
+
+
+async def test_every_new_picture_is_recorded_once(make_recording):
+    """Loop at 60 Hz, cameras at 30: each picture has the index of the iteration that first saw it, and its
+    own time; a segment has ten seconds of pictures, and the next begins with a keyframe."""
+    client = make_recording()
+    start_us = client.clock.started_us
+    times = [start_us + k * 33_333 for k in range(320)]
+    for k, taken_us in enumerate(times):
+        image = picture(k)
+        for _ in range(2):
+            client.log(
+                JOINTS | {"front": image, "wrist": image.copy()}, JOINTS, picture_us={"front": taken_us}
+            )
+        if k % 20 == 0:
+            wait_for(lambda: client._video._ring.is_empty, "the encoder takes pictures")
+    finish(client)
+    for camera in CAMERAS:
+        recorded = read_video(client.stream_dir, camera)
+        assert recorded.counters == [*range(320)]
+        assert recorded.frame_indexes == [*range(0, 640, 2)]
+        assert [len(segment.video.frames.frame_index) for segment in recorded.segments] == [300, 20]
+        assert not recorded.dropped
+    assert read_video(client.stream_dir, "front").captured_us == times
+    video = recorded.segments[0].video
+    assert (video.session, video.robot_id, video.fps) == (client._writer._stream, "robot_A", 30.0)
+    assert (video.height, video.width) == (HEIGHT, WIDTH)
+    assert client.video_summary() == (
+        "front 320 pictures recorded, 0 dropped, 0 of 2 segments on the server; "
+        "wrist 320 pictures recorded, 0 dropped, 0 of 2 segments on the server"
+    )
+
+
+async def test_killed_encoder_loses_nothing(make_recording):
+    """kill -9 in the middle: what it had not put into a file lies in the ring for the next one."""
+    client = make_recording()
+    for k in range(90):
+        client.log(JOINTS | {"front": picture(k)}, JOINTS)
+        if k in (30, 60):
+            pid = client._video.encoder_pid
+            wait_for(lambda: client._video._ring.account(0).recorded > 5, "pictures are recorded")
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda pid=pid: client._video.encoder_pid not in (None, pid), "another encoder runs")
+    finish(client)
+    recorded = read_video(client.stream_dir)
+    assert recorded.counters == recorded.frame_indexes == [*range(90)]
+    assert not recorded.dropped
+    assert "front 90 pictures recorded, 0 dropped" in client.video_summary()
+
+
+async def test_slow_encoder_costs_pictures_but_no_time(make_recording, caplog):
+    """While the encoder stands still, the ring fills; then pictures are dropped by name, and log() goes on."""
+    client = make_recording()
+    image = picture(0)
+    client.log(JOINTS | {"front": image}, JOINTS)
+    wait_for(lambda: client._video._ring.account(0).recorded == 1, "the encoder works")
+    os.kill(client._video.encoder_pid, signal.SIGSTOP)
+    room = client._video._ring.capacity // image.nbytes
+    for k in range(1, room + 50):
+        client.log(JOINTS | {"front": picture(k)}, JOINTS)
+    os.kill(client._video.encoder_pid, signal.SIGCONT)
+    wait_for(lambda: client._video._ring.is_empty, "the encoder goes on")
+    client.log(JOINTS | {"front": picture(room + 50)}, JOINTS)
+    finish(client)
+    recorded = read_video(client.stream_dir)
+    assert_all_told(recorded, {k: k for k in range(room + 51)})
+    (gap,) = recorded.dropped
+    assert gap.end == room + 50
+    assert gap.reason == f"{gap.end - gap.first} pictures: the encoder did not keep up with the cameras"
+    assert caplog.text.count("the encoder did not keep up") == 1
+    assert f"{gap.end - gap.first} dropped (the encoder did not keep up" in client.video_summary()
+
+
+async def test_what_is_missing_at_the_end_is_named_too(make_recording):
+    """Nothing follows the last dropped pictures: they are named in the last segment."""
+    client = make_recording()
+    image = picture(0)
+    client.log(JOINTS | {"front": image}, JOINTS)
+    wait_for(lambda: client._video._ring.account(0).recorded == 1, "the encoder works")
+    os.kill(client._video.encoder_pid, signal.SIGSTOP)
+    last = client._video._ring.capacity // image.nbytes + 10
+    for k in range(1, last):
+        client.log(JOINTS | {"front": picture(k)}, JOINTS)
+    os.kill(client._video.encoder_pid, signal.SIGCONT)
+    finish(client)
+    recorded = read_video(client.stream_dir)
+    assert_all_told(recorded, {k: k for k in range(last)})
+    assert recorded.dropped[-1].end == last
+
+
+async def test_what_is_no_picture_is_named(make_recording, caplog):
+    """Depth, floats and scraps are no video; the camera's other pictures are recorded."""
+    client = make_recording()
+    strange = [
+        np.zeros((HEIGHT, WIDTH, 1), np.uint16),
+        np.zeros((HEIGHT, WIDTH, 3), np.float32),
+        np.zeros((HEIGHT, WIDTH), np.uint8),
+        "picture",
+    ]
+    for k in range(8):
+        client.log(JOINTS | {"front": picture(k) if k % 2 == 0 else strange[k // 2]}, JOINTS)
+    finish(client)
+    recorded = read_video(client.stream_dir)
+    assert_all_told(recorded, {k: k for k in range(8)})
+    assert recorded.counters == [0, 2, 4, 6]
+    reason = "1 pictures: the camera gave something else than a picture of 8-bit RGB"
+    assert recorded.dropped == [DroppedFrames(k, k + 1, reason) for k in (1, 3, 5, 7)]
+    assert caplog.text.count("8-bit RGB") == 1
+    assert client.logged == 8
+
+
+async def test_camera_that_changes_its_size_begins_a_segment(make_recording):
+    """Nothing is lost; each segment tells its own size."""
+    client = make_recording()
+    for k in range(6):
+        size = {"height": 96, "width": 128} if k >= 3 else {}
+        client.log(JOINTS | {"front": picture(k, **size)}, JOINTS)
+    finish(client)
+    recorded = read_video(client.stream_dir)
+    assert recorded.counters == [*range(6)]
+    assert [(s.video.height, s.video.width) for s in recorded.segments] == [(HEIGHT, WIDTH), (96, 128)]
+
+
+async def test_odd_sizes_become_even(make_recording):
+    """The last row and column are there twice; the sidecar tells the size of the video."""
+    client = make_recording()
+    client.log(JOINTS | {"front": picture(0, height=121, width=161)}, JOINTS)
+    finish(client)
+    (segment,) = read_video(client.stream_dir).segments
+    assert (segment.video.height, segment.video.width) == (122, 162)
+    (image,) = decode(segment.path)
+    difference = np.abs(image[:121, :161].astype(int) - picture(0, height=121, width=161))
+    assert difference.mean() < 4
+
+
+async def test_lossless_is_lossless(make_recording):
+    """Every value of every pixel, also of odd sizes and of noise."""
+    client = make_recording(video="lossless")
+    images = [np.random.default_rng(k).integers(0, 256, (49, 65, 3), np.uint8) for k in range(5)]
+    for image in images:
+        client.log(JOINTS | {"front": image}, JOINTS)
+    finish(client)
+    (segment,) = finished_segments(client.stream_dir)
+    np.testing.assert_array_equal(decode(segment.path), images)
+
+
+async def test_without_video_nothing_is_kept(make_client, monkeypatch):
+    """Switched off by the environment, no process is started; a wrong choice is an error that names it."""
+    monkeypatch.setenv("LEROBOT_BACKEND_VIDEO", "off")
+    with make_client(cameras=CAMERAS) as client:
+        client.log(JOINTS | {"front": picture(0), "wrist": None}, JOINTS)
+    assert not (client.stream_dir / "video").exists()
+    assert client.video_summary() is None
+    monkeypatch.setenv("LEROBOT_BACKEND_VIDEO", "best")
+    with pytest.raises(ValueError, match="one of high, lossless, off"):
+        make_client(cameras=CAMERAS)
+
+
+async def test_camera_whose_name_is_no_folder_is_left_out(make_client, caplog):
+    """The others are recorded; the log names it."""
+    with make_client(cameras={"../up": Camera(HEIGHT, WIDTH), "front": Camera(HEIGHT, WIDTH)}) as client:
+        client.log(JOINTS | {"front": picture(0), "../up": picture(0)}, JOINTS)
+    client._video.wait_encoded(PATIENCE_S)
+    assert "no video of ../up" in caplog.text
+    assert [segment.video.camera_key for segment in finished_segments(client.stream_dir)] == ["front"]
+
+
+async def test_frame_that_became_a_gap_keeps_its_picture(make_recording):
+    """A joint that is no number costs the sample, not the picture."""
+    client = make_recording()
+    client.log(JOINTS | {"front": picture(0)}, JOINTS)
+    with pytest.raises(ValueError, match="finite"):
+        client.log(JOINTS | {"shoulder.pos": float("nan"), "front": picture(1)}, JOINTS)
+    finish(client)
+    assert read_video(client.stream_dir).frame_indexes == [0, 1]
+
+
+@pytest.fixture
+def recorder(spool, tmp_path):
+    """A process that records until it is killed; returns it once it has recorded some pictures."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", RECORDER, str(spool)], stdout=subprocess.PIPE, text=True
+    )
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def run_on(recorder: subprocess.Popen, pictures: int) -> tuple[int, int]:
+    """Let it record so many pictures more; how many there were, and its encoder's process."""
+    for _ in range(pictures):
+        number, pid = recorder.stdout.readline().split()
+    return int(number), int(pid)
+
+
+async def test_killed_recorder_loses_no_picture(recorder, spool):
+    """kill -9 of the recording process: its encoder finishes what lies in the ring, and ends."""
+    number, _ = run_on(recorder, 60)
+    recorder.kill()
+    number += sum(1 for _ in recorder.stdout)
+    (stream_dir,) = spool.glob("robot_A/*")
+    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder ends")
+    recorded = read_video(stream_dir)
+    # The last one may have been logged without being told.
+    assert len(recorded.counters) in (number, number + 1)
+    assert recorded.counters == [*range(len(recorded.counters))]
+    assert recorded.frame_indexes == [2 * k for k in recorded.counters]
+    assert not find_parts(stream_dir)
+
+
+async def test_when_both_are_killed_the_rest_is_recovered(recorder, spool):
+    """The encoder's file is made a segment, and it says from where on pictures may be missing."""
+    _, encoder = run_on(recorder, 60)
+    os.kill(encoder, signal.SIGKILL)
+    recorder.kill()
+    recorder.wait()
+    (stream_dir,) = spool.glob("robot_A/*")
+    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
+    assert has_unstored_video(stream_dir)
+    assert not list(finished_segments(stream_dir))
+    assert len(recover(stream_dir)) == 1
+    recorded = read_video(stream_dir)
+    assert recorded.counters == [*range(len(recorded.counters))]
+    (gap,) = recorded.dropped
+    assert gap.first == recorded.frame_indexes[-1] + 1
+    assert gap.reason.startswith("the recording and its encoder were killed")
+    assert recover(stream_dir) == []
+
+
+async def test_nothing_is_recovered_while_somebody_records(recorder, spool):
+    """The segment that is being recorded belongs to its encoder."""
+    run_on(recorder, 30)
+    (stream_dir,) = spool.glob("robot_A/*")
+    wait_for(lambda: find_parts(stream_dir), "a segment is begun")
+    assert recover(stream_dir) == []
+
+
+async def test_recovery_interrupted_anywhere_is_done_again(recorder, spool):
+    """What a recovery left that was killed itself does not confuse the next one."""
+    _, encoder = run_on(recorder, 30)
+    os.kill(encoder, signal.SIGKILL)
+    recorder.kill()
+    recorder.wait()
+    (stream_dir,) = spool.glob("robot_A/*")
+    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
+    (part,) = find_parts(stream_dir)
+    content = part.read_bytes()
+    (first,) = recover(stream_dir)
+    part.write_bytes(content)  # killed before it was removed
+    part.with_suffix(".new").write_bytes(b"half")
+    (again,) = recover(stream_dir)
+    assert again == first
+    assert [path.name for path in sorted(camera_dir(stream_dir, "front").iterdir())] == [
+        "000000.json",
+        "000000.mp4",
+    ]
+
+
+async def test_full_disk_costs_pictures_by_name(make_client, tmp_path, monkeypatch):
+    """Too little room for video: the pictures are named as missing, and recorded again when there is room."""
+    from lerobot_robot_backend import encoder as encoder_module
+    from lerobot_robot_backend.encoder import encode
+    from lerobot_robot_backend.picture_ring import Reason, create_ring
+
+    client = make_client(cameras={"front": CAMERAS["front"]}, video="off")
+    ring = create_ring(1024 * 1024, tmp_path)
+    free = iter([10**9, 10**6, 10**6, 10**9])
+    usage = type(encoder_module.shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(encoder_module.shutil, "disk_usage", lambda _: usage(10**9, 0, next(free)))
+    for k in range(4):
+        ring.see(0, k + 1, k, Reason.NONE)
+        # Each picture has another size: so each needs a segment of its own.
+        assert ring.write(0, k, k, k, picture(k, height=96 + 2 * k), Reason.NONE)
+    ring.finish()
+    await asyncio.to_thread(encode, client.stream_dir, ring, "high", min_free_bytes=10**8)
+    recorded = read_video(client.stream_dir)
+    assert recorded.counters == [0, 3]
+    reason = "2 pictures: only 0.00 GB are free on the disk of the spool"
+    assert recorded.dropped == [DroppedFrames(1, 3, reason)]
+    client.close()
+
+
+async def test_stream_with_unstored_video_is_not_removed(make_recording):
+    """The samples are on the server for longer than a day, the video is not: it stays, with its session."""
+    client = make_recording()
+    client.log(JOINTS | {"front": picture(0)}, JOINTS)
+    finish(client)
+    stream_dir = client.stream_dir
+    write_progress(stream_dir, Progress(next=1, session_id=1, ended=True))
+    prune_stream(stream_dir)
+    long_ago = time.time() - KEEP_S - 60
+    for path in stream_dir.glob("*.seg"):
+        os.utime(path, (long_ago, long_ago))
+    prune_stream(stream_dir)
+    assert not list(stream_dir.glob("*.seg"))
+    assert len(list(finished_segments(stream_dir))) == 1
+    assert (stream_dir / "session.json").exists()
+
+
+async def test_sessions_without_memory_for_pictures_go_on(make_client, monkeypatch, caplog):
+    """Without room for the ring the joints are recorded; the log says that video is not."""
+    from lerobot_robot_backend import video_capture
+
+    def refuse(*_):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(video_capture, "create_ring", refuse)
+    with make_client(cameras=CAMERAS) as client:
+        assert client.log(JOINTS | {"front": picture(0)}, JOINTS) == 0
+    assert "no video is recorded" in caplog.text
