@@ -96,7 +96,8 @@ class Uploader:
         planned = await self._plan(plan)
         if planned.receipt is None:
             await self._send_missing(plan, planned, source, advance)
-            planned = await self._plan(plan)
+            # The chunks have done their part: a list of them may be a tenth of a percent of the file.
+            planned = await self._plan(FilePlan(plan.file))
         if planned.receipt is None:
             raise Interrupted("the backend has all bytes, but gave no receipt yet", progressed=True)
         if (planned.receipt.sha256, planned.receipt.size_bytes) != (plan.file.sha256, plan.file.size_bytes):

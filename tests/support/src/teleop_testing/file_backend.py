@@ -94,7 +94,7 @@ class FileBackend:
         if known is not None and isinstance(plan.file, VideoFile):
             return _problem(409, "chunk_conflict", "another chunk has that key")
         for name, upload in self.uploads.items():
-            if upload.plan == plan:
+            if upload.plan.file == plan.file:
                 return _json(Planned(upload=f"/files/{name}", missing=upload.missing))
         base, base_chunks = b"", b""
         missing: tuple[tuple[int, int], ...] = ((0, plan.file.size_bytes),) if plan.file.size_bytes else ()

@@ -1,0 +1,191 @@
+"""Composition of the agent: one event loop, one line to the backend, everything that goes over it."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from lerobot_robot_backend.backend_http import BackendHttp
+from lerobot_robot_backend.uploading import Interrupted, Refused
+from msgspec.structs import replace
+from teleop_schema.files import DatasetVersion
+
+from sync_agent.dataset_sync import DatasetSync
+from sync_agent.datasets import Datasets, Tended
+from sync_agent.lanes import Lanes, LaneUploader, Priority
+from sync_agent.reaper import Reaper
+from sync_agent.receipts import Receipts
+from sync_agent.settings import Settings
+from sync_agent.spool_sync import SpoolSync
+from sync_agent.state import State, state_path
+from sync_agent.status import HEARTBEAT_S, NOW_NOTE, Now
+
+CONTROL_S = 0.5
+REPORT_S = 1.0
+PING_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class ServerAway(Exception):
+    """The backend could not be reached for as long as one was willing to wait."""
+
+
+class Agent:
+    """Everything that one `sync-agent` does. A context: it holds its roots while it lasts."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises AgentError if the state can't be opened, or another agent holds one of the roots."""
+        self.settings = settings
+        self.state = State(state_path(settings.state_dir, settings.robot_id))
+        self._receipts = {root: Receipts(root) for root in settings.roots}
+        try:
+            for receipts in self._receipts.values():
+                receipts.hold()
+        except BaseException:
+            self.close()
+            raise
+        self.state.use_server(settings.server)
+        self.lanes = Lanes(settings.bandwidth)
+        self._uploaders = [
+            LaneUploader(settings.server, self.lanes, priority, token=settings.token)
+            for priority in (Priority.VIDEO, Priority.DATASET)
+        ]
+        videos, files = self._uploaders
+        self.spool = SpoolSync(settings.spool_dir, settings.server, self.lanes, videos, token=settings.token)
+        sync = DatasetSync(
+            settings.robot_id, files, self.state, parallel=settings.parallel, server=settings.server
+        )
+        self.datasets = Datasets(sync, self.state, self._receipts, saved=self._count_version)
+        self._reaper = Reaper(
+            settings.robot_id,
+            self.datasets,
+            self.state,
+            self._receipts,
+            files,
+            below=settings.reclaim_below,
+            server=settings.server,
+        )
+        self._versions = 0
+
+    def close(self) -> None:
+        """Let go of the roots."""
+        for receipts in self._receipts.values():
+            receipts.release()
+        self.state.close()
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of files that this process has sent."""
+        return sum(uploader.sent_bytes for uploader in self._uploaders)
+
+    async def run(self) -> None:
+        """Work for ever."""
+        async with self._connections(), asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._control())
+            tasks.create_task(self._report())
+            tasks.create_task(self.spool.run())
+            tasks.create_task(self.datasets.run())
+            tasks.create_task(self._reaper.run())
+
+    async def once(self, timeout_s: float) -> bool:
+        """Bring what is there to the server; whether all of it is safe then.
+
+        Raises ServerAway once nothing could be reached for `timeout_s` on end.
+        """
+        try:
+            async with self._connections(), asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._fail_when_away(timeout_s))
+                reporting = tasks.create_task(self._report())
+                safe = [await self.spool.once(), await self.datasets.once()]
+                watching.cancel()
+                reporting.cancel()
+        except* ServerAway as away:
+            raise ServerAway(*away.exceptions[0].args) from None
+        return all(safe)
+
+    def figures(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
+        """Of the metrics: name, help, value, labels."""
+        states = [tended.row.state for tended in list(self.datasets.tended.values())]
+        yield "sync_agent_sent_bytes_total", "Bytes of files sent.", self.sent_bytes, {}
+        yield "sync_agent_versions_total", "Versions of datasets committed.", self._versions, {}
+        segments = self.spool.now
+        yield "sync_agent_video_segments_total", "Video segments stored.", segments.stored_segments, {}
+        yield "sync_agent_open", "1 unless paused or outside of its hours.", float(self.lanes.is_open), {}
+        yield "sync_agent_spooled_streams", "Streams with unsent data.", segments.samples, {"of": "samples"}
+        yield "sync_agent_spooled_streams", "Streams with unsent data.", segments.videos, {"of": "video"}
+        for state in ("waiting", "sending", "stored", "failed", "unsupported", "reclaimed"):
+            yield "sync_agent_datasets", "Datasets by their state.", states.count(state), {"state": state}
+
+    @asynccontextmanager
+    async def _connections(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            for uploader in self._uploaders:
+                await uploader.close()
+
+    async def _control(self) -> None:
+        """Open and close the lanes as `pause`, `resume` and the hours of the day have it."""
+        while True:
+            paused = await asyncio.to_thread(lambda: self.state.paused)
+            between = self.settings.between
+            self.lanes.set_open(not paused and (between is None or between.holds(datetime.now().time())))
+            await asyncio.sleep(CONTROL_S)
+
+    async def _report(self) -> None:
+        """Tell `status` every second how far things are, if that has changed."""
+        told: Now | None = None
+        sent: dict[Path, int] = {}
+        while True:
+            await asyncio.sleep(REPORT_S)
+            for folder, tended in list(self.datasets.tended.items()):
+                sent[folder] = await self.datasets.note_progress(tended, sent.get(folder, 0), REPORT_S)
+            now = self._now()
+            if told is None or replace(now, at=told.at) != told or now.at - told.at > HEARTBEAT_S:
+                told = now
+                await asyncio.to_thread(self.state.set_note, NOW_NOTE, msgspec.json.encode(now))
+
+    def _now(self) -> Now:
+        spool = self.spool.now
+        return Now(
+            at=time.time(),
+            pid=os.getpid(),
+            server=self.settings.server,
+            paused=not self.lanes.is_open,
+            trouble=next(iter(spool.trouble.values()), None),
+            samples=spool.samples,
+            videos=spool.videos,
+            stored_segments=spool.stored_segments,
+            refused_segments=spool.refused_segments,
+            sent_bytes=self.sent_bytes,
+        )
+
+    async def _fail_when_away(self, timeout_s: float) -> None:
+        reached_s = time.monotonic()
+        async with BackendHttp(self.settings.server, token=self.settings.token) as backend:
+            while True:
+                if await is_reachable(backend, PING_S):
+                    reached_s = time.monotonic()
+                elif time.monotonic() - reached_s >= timeout_s:
+                    raise ServerAway(f"{backend.url} could not be reached for {timeout_s:g} s")
+                await asyncio.sleep(min(PING_S, timeout_s))
+
+    def _count_version(self, _tended: Tended, _version: DatasetVersion) -> None:
+        self._versions += 1
+
+
+async def is_reachable(backend: BackendHttp, patience_s: float) -> bool:
+    """Whether something that speaks like a backend answers."""
+    try:
+        async with backend.request("OPTIONS", "/files", patience_s=patience_s):
+            return True
+    except Refused:
+        return True
+    except Interrupted as error:
+        return error.code is not None

@@ -1,0 +1,78 @@
+"""What the server tells of a dataset's backup."""
+
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+from lerobot_robot_backend.backend_http import BackendHttp, dataset_address
+from msgspec import Struct
+from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion
+
+PAGE_FILES = 10_000
+# A server that never comes to an end of its pages is not believed.
+MAX_PAGES = 2 * MAX_DATASET_FILES // PAGE_FILES
+
+
+class StoredFile(Struct, frozen=True, kw_only=True):
+    """A file of a version; `damage` tells what the last look at its bytes found wrong."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    damage: str | None = None
+
+
+class _Page(Struct, kw_only=True):
+    newest: DatasetVersion | None
+    files: list[StoredFile]
+    next_after: str | None
+
+
+class DamagedFile(Struct, kw_only=True):
+    """A file whose stored bytes are not what they were."""
+
+    path: str
+    damage: str
+
+
+class Verified(Struct, kw_only=True):
+    """What the server found when it read all bytes again."""
+
+    checked: int
+    damaged: list[DamagedFile]
+
+
+async def stored_files(
+    backend: BackendHttp, robot_id: str, dataset: str, version: int | None
+) -> dict[str, StoredFile]:
+    """Files of a version (None: of the newest, one that is closed before one that is not), by path.
+
+    Raises Interrupted (its code tells if there is no such dataset or version), Refused.
+    """
+    files: dict[str, StoredFile] = {}
+    after = ""
+    for _ in range(MAX_PAGES):
+        wanted = {"limit": PAGE_FILES, "after": after} | ({} if version is None else {"version": version})
+        page = await backend.ask("GET", f"{dataset_address(robot_id, dataset)}?{urlencode(wanted)}", _Page)
+        files |= {file.path: file for file in page.files}
+        if page.next_after is None:
+            break
+        after = page.next_after
+    return files
+
+
+async def verify_stored(backend: BackendHttp, robot_id: str, dataset: str, version: int | None) -> Verified:
+    """Have the server read every byte of the version again. Raises as `stored_files` does."""
+    wanted = "" if version is None else f"?version={version}"
+    return await backend.ask("POST", dataset_address(robot_id, dataset, "verify") + wanted, Verified)
+
+
+def differences(mine: dict[str, tuple[int, str]], theirs: dict[str, StoredFile]) -> Iterator[tuple[str, str]]:
+    """(path, what is wrong) of each file that is not the same here (size, hash) and there."""
+    for path, (size_bytes, sha256) in sorted(mine.items()):
+        stored = theirs.get(path)
+        if stored is None:
+            yield path, "not on the server"
+        elif stored.size_bytes != size_bytes:
+            yield path, f"{size_bytes} bytes here, {stored.size_bytes} on the server"
+        elif stored.sha256 != sha256:
+            yield path, "other bytes here than on the server"

@@ -1,0 +1,238 @@
+"""Command line: `sync-agent run|once|status|pause|resume|verify|restore|repair`.
+
+Exit codes:
+  0   all is well; of `once`: all is safe on the server
+  1   something failed, differs, or is not safe yet
+  2   the command is not understood, or can't be done as things are set up
+  3   another agent watches the same folder
+  75  the server could not be reached in time
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from sync_agent.errors import AgentError
+from sync_agent.settings import DEFAULT_PARALLEL, Settings, make_settings
+from sync_agent.state import State, default_state_dir, find_states, state_path
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TAKEN, EXIT_AWAY = 0, 1, 2, 3, 75
+ONCE_TIMEOUT_S = 60.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    from sync_agent.receipts import RootTaken
+
+    chosen = _parser().parse_args(arguments)
+    try:
+        return int(chosen.command(chosen))
+    except RootTaken as error:
+        print(f"sync-agent: {error}", file=sys.stderr)
+        return EXIT_TAKEN
+    except AgentError as error:
+        print(f"sync-agent: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sync-agent", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    commands = parser.add_subparsers(required=True, metavar="command")
+    robot = argparse.ArgumentParser(add_help=False)
+    robot.add_argument("--robot-id", help="as the server knows this robot; else LEROBOT_BACKEND_ROBOT_ID")
+    robot.add_argument("--state-dir", type=Path, help="the agent's memory; else below $XDG_STATE_HOME")
+    server = argparse.ArgumentParser(add_help=False, parents=[robot])
+    server.add_argument("--server", help="http://host:8000; else LEROBOT_BACKEND_URL")
+    work = argparse.ArgumentParser(add_help=False, parents=[server])
+    work.add_argument("--watch", type=Path, action="append", metavar="FOLDER",
+                      help="where datasets lie, again for more; else LeRobot's own folder")  # fmt: skip
+    work.add_argument("--spool", type=Path, help="the recording commands' spool; else LEROBOT_BACKEND_SPOOL")
+    work.add_argument("--bandwidth", metavar="10MB/s", help="of all uploads together")
+    work.add_argument("--parallel", type=int, default=DEFAULT_PARALLEL, help="files at a time")
+    named = argparse.ArgumentParser(add_help=False, parents=[server])
+    named.add_argument("dataset", help="its name, or its folder")
+
+    run = commands.add_parser("run", parents=[work], help="bring everything to the server, for ever")
+    run.add_argument("--between", metavar="22:00-06:00", help="upload only then")
+    run.add_argument("--reclaim-when-below", metavar="10GB",
+                     help="while less is free, delete the oldest datasets proven to be stored")  # fmt: skip
+    run.add_argument("--metrics-port", type=int, help="Prometheus, on 127.0.0.1")
+    run.set_defaults(command=_run)
+    once = commands.add_parser("once", parents=[work], help="bring what is there to the server, then end")
+    once.add_argument("--timeout", type=float, default=ONCE_TIMEOUT_S, metavar="SECONDS",
+                      help="give up when the server can't be reached for so long")  # fmt: skip
+    once.set_defaults(command=_once)
+    status = commands.add_parser("status", parents=[robot], help="show what is safe")
+    status.add_argument("--json", action="store_true")
+    status.set_defaults(command=_status)
+    for name, paused in (("pause", True), ("resume", False)):
+        command = commands.add_parser(name, parents=[robot], help=f"{name} the running agent")
+        command.set_defaults(command=_set_paused, paused=paused)
+    verify = commands.add_parser("verify", parents=[named], help="compare folder, receipts and server")
+    verify.set_defaults(command=_verify)
+    restore = commands.add_parser("restore", parents=[named], help="fetch a dataset from the server")
+    restore.add_argument("--into", type=Path, required=True, metavar="DIR")
+    restore.add_argument("--version", type=int, help="else the newest that is closed")
+    restore.set_defaults(command=_restore)
+    repair = commands.add_parser("repair", help="rebuild a dataset whose recorder died, beside the original")
+    repair.add_argument("folder", type=Path)
+    repair.add_argument("--into", type=Path, metavar="DIR", help="the new dataset; else FOLDER-repaired")
+    repair.set_defaults(command=_repair)
+    return parser
+
+
+def _settings(chosen: argparse.Namespace) -> Settings:
+    return make_settings(
+        server=chosen.server,
+        robot_id=chosen.robot_id,
+        watch=chosen.watch,
+        spool=chosen.spool,
+        state_dir=chosen.state_dir,
+        bandwidth=chosen.bandwidth,
+        parallel=chosen.parallel,
+        reclaim_when_below=getattr(chosen, "reclaim_when_below", None),
+        between=getattr(chosen, "between", None),
+        metrics_port=getattr(chosen, "metrics_port", None),
+    )
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from sync_agent.agent import Agent
+    from sync_agent.metrics import AgentMetrics
+
+    settings = _settings(chosen)
+    _prepare()
+    agent = Agent(settings)
+    try:
+        if settings.metrics_port is not None:
+            try:
+                AgentMetrics(agent.figures).serve(settings.metrics_port)
+            except OSError as error:
+                raise AgentError(f"--metrics-port {settings.metrics_port}: {error.strerror}") from error
+        asyncio.run(_until_told(_with_bars(agent, agent.run())))
+    finally:
+        agent.close()
+    return EXIT_OK
+
+
+def _once(chosen: argparse.Namespace) -> int:
+    from sync_agent.agent import Agent, ServerAway
+
+    settings = _settings(chosen)
+    _prepare()
+    agent = Agent(settings)
+    try:
+        safe = asyncio.run(_until_told(_with_bars(agent, agent.once(chosen.timeout))))
+        for row in agent.state.datasets():
+            from sync_agent.status import describe_note, describe_state
+
+            if row.state != "stored":
+                print(f"{row.name}: {describe_state(row)}: {describe_note(row)}", file=sys.stderr)
+        return EXIT_OK if safe else EXIT_FAILED
+    except ServerAway as error:
+        print(f"sync-agent: {error}", file=sys.stderr)
+        return EXIT_AWAY
+    finally:
+        agent.close()
+
+
+def _prepare() -> None:
+    from sync_agent.logs import configure_logs
+
+    configure_logs(terminal=sys.stderr.isatty())
+    # What is recorded here belongs to the user who records: receipts are nobody else's to change.
+    os.umask(0o022)
+
+
+async def _with_bars(agent: Any, work: Coroutine[Any, Any, Any]) -> Any:
+    """`work`, with progress bars if somebody looks."""
+    if not sys.stderr.isatty():
+        return await work
+    from rich.console import Console
+
+    from sync_agent.live import show_progress
+
+    bars = asyncio.create_task(show_progress(agent.datasets, Console(stderr=True)))
+    try:
+        return await work
+    finally:
+        bars.cancel()
+        await asyncio.gather(bars, return_exceptions=True)
+
+
+async def _until_told(work: Coroutine[Any, Any, Any]) -> Any:
+    """What `work` gives; SIGTERM ends it in good order, and then there is nothing."""
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return None
+
+
+def _robots(chosen: argparse.Namespace) -> list[tuple[str, State]]:
+    """The robots that are meant: the one that is named, else all that an agent has run for here."""
+    folder = chosen.state_dir or default_state_dir()
+    wanted = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
+    robots = [wanted] if wanted else find_states(folder)
+    missing = [robot for robot in robots if not state_path(folder, robot).exists()]
+    if missing or not robots:
+        raise AgentError(f"no agent has run for {missing[0] if missing else 'any robot'} here: see {folder}")
+    return [(robot, State(state_path(folder, robot))) for robot in robots]
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    from sync_agent.status import as_json, headline, read_status, table
+
+    found = [read_status(robot, state) for robot, state in _robots(chosen)]
+    if chosen.json:
+        sys.stdout.buffer.write(as_json(found[0] if len(found) == 1 else found) + b"\n")
+        return EXIT_OK
+    from rich.console import Console
+
+    console = Console()
+    for status in found:
+        console.print(headline(status), markup=False, highlight=False, soft_wrap=True)
+        if status.datasets:
+            console.print(table(status.datasets))
+    return EXIT_OK
+
+
+def _set_paused(chosen: argparse.Namespace) -> int:
+    for robot, state in _robots(chosen):
+        state.paused = chosen.paused
+        print(f"{robot}: {'paused' if chosen.paused else 'goes on'}")
+    return EXIT_OK
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    from sync_agent.remote import verify
+
+    return EXIT_OK if asyncio.run(verify(chosen, _robots(chosen))) else EXIT_FAILED
+
+
+def _restore(chosen: argparse.Namespace) -> int:
+    from sync_agent.remote import fetch
+
+    return EXIT_OK if asyncio.run(fetch(chosen)) else EXIT_FAILED
+
+
+def _repair(chosen: argparse.Namespace) -> int:
+    """In a process of its own: it needs libraries and memory that an agent has no use for."""
+    source = chosen.folder.expanduser().absolute()
+    target = chosen.into or source.with_name(f"{source.name}-repaired")
+    command = [sys.executable, "-P", "-m", "teleop_dataset.repair", str(source), str(target)]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,293 @@
+"""Looks after the datasets below the watched roots: finds and judges them, has them saved when it is time."""
+
+import asyncio
+import logging
+import time
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lerobot_robot_backend.uploading import Refused
+from msgspec.structs import replace
+from teleop_dataset.folder import DatasetSeen, find_datasets, look
+from teleop_dataset.readiness import QUIET_NS, Kind, Verdict, judge
+from teleop_schema.errors import BadInput
+from teleop_schema.files import DatasetVersion
+from teleop_schema.identifiers import check_dataset_name
+
+from sync_agent.dataset_sync import DatasetSync, FilesFailed, Place, Progress
+from sync_agent.errors import LeftChanged
+from sync_agent.folders import fingerprint
+from sync_agent.receipts import Receipts
+from sync_agent.state import DatasetRow, State
+from sync_agent.watcher import dataset_of, may_be_new, watch
+
+RESCAN_S = 60.0
+# A dataset that is closed and stored is walked over less often: nobody is expected to change it, and if
+# somebody does, there is a hint.
+SETTLED_RESCAN_S = 600.0
+# While a dataset is being written to, its files are looked at more often.
+LIVELY_S = 10.0
+LOOK_AGAIN_S = 1.0
+RETRY_FAILED_S = 3600.0
+# Looks at the same time: each holds what it saw of up to 100,000 files.
+LOOKS_AT_ONCE = 2
+# Of `once`: a dataset that changes for longer is being recorded.
+ONCE_PATIENCE_S = 20.0
+# How much of the last second's rate counts in the rate that is shown.
+RATE_SHARE = 0.3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Tended:
+    """A dataset that is looked after.
+
+    hinted  set when something in its folder changed
+    seen    the look before; None when it is no longer worth its memory
+    """
+
+    place: Place
+    row: DatasetRow
+    hinted: asyncio.Event = field(default_factory=asyncio.Event)
+    seen: DatasetSeen | None = None
+    progress: Progress | None = None
+    noting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Datasets:
+    """All datasets of one agent.
+
+    tended  by folder
+    """
+
+    def __init__(
+        self,
+        sync: DatasetSync,
+        state: State,
+        receipts: dict[Path, Receipts],
+        *,
+        quiet_ns: int = QUIET_NS,
+        saved: Callable[[Tended, DatasetVersion], None] = lambda _tended, _version: None,
+    ) -> None:
+        """`receipts`: of each watched root."""
+        self.tended: dict[Path, Tended] = {}
+        self._sync = sync
+        self._state = state
+        self._receipts = receipts
+        self._quiet_ns = quiet_ns
+        self._saved = saved
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._rescan = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look after them for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for root in self._receipts:
+                tasks.create_task(watch(root, lambda path, root=root: self._hint(path, root)))  # type: ignore[misc]
+            while True:
+                for tended in await self.find():
+                    tasks.create_task(self._tend(tended))
+                self._rescan.clear()
+                try:
+                    await asyncio.wait_for(self._rescan.wait(), RESCAN_S)
+                except TimeoutError:
+                    continue
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def once(self) -> bool:
+        """Save what is there; whether every dataset is safe on the server as it lies there now."""
+        async with asyncio.TaskGroup() as tasks:
+            tending = [tasks.create_task(self._tend_once(tended)) for tended in await self.find()]
+        failed = any(tended.row.state == "failed" for tended in self.tended.values())
+        return not failed and all(task.result() for task in tending)
+
+    async def find(self) -> list[Tended]:
+        """Look for datasets; gives the new ones. Those whose names collide are noted as failed."""
+        found = []
+        names = {tended.place.name: folder for folder, tended in self.tended.items()}
+        for root in self._receipts:
+            for folder in await asyncio.to_thread(lambda root=root: list(find_datasets(root))):  # type: ignore[misc]
+                if folder in self.tended:
+                    continue
+                name = unicodedata.normalize("NFC", folder.relative_to(root).as_posix())
+                tended = Tended(Place(root, folder, name), self._known(root, folder, name))
+                self.tended[folder] = tended
+                if problem := _name_problem(name, names.get(name)):
+                    await self.note(tended, state="failed", error=problem)
+                    continue
+                names[name] = folder
+                found.append(tended)
+        return found
+
+    def _known(self, root: Path, folder: Path, name: str) -> DatasetRow:
+        row = self._state.dataset(str(folder))
+        if row is None or row.name != name or row.root != str(root):
+            return DatasetRow(folder=str(folder), root=str(root), name=name)
+        # It is there again, or an earlier process was killed while sending.
+        return replace(row, state="waiting") if row.state in ("gone", "sending") else row
+
+    def _hint(self, path: Path, root: Path) -> None:
+        folders = self.tended.keys()
+        if folder := dataset_of(path, root, set(folders)):
+            self.tended[folder].hinted.set()
+        elif may_be_new(path, root, set(folders)):
+            self._rescan.set()
+
+    async def _tend(self, tended: Tended) -> None:
+        """Look after one dataset until its folder is gone."""
+        while tended.row.state != "gone":
+            pause_s = await self._step(tended)
+            try:
+                await asyncio.wait_for(tended.hinted.wait(), pause_s)
+            except TimeoutError:
+                continue
+            tended.hinted.clear()
+            await asyncio.sleep(min(LOOK_AGAIN_S, pause_s))
+        del self.tended[tended.place.folder]
+
+    async def _tend_once(self, tended: Tended) -> bool:
+        """Save one dataset if it is ready, or becomes so soon; whether it is safe as it is."""
+        deadline = time.monotonic() + ONCE_PATIENCE_S
+        while True:
+            pause_s = await self._step(tended)
+            if _is_settled(tended.row) or tended.row.state == "reclaimed":
+                return True
+            if tended.row.state in ("failed", "gone"):
+                return tended.row.state == "gone"
+            if time.monotonic() > deadline or pause_s > LIVELY_S:
+                return False
+            await asyncio.sleep(min(pause_s, LOOK_AGAIN_S))
+
+    async def _step(self, tended: Tended) -> float:
+        """Look at the dataset, do what is due, and tell in how many seconds to look again."""
+        folder = tended.place.folder
+        mark = await asyncio.to_thread(fingerprint, folder)
+        if mark and mark == tended.row.fingerprint and _is_settled(tended.row):
+            tended.seen = None
+            return SETTLED_RESCAN_S
+        async with self._looks:
+            seen = await asyncio.to_thread(look, folder, tended.seen)
+        if not seen.files:
+            await self.note(tended, state="reclaimed" if tended.row.state == "reclaimed" else "gone")
+            return RESCAN_S
+        now_ns = time.time_ns()
+        verdict = judge(
+            seen, now_ns=now_ns, saved_episodes=tended.row.saved_episodes, quiet_ns=self._quiet_ns
+        )
+        tended.seen = seen
+        skipped = tuple(f"{skipped.path}: {skipped.reason}" for skipped in seen.skipped)
+        await self.note(
+            tended,
+            verdict=verdict.kind.value,
+            reason=verdict.reason,
+            flags=verdict.flags,
+            skipped=skipped[:100],
+            **_totals(verdict),
+        )
+        if verdict.kind is Kind.BUSY:
+            changed_ns = max(file.changed_ns for file in seen.files.values())
+            lively = now_ns - changed_ns < LIVELY_S * 1e9 or bool(seen.changing)
+            return LOOK_AGAIN_S if lively else RESCAN_S
+        if verdict.kind is Kind.UNSUPPORTED:
+            await self.note(tended, state="unsupported", fingerprint=mark)
+            return SETTLED_RESCAN_S
+        return await self._save(tended, seen, verdict, mark)
+
+    async def _save(self, tended: Tended, seen: DatasetSeen, verdict: Verdict, mark: str) -> float:
+        tended.progress = Progress()
+        await self.note(tended, state="sending", error=None)
+        try:
+            version = await self._sync.save(
+                tended.place, seen, verdict, self._receipts[tended.place.root], tended.progress
+            )
+        except LeftChanged as error:
+            log.info("changed", extra={"dataset": tended.place.name, "detail": str(error)})
+            await self.note(tended, state="waiting", reason=str(error))
+            return LOOK_AGAIN_S
+        except (FilesFailed, Refused, OSError) as error:
+            log.error("failed", extra={"dataset": tended.place.name, "error": str(error)})
+            await self.note(tended, state="failed", error=str(error))
+            return RETRY_FAILED_S
+        finally:
+            progress, tended.progress = tended.progress, None
+        await self.note(
+            tended,
+            state="stored",
+            error=None,
+            version=version.version,
+            saved_episodes=verdict.total_episodes,
+            finalised=verdict.finalised,
+            fingerprint=mark,
+            files=version.files,
+            size_bytes=version.size_bytes,
+            bytes_total=progress.bytes_total,
+            bytes_done=progress.bytes_total,
+            bytes_per_s=0.0,
+            committed_at=time.time(),
+        )
+        log.info(
+            "stored",
+            extra={
+                "dataset": tended.place.name,
+                "version": version.version,
+                "episodes": verdict.total_episodes,
+                "finalised": verdict.finalised,
+                "sent_bytes": progress.sent_bytes,
+            },
+        )
+        self._saved(tended, version)
+        return LOOK_AGAIN_S
+
+    async def note(self, tended: Tended, **changes: object) -> None:
+        """Remember what changed, if anything did."""
+        async with tended.noting:
+            row = replace(tended.row, **changes)
+            if row != tended.row:
+                tended.row = row
+                await asyncio.to_thread(self._state.note_dataset, row)
+
+    async def note_progress(self, tended: Tended, sent_before: int, elapsed_s: float) -> int:
+        """Remember how far an upload is; returns the bytes sent so far, 0 if there is none under way.
+
+        sent_before  what this returned `elapsed_s` ago
+        """
+        progress = tended.progress
+        if progress is None:
+            return 0
+        rate = max(0, progress.sent_bytes - sent_before) / elapsed_s
+        await self.note(
+            tended,
+            bytes_total=progress.bytes_total,
+            bytes_done=progress.bytes_now,
+            bytes_per_s=round(tended.row.bytes_per_s * (1 - RATE_SHARE) + rate * RATE_SHARE),
+            error=progress.trouble,
+        )
+        return progress.sent_bytes
+
+
+def _totals(verdict: Verdict) -> dict[str, int]:
+    """What the verdict tells of the dataset's size; nothing if there is nothing to save."""
+    if not verdict.files:
+        return {}
+    return {"total_episodes": verdict.total_episodes, "total_frames": verdict.total_frames}
+
+
+def _is_settled(row: DatasetRow) -> bool:
+    """Whether there is nothing to do for the dataset as long as its folder does not change."""
+    if row.state == "stored":
+        return row.verdict in (Kind.FINALISED, Kind.DEAD)
+    return row.state == "unsupported"
+
+
+def _name_problem(name: str, other: Path | None) -> str | None:
+    """Why a dataset can't be saved under that name."""
+    if other is not None:
+        return f"{other} has the same name {name!r}: rename one of them"
+    try:
+        check_dataset_name(name)
+    except BadInput as error:
+        return error.detail
+    return None

@@ -1,0 +1,31 @@
+"""What the agent tells Prometheus."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import REGISTRY, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+class AgentMetrics(Collector):
+    """Figures of one agent, taken when they are asked for.
+
+    take  (name, help, value, labels) of each; a name that ends with `_total` is a counter
+    """
+
+    def __init__(self, take: Callable[[], Iterator[tuple[str, str, float, dict[str, str]]]]) -> None:
+        self._take = take
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for name, text, value, labels in self._take():
+            if name not in families:
+                family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+                families[name] = family(name, text, labels=list(labels))
+            families[name].add_metric(list(labels.values()), value)
+        yield from families.values()
+
+    def serve(self, port: int) -> None:
+        """Serve them on 127.0.0.1 at `port`; raises OSError if it is taken."""
+        REGISTRY.register(self)
+        start_http_server(port, addr="127.0.0.1")

@@ -1,0 +1,201 @@
+"""Makes room by deleting datasets that the server has for good; off unless asked for.
+
+Only whole datasets go: closed by their recorder, committed, each of their files hashed anew right before
+and equal to its receipt, with nothing else in the folder, and the server saying once more that it has that
+version. What remains is a note in `.uploaded`, and the receipts.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from lerobot_robot_backend.uploading import FileBytes, Interrupted, Refused, Uploader
+from msgspec import Struct
+from teleop_dataset.folder import INFO, open_regular
+from teleop_dataset.readiness import Kind
+from teleop_schema.files import Manifest, ManifestFile
+
+from sync_agent.chunking import digest
+from sync_agent.dataset_sync import Place
+from sync_agent.datasets import Datasets, Tended
+from sync_agent.receipts import Receipts
+from sync_agent.state import DatasetRow, FileRow, State
+
+CHECK_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class NotProven(Exception):
+    """Something in the folder is not, beyond doubt, on the server."""
+
+
+class ReclaimNote(Struct, kw_only=True):
+    """What is left in `.uploaded` of a dataset that was deleted to make room."""
+
+    dataset: str
+    robot_id: str
+    server: str
+    version: int
+    files: int
+    size_bytes: int
+    total_episodes: int
+    reclaimed_at: float
+    restore: str
+
+
+class Reaper:
+    """Keeps so many bytes free on the disks of the watched roots."""
+
+    def __init__(
+        self,
+        robot_id: str,
+        datasets: Datasets,
+        state: State,
+        receipts: dict[Path, Receipts],
+        uploader: Uploader,
+        *,
+        below: int | None,
+        server: str,
+    ) -> None:
+        """`below`: delete while less than that is free; None: never delete anything."""
+        self._robot_id = robot_id
+        self._datasets = datasets
+        self._state = state
+        self._receipts = receipts
+        self._uploader = uploader
+        self._below = below
+        self._server = server
+
+    async def run(self) -> None:
+        """Look every minute; return at once if nothing is to be deleted, ever."""
+        while self._below is not None:
+            for root in self._receipts:
+                await self.make_room(root)
+            await asyncio.sleep(CHECK_S)
+
+    async def make_room(self, root: Path) -> int:
+        """Delete the oldest proven datasets of `root` until there is room; returns how many."""
+        self._finish_deleting(root)
+        deleted = 0
+        for tended in oldest_first(self._datasets.tended.values(), root):
+            if self._below is None or shutil.disk_usage(root).free >= self._below:
+                break
+            try:
+                await self._reclaim(tended)
+                deleted += 1
+            except (NotProven, Refused, Interrupted, OSError) as error:
+                log.warning("kept", extra={"dataset": tended.place.name, "reason": str(error)})
+        return deleted
+
+    async def _reclaim(self, tended: Tended) -> None:
+        row, place = tended.row, tended.place
+        files = await asyncio.to_thread(self._state.files, row.folder)
+        receipts = self._receipts[place.root]
+        proven = await asyncio.to_thread(prove, place, files, receipts)
+        manifest = Manifest(
+            files=tuple(ManifestFile(file.path, file.size_bytes, file.sha256) for file in proven),
+            total_episodes=row.total_episodes,
+            total_frames=row.total_frames,
+            finalised=True,
+        )
+        version = await self._uploader.commit(self._robot_id, place.name, manifest)
+        note = ReclaimNote(
+            dataset=place.name,
+            robot_id=self._robot_id,
+            server=self._server,
+            version=version.version,
+            files=len(proven),
+            size_bytes=version.size_bytes,
+            total_episodes=row.total_episodes,
+            reclaimed_at=time.time(),
+            restore=f"sync-agent restore {place.name} --version {version.version} --into DIR",
+        )
+        await asyncio.to_thread(
+            receipts.note_reclaimed, place.folder.relative_to(place.root).as_posix(), note
+        )
+        await self._datasets.note(tended, state="reclaimed", fingerprint="")
+        await asyncio.to_thread(delete, place.folder, proven)
+        log.info("reclaimed", extra={"dataset": place.name, "freed_bytes": version.size_bytes})
+
+    def _finish_deleting(self, root: Path) -> None:
+        """What a process that was killed while deleting has left."""
+        for row in self._state.datasets():
+            folder = Path(row.folder)
+            if row.state == "reclaimed" and row.root == str(root) and not (folder / INFO).exists():
+                delete(folder, list(self._state.files(row.folder).values()))
+
+
+def oldest_first(datasets: Iterable[Tended], root: Path) -> list[Tended]:
+    """The datasets of `root` that may be deleted if they are proven, those committed longest ago first."""
+    found = [tended for tended in datasets if tended.place.root == root and is_deletable(tended.row)]
+    return sorted(found, key=lambda tended: tended.row.committed_at or 0.0)
+
+
+def is_deletable(row: DatasetRow) -> bool:
+    """Whether the dataset is closed and committed as it lay there at the last look."""
+    return row.state == "stored" and row.finalised and row.verdict == Kind.FINALISED
+
+
+def prove(place: Place, files: dict[str, FileRow], receipts: Receipts) -> list[FileRow]:
+    """All files of the folder, each hashed now and equal to its receipt.
+
+    Raises NotProven, naming the first that is not, or OSError.
+    """
+    proven = []
+    for path in _everything(place.folder):
+        name = path.relative_to(place.folder).as_posix()
+        row = files.get(name)
+        receipt = receipts.read(place.relative(name))
+        if row is None or receipt is None:
+            raise NotProven(f"{name} has no receipt")
+        with open_regular(path) as file:
+            before = os.fstat(file.fileno())
+            found = digest(FileBytes(file.fileno()), before.st_size)
+            after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise NotProven(f"{name} is being changed")
+        told = {(row.size_bytes, row.sha256), (receipt.size_bytes, receipt.sha256),
+                (receipt.receipt.size_bytes, receipt.receipt.sha256)}  # fmt: skip
+        if told != {(before.st_size, found.sha256)}:
+            raise NotProven(f"{name} is not what its receipt tells of")
+        if not row.has_stat(before.st_size, before.st_mtime_ns, before.st_ino):
+            raise NotProven(f"{name} was touched since it was stored")
+        proven.append(row)
+    if not any(row.path == INFO for row in proven):
+        raise NotProven(f"there is no {INFO}")
+    return proven
+
+
+def delete(folder: Path, files: list[FileRow]) -> None:
+    """Remove these files as far as they are still the same, and the folders that become empty.
+
+    meta/info.json goes first: from then on nobody takes the rest for a dataset.
+    """
+    for row in sorted(files, key=lambda row: row.path != INFO):
+        path = folder / row.path
+        with suppress(FileNotFoundError):
+            now = os.lstat(path)
+            if row.has_stat(now.st_size, now.st_mtime_ns, now.st_ino):
+                path.unlink()
+    for below, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # something else lies there
+            os.rmdir(below)
+
+
+def _everything(folder: Path) -> Iterator[Path]:
+    """Every file in the folder, hidden ones too; raises NotProven at what is neither file nor folder."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                yield from _everything(path)
+            elif entry.is_file(follow_symlinks=False):
+                yield path
+            else:
+                raise NotProven(f"{path.relative_to(folder)} is no regular file")

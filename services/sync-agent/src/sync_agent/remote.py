@@ -1,0 +1,106 @@
+"""The commands that speak to the server at once: verify and restore."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from lerobot_robot_backend.backend_http import BackendHttp
+from lerobot_robot_backend.uploading import Interrupted, Refused, persevere
+
+from sync_agent.errors import AgentError
+from sync_agent.restoring import restore
+from sync_agent.state import DatasetRow, State
+from sync_agent.status import size_text
+from sync_agent.verifying import compare
+
+# What no second try can heal, though an upload would wait for it.
+_FINAL_CODES = ("dataset_not_found", "version_not_found", "unauthorized", "forbidden", "not_found", "damaged")
+
+
+async def verify(chosen: argparse.Namespace, robots: list[tuple[str, State]]) -> bool:
+    """Compare a dataset with its receipts and the server; whether all is the same. Prints what is not."""
+    robot_id, state, row = _find(chosen.dataset, robots)
+    try:
+        async with _backend(chosen.server or _last_server(state)) as backend:
+            found = await compare(row, robot_id, backend)
+    except (Interrupted, Refused) as error:
+        print(f"{row.name}: {error}", file=sys.stderr)
+        return False
+    for path, problem in found.problems:
+        print(f"{row.name}/{path}: {problem}")
+    if found.only_there:
+        print(f"{row.name}: {len(found.only_there)} files are only on the server: {found.only_there[0]} …")
+    outcome = "differs" if found.problems else "the same here and on the server"
+    print(f"{row.name}: {found.files} files hashed, {found.read_there} objects read there: {outcome}")
+    return not found.problems
+
+
+async def fetch(chosen: argparse.Namespace) -> bool:
+    """Restore a dataset; whether it worked. Prints where it is."""
+    robot_id = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
+    if not robot_id:
+        raise AgentError("which robot's dataset? --robot-id robot_A, or LEROBOT_BACKEND_ROBOT_ID")
+    fetched = 0
+
+    def count(size_bytes: int) -> None:
+        nonlocal fetched
+        fetched += size_bytes
+
+    async def attempt() -> Path:
+        try:
+            return await restore(
+                backend,
+                robot_id,
+                chosen.dataset,
+                chosen.into.expanduser().absolute(),
+                version=chosen.version,
+                advance=count,
+            )
+        except Interrupted as error:
+            if error.code in _FINAL_CODES:
+                raise Refused(str(error), code=error.code) from error
+            raise
+
+    def report(error: Interrupted) -> None:
+        print(f"{chosen.dataset}: {error}; trying again", file=sys.stderr)
+
+    async with _backend(chosen.server) as backend:
+        try:
+            folder = await persevere(attempt, report=report)
+        except Refused as error:
+            print(f"{chosen.dataset}: {error}", file=sys.stderr)
+            return False
+    print(f"{folder}: {size_text(fetched)} fetched, every hash is right")
+    return True
+
+
+def _backend(server: str | None) -> BackendHttp:
+    server = server or os.environ.get("LEROBOT_BACKEND_URL")
+    if not server:
+        raise AgentError("where is the backend? --server http://host:8000, or LEROBOT_BACKEND_URL")
+    try:
+        return BackendHttp(server, token=os.environ.get("LEROBOT_BACKEND_TOKEN"))
+    except ValueError as error:
+        raise AgentError(str(error)) from error
+
+
+def _last_server(state: State) -> str | None:
+    told = state.note("server")
+    return told.decode() if told else None
+
+
+def _find(dataset: str, robots: list[tuple[str, State]]) -> tuple[str, State, DatasetRow]:
+    """The dataset of that name, or in that folder, of the agents that ran here; raises AgentError."""
+    folder = str(Path(dataset).expanduser().resolve())
+    found = [
+        (robot, state, row)
+        for robot, state in robots
+        for row in state.datasets()
+        if row.folder == folder or row.name == dataset
+    ]
+    if not found:
+        raise AgentError(f"no agent has seen a dataset {dataset!r} here; see sync-agent status")
+    if len(found) > 1:
+        raise AgentError(f"{len(found)} datasets are called {dataset!r}: give the folder, and --robot-id")
+    return found[0]

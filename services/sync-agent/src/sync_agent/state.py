@@ -1,0 +1,241 @@
+"""What the agent remembers, in SQLite: what each file was when the server took it, how each dataset stands.
+
+Losing it costs reading and hashing everything once more: what the server has, its plans tell. One process
+writes (the agent that holds the roots' locks); `status`, `pause` and `resume` look at it and set its flags.
+"""
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from sync_agent.errors import AgentError
+
+# Bumped when the tables change: an older file is put aside, which costs hashing, never data.
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 5.0
+# A file that was changed so shortly before it was read may have changed once more without its time telling.
+CLOCK_TICK_NS = 2_000_000_000
+
+SCHEMA = """
+CREATE TABLE file (
+    folder TEXT NOT NULL, path TEXT NOT NULL, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL, read_at_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, anchored BLOB NOT NULL,
+    stored_at TEXT NOT NULL, known_to_server INTEGER NOT NULL,
+    PRIMARY KEY (folder, path)) WITHOUT ROWID;
+CREATE TABLE failure (
+    folder TEXT NOT NULL, path TEXT NOT NULL, error TEXT NOT NULL,
+    PRIMARY KEY (folder, path)) WITHOUT ROWID;
+CREATE TABLE dataset (folder TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE agent (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+class FileRow(Struct, frozen=True, array_like=True):
+    """A file's content that the server has given a receipt for.
+
+    read_at_ns       when it was read, ns since the Unix epoch
+    anchored         see `chunking.Digest`
+    known_to_server  False once the server has said that it lacks it
+    """
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    read_at_ns: int
+    sha256: str
+    anchored: bytes
+    stored_at: str
+    known_to_server: bool = True
+
+    def is_still(self, size_bytes: int, mtime_ns: int, inode: int) -> bool:
+        """Whether a file with these facts holds the same bytes, as far as the file system tells."""
+        return self.has_stat(size_bytes, mtime_ns, inode) and self.read_at_ns - mtime_ns > CLOCK_TICK_NS
+
+    def has_stat(self, size_bytes: int, mtime_ns: int, inode: int) -> bool:
+        """Whether these are the facts of the file as it was read."""
+        return (size_bytes, mtime_ns, inode) == (self.size_bytes, self.mtime_ns, self.inode)
+
+
+class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a dataset stands.
+
+    state           "waiting", "sending", "stored", "failed", "unsupported", "gone" or "reclaimed"
+    verdict         what its folder was judged last: "busy", "commit", "finalised", "dead", …
+    saved_episodes  of the version that the server has
+    fingerprint     of the folder when that version was made, see `folders.fingerprint`
+    bytes_done      of `bytes_total`, which are in files of the present state that the server lacked
+    """
+
+    folder: str
+    root: str
+    name: str
+    state: str = "waiting"
+    verdict: str = ""
+    reason: str = ""
+    error: str | None = None
+    total_episodes: int = 0
+    total_frames: int = 0
+    saved_episodes: int = 0
+    finalised: bool = False
+    version: int | None = None
+    fingerprint: str = ""
+    files: int = 0
+    size_bytes: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_per_s: float = 0.0
+    updated_at: float = 0.0
+    committed_at: float | None = None
+    flags: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+class State:
+    """The database of one robot's agent; every change is on the disk when its method returns."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make it; a damaged file, or one of another version, is put aside. Raises AgentError."""
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = self._open()
+        except (OSError, sqlite3.OperationalError) as error:
+            raise AgentError(f"the agent's memory {path} can't be opened: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            for suffix in ("", "-wal", "-shm"):
+                stale = self.path.with_name(self.path.name + suffix)
+                if stale.exists():
+                    os.replace(stale, stale.with_name(f"{stale.name}.put-aside"))
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            os.chmod(self.path, 0o600)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+            elif version != SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(f"version {version}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _ask(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def files(self, folder: str) -> dict[str, FileRow]:
+        """What the server has of a dataset, by path."""
+        rows = self._ask(
+            """SELECT path, size_bytes, mtime_ns, inode, read_at_ns, sha256, anchored, stored_at,
+                      known_to_server FROM file WHERE folder = ?""",
+            (folder,),
+        )
+        return {row[0]: msgspec.convert(row, FileRow, strict=False) for row in rows}
+
+    def note_stored(self, folder: str, row: FileRow) -> None:
+        """The server has given a receipt for this file."""
+        values = folder, *msgspec.structs.astuple(row)
+        self._ask("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def doubt(self, folder: str) -> None:
+        """The server lacks some of the files that it once took: all of them are to be planned again."""
+        self._ask("UPDATE file SET known_to_server = 0 WHERE folder = ?", (folder,))
+
+    def use_server(self, server: str) -> None:
+        """What another server (or the same under another address) has, this one is asked for anew."""
+        if self.note("server") != server.encode():
+            self._ask("UPDATE file SET known_to_server = 0")
+            for row in list(self.datasets()):
+                self.note_dataset(msgspec.structs.replace(row, fingerprint="", saved_episodes=0))
+            self.set_note("server", server.encode())
+
+    def forget_file(self, folder: str, path: str) -> None:
+        """Nothing is known of this file any more."""
+        self._ask("DELETE FROM file WHERE folder = ? AND path = ?", (folder, path))
+
+    def note_failure(self, folder: str, path: str, error: str) -> None:
+        """The server, or the disk, refuses this file for good."""
+        self._ask("INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (folder, path, error))
+
+    def forget_failures(self, folder: str) -> None:
+        """All files of a dataset are tried again."""
+        self._ask("DELETE FROM failure WHERE folder = ?", (folder,))
+
+    def failures(self, folder: str) -> dict[str, str]:
+        """Why files of a dataset were refused, by path."""
+        rows = self._ask("SELECT path, error FROM failure WHERE folder = ?", (folder,))
+        return dict(rows)
+
+    def dataset(self, folder: str) -> DatasetRow | None:
+        """How a dataset stands; None if nothing is known of it."""
+        rows = self._ask("SELECT row FROM dataset WHERE folder = ?", (folder,))
+        return msgspec.json.decode(rows[0][0], type=DatasetRow) if rows else None
+
+    def datasets(self) -> Iterator[DatasetRow]:
+        """All datasets, by folder."""
+        for (row,) in self._ask("SELECT row FROM dataset ORDER BY folder"):
+            yield msgspec.json.decode(row, type=DatasetRow)
+
+    def note_dataset(self, row: DatasetRow) -> None:
+        """Remember how a dataset stands."""
+        row = msgspec.structs.replace(row, updated_at=time.time())
+        self._ask("INSERT OR REPLACE INTO dataset VALUES (?, ?)", (row.folder, msgspec.json.encode(row)))
+
+    @property
+    def paused(self) -> bool:
+        """Whether `sync-agent pause` was the last word."""
+        return self.note("paused") == b"1"
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self.set_note("paused", b"1" if paused else b"0")
+
+    def note(self, name: str) -> bytes | None:
+        """What was last said under `name`."""
+        rows = self._ask("SELECT value FROM agent WHERE name = ?", (name,))
+        return bytes(rows[0][0]) if rows else None
+
+    def set_note(self, name: str, value: bytes) -> None:
+        """Say something to whoever looks."""
+        self._ask("INSERT OR REPLACE INTO agent VALUES (?, ?)", (name, value))
+
+
+def default_state_dir() -> Path:
+    """lerobot_backend/sync-agent in $XDG_STATE_HOME or ~/.local/state."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "lerobot_backend" / "sync-agent"
+
+
+def state_path(state_dir: Path, robot_id: str) -> Path:
+    """Where the agent of that robot keeps its memory."""
+    return state_dir / f"{robot_id}.sqlite"
+
+
+def find_states(state_dir: Path) -> list[str]:
+    """Robots that an agent has run for on this machine."""
+    return sorted(path.stem for path in state_dir.glob("*.sqlite"))

@@ -1,0 +1,140 @@
+"""What `sync-agent status` shows, from what the agent wrote down."""
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from sync_agent.state import DatasetRow, State
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOW_NOTE = "now"
+# The running agent says at least that often that it is there.
+HEARTBEAT_S = 30.0
+SILENT_S = 3 * HEARTBEAT_S
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class Now(Struct, kw_only=True, omit_defaults=True):
+    """What the running agent tells `status`.
+
+    at  seconds since the Unix epoch
+    """
+
+    at: float
+    pid: int
+    server: str
+    paused: bool
+    trouble: str | None = None
+    samples: int = 0
+    videos: int = 0
+    stored_segments: int = 0
+    refused_segments: int = 0
+    sent_bytes: int = 0
+
+
+class Status(Struct, kw_only=True, omit_defaults=True):
+    """All of it, as `--json` prints it.
+
+    running  whether an agent has told of itself lately
+    """
+
+    robot_id: str
+    running: bool
+    paused: bool
+    agent: Now | None
+    datasets: list[DatasetRow]
+
+
+def read_status(robot_id: str, state: State, *, now_s: float | None = None) -> Status:
+    """How things stand."""
+    told = state.note(NOW_NOTE)
+    agent = msgspec.json.decode(told, type=Now) if told else None
+    at = time.time() if now_s is None else now_s
+    return Status(
+        robot_id=robot_id,
+        running=agent is not None and at - agent.at < SILENT_S,
+        paused=state.paused,
+        agent=agent,
+        datasets=list(state.datasets()),
+    )
+
+
+def headline(status: Status) -> str:
+    """One line on the agent itself."""
+    agent = status.agent
+    if agent is None:
+        return f"{status.robot_id}: no agent has run yet"
+    state = "running" if status.running else "not running"
+    if status.paused:
+        state += ", paused"
+    elif agent.paused and status.running:
+        state += ", outside of its hours"
+    line = f"{status.robot_id}: {state}, server {agent.server}"
+    if agent.samples or agent.videos:
+        line += f", {agent.samples} streams with samples and {agent.videos} with video to send"
+    if agent.refused_segments:
+        line += f", {agent.refused_segments} video segments refused"
+    return line + (f": {agent.trouble}" if agent.trouble else "")
+
+
+def table(rows: Iterable[DatasetRow]) -> "Table":
+    """A row per dataset."""
+    from rich.table import Table
+
+    shown = Table()
+    for name in ("dataset", "state", "episodes", "sent", "left", "rate", "note"):
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        left = row.bytes_total - row.bytes_done
+        sending = row.state == "sending"
+        shown.add_row(
+            row.name,
+            describe_state(row),
+            f"{row.saved_episodes} of {row.total_episodes}",
+            size_text(row.size_bytes if row.state == "stored" else row.bytes_done),
+            size_text(left) if sending else "",
+            f"{size_text(row.bytes_per_s)}/s" if sending else "",
+            describe_note(row),
+        )
+    return shown
+
+
+def describe_state(row: DatasetRow) -> str:
+    """One or two words."""
+    if row.state == "stored" and row.verdict == "dead":
+        return "stored, not closed"
+    if row.state == "stored" and not row.finalised:
+        return "being recorded"
+    return row.state
+
+
+def describe_note(row: DatasetRow) -> str:
+    """What one should know of the dataset."""
+    notes = [row.error] if row.error else []
+    if row.verdict == "dead":
+        notes.append(f"its recorder died: sync-agent repair {row.folder}")
+    elif row.state == "waiting":
+        notes.append(row.reason)
+    notes += [f"flagged: {flag}" for flag in row.flags[:1]]
+    notes += [f"left out: {skipped}" for skipped in row.skipped[:1]]
+    return "; ".join(notes)
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: "12.3 MB"."""
+    for unit in _UNITS:
+        if size < 1000 or unit == _UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def as_json(status: Status | list[Status]) -> bytes:
+    """The same for machines."""
+    plain: Any = msgspec.to_builtins(status)
+    return msgspec.json.format(msgspec.json.encode(plain))

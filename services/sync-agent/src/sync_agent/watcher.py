@@ -1,0 +1,63 @@
+"""Hints that something changed below the watched roots. They may be missing: the rescans are the truth."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from watchfiles import awatch
+
+from sync_agent.folders import is_temporary
+from sync_agent.receipts import RECEIPTS_FOLDER
+
+# Changes are told together: a recording writes hundreds of pictures a second.
+DEBOUNCE_MS = 1000
+STEP_MS = 200
+RETRY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+async def watch(root: Path, changed: Callable[[Path], None]) -> None:
+    """Call `changed` with each path below `root` that changed, for ever.
+
+    Where watching does not work (no inotify left, a network drive) it is tried again every minute.
+    """
+    told = ""
+    while True:
+        try:
+            async for changes in awatch(
+                root,
+                watch_filter=None,
+                debounce=DEBOUNCE_MS,
+                step=STEP_MS,
+                ignore_permission_denied=True,
+            ):
+                for _, path in changes:
+                    changed(Path(path))
+        except OSError as error:
+            if str(error) != told:
+                told = str(error)
+                log.warning("watching failed", extra={"root": str(root), "error": told})
+        await asyncio.sleep(RETRY_S)
+
+
+def dataset_of(path: Path, root: Path, folders: set[Path]) -> Path | None:
+    """Which of the known datasets a changed path belongs to.
+
+    None if to none of them, or if what changed there is no part of the dataset.
+    """
+    for folder in path.parents:
+        if folder in folders:
+            first = path.relative_to(folder).parts[0]
+            return None if is_temporary(first) or first.startswith(".") else folder
+        if folder == root:
+            return None
+    return None
+
+
+def may_be_new(path: Path, root: Path, folders: set[Path]) -> bool:
+    """Whether a changed path may be that of a dataset that is not known yet."""
+    if not path.is_relative_to(root) or RECEIPTS_FOLDER in path.relative_to(root).parts:
+        return False
+    return not any(folder in folders for folder in (path, *path.parents))
