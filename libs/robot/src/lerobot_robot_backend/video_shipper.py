@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from lerobot_robot_backend.video_spool import (
 )
 
 POLL_S = 1.0
+CONCURRENT_UPLOADS = 4
 EXIT_REFUSED = 1
 EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
 
@@ -56,13 +58,20 @@ class VideoShipped:
     refused: int = 0
 
 
-async def ship_video(stream_dir: Path, uploader: Uploader, *, follow: bool = False) -> VideoShipped | None:
+async def ship_video(
+    stream_dir: Path,
+    uploader: Uploader,
+    *,
+    follow: bool = False,
+    slots: asyncio.Semaphore | None = None,
+) -> VideoShipped | None:
     """Upload the stream's finished segments, oldest first; None, and nothing done, if another process does.
 
     follow  go on until the recording is over; else only what is finished now is uploaded
+    slots   bounds how many uploads of several streams go on at once
 
-    What the server can't be asked for now is tried again, forever. Raises SpoolError if the directory holds
-    no stream.
+    A server that is away, or does not know the session yet, is asked again and again, forever. Raises
+    SpoolError if the directory holds no stream.
     """
     read_stream(stream_dir)
     shipped = VideoShipped()
@@ -78,7 +87,7 @@ async def ship_video(stream_dir: Path, uploader: Uploader, *, follow: bool = Fal
             for segment in finished_segments(stream_dir):
                 if segment.path in refused:
                     continue
-                receipt = await _upload(segment, uploader)
+                receipt = await _upload(segment, uploader, slots or nullcontext())
                 if receipt is None:
                     refused.add(segment.path)
                     shipped.refused += 1
@@ -93,16 +102,22 @@ async def ship_video(stream_dir: Path, uploader: Uploader, *, follow: bool = Fal
 
 async def ship_all_video(spool_dir: Path, *, backend_url: str | None = None, token: str | None = None) -> int:
     """Ship the video of every stream that nobody records any more; returns how many segments were refused."""
+    slots = asyncio.Semaphore(CONCURRENT_UPLOADS)
     refused = 0
-    for stream_dir in list(find_streams(spool_dir)):
-        if is_locked(stream_dir / WRITER_LOCK) or not has_unstored_video(stream_dir):
-            continue
+
+    async def ship(stream_dir: Path) -> None:
+        nonlocal refused
         try:
             async with Uploader(backend_url or read_stream(stream_dir).backend_url, token=token) as uploader:
-                shipped = await ship_video(stream_dir, uploader, follow=True)
+                shipped = await ship_video(stream_dir, uploader, follow=True, slots=slots)
                 refused += shipped.refused if shipped else 0
         except SpoolError as error:
             log.error("%s", error)
+
+    async with asyncio.TaskGroup() as group:
+        for stream_dir in find_streams(spool_dir):
+            if not is_locked(stream_dir / WRITER_LOCK) and has_unstored_video(stream_dir):
+                group.create_task(ship(stream_dir))
     prune_spool(spool_dir)
     return refused
 
@@ -122,7 +137,9 @@ async def _recover(stream_dir: Path) -> None:
         log.error("%s: what its encoder left could not be finished; it is kept for later", stream_dir)
 
 
-async def _upload(segment: Segment, uploader: Uploader) -> Receipt | None:
+async def _upload(
+    segment: Segment, uploader: Uploader, slot: AbstractAsyncContextManager[object]
+) -> Receipt | None:
     """The server's receipt; None if it refuses the segment, or the file is not the one that was recorded."""
     told: str | None = None
 
@@ -137,9 +154,13 @@ async def _upload(segment: Segment, uploader: Uploader) -> Receipt | None:
     except OSError as error:
         log.error("%s can't be read: %s", segment.path, error.strerror)
         return None
+
+    async def attempt() -> Receipt:
+        async with slot:
+            return await uploader.upload(FilePlan(segment.video), FileBytes(fd))
+
     try:
-        plan = FilePlan(segment.video)
-        receipt = await persevere(lambda: uploader.upload(plan, FileBytes(fd)), report=report)
+        receipt = await persevere(attempt, report=report)
     except (Refused, SourceChanged) as error:
         log.error("%s is not stored: %s; it is kept", segment.path, error)
         return None

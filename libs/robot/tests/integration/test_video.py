@@ -191,7 +191,7 @@ async def test_killed_encoder_loses_nothing(make_recording):
 
 
 async def test_slow_encoder_costs_pictures_but_no_time(make_recording, caplog):
-    """While the encoder stands still, the ring fills; then pictures are dropped by name, and log() goes on."""
+    """While the encoder stands still, the ring fills: pictures are dropped by name, and log() goes on."""
     client = make_recording()
     image = picture(0)
     client.log(JOINTS | {"front": image}, JOINTS)

@@ -1,0 +1,178 @@
+"""Video segments on their way from the spool to a backend, over real sockets."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+import pytest_asyncio
+from lerobot_robot_backend.retention import KEEP_S
+from lerobot_robot_backend.stream import SHIPPER_LOG, SpoolError
+from lerobot_robot_backend.uploading import Uploader
+from lerobot_robot_backend.video_shipper import VideoShipped, ship_all_video, ship_video
+from lerobot_robot_backend.video_spool import (
+    VIDEO_SHIPPER_LOCK,
+    camera_dir,
+    finished_segments,
+    has_unstored_video,
+    next_chunk_index,
+    prune_video,
+)
+from lerobot_robot_virtual.arm import REST
+from lerobot_robot_virtual.scene import render
+from teleop_schema.files import Receipt
+from teleop_schema.session import Camera
+from teleop_testing.file_backend import FileBackend, file_backend
+
+CAMERAS = {"front": Camera(96, 128, 30.0), "wrist": Camera(96, 128, 30.0)}
+JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
+PATIENCE_S = 60.0
+
+
+@pytest_asyncio.fixture
+async def files() -> AsyncIterator[FileBackend]:
+    """A backend that takes files."""
+    async with file_backend() as backend:
+        yield backend
+
+
+@pytest_asyncio.fixture
+async def uploader(files: FileBackend) -> AsyncIterator[Uploader]:
+    async with Uploader(files.url) as uploader:
+        yield uploader
+
+
+@pytest.fixture
+def record(make_client):
+    """Makes a session of two segments per camera: cameras that change their size begin a new one."""
+
+    def record(**options):
+        client = make_client(cameras=CAMERAS, **options)
+        for k in range(8):
+            image = render("front", REST, k, height=96 if k < 4 else 100, width=128)
+            client.log(JOINTS | {"front": image, "wrist": image}, JOINTS)
+        client.close()
+        assert client._video.wait_encoded(PATIENCE_S)
+        return client
+
+    return record
+
+
+def contents(files: FileBackend) -> dict[tuple[str, int], bytes]:
+    """Camera and number -> bytes of the segment on the server."""
+    return {
+        (plan.file.camera_key, plan.file.chunk_index): files.objects[plan.file.sha256]
+        for plan in files.files.values()
+    }
+
+
+async def test_segments_arrive_in_order(record, files, uploader):
+    """Each segment's bytes, indexes and times are on the server; then it is marked, and not sent again."""
+    client = record()
+    segments = list(finished_segments(client.stream_dir))
+    assert len(segments) == 4
+    assert await ship_video(client.stream_dir, uploader, follow=True) == VideoShipped(stored=4)
+    assert contents(files) == {
+        (s.video.camera_key, s.video.chunk_index): s.path.read_bytes() for s in segments
+    }
+    assert [plan.file for plan in files.files.values()] == [segment.video for segment in segments]
+    assert not has_unstored_video(client.stream_dir)
+    sent = uploader.sent_bytes
+    assert await ship_video(client.stream_dir, uploader) == VideoShipped()
+    assert uploader.sent_bytes == sent == sum(segment.video.size_bytes for segment in segments)
+    (receipt,) = camera_dir(client.stream_dir, "front").glob("000001.stored.json")
+    assert msgspec.json.decode(receipt.read_bytes(), type=Receipt).sha256 == segments[-2].video.sha256
+    assert "2 of 2 segments on the server" in client.video_summary()
+
+
+async def test_unknown_session_is_waited_for(record, files, uploader):
+    """The samples come later than the video: it is tried again until the server knows the session."""
+    client = record()
+    files.refusals += [("POST", "/files/plan", 404, "unknown_session")] * 2
+    assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=4)
+
+
+async def test_cut_line_is_survived(record, files, uploader):
+    """A connection that breaks off in the middle of a segment costs nothing but time."""
+    client = record()
+    files.cut_after += [100, 200]
+    assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=4)
+    assert set(contents(files)) == {(camera, number) for camera in CAMERAS for number in (0, 1)}
+
+
+async def test_refused_segment_stays_and_the_others_go(record, files, uploader, caplog):
+    """What the server will never take is told and kept; it is offered again the next time."""
+    client = record()
+    files.refusals.append(("POST", "/files/plan", 409, "conflict"))
+    assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=3, refused=1)
+    assert "it is kept" in caplog.text
+    assert len(list(finished_segments(client.stream_dir))) == 1
+    assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=1)
+
+
+async def test_two_shippers_never_send_the_same(record, files, uploader):
+    """The one that comes second does nothing."""
+    from lerobot_robot_backend.stream import locked
+
+    client = record()
+    with locked(client.stream_dir / VIDEO_SHIPPER_LOCK):
+        assert await ship_video(client.stream_dir, uploader) is None
+    assert not files.files
+
+
+async def test_no_stream_is_an_error(uploader, tmp_path):
+    """A directory without a session is named."""
+    with pytest.raises(SpoolError, match=r"session\.json"):
+        await ship_video(tmp_path, uploader)
+
+
+async def test_segments_go_out_while_it_is_recorded(make_client, files):
+    """The process that the recording starts uploads each segment as soon as it is finished."""
+    from lerobot_robot_backend.client import TelemetryClient
+
+    spool = make_client(cameras={}).spool_dir
+    with TelemetryClient(
+        files.url.replace("http", "ws"), "robot_A", state_names=["a"], action_names=["a"], fps=60,
+        cameras={"front": CAMERAS["front"]}, spool_dir=spool, min_free_bytes=0,
+    ) as client:  # fmt: skip
+        for k in range(8):
+            image = render("front", REST, k, height=96 if k < 4 else 100, width=128)
+            client.log({"a": 0.0, "front": image}, {"a": 0.0})
+        async with asyncio.timeout(PATIENCE_S):
+            while len(files.files) < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    async with asyncio.timeout(PATIENCE_S):
+        while has_unstored_video(client.stream_dir):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert set(contents(files)) == {("front", 0), ("front", 1)}
+    assert "stored robot_A" in (client.stream_dir / SHIPPER_LOG).read_text()
+    os.kill(client.shipper_pid, 9)
+
+
+async def test_what_was_left_is_shipped(record, files):
+    """`--all` ships what every finished recording left in the spool, and exits."""
+    clients = [record(), record()]
+    command = ["-m", "lerobot_robot_backend.video_shipper", "--all", "--backend_url", files.url]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, str(clients[0].spool_dir), stderr=subprocess.PIPE
+    )
+    _, told = await process.communicate()
+    assert process.returncode == 0, told
+    assert told.count(b"stored robot_A") == len(files.files) == 8
+    assert await ship_all_video(clients[0].spool_dir, backend_url=files.url) == 0
+    assert not any(has_unstored_video(client.stream_dir) for client in clients)
+
+
+async def test_stored_segments_stay_for_a_day(record, files, uploader):
+    """Then they go, and the last receipt stays, so that numbers go on behind it."""
+    client = record()
+    await ship_video(client.stream_dir, uploader)
+    folder = camera_dir(client.stream_dir, "front")
+    prune_video(client.stream_dir, KEEP_S)
+    assert len(list(folder.glob("*.mp4"))) == 2
+    prune_video(client.stream_dir, -1.0)
+    assert [path.name for path in folder.iterdir()] == ["000001.stored.json"]
+    assert next_chunk_index(folder) == 2
