@@ -1,8 +1,10 @@
 """Composition of video-ingest-service."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from teleop_runtime.app import Part, Running, assemble
@@ -20,7 +22,9 @@ from video_ingest_service import (
 )
 from video_ingest_service.catalog import Catalog
 from video_ingest_service.probe import Prober
+from video_ingest_service.repairs import Repairs
 from video_ingest_service.settings import IngestSettings
+from video_ingest_service.sweep import Sweeper
 from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import Uploads
 
@@ -43,16 +47,23 @@ def ingest_part(database_url: str, store_url: str) -> Part:
                     await connection.fetchval("SELECT 1")
 
             catalog = Catalog(pool, store, prober)
-            yield Running(
-                state={
-                    "store": store,
-                    "catalog": catalog,
-                    "uploads": Uploads(UploadTable(pool), store, catalog),
-                    "ingest_pool": pool,
-                    "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
-                },
-                checks={"ingest database": check_database},
-            )
+            uploads = Uploads(UploadTable(pool), store, catalog)
+            sweeping = asyncio.create_task(Sweeper(pool, store, uploads).run())
+            try:
+                yield Running(
+                    state={
+                        "store": store,
+                        "catalog": catalog,
+                        "uploads": uploads,
+                        "repairs": Repairs(pool, store, _scratch_of(store_url)),
+                        "ingest_pool": pool,
+                        "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
+                    },
+                    checks={"ingest database": check_database},
+                )
+            finally:
+                sweeping.cancel()
+                await asyncio.gather(sweeping, return_exceptions=True)
 
     return Part(
         name="video-ingest-service",
@@ -70,6 +81,11 @@ def ingest_part(database_url: str, store_url: str) -> Part:
         lifespan=lifespan,
         any_origin=["/hub/"],
     )
+
+
+def _scratch_of(store_url: str) -> Path:
+    """Where datasets are repaired: beside the files of a local store, no robot is called so."""
+    return Path(tempfile.gettempdir() if "://" in store_url else store_url).absolute() / ".repair"
 
 
 def create_app(settings: IngestSettings) -> Starlette:

@@ -45,7 +45,7 @@ async def get_datasets(request: Request) -> Response:
         rows = await list_datasets(connection, wanted.robot_id, None, wanted.cursor, wanted.limit + 1)
     more = len(rows) > wanted.limit
     page = rows[: wanted.limit]
-    next_cursor = page[-1]["dataset_id"] if more else None
+    next_cursor = page[-1]["number"] if more else None
     return JsonResponse(DatasetPage(datasets=[_view(row) for row in page], next_cursor=next_cursor))
 
 

@@ -29,7 +29,7 @@ MAKE_DATASET = "INSERT INTO dataset (robot_id, name) VALUES ($1, $2) RETURNING i
 
 # Of each dataset the version that somebody who wants it should get, as in version_table.BEST_VERSION.
 LIST_DATASETS = """
-SELECT d.id AS dataset_id, d.robot_id, d.name, d.created_at AS made_at, best.*,
+SELECT d.id AS number, d.robot_id, d.name, d.created_at AS made_at, best.*,
        (SELECT count(*) FROM dataset_version v WHERE v.dataset_id = d.id) AS versions,
        EXISTS (SELECT FROM stored_object o JOIN dataset_version_file f USING (sha256)
                 WHERE o.damage IS NOT NULL AND f.version_id = best.id) AS damaged

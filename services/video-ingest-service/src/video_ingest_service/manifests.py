@@ -12,7 +12,11 @@ def check_manifest(manifest: Manifest) -> None:
     """Raise BadInput, naming the file, unless every path may lie in a dataset, and only once."""
     seen: set[str] = set()
     for number, file in enumerate(manifest.files):
-        check_file_path(file.path)
+        try:
+            check_file_path(file.path)
+        except BadInput as refusal:
+            refusal.field = f"files[{number}].path"
+            raise
         if file.path in seen:
             raise BadInput(f"{file.path!r} is listed twice", field=f"files[{number}].path")
         seen.add(file.path)

@@ -32,6 +32,13 @@ SELECT f.path, f.sha256, f.size_bytes, o.damage
  WHERE f.dataset_id = $1 AND f.path = $2 ORDER BY f.revision DESC LIMIT 1
 """
 
+EARLIER_FILE = """
+SELECT f.path, f.sha256, f.size_bytes, o.damage
+  FROM dataset_file f JOIN stored_object o USING (sha256)
+ WHERE f.dataset_id = $1 AND f.path = $2 AND f.sha256 <> $3 AND o.damage IS NULL
+ ORDER BY f.revision DESC LIMIT 1
+"""
+
 # Each object once, under one of the paths that it has.
 OBJECTS_OF_VERSION = """
 SELECT sha256, min(size_bytes) FROM dataset_version_file WHERE version_id = $1 GROUP BY sha256
@@ -119,6 +126,12 @@ async def get_file(connection: Connection, state: State, path: str) -> FileRow:
     if row is None:
         raise FileNotFound(f"the dataset has no file {path!r}", field="path")
     return FileRow(*row)
+
+
+async def earlier_file(connection: Connection, dataset_id: int, path: str, sha256: str) -> FileRow | None:
+    """The newest content that the path has had besides `sha256`."""
+    row = await connection.fetchrow(EARLIER_FILE, dataset_id, path, sha256)
+    return None if row is None else FileRow(*row)
 
 
 async def objects_of(

@@ -19,13 +19,16 @@ from video_ingest_service.addresses import dataset_of, files_of
 from video_ingest_service.archive import archive_bytes, stream_archive
 from video_ingest_service.content import BINARY, MEDIA_TYPES, answer_content, media_type_of
 from video_ingest_service.errors import (
+    AlreadySound,
     BadRange,
     Damaged,
     DatasetNotFound,
     FileNotFound,
     FilesMissing,
+    NotRepairable,
     VersionNotFound,
 )
+from video_ingest_service.repairs import Repairs
 from video_ingest_service.state_table import (
     damaged_files,
     find_state,
@@ -36,7 +39,7 @@ from video_ingest_service.state_table import (
 from video_ingest_service.verification import verify_objects
 from video_ingest_service.version_table import MAX_VERSION, find_dataset, list_versions, view_of
 from video_ingest_service.versions import commit_version
-from video_ingest_service.views import DamagedFile, Verified, VersionPage
+from video_ingest_service.views import DamagedFile, Repaired, Verified, VersionPage
 
 READ_TIMEOUT_S = 60.0
 # 100,000 files of 200 bytes each, and paths that are longer than usual.
@@ -130,6 +133,18 @@ async def verify_dataset(request: Request) -> Response:
     )
 
 
+async def repair_dataset(request: Request) -> Response:
+    """Rebuild a version whose recorder was killed; the result is a further version beside it.
+
+    Without a version: the newest one that came from the robot. Answers when it is done.
+    """
+    robot_id, dataset = dataset_of(request)
+    wanted = read_query(request, WantedVersion)
+    repairs: Repairs = request.state.repairs
+    version, report = await repairs.repair(robot_id, dataset, wanted.version)
+    return JsonResponse(Repaired(version=version, report=report), 201)
+
+
 async def restore_dataset(request: Request) -> Response:
     """The dataset as a tar stream, in folders of its name; the same each time.
 
@@ -205,6 +220,15 @@ OPERATIONS = (
         query=WantedVersion,
         answer=Verified,
         errors=[BadInput, DatasetNotFound, VersionNotFound],
+    ),
+    Operation(
+        "POST",
+        "/datasets/{robot_id}/{name:path}/repair",
+        repair_dataset,
+        query=WantedVersion,
+        answer=Repaired,
+        status=201,
+        errors=[BadInput, DatasetNotFound, AlreadySound, NotRepairable],
     ),
     Operation(
         "GET",

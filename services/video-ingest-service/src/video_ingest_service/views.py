@@ -174,7 +174,7 @@ class Verified(Struct, kw_only=True):
 
 
 class Repaired(Struct, kw_only=True):
-    """The version that a repair has made, and its report in words."""
+    """The version that a repair has made, and in words what was rebuilt and what was lost."""
 
     version: DatasetVersion
     report: str

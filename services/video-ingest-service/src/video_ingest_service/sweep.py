@@ -1,0 +1,108 @@
+"""Keeps the store tidy, in one replica at a time.
+
+- Uploads whose time is over go.
+- A recording of fifty episodes would keep fifty copies of its growing videos: of the versions that are not
+  finalised and of each file's revisions only the newest few stay, and objects that nothing refers to go.
+- Objects without a row were left by a process that died between the two: they get one, and go after an hour
+  if nobody has asked for them until then.
+- Rows without an object are damage, which is reported.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from teleop_runtime.database import Connection, Pool, connected, transaction
+from teleop_runtime.logs import get_logger
+from teleop_runtime.store import Store
+
+from video_ingest_service import sweep_table
+from video_ingest_service.metrics import SWEPT_OBJECTS
+from video_ingest_service.uploads import Uploads
+from video_ingest_service.verification import MISSING, report_damage
+
+log = get_logger(__name__)
+
+SWEEP_EVERY_S = 600.0
+LIST_EVERY = timedelta(hours=1)
+SWEEP_TIMEOUT_S = 3600.0
+THIN_TIMEOUT_S = 300.0
+REMOVE_TIMEOUT_S = 60.0
+KEPT_VERSIONS = 3
+KEPT_REVISIONS = 3
+ORPHANS_STAY = timedelta(hours=1)
+LISTED_TOGETHER = 5000
+
+
+class Sweeper:
+    """Sweeps now and then for as long as `run` runs."""
+
+    def __init__(self, pool: Pool, store: Store, uploads: Uploads) -> None:
+        self._pool = pool
+        self._store = store
+        self._uploads = uploads
+        self._listed_at: datetime | None = None
+
+    async def run(self) -> None:
+        """Sweep every SWEEP_EVERY_S until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            try:
+                await self.sweep()
+            except Exception as error:
+                log.warning("the sweep stumbled, trying again", error=repr(error))
+
+    async def sweep(self) -> bool:
+        """Whether this replica has swept; False if another one is at it."""
+        async with connected(self._pool, timeout_s=SWEEP_TIMEOUT_S) as connection:
+            if not await sweep_table.try_lock(connection):
+                return False
+            try:
+                await self._sweep(connection)
+            finally:
+                await sweep_table.unlock(connection)
+        return True
+
+    async def _sweep(self, connection: Connection) -> None:
+        uploads = await self._uploads.sweep()
+        async with transaction(self._pool, timeout_s=THIN_TIMEOUT_S) as thinning:
+            released = await sweep_table.thin_out(thinning, versions=KEPT_VERSIONS, revisions=KEPT_REVISIONS)
+        if self._listed_at is None or datetime.now(UTC) > self._listed_at + LIST_EVERY:
+            await self._compare(connection)
+        released |= set(await sweep_table.unreferenced(connection, ORPHANS_STAY))
+        removed = [await self._remove(sha256) for sha256 in released]
+        if uploads or any(removed):
+            log.info("swept", uploads=uploads, objects=sum(removed))
+
+    async def _remove(self, sha256: str) -> bool:
+        """Whether the object was removed, for nothing refers to it.
+
+        Its row stays locked until its bytes are gone: who wants to refer to it meanwhile waits, and then
+        sees that they are.
+        """
+        async with transaction(self._pool, timeout_s=REMOVE_TIMEOUT_S) as connection:
+            if not await sweep_table.remove_row(connection, sha256):
+                return False
+            await self._store.remove(sha256)
+        SWEPT_OBJECTS.inc()
+        return True
+
+    async def _compare(self, connection: Connection) -> None:
+        """Rows against objects, both ways."""
+        begun = datetime.now(UTC)
+        await sweep_table.begin_listing(connection)
+        batch: list[tuple[str, int]] = []
+        async for each in self._store.list_objects():
+            batch.append(each)
+            if len(batch) == LISTED_TOGETHER:
+                await sweep_table.add_listed(connection, batch)
+                batch = []
+        await sweep_table.add_listed(connection, batch)
+        if adopted := await sweep_table.adopt(connection):
+            log.warning("objects without a row adopted", objects=len(adopted))
+        for sha256, size_bytes in await sweep_table.not_as_listed(connection, begun):
+            found = await self._store.size(sha256)
+            if found != size_bytes:
+                damage = MISSING if found is None else f"it has {found} bytes, not {size_bytes}"
+                await report_damage(self._pool, sha256, damage)
+        await sweep_table.end_listing(connection)
+        self._listed_at = begun

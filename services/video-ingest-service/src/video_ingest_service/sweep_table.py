@@ -1,0 +1,130 @@
+"""What nothing refers to any more: versions and revisions that are too many, objects without a name."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import asyncpg
+from teleop_runtime.database import Connection
+
+# Two replicas that both hold it would remove things twice; one that finds it taken has nothing to do.
+SWEEP_LOCK = 7_264_981_003
+TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
+UNLOCK = "SELECT pg_advisory_unlock($1)"
+
+THIN_VERSIONS = """
+WITH aged AS (
+    SELECT id, dataset_id, version,
+           row_number() OVER (PARTITION BY dataset_id ORDER BY version DESC) AS age
+      FROM dataset_version WHERE source = 'robot' AND NOT finalised),
+doomed AS (
+    SELECT id FROM aged a
+     WHERE age > $1
+       AND NOT EXISTS (SELECT FROM dataset_version repair
+                        WHERE repair.dataset_id = a.dataset_id AND repair.repaired_from = a.version)),
+gone AS (DELETE FROM dataset_version WHERE id IN (SELECT id FROM doomed))
+SELECT DISTINCT f.sha256 FROM dataset_version_file f JOIN doomed ON doomed.id = f.version_id
+"""
+
+# Revisions are numbered without gaps, so the one that is that much newer tells that this one is too old.
+THIN_REVISIONS = """
+DELETE FROM dataset_file old USING dataset_file newer
+ WHERE newer.dataset_id = old.dataset_id AND newer.path = old.path AND newer.revision = old.revision + $1
+RETURNING old.sha256
+"""
+
+UNREFERENCED = """
+SELECT o.sha256 FROM stored_object o
+ WHERE o.stored_at < now() - $1::interval
+   AND NOT EXISTS (SELECT FROM video_chunk c WHERE c.sha256 = o.sha256)
+   AND NOT EXISTS (SELECT FROM dataset_file f WHERE f.sha256 = o.sha256)
+   AND NOT EXISTS (SELECT FROM dataset_version_file f WHERE f.sha256 = o.sha256)
+"""
+
+# A reference that is made meanwhile lets the foreign key refuse this.
+REMOVE = """
+DELETE FROM stored_object o
+ WHERE o.sha256 = $1
+   AND NOT EXISTS (SELECT FROM video_chunk c WHERE c.sha256 = o.sha256)
+   AND NOT EXISTS (SELECT FROM dataset_file f WHERE f.sha256 = o.sha256)
+   AND NOT EXISTS (SELECT FROM dataset_version_file f WHERE f.sha256 = o.sha256)
+   AND NOT EXISTS (SELECT FROM upload u WHERE u.base = o.sha256 AND u.finished_at IS NULL)
+RETURNING o.sha256
+"""
+
+BEGIN_LISTING = "CREATE TEMPORARY TABLE listed_object (sha256 text, size_bytes bigint)"
+END_LISTING = "DROP TABLE IF EXISTS listed_object"
+
+ADOPT = """
+INSERT INTO stored_object (sha256, size_bytes)
+SELECT sha256, size_bytes FROM listed_object l
+ WHERE NOT EXISTS (SELECT FROM stored_object o WHERE o.sha256 = l.sha256)
+ON CONFLICT DO NOTHING
+RETURNING sha256
+"""
+
+NOT_AS_LISTED = """
+SELECT o.sha256, o.size_bytes FROM stored_object o LEFT JOIN listed_object l USING (sha256)
+ WHERE o.stored_at < $1 AND o.damage IS NULL
+   AND (l.sha256 IS NULL OR l.size_bytes <> o.size_bytes)
+"""
+
+
+async def try_lock(connection: Connection) -> bool:
+    """Whether this replica may sweep now; it may until `unlock`, or until the connection ends."""
+    locked: bool = await connection.fetchval(TRY_LOCK, SWEEP_LOCK)
+    return locked
+
+
+async def unlock(connection: Connection) -> None:
+    """Let others sweep."""
+    await connection.execute(UNLOCK, SWEEP_LOCK)
+
+
+async def thin_out(connection: Connection, *, versions: int, revisions: int) -> set[str]:
+    """Forget all but the newest unfinalised versions of each dataset and revisions of each path.
+
+    Versions that are finalised, repaired, or the origin of a repair stay.
+    Returns the objects that they referred to, which others may still refer to.
+    """
+    released = await connection.fetch(THIN_VERSIONS, versions)
+    released += await connection.fetch(THIN_REVISIONS, revisions)
+    return {row[0] for row in released}
+
+
+async def unreferenced(connection: Connection, older_than: timedelta) -> list[str]:
+    """Objects that have been without any reference for that long."""
+    return [row[0] for row in await connection.fetch(UNREFERENCED, older_than)]
+
+
+async def remove_row(connection: Connection, sha256: str) -> bool:
+    """Whether the object's row is gone, for nothing refers to it."""
+    try:
+        return await connection.fetchval(REMOVE, sha256) is not None
+    except asyncpg.ForeignKeyViolationError:
+        return False
+
+
+async def begin_listing(connection: Connection) -> None:
+    """Make room for what the store holds."""
+    await connection.execute(END_LISTING)
+    await connection.execute(BEGIN_LISTING)
+
+
+async def add_listed(connection: Connection, objects: Sequence[tuple[str, int]]) -> None:
+    """Note objects (SHA-256, bytes) that the store holds."""
+    await connection.copy_records_to_table("listed_object", records=objects)
+
+
+async def adopt(connection: Connection) -> list[str]:
+    """Give listed objects without a row one; returns them."""
+    return [row[0] for row in await connection.fetch(ADOPT)]
+
+
+async def not_as_listed(connection: Connection, before: datetime) -> list[tuple[str, int]]:
+    """(SHA-256, bytes) of rows older than `before` whose object was not listed, or with another size."""
+    return [(row[0], row[1]) for row in await connection.fetch(NOT_AS_LISTED, before)]
+
+
+async def end_listing(connection: Connection) -> None:
+    """Forget what was listed."""
+    await connection.execute(END_LISTING)

@@ -1,0 +1,170 @@
+"""What the sweep removes, and what it leaves alone."""
+
+import asyncio
+
+import pytest
+from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from video_ingest_service.errors import ObjectGone
+from video_ingest_service.sweep import Sweeper
+from video_ingest_service.upload_table import UploadTable
+from video_ingest_service.uploads import Uploads
+from video_ingest_service.versions import commit_version
+
+AN_HOUR_AGO = "UPDATE stored_object SET stored_at = stored_at - interval '61 minutes'"
+
+
+@pytest.fixture
+def sweeper(pool, store, catalog) -> Sweeper:
+    """A sweep of this test's own."""
+    return Sweeper(pool, store, Uploads(UploadTable(pool), store, catalog))
+
+
+@pytest.fixture
+def record(pool, catalog, keep):
+    """Stores a state of a dataset, one file of which has `content`, as a version."""
+
+    async def record(content: bytes, *, finalised: bool = False, episodes: int = 1) -> int:
+        files = {"meta/info.json": b"{}", "data/file.parquet": content}
+        for path, each in files.items():
+            await keep(each)
+            await catalog.accept(dataset_file(each, path, dataset="ds"))
+        manifest = manifest_of(files, finalised=finalised, episodes=episodes)
+        version, _ = await commit_version(pool, "robot_A", "ds", manifest)
+        return version.version
+
+    return record
+
+
+async def versions_of(database) -> list[int]:
+    rows = await database.fetch("SELECT version FROM dataset_version ORDER BY version")
+    return [row["version"] for row in rows]
+
+
+async def test_a_long_recording_keeps_few_copies_of_itself(sweeper, record, store, database, store_root):
+    """Of the states before the end only the newest three stay, with their bytes; the last one always."""
+    contents = [b"episode " * number for number in range(1, 11)]
+    for number, content in enumerate(contents):
+        await record(content, episodes=number)
+    await sweeper.sweep()
+    assert await versions_of(database) == [8, 9, 10]
+    sizes = [await store.size(sha256_of(content)) for content in contents]
+    assert [size is not None for size in sizes] == [False] * 7 + [True] * 3
+    assert (store_root / "robot_A/ds/data/file.parquet").read_bytes() == contents[-1]
+    assert await record(b"the end", finalised=True) == 11
+
+
+async def test_finalised_versions_stay(sweeper, record, store, database):
+    """However many newer ones there are, and whatever lies on the robot now."""
+    await record(b"whole", finalised=True)
+    for number in range(6):
+        await record(b"resumed %d" % number, episodes=number)
+    await sweeper.sweep()
+    assert await versions_of(database) == [1, 5, 6, 7]
+    assert await store.size(sha256_of(b"whole")) == 5
+
+
+async def test_what_a_repair_came_from_stays(sweeper, record, database):
+    """The torn original is kept beside the repaired version."""
+    for number in range(6):
+        await record(b"torn %d" % number, episodes=number)
+    await database.connection.execute(
+        "UPDATE dataset_version SET source = 'repair', repaired_from = 1, finalised = true WHERE version = 2"
+    )
+    await sweeper.sweep()
+    assert await versions_of(database) == [1, 2, 4, 5, 6]
+
+
+async def test_what_a_dead_process_left_is_adopted_and_goes_after_an_hour(sweeper, keep, store, database):
+    """An object without a row gets one; if nobody asks for it until then, it goes."""
+    sha256 = await keep(b"orphan")
+    await sweeper.sweep()
+    assert await database.value("SELECT size_bytes FROM stored_object WHERE sha256 = $1", sha256) == 6
+    assert await store.size(sha256) == 6
+    await database.connection.execute(AN_HOUR_AGO)
+    await sweeper.sweep()
+    assert await store.size(sha256) is None
+    assert await database.value("SELECT count(*) FROM stored_object") == 0
+
+
+async def test_an_adopted_object_may_still_be_claimed(sweeper, keep, store, catalog, database):
+    """The robot that sends the same file later need not send its bytes; then it stays."""
+    sha256 = await keep(b"orphan")
+    await sweeper.sweep()
+    await database.connection.execute(AN_HOUR_AGO)
+    assert await catalog.known(dataset_file(b"orphan")) is not None
+    await database.connection.execute(AN_HOUR_AGO)
+    await sweeper.sweep()
+    assert await store.size(sha256) == 6
+
+
+async def test_nothing_that_is_referred_to_goes(sweeper, catalog, keep, store, session, record, database):
+    """Videos, files of the tree, files of versions, and the bases of uploads on their way."""
+    video = encode_video(2)
+    await keep(video)
+    await catalog.accept(video_file(video, session))
+    await record(b"data")
+    base = await keep(b"base")
+    await sweeper.sweep()
+    await database.connection.execute(
+        """INSERT INTO upload (id, base, expires_at)
+           VALUES (gen_random_uuid(), $1, now() + interval '1 day')""",
+        base,
+    )
+    await database.connection.execute(AN_HOUR_AGO)
+    await sweeper.sweep()
+    for content in (video, b"data", b"{}", b"base"):
+        assert await store.size(sha256_of(content)) == len(content)
+
+
+async def test_missing_and_shrunken_objects_are_reported(sweeper, record, store_root, database):
+    """Rows whose object is not what they say are damage, found without reading every byte."""
+    await record(b"will vanish")
+    for content, hurt in ((b"will vanish", lambda path: path.unlink()), (b"{}", shrink)):
+        sha256 = sha256_of(content)
+        hurt(store_root / ".objects" / sha256[:2] / sha256[2:4] / sha256)
+    await sweeper.sweep()
+    rows = await database.fetch("SELECT sha256, damage FROM stored_object")
+    damage = {row["sha256"]: row["damage"] for row in rows}
+    assert damage == {
+        sha256_of(b"will vanish"): "it is missing",
+        sha256_of(b"{}"): "it has 1 bytes, not 2",
+    }
+
+
+def shrink(path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(b"{")
+
+
+async def test_one_replica_sweeps_at_a_time(sweeper, database):
+    """The other one sees that and leaves it to it."""
+    async with database.connection.transaction():
+        await database.connection.fetchval("SELECT pg_advisory_lock(7264981003)")
+        assert await sweeper.sweep() is False
+        await database.connection.fetchval("SELECT pg_advisory_unlock(7264981003)")
+    assert await sweeper.sweep() is True
+
+
+async def test_sweeping_while_files_come_in_loses_none(sweeper, pool, catalog, keep, store, database):
+    """Bytes that are claimed while they are removed are either kept, or wanted again: no receipt is wrong."""
+    contents = [b"claimed %d" % number for number in range(40)]
+    for content in contents:
+        await keep(content)
+    await sweeper.sweep()
+    await database.connection.execute(AN_HOUR_AGO)
+
+    async def claim(content: bytes) -> bool:
+        try:
+            await catalog.accept(dataset_file(content, f"f{contents.index(content)}.json"))
+        except ObjectGone:
+            return False
+        return True
+
+    claims = asyncio.gather(*(claim(content) for content in contents))
+    await sweeper.sweep()
+    for content, claimed in zip(contents, await claims, strict=True):
+        kept = await store.size(sha256_of(content)) is not None
+        assert kept or not claimed
+    rows = await database.fetch("SELECT sha256 FROM dataset_file")
+    for row in rows:
+        assert await store.size(row["sha256"]) is not None
