@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("loop", "ingest", "fleet", "export")
+NAMES = ("loop", "cameras", "ingest", "fleet", "export")
 
 
 def main() -> None:

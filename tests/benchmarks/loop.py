@@ -52,16 +52,16 @@ while True:
 def run() -> list[Figure]:
     """Latency of log(), and the loop's period with and without it."""
     figures = []
-    with tempfile.TemporaryDirectory(dir=Path.home()) as folder, _sink() as url:
+    with tempfile.TemporaryDirectory(dir=Path.home()) as folder, sink() as url:
         for load, allowed_ms in (("idle", 0.2), ("loaded disk", 1.0)):
-            with _neighbour(Path(folder) / "neighbour") if load != "idle" else _nobody():
+            with neighbour(Path(folder) / "neighbour") if load != "idle" else nobody():
                 log_s, json_s, logging_s, plain_s = _measure(url, Path(folder) / load.replace(" ", "-"))
-            logging_ms, plain_ms = (1e3 * _quantile(periods, 0.99) for periods in (logging_s, plain_s))
+            logging_ms, plain_ms = (1e3 * quantile(periods, 0.99) for periods in (logging_s, plain_s))
             figures += [
-                at_most(f"log() p50, {load}", 1e6 * _quantile(log_s, 0.5), "us", 20),
-                at_most(f"log() p99, {load}", 1e6 * _quantile(log_s, 0.99), "us", 100),
-                Figure(f"json.dumps() of the same sample p50, {load}", 1e6 * _quantile(json_s, 0.5), "us"),
-                Figure(f"json.dumps() of the same sample p99, {load}", 1e6 * _quantile(json_s, 0.99), "us"),
+                at_most(f"log() p50, {load}", 1e6 * quantile(log_s, 0.5), "us", 20),
+                at_most(f"log() p99, {load}", 1e6 * quantile(log_s, 0.99), "us", 100),
+                Figure(f"json.dumps() of the same sample p50, {load}", 1e6 * quantile(json_s, 0.5), "us"),
+                Figure(f"json.dumps() of the same sample p99, {load}", 1e6 * quantile(json_s, 0.99), "us"),
                 Figure(f"period p99 without logging, {load}", plain_ms, "ms"),
                 Figure(f"period p99 with logging, {load}", logging_ms, "ms"),
                 at_most(f"period p99, what logging adds, {load}", logging_ms - plain_ms, "ms", allowed_ms),
@@ -69,8 +69,8 @@ def run() -> list[Figure]:
         warm_s = _back_to_back(url, Path(folder) / "warm")
     return [
         *figures,
-        Figure("log() p50, called back to back, caches warm", 1e6 * _quantile(warm_s, 0.5), "us"),
-        Figure("log() p99, called back to back, caches warm", 1e6 * _quantile(warm_s, 0.99), "us"),
+        Figure("log() p50, called back to back, caches warm", 1e6 * quantile(warm_s, 0.5), "us"),
+        Figure("log() p99, called back to back, caches warm", 1e6 * quantile(warm_s, 0.99), "us"),
     ]
 
 
@@ -114,13 +114,13 @@ def _turn(client: TelemetryClient | None, work_s: list[float], periods_s: list[f
         else:
             json.dumps({"observation": observation, "action": action})
         work_s.append(time.perf_counter() - before)
-        _sleep_until(previous + 1.0 / RATE_HZ)
+        sleep_until(previous + 1.0 / RATE_HZ)
         now = time.perf_counter()
         periods_s.append(now - previous)
         previous = now
 
 
-def _sleep_until(moment: float) -> None:
+def sleep_until(moment: float) -> None:
     remaining = moment - time.perf_counter()
     if remaining > SPIN_S:
         time.sleep(remaining - SPIN_S)
@@ -128,12 +128,12 @@ def _sleep_until(moment: float) -> None:
         pass
 
 
-def _quantile(values: list[float], share: float) -> float:
+def quantile(values: list[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))]
 
 
 @contextmanager
-def _neighbour(path: Path) -> Iterator[None]:
+def neighbour(path: Path) -> Iterator[None]:
     process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR, str(path)])
     try:
         yield
@@ -143,12 +143,12 @@ def _neighbour(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _nobody() -> Iterator[None]:
+def nobody() -> Iterator[None]:
     yield
 
 
 @contextmanager
-def _sink() -> Iterator[str]:
+def sink() -> Iterator[str]:
     """A server that acknowledges everything and keeps nothing."""
     process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True)
     try:

@@ -34,7 +34,7 @@ from lerobot_robot_backend.values import differ, number, picker
 from lerobot_robot_backend.video_choice import Video, choose_video
 
 if TYPE_CHECKING:
-    from lerobot_robot_backend.video_capture import VideoCapture
+    from lerobot_robot_backend.video_capture import PictureCounts, VideoCapture
 
 MIN_FREE_BYTES = 2_000_000_000
 Outcome = Literal["success", "failure", "discarded"]
@@ -263,16 +263,13 @@ class TelemetryClient:
         rest += f" and is being shipped by process {self.shipper_pid}" if self.shipper_pid else ""
         return f"{done}; {rest}" + (f" (now: {progress.trouble})" if progress.trouble else "")
 
-    def video_summary(self, timeout_s: float = 0.0) -> str | None:
-        """One line for people about the cameras' pictures, None without cameras.
-
-        After `close()` it waits so long for the last pictures to be encoded.
-        """
+    def pictures(self, timeout_s: float = 0.0) -> "dict[str, PictureCounts]":
+        """Camera -> what became of its pictures; after `close()` the last ones are waited for so long."""
         if self._video is None:
-            return None
+            return {}
         if self._writer.closed:
             self._video.wait_encoded(timeout_s)
-        return self._video.summary()
+        return self._video.counts()
 
     def __enter__(self) -> Self:
         return self

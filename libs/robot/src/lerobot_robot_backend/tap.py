@@ -83,8 +83,7 @@ class Tap:
                 self._client.drain(FINISH_S)
             lost = f"; {self._lost} could not be recorded, see the log" if self._lost else ""
             lines = [f"{self._client.summary()}{lost}"]
-            if video := self._client.video_summary(FINISH_S):
-                lines.append(f"video: {video}")
+            lines += [f"{name}: {counts}" for name, counts in self._client.pictures(FINISH_S).items()]
             with suppress(OSError):  # the terminal was closed
                 for line in lines:
                     print(f"backend: {line}", file=sys.stderr)

@@ -56,6 +56,32 @@ class _Camera:
     why: Reason = Reason.NONE
 
 
+@dataclass(frozen=True)
+class PictureCounts:
+    """What became of one camera's pictures.
+
+    recorded  in a segment
+    waiting   on their way to the encoder; dropped ones that are not told apart yet are counted here
+    dropped   neither; `reason` says why
+    segments  finished segments on this disk, of which the server has `stored`
+    """
+
+    recorded: int
+    waiting: int
+    dropped: int
+    reason: str | None
+    segments: int
+    stored: int
+
+    def __str__(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        waiting = f", {self.waiting} being recorded" if self.waiting else ""
+        return (
+            f"{self.recorded} pictures recorded, {self.dropped} dropped{why}{waiting}, "
+            f"{self.stored} of {self.segments} segments on the server"
+        )
+
+
 class VideoCapture:
     """Pictures of one session on their way to its encoder, which is started as a process of its own."""
 
@@ -143,25 +169,20 @@ class VideoCapture:
                 return False
         return True
 
-    def summary(self) -> str:
-        """One line for people: what is recorded, missing and stored of each camera."""
-        return "; ".join(self._sum_up(number, camera) for number, camera in enumerate(self._cameras))
+    def counts(self) -> dict[str, PictureCounts]:
+        """Camera -> what became of its pictures so far."""
+        return {camera.name: self._count(number, camera) for number, camera in enumerate(self._cameras)}
 
-    def _sum_up(self, number: int, camera: _Camera) -> str:
+    def _count(self, number: int, camera: _Camera) -> PictureCounts:
         account = self._ring.account(number)
-        missing = account.taken - account.recorded
-        waiting = 0
-        if self.encoder_pid is None or self._ring.is_empty:
-            missing += account.seen - account.taken
-        else:
-            waiting = account.seen - account.taken
-        segments, stored = count_segments(self._stream_dir, camera.name)
+        undone = account.seen - account.taken
+        # Once the encoder has ended, what it has not taken it never will.
+        waiting = undone if self.encoder_pid is not None else 0
         reason = camera.why.text if camera.why else f"see {self._stream_dir / ENCODER_LOG}"
-        why = f" ({reason})" if missing else ""
-        being = f", {waiting} being recorded" if waiting else ""
-        return (
-            f"{camera.name} {account.recorded} pictures recorded, {missing} dropped{why}{being}, "
-            f"{stored} of {segments} segments on the server"
+        dropped = account.taken - account.recorded + undone - waiting
+        segments, stored = count_segments(self._stream_dir, camera.name)
+        return PictureCounts(
+            account.recorded, waiting, dropped, reason if dropped else None, segments, stored
         )
 
     def _hand_over(self, number: int, camera: _Camera, captured_us: int) -> None:

@@ -157,6 +157,8 @@ async def _upload(
 
     async def attempt() -> Receipt:
         async with slot:
+            if os.fstat(fd).st_nlink == 0:
+                raise SourceChanged("it was removed")
             return await uploader.upload(FilePlan(segment.video), FileBytes(fd))
 
     try:

@@ -13,8 +13,10 @@ import av
 import numpy as np
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_backend.part_file import read_part
 from lerobot_robot_backend.retention import KEEP_S, prune_stream
 from lerobot_robot_backend.stream import Progress, is_locked, write_progress
+from lerobot_robot_backend.video_capture import PictureCounts
 from lerobot_robot_backend.video_finish import recover
 from lerobot_robot_backend.video_spool import (
     ENCODER_LOCK,
@@ -167,10 +169,9 @@ async def test_every_new_picture_is_recorded_once(make_recording):
     video = recorded.segments[0].video
     assert (video.session, video.robot_id, video.fps) == (client._writer._stream, "robot_A", 30.0)
     assert (video.height, video.width) == (HEIGHT, WIDTH)
-    assert client.video_summary() == (
-        "front 320 pictures recorded, 0 dropped, 0 of 2 segments on the server; "
-        "wrist 320 pictures recorded, 0 dropped, 0 of 2 segments on the server"
-    )
+    counts = client.pictures()
+    assert counts == dict.fromkeys(CAMERAS, PictureCounts(320, 0, 0, None, segments=2, stored=0))
+    assert str(counts["front"]) == "320 pictures recorded, 0 dropped, 0 of 2 segments on the server"
 
 
 async def test_killed_encoder_loses_nothing(make_recording):
@@ -187,7 +188,8 @@ async def test_killed_encoder_loses_nothing(make_recording):
     recorded = read_video(client.stream_dir)
     assert recorded.counters == recorded.frame_indexes == [*range(90)]
     assert not recorded.dropped
-    assert "front 90 pictures recorded, 0 dropped" in client.video_summary()
+    counts = client.pictures()["front"]
+    assert (counts.recorded, counts.dropped) == (90, 0)
 
 
 async def test_slow_encoder_costs_pictures_but_no_time(make_recording, caplog):
@@ -210,7 +212,7 @@ async def test_slow_encoder_costs_pictures_but_no_time(make_recording, caplog):
     assert gap.end == room + 50
     assert gap.reason == f"{gap.end - gap.first} pictures: the encoder did not keep up with the cameras"
     assert caplog.text.count("the encoder did not keep up") == 1
-    assert f"{gap.end - gap.first} dropped (the encoder did not keep up" in client.video_summary()
+    assert f"{gap.end - gap.first} dropped (the encoder did not keep up" in str(client.pictures()["front"])
 
 
 async def test_what_is_missing_at_the_end_is_named_too(make_recording):
@@ -292,7 +294,7 @@ async def test_without_video_nothing_is_kept(make_client, monkeypatch):
     with make_client(cameras=CAMERAS) as client:
         client.log(JOINTS | {"front": picture(0), "wrist": None}, JOINTS)
     assert not (client.stream_dir / "video").exists()
-    assert client.video_summary() is None
+    assert client.pictures() == {}
     monkeypatch.setenv("LEROBOT_BACKEND_VIDEO", "best")
     with pytest.raises(ValueError, match="one of high, lossless, off"):
         make_client(cameras=CAMERAS)
@@ -329,19 +331,20 @@ def recorder(spool, tmp_path):
     process.stdout.close()
 
 
-def run_on(recorder: subprocess.Popen, pictures: int) -> tuple[int, int]:
-    """Let it record so many pictures more; how many there were, and its encoder's process."""
-    for _ in range(pictures):
-        number, pid = recorder.stdout.readline().split()
-    return int(number), int(pid)
+def run_on(recorder: subprocess.Popen, spool: Path) -> tuple[Path, int, int]:
+    """Let it record until pictures are in a file; its stream, how many pictures it told of, its encoder."""
+    number = encoder = 0
+    while number < 30 or not any(read_part(part).numbers for part in spool.glob("*/*/video/front/*.part")):
+        number, encoder = map(int, recorder.stdout.readline().split())
+    (stream_dir,) = spool.glob("robot_A/*")
+    return stream_dir, number, encoder
 
 
 async def test_killed_recorder_loses_no_picture(recorder, spool):
     """kill -9 of the recording process: its encoder finishes what lies in the ring, and ends."""
-    number, _ = run_on(recorder, 60)
+    stream_dir, number, _ = run_on(recorder, spool)
     recorder.kill()
     number += sum(1 for _ in recorder.stdout)
-    (stream_dir,) = spool.glob("robot_A/*")
     wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder ends")
     recorded = read_video(stream_dir)
     # The last one may have been logged without being told.
@@ -353,11 +356,10 @@ async def test_killed_recorder_loses_no_picture(recorder, spool):
 
 async def test_when_both_are_killed_the_rest_is_recovered(recorder, spool):
     """The encoder's file is made a segment, and it says from where on pictures may be missing."""
-    _, encoder = run_on(recorder, 60)
+    stream_dir, _, encoder = run_on(recorder, spool)
     os.kill(encoder, signal.SIGKILL)
     recorder.kill()
     recorder.wait()
-    (stream_dir,) = spool.glob("robot_A/*")
     wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
     assert has_unstored_video(stream_dir)
     assert not list(finished_segments(stream_dir))
@@ -372,19 +374,17 @@ async def test_when_both_are_killed_the_rest_is_recovered(recorder, spool):
 
 async def test_nothing_is_recovered_while_somebody_records(recorder, spool):
     """The segment that is being recorded belongs to its encoder."""
-    run_on(recorder, 30)
-    (stream_dir,) = spool.glob("robot_A/*")
-    wait_for(lambda: find_parts(stream_dir), "a segment is begun")
+    stream_dir, _, _ = run_on(recorder, spool)
+    assert find_parts(stream_dir)
     assert recover(stream_dir) == []
 
 
 async def test_recovery_interrupted_anywhere_is_done_again(recorder, spool):
     """What a recovery left that was killed itself does not confuse the next one."""
-    _, encoder = run_on(recorder, 30)
+    stream_dir, _, encoder = run_on(recorder, spool)
     os.kill(encoder, signal.SIGKILL)
     recorder.kill()
     recorder.wait()
-    (stream_dir,) = spool.glob("robot_A/*")
     wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
     (part,) = find_parts(stream_dir)
     content = part.read_bytes()

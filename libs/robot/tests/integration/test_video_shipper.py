@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -85,7 +86,7 @@ async def test_segments_arrive_in_order(record, files, uploader):
     assert uploader.sent_bytes == sent == sum(segment.video.size_bytes for segment in segments)
     (receipt,) = camera_dir(client.stream_dir, "front").glob("000001.stored.json")
     assert msgspec.json.decode(receipt.read_bytes(), type=Receipt).sha256 == segments[-2].video.sha256
-    assert "2 of 2 segments on the server" in client.video_summary()
+    assert [counts.stored for counts in client.pictures().values()] == [2, 2]
 
 
 async def test_unknown_session_is_waited_for(record, files, uploader):
@@ -111,6 +112,18 @@ async def test_refused_segment_stays_and_the_others_go(record, files, uploader, 
     assert "it is kept" in caplog.text
     assert len(list(finished_segments(client.stream_dir))) == 1
     assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=1)
+
+
+async def test_removed_segment_is_waited_for_no_longer(record, uploader, files):
+    """Somebody removed the stream while the server was away: its shipper ends."""
+    client = record()
+    files.refusals += [("POST", "/files/plan", 503, "storage_unavailable")] * 4
+    shipping = asyncio.create_task(ship_video(client.stream_dir, uploader, follow=True))
+    async with asyncio.timeout(PATIENCE_S):
+        while not files.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        shutil.rmtree(client.stream_dir)
+        assert await shipping == VideoShipped(refused=4)
 
 
 async def test_two_shippers_never_send_the_same(record, files, uploader):
