@@ -17,8 +17,8 @@ CONNECT_S = 15.0
 ANSWER_S = 900.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_PROBLEM_BYTES = 64 * 1024
-# Refusals that time, or asking in another way, can heal: telemetry of the session comes later, another process
-# sends the same upload, an upload expired, an object was swept away, a token or an address is put right.
+# Refusals that time, or asking in another way, can heal: telemetry of the session comes later, another
+# process sends the same upload, an upload expired, an object was swept away, a token is put right.
 _HEALING_CODES = frozenset(
     {"unknown_session", "upload_busy", "offset_mismatch", "checksum_mismatch", "object_gone"}
 )

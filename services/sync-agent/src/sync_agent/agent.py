@@ -13,6 +13,7 @@ import msgspec
 from lerobot_robot_backend.backend_http import BackendHttp
 from lerobot_robot_backend.uploading import Interrupted, Refused
 from msgspec.structs import replace
+from teleop_dataset.readiness import QUIET_NS
 from teleop_schema.files import DatasetVersion
 
 from sync_agent.dataset_sync import DatasetSync
@@ -39,8 +40,11 @@ class ServerAway(Exception):
 class Agent:
     """Everything that one `sync-agent` does. A context: it holds its roots while it lasts."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises AgentError if the state can't be opened, or another agent holds one of the roots."""
+    def __init__(self, settings: Settings, *, quiet_ns: int = QUIET_NS) -> None:
+        """Raises AgentError if the state can't be opened, RootTaken if another agent holds one of the roots.
+
+        quiet_ns  how long an unfinished dataset must not change before its recorder counts as dead
+        """
         self.settings = settings
         self.state = State(state_path(settings.state_dir, settings.robot_id))
         self._receipts = {root: Receipts(root) for root in settings.roots}
@@ -61,7 +65,9 @@ class Agent:
         sync = DatasetSync(
             settings.robot_id, files, self.state, parallel=settings.parallel, server=settings.server
         )
-        self.datasets = Datasets(sync, self.state, self._receipts, saved=self._count_version)
+        self.datasets = Datasets(
+            sync, self.state, self._receipts, quiet_ns=quiet_ns, saved=self._count_version
+        )
         self._reaper = Reaper(
             settings.robot_id,
             self.datasets,

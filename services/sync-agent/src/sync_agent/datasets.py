@@ -45,12 +45,14 @@ log = logging.getLogger(__name__)
 class Tended:
     """A dataset that is looked after.
 
-    hinted  set when something in its folder changed
-    seen    the look before; None when it is no longer worth its memory
+    problem  why a dataset of that name can't be saved
+    hinted   set when something in its folder changed
+    seen     the look before; None when it is no longer worth its memory
     """
 
     place: Place
     row: DatasetRow
+    problem: str | None = None
     hinted: asyncio.Event = field(default_factory=asyncio.Event)
     seen: DatasetSeen | None = None
     progress: Progress | None = None
@@ -99,10 +101,10 @@ class Datasets:
 
     async def once(self) -> bool:
         """Save what is there; whether every dataset is safe on the server as it lies there now."""
+        await self.find()
         async with asyncio.TaskGroup() as tasks:
-            tending = [tasks.create_task(self._tend_once(tended)) for tended in await self.find()]
-        failed = any(tended.row.state == "failed" for tended in self.tended.values())
-        return not failed and all(task.result() for task in tending)
+            tending = [tasks.create_task(self._tend_once(tended)) for tended in self.tended.values()]
+        return all(task.result() for task in tending)
 
     async def find(self) -> list[Tended]:
         """Look for datasets; gives the new ones. Those whose names collide are noted as failed."""
@@ -115,8 +117,9 @@ class Datasets:
                 name = unicodedata.normalize("NFC", folder.relative_to(root).as_posix())
                 tended = Tended(Place(root, folder, name), self._known(root, folder, name))
                 self.tended[folder] = tended
-                if problem := _name_problem(name, names.get(name)):
-                    await self.note(tended, state="failed", error=problem)
+                tended.problem = _name_problem(name, names.get(name))
+                if tended.problem is not None:
+                    await self.note(tended, state="failed", error=tended.problem)
                     continue
                 names[name] = folder
                 found.append(tended)
@@ -150,6 +153,8 @@ class Datasets:
 
     async def _tend_once(self, tended: Tended) -> bool:
         """Save one dataset if it is ready, or becomes so soon; whether it is safe as it is."""
+        if tended.problem is not None:
+            return False
         deadline = time.monotonic() + ONCE_PATIENCE_S
         while True:
             pause_s = await self._step(tended)

@@ -1,0 +1,332 @@
+"""The agent beside datasets that are recorded, changed, cut and refused; real files, real sockets."""
+
+import asyncio
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+from sync_agent.receipts import Receipts, RootTaken
+from teleop_testing.dataset_folders import RowRecorder, contents, make_dataset
+from teleop_testing.waiting import until
+
+LARGE = random.Random(7).randbytes(2_000_000)
+LARGE_PATH = "extra/file-000.mp4"
+
+
+def stored(backend, dataset="picking") -> dict[str, bytes]:
+    return {path: backend.content("robot_A", dataset, path) for path in backend.paths("robot_A", dataset)}
+
+
+def versions(backend, dataset="picking"):
+    return backend.versions.get(("robot_A", dataset), [])
+
+
+def row_of(agent, folder: Path):
+    return agent.state.dataset(str(folder))
+
+
+async def test_a_closed_dataset(make_agent, backend, outputs):
+    """All of it is on the server, byte for byte, as one finalised version; the folder is as it was."""
+    folder = make_dataset(outputs / "picking", files={"meta/extra/notes.md": b"# how it went"})
+    before = contents(folder)
+    agent = make_agent()
+    assert await agent.once(30.0)
+    assert stored(backend) == before == contents(folder)
+    (version,) = versions(backend)
+    assert (version.finalised, version.total_episodes) == (True, 2)
+    assert {file.path for file in version.files} == set(before)
+    assert row_of(agent, folder).state == "stored"
+
+
+async def test_receipts(make_agent, backend, outputs):
+    """Each file has its receipt, with what the server said; a changed file has another one."""
+    folder = make_dataset(outputs / "me/picking")
+    agent = make_agent()
+    assert await agent.once(30.0)
+    receipts = Receipts(outputs)
+    assert {
+        path.relative_to(outputs / ".uploaded").as_posix() for path in outputs.glob(".uploaded/**/*.json")
+    } == {f"me/picking/{path}.json" for path in contents(folder)}
+    first = receipts.read("me/picking/meta/stats.json")
+    assert first.receipt.path == "robot_A/me/picking/meta/stats.json"
+    assert first.sha256 == first.receipt.sha256
+    (folder / "meta/stats.json").write_text('{"changed": true}')
+    assert await agent.once(30.0)
+    again = receipts.read("me/picking/meta/stats.json")
+    assert again.size_bytes == len('{"changed": true}')
+    assert again.sha256 != first.sha256
+
+
+async def test_nothing_is_sent_twice(make_agent, backend, outputs):
+    """Another agent with the memory of the first asks nothing; one without it hashes, and sends nothing."""
+    make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    agent = make_agent()
+    assert await agent.once(30.0)
+    agent.close()
+    received = backend.received_bytes
+    backend.requests.clear()
+    agent = make_agent()
+    assert await agent.once(30.0)
+    agent.close()
+    assert not [request for request in backend.requests if "plan" in request]
+    agent.state.path.unlink()
+    assert await make_agent().once(30.0)
+    assert backend.received_bytes == received
+    assert len(versions(backend)) == 1
+
+
+async def test_cuts_on_the_way(make_agent, backend, outputs):
+    """Connections that break cost no byte."""
+    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    backend.cut_after.extend([1, 100_000, 300_000])
+    assert await make_agent().once(30.0)
+    assert stored(backend) == contents(folder)
+    assert backend.received_bytes == sum(len(content) for content in contents(folder).values())
+
+
+async def test_another_robots_dataset_of_the_same_name(make_agent, backend, outputs, tmp_path):
+    """Two robots may call their datasets alike."""
+    make_dataset(outputs / "picking")
+    other = make_dataset(tmp_path / "others/picking", episodes=3)
+    assert await make_agent().once(30.0)
+    assert await make_agent(robot_id="robot_B", roots=(tmp_path / "others",)).once(30.0)
+    assert backend.versions["robot_A", "picking"][0].total_episodes == 2
+    assert backend.versions["robot_B", "picking"][0].total_episodes == 3
+    assert backend.content("robot_B", "picking", "meta/info.json") == (other / "meta/info.json").read_bytes()
+
+
+async def test_the_same_name_in_two_roots(make_agent, backend, outputs, tmp_path):
+    """The second dataset of a name is failed, and says why; the first is stored."""
+    make_dataset(outputs / "picking")
+    second = make_dataset(tmp_path / "others/picking", episodes=3)
+    agent = make_agent(roots=(outputs, tmp_path / "others"))
+    assert not await agent.once(30.0)
+    assert [version.total_episodes for version in versions(backend)] == [2]
+    row = row_of(agent, second)
+    assert row.state == "failed"
+    assert str(outputs / "picking") in row.error
+
+
+async def test_a_name_the_server_has_no_place_for(make_agent, backend, outputs):
+    """A dataset called as an address of the server is failed before anything is sent."""
+    folder = make_dataset(outputs / "versions")
+    agent = make_agent()
+    assert not await agent.once(30.0)
+    assert "taken by the backend" in row_of(agent, folder).error
+    assert not backend.requests or not any("plan" in request for request in backend.requests)
+
+
+async def test_two_agents_on_one_folder(make_agent, outputs):
+    """The second agent on a folder says so and leaves it alone."""
+    make_agent()
+    with pytest.raises(RootTaken, match="another sync-agent"):
+        make_agent(robot_id="robot_B")
+
+
+async def test_links_and_devices(make_agent, backend, outputs, tmp_path):
+    """What is no regular file stays where it is, and is named."""
+    folder = make_dataset(outputs / "picking")
+    (tmp_path / "secret.json").write_text("secret")
+    (folder / "meta/link.json").symlink_to(tmp_path / "secret.json")
+    (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    os.mkfifo(folder / "meta/pipe.json")
+    agent = make_agent()
+    assert await agent.once(30.0)
+    assert b"secret" not in stored(backend).values()
+    assert set(row_of(agent, folder).skipped) == {
+        "linked: a symbolic link",
+        "meta/link.json: a symbolic link",
+        "meta/pipe.json: neither a file nor a folder",
+    }
+
+
+async def test_a_link_swapped_in(make_agent, backend, outputs, tmp_path):
+    """A file that became a link between the look and the reading is not followed."""
+    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    (tmp_path / "secret.mp4").write_bytes(b"secret" * 10_000)
+    agent = make_agent(parallel=1)
+
+    async def swap(request):
+        backend.before = None
+        (folder / "extra/other.mp4").symlink_to(tmp_path / "secret.mp4")
+        os.replace(folder / "extra/other.mp4", folder / LARGE_PATH)
+
+    backend.before = swap
+    await agent.once(30.0)
+    assert not any(b"secret" in content for content in backend.objects.values())
+
+
+async def test_a_file_that_changes_while_it_is_sent(make_agent, backend, outputs):
+    """The state that is no more is dropped; what is there in the end is stored."""
+    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    agent = make_agent(parallel=1)
+    changed = False
+
+    async def change(request):
+        nonlocal changed
+        if request.method == "PATCH" and int(request.headers["Content-Length"]) > 1_000_000 and not changed:
+            changed = True
+            with (folder / LARGE_PATH).open("r+b") as file:
+                file.seek(1_900_000)
+                file.write(b"other bytes")
+
+    backend.before = change
+    assert await agent.once(30.0)
+    assert changed
+    assert stored(backend) == contents(folder)
+
+
+async def test_a_file_that_shrinks_while_it_is_sent(make_agent, backend, outputs):
+    """A file that became shorter is not sent half; its shorter self is stored."""
+    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    agent = make_agent(parallel=1)
+    shrunk = False
+
+    async def shrink(request):
+        nonlocal shrunk
+        if request.method == "PATCH" and int(request.headers["Content-Length"]) > 1_000_000 and not shrunk:
+            shrunk = True
+            os.truncate(folder / LARGE_PATH, 500_000)
+
+    backend.before = shrink
+    assert await agent.once(30.0)
+    assert shrunk
+    assert stored(backend) == contents(folder)
+
+
+async def test_what_vanishes_here_stays_there(make_agent, backend, outputs):
+    """Nothing is deleted on the server; the next version is without the file."""
+    folder = make_dataset(outputs / "picking", files={"meta/notes.md": b"notes"})
+    agent = make_agent()
+    assert await agent.once(30.0)
+    (folder / "meta/notes.md").unlink()
+    assert await agent.once(30.0)
+    assert "meta/notes.md" in backend.paths("robot_A", "picking")
+    assert ["meta/notes.md" in {file.path for file in version.files} for version in versions(backend)] == [
+        True, False,
+    ]  # fmt: skip
+
+
+async def test_a_refused_file(make_agent, backend, outputs):
+    """The other files go on; the dataset is failed with the server's words, and no version is made."""
+    folder = make_dataset(outputs / "picking", files={"meta/notes.md": b"notes"})
+    backend.refusals.append(("POST", "/files/plan", 422, "bad_input"))
+    agent = make_agent()
+    assert not await agent.once(30.0)
+    row = row_of(agent, folder)
+    assert row.state == "failed"
+    assert "told to" in row.error
+    assert len(backend.paths("robot_A", "picking")) == len(contents(folder)) - 1
+    assert not versions(backend)
+    # Asked again, the server has nothing against it.
+    assert await agent.once(30.0)
+    assert stored(backend) == contents(folder)
+
+
+async def test_a_server_that_lost_files(make_agent, backend, outputs):
+    """If the server lacks what it once had, it gets it again."""
+    folder = make_dataset(outputs / "picking")
+    agent = make_agent()
+    assert await agent.once(30.0)
+    backend.files.clear()
+    backend.objects.clear()
+    (folder / "meta/stats.json").write_text("{}")
+    assert await agent.once(30.0)
+    assert stored(backend) == contents(folder)
+
+
+async def test_a_recording_is_followed(make_agent, running, backend, outputs):
+    """Every saved episode is backed up while the next one is recorded; the end completes it."""
+    agent = make_agent()
+    recorder = RowRecorder(outputs / "picking")
+    async with running(agent):
+        for episode in (1, 2):
+            recorder.save_episode()
+            await until(
+                lambda episode=episode: [v.total_episodes for v in versions(backend)][-1:] == [episode]
+            )
+            assert not versions(backend)[-1].finalised
+        recorder.save_episode()
+        recorder.finalise()
+        await until(lambda: versions(backend) and versions(backend)[-1].finalised)
+    assert stored(backend) == contents(outputs / "picking")
+    assert backend.received_bytes < 1.15 * sum(map(len, contents(outputs / "picking").values())) + 30_000
+
+
+async def test_a_recorder_that_died(make_agent, running, backend, outputs):
+    """What it left is stored as it is, and `status` says how to repair it."""
+    from sync_agent.status import describe_note
+
+    recorder = RowRecorder(outputs / "picking")
+    recorder.save_episode()
+    recorder.die()
+    agent = make_agent(quiet_ns=4 * 10**9)
+    async with running(agent):
+        await until(
+            lambda: (row := row_of(agent, recorder.folder)) and (row.verdict, row.state) == ("dead", "stored")
+        )
+        assert f"sync-agent repair {recorder.folder}" in describe_note(row_of(agent, recorder.folder))
+    assert stored(backend) == contents(recorder.folder)
+    assert not versions(backend)[-1].finalised
+
+
+async def test_a_recording_is_not_safe_yet(make_agent, backend, outputs):
+    """`once` beside a recording that goes on stores what is saved, and does not call it safe."""
+    recorder = RowRecorder(outputs / "picking")
+    recorder.save_episode()
+    agent = make_agent()
+    assert not await agent.once(30.0)
+    assert [version.total_episodes for version in versions(backend)] == [1]
+    recorder.die()
+
+
+async def test_pause_and_resume(make_agent, running, backend, outputs):
+    """While paused nothing goes out; then it goes on where it was."""
+    agent = make_agent()
+    agent.state.paused = True
+    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    async with running(agent):
+        await until(lambda: (row := row_of(agent, folder)) and row.state == "sending")
+        await asyncio.sleep(1.0)
+        assert backend.received_bytes == 0
+        agent.state.paused = False
+        await until(lambda: len(versions(backend)) == 1)
+    assert stored(backend) == contents(folder)
+
+
+async def test_pause_in_the_middle_of_a_file(make_agent, running, backend, outputs):
+    """A file on its way stops within a second, and is not begun anew afterwards."""
+    agent = make_agent(bandwidth=400_000)
+    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    async with running(agent):
+        await until(lambda: backend.received_bytes > 300_000)
+        agent.state.paused = True
+        await asyncio.sleep(1.5)
+        before = backend.received_bytes
+        await asyncio.sleep(1.0)
+        assert backend.received_bytes == before < len(LARGE)
+        agent.state.paused = False
+        await until(lambda: len(versions(backend)) == 1)
+    assert backend.received_bytes == sum(map(len, contents(folder).values()))
+
+
+async def test_bandwidth(make_agent, backend, outputs):
+    """A capped upload takes at least the time its bytes need at that rate."""
+    make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    assert await make_agent(bandwidth=1_000_000).once(30.0)
+    assert loop.time() - begun_s >= 1.5
+
+
+async def test_an_unsupported_dataset(make_agent, outputs):
+    """A dataset of an older format is named as such, and stays where it is."""
+    (outputs / "old/meta").mkdir(parents=True)
+    (outputs / "old/meta/info.json").write_text(json.dumps({"codebase_version": "v2.1", "total_episodes": 1}))
+    agent = make_agent()
+    assert await agent.once(30.0)
+    row = row_of(agent, outputs / "old")
+    assert row.state == "unsupported"
+    assert "v2.1" in row.reason
