@@ -20,7 +20,11 @@ class RecordedStats:
     """Statistics in the making: of float32 columns the first pass is the writing itself."""
 
     def __init__(self, features: Features) -> None:
-        recorded = {key: feature for key, feature in features.items() if key not in DEFAULT_FEATURES}
+        recorded = {
+            key: feature
+            for key, feature in features.items()
+            if key not in DEFAULT_FEATURES and feature["dtype"] != "video"
+        }
         self._moments = {key: Moments() for key in recorded}
         self._selections = {
             key: [Selection.of_floats() for _ in range(feature["shape"][0])]
@@ -47,8 +51,10 @@ class RecordedStats:
             if key not in self._selections:
                 pairs = zip(moments.low.tolist(), moments.high.tolist(), strict=True)
                 self._selections[key] = [Selection.of_integers(low, high) for low, high in pairs]
-        total = max(each.passes_left for selections in self._selections.values() for each in selections)
-        frames = next(iter(self._moments.values())).count
+        total = max(
+            (each.passes_left for selections in self._selections.values() for each in selections), default=0
+        )
+        frames = next((moments.count for moments in self._moments.values()), 0)
         for number in range(total):
             for seen in self._look_again(root):
                 advance(number * frames + seen, total * frames)

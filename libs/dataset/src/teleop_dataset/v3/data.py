@@ -6,13 +6,13 @@ from typing import Any
 import numpy.typing as npt
 import pyarrow as pa
 
-from teleop_dataset.v3.info import ACTION, CAPTURE_TIME, STATE, Features
+from teleop_dataset.v3.info import ACTION, CAPTURE_TIME, PICTURE_AGE, SAMPLE_AGE, STATE, Features
 from teleop_dataset.v3.numbering import Episodes, numbering_columns
 
 NS_PER_US = 1000
 
 # Column of the recorded frames that each recorded feature comes from.
-_SOURCE = {ACTION: "action", STATE: "state"}
+_SOURCE = {ACTION: "action", STATE: "state", SAMPLE_AGE: SAMPLE_AGE, PICTURE_AGE: PICTURE_AGE}
 
 
 def data_schema(features: Features) -> pa.Schema:
@@ -29,7 +29,8 @@ def data_schema(features: Features) -> pa.Schema:
 def data_table(schema: pa.Schema, frames: pa.Table, episodes: Episodes, fps: int) -> pa.Table:
     """The rows of consecutive episodes.
 
-    frames   their recorded frames, one after the other, as teleop_runtime.frames reads them
+    frames   their recorded frames, one after the other, as teleop_runtime.frames reads them; ages that the
+             schema has are there under the name of the feature, as lists
     returns  one row per frame: `timestamp` is on the grid of fps, the real time is in `capture.time_ns`
     """
     columns: dict[str, Any] = dict(numbering_columns(episodes, fps))

@@ -29,7 +29,7 @@ OWN_PLACE = (("meta/episodes/chunk_index", pa.int64()), ("meta/episodes/file_ind
 
 @dataclass(frozen=True)
 class Clip:
-    """Where an episode lies within one camera's mp4 file; `from_s` and `to_s` in seconds from its beginning."""
+    """Where an episode lies within one camera's mp4 file, in seconds from its beginning."""
 
     place: Place
     from_s: float
@@ -81,11 +81,13 @@ def episodes_table(
     tasks: Sequence[str],
     places: Sequence[Place],
     stats: Mapping[str, Stats],
+    clips: Mapping[str, Sequence[Clip]],
 ) -> pa.Table:
     """Rows of consecutive episodes, still without the columns of their own place.
 
     tasks, places  of each episode: what it shows, and the data file that it lies in
     stats          of each feature, episode by episode
+    clips          of each camera's feature, episode by episode
     """
     columns: dict[str, Any] = {
         "episode_index": episodes.indexes,
@@ -96,6 +98,11 @@ def episodes_table(
         "dataset_from_index": episodes.begins,
         "dataset_to_index": episodes.ends,
     }
+    for key, each in clips.items():
+        columns[f"videos/{key}/chunk_index"] = [clip.place.chunk for clip in each]
+        columns[f"videos/{key}/file_index"] = [clip.place.file for clip in each]
+        columns[f"videos/{key}/from_timestamp"] = [clip.from_s for clip in each]
+        columns[f"videos/{key}/to_timestamp"] = [clip.to_s for clip in each]
     for key, found in stats.items():
         for name, values in _statistics(found).items():
             columns[f"stats/{key}/{name}"] = _lists(values, schema.field(f"stats/{key}/{name}").type)
@@ -123,10 +130,20 @@ def _statistics(stats: Stats) -> dict[str, npt.NDArray[Any]]:
 
 
 def _lists(values: npt.NDArray[Any], kind: Any) -> pa.Array:
+    """One list per row of `values`; of a `kind` of nested lists, each value is in lists of its own."""
     rows, width = values.shape
-    offsets = np.arange(0, (rows + 1) * width, width, dtype=np.int32)
-    flat = values.ravel().astype(kind.value_type.to_pandas_dtype())
-    return pa.ListArray.from_arrays(offsets, flat, type=kind)
+    return _cut(rows, width, _nested(values.ravel(), kind.value_type), kind)
+
+
+def _nested(values: npt.NDArray[Any], kind: Any) -> pa.Array:
+    if pa.types.is_list(kind):
+        return _cut(len(values), 1, _nested(values, kind.value_type), kind)
+    return pa.array(values.astype(kind.to_pandas_dtype()), kind)
+
+
+def _cut(rows: int, width: int, values: pa.Array, kind: Any) -> pa.Array:
+    offsets = pa.array(np.arange(0, (rows + 1) * width, width, dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, values, type=kind)
 
 
 def _statistic_type(feature: Mapping[str, Any]) -> pa.DataType:

@@ -1,13 +1,19 @@
 """`meta/info.json`: what the dataset consists of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from teleop_dataset.v3 import layout
 
 ACTION = "action"
 STATE = "observation.state"
+IMAGES = "observation.images."
 CAPTURE_TIME = "capture.time_ns"
+SAMPLE_AGE = "capture.sample_age_ms"
+PICTURE_AGE = "capture.picture_age_ms"
+
+CHANNELS = 3
 
 Features = Mapping[str, Mapping[str, Any]]
 
@@ -21,27 +27,84 @@ DEFAULT_FEATURES: dict[str, dict[str, Any]] = {
 }
 
 
-def joint_features(
-    state_names: tuple[str, ...], action_names: tuple[str, ...], *, capture_time: bool
+@dataclass(frozen=True)
+class Camera:
+    """One camera's video, as all of its files have it.
+
+    codec  "h264", "hevc" or "av1"
+    """
+
+    name: str
+    height: int
+    width: int
+    codec: str
+    pix_fmt: str
+
+    @property
+    def key(self) -> str:
+        """The feature's name."""
+        return IMAGES + self.name
+
+
+def recorded_features(
+    state_names: Sequence[str],
+    action_names: Sequence[str],
+    cameras: Sequence[Camera] = (),
+    *,
+    fps: int,
+    capture_time: bool,
+    sample_age: bool = False,
 ) -> Features:
-    """Features of a dataset without video, in LeRobot's order; their order is that of the data's columns.
+    """Features of a dataset, in LeRobot's order; their order is that of the data's columns.
 
     A session that recorded no actions (or no state) has no such feature, because LeRobot takes no empty ones.
-    capture_time  adds `capture.time_ns`: when the sample was taken, ns since the Unix epoch, robot's clock
+
+    capture_time  adds `capture.time_ns`: when the row's sample was taken, ns since the Unix epoch, robot's
+                  clock; and, if there are cameras, `capture.picture_age_ms`: how long before that each
+                  camera's picture was taken
+    sample_age    adds `capture.sample_age_ms`: how long before the row's time its sample was taken
     """
     features: dict[str, dict[str, Any]] = {}
     for key, names in ((ACTION, action_names), (STATE, state_names)):
         if names:
             features[key] = {"dtype": "float32", "shape": [len(names)], "names": list(names)}
+    for camera in cameras:
+        features[camera.key] = _video_feature(camera, fps)
     if capture_time:
         features[CAPTURE_TIME] = {"dtype": "int64", "shape": [1], "names": None}
+    if sample_age:
+        features[SAMPLE_AGE] = {"dtype": "float32", "shape": [1], "names": None}
+    if capture_time and cameras:
+        names = [camera.name for camera in cameras]
+        features[PICTURE_AGE] = {"dtype": "float32", "shape": [len(names)], "names": names}
     return features | DEFAULT_FEATURES
+
+
+def _video_feature(camera: Camera, fps: int) -> dict[str, Any]:
+    """As lerobot.datasets.video_utils.get_video_info has it, but for an encoder's settings, which merging
+    does not compare."""
+    return {
+        "dtype": "video",
+        "shape": [camera.height, camera.width, CHANNELS],
+        "names": ["height", "width", "channels"],
+        "info": {
+            "video.height": camera.height,
+            "video.width": camera.width,
+            "video.codec": camera.codec,
+            "video.pix_fmt": camera.pix_fmt,
+            "video.fps": fps,
+            "video.channels": CHANNELS,
+            "has_audio": False,
+            "is_depth_map": False,
+        },
+    }
 
 
 def info_document(
     features: Features, *, fps: int, robot_type: str, episodes: int, frames: int, tasks: int
 ) -> dict[str, Any]:
     """The document, its keys in LeRobot's order (lerobot.datasets.utils.DatasetInfo)."""
+    any_video = any(feature["dtype"] == "video" for feature in features.values())
     return {
         "codebase_version": layout.CODEBASE_VERSION,
         "fps": fps,
@@ -53,7 +116,7 @@ def info_document(
         "data_files_size_in_mb": layout.DATA_FILE_MB,
         "video_files_size_in_mb": layout.VIDEO_FILE_MB,
         "data_path": layout.DATA_TEMPLATE,
-        "video_path": None,
+        "video_path": layout.VIDEO_TEMPLATE if any_video else None,
         "robot_type": robot_type,
         "splits": {"train": f"0:{episodes}"},
     }

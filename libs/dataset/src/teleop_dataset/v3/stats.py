@@ -5,8 +5,8 @@ themselves, interpolated as numpy.quantile does, in float64.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,11 @@ class Stats:
             "count": [int(self.count[0])],
             **dict(zip(QUANTILES, self.quantiles[0].tolist(), strict=True)),
         }
+
+
+def join(parts: Sequence[Stats]) -> Stats:
+    """The stretches of all `parts`, of one feature, one after the other."""
+    return Stats(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Stats)))
 
 
 def describe(features: Mapping[str, Values], lengths: Integers) -> dict[str, Stats]:
@@ -254,9 +259,22 @@ def interpolate(below: Values, above: Values, weights: Floats) -> Floats:
     return found
 
 
-def dataset_document(stats: Mapping[str, Stats]) -> dict[str, Any]:
-    """`meta/stats.json`."""
-    return {key: feature.as_document() for key, feature in stats.items()}
+def dataset_document(stats: Mapping[str, Stats], pictures: Container[str] = ()) -> dict[str, Any]:
+    """`meta/stats.json`.
+
+    pictures  features whose values are those of channels: LeRobot wants them of shape (channels, 1, 1)
+    """
+    return {
+        key: _per_channel(feature.as_document()) if key in pictures else feature.as_document()
+        for key, feature in stats.items()
+    }
+
+
+def _per_channel(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: values if name == "count" else [[[value]] for value in values]
+        for name, values in document.items()
+    }
 
 
 def _keys(values: Values) -> npt.NDArray[Any]:

@@ -1,0 +1,64 @@
+"""Statistics of a camera's pictures: exact, over those pictures and pixels that LeRobot would look at.
+
+Pixels have 256 levels: how often each level occurs tells every statistic, of an episode and of all of them.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from teleop_dataset.v3.info import CHANNELS
+from teleop_dataset.v3.stats import Integers, Stats, describe_weighted
+
+LEVELS = 256
+_WHITE = 255.0
+# Frames looked at per episode (lerobot.datasets.compute_stats.estimate_num_samples).
+_SAMPLES_MIN, _SAMPLES_MAX, _SAMPLES_POWER = 100, 10_000, 0.75
+# Larger pictures are thinned out to about this many pixels along their longer side
+# (lerobot.datasets.compute_stats.auto_downsample_height_width).
+_THIN_ABOVE, _THIN_TO = 300, 150
+
+
+def sampled_rows(frames: int) -> Integers:
+    """The rows of an episode of `frames` whose pictures LeRobot takes statistics from, ascending."""
+    samples = max(min(_SAMPLES_MIN, frames), min(int(frames**_SAMPLES_POWER), _SAMPLES_MAX))
+    return np.round(np.linspace(0, frames - 1, samples)).astype(np.int64)
+
+
+def thinning(height: int, width: int) -> int:
+    """Of how many pixels, along each side, LeRobot looks at one."""
+    longer = max(height, width)
+    return 1 if longer < _THIN_ABOVE else longer // _THIN_TO
+
+
+class PictureLevels:
+    """How often each level occurs in pictures.
+
+    counts    (CHANNELS, LEVELS) pixels
+    pictures  how many were added
+    """
+
+    def __init__(self) -> None:
+        self.counts: Integers = np.zeros((CHANNELS, LEVELS), np.int64)
+        self.pictures = 0
+
+    def add(self, pixels: npt.NDArray[np.uint8], times: int = 1) -> None:
+        """Add a picture, (height, width, CHANNELS), already thinned out; `times` if it is shown so often."""
+        for channel in range(CHANNELS):
+            self.counts[channel] += times * np.bincount(pixels[..., channel].ravel(), minlength=LEVELS)
+        self.pictures += times
+
+    def merge(self, other: "PictureLevels") -> None:
+        self.counts += other.counts
+        self.pictures += other.pictures
+
+    def describe(self) -> Stats:
+        """The statistics as one stretch, CHANNELS wide, white being 1; at least one picture was added."""
+        parts = []
+        for counts in self.counts:
+            seen = np.flatnonzero(counts)
+            parts.append(describe_weighted(seen / _WHITE, counts[seen]))
+        wide = (
+            np.concatenate([getattr(part, name) for part in parts], axis=-1)
+            for name in ("low", "high", "mean", "std", "quantiles")
+        )
+        return Stats(np.array([self.pictures]), *wide)

@@ -1,0 +1,198 @@
+"""Video of recorded sessions as video-ingest-service leaves it: chunks in a store, rows in the database.
+
+The drawn counter of every picture is its number, so that whoever decodes one knows which it is.
+"""
+
+import asyncio
+import hashlib
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import av
+import psycopg
+from lerobot_robot_virtual.arm import REST
+from lerobot_robot_virtual.scene import render
+from psycopg.types.json import Jsonb
+from teleop_runtime.store import open_store
+
+from teleop_testing.recorded import STARTED
+
+US_PER_S = 1_000_000
+STARTED_US = round(datetime.fromisoformat(STARTED).timestamp()) * US_PER_S
+# From the moment the camera takes a picture until the loop can see it.
+LATENCY_US = 4_000
+ENCODERS = {
+    "h264": ("libx264", {"preset": "ultrafast", "crf": "18", "sc_threshold": "0"}),
+    "hevc": ("libx265", {"preset": "ultrafast", "crf": "18", "x265-params": "log-level=error:scenecut=0"}),
+    "av1": ("libsvtav1", {"preset": "12", "crf": "20"}),
+}
+
+OBJECT = "INSERT INTO stored_object (sha256, size_bytes) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+CHUNK = """
+INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
+                         end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
+                         fps, codec, pix_fmt, width, height, keyframes, quarantine)
+VALUES (%(session)s, %(camera)s, %(chunk)s, %(path)s, %(sha256)s, %(size)s, to_timestamp(%(start)s),
+        to_timestamp(%(end)s), %(first)s, %(frames)s, %(seen_at)s, %(captured)s, %(dropped)s, %(fps)s,
+        %(codec)s, 'yuv420p', %(width)s, %(height)s, %(keyframes)s, %(quarantine)s)
+"""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A picture that the camera took.
+
+    seen_at  the loop's iteration that first saw it
+    """
+
+    number: int
+    seen_at: int
+    captured_us: int
+
+
+@dataclass(frozen=True)
+class RecordedVideo:
+    """What a camera took, whether or not it was recorded."""
+
+    camera: str
+    taken: tuple[Taken, ...]
+
+    def seen(self, iteration: int) -> int | None:
+        """Number of the picture that an iteration of the loop saw."""
+        numbers = [picture.number for picture in self.taken if picture.seen_at <= iteration]
+        return numbers[-1] if numbers else None
+
+
+def record_video(
+    database_url: str,
+    store: Path,
+    session: int,
+    frames: int,
+    camera: str = "front",
+    *,
+    loop_fps: float = 60.0,
+    fps: int = 30,
+    first: int = 0,
+    end: int | None = None,
+    lost: Sequence[int] = (),
+    segment: int = 50,
+    absent: Sequence[int] = (),
+    quarantined: Sequence[int] = (),
+    times_only: bool = False,
+    codec: str = "h264",
+    gop: int = 1,
+    b_frames: int = 0,
+    height: int = 48,
+    width: int = 64,
+) -> RecordedVideo:
+    """Store a camera's video of a session of `frames` iterations of its loop.
+
+    first, end   the iterations during which the camera gave pictures
+    lost         pictures that were not recorded, by number, and are named so
+    segment      pictures per chunk
+    absent       chunks that have not arrived
+    quarantined  chunks that arrived, and can't be used
+    times_only   as from a sender that does not know which iteration saw a picture
+    """
+    taken = _take(first, frames if end is None else end, loop_fps, fps)
+    kept = [picture for picture in taken if picture.number not in lost]
+    chunks = [kept[begin : begin + segment] for begin in range(0, len(kept), segment)]
+    reached = first
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for number, pictures in enumerate(chunks):
+            dropped, reached = _dropped(pictures, taken, reached)
+            if number in absent:
+                continue
+            data = _encode(pictures, codec, fps, gop, b_frames, height, width)
+            sha256 = hashlib.sha256(data).hexdigest()
+            asyncio.run(_put(store, data, sha256))
+            seconds = [picture.captured_us / US_PER_S for picture in pictures]
+            connection.execute(OBJECT, [sha256, len(data)])
+            about: dict[str, Any] = {
+                "session": session,
+                "camera": camera,
+                "chunk": number,
+                "path": f"sessions/{session}/{camera}/{number}.mp4",
+                "sha256": sha256,
+                "size": len(data),
+                "start": seconds[0],
+                "end": seconds[-1],
+                "first": None if times_only else pictures[0].seen_at,
+                "frames": len(pictures),
+                "seen_at": None if times_only else [picture.seen_at for picture in pictures],
+                "captured": None if times_only else [picture.captured_us for picture in pictures],
+                "dropped": Jsonb(dropped),
+                "fps": fps,
+                "codec": codec,
+                "width": width,
+                "height": height,
+                "keyframes": math.ceil(len(pictures) / gop),
+                "quarantine": "it was damaged on the way" if number in quarantined else None,
+            }
+            connection.execute(CHUNK, about)
+    return RecordedVideo(camera, tuple(taken))
+
+
+def _take(first: int, end: int, loop_fps: float, fps: int) -> list[Taken]:
+    """Pictures at a steady rate, the first of them seen at `first`."""
+    begin_us = first * US_PER_S / loop_fps - LATENCY_US
+    taken: list[Taken] = []
+    while True:
+        captured_us = round(begin_us + len(taken) * US_PER_S / fps)
+        # A hair early, so that rounding moves no picture to the next iteration.
+        seen_at = math.ceil((captured_us + LATENCY_US) * loop_fps / US_PER_S - 1e-3)
+        if seen_at >= end:
+            return taken
+        taken.append(Taken(len(taken), seen_at, STARTED_US + captured_us))
+
+
+def _dropped(
+    pictures: Sequence[Taken], taken: Sequence[Taken], reached: int
+) -> tuple[list[dict[str, Any]], int]:
+    """What is missing within and right before a chunk, as the robot names it: from the iteration after the
+    last recorded picture to that of the next one."""
+    found = []
+    before = max((each.number for each in taken if each.seen_at < reached), default=-1)
+    for picture in pictures:
+        if picture.number > before + 1:
+            missing = picture.number - before - 1
+            found.append({"first": reached, "end": picture.seen_at, "reason": f"{missing} dropped: too slow"})
+        before, reached = picture.number, picture.seen_at + 1
+    return found, reached
+
+
+def _encode(
+    pictures: Sequence[Taken], codec: str, fps: int, gop: int, b_frames: int, height: int, width: int
+) -> bytes:
+    name, options = ENCODERS[codec]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "chunk.mp4"
+        with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+            stream: Any = container.add_stream(name, rate=fps, options=options)
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            stream.gop_size, stream.max_b_frames = gop, b_frames
+            for position, picture in enumerate(pictures):
+                pixels = render("front", REST, picture.number, height=height, width=width)
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = position, Fraction(1, fps)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return path.read_bytes()
+
+
+async def _put(root: Path, data: bytes, sha256: str) -> None:
+    async def parts() -> Any:
+        yield data
+
+    store, upload = open_store(root), uuid4()
+    await store.begin(upload)
+    await store.append(upload, 0, parts(), limit=len(data))
+    await store.finish(upload, sha256=sha256, size_bytes=len(data))
+    await store.discard(upload)
