@@ -1,4 +1,4 @@
-"""Datasets as addresses name them: `/datasets/{robot_id}/{name:path}…`; pure."""
+"""Datasets as addresses name them: `/datasets/{robot_id}/{name:path}…`."""
 
 from starlette.requests import Request
 from teleop_schema.errors import BackendError

@@ -15,6 +15,7 @@ from teleop_runtime.store import Store
 from teleop_schema.files import VideoFile
 
 from video_ingest_service.metrics import PROBES
+from video_ingest_service.worker_messages import Probed, Question
 
 log = get_logger(__name__)
 
@@ -25,35 +26,6 @@ PROBE_TIMEOUT_S = 60.0
 # Somebody else may have killed the first process, or kept it from working.
 ATTEMPTS = 2
 MAX_ANSWER_BYTES = 64 * 1024
-
-
-class Probed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a look into a video file found; None where it did not get that far.
-
-    frames     pictures in the file
-    keyframes  how many of them can be decoded by themselves
-    fps        pictures per second, measured over the whole file
-    problem    why it can't be used as video; None if it can
-    """
-
-    frames: int | None = None
-    keyframes: int | None = None
-    fps: float | None = None
-    codec: str | None = None
-    pix_fmt: str | None = None
-    width: int | None = None
-    height: int | None = None
-    problem: str | None = None
-
-
-class Question(msgspec.Struct, frozen=True):
-    """What a worker is asked, as a line of JSON; it answers with a line that holds Probed.
-
-    frames  how many pictures the sender says there are
-    """
-
-    path: str
-    frames: int | None
 
 
 class _Died(Exception):

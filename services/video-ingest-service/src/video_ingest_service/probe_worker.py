@@ -1,6 +1,6 @@
 """Looks into video files that may be anything: `python -m video_ingest_service.probe_worker`.
 
-One question a line on standard input, one answer a line on standard output (see probe.Question). Ends with
+One question a line on standard input, one answer a line on standard output (see worker_messages). Ends with
 its input. Memory, processor time, open files and writing are limited before the first file is touched.
 """
 
@@ -16,7 +16,7 @@ import msgspec
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from video_ingest_service.probe import Probed, Question
+from video_ingest_service.worker_messages import Probed, Question
 
 MAX_MEMORY_BYTES = 2 * 1024**3
 MAX_CPU_S = 45

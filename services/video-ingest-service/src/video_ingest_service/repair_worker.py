@@ -1,6 +1,6 @@
 """Repairs a dataset in a process with limits: `… -m video_ingest_service.repair_worker <source> <target>`.
 
-Prints one line of JSON (repairs.Outcome).
+Prints one line of JSON (worker_messages.Outcome).
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import msgspec
 from teleop_dataset.repair import repair
 from teleop_schema.errors import BackendError
 
-from video_ingest_service.repairs import Outcome
+from video_ingest_service.worker_messages import Outcome
 
 MAX_MEMORY_BYTES = 8 * 1024**3
 MAX_CPU_S = 4 * 3600

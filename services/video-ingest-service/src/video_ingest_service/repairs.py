@@ -25,6 +25,7 @@ from video_ingest_service.object_table import keep_object
 from video_ingest_service.state_table import FileRow, earlier_file, find_state, list_files
 from video_ingest_service.version_table import find_dataset, newest_of_robot
 from video_ingest_service.versions import commit_repair
+from video_ingest_service.worker_messages import Outcome
 
 log = get_logger(__name__)
 
@@ -34,18 +35,6 @@ LEFTOVER_S = 2 * REPAIR_TIMEOUT_S
 READ_BYTES = 1024 * 1024
 MAX_COMPLAINT_BYTES = 4000
 INFO = "meta/info.json"
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What `repair_worker` tells.
-
-    episodes, frames  of the repaired dataset; 0 if nothing could be recovered
-    report            what was rebuilt and what was lost, in words
-    """
-
-    episodes: int
-    frames: int
-    report: str
 
 
 class Repairs:

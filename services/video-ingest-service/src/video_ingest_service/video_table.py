@@ -12,7 +12,7 @@ from teleop_schema.files import DroppedFrames, VideoFile
 
 from video_ingest_service.coverage import Chunk
 from video_ingest_service.errors import UnknownSession, VideoNotFound
-from video_ingest_service.probe import Probed
+from video_ingest_service.worker_messages import Probed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ID = 2**63 - 1

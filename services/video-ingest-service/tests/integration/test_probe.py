@@ -11,13 +11,14 @@ import av
 import pytest
 from teleop_testing.files import encode_video, video_file
 from video_ingest_service import probe
+from video_ingest_service.worker_messages import Probed
 
 
 @pytest.fixture
 def look(store, prober, keep):
     """What the prober says of some bytes."""
 
-    async def look(content: bytes, *, told: int | None = None) -> probe.Probed:
+    async def look(content: bytes, *, told: int | None = None) -> Probed:
         await keep(content)
         indices = None if told is None else range(told)
         return await prober.look(store, video_file(content, 1, indices=indices))
@@ -28,7 +29,7 @@ def look(store, prober, keep):
 async def test_a_sound_video_is_described(look):
     """Pictures, keyframes, rate, codec and size as the file has them."""
     found = await look(encode_video(30), told=30)
-    assert found == probe.Probed(
+    assert found == Probed(
         frames=30, keyframes=15, fps=30.0, codec="h264", pix_fmt="yuv420p", width=64, height=48
     )
 

@@ -1,0 +1,78 @@
+"""kill -9 of the service, in the worst moments."""
+
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from teleop_schema.files import FilePlan, Planned
+from teleop_testing.files import dataset_file, encode_video, video_file
+from teleop_testing.processes import ingest_process
+
+PLANS = "/files/plan"
+
+
+def plan(process, file) -> Planned:
+    answer = httpx.post(f"http://{process.address}{PLANS}", content=msgspec.json.encode(FilePlan(file)))
+    assert answer.status_code == 200, answer.text
+    return msgspec.json.decode(answer.content, type=Planned)
+
+
+def send(process, upload: str, content: bytes) -> httpx.Response:
+    headers = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Offset": "0",
+        "Content-Type": "application/offset+octet-stream",
+    }
+    return httpx.patch(f"http://{process.address}{upload}", headers=headers, content=content)
+
+
+def fetch(process, receipt) -> bytes:
+    return httpx.get(f"http://{process.address}/videos/{receipt.id}/content").content
+
+
+@pytest.mark.parametrize("dies_at", ["object", "name"])
+@pytest.mark.parametrize("kind", ["dataset", "video"])
+async def test_no_byte_is_sent_twice_after_a_kill(
+    database_url, store_root, session, monkeypatch, dies_at, kind, database
+):
+    """Killed between the object and its row; the robot asks again and has its receipt at once."""
+    content = encode_video(10)
+    path = "videos/file-000.mp4"
+    file = video_file(content, session) if kind == "video" else dataset_file(content, path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("DIES_AT", dies_at)
+    dying = ingest_process(database_url, store_root, "dying_service")
+    dying.start()
+    try:
+        planned = plan(dying, file)
+        assert planned.missing == ((0, len(content)),)
+        with pytest.raises(httpx.TransportError):
+            send(dying, planned.upload, content)
+    finally:
+        dying.kill()
+        dying.log.unlink()
+    assert await database.value("SELECT count(*) FROM stored_object") == 0
+    with ingest_process(database_url, store_root) as process:
+        receipt = plan(process, file).receipt
+        assert receipt is not None
+        assert (store_root / receipt.path).read_bytes() == content
+        assert plan(process, file).receipt == receipt
+    assert await database.value("SELECT count(*) FROM stored_object") == 1
+
+
+async def test_two_replicas_share_one_store(database_url, store_root, session):
+    """What one of them has begun, the other one finishes; both know it then."""
+    content = encode_video(10)
+    file = video_file(content, session)
+    with (
+        ingest_process(database_url, store_root) as first,
+        ingest_process(database_url, store_root) as second,
+    ):
+        upload = plan(first, file).upload
+        assert plan(second, file).upload == upload
+        assert send(second, upload, content).status_code == 204
+        receipt = plan(first, file).receipt
+        assert receipt == plan(second, file).receipt
+        for process in (first, second):
+            assert fetch(process, receipt) == content

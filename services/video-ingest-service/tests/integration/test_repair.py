@@ -1,0 +1,116 @@
+"""Repairing the dataset of a recorder that was killed, as it lies on the server."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+from teleop_testing.files import dataset_file, manifest_of
+
+# The real LeRobot, killed -9 in the middle of its third episode.
+RECORDER = """
+import os, signal, sys
+import numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+joints = {"dtype": "float32", "shape": (2,), "names": ["a.pos", "b.pos"]}
+dataset = LeRobotDataset.create(
+    "someone/torn", fps=30, root=sys.argv[1], features={"observation.state": joints, "action": joints},
+    use_videos=False)
+for episode in range(3):
+    for frame in range(20):
+        values = np.array([episode, frame], np.float32)
+        dataset.add_frame({"observation.state": values, "action": values + 0.5, "task": "pick"})
+        if episode == 2 and frame == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+    dataset.save_episode()
+"""
+ADDRESS = "/datasets/robot_A/someone/torn"
+
+
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory) -> dict[str, bytes]:
+    """Files of a dataset without footers, by path."""
+    root = tmp_path_factory.mktemp("torn") / "dataset"
+    subprocess.run([sys.executable, "-c", RECORDER, root], capture_output=True, check=False)
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def publish(catalog, keep, http):
+    """Stores a version of the dataset."""
+
+    async def publish(files: dict[str, bytes], **state) -> None:
+        for path, content in files.items():
+            await keep(content)
+            await catalog.accept(dataset_file(content, path, dataset="someone/torn"))
+        body = msgspec.json.encode(manifest_of(files, **state))
+        assert (await http.post(f"{ADDRESS}/versions", content=body)).status_code == 201
+
+    return publish
+
+
+def unpacked(archive: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {
+            each.name.removeprefix("someone/torn/"): tar.extractfile(each).read()
+            for each in tar
+            if each.isfile()
+        }
+
+
+async def test_a_torn_dataset_becomes_a_whole_version(http, publish, torn, store_root):
+    """Its saved episodes are all there; the original stays as it was, beside it."""
+    await publish(torn, episodes=2)
+    answer = await http.post(f"{ADDRESS}/repair", timeout=120)
+    assert answer.status_code == 201, answer.text
+    version = answer.json()["version"]
+    assert (version["version"], version["source"], version["repaired_from"]) == (2, "repair", 1)
+    assert (version["total_episodes"], version["total_frames"], version["finalised"]) == (2, 40, True)
+    assert "recovered 2 episodes" in answer.json()["report"]
+    repaired = unpacked((await http.get(f"{ADDRESS}/restore")).content)
+    assert json.loads(repaired["meta/info.json"])["total_episodes"] == 2
+    table = pq.read_table(io.BytesIO(repaired["data/chunk-000/file-000.parquet"]))
+    expected = [[episode, frame] for episode in range(2) for frame in range(20)]
+    assert table.column("observation.state").to_pylist() == expected
+    assert unpacked((await http.get(f"{ADDRESS}/restore?version=1")).content) == torn
+    assert (await http.get(ADDRESS)).json()["status"] == "repaired"
+    assert not list((store_root / ".repair").iterdir())
+
+
+async def test_the_same_repair_again_is_the_same_version(http, publish, torn):
+    """And a repaired version needs none."""
+    await publish(torn, episodes=2)
+    answers = [(await http.post(f"{ADDRESS}/repair", timeout=120)).json() for _ in range(2)]
+    assert answers[0]["version"] == answers[1]["version"]
+    refused = await http.post(f"{ADDRESS}/repair?version=2")
+    assert (refused.status_code, refused.json()["code"]) == (409, "already_sound")
+
+
+async def test_what_is_finalised_and_whole_is_not_repaired(http, publish):
+    """409: there is nothing to do."""
+    await publish({"meta/info.json": b"{}"}, finalised=True)
+    refused = await http.post(f"{ADDRESS}/repair")
+    assert (refused.status_code, refused.json()["code"]) == (409, "already_sound")
+
+
+async def test_what_can_not_be_repaired_says_why(http, publish):
+    """No version comes of it."""
+    await publish({"meta/info.json": b"not even JSON", "data/file.parquet": b"PAR1 and nothing"})
+    refused = await http.post(f"{ADDRESS}/repair", timeout=120)
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_repairable")
+    assert "info.json" in refused.json()["detail"]
+    assert len((await http.get(f"{ADDRESS}/versions")).json()["versions"]) == 1
+
+
+async def test_nothing_to_repair_without_a_version(http, catalog, keep):
+    """Files that no manifest has bound together are no dataset yet."""
+    await keep(b"{}")
+    await catalog.accept(dataset_file(b"{}", dataset="someone/torn"))
+    refused = await http.post(f"{ADDRESS}/repair")
+    assert (refused.status_code, refused.json()["code"]) == (404, "version_not_found")
