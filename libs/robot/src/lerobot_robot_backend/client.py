@@ -263,6 +263,10 @@ class TelemetryClient:
         rest += f" and is being shipped by process {self.shipper_pid}" if self.shipper_pid else ""
         return f"{done}; {rest}" + (f" (now: {progress.trouble})" if progress.trouble else "")
 
+    def wait_for_encoder(self, timeout_s: float) -> bool:
+        """Whether pictures are encoded, after at most so long: those of before wait in memory for 2 s."""
+        return self._video is None or self._video.wait_attended(timeout_s)
+
     def pictures(self, timeout_s: float = 0.0) -> "dict[str, PictureCounts]":
         """Camera -> what became of its pictures; after `close()` the last ones are waited for so long."""
         if self._video is None:

@@ -242,6 +242,7 @@ def encode(stream_dir: Path, ring: PictureRing, quality: Quality, *, min_free_by
             _make_recorder(stream_dir, stream, ring, camera, name, quality, finisher, min_free_bytes)
             for camera, name in enumerate(recorded_cameras(stream.session))
         ]
+        ring.attend()
         _pump(stream_dir, ring, recorders)
         for recorder in recorders:
             recorder.end()

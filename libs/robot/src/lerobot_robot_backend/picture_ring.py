@@ -46,6 +46,7 @@ class _Word(IntEnum):
     CLOSED = 2
     HEAD = 4
     TAIL = 8
+    ATTENDED = 9
 
 
 class _Row(IntEnum):
@@ -234,6 +235,15 @@ class PictureRing:
         """Say that nothing more comes."""
         self._order()
         self._words[_Word.CLOSED] = 1
+
+    @property
+    def attended(self) -> bool:
+        """Whether a reader has come."""
+        return bool(self._words[_Word.ATTENDED])
+
+    def attend(self) -> None:
+        """Say, as the reader, that pictures are taken from now on."""
+        self._words[_Word.ATTENDED] = 1
 
     @property
     def is_empty(self) -> bool:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
 # At the end of the command, to be able to say that everything has arrived.
 FINISH_S = 2.0
+# For the encoder to start, before the robot is told to be connected.
+START_S = 3.0
 
 log = logging.getLogger("lerobot_robot_backend")
 
@@ -179,6 +181,8 @@ class Tap:
             },
             token=options.token,
         )
+        # The loop has not begun: once it has, pictures wait for nothing but room in memory.
+        client.wait_for_encoder(START_S)
         self._episodes = EpisodeTracker(client)
         self._tap_dataset()
         log.info(

@@ -33,6 +33,7 @@ from lerobot_robot_backend.video_spool import (
 # The encoder may pause that long, for example because it is started again.
 RING_S = 2.0
 _RESTART_S = 1.0
+_POLL_S = 0.01
 
 log = logging.getLogger("lerobot_robot_backend")
 
@@ -159,6 +160,13 @@ class VideoCapture:
         self._restart_at_s = 0.0
         with suppress(OSError):  # out of processes or memory: what is in files is finished by the shipper
             self.keep_encoding()
+
+    def wait_attended(self, timeout_s: float) -> bool:
+        """Whether the encoder takes pictures, after at most so long."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self._ring.attended and time.monotonic() < deadline_s:
+            time.sleep(_POLL_S)
+        return self._ring.attended
 
     def wait_encoded(self, timeout_s: float) -> bool:
         """Whether the encoder has ended, after at most so long."""

@@ -174,6 +174,13 @@ async def test_every_new_picture_is_recorded_once(make_recording):
     assert str(counts["front"]) == "320 pictures recorded, 0 dropped, 0 of 2 segments on the server"
 
 
+async def test_one_can_wait_for_the_encoder(make_recording):
+    """Before its loop begins, a program may wait until pictures are encoded; but not for ever."""
+    client = make_recording()
+    assert client.wait_for_encoder(PATIENCE_S)
+    assert not make_recording().wait_for_encoder(0.0)
+
+
 async def test_killed_encoder_loses_nothing(make_recording):
     """kill -9 in the middle: what it had not put into a file lies in the ring for the next one."""
     client = make_recording()
