@@ -1,6 +1,7 @@
 """The recording process's end of video: hands each new picture to the encoder, and never waits for it."""
 
 import logging
+import operator
 import subprocess
 import threading
 import time
@@ -32,7 +33,11 @@ from lerobot_robot_backend.video_spool import (
 
 # The encoder may pause that long, for example because it is started again.
 RING_S = 2.0
+# Between two starts of the encoder; doubled each time, where it ends at once.
 _RESTART_S = 1.0
+_LONGEST_RESTART_S = 30.0
+_EARLIEST_US = -62_135_596_800_000_000
+_LATEST_US = 253_402_300_799_999_999
 _POLL_S = 0.01
 
 log = logging.getLogger("lerobot_robot_backend")
@@ -102,8 +107,9 @@ class VideoCapture:
         self._ring = create_ring(_ring_bytes(session), stream_dir)
         self._lock = threading.Lock()
         self._encoder: subprocess.Popen[bytes] | None = None
-        self._restart_at_s = 0.0
-        self.keep_encoding()
+        self._started_s = -_LONGEST_RESTART_S
+        self._restart_s = _RESTART_S
+        self._start_encoder()
 
     def offer(
         self,
@@ -123,7 +129,7 @@ class VideoCapture:
                 picture = observation.get(camera.name)
                 if picture is None or frame_index <= camera.index:
                     continue
-                own_us = picture_us.get(camera.name)
+                own_us = _checked_time(picture_us.get(camera.name))
                 if _is_same(camera, picture, own_us):
                     continue
                 camera.picture, camera.captured_us, camera.index = picture, own_us, frame_index
@@ -131,9 +137,14 @@ class VideoCapture:
 
     def keep_encoding(self) -> None:
         """Start the encoder if it does not run but should."""
-        if self.encoder_pid is not None or time.monotonic() < self._restart_at_s:
-            return
-        self._restart_at_s = time.monotonic() + _RESTART_S
+        lived_s = time.monotonic() - self._started_s
+        if self.encoder_pid is None and lived_s >= self._restart_s:
+            short = lived_s < 2 * self._restart_s
+            self._restart_s = min(2 * self._restart_s, _LONGEST_RESTART_S) if short else _RESTART_S
+            self._start_encoder()
+
+    def _start_encoder(self) -> None:
+        self._started_s = time.monotonic()
         arguments = [
             "--ring",
             str(self._ring.fd),
@@ -157,9 +168,9 @@ class VideoCapture:
     def close(self) -> None:
         """Say that nothing more comes; the encoder finishes what it has, and ends."""
         self._ring.finish()
-        self._restart_at_s = 0.0
-        with suppress(OSError):  # out of processes or memory: what is in files is finished by the shipper
-            self.keep_encoding()
+        if self.encoder_pid is None:
+            with suppress(OSError):  # out of processes or memory: the shipper finishes what is in files
+                self._start_encoder()
 
     def wait_attended(self, timeout_s: float) -> bool:
         """Whether the encoder takes pictures, after at most so long."""
@@ -213,6 +224,15 @@ class VideoCapture:
         if not camera.why:
             camera.why = trouble
             log.warning("backend: camera %s: a picture is missing: %s (told once)", camera.name, trouble.text)
+
+
+def _checked_time(us: Any) -> int | None:
+    """`us` as an int, None if it is no moment: then the picture has the time of its frame."""
+    try:
+        checked = operator.index(us)
+    except TypeError:
+        return None
+    return checked if _EARLIEST_US <= checked <= _LATEST_US else None
 
 
 def _is_video(picture: Any) -> bool:

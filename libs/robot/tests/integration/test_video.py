@@ -316,6 +316,15 @@ async def test_camera_whose_name_is_no_folder_is_left_out(make_client, caplog):
     assert [segment.video.camera_key for segment in finished_segments(client.stream_dir)] == ["front"]
 
 
+async def test_time_that_is_none_is_that_of_the_frame(make_recording):
+    """Nanoseconds, text or nothing in the place of a picture's time cost neither sample nor picture."""
+    client = make_recording()
+    for k, moment in enumerate((10**18, "noon", None, 1.5, np.int64(7))):
+        client.log(JOINTS | {"front": picture(k)}, JOINTS, captured_us=k, picture_us={"front": moment})
+    finish(client)
+    assert read_video(client.stream_dir).captured_us == [0, 1, 2, 3, 7]
+
+
 async def test_frame_that_became_a_gap_keeps_its_picture(make_recording):
     """A joint that is no number costs the sample, not the picture."""
     client = make_recording()
