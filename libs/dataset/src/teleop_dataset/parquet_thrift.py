@@ -54,10 +54,20 @@ def decode(kind: type, data: bytes) -> tuple[Any, int]:
         _Protocol(buffer, decode_response=False).read_struct(found)
     except (EOFError, TException, struct.error, TypeError, KeyError, ValueError, RecursionError) as error:
         raise BrokenFile(f"no {kind.__name__} here") from error
-    for _, name, *_, required in kind.thrift_spec.values():  # type: ignore[attr-defined]
-        if required and getattr(found, name) is None:
-            raise BrokenFile(f"a {kind.__name__} without {name}")
+    _require_fields(found)
     return found, buffer.position
+
+
+def _require_fields(value: Any) -> None:
+    """thriftpy2 leaves out what is required as readily as what is optional."""
+    if isinstance(value, list):
+        for each in value:
+            _require_fields(each)
+    elif hasattr(value, "thrift_spec"):
+        for _, name, *_, required in value.thrift_spec.values():
+            if required and getattr(value, name) is None:
+                raise BrokenFile(f"a {type(value).__name__} without {name}")
+            _require_fields(getattr(value, name))
 
 
 def encode(value: Any) -> bytes:

@@ -31,6 +31,7 @@ BOOLEAN = 0
 SNAPPY = 1
 _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 _RLE = 3
+_ENCODINGS = 10
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def _page(header: Any, position: int, length: int) -> _Page:
         encodings = (content.encoding, content.definition_level_encoding, content.repetition_level_encoding)
     else:
         raise BrokenFile(f"a page of kind {header.type}, which LeRobot never writes")
+    if not all(0 <= encoding < _ENCODINGS for encoding in encodings):
+        raise BrokenFile(f"a page in an unknown encoding: {encodings}")
     sizes = (header.compressed_page_size, header.uncompressed_page_size, content.num_values)
     if not all(0 <= size <= MAX_PAGE_BYTES for size in sizes):
         raise BrokenFile("a page header with impossible sizes", limit=MAX_PAGE_BYTES)

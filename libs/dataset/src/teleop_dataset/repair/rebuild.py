@@ -5,6 +5,7 @@ Episodes are only ever taken from the first one on: what follows one that is not
 """
 
 import math
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -173,7 +174,8 @@ class _Repair:
             missing = f"episodes {len(found)} to {counted - 1}"
             self._report.lose(missing, f"{layout.INFO} counts them, but their rows are not there")
         for folder in self._seen.temporary:
-            self._report.lose(f"{folder}/", "pictures of an episode that was not saved")
+            if any(files for *_, files in os.walk(self._source / folder)):
+                self._report.lose(f"{folder}/", "pictures of an episode that was not saved")
 
     def _cut_data(self, found: list[Episode], kept: int) -> None:
         """Take the rows of episodes that are not kept out of the data files."""

@@ -1,0 +1,63 @@
+"""Datasets that the real LeRobot recorded: to the end, and up to where it was killed."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("scripted_recording.py")
+KILLED = -9
+STEPS = (
+    "halfway",
+    "_save_episode_data",
+    "_save_episode_video:0",
+    "_save_episode_video:1",
+    "_save_episode_metadata",
+    "write_info",
+    "write_stats",
+    "done",
+)
+EPISODES = [[0, 21, "pick"], [1, 30, "pick"], [2, 17, "place"], [3, 24, "pick"]]
+
+
+def run_recording(root: Path, **plan: Any) -> int:
+    """Record with LeRobot in a process of its own; its exit code."""
+    command = [sys.executable, str(SCRIPT), json.dumps({"root": str(root), **plan})]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, KILLED), done.stderr
+    return done.returncode
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A whole dataset, and copies of what lay on the disk while it was recorded.
+
+    A copy taken between two calls is what kill -9 leaves there: what is in RAM is lost.
+    """
+
+    whole: Path
+    folder: Path
+
+    def state(self, episode: int, step: str) -> Path:
+        """What lay there right after this step of saving this episode."""
+        return self.folder / f"{episode}-{step.replace(':', '_')}"
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., int]:
+    """Records a dataset as told."""
+    return run_recording
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    """Four short episodes of two cameras, copied at every step of the first and the last."""
+    folder = tmp_path_factory.mktemp("recording")
+    copies = [[episode, step] for episode in (0, 3) for step in STEPS] + [[1, "done"], [2, "done"]]
+    run_recording(folder / "whole", episodes=EPISODES, copies=copies, copy_to=str(folder))
+    return Recording(folder / "whole", folder)
