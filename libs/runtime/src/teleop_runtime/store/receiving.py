@@ -45,7 +45,8 @@ async def receive(
         try:
             if writing is not None:
                 await settled(writing)
-            await in_thread(staged.write, block)
+            if block:
+                await in_thread(staged.write, block)
         finally:
             if syncing is not None:
                 await settled(syncing)

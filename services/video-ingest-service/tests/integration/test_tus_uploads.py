@@ -1,0 +1,425 @@
+"""Resumable uploads as tus clients do them."""
+
+import asyncio
+import base64
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+
+import pytest
+from teleop_testing.waiting import until
+from tusclient.client import TusClient
+from tusclient.exceptions import TusUploadFailed
+from video_ingest_service import body
+from video_ingest_service.upload_table import UploadTable
+from video_ingest_service.uploads import Uploads
+
+MIB = 1024 * 1024
+TUS = {"Tus-Resumable": "1.0.0"}
+BODY = {**TUS, "Content-Type": "application/offset+octet-stream"}
+DATASET = {"robot_id": "robot_A", "dataset": "me/ds", "path": "data/file-000.parquet"}
+STORED = "robot_A/me/ds/data/file-000.parquet"
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def metadata_of(fields: Mapping[str, str]) -> dict[str, str]:
+    pairs = (f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in fields.items())
+    return {"Upload-Metadata": ",".join(pairs)}
+
+
+async def create(http, length: int, **fields: str) -> str:
+    """Address of a new upload."""
+    headers = {**TUS, "Upload-Length": str(length), **metadata_of({**DATASET, **fields})}
+    answer = await http.post("/files", headers=headers)
+    assert answer.status_code == 201, answer.text
+    return answer.headers["Location"]
+
+
+async def patch(http, address: str, offset: int, content: bytes, **headers: str):
+    return await http.patch(
+        address, content=content, headers={**BODY, "Upload-Offset": str(offset), **headers}
+    )
+
+
+async def offset_of(http, address: str) -> int:
+    answer = await http.head(address, headers=TUS)
+    assert answer.status_code == 200
+    return int(answer.headers["Upload-Offset"])
+
+
+def leftovers(store_root) -> list[str]:
+    return sorted(path.name for path in (store_root / ".incoming").iterdir())
+
+
+@pytest.fixture
+def content() -> bytes:
+    return os.urandom(3 * MIB + 17)
+
+
+async def test_tuspy(service, http, content, store_root):
+    """tuspy's upload, in checked chunks, ends as a file in the tree; its address tells so for a while."""
+    client = TusClient(f"http://{service}/files")
+    uploader = client.uploader(
+        file_stream=io.BytesIO(content), chunk_size=MIB, metadata=DATASET, upload_checksum=True
+    )
+    await asyncio.to_thread(uploader.upload)
+    assert (store_root / STORED).read_bytes() == content
+    answer = await http.head(uploader.url, headers=TUS)
+    assert answer.headers["Upload-Offset"] == answer.headers["Upload-Length"] == str(len(content))
+    assert answer.headers["Upload-Metadata"] == metadata_of(DATASET)["Upload-Metadata"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Upload-Expires" in answer.headers
+    assert leftovers(store_root) == []
+
+
+async def test_tuspy_resumes_after_a_cut(service, http, content, store_root):
+    """After a connection broke in the middle of a chunk, tuspy goes on from what had arrived."""
+    address = await create(http, len(content))
+    await cut_off(service, address, content, sent=2 * MIB)
+    kept = await until(lambda: offset_of(http, address))
+    assert 0 < kept <= 2 * MIB
+    # It asks for the offset as it is made.
+    uploader = await asyncio.to_thread(
+        TusClient(f"http://{service}/files").uploader,
+        file_stream=io.BytesIO(content),
+        url=f"http://{service}{address}",
+    )
+    assert uploader.offset == kept
+    await asyncio.to_thread(uploader.upload)
+    assert (store_root / STORED).read_bytes() == content
+
+
+async def cut_off(service: str, address: str, content: bytes, *, sent: int) -> None:
+    """A PATCH of all of `content` whose connection ends after `sent` bytes."""
+    writer = await half_open(service, address, len(content))
+    writer.write(content[:sent])
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    writer.close()
+
+
+async def half_open(service: str, address: str, length: int) -> asyncio.StreamWriter:
+    """A PATCH that has sent its headers only."""
+    host, port = service.split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    headers = {"Host": service, "Content-Length": str(length), "Upload-Offset": "0", **BODY}
+    lines = [f"PATCH {address} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    writer.write("\r\n".join((*lines, "", "")).encode())
+    await writer.drain()
+    return writer
+
+
+async def test_tuspy_hears_of_wrong_checksums(service, http, content, monkeypatch):
+    """A chunk that is damaged on its way is refused with 460, and does not count."""
+    uploader = TusClient(f"http://{service}/files").uploader(
+        file_stream=io.BytesIO(content), chunk_size=MIB, metadata=DATASET, upload_checksum=True
+    )
+    await asyncio.to_thread(uploader.upload_chunk)
+    other = lambda: hashlib.sha1(b"other")  # noqa: E731
+    monkeypatch.setattr(type(uploader), "checksum_algorithm", property(lambda _: lambda _content: other()))
+    with pytest.raises(TusUploadFailed) as refused:
+        await asyncio.to_thread(uploader.upload_chunk)
+    assert refused.value.status_code == 460
+    assert await offset_of(http, uploader.url) == MIB
+
+
+async def test_capabilities(http):
+    """OPTIONS tells what is supported, to clients of any version."""
+    for address in ("/files", "/files/whatever"):
+        answer = await http.options(address)
+        assert answer.status_code == 204
+        assert answer.headers["Tus-Version"] == "1.0.0"
+        assert set(answer.headers["Tus-Extension"].split(",")) == {
+            "creation",
+            "creation-with-upload",
+            "creation-defer-length",
+            "checksum",
+            "expiration",
+            "termination",
+        }
+        assert answer.headers["Tus-Checksum-Algorithm"] == "sha1,sha256"
+        assert int(answer.headers["Tus-Max-Size"]) == 50 * 1024**3
+
+
+async def test_creation_with_upload(http, content, store_root):
+    """The first bytes, or all of them, may come with the creation."""
+    for sent in (MIB, len(content)):
+        headers = {**BODY, "Upload-Length": str(len(content)), **metadata_of(DATASET)}
+        answer = await http.post("/files", content=content[:sent], headers=headers)
+        assert (answer.status_code, answer.headers["Upload-Offset"]) == (201, str(sent))
+        assert await offset_of(http, answer.headers["Location"]) == sent
+    assert (store_root / STORED).read_bytes() == content
+
+
+async def test_deferred_length(http, content, store_root):
+    """A length that is told later ends the upload when it is reached; it can't be told twice."""
+    headers = {**TUS, "Upload-Defer-Length": "1", **metadata_of(DATASET)}
+    address = (await http.post("/files", headers=headers)).headers["Location"]
+    assert (await http.head(address, headers=TUS)).headers["Upload-Defer-Length"] == "1"
+    assert (await patch(http, address, 0, content[:MIB])).status_code == 204
+    wrong = await patch(http, address, MIB, b"", **{"Upload-Length": str(MIB - 1)})
+    assert (wrong.status_code, wrong.json()["field"]) == (400, "Upload-Length")
+    length = {"Upload-Length": str(len(content))}
+    assert (await patch(http, address, MIB, content[MIB : 2 * MIB], **length)).status_code == 204
+    again = await patch(http, address, 2 * MIB, b"", **{"Upload-Length": "7777777"})
+    assert (again.status_code, again.json()["field"]) == (400, "Upload-Length")
+    assert (await patch(http, address, 2 * MIB, content[2 * MIB :])).status_code == 204
+    assert (store_root / STORED).read_bytes() == content
+
+
+async def test_deferred_length_told_last(http, content, store_root):
+    """An empty PATCH that tells the length of what is there ends the upload."""
+    headers = {**TUS, "Upload-Defer-Length": "1", **metadata_of(DATASET)}
+    address = (await http.post("/files", headers=headers)).headers["Location"]
+    await patch(http, address, 0, content)
+    assert not (store_root / STORED).exists()
+    length = {"Upload-Length": str(len(content))}
+    assert (await patch(http, address, len(content), b"", **length)).status_code == 204
+    assert (store_root / STORED).read_bytes() == content
+
+
+async def test_empty_file(http, store_root):
+    """A file without bytes is stored by its creation alone."""
+    await create(http, 0)
+    assert (store_root / STORED).read_bytes() == b""
+
+
+async def test_termination(http, content, store_root):
+    """A deleted upload is unknown, and its bytes are gone."""
+    address = await create(http, len(content))
+    await patch(http, address, 0, content[:MIB])
+    assert (await http.delete(address, headers=TUS)).status_code == 204
+    for answer in (
+        await http.head(address, headers=TUS),
+        await http.delete(address, headers=TUS),
+        await patch(http, address, 0, b"x"),
+    ):
+        assert answer.status_code == 404
+    assert leftovers(store_root) == []
+
+
+async def test_method_override(http, content, store_root):
+    """Clients that can only POST name the method in a header."""
+    address = await create(http, len(content))
+    headers = {**BODY, "Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
+    assert (await http.post(address, content=content[:MIB], headers=headers)).status_code == 204
+    answer = await http.post(address, headers={**TUS, "X-HTTP-Method-Override": "HEAD"})
+    assert answer.headers["Upload-Offset"] == str(MIB)
+    assert (await http.post(address, headers=TUS)).status_code == 405
+    answer = await http.post(address, headers={**TUS, "X-HTTP-Method-Override": "DELETE"})
+    assert answer.status_code == 204
+    assert leftovers(store_root) == []
+
+
+async def test_wrong_file(http, content, store_root):
+    """A file that is not what its SHA-256 says is refused whole; its upload is gone, and says why."""
+    address = await create(http, len(content), sha256=sha256_of(b"other"))
+    answer = await patch(http, address, 0, content)
+    assert (answer.status_code, answer.json()["code"]) == (460, "checksum_mismatch")
+    assert answer.headers["Tus-Resumable"] == "1.0.0"
+    gone = await patch(http, address, 0, content)
+    assert (gone.status_code, gone.json()["code"]) == (410, "upload_gone")
+    assert "SHA-256" in gone.json()["detail"]
+    assert not (store_root / STORED).exists()
+    assert leftovers(store_root) == []
+
+
+async def test_wrong_chunk(http, content):
+    """A PATCH that is not what its checksum says leaves the offset where it was."""
+    address = await create(http, len(content))
+    wrong = "sha256 " + base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+    answer = await patch(http, address, 0, content, **{"Upload-Checksum": wrong})
+    assert (answer.status_code, answer.json()["field"]) == (460, "Upload-Checksum")
+    assert await offset_of(http, address) == 0
+    right = "sha256 " + base64.b64encode(hashlib.sha256(content).digest()).decode()
+    assert (await patch(http, address, 0, content, **{"Upload-Checksum": right})).status_code == 204
+
+
+async def test_video(http, session, store_root, content):
+    """A chunk of a session's video comes over tus, too; other bytes under its key are a conflict."""
+    fields = {
+        "kind": "video",
+        "robot_id": "robot_A",
+        "session": str(session),
+        "camera_key": "front",
+        "chunk_index": "0",
+        "start_timestamp": "1767607200",
+        "end_timestamp": "1767607201.5",
+    }
+    for sent, status in ((content, 204), (content, 204), (content[1:], 409)):
+        headers = {**TUS, "Upload-Length": str(len(sent)), **metadata_of(fields)}
+        address = (await http.post("/files", headers=headers)).headers["Location"]
+        assert (await patch(http, address, 0, sent)).status_code == status
+    told = {**metadata_of({**fields, "sha256": sha256_of(content[1:])}), "Upload-Length": "5"}
+    refused = await http.post("/files", headers={**TUS, **told})
+    assert (refused.status_code, refused.json()["code"]) == (409, "chunk_conflict")
+    assert (store_root / f"robot_A/sessions/{session}/front/000000.mp4").read_bytes() == content
+    assert leftovers(store_root) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "field"),
+    [
+        ({}, 422, "robot_id"),
+        ({**DATASET, "robot_id": ""}, 422, "robot_id"),
+        ({**DATASET, "robot_id": "../x"}, 422, "robot_id"),
+        ({**DATASET, "robot_id": "r\0"}, 422, "robot_id"),
+        ({**DATASET, "path": "../../etc/passwd.json"}, 422, "path"),
+        ({**DATASET, "path": "/etc/x.json"}, 422, "path"),
+        ({**DATASET, "path": "C:\\x.json"}, 422, "path"),
+        ({**DATASET, "path": "x.exe"}, 422, "path"),
+        ({**DATASET, "dataset": "a/../b"}, 422, "dataset"),
+        ({**DATASET, "dataset": "sessions/1"}, 422, "dataset"),
+        ({**DATASET, "sha256": "xyz"}, 422, "sha256"),
+        ({**DATASET, "kind": "zip"}, 422, "kind"),
+    ],
+)
+async def test_refused_before_any_byte(http, database, store_root, fields, status, field):
+    """What can't be stored is refused at its creation, by name, and leaves nothing."""
+    answer = await http.post("/files", headers={**TUS, "Upload-Length": "5", **metadata_of(fields)})
+    assert (answer.status_code, answer.json()["field"]) == (status, field)
+    assert answer.headers["Tus-Resumable"] == "1.0.0"
+    assert await database.value("SELECT count(*) FROM upload") == 0
+    assert leftovers(store_root) == []
+
+
+async def test_unknown_session(http):
+    """Video of a session that nobody knows is refused before it is sent, but may be tried later."""
+    fields = {
+        "robot_id": "robot_A",
+        "session": "999",
+        "camera_key": "front",
+        "chunk_index": "0",
+        "start_timestamp": "1",
+        "end_timestamp": "2",
+    }
+    answer = await http.post("/files", headers={**TUS, "Upload-Length": "5", **metadata_of(fields)})
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "field"),
+    [
+        ({"Tus-Resumable": "0.2.2"}, 412, "Tus-Resumable"),
+        ({"Upload-Offset": "-1"}, 400, "Upload-Offset"),
+        ({"Upload-Offset": "abc"}, 400, "Upload-Offset"),
+        ({"Upload-Offset": "3"}, 409, "Upload-Offset"),
+        ({"Upload-Offset": "10"}, 409, "Upload-Offset"),
+        ({"Upload-Offset": "11"}, 413, None),
+        ({"Content-Type": "text/plain"}, 415, "Content-Type"),
+        ({"Content-Encoding": "gzip"}, 415, "Content-Encoding"),
+        ({"Upload-Checksum": "crc32 AAAA"}, 400, "Upload-Checksum"),
+        ({"Upload-Checksum": "sha1 ***"}, 400, "Upload-Checksum"),
+        ({"Upload-Length": "1"}, 400, "Upload-Length"),
+    ],
+)
+async def test_bad_patches(http, headers, status, field):
+    """Each mistake in a PATCH gets its own error, and changes nothing."""
+    address = await create(http, 10)
+    await patch(http, address, 0, b"four")
+    answer = await http.patch(address, content=b"", headers={**BODY, "Upload-Offset": "4", **headers})
+    assert (answer.status_code, answer.json().get("field")) == (status, field)
+    assert answer.headers["Tus-Resumable"] == "1.0.0"
+    assert await offset_of(http, address) == 4
+
+
+async def test_absent_offset(http):
+    """A PATCH must tell where its bytes belong."""
+    address = await create(http, 10)
+    answer = await http.patch(address, content=b"four", headers=BODY)
+    assert (answer.status_code, answer.json()["field"]) == (400, "Upload-Offset")
+
+
+@pytest.mark.parametrize("address", ["/files/0", "/files/6f9c6a4e-0d4c-4b4a-9d4e-3a1b1c1d1e1f", "/files/%00"])
+async def test_foreign_uploads(http, address):
+    """Uploads that nobody began are unknown, whatever is asked of them."""
+    for answer in (
+        await http.head(address, headers=TUS),
+        await http.delete(address, headers=TUS),
+        await patch(http, address, 0, b"x"),
+    ):
+        assert answer.status_code == 404
+
+
+async def test_too_many_bytes(http, store_root):
+    """More bytes than announced are refused, before they come if their number is told."""
+    address = await create(http, 10)
+    answer = await patch(http, address, 0, b"x" * 11)
+    assert (answer.status_code, answer.json()["limit"]) == (413, 10)
+    assert await offset_of(http, address) == 0
+
+    async def unannounced():
+        yield b"x" * 6
+        yield b"x" * 6
+
+    answer = await http.patch(address, content=unannounced(), headers={**BODY, "Upload-Offset": "0"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert not (store_root / STORED).exists()
+
+
+async def test_after_completion(http, content):
+    """A finished upload takes nothing more; asking for nothing more is fine."""
+    address = await create(http, len(content))
+    await patch(http, address, 0, content)
+    assert (await patch(http, address, 0, content)).status_code == 409
+    assert (await patch(http, address, len(content), b"more")).status_code == 413
+    assert (await patch(http, address, len(content), b"")).status_code == 204
+
+
+async def test_later_patch_takes_over(service, http, content, store_root):
+    """A client that comes back over a new connection is not held up by its old, half-open one."""
+    address = await create(http, len(content))
+    writer = await half_open(service, address, len(content))
+    writer.write(content[:MIB])
+    await writer.drain()
+    answer = await until(lambda: taken_over(http, address, content))
+    assert answer.status_code == 204
+    assert (store_root / STORED).read_bytes() == content
+    writer.close()
+
+
+async def taken_over(http, address: str, content: bytes):
+    offset = await offset_of(http, address)
+    answer = await patch(http, address, offset, content[offset:])
+    return answer if answer.status_code == 204 else None
+
+
+async def test_trickle(service, http, content, monkeypatch):
+    """A body that hardly comes is ended; what came of it is kept."""
+    monkeypatch.setattr(body, "PATIENCE_S", 0.3)
+    address = await create(http, len(content))
+    writer = await half_open(service, address, len(content))
+    for _ in range(60):
+        writer.write(b"x")
+        await asyncio.sleep(0.01)
+    assert await until(lambda: offset_of(http, address)) > 0
+    assert await offset_of(http, address) < 60
+    writer.close()
+
+
+async def test_expired_uploads_go(pool, store, catalog, http, database, content, store_root):
+    """Uploads whose time is over are swept away, with their bytes; others stay."""
+    old, new = await create(http, len(content)), await create(http, len(content))
+    for address in (old, new):
+        await patch(http, address, 0, content[:MIB])
+    await database.connection.execute(
+        "UPDATE upload SET expires_at = now() - interval '1 s' WHERE id = $1", old.rpartition("/")[2]
+    )
+    assert await Uploads(UploadTable(pool), store, catalog).sweep() == 1
+    assert (await http.head(old, headers=TUS)).status_code == 404
+    assert await offset_of(http, new) == MIB
+    assert leftovers(store_root) == [new.rpartition("/")[2]]
+
+
+async def test_no_room(http, store_root, monkeypatch):
+    """What does not fit the disk is refused before it is sent."""
+    monkeypatch.setattr("teleop_runtime.store.local.KEPT_FREE", 1.0)
+    headers = {**TUS, "Upload-Length": "5000", **metadata_of(DATASET)}
+    answer = await http.post("/files", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (507, "no_space")
+    assert answer.json()["hint"]
+    assert leftovers(store_root) == []
