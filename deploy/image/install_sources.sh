@@ -1,0 +1,10 @@
+#!/bin/sh
+# Installs packages of this repository beside the locked ones, and proves that the service's code loads.
+# usage: install_sources.sh module source-folder…
+set -eu
+module=$1
+shift
+
+pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir /wheels "$@"
+pip --python /opt/service/bin/python install --quiet --no-deps --no-index /wheels/*.whl
+/opt/service/bin/python -c "import $module"

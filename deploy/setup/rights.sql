@@ -1,0 +1,26 @@
+-- What each service may do: write its own tables, read those of others that it needs, nothing else.
+-- Run by the owner of the tables after each migration; a new table gets its line here.
+
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON robot, teleop_session, teleop_frame, frame_gap, episode, session_mark
+    TO telemetry;
+GRANT SELECT ON session_overview, teleop_frame_data, session_export TO telemetry;
+-- It makes tables with the rights of their owner.
+REVOKE EXECUTE ON FUNCTION ensure_frame_partition FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ensure_frame_partition TO telemetry;
+
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file
+    TO ingest;
+GRANT SELECT ON teleop_session TO ingest;
+
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON export, procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
+    TO export;
+GRANT USAGE
+    ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_id_seq, procrastinate_periodic_defers_id_seq
+    TO export;
+GRANT SELECT
+    ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, session_mark,
+       session_export, video_chunk, stored_object
+    TO export;
