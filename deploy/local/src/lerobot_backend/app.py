@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from export_service.app import export_part
+from export_service.hub_settings import HubSettings
 from starlette.applications import Starlette
 from telemetry_service.app import telemetry_part
 from teleop_runtime.app import Part, Running, assemble
@@ -60,7 +61,12 @@ def create_app(settings: LocalSettings) -> Starlette:
         postgres_part(postgres),
         telemetry_part(postgres.url()),
         ingest_part(postgres.url(), str(settings.backup_dir)),
-        export_part(postgres.url(), settings.backup_dir / EXPORTS_FOLDER),
+        export_part(
+            postgres.url(),
+            settings.backup_dir / EXPORTS_FOLDER,
+            str(settings.backup_dir),
+            load_settings(HubSettings),
+        ),
     ]
     return assemble("lerobot-backend", parts, exposure=settings.exposure)
 

@@ -8,48 +8,58 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from teleop_runtime.app import Part, Running, assemble
+from teleop_runtime.settings import load_settings
 
-from export_service import endpoints
+from export_service import endpoints, push_endpoints
 from export_service.database import open_pool
 from export_service.export_table import ExportTable
 from export_service.folders import Folders
-from export_service.jobs import MAKING, Jobs
+from export_service.hub_settings import HubSettings
+from export_service.jobs import MAKING, PUSHING, Jobs
+from export_service.push_table import PushTable
+from export_service.pusher import Pusher
 from export_service.session_table import SessionTable
 from export_service.settings import ExportSettings
 from export_service.worker import Worker, running, stop
 
 
-def export_part(database_url: str, export_root: Path) -> Part:
-    """export-service as a part of a server, with a worker of its own."""
+def export_part(database_url: str, export_root: Path, hub: HubSettings) -> Part:
+    """export-service as a part of a server, with workers of its own."""
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
         folders = await asyncio.to_thread(Folders, export_root)
         async with open_pool(database_url) as pool:
             exports = ExportTable(pool)
-            jobs = Jobs(pool, MAKING)
+            pushes = PushTable(pool)
+            jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
             await jobs.open()
+            await push_jobs.open()
+            worker = Worker(database_url, exports, jobs, folders)
+            pusher = Pusher(pushes, push_jobs, folders, hub)
 
             async def check_database() -> None:
                 async with asyncio.timeout(2), pool.connection() as connection:
                     await connection.execute("SELECT 1")
 
-            async with running(Worker(database_url, exports, jobs, folders)) as worker:
+            async with running(worker, pusher) as work:
                 yield Running(
                     state={
                         "exports": exports,
                         "export_folders": folders,
                         "export_jobs": jobs,
+                        "export_pushes": pushes,
                         "recorded_sessions": SessionTable(pool),
                     },
                     checks={"export database": check_database},
-                    drain=partial(stop, worker),
+                    drain=partial(stop, work),
                 )
 
-    return Part(name="export-service", operations=endpoints.OPERATIONS, lifespan=lifespan)
+    operations = (*endpoints.OPERATIONS, *push_endpoints.OPERATIONS)
+    return Part(name="export-service", operations=operations, lifespan=lifespan)
 
 
 def create_app(settings: ExportSettings) -> Starlette:
     """export-service as a server of its own."""
-    part = export_part(settings.database_url, settings.export_root)
+    part = export_part(settings.database_url, settings.export_root, load_settings(HubSettings))
     return assemble("export-service", [part], exposure=settings.exposure)

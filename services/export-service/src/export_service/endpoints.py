@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from teleop_runtime.operations import JsonResponse, Operation, read_body, read_query
@@ -17,6 +17,7 @@ from export_service.export_table import ExportTable
 from export_service.folders import Folders
 from export_service.jobs import Jobs
 from export_service.order import MAX_ID, ExportRequest, check_request, fingerprint, make_order
+from export_service.push_table import PushTable
 from export_service.session_table import SessionTable
 from export_service.views import ExportDetail, ExportPage
 
@@ -38,12 +39,15 @@ async def create_export(request: Request) -> Response:
     exports: ExportTable = request.state.exports
     folders: Folders = request.state.export_folders
     jobs: Jobs = request.state.export_jobs
+    pushes: PushTable = request.state.export_pushes
     wanted = await read_body(request, ExportRequest)
     check_request(wanted)
     order = await asyncio.to_thread(make_order, wanted, await sessions.read(wanted.session_ids))
     await asyncio.to_thread(folders.check_space, order.size_bytes)
     name = await asyncio.to_thread(fingerprint, wanted, order)
-    export_id = await exports.put(wanted, order, name, jobs.enqueue)
+    export_id = await exports.put(structs.replace(wanted, push_to_hub=None), order, name, jobs.enqueue)
+    if wanted.push_to_hub is not None:
+        await pushes.put(export_id, wanted.push_to_hub, again=False)
     detail = await exports.get(export_id)
     return JsonResponse(detail, 202, headers={"Location": f"/exports/{export_id}"})
 

@@ -1,6 +1,6 @@
 """What an export can be refused or fail for, beyond the errors that every service knows."""
 
-from teleop_schema.errors import BadInput, Conflict, NotFound
+from teleop_schema.errors import BackendError, BadInput, Conflict, Forbidden, NotFound
 
 
 class SessionNotFound(NotFound):
@@ -67,6 +67,66 @@ class NotFinite(Conflict):
     """A recorded value is NaN or infinite, which no statistic survives."""
 
     code = "not_finite"
+
+
+class CameraMissing(Conflict):
+    """A session has no video of a camera."""
+
+    code = "camera_missing"
+
+
+class VideoDiffers(Conflict):
+    """Videos of a camera can't be put together."""
+
+    code = "video_differs"
+
+
+class VideoUnfinished(Conflict):
+    """Not all of a session's video has arrived."""
+
+    code = "video_unfinished"
+
+
+class VideoUnreadable(Conflict):
+    """A video chunk is gone, or does not hold what it held when the export was asked for."""
+
+    code = "video_unreadable"
+
+
+class HubTokenMissing(Conflict):
+    """The worker has no token for the Hub."""
+
+    code = "hub_token_missing"
+
+
+class HubRefused(Forbidden):
+    """The Hub does not let this token do that."""
+
+    code = "hub_refused"
+
+
+class HubForeignContent(Conflict):
+    """The repository on the Hub holds something else."""
+
+    code = "hub_foreign_content"
+
+
+class HubRepoPublic(Conflict):
+    """The repository on the Hub is public, and the push is to be private."""
+
+    code = "hub_repo_public"
+
+
+class HubUnavailable(BackendError):
+    """The Hub can't be reached, or can't answer now."""
+
+    code, status, retryable = "hub_unavailable", 503, True
+
+
+class PushBusy(Conflict):
+    """The export is being pushed already."""
+
+    code = "push_busy"
 
 
 class Cancelled(Exception):

@@ -18,12 +18,14 @@ from export_service.views import ExportDetail, ExportPage, ExportView, Numbers, 
 MAX_ATTEMPTS = 10
 
 GET = """
-SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at, report
+SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at, report,
+       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
   FROM export WHERE id = %s
 """
 
 PAGE = """
-SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at
+SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at,
+       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
   FROM export WHERE %(cursor)s::bigint IS NULL OR id < %(cursor)s
  ORDER BY id DESC LIMIT %(limit)s
 """
@@ -79,6 +81,8 @@ LOCK = "SELECT status, fingerprint FROM export WHERE id = %s FOR UPDATE"
 CANCEL = "UPDATE export SET status = 'cancelled', finished_at = now() WHERE id = %s"
 
 FORGET = "DELETE FROM export WHERE id = %s"
+
+FORGET_PUSH = "DELETE FROM export_push WHERE export_id = %s"
 
 RUNNING = "SELECT id, attempt FROM export WHERE status = 'running'"
 
@@ -188,6 +192,7 @@ class ExportTable:
             await discard(row["fingerprint"])
             ended = row["status"] not in ("queued", "running")
             await connection.execute(FORGET if ended else CANCEL, [export_id])
+            await connection.execute(FORGET_PUSH, [export_id])
 
     async def running(self) -> set[tuple[int, int]]:
         """Id and attempt of all that is being made now."""

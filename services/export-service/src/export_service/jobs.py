@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import psycopg
+from adbc_driver_manager import Error as AdbcError
 from procrastinate import App, PsycopgConnector, RetryStrategy
 from procrastinate.exceptions import ConnectorException
 from teleop_runtime.logs import get_logger
-from teleop_schema.errors import StorageUnavailable
+from teleop_schema.errors import BackendError, StorageUnavailable
 
 from export_service.database import Connection, Pool
 
@@ -38,7 +39,8 @@ POLL_S = 1.0
 SHUTDOWN_GRACE_S = 10.0
 RESTART_AFTER_S = 1.0
 
-QueueUnavailable = ConnectorException
+# The database went away in the middle: the job is tried again when it is back.
+AWAY = (psycopg.OperationalError, AdbcError, StorageUnavailable, ConnectorException)
 
 
 class Jobs:
@@ -63,7 +65,13 @@ class Jobs:
         """Say what a job does; one whose `do(export_id)` raises is tried again."""
 
         async def look_at(export_id: int) -> None:
-            await do(export_id)
+            try:
+                await do(export_id)
+            except (*AWAY, BackendError):
+                raise
+            except Exception as error:
+                log.error("a job stumbled", queue=self._line.queue, export_id=export_id, exc_info=error)
+                raise
 
         self._app.task(name=self._line.task, queue=self._line.queue, retry=self._line.retry)(look_at)
 
@@ -72,7 +80,7 @@ class Jobs:
         while True:
             try:
                 await self.work()
-            except (psycopg.OperationalError, QueueUnavailable, StorageUnavailable) as error:
+            except AWAY as error:
                 log.warning("the worker lost the database", queue=self._line.queue, error=str(error))
             except Exception as error:
                 log.error("the worker stumbled", queue=self._line.queue, exc_info=error)

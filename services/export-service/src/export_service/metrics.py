@@ -11,3 +11,4 @@ EXPORT_SECONDS = Histogram(
     buckets=[0.1, 0.5, 1, 5, 15, 60, 300, 1800],
     registry=REGISTRY,
 )
+PUSHES = Counter("pushes_total", "Pushes to the Hub that ended, by how", ["status"], registry=REGISTRY)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
 
 from export_service.errors import SessionUnfinished
 from export_service.plan import ALL_LABELS, Label, OnGap, Piece, make_plan
+from export_service.push import PushRequest, check_push
 from export_service.recorded import Session
 from export_service.report import Report, make_report
 
@@ -37,6 +38,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     include_unfinished    take a session that is still being recorded as it is now
     include_capture_time  add the column `capture.time_ns`; without it, the features are those that
                           lerobot-record gives to such a robot, which merging with its datasets needs
+    push_to_hub           push the finished dataset to the Hub; `push` of the export tells how far that is
     """
 
     session_ids: Annotated[tuple[SessionId, ...], Meta(min_length=1, max_length=MAX_SESSIONS)]
@@ -45,6 +47,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     include_outcomes: frozenset[Label] = ALL_LABELS
     include_unfinished: bool = False
     include_capture_time: bool = True
+    push_to_hub: PushRequest | None = None
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -75,6 +78,8 @@ def check_request(request: ExportRequest) -> None:
     twice = {each for each in request.session_ids if request.session_ids.count(each) > 1}
     if twice:
         raise BadInput(f"session {min(twice)} is named twice", field="session_ids")
+    if request.push_to_hub is not None:
+        check_push(request.push_to_hub)
     if not request.include_outcomes:
         raise BadInput("include_outcomes is empty: no episode could be exported", field="include_outcomes")
 
@@ -105,8 +110,12 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
 
 
 def fingerprint(request: ExportRequest, order: Order) -> str:
-    """Equal for requests that ask the same of sessions that hold the same: SHA-256, hexadecimal."""
-    content = msgspec.json.encode((WRITER_VERSION, request, order), order="deterministic")
+    """Equal for requests that ask the same of sessions that hold the same: SHA-256, hexadecimal.
+
+    A push makes no difference: it is about what becomes of the dataset, not about what it is.
+    """
+    unpushed = structs.replace(request, push_to_hub=None)
+    content = msgspec.json.encode((WRITER_VERSION, unpushed, order), order="deterministic")
     return hashlib.sha256(content).hexdigest()
 
 

@@ -9,6 +9,7 @@ from teleop_runtime.problems import Problem
 
 from export_service.build import STAGES, Stage
 from export_service.order import ExportRequest
+from export_service.push import PushView
 from export_service.report import Report
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -43,6 +44,7 @@ class ExportView(Struct, kw_only=True):
 
     numbers  once it is done
     error    once it failed
+    push     to the Hub, if one was asked for
     """
 
     id: int
@@ -54,6 +56,7 @@ class ExportView(Struct, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    push: PushView | None
 
 
 class ExportDetail(ExportView, kw_only=True):
@@ -72,4 +75,5 @@ class ExportPage(Struct, kw_only=True):
 def view[View: ExportView](row: dict[str, Any], kind: type[View]) -> View:
     """A row of `export` as `kind`."""
     progress = [{"stage": name, **row["progress"][name]} for name in STAGES if name in row["progress"]]
-    return msgspec.convert({**row, "progress": progress, "error": row["problem"]}, kind)
+    push = row["push"] and {**row["push"], "error": row["push"]["problem"]}
+    return msgspec.convert({**row, "progress": progress, "error": row["problem"], "push": push}, kind)

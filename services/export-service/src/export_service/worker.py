@@ -4,27 +4,28 @@ import asyncio
 import errno
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import psycopg
-from adbc_driver_manager import Error as AdbcError
 from msgspec import structs
 from teleop_runtime.frames import FrameReader
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.problems import as_problem
 from teleop_runtime.settings import load_settings
-from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
+from teleop_schema.errors import BackendError, NoSpace
 
 from export_service.build import Built, Stage, build
 from export_service.database import open_pool
 from export_service.errors import Cancelled
 from export_service.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
 from export_service.folders import Folders, make_durable
-from export_service.jobs import MAKING, Jobs, QueueUnavailable
+from export_service.hub_settings import HubSettings
+from export_service.jobs import AWAY, MAKING, PUSHING, Jobs
 from export_service.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
+from export_service.push_table import PushTable
+from export_service.pusher import Pusher
 from export_service.settings import ExportSettings
 from export_service.views import Numbers
 
@@ -32,9 +33,6 @@ log = get_logger(__name__)
 
 TELL_PROGRESS_S = 0.2
 RECOVER_EVERY_S = 2.0
-
-# The database went away in the middle: the job is tried again when it is back.
-_AWAY = (psycopg.OperationalError, AdbcError, StorageUnavailable, QueueUnavailable)
 
 
 class Watched:
@@ -82,7 +80,7 @@ class Worker:
         except asyncio.CancelledError:
             await self._exports.hand_back(claim)
             raise
-        except _AWAY as error:
+        except AWAY as error:
             log.warning("export interrupted, to be tried again", export_id=claim.id, error=str(error))
             raise
         except Exception as error:
@@ -148,37 +146,46 @@ class Worker:
                 leftovers = await asyncio.to_thread(self._folders.leftovers)
                 running = await self._exports.running()
                 await asyncio.to_thread(self._folders.sweep, leftovers, running)
-            except _AWAY as error:
+            except AWAY as error:
                 log.warning("cannot look for dead workers", error=str(error))
             await asyncio.sleep(RECOVER_EVERY_S)
 
 
 @asynccontextmanager
-async def running(worker: Worker) -> AsyncIterator["asyncio.Task[None]"]:
-    """The worker at work; at the end it stops, handing back what it can't finish soon."""
+async def running(*workers: Worker | Pusher) -> AsyncIterator["asyncio.Task[None]"]:
+    """The workers at work; at the end they stop, handing back what they can't finish soon."""
     for talkative in ("procrastinate", "psycopg.pool"):
         logging.getLogger(talkative).setLevel("ERROR")
-    task = asyncio.create_task(worker.run(), name="export worker")
+    task = asyncio.create_task(_work(workers), name="export workers")
     try:
         yield task
     finally:
         await stop(task)
 
 
+async def _work(workers: Sequence[Worker | Pusher]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for worker in workers:
+            tasks.create_task(worker.run())
+
+
 async def stop(task: "asyncio.Task[None]") -> None:
-    """Cancel the worker and wait for its end."""
+    """Cancel the workers and wait for their end."""
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 
 
-async def work_alone(settings: ExportSettings) -> None:
+async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
     """A worker without the service around it, until SIGTERM."""
     folders = Folders(settings.export_root)
     async with open_pool(settings.database_url) as pool:
-        jobs = Jobs(pool, MAKING)
+        jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
         await jobs.open()
-        async with running(Worker(settings.database_url, ExportTable(pool), jobs, folders)) as task:
+        await push_jobs.open()
+        worker = Worker(settings.database_url, ExportTable(pool), jobs, folders)
+        pusher = Pusher(PushTable(pool), push_jobs, folders, hub)
+        async with running(worker, pusher) as task:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
             with suppress(asyncio.CancelledError):
                 await task
@@ -188,7 +195,7 @@ def main() -> None:
     settings = load_settings(ExportSettings)
     configure_logs(settings.log_level)
     with suppress(KeyboardInterrupt):
-        asyncio.run(work_alone(settings))
+        asyncio.run(work_alone(settings, load_settings(HubSettings)))
 
 
 if __name__ == "__main__":
