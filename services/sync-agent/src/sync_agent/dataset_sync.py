@@ -219,6 +219,7 @@ class DatasetSync:
             path=file.path,
             size_bytes=file.size_bytes,
             mtime_ns=file.mtime_ns,
+            changed_ns=file.changed_ns,
             inode=file.inode,
             read_at_ns=read_at_ns,
             sha256=made.sha256,
@@ -242,7 +243,11 @@ class _Job:
 
 
 def _is_stored(file: FileSeen, row: FileRow | None) -> bool:
-    return row is not None and row.known_to_server and row.is_still(*file.state)
+    return (
+        row is not None
+        and row.known_to_server
+        and row.is_still(file.size_bytes, file.mtime_ns, file.changed_ns, file.inode)
+    )
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -26,7 +26,9 @@ from sync_agent.datasets import Datasets, Tended
 from sync_agent.receipts import Receipts
 from sync_agent.state import DatasetRow, FileRow, State
 
-CHECK_S = 60.0
+CHECK_S = 10.0
+# A dataset that is not proven is hashed again only after that long.
+RETRY_S = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +73,10 @@ class Reaper:
         self._uploader = uploader
         self._below = below
         self._server = server
+        self._kept_until_s: dict[Path, float] = {}
 
     async def run(self) -> None:
-        """Look every minute; return at once if nothing is to be deleted, ever."""
+        """Look every few seconds; return at once if nothing is to be deleted, ever."""
         while self._below is not None:
             for root in self._receipts:
                 await self.make_room(root)
@@ -86,10 +89,13 @@ class Reaper:
         for tended in oldest_first(self._datasets.tended.values(), root):
             if self._below is None or shutil.disk_usage(root).free >= self._below:
                 break
+            if self._kept_until_s.get(tended.place.folder, 0.0) > time.monotonic():
+                continue
             try:
                 await self._reclaim(tended)
                 deleted += 1
             except (NotProven, Refused, Interrupted, OSError) as error:
+                self._kept_until_s[tended.place.folder] = time.monotonic() + RETRY_S
                 log.warning("kept", extra={"dataset": tended.place.name, "reason": str(error)})
         return deleted
 

@@ -26,8 +26,8 @@ CLOCK_TICK_NS = 2_000_000_000
 SCHEMA = """
 CREATE TABLE file (
     folder TEXT NOT NULL, path TEXT NOT NULL, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    inode INTEGER NOT NULL, read_at_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, anchored BLOB NOT NULL,
-    stored_at TEXT NOT NULL, known_to_server INTEGER NOT NULL,
+    changed_ns INTEGER NOT NULL, inode INTEGER NOT NULL, read_at_ns INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    anchored BLOB NOT NULL, stored_at TEXT NOT NULL, known_to_server INTEGER NOT NULL,
     PRIMARY KEY (folder, path)) WITHOUT ROWID;
 CREATE TABLE failure (
     folder TEXT NOT NULL, path TEXT NOT NULL, error TEXT NOT NULL,
@@ -40,7 +40,8 @@ CREATE TABLE agent (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 class FileRow(Struct, frozen=True, array_like=True):
     """A file's content that the server has given a receipt for.
 
-    read_at_ns       when it was read, ns since the Unix epoch
+    changed_ns       of its content or its name, ns since the Unix epoch
+    read_at_ns       when it was read, likewise
     anchored         see `chunking.Digest`
     known_to_server  False once the server has said that it lacks it
     """
@@ -48,6 +49,7 @@ class FileRow(Struct, frozen=True, array_like=True):
     path: str
     size_bytes: int
     mtime_ns: int
+    changed_ns: int
     inode: int
     read_at_ns: int
     sha256: str
@@ -55,9 +57,10 @@ class FileRow(Struct, frozen=True, array_like=True):
     stored_at: str
     known_to_server: bool = True
 
-    def is_still(self, size_bytes: int, mtime_ns: int, inode: int) -> bool:
+    def is_still(self, size_bytes: int, mtime_ns: int, changed_ns: int, inode: int) -> bool:
         """Whether a file with these facts holds the same bytes, as far as the file system tells."""
-        return self.has_stat(size_bytes, mtime_ns, inode) and self.read_at_ns - mtime_ns > CLOCK_TICK_NS
+        same = self.has_stat(size_bytes, mtime_ns, inode) and changed_ns == self.changed_ns
+        return same and self.read_at_ns - changed_ns > CLOCK_TICK_NS
 
     def has_stat(self, size_bytes: int, mtime_ns: int, inode: int) -> bool:
         """Whether these are the facts of the file as it was read."""
@@ -151,8 +154,8 @@ class State:
     def files(self, folder: str) -> dict[str, FileRow]:
         """What the server has of a dataset, by path."""
         rows = self._ask(
-            """SELECT path, size_bytes, mtime_ns, inode, read_at_ns, sha256, anchored, stored_at,
-                      known_to_server FROM file WHERE folder = ?""",
+            """SELECT path, size_bytes, mtime_ns, changed_ns, inode, read_at_ns, sha256, anchored,
+                      stored_at, known_to_server FROM file WHERE folder = ?""",
             (folder,),
         )
         return {row[0]: msgspec.convert(row, FileRow, strict=False) for row in rows}
@@ -160,7 +163,7 @@ class State:
     def note_stored(self, folder: str, row: FileRow) -> None:
         """The server has given a receipt for this file."""
         values = folder, *msgspec.structs.astuple(row)
-        self._ask("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._ask("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def doubt(self, folder: str) -> None:
         """The server lacks some of the files that it once took: all of them are to be planned again."""

@@ -7,7 +7,7 @@ import pytest
 from sync_agent.errors import AgentError
 from sync_agent.state import DatasetRow, FileRow, State
 
-ROW = FileRow("meta/info.json", 10, 5, 7, 3 * 10**9, "ab" * 32, b"\x01\x00", "2026-01-01")
+ROW = FileRow("meta/info.json", 10, 5, 6, 7, 3 * 10**9, "ab" * 32, b"\x01\x00", "2026-01-01")
 
 
 def test_files_are_remembered(tmp_path):
@@ -62,9 +62,10 @@ def test_a_folder_that_can_not_be_made(tmp_path):
 
 def test_racy_times_are_not_trusted():
     """A file that was read within the tick of its own change may have changed once more."""
-    assert ROW.is_still(10, 5, 7)
-    assert not ROW.is_still(10, 6, 7)
-    assert not ROW.is_still(11, 5, 7)
-    assert not ROW.is_still(10, 5, 8)
-    fresh = FileRow("x", 10, 5, 7, 6, "ab" * 32, b"", "")
-    assert not fresh.is_still(10, 5, 7)
+    assert ROW.is_still(10, 5, 6, 7)
+    assert not ROW.is_still(11, 5, 6, 7)
+    assert not ROW.is_still(10, 6, 6, 7)
+    assert not ROW.is_still(10, 5, 7, 7)
+    assert not ROW.is_still(10, 5, 6, 8)
+    fresh = FileRow("x", 10, 5, 6, 7, 8, "ab" * 32, b"", "")
+    assert not fresh.is_still(10, 5, 6, 7)

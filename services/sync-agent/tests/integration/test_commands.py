@@ -1,0 +1,227 @@
+"""`sync-agent` as a process, against the real service, killed and started again."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from lerobot_backend.demo.relay import Relay, relay_to
+from teleop_testing.dataset_folders import contents, make_dataset
+from teleop_testing.processes import ServiceProcess, ingest_process
+from teleop_testing.waiting import until
+
+LARGE = random.Random(11).randbytes(6_000_000)
+LARGE_PATH = "extra/file-000.mp4"
+
+
+class Commands:
+    """Runs `sync-agent` for robot_A with everything in one folder."""
+
+    def __init__(self, folder: Path, server: str, outputs: Path) -> None:
+        self.environment = {
+            **os.environ,
+            "XDG_STATE_HOME": str(folder / "state"),
+            "LEROBOT_BACKEND_SPOOL": str(folder / "spool"),
+            "LEROBOT_BACKEND_URL": server,
+            "LEROBOT_BACKEND_ROBOT_ID": "robot_A",
+            "COLUMNS": "200",
+        }
+        self.outputs = outputs
+
+    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self._command(arguments), env=self.environment, capture_output=True, text=True)
+
+    @contextmanager
+    def running(self, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+        """The command as a process, which is killed -9 in the end unless it is over by then."""
+        process = subprocess.Popen(self._command(arguments), env=self.environment, stderr=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def once(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return self("once", "--watch", self.outputs, *arguments)
+
+    def _command(self, arguments: tuple[object, ...]) -> list[str]:
+        return [sys.executable, "-m", "sync_agent.cli", *map(str, arguments)]
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path) -> Iterator[ServiceProcess]:
+    with ingest_process(database_url, tmp_path / "store") as service:
+        yield service
+
+
+@pytest.fixture
+def line(service: ServiceProcess) -> Iterator[Relay]:
+    with relay_to(service.port) as line:
+        yield line
+
+
+@pytest.fixture
+def agent(tmp_path: Path, line: Relay, outputs: Path) -> Commands:
+    return Commands(tmp_path, f"http://127.0.0.1:{line.port}", outputs)
+
+
+async def test_there_and_back(agent, outputs, tmp_path):
+    """once, verify and restore: the same bytes everywhere."""
+    folder = make_dataset(outputs / "me/picking", files={LARGE_PATH: LARGE})
+    done = agent.once()
+    assert done.returncode == 0, done.stderr
+    verified = agent("verify", "me/picking")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "the same here and on the server" in verified.stdout
+    restored = agent("restore", "me/picking", "--into", tmp_path / "back")
+    assert restored.returncode == 0, restored.stderr
+    assert contents(tmp_path / "back/me/picking") == contents(folder)
+    again = agent("restore", "me/picking", "--into", tmp_path / "back")
+    assert again.returncode == 2
+    assert "there already" in again.stderr
+
+
+async def test_verify_finds_a_flipped_bit(agent, outputs, tmp_path):
+    """A bit that flipped here, and one that flipped there, are both found and named."""
+    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    assert agent.once().returncode == 0
+    flip(folder / LARGE_PATH)
+    here = agent("verify", folder)
+    assert here.returncode == 1
+    assert f"picking/{LARGE_PATH}: other bytes than its receipt tells of" in here.stdout
+    assert f"picking/{LARGE_PATH}: other bytes here than on the server" in here.stdout
+    flip(folder / LARGE_PATH)
+    stored = tmp_path / "store/robot_A/picking/meta/info.json"
+    stored.chmod(0o644)
+    flip(stored)
+    there = agent("verify", folder)
+    assert there.returncode == 1
+    assert "picking/meta/info.json: damaged on the server" in there.stdout
+
+
+async def test_killed_in_the_middle_of_a_file(agent, outputs, line):
+    """An agent that is killed -9 in the middle of a file costs at most what was on the wire right then."""
+    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    for share in (0.2, 0.4, 0.6):
+        with agent.running("run", "--watch", outputs, "--bandwidth", "2MB/s"):
+            await until(lambda share=share: line.sent_bytes > share * len(LARGE))
+    done = agent.once()
+    assert done.returncode == 0, done.stderr
+    assert agent("verify", "picking").returncode == 0
+    size = sum(map(len, contents(folder).values()))
+    assert line.sent_bytes < 1.15 * size
+
+
+async def test_the_server_is_killed_and_the_line_cut(agent, outputs, line, service):
+    """The agent waits for the server and goes on: nothing is sent twice but what was on the wire."""
+    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    with agent.running("run", "--watch", outputs, "--bandwidth", "2MB/s") as process:
+        await until(lambda: line.sent_bytes > 0.2 * len(LARGE))
+        service.kill()
+        service.start()
+        await until(lambda: line.sent_bytes > 0.5 * len(LARGE))
+        line.cut()
+        await asyncio.sleep(1.0)
+        line.mend()
+        await until(lambda: status(agent)["datasets"][0]["state"] == "stored")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert agent("verify", "picking").returncode == 0
+    assert line.sent_bytes < 1.15 * sum(map(len, contents(folder).values()))
+
+
+async def test_status(agent, outputs):
+    """The table and its JSON tell how each dataset stands."""
+    assert agent("status").returncode == 2
+    make_dataset(outputs / "picking")
+    assert agent.once().returncode == 0
+    told = status(agent)
+    (dataset,) = told["datasets"]
+    assert (dataset["state"], dataset["saved_episodes"], dataset["version"]) == ("stored", 2, 1)
+    shown = agent("status").stdout
+    assert "picking" in shown
+    assert "2 of 2" in shown
+
+
+async def test_a_server_out_of_reach(tmp_path, outputs):
+    """`once` gives up after its timeout, with a code of its own, and loses nothing."""
+    make_dataset(outputs / "picking")
+    done = Commands(tmp_path, "http://127.0.0.1:9", outputs).once("--timeout", "1")
+    assert done.returncode == 75, done.stderr
+    assert "could not be reached for 1 s" in done.stderr
+
+
+async def test_two_agents(agent, outputs):
+    """The second one says who has the folder, and ends with a code of its own."""
+    with agent.running("run", "--watch", outputs):
+        await until(lambda: (outputs / ".uploaded/sync-agent.lock").exists())
+        second = agent.once()
+        assert second.returncode == 3
+        assert "another sync-agent" in second.stderr
+    assert agent.once().returncode == 0
+
+
+async def test_mistakes(agent, outputs):
+    """What can't be done says what to do, with exit code 2."""
+    for arguments, told in [
+        (("once", "--watch", outputs, "--bandwidth", "fast"), "--bandwidth"),
+        (("run", "--watch", outputs, "--between", "now"), "--between"),
+        (("verify", "nothing"), "no agent has run"),
+        (("pause",), "no agent has run"),
+    ]:
+        done = agent(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+    assert agent("restore", "nothing", "--into", outputs / "x").returncode == 1
+
+
+async def test_reclaiming(agent, outputs):
+    """Only a dataset that is proven goes; one without a receipt, or with something more in it, stays."""
+    proven = make_dataset(outputs / "proven", files={LARGE_PATH: LARGE})
+    unproven = make_dataset(outputs / "unproven")
+    more = make_dataset(outputs / "more")
+    assert agent.once().returncode == 0
+    (outputs / ".uploaded/unproven/meta/info.json.json").unlink()
+    (more / "notes.bin").write_bytes(b"no file of a dataset")
+    kept = contents(unproven), contents(more)
+    with agent.running("run", "--watch", outputs, "--reclaim-when-below", "1000TB"):
+        await until(lambda: not proven.exists())
+        await asyncio.sleep(5.0)
+        assert {d["name"]: d["state"] for d in status(agent)["datasets"]}["proven"] == "reclaimed"
+    assert (contents(unproven), contents(more)) == kept
+    note = json.loads((outputs / ".uploaded/proven/reclaimed.json").read_text())
+    assert (note["dataset"], note["version"]) == ("proven", 1)
+    assert agent("restore", "proven", "--into", outputs.parent / "back").returncode == 0
+    assert contents(outputs.parent / "back/proven")[LARGE_PATH] == LARGE
+
+
+async def test_nothing_is_reclaimed_unasked(agent, outputs):
+    """Without the flag nothing is ever deleted."""
+    folder = make_dataset(outputs / "picking")
+    before = contents(folder)
+    with agent.running("run", "--watch", outputs):
+        await until(
+            lambda: status(agent)["datasets"][:1] and status(agent)["datasets"][0]["state"] == "stored"
+        )
+        await asyncio.sleep(2.0)
+    assert contents(folder) == before
+
+
+def status(agent: Commands) -> dict:
+    done = agent("status", "--json")
+    return json.loads(done.stdout) if done.returncode == 0 else {"datasets": [{"state": ""}]}
+
+
+def flip(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)

@@ -1,0 +1,97 @@
+"""Archives that are not what the server told of leave nothing behind."""
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from lerobot_robot_backend.uploading import Interrupted
+from sync_agent.backups import StoredFile, differences
+from sync_agent.errors import AgentError
+from sync_agent.restoring import unpack
+from teleop_testing.dataset_folders import contents
+
+FILES = {"meta/info.json": b"{}", "data/file-000.parquet": b"rows" * 1000}
+
+
+def told(files: dict[str, bytes]) -> dict[str, StoredFile]:
+    return {
+        path: StoredFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for path, content in files.items()
+    }
+
+
+def archive(members: dict[str, bytes], *more: tarfile.TarInfo) -> io.BytesIO:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for member in more:
+            tar.addfile(member)
+    stream.seek(0)
+    return stream
+
+
+def of_dataset(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"me/picking/{path}": content for path, content in files.items()}
+
+
+def test_a_good_archive(tmp_path: Path):
+    """Every file is there, byte for byte."""
+    unpack(archive(of_dataset(FILES)), tmp_path, "me/picking", told(FILES))
+    assert contents(tmp_path) == FILES
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil.json",
+        "/etc/evil.json",
+        "me/other/evil.json",
+        "me/picking/../../evil.json",
+        "me/picking/evil.sh",
+    ],
+)
+def test_paths_outside(tmp_path: Path, name: str):
+    """What does not belong to the dataset is not written."""
+    with pytest.raises(AgentError, match="holds"):
+        unpack(archive({name: b"evil"}), tmp_path / "in", "me/picking", told(FILES))
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_links(tmp_path: Path):
+    """An archive has no links."""
+    link = tarfile.TarInfo("me/picking/meta/info.json")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with pytest.raises(AgentError, match="no file of the dataset"):
+        unpack(archive({}, link), tmp_path, "me/picking", told(FILES))
+
+
+def test_other_bytes(tmp_path: Path):
+    """A file with a wrong hash, one that is missing, and a cut archive are all noticed."""
+    wrong = FILES | {"meta/info.json": b"[]"}
+    with pytest.raises(AgentError, match=r"meta/info\.json is not what"):
+        unpack(archive(of_dataset(wrong)), tmp_path / "a", "me/picking", told(FILES))
+    with pytest.raises(AgentError, match="lacks"):
+        unpack(archive(of_dataset({"meta/info.json": b"{}"})), tmp_path / "b", "me/picking", told(FILES))
+    cut = io.BytesIO(archive(of_dataset(FILES)).getvalue()[:2500])
+    with pytest.raises(Interrupted, match="broke off"):
+        unpack(cut, tmp_path / "c", "me/picking", told(FILES))
+
+
+def test_differences():
+    """Each file that is not the same on both sides is named with what differs."""
+    theirs = told({"a.json": b"one", "b.json": b"two", "c.json": b"three"})
+    mine = {path: (file.size_bytes, file.sha256) for path, file in theirs.items()}
+    assert list(differences(mine, theirs)) == []
+    mine["a.json"] = 9, mine["a.json"][1]
+    mine["b.json"] = 3, "ab" * 32
+    mine["d.json"] = 1, "cd" * 32
+    assert list(differences(mine, theirs)) == [
+        ("a.json", "9 bytes here, 3 on the server"),
+        ("b.json", "other bytes here than on the server"),
+        ("d.json", "not on the server"),
+    ]
