@@ -161,9 +161,9 @@ class Uploads:
             sha256 = await self._store.digest(upload_id)
             _check_digest(announced, sha256)
             file = complete(announced, size_bytes=size_bytes, sha256=sha256)
-            known = await self._catalog.known(file)
-            if known is not None:
-                return known, False
+            if await self._store.size(sha256) is None:
+                # Refused here, it leaves no object that nobody names.
+                await self._catalog.known(file)
             await self._store.finish(upload_id, sha256=sha256, size_bytes=size_bytes)
             return await self._catalog.accept(file)
         finally:
