@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from teleop_testing.processes import ServiceProcess
 from teleop_testing.recorded import record_session
+from teleop_testing.recorded_video import RecordedVideo, record_video
 
 NAMES = [f"{joint}.pos" for joint in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "gripper")]
 FPS = 60
@@ -37,10 +38,15 @@ class Exporter:
     connection: "psycopg.Connection[Any]"
     url: str
     folder: Path
+    store: Path
 
-    def record(self, frames: int, episodes: list[tuple[Any, ...]]) -> int:
+    def record(self, frames: int, episodes: list[tuple[Any, ...]], **about: Any) -> int:
         """A session as telemetry-service leaves it; its id."""
-        return record_session(self.url, frames, episodes=episodes, names=NAMES)
+        return record_session(self.url, frames, episodes=episodes, names=NAMES, **about)
+
+    def film(self, session: int, frames: int, camera: str, **about: Any) -> RecordedVideo:
+        """A camera's video of a session, as video-ingest-service leaves it."""
+        return record_video(self.url, self.store, session, frames, camera, **about)
 
     def frame(self, session: int, index: int) -> dict[str, Any]:
         """What the table holds of one frame."""
@@ -55,9 +61,10 @@ class Exporter:
             "capture.time_ns": captured_ns,
         }
 
-    def export(self, session: int, name: str, **more: Any) -> Path:
+    def export(self, session: int | list[int], name: str, **more: Any) -> Path:
         """The dataset's folder, fetched as a user would."""
-        body = {"session_ids": [session], "repo_id": f"lab/{name}", **more}
+        sessions = session if isinstance(session, list) else [session]
+        body = {"session_ids": sessions, "repo_id": f"lab/{name}", **more}
         answer = self.http.post("/exports", json=body)
         assert answer.status_code == 202, answer.text
         url = f"/exports/{answer.json()['id']}"
@@ -86,14 +93,18 @@ def exporter(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as admin:
         admin.execute("CREATE DATABASE conformance TEMPLATE teleop")
     url = postgres.url("conformance")
-    environment = {"DATABASE_URL": url, "EXPORT_ROOT": str(tmp_path_factory.mktemp("exports"))}
-    folder = tmp_path_factory.mktemp("datasets")
+    folder, store = tmp_path_factory.mktemp("datasets"), tmp_path_factory.mktemp("store")
+    environment = {
+        "DATABASE_URL": url,
+        "EXPORT_ROOT": str(tmp_path_factory.mktemp("exports")),
+        "STORE_URL": str(store),
+    }
     with (
         psycopg.connect(url, autocommit=True) as connection,
         ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
         httpx.Client(base_url=f"http://{service.address}", timeout=PATIENCE_S) as http,
     ):
-        yield Exporter(http, connection, url, folder)
+        yield Exporter(http, connection, url, folder, store)
 
 
 @pytest.fixture(scope="session")

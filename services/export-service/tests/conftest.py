@@ -88,7 +88,11 @@ class Backend:
 
 @asynccontextmanager
 async def serving(database_url: str, root: Path) -> AsyncIterator[Backend]:
-    app = create_app(ExportSettings(database_url=database_url, export_root=root, _env_file=None))
+    app = create_app(
+        ExportSettings(
+            database_url=database_url, export_root=root, store_url=str(root.parent / "store"), _env_file=None
+        )
+    )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
     # Signals belong to the test run.
     task = asyncio.create_task(server._serve())

@@ -9,6 +9,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.settings import load_settings
+from teleop_runtime.store import open_store
 
 from export_service import endpoints, push_endpoints
 from export_service.database import open_pool
@@ -23,7 +24,7 @@ from export_service.settings import ExportSettings
 from export_service.worker import Worker, running, stop
 
 
-def export_part(database_url: str, export_root: Path, hub: HubSettings) -> Part:
+def export_part(database_url: str, export_root: Path, store_url: str, hub: HubSettings) -> Part:
     """export-service as a part of a server, with workers of its own."""
 
     @asynccontextmanager
@@ -35,7 +36,8 @@ def export_part(database_url: str, export_root: Path, hub: HubSettings) -> Part:
             jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
             await jobs.open()
             await push_jobs.open()
-            worker = Worker(database_url, exports, jobs, folders)
+            store = await asyncio.to_thread(open_store, store_url)
+            worker = Worker(database_url, exports, jobs, folders, store)
             pusher = Pusher(pushes, push_jobs, folders, hub)
 
             async def check_database() -> None:
@@ -61,5 +63,7 @@ def export_part(database_url: str, export_root: Path, hub: HubSettings) -> Part:
 
 def create_app(settings: ExportSettings) -> Starlette:
     """export-service as a server of its own."""
-    part = export_part(settings.database_url, settings.export_root, load_settings(HubSettings))
+    part = export_part(
+        settings.database_url, settings.export_root, settings.store_url, load_settings(HubSettings)
+    )
     return assemble("export-service", [part], exposure=settings.exposure)

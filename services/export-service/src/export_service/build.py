@@ -6,47 +6,68 @@ from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
-from teleop_dataset.v3.info import joint_features
+from teleop_dataset.v3.info import recorded_features
 from teleop_dataset.v3.tasks import number_tasks
 from teleop_dataset.verify import verify
 
+from export_service.dataset_video import DatasetVideo
 from export_service.dataset_writer import DatasetWriter, NonFiniteValue
 from export_service.errors import NotFinite
 from export_service.frame_source import Reader, read_pieces
 from export_service.order import Order, provenance
 from export_service.plan import Piece
+from export_service.report import Report, finish_report
+from export_service.rows import choose_rows, with_ages
+from export_service.video_source import Chunks, Files
 
-Stage = Literal["data", "statistics", "verify"]
-STAGES: tuple[Stage, ...] = ("data", "statistics", "verify")
+Stage = Literal["data", "video", "statistics", "verify"]
+STAGES: tuple[Stage, ...] = ("data", "video", "statistics", "verify")
 
 Watch = Callable[[Stage, int, int], None]
 """Told a stage, the frames done and those to do in all; may raise to stop the work."""
 
 
 class Built(Struct, frozen=True, kw_only=True):
-    """What lies in the folder."""
+    """What lies in the folder, and the account of it.
+
+    video_bytes  of the compressed pictures alone
+    """
 
     episodes: int
     frames: int
     tasks: int
     files: int
     size_bytes: int
+    videos: int
+    video_bytes: int
+    report: Report
 
 
-def build(root: Path, order: Order, reader: Reader, watch: Watch) -> Built:
+def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files, watch: Watch) -> Built:
     """Write the dataset of `order` into the empty folder `root` and verify it.
 
-    Memory is bounded by two fetches of frames (frame_source.READ_FRAMES, or the longest episode).
-    Raises RecordingChanged, NotFinite, VerificationFailed, OSError, and whatever `watch` raises.
+    Memory is bounded by two fetches of frames (frame_source.READ_FRAMES, or the longest episode); of video,
+    by a picture per camera and what is known of those of one session.
+    Raises RecordingChanged, NotFinite, VideoUnreadable, VerificationFailed, OSError, and what `watch` raises.
     """
-    features = joint_features(order.state_names, order.action_names, capture_time=order.capture_time)
+    features = recorded_features(
+        order.state_names,
+        order.action_names,
+        order.cameras,
+        fps=order.fps,
+        capture_time=order.capture_time,
+        sample_age=order.sample_age,
+    )
     tasks = number_tasks(piece.task for piece in order.pieces)
-    with DatasetWriter(root, features, fps=order.fps, tasks=tasks) as writer:
-        _write_episodes(writer, order, reader, partial(watch, "data"))
+    with (
+        DatasetWriter(root, features, fps=order.fps, tasks=tasks) as writer,
+        DatasetVideo(root, order, chunks, files, partial(watch, "video")) as video,
+    ):
+        rows = _write_episodes(writer, video, order, reader, partial(watch, "data"))
+    report = finish_report(order.report, order.pieces, rows, order.fps, video.report())
     stats = writer.recorded.finish(root, partial(watch, "statistics"))
-    writer.finish(stats, robot_type=order.robot_type, provenance=provenance(order))
-    expected = order.report.committed - order.report.excluded
-    verify(root, frames=expected, advance=partial(watch, "verify"))
+    writer.finish(stats, video.stats(), robot_type=order.robot_type, provenance=provenance(order, report))
+    verify(root, frames=report.committed - report.excluded, advance=partial(watch, "verify"))
     sizes = [path.stat().st_size for path in root.rglob("*") if path.is_file()]
     return Built(
         episodes=writer.episodes,
@@ -54,21 +75,41 @@ def build(root: Path, order: Order, reader: Reader, watch: Watch) -> Built:
         tasks=len(tasks),
         files=len(sizes),
         size_bytes=sum(sizes),
+        videos=video.files,
+        video_bytes=video.bytes,
+        report=report,
     )
 
 
 def _write_episodes(
-    writer: DatasetWriter, order: Order, reader: Reader, advance: Callable[[int, int], None]
-) -> None:
+    writer: DatasetWriter,
+    video: DatasetVideo,
+    order: Order,
+    reader: Reader,
+    advance: Callable[[int, int], None],
+) -> list[int]:
+    """Write all episodes; returns how many rows each of them has."""
     state_width, action_width = len(order.state_names), len(order.action_names)
     batches = read_pieces(reader, order.pieces, state_width=state_width, action_width=action_width)
+    loop_fps = {source.session_id: source.fps for source in order.sources}
+    lengths: list[int] = []
+    frames_read = 0
     for pieces, frames in batches:
+        rows = choose_rows(frames, pieces, loop_fps=loop_fps[pieces[0].session_id], fps=order.fps)
+        shown = video.add(pieces, rows)
+        table = with_ages(rows, shown, sample_age=order.sample_age, picture_age=order.capture_time)
+        tasks = [piece.task for piece in pieces]
+        clips = {camera: each.clips for camera, each in shown.items()}
+        pictures = {camera: each.stats for camera, each in shown.items()}
         try:
-            writer.add(frames, [piece.frames for piece in pieces], [piece.task for piece in pieces])
+            writer.add(table, rows.lengths, tasks, clips, pictures)
         except NonFiniteValue as error:
             raise _not_finite(pieces[error.episode], str(error)) from error
-        advance(writer.frames, order.frames)
+        lengths += rows.lengths
+        frames_read += frames.num_rows
+        advance(frames_read, order.frames)
     writer.close_data()
+    return lengths
 
 
 def _not_finite(piece: Piece, key: str) -> NotFinite:

@@ -23,6 +23,7 @@ REFUSED, INTERRUPTED = 1, 130
 
 _WORDS = {
     "data": "reading and writing frames",
+    "video": "copying video",
     "statistics": "exact statistics",
     "verify": "verifying",
     "download": "downloading",

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from teleop_dataset.recorded_stats import RecordedStats
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import column_values, data_schema, data_table
-from teleop_dataset.v3.episodes import episodes_schema, episodes_table, put_in_place
+from teleop_dataset.v3.episodes import Clip, episodes_schema, episodes_table, put_in_place
 from teleop_dataset.v3.info import CAPTURE_TIME, DEFAULT_FEATURES, Features, info_document
 from teleop_dataset.v3.layout import FIRST_PLACE, Place
 from teleop_dataset.v3.numbering import Episodes, dataset_numbering_stats, numbering_stats
@@ -96,16 +96,24 @@ class DatasetWriter:
         self._meta = ParquetSeries(root, self._episodes_schema, Place.episodes_path, {})
         self._rows: list[pa.Table] = []
 
-    def add(self, frames: pa.Table, lengths: Sequence[int], tasks: Sequence[str]) -> None:
+    def add(
+        self,
+        frames: pa.Table,
+        lengths: Sequence[int],
+        tasks: Sequence[str],
+        clips: Mapping[str, Sequence[Clip]],
+        pictures: Mapping[str, Stats],
+    ) -> None:
         """Write some episodes; raises NonFiniteValue.
 
-        frames          recorded frames of all of them, one after the other
-        lengths, tasks  of each
+        frames           recorded frames of all of them, one after the other
+        lengths, tasks   of each
+        clips, pictures  of each camera's feature: where each episode's video lies, and its statistics
         """
         numbers = np.array([self.tasks[task] for task in tasks])
         episodes = Episodes(self.episodes, self.frames, np.array(lengths), numbers)
         table = data_table(self._data_schema, frames, episodes, self.fps)
-        values = {key: column_values(table, key) for key in self.features if key not in DEFAULT_FEATURES}
+        values = {key: column_values(table, key) for key in table.column_names if key not in DEFAULT_FEATURES}
         _check_finite(values, episodes)
         stats = describe(values, episodes.lengths)
         self.recorded.add(values, stats)
@@ -113,8 +121,8 @@ class DatasetWriter:
             self._write_data(table.slice(begin - self.frames, length))
             for begin, length in zip(episodes.begins.tolist(), lengths, strict=True)
         ]
-        stats |= numbering_stats(episodes, self.fps)
-        self._rows.append(episodes_table(self._episodes_schema, episodes, tasks, places, stats))
+        stats |= {**numbering_stats(episodes, self.fps), **pictures}
+        self._rows.append(episodes_table(self._episodes_schema, episodes, tasks, places, stats, clips))
         self._every.append(episodes)
         self.episodes += len(lengths)
         self.frames += table.num_rows
@@ -128,15 +136,21 @@ class DatasetWriter:
         self._meta.close()
 
     def finish(
-        self, recorded: Mapping[str, Stats], *, robot_type: str, provenance: Mapping[str, Any]
+        self,
+        recorded: Mapping[str, Stats],
+        pictures: Mapping[str, Stats],
+        *,
+        robot_type: str,
+        provenance: Mapping[str, Any],
     ) -> None:
         """Write what is known only at the end; `info.json`, without which nothing loads, comes last.
 
-        recorded  statistics of the recorded features over the whole dataset
+        recorded, pictures  statistics of the recorded features and of the cameras' over the whole dataset
         """
-        stats = {**recorded, **dataset_numbering_stats(self._every, self.fps)}
+        found = {**recorded, **pictures, **dataset_numbering_stats(self._every, self.fps)}
+        stats = {key: found[key] for key in self.features}
         pq.write_table(tasks_table(list(self.tasks)), self.root / layout.TASKS)
-        self._write_json(layout.STATS, dataset_document(stats))
+        self._write_json(layout.STATS, dataset_document(stats, pictures))
         self._write_json(layout.PROVENANCE, provenance)
         info = info_document(
             self.features,

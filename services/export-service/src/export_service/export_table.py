@@ -13,6 +13,7 @@ from export_service.build import Stage
 from export_service.database import Connection, Pool, connect
 from export_service.errors import Cancelled, ExportNotFound
 from export_service.order import ExportRequest, Order
+from export_service.report import Report
 from export_service.views import ExportDetail, ExportPage, ExportView, Numbers, view
 
 MAX_ATTEMPTS = 10
@@ -74,7 +75,7 @@ SELECT extract(epoch FROM clock_timestamp() - started_at)::float8 AS duration_s
   FROM export WHERE id = %s AND attempt = %s AND status = 'running' FOR UPDATE
 """
 
-PUBLISH = "UPDATE export SET status = 'done', numbers = %s, finished_at = now() WHERE id = %s"
+PUBLISH = "UPDATE export SET status = 'done', numbers = %s, report = %s, finished_at = now() WHERE id = %s"
 
 LOCK = "SELECT status, fingerprint FROM export WHERE id = %s FOR UPDATE"
 
@@ -165,11 +166,16 @@ class ExportTable:
         return await self._change(FAIL, _json(problem), claim.id, claim.attempt)
 
     async def publish(
-        self, claim: Claim, numbers: Callable[[float], Numbers], move: Callable[[], Awaitable[None]]
+        self,
+        claim: Claim,
+        numbers: Callable[[float], Numbers],
+        report: Report,
+        move: Callable[[], Awaitable[None]],
     ) -> Numbers:
         """Mark as done what `move` puts in place; nobody can cancel or take over in between.
 
         numbers  made of the attempt's duration in seconds
+        report   the account as it became
         Raises Cancelled if the claim is lost.
         """
         async with connect(self._pool) as connection, connection.transaction():
@@ -179,7 +185,7 @@ class ExportTable:
                 raise Cancelled
             await move()
             made = numbers(row["duration_s"])
-            await connection.execute(PUBLISH, [_json(made), claim.id])
+            await connection.execute(PUBLISH, [_json(made), _json(report), claim.id])
         return made
 
     async def remove(self, export_id: int, discard: Callable[[str], Awaitable[None]]) -> None:

@@ -6,20 +6,24 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct, structs
+from teleop_dataset.v3.info import Camera
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
+from teleop_schema.session import FeatureName
 
 from export_service.errors import SessionUnfinished
-from export_service.plan import ALL_LABELS, Label, OnGap, Piece, make_plan
+from export_service.plan import ALL_LABELS, Label, OnGap, Piece, Plan, make_plan
 from export_service.push import PushRequest, check_push
 from export_service.recorded import Session
 from export_service.report import Report, make_report
 
 MAX_SESSIONS = 1000
 MAX_ID = 2**63 - 1
+MAX_FPS = 10_000
+MAX_CAMERAS = 64
 
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
-WRITER_VERSION = 1
+WRITER_VERSION = 2
 
 VALUE_BYTES = 4
 NUMBERING_BYTES = 48
@@ -35,9 +39,14 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     repo_id               name of the dataset, user/name
     on_gap                an episode that lacks frames is split there, or the export is refused
     include_outcomes      episodes to export by their outcome; discarded ones never are
-    include_unfinished    take a session that is still being recorded as it is now
+    include_unfinished    take a session that is still being recorded, or whose video has not all arrived, as
+                          it is now
     include_capture_time  add the column `capture.time_ns`; without it, the features are those that
-                          lerobot-record gives to such a robot, which merging with its datasets needs
+                          lerobot-record gives to such a robot, which merging with its datasets needs;
+                          with video or `fps`, also the columns that tell how old samples and pictures are
+    fps                   rows per second; by default the rate of the fastest camera if that is lower than the
+                          sessions', else theirs. Samples are left out for it, and pictures repeated
+    cameras               whose video to export; by default all that have any; [] exports the joints alone
     push_to_hub           push the finished dataset to the Hub; `push` of the export tells how far that is
     """
 
@@ -47,17 +56,42 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     include_outcomes: frozenset[Label] = ALL_LABELS
     include_unfinished: bool = False
     include_capture_time: bool = True
+    fps: Annotated[int, Meta(ge=1, le=MAX_FPS)] | None = None
+    cameras: Annotated[tuple[FeatureName, ...], Meta(max_length=MAX_CAMERAS)] | None = None
     push_to_hub: PushRequest | None = None
 
 
+class Source(Struct, frozen=True, kw_only=True):
+    """What the pieces of one session are made of.
+
+    fps       the declared rate of its loop
+    chunks    of each of the order's cameras, in their order: its video chunks that can be used
+    pictures  of each camera: how many these hold
+    """
+
+    session_id: int
+    fps: float
+    chunks: tuple[tuple[int, ...], ...]
+    pictures: tuple[int, ...]
+
+
 class Order(Struct, frozen=True, kw_only=True):
-    """A dataset to be made of `pieces`; `report` accounts for all frames of their sessions."""
+    """A dataset to be made of `pieces`; `report` accounts for all frames of their sessions.
+
+    sample_age   add the column that tells how far each row's sample is from the row's time
+    sources      of each session
+    video_bytes  about what the video takes on disk
+    """
 
     robot_type: str
     fps: int
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     capture_time: bool
+    sample_age: bool
+    cameras: tuple[Camera, ...]
+    sources: tuple[Source, ...]
+    video_bytes: int
     pieces: tuple[Piece, ...]
     report: Report
 
@@ -69,7 +103,8 @@ class Order(Struct, frozen=True, kw_only=True):
     def size_bytes(self) -> int:
         """About what the dataset takes on disk, rather more than less."""
         values = len(self.state_names) + len(self.action_names)
-        return self.frames * (values * VALUE_BYTES + NUMBERING_BYTES) + len(self.pieces) * EPISODE_BYTES
+        rows = self.frames * (values * VALUE_BYTES + NUMBERING_BYTES) + len(self.pieces) * EPISODE_BYTES
+        return rows + self.video_bytes
 
 
 def check_request(request: ExportRequest) -> None:
@@ -80,6 +115,8 @@ def check_request(request: ExportRequest) -> None:
         raise BadInput(f"session {min(twice)} is named twice", field="session_ids")
     if request.push_to_hub is not None:
         check_push(request.push_to_hub)
+    if request.cameras and len(set(request.cameras)) < len(request.cameras):
+        raise BadInput("a camera is named twice", field="cameras")
     if not request.include_outcomes:
         raise BadInput("include_outcomes is empty: no episode could be exported", field="include_outcomes")
 
@@ -96,7 +133,14 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
                 field="session_ids",
                 hint="end it first, or set include_unfinished to export what is committed now",
             )
-    plan = make_plan(sessions, labels=request.include_outcomes, on_gap=request.on_gap)
+    plan = make_plan(
+        sessions,
+        labels=request.include_outcomes,
+        on_gap=request.on_gap,
+        fps=request.fps,
+        cameras=request.cameras,
+        video_unfinished=request.include_unfinished,
+    )
     like = sessions[0]
     return Order(
         robot_type=like.robot_type,
@@ -104,9 +148,34 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         state_names=like.state_names,
         action_names=like.action_names,
         capture_time=request.include_capture_time,
+        sample_age=request.include_capture_time and bool(plan.cameras or request.fps),
+        cameras=plan.cameras,
+        sources=tuple(_source(session, plan.cameras) for session in sessions),
+        video_bytes=_video_bytes(sessions, plan),
         pieces=plan.pieces,
         report=make_report(sessions, plan),
     )
+
+
+def _source(session: Session, cameras: Sequence[Camera]) -> Source:
+    footage = [session.footage[camera.name] for camera in cameras]
+    return Source(
+        session_id=session.id,
+        fps=session.fps,
+        chunks=tuple(each.chunks for each in footage),
+        pictures=tuple(each.pictures for each in footage),
+    )
+
+
+def _video_bytes(sessions: Sequence[Session], plan: Plan) -> int:
+    """As many pictures as there are rows, each as large as the recorded ones are on average."""
+    found = 0.0
+    for session in sessions:
+        frames = sum(piece.frames for piece in plan.pieces if piece.session_id == session.id)
+        for camera in plan.cameras:
+            footage = session.footage[camera.name]
+            found += frames * plan.fps / session.fps * footage.size_bytes / footage.pictures
+    return int(found)
 
 
 def fingerprint(request: ExportRequest, order: Order) -> str:
@@ -119,7 +188,7 @@ def fingerprint(request: ExportRequest, order: Order) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def provenance(order: Order) -> dict[str, Any]:
+def provenance(order: Order, report: Report) -> dict[str, Any]:
     """`meta/backend.json`: which recorded frames each episode is. LeRobot ignores the file."""
     return {
         "made_by": "lerobot-backend export-service",
@@ -133,5 +202,5 @@ def provenance(order: Order) -> dict[str, Any]:
             }
             for number, piece in enumerate(order.pieces)
         ],
-        "report": msgspec.to_builtins(order.report),
+        "report": msgspec.to_builtins(report),
     }

@@ -2,12 +2,15 @@
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 from typing import Literal
 
-from export_service.errors import BadFps, EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
+from teleop_dataset.v3.info import Camera
+
+from export_service.alike import choose_cameras, choose_fps
+from export_service.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, VideoUnfinished
 from export_service.recorded import EpisodeRow, Hole, Session
 
 OnGap = Literal["split", "refuse"]
@@ -61,10 +64,13 @@ class Gap:
 class Plan:
     """An export before anything is read.
 
-    pieces  in the order of the dataset's episodes
+    fps      of the dataset: where a session's loop was faster, its samples are thinned out
+    cameras  whose video the dataset has
+    pieces   in the order of the dataset's episodes
     """
 
     fps: int
+    cameras: tuple[Camera, ...]
     pieces: tuple[Piece, ...]
     excluded: tuple[Exclusion, ...]
     gaps: tuple[Gap, ...]
@@ -74,49 +80,42 @@ class Plan:
         return sum(piece.frames for piece in self.pieces)
 
 
-def check_alike(sessions: Sequence[Session]) -> int:
-    """The whole number of frames per second that all sessions share.
-
-    Raises BadFps where it is not whole, SessionsDiffer naming what keeps them from being one dataset.
-    """
-    first = sessions[0]
-    for other in sessions[1:]:
-        for name in ("robot_type", "fps", "state_names", "action_names"):
-            ours, theirs = getattr(first, name), getattr(other, name)
-            if ours != theirs:
-                raise SessionsDiffer(
-                    f"sessions {first.id} and {other.id} differ in {name}: {_told(ours)} and {_told(theirs)}",
-                    field=name,
-                    hint="export them as two datasets",
-                )
-    if not first.fps.is_integer():
-        raise BadFps(
-            f"session {first.id} has fps {first.fps:g}; LeRobot datasets take whole numbers only", field="fps"
-        )
-    return int(first.fps)
-
-
-def make_plan(sessions: Sequence[Session], *, labels: Collection[Label], on_gap: OnGap) -> Plan:
+def make_plan(
+    sessions: Sequence[Session],
+    *,
+    labels: Collection[Label],
+    on_gap: OnGap,
+    fps: int | None = None,
+    cameras: Sequence[str] | None = None,
+    video_unfinished: bool = False,
+) -> Plan:
     """Every stored frame of `sessions`, either in a piece or in an exclusion.
 
-    labels  outcomes to export; discarded episodes never are
-    on_gap  what to do with an episode that has a hole: split it there, or raise EpisodeHasGap
+    labels            outcomes to export; discarded episodes never are
+    on_gap            what to do with an episode that has a hole, in its samples or in a camera's pictures:
+                      split it there, or raise EpisodeHasGap
+    fps, cameras      as asked for; None: what the sessions have
+    video_unfinished  take what has arrived of the video, even if more may come
 
-    Raises BadFps, SessionsDiffer, EpisodesOverlap, EpisodeHasGap, NothingToExport.
+    Raises BadFps, SessionsDiffer, CameraMissing, VideoDiffers, VideoUnfinished, EpisodesOverlap,
+    EpisodeHasGap, NothingToExport.
     """
-    fps = check_alike(sessions)
+    chosen = choose_cameras(sessions, cameras)
+    rate = choose_fps(sessions, chosen, fps)
+    names = [camera.name for camera in chosen]
     pieces: list[Piece] = []
     excluded: list[Exclusion] = []
     gaps: list[Gap] = []
     for session in sessions:
+        unseen = _unseen(session, names)
         for span in _spans(session, labels):
             if span.reason is None:
-                found = _pieces(session, span)
-                holes = _holes_in(session.holes, span.first, span.end)
-                if holes and on_gap == "refuse":
-                    raise _refusal(session, span, holes[0])
-                pieces += found
-                gaps += [Gap(session.id, hole.first, hole.end, hole.reason, span.index) for hole in holes]
+                missing = _holes_in(session.holes, span.first, span.end)
+                blind = _holes_in(unseen, span.first, span.end)
+                _check_holes(session, span, missing, blind, on_gap, video_unfinished=video_unfinished)
+                pieces += _pieces(session, span, unseen)
+                excluded += _blind(session, span, blind)
+                gaps += [Gap(session.id, hole.first, hole.end, hole.reason, span.index) for hole in missing]
             elif frames := sum(end - first for first, end in _stored(session.holes, span.first, span.end)):
                 excluded.append(Exclusion(session.id, span.first, span.end, frames, span.reason, span.index))
     if not pieces:
@@ -124,7 +123,7 @@ def make_plan(sessions: Sequence[Session], *, labels: Collection[Label], on_gap:
             f"sessions {', '.join(str(session.id) for session in sessions)} hold no frame to export",
             hint="the ledger of a session tells what it holds",
         )
-    return Plan(fps, tuple(pieces), tuple(excluded), tuple(gaps))
+    return Plan(rate, chosen, tuple(pieces), tuple(excluded), tuple(gaps))
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,17 @@ class _Span:
     index: int | None
     task: str
     reason: str | None
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    """Frames that one of the cameras has no picture for."""
+
+    first: int
+    end: int
+    reason: str
+    camera: str
+    awaited: bool
 
 
 def _spans(session: Session, labels: Collection[Label]) -> Iterator[_Span]:
@@ -180,14 +190,61 @@ def _reason(row: EpisodeRow, labels: Collection[Label]) -> str | None:
     return None if label in labels else f"outcome not asked for: {label}"
 
 
-def _pieces(session: Session, span: _Span) -> list[Piece]:
+def _unseen(session: Session, cameras: Sequence[str]) -> list[_Unseen]:
+    """Where any of the cameras has no picture: ascending, disjoint."""
+    named = [
+        _Unseen(hole.first, hole.end, f"camera {camera}: {hole.reason}", camera, hole.awaited)
+        for camera in cameras
+        for hole in session.footage[camera].holes
+    ]
+    found: list[_Unseen] = []
+    reached = 0
+    for hole in sorted(named, key=lambda each: (each.first, each.end)):
+        if hole.end > max(hole.first, reached):
+            found.append(replace(hole, first=max(hole.first, reached)))
+            reached = hole.end
+    return found
+
+
+def _check_holes(
+    session: Session,
+    span: _Span,
+    missing: Sequence[Hole],
+    blind: Sequence[_Unseen],
+    on_gap: OnGap,
+    *,
+    video_unfinished: bool,
+) -> None:
+    awaited = next((hole for hole in blind if hole.awaited), None)
+    if awaited is not None and not video_unfinished:
+        raise VideoUnfinished(
+            f"{_named(session, span)} has no video for the frames {awaited.first} to {awaited.end - 1}: "
+            f"{awaited.reason}",
+            field="session_ids",
+            hint="wait until its video has arrived; include_unfinished exports what is there, and cameras "
+            "names the cameras to export",
+        )
+    if on_gap == "refuse" and (missing or blind):
+        hole: Hole | _Unseen = missing[0] if missing else blind[0]
+        raise _refusal(session, span, hole)
+
+
+def _pieces(session: Session, span: _Span, unseen: Sequence[_Unseen]) -> list[Piece]:
     return [
         Piece(session.id, first, end, span.task, span.index)
-        for first, end in _stored(session.holes, span.first, span.end)
+        for begin, stop in _stored(session.holes, span.first, span.end)
+        for first, end in _stored(unseen, begin, stop)
     ]
 
 
-def _stored(holes: Sequence[Hole], first: int, end: int) -> Iterator[tuple[int, int]]:
+def _blind(session: Session, span: _Span, blind: Sequence[_Unseen]) -> Iterator[Exclusion]:
+    for hole in blind:
+        frames = sum(end - first for first, end in _stored(session.holes, hole.first, hole.end))
+        if frames:
+            yield Exclusion(session.id, hole.first, hole.end, frames, hole.reason, span.index)
+
+
+def _stored(holes: Sequence[Hole | _Unseen], first: int, end: int) -> Iterator[tuple[int, int]]:
     """Runs of stored frames between `first` and `end`."""
     for hole in _holes_in(holes, first, end):
         if hole.first > first:
@@ -197,27 +254,24 @@ def _stored(holes: Sequence[Hole], first: int, end: int) -> Iterator[tuple[int, 
         yield first, end
 
 
-def _holes_in(holes: Sequence[Hole], first: int, end: int) -> list[Hole]:
+def _holes_in[H: Hole | _Unseen](holes: Sequence[H], first: int, end: int) -> list[H]:
     """The parts of `holes` (ascending, disjoint) that lie between `first` and `end`."""
     begin = bisect_right(holes, first, key=lambda hole: hole.end)
     found = []
     for hole in holes[begin:]:
         if hole.first >= end:
             break
-        found.append(Hole(max(hole.first, first), min(hole.end, end), hole.reason))
+        found.append(replace(hole, first=max(hole.first, first), end=min(hole.end, end)))
     return found
 
 
-def _refusal(session: Session, span: _Span, hole: Hole) -> EpisodeHasGap:
-    name = f"session {session.id}" if span.index is None else f"episode {span.index} of session {session.id}"
+def _refusal(session: Session, span: _Span, hole: Hole | _Unseen) -> EpisodeHasGap:
     return EpisodeHasGap(
-        f"{name} lacks the frames {hole.first} to {hole.end - 1}: {hole.reason}",
+        f"{_named(session, span)} lacks the frames {hole.first} to {hole.end - 1}: {hole.reason}",
         field="on_gap",
         hint='ask for on_gap "split", or give the episode the outcome "discarded"',
     )
 
 
-def _told(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _named(session: Session, span: _Span) -> str:
+    return f"session {session.id}" if span.index is None else f"episode {span.index} of session {session.id}"

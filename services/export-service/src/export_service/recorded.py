@@ -1,8 +1,10 @@
 """What the database holds about a session, as far as an export needs it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
+
+from export_service.align import PictureHole
 
 Status = Literal["recording", "complete", "interrupted"]
 Outcome = Literal["success", "failure", "discarded"]
@@ -29,6 +31,27 @@ class EpisodeRow:
 
 
 @dataclass(frozen=True)
+class Footage:
+    """The video of one camera in one session.
+
+    fps       the camera's rate
+    chunks    numbers of the video chunks that can be used, in their order
+    pictures  in all of them
+    holes     samples that it has no picture for, ascending, disjoint
+    """
+
+    height: int
+    width: int
+    codec: str
+    pix_fmt: str
+    fps: float
+    chunks: tuple[int, ...]
+    pictures: int
+    size_bytes: int
+    holes: tuple[PictureHole, ...] = ()
+
+
+@dataclass(frozen=True)
 class Session:
     """One session at the moment it was looked at.
 
@@ -36,6 +59,7 @@ class Session:
     committed  rows in the frame table below the watermark
     episodes   ascending by `index`
     holes      ascending, disjoint, all below the watermark
+    footage    of each camera that has video which can be used
     """
 
     id: int
@@ -49,6 +73,7 @@ class Session:
     committed: int
     episodes: tuple[EpisodeRow, ...] = ()
     holes: tuple[Hole, ...] = ()
+    footage: Mapping[str, Footage] = field(default_factory=dict)
 
 
 UNNAMED = "never stored, for a reason that nobody noted"

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from export_service.plan import Plan
+from export_service.plan import Piece, Plan
 from export_service.recorded import Session
 
 
@@ -41,13 +41,44 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     gaps: list[MissingFrames]
 
 
+class EncodedEpisode(Struct, frozen=True, kw_only=True):
+    """An episode of the dataset whose video had to be encoded anew, and why."""
+
+    episode_index: int
+    reason: str
+
+
+class CameraReport(Struct, frozen=True, kw_only=True):
+    """What became of one camera's pictures: recorded = used + unused; used + repeated = rows.
+
+    recorded  in the video of all sessions
+    stood_in  rows whose own picture is missing, so that they have the one before
+    copied    episodes whose pictures are those that were recorded, bit for bit
+    encoded   the others
+    """
+
+    camera: str
+    recorded: int
+    used: int
+    unused: int
+    repeated: int
+    stood_in: int
+    copied: int
+    encoded: list[EncodedEpisode]
+
+
 class Report(Struct, frozen=True, kw_only=True):
-    """The whole account: committed - excluded = exported."""
+    """The whole account: committed - excluded = exported.
+
+    cameras  once the export is done; where samples are left out for a lower rate, they too are accounted for
+             only then
+    """
 
     committed: int
     excluded: int
     exported: int
     sessions: list[SessionReport]
+    cameras: list[CameraReport] = []
 
 
 def make_report(sessions: Sequence[Session], plan: Plan) -> Report:
@@ -88,4 +119,40 @@ def _report(session: Session, plan: Plan) -> SessionReport:
             for each in plan.gaps
             if each.session_id == session.id
         ],
+    )
+
+
+def finish_report(
+    planned: Report, pieces: Sequence[Piece], rows: Sequence[int], fps: int, cameras: list[CameraReport]
+) -> Report:
+    """The account of an export that has been made.
+
+    pieces, rows  its episodes, and how many rows each has; the other frames were left out for `fps`
+    """
+    sessions = []
+    for session in planned.sessions:
+        left_out = [
+            Excluded(
+                reason=f"left out for {fps} rows per second",
+                episode_index=piece.episode_index,
+                first_frame=piece.first,
+                end_frame=piece.end,
+                frames=piece.frames - count,
+            )
+            for piece, count in zip(pieces, rows, strict=True)
+            if piece.session_id == session.session_id and count < piece.frames
+        ]
+        frames = sum(each.frames for each in left_out)
+        sessions.append(
+            structs.replace(
+                session, exported=session.exported - frames, excluded=[*session.excluded, *left_out]
+            )
+        )
+    exported = sum(session.exported for session in sessions)
+    return Report(
+        committed=planned.committed,
+        excluded=planned.committed - exported,
+        exported=exported,
+        sessions=sessions,
+        cameras=cameras,
     )

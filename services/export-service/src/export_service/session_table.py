@@ -1,12 +1,17 @@
 """What the recorded sessions hold; the tables are telemetry-service's, here they are only read."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 
+import numpy as np
 from psycopg.rows import DictRow
 
+from export_service.align import Integers
+from export_service.chunk_table import read_chunks, read_sample_times
 from export_service.database import Connection, Pool, connect
 from export_service.errors import SessionNotFound
-from export_service.recorded import EpisodeRow, Hole, Session, name_holes
+from export_service.recorded import EpisodeRow, Footage, Hole, Session, name_holes
+from export_service.video_chunks import Chunk, look_at_footage, usable
 
 SESSIONS = """
 SELECT id, robot_type, fps, task, state_names, action_names, status, next_frame_index
@@ -43,14 +48,20 @@ class SessionTable:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def read(self, session_ids: Sequence[int]) -> list[Session]:
-        """The sessions in the order asked for, all as of one moment; raises SessionNotFound."""
+    async def read(self, session_ids: Sequence[int], cameras: Collection[str] | None = None) -> list[Session]:
+        """The sessions in the order asked for, all as of one moment.
+
+        cameras  whose footage to look at; None: all
+        raises   SessionNotFound, VideoDiffers
+        """
         async with connect(self._pool) as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            return await _read(connection, session_ids)
+            return await _read(connection, session_ids, cameras)
 
 
-async def _read(connection: Connection, session_ids: Sequence[int]) -> list[Session]:
+async def _read(
+    connection: Connection, session_ids: Sequence[int], cameras: Collection[str] | None
+) -> list[Session]:
     wanted = list(session_ids)
     rows = await _fetch(connection, SESSIONS, wanted)
     missing = [each for each in wanted if each not in {row["id"] for row in rows}]
@@ -60,12 +71,16 @@ async def _read(connection: Connection, session_ids: Sequence[int]) -> list[Sess
         )
     episodes = await _fetch(connection, EPISODES, wanted)
     gaps = await _fetch(connection, GAPS, wanted)
-    found = {row["id"]: await _session(connection, row, episodes, gaps) for row in rows}
+    found = {row["id"]: await _session(connection, row, episodes, gaps, cameras) for row in rows}
     return [found[each] for each in wanted]
 
 
 async def _session(
-    connection: Connection, row: DictRow, episodes: list[DictRow], gaps: list[DictRow]
+    connection: Connection,
+    row: DictRow,
+    episodes: list[DictRow],
+    gaps: list[DictRow],
+    cameras: Collection[str] | None,
 ) -> Session:
     watermark = row["next_frame_index"]
     named = [
@@ -75,6 +90,7 @@ async def _session(
     ]
     counted = await (await connection.execute(COUNT_FRAMES, [row["id"], watermark])).fetchone()
     assert counted is not None  # noqa: S101
+    holes = await _holes(connection, row["id"], watermark, counted["frames"], named)
     return Session(
         id=row["id"],
         robot_type=row["robot_type"],
@@ -92,8 +108,42 @@ async def _session(
             for each in episodes
             if each["session_id"] == row["id"]
         ),
-        holes=await _holes(connection, row["id"], watermark, counted["frames"], named),
+        holes=holes,
+        footage=await _footage(connection, row, holes, cameras),
     )
+
+
+async def _footage(
+    connection: Connection, row: DictRow, holes: Sequence[Hole], cameras: Collection[str] | None
+) -> dict[str, Footage]:
+    """What each camera of the session has recorded, if any of it can be used."""
+    if cameras is not None and not cameras:
+        return {}
+    chunks = {
+        camera: rows
+        for camera, rows in (await read_chunks(connection, row["id"])).items()
+        if (cameras is None or camera in cameras) and usable(rows)
+    }
+    if not chunks:
+        return {}
+    sample_us = None
+    if any(each.frame_indices is None for rows in chunks.values() for each in usable(rows)):
+        index, sample_us = await read_sample_times(connection, row["id"], row["next_frame_index"])
+    else:
+        index = _stored_index(row["next_frame_index"], holes)
+
+    def look(camera: str, rows: Sequence[Chunk]) -> Footage:
+        return look_at_footage(camera, row["id"], rows, index=index, sample_us=sample_us, loop_fps=row["fps"])
+
+    return {camera: await asyncio.to_thread(look, camera, rows) for camera, rows in chunks.items()}
+
+
+def _stored_index(watermark: int, holes: Sequence[Hole]) -> Integers:
+    """Index of every sample below the watermark that is not in a hole."""
+    stored = np.ones(watermark, np.bool_)
+    for hole in holes:
+        stored[hole.first : hole.end] = False
+    return np.flatnonzero(stored)
 
 
 async def _holes(

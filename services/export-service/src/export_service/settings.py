@@ -16,6 +16,11 @@ class ExportSettings(ServiceSettings):
         alias="EXPORT_ROOT",
         description="where finished datasets live; each is built beside them, on the same filesystem",
     )
+    store_url: str = Field(
+        "lerobot_backup",
+        alias="STORE_URL",
+        description="where video-ingest-service keeps the recorded video: a directory, or s3://bucket/prefix",
+    )
     host: str = Field("127.0.0.1", alias="EXPORT_HOST")
     port: int = Field(8003, alias="EXPORT_PORT", ge=0, le=65_535)
 

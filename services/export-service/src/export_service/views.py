@@ -19,6 +19,7 @@ class StageProgress(Struct, frozen=True, kw_only=True):
     """Frames that a stage has done, of those it has to do; frames that it takes twice count twice.
 
     data        read from the database and written
+    video       pictures copied, or encoded anew, of all cameras
     statistics  read back for exact quantiles
     verify      read back and checked against the format
     """
@@ -29,13 +30,19 @@ class StageProgress(Struct, frozen=True, kw_only=True):
 
 
 class Numbers(Struct, frozen=True, kw_only=True):
-    """What a finished dataset consists of, and how long its making took."""
+    """What a finished dataset consists of, and how long its making took.
+
+    videos       files of video
+    video_bytes  of the compressed pictures in them
+    """
 
     episodes: int
     frames: int
     tasks: int
     files: int
     size_bytes: int
+    videos: int
+    video_bytes: int
     duration_s: float
 
 

@@ -5,7 +5,7 @@ import errno
 import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from teleop_runtime.frames import FrameReader
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.problems import as_problem
 from teleop_runtime.settings import load_settings
+from teleop_runtime.store import Store, open_store
 from teleop_schema.errors import BackendError, NoSpace
 
 from export_service.build import Built, Stage, build
+from export_service.chunk_table import ChunkReader
 from export_service.database import open_pool
 from export_service.errors import Cancelled
 from export_service.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
@@ -27,6 +29,7 @@ from export_service.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
 from export_service.push_table import PushTable
 from export_service.pusher import Pusher
 from export_service.settings import ExportSettings
+from export_service.stored_files import StoredFiles
 from export_service.views import Numbers
 
 log = get_logger(__name__)
@@ -51,8 +54,11 @@ class Watched:
 class Worker:
     """Makes exports one after the other. Any number of them may work on one database and root."""
 
-    def __init__(self, database_url: str, exports: ExportTable, jobs: Jobs, folders: Folders) -> None:
+    def __init__(
+        self, database_url: str, exports: ExportTable, jobs: Jobs, folders: Folders, store: Store
+    ) -> None:
         self._database_url = database_url
+        self._store = store
         self._exports = exports
         self._jobs = jobs
         self._folders = folders
@@ -92,7 +98,8 @@ class Worker:
         """Build in a thread, telling progress; the thread has ended when this returns or raises."""
         watched = Watched()
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(None, partial(self._build_in_thread, claim, folder, watched))
+        files = StoredFiles(self._store, loop)
+        work = loop.run_in_executor(None, partial(self._build_in_thread, claim, folder, files, watched))
         try:
             while not (await asyncio.wait([work], timeout=TELL_PROGRESS_S))[0]:
                 if not await self._exports.note_progress(claim, watched.progress):
@@ -106,9 +113,9 @@ class Worker:
         await self._exports.note_progress(claim, watched.progress)
         return work.result()
 
-    def _build_in_thread(self, claim: Claim, folder: Path, watched: Watched) -> Built:
-        with FrameReader(self._database_url) as reader:
-            built = build(folder, claim.order, reader, watched)
+    def _build_in_thread(self, claim: Claim, folder: Path, files: StoredFiles, watched: Watched) -> Built:
+        with FrameReader(self._database_url) as reader, closing(ChunkReader(self._database_url)) as chunks:
+            built = build(folder, claim.order, reader, chunks, files, watched)
         make_durable(folder)
         return built
 
@@ -116,10 +123,11 @@ class Worker:
         published = self._folders.published(claim.id, claim.fingerprint)
 
         def numbers(duration_s: float) -> Numbers:
-            return Numbers(**structs.asdict(built), duration_s=round(duration_s, 3))
+            told = {name: getattr(built, name) for name in Numbers.__struct_fields__ if name != "duration_s"}
+            return Numbers(**told, duration_s=round(duration_s, 3))
 
         made = await self._exports.publish(
-            claim, numbers, partial(asyncio.to_thread, self._folders.publish, folder, published)
+            claim, numbers, built.report, partial(asyncio.to_thread, self._folders.publish, folder, published)
         )
         log.info("export published", export_id=claim.id, **structs.asdict(made))
         EXPORTS.labels("done").inc()
@@ -183,7 +191,9 @@ async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
         jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
         await jobs.open()
         await push_jobs.open()
-        worker = Worker(settings.database_url, ExportTable(pool), jobs, folders)
+        worker = Worker(
+            settings.database_url, ExportTable(pool), jobs, folders, open_store(settings.store_url)
+        )
         pusher = Pusher(PushTable(pool), push_jobs, folders, hub)
         async with running(worker, pusher) as task:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

@@ -18,7 +18,7 @@ root, url = Path(sys.argv[1]), sys.argv[2]
 order = msgspec.json.decode(Path(sys.argv[3]).read_bytes(), type=Order)
 root.mkdir()
 with FrameReader(url) as reader:
-    build(root, order, reader, lambda stage, done, total: None)
+    build(root, order, reader, None, None, lambda stage, done, total: None)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from export_service.build import build
+from export_service import build as building
 from export_service.errors import Cancelled, NotFinite, RecordingChanged
 from export_service.order import ExportRequest, make_order
 from export_service.recorded import EpisodeRow, Session
@@ -57,6 +57,11 @@ def order(*episodes, frames=FRAMES, names=NAMES):
         episodes=tuple(EpisodeRow(number, *each) for number, each in enumerate(episodes)),
     )
     return make_order(ExportRequest(session_ids=(1,), repo_id="lab/pick"), [session])
+
+
+def build(folder, made, reader, watch):
+    """A dataset without video."""
+    return building.build(folder, made, reader, None, None, watch)
 
 
 def ignore(*_progress):

@@ -59,14 +59,22 @@ class Taken:
 
 @dataclass(frozen=True)
 class RecordedVideo:
-    """What a camera took, whether or not it was recorded."""
+    """What a camera took.
+
+    lost  the numbers of those pictures that were not recorded
+    """
 
     camera: str
     taken: tuple[Taken, ...]
+    lost: frozenset[int]
 
-    def seen(self, iteration: int) -> int | None:
-        """Number of the picture that an iteration of the loop saw."""
-        numbers = [picture.number for picture in self.taken if picture.seen_at <= iteration]
+    def shown(self, iteration: int) -> int | None:
+        """Number of the recorded picture that an iteration of the loop saw, or saw last."""
+        numbers = [
+            picture.number
+            for picture in self.taken
+            if picture.seen_at <= iteration and picture.number not in self.lost
+        ]
         return numbers[-1] if numbers else None
 
 
@@ -137,7 +145,7 @@ def record_video(
                 "quarantine": "it was damaged on the way" if number in quarantined else None,
             }
             connection.execute(CHUNK, about)
-    return RecordedVideo(camera, tuple(taken))
+    return RecordedVideo(camera, tuple(taken), frozenset(lost))
 
 
 def _take(first: int, end: int, loop_fps: float, fps: int) -> list[Taken]:

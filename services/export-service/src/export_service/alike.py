@@ -1,0 +1,110 @@
+"""What several sessions must have in common to be one dataset. Pure."""
+
+from collections.abc import Sequence
+
+from teleop_dataset.v3.info import Camera
+
+from export_service.errors import BadFps, CameraMissing, SessionsDiffer, VideoDiffers
+from export_service.recorded import Footage, Session
+
+# Kinds of video that LeRobot reads, and that the encoders here can make; others become the first of each.
+CODECS = ("h264", "hevc", "av1")
+PIX_FMTS = ("yuv420p", "yuv422p", "yuv444p", "gbrp")
+
+
+def choose_cameras(sessions: Sequence[Session], wanted: Sequence[str] | None) -> tuple[Camera, ...]:
+    """The cameras of the dataset, each with the kind of video that its first session has.
+
+    wanted  as asked for; None: every camera that any of the sessions has video of
+    raises  CameraMissing if a session has no video of one, VideoDiffers if a camera's pictures differ in size
+    """
+    names = wanted
+    if names is None:
+        names = sorted({name for session in sessions for name in session.footage})
+    return tuple(_camera(sessions, name) for name in names)
+
+
+def choose_fps(sessions: Sequence[Session], cameras: Sequence[Camera], wanted: int | None) -> int:
+    """The dataset's rate, after a look at whether the sessions can be one dataset.
+
+    wanted  as asked for; None: the rate that all loops ran at, or that of the fastest camera if it is lower
+    raises  SessionsDiffer, BadFps
+    """
+    first = sessions[0]
+    told = ("robot_type", "state_names", "action_names", *(("fps",) if wanted is None else ()))
+    for other in sessions[1:]:
+        for name in told:
+            ours, theirs = getattr(first, name), getattr(other, name)
+            if ours != theirs:
+                raise SessionsDiffer(
+                    f"sessions {first.id} and {other.id} differ in {name}: {_told(ours)} and {_told(theirs)}",
+                    field=name,
+                    hint="ask for an fps that none of them is below"
+                    if name == "fps"
+                    else "export them as two datasets",
+                )
+    rate = wanted if wanted is not None else _own_rate(sessions, cameras)
+    slowest = min(sessions, key=lambda session: session.fps)
+    if rate > slowest.fps:
+        raise BadFps(
+            f"fps {rate} is above the {slowest.fps:g} at which session {slowest.id} was recorded: "
+            "rows can't be invented",
+            field="fps",
+            limit=int(slowest.fps),
+        )
+    return rate
+
+
+def _own_rate(sessions: Sequence[Session], cameras: Sequence[Camera]) -> int:
+    loop = sessions[0].fps
+    pictures = max(
+        (round(session.footage[camera.name].fps) for camera in cameras for session in sessions), default=0
+    )
+    if 0 < pictures < loop:
+        return pictures
+    if not loop.is_integer():
+        raise BadFps(
+            f"session {sessions[0].id} has fps {loop:g}; LeRobot datasets take whole numbers only",
+            field="fps",
+            hint=f"ask for an fps of {int(loop)} or less" if loop >= 1 else None,
+        )
+    return int(loop)
+
+
+def _camera(sessions: Sequence[Session], name: str) -> Camera:
+    for session in sessions:
+        if name not in session.footage:
+            raise _missing(session, name)
+    first, *others = sessions
+    like = first.footage[name]
+    for other in others:
+        footage = other.footage[name]
+        if (footage.height, footage.width) != (like.height, like.width):
+            raise VideoDiffers(
+                f"camera {name} has {_size(like)} in session {first.id} and {_size(footage)} in session "
+                f"{other.id}",
+                field="cameras",
+                hint="export them as two datasets, or leave the camera out: name the others in cameras",
+            )
+    codec = like.codec if like.codec in CODECS else CODECS[0]
+    pix_fmt = like.pix_fmt if like.pix_fmt in PIX_FMTS and codec == like.codec else PIX_FMTS[0]
+    return Camera(name, like.height, like.width, codec, pix_fmt)
+
+
+def _missing(session: Session, name: str) -> CameraMissing:
+    has = ", ".join(sorted(session.footage))
+    return CameraMissing(
+        f"session {session.id} has no video of camera {name}" + (f", only of {has}" if has else ""),
+        field="cameras",
+        hint="name in cameras what all of the sessions have; an empty list exports the joints alone",
+    )
+
+
+def _size(footage: Footage) -> str:
+    return f"{footage.width}x{footage.height}"
+
+
+def _told(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

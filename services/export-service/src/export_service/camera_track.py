@@ -1,0 +1,196 @@
+"""One camera's way into a dataset: which picture each row has, its video files, its statistics. Blocks."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from teleop_dataset.v3.episodes import Clip
+from teleop_dataset.v3.image_stats import PictureLevels, sampled_rows, thinning
+from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.stats import Stats
+from teleop_schema.errors import BackendError
+
+from export_service.align import Integers, match
+from export_service.errors import RecordingChanged
+from export_service.order import Source
+from export_service.plan import Piece
+from export_service.report import CameraReport, EncodedEpisode
+from export_service.video_source import Chunks, Files, Footage, Part, Segment
+from export_service.video_writer import VideoSeries, encode, look
+
+MS_PER_US = 1e-3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The pictures of an episode.
+
+    age_ms  (rows,) float32: how long before the row's sample its picture was taken
+    """
+
+    clip: Clip
+    stats: Stats
+    age_ms: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ShownEpisodes:
+    """The same of some episodes, one after the other."""
+
+    clips: list[Clip]
+    stats: Stats
+    age_ms: npt.NDArray[np.float32]
+
+
+class CameraTrack:
+    """Takes a dataset's episodes in order."""
+
+    def __init__(
+        self,
+        root: Path,
+        camera: Camera,
+        sources: Mapping[int, tuple[Source, int]],
+        chunks: Chunks,
+        files: Files,
+        *,
+        fps: int,
+        advance: Callable[[], None],
+    ) -> None:
+        """
+        sources  of each session: what it is made of, and which of its cameras this is
+        advance  called after every so many rows; may raise to stop
+        """
+        self.camera = camera
+        self.levels = PictureLevels()
+        self.rows = 0
+        self._scratch = root / f".{camera.name}.mp4"
+        self._sources = sources
+        self._chunks = chunks
+        self._files = files
+        self._fps = fps
+        self._advance = advance
+        self._series = VideoSeries(root, camera, fps)
+        self._footage: Footage | None = None
+        self._session: int | None = None
+        self._used = self._stood_in = self._copied = 0
+        self._seen: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._encoded: list[EncodedEpisode] = []
+
+    @property
+    def files(self) -> int:
+        return self._series.files
+
+    @property
+    def bytes(self) -> int:
+        return self._series.bytes
+
+    def add(self, piece: Piece, episode_index: int, index: Integers, sample_us: Integers) -> Shown:
+        """Append an episode.
+
+        index, sample_us  of the samples that its rows are made of
+        raises            RecordingChanged, VideoUnreadable, OSError, and what `advance` raises
+        """
+        source, position = self._sources[piece.session_id]
+        footage = self._open(source, position)
+        matched = match(footage.pictures, index=index, sample_us=sample_us, loop_fps=source.fps)
+        numbers = matched.number
+        if (numbers < 0).any():
+            raise RecordingChanged(
+                f"session {piece.session_id} has no picture of camera {self.camera.name} any more for its "
+                f"frame {int(index[np.argmin(numbers)])}"
+            )
+        self._account(numbers, matched.cause)
+        clip = self._write(footage, numbers, episode_index)
+        levels = self._look(footage, numbers)
+        self.levels.merge(levels)
+        age_us = sample_us - footage.pictures.captured_us[numbers]
+        return Shown(clip, levels.describe(), (age_us * MS_PER_US).astype(np.float32))
+
+    def report(self, recorded: int) -> CameraReport:
+        """What became of the pictures, of which so many were recorded."""
+        return CameraReport(
+            camera=self.camera.name,
+            recorded=recorded,
+            used=self._used,
+            unused=recorded - self._used,
+            repeated=self.rows - self._used,
+            stood_in=self._stood_in,
+            copied=self._copied,
+            encoded=self._encoded,
+        )
+
+    def close(self) -> None:
+        """Complete the last video file."""
+        self._series.close()
+        if self._footage is not None:
+            self._footage.close()
+            self._footage = None
+
+    def _open(self, source: Source, position: int) -> Footage:
+        if self._footage is None or self._session != source.session_id:
+            if self._footage is not None:
+                self._footage.close()
+            self._footage = Footage.read(
+                self._chunks, self._files, source.session_id, self.camera.name, source.chunks[position]
+            )
+            self._session = source.session_id
+            self._seen = np.zeros(len(self._footage.pictures.captured_us), np.bool_)
+        return self._footage
+
+    def _account(self, numbers: Integers, cause: Integers) -> None:
+        different = np.unique(numbers)
+        self._used += int(np.count_nonzero(~self._seen[different]))
+        self._seen[different] = True
+        self._stood_in += int(np.count_nonzero(cause))
+
+    def _write(self, footage: Footage, numbers: Integers, episode_index: int) -> Clip:
+        looked = look(footage.parts(numbers), self.camera)
+        if looked.obstacle is None:
+            clip = self._series.add(self._counted(footage.parts(numbers)), looked)
+            self._copied += 1
+            return clip
+        self._encoded.append(EncodedEpisode(episode_index=episode_index, reason=looked.obstacle))
+        try:
+            encode(self._scratch, self._frames(footage, numbers), self.camera, self._fps)
+            with Segment(self._scratch) as segment:
+                whole = Part(segment, np.arange(segment.pictures))
+                again = look([whole], self.camera)
+                if again.obstacle is not None:
+                    raise BackendError(f"what was encoded can't be used: {again.obstacle}")
+                return self._series.add([whole], again)
+        finally:
+            self._scratch.unlink(missing_ok=True)
+
+    def _counted(self, parts: Iterator[Part]) -> Iterator[Part]:
+        for part in parts:
+            yield part
+            self._count(len(part.numbers))
+
+    def _frames(self, footage: Footage, numbers: Integers) -> Iterator[tuple[Any, int]]:
+        """The decoded pictures in their order, each with how often it is shown."""
+        for segment, shown in footage.parts(numbers):
+            different, times = np.unique(shown, return_counts=True)
+            often = dict(zip(different.tolist(), times.tolist(), strict=True))
+            for number, frame in segment.decode(different):
+                yield frame, often[number]
+            self._count(len(shown))
+
+    def _look(self, footage: Footage, numbers: Integers) -> PictureLevels:
+        """How bright the pictures are that LeRobot would look at."""
+        found = PictureLevels()
+        step = thinning(self.camera.height, self.camera.width)
+        for segment, looked_at in footage.parts(numbers[sampled_rows(len(numbers))]):
+            different, times = np.unique(looked_at, return_counts=True)
+            often = dict(zip(different.tolist(), times.tolist(), strict=True))
+            for number, frame in segment.decode(different):
+                pixels = frame.to_ndarray(format="rgb24")[::step, ::step].astype(np.uint8, copy=False)
+                found.add(pixels, often[number])
+            self._advance()
+        return found
+
+    def _count(self, rows: int) -> None:
+        self.rows += rows
+        self._advance()

@@ -1,0 +1,96 @@
+"""Rows of `video_chunk`; the table is video-ingest-service's, here it is only read.
+
+Once for the plan of an export, in the service, and once for its making, in a worker's thread.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import psycopg
+from psycopg.rows import DictRow, dict_row
+
+from export_service.align import Integers
+from export_service.database import Connection
+from export_service.video_chunks import Chunk
+
+CHUNKS = """
+SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_timestamp, frame_count,
+       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, quarantine
+  FROM video_chunk WHERE session_id = %s ORDER BY camera_key, chunk_index
+"""
+
+CHUNKS_OF_CAMERA = """
+SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_timestamp, frame_count,
+       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, quarantine
+  FROM video_chunk WHERE session_id = %s AND camera_key = %s AND id = ANY(%s) ORDER BY chunk_index
+"""
+
+# Binary: a million samples are 26 MB, and become an array without a Python object for each.
+SAMPLES = """
+COPY (SELECT frame_index, "timestamp" FROM teleop_frame WHERE session_id = %s AND frame_index < %s
+       ORDER BY frame_index) TO STDOUT (FORMAT BINARY)
+"""
+# PostgreSQL, documentation of COPY, "Binary Format": signature, flags and length of the extension; then, each
+# value behind its length, the rows; -1 in the place of another row.
+_COPY_HEADER_BYTES, _COPY_TRAILER_BYTES = 19, 2
+_SAMPLE = np.dtype([("fields", ">i2"), ("b0", ">i4"), ("index", ">i8"), ("b1", ">i4"), ("us", ">i8")])
+# timestamptz counts us since 2000-01-01.
+_POSTGRES_EPOCH_US = 946_684_800_000_000
+
+
+async def read_chunks(connection: Connection, session_id: int) -> dict[str, list[Chunk]]:
+    """The chunks of each camera of a session, by chunk_index."""
+    rows = await (await connection.execute(CHUNKS, [session_id], binary=True)).fetchall()
+    found: dict[str, list[Chunk]] = {}
+    for row in rows:
+        found.setdefault(row["camera_key"], []).append(_chunk(row))
+    return found
+
+
+async def read_sample_times(
+    connection: Connection, session_id: int, watermark: int
+) -> tuple[Integers, Integers]:
+    """Index and capture time (us since the Unix epoch) of all of a session's samples, ascending by index."""
+    parts = []
+    async with connection.cursor() as cursor, cursor.copy(SAMPLES, [session_id, watermark]) as copy:
+        async for part in copy:
+            parts.append(bytes(part))
+    body = b"".join(parts)[_COPY_HEADER_BYTES:-_COPY_TRAILER_BYTES]
+    samples = np.frombuffer(body, _SAMPLE)
+    return samples["index"].astype(np.int64), samples["us"].astype(np.int64) + _POSTGRES_EPOCH_US
+
+
+class ChunkReader:
+    """Reads chunks over a connection of its own; blocks, so call it in a thread."""
+
+    def __init__(self, database_url: str) -> None:
+        self._connection = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
+
+    def read(self, session_id: int, camera: str, ids: Sequence[int]) -> list[Chunk]:
+        """Those of `ids` that are there, by chunk_index."""
+        rows = self._connection.execute(CHUNKS_OF_CAMERA, [session_id, camera, list(ids)], binary=True)
+        return [_chunk(row) for row in rows]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _chunk(row: DictRow) -> Chunk:
+    return Chunk(
+        id=row["id"],
+        chunk_index=row["chunk_index"],
+        sha256=row["sha256"],
+        size_bytes=row["size_bytes"],
+        start=row["start_timestamp"],
+        end=row["end_timestamp"],
+        frame_count=row["frame_count"],
+        frame_indices=row["frame_indices"],
+        captured_us=row["captured_us"],
+        dropped=tuple((each["first"], each["end"], each["reason"]) for each in row["dropped"]),
+        fps=row["fps"],
+        codec=row["codec"],
+        pix_fmt=row["pix_fmt"],
+        width=row["width"],
+        height=row["height"],
+        quarantine=row["quarantine"],
+    )

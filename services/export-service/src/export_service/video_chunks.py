@@ -1,0 +1,172 @@
+"""What the rows of `video_chunk` tell about a camera's pictures. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from export_service.align import US_PER_S, Integers, Loss, Pictures, find_holes, match
+from export_service.errors import VideoDiffers
+from export_service.recorded import Footage
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FOREVER = 2**62
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One row of `video_chunk`.
+
+    frame_indices, captured_us  of each picture; None if the sender did not know them
+    dropped                     (first, end, reason): iterations whose picture is missing
+    quarantine                  why it can't be used; None: it can
+    """
+
+    id: int
+    chunk_index: int
+    sha256: str
+    size_bytes: int
+    start: datetime
+    end: datetime
+    frame_count: int | None
+    frame_indices: Sequence[int] | None
+    captured_us: Sequence[int] | None
+    dropped: Sequence[tuple[int, int, str]]
+    fps: float | None
+    codec: str | None
+    pix_fmt: str | None
+    width: int | None
+    height: int | None
+    quarantine: str | None
+
+    @property
+    def problem(self) -> str | None:
+        """Why its pictures can't be exported."""
+        if self.quarantine is not None:
+            return self.quarantine
+        if not self.frame_count or not (self.codec and self.pix_fmt and self.width and self.height):
+            return "nobody could look into it"
+        return None
+
+
+def usable(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Those that pictures can be taken from."""
+    return [chunk for chunk in chunks if chunk.problem is None]
+
+
+def gather_pictures(chunks: Sequence[Chunk]) -> Pictures:
+    """All pictures of one camera in one session.
+
+    chunks  all of its rows by chunk_index, of which at least one is usable
+    """
+    good = usable(chunks)
+    captured = np.concatenate([_captured_us(chunk) for chunk in good])
+    known = all(chunk.frame_indices is not None for chunk in good)
+    seen_at = None
+    losses: list[Loss] = []
+    if known:
+        seen_at = np.concatenate([np.array(chunk.frame_indices, np.int64) for chunk in good])
+        losses = _losses(chunks)
+    return Pictures(captured, seen_at, _rate(good, captured), losses)
+
+
+def look_at_footage(
+    camera: str,
+    session_id: int,
+    chunks: Sequence[Chunk],
+    *,
+    index: Integers,
+    sample_us: Integers | None,
+    loop_fps: float,
+) -> Footage:
+    """What a camera has recorded, and which of the session's samples it has no picture for.
+
+    index, sample_us  of all samples of the session, as `match` wants them
+    raises            VideoDiffers if the camera's pictures changed on the way
+    """
+    good = usable(chunks)
+    first = good[0]
+    for other in good[1:]:
+        if (other.height, other.width) != (first.height, first.width):
+            raise VideoDiffers(
+                f"camera {camera} of session {session_id} changed from {first.width}x{first.height} to "
+                f"{other.width}x{other.height}",
+                field="cameras",
+                hint="leave the camera out: name the others in cameras",
+            )
+    pictures = gather_pictures(chunks)
+    matched = match(pictures, index=index, sample_us=sample_us, loop_fps=loop_fps)
+    return Footage(
+        height=first.height or 0,
+        width=first.width or 0,
+        codec=first.codec or "",
+        pix_fmt=first.pix_fmt or "",
+        fps=pictures.fps,
+        chunks=tuple(chunk.id for chunk in good),
+        pictures=len(pictures.captured_us),
+        size_bytes=sum(chunk.size_bytes for chunk in good),
+        holes=tuple(find_holes(pictures, matched, index, loop_fps=loop_fps)),
+    )
+
+
+def _captured_us(chunk: Chunk) -> Integers:
+    if chunk.captured_us is not None:
+        return np.array(chunk.captured_us, np.int64)
+    start, end = (_us(each) for each in (chunk.start, chunk.end))
+    count = chunk.frame_count or 0
+    if end == start and chunk.fps:
+        end = start + round((count - 1) * US_PER_S / chunk.fps)
+    captured_us: Integers = np.rint(np.linspace(start, end, count)).astype(np.int64)
+    return captured_us
+
+
+def _us(moment: datetime) -> int:
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * US_PER_S + since.microseconds
+
+
+def _rate(chunks: Sequence[Chunk], captured_us: Integers) -> float:
+    """The highest rate that a chunk tells of; else what the pictures' times tell."""
+    told = max((chunk.fps for chunk in chunks if chunk.fps), default=0.0)
+    if told or len(captured_us) < 2:
+        return told or 1.0
+    return US_PER_S / max(1.0, float(np.median(np.diff(captured_us))))
+
+
+def _losses(chunks: Sequence[Chunk]) -> list[Loss]:
+    """What is known to be missing: named by the sender, in a chunk that can't be used, or in one that has not
+    arrived. Ascending and disjoint."""
+    found: list[Loss] = []
+    reached, number = 0, 0
+    missing: tuple[str, bool] | None = None
+    for chunk in chunks:
+        if chunk.chunk_index > number and missing is None:
+            missing = (f"its video chunk {number} has not arrived", True)
+        number = chunk.chunk_index + 1
+        if chunk.problem is not None:
+            missing = missing or (
+                f"its video chunk {chunk.chunk_index} can't be used: {chunk.problem}",
+                False,
+            )
+            continue
+        seen_at = chunk.frame_indices or ()
+        if missing is not None and seen_at:
+            found.append(Loss(reached, seen_at[0], *missing))
+        missing = None
+        found += [Loss(first, end, f"not recorded: {reason}") for first, end, reason in chunk.dropped]
+        reached = seen_at[-1] + 1 if seen_at else reached
+    if missing is not None:
+        found.append(Loss(reached, _FOREVER, *missing))
+    return _disjoint(found)
+
+
+def _disjoint(losses: Sequence[Loss]) -> list[Loss]:
+    """Each cut to what those before it do not cover."""
+    kept: list[Loss] = []
+    reached = 0
+    for loss in sorted(losses, key=lambda each: (each.first, each.end)):
+        if loss.end > max(loss.first, reached):
+            kept.append(Loss(max(loss.first, reached), loss.end, loss.reason, loss.awaited))
+            reached = loss.end
+    return kept

@@ -1,0 +1,193 @@
+"""A camera's mp4 files: episodes back to back, copied as they were recorded wherever that is possible."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from teleop_dataset.v3 import layout
+from teleop_dataset.v3.episodes import Clip
+from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.layout import FIRST_PLACE
+
+from export_service.align import Integers
+from export_service.video_source import Part, Segment
+
+FILE_BYTES = layout.VIDEO_FILE_MB * layout.BYTES_PER_MB
+
+# Encoders by what they make, and their settings. Every picture is a keyframe, as in what the robot's own
+# encoder makes: so all of it can be copied by whoever edits the dataset later.
+_ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
+_RGB_ENCODER, _RGB_FORMAT = "libx264rgb", "rgb24"
+_SETTINGS = {
+    "libx264": {"preset": "ultrafast", "crf": "18"},
+    "libx264rgb": {"preset": "ultrafast", "qp": "0"},
+    "libx265": {"preset": "ultrafast", "crf": "18", "x265-params": "log-level=error"},
+    "libsvtav1": {"preset": "12", "crf": "30"},
+}
+
+_H264_AUD = 9
+# Access unit delimiter before any kind of picture (ITU-T H.264, 7.3.2.4: primary_pic_type 7).
+_AUD = bytes([_H264_AUD, 0xF0])
+_NAL_TYPE_MASK = 0x1F
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What an episode's pictures are like, before any of them is copied.
+
+    obstacle    why its packets can't be copied; None: they can
+    extradata   of all of its segments
+    size_bytes  of all of its packets
+    """
+
+    obstacle: str | None
+    extradata: bytes
+    size_bytes: int
+
+
+def look(parts: Iterable[Part], camera: Camera) -> Looked:
+    """Whether packets can be copied as they are.
+
+    One can follow any other if it is a keyframe, else only the one that it follows in the recording.
+    """
+    extradata: bytes | None = None
+    size_bytes = 0
+    for segment, numbers in parts:
+        obstacle = _obstacle(segment, numbers, camera)
+        if extradata not in (None, segment.extradata):
+            obstacle = obstacle or "its segments were not encoded alike"
+        if obstacle is not None:
+            return Looked(obstacle, b"", 0)
+        extradata = segment.extradata
+        size_bytes += sum(segment.size_bytes(number) for number in numbers.tolist())
+    return Looked(None, extradata or b"", size_bytes)
+
+
+def _obstacle(segment: Segment, numbers: Integers, camera: Camera) -> str | None:
+    if (segment.codec, segment.pix_fmt) != (camera.codec, camera.pix_fmt):
+        return f"it is {segment.codec} {segment.pix_fmt}, not {camera.codec} {camera.pix_fmt}"
+    if not segment.in_order:
+        return "its pictures do not lie in the order in which they are shown"
+    before = -1
+    for number in numbers.tolist():
+        if not segment.is_keyframe(number) and (before < 0 or before != number - 1):
+            return f"picture {number} of a segment is no keyframe, and the one before it is not shown"
+        before = number
+    return None
+
+
+def encode(path: Path, frames: Iterator[tuple[av.VideoFrame, int]], camera: Camera, fps: int) -> None:
+    """Encode pictures, each shown so many times, into an mp4 of the camera's kind of video."""
+    rate = Fraction(fps)
+    rgb = camera.pix_fmt == "gbrp"
+    name = _RGB_ENCODER if rgb else _ENCODERS[camera.codec]
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = container.add_stream(name, rate=rate, options=_SETTINGS[name])
+        stream.height, stream.width = camera.height, camera.width
+        stream.pix_fmt = _RGB_FORMAT if rgb else camera.pix_fmt
+        stream.gop_size, stream.max_b_frames = 1, 0
+        stream.time_base = 1 / rate
+        count = 0
+        for frame, times in frames:
+            picture = frame.reformat(width=camera.width, height=camera.height, format=stream.pix_fmt)
+            picture.pict_type = 0
+            picture.time_base = 1 / rate
+            for _ in range(times):
+                picture.pts = count
+                container.mux(stream.encode(picture))
+                count += 1
+        container.mux(stream.encode(None))
+
+
+class VideoSeries:
+    """Writes one camera's episodes into a series of files of about FILE_BYTES each.
+
+    An episode lies in one file; picture k of a file is shown at exactly k / fps.
+    """
+
+    def __init__(self, root: Path, camera: Camera, fps: int) -> None:
+        self.bytes = 0
+        self.files = 0
+        self._root = root
+        self._camera = camera
+        self._fps = fps
+        self._place = FIRST_PLACE
+        self._container: Any = None
+        self._stream: Any = None
+        self._extradata = b""
+        self._file_bytes = 0
+        self._shown = 0
+        self._last: tuple[Segment, int] | None = None
+
+    def add(self, parts: Iterable[Part], looked: Looked) -> Clip:
+        """Append an episode that can be copied.
+
+        looked  what `look` found of the same pictures
+        """
+        full = self._file_bytes + looked.size_bytes > FILE_BYTES
+        if self._container is not None and (full or looked.extradata != self._extradata):
+            self.close()
+            self._place = self._place.following()
+        begin = self._shown
+        for segment, numbers in parts:
+            if self._container is None:
+                self._begin(segment)
+                begin = 0
+            self._copy(segment, numbers)
+        return Clip(self._place, begin / self._fps, self._shown / self._fps)
+
+    def _begin(self, segment: Segment) -> None:
+        path = self._root / self._place.video_path(self._camera.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+        self._stream = self._container.add_stream_from_template(segment.stream, opaque=True)
+        self._stream.time_base = Fraction(1, self._fps)
+        self._extradata = segment.extradata
+        self._file_bytes = self._shown = 0
+        self._last = None
+        self.files += 1
+
+    def _copy(self, segment: Segment, numbers: Integers) -> None:
+        length_bytes = _nal_length_bytes(segment)
+        for number in numbers.tolist():
+            data = segment.packet(number)
+            if length_bytes and self._last not in (None, (segment, number - 1)):
+                data = _delimited(data, length_bytes)
+            packet = av.Packet(data)
+            packet.stream = self._stream
+            packet.time_base = Fraction(1, self._fps)
+            packet.pts = packet.dts = self._shown
+            packet.duration = 1
+            packet.is_keyframe = segment.is_keyframe(number)
+            self._container.mux_one(packet)
+            self._shown += 1
+            self._file_bytes += len(data)
+            self.bytes += len(data)
+            self._last = (segment, number)
+
+    def close(self) -> None:
+        """Complete the open file."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+
+def _nal_length_bytes(segment: Segment) -> int:
+    """How long the length before each NAL unit is (ISO/IEC 14496-15, 5.3.3.1); 0 where it is not H.264."""
+    known = segment.codec == "h264" and len(segment.extradata) > 4 and segment.extradata[0] == 1
+    return (segment.extradata[4] & 3) + 1 if known else 0
+
+
+def _delimited(data: bytes, length_bytes: int) -> bytes:
+    """An H.264 picture behind an access unit delimiter.
+
+    Two keyframes in a row are told apart by their idr_pic_id (ITU-T H.264, 7.4.1.2.4), which an encoder
+    alternates. Where a picture is repeated, or others were left out before it, both may have the same; then
+    decoders that go by the bit stream (hardware, browsers) take them for one, unless a delimiter is between.
+    """
+    if data[length_bytes] & _NAL_TYPE_MASK == _H264_AUD:
+        return data
+    return len(_AUD).to_bytes(length_bytes, "big") + _AUD + data

@@ -1,0 +1,229 @@
+"""Which sample becomes a row, and which picture it goes with."""
+
+import numpy as np
+import pytest
+from export_service.align import (
+    NONE_NEAR,
+    NOT_BEGUN,
+    SHORT_HOLE_S,
+    STALE,
+    US_PER_S,
+    Loss,
+    Pictures,
+    find_holes,
+    match,
+    thin_out,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOTHING = np.zeros(0, np.int64)
+LOOP_FPS = 60.0
+
+
+def integers(*values):
+    return np.array(values, np.int64)
+
+
+def camera(seen_at, *, fps=30.0, losses=()):
+    seen_at = integers(*seen_at)
+    return Pictures(seen_at * 16_667 - 4_000, seen_at, fps, losses)
+
+
+def timed(captured_us, *, fps=30.0):
+    return Pictures(integers(*captured_us), None, fps)
+
+
+def holes(pictures, frames, sample_us=None):
+    index = np.arange(frames)
+    matched = match(pictures, index=index, sample_us=sample_us, loop_fps=LOOP_FPS)
+    return find_holes(pictures, matched, index, loop_fps=LOOP_FPS)
+
+
+@st.composite
+def sample_times(draw):
+    """Times of a loop that jitters and stalls, and whose clock may step back."""
+    steps = st.one_of(st.integers(10_000, 25_000), st.integers(0, 3_000_000), st.integers(-5_000_000, 0))
+    return np.cumsum(draw(st.lists(steps, min_size=1, max_size=80))) + 1_763_860_000_000_000
+
+
+@st.composite
+def ascending(draw, limit=200):
+    return sorted(draw(st.sets(st.integers(0, limit), min_size=1, max_size=40)))
+
+
+@st.composite
+def losses(draw, limit=220):
+    edges = sorted(draw(st.sets(st.integers(0, limit), max_size=8)))
+    pairs = zip(edges[::2], edges[1::2], strict=False)
+    return tuple(Loss(first, end, f"loss {first}") for first, end in pairs)
+
+
+def test_every_second_sample_of_a_loop_twice_as_fast():
+    """The samples that lie on the times of the rows."""
+    positions, age_us = thin_out(np.arange(9) * 20_000, loop_fps=50.0, fps=25)
+    assert positions.tolist() == [0, 2, 4, 6, 8]
+    assert age_us.tolist() == [0] * 5
+
+
+def test_nearest_sample_is_taken_and_its_age_is_told():
+    """Where no sample lies on a row's time; of two as near, the earlier one."""
+    positions, age_us = thin_out(integers(0, 15_000, 30_000, 50_000, 70_000, 95_000), loop_fps=60.0, fps=25)
+    assert positions.tolist() == [0, 2, 4]
+    assert age_us.tolist() == [0, 10_000, 10_000]
+
+
+def test_episode_has_no_row_after_its_end():
+    """Of 200 samples at 60 Hz every second is taken, and the last of them is not taken for a row after it."""
+    sample_us = np.rint(np.arange(200) * US_PER_S / 60).astype(np.int64)
+    positions, _ = thin_out(sample_us, loop_fps=60.0, fps=30)
+    assert positions.tolist() == list(range(0, 200, 2))
+
+
+def test_a_stall_leaves_no_rows():
+    """No sample is used twice, and none is invented."""
+    times = np.concatenate([np.arange(5) * 10_000, 1_000_000 + np.arange(5) * 10_000])
+    positions, _ = thin_out(times, loop_fps=100.0, fps=50)
+    assert positions.tolist() == [0, 2, 4, 5, 7, 9]
+
+
+def test_no_samples_are_no_rows():
+    """Nothing comes of nothing."""
+    positions, age_us = thin_out(NOTHING, loop_fps=60.0, fps=30)
+    assert (len(positions), len(age_us)) == (0, 0)
+
+
+@given(sample_times(), st.integers(1, 60))
+def test_rows_are_samples_nearest_to_their_times(sample_us, fps):
+    """Each at most once, in order, at most half a row's time away, with the age that it has."""
+    positions, age_us = thin_out(sample_us, loop_fps=LOOP_FPS, fps=fps)
+    assert positions[0] == 0
+    assert (np.diff(positions) > 0).all()
+    steps = np.diff(sample_us)
+    steps[steps < 0] = round(US_PER_S / LOOP_FPS)
+    elapsed = np.concatenate([[0], np.cumsum(steps)])
+    period = US_PER_S / fps
+    assert (np.abs(age_us) <= period / 2 + 1).all()
+    row = np.rint((elapsed[positions] + age_us) / period)
+    assert (np.diff(row) > 0).all()
+    np.testing.assert_allclose(elapsed[positions] + age_us, row * period, atol=1)
+    assert row[-1] * period <= elapsed[-1] + US_PER_S / LOOP_FPS / 2 + 1
+    for number, position in zip(row.tolist(), positions.tolist(), strict=True):
+        away = np.abs(elapsed - number * period)
+        assert away[position] <= away.min() + 1
+
+
+def test_picture_of_a_sample_is_the_latest_that_its_loop_saw():
+    """A slower camera's picture is that of several samples, and of none that was before it."""
+    matched = match(camera([0, 2, 5]), index=np.arange(7), sample_us=None, loop_fps=LOOP_FPS)
+    assert matched.number.tolist() == [0, 0, 1, 1, 1, 2, 2]
+    assert not matched.cause.any()
+
+
+@given(ascending(), losses(), st.integers(0, 250))
+def test_every_sample_has_one_picture_never_from_the_future(seen_at, lost, frames):
+    """And it is marked unless it is what the loop saw: the latest, not lost since, not too old."""
+    pictures = camera(seen_at, losses=lost)
+    index = np.arange(frames)
+    matched = match(pictures, index=index, sample_us=None, loop_fps=LOOP_FPS)
+    assert len(matched.number) == len(matched.cause) == frames
+    assert (np.diff(matched.number) >= 0).all()
+    for sample, number, cause in zip(index, matched.number, matched.cause, strict=True):
+        before = [each for each in seen_at if each <= sample]
+        assert number == len(before) - 1
+        since = before[-1] if before else -1
+        missed = any(loss.first <= sample and min(sample, loss.end - 1) > since for loss in lost)
+        fine = bool(before) and not missed and sample - since <= 0.5 * LOOP_FPS
+        assert (cause == 0) == fine
+
+
+@given(ascending(), losses(), st.integers(1, 250))
+def test_holes_are_the_long_stretches_without_a_picture(seen_at, lost, frames):
+    """Ascending and disjoint; outside of them every sample has a picture, its own or that of a short hole."""
+    pictures = camera(seen_at, losses=lost)
+    index = np.arange(frames)
+    matched = match(pictures, index=index, sample_us=None, loop_fps=LOOP_FPS)
+    found = find_holes(pictures, matched, index, loop_fps=LOOP_FPS)
+    inside = np.zeros(frames, bool)
+    reached = -1
+    for hole in found:
+        assert hole.first > reached
+        reached = hole.end
+        assert matched.cause[hole.first : hole.end].all()
+        inside[hole.first : hole.end] = True
+    assert (matched.number[~inside] >= 0).all()
+    longest = run = 0
+    for bad in (matched.cause != 0) & ~inside:
+        run = run + 1 if bad else 0
+        longest = max(longest, run)
+    assert longest <= int(SHORT_HOLE_S * LOOP_FPS)
+
+
+def test_late_camera_is_a_hole_at_the_beginning():
+    """However short: there is no picture that could stand in."""
+    (hole,) = holes(camera(range(3, 100, 2)), 100)
+    assert (hole.first, hole.end, hole.reason, hole.awaited) == (0, 3, NOT_BEGUN, False)
+
+
+def test_lost_picture_is_stood_in_for():
+    """By the one before it, for as long as a short hole lasts."""
+    assert holes(camera([*range(0, 20, 2), *range(24, 60, 2)], losses=[Loss(19, 24, "x")]), 60) == []
+
+
+def test_many_lost_pictures_are_a_hole():
+    """With the reason noted for them."""
+    (hole,) = holes(camera([*range(0, 20, 2), *range(40, 60, 2)], losses=[Loss(19, 40, "disk full")]), 60)
+    assert (hole.first, hole.end, hole.reason, hole.awaited) == (19, 40, "disk full", False)
+
+
+def test_video_that_ends_early_is_awaited():
+    """Its last picture gets too old: the rest may not have arrived."""
+    (hole,) = holes(camera(range(0, 100, 2)), 200)
+    assert (hole.first, hole.end, hole.reason, hole.awaited) == (98 + 31, 200, STALE, True)
+
+
+def test_slow_camera_is_not_stale():
+    """One picture a second is no reason to miss pictures."""
+    assert holes(camera(range(0, 600, 60), fps=1.0), 600) == []
+
+
+def test_pictures_without_iterations_go_by_time():
+    """The nearest, also one a moment later, within half a picture's time."""
+    pictures = timed([0, 33_333, 66_667])
+    sample_us = integers(-16_000, 0, 16_666, 17_000, 50_001, 83_000, 84_000)
+    matched = match(pictures, index=np.arange(7), sample_us=sample_us, loop_fps=LOOP_FPS)
+    assert matched.number.tolist() == [0, 0, 0, 1, 2, 2, 2]
+    assert (matched.cause != 0).tolist() == [False] * 6 + [True]
+
+
+@given(ascending(5_000_000), sample_times())
+def test_pictures_by_time_are_near(captured_us, sample_us):
+    """Never descending; one that is a sample's own is the nearest, at most half a picture's time away."""
+    pictures = timed(np.array(captured_us) + 1_763_860_000_000_000)
+    matched = match(pictures, index=np.arange(len(sample_us)), sample_us=sample_us, loop_fps=LOOP_FPS)
+    assert (np.diff(matched.number) >= 0).all()
+    for sample, number, cause in zip(sample_us, matched.number, matched.cause, strict=True):
+        away = np.abs(pictures.captured_us - sample)
+        if cause == 0:
+            assert away[number] == away.min() <= US_PER_S / 30 / 2
+
+
+def test_no_picture_near_in_time_is_a_hole():
+    """Told as such."""
+    sample_us = np.arange(60) * 16_667
+    found = holes(timed([*range(0, 300_000, 33_333), *range(600_000, 1_000_000, 33_333)]), 60, sample_us)
+    assert [(hole.first, hole.end, hole.reason) for hole in found] == [(19, 35, NONE_NEAR)]
+
+
+def test_nothing_matches_nothing():
+    """No pictures, no samples."""
+    matched = match(timed([]), index=np.arange(3), sample_us=np.arange(3), loop_fps=LOOP_FPS)
+    assert matched.number.tolist() == [-1] * 3
+    assert matched.cause.all()
+    assert match(camera([0]), index=NOTHING, sample_us=None, loop_fps=LOOP_FPS).number.tolist() == []
+
+
+def test_times_are_needed_where_iterations_are_not_known():
+    """Anything else would be a guess."""
+    with pytest.raises(ValueError, match="sample_us"):
+        match(timed([0]), index=np.arange(3), sample_us=None, loop_fps=LOOP_FPS)
