@@ -53,6 +53,12 @@ async def pushed(backend, export_id):
             await asyncio.sleep(0.05)
 
 
+async def until(condition):
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 async def push(backend, *sessions, **how):
     export, folder = await backend.export(*sessions, push_to_hub=how)
     return (await pushed(backend, export["id"]))["push"], folder
@@ -251,10 +257,7 @@ async def test_push_under_way_is_not_doubled(hub, backend, record):
     """409 until it has ended; removing the export stops it, and nothing becomes visible."""
     hub.slow_s = 1.0
     export, _ = await backend.export(await record(100), push_to_hub={})
-
-    async with asyncio.timeout(PATIENCE_S):
-        while not any(request.startswith("PUT") for request in hub.requests()):
-            await asyncio.sleep(0.02)
+    await until(lambda: any(request.startswith("PUT") for request in hub.requests()))
     busy = await backend.http.post(f"/exports/{export['id']}/push", json={})
     assert (busy.status_code, busy.json()["code"]) == (409, "push_busy")
     assert (await backend.http.delete(f"/exports/{export['id']}")).status_code == 204
@@ -284,9 +287,7 @@ async def test_killed_push_goes_on_where_it_was(record, database_url, tmp_path, 
                 body = {"session_ids": [session], "repo_id": REPO, "push_to_hub": {}}
                 url = f"http://{process.address}/exports"
                 url += f"/{(await http.post(url, json=body)).json()['id']}"
-                async with asyncio.timeout(PATIENCE_S):
-                    while not any((hub.folder / "objects").iterdir()) or not stored(hub):
-                        await asyncio.sleep(0.02)
+                await until(lambda: stored(hub))
                 process.kill()
                 assert len(hub.commits(REPO)) == 1
                 assert hub.repo(REPO)["tags"] == {}

@@ -29,7 +29,7 @@ CREATE TABLE export_push (
     CHECK (status <> 'failed' OR problem IS NOT NULL)
 ) WITH (fillfactor = 70);
 COMMENT ON COLUMN export_push.status IS 'waiting: until the export itself is done';
-COMMENT ON COLUMN export_push.token_name IS 'which of the worker''s tokens to use; null: its own. Never a token';
+COMMENT ON COLUMN export_push.token_name IS 'which of the worker''s tokens to use; null: its own';
 COMMENT ON COLUMN export_push.problem IS 'why it failed, or why the last attempt did not succeed';
 """
 
