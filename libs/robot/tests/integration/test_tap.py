@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.plugin import Options
 from lerobot_robot_backend.spool_reader import SpoolReader
 from lerobot_robot_backend.tap import Tap
+from lerobot_robot_backend.video_spool import finished_segments
 from teleop_schema.limits import Limits
 from teleop_schema.session import Camera
 
@@ -161,6 +163,38 @@ def test_session_that_can_not_be_opened_stops_nothing(tap, caplog, monkeypatch):
     robot.connect()
     assert step(robot) == {"joint.pos": 2.0}
     assert "LeRobot goes on" in caplog.text
+
+
+def test_pictures_are_recorded_with_their_own_times(tap, monkeypatch, capsys):
+    """A picture that the robot gives twice is recorded once, with the time that its camera tells, at the
+    frame that saw it first; the last lines count them."""
+    monkeypatch.setattr(
+        tap_module, "TelemetryClient", functools.partial(TelemetryClient, ship=False, min_free_bytes=0)
+    )
+    monkeypatch.setattr(tap_module, "FINISH_S", 60.0)
+    monkeypatch.setattr(TelemetryClient, "drain", lambda *_: 0)
+    robot = Robot()
+    camera = SimpleNamespace(fps=30, latest_timestamp=None, latest_frame=None)
+    robot.cameras = {"front": camera}
+    tap._tap_robot(robot)
+    robot.connect()
+    moments = [time.perf_counter() + k / 30 for k in range(3)]
+    for k, moment in enumerate(moments):
+        camera.latest_timestamp = moment
+        camera.latest_frame = robot.observation["front"] = np.full((48, 64, 3), 50 * k, np.uint8)
+        step(robot)
+        step(robot)
+    robot.disconnect()
+    client = tap._client
+    tap.finish()
+    (segment,) = finished_segments(client.stream_dir)
+    frames = segment.video.frames
+    assert frames.frame_index == (0, 2, 4)
+    assert frames.captured_us == tuple(client.clock.at_performance_us(moment) for moment in moments)
+    assert (
+        "backend: front: 3 pictures recorded, 0 dropped, 0 of 1 segments on the server"
+        in capsys.readouterr().err
+    )
 
 
 def test_last_line_says_what_is_safe(tap, robot, capsys, caplog):

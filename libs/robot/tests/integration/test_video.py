@@ -199,6 +199,22 @@ async def test_killed_encoder_loses_nothing(make_recording):
     assert (counts.recorded, counts.dropped) == (90, 0)
 
 
+async def test_encoder_ends_with_its_recording_only(make_recording):
+    """Signals that a terminal or a service manager sends to everybody do not end it before its recorder."""
+    client = make_recording()
+    assert client.wait_for_encoder(PATIENCE_S)
+    encoder = client._video.encoder_pid
+    assert os.getsid(encoder) != os.getsid(0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(encoder, number)
+    client.log(JOINTS | {"front": picture(0)}, JOINTS)
+    wait_for(lambda: client._video._ring.account(0).recorded == 1, "the encoder goes on")
+    assert client._video.encoder_pid == encoder
+    assert os.getpriority(os.PRIO_PROCESS, encoder) > os.getpriority(os.PRIO_PROCESS, 0)
+    finish(client)
+    assert client._video.encoder_pid is None
+
+
 async def test_slow_encoder_costs_pictures_but_no_time(make_recording, caplog):
     """While the encoder stands still, the ring fills: pictures are dropped by name, and log() goes on."""
     client = make_recording()
