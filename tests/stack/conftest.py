@@ -1,0 +1,41 @@
+"""One stack for the whole run, built from this checkout."""
+
+import os
+from collections.abc import Iterator
+
+import docker
+import pytest
+from base_images import ensure_base_images
+from docker.errors import DockerException
+from stack import Stack
+from teleop_testing.processes import free_port
+
+PROJECT = "lerobot-backend-test"
+MISSING = """\
+The stack's tests need a Docker engine that this user may use: {error}
+Install one (Debian: apt-get install docker.io), let this user use it, and start it."""
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """Docker on this machine, with the base images that the Dockerfiles begin with."""
+    try:
+        client = docker.from_env(timeout=600)
+        client.ping()
+    except DockerException as error:
+        pytest.exit(MISSING.format(error=error), returncode=1)
+    ensure_base_images(client)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def stack(engine: docker.DockerClient) -> Iterator[Stack]:
+    """The stack as `make up` leaves it, empty at first; LEROBOT_BACKEND_KEEP_STACK leaves it for a look."""
+    stack = Stack(engine, PROJECT, free_port())
+    stack.remove()
+    stack.compose("build")
+    stack.up()
+    yield stack
+    if "LEROBOT_BACKEND_KEEP_STACK" not in os.environ:
+        stack.remove()

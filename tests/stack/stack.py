@@ -1,0 +1,158 @@
+"""The real compose.yaml as a project of its own, driven from outside."""
+
+import asyncio
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx
+from docker.models.containers import Container
+
+REPOSITORY = Path(__file__).parents[2]
+COMPOSE_OF_OUR_OWN = REPOSITORY / ".compose/bin/docker-compose"
+SERVICES = (
+    "proxy",
+    "telemetry-service",
+    "video-ingest-service",
+    "export-service",
+    "export-worker",
+    "postgres",
+)
+READY_S = 120.0
+
+# Everything that is recorded, as one number per table: how many rows, and the hash of them all in order.
+CONTENTS = """
+SELECT json_object_agg(name, contents) FROM (
+  VALUES ('teleop_session', (SELECT array[count(*)::text, md5(string_agg(s::text, '' ORDER BY id))]
+                               FROM teleop_session s)),
+         ('teleop_frame', (SELECT array[count(*)::text,
+                                        md5(string_agg(f::text, '' ORDER BY session_id, frame_index))]
+                             FROM teleop_frame f)),
+         ('episode', (SELECT array[count(*)::text,
+                                md5(string_agg(e::text, '' ORDER BY session_id, episode_index))]
+                        FROM episode e)),
+         ('video_chunk', (SELECT array[count(*)::text, md5(string_agg(v::text, '' ORDER BY id))]
+                            FROM video_chunk v)),
+         ('export', (SELECT array[count(*)::text, md5(string_agg(e::text, '' ORDER BY id))] FROM export e))
+) AS tables(name, contents)
+"""
+# Frames that are not exactly those that their robot was told are safe.
+DEFECTS = """
+SELECT count(*) FROM (
+  SELECT s.id FROM teleop_session s LEFT JOIN teleop_frame f ON f.session_id = s.id
+   WHERE s.stream_id = ANY(string_to_array('{streams}', ',')::uuid[])
+   GROUP BY s.id
+  HAVING NOT (s.status = 'complete' AND s.logged_frames = s.next_frame_index
+              AND count(f.*) = s.next_frame_index AND count(DISTINCT f.frame_index) = s.next_frame_index
+              AND min(f.frame_index) = 0 AND max(f.frame_index) = s.next_frame_index - 1
+              AND bool_and(f.state = ARRAY[f.frame_index, f.frame_index + 0.25]::real[]))) AS wrong
+"""
+
+
+def compose_command() -> list[str]:
+    """How docker compose is called on this machine."""
+    if "COMPOSE" in os.environ:
+        return shlex.split(os.environ["COMPOSE"])
+    plugin = (
+        shutil.which("docker")
+        and not subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
+    )
+    return ["docker", "compose"] if plugin else [str(COMPOSE_OF_OUR_OWN)]
+
+
+class Stack:
+    """One project of compose.yaml.
+
+    address  host:port of its proxy
+    """
+
+    def __init__(self, engine: docker.DockerClient, project: str, port: int) -> None:
+        self.engine = engine
+        self.project = project
+        self.address = f"127.0.0.1:{port}"
+        self.environment = {
+            **os.environ,
+            "COMPOSE": shlex.join(compose_command()),
+            "COMPOSE_PROJECT_NAME": project,
+            "COMPOSE_PROGRESS": "quiet",
+            "LEROBOT_BACKEND_PORT": str(port),
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    def compose(self, *words: str) -> str:
+        """What `docker compose …` printed; raises AssertionError with all of it if that failed."""
+        return self.run([*compose_command(), *words])
+
+    def script(self, name: str, *words: str) -> str:
+        """The same for a script of deploy/stack, which is what make calls."""
+        return self.run([str(REPOSITORY / "deploy/stack" / name), *words])
+
+    def run(self, command: Sequence[str]) -> str:
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{shlex.join(command)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def containers(self, service: str, *, all: bool = False) -> list[Container]:
+        """Containers of one service, those that run or all."""
+        labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
+        found: list[Container] = self.engine.containers.list(all=all, filters={"label": labels})
+        return found
+
+    def container(self, service: str) -> Container:
+        (container,) = self.containers(service)
+        return container
+
+    def query(self, statement: str) -> str:
+        """What a query gives, asked in the database's own container."""
+        words = ["psql", "-U", "postgres", "-d", "lerobot", "--no-align", "--tuples-only", "-c", statement]
+        status, output = self.container("postgres").exec_run(words)
+        text: str = output.decode().strip()
+        assert status == 0, text
+        return text
+
+    def hashes_of_files(self) -> str:
+        """SHA-256 and name of every file that is kept, in order."""
+        script = "find . -path ./.incoming -prune -o -type f -print0 | sort -z | xargs -0 -r sha256sum"
+        status, output = self.container("video-ingest-service").exec_run(
+            ["sh", "-c", script], workdir="/files"
+        )
+        text: str = output.decode()
+        assert status == 0, text
+        return text
+
+    def up(self, *words: str) -> None:
+        """Start what does not run or has changed, and wait until the proxy says that all is ready."""
+        self.compose("up", "--detach", "--wait", *words)
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_S
+        while not self.is_ready():
+            assert time.monotonic() < deadline, self.compose("logs", "--tail=20")
+            time.sleep(0.2)
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def remove(self) -> None:
+        """Containers, networks and volumes."""
+        self.compose("down", "--volumes", "--timeout=5")
+
+
+async def in_thread(work: Any, *words: Any) -> Any:
+    """Docker's calls block; robots must go on streaming meanwhile."""
+    return await asyncio.to_thread(work, *words)

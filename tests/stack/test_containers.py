@@ -1,0 +1,95 @@
+"""What each container may do, and how large its image is."""
+
+import pytest
+from stack import SERVICES
+
+BACKEND, POSTGRES = "10001", "999"
+ONCE = ("secrets", "migrate")
+PYTHON_IMAGE = "python:3.12-slim-bookworm"
+# MB that a service adds to its base image; FFmpeg takes 85 of them, Arrow 110, numpy 50.
+OWN_MB = {"setup": 45, "telemetry-service": 220, "video-ingest-service": 330, "export-service": 380}
+
+
+@pytest.mark.parametrize("service", [*SERVICES, *ONCE])
+def test_a_container_runs_without_rights(stack, service):
+    """Nobody is root, nothing but volumes can be written to, and no privilege can be gained."""
+    for container in stack.containers(service, all=True):
+        host, config = container.attrs["HostConfig"], container.attrs["Config"]
+        assert config["User"].split(":")[0] == (POSTGRES if service == "postgres" else BACKEND)
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["CapAdd"] == (["CAP_NET_BIND_SERVICE"] if service == "proxy" else None)
+        assert "no-new-privileges:true" in host["SecurityOpt"]
+        assert not host["Privileged"]
+        assert host["Memory"] > 0
+        assert host["PidsLimit"] > 0
+        assert host["LogConfig"]["Config"]["max-size"]
+        mounts = {mount["Destination"]: mount for mount in container.attrs["Mounts"]}
+        assert all(mount["Type"] == "volume" for mount in mounts.values())
+        assert "/run/secrets" not in mounts or not mounts["/run/secrets"]["RW"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_process_is_what_its_container_says(stack, service):
+    """Asked from within: another user than root, a root that refuses writing, and no capability."""
+    container = stack.containers(service)[0]
+    uid = container.exec_run(["id", "-u"]).output.decode().strip()
+    assert uid == (POSTGRES if service == "postgres" else BACKEND)
+    for folder in ("/", "/etc", "/opt", "/usr/local"):
+        assert container.exec_run(["touch", f"{folder}/written"]).exit_code != 0
+    status = container.exec_run(["cat", "/proc/1/status"]).output.decode()
+    capabilities = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+    assert int(capabilities["CapEff"], 16) == 0
+    assert capabilities["NoNewPrivs"] == "1"
+
+
+def test_only_the_proxys_port_is_open(stack):
+    """One published port in all, on this machine only; the services' network leads nowhere else."""
+    published = {
+        service: [
+            (name, binding["HostIp"])
+            for name, bindings in container.attrs["NetworkSettings"]["Ports"].items()
+            for binding in bindings or ()
+        ]
+        for service in SERVICES
+        for container in stack.containers(service)
+    }
+    assert {service: ports for service, ports in published.items() if ports} == {
+        "proxy": [("8000/tcp", "127.0.0.1")]
+    }
+    for service in SERVICES:
+        networks = set(stack.containers(service)[0].attrs["NetworkSettings"]["Networks"])
+        assert networks == {
+            f"{stack.project}_{name}" for name in ("backend", "edge")[: 1 + (service == "proxy")]
+        }
+    assert stack.engine.networks.get(f"{stack.project}_backend").attrs["Internal"]
+
+
+def test_a_service_sees_only_its_own_secret(stack):
+    """One file, for its user alone; no password stands in any environment."""
+    for service in ("telemetry-service", "video-ingest-service", "export-service", "export-worker"):
+        container = stack.containers(service)[0]
+        listed = container.exec_run(
+            ["find", "/run/secrets", "-type", "f", "-printf", "%P %m\n"]
+        ).output.decode()
+        assert listed.split("\n")[:-1] == ["DATABASE_URL 600"]
+        secret = container.exec_run(["cat", "/run/secrets/DATABASE_URL"]).output.decode()
+        password = secret.split(":")[2].split("@")[0]
+        assert len(password) >= 43
+        assert password not in str(container.attrs["Config"])
+
+
+@pytest.mark.parametrize("image", OWN_MB)
+def test_an_image_holds_one_service_and_little_else(stack, image, record_property):
+    """The size is told; neither PyTorch, LeRobot, tests nor another service are in it."""
+    found = stack.engine.images.get(f"lerobot-backend/{image}")
+    size_mb = found.attrs["Size"] / 1e6
+    own_mb = size_mb - stack.engine.images.get(PYTHON_IMAGE).attrs["Size"] / 1e6
+    record_property("size_mb", round(size_mb))
+    print(f"{image}: {size_mb:.0f} MB, {own_mb:.0f} of them its own")
+    assert own_mb < OWN_MB[image]
+    command = ["sh", "-c", "ls /opt/service/lib/python3*/site-packages"]
+    packages = stack.engine.containers.run(found, command, remove=True).decode().split()
+    assert not {"torch", "lerobot", "pytest", "pip"} & set(packages)
+    services = {"telemetry_service", "video_ingest_service", "export_service", "sync_agent"} & set(packages)
+    assert services == ({image.replace("-", "_")} if image.endswith("service") else set())

@@ -1,0 +1,39 @@
+"""Which role may do what in the database."""
+
+import pytest
+
+# The job queue's lock and heartbeat tables are its service's, as all of it is.
+WRITERS = """
+SELECT json_object_agg(table_name, roles) FROM (
+    SELECT c.relname AS table_name,
+           array(SELECT r FROM unnest(array['telemetry', 'ingest', 'export']) AS r
+                  WHERE has_table_privilege(r, c.oid, 'INSERT') OR has_table_privilege(r, c.oid, 'UPDATE')
+                     OR has_table_privilege(r, c.oid, 'DELETE')) AS roles
+      FROM pg_class c
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+       AND c.relname <> 'alembic_version') AS tables
+"""
+
+
+def test_each_table_has_one_writer(stack):
+    """A migration that adds a table has to say in deploy/setup/rights.sql who writes it."""
+    import json
+
+    writers = json.loads(stack.query(WRITERS))
+    assert len(writers) > 10
+    assert {table: roles for table, roles in writers.items() if len(roles) != 1} == {}
+
+
+@pytest.mark.parametrize("role", ["telemetry", "ingest", "export", "migration"])
+def test_no_service_owns_anything(stack, role):
+    """Roles of services can neither make nor drop tables; none is a superuser."""
+    assert stack.query(f"SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = '{role}'") == "f"
+    may_create = stack.query(f"SELECT has_schema_privilege('{role}', 'public', 'CREATE')")
+    assert may_create == ("t" if role == "migration" else "f")
+
+
+def test_passwords_are_asked_for_and_kept_as_scram(stack):
+    """From the network nobody comes in without one."""
+    assert stack.query("SELECT count(*) FROM pg_authid WHERE rolcanlogin AND rolpassword !~ '^SCRAM'") == "0"
+    rules = "SELECT DISTINCT auth_method FROM pg_hba_file_rules WHERE type LIKE 'host%'"
+    assert stack.query(rules) == "scram-sha-256"
