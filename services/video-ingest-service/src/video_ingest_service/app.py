@@ -32,6 +32,8 @@ CONNECTIONS = 12
 READY_TIMEOUT_S = 2.0
 # Further ones wait, so that reading everything again leaves the disk some time for what comes in.
 MAX_VERIFICATIONS = 2
+# Asked for to see whether the store answers.
+NO_OBJECT = "0" * 64
 
 
 def ingest_part(database_url: str, store_url: str) -> Part:
@@ -46,6 +48,10 @@ def ingest_part(database_url: str, store_url: str) -> Part:
                 async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
                     await connection.fetchval("SELECT 1")
 
+            async def check_store() -> None:
+                async with asyncio.timeout(READY_TIMEOUT_S):
+                    await store.size(NO_OBJECT)
+
             catalog = Catalog(pool, store, prober)
             uploads = Uploads(UploadTable(pool), store, catalog)
             sweeping = asyncio.create_task(Sweeper(pool, store, uploads).run())
@@ -59,7 +65,7 @@ def ingest_part(database_url: str, store_url: str) -> Part:
                         "ingest_pool": pool,
                         "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
                     },
-                    checks={"ingest database": check_database},
+                    checks={"ingest database": check_database, "store": check_store},
                 )
             finally:
                 sweeping.cancel()

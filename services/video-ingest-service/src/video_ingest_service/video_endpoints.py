@@ -45,6 +45,8 @@ async def list_videos(request: Request) -> Response:
     session_id: int = request.path_params["session_id"]
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         session = await find_session(connection, session_id)
+        if session.hidden:
+            raise UnknownSession(f"session {session_id} was deleted", field="session_id")
         rows = await list_chunks(connection, session_id, wanted.camera_key, wanted.cursor, wanted.limit + 1)
         cameras = {*session.cameras, *await cameras_of(connection, session_id)}
         if wanted.camera_key is not None:

@@ -17,9 +17,13 @@ from video_ingest_service.worker_messages import Probed
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ID = 2**63 - 1
 
-SESSION = "SELECT id, robot_id, fps, next_frame_index, cameras FROM teleop_session WHERE id = $1"
+SESSION = """
+SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL
+  FROM teleop_session WHERE id = $1
+"""
 SESSION_OF_STREAM = """
-SELECT id, robot_id, fps, next_frame_index, cameras FROM teleop_session WHERE stream_id = $1
+SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL
+  FROM teleop_session WHERE stream_id = $1
 """
 
 FIND_CHUNK = """
@@ -61,6 +65,7 @@ class SessionRow(NamedTuple):
 
     frames   how many frames of it are committed
     cameras  names of the cameras that the robot has told of
+    hidden   somebody has deleted it: it still takes what comes late, and is not shown
     """
 
     id: int
@@ -68,6 +73,7 @@ class SessionRow(NamedTuple):
     fps: float
     frames: int
     cameras: tuple[str, ...]
+    hidden: bool
 
 
 async def find_session(connection: Connection, session: int | UUID) -> SessionRow:
@@ -79,8 +85,8 @@ async def find_session(connection: Connection, session: int | UUID) -> SessionRo
         row = await connection.fetchrow(SESSION, session)
     if row is None:
         raise UnknownSession(f"there is no session {session}", field="session")
-    id_, robot_id, fps, frames, cameras = row
-    return SessionRow(id_, robot_id, fps, frames, tuple(msgspec.json.decode(cameras)))
+    id_, robot_id, fps, frames, cameras, hidden = row
+    return SessionRow(id_, robot_id, fps, frames, tuple(msgspec.json.decode(cameras)), hidden)
 
 
 async def find_chunk(

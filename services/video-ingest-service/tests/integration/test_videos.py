@@ -173,3 +173,12 @@ async def test_chunks_of_two_sessions_stay_apart(http, send, session, database_u
     for number in (session, other):
         (video,) = (await http.get(f"/sessions/{number}/videos")).json()["videos"]
         assert video["session_id"] == number
+
+
+async def test_videos_of_a_deleted_session_are_hidden(http, send, session, database, store_root):
+    """As its frames are; what comes late is taken all the same."""
+    await database.connection.execute("UPDATE teleop_session SET deleted_at = now()")
+    receipt = await send(b"no video", session)
+    assert (store_root / receipt.path).exists()
+    answer = await http.get(f"/sessions/{session}/videos")
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")
