@@ -5,6 +5,7 @@ The argument is a plan in JSON: `root`, `episodes` ([index, frames, task] each),
     kill      [episode, step]: kill -9 right after that step
     copies    [[episode, step], …] and copy_to: what lies on the disk right after those steps is copied
     finalize  false: kill -9 once all episodes are saved
+    extra     true: features of two dimensions and of text, too
     resume, cameras, codec, streaming, dtype, data_files_size_in_mb, video_files_size_in_mb
 
 Steps are "halfway" (between two frames), "done", and the calls within save_episode:
@@ -26,9 +27,13 @@ import numpy as np
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 WIDTH, HEIGHT, FPS = 96, 64, 30
+EXTRA = {
+    "grid": {"dtype": "float32", "shape": (2, 3), "names": None},
+    "note": {"dtype": "string", "shape": (1,), "names": None},
+}
 
 
-def features(cameras, dtype):
+def features(cameras, dtype, extra):
     joints = [f"joint_{number}.pos" for number in range(6)]
     return {
         "action": {"dtype": "float32", "shape": (6,), "names": joints},
@@ -38,20 +43,23 @@ def features(cameras, dtype):
             key: {"dtype": dtype, "shape": (HEIGHT, WIDTH, 3), "names": ["height", "width", "channels"]}
             for key in cameras
         },
+        **(EXTRA if extra else {}),
     }
 
 
-def frame(episode, number, cameras):
+def frame(episode, number, cameras, extra):
     chance = np.random.default_rng([episode, number])
     shade = np.linspace(0, 200, WIDTH, dtype=np.uint8)[None, :, None]
     image = np.broadcast_to(shade, (HEIGHT, WIDTH, 3)).copy()
     top = (4 * number) % (HEIGHT - 16)
     image[top : top + 16, 8 * episode % 64 :][:, :16] = 230
+    more = {"grid": chance.normal(size=(2, 3)).astype(np.float32), "note": f"{episode}: {number}"}
     return {
         "action": chance.normal(size=6).astype(np.float32),
         "observation.state": chance.normal(size=6).astype(np.float32),
         "next.success": np.array([number % 7 == 0]),
         **{key: np.roll(image, 11 * (1 + index), axis=1) for index, key in enumerate(cameras)},
+        **(more if extra else {}),
     }
 
 
@@ -75,7 +83,7 @@ def main(plan):
         dataset = LeRobotDataset.create(
             "someone/picking",
             FPS,
-            features(cameras, plan.get("dtype", "video")),
+            features(cameras, plan.get("dtype", "video"), plan.get("extra")),
             root=root,
             robot_type="virtual",
             use_videos=plan.get("dtype", "video") == "video",
@@ -113,7 +121,7 @@ def main(plan):
     for episode, length, task in plan["episodes"]:
         state["episode"] = episode
         for number in range(length):
-            dataset.add_frame({**frame(episode, number, cameras), "task": task})
+            dataset.add_frame({**frame(episode, number, cameras, plan.get("extra")), "task": task})
             if number == length // 2:
                 reached("halfway")
         dataset.save_episode(parallel_encoding=plan.get("parallel", False))

@@ -32,12 +32,14 @@ def verify(
     frames: int,
     advance: Callable[[int, int], None],
     short: Container[int] = frozenset(),
+    not_finite: Container[str] = frozenset(),
 ) -> None:
     """Raise VerificationFailed, saying which rule is broken, unless the dataset in `root` is sound.
 
-    frames   how many it must hold: committed minus excluded
-    advance  told the frames looked at and those to look at in all; may raise to stop
-    short    episodes (by index) that are known to have fewer video frames than rows
+    frames      how many it must hold: committed minus excluded
+    advance     told the frames looked at and those to look at in all; may raise to stop
+    short       episodes (by index) that are known to have fewer video frames than rows
+    not_finite  features that are known to hold infinite values, or such that are no numbers
     """
     info = json.loads((root / layout.INFO).read_text("utf-8"))
     episodes = _read_series(root, "meta/episodes")
@@ -45,7 +47,7 @@ def verify(
     _check_info(info, episodes, tasks, frames)
     _check_tasks(tasks)
     _check_episodes(info, episodes, tasks)
-    _check_stats(info, json.loads((root / layout.STATS).read_text("utf-8")))
+    _check_stats(info, json.loads((root / layout.STATS).read_text("utf-8")), not_finite)
     _check_files(root, info, episodes)
     check_videos(root, info, episodes, short)
     _check_rows(root, info, episodes, len(tasks), advance)
@@ -103,7 +105,7 @@ def _check_episodes(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table) -
     _require(named <= known, "an episode has a task that is not in the list")
 
 
-def _check_stats(info: dict[str, Any], stats: dict[str, Any]) -> None:
+def _check_stats(info: dict[str, Any], stats: dict[str, Any], not_finite: Container[str]) -> None:
     described = {
         key: feature
         for key, feature in info["features"].items()
@@ -120,7 +122,7 @@ def _check_stats(info: dict[str, Any], stats: dict[str, Any]) -> None:
         for name in ("min", "max", "mean", "std", *QUANTILES):
             values = np.array(found[name])
             _require(values.shape == shape, f"{name} of {key} has the wrong shape")
-            _require(np.isfinite(values).all(), f"{name} of {key} is not finite")
+            _require(key in not_finite or np.isfinite(values).all(), f"{name} of {key} is not finite")
 
 
 def _check_files(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
@@ -133,7 +135,7 @@ def _check_files(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
     for path in sorted(root.glob("data/*/*.parquet")):
         _require(path == root / place.data_path(), f"{path.name} breaks the numbering of the data files")
         found = pq.read_schema(path)
-        _require(found.equals(schema), f"{path.name} has other columns")
+        _require(_stored(found) == _stored(schema), f"{path.name} has other columns")
         described = _described(found)
         _require(described in (None, _described(schema)), f"{path.name} describes other features")
         rows += pq.read_metadata(path).num_rows
@@ -146,6 +148,14 @@ def _check_files(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
         begin = end
         place = place.following()
     _require(begin == len(episodes), "there are more episode rows than episodes in the data files")
+
+
+def _stored(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    """Names and types of the columns as they lie in the file, whichever extensions of Arrow are loaded."""
+    return [
+        (field.name, field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type)
+        for field in schema
+    ]
 
 
 def _described(schema: pa.Schema) -> Any:

@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BackendError as error:
         print(error.detail if error.hint is None else f"{error.detail}; {error.hint}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
     print(msgspec.json.encode(report).decode() if options.json else report.as_text())
     return 0 if report.whole else 1
 

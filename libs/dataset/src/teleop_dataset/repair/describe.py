@@ -1,6 +1,7 @@
 """Statistics of recovered episodes whose own row is lost: from their rows, and from their decoded video."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def describe_rows(root: Path, episode: Episode, features: Features, fps: float) 
         if feature["dtype"] == "image":
             pictures = PictureStats(feature)
             for frame in sampled_rows(episode.length).tolist():
-                pictures.add_file(column[frame]["bytes"].as_py())
+                # A damaged picture is no reason to lose the others.
+                with suppress(av.FFmpegError, StopIteration, TypeError):
+                    pictures.add_file(column[frame]["bytes"].as_py())
             found[key] = pictures.finish()
         elif key == "timestamp":
             # The recorder describes the times before they are stored in single precision.
@@ -51,23 +54,32 @@ def _numbers(column: Any, shape: list[int]) -> npt.NDArray[Any]:
 
 
 def describe_film(
-    path: Path, feature: Mapping[str, Any], clips: Mapping[int, tuple[Clip, int]], fps: float
+    path: Path,
+    feature: Mapping[str, Any],
+    clips: Mapping[int, tuple[Clip, int]],
+    fps: float,
+    *,
+    streamed: bool,
 ) -> tuple[dict[int, EpisodeStats], str]:
     """Statistics of some episodes' frames in one mp4 file, and why those left out can't be decoded.
 
-    clips  by episode_index, in the order of the file: where each is, and its frames
+    clips     by episode_index, in the order of the file: where each is, and its frames
+    streamed  as LeRobot's streaming encoder does: over all frames
     """
     wanted = {
         round(clip.from_s * fps) + frame: index
         for index, (clip, length) in clips.items()
-        for frame in sampled_rows(length).tolist()
+        for frame in (range(length) if streamed else sampled_rows(length).tolist())
     }
     counts: dict[int, PictureStats] = {}
     problem = ""
     last = -1
     try:
         for number, frame in decode_frames(path, list(wanted)):
-            counts.setdefault(wanted[number], PictureStats(feature)).add_frame(frame)
+            index = wanted[number]
+            if index not in counts:
+                counts[index] = PictureStats(feature, streamed=streamed)
+            counts[index].add_frame(frame)
             last = number
     except (BrokenFile, av.FFmpegError) as error:
         problem = f"{path.name} can't be decoded: {error}"

@@ -28,17 +28,18 @@ def describe_values(values: Numbers) -> EpisodeStats:
     return _describe(rows, None, frames)
 
 
-def describe_pictures(counts: Numbers, values: Numbers, pictures: int, divisor: float) -> EpisodeStats:
+def describe_pictures(counts: Numbers, values: Numbers, count: int, divisor: float) -> EpisodeStats:
     """Statistics of sampled pictures, of shape (channels, 1, 1) each.
 
     counts   (channels, levels): how many of the pixels looked at have each level
     values   (levels,): what each level stands for, ascending
+    count    that the statistics are to name
     divisor  by which LeRobot scales the statistics: 255 for colours, 1 for depth
     """
     parts = []
     for channel in counts:
         seen = channel > 0
-        parts.append(_describe(values[seen].astype(np.float64)[:, None], channel[seen], pictures))
+        parts.append(_describe(values[seen].astype(np.float64)[:, None], channel[seen], count))
     return {
         name: parts[0][name]
         if name == "count"

@@ -62,6 +62,12 @@ def row_stats(row: Row, features: Features) -> dict[str, EpisodeStats]:
     return found
 
 
+def not_finite(row: Row, key: str) -> bool:
+    """The episode has values of this feature that are infinite, or no numbers."""
+    found = [row.get(f"stats/{key}/{name}") for name in ("min", "max", "mean")]
+    return any(value is not None and not np.isfinite(np.array(value, float)).all() for value in found)
+
+
 def write_episodes(
     root: Path, shards: Sequence[Shard], rows: Sequence[Row], trusted: set[int], features: Features
 ) -> tuple[list[str], str | None]:

@@ -60,9 +60,14 @@ def video_facts(path: Path, depth: bool) -> dict[str, Any]:
 
 
 class PictureStats:
-    """Counts the levels of sampled pictures of one camera."""
+    """Counts the levels of pictures of one camera.
 
-    def __init__(self, feature: Mapping[str, Any]) -> None:
+    streamed  LeRobot's streaming encoder counts pixels where its other one counts pictures; episodes are
+              weighted by that when they are added up, so those of a dataset must do the same
+    """
+
+    def __init__(self, feature: Mapping[str, Any], *, streamed: bool = False) -> None:
+        self._streamed = streamed
         info = feature.get("info") or {}
         self._format, self._divisor = "rgb24", 255.0
         self._values: Pixels = np.arange(256)
@@ -94,7 +99,8 @@ class PictureStats:
         """The statistics of what was counted, as LeRobot keeps them."""
         if isinstance(self._counts, int):
             raise BrokenFile("no picture could be decoded")
-        return describe_pictures(self._counts, self._values, self._pictures, self._divisor)
+        count = int(self._counts[0].sum()) if self._streamed else self._pictures
+        return describe_pictures(self._counts, self._values, count, self._divisor)
 
 
 def is_depth(feature: Mapping[str, Any]) -> bool:

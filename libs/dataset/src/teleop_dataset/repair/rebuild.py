@@ -21,6 +21,7 @@ from teleop_dataset.repair.metadata import (
     Row,
     Shard,
     episode_row,
+    not_finite,
     stats_are_current,
     write_episodes,
     write_info,
@@ -58,9 +59,16 @@ def repair(source: Path, target: Path, *, earlier_info: Path | None = None) -> R
     target.parent.mkdir(parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        report = _Repair(source, root, earlier_info).run()
+        work = _Repair(source, root, earlier_info)
+        report = work.run()
         if report.whole:
-            verify(root, frames=report.frames, advance=lambda seen, total: None)
+            verify(
+                root,
+                frames=report.frames,
+                advance=lambda seen, total: None,
+                short=work.short,
+                not_finite=work.not_finite,
+            )
             root.chmod(0o755)
             root.rename(target)
     finally:
@@ -69,11 +77,17 @@ def repair(source: Path, target: Path, *, earlier_info: Path | None = None) -> R
 
 
 class _Repair:
-    """One repair; each step works with what the steps before it have found."""
+    """One repair; each step works with what the steps before it have found.
+
+    short       episodes of which a camera has fewer frames than there are rows
+    not_finite  features with infinite values, or such that are no numbers; LeRobot records them as they come
+    """
 
     def __init__(self, source: Path, root: Path, earlier_info: Path | None) -> None:
         self._source, self._root = source, root
         self._report = RepairReport()
+        self.short: set[int] = set()
+        self.not_finite: set[str] = set()
         self._seen = look(source)
         self._info = read_info(source, earlier_info, self._report)
         self._features: Features = self._info["features"]
@@ -87,7 +101,7 @@ class _Repair:
         own_rows = trusted_rows([shard.table for shard in shards], found, self._cameras)
         known = {index: clips_of(row, self._cameras) for index, row in own_rows.items()}
         clips, why = place_episodes(found, known, self._cameras, self._seen, self._fps)
-        films, undecodable = self._describe_films(found[: len(clips)], clips, set(own_rows))
+        films, undecodable = self._describe_films(found[: len(clips)], clips, own_rows)
         episodes = found[: min([len(clips), *undecodable])]
         for episode in found[len(episodes) :]:
             reason = (
@@ -150,17 +164,21 @@ class _Repair:
         return shards
 
     def _describe_films(
-        self, episodes: list[Episode], clips: list[dict[str, Clip]], described: set[int]
+        self, episodes: list[Episode], clips: list[dict[str, Clip]], own_rows: dict[int, Row]
     ) -> tuple[dict[int, dict[str, EpisodeStats]], dict[int, str]]:
         """Statistics of the video of each episode that has none yet, and why some can't be decoded."""
         films: dict[int, dict[str, EpisodeStats]] = {each.index: {} for each in episodes}
         undecodable: dict[int, str] = {}
-        indexes = [each.index for each in episodes if each.index not in described]
+        indexes = [each.index for each in episodes if each.index not in own_rows]
         lengths = [each.length for each in episodes]
         for camera in self._cameras:
+            counts = [(row.get(f"stats/{camera}/count"), row["length"]) for row in own_rows.values()]
+            streamed = any(count and count[0] > length for count, length in counts)
             for place, wanted in by_file(clips, camera, indexes, lengths).items():
                 path = self._source / place.video_path(camera)
-                stats, problem = describe_film(path, self._features[camera], wanted, self._fps)
+                stats, problem = describe_film(
+                    path, self._features[camera], wanted, self._fps, streamed=streamed
+                )
                 for index in wanted:
                     if index in stats:
                         films[index][camera] = stats[index]
@@ -230,6 +248,10 @@ class _Repair:
             else:
                 self._flag(episode, clips[episode.index])
             rows.append(row)
+        for key in self._features:
+            if any(not_finite(row, key) for row in rows):
+                self.not_finite.add(key)
+                report.flags.append(f"{key} has values that are infinite or no numbers")
         kept, written = write_episodes(root, shards, rows, set(own_rows), self._features)
         report.kept += kept
         if written:
@@ -256,6 +278,7 @@ class _Repair:
         for camera, clip in clips.items():
             frames = round((clip.to_s - clip.from_s) * self._fps)
             if frames != episode.length:
+                self.short.add(episode.index)
                 self._report.flags.append(
                     f"episode {episode.index}: {camera} has {frames} frames for {episode.length} rows"
                 )
