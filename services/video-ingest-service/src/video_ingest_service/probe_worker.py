@@ -70,7 +70,9 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
         raise Unusable(f"it has {len(container.streams.video)} video streams, not one")
     stream = container.streams.video[0]
     codec = stream.codec_context
-    found |= {"codec": codec.name, "pix_fmt": codec.pix_fmt, "width": codec.width, "height": codec.height}
+    # As the format is called, not the decoder: "av1", which libdav1d decodes.
+    name = codec.codec.canonical_name
+    found |= {"codec": name, "pix_fmt": codec.pix_fmt, "width": codec.width, "height": codec.height}
     if codec.width * codec.height > MAX_PIXELS:
         raise Unusable(f"a picture of {codec.width}x{codec.height} is larger than {MAX_PIXELS} pixels")
     found["frames"] = 0

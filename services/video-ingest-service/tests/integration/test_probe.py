@@ -34,6 +34,12 @@ async def test_a_sound_video_is_described(look):
     )
 
 
+async def test_lerobots_own_codec_is_looked_into_too(look):
+    """AV1, by the name of the format."""
+    found = await look(encode_video(10, codec="libsvtav1"), told=10)
+    assert (found.codec, found.frames, found.keyframes, found.problem) == ("av1", 10, 5, None)
+
+
 async def test_a_single_picture_is_a_video(look):
     """It has no rate."""
     found = await look(encode_video(1), told=1)

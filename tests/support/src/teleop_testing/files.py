@@ -9,32 +9,40 @@ from uuid import UUID
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.video.stream import VideoStream
 from teleop_schema.files import DatasetFile, FrameTimes, Manifest, ManifestFile, VideoFile
 
 from teleop_testing.robot import PERIOD_US, STARTED_US
 
 VIDEO_FPS = 30
+ENCODING = {
+    "libx264": {"g": "2", "crf": "18", "sc_threshold": "0"},
+    "libsvtav1": {"g": "2", "crf": "30", "preset": "12"},
+}
 
 
 def encode_video(
-    frames: int = 30, *, width: int = 64, height: int = 48, seed: int = 0, container: Mapping[str, str] = {}
+    frames: int = 30,
+    *,
+    width: int = 64,
+    height: int = 48,
+    seed: int = 0,
+    codec: str = "libx264",
+    container: Mapping[str, str] = {},
 ) -> bytes:
-    """An H.264 mp4 of noise at VIDEO_FPS with a keyframe every 2 frames, as LeRobot writes them."""
+    """An mp4 of noise at VIDEO_FPS with a keyframe every 2 frames, as LeRobot writes them."""
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         with av.open(file.name, "w", options=dict(container)) as output:
-            _encode(output, frames, width, height, np.random.default_rng(seed))
+            stream = output.add_stream(codec, rate=VIDEO_FPS, options=ENCODING[codec])
+            assert isinstance(stream, VideoStream)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            _encode(output, stream, frames, np.random.default_rng(seed))
         return file.read()
 
 
-def _encode(
-    output: OutputContainer, frames: int, width: int, height: int, noise: np.random.Generator
-) -> None:
-    stream = output.add_stream(
-        "libx264", rate=VIDEO_FPS, options={"g": "2", "crf": "18", "sc_threshold": "0"}
-    )
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+def _encode(output: OutputContainer, stream: VideoStream, frames: int, noise: np.random.Generator) -> None:
     for _ in range(frames):
-        pixels = noise.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        pixels = noise.integers(0, 255, (stream.height, stream.width, 3), dtype=np.uint8)
         output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
     output.mux(stream.encode())
 
