@@ -33,6 +33,10 @@ LOOK_AGAIN_S = 1.0
 RETRY_FAILED_S = 3600.0
 # Looks at the same time: each holds what it saw of up to 100,000 files.
 LOOKS_AT_ONCE = 2
+# Closed datasets that are saved at the same time; those that are being recorded do not wait for their turn.
+SAVES_AT_ONCE = 3
+MAX_REMEMBERED_FILES = 100
+MAX_SKIPPED_TOLD = 100
 # Of `once`: a dataset that changes for longer is being recorded.
 ONCE_PATIENCE_S = 20.0
 # How much of the last second's rate counts in the rate that is shown.
@@ -82,6 +86,7 @@ class Datasets:
         self._quiet_ns = quiet_ns
         self._saved = saved
         self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._turns = asyncio.Semaphore(SAVES_AT_ONCE)
         self._rescan = asyncio.Event()
 
     async def run(self) -> None:
@@ -173,33 +178,55 @@ class Datasets:
         if mark and mark == tended.row.fingerprint and _is_settled(tended.row):
             tended.seen = None
             return SETTLED_RESCAN_S
-        async with self._looks:
-            seen = await asyncio.to_thread(look, folder, tended.seen)
+        seen, verdict = await self._look(tended)
+        if verdict.kind is Kind.COMMIT:
+            return await self._save(tended, seen, verdict, mark)
+        if verdict.kind in (Kind.FINALISED, Kind.DEAD):
+            # What is remembered of a large dataset that waits for its turn is not worth its memory.
+            if len(seen.files) > MAX_REMEMBERED_FILES:
+                tended.seen = None
+            del seen, verdict
+            return await self._save_in_turn(tended)
         if not seen.files:
             await self.note(tended, state="reclaimed" if tended.row.state == "reclaimed" else "gone")
             return RESCAN_S
-        now_ns = time.time_ns()
+        if verdict.kind is Kind.UNSUPPORTED:
+            await self.note(tended, state="unsupported", fingerprint=mark)
+            return SETTLED_RESCAN_S
+        changed_ns = max(file.changed_ns for file in seen.files.values())
+        lively = time.time_ns() - changed_ns < LIVELY_S * 1e9 or bool(seen.changing)
+        return LOOK_AGAIN_S if lively else RESCAN_S
+
+    async def _look(self, tended: Tended) -> tuple[DatasetSeen, Verdict]:
+        """What lies in the folder now, and what it is ready for; noted."""
+        async with self._looks:
+            seen = await asyncio.to_thread(look, tended.place.folder, tended.seen)
         verdict = judge(
-            seen, now_ns=now_ns, saved_episodes=tended.row.saved_episodes, quiet_ns=self._quiet_ns
+            seen,
+            now_ns=time.time_ns(),
+            saved_episodes=tended.row.saved_episodes,
+            quiet_ns=self._quiet_ns,
         )
         tended.seen = seen
-        skipped = tuple(f"{skipped.path}: {skipped.reason}" for skipped in seen.skipped)
+        skipped = tuple(f"{skipped.path}: {skipped.reason}" for skipped in seen.skipped[:MAX_SKIPPED_TOLD])
         await self.note(
             tended,
             verdict=verdict.kind.value,
             reason=verdict.reason,
             flags=verdict.flags,
-            skipped=skipped[:100],
+            skipped=skipped,
             **_totals(verdict),
         )
-        if verdict.kind is Kind.BUSY:
-            changed_ns = max(file.changed_ns for file in seen.files.values())
-            lively = now_ns - changed_ns < LIVELY_S * 1e9 or bool(seen.changing)
-            return LOOK_AGAIN_S if lively else RESCAN_S
-        if verdict.kind is Kind.UNSUPPORTED:
-            await self.note(tended, state="unsupported", fingerprint=mark)
-            return SETTLED_RESCAN_S
-        return await self._save(tended, seen, verdict, mark)
+        return seen, verdict
+
+    async def _save_in_turn(self, tended: Tended) -> float:
+        """Save a dataset that nobody records any more, a few of them at a time."""
+        async with self._turns:
+            mark = await asyncio.to_thread(fingerprint, tended.place.folder)
+            seen, verdict = await self._look(tended)
+            if verdict.kind not in (Kind.FINALISED, Kind.DEAD):
+                return LOOK_AGAIN_S
+            return await self._save(tended, seen, verdict, mark)
 
     async def _save(self, tended: Tended, seen: DatasetSeen, verdict: Verdict, mark: str) -> float:
         tended.progress = Progress()
