@@ -1,0 +1,100 @@
+"""The service with its files on S3 (moto's server): what the other tests show on a folder holds there."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+
+import boto3
+import msgspec
+import pytest
+from moto.server import ThreadedMotoServer
+from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from video_ingest_service.sweep import Sweeper
+from video_ingest_service.upload_table import UploadTable
+from video_ingest_service.uploads import Uploads
+
+BUCKET, PREFIX = "robots", "some/prefix"
+FILES = {"meta/info.json": b"{}", "data/file.parquet": b"PAR1" * 1_000_000}
+ADDRESS = "/datasets/robot_A/someone/picking"
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[object]:
+    """An S3 server with an empty bucket, which the environment leads to."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            environment.setenv(name, value)
+        client = boto3.client("s3", endpoint_url=endpoint)
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+    server.stop()
+
+
+@pytest.fixture
+def store_root(s3) -> str:
+    """In place of a folder."""
+    return f"s3://{BUCKET}/{PREFIX}"
+
+
+@pytest.fixture
+def publish(catalog, keep, http):
+    """Stores FILES as a version."""
+
+    async def publish() -> None:
+        for path, content in FILES.items():
+            await keep(content)
+            await catalog.accept(dataset_file(content, path))
+        body = msgspec.json.encode(manifest_of(FILES, finalised=True))
+        assert (await http.post(f"{ADDRESS}/versions", content=body)).status_code == 201
+
+    return publish
+
+
+async def test_videos_are_looked_into_and_served(http, catalog, keep, session):
+    """Looked into from a copy, served by ranges."""
+    content = encode_video(30)
+    await keep(content)
+    receipt, _ = await catalog.accept(video_file(content, session, indices=range(0, 60, 2)))
+    video = (await http.get(f"/videos/{receipt.id}")).json()
+    assert (video["codec"], video["frame_count"], video["quarantine"]) == ("h264", 30, None)
+    part = await http.get(f"/videos/{receipt.id}/content", headers={"Range": "bytes=1000-1999"})
+    assert (part.status_code, part.content) == (206, content[1000:2000])
+
+
+async def test_datasets_come_back_whole(http, publish):
+    """Byte for byte."""
+    await publish()
+    assert (await http.get("/readyz")).json() == {"status": "ready"}
+    with tarfile.open(fileobj=io.BytesIO((await http.get(f"{ADDRESS}/restore")).content)) as archive:
+        found = {each.name: archive.extractfile(each).read() for each in archive if each.isfile()}
+    assert found == {f"someone/picking/{path}": content for path, content in FILES.items()}
+
+
+async def test_lost_objects_are_noticed_and_heal(http, publish, s3, pool, store, catalog, keep):
+    """By the sweep and by verify; when the robot sends them again, all is well."""
+    await publish()
+    sha256 = sha256_of(FILES["data/file.parquet"])
+    (key,) = (
+        each["Key"]
+        for each in s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{PREFIX}/objects/")["Contents"]
+        if each["Key"].endswith(sha256)
+    )
+    s3.delete_object(Bucket=BUCKET, Key=key)
+    await Sweeper(pool, store, Uploads(UploadTable(pool), store, catalog)).sweep()
+    assert (await http.get(ADDRESS)).json()["status"] == "damaged"
+    found = (await http.post(f"{ADDRESS}/verify")).json()["damaged"]
+    assert [each["damage"] for each in found] == ["it is missing"]
+    file = dataset_file(FILES["data/file.parquet"], "data/file.parquet")
+    assert await catalog.known(file) is None
+    await keep(FILES["data/file.parquet"])
+    await catalog.accept(file)
+    assert (await http.post(f"{ADDRESS}/verify")).json()["damaged"] == []
