@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from teleop_schema.files import DroppedFrames
 
 from lerobot_robot_backend.part_file import MAX_PART_BYTES, PartWriter, SegmentHead, read_part
@@ -117,9 +118,8 @@ class CameraRecorder:
         dropped = None
         if missing > 0:
             dropped = self._dropped(account.seen_index + 1, missing, account.reason.text)
+        self._tell(dropped)
         if self._part is None:
-            if dropped is not None:
-                log.error("camera %s: nothing was recorded: %s", self._head.camera_key, dropped.reason)
             return
         try:
             self._part.append_end(dropped)
@@ -129,44 +129,40 @@ class CameraRecorder:
 
     def _record(self, picture: TakenPicture) -> None:
         height, width = picture.pixels.shape[:2]
-        full = self._part is not None and (
-            self._in_segment >= self._pictures_per_segment or self._part.size_bytes >= MAX_PART_BYTES
+        part, encoder = self._part, self._encoder
+        full = part is not None and (
+            self._in_segment >= self._pictures_per_segment or part.size_bytes >= MAX_PART_BYTES
         )
-        if self._encoder is None or full or (height, width) != self._size:
-            self._begin_segment(height, width)
-        if self._encoder is None or self._part is None:
-            raise AssertionError("a segment was begun")
-        packet = self._encoder.encode(picture.pixels)
-        dropped = None
-        if missing := picture.number - self._next:
-            dropped = self._dropped(picture.frame_index, missing, picture.reason.text)
-        self._part.append_picture(picture.number, picture.frame_index, picture.captured_us, packet, dropped)
+        if part is None or encoder is None or full or (height, width) != self._size:
+            part, encoder = self._begin_segment(height, width)
+        try:
+            packet = encoder.encode(picture.pixels)
+            dropped = None
+            if missing := picture.number - self._next:
+                dropped = self._dropped(picture.frame_index, missing, picture.reason.text)
+            part.append_picture(picture.number, picture.frame_index, picture.captured_us, packet, dropped)
+        except (OSError, EncodingFailed):
+            if part is not self._part:  # no picture is in it: its number stays free
+                part.close()
+                part.path.unlink(missing_ok=True)
+            raise
         self._reasons = []
+        self._tell(dropped)
+        if part is not self._part:
+            self._complete()
+            self._part, self._encoder = part, encoder
+            self._in_segment, self._size = 0, (height, width)
 
-    def _begin_segment(self, height: int, width: int) -> None:
-        if self._part is not None and self._in_segment == 0:
-            self._part.close()  # nothing could be put into it: its number is still free
-            self._part.path.unlink()
-            self._part = None
+    def _begin_segment(self, height: int, width: int) -> tuple[PartWriter, PictureEncoder]:
+        """The next segment; the one before is complete only when this one has a picture."""
         free_bytes = shutil.disk_usage(self._folder).free
         if free_bytes < self._min_free_bytes:
             raise NoRoom(f"only {free_bytes / 1e9:.2f} GB are free on the disk of the spool")
         encoder = PictureEncoder(height, width, self._head.fps, self._quality)
         index = next_chunk_index(self._folder)
         video_height, video_width = video_size(height, width, self._quality)
-        head = SegmentHead(
-            robot_id=self._head.robot_id,
-            session=self._head.session,
-            camera_key=self._head.camera_key,
-            chunk_index=index,
-            fps=self._head.fps,
-            height=video_height,
-            width=video_width,
-        )
-        part = PartWriter(part_path(self._folder, index), head)
-        self._complete()
-        self._part, self._encoder = part, encoder
-        self._in_segment, self._size = 0, (height, width)
+        head = msgspec.structs.replace(self._head, chunk_index=index, height=video_height, width=video_width)
+        return PartWriter(part_path(self._folder, index), head), encoder
 
     def _complete(self) -> None:
         if self._part is not None:
@@ -177,8 +173,12 @@ class CameraRecorder:
     def _dropped(self, end: int, missing: int, reason: str) -> DroppedFrames:
         text = "; ".join(self._reasons) or reason
         first = min(self._after, end - 1)
-        log.warning("camera %s: %d pictures are missing: %s", self._head.camera_key, missing, text)
         return DroppedFrames(first, end, f"{missing} pictures: {text}"[:_MAX_REASON_CHARACTERS])
+
+    def _tell(self, dropped: DroppedFrames | None) -> None:
+        if dropped is not None:
+            where = f"frames {dropped.first} to {dropped.end - 1}"
+            log.warning("camera %s, %s: missing are %s", self._head.camera_key, where, dropped.reason)
 
     def _excuse(self, reason: str) -> None:
         if reason not in self._reasons and len(self._reasons) < _MAX_REASONS:

@@ -75,11 +75,8 @@ def find_parts(stream_dir: Path) -> list[Path]:
 
 
 def finished_segments(stream_dir: Path) -> Iterator[Segment]:
-    """The finished segments that the server lacks, oldest first."""
-    found = []
-    for sidecar in (stream_dir / VIDEO_DIR).glob("*/*.json"):
-        if sidecar.name.endswith(STORED_SUFFIX) or _stored_path(sidecar).exists():
-            continue
+    """The finished segments that the server lacks, oldest first; each is read when its turn comes."""
+    for sidecar in _unstored(stream_dir):
         try:
             video = msgspec.json.decode(sidecar.read_bytes(), type=VideoFile)
         except FileNotFoundError:
@@ -87,8 +84,7 @@ def finished_segments(stream_dir: Path) -> Iterator[Segment]:
         except (OSError, msgspec.MsgspecError) as error:
             log.error("%s can't be read: %s; it is kept", sidecar, error)
             continue
-        found.append(Segment(sidecar.with_suffix(".mp4"), video))
-    yield from sorted(found, key=lambda segment: (segment.video.start_us, segment.path))
+        yield Segment(sidecar.with_suffix(".mp4"), video)
 
 
 def mark_stored(segment: Segment, receipt: Receipt) -> None:
@@ -100,17 +96,14 @@ def mark_stored(segment: Segment, receipt: Receipt) -> None:
 
 def count_segments(stream_dir: Path, camera_key: str) -> tuple[int, int]:
     """How many segments of a camera lie here, and how many of them the server has."""
-    folder = camera_dir(stream_dir, camera_key)
-    stored = len(list(folder.glob(f"*{STORED_SUFFIX}")))
-    return stored + sum(segment.path.parent == folder for segment in finished_segments(stream_dir)), stored
+    stored = len(list(camera_dir(stream_dir, camera_key).glob(f"*{STORED_SUFFIX}")))
+    unstored = sum(path.parent.name == camera_key for path in _unstored(stream_dir))
+    return stored + unstored, stored
 
 
 def has_unstored_video(stream_dir: Path) -> bool:
     """Whether anything of the stream's video is not on the server yet."""
-    return bool(find_parts(stream_dir)) or any(
-        not path.name.endswith(STORED_SUFFIX) and not _stored_path(path).exists()
-        for path in (stream_dir / VIDEO_DIR).glob("*/*.json")
-    )
+    return bool(find_parts(stream_dir)) or bool(_unstored(stream_dir))
 
 
 def holds_video(stream_dir: Path) -> bool:
@@ -153,6 +146,18 @@ def remove_video(stream_dir: Path) -> None:
     for folder in (*video.glob("*"), video):
         with suppress(OSError):  # something else lies there: it is not ours to remove
             folder.rmdir()
+
+
+def _unstored(stream_dir: Path) -> list[Path]:
+    """Sidecars of what the server lacks, by their numbers, then by camera."""
+    found = []
+    for folder in (stream_dir / VIDEO_DIR).glob("*/"):
+        names = set(os.listdir(folder))
+        for name in names:
+            number = name.removesuffix(".json")
+            if number.isdecimal() and name != number and number + STORED_SUFFIX not in names:
+                found.append((int(number), folder / name))
+    return [path for _, path in sorted(found)]
 
 
 def _stored_path(sidecar: Path) -> Path:

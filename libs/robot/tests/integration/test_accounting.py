@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lerobot_robot_backend.encoder import CameraRecorder
 from lerobot_robot_backend.part_file import PartWriter, SegmentHead
@@ -133,6 +133,7 @@ def _raise(error: Exception):
 
 
 @settings(max_examples=60, deadline=None)
+@example(steps=["picture", "larger", "encode", "picture", "disk full"])
 @given(steps=STEPS)
 def test_every_picture_is_recorded_or_named(steps):
     """After any order of pictures, kills and failures the segments tell of each picture, once; their numbers

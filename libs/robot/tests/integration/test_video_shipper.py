@@ -123,7 +123,7 @@ async def test_removed_segment_is_waited_for_no_longer(record, uploader, files):
         while not files.requests:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         shutil.rmtree(client.stream_dir)
-        assert await shipping == VideoShipped(refused=4)
+        assert await shipping == VideoShipped(refused=1)
 
 
 async def test_two_shippers_never_send_the_same(record, files, uploader):
