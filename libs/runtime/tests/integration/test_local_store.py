@@ -8,7 +8,15 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from teleop_runtime.store import ChecksumMismatch, PathTaken, Recipe, UploadBusy, durable, open_store
+from teleop_runtime.store import (
+    ChecksumMismatch,
+    DiskFailed,
+    PathTaken,
+    Recipe,
+    UploadBusy,
+    durable,
+    open_store,
+)
 from teleop_runtime.store.local import LocalStore
 from teleop_runtime.store.staged_file import StagedFile
 from teleop_schema.errors import NoSpace
@@ -105,7 +113,7 @@ async def test_failed_sync_fails_the_upload(store, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("teleop_runtime.store.staged_file.sync_data", fail)
-        with pytest.raises(OSError, match="input/output"):
+        with pytest.raises(DiskFailed):
             await store.append(upload_id, 0, parts_of(b"content"), limit=7)
     assert await store.staged_bytes(upload_id) is None
 

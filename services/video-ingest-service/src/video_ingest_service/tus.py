@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from typing import NamedTuple
 
-from teleop_runtime.store import Checksum
 from teleop_schema.errors import BodyTooLarge
 from teleop_schema.files import MAX_FILE_BYTES
 
@@ -46,12 +46,19 @@ class Patch:
     """More bytes of an upload.
 
     length    of the whole upload, if the client tells it only now
-    checksum  of these bytes
+    checksum  what these bytes must hash to
     """
 
     offset: int
     length: int | None
-    checksum: Checksum | None
+    checksum: "Checksum | None"
+
+
+class Checksum(NamedTuple):
+    """Algorithm as hashlib names it, and the digest."""
+
+    algorithm: str
+    digest: bytes
 
 
 def check_version(headers: Headers) -> None:

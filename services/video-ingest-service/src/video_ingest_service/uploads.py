@@ -10,6 +10,7 @@ import msgspec
 from teleop_runtime.logs import get_logger
 from teleop_runtime.problems import as_problem
 from teleop_runtime.store import (
+    Checksum,
     ChecksumMismatch,
     OffsetMismatch,
     Recipe,
@@ -138,9 +139,8 @@ class Uploads:
             return limit, upload
         await self._store.check_room(content_length or 0)
         upload = replace(upload, expires_at=await self._table.postpone(upload.id, UNFINISHED_S))
-        offset = await self._store.append(
-            upload.id, patch.offset, parts, limit=limit, checksum=patch.checksum
-        )
+        checksum = Checksum(*patch.checksum) if patch.checksum else None
+        offset = await self._store.append(upload.id, patch.offset, parts, limit=limit, checksum=checksum)
         if offset == upload.length:
             await self._complete(upload)
         return offset, upload

@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import struct
+from contextlib import suppress
 
 import httpx
 import msgspec
@@ -246,6 +247,33 @@ async def test_killed_service(database_url, store_root, content):
             assert MIB <= offset < 2 * MIB
             assert (await send(http, again, content, offset=offset)).status_code == 204
             assert (await ask(http, plan_of(content))).receipt is not None
+    assert (store_root / STORED).read_bytes() == content
+
+
+async def test_stopped_service(database_url, store_root, content):
+    """A service that is asked to stop in the middle of an upload keeps what came, and stops."""
+    with ingest_process(database_url, store_root) as service:
+        async with httpx.AsyncClient(base_url=f"http://{service.address}", timeout=60) as http:
+            planned = await ask(http, plan_of(content))
+
+            async def half_then_nothing():
+                yield content[:MIB]
+                await asyncio.Event().wait()
+
+            patch = asyncio.create_task(
+                http.patch(
+                    planned.upload, content=half_then_nothing(), headers={**BODY, "Upload-Offset": "0"}
+                )
+            )
+            await asyncio.sleep(1)
+            await asyncio.to_thread(service.stop)
+            patch.cancel()
+            with suppress(asyncio.CancelledError, httpx.TransportError):
+                await patch
+            service.start()
+            offset = await offset_of(http, planned)
+            assert 0 < offset <= MIB
+            assert (await send(http, planned, content, offset=offset)).status_code == 204
     assert (store_root / STORED).read_bytes() == content
 
 

@@ -6,6 +6,7 @@ tests holds them to. Nothing outside this package knows which of them it talks t
 
 from teleop_runtime.store.errors import (
     ChecksumMismatch,
+    DiskFailed,
     ObjectMissing,
     OffsetMismatch,
     PathTaken,
@@ -18,6 +19,7 @@ from teleop_runtime.store.protocol import Checksum, Recipe, Store
 __all__ = [
     "Checksum",
     "ChecksumMismatch",
+    "DiskFailed",
     "ObjectMissing",
     "OffsetMismatch",
     "PathTaken",

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from teleop_schema.errors import BackendError, Conflict, NotFound
+from teleop_schema.errors import BackendError, Conflict, NotFound, StorageUnavailable
 
 
 class UnknownUpload(NotFound):
@@ -56,3 +56,9 @@ class PathTaken(Conflict):
     """A folder lies where the file should be, or a file where its folder should be."""
 
     code = "path_taken"
+
+
+class DiskFailed(StorageUnavailable):
+    """The disk under the file store fails: what was being stored is not safe, and does not count."""
+
+    code = "disk_failed"
