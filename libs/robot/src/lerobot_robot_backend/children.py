@@ -41,5 +41,5 @@ def start_child(
         )
     finally:
         os.close(log)
-    _children.append(child)
+    _children[:] = [child, *(other for other in _children if other.poll() is None)]
     return child
