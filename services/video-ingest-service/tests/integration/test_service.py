@@ -1,0 +1,63 @@
+"""The service as machines see it."""
+
+from teleop_testing.files import encode_video, video_file
+from teleop_testing.waiting import until
+
+
+async def test_every_address_is_described(http):
+    """With what it reads, what it answers and what can go wrong."""
+    document = (await http.get("/openapi.json")).json()
+    described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    dataset = "/datasets/{robot_id}/{name}"
+    assert described >= {
+        ("POST", "/files/plan"),
+        ("POST", "/files"),
+        ("POST", "/upload/video"),
+        ("POST", "/upload/sync"),
+        ("GET", "/sessions/{session_id}/videos"),
+        ("GET", "/videos/{video_id}"),
+        ("GET", "/videos/{video_id}/content"),
+        ("GET", "/datasets"),
+        ("GET", dataset),
+        ("GET", f"{dataset}/versions"),
+        ("POST", f"{dataset}/versions"),
+        ("GET", f"{dataset}/restore"),
+        ("POST", f"{dataset}/verify"),
+        ("POST", f"{dataset}/repair"),
+        ("GET", f"{dataset}/files/{{path}}"),
+        ("GET", "/hub/{robot_id}/{name}/resolve/main/{path}"),
+    }
+    assert "409" in document["paths"][f"{dataset}/versions"]["post"]["responses"]
+
+
+async def test_what_is_taken_in_is_counted(http, catalog, keep, session):
+    """Files and bytes by kind, looks into videos, quarantined ones."""
+
+    async def counted(name: str) -> float:
+        lines = (await http.get("/metrics")).text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    names = ("stored_files_total", "stored_bytes_total", "video_probes_total", "quarantined_videos_total")
+    before = [await counted(name) for name in names]
+    sound, broken = encode_video(2), b"<html>"
+    for number, content in enumerate((sound, broken)):
+        await keep(content)
+        await catalog.accept(video_file(content, session, chunk_index=number))
+    after = [await counted(name) for name in names]
+    grown = [now - then for now, then in zip(after, before, strict=True)]
+    assert grown == [2, len(sound) + len(broken), 2, 1]
+
+
+async def test_it_is_ready_while_database_and_store_answer(http, store_root):
+    """And tells what does not."""
+    assert (await http.get("/readyz")).json() == {"status": "ready"}
+    moved = store_root.rename(store_root.with_name("moved"))
+    store_root.write_text("a file where the folder was")
+
+    async def unready() -> bool:
+        return "store" in (await http.get("/readyz")).json()
+
+    await until(unready)
+    store_root.unlink()
+    moved.rename(store_root)
+    assert (await http.get("/readyz")).json() == {"status": "ready"}

@@ -1,0 +1,40 @@
+"""Manifests: what is asked of them, and what makes two of them the same."""
+
+import msgspec
+import pytest
+from teleop_schema.errors import BadInput
+from teleop_testing.files import manifest_of
+from video_ingest_service.manifests import check_manifest, digest_of
+
+FILES = {"meta/info.json": b"1", "data/file.parquet": b"2"}
+OTHER = manifest_of({"a.json": b""})
+
+
+def test_the_order_of_files_says_nothing():
+    """The same state is the same version."""
+    forth = manifest_of(FILES)
+    back = manifest_of(dict(reversed(FILES.items())))
+    assert digest_of(forth) == digest_of(back)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"finalised": True},
+        {"total_episodes": 2},
+        {"total_frames": 11},
+        {"files": OTHER.files},
+    ],
+)
+def test_whatever_differs_makes_another_version(change):
+    """Its files, its counts, whether it is closed."""
+    assert digest_of(msgspec.structs.replace(manifest_of(FILES), **change)) != digest_of(manifest_of(FILES))
+
+
+def test_the_file_that_is_wrong_is_named_by_its_place():
+    """In a list of a hundred thousand."""
+    files = manifest_of(FILES).files
+    for wrong in (msgspec.structs.replace(files[0], path="../x.json"), files[0]):
+        with pytest.raises(BadInput) as caught:
+            check_manifest(msgspec.structs.replace(manifest_of(FILES), files=(*files, wrong)))
+        assert caught.value.field == "files[2].path"

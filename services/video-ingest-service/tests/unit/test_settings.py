@@ -1,0 +1,30 @@
+"""Configuration of the service."""
+
+import pytest
+from pydantic import ValidationError
+from video_ingest_service.settings import IngestSettings
+
+DATABASE = "postgresql://user@localhost/teleop"
+
+
+def test_files_are_kept_where_people_look_for_them():
+    """In ./lerobot_backup, unless a folder or a bucket is named."""
+    assert IngestSettings(database_url=DATABASE, _env_file=None).store_url == "lerobot_backup"
+
+
+def test_each_mistake_is_told():
+    """All of them at once, by the names of the environment."""
+    with pytest.raises(ValidationError) as caught:
+        IngestSettings(DATABASE_URL="mysql://x", STORE_URL="", INGEST_PORT="70000", _env_file=None)
+    assert {mistake["loc"][0] for mistake in caught.value.errors()} == {
+        "DATABASE_URL",
+        "STORE_URL",
+        "INGEST_PORT",
+    }
+
+
+def test_the_local_posture_does_not_listen_to_the_network():
+    """Opening the service to other machines has to be asked for by name."""
+    with pytest.raises(ValidationError, match="LEROBOT_BACKEND_EXPOSURE=lab"):
+        IngestSettings(database_url=DATABASE, host="0.0.0.0", _env_file=None)
+    IngestSettings(database_url=DATABASE, host="0.0.0.0", exposure="lab", _env_file=None)
