@@ -37,6 +37,10 @@ class ServerAway(Exception):
     """The backend could not be reached for as long as one was willing to wait."""
 
 
+class Stuck(Exception):
+    """The backend is there, but what it was asked has to be tried again for longer than one would wait."""
+
+
 class Agent:
     """Everything that one `sync-agent` does. A context: it holds its roots while it lasts."""
 
@@ -102,17 +106,17 @@ class Agent:
     async def once(self, timeout_s: float) -> bool:
         """Bring what is there to the server; whether all of it is safe then.
 
-        Raises ServerAway once nothing could be reached for `timeout_s` on end.
+        Raises ServerAway or Stuck once nothing has got on for `timeout_s`.
         """
         try:
             async with self._connections(), asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(self._fail_when_away(timeout_s))
+                watching = tasks.create_task(self._fail_when_stuck(timeout_s))
                 reporting = tasks.create_task(self._report())
                 safe = [await self.spool.once(), await self.datasets.once()]
                 watching.cancel()
                 reporting.cancel()
-        except* ServerAway as away:
-            raise ServerAway(*away.exceptions[0].args) from None
+        except* (ServerAway, Stuck) as errors:
+            raise errors.exceptions[0] from None
         return all(safe)
 
     def figures(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
@@ -164,7 +168,7 @@ class Agent:
             pid=os.getpid(),
             server=self.settings.server,
             paused=not self.lanes.is_open,
-            trouble=next(iter(spool.trouble.values()), None),
+            trouble=self._trouble(),
             samples=spool.samples,
             videos=spool.videos,
             stored_segments=spool.stored_segments,
@@ -172,15 +176,29 @@ class Agent:
             sent_bytes=self.sent_bytes,
         )
 
-    async def _fail_when_away(self, timeout_s: float) -> None:
-        reached_s = time.monotonic()
-        async with BackendHttp(self.settings.server, token=self.settings.token) as backend:
-            while True:
-                if await is_reachable(backend, PING_S):
-                    reached_s = time.monotonic()
-                elif time.monotonic() - reached_s >= timeout_s:
-                    raise ServerAway(f"{backend.url} could not be reached for {timeout_s:g} s")
-                await asyncio.sleep(min(PING_S, timeout_s))
+    async def _fail_when_stuck(self, timeout_s: float) -> None:
+        """Raise once nothing has got on for so long: ServerAway, or Stuck if the server is there."""
+        before, since_s = self._achieved(), time.monotonic()
+        while True:
+            await asyncio.sleep(REPORT_S)
+            trouble = self._trouble()
+            if trouble is None or self._achieved() != before:
+                before, since_s = self._achieved(), time.monotonic()
+            elif time.monotonic() - since_s >= timeout_s:
+                async with BackendHttp(self.settings.server, token=self.settings.token) as backend:
+                    if await is_reachable(backend, PING_S):
+                        raise Stuck(f"nothing got on for {timeout_s:g} s: {trouble}")
+                raise ServerAway(f"{self.settings.server} could not be reached for {timeout_s:g} s")
+
+    def _trouble(self) -> str | None:
+        """Why something has to be tried again; None if all goes well."""
+        troubles = (self.spool.now.trouble, *(uploader.trouble for uploader in self._uploaders))
+        return next((trouble for trouble in troubles if trouble), None)
+
+    def _achieved(self) -> tuple[int, ...]:
+        """Changes whenever something gets on."""
+        now = self.spool.now
+        return self.sent_bytes, self._versions, now.acked, now.stored_segments
 
     def _count_version(self, _tended: Tended, _version: DatasetVersion) -> None:
         self._versions += 1

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     once = commands.add_parser("once", parents=[work], help="bring what is there to the server, then end")
     once.add_argument("--timeout", type=float, default=ONCE_TIMEOUT_S, metavar="SECONDS",
-                      help="give up when the server can't be reached for so long")  # fmt: skip
+                      help="give up when nothing gets on for so long")  # fmt: skip
     once.set_defaults(command=_once)
     status = commands.add_parser("status", parents=[robot], help="show what is safe")
     status.add_argument("--json", action="store_true")
@@ -125,7 +125,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _once(chosen: argparse.Namespace) -> int:
-    from sync_agent.agent import Agent, ServerAway
+    from sync_agent.agent import Agent, ServerAway, Stuck
+    from sync_agent.status import describe_note, describe_state
 
     settings = _settings(chosen)
     _prepare()
@@ -133,14 +134,15 @@ def _once(chosen: argparse.Namespace) -> int:
     try:
         safe = asyncio.run(_until_told(_with_bars(agent, agent.once(chosen.timeout))))
         for row in agent.state.datasets():
-            from sync_agent.status import describe_note, describe_state
-
             if row.state != "stored":
                 print(f"{row.name}: {describe_state(row)}: {describe_note(row)}", file=sys.stderr)
         return EXIT_OK if safe else EXIT_FAILED
     except ServerAway as error:
         print(f"sync-agent: {error}", file=sys.stderr)
         return EXIT_AWAY
+    except Stuck as error:
+        print(f"sync-agent: {error}", file=sys.stderr)
+        return EXIT_FAILED
     finally:
         agent.close()
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 from lerobot_robot_backend.throttle import Throttle
-from lerobot_robot_backend.uploading import ByteSource, Uploader
-from teleop_schema.files import FilePlan, Receipt
+from lerobot_robot_backend.uploading import ByteSource, Interrupted, Uploader
+from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Receipt
 
 
 class Priority(IntEnum):
@@ -86,10 +86,14 @@ class _LaneThrottle(Throttle):
 
 
 class LaneUploader(Uploader):
-    """An uploader of one priority."""
+    """An uploader of one priority.
+
+    trouble  why the last upload or commit has to be tried again; None if it succeeded
+    """
 
     def __init__(self, backend_url: str, lanes: Lanes, priority: Priority, *, token: str | None) -> None:
         super().__init__(backend_url, token=token, throttle=_LaneThrottle(lanes, priority))
+        self.trouble: str | None = None
         self._lanes = lanes
         self._priority = priority
 
@@ -97,5 +101,19 @@ class LaneUploader(Uploader):
         self, plan: FilePlan, source: ByteSource, *, advance: Callable[[int], None] = lambda _: None
     ) -> Receipt:
         await self._lanes.turn(self._priority)
-        with self._lanes.sending(self._priority):
+        with self._lanes.sending(self._priority), self._noting_trouble():
             return await super().upload(plan, source, advance=advance)
+
+    async def commit(self, robot_id: str, dataset: str, manifest: Manifest) -> DatasetVersion:
+        await self._lanes.turn(self._priority)
+        with self._noting_trouble():
+            return await super().commit(robot_id, dataset, manifest)
+
+    @contextmanager
+    def _noting_trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except Interrupted as error:
+            self.trouble = str(error)
+            raise
+        self.trouble = None

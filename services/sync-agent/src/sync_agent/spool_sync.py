@@ -6,19 +6,22 @@ behind (the machine was switched off, they were killed) is brought on here.
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.shipper import CONCURRENT_STREAMS, ship_stream
-from lerobot_robot_backend.stream import WRITER_LOCK, SpoolError, find_streams, is_locked, read_progress
-from lerobot_robot_backend.video_shipper import ship_video
+from lerobot_robot_backend.stream import Progress, SpoolError, find_streams, read_progress
+from lerobot_robot_backend.video_shipper import is_recorded, ship_video
 from lerobot_robot_backend.video_spool import has_unstored_video
 
 from sync_agent.lanes import Lanes, LaneUploader, Priority
 
 SCAN_S = 10.0
 POLL_S = 0.5
+# Video that is still there after it was shipped was refused, or another process is at it.
+RETRY_S = 600.0
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +31,17 @@ class SpoolNow:
     """What there is to ship.
 
     samples, videos  streams with samples, with video segments, that the server lacks
+    acked            frames of those streams that the server has
+    trouble          why some of the samples can't be shipped at present
     stored_segments  video segments that were stored by this process
-    trouble          why samples can't be shipped at present, by stream
     """
 
     samples: int = 0
     videos: int = 0
+    acked: int = 0
+    trouble: str | None = None
     stored_segments: int = 0
     refused_segments: int = 0
-    trouble: dict[str, str] = field(default_factory=dict)
 
 
 class SpoolSync:
@@ -53,6 +58,7 @@ class SpoolSync:
         self._token = token
         self._slots = asyncio.Semaphore(CONCURRENT_STREAMS)
         self._shipping: dict[tuple[str, Path], asyncio.Task[None]] = {}
+        self._not_before_s: dict[Path, float] = {}
 
     async def run(self) -> None:
         """Ship for ever what is there and what comes; nothing while the lanes are closed."""
@@ -72,9 +78,9 @@ class SpoolSync:
         try:
             await self._start()
             while self._shipping:
-                await asyncio.wait(self._shipping.values())
+                await asyncio.wait(self._shipping.values(), timeout=POLL_S)
                 self._reap()
-            await self._start()
+                await self._look()
             return not self.now.samples and not self.now.videos
         finally:
             await self._stop()
@@ -82,30 +88,32 @@ class SpoolSync:
     async def _start(self) -> None:
         """Begin with every stream that is not being shipped yet."""
         self._reap()
-        samples, videos = await asyncio.to_thread(self._find)
-        self.now.samples, self.now.videos = len(samples), len(videos)
-        self.now.trouble = {
-            stream_dir.name: trouble
-            for stream_dir in samples
-            if (trouble := read_progress(stream_dir).trouble)
-        }
+        samples, videos = await self._look()
         for stream_dir in samples:
             key = "samples", stream_dir
             if key not in self._shipping:
                 self._shipping[key] = asyncio.create_task(self._ship_samples(stream_dir))
         for stream_dir in videos:
             key = "video", stream_dir
-            if key not in self._shipping:
+            if key not in self._shipping and self._not_before_s.get(stream_dir, 0.0) <= time.monotonic():
                 self._shipping[key] = asyncio.create_task(self._ship_video(stream_dir))
 
-    def _find(self) -> tuple[list[Path], list[Path]]:
-        streams = list(find_streams(self._spool_dir))
-        samples = [
-            stream_dir
-            for stream_dir in streams
-            if not is_locked(stream_dir / WRITER_LOCK) and not read_progress(stream_dir).ended
+    async def _look(self) -> tuple[list[Path], list[Path]]:
+        """Streams with samples, and with video, that the server lacks and that nobody records any more."""
+        streams = await asyncio.to_thread(self._find)
+        samples = [stream_dir for stream_dir, progress, _ in streams if not progress.ended]
+        videos = [stream_dir for stream_dir, _, has_video in streams if has_video]
+        self.now.samples, self.now.videos = len(samples), len(videos)
+        self.now.acked = sum(progress.next for _, progress, _ in streams)
+        self.now.trouble = next((p.trouble for _, p, _ in streams if p.trouble and not p.ended), None)
+        return samples, videos
+
+    def _find(self) -> list[tuple[Path, Progress, bool]]:
+        return [
+            (stream_dir, read_progress(stream_dir), has_unstored_video(stream_dir))
+            for stream_dir in find_streams(self._spool_dir)
+            if not is_recorded(stream_dir)
         ]
-        return samples, [stream_dir for stream_dir in streams if has_unstored_video(stream_dir)]
 
     async def _ship_samples(self, stream_dir: Path) -> None:
         shipping = asyncio.create_task(
@@ -127,14 +135,16 @@ class SpoolSync:
             await asyncio.gather(shipping, return_exceptions=True)
 
     async def _ship_video(self, stream_dir: Path) -> None:
+        """Ship a stream's segments; what is refused, or can't be finished, is tried again much later."""
         try:
             shipped = await ship_video(stream_dir, self._uploader)
         except (SpoolError, OSError) as error:
             log.error("video can't be shipped", extra={"stream": stream_dir.name, "error": str(error)})
-            return
+            shipped = None
         if shipped is not None:
             self.now.stored_segments += shipped.stored
             self.now.refused_segments += shipped.refused
+        self._not_before_s[stream_dir] = time.monotonic() + RETRY_S
 
     def _reap(self) -> None:
         for key, task in list(self._shipping.items()):
