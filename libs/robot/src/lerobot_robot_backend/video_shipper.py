@@ -44,7 +44,7 @@ from lerobot_robot_backend.video_spool import (
 
 POLL_S = 1.0
 CONCURRENT_UPLOADS = 4
-EXIT_REFUSED = 1
+EXIT_REFUSED = 1  # something stays on the disk; the log says what
 EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
 
 log = logging.getLogger("lerobot_robot_backend.video_shipper")
@@ -71,7 +71,7 @@ async def ship_video(
     slots   bounds how many uploads of several streams go on at once
 
     A server that is away, or does not know the session yet, is asked again and again, forever. Raises
-    SpoolError if the directory holds no stream.
+    SpoolError if the directory holds no stream, OSError if it can't be noted what is stored.
     """
     read_stream(stream_dir)
     shipped = VideoShipped()
@@ -111,8 +111,8 @@ async def ship_all_video(spool_dir: Path, *, backend_url: str | None = None, tok
             async with Uploader(backend_url or read_stream(stream_dir).backend_url, token=token) as uploader:
                 shipped = await ship_video(stream_dir, uploader, follow=True, slots=slots)
                 refused += shipped.refused if shipped else 0
-        except SpoolError as error:
-            log.error("%s", error)
+        except (SpoolError, OSError) as error:
+            log.error("%s: %s", stream_dir, error)
 
     async with asyncio.TaskGroup() as group:
         for stream_dir in find_streams(spool_dir):
@@ -196,9 +196,9 @@ def main(arguments: list[str] | None = None) -> int:
         code = asyncio.run(_ship_one(stream_dir, chosen.backend_url, token))
         prune_spool(stream_dir.parent.parent)
         return code
-    except SpoolError as error:
+    except (SpoolError, OSError) as error:
         log.error("%s", error)
-        return 1
+        return EXIT_REFUSED
 
 
 async def _ship_one(stream_dir: Path, backend_url: str | None, token: str | None) -> int:
