@@ -1,5 +1,6 @@
 """What the store on a directory promises beyond what every store does."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -70,6 +71,21 @@ async def test_taken_paths(store):
         with pytest.raises(PathTaken):
             await store.name(path, digest)
     assert list(store.incoming.iterdir()) == []
+
+
+async def test_names_come_and_go(store):
+    """Names that come into a folder while its last one goes are all there in the end."""
+    digest = await stored(store, b"content")
+
+    async def come_and_go(number: int) -> None:
+        for _ in range(20):
+            await store.name(f"robot_A/data/deep/{number}.json", digest)
+            await store.unname(f"robot_A/data/deep/{number}.json")
+        await store.name(f"robot_A/data/deep/{number}.json", digest)
+
+    await asyncio.gather(*(come_and_go(number) for number in range(4)))
+    names = sorted(path.name for path in (store.root / "robot_A/data/deep").iterdir())
+    assert names == [f"{number}.json" for number in range(4)]
 
 
 @pytest.mark.parametrize("path", ["", "/etc/x", "../x", "a/../../x", ".objects/x", "a/.b", "a\0b"])

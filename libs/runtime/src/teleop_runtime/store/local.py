@@ -28,7 +28,7 @@ from teleop_runtime.store.durable import (
     sync_directory,
     write_all,
 )
-from teleop_runtime.store.errors import ChecksumMismatch, ObjectMissing
+from teleop_runtime.store.errors import ChecksumMismatch, ObjectMissing, PathTaken
 from teleop_runtime.store.hashes import Hashes
 from teleop_runtime.store.protocol import KEPT_FREE, Checksum, Recipe
 from teleop_runtime.store.receiving import receive
@@ -38,6 +38,8 @@ from teleop_runtime.store.writers import Writers
 
 # Scratch files older than this were left by a process that was killed.
 SCRATCH_S = 3600.0
+# A folder is made again so many times after others found it empty.
+NAMING_TRIES = 10
 
 
 class LocalStore:
@@ -146,13 +148,15 @@ class LocalStore:
         target = self._in_tree(path)
 
         def link() -> None:
-            make_folder(target.parent)
-            try:
-                place(self._object(sha256), target, self.incoming)
-            except FileNotFoundError:
-                if self._object(sha256).exists():
-                    raise
-                raise ObjectMissing(sha256) from None
+            for _ in range(NAMING_TRIES):
+                make_folder(target.parent)
+                try:
+                    return place(self._object(sha256), target, self.incoming)
+                except FileNotFoundError:
+                    # Either the object is missing, or `unname` has just taken the empty folder away.
+                    if not self._object(sha256).exists():
+                        raise ObjectMissing(sha256) from None
+            raise PathTaken(f"the folder of {path!r} goes away again and again")
 
         await in_thread(link)
 
