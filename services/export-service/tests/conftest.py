@@ -13,6 +13,7 @@ import uvicorn
 from export_service.app import create_app
 from export_service.settings import ExportSettings
 from teleop_testing.recorded import record_session
+from teleop_testing.recorded_video import RecordedVideo, record_video
 
 PATIENCE_S = 30.0
 Record = Callable[..., Awaitable[int]]
@@ -31,6 +32,22 @@ def recorder(database_url: str) -> Record:
 def record(database_url) -> Record:
     """Stores sessions in this test's own database."""
     return recorder(database_url)
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    """Where the running export-service finds recorded video."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def film(database_url, store) -> Callable[..., Awaitable[RecordedVideo]]:
+    """Stores a camera's video of a session as video-ingest-service would have left it."""
+
+    async def film(session: int, frames: int, camera: str = "front", **about: Any) -> RecordedVideo:
+        return await asyncio.to_thread(record_video, database_url, store, session, frames, camera, **about)
+
+    return film
 
 
 @pytest.fixture

@@ -84,8 +84,8 @@ def _chunk(row: DictRow) -> Chunk:
         start=row["start_timestamp"],
         end=row["end_timestamp"],
         frame_count=row["frame_count"],
-        frame_indices=row["frame_indices"],
-        captured_us=row["captured_us"],
+        frame_indices=_array(row["frame_indices"]),
+        captured_us=_array(row["captured_us"]),
         dropped=tuple((each["first"], each["end"], each["reason"]) for each in row["dropped"]),
         fps=row["fps"],
         codec=row["codec"],
@@ -94,3 +94,7 @@ def _chunk(row: DictRow) -> Chunk:
         height=row["height"],
         quarantine=row["quarantine"],
     )
+
+
+def _array(values: Sequence[int] | None) -> Integers | None:
+    return None if values is None else np.array(values, np.int64)

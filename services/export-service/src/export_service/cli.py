@@ -62,8 +62,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     option(
         "--no_capture_time",
         action="store_true",
-        help="leave the column capture.time_ns out, to merge with datasets that lerobot-record made",
+        help="leave out the columns that tell when samples and pictures were taken, to merge with datasets "
+        "that lerobot-record made",
     )
+    option("--fps", type=int, help="rows per second; default: that of the cameras, or of the sessions")
+    option("--cameras", nargs="*", help="default: all that have video; none after it: joints alone")
     arguments = parser.parse_args(words)
     try:
         check_repo_id(arguments.repo_id)
@@ -93,6 +96,10 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "include_unfinished": arguments.include_unfinished,
         "include_capture_time": not arguments.no_capture_time,
     }
+    if arguments.fps is not None:
+        request["fps"] = arguments.fps
+    if arguments.cameras is not None:
+        request["cameras"] = arguments.cameras
     if arguments.include_outcomes:
         request["include_outcomes"] = sorted(set(arguments.include_outcomes))
     return request
@@ -114,6 +121,12 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
             yield (
                 f"split in session {session['session_id']}: frames {gap['first_frame']} to "
                 f"{gap['end_frame'] - 1} are missing, {gap['reason']}"
+            )
+    for camera in report["cameras"]:
+        for encoded in camera["encoded"]:
+            yield (
+                f"camera {camera['camera']} of episode {encoded['episode_index']} was encoded anew: "
+                f"{encoded['reason']}"
             )
     yield ""
     yield "from lerobot.datasets.lerobot_dataset import LeRobotDataset"

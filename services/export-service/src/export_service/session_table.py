@@ -11,7 +11,7 @@ from export_service.chunk_table import read_chunks, read_sample_times
 from export_service.database import Connection, Pool, connect
 from export_service.errors import SessionNotFound
 from export_service.recorded import EpisodeRow, Footage, Hole, Session, name_holes
-from export_service.video_chunks import Chunk, look_at_footage, usable
+from export_service.video_chunks import Chunk, goes_by_time, look_at_footage, usable
 
 SESSIONS = """
 SELECT id, robot_type, fps, task, state_names, action_names, status, next_frame_index
@@ -127,7 +127,7 @@ async def _footage(
     if not chunks:
         return {}
     sample_us = None
-    if any(each.frame_indices is None for rows in chunks.values() for each in usable(rows)):
+    if any(goes_by_time(usable(rows)) for rows in chunks.values()):
         index, sample_us = await read_sample_times(connection, row["id"], row["next_frame_index"])
     else:
         index = _stored_index(row["next_frame_index"], holes)

@@ -30,8 +30,8 @@ class Chunk:
     start: datetime
     end: datetime
     frame_count: int | None
-    frame_indices: Sequence[int] | None
-    captured_us: Sequence[int] | None
+    frame_indices: Integers | None
+    captured_us: Integers | None
     dropped: Sequence[tuple[int, int, str]]
     fps: float | None
     codec: str | None
@@ -47,12 +47,20 @@ class Chunk:
             return self.quarantine
         if not self.frame_count or not (self.codec and self.pix_fmt and self.width and self.height):
             return "nobody could look into it"
+        if self.frame_indices is not None and len(self.frame_indices) != self.frame_count:
+            return f"it holds {self.frame_count} pictures, and tells of {len(self.frame_indices)}"
         return None
 
 
 def usable(chunks: Sequence[Chunk]) -> list[Chunk]:
     """Those that pictures can be taken from."""
     return [chunk for chunk in chunks if chunk.problem is None]
+
+
+def goes_by_time(chunks: Sequence[Chunk]) -> bool:
+    """Whether nobody knows which iteration of the loop saw the pictures of these usable chunks."""
+    told = [chunk.frame_indices for chunk in chunks if chunk.frame_indices is not None]
+    return len(told) < len(chunks) or bool((np.diff(np.concatenate(told)) <= 0).any())
 
 
 def gather_pictures(chunks: Sequence[Chunk]) -> Pictures:
@@ -62,13 +70,11 @@ def gather_pictures(chunks: Sequence[Chunk]) -> Pictures:
     """
     good = usable(chunks)
     captured = np.concatenate([_captured_us(chunk) for chunk in good])
-    known = all(chunk.frame_indices is not None for chunk in good)
-    seen_at = None
-    losses: list[Loss] = []
-    if known:
-        seen_at = np.concatenate([np.array(chunk.frame_indices, np.int64) for chunk in good])
-        losses = _losses(chunks)
-    return Pictures(captured, seen_at, _rate(good, captured), losses)
+    rate = _rate(good, captured)
+    if goes_by_time(good):
+        return Pictures(np.maximum.accumulate(captured), None, rate)
+    seen_at = np.concatenate([chunk.frame_indices for chunk in good if chunk.frame_indices is not None])
+    return Pictures(captured, seen_at, rate, _losses(chunks))
 
 
 def look_at_footage(
@@ -112,7 +118,7 @@ def look_at_footage(
 
 def _captured_us(chunk: Chunk) -> Integers:
     if chunk.captured_us is not None:
-        return np.array(chunk.captured_us, np.int64)
+        return chunk.captured_us
     start, end = (_us(each) for each in (chunk.start, chunk.end))
     count = chunk.frame_count or 0
     if end == start and chunk.fps:
@@ -150,12 +156,13 @@ def _losses(chunks: Sequence[Chunk]) -> list[Loss]:
                 False,
             )
             continue
-        seen_at = chunk.frame_indices or ()
-        if missing is not None and seen_at:
-            found.append(Loss(reached, seen_at[0], *missing))
-        missing = None
+        if chunk.frame_indices is None:
+            continue
+        if missing is not None:
+            found.append(Loss(reached, int(chunk.frame_indices[0]), *missing))
+            missing = None
         found += [Loss(first, end, f"not recorded: {reason}") for first, end, reason in chunk.dropped]
-        reached = seen_at[-1] + 1 if seen_at else reached
+        reached = int(chunk.frame_indices[-1]) + 1
     if missing is not None:
         found.append(Loss(reached, _FOREVER, *missing))
     return _disjoint(found)

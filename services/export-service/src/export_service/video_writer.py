@@ -114,6 +114,7 @@ class VideoSeries:
         self._root = root
         self._camera = camera
         self._fps = fps
+        self._tick = Fraction(1, fps)
         self._place = FIRST_PLACE
         self._container: Any = None
         self._stream: Any = None
@@ -144,7 +145,7 @@ class VideoSeries:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._stream = self._container.add_stream_from_template(segment.stream, opaque=True)
-        self._stream.time_base = Fraction(1, self._fps)
+        self._stream.time_base = self._tick
         self._extradata = segment.extradata
         self._file_bytes = self._shown = 0
         self._last = None
@@ -158,7 +159,7 @@ class VideoSeries:
                 data = _delimited(data, length_bytes)
             packet = av.Packet(data)
             packet.stream = self._stream
-            packet.time_base = Fraction(1, self._fps)
+            packet.time_base = self._tick
             packet.pts = packet.dts = self._shown
             packet.duration = 1
             packet.is_keyframe = segment.is_keyframe(number)

@@ -115,7 +115,7 @@ class Worker:
 
     def _build_in_thread(self, claim: Claim, folder: Path, files: StoredFiles, watched: Watched) -> Built:
         with FrameReader(self._database_url) as reader, closing(ChunkReader(self._database_url)) as chunks:
-            built = build(folder, claim.order, reader, chunks, files, watched)
+            built = build(folder, claim.order, reader, chunks, files, watch=watched)
         make_durable(folder)
         return built
 

@@ -305,12 +305,12 @@ async def test_deleting_a_finished_export_leaves_nothing(backend, record):
 def slowly(monkeypatch):
     """Exports take some seconds."""
 
-    def build_slowly(folder, order, reader, watch):
+    def build_slowly(*work, watch):
         def wait(stage, done, total):
             time.sleep(0.05)
             watch(stage, done, total)
 
-        return build(folder, order, reader, wait)
+        return build(*work, watch=wait)
 
     monkeypatch.setattr("export_service.worker.build", build_slowly)
     monkeypatch.setattr("export_service.frame_source.READ_FRAMES", 100)

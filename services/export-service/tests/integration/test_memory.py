@@ -5,40 +5,69 @@ import subprocess
 import sys
 from itertools import pairwise
 
-EPISODE = 40_000
+import pytest
+
 PROGRAM = """
-import resource, sys
+import asyncio, resource, sys
+from contextlib import closing
 from pathlib import Path
 import msgspec
 from export_service.build import build
+from export_service.chunk_table import ChunkReader
 from export_service.order import Order
+from export_service.stored_files import StoredFiles
 from teleop_runtime.frames import FrameReader
+from teleop_runtime.store import open_store
 
 root, url = Path(sys.argv[1]), sys.argv[2]
 order = msgspec.json.decode(Path(sys.argv[3]).read_bytes(), type=Order)
 root.mkdir()
-with FrameReader(url) as reader:
-    build(root, order, reader, None, None, lambda stage, done, total: None)
+
+async def main():
+    files = StoredFiles(open_store(sys.argv[4]), asyncio.get_running_loop())
+    with FrameReader(url) as reader, closing(ChunkReader(url)) as chunks:
+        await asyncio.to_thread(build, root, order, reader, chunks, files, lambda stage, done, total: None)
+
+asyncio.run(main())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
-async def test_memory_is_bounded_by_an_episode(record, database, database_url, tmp_path, backend):
-    """Eight times the episodes take hardly more memory than one and its successor."""
+@pytest.fixture
+def peak_mb(record, film, store, database, database_url, tmp_path, backend):
+    """What making an export takes at most, in MB, in a process of its own."""
 
-    async def peak_mb(episodes: int) -> int:
-        frames = episodes * EPISODE
-        session = await record(frames, episodes=list(pairwise(range(0, frames + 1, EPISODE))))
+    async def peak_mb(episodes: int, length: int, cameras: tuple[str, ...] = ()) -> int:
+        frames = episodes * length
+        session = await record(frames, episodes=list(pairwise(range(0, frames + 1, length))))
+        for camera in cameras:
+            await film(session, frames, camera, segment=300, same_pictures=True)
         asked = await backend.ask(session)
-        await backend.ended(asked["id"])
         order = tmp_path / f"order-{episodes}.json"
         order.write_text(
             await database.value("SELECT work_order::text FROM export WHERE id = $1", asked["id"])
         )
-        words = [sys.executable, "-c", PROGRAM, str(tmp_path / f"out-{episodes}"), database_url, str(order)]
-        done = await asyncio.to_thread(subprocess.run, words, check=True, capture_output=True, text=True)
+        await backend.http.delete(f"/exports/{asked['id']}")
+        words = [sys.executable, "-c", PROGRAM, str(tmp_path / f"out-{episodes}"), database_url]
+        done = await asyncio.to_thread(
+            subprocess.run, [*words, str(order), str(store)], check=True, capture_output=True, text=True
+        )
         return int(done.stdout)
 
-    few, many = await peak_mb(3), await peak_mb(24)
+    return peak_mb
+
+
+async def test_memory_is_bounded_by_an_episode(peak_mb):
+    """Eight times the episodes take hardly more memory than one and its successor."""
+    few, many = await peak_mb(3, 40_000), await peak_mb(24, 40_000)
     print(few, many)
     assert many < few + 60, f"{few} MB for 3 episodes, {many} MB for 24"
+
+
+async def test_memory_does_not_grow_with_the_video(peak_mb):
+    """Eight times the episodes with two cameras: packets pass through, pictures are looked at one by one."""
+    cameras = ("front", "wrist")
+    few, many = await peak_mb(3, 5_400, cameras), await peak_mb(24, 5_400, cameras)
+    print(few, many)
+    assert many < few + 60, f"{few} MB for 3 episodes, {many} MB for 24"
+    assert many < 512

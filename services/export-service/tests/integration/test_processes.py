@@ -6,6 +6,7 @@ import signal
 import sys
 from itertools import pairwise
 
+import av
 import httpx
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,11 @@ FRAMES = 300_000
 @pytest.fixture
 def process(database_url, tmp_path):
     """export-service as a process of its own, not yet started."""
-    environment = {"DATABASE_URL": database_url, "EXPORT_ROOT": str(tmp_path / "exports")}
+    environment = {
+        "DATABASE_URL": database_url,
+        "EXPORT_ROOT": str(tmp_path / "exports"),
+        "STORE_URL": str(tmp_path / "store"),
+    }
     return ServiceProcess("export_service", environment, "EXPORT_PORT")
 
 
@@ -80,6 +85,38 @@ async def test_killed_export_is_finished_after_the_restart(process, record, tmp_
     assert pq.read_table(folder / "data", columns=["index"]).num_rows == FRAMES
 
 
+async def test_killed_while_video_is_copied(process, record, film, tmp_path):
+    """kill -9 with half-written video: the next process makes the export anew, whole."""
+    session = await record(3000, episodes=list(pairwise(range(0, 3001, 300))))
+    await film(session, 3000, height=240, width=320)
+    root = tmp_path / "exports"
+    async with httpx.AsyncClient(timeout=30) as http:
+        with process:
+            body = {"session_ids": [session], "repo_id": "lab/pick"}
+            asked = await http.post(f"http://{process.address}/exports", json=body)
+            url = f"http://{process.address}/exports/{asked.json()['id']}"
+
+            async def copying():
+                return list((root / ".building").rglob("*.mp4"))
+
+            assert await until(copying)
+            process.kill()
+            assert [path.name for path in root.iterdir()] == [".building"]
+            process.start()
+            export = await ended(http, url)
+            assert (export["status"], export["numbers"]["frames"]) == ("done", 1500)
+
+            async def swept():
+                return not list((root / ".building").iterdir())
+
+            assert await until(swept)
+    (folder,) = root.glob("export-*")
+    (path,) = (folder / "videos").rglob("*.mp4")
+    with av.open(str(path)) as file:
+        assert file.streams.video[0].frames == 1500
+    assert not [each for each in folder.rglob("*") if each.name.startswith(".")]
+
+
 async def test_worker_alone_finishes_what_the_service_began(process, record, database):
     """`python -m export_service.worker` needs no service beside it."""
     session = await record(FRAMES, episodes=episodes())
@@ -105,7 +142,11 @@ async def test_export_outlives_the_database(record_elsewhere, tmp_path):
     """PostgreSQL dies in the middle: the export is made once it is back."""
     with own_postgres() as postgres:
         session = await record_elsewhere(postgres.url())(FRAMES, episodes=episodes())
-        environment = {"DATABASE_URL": postgres.url(), "EXPORT_ROOT": str(tmp_path)}
+        environment = {
+            "DATABASE_URL": postgres.url(),
+            "EXPORT_ROOT": str(tmp_path),
+            "STORE_URL": str(tmp_path / "store"),
+        }
         async with httpx.AsyncClient(timeout=30) as http:
             with ServiceProcess("export_service", environment, "EXPORT_PORT") as process:
                 url = await begin(http, process, session)

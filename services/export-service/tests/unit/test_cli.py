@@ -61,6 +61,14 @@ def test_sessions_are_merged_in_the_order_given():
     }
 
 
+def test_rate_and_cameras_may_be_chosen():
+    """No camera after --cameras is none at all."""
+    words = ["--session_id", "1", "--repo_id", "u/d", "--fps", "15", "--cameras"]
+    request = request_of(parse(words))
+    assert (request["fps"], request["cameras"]) == (15, [])
+    assert request_of(parse([*words, "front", "wrist"]))["cameras"] == ["front", "wrist"]
+
+
 @pytest.mark.parametrize(
     "words",
     [[], ["--session_id", "x", "--repo_id", "u/d"], ["--session_id", "1", "--repo_id", "../d"]],

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -94,6 +95,7 @@ def record_video(
     absent: Sequence[int] = (),
     quarantined: Sequence[int] = (),
     times_only: bool = False,
+    same_pictures: bool = False,
     codec: str = "h264",
     gop: int = 1,
     b_frames: int = 0,
@@ -102,12 +104,13 @@ def record_video(
 ) -> RecordedVideo:
     """Store a camera's video of a session of `frames` iterations of its loop.
 
-    first, end   the iterations during which the camera gave pictures
-    lost         pictures that were not recorded, by number, and are named so
-    segment      pictures per chunk
-    absent       chunks that have not arrived
-    quarantined  chunks that arrived, and can't be used
-    times_only   as from a sender that does not know which iteration saw a picture
+    first, end     the iterations during which the camera gave pictures
+    lost           pictures that were not recorded, by number, and are named so
+    segment        pictures per chunk
+    absent         chunks that have not arrived
+    quarantined    chunks that arrived, and can't be used
+    times_only     as from a sender that does not know which iteration saw a picture
+    same_pictures  in every chunk those of the first: takes no time to make, for who looks at none of them
     """
     taken = _take(first, frames if end is None else end, loop_fps, fps)
     kept = [picture for picture in taken if picture.number not in lost]
@@ -118,7 +121,8 @@ def record_video(
             dropped, reached = _dropped(pictures, taken, reached)
             if number in absent:
                 continue
-            data = _encode(pictures, codec, fps, gop, b_frames, height, width)
+            drawn = chunks[0][: len(pictures)] if same_pictures else pictures
+            data = _encode(tuple(drawn), codec, fps, gop, b_frames, height, width)
             sha256 = hashlib.sha256(data).hexdigest()
             asyncio.run(_put(store, data, sha256))
             seconds = [picture.captured_us / US_PER_S for picture in pictures]
@@ -176,8 +180,9 @@ def _dropped(
     return found, reached
 
 
+@lru_cache(maxsize=4)
 def _encode(
-    pictures: Sequence[Taken], codec: str, fps: int, gop: int, b_frames: int, height: int, width: int
+    pictures: tuple[Taken, ...], codec: str, fps: int, gop: int, b_frames: int, height: int, width: int
 ) -> bytes:
     name, options = ENCODERS[codec]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,217 @@
+"""Exports of sessions with cameras, over HTTP."""
+
+import json
+import shutil
+import time
+from itertools import pairwise
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from export_service.build import build
+from lerobot_robot_virtual.scene import read_frame_counter
+
+FRONT = "observation.images.front"
+
+
+def counters(path):
+    """The numbers drawn into the pictures of an mp4 file."""
+    with av.open(str(path)) as file:
+        return [read_frame_counter(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
+
+
+def episodes_of(folder):
+    return pq.read_table(folder / "meta/episodes").to_pylist()
+
+
+async def test_pictures_are_accounted_for(backend, record, film):
+    """How many were used, how often repeated, what was copied; samples that are no row are named too."""
+    session = await record(300, episodes=[(0, 100), (100, 120, None, "discarded"), (120, 300)])
+    await film(session, 300)
+    export, folder = await backend.export(session)
+    numbers, report = export["numbers"], export["report"]
+    assert (numbers["frames"], numbers["videos"]) == (140, 1)
+    assert 0 < numbers["video_bytes"] < numbers["size_bytes"]
+    assert (report["committed"], report["excluded"], report["exported"]) == (300, 160, 140)
+    reasons = {each["reason"]: each["frames"] for each in report["sessions"][0]["excluded"]}
+    assert reasons == {"discarded": 20, "left out for 30 rows per second": 90}
+    assert report["cameras"] == [
+        {
+            "camera": "front",
+            "recorded": 150,
+            "used": 140,
+            "unused": 10,
+            "repeated": 0,
+            "stood_in": 0,
+            "copied": 2,
+            "encoded": [],
+        }
+    ]
+    stages = {stage["stage"]: stage for stage in export["progress"]}
+    assert list(stages) == ["data", "video", "statistics", "verify"]
+    assert stages["video"]["done"] == stages["video"]["total"] == 140
+    assert counters(folder / f"videos/{FRONT}/chunk-000/file-000.mp4") == [*range(50), *range(60, 150)]
+
+
+async def test_pictures_are_copied_bit_for_bit(backend, record, film, store):
+    """The bytes of every recorded picture are in the dataset as they were."""
+    session = await record(120)
+    await film(session, 120, segment=60)
+    _, folder = await backend.export(session)
+    (chunk,) = store.glob(".objects/*/*/*")
+    assert packets(folder / f"videos/{FRONT}/chunk-000/file-000.mp4") == packets(chunk)
+
+
+def packets(path):
+    with av.open(str(path)) as file:
+        return [bytes(packet) for packet in file.demux(video=0) if packet.size]
+
+
+async def test_videos_stay_near_their_limit(backend, record, film, monkeypatch):
+    """A new file is begun before one grows too large; an episode never lies in two."""
+    monkeypatch.setattr("export_service.video_writer.FILE_BYTES", 60_000)
+    session = await record(600, episodes=list(pairwise(range(0, 601, 60))))
+    await film(session, 600)
+    _, folder = await backend.export(session)
+    files = sorted((folder / "videos").rglob("*.mp4"))
+    assert 1 < len(files) < 10
+    assert [number for path in files for number in counters(path)] == list(range(300))
+    for episode in episodes_of(folder):
+        path = files[episode[f"videos/{FRONT}/file_index"]]
+        begin = round(episode[f"videos/{FRONT}/from_timestamp"] * 30)
+        assert counters(path)[begin] == episode["episode_index"] * 30
+        assert round(episode[f"videos/{FRONT}/to_timestamp"] * 30) == begin + 30
+
+
+async def test_camera_that_a_session_lacks_is_named(backend, record, film):
+    """With what to do about it; so are pictures of another size, and cameras that nobody has."""
+    both, one, small = await record(60), await record(60), await record(60)
+    await film(both, 60, "front")
+    await film(both, 60, "wrist")
+    await film(one, 60, "front")
+    await film(small, 60, "front", height=64)
+    refusal = await backend.ask(both, one, status=409)
+    assert (refusal["code"], refusal["field"]) == ("camera_missing", "cameras")
+    assert f"session {one} has no video of camera wrist, only of front" in refusal["detail"]
+    assert "cameras" in refusal["hint"]
+    assert (await backend.ask(one, cameras=["top"], status=409))["code"] == "camera_missing"
+    refusal = await backend.ask(one, small, status=409)
+    assert refusal["code"] == "video_differs"
+    assert "64x48" in refusal["detail"]
+    assert "64x64" in refusal["detail"]
+    export, folder = await backend.export(both, one, cameras=["front"])
+    assert export["numbers"]["videos"] == len(list((folder / "videos").iterdir())) == 1
+    assert (await backend.ask(both, cameras=["front", "front"], status=422))["field"] == "cameras"
+
+
+@pytest.mark.parametrize("fps", [0, -1, 1e9, 61, 2.5])
+async def test_impossible_rates_are_refused(backend, record, film, fps):
+    """Rows can't be invented."""
+    session = await record(60)
+    await film(session, 60)
+    refusal = await backend.ask(session, fps=fps, status=422)
+    assert refusal["field"] == "fps"
+
+
+async def test_slow_loop_with_a_fast_camera_keeps_its_rate(backend, record, film):
+    """Of the pictures between two samples the latest is the one that the loop saw."""
+    session = await record(60, fps=15.0)
+    video = await film(session, 60, loop_fps=15.0, fps=30)
+    export, folder = await backend.export(session)
+    assert json.loads((folder / "meta/info.json").read_text())["fps"] == 15
+    shown = counters(folder / f"videos/{FRONT}/chunk-000/file-000.mp4")
+    assert shown == [video.shown(iteration) for iteration in range(60)]
+    assert export["report"]["cameras"][0]["unused"] == len(video.taken) - 60
+
+
+@pytest.mark.parametrize("about", [{"absent": [1]}, {"absent": [0]}, {"end": 200}])
+async def test_video_that_has_not_all_arrived_is_waited_for(backend, record, film, about):
+    """Unless what is there is asked for; then the rest is left out, and named."""
+    session = await record(300)
+    await film(session, 300, **about)
+    refusal = await backend.ask(session, status=409)
+    assert refusal["code"] == "video_unfinished"
+    assert "include_unfinished" in refusal["hint"]
+    export, _ = await backend.export(session, include_unfinished=True)
+    (excluded, *_) = export["report"]["sessions"][0]["excluded"]
+    assert excluded["reason"].startswith("camera front: ")
+    assert export["numbers"]["frames"] < 130
+
+
+async def test_video_that_arrives_later_makes_another_export(backend, record, film):
+    """The same request is the same export only as long as the sessions hold the same."""
+    session = await record(100)
+    without = await backend.ask(session)
+    await film(session, 100)
+    assert (await backend.ask(session))["id"] != without["id"]
+
+
+async def test_video_that_cannot_be_used_is_cut_out(backend, record, film):
+    """The episode is split there, or the export refused, as for missing samples."""
+    session = await record(300)
+    await film(session, 300, quarantined=[1])
+    refusal = await backend.ask(session, on_gap="refuse", status=409)
+    assert refusal["code"] == "episode_has_gap"
+    assert "it was damaged on the way" in refusal["detail"]
+    export, folder = await backend.export(session)
+    shown = counters(folder / f"videos/{FRONT}/chunk-000/file-000.mp4")
+    assert shown == [*range(50), *range(100, 150)]
+    assert [episode["length"] for episode in episodes_of(folder)] == [50, 50]
+    assert "chunk 1 can't be used" in export["report"]["sessions"][0]["excluded"][0]["reason"]
+
+
+async def test_lost_object_fails_the_export(backend, record, film, store):
+    """And says so; nothing is left."""
+    session = await record(100)
+    await film(session, 100)
+    shutil.rmtree(store / ".objects")
+    export = await backend.ended((await backend.ask(session))["id"])
+    assert (export["status"], export["error"]["code"]) == ("failed", "object_missing")
+    await backend.leaves_nothing()
+
+
+async def test_cancelling_while_video_is_copied_leaves_nothing(backend, record, film, monkeypatch):
+    """It stops soon, within an episode."""
+
+    def build_slowly(*work, watch):
+        def wait(stage, done, total):
+            if stage == "video":
+                time.sleep(0.2)
+            watch(stage, done, total)
+
+        return build(*work, watch=wait)
+
+    monkeypatch.setattr("export_service.worker.build", build_slowly)
+    session = await record(2000)
+    await film(session, 2000, segment=10)
+    export = await backend.ask(session)
+    await backend.begun(export["id"])
+    begun = time.monotonic()
+    await backend.http.delete(f"/exports/{export['id']}")
+    await backend.leaves_nothing()
+    assert time.monotonic() - begun < 10
+    assert (await backend.ended(export["id"]))["status"] == "cancelled"
+
+
+async def test_ages_tell_how_old_samples_and_pictures_are(backend, record, film, database):
+    """In ms, float32; merging with LeRobot's own datasets needs them left out."""
+    session = await record(200)
+    video = await film(session, 200, "front")
+    await film(session, 200, "wrist", fps=20)
+    _, folder = await backend.export(session, fps=25)
+    info = json.loads((folder / "meta/info.json").read_text())
+    assert info["features"]["capture.picture_age_ms"]["names"] == ["front", "wrist"]
+    rows = pq.read_table(folder / "data").to_pylist()
+    by_number = {picture.number: picture for picture in video.taken}
+    shown = counters(folder / f"videos/{FRONT}/chunk-000/file-000.mp4")
+    start_us = rows[0]["capture.time_ns"] / 1000
+    for row, number in zip(rows, shown, strict=True):
+        taken_us = row["capture.time_ns"] / 1000
+        age_ms = (taken_us - by_number[number].captured_us) / 1000
+        np.testing.assert_allclose(row["capture.picture_age_ms"][0], age_ms, atol=0.01)
+        late_ms = row["frame_index"] / 25 * 1000 - (taken_us - start_us) / 1000
+        np.testing.assert_allclose(row["capture.sample_age_ms"], late_ms, atol=0.01)
+    _, folder = await backend.export(session, include_capture_time=False)
+    features = json.loads((folder / "meta/info.json").read_text())["features"]
+    assert not [key for key in features if key.startswith("capture.")]
