@@ -28,6 +28,7 @@ PICTURES = 60
 NOISE = 4
 TURN_S = 5.0
 TURNS = 4
+START_S = 10.0
 DRAIN_S = 60.0
 
 
@@ -90,6 +91,7 @@ def _measure(
         cameras=dict.fromkeys(CAMERAS, Camera(HEIGHT, WIDTH, CAMERA_HZ)),
         spool_dir=spool,
     )
+    client.wait_for_encoder(START_S)  # as the plugin does, before the robot moves
     recorded_s = 0.0
     with _cpu_time_of(client) as cpu_s:
         for turn in range(2 * TURNS):
