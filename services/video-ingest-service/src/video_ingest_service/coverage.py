@@ -18,25 +18,36 @@ UNEXPLAINED = "the camera gave no picture"
 class Chunk:
     """What the coverage has to know of a chunk.
 
-    frame_indices  of each picture; None if nobody told
+    runs  frames that show one of its pictures (see runs_of); None if nobody told
     """
 
     index: int
-    frame_indices: Sequence[int] | None
+    runs: Sequence[tuple[int, int]] | None
     dropped: Sequence[DroppedFrames]
-    fps: float | None
     pictures: int
     quarantined: bool
 
 
-def cover(camera_key: str, chunks: Sequence[Chunk], *, frames: int, session_fps: float) -> CameraCoverage:
-    """The account of one camera over the session's frames [0, frames); `chunks` ascend by their index.
+def runs_of(frame_indices: Sequence[int], *, fps: float | None, session_fps: float) -> list[tuple[int, int]]:
+    """[first, end) of the frames that show a picture, of the frames that first saw one, ascending.
 
     A camera is slower than the loop: at 30 pictures a second, a loop of 60 sees each of them twice. So a
     picture covers the frame that first saw it and those up to the next picture's time, give or take one.
     """
-    known = all(chunk.frame_indices is not None for chunk in chunks)
-    uncovered = _uncovered(chunks, frames, session_fps) if known else []
+    shown = math.ceil(session_fps / fps) + 1 if fps else 1
+    runs: list[tuple[int, int]] = []
+    for index in frame_indices:
+        if runs and index <= runs[-1][1]:
+            runs[-1] = (runs[-1][0], index + shown)
+        else:
+            runs.append((index, index + shown))
+    return runs
+
+
+def cover(camera_key: str, chunks: Sequence[Chunk], *, frames: int) -> CameraCoverage:
+    """The account of one camera over the session's frames [0, frames); `chunks` ascend by their index."""
+    known = all(chunk.runs is not None for chunk in chunks)
+    uncovered = _uncovered(chunks, frames) if known else []
     return CameraCoverage(
         camera_key=camera_key,
         chunks=len(chunks),
@@ -59,42 +70,20 @@ def _missing_chunks(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
     return missing
 
 
-def _uncovered(chunks: Sequence[Chunk], frames: int, session_fps: float) -> list[Uncovered]:
+def _uncovered(chunks: Sequence[Chunk], frames: int) -> list[Uncovered]:
     gaps: list[Uncovered] = []
     end, expected, reason = 0, 0, BEFORE
     for chunk in chunks:
         if chunk.index > expected:
             reason = NOT_YET
         expected = chunk.index + 1
-        indices = chunk.frame_indices or ()
-        for first, after in _runs(indices, _frames_shown(chunk, session_fps)):
+        for first, after in chunk.runs or ():
             gaps += _explain(end, min(first, frames), chunk.dropped, reason)
             if chunk.quarantined:
                 gaps += _explain(max(end, first), min(after, frames), (), UNUSABLE)
             end, reason = max(end, after), UNUSABLE if chunk.quarantined else UNEXPLAINED
     last = chunks[-1].dropped if chunks else ()
     return _joined([*gaps, *_explain(end, frames, last, NOT_YET)])
-
-
-def _frames_shown(chunk: Chunk, session_fps: float) -> int:
-    """For how many frames a picture may be the newest one."""
-    if chunk.quarantined or not chunk.fps:
-        return 1
-    return math.ceil(session_fps / chunk.fps) + 1
-
-
-def _runs(indices: Sequence[int], shown: int) -> Iterable[tuple[int, int]]:
-    """[first, end) of frames with a picture, where each lasts for `shown` frames."""
-    start = end = None
-    for index in indices:
-        if start is None or end is None:
-            start = index
-        elif index > end:
-            yield start, end
-            start = index
-        end = index + shown
-    if start is not None and end is not None:
-        yield start, end
 
 
 def _explain(first: int, end: int, dropped: Sequence[DroppedFrames], otherwise: str) -> Iterable[Uncovered]:

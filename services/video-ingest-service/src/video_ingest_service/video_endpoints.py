@@ -53,9 +53,8 @@ async def list_videos(request: Request) -> Response:
             cameras &= {wanted.camera_key}
         coverage: list[CameraCoverage] = []
         for camera in sorted(cameras):
-            chunks = await chunks_of_camera(connection, session_id, camera)
-            look = partial(cover, camera, chunks, frames=session.frames, session_fps=session.fps)
-            coverage.append(await asyncio.to_thread(look))
+            chunks = await chunks_of_camera(connection, session, camera)
+            coverage.append(await asyncio.to_thread(partial(cover, camera, chunks, frames=session.frames)))
     videos = [_view(row, VideoView) for row in rows[: wanted.limit]]
     return JsonResponse(
         SessionVideos(

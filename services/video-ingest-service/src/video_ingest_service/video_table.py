@@ -1,5 +1,6 @@
 """Rows of `video_chunk`, and of their sessions. Every function works on its caller's connection."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -10,12 +11,14 @@ import msgspec
 from teleop_runtime.database import Connection
 from teleop_schema.files import DroppedFrames, VideoFile
 
-from video_ingest_service.coverage import Chunk
+from video_ingest_service.coverage import Chunk, runs_of
 from video_ingest_service.errors import UnknownSession, VideoNotFound
 from video_ingest_service.worker_messages import Probed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ID = 2**63 - 1
+# Of 10 s and 30 pictures a second, these hold 15,000 pictures.
+CHUNKS_TOGETHER = 50
 
 SESSION = """
 SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL
@@ -56,7 +59,8 @@ CAMERAS_OF = "SELECT DISTINCT camera_key FROM video_chunk WHERE session_id = $1"
 
 CHUNKS_OF_CAMERA = """
 SELECT chunk_index, frame_indices, dropped, fps, frame_count, quarantine
-  FROM video_chunk WHERE session_id = $1 AND camera_key = $2 ORDER BY chunk_index
+  FROM video_chunk WHERE session_id = $1 AND camera_key = $2 AND chunk_index > $3
+ ORDER BY chunk_index LIMIT $4
 """
 
 
@@ -116,19 +120,35 @@ async def cameras_of(connection: Connection, session_id: int) -> list[str]:
     return [row[0] for row in await connection.fetch(CAMERAS_OF, session_id)]
 
 
-async def chunks_of_camera(connection: Connection, session_id: int, camera_key: str) -> list[Chunk]:
-    """All chunks of one camera, ascending."""
+async def chunks_of_camera(connection: Connection, session: SessionRow, camera_key: str) -> list[Chunk]:
+    """All chunks of one camera, ascending; the times of their pictures are read a few chunks at a time."""
+    chunks: list[Chunk] = []
+    while True:
+        after = chunks[-1].index if chunks else -1
+        rows = await connection.fetch(CHUNKS_OF_CAMERA, session.id, camera_key, after, CHUNKS_TOGETHER)
+        chunks += await asyncio.to_thread(_summed_up, rows, session.fps)
+        if len(rows) < CHUNKS_TOGETHER:
+            return chunks
+
+
+def _summed_up(rows: Sequence[asyncpg.Record], session_fps: float) -> list[Chunk]:
     return [
         Chunk(
             index=row["chunk_index"],
-            frame_indices=row["frame_indices"],
+            runs=_runs(row, session_fps),
             dropped=dropped_of(row),
-            fps=row["fps"],
             pictures=row["frame_count"] or 0,
             quarantined=row["quarantine"] is not None,
         )
-        for row in await connection.fetch(CHUNKS_OF_CAMERA, session_id, camera_key)
+        for row in rows
     ]
+
+
+def _runs(row: asyncpg.Record, session_fps: float) -> list[tuple[int, int]] | None:
+    indices = row["frame_indices"]
+    # What is quarantined shows nothing, so its pictures do not last.
+    fps = row["fps"] if row["quarantine"] is None else None
+    return None if indices is None else runs_of(indices, fps=fps, session_fps=session_fps)
 
 
 def dropped_of(row: asyncpg.Record) -> list[DroppedFrames]:

@@ -3,15 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.files import DroppedFrames
-from video_ingest_service.coverage import Chunk, cover
+from video_ingest_service.coverage import Chunk, cover, runs_of
 
 
 def chunk(index, indices, *, dropped=(), fps=30.0, quarantined=False) -> Chunk:
     return Chunk(
         index=index,
-        frame_indices=indices,
+        runs=None if indices is None else runs_of(indices, fps=None if quarantined else fps, session_fps=60),
         dropped=[DroppedFrames(*each) for each in dropped],
-        fps=fps,
         pictures=len(indices or ()),
         quarantined=quarantined,
     )
@@ -24,7 +23,7 @@ def gaps_of(coverage) -> list[tuple[int, int, str]]:
 def test_a_slower_camera_covers_every_frame():
     """At 30 pictures a second a loop of 60 sees each twice, and once in a while three times."""
     indices = [0, 2, 4, 7, 9, 11]
-    found = cover("front", [chunk(0, indices)], frames=13, session_fps=60)
+    found = cover("front", [chunk(0, indices)], frames=13)
     assert (found.covered, found.uncovered, found.known) == (13, [], True)
 
 
@@ -36,7 +35,7 @@ def test_every_missing_frame_has_its_reason():
         chunk(3, range(60, 70), fps=60),
         chunk(4, range(70, 80), fps=60, quarantined=True),
     ]
-    found = cover("front", chunks, frames=100, session_fps=60)
+    found = cover("front", chunks, frames=100)
     assert gaps_of(found) == [
         (0, 10, "before the camera's first picture"),
         (21, 30, "the encoder was too slow"),
@@ -50,13 +49,13 @@ def test_every_missing_frame_has_its_reason():
 
 def test_nothing_is_said_of_chunks_without_frame_numbers():
     """A sender of plain video knows no frames of the session."""
-    found = cover("front", [chunk(0, None)], frames=100, session_fps=60)
+    found = cover("front", [chunk(0, None)], frames=100)
     assert (found.known, found.covered, found.uncovered) == (False, 0, [])
 
 
 def test_a_camera_without_video_covers_nothing():
     """It was announced, no picture has come."""
-    found = cover("front", [], frames=5, session_fps=60)
+    found = cover("front", [], frames=5)
     assert gaps_of(found) == [(0, 5, "no video of it has arrived")]
 
 
@@ -71,7 +70,7 @@ def test_covered_and_uncovered_make_up_the_session(indices, cut, frames, dropped
     named = [(first, first + length, "dropped") for first, length in dropped]
     parts = [indices[:cut], indices[cut:]]
     chunks = [chunk(number, part, dropped=named) for number, part in enumerate(parts)]
-    found = cover("front", chunks, frames=frames, session_fps=60)
+    found = cover("front", chunks, frames=frames)
     uncovered = [frame for gap in found.uncovered for frame in range(gap.first, gap.end)]
     assert uncovered == sorted(set(uncovered))
     assert all(0 <= frame < frames for frame in uncovered)
