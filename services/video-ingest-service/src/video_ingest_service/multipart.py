@@ -17,6 +17,8 @@ MAX_PART_HEADERS = 8
 MAX_HEADER_BYTES = 4 * 1024
 # Enough for the frame indexes and capture times of the longest video chunk.
 MAX_FIELD_BYTES = 8 * 1024 * 1024
+# A form may be longer than its file by so much.
+MAX_FORM_BYTES = MAX_FIELD_BYTES + MAX_PARTS * (MAX_BOUNDARY_BYTES + MAX_PART_HEADERS * MAX_HEADER_BYTES)
 
 
 class FormReader:

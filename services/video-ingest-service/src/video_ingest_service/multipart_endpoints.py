@@ -20,7 +20,7 @@ from video_ingest_service.errors import (
     UnknownSession,
     WrongMediaType,
 )
-from video_ingest_service.multipart import FormReader
+from video_ingest_service.multipart import FILE_FIELD, MAX_FORM_BYTES, FormReader
 from video_ingest_service.uploads import Uploads
 
 
@@ -38,7 +38,12 @@ async def _take(request: Request, kind: str) -> Response:
     uploads: Uploads = request.state.uploads
     store: Store = request.state.store
     form = FormReader(request.headers.get("content-type", ""), allowed_fields(kind))
-    await store.check_room(int(request.headers.get("content-length", 0)))
+    announced_bytes = int(request.headers.get("content-length", 0))
+    if announced_bytes > LIMITS[kind] + MAX_FORM_BYTES:
+        raise BodyTooLarge(
+            f"a {kind} file has at most {LIMITS[kind]} bytes", field=FILE_FIELD, limit=LIMITS[kind]
+        )
+    await store.check_room(announced_bytes)
     try:
         receipt, new = await uploads.receive(
             _file_parts(request, uploads, form, kind),

@@ -175,6 +175,17 @@ async def test_wrong_content_length(service, length):
     writer.close()
 
 
+async def test_endless_form(service, session):
+    """A form that announces more than any file may have is refused at once, with the limit."""
+    host, port = service.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /upload/video HTTP/1.1\r\nHost: {service}\r\nContent-Length: {3 * 1024**3}\r\n"
+    writer.write((head + "Content-Type: multipart/form-data; boundary=XX\r\n\r\n").encode())
+    async with asyncio.timeout(30):
+        assert b" 413 " in await reader.readline()
+    writer.close()
+
+
 async def test_cut_off(service, database, store_root):
     """A form whose connection breaks leaves nothing."""
     host, port = service.split(":")
