@@ -12,6 +12,8 @@ NOT_YET = "no video of it has arrived"
 BEFORE = "before the camera's first picture"
 UNUSABLE = "its chunk is quarantined"
 UNEXPLAINED = "the camera gave no picture"
+# An answer names so many; what is covered counts them all.
+MAX_NAMED_GAPS = 1000
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def cover(camera_key: str, chunks: Sequence[Chunk], *, frames: int) -> CameraCov
         known=known,
         frames=frames,
         covered=frames - sum(gap.end - gap.first for gap in uncovered) if known else 0,
-        uncovered=uncovered,
+        uncovered=uncovered[:MAX_NAMED_GAPS],
     )
 
 

@@ -70,7 +70,7 @@ class CameraCoverage(Struct, kw_only=True):
     missing_chunks  [first, end) of chunk numbers that have not arrived though a later one has
     pictures        pictures in all usable chunks
     covered         frames of the session that show a picture, a new one or the one before it still
-    uncovered       the frames that do not
+    uncovered       the frames that do not; at most the first 1000 gaps
     known           false if some chunk came without the frame of each picture: then nothing can be said
     """
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.files import DroppedFrames
-from video_ingest_service.coverage import Chunk, cover, runs_of
+from video_ingest_service.coverage import MAX_NAMED_GAPS, Chunk, cover, runs_of
 
 
 def chunk(index, indices, *, dropped=(), fps=30.0, quarantined=False) -> Chunk:
@@ -57,6 +57,13 @@ def test_a_camera_without_video_covers_nothing():
     """It was announced, no picture has come."""
     found = cover("front", [], frames=5)
     assert gaps_of(found) == [(0, 5, "no video of it has arrived")]
+
+
+def test_an_answer_names_so_many_gaps_and_counts_all():
+    """A camera that gave a picture now and then has no answer without end."""
+    found = cover("front", [chunk(0, range(0, 50_000, 10), fps=60)], frames=50_000)
+    assert len(found.uncovered) == MAX_NAMED_GAPS
+    assert found.covered == 2 * 5000
 
 
 @given(
