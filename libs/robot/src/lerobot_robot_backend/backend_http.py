@@ -69,7 +69,10 @@ class BackendHttp:
     def __init__(self, backend_url: str, *, token: str | None = None) -> None:
         """`backend_url`: http(s):// or ws(s)://; raises ValueError if it is no such address."""
         self.url = "http" + check_backend_url(backend_url).removeprefix("ws")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # An answer that something on the way compresses would not be understood.
+        self._headers = {"Accept-Encoding": "identity", "User-Agent": "lerobot-robot-backend"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "BackendHttp":

@@ -17,14 +17,18 @@ from dataclasses import dataclass
 
 from lerobot_robot_backend.uploading import ByteSource
 from pyfastcdc import FastCDC
+from teleop_dataset.folder import FileSeen, VideoSeen
 from teleop_schema.files import CHUNK_HASH_BYTES, CHUNK_RECORD_BYTES, MAX_DELTA_BYTES
 
 AVERAGE_CHUNK_BYTES = 64 * 1024
+# Of what lies before the anchor: small, rewritten, and partly the same (a quarter of info.json is new).
+HEAD_CHUNK_BYTES = 1024
 PIECE_BYTES = 1024 * 1024
 # A chunk that was laid over is read at once: nobody else's list may make that much.
 MAX_KNOWN_CHUNK_BYTES = 4 * AVERAGE_CHUNK_BYTES
-# Other files than these are rewritten as a whole.
+# Files of which most stays the same; others are rewritten as a whole.
 GROWING = (".parquet", ".mp4")
+PARTLY_REWRITTEN = ("meta/info.json",)
 _RECORD = struct.Struct(f"<I{CHUNK_HASH_BYTES}s")
 
 
@@ -48,7 +52,14 @@ class ShortRead(Exception):
 
 def is_delta(path: str, size_bytes: int) -> bool:
     """Whether a file is worth comparing with its earlier state."""
-    return path.endswith(GROWING) and 0 < size_bytes <= MAX_DELTA_BYTES
+    return path.endswith((*GROWING, *PARTLY_REWRITTEN)) and 0 < size_bytes <= MAX_DELTA_BYTES
+
+
+def anchor_of(file: FileSeen) -> int:
+    """From which offset on the file begins with the bytes of its earlier state."""
+    if isinstance(file.content, VideoSeen):
+        return file.content.media_begin
+    return file.size_bytes if file.path in PARTLY_REWRITTEN else 0
 
 
 def digest(
@@ -66,7 +77,7 @@ def digest(
         while reader.read(PIECE_BYTES):
             pass
         return Digest(whole.hexdigest(), size_bytes)
-    head = _cut(reader, anchor)
+    head = _cut(reader, min(anchor, size_bytes), HEAD_CHUNK_BYTES)
     anchored = bytearray()
     for length, name in _records(known):
         piece = reader.peek(length)
@@ -74,7 +85,7 @@ def digest(
             break
         reader.read(length)
         anchored += _RECORD.pack(length, name)
-    anchored += _cut(reader, size_bytes)
+    anchored += _cut(reader, size_bytes, AVERAGE_CHUNK_BYTES)
     return Digest(whole.hexdigest(), size_bytes, bytes(head + anchored), bytes(anchored))
 
 
@@ -119,11 +130,11 @@ class _Window:
         return self._reader.read(min(size, self._end - self._reader.position))
 
 
-def _cut(reader: _Reader, end: int) -> bytearray:
+def _cut(reader: _Reader, end: int, average_bytes: int) -> bytearray:
     """Records of what lies between the reader's position and `end`, cut by its content."""
     records = bytearray()
     if reader.position < end:
-        for chunk in FastCDC(AVERAGE_CHUNK_BYTES).cut_stream(_Window(reader, end)):
+        for chunk in FastCDC(average_bytes).cut_stream(_Window(reader, end)):
             records += _RECORD.pack(chunk.length, _name(chunk.data))
     return records
 

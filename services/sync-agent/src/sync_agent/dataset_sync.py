@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from lerobot_robot_backend.uploading import Interrupted, Refused, SourceChanged, Uploader, persevere
-from teleop_dataset.folder import DatasetSeen, FileSeen, VideoSeen
+from teleop_dataset.folder import DatasetSeen, FileSeen
 from teleop_dataset.readiness import Verdict
 from teleop_schema.files import (
     DatasetFile,
@@ -19,7 +19,7 @@ from teleop_schema.files import (
     Receipt,
 )
 
-from sync_agent.chunking import Digest, ShortRead, digest, is_delta
+from sync_agent.chunking import Digest, ShortRead, anchor_of, digest, is_delta
 from sync_agent.errors import LeftChanged
 from sync_agent.receipts import LocalReceipt, Receipts
 from sync_agent.snapshot import Snapshot
@@ -172,7 +172,7 @@ class DatasetSync:
                 source,
                 file.size_bytes,
                 delta=is_delta(file.path, file.size_bytes),
-                anchor=file.content.media_begin if isinstance(file.content, VideoSeen) else 0,
+                anchor=anchor_of(file),
                 known=earlier.anchored if earlier else b"",
             )
             job.snapshot.check(file)

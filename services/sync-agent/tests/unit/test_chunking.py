@@ -74,6 +74,14 @@ def test_without_memory_little_is_sent_twice():
     assert new_bytes(after, before) < 7_123 + 300_000 + 2 * 256 * 1024
 
 
+def test_a_small_file_that_is_rewritten_in_part():
+    """info.json with other numbers in it: about the chunks with these numbers are missing."""
+    lines = [f'"feature_{number}": {{"dtype": "float32", "shape": [{number}]}}' for number in range(200)]
+    before, after = ("\n".join([*lines, f'"total_frames": {total}']).encode() for total in (100, 200))
+    made = make(before, anchor=len(before))
+    assert new_bytes(make(after, anchor=len(after), known=made.anchored), made) <= 4 * 1024 < len(after)
+
+
 def test_other_bytes_are_never_taken_for_the_earlier_ones():
     """A file that was rewritten shares nothing, whatever is remembered of it."""
     before = make(CONTENT)
@@ -102,5 +110,6 @@ def test_what_is_worth_comparing():
     assert is_delta("data/chunk-000/file-000.parquet", 10)
     assert is_delta("videos/front/chunk-000/file-000.mp4", MAX_DELTA_BYTES)
     assert not is_delta("videos/front/chunk-000/file-000.mp4", MAX_DELTA_BYTES + 1)
+    assert is_delta("meta/info.json", 3_000)
     assert not is_delta("meta/stats.json", 100_000)
     assert not is_delta("data/chunk-000/file-000.parquet", 0)
