@@ -3,7 +3,6 @@
 # usage: install_packages.sh requirements.txt
 set -eu
 
-pip install --quiet --require-hashes -r /requirements/build.txt
 python -m venv --without-pip /opt/service
 pip --python /opt/service/bin/python install --quiet --require-hashes -r "$1"
 

@@ -1,8 +1,8 @@
 """Brings the database of the stack to where its services need it: roles, migrations, rights.
 
 Runs before the services, at each start, and changes only what is not yet so. The superuser is used for the
-roles alone; the schema belongs to the role `migration`, and each service has a role of its own, which may do
-what rights.sql says. Passwords lie in /run/secrets, one file per role; DATABASE_ADDRESS is host:port/database.
+roles alone. The schema belongs to the role `migration`; each service has a role of its own, which may do what
+rights.sql says. Passwords lie in /run/secrets, one file per role; DATABASE_ADDRESS is host:port/database.
 """
 
 import os

@@ -15,7 +15,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE
 GRANT SELECT ON teleop_session TO ingest;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON export, procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
+    ON export, export_push, procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
     TO export;
 GRANT USAGE
     ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_id_seq, procrastinate_periodic_defers_id_seq

@@ -1,4 +1,4 @@
-"""SHA-256 of each intact object in the archive of a store's files on stdin; names of damaged ones on stderr."""
+"""SHA-256 of each intact object in the archive of a store on stdin; names of damaged ones on stderr."""
 
 import hashlib
 import sys

@@ -81,6 +81,8 @@ class Stack:
             "COMPOSE": shlex.join(compose_command()),
             "COMPOSE_PROJECT_NAME": project,
             "COMPOSE_PROGRESS": "quiet",
+            # The first images make what they have in common, those after them find it made.
+            "COMPOSE_PARALLEL_LIMIT": "2",
             "LEROBOT_BACKEND_PORT": str(port),
         }
 

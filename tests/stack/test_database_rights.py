@@ -1,8 +1,9 @@
 """Which role may do what in the database."""
 
+import json
+
 import pytest
 
-# The job queue's lock and heartbeat tables are its service's, as all of it is.
 WRITERS = """
 SELECT json_object_agg(table_name, roles) FROM (
     SELECT c.relname AS table_name,
@@ -17,8 +18,6 @@ SELECT json_object_agg(table_name, roles) FROM (
 
 def test_each_table_has_one_writer(stack):
     """A migration that adds a table has to say in deploy/setup/rights.sql who writes it."""
-    import json
-
     writers = json.loads(stack.query(WRITERS))
     assert len(writers) > 10
     assert {table: roles for table, roles in writers.items() if len(roles) != 1} == {}
