@@ -161,7 +161,10 @@ def _stored(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
 def _described(schema: pa.Schema) -> Any:
     """The features as a data file tells them to `datasets`; None if it doesn't."""
     described = (schema.metadata or {}).get(b"huggingface")
-    return described and json.loads(described)["info"]["features"]
+    try:
+        return described and json.loads(described)["info"]["features"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise VerificationFailed(f"a data file describes its features wrongly: {error}") from error
 
 
 def _check_rows(

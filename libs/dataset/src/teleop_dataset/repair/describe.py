@@ -75,7 +75,8 @@ def describe_film(
     problem = ""
     last = -1
     try:
-        for number, frame in decode_frames(path, list(wanted)):
+        frames = decode_frames(path, list(wanted), feature["shape"])
+        for number, frame in zip(wanted, frames, strict=True):
             index = wanted[number]
             if index not in counts:
                 counts[index] = PictureStats(feature, streamed=streamed)

@@ -18,6 +18,8 @@ Pixels = npt.NDArray[Any]
 # Depth is quantised to 12 bits, these are the defaults: lerobot.configs.video.DepthEncoderConfig.
 DEPTH_LEVELS = 4096
 MM_PER_M = 1000.0
+# Codecs store pictures in blocks of up to so many pixels a side.
+CODED_MARGIN = 128
 
 
 def cut_video(source: Path, target: Path, frames: int) -> None:
@@ -123,18 +125,27 @@ def depth_values(info: Mapping[str, Any]) -> Pixels:
     return values
 
 
-def decode_frames(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Those frames of an mp4, by number in the order of showing, which `wanted` (ascending) names."""
+def decode_frames(path: Path, wanted: Sequence[int], shape: Sequence[int]) -> Iterator[av.VideoFrame]:
+    """Those frames of an mp4, in the order of showing, which `wanted` (ascending numbers) names.
+
+    shape   (height, width, channels) that they must have: a damaged header may ask for gigabytes
+    raises  BrokenFile, FFmpegError
+    """
+    height, width = shape[:2]
     remaining = iter(wanted)
     number = next(remaining, None)
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream.codec_context.options = {"max_pixels": str((height + CODED_MARGIN) * (width + CODED_MARGIN))}
+        # PyAV's logging takes Python's lock: from a decoder's thread that can block for ever.
+        stream.thread_type = "NONE"
         for position, frame in enumerate(file.decode(stream)):
             if number is None:
                 return
+            if (frame.height, frame.width) != (height, width):
+                raise BrokenFile(f"{path.name} shows pictures of {frame.width} x {frame.height}")
             if position == number:
-                yield position, frame
+                yield frame
                 number = next(remaining, None)
     if number is not None:
         raise BrokenFile(f"{path.name} ends before frame {number}")

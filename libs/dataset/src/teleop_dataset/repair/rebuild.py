@@ -189,7 +189,7 @@ class _Repair:
     def _name_rest(self, found: list[Episode]) -> None:
         counted = self._seen.info.total_episodes if self._seen.info else 0
         if counted > len(found):
-            missing = f"episodes {len(found)} to {counted - 1}"
+            missing = f"{counted - len(found)} episodes from episode {len(found)} on"
             self._report.lose(missing, f"{layout.INFO} counts them, but their rows are not there")
         for folder in self._seen.temporary:
             if any(files for *_, files in os.walk(self._source / folder)):
@@ -256,7 +256,7 @@ class _Repair:
         report.kept += kept
         if written:
             begin = len(rows) - pq.read_metadata(root / written).num_rows
-            report.rebuilt[written] = f"rows of episodes {begin} to {len(rows) - 1}"
+            report.rebuilt[written] = f"the rows of {len(rows) - begin} episodes from episode {begin} on"
         if tasks == stored_tasks:
             self._copy(layout.TASKS)
         else:
