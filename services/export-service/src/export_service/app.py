@@ -11,7 +11,7 @@ from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 
-from export_service import endpoints, push_endpoints
+from export_service import endpoints, events, push_endpoints
 from export_service.database import open_pool
 from export_service.export_table import ExportTable
 from export_service.folders import Folders
@@ -51,13 +51,14 @@ def export_part(database_url: str, export_root: Path, store_url: str, hub: HubSe
                         "export_folders": folders,
                         "export_jobs": jobs,
                         "export_pushes": pushes,
+                        "export_followers": events.Followers(),
                         "recorded_sessions": SessionTable(pool),
                     },
                     checks={"export database": check_database},
                     drain=partial(stop, work),
                 )
 
-    operations = (*endpoints.OPERATIONS, *push_endpoints.OPERATIONS)
+    operations = (*endpoints.OPERATIONS, *events.OPERATIONS, *push_endpoints.OPERATIONS)
     return Part(name="export-service", operations=operations, lifespan=lifespan)
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from export_service import client
 from export_service.client import Client, ExportError, check_free
 
 DEFAULT_URL = "http://localhost:8000"
+OUTCOMES = ("success", "failure", "unlabelled")
 REFUSED, INTERRUPTED = 1, 130
 
 _WORDS = {
@@ -27,6 +29,7 @@ _WORDS = {
     "statistics": "exact statistics",
     "verify": "verifying",
     "download": "downloading",
+    "push": "pushing to the Hub",
 }
 
 
@@ -52,12 +55,13 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         prog="export-to-dataset", description="Make a LeRobot dataset of recorded sessions."
     )
     option = parser.add_argument
-    option("--session_id", type=int, action="append", required=True, help="repeat it to merge sessions")
+    option("--session_id", type=int, action="append", help="repeat it to merge sessions")
+    _choosing(parser.add_argument_group("or, instead of --session_id, all sessions that this is true of"))
     option("--repo_id", required=True, help="name of the dataset, user/name")
     option("--backend_url", default=os.environ.get("LEROBOT_BACKEND_URL", DEFAULT_URL), help="%(default)s")
     option("--root", type=Path, help="the dataset's folder; default: $HF_LEROBOT_HOME/<repo_id>")
     option("--on_gap", choices=("split", "refuse"), default="split", help="episodes that lack frames")
-    option("--include_outcomes", nargs="+", choices=("success", "failure", "unlabelled"), help="default: all")
+    option("--include_outcomes", nargs="+", choices=OUTCOMES, help="default: all")
     option("--include_unfinished", action="store_true", help="also sessions that are still being recorded")
     option(
         "--no_capture_time",
@@ -67,12 +71,39 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     )
     option("--fps", type=int, help="rows per second; default: that of the cameras, or of the sessions")
     option("--cameras", nargs="*", help="default: all that have video; none after it: joints alone")
+    _pushing(parser.add_argument_group("the Hugging Face Hub"))
     arguments = parser.parse_args(words)
+    if bool(arguments.session_id) == bool(filter_of(arguments)):
+        parser.error("which sessions? give --session_id, or what they have in common, for example --robot_id")
     try:
         check_repo_id(arguments.repo_id)
     except BadInput as error:
         parser.error(f"{error.detail}: {error.hint}")
     return arguments
+
+
+def _choosing(group: argparse._ArgumentGroup) -> None:
+    option = group.add_argument
+    option("--robot_id")
+    option("--robot_type")
+    option("--task", help="only episodes of this task are exported")
+    option("--outcome", choices=OUTCOMES, help="only episodes of this outcome are exported")
+    option("--tag", action="append", help="repeat it for sessions that have all of them")
+    option("--since", type=_instant, help="began at or after this: 2026-01-31, or with a time and a zone")
+    option("--until", type=_instant, help="began before this")
+
+
+def _pushing(group: argparse._ArgumentGroup) -> None:
+    option = group.add_argument
+    option("--push_to_hub", action="store_true", help="with the token of the backend's export worker")
+    option("--public", action="store_true", help="the repository is created private without this")
+    option("--overwrite", action="store_true", help="replace there what does not come from these recordings")
+    option("--token_name", help="which of the worker's tokens to use")
+
+
+def _instant(text: str) -> str:
+    """ISO 8601 with a zone; the local one where none is given."""
+    return datetime.fromisoformat(text).astimezone().isoformat()
 
 
 async def export(arguments: argparse.Namespace, console: Console) -> None:
@@ -84,13 +115,16 @@ async def export(arguments: argparse.Namespace, console: Console) -> None:
         with showing(console) as progress:
             made = await backend.follow(asked["id"], progress)
             await backend.fetch(asked["id"], target, progress)
-    print("\n".join(summary(made, target, arguments)))
+        print("\n".join(summary(made, target, arguments)))
+        if arguments.push_to_hub:
+            with showing(console) as progress:
+                commit_url = await backend.follow_push(asked["id"], progress)
+            print(f"on the Hub: {commit_url}")
 
 
 def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Body of POST /exports."""
     request: dict[str, Any] = {
-        "session_ids": arguments.session_id,
         "repo_id": arguments.repo_id,
         "on_gap": arguments.on_gap,
         "include_unfinished": arguments.include_unfinished,
@@ -100,9 +134,35 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         request["fps"] = arguments.fps
     if arguments.cameras is not None:
         request["cameras"] = arguments.cameras
+    if arguments.session_id:
+        request["session_ids"] = arguments.session_id
+    else:
+        request["filter"] = filter_of(arguments)
+    if arguments.push_to_hub:
+        request["push_to_hub"] = push_of(arguments)
     if arguments.include_outcomes:
         request["include_outcomes"] = sorted(set(arguments.include_outcomes))
     return request
+
+
+def filter_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """`filter` of the body; empty if nothing is asked of the sessions."""
+    wanted = {
+        "robot_id": arguments.robot_id,
+        "robot_type": arguments.robot_type,
+        "task": arguments.task,
+        "outcome": arguments.outcome,
+        "tags": arguments.tag,
+        "from": arguments.since,
+        "to": arguments.until,
+    }
+    return {name: value for name, value in wanted.items() if value}
+
+
+def push_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """`push_to_hub` of the body."""
+    push: dict[str, Any] = {"private": not arguments.public, "overwrite": arguments.overwrite}
+    return push | ({"token_name": arguments.token_name} if arguments.token_name else {})
 
 
 def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -> Iterator[str]:

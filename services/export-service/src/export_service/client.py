@@ -3,16 +3,18 @@
 import asyncio
 import shutil
 import tarfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
+import msgspec
 
 POLL_S = 0.25
+EVENTS = "text/event-stream"
 READ_BYTES = 1024 * 1024
 CONNECT_TIMEOUT_S = 10.0
 SILENCE_TIMEOUT_S = 60.0
@@ -73,18 +75,53 @@ class Client:
 
     async def follow(self, export_id: int, progress: Progress) -> dict[str, Any]:
         """The export once it is done; raises ExportError if it fails or is cancelled."""
+        async with aclosing(self._states(export_id)) as states:
+            async for export in states:
+                for stage in export["progress"]:
+                    progress(stage["stage"], stage["done"], stage["total"])
+                if export["status"] == "done":
+                    break
+                if export["status"] == "failed":
+                    raise _told(export["error"])
+                if export["status"] == "cancelled":
+                    raise ExportError(
+                        f"export {export_id} was cancelled", "run the command again to restart it"
+                    )
+        return await self._get(export_id)
+
+    async def follow_push(self, export_id: int, progress: Progress) -> str:
+        """Where on the Hub the export is, once it has been pushed; raises ExportError if that fails."""
+        async with aclosing(self._states(export_id)) as states:
+            async for export in states:
+                push = export["push"]
+                if push is None:
+                    break
+                progress("push", push["done_bytes"], push["total_bytes"])
+                if push["status"] == "done":
+                    return str(push["commit_url"])
+                if push["status"] == "failed":
+                    raise _told(push["error"])
+        raise ExportError(f"export {export_id} is not to be pushed any more", "run the command again")
+
+    async def _states(self, export_id: int) -> AsyncGenerator[dict[str, Any]]:
+        """The export now and whenever it changes: as the backend tells it, or where something on the way does
+        not let its events through, by asking again and again."""
+        url = f"{self._url}/exports/{export_id}/events"
+        try:
+            async with self._session.get(url) as response:
+                if response.content_type == EVENTS:
+                    async for line in response.content:
+                        if line.startswith(b"data: ") and (export := msgspec.json.decode(line[6:])):
+                            yield export
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            pass
         while True:
-            async with self._session.get(f"{self._url}/exports/{export_id}") as response:
-                export = await _answer(response)
-            for stage in export["progress"]:
-                progress(stage["stage"], stage["done"], stage["total"])
-            if export["status"] == "done":
-                return export
-            if export["status"] == "failed":
-                raise _told(export["error"])
-            if export["status"] == "cancelled":
-                raise ExportError(f"export {export_id} was cancelled", "run the command again to restart it")
+            yield await self._get(export_id)
             await asyncio.sleep(POLL_S)
+
+    async def _get(self, export_id: int) -> dict[str, Any]:
+        async with self._session.get(f"{self._url}/exports/{export_id}") as response:
+            return await _answer(response)
 
     async def fetch(self, export_id: int, target: Path, progress: Progress) -> None:
         """Put the dataset at `target`, which must not exist yet: there it is whole, or not at all."""

@@ -3,11 +3,10 @@
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
-from msgspec import Meta, Struct, structs
+from msgspec import structs
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from teleop_runtime.operations import JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import BadInput, Conflict, NoSpace, NotFound
 
@@ -16,17 +15,11 @@ from export_service.errors import ExportNotFound, ExportNotReady
 from export_service.export_table import ExportTable
 from export_service.folders import Folders
 from export_service.jobs import Jobs
-from export_service.order import MAX_ID, ExportRequest, check_request, fingerprint, make_order
+from export_service.order import MAX_ID, MAX_SESSIONS, ExportRequest, check_request, fingerprint, make_order
 from export_service.push_table import PushTable
+from export_service.report_text import report_text
 from export_service.session_table import SessionTable
-from export_service.views import ExportDetail, ExportPage
-
-
-class ExportFilter(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which exports to list."""
-
-    cursor: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+from export_service.views import ExportDetail, ExportFilter, ExportPage
 
 
 async def create_export(request: Request) -> Response:
@@ -42,7 +35,9 @@ async def create_export(request: Request) -> Response:
     pushes: PushTable = request.state.export_pushes
     wanted = await read_body(request, ExportRequest)
     check_request(wanted)
-    order = await asyncio.to_thread(make_order, wanted, await sessions.read(wanted.session_ids))
+    wanted = await _chosen(wanted, sessions)
+    recorded = await sessions.read(wanted.session_ids or ())
+    order = await asyncio.to_thread(make_order, wanted, recorded)
     await asyncio.to_thread(folders.check_space, order.size_bytes)
     name = await asyncio.to_thread(fingerprint, wanted, order)
     export_id = await exports.put(structs.replace(wanted, push_to_hub=None), order, name, jobs.enqueue)
@@ -52,17 +47,31 @@ async def create_export(request: Request) -> Response:
     return JsonResponse(detail, 202, headers={"Location": f"/exports/{export_id}"})
 
 
+async def _chosen(wanted: ExportRequest, sessions: SessionTable) -> ExportRequest:
+    """The request with the sessions that its filter finds now, which it keeps."""
+    if wanted.filter is None:
+        return wanted
+    found = await sessions.find(wanted.filter, unfinished=wanted.include_unfinished, limit=MAX_SESSIONS)
+    return structs.replace(wanted, session_ids=found)
+
+
 async def list_exports(request: Request) -> Response:
     """Exports, newest first, a page at a time."""
     exports: ExportTable = request.state.exports
     wanted = read_query(request, ExportFilter)
-    return JsonResponse(await exports.page(wanted.cursor, wanted.limit))
+    return JsonResponse(await exports.page(wanted))
 
 
 async def get_export(request: Request) -> Response:
     """One export: how far it is, what it consists of, which frames it holds and which not."""
     exports: ExportTable = request.state.exports
     return JsonResponse(await exports.get(export_id_of(request)))
+
+
+async def get_report(request: Request) -> Response:
+    """The account of an export as text: what it consists of, and where every recorded frame is."""
+    exports: ExportTable = request.state.exports
+    return PlainTextResponse(report_text(await exports.get(export_id_of(request))))
 
 
 async def delete_export(request: Request) -> Response:
@@ -145,6 +154,13 @@ OPERATIONS = (
     ),
     Operation("GET", "/exports", list_exports, query=ExportFilter, answer=ExportPage, errors=[BadInput]),
     Operation("GET", "/exports/{export_id:int}", get_export, answer=ExportDetail, errors=[NotFound]),
+    Operation(
+        "GET",
+        "/exports/{export_id:int}/report.txt",
+        get_report,
+        media=["text/plain"],
+        errors=[NotFound],
+    ),
     Operation("DELETE", "/exports/{export_id:int}", delete_export, status=204, errors=[NotFound]),
     Operation(
         "GET",

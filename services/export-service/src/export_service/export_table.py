@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import structs
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from teleop_runtime.problems import Problem
@@ -14,9 +15,15 @@ from export_service.database import Connection, Pool, connect
 from export_service.errors import Cancelled, ExportNotFound
 from export_service.order import ExportRequest, Order
 from export_service.report import Report
-from export_service.views import ExportDetail, ExportPage, ExportView, Numbers, view
+from export_service.views import ExportDetail, ExportFilter, ExportPage, ExportView, Numbers, view
 
 MAX_ATTEMPTS = 10
+
+STATE = """
+SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at,
+       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
+  FROM export WHERE id = %s
+"""
 
 GET = """
 SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at, report,
@@ -27,7 +34,12 @@ SELECT id, status, request, progress, numbers, problem, created_at, started_at, 
 PAGE = """
 SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at,
        (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
-  FROM export WHERE %(cursor)s::bigint IS NULL OR id < %(cursor)s
+  FROM export
+ WHERE (%(cursor)s::bigint IS NULL OR id < %(cursor)s)
+   AND (%(status)s::text IS NULL OR status = %(status)s)
+   AND (%(repo_id)s::text IS NULL OR request->>'repo_id' = %(repo_id)s)
+   AND (%(session_id)s::bigint IS NULL
+        OR report->'sessions' @> jsonb_build_array(jsonb_build_object('session_id', %(session_id)s::bigint)))
  ORDER BY id DESC LIMIT %(limit)s
 """
 
@@ -129,10 +141,15 @@ class ExportTable:
         """One export; raises ExportNotFound."""
         return view(await self._row(GET, export_id), ExportDetail)
 
-    async def page(self, cursor: int | None, limit: int) -> ExportPage:
+    async def state(self, export_id: int) -> ExportView:
+        """One export without its account; raises ExportNotFound."""
+        return view(await self._row(STATE, export_id), ExportView)
+
+    async def page(self, wanted: ExportFilter) -> ExportPage:
         """Up to `limit` exports older than the one `cursor` names, newest first."""
+        limit = wanted.limit
         async with connect(self._pool) as connection:
-            found = await connection.execute(PAGE, {"cursor": cursor, "limit": limit + 1})
+            found = await connection.execute(PAGE, {**structs.asdict(wanted), "limit": limit + 1})
             rows = await found.fetchall()
         exports = [view(row, ExportView) for row in rows[:limit]]
         return ExportPage(exports=exports, next_cursor=exports[-1].id if len(rows) > limit else None)

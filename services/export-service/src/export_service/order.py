@@ -1,6 +1,7 @@
 """What a worker is told to make: everything decided, only the frames are still to be read. Pure."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from export_service.plan import ALL_LABELS, Label, OnGap, Piece, Plan, make_plan
 from export_service.push import PushRequest, check_push
 from export_service.recorded import Session
 from export_service.report import Report, make_report
+from export_service.selection import SessionFilter, check_filter
 
 MAX_SESSIONS = 1000
 MAX_ID = 2**63 - 1
@@ -30,12 +32,15 @@ NUMBERING_BYTES = 48
 EPISODE_BYTES = 8192
 
 SessionId = Annotated[int, Meta(ge=1, le=MAX_ID)]
+SessionIds = Annotated[tuple[SessionId, ...], Meta(min_length=1, max_length=MAX_SESSIONS)]
 
 
 class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a client may ask for.
 
     session_ids           merged into one dataset in this order; they must agree in robot_type, fps and names
+    filter                instead of session_ids: all sessions that pass it now, oldest first; those still
+                          being recorded only with include_unfinished
     repo_id               name of the dataset, user/name
     on_gap                an episode that lacks frames is split there, or the export is refused
     include_outcomes      episodes to export by their outcome; discarded ones never are
@@ -50,8 +55,9 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     push_to_hub           push the finished dataset to the Hub; `push` of the export tells how far that is
     """
 
-    session_ids: Annotated[tuple[SessionId, ...], Meta(min_length=1, max_length=MAX_SESSIONS)]
     repo_id: str
+    session_ids: SessionIds | None = None
+    filter: SessionFilter | None = None
     on_gap: OnGap = "split"
     include_outcomes: frozenset[Label] = ALL_LABELS
     include_unfinished: bool = False
@@ -108,17 +114,24 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 def check_request(request: ExportRequest) -> None:
-    """Raise BadInput for a repo_id or a list of sessions that no export can have."""
+    """Raise BadInput for a repo_id or a choice of sessions that no export can have."""
     check_repo_id(request.repo_id)
-    twice = {each for each in request.session_ids if request.session_ids.count(each) > 1}
+    if (request.session_ids is None) == (request.filter is None):
+        raise BadInput(
+            "which sessions? either session_ids or filter must say it, and only one of them",
+            field="session_ids",
+        )
+    if request.filter is not None:
+        check_filter(request.filter)
+    twice = [each for each, count in Counter(request.session_ids or ()).items() if count > 1]
     if twice:
         raise BadInput(f"session {min(twice)} is named twice", field="session_ids")
     if request.push_to_hub is not None:
         check_push(request.push_to_hub)
     if request.cameras and len(set(request.cameras)) < len(request.cameras):
         raise BadInput("a camera is named twice", field="cameras")
-    if not request.include_outcomes:
-        raise BadInput("include_outcomes is empty: no episode could be exported", field="include_outcomes")
+    if not _labels(request):
+        raise BadInput("no episode could have such an outcome", field="include_outcomes")
 
 
 def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
@@ -135,7 +148,8 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
             )
     plan = make_plan(
         sessions,
-        labels=request.include_outcomes,
+        labels=_labels(request),
+        task=None if request.filter is None else request.filter.task,
         on_gap=request.on_gap,
         fps=request.fps,
         cameras=request.cameras,
@@ -155,6 +169,12 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         pieces=plan.pieces,
         report=make_report(sessions, plan),
     )
+
+
+def _labels(request: ExportRequest) -> frozenset[Label]:
+    """The outcomes to export."""
+    outcome = None if request.filter is None else request.filter.outcome
+    return request.include_outcomes & ({outcome} if outcome else ALL_LABELS)
 
 
 def _source(session: Session, cameras: Sequence[Camera]) -> Source:
@@ -181,10 +201,11 @@ def _video_bytes(sessions: Sequence[Session], plan: Plan) -> int:
 def fingerprint(request: ExportRequest, order: Order) -> str:
     """Equal for requests that ask the same of sessions that hold the same: SHA-256, hexadecimal.
 
-    A push makes no difference: it is about what becomes of the dataset, not about what it is.
+    A push makes no difference: it is about what becomes of the dataset, not about what it is. Nor does it
+    make one how the sessions were chosen.
     """
-    unpushed = structs.replace(request, push_to_hub=None)
-    content = msgspec.json.encode((WRITER_VERSION, unpushed, order), order="deterministic")
+    essence = structs.replace(request, session_ids=None, filter=None, push_to_hub=None)
+    content = msgspec.json.encode((WRITER_VERSION, essence, order), order="deterministic")
     return hashlib.sha256(content).hexdigest()
 
 

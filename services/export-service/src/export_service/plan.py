@@ -85,6 +85,7 @@ def make_plan(
     *,
     labels: Collection[Label],
     on_gap: OnGap,
+    task: str | None = None,
     fps: int | None = None,
     cameras: Sequence[str] | None = None,
     video_unfinished: bool = False,
@@ -92,6 +93,7 @@ def make_plan(
     """Every stored frame of `sessions`, either in a piece or in an exclusion.
 
     labels            outcomes to export; discarded episodes never are
+    task              the only task to export; None: all
     on_gap            what to do with an episode that has a hole, in its samples or in a camera's pictures:
                       split it there, or raise EpisodeHasGap
     fps, cameras      as asked for; None: what the sessions have
@@ -108,7 +110,7 @@ def make_plan(
     gaps: list[Gap] = []
     for session in sessions:
         unseen = _unseen(session, names)
-        for span in _spans(session, labels):
+        for span in _spans(session, labels, task):
             if span.reason is None:
                 missing = _holes_in(session.holes, span.first, span.end)
                 blind = _holes_in(unseen, span.first, span.end)
@@ -148,19 +150,19 @@ class _Unseen:
     awaited: bool
 
 
-def _spans(session: Session, labels: Collection[Label]) -> Iterator[_Span]:
+def _spans(session: Session, labels: Collection[Label], wanted: str | None) -> Iterator[_Span]:
     """The whole session below its watermark, in order, without overlap."""
     task = session.task or DEFAULT_TASK
     if not session.episodes:
-        reason = None if "unlabelled" in labels else "outcome not asked for: unlabelled"
-        yield _Span(0, session.watermark, None, task, reason)
+        yield _Span(0, session.watermark, None, task, _reason(None, task, labels, wanted))
         return
     reached = 0
     for row, end in _ended(session):
         if row.first > reached:
             yield _Span(reached, row.first, None, task, "outside of every episode")
         if end > row.first:
-            yield _Span(row.first, end, row.index, row.task or task, _reason(row, labels))
+            ours = row.task or task
+            yield _Span(row.first, end, row.index, ours, _reason(row.outcome, ours, labels, wanted))
         reached = max(reached, end)
     if session.watermark > reached:
         yield _Span(reached, session.watermark, None, task, "outside of every episode")
@@ -183,11 +185,14 @@ def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
         yield row, end
 
 
-def _reason(row: EpisodeRow, labels: Collection[Label]) -> str | None:
-    if row.outcome == "discarded":
+def _reason(outcome: str | None, task: str, labels: Collection[Label], wanted: str | None) -> str | None:
+    """Why an episode is left out; None: it is not."""
+    if outcome == "discarded":
         return "discarded"
-    label = row.outcome or "unlabelled"
-    return None if label in labels else f"outcome not asked for: {label}"
+    label = outcome or "unlabelled"
+    if label not in labels:
+        return f"outcome not asked for: {label}"
+    return None if wanted in (None, task) else f"task not asked for: {task}"
 
 
 def _unseen(session: Session, cameras: Sequence[str]) -> list[_Unseen]:

@@ -4,18 +4,39 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from msgspec import structs
 from psycopg.rows import DictRow
+from teleop_schema.errors import BadInput
 
 from export_service.align import Integers
 from export_service.chunk_table import read_chunks, read_sample_times
 from export_service.database import Connection, Pool, connect
-from export_service.errors import SessionNotFound
+from export_service.errors import NothingToExport, SessionNotFound
 from export_service.recorded import EpisodeRow, Footage, Hole, Session, name_holes
+from export_service.selection import SessionFilter
 from export_service.video_chunks import Chunk, goes_by_time, look_at_footage, usable
 
 SESSIONS = """
 SELECT id, robot_type, fps, task, state_names, action_names, status, next_frame_index
   FROM teleop_session WHERE id = ANY(%s) AND deleted_at IS NULL
+"""
+
+FIND = """
+SELECT id FROM teleop_session s
+ WHERE deleted_at IS NULL
+   AND (%(unfinished)s OR status <> 'recording')
+   AND (%(robot_id)s::text IS NULL OR robot_id = %(robot_id)s)
+   AND (%(robot_type)s::text IS NULL OR robot_type = %(robot_type)s)
+   AND (%(task)s::text IS NULL OR task = %(task)s
+        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.task = %(task)s))
+   AND (%(outcome)s::text IS NULL
+        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id
+                   AND coalesce(e.outcome, 'unlabelled') = %(outcome)s)
+        OR %(outcome)s = 'unlabelled' AND NOT EXISTS (SELECT FROM episode e WHERE e.session_id = s.id))
+   AND tags @> %(tags)s::text[]
+   AND (%(since)s::timestamptz IS NULL OR start_time >= %(since)s)
+   AND (%(until)s::timestamptz IS NULL OR start_time < %(until)s)
+ ORDER BY id LIMIT %(limit)s
 """
 
 EPISODES = """
@@ -47,6 +68,27 @@ class SessionTable:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    async def find(self, wanted: SessionFilter, *, unfinished: bool, limit: int) -> tuple[int, ...]:
+        """The sessions that pass the filter, oldest first.
+
+        unfinished  also those that are still being recorded
+        raises      NothingToExport, BadInput if they are more than `limit`
+        """
+        values = {**structs.asdict(wanted), "tags": list(wanted.tags)}
+        async with connect(self._pool) as connection:
+            cursor = await connection.execute(FIND, {**values, "unfinished": unfinished, "limit": limit + 1})
+            rows = await cursor.fetchall()
+        if not rows:
+            raise NothingToExport("no session passes the filter", field="filter")
+        if len(rows) > limit:
+            raise BadInput(
+                f"more than {limit} sessions pass the filter",
+                field="filter",
+                limit=limit,
+                hint="export them in parts, by from and to for example",
+            )
+        return tuple(row["id"] for row in rows)
 
     async def read(self, session_ids: Sequence[int], cameras: Collection[str] | None = None) -> list[Session]:
         """The sessions in the order asked for, all as of one moment.

@@ -1,17 +1,20 @@
 """What the endpoints answer."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from teleop_runtime.problems import Problem
 
 from export_service.build import STAGES, Stage
-from export_service.order import ExportRequest
+from export_service.order import MAX_ID, ExportRequest
 from export_service.push import PushView
 from export_service.report import Report
 
+MAX_PAGE = 1000
+
+Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
@@ -70,6 +73,19 @@ class ExportDetail(ExportView, kw_only=True):
     """One export with its account: which frames are in it, which are not, and why."""
 
     report: Report
+
+
+class ExportFilter(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which exports to list: those that all of this is true of.
+
+    session_id  one of the sessions that they hold frames of
+    """
+
+    status: Status | None = None
+    repo_id: str | None = None
+    session_id: Id | None = None
+    cursor: Id | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
 
 
 class ExportPage(Struct, kw_only=True):

@@ -3,6 +3,7 @@
 import io
 import tarfile
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,8 @@ def test_sessions_are_merged_in_the_order_given():
     """--session_id is repeatable."""
     arguments = parse(["--session_id", "2", "--session_id", "1", "--repo_id", "u/d", "--no_capture_time"])
     assert request_of(arguments) == {
-        "session_ids": [2, 1],
         "repo_id": "u/d",
+        "session_ids": [2, 1],
         "on_gap": "split",
         "include_unfinished": False,
         "include_capture_time": False,
@@ -69,9 +70,38 @@ def test_rate_and_cameras_may_be_chosen():
     assert request_of(parse([*words, "front", "wrist"]))["cameras"] == ["front", "wrist"]
 
 
+def test_sessions_may_be_chosen_by_what_they_are():
+    """A day without a zone is a day here."""
+    words = ["--repo_id", "u/d", "--robot_id", "robot_A", "--tag", "a", "--tag", "b", "--since", "2026-01-05"]
+    request = request_of(parse([*words, "--until", "2026-01-06T10:00:00+09:00", "--outcome", "success"]))
+    assert "session_ids" not in request
+    assert datetime.fromisoformat(request["filter"].pop("from")) == datetime(2026, 1, 5).astimezone()
+    assert datetime.fromisoformat(request["filter"].pop("to")) == datetime(2026, 1, 6, 1, tzinfo=UTC)
+    assert request["filter"] == {"robot_id": "robot_A", "tags": ["a", "b"], "outcome": "success"}
+
+
+def test_push_is_private_unless_told_otherwise():
+    """And there is none unless it is asked for."""
+    words = ["--session_id", "1", "--repo_id", "u/d"]
+    assert "push_to_hub" not in request_of(parse(words))
+    assert request_of(parse([*words, "--push_to_hub"]))["push_to_hub"] == {
+        "private": True,
+        "overwrite": False,
+    }
+    asked = request_of(parse([*words, "--push_to_hub", "--public", "--token_name", "lab"]))["push_to_hub"]
+    assert (asked["private"], asked["token_name"]) == (False, "lab")
+
+
 @pytest.mark.parametrize(
     "words",
-    [[], ["--session_id", "x", "--repo_id", "u/d"], ["--session_id", "1", "--repo_id", "../d"]],
+    [
+        [],
+        ["--repo_id", "u/d"],
+        ["--session_id", "1", "--robot_id", "robot_A", "--repo_id", "u/d"],
+        ["--robot_id", "robot_A", "--since", "yesterday", "--repo_id", "u/d"],
+        ["--session_id", "x", "--repo_id", "u/d"],
+        ["--session_id", "1", "--repo_id", "../d"],
+    ],
 )
 def test_wrong_usage_is_status_2(words, capsys):
     """With the reason, as argparse does it."""

@@ -1,0 +1,72 @@
+"""The account of an export as text for people. Pure."""
+
+from collections.abc import Iterator
+
+from export_service.report import CameraReport, SessionReport
+from export_service.views import ExportDetail
+
+
+def report_text(export: ExportDetail) -> str:
+    """What was asked for, what became of it, and where every recorded frame is."""
+    return "\n".join([*_head(export), *_ledger(export), ""])
+
+
+def _head(export: ExportDetail) -> Iterator[str]:
+    yield f"export {export.id}: {export.request.repo_id}, {export.status}"
+    yield f"asked for {export.created_at:%Y-%m-%d %H:%M:%S %Z}"
+    if export.numbers is not None:
+        numbers = export.numbers
+        yield (
+            f"{numbers.episodes} episodes, {numbers.frames} frames, {numbers.tasks} tasks, {numbers.videos} "
+            f"videos, {numbers.files} files, {numbers.size_bytes} bytes, made in {numbers.duration_s:.1f} s"
+        )
+    if export.error is not None:
+        yield f"failed: {export.error.detail}"
+    if export.push is not None:
+        push = export.push
+        told = push.commit_url or (push.error.detail if push.error is not None else "")
+        yield f"push to the Hub: {push.status}{': ' if told else ''}{told}"
+
+
+def _ledger(export: ExportDetail) -> Iterator[str]:
+    report = export.report
+    yield ""
+    yield f"{report.committed} committed - {report.excluded} excluded = {report.exported} exported"
+    for session in report.sessions:
+        yield from _session(session)
+    for camera in report.cameras:
+        yield from _camera(camera)
+
+
+def _session(session: SessionReport) -> Iterator[str]:
+    left_out = sum(excluded.frames for excluded in session.excluded)
+    yield ""
+    yield (
+        f"session {session.session_id}: {session.committed} committed - {left_out} excluded = "
+        f"{session.exported} exported, in {session.episodes} episodes"
+    )
+    for excluded in session.excluded:
+        yield (
+            f"  left out: {_episode(excluded.episode_index)}frames {excluded.first_frame} to "
+            f"{excluded.end_frame - 1}, {excluded.frames} of them stored: {excluded.reason}"
+        )
+    for gap in session.gaps:
+        yield (
+            f"  split: {_episode(gap.episode_index)}frames {gap.first_frame} to {gap.end_frame - 1} are "
+            f"missing: {gap.reason}"
+        )
+
+
+def _camera(camera: CameraReport) -> Iterator[str]:
+    yield ""
+    yield (
+        f"camera {camera.camera}: {camera.recorded} pictures recorded, {camera.used} used, {camera.unused} "
+        f"not; {camera.repeated} rows repeat one, {camera.stood_in} of them for want of their own"
+    )
+    yield f"  {camera.copied} episodes copied bit for bit, {len(camera.encoded)} encoded anew"
+    for encoded in camera.encoded:
+        yield f"  encoded anew: episode {encoded.episode_index}: {encoded.reason}"
+
+
+def _episode(index: int | None) -> str:
+    return "" if index is None else f"episode {index}, "

@@ -1,0 +1,114 @@
+"""Following exports by server-sent events."""
+
+import asyncio
+import json
+import time
+from itertools import pairwise
+
+import pytest
+from export_service import events
+from export_service.build import build
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def slowly(monkeypatch):
+    """Exports take a second or two."""
+
+    def build_slowly(folder, order, reader, chunks, files, watch):
+        def wait(stage, done, total):
+            time.sleep(0.05)
+            watch(stage, done, total)
+
+        return build(folder, order, reader, chunks, files, wait)
+
+    monkeypatch.setattr("export_service.worker.build", build_slowly)
+    monkeypatch.setattr("export_service.frame_source.READ_FRAMES", 100)
+
+
+async def heard(backend, export_id, **headers):
+    """All events until the stream ends, as (id, event, data)."""
+    found = []
+    async with asyncio.timeout(PATIENCE_S):
+        async with backend.http.stream("GET", f"/exports/{export_id}/events", headers=headers) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            fields = {}
+            async for line in answer.aiter_lines():
+                if line and not line.startswith(":"):
+                    name, _, value = line.partition(": ")
+                    fields[name] = value
+                elif not line and "data" in fields:
+                    found.append((fields["id"], fields["event"], json.loads(fields["data"])))
+                    fields = {}
+    return found
+
+
+async def test_events_tell_every_stage_until_the_end(backend, record, slowly):
+    """A state at once, then changes, never the same twice, and the stream ends after the last."""
+    session = await record(2000, episodes=[(first, first + 100) for first in range(0, 2000, 100)])
+    export = await backend.ask(session)
+    states = await heard(backend, export["id"])
+    assert {event for _, event, _ in states} == {"state"}
+    assert [state["status"] for _, _, state in states][-1] == "done"
+    assert "running" in {state["status"] for _, _, state in states}
+    assert all(one[2] != other[2] for one, other in pairwise(states))
+    last = dict(states[-1][2])
+    detail = (await backend.http.get(f"/exports/{export['id']}")).json()
+    assert detail.pop("report")
+    assert last == detail
+
+
+async def test_finished_export_is_one_event(backend, record):
+    """And to a browser that comes back after it, nothing more, so that it stays away."""
+    export, _ = await backend.export(await record(10))
+    ((event_id, _, state),) = await heard(backend, export["id"])
+    assert (event_id, state["status"]) == ("last", "done")
+    again = await backend.http.get(f"/exports/{export['id']}/events", headers={"Last-Event-ID": "last"})
+    assert again.status_code == 204
+    for odd in ("7", "-1", "x" * 1000):
+        assert len(await heard(backend, export["id"], **{"Last-Event-ID": odd})) == 1
+
+
+async def test_cancelled_export_ends_the_stream(backend, record, slowly):
+    """As does one that is removed altogether."""
+    session = await record(4000, episodes=[(first, first + 100) for first in range(0, 4000, 100)])
+    export = await backend.ask(session)
+    following = asyncio.create_task(heard(backend, export["id"]))
+    await backend.begun(export["id"])
+    await backend.http.delete(f"/exports/{export['id']}")
+    assert (await following)[-1][2]["status"] == "cancelled"
+
+
+async def test_quiet_stream_has_a_heartbeat(backend, record, slowly, monkeypatch):
+    """So that proxies keep it open."""
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.0)
+    monkeypatch.setattr(events, "LOOK_EVERY_S", 0.01)
+    session = await record(1000, episodes=[(first, first + 100) for first in range(0, 1000, 100)])
+    export = await backend.ask(session)
+    async with backend.http.stream("GET", f"/exports/{export['id']}/events") as answer:
+        assert ": alive" in [line async for line in answer.aiter_lines()]
+
+
+async def test_followers_are_limited(backend, record, slowly, monkeypatch):
+    """429 beyond; a place is free again when a follower leaves."""
+    monkeypatch.setattr(events, "MAX_FOLLOWERS", 1)
+    session = await record(4000, episodes=[(first, first + 100) for first in range(0, 4000, 100)])
+    url = f"/exports/{(await backend.ask(session))['id']}/events"
+    async with backend.http.stream("GET", url) as answer:
+        lines = answer.aiter_lines()
+        assert await anext(lines)
+        refused = await backend.http.get(url)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_connections")
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            async with backend.http.stream("GET", url) as answer:
+                if answer.status_code == 200:
+                    break
+            await asyncio.sleep(0.05)
+
+
+async def test_unknown_export_has_no_events(backend):
+    """A problem document, no stream."""
+    answer = await backend.http.get("/exports/77/events")
+    assert (answer.status_code, answer.json()["code"]) == (404, "export_not_found")

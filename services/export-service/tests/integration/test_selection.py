@@ -1,0 +1,172 @@
+"""Exports of whatever sessions pass a filter."""
+
+import pytest
+
+PAST, FUTURE = "2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
+
+
+@pytest.fixture
+async def lab(record, database):
+    """Five sessions of two robots."""
+    found = {
+        "pick": await record(
+            60, task="pick", episodes=[(0, 20, None, "success"), (20, 60, "place", "failure")]
+        ),
+        "fold": await record(50, task="fold"),
+        "other": await record(40, task="pick", robot_id="robot_B"),
+        "running": await record(30, task="pick", status="recording"),
+        "gone": await record(20, task="pick"),
+    }
+    for name, tags in (("pick", ["day", "red"]), ("fold", ["day"])):
+        await database.connection.execute(
+            "UPDATE teleop_session SET tags = $1 WHERE id = $2", tags, found[name]
+        )
+    await database.connection.execute(
+        "UPDATE teleop_session SET deleted_at = now() WHERE id = $1", found["gone"]
+    )
+    await database.connection.execute(
+        "UPDATE teleop_session SET start_time = start_time + interval '1 day' WHERE id = $1", found["other"]
+    )
+    return found
+
+
+async def ask(backend, wanted, status=202, **more):
+    answer = await backend.http.post("/exports", json={"filter": wanted, "repo_id": "lab/pick", **more})
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ({"robot_id": "robot_A"}, ["pick", "fold"]),
+        ({"robot_id": "robot_B"}, ["other"]),
+        ({"robot_type": "so101_follower"}, ["pick", "fold", "other"]),
+        ({"tags": ["day"]}, ["pick", "fold"]),
+        ({"tags": ["red", "day"]}, ["pick"]),
+        ({"task": "pick"}, ["pick", "other"]),
+        ({"task": "place"}, ["pick"]),
+        ({"outcome": "failure"}, ["pick"]),
+        ({"outcome": "unlabelled"}, ["fold", "other"]),
+        ({"from": "2026-01-06T00:00:00Z"}, ["other"]),
+        ({"from": "2026-01-06T09:00:00+09:00"}, ["other"]),
+        ({"to": "2026-01-06T00:00:00Z", "from": PAST}, ["pick", "fold"]),
+        ({"robot_id": "robot_A", "task": "fold"}, ["fold"]),
+    ],
+)
+async def test_filter_finds_sessions(backend, lab, wanted, names):
+    """Oldest first; neither what is still being recorded nor what was removed; the request keeps them."""
+    found = (await ask(backend, wanted))["request"]
+    assert found["session_ids"] == [lab[name] for name in names]
+    assert (
+        found["filter"].items() >= {key: wanted[key] for key in wanted if key not in ("from", "to")}.items()
+    )
+
+
+async def test_unfinished_sessions_are_found_if_asked_for(backend, lab):
+    """As with session_ids."""
+    found = await ask(backend, {"robot_id": "robot_A"}, include_unfinished=True)
+    assert found["request"]["session_ids"] == [lab["pick"], lab["fold"], lab["running"]]
+
+
+async def test_only_episodes_of_the_outcome_are_exported(backend, lab):
+    """The report says what was left out, and why."""
+    asked = await ask(backend, {"outcome": "success"})
+    made = await backend.ended(asked["id"])
+    assert (made["numbers"]["frames"], made["numbers"]["episodes"]) == (20, 1)
+    (session,) = made["report"]["sessions"]
+    assert [each["reason"] for each in session["excluded"]] == ["outcome not asked for: failure"]
+
+
+async def test_only_episodes_of_the_task_are_exported(backend, lab):
+    """However many tasks their sessions had."""
+    made = await backend.ended((await ask(backend, {"task": "place"}))["id"])
+    assert (made["numbers"]["frames"], made["numbers"]["tasks"]) == (40, 1)
+    (session,) = made["report"]["sessions"]
+    assert [each["reason"] for each in session["excluded"]] == ["task not asked for: pick"]
+
+
+async def test_sessions_are_fixed_when_the_export_is_asked_for(backend, record, lab):
+    """One recorded later makes another export of the same filter, and leaves the earlier as it is."""
+    first = await ask(backend, {"robot_id": "robot_B"})
+    assert (await ask(backend, {"robot_id": "robot_B"}))["id"] == first["id"]
+    later = await record(10, robot_id="robot_B")
+    second = await ask(backend, {"robot_id": "robot_B"})
+    assert second["id"] != first["id"]
+    assert second["request"]["session_ids"] == [lab["other"], later]
+    assert (await backend.ended(first["id"]))["request"]["session_ids"] == [lab["other"]]
+
+
+async def test_chosen_and_named_sessions_are_the_same_export(backend, lab):
+    """It matters what is exported, not how it was chosen."""
+    named = await backend.ask(lab["other"])
+    assert (await ask(backend, {"robot_id": "robot_B"}))["id"] == named["id"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({}, "filter"),
+        ({"robot": "a"}, "filter.robot"),
+        ({"robot_id": ""}, "filter.robot_id"),
+        ({"robot_id": 7}, "filter.robot_id"),
+        ({"robot_id": "a\0"}, "filter.robot_id"),
+        ({"tags": ["a\0"]}, "filter.tags"),
+        ({"tags": "a"}, "filter.tags"),
+        ({"outcome": "discarded"}, "filter.outcome"),
+        ({"from": "2026-01-05"}, "filter.from"),
+        ({"from": "2026-01-05T00:00:00"}, "filter.from"),
+        ({"from": FUTURE, "to": PAST}, "filter.to"),
+        ({"outcome": "success"}, "include_outcomes"),
+    ],
+)
+async def test_bad_filters_name_the_field(backend, wanted, field):
+    """And nothing is queued."""
+    problem = await ask(backend, wanted, 422, include_outcomes=["failure"])
+    assert problem["field"] == field, problem
+    assert (await backend.http.get("/exports")).json()["exports"] == []
+
+
+async def test_filter_and_numbers_exclude_each_other(backend, lab):
+    """One of them has to be there."""
+    for body in ({}, {"session_ids": [lab["pick"]], "filter": {"task": "pick"}}):
+        answer = await backend.http.post("/exports", json={"repo_id": "lab/pick", **body})
+        assert (answer.status_code, answer.json()["field"]) == (422, "session_ids")
+
+
+async def test_filter_that_nothing_passes_is_a_conflict(backend, lab):
+    """Known robots or not."""
+    problem = await ask(backend, {"robot_id": "nobody"}, 409)
+    assert (problem["code"], problem["field"]) == ("nothing_to_export", "filter")
+
+
+async def test_too_many_sessions_are_refused(backend, lab, monkeypatch):
+    """With the limit and what to do."""
+    monkeypatch.setattr("export_service.endpoints.MAX_SESSIONS", 1)
+    problem = await ask(backend, {"robot_id": "robot_A"}, 422)
+    assert (problem["field"], problem["limit"]) == ("filter", 1)
+
+
+async def test_list_of_exports_can_be_narrowed(backend, lab):
+    """By status, name and session."""
+    first = await backend.ended((await backend.ask(lab["pick"], repo_id="lab/a"))["id"])
+    second = await backend.ended((await backend.ask(lab["pick"], lab["fold"], repo_id="lab/b"))["id"])
+
+    async def listed(query):
+        return [each["id"] for each in (await backend.http.get(f"/exports?{query}")).json()["exports"]]
+
+    assert await listed("repo_id=lab/a") == [first["id"]]
+    assert await listed(f"session_id={lab['fold']}") == [second["id"]]
+    assert await listed(f"session_id={lab['pick']}&status=done") == [second["id"], first["id"]]
+    assert await listed("status=failed") == []
+    assert (await backend.http.get("/exports?status=odd")).json()["field"] == "status"
+
+
+async def test_report_is_readable_text(backend, lab):
+    """The ledger in lines."""
+    export = await backend.ended((await ask(backend, {"outcome": "success"}))["id"])
+    answer = await backend.http.get(f"/exports/{export['id']}/report.txt")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "60 committed - 40 excluded = 20 exported" in answer.text
+    assert "left out: episode 1, frames 20 to 59, 40 of them stored: outcome not asked for: " in answer.text
+    assert "lab/pick, done" in answer.text
