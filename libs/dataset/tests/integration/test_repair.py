@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -379,12 +380,10 @@ def test_damage_anywhere_is_reported(recording, tmp_path, seed):
         case 2:
             data[place] ^= 1 << chance.randrange(8)
     path.write_bytes(data)
-    try:
-        report = repair(source, tmp_path / "repaired")
-    except BackendError as error:
-        assert error.detail
-    else:
-        assert report.whole == (tmp_path / "repaired").exists()
+    recovered = False
+    with suppress(BackendError):
+        recovered = repair(source, tmp_path / "repaired").whole
+    assert recovered == (tmp_path / "repaired").exists()
     assert {each.name for each in tmp_path.iterdir()} <= {"torn", "repaired"}
 
 

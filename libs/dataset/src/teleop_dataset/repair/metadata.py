@@ -130,7 +130,8 @@ def stats_are_current(encoded: bytes, features: Features, frames: int) -> bool:
     try:
         stats = json.loads(encoded)
         described = {key for key, each in features.items() if each["dtype"] not in WITHOUT_STATISTICS}
-        return set(stats) == described and bool(stats["index"]["count"] == [frames])
+        complete = set(stats) == described and all(set(each) >= set(STATISTICS) for each in stats.values())
+        return complete and bool(stats["index"]["count"] == [frames])
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -71,6 +72,9 @@ def repair(source: Path, target: Path, *, earlier_info: Path | None = None) -> R
             )
             root.chmod(0o755)
             root.rename(target)
+    except (LookupError, TypeError, ValueError, pa.ArrowException, av.FFmpegError) as error:
+        # What no step expected: bytes that are damaged, not cut off.
+        raise NotRepairable(f"the dataset is damaged: {type(error).__name__}: {error}") from error
     finally:
         shutil.rmtree(root, ignore_errors=True)
     return report
