@@ -82,7 +82,7 @@ def decode(path: Path) -> list[np.ndarray]:
         assert [frame.pts * stream.time_base * stream.average_rate for frame in frames] == [
             *range(len(frames))
         ]
-    assert all(frame.key_frame for frame in frames)
+        assert all(frame.key_frame for frame in frames)
         return [frame.to_ndarray(format="rgb24") for frame in frames]
 
 
