@@ -28,6 +28,10 @@ _SETTINGS = {
     "libsvtav1": {"preset": "12", "crf": "30"},
 }
 
+# Pictures are decoded so many before they are shown, as in what LeRobot's encoders write; else its merging
+# finds two packets due at once where such a file follows one of these (av.error.ValueError, LeRobot 0.6.1).
+_DECODED_BEFORE_SHOWN = {"h264": 1, "hevc": 1}
+
 _H264_AUD = 9
 # Access unit delimiter before any kind of picture (ITU-T H.264, 7.3.2.4: primary_pic_type 7).
 _AUD = bytes([_H264_AUD, 0xF0])
@@ -119,6 +123,7 @@ class VideoSeries:
         self._container: Any = None
         self._stream: Any = None
         self._extradata = b""
+        self._delay = 0
         self._file_bytes = 0
         self._shown = 0
         self._last: tuple[Segment, int] | None = None
@@ -147,6 +152,7 @@ class VideoSeries:
         self._stream = self._container.add_stream_from_template(segment.stream, opaque=True)
         self._stream.time_base = self._tick
         self._extradata = segment.extradata
+        self._delay = _DECODED_BEFORE_SHOWN.get(segment.codec, 0)
         self._file_bytes = self._shown = 0
         self._last = None
         self.files += 1
@@ -160,7 +166,7 @@ class VideoSeries:
             packet = av.Packet(data)
             packet.stream = self._stream
             packet.time_base = self._tick
-            packet.pts = packet.dts = self._shown
+            packet.pts, packet.dts = self._shown, self._shown - self._delay
             packet.duration = 1
             packet.is_keyframe = segment.is_keyframe(number)
             self._container.mux_one(packet)
