@@ -227,3 +227,42 @@ def test_statistics_of_pictures_are_those_that_lerobot_takes(filmed):
         assert stats["count"].tolist() == [len(whole)]
         np.testing.assert_allclose(stats["mean"].ravel(), whole.mean(axis=(0, 2, 3)), atol=0.005)
         np.testing.assert_allclose(stats["std"].ravel(), whole.std(axis=(0, 2, 3)), atol=0.005)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_streaming_safe_export_is_streamed(exporter):
+    """StreamingLeRobotDataset shows each row's own pictures, all sessions' in one file."""
+    from lerobot.datasets.streaming_dataset import StreamingLeRobotDataset
+
+    sessions = [exporter.record(120, [(0, 60, "pick", None), (60, 120, "place", None)]) for _ in range(2)]
+    videos = [exporter.film(session, 120, "front") for session in sessions]
+    root = exporter.export(sessions, "streamed", streaming_safe=True)
+    assert len(list((root / "videos").rglob("*.mp4"))) == len(list((root / "data").rglob("*.parquet"))) == 1
+    streamed = StreamingLeRobotDataset("lab/streamed", root=root, shuffle=False, max_num_shards=1)
+    rows = 0
+    for item in streamed:
+        video = videos[int(item["index"]) // 60]
+        iteration = round((int(item["capture.time_ns"]) / 1000 - STARTED_US) * 60 / US_PER_S)
+        assert counter(item["observation.images.front"]) == video.shown(iteration)
+        rows += 1
+    assert rows == 120
+
+
+def test_splits_are_ranges_that_lerobot_loads(exporter):
+    """Their episodes and pictures, each of them in exactly one; the same request draws the same."""
+    edges = [*range(0, 241, 24)]
+    session = exporter.record(240, [(first, end, "pick", None) for first, end in pairwise(edges)])
+    video = exporter.film(session, 240, "front")
+    root = exporter.export(session, "split", split={"train": 0.8, "val": 0.2}, split_seed=7)
+    splits = json.loads((root / "meta/info.json").read_text())["splits"]
+    assert splits == {"train": "0:8", "val": "8:10"}
+    begun = []
+    for each in splits.values():
+        episodes = list(range(*map(int, each.split(":"))))
+        dataset = open_dataset(root, episodes=episodes)
+        assert len(dataset) == 12 * len(episodes)
+        iterations = check_rows(dataset, range(len(dataset)), [video])
+        assert iterations[::12] == sorted(iterations[::12])
+        begun += iterations[::12]
+    assert sorted(begun) == edges[:-1]
+    assert begun != sorted(begun)

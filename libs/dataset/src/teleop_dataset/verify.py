@@ -64,7 +64,7 @@ def _check_info(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table, frame
     _require(info["total_frames"] == frames, f"{info['total_frames']} frames where {frames} should be")
     _require(info["total_episodes"] == len(episodes), "total_episodes is not the number of episode rows")
     _require(info["total_tasks"] == len(tasks), "total_tasks is not the number of task rows")
-    _require(info["splits"] == {"train": f"0:{len(episodes)}"}, "splits do not cover the episodes")
+    _require(_covered(info["splits"]) == len(episodes), "splits do not cover the episodes")
     features = info["features"]
     tail = dict(list(features.items())[-len(DEFAULT_FEATURES) :])
     _require(tail == DEFAULT_FEATURES, "the five default features do not end the list")
@@ -75,6 +75,17 @@ def _check_info(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table, frame
             _require(names and len(names) == len(feature["shape"]), f"{key} has not a name per dimension")
         elif isinstance(names, list):
             _require(len(names) == feature["shape"][0], f"{key} has not a name per value")
+
+
+def _covered(splits: dict[str, str]) -> int:
+    """How many episodes the splits cover, each beginning where the one before ends; -1 if they do not."""
+    reached = 0
+    for each in splits.values():
+        first, _, end = each.partition(":")
+        if not (first.isdecimal() and end.isdecimal()) or not reached == int(first) < int(end):
+            return -1
+        reached = int(end)
+    return reached
 
 
 def _check_tasks(tasks: pa.Table) -> None:

@@ -18,6 +18,7 @@ from export_service.order import Order, provenance
 from export_service.plan import Piece
 from export_service.report import Report, finish_report
 from export_service.rows import choose_rows, with_ages
+from export_service.splits import ALL
 from export_service.video_source import Chunks, Files
 
 Stage = Literal["data", "video", "statistics", "verify"]
@@ -60,13 +61,19 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
     )
     tasks = number_tasks(piece.task for piece in order.pieces)
     with (
-        DatasetWriter(root, features, fps=order.fps, tasks=tasks) as writer,
+        DatasetWriter(root, features, fps=order.fps, tasks=tasks, limits=order.limits) as writer,
         DatasetVideo(root, order, chunks, files, partial(watch, "video")) as video,
     ):
         rows = _write_episodes(writer, video, order, reader, partial(watch, "data"))
     report = finish_report(order.report, order.pieces, rows, order.fps, video.report())
     stats = writer.recorded.finish(root, partial(watch, "statistics"))
-    writer.finish(stats, video.stats(), robot_type=order.robot_type, provenance=provenance(order, report))
+    writer.finish(
+        stats,
+        video.stats(),
+        robot_type=order.robot_type,
+        provenance=provenance(order, report),
+        splits={name: (first, end) for name, first, end in order.splits} or {ALL: (0, writer.episodes)},
+    )
     verify(root, frames=report.committed - report.excluded, advance=partial(watch, "verify"))
     sizes = [path.stat().st_size for path in root.rglob("*") if path.is_file()]
     return Built(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.image_stats import PictureLevels, sampled_rows, thinning
 from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.layout import FileLimits
 from teleop_dataset.v3.stats import Stats
 from teleop_schema.errors import BackendError
 
@@ -57,6 +58,7 @@ class CameraTrack:
         files: Files,
         *,
         fps: int,
+        limits: FileLimits,
         advance: Callable[[], None],
     ) -> None:
         """
@@ -72,11 +74,11 @@ class CameraTrack:
         self._files = files
         self._fps = fps
         self._advance = advance
-        self._series = VideoSeries(root, camera, fps)
+        self._series = VideoSeries(root, camera, fps, limits)
         self._footage: Footage | None = None
         self._session: int | None = None
         self._used = self._stood_in = self._copied = 0
-        self._seen: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._seen: dict[int, npt.NDArray[np.bool_]] = {}
         self._encoded: list[EncodedEpisode] = []
 
     @property
@@ -102,7 +104,7 @@ class CameraTrack:
                 f"session {piece.session_id} has no picture of camera {self.camera.name} any more for its "
                 f"frame {int(index[np.argmin(numbers)])}"
             )
-        self._account(numbers, matched.cause)
+        self._account(piece.session_id, numbers, matched.cause)
         clip = self._write(footage, numbers, episode_index)
         levels = self._look(footage, numbers)
         self.levels.merge(levels)
@@ -137,13 +139,15 @@ class CameraTrack:
                 self._chunks, self._files, source.session_id, self.camera.name, source.chunks[position]
             )
             self._session = source.session_id
-            self._seen = np.zeros(len(self._footage.pictures.captured_us), np.bool_)
+            pictures = len(self._footage.pictures.captured_us)
+            self._seen.setdefault(source.session_id, np.zeros(pictures, np.bool_))
         return self._footage
 
-    def _account(self, numbers: Integers, cause: Integers) -> None:
+    def _account(self, session_id: int, numbers: Integers, cause: Integers) -> None:
         different = np.unique(numbers)
-        self._used += int(np.count_nonzero(~self._seen[different]))
-        self._seen[different] = True
+        seen = self._seen[session_id]
+        self._used += int(np.count_nonzero(~seen[different]))
+        seen[different] = True
         self._stood_in += int(np.count_nonzero(cause))
 
     def _write(self, footage: Footage, numbers: Integers, episode_index: int) -> Clip:

@@ -71,6 +71,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     )
     option("--fps", type=int, help="rows per second; default: that of the cameras, or of the sessions")
     option("--cameras", nargs="*", help="default: all that have video; none after it: joints alone")
+    option("--split", nargs="+", type=_share, metavar="NAME=SHARE", help="for example train=0.9 val=0.1")
+    option("--split_seed", type=int, default=0, help="another one draws other episodes; default: %(default)s")
+    option(
+        "--streaming_safe", action="store_true", help="as StreamingLeRobotDataset needs it: one mp4 a camera"
+    )
     _pushing(parser.add_argument_group("the Hugging Face Hub"))
     arguments = parser.parse_args(words)
     if bool(arguments.session_id) == bool(filter_of(arguments)):
@@ -99,6 +104,11 @@ def _pushing(group: argparse._ArgumentGroup) -> None:
     option("--public", action="store_true", help="the repository is created private without this")
     option("--overwrite", action="store_true", help="replace there what does not come from these recordings")
     option("--token_name", help="which of the worker's tokens to use")
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    return name, float(share)
 
 
 def _instant(text: str) -> str:
@@ -138,6 +148,10 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         request["session_ids"] = arguments.session_id
     else:
         request["filter"] = filter_of(arguments)
+    if arguments.split:
+        request |= {"split": dict(arguments.split), "split_seed": arguments.split_seed}
+    if arguments.streaming_safe:
+        request["streaming_safe"] = True
     if arguments.push_to_hub:
         request["push_to_hub"] = push_of(arguments)
     if arguments.include_outcomes:

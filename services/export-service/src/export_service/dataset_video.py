@@ -38,6 +38,7 @@ class DatasetVideo:
                 chunks,
                 files,
                 fps=order.fps,
+                limits=order.limits,
                 advance=self._advance,
             )
             for number, camera in enumerate(order.cameras)

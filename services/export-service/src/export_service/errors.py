@@ -129,5 +129,11 @@ class PushBusy(Conflict):
     code = "push_busy"
 
 
+class NotStreamable(Conflict):
+    """The dataset can't be made so that it can be streamed."""
+
+    code = "not_streamable"
+
+
 class Cancelled(Exception):
     """The export is no longer wanted, or another attempt has taken it over."""

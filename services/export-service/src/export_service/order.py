@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, structs
 from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
 from teleop_schema.session import FeatureName
@@ -18,6 +19,7 @@ from export_service.push import PushRequest, check_push
 from export_service.recorded import Session
 from export_service.report import Report, make_report
 from export_service.selection import SessionFilter, check_filter
+from export_service.splits import Split, check_split, split_pieces
 
 MAX_SESSIONS = 1000
 MAX_ID = 2**63 - 1
@@ -52,6 +54,10 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     fps                   rows per second; by default the rate of the fastest camera if that is lower than the
                           sessions', else theirs. Samples are left out for it, and pictures repeated
     cameras               whose video to export; by default all that have any; [] exports the joints alone
+    split                 share of the episodes by name, for example {"train": 0.9, "val": 0.1}: ranges in
+                          info.json of episodes drawn at random, always the same ones for a `split_seed`
+    streaming_safe        one file of rows and one of video per camera, whatever their size, as
+                          StreamingLeRobotDataset needs them
     push_to_hub           push the finished dataset to the Hub; `push` of the export tells how far that is
     """
 
@@ -64,6 +70,9 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     include_capture_time: bool = True
     fps: Annotated[int, Meta(ge=1, le=MAX_FPS)] | None = None
     cameras: Annotated[tuple[FeatureName, ...], Meta(max_length=MAX_CAMERAS)] | None = None
+    split: Split | None = None
+    split_seed: Annotated[int, Meta(ge=0, le=MAX_ID)] = 0
+    streaming_safe: bool = False
     push_to_hub: PushRequest | None = None
 
 
@@ -87,6 +96,8 @@ class Order(Struct, frozen=True, kw_only=True):
     sample_age   add the column that tells how far each row's sample is from the row's time
     sources      of each session
     video_bytes  about what the video takes on disk
+    splits       name, first of the pieces and the one after the last of each split, in order; (): all of them
+                 are one
     """
 
     robot_type: str
@@ -100,6 +111,12 @@ class Order(Struct, frozen=True, kw_only=True):
     video_bytes: int
     pieces: tuple[Piece, ...]
     report: Report
+    splits: tuple[tuple[str, int, int], ...] = ()
+    streaming_safe: bool = False
+
+    @property
+    def limits(self) -> FileLimits:
+        return ONE_FILE if self.streaming_safe else LEROBOTS_LIMITS
 
     @property
     def frames(self) -> int:
@@ -126,6 +143,8 @@ def check_request(request: ExportRequest) -> None:
     twice = [each for each, count in Counter(request.session_ids or ()).items() if count > 1]
     if twice:
         raise BadInput(f"session {min(twice)} is named twice", field="session_ids")
+    if request.split is not None:
+        check_split(request.split)
     if request.push_to_hub is not None:
         check_push(request.push_to_hub)
     if request.cameras and len(set(request.cameras)) < len(request.cameras):
@@ -155,6 +174,7 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         cameras=request.cameras,
         video_unfinished=request.include_unfinished,
     )
+    pieces, splits = split_pieces(plan.pieces, request.split or {}, request.split_seed)
     like = sessions[0]
     return Order(
         robot_type=like.robot_type,
@@ -166,7 +186,9 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         cameras=plan.cameras,
         sources=tuple(_source(session, plan.cameras) for session in sessions),
         video_bytes=_video_bytes(sessions, plan),
-        pieces=plan.pieces,
+        pieces=pieces,
+        splits=tuple((name, first, end) for name, (first, end) in splits.items()),
+        streaming_safe=request.streaming_safe,
         report=make_report(sessions, plan),
     )
 

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import av
-from teleop_dataset.v3 import layout
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import Camera
-from teleop_dataset.v3.layout import FIRST_PLACE
+from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits
 
 from export_service.align import Integers
+from export_service.errors import NotStreamable
 from export_service.video_source import Part, Segment
-
-FILE_BYTES = layout.VIDEO_FILE_MB * layout.BYTES_PER_MB
 
 # Encoders by what they make, and their settings. Every picture is a keyframe, as in what the robot's own
 # encoder makes: so all of it can be copied by whoever edits the dataset later.
@@ -107,12 +105,13 @@ def encode(path: Path, frames: Iterator[tuple[av.VideoFrame, int]], camera: Came
 
 
 class VideoSeries:
-    """Writes one camera's episodes into a series of files of about FILE_BYTES each.
+    """Writes one camera's episodes into a series of files of about `limits.video_bytes` each.
 
     An episode lies in one file; picture k of a file is shown at exactly k / fps.
     """
 
-    def __init__(self, root: Path, camera: Camera, fps: int) -> None:
+    def __init__(self, root: Path, camera: Camera, fps: int, limits: FileLimits) -> None:
+        self._limits = limits
         self.bytes = 0
         self.files = 0
         self._root = root
@@ -132,9 +131,17 @@ class VideoSeries:
         """Append an episode that can be copied.
 
         looked  what `look` found of the same pictures
+        raises  NotStreamable if it would take another file and only one is allowed
         """
-        full = self._file_bytes + looked.size_bytes > FILE_BYTES
+        full = self._file_bytes + looked.size_bytes > self._limits.video_bytes
         if self._container is not None and (full or looked.extradata != self._extradata):
+            if self._limits.one_file:
+                raise NotStreamable(
+                    f"the video of camera {self._camera.name} does not fit into one file: it was not all "
+                    "encoded alike",
+                    field="streaming_safe",
+                    hint="export the sessions apart, or without streaming_safe",
+                )
             self.close()
             self._place = self._place.following()
         begin = self._shown

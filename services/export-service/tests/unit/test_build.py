@@ -12,8 +12,9 @@ from export_service import build as building
 from export_service.errors import Cancelled, NotFinite, RecordingChanged
 from export_service.order import ExportRequest, make_order
 from export_service.recorded import EpisodeRow, Session
+from msgspec import structs
 from teleop_dataset.errors import VerificationFailed
-from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.layout import BYTES_PER_MB, ONE_FILE, FileLimits, Place
 from teleop_dataset.verify import verify
 
 NAMES = ("a.pos", "b.pos")
@@ -230,9 +231,33 @@ def test_watch_stops_the_work(tmp_path):
 
 def test_data_files_stay_near_their_limit(tmp_path, monkeypatch):
     """A new file is begun before one grows too large; an episode is never cut."""
-    monkeypatch.setattr("export_service.dataset_writer.FILE_BYTES", 6000)
+    small = FileLimits(6000 / BYTES_PER_MB, 1, one_file=False)
+    monkeypatch.setattr("export_service.order.LEROBOTS_LIMITS", small)
     build(tmp_path, order((0, 100), (100, 101), (101, 300)), Memory(), ignore)
     assert len(list(tmp_path.glob("data/*/*.parquet"))) == 3
+
+
+def test_splits_are_ranges_of_episodes(tmp_path):
+    """In info.json, and the dataset is verified with them."""
+    made = structs.replace(
+        order((0, 100), (100, 101), (101, 300)), splits=(("train", 0, 2), ("val", 2, 3)), streaming_safe=True
+    )
+    build(tmp_path, made, Memory(), ignore)
+    info = json.loads((tmp_path / "meta/info.json").read_text())
+    assert info["splits"] == {"train": "0:2", "val": "2:3"}
+    assert info["data_files_size_in_mb"] == ONE_FILE.data_mb
+
+
+@pytest.mark.parametrize(
+    "splits", [{}, {"train": "0:2"}, {"train": "1:3"}, {"a": "0:2", "b": "1:3"}, {"a": "0:3", "b": "3:3"}]
+)
+def test_splits_that_do_not_cover_the_episodes_are_found(tmp_path, splits):
+    """By the last look at a dataset."""
+    build(tmp_path, order((0, 100), (100, 101), (101, 300)), Memory(), ignore)
+    path = tmp_path / "meta/info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"splits": splits}))
+    with pytest.raises(VerificationFailed, match="splits"):
+        verify(tmp_path, frames=300, advance=ignore)
 
 
 def test_files_are_numbered_within_chunks():

@@ -80,6 +80,14 @@ def test_sessions_may_be_chosen_by_what_they_are():
     assert request["filter"] == {"robot_id": "robot_A", "tags": ["a", "b"], "outcome": "success"}
 
 
+def test_splits_are_names_with_shares():
+    """Episodes are drawn in the same way each time, unless another seed is given."""
+    words = ["--session_id", "1", "--repo_id", "u/d", "--streaming_safe", "--split", "train=0.9", "val=.1"]
+    request = request_of(parse(words))
+    assert (request["split"], request["split_seed"]) == ({"train": 0.9, "val": 0.1}, 0)
+    assert request["streaming_safe"]
+
+
 def test_push_is_private_unless_told_otherwise():
     """And there is none unless it is asked for."""
     words = ["--session_id", "1", "--repo_id", "u/d"]
@@ -100,6 +108,7 @@ def test_push_is_private_unless_told_otherwise():
         ["--session_id", "1", "--robot_id", "robot_A", "--repo_id", "u/d"],
         ["--robot_id", "robot_A", "--since", "yesterday", "--repo_id", "u/d"],
         ["--session_id", "x", "--repo_id", "u/d"],
+        ["--session_id", "1", "--repo_id", "u/d", "--split", "train"],
         ["--session_id", "1", "--repo_id", "../d"],
     ],
 )

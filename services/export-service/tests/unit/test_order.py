@@ -1,10 +1,13 @@
 """Requests, and when two of them are the same."""
 
+import json
+
 import msgspec
 import pytest
 from export_service.errors import SessionUnfinished
 from export_service.order import ExportRequest, Order, check_request, fingerprint, make_order
 from export_service.recorded import EpisodeRow, Session
+from msgspec import structs
 from teleop_schema.errors import BadInput
 
 REQUEST = ExportRequest(session_ids=(1,), repo_id="lab/pick")
@@ -27,6 +30,15 @@ def session(**changes):
 
 def name(request=REQUEST, **changes):
     return fingerprint(request, make_order(request, [session(**changes)]))
+
+
+def test_splits_survive_the_database():
+    """jsonb keeps no order of keys, but the ranges have one."""
+    request = structs.replace(REQUEST, split={"train": 0.5, "val": 0.5})
+    rows = tuple(EpisodeRow(number, number, number + 1, None, None) for number in range(4))
+    made = make_order(request, [session(episodes=rows)])
+    stored = json.loads(json.dumps(msgspec.to_builtins(made), sort_keys=True))
+    assert msgspec.convert(stored, Order).splits == made.splits == (("train", 0, 2), ("val", 2, 4))
 
 
 def test_same_request_of_same_sessions_has_the_same_name():

@@ -6,11 +6,13 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
+from export_service.errors import NotStreamable
 from export_service.video_source import Part, Segment
 from export_service.video_writer import VideoSeries, look
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import read_frame_counter, render
 from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE
 
 CAMERA = Camera("front", 48, 64, "h264", "yuv420p")
 FPS = 30
@@ -33,9 +35,9 @@ def make(path, pictures=20, *, gop=1, first=0, threads=1, options=None):
     return path
 
 
-def write(root, *episodes):
+def write(root, *episodes, limits=LEROBOTS_LIMITS):
     """The episodes' clips; each is a list of parts."""
-    series = VideoSeries(root, CAMERA, FPS)
+    series = VideoSeries(root, CAMERA, FPS, limits)
     clips = [series.add(parts, look(parts, CAMERA)) for parts in episodes]
     series.close()
     return clips
@@ -196,3 +198,18 @@ def test_pictures_are_decoded_by_number(tmp_path, gop):
             for number, frame in segment.decode(wanted)
         }
     assert found == {number: number for number in wanted.tolist()}
+
+
+def test_one_file_is_one_file_or_none(tmp_path):
+    """Where all video of a camera must be in one file, what can't follow is refused by name."""
+    with (
+        Segment(make(tmp_path / "one.mp4")) as one,
+        Segment(make(tmp_path / "other.mp4", options={"level": "4"})) as other,
+    ):
+        every = np.arange(4)
+        clips = write(tmp_path, [Part(one, every)], [Part(one, every)], limits=ONE_FILE)
+        assert [clip.place.file for clip in clips] == [0, 0]
+        assert one.extradata != other.extradata
+        assert write(tmp_path, [Part(one, every)], [Part(other, every)])[1].place.file == 1
+        with pytest.raises(NotStreamable, match="front"):
+            write(tmp_path, [Part(one, every)], [Part(other, every)], limits=ONE_FILE)

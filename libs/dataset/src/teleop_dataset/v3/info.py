@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from teleop_dataset.v3 import layout
+from teleop_dataset.v3.layout import FileLimits
 
 ACTION = "action"
 STATE = "observation.state"
@@ -101,9 +102,20 @@ def _video_feature(camera: Camera, fps: int) -> dict[str, Any]:
 
 
 def info_document(
-    features: Features, *, fps: int, robot_type: str, episodes: int, frames: int, tasks: int
+    features: Features,
+    *,
+    fps: int,
+    robot_type: str,
+    episodes: int,
+    frames: int,
+    tasks: int,
+    limits: FileLimits,
+    splits: Mapping[str, tuple[int, int]],
 ) -> dict[str, Any]:
-    """The document, its keys in LeRobot's order (lerobot.datasets.utils.DatasetInfo)."""
+    """The document, its keys in LeRobot's order (lerobot.datasets.utils.DatasetInfo).
+
+    splits  first episode and the one after the last of each
+    """
     any_video = any(feature["dtype"] == "video" for feature in features.values())
     return {
         "codebase_version": layout.CODEBASE_VERSION,
@@ -113,10 +125,10 @@ def info_document(
         "total_frames": frames,
         "total_tasks": tasks,
         "chunks_size": layout.CHUNK_FILES,
-        "data_files_size_in_mb": layout.DATA_FILE_MB,
-        "video_files_size_in_mb": layout.VIDEO_FILE_MB,
+        "data_files_size_in_mb": limits.data_mb,
+        "video_files_size_in_mb": limits.video_mb,
         "data_path": layout.DATA_TEMPLATE,
         "video_path": layout.VIDEO_TEMPLATE if any_video else None,
         "robot_type": robot_type,
-        "splits": {"train": f"0:{episodes}"},
+        "splits": {name: f"{first}:{end}" for name, (first, end) in splits.items()},
     }

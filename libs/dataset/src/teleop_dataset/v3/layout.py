@@ -7,6 +7,8 @@ CODEBASE_VERSION = "v3.0"
 CHUNK_FILES = 1000
 DATA_FILE_MB = 100
 VIDEO_FILE_MB = 200
+# A terabyte, which no file reaches.
+UNLIMITED_MB = 1024 * 1024
 BYTES_PER_MB = 1024 * 1024
 
 INFO = "meta/info.json"
@@ -16,6 +18,30 @@ PROVENANCE = "meta/backend.json"
 DATA_TEMPLATE = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_TEMPLATE = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_TEMPLATE = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+
+
+class FileLimits(NamedTuple):
+    """How large files become before another one begins, in MB; LeRobot's tools go on by what info.json says.
+
+    one_file  all rows have to be in one file, and all video of a camera too
+    """
+
+    data_mb: int
+    video_mb: int
+    one_file: bool
+
+    @property
+    def data_bytes(self) -> int:
+        return self.data_mb * BYTES_PER_MB
+
+    @property
+    def video_bytes(self) -> int:
+        return self.video_mb * BYTES_PER_MB
+
+
+LEROBOTS_LIMITS = FileLimits(DATA_FILE_MB, VIDEO_FILE_MB, one_file=False)
+# StreamingLeRobotDataset takes index / fps for the time within the mp4, so there must be only one of them.
+ONE_FILE = FileLimits(UNLIMITED_MB, UNLIMITED_MB, one_file=True)
 
 
 class Place(NamedTuple):
