@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("loop", "cameras", "ingest", "fleet", "upload", "export")
+NAMES = ("loop", "cameras", "ingest", "fleet", "upload", "export", "export_video")
 
 
 def main() -> None:

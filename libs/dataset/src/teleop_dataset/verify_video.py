@@ -80,16 +80,16 @@ def _read_times(path: Path) -> tuple[Times, npt.NDArray[np.bool_]]:
     try:
         with av.open(str(path)) as file:
             stream = file.streams.video[0]
-            found = sorted(
-                (float(packet.pts * packet.time_base), packet.is_keyframe)
-                for packet in file.demux(stream)
-                if packet.pts is not None and packet.time_base is not None
-            )
+            tick_s = float(stream.time_base or 0)
+            found = [
+                (packet.pts, packet.is_keyframe) for packet in file.demux(stream) if packet.pts is not None
+            ]
     except (OSError, IndexError, av.FFmpegError) as error:
         raise VerificationFailed(
             f"the dataset breaks its format: {path.name} can't be played: {error}"
         ) from error
-    return np.array([time for time, _ in found]), np.array([key for _, key in found], bool)
+    found.sort()
+    return np.array([pts for pts, _ in found]) * tick_s, np.array([key for _, key in found], bool)
 
 
 def _require(holds: Any, rule: str) -> None:

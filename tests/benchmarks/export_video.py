@@ -1,0 +1,173 @@
+"""From video of two cameras to a verified dataset, beside LeRobot recording the same, and a plain remux."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+from export_service.video_source import Part, Segment
+from export_service.video_writer import VideoSeries, look
+from figures import Figure, at_least
+from teleop_dataset.v3.info import Camera
+from teleop_testing.processes import ServiceProcess, own_postgres
+from teleop_testing.recorded import record_session
+from teleop_testing.recorded_video import record_video
+
+ROUNDS = 3
+CAMERAS = ("front", "wrist")
+HEIGHT, WIDTH = 480, 640
+LOOP_FPS, FPS = 60, 30
+EPISODE_FRAMES = 60 * LOOP_FPS
+EPISODES = 10
+FRAMES = EPISODES * EPISODE_FRAMES
+ROWS = FRAMES * FPS // LOOP_FPS
+SEGMENT = 10 * FPS
+JOINTS = [f"{joint}.pos" for joint in ("pan", "lift", "elbow", "flex", "roll", "gripper")]
+# LeRobot takes its time picture by picture, so a part of the rows tells its rate.
+LEROBOT_ROWS = 300
+POLL_S = 0.01
+
+
+def run() -> list[Figure]:
+    with own_postgres() as postgres, tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        session = record(postgres.url(), store)
+        environment = {
+            "DATABASE_URL": postgres.url(),
+            "EXPORT_ROOT": f"{folder}/exports",
+            "STORE_URL": str(store),
+        }
+        chunks = [path for path in store.glob(".objects/*/*/*")]
+        with (
+            ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
+            httpx.Client(base_url=f"http://{service.address}", timeout=60) as http,
+        ):
+            export(http, session, "warm-up")
+            rounds = [
+                (
+                    export(http, session, f"round-{number}"),
+                    remux(chunks, Path(folder)),
+                    copy(chunks, Path(folder)),
+                )
+                for number in range(ROUNDS)
+            ]
+        lerobot = record_with_lerobot(chunks[0], Path(folder))
+    ours, plain, copied = (statistics.median(rates) for rates in zip(*rounds, strict=True))
+    return [
+        Figure(f"export of {ROWS:,} rows with two cameras, from request to published", ours, "rows/s"),
+        Figure(
+            f"LeRobotDataset recording the first {LEROBOT_ROWS} rows, pictures in memory", lerobot, "rows/s"
+        ),
+        Figure("plain remux by PyAV of the same packets", plain, "rows/s"),
+        Figure("copying of the same packets alone, without statistics and verification", copied, "rows/s"),
+        at_least("export / LeRobot recording", ours / lerobot, "x", 20),
+        at_least("export / plain remux", statistics.median(a / b for a, b, _ in rounds), "x", 0.7),
+        at_least("copying alone / plain remux", statistics.median(c / b for _, b, c in rounds), "x", 0.7),
+    ]
+
+
+def record(database_url: str, store: Path) -> int:
+    """A session with two cameras as the services leave it."""
+    episodes = list(pairwise(range(0, FRAMES + 1, EPISODE_FRAMES)))
+    session = record_session(database_url, FRAMES, episodes=episodes, names=JOINTS, task="pick")
+    for camera in CAMERAS:
+        record_video(
+            database_url,
+            store,
+            session,
+            FRAMES,
+            camera,
+            fps=FPS,
+            segment=SEGMENT,
+            same_pictures=True,
+            height=HEIGHT,
+            width=WIDTH,
+        )
+    return session
+
+
+def export(http: httpx.Client, session: int, name: str) -> float:
+    """Rows/s of an export, as its client sees it."""
+    begun = time.perf_counter()
+    asked = http.post("/exports", json={"session_ids": [session], "repo_id": f"bench/{name}"}).json()
+    while (made := http.get(f"/exports/{asked['id']}").json())["status"] != "done":
+        assert made["status"] in ("queued", "running"), made
+        time.sleep(POLL_S)
+    assert made["numbers"]["frames"] == ROWS
+    assert not any(camera["encoded"] for camera in made["report"]["cameras"])
+    return ROWS / (time.perf_counter() - begun)
+
+
+def again(chunks: Iterable[Path]) -> list[Path]:
+    """The chunk files of one camera, as often as the session has them."""
+    (chunk,) = chunks
+    return [chunk] * (ROWS // SEGMENT)
+
+
+def remux(chunks: list[Path], folder: Path) -> float:
+    """Rows/s of demuxing and muxing with PyAV, nothing else; one camera after the other."""
+    begun = time.perf_counter()
+    for camera in CAMERAS:
+        with av.open(str(folder / f"{camera}.mp4"), "w", options={"movflags": "+faststart"}) as target:
+            stream: Any = None
+            shown = 0
+            for path in again(chunks):
+                with av.open(str(path)) as source:
+                    if stream is None:
+                        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+                    step = round(1 / FPS / source.streams.video[0].time_base)
+                    for packet in source.demux(video=0):
+                        if packet.dts is None:
+                            continue
+                        packet.stream = stream
+                        packet.pts = packet.dts = shown * step
+                        target.mux(packet)
+                        shown += 1
+    return ROWS / (time.perf_counter() - begun)
+
+
+def copy(chunks: list[Path], folder: Path) -> float:
+    """Rows/s of the export's own copying."""
+    begun = time.perf_counter()
+    for name in CAMERAS:
+        camera = Camera(name, HEIGHT, WIDTH, "h264", "yuv420p")
+        series = VideoSeries(folder, camera, FPS)
+        for episode in range(EPISODES):
+            each = ROWS // EPISODES // SEGMENT
+            with ExitStack() as stack:
+                paths = again(chunks)[episode * each : (episode + 1) * each]
+                segments = [stack.enter_context(Segment(path)) for path in paths]
+                parts = [Part(segment, np.arange(segment.pictures)) for segment in segments]
+                series.add(parts, look(parts, camera))
+        series.close()
+    return ROWS / (time.perf_counter() - begun)
+
+
+def record_with_lerobot(chunk: Path, folder: Path) -> float:
+    """Rows/s of LeRobotDataset.create, add_frame, save_episode; the rows wait in memory."""
+    from datasets import disable_progress_bars
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    disable_progress_bars()
+    with av.open(str(chunk)) as file:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)][:LEROBOT_ROWS]
+    vector = {"dtype": "float32", "shape": (len(JOINTS),), "names": JOINTS}
+    video = {"dtype": "video", "shape": (HEIGHT, WIDTH, 3), "names": ["height", "width", "channels"]}
+    cameras = [f"observation.images.{name}" for name in CAMERAS]
+    features = {"action": vector, "observation.state": vector, **dict.fromkeys(cameras, video)}
+    values = np.zeros(len(JOINTS), np.float32)
+    begun = time.perf_counter()
+    dataset = LeRobotDataset.create("bench/own", FPS, features, root=folder / "lerobot")
+    for picture in pictures:
+        frame = {"action": values, "observation.state": values, **dict.fromkeys(cameras, picture)}
+        dataset.add_frame({**frame, "task": "pick"})
+    dataset.save_episode()
+    dataset.finalize()
+    return len(pictures) / (time.perf_counter() - begun)
