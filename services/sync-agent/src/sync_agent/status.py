@@ -68,7 +68,7 @@ def headline(status: Status) -> str:
     """One line on the agent itself."""
     agent = status.agent
     if agent is None:
-        return f"{status.robot_id}: no agent has run yet"
+        return f"{status.robot_id}: not running"
     state = "running" if status.running else "not running"
     if status.paused:
         state += ", paused"
