@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import docker
 import pytest
 from base_images import ensure_base_images
 from docker.errors import DockerException
+from recorder import record
 from stack import Stack
 from teleop_testing.processes import free_port
 
@@ -39,3 +41,9 @@ def stack(engine: docker.DockerClient) -> Iterator[Stack]:
     yield stack
     if "LEROBOT_BACKEND_KEEP_STACK" not in os.environ:
         stack.remove()
+
+
+@pytest.fixture(scope="session")
+def recorded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Ledger of a session of one episode with one camera, which the robot library recorded."""
+    return record(stack.url, tmp_path_factory.mktemp("spool"))

@@ -48,7 +48,7 @@ def test_a_service_starts_alone(engine, database, service, port):
         f"lerobot-backend/{service}",
         environment={"DATABASE_URL": url, "LEROBOT_BACKEND_EXPOSURE": "lab"},
         network=network,
-        volumes={"/files": {}},
+        volumes=["/files"],
         detach=True,
         **LIMITS,
     )

@@ -8,7 +8,6 @@ import httpx
 import pytest
 from stack import CONTENTS, REPOSITORY, Stack, in_thread
 from teleop_testing.processes import free_port
-from test_main_job import recorded as recorded
 from test_replicas import streaming
 
 

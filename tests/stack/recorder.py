@@ -1,0 +1,60 @@
+"""A robot with a camera, recorded by the robot library itself."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_virtual.arm import NAMES, leader_positions
+from lerobot_robot_virtual.scene import render
+from teleop_schema.session import Camera
+
+FRAMES, RATE_HZ = 180, 60.0
+# The camera has half the loop's rate.
+PICTURE_EVERY = 2
+HEIGHT, WIDTH = 120, 160
+PATIENCE_S = 60.0
+
+
+def record(url: str, spool_dir: Path) -> dict[str, Any]:
+    """Record one episode; its ledger, once samples and pictures are all on the server."""
+    with TelemetryClient(
+        url,
+        "robot_stack",
+        state_names=NAMES,
+        action_names=NAMES,
+        fps=RATE_HZ,
+        cameras={"front": Camera(HEIGHT, WIDTH, RATE_HZ / PICTURE_EVERY)},
+        spool_dir=spool_dir,
+        min_free_bytes=0,
+    ) as client:
+        client.start_episode("wave")
+        picture = None
+        for index in range(FRAMES):
+            positions = leader_positions(index / RATE_HZ)
+            if index % PICTURE_EVERY == 0:
+                picture = render("front", positions, index, height=HEIGHT, width=WIDTH)
+            client.log({**positions, "front": picture}, positions)
+            time.sleep(1 / RATE_HZ)
+        client.end_episode("success")
+    assert client.drain(timeout_s=PATIENCE_S) == FRAMES
+    session = f"{url}/sessions/{client.session_id}"
+    deadline = time.monotonic() + PATIENCE_S
+    while pictures(session) < FRAMES // PICTURE_EVERY:
+        assert time.monotonic() < deadline, client.pictures()
+        time.sleep(0.1)
+    ledger: dict[str, Any] = httpx.get(f"{session}/ledger").json()
+    return ledger
+
+
+def pictures(session: str) -> int:
+    """How many pictures of a session the server has."""
+    videos = httpx.get(f"{session}/videos").json()["videos"]
+    return sum(video["frame_count"] or 0 for video in videos)
+
+
+def state_of(index: int) -> list[float]:
+    """What the robot's joints were at a loop iteration."""
+    positions = leader_positions(index / RATE_HZ)
+    return [positions[name] for name in NAMES]
