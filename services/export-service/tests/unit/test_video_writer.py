@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from export_service.errors import NotStreamable
 from export_service.video_source import Part, Segment
-from export_service.video_writer import VideoSeries, look
+from export_service.video_writer import VideoSeries, encode, look
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import read_frame_counter, render
 from teleop_dataset.v3.info import Camera
@@ -106,8 +106,10 @@ def frame_num_bits(extradata):
 
 
 def access_units(path):
-    """How many pictures a decoder finds that goes by the bit stream alone, as browsers' and hardware's do: one
-    begins behind a delimiter, or where two keyframes' idr_pic_id differ (7.4.1.2.4)."""
+    """How many pictures a decoder finds that goes by the bit stream alone, as browsers' and hardware's do.
+
+    One begins behind a delimiter, or where two keyframes' idr_pic_id differ (7.4.1.2.4).
+    """
     found, before, delimited = 0, None, True
     with av.open(str(path)) as container:
         width = frame_num_bits(bytes(container.streams.video[0].codec_context.extradata))
@@ -186,6 +188,22 @@ def test_times_are_exact(tmp_path):
         assert stream.duration * stream.time_base == Fraction(27, FPS)
     assert times == [Fraction(number, FPS) for number in range(27)]
     assert all(after - before == Fraction(1, FPS) for before, after in pairwise(times))
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"),
+    [("h264", "yuv420p"), ("h264", "yuv444p"), ("h264", "gbrp"), ("hevc", "yuv420p"), ("av1", "yuv420p")],
+)
+def test_pictures_are_encoded_like_those_beside_them(tmp_path, codec, pix_fmt):
+    """Of any kind that a camera's video may have, so that they can be copied then."""
+    camera = Camera("front", 64, 64, codec, pix_fmt)
+    with Segment(make(tmp_path / "segment.mp4", gop=5)) as segment:
+        frames = ((frame, 1 + number % 2) for number, frame in segment.decode(np.arange(8)))
+        encode(tmp_path / "encoded.mp4", frames, camera, FPS)
+    with Segment(tmp_path / "encoded.mp4") as encoded:
+        assert look([Part(encoded, np.arange(encoded.pictures))], camera).obstacle is None
+        assert all(encoded.is_keyframe(number) for number in range(encoded.pictures))
+    assert counters(tmp_path / "encoded.mp4") == [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7]
 
 
 @pytest.mark.parametrize("gop", [1, 4])
