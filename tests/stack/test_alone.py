@@ -1,11 +1,16 @@
 """Each service from its image alone: nothing but its own environment."""
 
+import hashlib
+import os
 import time
 from uuid import uuid4
 
 import docker
+import httpx
 import pytest
 from docker.errors import ContainerError
+from stack import REPOSITORY
+from teleop_testing.dataset_folders import contents, make_dataset
 
 LIMITS = {
     "read_only": True,
@@ -69,6 +74,62 @@ def test_a_service_says_what_its_environment_lacks(engine, stack, service, port)
         engine.containers.run(f"lerobot-backend/{service}", remove=True, **LIMITS)
     assert failure.value.exit_status == 2
     assert b"DATABASE_URL" in failure.value.stderr
+
+
+def test_the_agent_runs_from_its_image(engine, stack, tmp_path):
+    """As the user who records: what that user's folder holds is on the server, byte for byte."""
+    dockerfile, image = "services/sync-agent/Dockerfile", "lerobot-backend/sync-agent"
+    engine.images.build(path=str(REPOSITORY), dockerfile=dockerfile, tag=image, rm=True)
+    folder = make_dataset(tmp_path / "someone/picking")
+    engine.containers.run(
+        image,
+        ["once", "--watch", "/outputs", "--server", "http://proxy:8000", "--robot-id", "robot_agent"],
+        user=f"{os.getuid()}:{os.getgid()}",
+        network=f"{stack.project}_backend",
+        volumes=[f"{tmp_path}:/outputs", "/state"],
+        remove=True,
+        **LIMITS,
+    )
+    address = f"{stack.url}/datasets/robot_agent/someone/picking"
+    for path, content in contents(folder).items():
+        stored = httpx.get(f"{address}/files/{path}").content
+        assert hashlib.sha256(stored).digest() == hashlib.sha256(content).digest(), path
+
+
+def test_the_proxy_serves_https(engine, stack):
+    """With a domain it redirects to HTTPS, whose certificate it gets by itself, and lets nobody go back."""
+    container = engine.containers.run(
+        "lerobot-backend/proxy",
+        ["caddy", "run", "--config", "/etc/caddy/Caddyfile.internet", "--adapter", "caddyfile"],
+        # For this name Caddy is its own authority.
+        environment={"LEROBOT_BACKEND_DOMAIN": "localhost"},
+        network=f"{stack.project}_edge",
+        ports={"8443/tcp": ("127.0.0.1", None), "8080/tcp": ("127.0.0.1", None)},
+        volumes=["/data"],
+        cap_add=["NET_BIND_SERVICE"],
+        detach=True,
+        **LIMITS,
+    )
+    try:
+        engine.networks.get(f"{stack.project}_backend").connect(container)
+        container.reload()
+        ports = {name: bindings[0]["HostPort"] for name, bindings in container.ports.items() if bindings}
+        secure, plain = f"https://localhost:{ports['8443/tcp']}", f"http://localhost:{ports['8080/tcp']}"
+        with httpx.Client(verify=False) as client:
+            wait(lambda: answers(client, f"{secure}/readyz"))
+            answer = client.get(f"{secure}/sessions")
+            assert answer.status_code == 200
+            assert "max-age" in answer.headers["strict-transport-security"]
+            assert client.get(f"{plain}/sessions").status_code == 308
+    finally:
+        container.remove(force=True, v=True)
+
+
+def answers(client: httpx.Client, address: str) -> bool:
+    try:
+        return client.get(address).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def wait(is_so) -> None:
