@@ -74,7 +74,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     option("--split", nargs="+", type=_share, metavar="NAME=SHARE", help="for example train=0.9 val=0.1")
     option("--split_seed", type=int, default=0, help="another one draws other episodes; default: %(default)s")
     option(
-        "--streaming_safe", action="store_true", help="as StreamingLeRobotDataset needs it: one mp4 a camera"
+        "--streaming_safe", action="store_true", help="one mp4 a camera, as StreamingLeRobotDataset needs it"
     )
     _pushing(parser.add_argument_group("the Hugging Face Hub"))
     arguments = parser.parse_args(words)

@@ -15,8 +15,18 @@ from export_service.errors import ExportNotFound, ExportNotReady
 from export_service.export_table import ExportTable
 from export_service.folders import Folders
 from export_service.jobs import Jobs
-from export_service.order import MAX_ID, MAX_SESSIONS, ExportRequest, check_request, fingerprint, make_order
+from export_service.order import (
+    LEROBOT,
+    MAX_ID,
+    MAX_SESSIONS,
+    ExportRequest,
+    Order,
+    check_request,
+    fingerprint,
+    make_order,
+)
 from export_service.push_table import PushTable
+from export_service.raw import RawOrder, make_raw_order
 from export_service.report_text import report_text
 from export_service.session_table import SessionTable
 from export_service.views import ExportDetail, ExportFilter, ExportPage
@@ -37,7 +47,8 @@ async def create_export(request: Request) -> Response:
     check_request(wanted)
     wanted = await _chosen(wanted, sessions)
     recorded = await sessions.read(wanted.session_ids or ())
-    order = await asyncio.to_thread(make_order, wanted, recorded)
+    make = make_order if wanted.format == LEROBOT else make_raw_order
+    order: Order | RawOrder = await asyncio.to_thread(make, wanted, recorded)
     await asyncio.to_thread(folders.check_space, order.size_bytes)
     name = await asyncio.to_thread(fingerprint, wanted, order)
     export_id = await exports.put(structs.replace(wanted, push_to_hub=None), order, name, jobs.enqueue)

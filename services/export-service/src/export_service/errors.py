@@ -123,6 +123,12 @@ class HubUnavailable(BackendError):
     code, status, retryable = "hub_unavailable", 503, True
 
 
+class NotPushable(Conflict):
+    """Only datasets are pushed to the Hub."""
+
+    code = "not_pushable"
+
+
 class PushBusy(Conflict):
     """The export is being pushed already."""
 

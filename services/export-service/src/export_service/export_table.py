@@ -14,6 +14,7 @@ from export_service.build import Stage
 from export_service.database import Connection, Pool, connect
 from export_service.errors import Cancelled, ExportNotFound
 from export_service.order import ExportRequest, Order
+from export_service.raw import RawOrder
 from export_service.report import Report
 from export_service.views import ExportDetail, ExportFilter, ExportPage, ExportView, Numbers, view
 
@@ -109,7 +110,7 @@ class Claim:
     id: int
     attempt: int
     fingerprint: str
-    order: Order
+    order: Order | RawOrder
 
 
 class ExportTable:
@@ -121,7 +122,7 @@ class ExportTable:
     async def put(
         self,
         request: ExportRequest,
-        order: Order,
+        order: Order | RawOrder,
         fingerprint: str,
         enqueue: Callable[[Connection, int], Awaitable[None]],
     ) -> int:
@@ -166,7 +167,7 @@ class ExportTable:
             if row is None:
                 await connection.execute(GIVE_UP, [_json(gave_up), export_id])
                 return None
-        order = msgspec.convert(row["work_order"], Order)
+        order = msgspec.convert(row["work_order"], Order | RawOrder)
         return Claim(row["id"], row["attempt"], row["fingerprint"], order)
 
     async def note_progress(self, claim: Claim, progress: Progress) -> bool:

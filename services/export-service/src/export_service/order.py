@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct, structs
@@ -33,6 +33,9 @@ VALUE_BYTES = 4
 NUMBERING_BYTES = 48
 EPISODE_BYTES = 8192
 
+LEROBOT: Final = "lerobot-v3.0"
+Format = Literal["lerobot-v3.0", "parquet", "mcap"]
+
 SessionId = Annotated[int, Meta(ge=1, le=MAX_ID)]
 SessionIds = Annotated[tuple[SessionId, ...], Meta(min_length=1, max_length=MAX_SESSIONS)]
 
@@ -44,6 +47,8 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     filter                instead of session_ids: all sessions that pass it now, oldest first; those still
                           being recorded only with include_unfinished
     repo_id               name of the dataset, user/name
+    format                a LeRobot dataset; or the sessions as they were recorded, one by one, of any robots:
+                          "parquet" tables, or "mcap" files of joints and video
     on_gap                an episode that lacks frames is split there, or the export is refused
     include_outcomes      episodes to export by their outcome; discarded ones never are
     include_unfinished    take a session that is still being recorded, or whose video has not all arrived, as
@@ -64,6 +69,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     repo_id: str
     session_ids: SessionIds | None = None
     filter: SessionFilter | None = None
+    format: Format = LEROBOT
     on_gap: OnGap = "split"
     include_outcomes: frozenset[Label] = ALL_LABELS
     include_unfinished: bool = False
@@ -90,7 +96,7 @@ class Source(Struct, frozen=True, kw_only=True):
     pictures: tuple[int, ...]
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     """A dataset to be made of `pieces`; `report` accounts for all frames of their sessions.
 
     sample_age   add the column that tells how far each row's sample is from the row's time
@@ -153,11 +159,8 @@ def check_request(request: ExportRequest) -> None:
         raise BadInput("no episode could have such an outcome", field="include_outcomes")
 
 
-def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
-    """What `request` means for `sessions`, which are the ones it names, in its order.
-
-    Raises SessionUnfinished, and what make_plan raises.
-    """
+def check_unfinished(request: ExportRequest, sessions: Sequence[Session]) -> None:
+    """Raise SessionUnfinished for a session that is still being recorded, unless that was asked for."""
     for session in sessions:
         if session.status == "recording" and not request.include_unfinished:
             raise SessionUnfinished(
@@ -165,6 +168,14 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
                 field="session_ids",
                 hint="end it first, or set include_unfinished to export what is committed now",
             )
+
+
+def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
+    """What `request` means for `sessions`, which are the ones it names, in its order.
+
+    Raises SessionUnfinished, and what make_plan raises.
+    """
+    check_unfinished(request, sessions)
     plan = make_plan(
         sessions,
         labels=_labels(request),
@@ -220,7 +231,7 @@ def _video_bytes(sessions: Sequence[Session], plan: Plan) -> int:
     return int(found)
 
 
-def fingerprint(request: ExportRequest, order: Order) -> str:
+def fingerprint(request: ExportRequest, order: Struct) -> str:
     """Equal for requests that ask the same of sessions that hold the same: SHA-256, hexadecimal.
 
     A push makes no difference: it is about what becomes of the dataset, not about what it is. Nor does it

@@ -1,7 +1,7 @@
 """Which frames become which episodes of the dataset, which are left out, and why. Pure."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -118,7 +118,7 @@ def make_plan(
                 pieces += _pieces(session, span, unseen)
                 excluded += _blind(session, span, blind)
                 gaps += [Gap(session.id, hole.first, hole.end, hole.reason, span.index) for hole in missing]
-            elif frames := sum(end - first for first, end in _stored(session.holes, span.first, span.end)):
+            elif frames := _count(stored_runs(session.holes, span.first, span.end)):
                 excluded.append(Exclusion(session.id, span.first, span.end, frames, span.reason, span.index))
     if not pieces:
         raise NothingToExport(
@@ -237,19 +237,23 @@ def _check_holes(
 def _pieces(session: Session, span: _Span, unseen: Sequence[_Unseen]) -> list[Piece]:
     return [
         Piece(session.id, first, end, span.task, span.index)
-        for begin, stop in _stored(session.holes, span.first, span.end)
-        for first, end in _stored(unseen, begin, stop)
+        for begin, stop in stored_runs(session.holes, span.first, span.end)
+        for first, end in stored_runs(unseen, begin, stop)
     ]
 
 
 def _blind(session: Session, span: _Span, blind: Sequence[_Unseen]) -> Iterator[Exclusion]:
     for hole in blind:
-        frames = sum(end - first for first, end in _stored(session.holes, hole.first, hole.end))
+        frames = _count(stored_runs(session.holes, hole.first, hole.end))
         if frames:
             yield Exclusion(session.id, hole.first, hole.end, frames, hole.reason, span.index)
 
 
-def _stored(holes: Sequence[Hole | _Unseen], first: int, end: int) -> Iterator[tuple[int, int]]:
+def _count(runs: Iterable[tuple[int, int]]) -> int:
+    return sum(end - first for first, end in runs)
+
+
+def stored_runs(holes: Sequence[Hole | _Unseen], first: int, end: int) -> Iterator[tuple[int, int]]:
     """Runs of stored frames between `first` and `end`."""
     for hole in _holes_in(holes, first, end):
         if hole.first > first:

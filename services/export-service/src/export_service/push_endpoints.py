@@ -6,8 +6,9 @@ from teleop_runtime.operations import JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, Conflict, NotFound
 
 from export_service.endpoints import export_id_of
-from export_service.errors import PushBusy
+from export_service.errors import NotPushable, PushBusy
 from export_service.export_table import ExportTable
+from export_service.order import LEROBOT
 from export_service.push import PushRequest, PushView, check_push
 from export_service.push_table import PushTable
 
@@ -22,7 +23,9 @@ async def push_export(request: Request) -> Response:
     export_id = export_id_of(request)
     wanted = await read_body(request, PushRequest)
     check_push(wanted)
-    await exports.get(export_id)
+    made = await exports.state(export_id)
+    if made.request.format != LEROBOT:
+        raise NotPushable(f"export {export_id} is no dataset, but {made.request.format}")
     if not await pushes.put(export_id, wanted, again=True):
         raise PushBusy(f"export {export_id} is being pushed", hint=f"GET /exports/{export_id} tells how far")
     detail = await exports.get(export_id)

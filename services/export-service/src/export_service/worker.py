@@ -28,6 +28,8 @@ from export_service.jobs import AWAY, MAKING, PUSHING, Jobs
 from export_service.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
 from export_service.push_table import PushTable
 from export_service.pusher import Pusher
+from export_service.raw import RawOrder
+from export_service.raw_build import build_raw
 from export_service.settings import ExportSettings
 from export_service.stored_files import StoredFiles
 from export_service.views import Numbers
@@ -115,7 +117,10 @@ class Worker:
 
     def _build_in_thread(self, claim: Claim, folder: Path, files: StoredFiles, watched: Watched) -> Built:
         with FrameReader(self._database_url) as reader, closing(ChunkReader(self._database_url)) as chunks:
-            built = build(folder, claim.order, reader, chunks, files, watch=watched)
+            if isinstance(claim.order, RawOrder):
+                built = build_raw(folder, claim.order, reader, chunks, files, watch=watched)
+            else:
+                built = build(folder, claim.order, reader, chunks, files, watch=watched)
         make_durable(folder)
         return built
 

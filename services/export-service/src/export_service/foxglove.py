@@ -1,0 +1,88 @@
+"""Compressed pictures as Foxglove's protobuf message, without protobuf. Pure.
+
+The message: https://docs.foxglove.dev/docs/sdk/schemas/compressed-video. An MCAP file carries its schema as a
+FileDescriptorSet: https://mcap.dev/spec/registry#protobuf. How both are encoded:
+https://protobuf.dev/programming-guides/encoding and google/protobuf/descriptor.proto.
+"""
+
+from collections.abc import Iterable
+
+SCHEMA_NAME = "foxglove.CompressedVideo"
+# What Foxglove calls the codecs that FFmpeg names like this.
+FORMATS = {"h264": "h264", "hevc": "h265", "av1": "av1", "vp9": "vp9"}
+
+_US_PER_S, _NS_PER_US = 1_000_000, 1_000
+_VARINT, _LENGTH = 0, 2
+_INT32, _INT64, _STRING, _BYTES, _MESSAGE = 5, 3, 9, 12, 11
+_OPTIONAL = 1
+
+
+def compressed_video(captured_us: int, camera: str, data: bytes, codec_format: str) -> bytes:
+    """One picture.
+
+    captured_us  when it was taken, us since the Unix epoch
+    data         its packet, Annex B where that exists
+    """
+    seconds, us = divmod(captured_us, _US_PER_S)
+    timestamp = _number(1, seconds) + _number(2, us * _NS_PER_US)
+    return (
+        _bytes(1, timestamp) + _bytes(2, camera.encode()) + _bytes(3, data) + _bytes(4, codec_format.encode())
+    )
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3 | _VARINT) + _varint(value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _varint(field << 3 | _LENGTH) + _varint(len(value)) + value
+
+
+def _field(name: str, number: int, kind: int, type_name: str = "") -> bytes:
+    """A FieldDescriptorProto."""
+    found = _bytes(1, name.encode()) + _number(3, number) + _number(4, _OPTIONAL) + _number(5, kind)
+    return found + (_bytes(6, type_name.encode()) if type_name else b"")
+
+
+def _file(
+    name: str, package: str, message: str, fields: Iterable[bytes], imports: Iterable[str] = ()
+) -> bytes:
+    """A FileDescriptorProto with one message."""
+    described = _bytes(1, message.encode()) + b"".join(_bytes(2, field) for field in fields)
+    return (
+        _bytes(1, name.encode())
+        + _bytes(2, package.encode())
+        + b"".join(_bytes(3, each.encode()) for each in imports)
+        + _bytes(4, described)
+        + _bytes(12, b"proto3")
+    )
+
+
+_TIMESTAMP = _file(
+    "google/protobuf/timestamp.proto",
+    "google.protobuf",
+    "Timestamp",
+    [_field("seconds", 1, _INT64), _field("nanos", 2, _INT32)],
+)
+_VIDEO = _file(
+    "foxglove/CompressedVideo.proto",
+    "foxglove",
+    "CompressedVideo",
+    [
+        _field("timestamp", 1, _MESSAGE, ".google.protobuf.Timestamp"),
+        _field("frame_id", 2, _STRING),
+        _field("data", 3, _BYTES),
+        _field("format", 4, _STRING),
+    ],
+    ["google/protobuf/timestamp.proto"],
+)
+SCHEMA = _bytes(1, _TIMESTAMP) + _bytes(1, _VIDEO)

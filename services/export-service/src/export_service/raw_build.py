@@ -1,0 +1,131 @@
+"""From an order of raw sessions to a folder of files. Blocks, so it runs in a thread."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from export_service.build import Built, Watch
+from export_service.frame_source import Reader, read_pieces
+from export_service.raw import RawOrder, RawSession
+from export_service.raw_mcap import write_mcap
+from export_service.raw_parquet import ACTION, EPISODES, FRAMES, GAPS, STATE, write_tables
+from export_service.video_source import Chunks, Files, Footage
+
+README, REPORT = "README.md", "report.json"
+
+ABOUT_PARQUET = f"""\
+# Recorded sessions as Parquet
+
+One folder per session, everything as it was recorded: discarded episodes too, and what lies between episodes.
+
+| {FRAMES} | |
+|---|---|
+| frame_index | int64, the loop's iteration; one that is missing was never stored, {GAPS} says why |
+| timestamp | timestamp[us, UTC], when the sample was taken, by the robot's clock |
+| {STATE}<name> | float32, one column per value of the observation, in the robot's own unit |
+| {ACTION}<name> | float32, one column per value of the action that was sent |
+| extra | string, JSON of whatever else came with the frame, or null |
+
+| {EPISODES} | |
+|---|---|
+| episode_index | int64 |
+| first_frame, end_frame | int64, half open; end_frame is null if the episode was never ended |
+| task | string, or null |
+| outcome | success, failure, discarded, or null |
+
+| {GAPS} | |
+|---|---|
+| first_frame, end_frame | int64, half open: frames that were never stored |
+| reason | string |
+
+{REPORT} accounts for every frame of every session.
+"""
+
+ABOUT_MCAP = f"""\
+# Recorded sessions as MCAP
+
+One file per session, for Foxglove and everything else that reads MCAP (https://mcap.dev). A message's log
+time is when the sample or the picture was taken, by the robot's clock.
+
+| topic | messages |
+|---|---|
+| /robot/state | JSON: frame_index, and joints by name, in the robot's own unit |
+| /robot/action | the same of what was sent to the robot |
+| /camera/<name> | foxglove.CompressedVideo: the recorded pictures as they were compressed, none left out |
+
+Metadata records tell session, episodes with task and outcome, and gaps with their reasons.
+{REPORT} accounts for every frame of every session.
+"""
+
+
+def build_raw(
+    root: Path, order: RawOrder, reader: Reader, chunks: Chunks, files: Files, watch: Watch
+) -> Built:
+    """Write the sessions of `order` into the empty folder `root`.
+
+    Memory is bounded by two fetches of frames, and by what is known of one session's pictures.
+    Raises RecordingChanged, VideoUnreadable, VideoDiffers, OSError, and what `watch` raises.
+    """
+    total = order.report.exported + sum(_pictures(session) for session in order.sessions)
+    done = 0
+    for session in order.sessions:
+        _write(root, order, session, reader, chunks, files, partial(_tell, watch, done, total))
+        done += session.committed + _pictures(session)
+    watch("data", total, total)
+    (root / README).write_text(ABOUT_PARQUET if order.format == "parquet" else ABOUT_MCAP, "utf-8")
+    (root / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(order.report), indent=4))
+    paths = [path for path in root.rglob("*") if path.is_file()]
+    return Built(
+        episodes=sum(len(session.episodes) for session in order.sessions),
+        frames=order.report.exported,
+        tasks=len({each.task for session in order.sessions for each in session.episodes if each.task}),
+        files=len(paths),
+        size_bytes=sum(path.stat().st_size for path in paths),
+        videos=sum(len(session.footage) for session in order.sessions) if order.format == "mcap" else 0,
+        video_bytes=0,
+        report=order.report,
+    )
+
+
+def _write(
+    root: Path,
+    order: RawOrder,
+    session: RawSession,
+    reader: Reader,
+    chunks: Chunks,
+    files: Files,
+    advance: Callable[[int], None],
+) -> None:
+    tables = _tables(session, reader)
+    path = root / f"session-{session.session_id}"
+    if order.format == "parquet":
+        write_tables(path, session, tables, advance)
+        return
+    with ExitStack() as stack:
+        footages = {
+            camera: stack.enter_context(
+                closing(Footage.read(chunks, files, session.session_id, camera, footage.chunks))
+            )
+            for camera, footage in session.footage.items()
+        }
+        write_mcap(path.with_suffix(".mcap"), session, tables, footages, advance)
+
+
+def _tables(session: RawSession, reader: Reader) -> Iterator[pa.Table]:
+    if not session.pieces:
+        return
+    widths = {"state_width": len(session.state_names), "action_width": len(session.action_names)}
+    for _, table in read_pieces(reader, session.pieces, **widths):
+        yield table
+
+
+def _pictures(session: RawSession) -> int:
+    return sum(footage.pictures for footage in session.footage.values())
+
+
+def _tell(watch: Watch, before: int, total: int, done: int) -> None:
+    watch("data", before + done, total)

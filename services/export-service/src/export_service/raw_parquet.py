@@ -1,0 +1,81 @@
+"""A session as plain tables of Parquet, for whoever reads them without any robot library. Blocks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from export_service.raw import RawSession
+
+FRAMES, EPISODES, GAPS = "frames.parquet", "episodes.parquet", "gaps.parquet"
+STATE, ACTION = "observation.", "action."
+COMPRESSION = "zstd"
+
+_EPISODES = pa.schema(
+    {
+        "episode_index": pa.int64(),
+        "first_frame": pa.int64(),
+        "end_frame": pa.int64(),
+        "task": pa.string(),
+        "outcome": pa.string(),
+    }
+)
+_GAPS = pa.schema({"first_frame": pa.int64(), "end_frame": pa.int64(), "reason": pa.string()})
+
+
+def write_tables(
+    folder: Path, session: RawSession, tables: Iterator[pa.Table], advance: Callable[[int], None]
+) -> None:
+    """Write what is known of the session into the new folder.
+
+    tables   the session's frames, some at a time; each becomes a row group
+    advance  told the frames written so far; may raise to stop
+    """
+    folder.mkdir()
+    schema = frames_schema(session)
+    written = 0
+    with pq.ParquetWriter(folder / FRAMES, schema, compression=COMPRESSION) as writer:
+        for table in tables:
+            writer.write_table(_flat(table, schema, session))
+            written += table.num_rows
+            advance(written)
+    episodes = [
+        {
+            "episode_index": episode.index,
+            "first_frame": episode.first,
+            "end_frame": episode.end,
+            "task": episode.task or session.task,
+            "outcome": episode.outcome,
+        }
+        for episode in session.episodes
+    ]
+    pq.write_table(pa.Table.from_pylist(episodes, _EPISODES), folder / EPISODES)
+    gaps = [{"first_frame": gap.first, "end_frame": gap.end, "reason": gap.reason} for gap in session.gaps]
+    pq.write_table(pa.Table.from_pylist(gaps, _GAPS), folder / GAPS)
+
+
+def frames_schema(session: RawSession) -> pa.Schema:
+    """Columns of the frames: one of float32 per joint of state and action."""
+    return pa.schema(
+        [
+            ("frame_index", pa.int64()),
+            ("timestamp", pa.timestamp("us", tz="UTC")),
+            *((STATE + name, pa.float32()) for name in session.state_names),
+            *((ACTION + name, pa.float32()) for name in session.action_names),
+            ("extra", pa.string()),
+        ]
+    )
+
+
+def _flat(table: pa.Table, schema: pa.Schema, session: RawSession) -> pa.Table:
+    columns = [table.column("frame_index"), table.column("timestamp")]
+    columns += _joints(table, "state", session.state_names)
+    columns += _joints(table, "action", session.action_names)
+    return pa.table([*columns, table.column("extra")], schema=schema)
+
+
+def _joints(table: pa.Table, key: str, names: Sequence[str]) -> list[pa.Array]:
+    values = table.column(key).combine_chunks()
+    flat = values.flatten().to_numpy().reshape(table.num_rows, len(names))
+    return [pa.array(flat[:, joint]) for joint in range(len(names))]

@@ -1,0 +1,52 @@
+"""A disk that is full, or becomes so."""
+
+import asyncio
+import subprocess
+
+import pytest
+
+SIZE_BYTES = 1024 * 1024
+# Takes more than the whole disk.
+FRAMES = 60_000
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Exports are made on a filesystem of one MiB."""
+    root = tmp_path / "exports"
+    root.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "tmpfs", root], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small filesystem")
+    yield root
+    subprocess.run(["umount", root], check=True)
+
+
+async def test_what_does_not_fit_is_refused(small_disk, serve, record):
+    """507 with the bytes needed and those that there are; nothing is queued."""
+    session = await record(FRAMES)
+    async with serve() as backend:
+        problem = await backend.ask(session, status=507)
+        assert problem["code"] == "no_space"
+        assert 0 < problem["limit"] < SIZE_BYTES
+        needed = int(problem["detail"].split("about ")[1].split()[0])
+        assert needed > SIZE_BYTES
+        assert (await backend.http.get("/exports")).json()["exports"] == []
+
+
+@pytest.mark.parametrize("format", ["lerobot-v3.0", "parquet", "mcap"])
+async def test_disk_that_fills_up_fails_the_export(small_disk, serve, record, monkeypatch, format):
+    """By name, with nothing left and nothing half published; the same request succeeds once there is room."""
+    monkeypatch.setattr("export_service.folders.KEEP_FREE", -100.0)
+    session = await record(FRAMES)
+    async with serve() as backend:
+        failed = await backend.ended((await backend.ask(session, format=format))["id"])
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "no_space")
+        assert failed["error"]["hint"]
+        await backend.leaves_nothing()
+        larger = ["mount", "-o", "remount,size=256m", small_disk]
+        await asyncio.to_thread(subprocess.run, larger, check=True)
+        again, _ = await backend.export(session, format=format)
+        assert (again["id"], again["numbers"]["frames"]) == (failed["id"], FRAMES)

@@ -1,0 +1,210 @@
+"""Sessions as they were recorded: tables of Parquet, and MCAP files that Foxglove opens."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from lerobot_robot_virtual.scene import read_frame_counter
+from mcap.reader import make_reader
+from teleop_testing.recorded import NAMES
+from teleop_testing.recorded_video import record_video
+
+RECORDED = """
+SELECT frame_index, "timestamp", state, action FROM teleop_frame WHERE session_id = $1 ORDER BY frame_index
+"""
+EPISODES = [(0, 100, "pick", "success"), (120, 200, None, "discarded")]
+
+
+@pytest.fixture
+def film(database_url, tmp_path):
+    """Stores a camera's video of a session, where the service looks for it."""
+
+    async def film(session, frames, camera="front", **about):
+        return await asyncio.to_thread(
+            record_video, database_url, tmp_path / "store", session, frames, camera, **about
+        )
+
+    return film
+
+
+def messages_of(path, topic):
+    with path.open("rb") as file:
+        return list(make_reader(file).iter_messages(topics=[topic]))
+
+
+def named(values):
+    return dict(zip(NAMES, values, strict=True))
+
+
+def video_message(schema):
+    """The class that a file's own schema describes."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(schema.data)
+    pool = descriptor_pool.DescriptorPool()
+    for file in files.file:
+        pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(schema.name))
+
+
+def counters(data, codec="h264"):
+    """Numbers drawn into the pictures of an elementary stream."""
+    decoder = av.CodecContext.create(codec, "r")
+    packets = [packet for part in data for packet in decoder.parse(part)] + decoder.parse(None)
+    frames = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
+    return [read_frame_counter(frame.to_ndarray(format="rgb24")) for frame in frames]
+
+
+async def test_parquet_holds_everything_that_was_recorded(backend, record, database):
+    """Frames with their times, discarded ones too; episodes and gaps beside them, and a key to it."""
+    session = await record(300, episodes=EPISODES, gaps=[(50, 60, "disk full")], task="pick")
+    export, folder = await backend.export(session, format="parquet")
+    assert {path.name for path in folder.iterdir()} == {f"session-{session}", "README.md", "report.json"}
+    table = pq.read_table(folder / f"session-{session}/frames.parquet")
+    rows = await database.fetch(
+        'SELECT frame_index, "timestamp", state, action FROM teleop_frame WHERE session_id = $1 ORDER BY 1',
+        session,
+    )
+    assert table.column("frame_index").to_pylist() == [row["frame_index"] for row in rows]
+    assert table.column("timestamp").to_pylist() == [row["timestamp"] for row in rows]
+    for key in ("state", "action"):
+        prefix = "observation." if key == "state" else "action."
+        found = np.stack([table.column(prefix + name).to_numpy() for name in NAMES], axis=1)
+        np.testing.assert_array_equal(found, np.float32([row[key] for row in rows]))
+    episodes = pq.read_table(folder / f"session-{session}/episodes.parquet").to_pylist()
+    assert [(each["first_frame"], each["end_frame"], each["outcome"]) for each in episodes] == [
+        (0, 100, "success"),
+        (120, 200, "discarded"),
+    ]
+    gaps = pq.read_table(folder / f"session-{session}/gaps.parquet").to_pylist()
+    assert gaps == [{"first_frame": 50, "end_frame": 60, "reason": "disk full"}]
+    readme = (folder / "README.md").read_text()
+    assert all(f"| {name} " in readme for name in ("frame_index", "timestamp", "extra"))
+    assert (export["report"]["committed"], export["report"]["exported"]) == (290, 290)
+    assert json.loads((folder / "report.json").read_text()) == export["report"]
+
+
+async def test_sessions_of_different_robots_go_together(backend, record):
+    """Each has files of its own; a rate that is not whole does not matter."""
+    first = await record(20, fps=59.94)
+    second = await record(30, names=("grip.pos",), actions=(), robot_type="other", robot_id="robot_B")
+    _, folder = await backend.export(second, first, format="parquet")
+    assert pq.read_table(folder / f"session-{first}/frames.parquet").num_rows == 20
+    columns = pq.read_table(folder / f"session-{second}/frames.parquet").column_names
+    assert columns == ["frame_index", "timestamp", "observation.grip.pos", "extra"]
+
+
+async def test_mcap_has_joints_at_the_times_they_were_taken(backend, record, database):
+    """State and action on topics of their own, by name."""
+    session = await record(300, episodes=EPISODES, gaps=[(50, 60, "disk full")], task="pick")
+    _, folder = await backend.export(session, format="mcap")
+    path = folder / f"session-{session}.mcap"
+    rows = await database.fetch(
+        'SELECT frame_index, "timestamp", state, action FROM teleop_frame WHERE session_id = $1 ORDER BY 1',
+        session,
+    )
+    for topic, key in (("/robot/state", "state"), ("/robot/action", "action")):
+        found = messages_of(path, topic)
+        assert [json.loads(message.data) for _, _, message in found] == [
+            {
+                "frame_index": row["frame_index"],
+                "joints": pytest.approx(dict(zip(NAMES, row[key], strict=True))),
+            }
+            for row in rows
+        ]
+        times = [datetime.fromtimestamp(message.log_time / 1e9, UTC) for _, _, message in found]
+        assert [round(each.timestamp() * 1e6) for each in times] == [
+            round(row["timestamp"].timestamp() * 1e6) for row in rows
+        ]
+        schema, channel, _ = found[0]
+        assert (schema.encoding, channel.message_encoding) == ("jsonschema", "json")
+        assert set(json.loads(schema.data)["properties"]["joints"]["properties"]) == set(NAMES)
+    with path.open("rb") as file:
+        metadata = {each.name: each.metadata for each in make_reader(file).iter_metadata()}
+    assert metadata["session"]["task"] == "pick"
+    assert metadata["episode 1"]["outcome"] == "discarded"
+    assert metadata["gap 0"] == {"first_frame": "50", "end_frame": "60", "reason": "disk full"}
+
+
+@pytest.mark.parametrize(("codec", "gop"), [("h264", 1), ("h264", 5), ("hevc", 5)])
+async def test_mcap_has_the_recorded_pictures(backend, record, film, codec, gop):
+    """All of them, across segments, decodable from the messages alone, at the times the camera took them."""
+    session = await record(120)
+    video = await film(session, 120, segment=17, codec=codec, gop=gop)
+    export, folder = await backend.export(session, format="mcap")
+    found = messages_of(folder / f"session-{session}.mcap", "/camera/front")
+    schema, channel, _ = found[0]
+    assert (schema.name, schema.encoding) == ("foxglove.CompressedVideo", "protobuf")
+    assert channel.message_encoding == "protobuf"
+    kind = video_message(schema)
+    pictures = [kind.FromString(message.data) for _, _, message in found]
+    told = "h264" if codec == "h264" else "h265"
+    assert {(each.frame_id, each.format) for each in pictures} == {("front", told)}
+    assert all(each.data.startswith(b"\0\0\0\1") or each.data.startswith(b"\0\0\1") for each in pictures)
+    assert counters([each.data for each in pictures], codec) == [each.number for each in video.taken]
+    times_us = [message.log_time // 1000 for _, _, message in found]
+    assert times_us == [each.captured_us for each in video.taken]
+    assert [each.timestamp.seconds * 10**6 + each.timestamp.nanos // 1000 for each in pictures] == times_us
+    assert export["numbers"]["videos"] == 1
+
+
+async def test_mcap_is_in_the_order_of_time(backend, record, film):
+    """Joints and pictures interleaved, so that a player reads it once from front to back."""
+    session = await record(120)
+    await film(session, 120)
+    await film(session, 120, "wrist", fps=15)
+    _, folder = await backend.export(session, format="mcap")
+    with (folder / f"session-{session}.mcap").open("rb") as file:
+        times = [message.log_time for _, _, message in make_reader(file).iter_messages(log_time_order=False)]
+    assert times == sorted(times)
+
+
+async def test_cameras_may_be_chosen(backend, record, film):
+    """None, some, and one that is not there."""
+    session = await record(60)
+    await film(session, 60)
+    await film(session, 60, "wrist")
+    for number, (cameras, topics) in enumerate([(["wrist"], ["/camera/wrist"]), ([], [])]):
+        _, folder = await backend.export(session, format="mcap", cameras=cameras, repo_id=f"lab/n{number}")
+        with (folder / f"session-{session}.mcap").open("rb") as file:
+            channels = make_reader(file).get_summary().channels.values()
+        assert [channel.topic for channel in channels if channel.topic.startswith("/camera")] == topics
+    refusal = await backend.ask(session, status=409, format="mcap", cameras=["top"])
+    assert (refusal["code"], refusal["field"]) == ("camera_missing", "cameras")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"fps": 30},
+        {"split": {"train": 1.0}},
+        {"streaming_safe": True},
+        {"push_to_hub": {}},
+        {"on_gap": "refuse"},
+        {"include_outcomes": ["success"]},
+        {"include_capture_time": False},
+    ],
+)
+async def test_what_is_for_datasets_is_refused(backend, record, more):
+    """By name, as is a format that there is not."""
+    session = await record(10)
+    refusal = await backend.ask(session, status=422, format="parquet", **more)
+    assert refusal["field"] == next(iter(more))
+    assert (await backend.ask(session, status=422, format="rosbag"))["field"] == "format"
+
+
+async def test_raw_export_is_not_pushed(backend, record):
+    """LeRobot could make nothing of it."""
+    export, _ = await backend.export(await record(10), format="parquet")
+    answer = await backend.http.post(f"/exports/{export['id']}/push", json={})
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_pushable")
+
+
+async def test_empty_and_unfinished_sessions_are_refused(backend, record):
+    """As for datasets."""
+    assert (await backend.ask(await record(0), status=409, format="mcap"))["code"] == "nothing_to_export"
+    recording = await record(10, status="recording")
+    assert (await backend.ask(recording, status=409, format="mcap"))["code"] == "session_unfinished"
