@@ -24,7 +24,7 @@ def test_a_restart_of_the_whole_stack_keeps_everything(stack, recorded):
     """`make down` and `make up`: the same rows and files, and the passwords still fit."""
     before = stack.query(CONTENTS), stack.hashes_of_files()
     stack.compose("down")
-    stack.up()
+    assert f"LeRobot backend on {stack.url}\n" in stack.script("up.sh")
     assert (stack.query(CONTENTS), stack.hashes_of_files()) == before
 
 
