@@ -2,12 +2,12 @@
 -- Run by the owner of the tables after each migration; a new table gets its line here.
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON robot, teleop_session, teleop_frame, frame_gap, episode, session_mark
+    ON robot, teleop_session, teleop_frame, frame_gap, episode, session_mark, session_archive
     TO telemetry;
 GRANT SELECT ON session_overview, teleop_frame_data, session_export TO telemetry;
--- It makes tables with the rights of their owner.
-REVOKE EXECUTE ON FUNCTION ensure_frame_partition FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ensure_frame_partition TO telemetry;
+-- They make and drop tables with the rights of their owner.
+REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition TO telemetry;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file
@@ -22,5 +22,5 @@ GRANT USAGE
     TO export;
 GRANT SELECT
     ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, session_mark,
-       session_export, video_chunk, stored_object
+       session_export, session_archive, video_chunk, stored_object
     TO export;

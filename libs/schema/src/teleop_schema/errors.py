@@ -103,6 +103,12 @@ class Conflict(BackendError):
     code, status, close_code, retryable = "conflict", 409, 4410, False
 
 
+class SessionArchived(Conflict):
+    """The session's frames have left the database for the archive."""
+
+    code, status = "session_archived", 410
+
+
 class Forbidden(BackendError):
     """This caller may not do that."""
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from msgspec import structs
 from psycopg.rows import DictRow
-from teleop_schema.errors import BadInput
+from teleop_schema.errors import BadInput, SessionArchived
 
 from export_service.align import Integers
 from export_service.chunk_table import read_chunks, read_sample_times
@@ -17,7 +17,9 @@ from export_service.selection import SessionFilter
 from export_service.video_chunks import Chunk, goes_by_time, look_at_footage, usable
 
 SESSIONS = """
-SELECT id, robot_type, fps, task, state_names, action_names, status, next_frame_index
+SELECT id, robot_type, fps, task, state_names, action_names, status, next_frame_index,
+       EXISTS (SELECT FROM session_archive a
+                WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
   FROM teleop_session WHERE id = ANY(%s) AND deleted_at IS NULL
 """
 
@@ -94,7 +96,7 @@ class SessionTable:
         """The sessions in the order asked for, all as of one moment.
 
         cameras  whose footage to look at; None: all
-        raises   SessionNotFound, VideoDiffers
+        raises   SessionNotFound, SessionArchived, VideoDiffers
         """
         async with connect(self._pool) as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -110,6 +112,13 @@ async def _read(
     if missing:
         raise SessionNotFound(
             f"there is no session {', '.join(str(each) for each in missing)}", field="session_ids"
+        )
+    archived = [row["id"] for row in rows if row["archived"]]
+    if archived:
+        raise SessionArchived(
+            f"frames of session {', '.join(str(each) for each in archived)} have left the database",
+            field="session_ids",
+            hint="python -m telemetry_service.archive restore --session N, then ask for the export again",
         )
     episodes = await _fetch(connection, EPISODES, wanted)
     gaps = await _fetch(connection, GAPS, wanted)

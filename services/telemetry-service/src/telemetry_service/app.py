@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from teleop_runtime.app import Check, Part, Running, assemble
 from teleop_runtime.database import Pool, connected, open_pool
 from teleop_runtime.logs import get_logger
+from teleop_runtime.store import open_store
 
 from telemetry_service import frame_endpoints, session_endpoints
+from telemetry_service.archive import RETENTION_CONNECTIONS, Archive, Retention, SessionFiles, archive_address
+from telemetry_service.audit import Audit
 from telemetry_service.batcher import LANES, Batcher
 from telemetry_service.connections import Connections
 from telemetry_service.frame_endpoints import MAX_FRAME_READERS
@@ -20,6 +24,7 @@ from telemetry_service.session_edits import SessionEdits
 from telemetry_service.session_queries import SessionQueries
 from telemetry_service.session_table import SessionTable
 from telemetry_service.settings import TelemetrySettings
+from telemetry_service.storage import watch_storage
 
 log = get_logger(__name__)
 
@@ -31,8 +36,12 @@ ABANDONED_AFTER_S = 300.0
 SWEEP_EVERY_S = 60.0
 
 
-def telemetry_part(database_url: str) -> Part:
-    """telemetry-service as a part of a server."""
+def telemetry_part(database_url: str, store_url: str | None = None, retention_days: int = 0) -> Part:
+    """telemetry-service as a part of a server.
+
+    store_url       where archived sessions are kept, beside other files; None: they can't be read
+    retention_days  frames leave the database so long after their last; 0: never
+    """
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
@@ -40,12 +49,26 @@ def telemetry_part(database_url: str) -> Part:
             open_pool(database_url, max_size=LANES) as commits,
             open_pool(database_url, max_size=OPENING_CONNECTIONS) as openings,
             open_pool(database_url, max_size=READING_CONNECTIONS) as pool,
+            AsyncExitStack() as stack,
         ):
             batcher = Batcher(FrameTable(commits))
             connections = Connections()
-            sessions = SessionTable(openings, OPENING_CONNECTIONS)
+            audit = Audit(pool)
+            sessions = SessionTable(openings, OPENING_CONNECTIONS, ended=audit.note)
             flushing = asyncio.create_task(batcher.run())
-            sweeping = asyncio.create_task(_sweep(sessions))
+            tasks = [
+                flushing,
+                asyncio.create_task(_sweep(sessions)),
+                asyncio.create_task(watch_storage(pool)),
+                asyncio.create_task(audit.run()),
+            ]
+            files = await _archived_files(database_url, store_url)
+            if files is not None and retention_days:
+                workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)
+                retention = Retention(
+                    await stack.enter_async_context(workers), files, timedelta(days=retention_days)
+                )
+                tasks.append(asyncio.create_task(retention.run()))
             try:
                 yield Running(
                     state={
@@ -55,15 +78,16 @@ def telemetry_part(database_url: str) -> Part:
                         "session_queries": SessionQueries(pool),
                         "session_edits": SessionEdits(pool),
                         "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
+                        "archive": None if files is None else Archive(pool, files),
                         "database_url": database_url,
                     },
                     checks=_checks(pool, flushing),
                     drain=connections.drain,
                 )
             finally:
-                for task in (flushing, sweeping):
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(flushing, sweeping, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     return Part(
         name="telemetry-service",
@@ -75,7 +99,15 @@ def telemetry_part(database_url: str) -> Part:
 
 def create_app(settings: TelemetrySettings) -> Starlette:
     """telemetry-service as a server of its own."""
-    return assemble("telemetry-service", [telemetry_part(settings.database_url)], exposure=settings.exposure)
+    part = telemetry_part(settings.database_url, settings.store_url, settings.retention_days)
+    return assemble("telemetry-service", [part], exposure=settings.exposure)
+
+
+async def _archived_files(database_url: str, store_url: str | None) -> SessionFiles | None:
+    if store_url is None:
+        return None
+    store = await asyncio.to_thread(open_store, archive_address(store_url))
+    return SessionFiles(store, database_url)
 
 
 def _checks(pool: Pool, flushing: asyncio.Task[None]) -> dict[str, Check]:

@@ -1,6 +1,6 @@
 """Blocks of all robots as the columns of one COPY, and the frames that no table takes; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,18 @@ def encode_rows(session_ids: Sequence[int], blocks: Sequence[FrameBlock]) -> byt
     )
     encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(COLUMNS, ENCODERS)
     return b"".join((encoder.write_header(), encoder.write_batch(batch), encoder.finish()))
+
+
+def encode_tables(session_id: int, tables: Iterable[pa.Table]) -> Iterator[bytes]:
+    """Frames of a session, in tables as FrameReader gives them, in the same format, a piece a table."""
+    encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(COLUMNS, ENCODERS)
+    yield encoder.write_header()
+    for table in tables:
+        sessions = _arrow(pa.int64(), np.full(len(table), session_id, np.int64))
+        rows = table.add_column(0, COLUMNS.field("session_id"), sessions).cast(COLUMNS).combine_chunks()
+        for batch in rows.to_batches():
+            yield encoder.write_batch(batch)
+    yield encoder.finish()
 
 
 def quarantine(blocks: Sequence[FrameBlock]) -> list[FrameBlock]:

@@ -1,8 +1,10 @@
 """HTTP: the frames of a session."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Annotated, Protocol
 
 import pyarrow as pa
 from msgspec import Meta, Struct, field
@@ -12,8 +14,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from teleop_runtime.frames import FrameReader
 from teleop_runtime.operations import Operation, read_query
-from teleop_schema.errors import BadInput, NotAcceptable, NotFound
+from teleop_schema.errors import BadInput, NotAcceptable, NotFound, SessionArchived
 
+from telemetry_service.archive import FOLDER, Archive, names_of
 from telemetry_service.envelope import bucket_frames, envelope
 from telemetry_service.frame_formats import FORMATS, choose_format, encode, flat_schema, flatten
 from telemetry_service.session_endpoints import MAX_ID, session_id_of
@@ -34,8 +37,22 @@ class FrameRange(Struct, forbid_unknown_fields=True):
     max_points: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None
 
 
+class Reader(Protocol):
+    """FrameReader, as far as it is needed here."""
+
+    def read(
+        self, session_id: int, first: int, end: int, *, state_width: int, action_width: int
+    ) -> pa.Table: ...
+
+    def close(self) -> None: ...
+
+
+# Gives a reader whose connection or file is closed in the end.
+type Open = Callable[[], AbstractAsyncContextManager[Reader]]
+
+
 async def get_frames(request: Request) -> Response:
-    """Frames of a session as JSON, CSV, Arrow stream or Parquet, as Accept says."""
+    """Frames of a session as JSON, CSV, Arrow stream or Parquet, as Accept says; archived ones, too."""
     wanted = read_query(request, FrameRange)
     media_type = choose_format(request.headers.get("accept", "*/*"))
     if media_type is None:
@@ -53,10 +70,33 @@ async def get_frames(request: Request) -> Response:
         session,
         wanted,
         readers=request.state.frame_readers,
-        database_url=request.state.database_url,
+        opening=_place_of(request, session),
         media_type=media_type,
         headers={"Content-Disposition": f'inline; filename="{name}"', "Vary": "Accept"},
     )
+
+
+def _place_of(request: Request, session: SessionDetail) -> Open:
+    """Where the session's frames are read from; raises SessionArchived if they are out of reach."""
+    if session.archived_at is None:
+        return partial(_in_database, request.state.database_url)
+    archive: Archive | None = request.state.archive
+    if archive is None:
+        raise SessionArchived(
+            f"the frames of session {session.id} were archived: "
+            f"{' and '.join(names_of(session.robot_id, session.id))} below {FOLDER} of the file store",
+            hint="with STORE_URL set, telemetry-service reads them from there",
+        )
+    return partial(archive.frames, session.id)
+
+
+@asynccontextmanager
+async def _in_database(database_url: str) -> AsyncIterator[Reader]:
+    reader = await run_in_threadpool(FrameReader, database_url)
+    try:
+        yield reader
+    finally:
+        reader.close()
 
 
 class FrameFile(StreamingResponse):
@@ -68,7 +108,7 @@ class FrameFile(StreamingResponse):
         wanted: FrameRange,
         *,
         readers: asyncio.Semaphore,
-        database_url: str,
+        opening: Open,
         media_type: str,
         headers: Mapping[str, str],
     ) -> None:
@@ -76,22 +116,18 @@ class FrameFile(StreamingResponse):
         self._session = session
         self._wanted = wanted
         self._readers = readers
-        self._database_url = database_url
+        self._opening = opening
         self._format = media_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._readers:
-            reader = await run_in_threadpool(FrameReader, self._database_url)
-            try:
-                tables = thin_out(reader, self._session, self._wanted)
-                schema = flat_schema(self._session.state_names, self._session.action_names)
-                self.body_iterator = iterate_in_threadpool(encode(self._format, schema, tables))
-                await super().__call__(scope, receive, send)
-            finally:
-                reader.close()
+        async with self._readers, self._opening() as reader:
+            tables = thin_out(reader, self._session, self._wanted)
+            schema = flat_schema(self._session.state_names, self._session.action_names)
+            self.body_iterator = iterate_in_threadpool(encode(self._format, schema, tables))
+            await super().__call__(scope, receive, send)
 
 
-def thin_out(reader: FrameReader, session: SessionDetail, wanted: FrameRange) -> Iterator[pa.Table]:
+def thin_out(reader: Reader, session: SessionDetail, wanted: FrameRange) -> Iterator[pa.Table]:
     """Flat tables of the wanted frames; where there are too many, an envelope of them."""
     first = wanted.from_frame
     end = session.frames if wanted.to_frame is None else min(wanted.to_frame, session.frames)
@@ -112,7 +148,7 @@ def thin_out(reader: FrameReader, session: SessionDetail, wanted: FrameRange) ->
 
 
 def read_blocks(
-    reader: FrameReader, session: SessionDetail, first: int, end: int, block: int
+    reader: Reader, session: SessionDetail, first: int, end: int, block: int
 ) -> Iterator[pa.Table]:
     """Flat tables of frames `first` to `end - 1`, read `block` at a time, those without any left out."""
     for start in range(first, end, block):
@@ -134,6 +170,6 @@ OPERATIONS = (
         get_frames,
         query=FrameRange,
         media=tuple(FORMATS),
-        errors=[NotFound, BadInput, NotAcceptable],
+        errors=[NotFound, BadInput, NotAcceptable, SessionArchived],
     ),
 )

@@ -79,6 +79,11 @@ def encode(media_type: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> It
     return _written(writers[media_type], tables)
 
 
+def encode_parquet(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[bytes]:
+    """A Parquet file to keep, a row group for each of `tables`, in pieces."""
+    return _written(lambda sink: pq.ParquetWriter(sink, schema, compression="zstd"), tables)
+
+
 def _json(tables: Iterable[pa.Table]) -> Iterator[bytes]:
     separator = b'{"frames":['
     for table in tables:

@@ -1,12 +1,12 @@
 """Reading sessions, robots and ledgers back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 import msgspec
-from teleop_runtime.database import Pool, connected, transaction
+from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_schema.errors import NotFound
 
 from telemetry_service.views import (
@@ -21,6 +21,8 @@ from telemetry_service.views import (
 )
 
 READ_TIMEOUT_S = 60.0
+
+type Row = Mapping[str, Any] | asyncpg.Record
 
 LIST_SESSIONS = """
 SELECT * FROM session_overview s
@@ -74,7 +76,7 @@ SELECT count(*) AS committed,
           FROM teleop_frame WHERE session_id = $1 AND frame_index < $2) f
 """
 
-
+ARCHIVED_ACCOUNT = "SELECT account FROM session_archive WHERE session_id = $1"
 NEWEST_EXPORT = "SELECT frames FROM session_export WHERE session_id = $1 ORDER BY export_id DESC LIMIT 1"
 
 
@@ -151,12 +153,11 @@ class SessionQueries:
             session = await connection.fetchrow(GET_SESSION, session_id)
             if session is None:
                 raise NotFound(f"there is no session {session_id}", field="session_id")
-            measured = await connection.fetchrow(MEASURE, session_id, session["frames"])
+            measured = await _measured(connection, session)
             gaps = await connection.fetch(
                 "SELECT * FROM frame_gap WHERE session_id = $1 ORDER BY first_frame", session_id
             )
             exported = await connection.fetchval(NEWEST_EXPORT, session_id)
-        assert measured is not None  # noqa: S101
         missing = session["missing"]
         committed = measured["committed"]
         return _view(
@@ -166,6 +167,7 @@ class SessionQueries:
             status=session["status"],
             delivery=session["delivery"],
             logged=session["logged"],
+            archived_at=session["archived_at"],
             exported=exported,
             missing=missing,
             unaccounted=session["frames"] - committed - missing,
@@ -175,7 +177,22 @@ class SessionQueries:
         )
 
 
-def _view[View: msgspec.Struct](row: asyncpg.Record, kind: type[View], **more: Any) -> View:
+async def measure_frames(connection: Connection, session_id: int, frames: int) -> Row:
+    """What the ledger tells of a session's frames below `frames`, of those that are in the database."""
+    row = await connection.fetchrow(MEASURE, session_id, frames)
+    assert row is not None  # noqa: S101
+    return row
+
+
+async def _measured(connection: Connection, session: asyncpg.Record) -> Row:
+    """As it was measured before the frames left the database, or as it is measured now."""
+    if session["archived_at"] is None:
+        return await measure_frames(connection, session["id"], session["frames"])
+    account: dict[str, Any] = msgspec.json.decode(await connection.fetchval(ARCHIVED_ACCOUNT, session["id"]))
+    return account
+
+
+def _view[View: msgspec.Struct](row: Row, kind: type[View], **more: Any) -> View:
     """The row's columns that `kind` has, and `more`."""
     names: Sequence[str] = kind.__struct_fields__
     return kind(**{name: row[name] for name in names if name not in more}, **more)

@@ -1,6 +1,7 @@
 """The one place that writes sessions: opening, taking over, ending."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import asyncpg
 import msgspec
 from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
-from teleop_schema.errors import Fenced, SessionMismatch, StorageUnavailable
+from teleop_schema.errors import Conflict, Fenced, SessionArchived, SessionMismatch, StorageUnavailable
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
@@ -22,6 +23,7 @@ log = get_logger(__name__)
 TAKE_OVER_PATIENCE_S = 1.0
 OPEN_TIMEOUT_S = 10.0
 FINISH_TIMEOUT_S = 10.0
+SILENT_FOR = timedelta(days=1)
 
 SEE_ROBOT = """
 INSERT INTO robot (robot_id, robot_type) VALUES ($1, $2)
@@ -38,7 +40,9 @@ RETURNING id, epoch, next_frame_index
 
 TAKE_OVER = """
 UPDATE teleop_session SET epoch = epoch + 1 WHERE stream_id = $1
-RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names
+RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names,
+          EXISTS (SELECT FROM session_archive a
+                   WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
 """
 
 FINISH = """
@@ -52,6 +56,13 @@ RETURNING id
 END_BLOCKERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE pid = ANY(pg_blocking_pids($1)) AND application_name = 'lerobot-backend' AND usename = current_user
+"""
+
+INTERRUPT = """
+UPDATE teleop_session
+   SET status = 'interrupted', end_time = coalesce(last_frame_time, start_time), epoch = epoch + 1
+ WHERE id = $1 AND status = 'recording' AND coalesce(last_commit_at, start_time) < now() - $2::interval
+RETURNING next_frame_index
 """
 
 INTERRUPT_ABANDONED = """
@@ -73,8 +84,10 @@ class OpenSession:
 class SessionTable:
     """Writes to `teleop_session` and `robot`."""
 
-    def __init__(self, pool: Pool, connections: int) -> None:
+    def __init__(self, pool: Pool, connections: int, ended: Callable[[int], None] | None = None) -> None:
+        """`ended` is told of each session that a robot has ended."""
         self._pool = pool
+        self._ended = ended
         # All but one: if every connection waited for a row, none would be left to end who holds it.
         self._places = asyncio.Semaphore(connections - 1)
 
@@ -83,9 +96,9 @@ class SessionTable:
     ) -> OpenSession:
         """The stream's session, made if it is new, taken over from whoever wrote to it before.
 
-        Raises SessionMismatch if the stream is known with another robot or other names, StorageUnavailable
-        if that takes too long: the robot may long be gone or on another connection, which must not lose the
-        stream to this one.
+        Raises SessionMismatch if the stream is known with another robot or other names, SessionArchived if
+        its frames have left the database, StorageUnavailable if that takes too long: the robot may long be
+        gone or on another connection, which must not lose the stream to this one.
         """
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S), self._places:
@@ -113,12 +126,28 @@ class SessionTable:
                 return False
             await store_events(connection, [(session_id, event) for event in events])
             await close_episodes(connection, session_id, frames)
-            return True
+        if self._ended is not None:
+            self._ended(session_id)
+        return True
 
     async def interrupt_abandoned(self, after_s: float) -> None:
         """Mark plain sessions as interrupted that no service has heard of for `after_s`."""
         async with connected(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
             await connection.execute(INTERRUPT_ABANDONED, timedelta(seconds=after_s))
+
+    async def interrupt(self, session_id: int) -> None:
+        """End a session that has been silent for SILENT_FOR, whose robot will not end it; raises Conflict.
+
+        Should the robot come back all the same, it takes the session up again.
+        """
+        async with transaction(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
+            frames = await connection.fetchval(INTERRUPT, session_id, SILENT_FOR)
+            if frames is None:
+                raise Conflict(
+                    f"session {session_id} is none that is recording and has been silent for {SILENT_FOR}",
+                    field="session",
+                )
+            await close_episodes(connection, session_id, frames)
 
     async def _create(
         self, stream: UUID, robot_id: str, session: SessionDescription, delivery: str
@@ -145,6 +174,7 @@ class SessionTable:
                 await asyncio.gather(ending, return_exceptions=True)
             if row is not None:
                 _check_same(row, robot_id, session)
+                _check_here(row)
                 await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
             return await _opened(connection, row)
 
@@ -172,6 +202,15 @@ def _check_same(row: asyncpg.Record, robot_id: str, session: SessionDescription)
     ):
         if stored != told:
             raise SessionMismatch(f"the stream is known with {field} {stored!r}", field=field)
+
+
+def _check_here(row: asyncpg.Record) -> None:
+    """Frames that come late wait on the robot's disk, so that a session's frames are all in one place."""
+    if row["archived"]:
+        raise SessionArchived(
+            f"the frames of session {row['id']} have been archived",
+            hint=f"python -m telemetry_service.archive restore --session {row['id']}, then connect again",
+        )
 
 
 def _session_values(robot_id: str, session: SessionDescription) -> tuple[Any, ...]:

@@ -13,7 +13,27 @@ class TelemetrySettings(ServiceSettings):
     host: str = Field("127.0.0.1", alias="TELEMETRY_HOST")
     port: int = Field(8001, alias="TELEMETRY_PORT", ge=0, le=65_535)
 
+    store_url: str | None = Field(
+        None,
+        alias="STORE_URL",
+        min_length=1,
+        description="where archived sessions are kept, beside videos and datasets: a folder, or s3://…",
+    )
+    retention_days: int = Field(
+        0,
+        alias="TELEMETRY_RETENTION_DAYS",
+        ge=0,
+        le=36_500,
+        description="frames leave the database for the archive so long after their last; 0: never",
+    )
+
     @model_validator(mode="after")
     def _stay_local(self) -> Self:
         check_listening(self.host, self.exposure, "TELEMETRY_HOST")
+        return self
+
+    @model_validator(mode="after")
+    def _has_archive(self) -> Self:
+        if self.retention_days and self.store_url is None:
+            raise ValueError("TELEMETRY_RETENTION_DAYS needs to know where to: set STORE_URL, too")
         return self

@@ -33,7 +33,10 @@ class RobotView(Struct, kw_only=True):
 
 
 class SessionView(Struct, kw_only=True):
-    """One session; frames = its watermark: every frame below it is committed or a named gap."""
+    """One session; frames = its watermark: every frame below it is committed or a named gap.
+
+    archived_at  when its frames left the database for the archive; null: they are in the database
+    """
 
     id: int
     robot_id: str
@@ -50,6 +53,7 @@ class SessionView(Struct, kw_only=True):
     episodes: int
     tags: list[str]
     note: str | None
+    archived_at: datetime | None
 
 
 class EpisodeView(Struct, kw_only=True):
@@ -119,7 +123,8 @@ class Ledger(Struct, kw_only=True):
     """Account of a session, sample by sample.
 
     logged         frames the robot says it logged; null while the session goes on
-    committed      frames in the database
+    committed      frames in the database, or in the archive if they have left it
+    archived_at    when the frames left the database; null: they are in it
     missing        frames lost, each in `gaps` with its reason
     exported       frames of it in its newest published dataset; null before there is one
     unaccounted    frames below the watermark that are neither; anything but 0 is a defect
@@ -137,6 +142,7 @@ class Ledger(Struct, kw_only=True):
     delivery: Literal["acknowledged", "best_effort"]
     logged: int | None
     committed: int
+    archived_at: datetime | None
     exported: int | None
     missing: int
     unaccounted: int

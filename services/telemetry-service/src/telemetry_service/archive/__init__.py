@@ -1,0 +1,21 @@
+"""Old sessions leave the database for the store, and come back from it.
+
+A partition of `teleop_frame` holds the frames of 1000 sessions. Once all of them have ended long enough ago,
+each is copied to the store, the copy is read back and compared with the database value by value, and then the
+partition is dropped. What is small stays in the database: sessions, episodes, gaps, marks, and the account of
+the ledger.
+"""
+
+from telemetry_service.archive.reading import Archive
+from telemetry_service.archive.retention import RETENTION_CONNECTIONS, Retention
+from telemetry_service.archive.session_files import FOLDER, SessionFiles, archive_address, names_of
+
+__all__ = [
+    "FOLDER",
+    "RETENTION_CONNECTIONS",
+    "Archive",
+    "Retention",
+    "SessionFiles",
+    "archive_address",
+    "names_of",
+]

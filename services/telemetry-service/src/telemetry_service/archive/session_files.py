@@ -1,0 +1,181 @@
+"""A session as files of the store: its frames as Parquet, all else as JSON."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from starlette.concurrency import iterate_in_threadpool
+from teleop_runtime.frames import FrameReader, frame_schema
+from teleop_runtime.store import ChecksumMismatch, Store
+
+from telemetry_service.archive.archive_table import Copied, NotAccounted, Recorded
+from telemetry_service.frame_formats import encode_parquet
+
+# Below the store of videos and datasets, whose sweeps remove what they have no row of. No robot is called so.
+FOLDER = ".archive"
+FORMAT_VERSION = 1
+MAX_FILE_BYTES = 50 * 10**9
+# Lists of any length, for Parquet's reader takes none whose length is fixed at 0.
+SCHEMA = pa.schema(
+    [
+        pa.field("frame_index", pa.int64()),
+        pa.field("timestamp", pa.timestamp("us", tz="UTC")),
+        pa.field("state", pa.list_(pa.float32())),
+        pa.field("action", pa.list_(pa.float32())),
+        pa.field("extra", pa.string()),
+    ]
+)
+# Values read at a time, which are one row group: frames of twelve joints make 20,000.
+BLOCK_VALUES = 240_000
+
+
+def archive_address(store_url: str) -> str:
+    """Where the archive lies, for `open_store`, of files that are kept at `store_url`."""
+    return f"{store_url.rstrip('/')}/{FOLDER}"
+
+
+def names_of(robot_id: str, session_id: int) -> tuple[str, str]:
+    """What the two files of a session are called below the archive: the frames, and what is said of them."""
+    folder = f"{robot_id}/sessions/{session_id}"
+    return f"{folder}/frames.parquet", f"{folder}/session.json"
+
+
+class SessionFiles:
+    """Writes sessions to the store and reads them back."""
+
+    def __init__(self, store: Store, database_url: str) -> None:
+        self._store = store
+        self._database_url = database_url
+
+    async def copy(self, session: Recorded) -> tuple[Copied, str]:
+        """Copy a session, and compare the copy with the database, value by value.
+
+        Returns where the frames lie, and the SHA-256 of the JSON that tells of them.
+        raises  NotAccounted if the two differ, or are not as many frames as the ledger says; NoSpace
+        """
+        reader = await asyncio.to_thread(FrameReader, self._database_url)
+        try:
+            parts = iterate_in_threadpool(encode_parquet(SCHEMA, _stored(reader, session)))
+            frames_name, about_name = names_of(session.robot_id, session.id)
+            sha256, size_bytes = await self._keep(frames_name, parts)
+            copied = Copied(session.id, session.frames, sha256, size_bytes)
+            async with self.frames_file(copied) as path:
+                await asyncio.to_thread(_compare, path, reader, session)
+        finally:
+            reader.close()
+        about_sha256, _ = await self._keep(about_name, _told(session, copied))
+        return copied, about_sha256
+
+    async def is_kept(self, copied: Copied) -> bool:
+        """Whether the store has the frames of a session, as far as their size tells."""
+        return await self._store.size(copied.sha256) == copied.size_bytes
+
+    @asynccontextmanager
+    async def frames_file(self, copied: Copied) -> AsyncIterator[Path]:
+        """The frames of a session as a Parquet file; raises ObjectMissing, ChecksumMismatch."""
+        async with self._store.as_file(copied.sha256) as path:
+            if await asyncio.to_thread(_sha256, path) != copied.sha256:
+                raise ChecksumMismatch(
+                    f"the archived frames of session {copied.session_id} are damaged: they no longer are "
+                    f"what {copied.sha256} names"
+                )
+            yield path
+
+    async def _keep(self, name: str, parts: AsyncIterator[bytes]) -> tuple[str, int]:
+        """SHA-256 and size of a file that the store now has under `name`, and durably so."""
+        # The same each time, so that what a killed process has left is found and thrown away.
+        upload = uuid5(NAMESPACE_URL, name)
+        await self._store.discard(upload)
+        await self._store.begin(upload)
+        size_bytes = await self._store.append(upload, 0, parts, limit=MAX_FILE_BYTES)
+        sha256 = await self._store.digest(upload)
+        await self._store.finish(upload, sha256=sha256, size_bytes=size_bytes)
+        await self._store.discard(upload)
+        await self._store.name(name, sha256)
+        return sha256, size_bytes
+
+
+class ArchivedFrames:
+    """Reads frames of a Parquet file as FrameReader reads them of the database."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path)
+
+    def read(
+        self, _session_id: int, first: int, end: int, *, state_width: int, action_width: int
+    ) -> pa.Table:
+        """Frames `first` to `end - 1` that exist, ascending, as `frame_schema` says."""
+        found = [
+            self._file.read_row_group(group)
+            for group, (lowest, highest) in enumerate(self._ranges())
+            if lowest < end and highest >= first
+        ]
+        table = pa.concat_tables(found) if found else SCHEMA.empty_table()
+        table = table.cast(frame_schema(state_width, action_width))
+        indexes = table["frame_index"].to_numpy()
+        return table.filter(pa.array((indexes >= first) & (indexes < end)))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """Lowest and highest frame index of each row group."""
+        metadata = self._file.metadata
+        for group in range(metadata.num_row_groups):
+            told = metadata.row_group(group).column(0).statistics
+            yield told.min, told.max
+
+
+def read_in_blocks(path: Path) -> Iterator[pa.Table]:
+    """All frames of a Parquet file, a row group at a time."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group)
+
+
+def _stored(reader: FrameReader, session: Recorded) -> Iterator[pa.Table]:
+    """The frames that the database holds, a block at a time."""
+    block = BLOCK_VALUES // (1 + session.state_width + session.action_width)
+    for first in range(0, session.next_frame_index, block):
+        table = reader.read(
+            session.id,
+            first,
+            min(first + block, session.next_frame_index),
+            state_width=session.state_width,
+            action_width=session.action_width,
+        )
+        if table.num_rows:
+            yield table.cast(SCHEMA)
+
+
+def _compare(path: Path, reader: FrameReader, session: Recorded) -> None:
+    frames = 0
+    for copied, stored in zip(read_in_blocks(path), _stored(reader, session), strict=True):
+        frames += copied.num_rows
+        if not copied.equals(stored):
+            first = stored["frame_index"][0].as_py()
+            raise NotAccounted(f"session {session.id}: the copy of the frames from {first} on differs")
+    if frames != session.frames:
+        raise NotAccounted(f"session {session.id}: of {session.frames} frames {frames} were copied")
+
+
+async def _told(session: Recorded, copied: Copied) -> AsyncIterator[bytes]:
+    """What a person needs to make sense of the frames without the database."""
+    about = {
+        "format": FORMAT_VERSION,
+        "frames": {"rows": copied.frames, "sha256": copied.sha256, "size_bytes": copied.size_bytes},
+        "account": session.account,
+        **msgspec.json.decode(session.about),
+    }
+    yield msgspec.json.format(msgspec.json.encode(about), indent=1)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
