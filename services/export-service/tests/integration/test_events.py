@@ -6,7 +6,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from export_service import events
+from export_service import client, events
 from export_service.build import build
 
 PATIENCE_S = 30.0
@@ -112,3 +112,17 @@ async def test_unknown_export_has_no_events(backend):
     """A problem document, no stream."""
     answer = await backend.http.get("/exports/77/events")
     assert (answer.status_code, answer.json()["code"]) == (404, "export_not_found")
+
+
+@pytest.mark.parametrize("media", ["text/event-stream", "nothing/known"])
+async def test_command_line_follows_with_and_without_events(backend, record, slowly, monkeypatch, media):
+    """Where something on the way does not let them through, it asks again and again."""
+    monkeypatch.setattr(client, "EVENTS", media)
+    session = await record(1000, episodes=[(first, first + 100) for first in range(0, 1000, 100)])
+    export = await backend.ask(session)
+    told = []
+    async with client.Client.connect(str(backend.http.base_url)) as following:
+        made = await following.follow(export["id"], lambda *progress: told.append(progress))
+    assert (made["status"], made["report"]["exported"]) == ("done", 1000)
+    assert {stage for stage, _, _ in told} >= {"data", "verify"}
+    assert told[-1][1] == told[-1][2]

@@ -266,6 +266,43 @@ async def test_push_under_way_is_not_doubled(hub, backend, record):
     assert len(hub.commits(REPO)) == 1
 
 
+async def test_command_line_pushes(hub, backend, record, tmp_path):
+    """One command: made, fetched and pushed; where the push fails, the dataset is here all the same."""
+    session = await record(100)
+
+    async def run(root, *words):
+        command = (
+            "-m",
+            "export_service.cli",
+            "--session_id",
+            str(session),
+            "--repo_id",
+            REPO,
+            "--root",
+            root,
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            *words,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "LEROBOT_BACKEND_URL": str(backend.http.base_url)},
+        )
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    status, out, err = await run(tmp_path / "one", "--push_to_hub")
+    assert status == 0, err
+    assert f"/datasets/{REPO}/commit/{hub.repo(REPO)['head']}" in out
+    assert "pushing to the Hub: done" in err
+    hub.make("lab/other", {"theirs.csv": b"x"})
+    status, _, err = await run(tmp_path / "two", "--push_to_hub", "--repo_id", "lab/other")
+    assert status == 1
+    assert "holds something else" in err
+    assert (tmp_path / "two/meta/info.json").is_file()
+
+
 async def test_push_of_an_unknown_export_is_not_found(backend):
     """As everything below its address."""
     answer = await backend.http.post("/exports/77/push", json={})
