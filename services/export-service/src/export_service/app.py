@@ -19,6 +19,7 @@ from export_service.hub_settings import HubSettings
 from export_service.jobs import MAKING, PUSHING, Jobs
 from export_service.push_table import PushTable
 from export_service.pusher import Pusher
+from export_service.queue_watch import watch_queue
 from export_service.session_table import SessionTable
 from export_service.settings import ExportSettings
 from export_service.worker import Worker, running, stop
@@ -44,19 +45,24 @@ def export_part(database_url: str, export_root: Path, store_url: str, hub: HubSe
                 async with asyncio.timeout(2), pool.connection() as connection:
                     await connection.execute("SELECT 1")
 
-            async with running(worker, pusher) as work:
-                yield Running(
-                    state={
-                        "exports": exports,
-                        "export_folders": folders,
-                        "export_jobs": jobs,
-                        "export_pushes": pushes,
-                        "export_followers": events.Followers(),
-                        "recorded_sessions": SessionTable(pool),
-                    },
-                    checks={"export database": check_database},
-                    drain=partial(stop, work),
-                )
+            watching = asyncio.create_task(watch_queue(pool))
+            try:
+                async with running(worker, pusher) as work:
+                    yield Running(
+                        state={
+                            "exports": exports,
+                            "export_folders": folders,
+                            "export_jobs": jobs,
+                            "export_pushes": pushes,
+                            "export_followers": events.Followers(),
+                            "recorded_sessions": SessionTable(pool),
+                        },
+                        checks={"export database": check_database},
+                        drain=partial(stop, work),
+                    )
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
 
     operations = (*endpoints.OPERATIONS, *events.OPERATIONS, *push_endpoints.OPERATIONS)
     return Part(name="export-service", operations=operations, lifespan=lifespan)

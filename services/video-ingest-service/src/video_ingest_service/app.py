@@ -23,6 +23,7 @@ from video_ingest_service import (
 from video_ingest_service.catalog import Catalog
 from video_ingest_service.probe import Prober
 from video_ingest_service.repairs import Repairs
+from video_ingest_service.room import watch_room
 from video_ingest_service.settings import IngestSettings
 from video_ingest_service.sweep import Sweeper
 from video_ingest_service.upload_table import UploadTable
@@ -54,7 +55,10 @@ def ingest_part(database_url: str, store_url: str) -> Part:
 
             catalog = Catalog(pool, store, prober)
             uploads = Uploads(UploadTable(pool), store, catalog)
-            sweeping = asyncio.create_task(Sweeper(pool, store, uploads).run())
+            tasks = [
+                asyncio.create_task(Sweeper(pool, store, uploads).run()),
+                asyncio.create_task(watch_room(store)),
+            ]
             try:
                 yield Running(
                     state={
@@ -68,8 +72,9 @@ def ingest_part(database_url: str, store_url: str) -> Part:
                     checks={"ingest database": check_database, "store": check_store},
                 )
             finally:
-                sweeping.cancel()
-                await asyncio.gather(sweeping, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     return Part(
         name="video-ingest-service",

@@ -1,6 +1,6 @@
 """What video-ingest-service counts."""
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from teleop_runtime.metrics import REGISTRY
 
 STORED_FILES = Counter("stored_files_total", "Files taken in", ["kind"], registry=REGISTRY)
@@ -15,5 +15,8 @@ DAMAGED = Counter("damaged_objects_total", "Stored objects found damaged or miss
 VERIFIED_BYTES = Counter("verified_bytes_total", "Stored bytes read again and hashed", registry=REGISTRY)
 SWEPT_OBJECTS = Counter(
     "swept_objects_total", "Objects removed because nothing named them", registry=REGISTRY
+)
+FREE_BYTES = Gauge(
+    "store_free_bytes", "Bytes that may still be stored; nothing for S3", ["place"], registry=REGISTRY
 )
 RECEIVED_BYTES = Counter("received_bytes_total", "Bytes of uploads that came in", registry=REGISTRY)
