@@ -17,6 +17,8 @@ from teleop_testing.dataset_folders import contents, make_dataset
 from teleop_testing.processes import ServiceProcess, ingest_process
 from teleop_testing.waiting import until
 
+# What sockets and the relay hold of an upload when one of its ends dies.
+ON_THE_WIRE_BYTES = 1_500_000
 LARGE = random.Random(11).randbytes(6_000_000)
 LARGE_PATH = "extra/file-000.mp4"
 
@@ -116,7 +118,7 @@ async def test_killed_in_the_middle_of_a_file(agent, outputs, line):
     assert done.returncode == 0, done.stderr
     assert agent("verify", "picking").returncode == 0
     size = sum(map(len, contents(folder).values()))
-    assert line.sent_bytes < 1.15 * size
+    assert line.sent_bytes < 1.05 * size + 3 * ON_THE_WIRE_BYTES
 
 
 async def test_the_server_is_killed_and_the_line_cut(agent, outputs, line, service):
@@ -130,11 +132,11 @@ async def test_the_server_is_killed_and_the_line_cut(agent, outputs, line, servi
         line.cut()
         await asyncio.sleep(1.0)
         line.mend()
-        await until(lambda: status(agent)["datasets"][0]["state"] == "stored")
+        await until(lambda: [dataset["state"] for dataset in status(agent)["datasets"]] == ["stored"])
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
     assert agent("verify", "picking").returncode == 0
-    assert line.sent_bytes < 1.15 * sum(map(len, contents(folder).values()))
+    assert line.sent_bytes < 1.05 * sum(map(len, contents(folder).values())) + 2 * ON_THE_WIRE_BYTES
 
 
 async def test_status(agent, outputs):
@@ -208,9 +210,7 @@ async def test_nothing_is_reclaimed_unasked(agent, outputs):
     folder = make_dataset(outputs / "picking")
     before = contents(folder)
     with agent.running("run", "--watch", outputs):
-        await until(
-            lambda: status(agent)["datasets"][:1] and status(agent)["datasets"][0]["state"] == "stored"
-        )
+        await until(lambda: [dataset["state"] for dataset in status(agent)["datasets"]] == ["stored"])
         await asyncio.sleep(2.0)
     assert contents(folder) == before
 
