@@ -132,7 +132,7 @@ async def test_the_server_is_killed_and_the_line_cut(agent, outputs, line, servi
         line.cut()
         await asyncio.sleep(1.0)
         line.mend()
-        await until(lambda: [dataset["state"] for dataset in status(agent)["datasets"]] == ["stored"])
+        await until(lambda: [dataset.get("state") for dataset in status(agent)["datasets"]] == ["stored"])
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
     assert agent("verify", "picking").returncode == 0
@@ -210,7 +210,7 @@ async def test_nothing_is_reclaimed_unasked(agent, outputs):
     folder = make_dataset(outputs / "picking")
     before = contents(folder)
     with agent.running("run", "--watch", outputs):
-        await until(lambda: [dataset["state"] for dataset in status(agent)["datasets"]] == ["stored"])
+        await until(lambda: [dataset.get("state") for dataset in status(agent)["datasets"]] == ["stored"])
         await asyncio.sleep(2.0)
     assert contents(folder) == before
 
