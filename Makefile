@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+# Most tests wait for real processes: more of them than cores run at once.
+TEST_PROCESSES ?= 4
 PACKAGES := libs/schema libs/runtime libs/dataset libs/robot libs/virtual-robot services/telemetry-service \
 	services/video-ingest-service services/export-service services/sync-agent deploy/local
 SOURCES := $(PACKAGES) tests
@@ -40,7 +42,7 @@ restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a back
 	@COMPOSE="$(COMPOSE)" deploy/stack/restore.sh "$(FROM)"
 
 test: .venv/installed-dev  ## every test on real parts, but for those that need docker
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-stack: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the real compose.yaml, built, started and hurt
 	COMPOSE="$(COMPOSE)" $(BIN)/pytest tests/stack
