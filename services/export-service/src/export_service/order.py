@@ -50,7 +50,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     format                a LeRobot dataset; or the sessions as they were recorded, one by one, of any robots:
                           "parquet" tables, or "mcap" files of joints and video
     on_gap                an episode that lacks frames is split there, or the export is refused
-    include_outcomes      episodes to export by their outcome; discarded ones never are
+    include_outcomes      episodes to export by their outcome, by default all; discarded ones never are
     include_unfinished    take a session that is still being recorded, or whose video has not all arrived, as
                           it is now
     include_capture_time  add the column `capture.time_ns`; without it, the features are those that
@@ -71,7 +71,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     filter: SessionFilter | None = None
     format: Format = LEROBOT
     on_gap: OnGap = "split"
-    include_outcomes: frozenset[Label] = ALL_LABELS
+    include_outcomes: frozenset[Label] | None = None
     include_unfinished: bool = False
     include_capture_time: bool = True
     fps: Annotated[int, Meta(ge=1, le=MAX_FPS)] | None = None
@@ -207,7 +207,8 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
 def _labels(request: ExportRequest) -> frozenset[Label]:
     """The outcomes to export."""
     outcome = None if request.filter is None else request.filter.outcome
-    return request.include_outcomes & ({outcome} if outcome else ALL_LABELS)
+    wanted = ALL_LABELS if request.include_outcomes is None else request.include_outcomes
+    return wanted & ({outcome} if outcome else ALL_LABELS)
 
 
 def _source(session: Session, cameras: Sequence[Camera]) -> Source:

@@ -9,7 +9,7 @@ from teleop_schema.errors import BadInput
 
 from export_service.errors import CameraMissing, NothingToExport
 from export_service.order import LEROBOT, ExportRequest, check_unfinished
-from export_service.plan import ALL_LABELS, DEFAULT_TASK, Piece, stored_runs
+from export_service.plan import DEFAULT_TASK, Piece, stored_runs
 from export_service.recorded import EpisodeRow, Footage, Hole, Session
 from export_service.report import MissingFrames, Report, SessionReport
 
@@ -90,7 +90,7 @@ def make_raw_order(request: ExportRequest, sessions: Sequence[Session]) -> RawOr
 def _check(request: ExportRequest) -> None:
     given = {
         "on_gap": request.on_gap != "split",
-        "include_outcomes": request.include_outcomes != ALL_LABELS,
+        "include_outcomes": request.include_outcomes is not None,
         "include_capture_time": not request.include_capture_time,
         "fps": request.fps is not None,
         "cameras": request.format == "parquet" and bool(request.cameras),
