@@ -25,8 +25,10 @@ from export_service.settings import ExportSettings
 from export_service.worker import Worker, running, stop
 
 
-def export_part(database_url: str, export_root: Path, store_url: str, hub: HubSettings) -> Part:
-    """export-service as a part of a server, with workers of its own."""
+def export_part(
+    database_url: str, export_root: Path, store_url: str, hub: HubSettings, *, work_here: bool = True
+) -> Part:
+    """export-service as a part of a server; `work_here`: with workers of its own."""
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
@@ -37,9 +39,13 @@ def export_part(database_url: str, export_root: Path, store_url: str, hub: HubSe
             jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
             await jobs.open()
             await push_jobs.open()
-            store = await asyncio.to_thread(open_store, store_url)
-            worker = Worker(database_url, exports, jobs, folders, store)
-            pusher = Pusher(pushes, push_jobs, folders, hub)
+            workers: list[Worker | Pusher] = []
+            if work_here:
+                store = await asyncio.to_thread(open_store, store_url)
+                workers = [
+                    Worker(database_url, exports, jobs, folders, store),
+                    Pusher(pushes, push_jobs, folders, hub),
+                ]
 
             async def check_database() -> None:
                 async with asyncio.timeout(2), pool.connection() as connection:
@@ -47,7 +53,7 @@ def export_part(database_url: str, export_root: Path, store_url: str, hub: HubSe
 
             watching = asyncio.create_task(watch_queue(pool))
             try:
-                async with running(worker, pusher) as work:
+                async with running(*workers) as work:
                     yield Running(
                         state={
                             "exports": exports,
@@ -71,6 +77,10 @@ def export_part(database_url: str, export_root: Path, store_url: str, hub: HubSe
 def create_app(settings: ExportSettings) -> Starlette:
     """export-service as a server of its own."""
     part = export_part(
-        settings.database_url, settings.export_root, settings.store_url, load_settings(HubSettings)
+        settings.database_url,
+        settings.export_root,
+        settings.store_url,
+        load_settings(HubSettings),
+        work_here=settings.work_here,
     )
     return assemble("export-service", [part], exposure=settings.exposure)

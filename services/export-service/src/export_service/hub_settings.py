@@ -53,7 +53,8 @@ class HubSettings(BaseSettings):
 
     def _token(self, name: str | None) -> str | None:
         if name is None:
-            return self.hub_token.get_secret_value() if self.hub_token is not None else get_token()
+            # Set to nothing is not set: compose has no other way to hand on what the user may have.
+            return (self.hub_token and self.hub_token.get_secret_value()) or get_token()
         if self.hub_tokens is None:
             return None
         try:

@@ -12,7 +12,7 @@ class ExportSettings(ServiceSettings):
     """Environment of export-service."""
 
     export_root: Path = Field(
-        Path("lerobot_backup/exports"),
+        Path("lerobot_backup/.exports"),
         alias="EXPORT_ROOT",
         description="where finished datasets live; each is built beside them, on the same filesystem",
     )
@@ -20,6 +20,11 @@ class ExportSettings(ServiceSettings):
         "lerobot_backup",
         alias="STORE_URL",
         description="where video-ingest-service keeps the recorded video: a directory, or s3://bucket/prefix",
+    )
+    work_here: bool = Field(
+        True,
+        alias="EXPORT_WORK_HERE",
+        description="make exports in the service's own process; false where `export_service.worker`s do",
     )
     host: str = Field("127.0.0.1", alias="EXPORT_HOST")
     port: int = Field(8003, alias="EXPORT_PORT", ge=0, le=65_535)

@@ -138,6 +138,25 @@ async def test_worker_alone_finishes_what_the_service_began(process, record, dat
         assert await worker.wait() == 0
 
 
+async def test_service_leaves_the_work_to_workers(process, record, tmp_path):
+    """With EXPORT_WORK_HERE off nothing is made until a worker process runs; then it is."""
+    process.environment["EXPORT_WORK_HERE"] = "false"
+    session = await record(300)
+    async with httpx.AsyncClient(timeout=30) as http:
+        with process:
+            body = {"session_ids": [session], "repo_id": "lab/pick"}
+            asked = await http.post(f"http://{process.address}/exports", json=body)
+            url = f"http://{process.address}/exports/{asked.json()['id']}"
+            await asyncio.sleep(2.0)
+            assert (await http.get(url)).json()["status"] == "queued"
+            worker = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "export_service.worker", env=process.environment
+            )
+            assert (await ended(http, url))["status"] == "done"
+            worker.terminate()
+            assert await worker.wait() == 0
+
+
 async def test_export_outlives_the_database(record_elsewhere, tmp_path):
     """PostgreSQL dies in the middle: the export is made once it is back."""
     with own_postgres() as postgres:
