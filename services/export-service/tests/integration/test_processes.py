@@ -138,7 +138,7 @@ async def test_worker_alone_finishes_what_the_service_began(process, record, dat
         assert await worker.wait() == 0
 
 
-async def test_service_leaves_the_work_to_workers(process, record, tmp_path):
+async def test_service_leaves_the_work_to_workers(process, record):
     """With EXPORT_WORK_HERE off nothing is made until a worker process runs; then it is."""
     process.environment["EXPORT_WORK_HERE"] = "false"
     session = await record(300)
