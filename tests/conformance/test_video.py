@@ -200,8 +200,9 @@ def test_delta_timestamps(filmed):
     assert dataset[99]["observation.images.front_is_pad"].tolist() == [False, False, True]
 
 
-def test_statistics_of_pictures_are_those_that_lerobot_takes(filmed):
-    """Of the frames that it would sample, of each episode and of the whole; its quantiles are estimates."""
+def test_statistics_of_pictures_are_close_to_those_that_lerobot_takes(filmed):
+    """From some of the frames that it would sample, with the same weight: within 0.01 of each episode's and
+    the whole's, white being 1, extremes within 0.02."""
     from lerobot.datasets.compute_stats import get_feature_stats, sample_indices
 
     root, _ = filmed
@@ -220,13 +221,14 @@ def test_statistics_of_pictures_are_those_that_lerobot_takes(filmed):
                 scale = 1 if name == "count" else 255
                 shape = (1,) if name == "count" else (3, 1, 1)
                 assert ours.shape == shape
-                np.testing.assert_allclose(ours, value.reshape(shape) / scale, atol=0.005)
+                tolerance = 0.02 if name in ("min", "max") else 0.01
+                np.testing.assert_allclose(ours, value.reshape(shape) / scale, atol=tolerance)
             parts.append(pixels)
         whole = np.concatenate(parts) / 255.0
         stats = dataset.meta.stats[key]
         assert stats["count"].tolist() == [len(whole)]
-        np.testing.assert_allclose(stats["mean"].ravel(), whole.mean(axis=(0, 2, 3)), atol=0.005)
-        np.testing.assert_allclose(stats["std"].ravel(), whole.std(axis=(0, 2, 3)), atol=0.005)
+        np.testing.assert_allclose(stats["mean"].ravel(), whole.mean(axis=(0, 2, 3)), atol=0.01)
+        np.testing.assert_allclose(stats["std"].ravel(), whole.std(axis=(0, 2, 3)), atol=0.01)
 
 
 @pytest.mark.filterwarnings("ignore")

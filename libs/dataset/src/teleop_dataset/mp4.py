@@ -4,7 +4,7 @@ Format: ISO/IEC 14496-12 (boxes `moov`, `mdat`, `hdlr`, `stsz`, `stsc`, `stco`, 
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO
@@ -38,6 +38,25 @@ class Movie:
 
 def read_movie(file: BinaryIO, size_bytes: int) -> Movie:
     """The video of the file; raises BrokenFile if there is none, or its table can't be read."""
+    header, media = read_header(file, size_bytes)
+    track = video_track(header)
+    sizes, offsets = list_samples(dict(read_boxes(find_box(track, *_SAMPLE_TABLE))))
+    whole = next(
+        (
+            number
+            for number, (size, offset) in enumerate(zip(sizes, offsets, strict=True))
+            if offset + size > size_bytes
+        ),
+        len(sizes),
+    )
+    return Movie(len(sizes), whole, *media)
+
+
+def read_header(file: BinaryIO, size_bytes: int) -> tuple[memoryview, tuple[int, int]]:
+    """What `moov` holds, and where the payload of `mdat` begins and how long it is meant to be.
+
+    Raises BrokenFile.
+    """
     header: bytes | None = None
     media: tuple[int, int] | None = None
     for kind, begin, end in _file_boxes(file, size_bytes):
@@ -54,16 +73,7 @@ def read_movie(file: BinaryIO, size_bytes: int) -> Movie:
                 raise BrokenFile("the mp4 ends within its moov")
     if header is None or media is None:
         raise BrokenFile("the mp4 has no moov yet" if header is None else "the mp4 has no mdat")
-    sizes, offsets = _samples(memoryview(header))
-    whole = next(
-        (
-            number
-            for number, (size, offset) in enumerate(zip(sizes, offsets, strict=True))
-            if offset + size > size_bytes
-        ),
-        len(sizes),
-    )
-    return Movie(len(sizes), whole, *media)
+    return memoryview(header), media
 
 
 def _file_boxes(file: BinaryIO, size_bytes: int) -> Iterator[tuple[bytes, int, int]]:
@@ -89,7 +99,7 @@ def _file_boxes(file: BinaryIO, size_bytes: int) -> Iterator[tuple[bytes, int, i
     raise BrokenFile(f"the mp4 has more than {MAX_BOXES} boxes", limit=MAX_BOXES)
 
 
-def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+def read_boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Kind and content of each box in `data`."""
     position = 0
     for _ in range(MAX_BOXES):
@@ -103,23 +113,29 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     raise BrokenFile(f"the mp4 has more than {MAX_BOXES} boxes", limit=MAX_BOXES)
 
 
-def _find(data: memoryview, *path: bytes) -> memoryview:
+def find_box(data: memoryview, *path: bytes) -> memoryview:
+    """The content of the first box that lies at `path`, kind within kind; raises BrokenFile."""
     for wanted in path:
-        found = next((content for kind, content in _boxes(data) if kind == wanted), None)
+        found = next((content for kind, content in read_boxes(data) if kind == wanted), None)
         if found is None:
             raise BrokenFile(f"the mp4 has no {wanted.decode()}")
         data = found
     return data
 
 
-def _samples(header: memoryview) -> tuple[list[int], list[int]]:
-    """Size and offset of each frame of the first video track, in the order of decoding."""
-    for kind, track in _boxes(header):
-        if kind == b"trak" and bytes(_find(track, b"mdia", b"hdlr")[8:12]) == b"vide":
-            table = dict(_boxes(_find(track, *_SAMPLE_TABLE)))
-            break
-    else:
-        raise BrokenFile("the mp4 has no video")
+def video_track(header: memoryview) -> memoryview:
+    """The first video track that `moov` holds; raises BrokenFile."""
+    for kind, track in read_boxes(header):
+        if kind == b"trak" and bytes(find_box(track, b"mdia", b"hdlr")[8:12]) == b"vide":
+            return track
+    raise BrokenFile("the mp4 has no video")
+
+
+def list_samples(table: Mapping[bytes, memoryview]) -> tuple[list[int], list[int]]:
+    """Size and offset of each frame of a track, in the order of decoding; raises BrokenFile.
+
+    table  the boxes of its `stbl`
+    """
     if missing := {b"stsz", b"stsc"} - table.keys():
         raise BrokenFile(f"the mp4 has no {min(missing).decode()}")
     sizes = _sizes(table[b"stsz"])

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from teleop_dataset.errors import VerificationFailed
+from teleop_dataset.errors import BrokenFile, VerificationFailed
+from teleop_dataset.mp4_samples import samples_of
 from teleop_dataset.v3.layout import FIRST_PLACE, Place
 
 # LeRobot's own (tolerance_s), seconds.
@@ -78,18 +79,13 @@ def _check_camera(root: Path, camera: str, fps: float, episodes: pa.Table, short
 def _read_times(path: Path) -> tuple[Times, npt.NDArray[np.bool_]]:
     """When each frame is shown, in seconds, ascending, and whether it is a keyframe; without decoding."""
     try:
-        with av.open(str(path)) as file:
-            stream = file.streams.video[0]
-            tick_s = float(stream.time_base or 0)
-            found = [
-                (packet.pts, packet.is_keyframe) for packet in file.demux(stream) if packet.pts is not None
-            ]
-    except (OSError, IndexError, av.FFmpegError) as error:
+        samples = samples_of(path)
+    except (OSError, IndexError, av.FFmpegError, BrokenFile) as error:
         raise VerificationFailed(
             f"the dataset breaks its format: {path.name} can't be played: {error}"
         ) from error
-    found.sort()
-    return np.array([pts for pts, _ in found]) * tick_s, np.array([key for _, key in found], bool)
+    order = np.argsort(samples.pts)
+    return samples.pts[order] / samples.ticks_per_s, samples.keyframe[order]
 
 
 def _require(holds: Any, rule: str) -> None:

@@ -1,6 +1,6 @@
 """One camera's way into a dataset: which picture each row has, its video files, its statistics. Blocks."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.image_stats import PictureLevels, sampled_rows, thinning
+from teleop_dataset.v3.image_stats import PictureLevels, looked_at_rows, thinning
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import FileLimits
 from teleop_dataset.v3.stats import Stats
@@ -105,8 +105,8 @@ class CameraTrack:
                 f"frame {int(index[np.argmin(numbers)])}"
             )
         self._account(piece.session_id, numbers, matched.cause)
-        clip = self._write(footage, numbers, episode_index)
-        levels = self._look(footage, numbers)
+        levels = PictureLevels()
+        clip = self._write(footage, numbers, episode_index, levels)
         self.levels.merge(levels)
         age_us = sample_us - footage.pictures.captured_us[numbers]
         return Shown(clip, levels.describe(), (age_us * MS_PER_US).astype(np.float32))
@@ -150,15 +150,16 @@ class CameraTrack:
         seen[different] = True
         self._stood_in += int(np.count_nonzero(cause))
 
-    def _write(self, footage: Footage, numbers: Integers, episode_index: int) -> Clip:
+    def _write(self, footage: Footage, numbers: Integers, episode_index: int, levels: PictureLevels) -> Clip:
         looked = look(footage.parts(numbers), self.camera)
         if looked.obstacle is None:
-            clip = self._series.add(self._counted(footage.parts(numbers)), looked)
+            clip = self._series.add(self._followed(footage, numbers, levels), looked)
             self._copied += 1
             return clip
         self._encoded.append(EncodedEpisode(episode_index=episode_index, reason=looked.obstacle))
         try:
-            encode(self._scratch, self._frames(footage, numbers), self.camera, self._fps)
+            frames = self._frames(self._followed(footage, numbers, levels))
+            encode(self._scratch, frames, self.camera, self._fps)
             with Segment(self._scratch) as segment:
                 whole = Part(segment, np.arange(segment.pictures))
                 again = look([whole], self.camera)
@@ -168,33 +169,35 @@ class CameraTrack:
         finally:
             self._scratch.unlink(missing_ok=True)
 
-    def _counted(self, parts: Iterator[Part]) -> Iterator[Part]:
-        for part in parts:
+    def _followed(self, footage: Footage, numbers: Integers, levels: PictureLevels) -> Iterator[Part]:
+        """An episode's parts; once one is done, `levels` has those of its pictures that are looked
+        at: so a segment is fetched and opened once for both."""
+        rows, weights = looked_at_rows(len(numbers))
+        begin = 0
+        for part in footage.parts(numbers):
             yield part
-            self._count(len(part.numbers))
+            end = begin + len(part.numbers)
+            within = slice(*np.searchsorted(rows, [begin, end]))
+            self._look(part.segment, part.numbers[rows[within] - begin], weights[within], levels)
+            self.rows += end - begin
+            self._advance()
+            begin = end
 
-    def _frames(self, footage: Footage, numbers: Integers) -> Iterator[tuple[Any, int]]:
+    def _frames(self, parts: Iterable[Part]) -> Iterator[tuple[Any, int]]:
         """The decoded pictures in their order, each with how often it is shown."""
-        for segment, shown in footage.parts(numbers):
+        for segment, shown in parts:
             different, times = np.unique(shown, return_counts=True)
             often = dict(zip(different.tolist(), times.tolist(), strict=True))
             for number, frame in segment.decode(different):
                 yield frame, often[number]
-            self._count(len(shown))
 
-    def _look(self, footage: Footage, numbers: Integers) -> PictureLevels:
-        """How bright the pictures are that LeRobot would look at."""
-        found = PictureLevels()
+    def _look(self, segment: Segment, numbers: Integers, weights: Integers, levels: PictureLevels) -> None:
+        """Add how bright some pictures of a segment are, each as often as its weight says."""
         step = thinning(self.camera.height, self.camera.width)
-        for segment, looked_at in footage.parts(numbers[sampled_rows(len(numbers))]):
-            different, times = np.unique(looked_at, return_counts=True)
-            often = dict(zip(different.tolist(), times.tolist(), strict=True))
-            for number, frame in segment.decode(different):
-                pixels = frame.to_ndarray(format="rgb24")[::step, ::step].astype(np.uint8, copy=False)
-                found.add(pixels, often[number])
-            self._advance()
-        return found
-
-    def _count(self, rows: int) -> None:
-        self.rows += rows
-        self._advance()
+        different, place = np.unique(numbers, return_inverse=True)
+        times = np.zeros(len(different), np.int64)
+        np.add.at(times, place, weights)
+        often = dict(zip(different.tolist(), times.tolist(), strict=True))
+        for number, frame in segment.decode(different):
+            pixels = frame.to_ndarray(format="rgb24")[::step, ::step].astype(np.uint8, copy=False)
+            levels.add(pixels, often[number])

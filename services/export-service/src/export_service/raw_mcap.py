@@ -12,6 +12,7 @@ import pyarrow as pa
 from av.bitstream import BitStreamFilterContext
 from mcap.writer import CompressionType, Writer
 
+from export_service.align import Integers
 from export_service.errors import VideoDiffers
 from export_service.foxglove import FORMATS, SCHEMA, SCHEMA_NAME, compressed_video
 from export_service.raw import RawSession
@@ -145,28 +146,29 @@ def _pictures(camera: str, footage: Footage) -> Iterator[Message]:
     captured_us = footage.pictures.captured_us
     number = 0
     for segment, numbers in footage.parts(np.arange(len(captured_us))):
-        if not segment.in_order or segment.codec not in FORMATS:
+        if not segment.in_order or segment.kind.codec not in FORMATS:
             raise VideoDiffers(
-                f"the video of camera {camera} ({segment.codec}) can't be shown picture by picture",
+                f"the video of camera {camera} ({segment.kind.codec}) can't be shown picture by picture",
                 field="cameras",
                 hint="leave the camera out: name the others in cameras",
             )
-        for data in _packets(segment, len(numbers)):
+        for data in _packets(segment, numbers):
             time_us = int(captured_us[number])
-            content = compressed_video(time_us, camera, data, FORMATS[segment.codec])
+            content = compressed_video(time_us, camera, data, FORMATS[segment.kind.codec])
             yield Message(time_us * NS_PER_US, video_topic(camera), content)
             number += 1
 
 
-def _packets(segment: Segment, pictures: int) -> Iterator[bytes]:
+def _packets(segment: Segment, numbers: Integers) -> Iterator[bytes]:
     """Each picture's packet, as a decoder takes it that knows nothing but packets."""
-    name = ANNEX_B.get(segment.codec)
+    name = ANNEX_B.get(segment.kind.codec)
     if name is None:
-        yield from (segment.packet(number) for number in range(pictures))
+        yield from (bytes(data) for _, data in segment.packets(numbers))
         return
-    converter: Any = BitStreamFilterContext(name, segment.stream)
-    for number in range(pictures):
-        packet = av.Packet(segment.packet(number))
-        packet.is_keyframe = segment.is_keyframe(number)
-        for converted in converter.filter(packet):
-            yield bytes(converted)
+    with av.open(str(segment.path)) as file:
+        converter: Any = BitStreamFilterContext(name, file.streams.video[0])
+        for number, data in segment.packets(numbers):
+            packet = av.Packet(data)
+            packet.is_keyframe = bool(segment.keyframe[number])
+            for converted in converter.filter(packet):
+                yield bytes(converted)

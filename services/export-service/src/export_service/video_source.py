@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 import av
 import numpy as np
+from teleop_dataset.errors import BrokenFile
+from teleop_dataset.mp4_samples import samples_of
 
 from export_service.align import Integers, Pictures
 from export_service.errors import VideoUnreadable
@@ -16,6 +19,8 @@ from export_service.video_chunks import Chunk, gather_pictures, usable
 
 # Of one camera: an episode of a minute needs no file twice.
 OPEN_SEGMENTS = 8
+# Read at once of pictures that lie one behind the other.
+WINDOW_BYTES = 1024 * 1024
 
 
 class Files(Protocol):
@@ -30,73 +35,79 @@ class Chunks(Protocol):
     def read(self, session_id: int, camera: str, ids: Sequence[int]) -> list[Chunk]: ...
 
 
-class _Packet(NamedTuple):
-    position: int
-    size: int
-    pts: int
-    dts: int
-    keyframe: bool
+@dataclass(frozen=True)
+class Kind:
+    """How the pictures of a file are encoded."""
+
+    codec: str
+    decoder: str
+    pix_fmt: str
+    extradata: bytes
+    size: tuple[int, int]
 
 
 class Segment:
     """One mp4 file of pictures, numbered from 0 in the order in which they are shown."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises VideoUnreadable."""
+    def __init__(self, path: Path, kinds: dict[bytes, Kind] | None = None) -> None:
+        """
+        kinds   by description, for files that are likely to be encoded alike: what is there is not looked
+                for again, what is found is added
+        raises  VideoUnreadable
+        """
+        self.path = path
         with ExitStack() as stack:
             try:
-                self._container = stack.enter_context(av.open(str(path)))
-                self.stream = self._container.streams.video[0]
-                self._packets = [
-                    _Packet(packet.pos or 0, packet.size, packet.pts, packet.dts, packet.is_keyframe)
-                    for packet in self._container.demux(self.stream)
-                    if packet.size and packet.pts is not None and packet.dts is not None
-                ]
-            except (OSError, IndexError, av.FFmpegError) as error:
+                self._file = stack.enter_context(path.open("rb"))
+                samples = samples_of(path)
+                known = {} if kinds is None else kinds
+                if samples.description not in known:
+                    known[samples.description] = _kind(path)
+                self.kind = known[samples.description]
+            except (OSError, IndexError, av.FFmpegError, BrokenFile) as error:
                 raise VideoUnreadable(f"{path.name} can't be read as video: {error}") from error
-            self._file = os.open(path, os.O_RDONLY)
             self._resources = stack.pop_all()
-        context = self.stream.codec_context
-        self.codec = self.stream.codec.canonical_name
-        self.pix_fmt = context.pix_fmt or ""
-        self.extradata = bytes(context.extradata or b"")
-        self.size = (self.stream.height, self.stream.width)
-        shown = sorted(packet.pts for packet in self._packets)
-        self._number = {pts: number for number, pts in enumerate(shown)}
+        self.keyframe = samples.keyframe
+        self.sizes = samples.size
+        self._offset = samples.offset
+        self._pts, self._dts = samples.pts, samples.dts
+        shown = np.sort(samples.pts)
+        self._number = {pts: number for number, pts in enumerate(shown.tolist())}
         # Only where pictures lie in the order in which they are shown can they be taken out one by one.
-        self.in_order = [packet.pts for packet in self._packets] == shown
+        self.in_order = bool((samples.pts == shown).all())
 
     @property
     def pictures(self) -> int:
-        return len(self._packets)
+        return len(self.sizes)
 
-    def is_keyframe(self, number: int) -> bool:
-        return self._packets[number].keyframe
+    def packets(self, numbers: Integers) -> Iterator[tuple[int, bytes]]:
+        """Pictures as they are compressed, with their numbers (never descending); only of a segment that is
+        `in_order`."""
+        begin, window = 0, b""
+        ends = self._offset + self.sizes
+        for number in numbers.tolist():
+            first, end = int(self._offset[number]), int(ends[number])
+            if first < begin or end > begin + len(window):
+                begin, window = first, self._read(first, max(WINDOW_BYTES, end - first))
+            if end > begin + len(window):
+                raise VideoUnreadable(f"a video file ends before its picture {number}")
+            yield number, window[first - begin : end - begin]
 
-    def size_bytes(self, number: int) -> int:
-        return self._packets[number].size
-
-    def packet(self, number: int) -> bytes:
-        """A picture as it is compressed; only of a segment that is `in_order`."""
-        packet = self._packets[number]
-        data = os.pread(self._file, packet.size, packet.position)
-        if len(data) < packet.size:
-            raise VideoUnreadable(f"a video file ends before its picture {number}")
-        return data
+    def _read(self, offset: int, size: int) -> bytes:
+        return os.pread(self._file.fileno(), size, offset)
 
     def decode(self, wanted: Integers) -> Iterator[tuple[int, av.VideoFrame]]:
         """The pictures of these numbers (ascending, each once), in their order; raises VideoUnreadable."""
-        context = av.CodecContext.create(self.stream.codec.name, "r")
+        context = av.CodecContext.create(self.kind.decoder, "r")
         if not isinstance(context, av.VideoCodecContext):
             raise VideoUnreadable("a video file holds no pictures")
-        context.extradata = self.extradata
+        context.extradata = self.kind.extradata
         context.thread_count = 1
         left = set(wanted.tolist())
         try:
             for position in self._needed(wanted):
-                recorded = self._packets[position]
-                packet = av.Packet(os.pread(self._file, recorded.size, recorded.position))
-                packet.pts, packet.dts = recorded.pts, recorded.dts
+                packet = av.Packet(self._read(int(self._offset[position]), int(self.sizes[position])))
+                packet.pts, packet.dts = int(self._pts[position]), int(self._dts[position])
                 yield from self._chosen(context.decode(packet), left)
             yield from self._chosen(context.decode(None), left)
         except av.FFmpegError as error:
@@ -107,9 +118,9 @@ class Segment:
     def _needed(self, wanted: Integers) -> Iterator[int]:
         """Positions of the packets to decode, ascending: from the keyframe on that a picture builds upon."""
         if not self.in_order:
-            yield from range(len(self._packets))
+            yield from range(self.pictures)
             return
-        keyframes = np.flatnonzero([packet.keyframe for packet in self._packets])
+        keyframes = np.flatnonzero(self.keyframe)
         reached = 0
         for number in wanted.tolist():
             before = np.searchsorted(keyframes, number, side="right") - 1
@@ -125,7 +136,6 @@ class Segment:
                 yield number, frame
 
     def close(self) -> None:
-        os.close(self._file)
         self._resources.close()
 
     def __enter__(self) -> Self:
@@ -138,6 +148,19 @@ class Segment:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _kind(path: Path) -> Kind:
+    with closing(av.open(str(path))) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        return Kind(
+            codec=stream.codec.canonical_name,
+            decoder=stream.codec.name,
+            pix_fmt=context.pix_fmt or "",
+            extradata=bytes(context.extradata or b""),
+            size=(stream.height, stream.width),
+        )
 
 
 class Part(NamedTuple):
@@ -156,6 +179,7 @@ class Footage:
         self._begins = np.cumsum([0, *(chunk.frame_count or 0 for chunk in chunks)])
         self._files = files
         self._open: dict[int, tuple[Segment, ExitStack]] = {}
+        self._kinds: dict[bytes, Kind] = {}
 
     @classmethod
     def read(
@@ -183,7 +207,7 @@ class Footage:
             chunk = self._chunks[number]
             with ExitStack() as stack:
                 path = stack.enter_context(self._files.as_file(chunk.sha256))
-                segment = stack.enter_context(Segment(path))
+                segment = stack.enter_context(Segment(path, self._kinds))
                 if segment.pictures != chunk.frame_count:
                     raise VideoUnreadable(
                         f"video chunk {chunk.id} holds {segment.pictures} pictures, "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits
@@ -34,6 +35,7 @@ _H264_AUD = 9
 # Access unit delimiter before any kind of picture (ITU-T H.264, 7.3.2.4: primary_pic_type 7).
 _AUD = bytes([_H264_AUD, 0xF0])
 _NAL_TYPE_MASK = 0x1F
+_NONE_BEFORE = -2
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,25 @@ def look(parts: Iterable[Part], camera: Camera) -> Looked:
     size_bytes = 0
     for segment, numbers in parts:
         obstacle = _obstacle(segment, numbers, camera)
-        if extradata not in (None, segment.extradata):
+        if extradata not in (None, segment.kind.extradata):
             obstacle = obstacle or "its segments were not encoded alike"
         if obstacle is not None:
             return Looked(obstacle, b"", 0)
-        extradata = segment.extradata
-        size_bytes += sum(segment.size_bytes(number) for number in numbers.tolist())
+        extradata = segment.kind.extradata
+        size_bytes += int(segment.sizes[numbers].sum())
     return Looked(None, extradata or b"", size_bytes)
 
 
 def _obstacle(segment: Segment, numbers: Integers, camera: Camera) -> str | None:
-    if (segment.codec, segment.pix_fmt) != (camera.codec, camera.pix_fmt):
-        return f"it is {segment.codec} {segment.pix_fmt}, not {camera.codec} {camera.pix_fmt}"
+    kind = segment.kind
+    if (kind.codec, kind.pix_fmt) != (camera.codec, camera.pix_fmt):
+        return f"it is {kind.codec} {kind.pix_fmt}, not {camera.codec} {camera.pix_fmt}"
     if not segment.in_order:
         return "its pictures do not lie in the order in which they are shown"
-    before = -1
-    for number in numbers.tolist():
-        if not segment.is_keyframe(number) and (before < 0 or before != number - 1):
-            return f"picture {number} of a segment is no keyframe, and the one before it is not shown"
-        before = number
+    follows = np.diff(numbers, prepend=_NONE_BEFORE) == 1
+    if not (fits := segment.keyframe[numbers] | follows).all():
+        number = int(numbers[np.argmin(fits)])
+        return f"picture {number} of a segment is no keyframe, and the one before it is not shown"
     return None
 
 
@@ -156,18 +158,18 @@ class VideoSeries:
         path = self._root / self._place.video_path(self._camera.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-        self._stream = self._container.add_stream_from_template(segment.stream, opaque=True)
+        with av.open(str(segment.path)) as like:
+            self._stream = self._container.add_stream_from_template(like.streams.video[0], opaque=True)
         self._stream.time_base = self._tick
-        self._extradata = segment.extradata
-        self._delay = _DECODED_BEFORE_SHOWN.get(segment.codec, 0)
+        self._extradata = segment.kind.extradata
+        self._delay = _DECODED_BEFORE_SHOWN.get(segment.kind.codec, 0)
         self._file_bytes = self._shown = 0
         self._last = None
         self.files += 1
 
     def _copy(self, segment: Segment, numbers: Integers) -> None:
         length_bytes = _nal_length_bytes(segment)
-        for number in numbers.tolist():
-            data = segment.packet(number)
+        for number, data in segment.packets(numbers):
             if length_bytes and self._last not in (None, (segment, number - 1)):
                 data = _delimited(data, length_bytes)
             packet = av.Packet(data)
@@ -175,7 +177,7 @@ class VideoSeries:
             packet.time_base = self._tick
             packet.pts, packet.dts = self._shown, self._shown - self._delay
             packet.duration = 1
-            packet.is_keyframe = segment.is_keyframe(number)
+            packet.is_keyframe = bool(segment.keyframe[number])
             self._container.mux_one(packet)
             self._shown += 1
             self._file_bytes += len(data)
@@ -191,8 +193,10 @@ class VideoSeries:
 
 def _nal_length_bytes(segment: Segment) -> int:
     """How long the length before each NAL unit is (ISO/IEC 14496-15, 5.3.3.1); 0 where it is not H.264."""
-    known = segment.codec == "h264" and len(segment.extradata) > 4 and segment.extradata[0] == 1
-    return (segment.extradata[4] & 3) + 1 if known else 0
+    known = (
+        segment.kind.codec == "h264" and len(segment.kind.extradata) > 4 and segment.kind.extradata[0] == 1
+    )
+    return (segment.kind.extradata[4] & 3) + 1 if known else 0
 
 
 def _delimited(data: bytes, length_bytes: int) -> bytes:

@@ -71,7 +71,7 @@ def test_packets_are_copied_only_where_they_can_be_decoded(tmp_path, gop, number
         looked = look(parts, CAMERA)
         assert (looked.obstacle is None) == copied
         if copied:
-            assert looked.size_bytes == sum(len(segment.packet(number)) for number in numbers)
+            assert looked.size_bytes == sum(len(data) for _, data in segment.packets(np.array(numbers)))
             (clip,) = write(tmp_path, parts)
             assert (clip.from_s, clip.to_s) == (0.0, len(numbers) / FPS)
             assert counters(file(tmp_path)) == numbers
@@ -169,7 +169,7 @@ def test_other_settings_begin_another_file(tmp_path):
         Segment(make(tmp_path / "a.mp4")) as one,
         Segment(make(tmp_path / "b.mp4", options={"profile": "main", "preset": "medium"})) as two,
     ):
-        assert one.extradata != two.extradata
+        assert one.kind.extradata != two.kind.extradata
         clips = write(tmp_path, [Part(one, np.arange(5))], [Part(two, np.arange(5))])
         assert [clip.place.file for clip in clips] == [0, 1]
         assert [clip.from_s for clip in clips] == [0.0, 0.0]
@@ -202,7 +202,7 @@ def test_pictures_are_encoded_like_those_beside_them(tmp_path, codec, pix_fmt):
         encode(tmp_path / "encoded.mp4", frames, camera, FPS)
     with Segment(tmp_path / "encoded.mp4") as encoded:
         assert look([Part(encoded, np.arange(encoded.pictures))], camera).obstacle is None
-        assert all(encoded.is_keyframe(number) for number in range(encoded.pictures))
+        assert encoded.keyframe.all()
     assert counters(tmp_path / "encoded.mp4") == [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7]
 
 
@@ -227,7 +227,7 @@ def test_one_file_is_one_file_or_none(tmp_path):
         every = np.arange(4)
         clips = write(tmp_path, [Part(one, every)], [Part(one, every)], limits=ONE_FILE)
         assert [clip.place.file for clip in clips] == [0, 0]
-        assert one.extradata != other.extradata
+        assert one.kind.extradata != other.kind.extradata
         assert write(tmp_path, [Part(one, every)], [Part(other, every)])[1].place.file == 1
         with pytest.raises(NotStreamable, match="front"):
             write(tmp_path, [Part(one, every)], [Part(other, every)], limits=ONE_FILE)

