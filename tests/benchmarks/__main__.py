@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from teleop_testing.priority import renounce_real_time
 
 NAMES = ("loop", "cameras", "ingest", "fleet", "upload", "export", "export_video")
 
@@ -19,6 +20,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    renounce_real_time()
     results = {}
     for name in arguments.names or NAMES:
         figures = importlib.import_module(name).run()

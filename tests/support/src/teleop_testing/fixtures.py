@@ -14,6 +14,7 @@ from lerobot_backend.postgres import EmbeddedPostgres
 from teleop_schema.migrate import migrate
 
 from teleop_testing.database import Database
+from teleop_testing.priority import renounce_real_time
 
 _numbers = itertools.count()
 
@@ -51,3 +52,5 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 # How long an example takes says nothing on a shared machine.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+renounce_real_time()

@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 NAMES = ("shoulder_pan.pos", "elbow_flex.pos", "gripper.pos")
 STARTED = "2026-01-05T10:00:00Z"
@@ -12,8 +13,8 @@ ROBOT_TYPE = "so101_follower"
 
 SESSION = """
 INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, task, state_names, action_names,
-                            delivery, status, next_frame_index)
-VALUES (gen_random_uuid(), %s, %s, %s, %s, %s, %s, %s, 'acknowledged', %s, %s)
+                            delivery, status, next_frame_index, cameras)
+VALUES (gen_random_uuid(), %s, %s, %s, %s, %s, %s, %s, 'acknowledged', %s, %s, %s)
 RETURNING id
 """
 # Every value differs from those of the frames around it and from its neighbours in the frame.
@@ -40,17 +41,31 @@ def record_session(
     status: str = "complete",
     robot_id: str = "robot_A",
     robot_type: str = ROBOT_TYPE,
+    cameras: Sequence[str] = (),
 ) -> int:
     """Store a session and return its number.
 
     episodes  (first, end, task, outcome), the last two as far as they are given
     gaps      (first, end, reason): frames that are missing, and named
     lost      frames that nobody knows of
+    cameras   that the robot had; `record_video` brings their video
     """
     actions = names if actions is None else actions
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("INSERT INTO robot VALUES (%s, %s) ON CONFLICT DO NOTHING", [robot_id, robot_type])
-        about = [robot_id, robot_type, STARTED, fps, task, list(names), list(actions), status, frames]
+        declared = Jsonb({camera: {"height": 48, "width": 64, "fps": 30.0} for camera in cameras})
+        about = [
+            robot_id,
+            robot_type,
+            STARTED,
+            fps,
+            task,
+            list(names),
+            list(actions),
+            status,
+            frames,
+            declared,
+        ]
         row = connection.execute(SESSION, about).fetchone()
         assert row is not None
         session: int = row[0]

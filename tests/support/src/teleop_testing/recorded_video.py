@@ -81,7 +81,7 @@ class RecordedVideo:
 
 def record_video(
     database_url: str,
-    store: Path,
+    store: Path | str,
     session: int,
     frames: int,
     camera: str = "front",
@@ -200,7 +200,7 @@ def _encode(
         return path.read_bytes()
 
 
-async def _put(root: Path, data: bytes, sha256: str) -> None:
+async def _put(root: Path | str, data: bytes, sha256: str) -> None:
     async def parts() -> Any:
         yield data
 
