@@ -1,8 +1,8 @@
 """No real-time priority for tests and what they start.
 
-The AV1 encoder that LeRobot records with (SVT-AV1) takes, where it is run as root, the highest real-time priority
-for its threads and for the one that calls it, for good; every process started from there inherits it, and whatever
-else is to run on the machine starves.
+The AV1 encoder that LeRobot records with (SVT-AV1) takes, where it is run as root, the highest real-time
+priority for its threads and for the one that calls it, for good; every process started from there inherits it,
+and whatever else is to run on the machine starves.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ def renounce_real_time() -> None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     header, sets = _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
-    # First the bounding set, which takes a right of its own: what is executed later gets no more than it holds.
+    # The bounding set first: what is executed later gets no more than it holds.
     if libc.prctl(_PR_CAPBSET_DROP, _CAP_SYS_NICE, 0, 0, 0) or libc.capget(ctypes.byref(header), sets):
         raise OSError(ctypes.get_errno(), "the right to real-time priority can't be renounced")
     for name in ("effective", "permitted", "inheritable"):
