@@ -1,8 +1,8 @@
 """No real-time priority for tests and what they start.
 
-The AV1 encoder that LeRobot records with (SVT-AV1) takes, where it is run as root, the highest real-time
-priority for its threads and for the one that calls it, for good; every process started from there inherits it,
-and whatever else is to run on the machine starves.
+The AV1 encoder that LeRobot records with, SVT-AV1, takes where root runs it the highest real-time
+priority for its threads and for the one that calls it, for good; every process started from there inherits
+it, and whatever else is to run on the machine starves.
 """
 
 import ctypes
