@@ -35,7 +35,7 @@ def record(database_url) -> Record:
 
 
 @pytest.fixture
-def store(tmp_path) -> Path:
+def store(tmp_path) -> Path | str:
     """Where the running export-service finds recorded video."""
     return tmp_path / "store"
 
@@ -104,11 +104,9 @@ class Backend:
 
 
 @asynccontextmanager
-async def serving(database_url: str, root: Path) -> AsyncIterator[Backend]:
+async def serving(database_url: str, root: Path, store: Path | str) -> AsyncIterator[Backend]:
     app = create_app(
-        ExportSettings(
-            database_url=database_url, export_root=root, store_url=str(root.parent / "store"), _env_file=None
-        )
+        ExportSettings(database_url=database_url, export_root=root, store_url=str(store), _env_file=None)
     )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
     # Signals belong to the test run.
@@ -125,9 +123,9 @@ async def serving(database_url: str, root: Path) -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-def serve(database_url, tmp_path) -> Callable[[], AbstractAsyncContextManager[Backend]]:
+def serve(database_url, tmp_path, store) -> Callable[[], AbstractAsyncContextManager[Backend]]:
     """Runs an export-service on this test's own database and folder, as often as wanted."""
-    return lambda: serving(database_url, tmp_path / "exports")
+    return lambda: serving(database_url, tmp_path / "exports", store)
 
 
 @pytest_asyncio.fixture

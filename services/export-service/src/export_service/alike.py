@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from teleop_dataset.v3.info import Camera
 
-from export_service.errors import BadFps, CameraMissing, SessionsDiffer, VideoDiffers
+from export_service.errors import BadFps, CameraMissing, SessionsDiffer, VideoDiffers, VideoUnfinished
 from export_service.recorded import Footage, Session
 
 # Kinds of video that LeRobot reads, and that the encoders here can make; others become the first of each.
@@ -12,12 +12,19 @@ CODECS = ("h264", "hevc", "av1")
 PIX_FMTS = ("yuv420p", "yuv422p", "yuv444p", "gbrp")
 
 
-def choose_cameras(sessions: Sequence[Session], wanted: Sequence[str] | None) -> tuple[Camera, ...]:
+def choose_cameras(
+    sessions: Sequence[Session], wanted: Sequence[str] | None, *, video_unfinished: bool
+) -> tuple[Camera, ...]:
     """The cameras of the dataset, each with the kind of video that its first session has.
 
-    wanted  as asked for; None: every camera that any of the sessions has video of
-    raises  CameraMissing if a session has no video of one, VideoDiffers if a camera's pictures differ in size
+    wanted            as asked for; None: every camera that any of the sessions has video of
+    video_unfinished  take what has arrived, even if a camera that a robot had has none yet
+    raises            VideoUnfinished, CameraMissing if a session has no video of one, VideoDiffers if a
+                      camera's pictures differ in size
     """
+    if not video_unfinished:
+        for session in sessions:
+            _check_arrived(session, wanted)
     names = wanted
     if names is None:
         names = sorted({name for session in sessions for name in session.footage})
@@ -89,6 +96,19 @@ def _camera(sessions: Sequence[Session], name: str) -> Camera:
     codec = like.codec if like.codec in CODECS else CODECS[0]
     pix_fmt = like.pix_fmt if like.pix_fmt in PIX_FMTS and codec == like.codec else PIX_FMTS[0]
     return Camera(name, like.height, like.width, codec, pix_fmt)
+
+
+def _check_arrived(session: Session, wanted: Sequence[str] | None) -> None:
+    """A robot's video may be seconds behind its samples: no dataset lacks a camera because of that."""
+    for name in session.cameras:
+        if name not in session.footage and (wanted is None or name in wanted):
+            raise VideoUnfinished(
+                f"session {session.id} was recorded with camera {name}, of which no video that can be used "
+                "has arrived",
+                field="cameras",
+                hint="wait until its video has arrived; if none was recorded, name those that have video in "
+                "cameras ([]: joints alone); include_unfinished exports what is there",
+            )
 
 
 def _missing(session: Session, name: str) -> CameraMissing:

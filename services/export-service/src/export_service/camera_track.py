@@ -125,11 +125,13 @@ class CameraTrack:
         )
 
     def close(self) -> None:
-        """Complete the last video file."""
-        self._series.close()
-        if self._footage is not None:
-            self._footage.close()
-            self._footage = None
+        """Complete the last video file; raises OSError, and lets go of everything even then."""
+        try:
+            self._series.close()
+        finally:
+            if self._footage is not None:
+                self._footage.close()
+                self._footage = None
 
     def _open(self, source: Source, position: int) -> Footage:
         if self._footage is None or self._session != source.session_id:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -112,8 +113,9 @@ class DatasetVideo:
         traceback: TracebackType | None,
     ) -> None:
         self._threads.shutdown(cancel_futures=True)
-        for track in self._tracks:
-            track.close()
+        with ExitStack() as stack:
+            for track in self._tracks:
+                stack.callback(track.close)
         if error is None and self._tracks:
             self._total = sum(track.rows for track in self._tracks)
             self._advance()

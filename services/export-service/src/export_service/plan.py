@@ -102,7 +102,7 @@ def make_plan(
     Raises BadFps, SessionsDiffer, CameraMissing, VideoDiffers, VideoUnfinished, EpisodesOverlap,
     EpisodeHasGap, NothingToExport.
     """
-    chosen = choose_cameras(sessions, cameras)
+    chosen = choose_cameras(sessions, cameras, video_unfinished=video_unfinished)
     rate = choose_fps(sessions, chosen, fps)
     names = [camera.name for camera in chosen]
     pieces: list[Piece] = []

@@ -60,6 +60,7 @@ class Session:
     episodes   ascending by `index`
     holes      ascending, disjoint, all below the watermark
     footage    of each camera that has video which can be used
+    cameras    that the robot had, whether video of them has arrived or not
     """
 
     id: int
@@ -74,6 +75,7 @@ class Session:
     episodes: tuple[EpisodeRow, ...] = ()
     holes: tuple[Hole, ...] = ()
     footage: Mapping[str, Footage] = field(default_factory=dict)
+    cameras: tuple[str, ...] = ()
 
 
 UNNAMED = "never stored, for a reason that nobody noted"

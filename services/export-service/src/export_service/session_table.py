@@ -18,6 +18,7 @@ from export_service.video_chunks import Chunk, goes_by_time, look_at_footage, us
 
 SESSIONS = """
 SELECT id, robot_type, fps, task, state_names, action_names, status, next_frame_index,
+       ARRAY(SELECT jsonb_object_keys(cameras)) AS cameras,
        EXISTS (SELECT FROM session_archive a
                 WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
   FROM teleop_session WHERE id = ANY(%s) AND deleted_at IS NULL
@@ -161,6 +162,7 @@ async def _session(
         ),
         holes=holes,
         footage=await _footage(connection, row, holes, cameras),
+        cameras=tuple(sorted(row["cameras"])),
     )
 
 

@@ -186,9 +186,9 @@ class VideoSeries:
 
     def close(self) -> None:
         """Complete the open file."""
-        if self._container is not None:
-            self._container.close()
-            self._container = None
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
 
 
 def _nal_length_bytes(segment: Segment) -> int:

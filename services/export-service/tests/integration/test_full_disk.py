@@ -50,3 +50,19 @@ async def test_disk_that_fills_up_fails_the_export(small_disk, serve, record, mo
         await asyncio.to_thread(subprocess.run, larger, check=True)
         again, _ = await backend.export(session, format=format)
         assert (again["id"], again["numbers"]["frames"]) == (failed["id"], FRAMES)
+
+
+async def test_disk_that_fills_up_with_video_fails_the_export(small_disk, serve, record, film, monkeypatch):
+    """By name too, in the middle of a copied mp4; the same request succeeds once there is room."""
+    monkeypatch.setattr("export_service.folders.KEEP_FREE", -100.0)
+    session = await record(1200)
+    video = await film(session, 1200, segment=100, same_pictures=True, height=480, width=640)
+    async with serve() as backend:
+        failed = await backend.ended((await backend.ask(session))["id"])
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "no_space")
+        await backend.leaves_nothing()
+        larger = ["mount", "-o", "remount,size=256m", small_disk]
+        await asyncio.to_thread(subprocess.run, larger, check=True)
+        again, _ = await backend.export(session)
+        assert (again["id"], again["numbers"]["frames"]) == (failed["id"], len(video.taken))
+        assert again["numbers"]["video_bytes"] > SIZE_BYTES

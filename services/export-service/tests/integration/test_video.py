@@ -141,6 +141,27 @@ async def test_video_that_has_not_all_arrived_is_waited_for(backend, record, fil
     assert export["numbers"]["frames"] < 130
 
 
+async def test_cameras_without_any_video_are_waited_for(backend, record, film):
+    """A robot that had cameras does not become a dataset of joints because its video is seconds behind."""
+    session = await record(100, cameras=("front", "wrist"))
+    for arrived in ((), ("front",)):
+        for camera in arrived:
+            await film(session, 100, camera)
+        refusal = await backend.ask(session, status=409)
+        assert (refusal["code"], refusal["field"]) == ("video_unfinished", "cameras")
+        assert "no video" in refusal["detail"]
+        export, _ = await backend.export(session, include_unfinished=True)
+        assert export["numbers"]["videos"] == len(arrived)
+    assert (await backend.ask(session, cameras=["wrist"], status=409))["code"] == "video_unfinished"
+    export, _ = await backend.export(session, cameras=[])
+    assert export["numbers"]["videos"] == 0
+    export, _ = await backend.export(session, cameras=["front"])
+    assert export["numbers"]["videos"] == 1
+    await film(session, 100, "wrist")
+    export, _ = await backend.export(session)
+    assert export["numbers"]["videos"] == 2
+
+
 async def test_video_that_arrives_later_makes_another_export(backend, record, film):
     """The same request is the same export only as long as the sessions hold the same."""
     session = await record(100)

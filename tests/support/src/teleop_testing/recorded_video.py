@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import av
+import numpy as np
 import psycopg
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
@@ -101,6 +102,7 @@ def record_video(
     b_frames: int = 0,
     height: int = 48,
     width: int = 64,
+    noise: float = 0.0,
 ) -> RecordedVideo:
     """Store a camera's video of a session of `frames` iterations of its loop.
 
@@ -111,6 +113,7 @@ def record_video(
     quarantined    chunks that arrived, and can't be used
     times_only     as from a sender that does not know which iteration saw a picture
     same_pictures  in every chunk those of the first: takes no time to make, for who looks at none of them
+    noise          standard deviation of each pixel, in levels; 4 is about what a real sensor has
     """
     taken = _take(first, frames if end is None else end, loop_fps, fps)
     kept = [picture for picture in taken if picture.number not in lost]
@@ -122,7 +125,7 @@ def record_video(
             if number in absent:
                 continue
             drawn = chunks[0][: len(pictures)] if same_pictures else pictures
-            data = _encode(tuple(drawn), codec, fps, gop, b_frames, height, width)
+            data = _encode(tuple(drawn), codec, fps, gop, b_frames, height, width, noise)
             sha256 = hashlib.sha256(data).hexdigest()
             asyncio.run(_put(store, data, sha256))
             seconds = [picture.captured_us / US_PER_S for picture in pictures]
@@ -182,9 +185,17 @@ def _dropped(
 
 @lru_cache(maxsize=4)
 def _encode(
-    pictures: tuple[Taken, ...], codec: str, fps: int, gop: int, b_frames: int, height: int, width: int
+    pictures: tuple[Taken, ...],
+    codec: str,
+    fps: int,
+    gop: int,
+    b_frames: int,
+    height: int,
+    width: int,
+    noise: float,
 ) -> bytes:
     name, options = ENCODERS[codec]
+    sensor = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "chunk.mp4"
         with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
@@ -193,7 +204,9 @@ def _encode(
             stream.gop_size, stream.max_b_frames = gop, b_frames
             for position, picture in enumerate(pictures):
                 pixels = render("front", REST, picture.number, height=height, width=width)
-                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                if noise:
+                    pixels = (pixels + sensor.normal(0, noise, pixels.shape)).round().clip(0, 255)
+                frame = av.VideoFrame.from_ndarray(pixels.astype(np.uint8), format="rgb24")
                 frame.pts, frame.time_base = position, Fraction(1, fps)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
