@@ -9,6 +9,7 @@ import sys
 import msgspec
 from starlette.requests import Request
 from starlette.routing import Route
+from teleop_runtime.settings import load_settings
 
 from lerobot_backend.app import create_app
 from lerobot_backend.settings import LocalSettings
@@ -16,10 +17,11 @@ from lerobot_backend.settings import LocalSettings
 
 def openapi() -> bytes:
     """What the one-process default answers at /openapi.json, indented."""
-    app = create_app(LocalSettings())
+    app = create_app(load_settings(LocalSettings))
     route = next(route for route in app.routes if isinstance(route, Route) and route.path == "/openapi.json")
     response = asyncio.run(route.endpoint(Request({"type": "http"})))
-    return msgspec.json.format(response.body, indent=1) + b"\n"
+    document: bytes = msgspec.json.format(response.body, indent=1)
+    return document + b"\n"
 
 
 if __name__ == "__main__":
