@@ -1,0 +1,263 @@
+"""From stock LeRobot commands with cameras to a dataset that LeRobot opens: each row has its own pictures."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from lerobot_robot_virtual.arm import NAMES
+from lerobot_robot_virtual.scene import read_frame_counter
+from teleop_testing.processes import ServiceProcess
+
+COMMANDS = Path(sys.executable).parent
+CAMERAS = {"front": 30, "wrist": 15}
+PATIENCE_S = 300.0
+NS_PER_US = 1_000
+PARQUET = "application/vnd.apache.parquet"
+# Of statistics of pictures, white being 1, where both looked at pictures that were compressed or not, and not
+# at the same ones; of single pixels at the edges of what is drawn.
+PICTURES_TOLERANCE, EXTREMES_TOLERANCE = 0.03, 0.15
+# Of statistics of everything else: in its unit; of quantiles, which LeRobot takes from histograms, a share of
+# the range.
+MOMENTS_TOLERANCE, QUANTILES_TOLERANCE = 1e-3, 0.03
+# Of 90 rows these are between two of them, anywhere in a histogram.
+OUTERMOST = ("q01", "q99")
+
+
+@pytest.fixture
+def backend() -> Iterator[ServiceProcess]:
+    """The whole backend as one process, with folders of its own."""
+    # Not in pytest's own folder: that is closed to the account that PostgreSQL runs under.
+    with tempfile.TemporaryDirectory(prefix="backend-") as folder:
+        environment = {
+            "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
+            "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
+        }
+        with ServiceProcess("lerobot_backend", environment, "LEROBOT_BACKEND_PORT") as process:
+            yield process
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a camera recorded, as the server tells it: the iteration that first saw each picture, and the
+    number that is drawn into it."""
+
+    seen_at: list[int]
+    drawn: list[int]
+
+    def by(self, iteration: int) -> int:
+        """The number that an iteration of the loop saw."""
+        return self.drawn[int(np.searchsorted(self.seen_at, iteration, side="right")) - 1]
+
+
+def run(folder: Path, command: str, *words: str) -> str:
+    """Run a command to its end; what it printed."""
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_LEROBOT_HOME": str(folder / "lerobot"),
+        "LEROBOT_BACKEND_SPOOL": str(folder / "spool"),
+    }
+    done = subprocess.run(
+        [COMMANDS / command, *words], env=environment, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def robot(backend: ServiceProcess) -> list[str]:
+    """The flags of a virtual robot with its cameras, and of the backend."""
+    cameras = ", ".join(
+        f"{name}: {{type: virtual, width: 160, height: 120, fps: {fps}, free_running: true}}"
+        for name, fps in CAMERAS.items()
+    )
+    return [
+        "--robot.type=virtual_so101_follower",
+        "--robot.id=follower",
+        f"--robot.cameras={{{cameras}}}",
+        "--teleop.type=virtual_so101_leader",
+        "--teleop.id=leader",
+        f"--backend_url=ws://{backend.address}",
+        "--robot_id=robot_A",
+    ]
+
+
+def exported(backend: ServiceProcess, folder: Path, *words: str) -> Path:
+    """Session 1 as a dataset, by the command, as soon as all video is there: until then it says so."""
+    root = folder / "exported"
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        unsent = [path for path in folder.glob("spool/*/*/video/*/*") if path.suffix in (".part", ".json")]
+        if unsent and all(path.name.endswith(".stored.json") for path in unsent):
+            break
+        assert time.monotonic() < deadline, unsent
+        time.sleep(0.1)
+    address = f"--backend_url=http://{backend.address}"
+    run(
+        folder,
+        "export-to-dataset",
+        "--session_id=1",
+        "--repo_id=u/exported",
+        f"--root={root}",
+        address,
+        *words,
+    )
+    return root
+
+
+def seen(backend: ServiceProcess, camera: str) -> Seen:
+    """What the server has of a camera."""
+    with httpx.Client(base_url=f"http://{backend.address}", timeout=PATIENCE_S) as http:
+        videos = [
+            each for each in http.get("/sessions/1/videos").json()["videos"] if each["camera_key"] == camera
+        ]
+        found = Seen([], [])
+        for video in sorted(videos, key=lambda each: each["chunk_index"]):
+            found.seen_at.extend(http.get(f"/videos/{video['id']}").json()["frame_indices"])
+            with av.open(io.BytesIO(http.get(video["content"]).content)) as file:
+                found.drawn.extend(
+                    read_frame_counter(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)
+                )
+    return found
+
+
+def recorded_frames(backend: ServiceProcess) -> dict[str, np.ndarray]:
+    """The session's frames as telemetry-service serves them.
+
+    When each was taken (ns since the Unix epoch), its number, its state and action.
+    """
+    answer = httpx.get(
+        f"http://{backend.address}/sessions/1/frames", headers={"Accept": PARQUET}, timeout=PATIENCE_S
+    )
+    table = pq.read_table(io.BytesIO(answer.content))
+    return {
+        "taken_ns": table["timestamp"].cast(pa.int64()).to_numpy() * NS_PER_US,
+        "frame_index": table["frame_index"].to_numpy(),
+        "observation.state": np.stack([table[f"observation.{name}"].to_numpy() for name in NAMES], axis=1),
+        "action": np.stack([table[f"action.{name}"].to_numpy() for name in NAMES], axis=1),
+    }
+
+
+def open_dataset(root: Path) -> Any:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    return LeRobotDataset(f"u/{root.name}", root=root)
+
+
+def counter(item: Any, camera: str) -> int:
+    """The number drawn into a row's picture, as LeRobot gives it."""
+    image = item[f"observation.images.{camera}"].numpy().transpose(1, 2, 0)
+    return read_frame_counter((image * 255).round().astype(np.uint8))
+
+
+def test_a_teleoperation_becomes_a_dataset(backend, tmp_path):
+    """60 Hz with free-running cameras of 30 and 15 fps: rows at 30 per second, their states those that
+    telemetry-service serves, their pictures those that the server says their iteration saw."""
+    run(tmp_path, "lerobot-teleoperate", *robot(backend), "--teleop_time_s=8")
+    dataset = open_dataset(exported(backend, tmp_path))
+    assert dataset.fps == 30
+    frames = recorded_frames(backend)
+    number_at = {taken_ns: number for number, taken_ns in enumerate(frames["taken_ns"].tolist())}
+    cameras = {camera: seen(backend, camera) for camera in CAMERAS}
+    assert len(dataset) > 8 * 20
+    for row in range(len(dataset)):
+        item = dataset[row]
+        number = number_at[item["capture.time_ns"].item()]
+        np.testing.assert_array_equal(item["observation.state"].numpy(), frames["observation.state"][number])
+        np.testing.assert_array_equal(item["action"].numpy(), frames["action"][number])
+        iteration = int(frames["frame_index"][number])
+        for camera, found in cameras.items():
+            assert counter(item, camera) == found.by(iteration), f"row {row}, iteration {iteration}, {camera}"
+
+
+def test_recorded_and_exported_datasets_agree(backend, tmp_path):
+    """One run of lerobot-record: what it wrote itself and what comes from the database are the same dataset.
+
+    LeRobot describes pictures before they are compressed, and more of them: their statistics are close. As a
+    whole dataset's quantiles it takes the mean of its episodes', so those are compared episode by episode.
+    """
+    root = tmp_path / "recorded"
+    settings = {
+        "repo_id": "u/recorded",
+        "root": root,
+        "single_task": "pick the cube",
+        "fps": 30,
+        "num_episodes": 2,
+        "episode_time_s": 3,
+        "reset_time_s": 0.5,
+        "push_to_hub": "false",
+        "rgb_encoder.vcodec": "h264",
+    }
+    flags = [f"--dataset.{name}={value}" for name, value in settings.items()]
+    run(tmp_path, "lerobot-record", *robot(backend), *flags, "--play_sounds=false")
+    theirs, ours = open_dataset(root), open_dataset(exported(backend, tmp_path, "--no_capture_time"))
+    assert without_encoding(ours) == without_encoding(theirs)
+    assert ours.meta.tasks.equals(theirs.meta.tasks)
+    assert [each["length"] for each in ours.meta.episodes] == [
+        each["length"] for each in theirs.meta.episodes
+    ]
+    for row in range(len(theirs)):
+        one, other = ours[row], theirs[row]
+        for key in ("index", "episode_index", "frame_index", "timestamp", "task_index"):
+            assert one[key] == other[key]
+        for key in ("observation.state", "action"):
+            np.testing.assert_array_equal(one[key].numpy(), other[key].numpy())
+        for camera in CAMERAS:
+            assert counter(one, camera) == counter(other, camera), f"row {row}, {camera}"
+    check_statistics(ours.meta.stats, theirs.meta.stats, quantiles=False)
+    for one, other in zip(episode_statistics(ours.root), episode_statistics(theirs.root), strict=True):
+        check_statistics(one, other, quantiles=True)
+
+
+def without_encoding(dataset: Any) -> Any:
+    """Features as both must have them: all of info.json but how the pictures are encoded."""
+    features = json.loads((dataset.root / "meta/info.json").read_text())["features"]
+    for feature in features.values():
+        if "info" in feature:
+            kept = ("video.height", "video.width", "video.codec", "video.pix_fmt", "video.fps", "has_audio")
+            feature["info"] = {name: feature["info"][name] for name in kept}
+    return features
+
+
+def episode_statistics(root: Path) -> list[dict[str, dict[str, np.ndarray]]]:
+    """Of each episode: statistics by feature and name."""
+    found = []
+    for row in pq.read_table(root / "meta/episodes").to_pylist():
+        each: dict[str, dict[str, np.ndarray]] = {}
+        for column, value in row.items():
+            if column.startswith("stats/"):
+                _, key, name = column.split("/")
+                each.setdefault(key, {})[name] = np.array(value)
+        found.append(each)
+    return found
+
+
+def check_statistics(ours: Any, theirs: Any, *, quantiles: bool) -> None:
+    """Of the same features, within the tolerances."""
+    assert ours.keys() == theirs.keys()
+    for key, stats in theirs.items():
+        pictures = key.startswith("observation.images.")
+        span = 1.0 if pictures else float(np.max(stats["max"]) - np.min(stats["min"]))
+        for name, value in stats.items():
+            tolerance = MOMENTS_TOLERANCE
+            if name.startswith("q"):
+                if not quantiles or (name in OUTERMOST and not pictures):
+                    continue
+                tolerance = max(QUANTILES_TOLERANCE * span, MOMENTS_TOLERANCE)
+            if pictures:
+                tolerance = EXTREMES_TOLERANCE if name in ("min", "max") else PICTURES_TOLERANCE
+            tolerance = 0 if name == "count" else tolerance
+            np.testing.assert_allclose(ours[key][name], value, atol=tolerance, err_msg=f"{key} {name}")
