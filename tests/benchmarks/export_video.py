@@ -16,12 +16,15 @@ from export_service.video_source import Part, Segment
 from export_service.video_writer import VideoSeries, look
 from figures import Figure, at_least
 from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.layout import LEROBOTS_LIMITS
 from teleop_testing.processes import ServiceProcess, own_postgres
 from teleop_testing.recorded import record_session
 from teleop_testing.recorded_video import record_video
 
 ROUNDS = 3
 CAMERAS = ("front", "wrist")
+# Standard deviation of each pixel, in levels.
+KINDS = {"drawn": 0.0, "noisy": 4.0}
 HEIGHT, WIDTH = 480, 640
 LOOP_FPS, FPS = 60, 30
 EPISODE_FRAMES = 60 * LOOP_FPS
@@ -36,44 +39,48 @@ POLL_S = 0.01
 
 
 def run() -> list[Figure]:
-    with own_postgres() as postgres, tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "store"
-        session = record(postgres.url(), store)
-        environment = {
-            "DATABASE_URL": postgres.url(),
-            "EXPORT_ROOT": f"{folder}/exports",
-            "STORE_URL": str(store),
-        }
-        chunks = [path for path in store.glob(".objects/*/*/*")]
-        with (
-            ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
-            httpx.Client(base_url=f"http://{service.address}", timeout=60) as http,
-        ):
-            export(http, session, "warm-up")
-            rounds = [
-                (
-                    export(http, session, f"round-{number}"),
-                    remux(chunks, Path(folder)),
-                    copy(chunks, Path(folder)),
-                )
-                for number in range(ROUNDS)
-            ]
-        lerobot = record_with_lerobot(chunks[0], Path(folder))
+    figures = []
+    with own_postgres() as postgres:
+        for kind, noise in KINDS.items():
+            with tempfile.TemporaryDirectory() as folder:
+                figures += measure(postgres.url(), Path(folder), kind, noise)
+    return figures
+
+
+def measure(database_url: str, folder: Path, kind: str, noise: float) -> list[Figure]:
+    """The figures of one kind of pictures."""
+    store = folder / "store"
+    session = record(database_url, store, noise)
+    environment = {
+        "DATABASE_URL": database_url,
+        "EXPORT_ROOT": f"{folder}/exports",
+        "STORE_URL": str(store),
+    }
+    chunks = list(store.glob(".objects/*/*/*"))
+    with (
+        ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
+        httpx.Client(base_url=f"http://{service.address}", timeout=60) as http,
+    ):
+        export(http, session, "warm-up")
+        rounds = [
+            (export(http, session, f"round-{number}"), remux(chunks, folder), copy(chunks, folder))
+            for number in range(ROUNDS)
+        ]
+    lerobot = record_with_lerobot(chunks[0], folder)
     ours, plain, copied = (statistics.median(rates) for rates in zip(*rounds, strict=True))
+    what = f"{kind} pictures"
     return [
-        Figure(f"export of {ROWS:,} rows with two cameras, from request to published", ours, "rows/s"),
-        Figure(
-            f"LeRobotDataset recording the first {LEROBOT_ROWS} rows, pictures in memory", lerobot, "rows/s"
-        ),
-        Figure("plain remux by PyAV of the same packets", plain, "rows/s"),
-        Figure("copying of the same packets alone, without statistics and verification", copied, "rows/s"),
-        at_least("export / LeRobot recording", ours / lerobot, "x", 20),
-        at_least("export / plain remux", statistics.median(a / b for a, b, _ in rounds), "x", 0.7),
-        at_least("copying alone / plain remux", statistics.median(c / b for _, b, c in rounds), "x", 0.7),
+        Figure(f"{what}: export of {ROWS:,} rows with two cameras, request to published", ours, "rows/s"),
+        Figure(f"{what}: LeRobotDataset recording {LEROBOT_ROWS} rows, in memory", lerobot, "rows/s"),
+        Figure(f"{what}: plain remux by PyAV of the same packets", plain, "rows/s"),
+        Figure(f"{what}: copying alone, no statistics nor verification", copied, "rows/s"),
+        at_least(f"{what}: export / LeRobot recording", ours / lerobot, "x", 20),
+        at_least(f"{what}: export / plain remux", statistics.median(a / b for a, b, _ in rounds), "x", 0.7),
+        at_least(f"{what}: copying / plain remux", statistics.median(c / b for _, b, c in rounds), "x", 0.7),
     ]
 
 
-def record(database_url: str, store: Path) -> int:
+def record(database_url: str, store: Path, noise: float) -> int:
     """A session with two cameras as the services leave it."""
     episodes = list(pairwise(range(0, FRAMES + 1, EPISODE_FRAMES)))
     session = record_session(database_url, FRAMES, episodes=episodes, names=JOINTS, task="pick")
@@ -89,6 +96,7 @@ def record(database_url: str, store: Path) -> int:
             same_pictures=True,
             height=HEIGHT,
             width=WIDTH,
+            noise=noise,
         )
     return session
 
@@ -102,7 +110,9 @@ def export(http: httpx.Client, session: int, name: str) -> float:
         time.sleep(POLL_S)
     assert made["numbers"]["frames"] == ROWS
     assert not any(camera["encoded"] for camera in made["report"]["cameras"])
-    return ROWS / (time.perf_counter() - begun)
+    rate = ROWS / (time.perf_counter() - begun)
+    http.delete(f"/exports/{asked['id']}")
+    return rate
 
 
 def again(chunks: Iterable[Path]) -> list[Path]:
@@ -138,7 +148,7 @@ def copy(chunks: list[Path], folder: Path) -> float:
     begun = time.perf_counter()
     for name in CAMERAS:
         camera = Camera(name, HEIGHT, WIDTH, "h264", "yuv420p")
-        series = VideoSeries(folder, camera, FPS)
+        series = VideoSeries(folder, camera, FPS, LEROBOTS_LIMITS)
         for episode in range(EPISODES):
             each = ROWS // EPISODES // SEGMENT
             with ExitStack() as stack:
