@@ -201,8 +201,8 @@ def test_delta_timestamps(filmed):
 
 
 def test_statistics_of_pictures_are_close_to_those_that_lerobot_takes(filmed):
-    """From some of the frames that it would sample, with the same weight: within 0.01 of each episode's and
-    the whole's, white being 1, extremes within 0.02."""
+    """From some of the frames that it would sample, with the same weight: means and deviations within 0.01 of
+    each episode's and the whole's, white being 1, extremes and quantiles within five levels of 256."""
     from lerobot.datasets.compute_stats import get_feature_stats, sample_indices
 
     root, _ = filmed
@@ -221,7 +221,7 @@ def test_statistics_of_pictures_are_close_to_those_that_lerobot_takes(filmed):
                 scale = 1 if name == "count" else 255
                 shape = (1,) if name == "count" else (3, 1, 1)
                 assert ours.shape == shape
-                tolerance = 0.02 if name in ("min", "max") else 0.01
+                tolerance = 0.01 if name in ("mean", "std") else 5 / 255
                 np.testing.assert_allclose(ours, value.reshape(shape) / scale, atol=tolerance)
             parts.append(pixels)
         whole = np.concatenate(parts) / 255.0

@@ -3,8 +3,8 @@
 Decoding is what costs: LeRobot looks at every sixth picture of a minute, here it is one of eight of those.
 Measured on the virtual robot's pictures, drawn, with a sensor's noise, and with light that drifts by 40 %,
 against all that LeRobot looks at: the means of an episode differ by at most 0.003, deviations by 0.002,
-quantiles by two of the 256 levels (0.008), extremes, which single pixels make, by three (0.012), white being
-1. With one of sixteen it was 0.011, 0.005 and 0.024. Pixels have 256 levels: how often each occurs tells
+quantiles and extremes, which single pixels make, by three of the 256 levels (0.012), white being 1. With one
+of sixteen it was 0.011, 0.005 and 0.024. Pixels have 256 levels: how often each occurs tells
 every statistic of what was looked at, of an episode and of all of them.
 """
 

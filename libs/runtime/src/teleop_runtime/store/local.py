@@ -149,8 +149,8 @@ class LocalStore:
 
         def link() -> None:
             for _ in range(NAMING_TRIES):
-                make_folder(target.parent)
                 try:
+                    make_folder(target.parent)
                     return place(self._object(sha256), target, self.incoming)
                 except FileNotFoundError:
                     # Either the object is missing, or `unname` has just taken the empty folder away.
