@@ -1,8 +1,4 @@
-"""What every store promises, held against each of them.
-
-S3 is moto's server, unless TELEOP_TEST_S3 names a bucket of a real one (`s3://bucket/prefix`, with AWS_* in
-the environment).
-"""
+"""What every store promises, held against each of them."""
 
 import asyncio
 import hashlib
@@ -10,14 +6,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from teleop_runtime.store import (
     Checksum,
     ChecksumMismatch,
@@ -35,35 +29,12 @@ MIB = 1024 * 1024
 NOBODY = "0" * 64
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """Address of an S3 bucket, reached as the environment says."""
-    if address := os.environ.get("TELEOP_TEST_S3"):
-        yield address
-        return
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            environment.setenv(name, value)
-        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="robots")
-        yield "s3://robots/some/prefix"
-    server.stop()
-
-
 @pytest.fixture(params=["local", "s3"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Address of an empty store."""
     if request.param == "local":
         return str(tmp_path / "backup")
-    return f"{request.getfixturevalue('bucket')}/{uuid4()}"
+    return request.getfixturevalue("s3_folder").address
 
 
 @pytest.fixture

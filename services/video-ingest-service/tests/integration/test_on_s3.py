@@ -1,48 +1,23 @@
-"""The service with its files on S3 (moto's server): what the other tests show on a folder holds there."""
+"""The service with its files on S3: what the other tests show on a folder holds there."""
 
 import io
 import tarfile
-from collections.abc import Iterator
 
-import boto3
 import msgspec
 import pytest
-from moto.server import ThreadedMotoServer
 from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
 from video_ingest_service.sweep import Sweeper
 from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import Uploads
 
-BUCKET, PREFIX = "robots", "some/prefix"
 FILES = {"meta/info.json": b"{}", "data/file.parquet": b"PAR1" * 1_000_000}
 ADDRESS = "/datasets/robot_A/someone/picking"
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[object]:
-    """An S3 server with an empty bucket, which the environment leads to."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            environment.setenv(name, value)
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket=BUCKET)
-        yield client
-    server.stop()
-
-
 @pytest.fixture
-def store_root(s3) -> str:
+def store_root(s3_folder) -> str:
     """In place of a folder."""
-    return f"s3://{BUCKET}/{PREFIX}"
+    return s3_folder.address
 
 
 @pytest.fixture
@@ -79,16 +54,12 @@ async def test_datasets_come_back_whole(http, publish):
     assert found == {f"someone/picking/{path}": content for path, content in FILES.items()}
 
 
-async def test_lost_objects_are_noticed_and_heal(http, publish, s3, pool, store, catalog, keep):
+async def test_lost_objects_are_noticed_and_heal(http, publish, s3_folder, pool, store, catalog, keep):
     """By the sweep and by verify; when the robot sends them again, all is well."""
     await publish()
     sha256 = sha256_of(FILES["data/file.parquet"])
-    (key,) = (
-        each["Key"]
-        for each in s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{PREFIX}/objects/")["Contents"]
-        if each["Key"].endswith(sha256)
-    )
-    s3.delete_object(Bucket=BUCKET, Key=key)
+    (key,) = (key for key in s3_folder.object_keys() if "/objects/" in key and key.endswith(sha256))
+    s3_folder.remove(key)
     await Sweeper(pool, store, Uploads(UploadTable(pool), store, catalog)).sweep()
     assert (await http.get(ADDRESS)).json()["status"] == "damaged"
     found = (await http.post(f"{ADDRESS}/verify")).json()["damaged"]

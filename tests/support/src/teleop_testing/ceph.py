@@ -47,33 +47,33 @@ osd pool default pg num = 4
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 [client.rgw.a]
-rgw frontends = beast endpoint=127.0.0.1:{s3_port}
+rgw frontends = beast endpoint={s3_host}:{s3_port}
 """
 
 
-def is_installed() -> bool:
-    """Whether a cluster can be started on this machine."""
-    return all(shutil.which(program) for program in PROGRAMS)
+def missing_programs() -> list[str]:
+    """What this machine lacks for a cluster to be started on it."""
+    return [program for program in PROGRAMS if not shutil.which(program)]
 
 
 @contextmanager
-def ceph_s3() -> Iterator[dict[str, str]]:
-    """Environment with which AWS clients reach a running, empty S3 server."""
+def ceph_s3(host: str = "127.0.0.1") -> Iterator[dict[str, str]]:
+    """Environment with which AWS clients reach a running, empty S3 server at an address of this machine."""
     with TemporaryDirectory(prefix="ceph-") as name:
         folder = Path(name)
         port = free_port()
         mon_port = free_port()
         (folder / "ceph.conf").write_text(
-            CONFIGURATION.format(fsid=uuid4(), folder=folder, mon_port=mon_port, s3_port=port)
+            CONFIGURATION.format(fsid=uuid4(), folder=folder, mon_port=mon_port, s3_host=host, s3_port=port)
         )
         cluster = _Cluster(folder)
         try:
             cluster.start(mon_port)
-            _wait_for(f"http://127.0.0.1:{port}", folder)
+            _wait_for(f"http://{host}:{port}", folder)
             user = ["user", "create", "--uid=test", "--display-name=test"]
             cluster.run("radosgw-admin", *user, f"--access-key={KEY}", f"--secret-key={SECRET}")
             yield {
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+                "AWS_ENDPOINT_URL": f"http://{host}:{port}",
                 "AWS_ALLOW_HTTP": "true",
                 "AWS_ACCESS_KEY_ID": KEY,
                 "AWS_SECRET_ACCESS_KEY": SECRET,

@@ -1,4 +1,4 @@
-"""Pytest plugin: a real PostgreSQL for the whole run, a fresh migrated database for each test."""
+"""Pytest plugin: a real PostgreSQL and an S3 server for the run, on them an empty place for each test."""
 
 import itertools
 import shutil
@@ -15,6 +15,7 @@ from teleop_schema.migrate import migrate
 
 from teleop_testing.database import Database
 from teleop_testing.priority import renounce_real_time
+from teleop_testing.s3 import S3Folder, s3_server, which_server
 
 _numbers = itertools.count()
 
@@ -47,6 +48,26 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """What the tests ask a database."""
     async with Database.connect(database_url) as database:
         yield database
+
+
+def pytest_report_header() -> str:
+    """Which S3 server the tests run against."""
+    return f"S3 server: {which_server()}"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Folder]:
+    """A running S3 server, shared by all tests."""
+    with s3_server() as root:
+        yield root
+
+
+@pytest.fixture
+def s3_folder(s3: S3Folder, monkeypatch: pytest.MonkeyPatch) -> S3Folder:
+    """An empty folder of this test's own on an S3 server, to which the environment leads."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3.empty_one()
 
 
 # How long an example takes says nothing on a shared machine.
