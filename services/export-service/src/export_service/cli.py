@@ -21,6 +21,7 @@ from export_service.client import Client, ExportError, check_free
 
 DEFAULT_URL = "http://localhost:8000"
 OUTCOMES = ("success", "failure", "unlabelled")
+DATASET, PARQUET, MCAP = "lerobot-v3.0", "parquet", "mcap"
 REFUSED, INTERRUPTED = 1, 130
 
 _WORDS = {
@@ -30,6 +31,10 @@ _WORDS = {
     "verify": "verifying",
     "download": "downloading",
     "push": "pushing to the Hub",
+}
+_HOW_TO_OPEN = {
+    PARQUET: "README.md in it says what the columns are; pandas.read_parquet reads a file",
+    MCAP: "open a file in Foxglove, or with mcap.reader.make_reader of the library mcap",
 }
 
 
@@ -59,7 +64,18 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     _choosing(parser.add_argument_group("or, instead of --session_id, all sessions that this is true of"))
     option("--repo_id", required=True, help="name of the dataset, user/name")
     option("--backend_url", default=os.environ.get("LEROBOT_BACKEND_URL", DEFAULT_URL), help="%(default)s")
-    option("--root", type=Path, help="the dataset's folder; default: $HF_LEROBOT_HOME/<repo_id>")
+    option(
+        "--root",
+        type=Path,
+        help="the folder to make; default: $HF_LEROBOT_HOME/<repo_id>, of other formats ./<name>-<format>",
+    )
+    option(
+        "--format",
+        choices=(DATASET, PARQUET, MCAP),
+        default=DATASET,
+        help="the sessions as they were recorded: tables, or files of joints and video for Foxglove; "
+        "default: %(default)s",
+    )
     option("--on_gap", choices=("split", "refuse"), default="split", help="episodes that lack frames")
     option("--include_outcomes", nargs="+", choices=OUTCOMES, help="default: all")
     option("--include_unfinished", action="store_true", help="also sessions that are still being recorded")
@@ -118,13 +134,13 @@ def _instant(text: str) -> str:
 
 async def export(arguments: argparse.Namespace, console: Console) -> None:
     """Make and fetch the dataset, then say what it is; raises ExportError."""
-    target: Path = arguments.root or lerobot_home() / arguments.repo_id
+    target: Path = arguments.root or default_root(arguments)
     check_free(target)
     async with Client.connect(arguments.backend_url) as backend:
         asked = await backend.ask(request_of(arguments))
         with showing(console) as progress:
             made = await backend.follow(asked["id"], progress)
-            await backend.fetch(asked["id"], target, progress)
+            await backend.fetch(asked["id"], target, progress, is_dataset=arguments.format == DATASET)
         print("\n".join(summary(made, target, arguments)))
         if arguments.push_to_hub:
             with showing(console) as progress:
@@ -150,6 +166,8 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         request["filter"] = filter_of(arguments)
     if arguments.split:
         request |= {"split": dict(arguments.split), "split_seed": arguments.split_seed}
+    if arguments.format != DATASET:
+        request["format"] = arguments.format
     if arguments.streaming_safe:
         request["streaming_safe"] = True
     if arguments.push_to_hub:
@@ -203,9 +221,19 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
                 f"{encoded['reason']}"
             )
     yield ""
+    if arguments.format != DATASET:
+        yield _HOW_TO_OPEN[arguments.format]
+        return
     yield "from lerobot.datasets.lerobot_dataset import LeRobotDataset"
     root = f', root="{target}"' if arguments.root else ""
     yield f'dataset = LeRobotDataset("{arguments.repo_id}"{root})'
+
+
+def default_root(arguments: argparse.Namespace) -> Path:
+    """Where LeRobot looks for a dataset; what is none goes into the working directory."""
+    if arguments.format == DATASET:
+        return lerobot_home() / str(arguments.repo_id)
+    return Path(f"{arguments.repo_id.rpartition('/')[2]}-{arguments.format}")
 
 
 def lerobot_home() -> Path:

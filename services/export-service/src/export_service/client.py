@@ -123,14 +123,14 @@ class Client:
         async with self._session.get(f"{self._url}/exports/{export_id}") as response:
             return await _answer(response)
 
-    async def fetch(self, export_id: int, target: Path, progress: Progress) -> None:
-        """Put the dataset at `target`, which must not exist yet: there it is whole, or not at all."""
+    async def fetch(self, export_id: int, target: Path, progress: Progress, *, is_dataset: bool) -> None:
+        """Put the export at `target`, which must not exist yet: there it is whole, or not at all."""
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
             archive, unpacked = Path(folder, "archive.tar"), Path(folder, "unpacked")
             await self._download(f"{self._url}/exports/{export_id}/archive", archive, progress)
             await asyncio.to_thread(_unpack, archive, unpacked)
-            await asyncio.to_thread(_put, unpacked, target)
+            await asyncio.to_thread(_put, unpacked, target, is_dataset=is_dataset)
 
     async def _download(self, url: str, path: Path, progress: Progress) -> None:
         async with self._session.get(url) as response:
@@ -173,10 +173,12 @@ def _unpack(archive: Path, folder: Path) -> None:
         raise ExportError(f"the archive can't be unpacked: {error}", "run the command again") from error
 
 
-def _put(unpacked: Path, target: Path) -> None:
+def _put(unpacked: Path, target: Path, *, is_dataset: bool) -> None:
     """Move the one folder of the archive to `target`."""
     contents = list(unpacked.iterdir())
-    if len(contents) != 1 or not (contents[0] / "meta" / "info.json").is_file():
+    if len(contents) != 1 or not contents[0].is_dir():
+        raise ExportError("the archive holds no single folder")
+    if is_dataset and not (contents[0] / "meta" / "info.json").is_file():
         raise ExportError("the archive holds no dataset")
     check_free(target)
     shutil.rmtree(target, ignore_errors=True)

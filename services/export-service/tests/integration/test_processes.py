@@ -209,6 +209,24 @@ async def test_command_line(backend, record, tmp_path):
     assert "exists already" in err
 
 
+async def test_command_line_fetches_recordings_as_they_are(backend, record, film, tmp_path):
+    """As MCAP with the video, as Parquet; what is for datasets alone is refused as over HTTP."""
+    session = await record(60, episodes=[(0, 30), (30, 60, None, "discarded")])
+    await film(session, 60)
+    url = str(backend.http.base_url)
+    words = ("--session_id", session, "--repo_id", "lab/pick", "--backend_url", url)
+    for form in ("mcap", "parquet"):
+        root = tmp_path / form
+        status, out, err = await run_cli(*words, "--format", form, "--root", root)
+        assert status == 0, err
+        assert f"60 frames in {root}" in out
+        assert "LeRobotDataset" not in out
+        assert list(root.rglob(f"*.{form}"))
+    status, _, err = await run_cli(*words, "--format", "mcap", "--fps", 10, "--root", tmp_path / "no")
+    assert status == 1
+    assert "fps is for datasets" in err
+
+
 async def test_command_line_tells_what_the_backend_says(backend, record, tmp_path):
     """The problem's detail, field and hint; nothing is left behind."""
     session = await record(10, status="recording")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from export_service.cli import lerobot_home, parse, request_of
+from export_service.cli import default_root, lerobot_home, parse, request_of
 from export_service.client import ExportError, _put, _unpack, http_url
 
 
@@ -88,6 +88,17 @@ def test_splits_are_names_with_shares():
     assert request["streaming_safe"]
 
 
+def test_sessions_as_they_were_recorded_go_into_the_working_directory(monkeypatch, tmp_path):
+    """LeRobot would not know what to do with them; a dataset goes where it looks."""
+    monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path))
+    words = ["--session_id", "1", "--repo_id", "u/pick"]
+    assert "format" not in request_of(parse(words))
+    assert default_root(parse(words)) == tmp_path / "u/pick"
+    raw = parse([*words, "--format", "mcap"])
+    assert request_of(raw)["format"] == "mcap"
+    assert default_root(raw) == Path("pick-mcap")
+
+
 def test_push_is_private_unless_told_otherwise():
     """And there is none unless it is asked for."""
     words = ["--session_id", "1", "--repo_id", "u/d"]
@@ -161,7 +172,7 @@ def test_dataset_in_the_way_is_not_overwritten(tmp_path):
     (unpacked / "d" / "meta").mkdir(parents=True)
     (unpacked / "d" / "meta" / "info.json").touch()
     with pytest.raises(ExportError, match="exists already") as caught:
-        _put(unpacked, target)
+        _put(unpacked, target, is_dataset=True)
     assert "--root" in caught.value.hint
     assert (target / "precious").exists()
 
@@ -170,5 +181,5 @@ def test_archive_without_a_dataset_is_refused(tmp_path):
     """Nothing is put in place then."""
     (tmp_path / "unpacked" / "d").mkdir(parents=True)
     with pytest.raises(ExportError, match="no dataset"):
-        _put(tmp_path / "unpacked", tmp_path / "target")
+        _put(tmp_path / "unpacked", tmp_path / "target", is_dataset=True)
     assert not (tmp_path / "target").exists()
