@@ -148,7 +148,7 @@ def copy(chunks: list[Path], folder: Path) -> float:
     begun = time.perf_counter()
     for name in CAMERAS:
         camera = Camera(name, HEIGHT, WIDTH, "h264", "yuv420p")
-        series = VideoSeries(folder, camera, FPS, LEROBOTS_LIMITS)
+        series = VideoSeries(folder, camera, FPS, LEROBOTS_LIMITS, ROWS)
         for episode in range(EPISODES):
             each = ROWS // EPISODES // SEGMENT
             with ExitStack() as stack:

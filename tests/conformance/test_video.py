@@ -158,6 +158,20 @@ def test_sessions_of_several_robots_become_one_dataset(exporter):
     assert [each["episode_index"] for each in camera["encoded"]] == [1]
 
 
+@pytest.mark.parametrize("backend", ["torchcodec", "pyav"])
+def test_long_episodes_stay_whole(exporter, backend):
+    """Of 10, 50 and 20 minutes: LeRobot, which computes in single precision, finds all pictures of each."""
+    fps, segment, edges = 10, 500, [0, 6_000, 36_000, 48_000]
+    session = exporter.record(48_000, [(*pair, "pick", None) for pair in pairwise(edges)], fps=float(fps))
+    exporter.film(session, 48_000, "front", loop_fps=float(fps), fps=fps, segment=segment, same_pictures=True)
+    dataset = open_dataset(exporter.export(session, f"long-{backend}"), video_backend=backend)
+    assert [each["length"] for each in dataset.meta.episodes] == [6_000, 30_000, 12_000]
+    rows = {row for edge in edges[1:] for row in range(edge - 3, min(edge + 3, 48_000))}
+    rows |= set(np.random.default_rng(0).integers(0, 48_000, 40).tolist())
+    for row in sorted(rows):
+        assert counter(dataset[row]["observation.images.front"]) == row % segment
+
+
 def test_joints_alone(exporter):
     """An empty list of cameras leaves the video out."""
     session = exporter.record(60, [])

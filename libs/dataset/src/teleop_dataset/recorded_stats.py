@@ -82,7 +82,8 @@ class RecordedStats:
 
 
 def read_blocks(root: Path, columns: list[str]) -> Iterator[pa.Table]:
-    """Some columns of all data files in order, whole row groups (episodes), about BLOCK_ROWS at a time."""
+    """Some columns of all data files in order, about BLOCK_ROWS at a time: several short episodes' row groups
+    together, a long one's in parts."""
     for path in sorted(root.glob("data/*/*.parquet")):
         with pq.ParquetFile(path) as file:
             groups: list[int] = []
@@ -91,7 +92,8 @@ def read_blocks(root: Path, columns: list[str]) -> Iterator[pa.Table]:
                 groups.append(group)
                 rows += file.metadata.row_group(group).num_rows
                 if rows >= BLOCK_ROWS or group + 1 == file.num_row_groups:
-                    yield file.read_row_groups(groups, columns, use_threads=False)
+                    for batch in file.iter_batches(2 * BLOCK_ROWS, groups, columns, use_threads=False):
+                        yield pa.Table.from_batches([batch])
                     groups, rows = [], 0
 
 

@@ -20,8 +20,9 @@ from teleop_dataset.v3.data import data_schema
 from teleop_dataset.v3.episodes import PICTURES, WITHOUT_STATISTICS, episodes_schema
 from teleop_dataset.v3.info import DEFAULT_FEATURES
 from teleop_dataset.v3.layout import FIRST_PLACE
+from teleop_dataset.v3.numbering import TOLERANCE_S
 from teleop_dataset.v3.stats import QUANTILES
-from teleop_dataset.verify_video import TOLERANCE_S, check_videos
+from teleop_dataset.verify_video import check_videos
 
 _NUMBERING = list(DEFAULT_FEATURES)
 
@@ -33,13 +34,16 @@ def verify(
     advance: Callable[[int, int], None],
     short: Container[int] = frozenset(),
     not_finite: Container[str] = frozenset(),
+    single_precision: bool = False,
 ) -> None:
     """Raise VerificationFailed, saying which rule is broken, unless the dataset in `root` is sound.
 
-    frames      how many it must hold: committed minus excluded
-    advance     told the frames looked at and those to look at in all; may raise to stop
-    short       episodes (by index) that are known to have fewer video frames than rows
-    not_finite  features that are known to hold infinite values, or such that are no numbers
+    frames            how many it must hold: committed minus excluded
+    advance           told the frames looked at and those to look at in all; may raise to stop
+    short             episodes (by index) that are known to have fewer video frames than rows
+    not_finite        features that are known to hold infinite values, or such that are no numbers
+    single_precision  LeRobotDataset must find all pictures with what it computes of times; it does not in all
+                      datasets that it recorded
     """
     info = json.loads((root / layout.INFO).read_text("utf-8"))
     episodes = _read_series(root, "meta/episodes")
@@ -49,7 +53,7 @@ def verify(
     _check_episodes(info, episodes, tasks)
     _check_stats(info, json.loads((root / layout.STATS).read_text("utf-8")), not_finite)
     _check_files(root, info, episodes)
-    check_videos(root, info, episodes, short)
+    check_videos(root, info, episodes, short, single_precision=single_precision)
     _check_rows(root, info, episodes, len(tasks), advance)
 
 
@@ -193,7 +197,7 @@ def _check_rows(
         _require((numbers["index"] == index).all(), "index is not the row's number")
         _require((numbers["episode_index"] == episode).all(), "a row has another episode's index")
         _require((numbers["frame_index"] == frame).all(), "frame_index does not count the episode's rows")
-        late = np.abs(numbers["timestamp"] - frame / info["fps"])
+        late = np.abs(numbers["timestamp"] - (frame / info["fps"]).astype(np.float32))
         _require((late < TOLERANCE_S).all(), "a timestamp is not frame_index / fps")
         task = numbers["task_index"]
         _require(((task >= 0) & (task < tasks)).all(), "a task_index is not in the list")

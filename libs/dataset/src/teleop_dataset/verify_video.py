@@ -17,27 +17,39 @@ import pyarrow as pa
 from teleop_dataset.errors import BrokenFile, VerificationFailed
 from teleop_dataset.mp4_samples import samples_of
 from teleop_dataset.v3.layout import FIRST_PLACE, Place
-
-# LeRobot's own (tolerance_s), seconds.
-TOLERANCE_S = 1e-4
+from teleop_dataset.v3.numbering import TOLERANCE_S, pictures_are_found
 
 Times = npt.NDArray[np.float64]
 
 
 def check_videos(
-    root: Path, info: dict[str, Any], episodes: pa.Table, short: Container[int] = frozenset()
+    root: Path,
+    info: dict[str, Any],
+    episodes: pa.Table,
+    short: Container[int] = frozenset(),
+    *,
+    single_precision: bool = False,
 ) -> None:
     """Raise VerificationFailed unless each camera's files hold exactly the frames of the episodes.
 
-    episodes  all rows of meta/episodes, in order
-    short     episodes (by index) that are known to have fewer frames than rows
+    episodes          all rows of meta/episodes, in order
+    short             episodes (by index) that are known to have fewer frames than rows
+    single_precision  LeRobotDataset must find them with what it computes of times
     """
     for camera, feature in info["features"].items():
         if feature["dtype"] == "video":
-            _check_camera(root, camera, info["fps"], episodes, short)
+            _check_camera(root, camera, info["fps"], episodes, short, single_precision=single_precision)
 
 
-def _check_camera(root: Path, camera: str, fps: float, episodes: pa.Table, short: Container[int]) -> None:
+def _check_camera(
+    root: Path,
+    camera: str,
+    fps: float,
+    episodes: pa.Table,
+    short: Container[int],
+    *,
+    single_precision: bool,
+) -> None:
     chunks, files, begins, ends = (
         episodes.column(f"videos/{camera}/{name}").to_pylist()
         for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
@@ -67,6 +79,8 @@ def _check_camera(root: Path, camera: str, fps: float, episodes: pa.Table, short
                 )
             first = round(begins[episode] * fps)
             _require(first < len(times) and keyframes[first], f"the beginning {what} is no keyframe")
+            found = not single_precision or pictures_are_found(first, lengths[episode], fps)
+            _require(found, f"the time {what} is too late for LeRobot to tell its pictures apart")
         frames = round(ends[within[-1]] * fps)
         _require(len(times) == frames, f"{path} has {len(times)} frames where {frames} should be")
         grid = np.arange(frames) / fps

@@ -74,7 +74,13 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
         provenance=provenance(order, report),
         splits={name: (first, end) for name, first, end in order.splits} or {ALL: (0, writer.episodes)},
     )
-    verify(root, frames=report.committed - report.excluded, advance=partial(watch, "verify"))
+    verify(
+        root,
+        frames=report.committed - report.excluded,
+        advance=partial(watch, "verify"),
+        # StreamingLeRobotDataset, which such a dataset is for, computes them otherwise.
+        single_precision=not order.streaming_safe,
+    )
     sizes = [path.stat().st_size for path in root.rglob("*") if path.is_file()]
     return Built(
         episodes=writer.episodes,
@@ -103,6 +109,8 @@ def _write_episodes(
     frames_read = 0
     for pieces, frames in batches:
         rows = choose_rows(frames, pieces, loop_fps=loop_fps[pieces[0].session_id], fps=order.fps)
+        frames_read += len(frames)
+        del frames
         shown = video.add(pieces, rows)
         table = with_ages(rows, shown, sample_age=order.sample_age, picture_age=order.capture_time)
         tasks = [piece.task for piece in pieces]
@@ -113,7 +121,6 @@ def _write_episodes(
         except NonFiniteValue as error:
             raise _not_finite(pieces[error.episode], str(error)) from error
         lengths += rows.lengths
-        frames_read += frames.num_rows
         advance(frames_read, order.frames)
     writer.close_data()
     return lengths

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.image_stats import PictureLevels, looked_at_rows, thinning
+from teleop_dataset.v3.image_stats import PictureLevels, looked_at_rows, looked_at_step
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import FileLimits
 from teleop_dataset.v3.stats import Stats
@@ -59,10 +60,12 @@ class CameraTrack:
         *,
         fps: int,
         limits: FileLimits,
+        rows: int,
         advance: Callable[[], None],
     ) -> None:
         """
         sources  of each session: what it is made of, and which of its cameras this is
+        rows     at most so many are there in all
         advance  called after every so many rows; may raise to stop
         """
         self.camera = camera
@@ -74,7 +77,8 @@ class CameraTrack:
         self._files = files
         self._fps = fps
         self._advance = advance
-        self._series = VideoSeries(root, camera, fps, limits)
+        self._converter = VideoReformatter()
+        self._series = VideoSeries(root, camera, fps, limits, rows)
         self._footage: Footage | None = None
         self._session: int | None = None
         self._used = self._stood_in = self._copied = 0
@@ -195,11 +199,11 @@ class CameraTrack:
 
     def _look(self, segment: Segment, numbers: Integers, weights: Integers, levels: PictureLevels) -> None:
         """Add how bright some pictures of a segment are, each as often as its weight says."""
-        step = thinning(self.camera.height, self.camera.width)
+        step = looked_at_step(self.camera.height, self.camera.width)
         different, place = np.unique(numbers, return_inverse=True)
         times = np.zeros(len(different), np.int64)
         np.add.at(times, place, weights)
         often = dict(zip(different.tolist(), times.tolist(), strict=True))
         for number, frame in segment.decode(different):
-            pixels = frame.to_ndarray(format="rgb24")[::step, ::step].astype(np.uint8, copy=False)
-            levels.add(pixels, often[number])
+            pixels = self._converter.reformat(frame, format="rgb24").to_ndarray()[::step, ::step]
+            levels.add(pixels.astype(np.uint8, copy=False), often[number])

@@ -40,6 +40,7 @@ class DatasetVideo:
                 files,
                 fps=order.fps,
                 limits=order.limits,
+                rows=order.report.exported,
                 advance=self._advance,
             )
             for number, camera in enumerate(order.cameras)

@@ -1,7 +1,8 @@
 """Recorded frames, read ahead of what is being written."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
 from typing import Protocol
 
 import numpy as np
@@ -40,11 +41,11 @@ def read_pieces(
     with ThreadPoolExecutor(1, thread_name_prefix="read-frames") as thread:
         batches = list(_batches(pieces))
         ahead = thread.submit(fetch, batches[0])
-        for number, batch in enumerate(batches):
-            table = ahead.result()
-            if number + 1 < len(batches):
-                ahead = thread.submit(fetch, batches[number + 1])
-            yield batch, table
+        for batch, following in zip_longest(batches, batches[1:]):
+            # Not kept here while the caller works on it: it may let go of it before it is done.
+            fetched = [ahead.result()]
+            ahead = thread.submit(fetch, following) if following else Future()
+            yield batch, fetched.pop()
 
 
 def _batches(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:

@@ -27,7 +27,7 @@ MAX_FPS = 10_000
 MAX_CAMERAS = 64
 
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
-WRITER_VERSION = 3
+WRITER_VERSION = 4
 
 VALUE_BYTES = 4
 NUMBERING_BYTES = 48
@@ -62,7 +62,8 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     split                 share of the episodes by name, for example {"train": 0.9, "val": 0.1}: ranges in
                           info.json of episodes drawn at random, always the same ones for a `split_seed`
     streaming_safe        one file of rows and one of video per camera, whatever their size, as
-                          StreamingLeRobotDataset needs them
+                          StreamingLeRobotDataset needs them; of more than 17 minutes, LeRobotDataset finds
+                          all pictures only with a tolerance_s of 1e-3
     push_to_hub           push the finished dataset to the Hub; `push` of the export tells how far that is
     """
 

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from typing import Literal
 
 from teleop_dataset.v3.info import Camera
@@ -17,9 +17,6 @@ OnGap = Literal["split", "refuse"]
 Label = Literal["success", "failure", "unlabelled"]
 ALL_LABELS: frozenset[Label] = frozenset({"success", "failure", "unlabelled"})
 DEFAULT_TASK = "teleoperation"
-# LeRobot keeps a row's time since its episode began in single precision and finds its picture by it, within
-# 1e-4 s: from 2048 s on that fails. Less, because a loop may have been slower than it was declared.
-LONGEST_EPISODE_S = 1200
 
 
 @dataclass(frozen=True)
@@ -238,20 +235,11 @@ def _check_holes(
 
 
 def _pieces(session: Session, span: _Span, unseen: Sequence[_Unseen]) -> list[Piece]:
-    longest = max(1, int(LONGEST_EPISODE_S * session.fps))
     return [
         Piece(session.id, first, end, span.task, span.index)
         for begin, stop in stored_runs(session.holes, span.first, span.end)
-        for seen, until in stored_runs(unseen, begin, stop)
-        for first, end in _cut(seen, until, longest)
+        for first, end in stored_runs(unseen, begin, stop)
     ]
-
-
-def _cut(first: int, end: int, longest: int) -> Iterator[tuple[int, int]]:
-    """As few parts as possible, of about the same length."""
-    parts = -(-(end - first) // longest)
-    edges = [first + (end - first) * part // parts for part in range(parts + 1)]
-    yield from pairwise(edges)
 
 
 def _blind(session: Session, span: _Span, blind: Sequence[_Unseen]) -> Iterator[Exclusion]:

@@ -37,13 +37,16 @@ class Chunks(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """How the pictures of a file are encoded."""
+    """How the pictures of a file are encoded.
+
+    decoder  of such pictures; opening one takes as long as decoding one of them
+    """
 
     codec: str
-    decoder: str
     pix_fmt: str
     extradata: bytes
     size: tuple[int, int]
+    decoder: av.VideoCodecContext
 
 
 class Segment:
@@ -67,6 +70,7 @@ class Segment:
             except (OSError, IndexError, av.FFmpegError, BrokenFile) as error:
                 raise VideoUnreadable(f"{path.name} can't be read as video: {error}") from error
             self._resources = stack.pop_all()
+        self.description = samples.description
         self.keyframe = samples.keyframe
         self.sizes = samples.size
         self._offset = samples.offset
@@ -93,25 +97,44 @@ class Segment:
                 raise VideoUnreadable(f"a video file ends before its picture {number}")
             yield number, window[first - begin : end - begin]
 
+    def stretches(self, numbers: Integers) -> Iterator[tuple[int, bytes]]:
+        """The same pictures, those that lie one behind the other together, about WINDOW_BYTES at once: where
+        in `numbers` each stretch begins, and its bytes."""
+        offsets, sizes = self._offset[numbers], self.sizes[numbers]
+        apart = np.concatenate([[True], offsets[1:] != offsets[:-1] + sizes[:-1]])
+        before = np.cumsum(sizes) - sizes
+        begins = np.flatnonzero(apart)
+        window = (before - np.repeat(before[begins], np.diff(begins, append=len(numbers)))) // WINDOW_BYTES
+        apart[1:] |= window[1:] != window[:-1]
+        begins = np.flatnonzero(apart)
+        totals = np.add.reduceat(sizes, begins)
+        for begin, offset, total in zip(
+            begins.tolist(), offsets[begins].tolist(), totals.tolist(), strict=True
+        ):
+            data = self._read(offset, total)
+            if len(data) < total:
+                raise VideoUnreadable("a video file ends before its last picture")
+            yield begin, data
+
     def _read(self, offset: int, size: int) -> bytes:
         return os.pread(self._file.fileno(), size, offset)
 
     def decode(self, wanted: Integers) -> Iterator[tuple[int, av.VideoFrame]]:
         """The pictures of these numbers (ascending, each once), in their order; raises VideoUnreadable."""
-        context = av.CodecContext.create(self.kind.decoder, "r")
-        if not isinstance(context, av.VideoCodecContext):
-            raise VideoUnreadable("a video file holds no pictures")
-        context.extradata = self.kind.extradata
-        context.thread_count = 1
+        if not len(wanted):
+            return
+        decoder = self.kind.decoder
         left = set(wanted.tolist())
         try:
             for position in self._needed(wanted):
                 packet = av.Packet(self._read(int(self._offset[position]), int(self.sizes[position])))
                 packet.pts, packet.dts = int(self._pts[position]), int(self._dts[position])
-                yield from self._chosen(context.decode(packet), left)
-            yield from self._chosen(context.decode(None), left)
+                yield from self._chosen(decoder.decode(packet), left)
+            yield from self._chosen(decoder.decode(None), left)
         except av.FFmpegError as error:
             raise VideoUnreadable(f"a picture can't be decoded: {error}") from error
+        finally:
+            decoder.flush_buffers()
         if left:
             raise VideoUnreadable(f"{len(left)} pictures can't be decoded, the first is {min(left)}")
 
@@ -154,12 +177,17 @@ def _kind(path: Path) -> Kind:
     with closing(av.open(str(path))) as container:
         stream = container.streams.video[0]
         context = stream.codec_context
+        decoder = av.CodecContext.create(stream.codec.name, "r")
+        if not isinstance(decoder, av.VideoCodecContext):
+            raise VideoUnreadable(f"{path.name} holds no pictures")
+        decoder.extradata = context.extradata
+        decoder.thread_count = 1
         return Kind(
             codec=stream.codec.canonical_name,
-            decoder=stream.codec.name,
             pix_fmt=context.pix_fmt or "",
             extradata=bytes(context.extradata or b""),
             size=(stream.height, stream.width),
+            decoder=decoder,
         )
 
 

@@ -11,9 +11,11 @@ import numpy as np
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits
+from teleop_dataset.v3.numbering import pictures_are_found
 
 from export_service.align import Integers
 from export_service.errors import NotStreamable
+from export_service.mp4_writer import Mp4Writer
 from export_service.video_source import Part, Segment
 
 # Encoders by what they make, and their settings. Every picture is a keyframe, as in what the robot's own
@@ -33,9 +35,16 @@ _DECODED_BEFORE_SHOWN = {"h264": 1, "hevc": 1}
 
 _H264_AUD = 9
 # Access unit delimiter before any kind of picture (ITU-T H.264, 7.3.2.4: primary_pic_type 7).
+#
+# Two keyframes in a row are told apart by their idr_pic_id (7.4.1.2.4), which an encoder alternates. Where a
+# picture is repeated, or others were left out before it, both may have the same; then decoders that go by the
+# bit stream (hardware, browsers) take them for one, unless a delimiter is between.
 _AUD = bytes([_H264_AUD, 0xF0])
 _NAL_TYPE_MASK = 0x1F
 _NONE_BEFORE = -2
+
+# A file has room for the tables of so many times the pictures that are likely to lie in it.
+MORE_ROOM = 1.5
 
 
 @dataclass(frozen=True)
@@ -44,11 +53,13 @@ class Looked:
 
     obstacle    why its packets can't be copied; None: they can
     extradata   of all of its segments
-    size_bytes  of all of its packets
+    pictures    how many packets it takes
+    size_bytes  of all of them
     """
 
     obstacle: str | None
     extradata: bytes
+    pictures: int
     size_bytes: int
 
 
@@ -58,16 +69,17 @@ def look(parts: Iterable[Part], camera: Camera) -> Looked:
     One can follow any other if it is a keyframe, else only the one that it follows in the recording.
     """
     extradata: bytes | None = None
-    size_bytes = 0
+    pictures = size_bytes = 0
     for segment, numbers in parts:
         obstacle = _obstacle(segment, numbers, camera)
         if extradata not in (None, segment.kind.extradata):
             obstacle = obstacle or "its segments were not encoded alike"
         if obstacle is not None:
-            return Looked(obstacle, b"", 0)
+            return Looked(obstacle, b"", 0, 0)
         extradata = segment.kind.extradata
+        pictures += len(numbers)
         size_bytes += int(segment.sizes[numbers].sum())
-    return Looked(None, extradata or b"", size_bytes)
+    return Looked(None, extradata or b"", pictures, size_bytes)
 
 
 def _obstacle(segment: Segment, numbers: Integers, camera: Camera) -> str | None:
@@ -109,24 +121,25 @@ def encode(path: Path, frames: Iterator[tuple[av.VideoFrame, int]], camera: Came
 class VideoSeries:
     """Writes one camera's episodes into a series of files of about `limits.video_bytes` each.
 
-    An episode lies in one file; picture k of a file is shown at exactly k / fps.
+    An episode lies in one file; picture k of a file is shown at exactly k / fps. Another file is begun where
+    LeRobotDataset would not find an episode's pictures in this one: so a long episode has a file of its own.
     """
 
-    def __init__(self, root: Path, camera: Camera, fps: int, limits: FileLimits) -> None:
-        self._limits = limits
+    def __init__(self, root: Path, camera: Camera, fps: int, limits: FileLimits, rows: int) -> None:
+        """
+        rows  at most so many pictures are shown in all
+        """
         self.bytes = 0
         self.files = 0
+        self._limits = limits
         self._root = root
         self._camera = camera
         self._fps = fps
-        self._tick = Fraction(1, fps)
+        self._rows = rows
         self._place = FIRST_PLACE
-        self._container: Any = None
-        self._stream: Any = None
+        self._file: Mp4Writer | None = None
         self._extradata = b""
-        self._delay = 0
         self._file_bytes = 0
-        self._shown = 0
         self._last: tuple[Segment, int] | None = None
 
     def add(self, parts: Iterable[Part], looked: Looked) -> Clip:
@@ -135,60 +148,74 @@ class VideoSeries:
         looked  what `look` found of the same pictures
         raises  NotStreamable if it would take another file and only one is allowed
         """
-        full = self._file_bytes + looked.size_bytes > self._limits.video_bytes
-        if self._container is not None and (full or looked.extradata != self._extradata):
-            if self._limits.one_file:
+        if self._file is not None and not self._fits(self._file, looked):
+            self.close()
+            self._place = self._place.following()
+        shown = 0 if self._file is None else self._file.pictures
+        for segment, numbers in parts:
+            if self._file is None:
+                self._file = self._begin(segment, looked)
+            self._copy(self._file, segment, numbers)
+        self._rows -= looked.pictures
+        return Clip(self._place, shown / self._fps, (shown + looked.pictures) / self._fps)
+
+    def _fits(self, file: Mp4Writer, looked: Looked) -> bool:
+        """Whether an episode can follow in the open file."""
+        alike = looked.extradata == self._extradata
+        if self._limits.one_file:
+            if not alike:
                 raise NotStreamable(
                     f"the video of camera {self._camera.name} does not fit into one file: it was not all "
                     "encoded alike",
                     field="streaming_safe",
                     hint="export the sessions apart, or without streaming_safe",
                 )
-            self.close()
-            self._place = self._place.following()
-        begin = self._shown
-        for segment, numbers in parts:
-            if self._container is None:
-                self._begin(segment)
-                begin = 0
-            self._copy(segment, numbers)
-        return Clip(self._place, begin / self._fps, self._shown / self._fps)
+            return True
+        return (
+            alike
+            and self._file_bytes + looked.size_bytes <= self._limits.video_bytes
+            and file.pictures + looked.pictures <= file.room
+            and pictures_are_found(file.pictures, looked.pictures, self._fps)
+        )
 
-    def _begin(self, segment: Segment) -> None:
+    def _begin(self, segment: Segment, looked: Looked) -> Mp4Writer:
         path = self._root / self._place.video_path(self._camera.key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-        with av.open(str(segment.path)) as like:
-            self._stream = self._container.add_stream_from_template(like.streams.video[0], opaque=True)
-        self._stream.time_base = self._tick
-        self._extradata = segment.kind.extradata
-        self._delay = _DECODED_BEFORE_SHOWN.get(segment.kind.codec, 0)
-        self._file_bytes = self._shown = 0
+        self._extradata = looked.extradata
+        self._file_bytes = 0
         self._last = None
         self.files += 1
+        likely = int(MORE_ROOM * self._limits.video_bytes * looked.pictures / looked.size_bytes)
+        return Mp4Writer(
+            path,
+            segment.description,
+            size=(self._camera.height, self._camera.width),
+            fps=self._fps,
+            delay=_DECODED_BEFORE_SHOWN.get(segment.kind.codec, 0),
+            room=self._rows if self._limits.one_file else max(looked.pictures, min(likely, self._rows)),
+        )
 
-    def _copy(self, segment: Segment, numbers: Integers) -> None:
+    def _copy(self, file: Mp4Writer, segment: Segment, numbers: Integers) -> None:
         length_bytes = _nal_length_bytes(segment)
-        for number, data in segment.packets(numbers):
-            if length_bytes and self._last not in (None, (segment, number - 1)):
-                data = _delimited(data, length_bytes)
-            packet = av.Packet(data)
-            packet.stream = self._stream
-            packet.time_base = self._tick
-            packet.pts, packet.dts = self._shown, self._shown - self._delay
-            packet.duration = 1
-            packet.is_keyframe = bool(segment.keyframe[number])
-            self._container.mux_one(packet)
-            self._shown += 1
-            self._file_bytes += len(data)
-            self.bytes += len(data)
-            self._last = (segment, number)
+        sizes = segment.sizes[numbers]
+        follows = np.diff(numbers, prepend=numbers[0] - 1) == 1
+        follows[0] = self._last in (None, (segment, int(numbers[0]) - 1))
+        for begin, data in segment.stretches(numbers):
+            if length_bytes and not follows[begin] and data[length_bytes] & _NAL_TYPE_MASK != _H264_AUD:
+                delimiter = len(_AUD).to_bytes(length_bytes, "big") + _AUD
+                file.write(delimiter)
+                sizes[begin] += len(delimiter)
+            file.write(data)
+        file.add(sizes, segment.keyframe[numbers])
+        self._last = (segment, int(numbers[-1]))
+        self._file_bytes += int(sizes.sum())
+        self.bytes += int(sizes.sum())
 
     def close(self) -> None:
         """Complete the open file."""
-        container, self._container = self._container, None
-        if container is not None:
-            container.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def _nal_length_bytes(segment: Segment) -> int:
@@ -197,15 +224,3 @@ def _nal_length_bytes(segment: Segment) -> int:
         segment.kind.codec == "h264" and len(segment.kind.extradata) > 4 and segment.kind.extradata[0] == 1
     )
     return (segment.kind.extradata[4] & 3) + 1 if known else 0
-
-
-def _delimited(data: bytes, length_bytes: int) -> bytes:
-    """An H.264 picture behind an access unit delimiter.
-
-    Two keyframes in a row are told apart by their idr_pic_id (ITU-T H.264, 7.4.1.2.4), which an encoder
-    alternates. Where a picture is repeated, or others were left out before it, both may have the same; then
-    decoders that go by the bit stream (hardware, browsers) take them for one, unless a delimiter is between.
-    """
-    if data[length_bytes] & _NAL_TYPE_MASK == _H264_AUD:
-        return data
-    return len(_AUD).to_bytes(length_bytes, "big") + _AUD + data

@@ -1,5 +1,6 @@
 """Packets of recorded pictures in new files: which can be copied, and what decoders make of them."""
 
+from contextlib import closing
 from fractions import Fraction
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from export_service.video_writer import VideoSeries, encode, look
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import read_frame_counter, render
 from teleop_dataset.v3.info import Camera
-from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE
+from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
 
 CAMERA = Camera("front", 48, 64, "h264", "yuv420p")
 FPS = 30
@@ -37,10 +38,10 @@ def make(path, pictures=20, *, gop=1, first=0, threads=1, options=None):
 
 def write(root, *episodes, limits=LEROBOTS_LIMITS):
     """The episodes' clips; each is a list of parts."""
-    series = VideoSeries(root, CAMERA, FPS, limits)
-    clips = [series.add(parts, look(parts, CAMERA)) for parts in episodes]
-    series.close()
-    return clips
+    looked = [look(parts, CAMERA) for parts in episodes]
+    rows = sum(each.pictures for each in looked)
+    with closing(VideoSeries(root, CAMERA, FPS, limits, rows)) as series:
+        return [series.add(parts, each) for parts, each in zip(episodes, looked, strict=True)]
 
 
 def file(root, number=0):
@@ -231,3 +232,47 @@ def test_one_file_is_one_file_or_none(tmp_path):
         assert write(tmp_path, [Part(one, every)], [Part(other, every)])[1].place.file == 1
         with pytest.raises(NotStreamable, match="front"):
             write(tmp_path, [Part(one, every)], [Part(other, every)], limits=ONE_FILE)
+
+
+def test_file_plays_while_it_is_fetched(tmp_path):
+    """The tables come first, with room left where fewer pictures came than there might have."""
+    with Segment(make(tmp_path / "segment.mp4", 20)) as segment:
+        parts = [Part(segment, np.arange(20))]
+        looked = look(parts, CAMERA)
+        with closing(VideoSeries(tmp_path, CAMERA, FPS, LEROBOTS_LIMITS, 5000)) as series:
+            series.add(parts, looked)
+    data = file(tmp_path).read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"free") < data.index(b"mdat")
+    assert counters(file(tmp_path)) == list(range(20))
+
+
+def test_file_without_room_for_an_episode_s_tables_is_followed_by_another(tmp_path):
+    """Room is kept for what is likely: pictures that are much smaller than the first are too many for it."""
+    limits = FileLimits(1, 0.02, one_file=False)
+    with (
+        Segment(make(tmp_path / "large.mp4", 4, options={"preset": "ultrafast"})) as large,
+        Segment(make(tmp_path / "small.mp4", 40, options={"preset": "ultrafast"})) as small,
+    ):
+        assert large.kind.extradata == small.kind.extradata
+        episodes = [[Part(large, np.arange(1))]]
+        episodes += [[Part(small, np.arange(at, at + 4))] for at in range(0, 40, 4)]
+        clips = write(tmp_path, *episodes, limits=limits)
+    assert clips[-1].place.file > 0
+    shown = [number for path in sorted(tmp_path.glob("videos/*/*/*.mp4")) for number in counters(path)]
+    assert shown == [0, *range(40)]
+
+
+def test_long_episode_has_a_file_of_its_own(tmp_path, monkeypatch):
+    """LeRobot computes times in single precision, which is too little for one that begins late in a file."""
+    asked = []
+
+    def found(first, frames, fps):
+        asked.append((first, frames, fps))
+        return frames < 10
+
+    monkeypatch.setattr("export_service.video_writer.pictures_are_found", found)
+    with Segment(make(tmp_path / "segment.mp4")) as segment:
+        lengths = (3, 4, 12, 5)
+        clips = write(tmp_path, *([Part(segment, np.arange(length))] for length in lengths))
+    assert [clip.place.file for clip in clips] == [0, 0, 1, 1]
+    assert asked == [(3, 4, FPS), (7, 12, FPS), (12, 5, FPS)]

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import math
 import tempfile
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -174,7 +175,7 @@ def _dropped(
     """What is missing within and right before a chunk, as the robot names it: from the iteration after the
     last recorded picture to that of the next one."""
     found = []
-    before = max((each.number for each in taken if each.seen_at < reached), default=-1)
+    before = bisect_left(taken, reached, key=lambda each: each.seen_at) - 1
     for picture in pictures:
         if picture.number > before + 1:
             missing = picture.number - before - 1

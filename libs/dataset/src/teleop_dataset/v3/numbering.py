@@ -10,6 +10,9 @@ import numpy as np
 
 from teleop_dataset.v3.stats import Integers, Stats, Values, describe_weighted, interpolate, ranks
 
+# LeRobot's own (tolerance_s), seconds.
+TOLERANCE_S = 1e-4
+
 
 @dataclass(frozen=True)
 class Episodes:
@@ -85,7 +88,24 @@ def dataset_numbering_stats(every: Sequence[Episodes], fps: int) -> dict[str, St
     }
 
 
-def _timestamps(frame_index: Integers, fps: int) -> Values:
+def pictures_are_found(first: int, frames: int, fps: float) -> bool:
+    """Whether LeRobotDataset finds the pictures of an episode's rows in its mp4.
+
+    It adds a row's `timestamp` to the time at which the episode begins there, and compares the sum with the
+    time of the picture, both in single precision (lerobot.datasets.video_utils, 0.6.1). From 1024 s on such
+    times are further apart than the tolerance. What begins with its file is found however long it is, because
+    both are rounded alike.
+
+    first   how many pictures lie before the episode's in the file
+    frames  how many it has
+    """
+    rows = np.arange(frames)
+    wanted = (first / fps + _timestamps(rows, fps).astype(np.float64)).astype(np.float32)
+    shown = ((first + rows) / fps).astype(np.float32)
+    return bool((np.abs(wanted - shown) < TOLERANCE_S).all())
+
+
+def _timestamps(frame_index: Integers, fps: float) -> Values:
     return (frame_index / fps).astype(np.float32)
 
 

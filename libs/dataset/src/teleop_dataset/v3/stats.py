@@ -21,6 +21,8 @@ LEVELS = np.array(list(QUANTILES.values()))
 
 FLOAT_DIGIT_BITS = 11
 INTEGER_DIGIT_BITS = 16
+# So many are taken together, as float64: as many columns of a short episode, a single one of a long one.
+VALUES_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,12 @@ def _describe(values: Values, lengths: Integers) -> Stats:
     mean = np.empty((len(lengths), len(columns)))
     std = np.empty_like(mean)
     for episode, (begin, end) in enumerate(zip((ends - lengths).tolist(), ends.tolist(), strict=True)):
-        part = columns[:, begin:end]
-        part.sort(axis=1)
-        mean[episode], std[episode] = _moments(part)
+        together = max(1, VALUES_AT_ONCE // (end - begin))
+        for first in range(0, len(columns), together):
+            some = slice(first, first + together)
+            part = columns[some, begin:end]
+            part.sort(axis=1)
+            mean[episode, some], std[episode, some] = _moments(part)
     below, above, weights = ranks(lengths)
     begins = (ends - lengths)[:, None]
     quantiles = interpolate(columns[:, begins + below], columns[:, begins + above], weights)
