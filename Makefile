@@ -68,9 +68,9 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	for package in telemetry-service video-ingest-service export-service sync-agent; do \
 		$(UV) export -q --frozen --no-emit-workspace --no-header --package $$package --no-default-groups -o requirements/$$package.txt >/dev/null; done
 	$(UV) export -q --frozen --no-emit-workspace --no-header --package teleop-schema --extra migrate --no-default-groups -o requirements/setup.txt >/dev/null
-	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group build -o requirements/build.txt >/dev/null
+	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group build --only-group image -o requirements/build.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
-	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups -o requirements/dev.txt >/dev/null
+	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image -o requirements/dev.txt >/dev/null
 
 openapi: .venv/installed-local  ## write the document of all addresses that the stack's proxy serves
 	$(BIN)/python -m lerobot_backend.openapi >deploy/proxy/openapi.json

@@ -6,5 +6,5 @@ module=$1
 shift
 
 pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir /wheels "$@"
-pip --python /opt/service/bin/python install --quiet --no-deps --no-index /wheels/*.whl
+uv pip install --python /opt/service/bin/python --quiet --no-deps --no-index --compile-bytecode /wheels/*.whl
 /opt/service/bin/python -c "import $module"

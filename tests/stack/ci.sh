@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
-# `make test-stack` on a fresh Debian machine where this is root, as in CI: installs and starts an engine if there
-# is none, and what stand-ins of base images are made with. At home, install docker as you like.
+# `make test-stack` on a fresh Debian machine where this is root, as in CI: installs what is missing of an engine,
+# of what stand-ins of base images are made with, and of an S3 server; starts the engine if none runs. Whatever of
+# that is not to be had, this fails. At home, install docker as you like.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-if ! command -v dockerd >/dev/null || ! command -v debootstrap >/dev/null; then
+declare -A packages=([dockerd]=docker.io [debootstrap]=debootstrap
+    [ceph-mon]=ceph-mon [ceph-osd]=ceph-osd [radosgw]=radosgw)
+missing=()
+for program in "${!packages[@]}"; do
+    command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends docker.io debootstrap >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
 if ! docker info >/dev/null 2>&1; then
     log=$(mktemp)

@@ -9,7 +9,7 @@ import pytest
 from base_images import ensure_base_images
 from docker.errors import DockerException
 from recorder import record
-from stack import Stack
+from stack import REPOSITORY, Stack
 from teleop_testing.processes import free_port
 
 PROJECT = "lerobot-backend-test"
@@ -44,6 +44,22 @@ def stack(engine: docker.DockerClient) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
+def agent_image(engine: docker.DockerClient) -> str:
+    """Name of the image that robot PCs run; compose.yaml knows nothing of it."""
+    image = "lerobot-backend/sync-agent"
+    engine.images.build(path=str(REPOSITORY), dockerfile="services/sync-agent/Dockerfile", tag=image, rm=True)
+    return image
+
+
+@pytest.fixture(scope="session")
 def recorded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Ledger of a session of one episode with one camera, which the robot library recorded."""
     return record(stack.url, tmp_path_factory.mktemp("spool"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how large the images are."""
+    for report in terminalreporter.getreports("passed"):
+        for name, told in report.user_properties:
+            if name == "image" and report.when == "call":
+                terminalreporter.write_line(told)

@@ -9,7 +9,6 @@ import docker
 import httpx
 import pytest
 from docker.errors import ContainerError
-from stack import REPOSITORY
 from teleop_testing.dataset_folders import contents, make_dataset
 
 LIMITS = {
@@ -76,13 +75,11 @@ def test_a_service_says_what_its_environment_lacks(engine, stack, service, port)
     assert b"DATABASE_URL" in failure.value.stderr
 
 
-def test_the_agent_runs_from_its_image(engine, stack, tmp_path):
+def test_the_agent_runs_from_its_image(engine, stack, agent_image, tmp_path):
     """As the user who records: what that user's folder holds is on the server, byte for byte."""
-    dockerfile, image = "services/sync-agent/Dockerfile", "lerobot-backend/sync-agent"
-    engine.images.build(path=str(REPOSITORY), dockerfile=dockerfile, tag=image, rm=True)
     folder = make_dataset(tmp_path / "someone/picking")
     engine.containers.run(
-        image,
+        agent_image,
         ["once", "--watch", "/outputs", "--server", "http://proxy:8000", "--robot-id", "robot_agent"],
         user=f"{os.getuid()}:{os.getgid()}",
         network=f"{stack.project}_backend",

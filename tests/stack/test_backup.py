@@ -9,6 +9,7 @@ import pytest
 from stack import CONTENTS, REPOSITORY, Stack, in_thread
 from teleop_testing.processes import free_port
 from test_replicas import streaming
+from uploads import keep_uploading
 
 
 @pytest.fixture
@@ -31,7 +32,9 @@ def test_a_restart_of_the_whole_stack_keeps_everything(stack, recorded):
 async def test_a_backup_made_under_load_restores_to_the_same_data(stack, other_stack, recorded, tmp_path):
     """Rows and files of a moment, in an empty stack: counted and hashed, and its robots can go on there."""
     async with streaming(stack, "backed_up"):
+        uploads = asyncio.create_task(keep_uploading(stack.url))
         await in_thread(stack.script, "backup.sh", str(tmp_path / "under-load"))
+        assert uploads.cancel()
     await in_thread(stack.script, "backup.sh", str(tmp_path / "quiet"))
     await in_thread(other_stack.script, "restore.sh", str(tmp_path / "quiet"))
     assert other_stack.query(CONTENTS) == stack.query(CONTENTS)

@@ -11,7 +11,9 @@ import numpy as np
 from lerobot_robot_backend.uploading import Uploader
 from lerobot_robot_virtual.scene import read_frame_counter
 from recorder import FRAMES, PICTURE_EVERY, state_of
-from teleop_schema.files import DatasetFile, FilePlan
+from teleop_schema.files import FilePlan
+from teleop_testing.files import dataset_file
+from uploads import Bytes
 
 EXPORT_TO_DATASET = Path(sys.executable).parent / "export-to-dataset"
 LARGE_BYTES = 64 * 1024 * 1024
@@ -58,24 +60,13 @@ def test_an_export_opens_in_lerobot(stack, recorded, tmp_path, monkeypatch):
 async def test_a_large_file_passes_the_proxy(stack, tmp_path):
     """A file of a dataset, resumable and unbuffered; the proxy's memory does not grow with it."""
     content = np.random.default_rng(7).bytes(LARGE_BYTES)
-    file = DatasetFile(
-        robot_id="robot_stack",
-        dataset="someone/large",
-        path="data/chunk-000/file-000.parquet",
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )
-
-    class Bytes:
-        def read_at(self, offset: int, size: int) -> bytes:
-            return content[offset : offset + size]
-
+    file = dataset_file(content, "data/chunk-000/file-000.parquet", dataset="someone/large")
     async with Uploader(stack.url) as uploader:
-        receipt = await uploader.upload(FilePlan(file=file), Bytes())
-        again = await uploader.upload(FilePlan(file=file), Bytes())
+        receipt = await uploader.upload(FilePlan(file=file), Bytes(content))
+        again = await uploader.upload(FilePlan(file=file), Bytes(content))
     assert receipt.sha256 == again.sha256 == file.sha256
     assert uploader.sent_bytes == LARGE_BYTES
-    address = f"{stack.url}/datasets/robot_stack/someone/large/files/{file.path}"
+    address = f"{stack.url}/datasets/robot_A/someone/large/files/{file.path}"
     async with httpx.AsyncClient() as client:
         assert hashlib.sha256((await client.get(address)).content).hexdigest() == file.sha256
     memory = stack.container("proxy").stats(stream=False)["memory_stats"]
@@ -97,7 +88,7 @@ def test_one_document_describes_all_addresses(stack):
         expected |= json.loads(output)["paths"]
     assert document["paths"] == expected, "run make openapi"
     for path in expected:
-        address = path.replace("{robot_id}", "robot_stack").replace("{name}", "someone/large")
+        address = path.replace("{robot_id}", "robot_A").replace("{name}", "someone/large")
         for name in ("session_id", "episode_index", "export_id", "video_id", "upload_id", "path"):
             address = address.replace(f"{{{name}}}", "1")
         # HEAD or GET, whatever a service says, it is a service that says it.

@@ -1,20 +1,36 @@
-"""Containers killed, scaled, replaced and started anew while robots stream through the proxy."""
+"""Containers killed, scaled and replaced while robots stream, files come in and datasets are made."""
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import BytesIO
 
+import httpx
+import numpy as np
 import pytest
+from lerobot_robot_backend.uploading import Interrupted, Uploader, persevere
 from resending import ResendingRobot
 from stack import DEFECTS, Stack, in_thread
+from teleop_schema.files import FilePlan
+from teleop_testing.files import dataset_file
 from teleop_testing.waiting import until
+from uploads import Bytes
 
 ROBOTS = 50
 STEP_FRAMES = 120
 KILLS = 6
 SEED = 20_261_123
+SCALE = [
+    *("--scale", "telemetry-service=3"),
+    *("--scale", "video-ingest-service=2"),
+    *("--scale", "export-worker=2"),
+]
+LARGE_BYTES = 96 * 1024 * 1024
+# Nine hours of recording: each worker has some seconds to do with it.
+LONG_FRAMES, LONG_BATCH = 2_000_000, 4000
+EXPORTED_S = 90.0
 
 
 @asynccontextmanager
@@ -44,10 +60,10 @@ async def go_on(robots: list[ResendingRobot]) -> None:
 
 @pytest.fixture(scope="module")
 def scaled(stack):
-    """Three replicas of telemetry-service and two workers."""
-    stack.up("--scale", "telemetry-service=3", "--scale", "export-worker=2")
+    """Three replicas of telemetry-service, two of the service that takes files, and two workers."""
+    stack.up(*SCALE)
     yield stack
-    stack.up("--scale", "telemetry-service=1", "--scale", "export-worker=1")
+    stack.up()
 
 
 async def test_replicas_share_the_robots_and_may_die(scaled):
@@ -75,8 +91,7 @@ async def test_an_upgrade_under_load_loses_nothing(scaled):
         recipe = BytesIO(f"FROM {image}\nLABEL upgraded=yes".encode())
         await in_thread(lambda: scaled.engine.images.build(fileobj=recipe, tag=image))
         try:
-            words = ["--scale", "telemetry-service=3", "--scale", "export-worker=2"]
-            await in_thread(scaled.up, *words)
+            await in_thread(scaled.up, *SCALE)
         finally:
             old.tag(image)
     after = await in_thread(scaled.containers, "telemetry-service")
@@ -103,6 +118,68 @@ async def test_the_proxy_may_be_killed(scaled):
         await in_thread(proxy.kill)
         await asyncio.sleep(1)
         await in_thread(proxy.start)
+
+
+async def test_an_upload_goes_on_when_its_replica_is_killed(scaled):
+    """kill -9 of both replicas, one after the other: what came before is kept, and the rest follows."""
+    content = np.random.default_rng(SEED).bytes(LARGE_BYTES)
+    replicas = scaled.containers("video-ingest-service")
+    assert len(replicas) == 2
+    deaths = [(LARGE_BYTES // 3, replicas[0]), (LARGE_BYTES * 2 // 3, replicas[1])]
+
+    class Deadly(Bytes):
+        def read_at(self, offset: int, size: int) -> bytes:
+            if deaths and offset > deaths[0][0]:
+                _, victim = deaths.pop(0)
+                victim.kill()
+                victim.start()
+            return super().read_at(offset, size)
+
+    file = dataset_file(content, "data/chunk-000/file-000.parquet", dataset="someone/interrupted")
+    interruptions: list[Interrupted] = []
+    async with Uploader(scaled.url) as uploader:
+        receipt = await persevere(
+            lambda: uploader.upload(FilePlan(file=file), Deadly(content)), report=interruptions.append
+        )
+    assert not deaths
+    assert interruptions
+    assert receipt.sha256 == file.sha256
+    assert uploader.sent_bytes < 1.5 * LARGE_BYTES
+    async with httpx.AsyncClient() as client:
+        address = f"{scaled.url}/datasets/robot_A/someone/interrupted/files/{file.path}"
+        assert hashlib.sha256((await client.get(address)).content).hexdigest() == file.sha256
+
+
+async def test_what_a_killed_worker_began_another_one_finishes(scaled):
+    """Both are at work when one is killed, and nothing but whole exports is left."""
+    robot = ResendingRobot("long", [scaled.address], batch_frames=LONG_BATCH)
+    robot.end(LONG_FRAMES)
+    await robot.run()
+    async with httpx.AsyncClient(base_url=scaled.url) as client:
+
+        async def exports() -> list[dict[str, object]]:
+            return [(await client.get(f"/exports/{number}")).json() for number in numbers]
+
+        async def all_are_being_made() -> bool:
+            return all(export["status"] == "running" for export in await exports())
+
+        async def all_have_ended() -> bool:
+            return all(export["status"] not in ("queued", "running") for export in await exports())
+
+        bodies = [
+            {"session_ids": [robot.session_id], "repo_id": f"someone/{name}"} for name in ("one", "two")
+        ]
+        numbers = [(await client.post("/exports", json=body)).json()["id"] for body in bodies]
+        await until(all_are_being_made)
+        victim, survivor = await in_thread(scaled.containers, "export-worker")
+        await in_thread(victim.kill)
+        await until(all_have_ended, patience_s=EXPORTED_S)
+        made = await exports()
+    assert [export["status"] for export in made] == ["done", "done"]
+    assert [export["numbers"]["frames"] for export in made] == [LONG_FRAMES, LONG_FRAMES]
+    assert b"jobs of a dead worker queued again" in await in_thread(survivor.logs)
+    left = await in_thread(survivor.exec_run, ["ls", "-A", "/files/.exports/.building"])
+    assert left.output == b""
 
 
 def committed_frames(replica) -> float:

@@ -65,8 +65,8 @@ def which_server() -> str:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Folder]:
-    """A running server: the folder on it that holds all others."""
+def s3_server(host: str = "127.0.0.1") -> Iterator[S3Folder]:
+    """A running server at an address of this machine: the folder on it that holds all others."""
     import boto3  # Takes a second, and few tests need it.
 
     if own := os.environ.get(OWN_SERVER):
@@ -74,7 +74,7 @@ def s3_server() -> Iterator[S3Folder]:
         yield S3Folder(client, {}, own)
         client.close()
         return
-    with _moto_s3() if missing_programs() else ceph_s3() as environment:
+    with _moto_s3(host) if missing_programs() else ceph_s3(host) as environment:
         client = boto3.client(
             "s3",
             endpoint_url=environment["AWS_ENDPOINT_URL"],
@@ -88,12 +88,12 @@ def s3_server() -> Iterator[S3Folder]:
 
 
 @contextmanager
-def _moto_s3() -> Iterator[dict[str, str]]:
+def _moto_s3(host: str) -> Iterator[dict[str, str]]:
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=host, port=0, verbose=False)
     server.start()
-    host, port = server.get_host_and_port()
+    _, port = server.get_host_and_port()
     yield {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "test",

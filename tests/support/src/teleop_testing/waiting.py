@@ -9,9 +9,9 @@ PATIENCE_S = 30.0
 LOOK_EVERY_S = 0.01
 
 
-async def until(look: Callable[[], Any]) -> Any:
+async def until(look: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
     """What `look`, a function or coroutine function, gives once it gives something true."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         while True:
             found = look()
             if inspect.isawaitable(found):

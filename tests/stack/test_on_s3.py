@@ -1,0 +1,77 @@
+"""The stack with its files on an S3 server, which runs on this machine beside it."""
+
+import hashlib
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from lerobot_robot_backend.uploading import Uploader
+from recorder import record
+from stack import REPOSITORY, Stack
+from teleop_schema.files import FilePlan
+from teleop_testing.files import dataset_file
+from teleop_testing.processes import free_port
+from teleop_testing.s3 import S3Folder, s3_server
+from teleop_testing.waiting import until
+from uploads import Bytes
+
+PARTS_BYTES = 12 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def bucket(engine) -> Iterator[S3Folder]:
+    """A place on an S3 server that containers reach by the machine's address on their bridge."""
+    (bridge,) = engine.networks.get("bridge").attrs["IPAM"]["Config"]
+    with s3_server(bridge["Gateway"]) as root:
+        yield root.empty_one()
+
+
+@pytest.fixture(scope="module")
+def s3_stack(engine, stack, bucket) -> Iterator[Stack]:
+    """A stack of its own, of the same images, with deploy/compose.s3.yaml."""
+    stack = Stack(engine, "lerobot-backend-test-s3", free_port())
+    files = [REPOSITORY / "compose.yaml", REPOSITORY / "deploy/compose.s3.yaml"]
+    stack.environment |= bucket.environment | {
+        "COMPOSE_FILE": ":".join(map(str, files)),
+        "STORE_URL": bucket.address,
+    }
+    stack.remove()
+    stack.up()
+    yield stack
+    stack.remove()
+
+
+async def test_everything_is_kept_in_the_bucket(s3_stack, bucket, tmp_path):
+    """Recorded video, a file of several parts, and what an export is made of; the volume holds no object."""
+    ledger = record(s3_stack.url, tmp_path / "spool")
+    assert ledger["complete"]
+    content = hashlib.shake_256(b"parquet").digest(PARTS_BYTES)
+    file = dataset_file(content, "data/chunk-000/file-000.parquet", dataset="someone/picking")
+    async with Uploader(s3_stack.url) as uploader:
+        await uploader.upload(FilePlan(file=file), Bytes(content))
+    async with httpx.AsyncClient(base_url=s3_stack.url) as client:
+        stored = await client.get(f"/datasets/robot_A/someone/picking/files/{file.path}")
+        assert hashlib.sha256(stored.content).hexdigest() == file.sha256
+        videos = (await client.get(f"/sessions/{ledger['session_id']}/videos")).json()["videos"]
+        for video in videos:
+            played = (await client.get(video["content"])).content
+            assert hashlib.sha256(played).hexdigest() == video["sha256"]
+        hashes = {file.sha256, *(video["sha256"] for video in videos)}
+        assert hashes <= {key.rsplit("/", 1)[1] for key in bucket.object_keys() if "/objects/" in key}
+        order = {"session_ids": [ledger["session_id"]], "repo_id": "someone/waving"}
+        number = (await client.post("/exports", json=order)).json()["id"]
+
+        async def ended() -> dict[str, object] | None:
+            export = (await client.get(f"/exports/{number}")).json()
+            return export if export["status"] not in ("queued", "running") else None
+
+        export = await until(ended)
+    assert (export["status"], export["numbers"]["videos"]) == ("done", 1)
+    find = ["find", "/files", "-type", "f", "-not", "-path", "/files/.exports/*"]
+    assert s3_stack.container("video-ingest-service").exec_run(find).output == b""
+
+
+def test_a_backup_says_what_it_leaves_to_the_bucket(s3_stack, bucket, tmp_path):
+    """The database is copied; whose matter the files are is told."""
+    told = s3_stack.script("backup.sh", str(tmp_path / "backup"))
+    assert f"without the files in {bucket.address}" in told
