@@ -1,10 +1,14 @@
-"""From video of two cameras to a verified dataset, beside LeRobot recording the same, and a plain remux."""
+"""From video of two cameras to a verified dataset, beside LeRobot recording the same, and a plain remux; what
+more sessions cost, what five hours take of memory, and the other formats."""
 
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,14 +18,14 @@ import httpx
 import numpy as np
 from export_service.video_source import Part, Segment
 from export_service.video_writer import VideoSeries, look
-from figures import Figure, at_least
+from figures import Figure, at_least, at_most
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS
 from teleop_testing.processes import ServiceProcess, own_postgres
 from teleop_testing.recorded import record_session
 from teleop_testing.recorded_video import record_video
 
-ROUNDS = 3
+ROUNDS = 5
 CAMERAS = ("front", "wrist")
 # Standard deviation of each pixel, in levels.
 KINDS = {"drawn": 0.0, "noisy": 4.0}
@@ -35,37 +39,60 @@ SEGMENT = 10 * FPS
 JOINTS = [f"{joint}.pos" for joint in ("pan", "lift", "elbow", "flex", "roll", "gripper")]
 # LeRobot takes its time picture by picture, so a part of the rows tells its rate.
 LEROBOT_ROWS = 300
+# Sessions of one episode each, and ten times as many.
+FEW_SESSIONS = 10
+MORE = 10
+MOST_TIMES = 11
+LONG_FRAMES = 5 * 3600 * LOOP_FPS
+MOST_MIB = 512
 POLL_S = 0.01
 
 
 def run() -> list[Figure]:
-    figures = []
+    figures = [Figure("load of the machine before (1 minute)", os.getloadavg()[0], "processes")]
     with own_postgres() as postgres:
         for kind, noise in KINDS.items():
             with tempfile.TemporaryDirectory() as folder:
                 figures += measure(postgres.url(), Path(folder), kind, noise)
+        with tempfile.TemporaryDirectory() as folder:
+            figures += measure_growth(postgres.url(), Path(folder))
+        with tempfile.TemporaryDirectory() as folder:
+            figures.append(measure_memory(postgres.url(), Path(folder)))
     return figures
 
 
-def measure(database_url: str, folder: Path, kind: str, noise: float) -> list[Figure]:
-    """The figures of one kind of pictures."""
-    store = folder / "store"
-    session = record(database_url, store, noise)
-    environment = {
+@contextmanager
+def exporting(database_url: str, folder: Path, **environment: str) -> Iterator[httpx.Client]:
+    """An export-service as a process, on the store in `folder`."""
+    environment |= {
         "DATABASE_URL": database_url,
         "EXPORT_ROOT": f"{folder}/exports",
-        "STORE_URL": str(store),
+        "STORE_URL": f"{folder}/store",
     }
-    chunks = list(store.glob(".objects/*/*/*"))
     with (
         ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
         httpx.Client(base_url=f"http://{service.address}", timeout=60) as http,
     ):
-        export(http, session, "warm-up")
-        rounds = [
-            (export(http, session, f"round-{number}"), remux(chunks, folder), copy(chunks, folder))
-            for number in range(ROUNDS)
-        ]
+        yield http
+
+
+def measure(database_url: str, folder: Path, kind: str, noise: float) -> list[Figure]:
+    """The figures of one kind of pictures."""
+    session = record(database_url, folder, noise)
+    chunks = list(folder.glob("store/.objects/*/*/*"))
+    with exporting(database_url, folder) as http:
+        export(http, [session], "warm-up", ROWS)
+        rounds = []
+        for number in range(ROUNDS):
+            rate = ROWS / export(http, [session], f"round-{number}", ROWS)
+            rounds.append((rate, remux(chunks, folder), copy(chunks, folder)))
+        raw = {
+            name: FRAMES
+            / statistics.median(
+                export(http, [session], f"{name}-{number}", FRAMES, format=name) for number in range(ROUNDS)
+            )
+            for name in ("mcap", "parquet")
+        }
     lerobot = record_with_lerobot(chunks[0], folder)
     ours, plain, copied = (statistics.median(rates) for rates in zip(*rounds, strict=True))
     what = f"{kind} pictures"
@@ -76,20 +103,78 @@ def measure(database_url: str, folder: Path, kind: str, noise: float) -> list[Fi
         Figure(f"{what}: copying alone, no statistics nor verification", copied, "rows/s"),
         at_least(f"{what}: export / LeRobot recording", ours / lerobot, "x", 20),
         at_least(f"{what}: export / plain remux", statistics.median(a / b for a, b, _ in rounds), "x", 0.7),
-        at_least(f"{what}: copying / plain remux", statistics.median(c / b for _, b, c in rounds), "x", 0.7),
+        Figure(f"{what}: copying / plain remux", statistics.median(c / b for _, b, c in rounds), "x"),
+        Figure(f"{what}: as MCAP, two samples a picture", raw["mcap"], "samples/s"),
+        Figure(f"{what}: as raw Parquet, joints alone", raw["parquet"], "samples/s"),
     ]
 
 
-def record(database_url: str, store: Path, noise: float) -> int:
-    """A session with two cameras as the services leave it."""
-    episodes = list(pairwise(range(0, FRAMES + 1, EPISODE_FRAMES)))
-    session = record_session(database_url, FRAMES, episodes=episodes, names=JOINTS, task="pick")
+def measure_growth(database_url: str, folder: Path) -> list[Figure]:
+    """What ten times the sessions cost."""
+    sessions = [
+        record(database_url, folder, KINDS["drawn"], EPISODE_FRAMES) for _ in range(FEW_SESSIONS * MORE)
+    ]
+    rows = EPISODE_FRAMES * FPS // LOOP_FPS
+    with exporting(database_url, folder) as http:
+        export(http, sessions[:1], "warm-up", rows)
+        few, many = (
+            statistics.median(
+                export(http, sessions[:count], f"{count}-{number}", count * rows) for number in range(3)
+            )
+            for count in (FEW_SESSIONS, FEW_SESSIONS * MORE)
+        )
+    return [
+        Figure(f"{FEW_SESSIONS} sessions of {rows:,} rows with two cameras", few, "s"),
+        Figure(f"{FEW_SESSIONS * MORE} such sessions", many, "s"),
+        at_most(f"growth: {MORE} times the sessions", many / few, "x the time", MOST_TIMES),
+    ]
+
+
+def measure_memory(database_url: str, folder: Path) -> Figure:
+    """The most that a worker takes for five hours with two cameras, in one episode."""
+    session = record(database_url, folder, KINDS["drawn"], LONG_FRAMES, episodes=())
+    rows = LONG_FRAMES * FPS // LOOP_FPS
+    with exporting(database_url, folder, EXPORT_WORK_HERE="false") as http:
+        environment = {
+            "DATABASE_URL": database_url,
+            "EXPORT_ROOT": f"{folder}/exports",
+            "STORE_URL": f"{folder}/store",
+        }
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "export_service.worker"],
+            env={**os.environ, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            seconds = export(http, [session], "long", rows)
+            # Not ru_maxrss, which counts what the process held that started this one.
+            status = Path(f"/proc/{worker.pid}/status").read_text()
+        finally:
+            worker.terminate()
+            worker.wait()
+    peak = dict(line.split(":", 1) for line in status.splitlines())["VmHWM"]
+    what = f"peak memory of a worker, {LONG_FRAMES:,} samples with two cameras in {seconds:.0f} s"
+    return at_most(what, int(peak.split()[0]) / 1024, "MiB", MOST_MIB)
+
+
+def record(
+    database_url: str,
+    folder: Path,
+    noise: float,
+    frames: int = FRAMES,
+    episodes: Sequence[tuple[int, int]] | None = None,
+) -> int:
+    """A session with two cameras as the services leave it, by default in episodes of a minute."""
+    if episodes is None:
+        episodes = list(pairwise(range(0, frames + 1, EPISODE_FRAMES)))
+    session = record_session(database_url, frames, episodes=episodes, names=JOINTS, task="pick")
     for camera in CAMERAS:
         record_video(
             database_url,
-            store,
+            folder / "store",
             session,
-            FRAMES,
+            frames,
             camera,
             fps=FPS,
             segment=SEGMENT,
@@ -101,18 +186,19 @@ def record(database_url: str, store: Path, noise: float) -> int:
     return session
 
 
-def export(http: httpx.Client, session: int, name: str) -> float:
-    """Rows/s of an export, as its client sees it."""
+def export(http: httpx.Client, sessions: Sequence[int], name: str, rows: int, **more: str) -> float:
+    """Seconds that an export takes, as its client sees it."""
     begun = time.perf_counter()
-    asked = http.post("/exports", json={"session_ids": [session], "repo_id": f"bench/{name}"}).json()
+    body = {"session_ids": sessions, "repo_id": f"bench/{name}", **more}
+    asked = http.post("/exports", json=body).json()
     while (made := http.get(f"/exports/{asked['id']}").json())["status"] != "done":
         assert made["status"] in ("queued", "running"), made
         time.sleep(POLL_S)
-    assert made["numbers"]["frames"] == ROWS
+    seconds = time.perf_counter() - begun
+    assert made["numbers"]["frames"] == rows
     assert not any(camera["encoded"] for camera in made["report"]["cameras"])
-    rate = ROWS / (time.perf_counter() - begun)
     http.delete(f"/exports/{asked['id']}")
-    return rate
+    return seconds
 
 
 def again(chunks: Iterable[Path]) -> list[Path]:

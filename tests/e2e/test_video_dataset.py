@@ -217,9 +217,29 @@ def test_recorded_and_exported_datasets_agree(backend, tmp_path):
             np.testing.assert_array_equal(one[key].numpy(), other[key].numpy())
         for camera in CAMERAS:
             assert counter(one, camera) == counter(other, camera), f"row {row}, {camera}"
+    check_merging(tmp_path, theirs, ours)
     check_statistics(ours.meta.stats, theirs.meta.stats, quantiles=False)
     for one, other in zip(episode_statistics(ours.root), episode_statistics(theirs.root), strict=True):
         check_statistics(one, other, quantiles=True)
+
+
+def check_merging(folder: Path, theirs: Any, ours: Any) -> None:
+    """LeRobot's own command makes one dataset of both, the same pictures twice."""
+    run(
+        folder,
+        "lerobot-edit-dataset",
+        "--operation.type=merge",
+        f"--operation.repo_ids=['{theirs.repo_id}', '{ours.repo_id}']",
+        f"--operation.roots=['{theirs.root}', '{ours.root}']",
+        "--new_repo_id=u/merged",
+        f"--new_root={folder / 'merged'}",
+    )
+    merged = open_dataset(folder / "merged")
+    assert len(merged) == 2 * len(theirs)
+    for row in range(len(theirs)):
+        for camera in CAMERAS:
+            shown = counter(theirs[row], camera)
+            assert counter(merged[row], camera) == counter(merged[len(theirs) + row], camera) == shown
 
 
 def without_encoding(dataset: Any) -> Any:

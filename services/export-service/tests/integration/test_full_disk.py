@@ -36,6 +36,17 @@ async def test_what_does_not_fit_is_refused(small_disk, serve, record):
         assert (await backend.http.get("/exports")).json()["exports"] == []
 
 
+async def test_video_that_does_not_fit_is_refused(small_disk, serve, record, film):
+    """507 too: the bytes needed are those of the pictures more than those of the joints."""
+    session = await record(1200)
+    await film(session, 1200, segment=100, same_pictures=True, height=480, width=640)
+    async with serve() as backend:
+        problem = await backend.ask(session, status=507)
+        assert problem["code"] == "no_space"
+        assert int(problem["detail"].split("about ")[1].split()[0]) > SIZE_BYTES
+        await backend.ask(session, cameras=[])
+
+
 @pytest.mark.parametrize("format", ["lerobot-v3.0", "parquet", "mcap"])
 async def test_disk_that_fills_up_fails_the_export(small_disk, serve, record, monkeypatch, format):
     """By name, with nothing left and nothing half published; the same request succeeds once there is room."""

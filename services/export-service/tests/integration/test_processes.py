@@ -4,16 +4,20 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from itertools import pairwise
 
 import av
 import httpx
 import pyarrow.parquet as pq
 import pytest
+from teleop_dataset.verify import verify
 from teleop_testing.processes import ServiceProcess, own_postgres
 
 PATIENCE_S = 60.0
 FRAMES = 300_000
+# Shares of the time that an export takes.
+KILLED_AT = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 
 
 @pytest.fixture
@@ -115,6 +119,39 @@ async def test_killed_while_video_is_copied(process, record, film, tmp_path):
     with av.open(str(path)) as file:
         assert file.streams.video[0].frames == 1500
     assert not [each for each in folder.rglob("*") if each.name.startswith(".")]
+
+
+async def test_killed_at_any_moment_with_video(process, record, film, tmp_path):
+    """kill -9 at moments spread over the whole making: what can be seen is whole, in the end it is there."""
+    session = await record(6000, episodes=list(pairwise(range(0, 6001, 600))))
+    await film(session, 6000, height=240, width=320, same_pictures=True)
+    root = tmp_path / "exports"
+
+    def published():
+        folders = list(root.glob("export-*"))
+        for folder in folders:
+            verify(folder, frames=3000, advance=lambda done, total: None, single_precision=True)
+        return folders
+
+    async with httpx.AsyncClient(timeout=30) as http:
+        body = {"session_ids": [session], "repo_id": "lab/pick"}
+        with process:
+            url, took_s = "", 0.0
+            for share in (None, *KILLED_AT):
+                if url:
+                    await http.delete(url)
+                begun = time.monotonic()
+                asked = await http.post(f"http://{process.address}/exports", json=body)
+                url = f"http://{process.address}/exports/{asked.json()['id']}"
+                if share is not None:
+                    await asyncio.sleep(share * took_s)
+                    process.kill()
+                    assert len(published()) <= 1
+                    process.start()
+                export = await ended(http, url)
+                took_s = took_s or time.monotonic() - begun
+                assert (export["status"], export["numbers"]["frames"]) == ("done", 3000)
+                assert len(published()) == 1
 
 
 async def test_worker_alone_finishes_what_the_service_began(process, record, database):

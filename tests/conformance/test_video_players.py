@@ -1,0 +1,72 @@
+"""Exported mp4 files in players that know nothing of LeRobot: each picture is in its place."""
+
+import shutil
+import subprocess
+
+import av
+import numpy as np
+import pytest
+from lerobot_robot_virtual.scene import read_frame_counter
+
+HEIGHT, WIDTH = 48, 64
+FRAMES = 240
+LOOP_FPS = 60
+# Any complaint of the decoder or the demuxer is an error.
+STRICT = ("-v", "error", "-xerror", "-err_detect", "explode")
+
+
+@pytest.fixture(scope="module")
+def files(exporter):
+    """Per rate of the rows: the mp4, and the counter that each row's picture must have.
+
+    The camera has 30 pictures a second: at 60 each is repeated, at 30 all are shown, at 15 every second one.
+    """
+    session = exporter.record(FRAMES, [(0, 100, "pick", None), (100, FRAMES, "pick", None)])
+    video = exporter.film(session, FRAMES, "front", segment=17, height=HEIGHT, width=WIDTH)
+    found = {}
+    for fps in (60, 30, 15):
+        root = exporter.export(session, f"played-{fps}", fps=fps)
+        (path,) = root.glob("videos/*/*/*.mp4")
+        found[fps] = path, [video.shown(iteration) for iteration in range(0, FRAMES, LOOP_FPS // fps)]
+    return found
+
+
+def play(path, *seek):
+    """The counters of what ffmpeg shows; it must not complain."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        pytest.skip("ffmpeg is not installed")
+    words = [program, "-nostdin", *STRICT, *seek[:2], "-i", str(path), *seek[2:]]
+    words += ["-map", "0:v:0", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    done = subprocess.run(words, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
+    return [read_frame_counter(picture) for picture in pictures]
+
+
+@pytest.mark.parametrize("fps", [60, 30, 15])
+def test_ffmpeg_plays_every_picture(files, fps):
+    """From front to back, repeated and skipped ones as the rows have them."""
+    path, expected = files[fps]
+    assert play(path) == expected
+
+
+@pytest.mark.parametrize("fps", [60, 15])
+def test_ffmpeg_seeks_to_any_picture(files, fps):
+    """Asked for the time of a row, it shows that row's picture first."""
+    path, expected = files[fps]
+    for row in (0, 1, 2, len(expected) // 2, len(expected) - 2, len(expected) - 1):
+        assert play(path, "-ss", f"{row / fps:.6f}", "-frames:v", "1") == [expected[row]]
+
+
+@pytest.mark.parametrize("fps", [60, 30, 15])
+def test_pictures_are_found_by_seeking_as_by_reading(files, fps):
+    """PyAV, to the time of every row in turn, from the last to the first."""
+    path, expected = files[fps]
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        for row in reversed(range(len(expected))):
+            container.seek(round(row / fps / stream.time_base), stream=stream)
+            frame = next(container.decode(stream))
+            assert frame.pts * stream.time_base * fps == row
+            assert read_frame_counter(frame.to_ndarray(format="rgb24")) == expected[row]
