@@ -38,7 +38,7 @@ def configure_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "alembic"):
+    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "alembic", "procrastinate"):
         logger = logging.getLogger(noisy)
         logger.handlers = []
         logger.propagate = True
