@@ -23,7 +23,7 @@ check_objects() {
     objects=$(wc -l <"$folder/.kept")
     rm "$folder/.named" "$folder/.kept"
     if [ "$missing" -gt 0 ]; then
-        echo "$missing objects that the database names are missing or damaged; GET /datasets/…/verify tells which" >&2
+        echo "objects missing or damaged: $missing; GET /datasets/…/verify tells which" >&2
         return 1
     fi
 }
@@ -40,7 +40,7 @@ case $store in
 s3://*) told="without the files in $store; keep their versions there" ;;
 *)
     check_objects
-    told="$objects objects, checked"
+    told="objects, all checked: $objects"
     ;;
 esac
 for file in database.dump files.tar; do

@@ -16,22 +16,28 @@ in_files() { "${compose[@]}" run --rm --no-deps -T video-ingest-service "$@"; }
 query() { in_postgres psql -U postgres -d lerobot --no-align --tuples-only --command "$1"; }
 
 is_empty() {
+    [ "$(query "SELECT to_regclass('robot') IS NULL")" = t ] && return
     [ "$(query "SELECT NOT EXISTS (SELECT FROM robot) AND NOT EXISTS (SELECT FROM stored_object)
                        AND NOT EXISTS (SELECT FROM export)")" = t ] &&
         [ -z "$(in_files find /files -type f -print -quit)" ]
 }
+insist_on_emptiness() {
+    if ! is_empty; then
+        echo "this stack holds data already; restore into an empty one, for example" >&2
+        echo "  COMPOSE_PROJECT_NAME=restored LEROBOT_BACKEND_PORT=8001 make restore FROM=$folder" >&2
+        echo "or remove what this one holds, for good: ${compose[*]} down --volumes" >&2
+        exit 1
+    fi
+}
 
-# The roles and the schema of a new stack, nothing else; its services stand still meanwhile.
-"${compose[@]}" build
-"${compose[@]}" stop "${services[@]}"
+# A stack that is in use goes on as it is.
+"${compose[@]}" build --quiet >/dev/null
 "${compose[@]}" up --detach --wait postgres
+insist_on_emptiness
+# The roles and the schema of a new stack, nothing else; its services stand still meanwhile.
+"${compose[@]}" stop "${services[@]}"
 "${compose[@]}" run --rm -T migrate
-if ! is_empty; then
-    "${compose[@]}" up --detach --wait
-    echo "this stack holds data already; restore into an empty one, for example" >&2
-    echo "  ${compose[*]} --project-name restored … (or remove it for good: ${compose[*]} down --volumes)" >&2
-    exit 1
-fi
+insist_on_emptiness
 while read -r sum file; do
     if [ "$(in_postgres sha256sum <"$folder/$file" | cut -d' ' -f1)" != "$sum" ]; then
         echo "$folder/$file is not what was backed up" >&2

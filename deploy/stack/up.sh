@@ -5,7 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 read -ra compose <<<"${COMPOSE:-docker compose}"
 
-"${compose[@]}" up --build --detach --wait
+# Whatever runs as several replicas goes on as so many.
+scale=()
+for service in telemetry-service video-ingest-service export-service export-worker; do
+    replicas=$("${compose[@]}" ps --quiet "$service" | wc -l)
+    [ "$replicas" -lt 2 ] || scale+=(--scale "$service=$replicas")
+done
+"${compose[@]}" up --build --detach --wait ${scale[@]+"${scale[@]}"}
 address=$("${compose[@]}" port proxy 8000)
 cat <<EOF
 

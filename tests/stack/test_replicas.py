@@ -101,6 +101,14 @@ async def test_an_upgrade_under_load_loses_nothing(scaled):
     assert all(robot.drains for robot in robots)
 
 
+def test_make_up_keeps_the_replicas(scaled):
+    """As one does after an update: there are as many as before, and all that did not change go on."""
+    before = {container.id for container in scaled.containers("telemetry-service")}
+    scaled.script("up.sh")
+    assert {container.id for container in scaled.containers("telemetry-service")} == before
+    assert len(scaled.containers("export-worker")) == 2
+
+
 async def test_the_database_may_be_killed(scaled):
     """kill -9 of PostgreSQL's container: nobody is told that something is safe until it is back."""
     async with streaming(scaled, "database") as robots:
