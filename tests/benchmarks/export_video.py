@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ MORE = 10
 MOST_TIMES = 11
 LONG_FRAMES = 5 * 3600 * LOOP_FPS
 MOST_MIB = 512
-POLL_S = 0.01
+# More often, asking costs the service noticeable time.
+POLL_S = 0.05
 
 
 def run() -> list[Figure]:
@@ -61,35 +63,61 @@ def run() -> list[Figure]:
     return figures
 
 
+@dataclass(frozen=True)
+class Exporting:
+    """An export-service with a worker beside it, as they are deployed."""
+
+    http: httpx.Client
+    worker_pid: int
+
+    def peak_mib(self) -> float:
+        """The most memory that the worker has taken so far."""
+        # Not ru_maxrss, which counts what the process held that started this one.
+        lines = Path(f"/proc/{self.worker_pid}/status").read_text().splitlines()
+        return int(dict(line.split(":", 1) for line in lines)["VmHWM"].split()[0]) / 1024
+
+
 @contextmanager
-def exporting(database_url: str, folder: Path, **environment: str) -> Iterator[httpx.Client]:
-    """An export-service as a process, on the store in `folder`."""
-    environment |= {
+def exporting(database_url: str, folder: Path) -> Iterator[Exporting]:
+    """Both as processes, on the store in `folder`."""
+    environment = {
         "DATABASE_URL": database_url,
         "EXPORT_ROOT": f"{folder}/exports",
         "STORE_URL": f"{folder}/store",
+        "EXPORT_WORK_HERE": "false",
     }
     with (
         ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
         httpx.Client(base_url=f"http://{service.address}", timeout=60) as http,
     ):
-        yield http
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "export_service.worker"],
+            env=service.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield Exporting(http, worker.pid)
+        finally:
+            worker.terminate()
+            worker.wait()
 
 
 def measure(database_url: str, folder: Path, kind: str, noise: float) -> list[Figure]:
     """The figures of one kind of pictures."""
     session = record(database_url, folder, noise)
     chunks = list(folder.glob("store/.objects/*/*/*"))
-    with exporting(database_url, folder) as http:
-        export(http, [session], "warm-up", ROWS)
+    with exporting(database_url, folder) as running:
+        export(running.http, [session], "warm-up", ROWS)
         rounds = []
         for number in range(ROUNDS):
-            rate = ROWS / export(http, [session], f"round-{number}", ROWS)
+            rate = ROWS / export(running.http, [session], f"round-{number}", ROWS)
             rounds.append((rate, remux(chunks, folder), copy(chunks, folder)))
         raw = {
             name: FRAMES
             / statistics.median(
-                export(http, [session], f"{name}-{number}", FRAMES, format=name) for number in range(ROUNDS)
+                export(running.http, [session], f"{name}-{number}", FRAMES, format=name)
+                for number in range(ROUNDS)
             )
             for name in ("mcap", "parquet")
         }
@@ -115,11 +143,12 @@ def measure_growth(database_url: str, folder: Path) -> list[Figure]:
         record(database_url, folder, KINDS["drawn"], EPISODE_FRAMES) for _ in range(FEW_SESSIONS * MORE)
     ]
     rows = EPISODE_FRAMES * FPS // LOOP_FPS
-    with exporting(database_url, folder) as http:
-        export(http, sessions[:1], "warm-up", rows)
+    with exporting(database_url, folder) as running:
+        export(running.http, sessions[:1], "warm-up", rows)
         few, many = (
             statistics.median(
-                export(http, sessions[:count], f"{count}-{number}", count * rows) for number in range(3)
+                export(running.http, sessions[:count], f"{count}-{number}", count * rows)
+                for number in range(3)
             )
             for count in (FEW_SESSIONS, FEW_SESSIONS * MORE)
         )
@@ -134,28 +163,11 @@ def measure_memory(database_url: str, folder: Path) -> Figure:
     """The most that a worker takes for five hours with two cameras, in one episode."""
     session = record(database_url, folder, KINDS["drawn"], LONG_FRAMES, episodes=())
     rows = LONG_FRAMES * FPS // LOOP_FPS
-    with exporting(database_url, folder, EXPORT_WORK_HERE="false") as http:
-        environment = {
-            "DATABASE_URL": database_url,
-            "EXPORT_ROOT": f"{folder}/exports",
-            "STORE_URL": f"{folder}/store",
-        }
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "export_service.worker"],
-            env={**os.environ, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            seconds = export(http, [session], "long", rows)
-            # Not ru_maxrss, which counts what the process held that started this one.
-            status = Path(f"/proc/{worker.pid}/status").read_text()
-        finally:
-            worker.terminate()
-            worker.wait()
-    peak = dict(line.split(":", 1) for line in status.splitlines())["VmHWM"]
+    with exporting(database_url, folder) as running:
+        seconds = export(running.http, [session], "long", rows)
+        peak_mib = running.peak_mib()
     what = f"peak memory of a worker, {LONG_FRAMES:,} samples with two cameras in {seconds:.0f} s"
-    return at_most(what, int(peak.split()[0]) / 1024, "MiB", MOST_MIB)
+    return at_most(what, peak_mib, "MiB", MOST_MIB)
 
 
 def record(

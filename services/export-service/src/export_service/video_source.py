@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from export_service.video_chunks import Chunk, gather_pictures, usable
 
 # Of one camera: an episode of a minute needs no file twice.
 OPEN_SEGMENTS = 8
+# Fewer than are open, so that none is closed again before it was used; a store far away takes its time.
+FETCHED_AHEAD, FETCHED_AT_ONCE = 6, 3
 # Read at once of pictures that lie one behind the other.
 WINDOW_BYTES = 1024 * 1024
 
@@ -198,6 +201,10 @@ class Part(NamedTuple):
     numbers: Integers
 
 
+# With what closes it.
+Fetched = tuple[Segment, ExitStack]
+
+
 class Footage:
     """All pictures of one camera in one session, numbered over all of its chunks."""
 
@@ -206,7 +213,8 @@ class Footage:
         self._chunks = list(chunks)
         self._begins = np.cumsum([0, *(chunk.frame_count or 0 for chunk in chunks)])
         self._files = files
-        self._open: dict[int, tuple[Segment, ExitStack]] = {}
+        self._open: dict[int, Future[Fetched]] = {}
+        self._threads = ThreadPoolExecutor(FETCHED_AT_ONCE, thread_name_prefix="fetch-video")
         self._kinds: dict[bytes, Kind] = {}
 
     @classmethod
@@ -221,29 +229,42 @@ class Footage:
 
     def parts(self, numbers: Integers) -> Iterator[Part]:
         """Pictures by number, never descending, cut where a segment ends; a part is good until the next."""
+        chunks = np.unique(np.searchsorted(self._begins, numbers, side="right") - 1).tolist()
+        ends = np.searchsorted(numbers, self._begins[np.array(chunks, np.int64) + 1], side="left").tolist()
         begin = 0
-        while begin < len(numbers):
-            chunk = int(np.searchsorted(self._begins, numbers[begin], side="right")) - 1
-            end = int(np.searchsorted(numbers, self._begins[chunk + 1], side="left"))
-            yield Part(self._segment(chunk), numbers[begin:end] - self._begins[chunk])
+        for position, (chunk, end) in enumerate(zip(chunks, ends, strict=True)):
+            segment = self._segment(chunks[position : position + FETCHED_AHEAD])
+            yield Part(segment, numbers[begin:end] - self._begins[chunk])
             begin = end
 
-    def _segment(self, number: int) -> Segment:
-        if number not in self._open:
-            if len(self._open) == OPEN_SEGMENTS:
-                self._open.pop(min(self._open))[1].close()
-            chunk = self._chunks[number]
-            with ExitStack() as stack:
-                path = stack.enter_context(self._files.as_file(chunk.sha256))
-                segment = stack.enter_context(Segment(path, self._kinds))
-                if segment.pictures != chunk.frame_count:
-                    raise VideoUnreadable(
-                        f"video chunk {chunk.id} holds {segment.pictures} pictures, "
-                        f"not the {chunk.frame_count} that were counted when it arrived"
-                    )
-                self._open[number] = (segment, stack.pop_all())
-        return self._open[number][0]
+    def _segment(self, wanted: Sequence[int]) -> Segment:
+        """The first of the `wanted` chunks' segments; the others are fetched while the caller works on it."""
+        for number in wanted:
+            if number not in self._open:
+                if len(self._open) == OPEN_SEGMENTS:
+                    oldest = min(each for each in self._open if each not in wanted)
+                    self._threads.submit(_let_go, self._open.pop(oldest))
+                self._open[number] = self._threads.submit(self._fetch, self._chunks[number])
+        return self._open[wanted[0]].result()[0]
+
+    def _fetch(self, chunk: Chunk) -> Fetched:
+        with ExitStack() as stack:
+            path = stack.enter_context(self._files.as_file(chunk.sha256))
+            segment = stack.enter_context(Segment(path, self._kinds))
+            if segment.pictures != chunk.frame_count:
+                raise VideoUnreadable(
+                    f"video chunk {chunk.id} holds {segment.pictures} pictures, "
+                    f"not the {chunk.frame_count} that were counted when it arrived"
+                )
+            return segment, stack.pop_all()
 
     def close(self) -> None:
         while self._open:
-            self._open.popitem()[1][1].close()
+            self._threads.submit(_let_go, self._open.popitem()[1])
+        self._threads.shutdown()
+
+
+def _let_go(fetched: "Future[Fetched]") -> None:
+    """Close a segment, as soon as it is there; whether it could be fetched matters to who asked for it."""
+    if fetched.exception() is None:
+        fetched.result()[1].close()
