@@ -1,5 +1,6 @@
 """Exported mp4 files in players that know nothing of LeRobot: each picture is in its place."""
 
+import base64
 import shutil
 import subprocess
 
@@ -7,12 +8,38 @@ import av
 import numpy as np
 import pytest
 from lerobot_robot_virtual.scene import read_frame_counter
+from playwright.sync_api import sync_playwright
 
 HEIGHT, WIDTH = 48, 64
 FRAMES = 240
 LOOP_FPS = 60
 # Any complaint of the decoder or the demuxer is an error.
 STRICT = ("-v", "error", "-xerror", "-err_detect", "explode")
+# Without a sandbox, because tests run as root in CI; without calls to the browser's makers.
+BROWSER = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+SHOW = """async ([mp4, times]) => {
+    const video = document.createElement("video");
+    const event = name => new Promise((resolve, reject) => {
+        video.addEventListener(name, resolve, {once: true});
+        video.addEventListener("error", () => reject(video.error.message), {once: true});
+    });
+    const loaded = event("loadeddata");
+    video.src = `data:video/mp4;base64,${mp4}`;
+    await loaded;
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    const context = canvas.getContext("2d");
+    const shown = [];
+    for (const time of times) {
+        const presented = new Promise(resolve => video.requestVideoFrameCallback(resolve));
+        const seeked = event("seeked");
+        video.currentTime = time;
+        await Promise.all([seeked, presented]);
+        context.drawImage(video, 0, 0);
+        shown.push([...context.getImageData(0, 0, canvas.width, canvas.height).data]);
+    }
+    return shown;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +97,20 @@ def test_pictures_are_found_by_seeking_as_by_reading(files, fps):
             frame = next(container.decode(stream))
             assert frame.pts * stream.time_base * fps == row
             assert read_frame_counter(frame.to_ndarray(format="rgb24")) == expected[row]
+
+
+@pytest.mark.parametrize("fps", [60, 30, 15])
+def test_a_browser_seeks_to_pictures(files, fps):
+    """Debian's Chromium, to the middle of what a row's picture is shown for, forwards and then backwards."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium is not installed")
+    path, expected = files[fps]
+    rows = [*range(1, len(expected), 7), *reversed(range(0, len(expected) - 1, 11))]
+    mp4 = base64.b64encode(path.read_bytes()).decode()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=[*BROWSER])
+        shown = browser.new_page().evaluate(SHOW, [mp4, [(row + 0.5) / fps for row in rows]])
+        browser.close()
+    pictures = np.array(shown, np.uint8).reshape(-1, HEIGHT, WIDTH, 4)[..., :3]
+    assert [read_frame_counter(picture) for picture in pictures] == [expected[row] for row in rows]

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # `make test-stack` on a fresh Debian machine where this is root, as in CI: installs what is missing of an engine,
-# of what stand-ins of base images are made with, and of an S3 server; starts the engine if none runs. Whatever of
+# of what stand-ins of base images are made with, of an S3 server and of players; starts the engine if none runs. Whatever of
 # that is not to be had, this fails. At home, install docker as you like.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 declare -A packages=([dockerd]=docker.io [debootstrap]=debootstrap
-    [ceph-mon]=ceph-mon [ceph-osd]=ceph-osd [radosgw]=radosgw)
+    [ceph-mon]=ceph-mon [ceph-osd]=ceph-osd [radosgw]=radosgw [chromium]=chromium [ffmpeg]=ffmpeg)
 missing=()
 for program in "${!packages[@]}"; do
     command -v "$program" >/dev/null || missing+=("${packages[$program]}")
