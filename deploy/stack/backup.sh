@@ -4,6 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 read -ra compose <<<"${COMPOSE:-docker compose}"
+if ! "${compose[@]}" config --services | grep -qx postgres; then
+    echo "the database is elsewhere: back it up there (pg_dump); its backup first, then that of the files" >&2
+    exit 1
+fi
 folder=${1:-backups/$(date -u +%Y%m%dT%H%M%SZ)}
 umask 077
 mkdir -p "$(dirname "$folder")"

@@ -1,13 +1,15 @@
-"""The stack with its files on an S3 server, which runs on this machine beside it."""
+"""The stack with its files on an S3 server, and its database on a server of its own, beside it on this machine."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 
 import httpx
+import psycopg
 import pytest
 from lerobot_robot_backend.uploading import Uploader
 from recorder import record
-from stack import REPOSITORY, Stack
+from stack import READY_S, REPOSITORY, Stack
 from teleop_schema.files import FilePlan
 from teleop_testing.files import dataset_file
 from teleop_testing.processes import free_port
@@ -75,3 +77,44 @@ def test_a_backup_says_what_it_leaves_to_the_bucket(s3_stack, bucket, tmp_path):
     """The database is copied; whose matter the files are is told."""
     told = s3_stack.script("backup.sh", str(tmp_path / "backup"))
     assert f"without the files in {bucket.address}" in told
+
+
+@pytest.fixture
+def database(engine) -> Iterator[str]:
+    """Address of an empty PostgreSQL outside of the stack, for a user that owns its database and no more."""
+    (bridge,) = engine.networks.get("bridge").attrs["IPAM"]["Config"]
+    port = free_port()
+    server = engine.containers.run(
+        "postgres:18",
+        environment={"POSTGRES_PASSWORD": "superuser", "POSTGRES_DB": "lerobot"},
+        ports={"5432/tcp": (bridge["Gateway"], port)},
+        detach=True,
+    )
+    try:
+        ready = ["pg_isready", "-h", "127.0.0.1", "-d", "lerobot"]
+        deadline = time.monotonic() + READY_S
+        while server.exec_run(ready).exit_code:
+            assert time.monotonic() < deadline, server.logs()
+            time.sleep(0.2)
+        psql = ["psql", "-U", "postgres", "-d", "lerobot", "-c"]
+        for statement in ("CREATE ROLE lab LOGIN PASSWORD 'lab'", "ALTER DATABASE lerobot OWNER TO lab"):
+            status, output = server.exec_run([*psql, statement])
+            assert status == 0, output
+        yield f"postgresql://lab:lab@{bridge['Gateway']}:{port}/lerobot"
+    finally:
+        server.remove(force=True, v=True)
+
+
+def test_the_database_may_be_elsewhere(s3_stack, database, tmp_path):
+    """With deploy/compose.postgres.yaml no container has a database; all is recorded there, a backup refuses."""
+    s3_stack.environment["COMPOSE_FILE"] += f":{REPOSITORY / 'deploy/compose.postgres.yaml'}"
+    s3_stack.environment["DATABASE_URL"] = database
+    s3_stack.up("--remove-orphans")
+    assert s3_stack.containers("postgres", all=True) == []
+    assert record(s3_stack.url, tmp_path / "spool")["complete"]
+    with psycopg.connect(database) as connection:
+        (sessions,) = connection.execute("SELECT count(*) FROM teleop_session").fetchone()
+    assert sessions == 1
+    with pytest.raises(AssertionError, match="the database is elsewhere"):
+        s3_stack.script("backup.sh", str(tmp_path / "backup"))
+    assert not (tmp_path / "backup").exists()
