@@ -1,4 +1,4 @@
-"""The stack with its files on an S3 server, and its database on a server of its own, beside it on this machine."""
+"""The stack with its files on an S3 server, and with its database on one of its own, both on this machine."""
 
 import hashlib
 import time
@@ -106,7 +106,7 @@ def database(engine) -> Iterator[str]:
 
 
 def test_the_database_may_be_elsewhere(s3_stack, database, tmp_path):
-    """With deploy/compose.postgres.yaml no container has a database; all is recorded there, a backup refuses."""
+    """With deploy/compose.postgres.yaml no container has it; all is recorded there, a backup refuses."""
     s3_stack.environment["COMPOSE_FILE"] += f":{REPOSITORY / 'deploy/compose.postgres.yaml'}"
     s3_stack.environment["DATABASE_URL"] = database
     s3_stack.up("--remove-orphans")
