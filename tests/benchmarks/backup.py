@@ -18,6 +18,7 @@ from teleop_testing.recording import Command, record_command, sync_agent
 EPISODES = 10
 EPISODE_S = 5.0
 WATCHED_FILES = 100_000
+FILES_AT_A_TIME = 16
 EPISODES_A_DATASET = 95
 SETTLE_S = 30.0
 IDLE_S = 120.0
@@ -150,7 +151,8 @@ def idle(address: str, folder: Path) -> list[Figure]:
     state = folder / "many-state"
     state.mkdir()
     begun = time.monotonic()
-    with sync_agent(f"http://{address}", outputs, state, robot_id="robot_B", command="once") as agent:
+    words = (f"http://{address}", outputs, state, "--parallel", str(FILES_AT_A_TIME))
+    with sync_agent(*words, robot_id="robot_B", command="once") as agent:
         assert agent.wait(PATIENCE_S) == 0, agent.log.read_text()[-2000:]
     lasted = time.monotonic() - begun
     with sync_agent(f"http://{address}", outputs, state, robot_id="robot_B") as agent:

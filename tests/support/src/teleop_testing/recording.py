@@ -96,9 +96,9 @@ class Command:
 
 
 def sync_agent(
-    server: str, watch: Path, folder: Path, *, robot_id: str = "robot_A", command: str = "run"
+    server: str, watch: Path, folder: Path, *more: str, robot_id: str = "robot_A", command: str = "run"
 ) -> Command:
-    """`sync-agent run` (or another `command` of it), not yet started."""
+    """`sync-agent run` (or another `command` of it, with `more` words), not yet started."""
     words = [
         str(COMMANDS / "sync-agent"),
         command,
@@ -108,5 +108,6 @@ def sync_agent(
         robot_id,
         "--watch",
         str(watch),
+        *more,
     ]
     return Command(words, folder, f"sync-agent-{command}")
