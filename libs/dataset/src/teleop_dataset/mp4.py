@@ -6,7 +6,7 @@ Format: ISO/IEC 14496-12 (boxes `moov`, `mdat`, `hdlr`, `stsz`, `stsc`, `stco`, 
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import BinaryIO
 
 from teleop_dataset.errors import BrokenFile
@@ -175,9 +175,8 @@ def _offsets(sizes: list[int], runs: list[int], chunks: list[int]) -> list[int]:
     offsets: list[int] = []
     for first, fill, end in zip(firsts, fills, ends, strict=True):
         for position in chunks[first - 1 : end]:
-            for size in sizes[len(offsets) : len(offsets) + fill]:
-                offsets.append(position)
-                position += size
+            follow = sizes[len(offsets) : len(offsets) + fill]
+            offsets += list(accumulate(follow, initial=position))[: len(follow)]
     if len(offsets) != len(sizes):
         raise BrokenFile("the mp4 has frames that lie nowhere")
     return offsets

@@ -2,9 +2,10 @@
 
 Format: ISO/IEC 14496-12. A library that muxes is called for every picture, and moves the whole file once it
 knows how long the tables are, because they come first. Here pictures that lie one behind the other are
-written at once, and room is kept for the tables.
+copied at once, by the kernel, and room is kept for the tables.
 """
 
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from export_service.align import Flags, Integers
 MIN_TICKS_PER_S = 10_000
 # Of a chunk's place, of a picture's size, of a keyframe's number; of everything else at most.
 _PLACE_BYTES, _SIZE_BYTES, _KEYFRAME_BYTES, _REST_BYTES = 8, 4, 4, 4096
-_BUFFER_BYTES = 256 * 1024
+# The disk begins to write once so much has come together.
+WRITE_BACK_BYTES = 16 * 1024 * 1024
 
 _HEAD_BYTES, _LARGE_HEAD_BYTES = 8, 16
 _ONE = 1 << 16
@@ -51,12 +53,35 @@ class Mp4Writer:
         self._keyframes: list[Flags] = []
         tables = room * (_SIZE_BYTES + _KEYFRAME_BYTES) + (room // fps + 1) * _PLACE_BYTES
         self._media = len(_FILE_TYPE) + tables + len(description) + _REST_BYTES
-        self._file = path.open("wb", buffering=_BUFFER_BYTES)
+        self._file = path.open("wb")
         self._file.seek(self._media)
+        self._written = self._begun = self._media
 
     def write(self, data: bytes) -> None:
         """Append bytes of pictures, of which `add` tells."""
         self._file.write(data)
+        self._written += len(data)
+
+    def copy(self, source: int, offset: int, size: int) -> bool:
+        """Append bytes of pictures from an open file; whether it has as many. Only the kernel moves them."""
+        self._file.flush()
+        end = offset + size
+        while offset < end and (moved := os.sendfile(self._file.fileno(), source, offset, end - offset)):
+            offset += moved
+            self._written += moved
+        if self._written - self._begun >= WRITE_BACK_BYTES:
+            self._write_back()
+        return offset == end
+
+    def _write_back(self) -> None:
+        """Have the disk begin with what was written, so that whoever waits for it at the end waits shorter.
+
+        What is on disk already would leave the page cache; nothing of this part is yet.
+        """
+        os.posix_fadvise(
+            self._file.fileno(), self._begun, self._written - self._begun, os.POSIX_FADV_DONTNEED
+        )
+        self._begun = self._written
 
     def add(self, sizes: Integers, keyframes: Flags) -> None:
         """Tell of pictures whose bytes were, or will be, written: of each how many, and what it is."""
@@ -73,6 +98,8 @@ class Mp4Writer:
             media = struct.pack(">I4sQ", 1, b"mdat", _LARGE_HEAD_BYTES + int(sizes.sum()))
             file.seek(0)
             file.write(_FILE_TYPE + movie + _box(b"free", bytes(left)) + media)
+            file.flush()
+            self._write_back()
 
     def _movie(self, sizes: Integers, keyframes: Flags) -> bytes:
         step = 1

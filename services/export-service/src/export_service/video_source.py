@@ -100,24 +100,18 @@ class Segment:
                 raise VideoUnreadable(f"a video file ends before its picture {number}")
             yield number, window[first - begin : end - begin]
 
-    def stretches(self, numbers: Integers) -> Iterator[tuple[int, bytes]]:
-        """The same pictures, those that lie one behind the other together, about WINDOW_BYTES at once: where
-        in `numbers` each stretch begins, and its bytes."""
+    def stretches(self, numbers: Integers) -> Iterator[tuple[int, int, int]]:
+        """The same pictures, those that lie one behind the other together: where in `numbers` each stretch
+        begins, where in the file, and how many bytes it takes."""
         offsets, sizes = self._offset[numbers], self.sizes[numbers]
         apart = np.concatenate([[True], offsets[1:] != offsets[:-1] + sizes[:-1]])
-        before = np.cumsum(sizes) - sizes
-        begins = np.flatnonzero(apart)
-        window = (before - np.repeat(before[begins], np.diff(begins, append=len(numbers)))) // WINDOW_BYTES
-        apart[1:] |= window[1:] != window[:-1]
         begins = np.flatnonzero(apart)
         totals = np.add.reduceat(sizes, begins)
-        for begin, offset, total in zip(
-            begins.tolist(), offsets[begins].tolist(), totals.tolist(), strict=True
-        ):
-            data = self._read(offset, total)
-            if len(data) < total:
-                raise VideoUnreadable("a video file ends before its last picture")
-            yield begin, data
+        yield from zip(begins.tolist(), offsets[begins].tolist(), totals.tolist(), strict=True)
+
+    def fileno(self) -> int:
+        """The open file's descriptor."""
+        return self._file.fileno()
 
     def _read(self, offset: int, size: int) -> bytes:
         return os.pread(self._file.fileno(), size, offset)

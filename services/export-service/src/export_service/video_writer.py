@@ -1,5 +1,6 @@
 """A camera's mp4 files: episodes back to back, copied as they were recorded wherever that is possible."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +15,7 @@ from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits
 from teleop_dataset.v3.numbering import pictures_are_found
 
 from export_service.align import Integers
-from export_service.errors import NotStreamable
+from export_service.errors import NotStreamable, VideoUnreadable
 from export_service.mp4_writer import Mp4Writer
 from export_service.video_source import Part, Segment
 
@@ -200,12 +201,15 @@ class VideoSeries:
         sizes = segment.sizes[numbers]
         follows = np.diff(numbers, prepend=numbers[0] - 1) == 1
         follows[0] = self._last in (None, (segment, int(numbers[0]) - 1))
-        for begin, data in segment.stretches(numbers):
-            if length_bytes and not follows[begin] and data[length_bytes] & _NAL_TYPE_MASK != _H264_AUD:
-                delimiter = len(_AUD).to_bytes(length_bytes, "big") + _AUD
-                file.write(delimiter)
-                sizes[begin] += len(delimiter)
-            file.write(data)
+        for begin, offset, size in segment.stretches(numbers):
+            if length_bytes and not follows[begin]:
+                head = os.pread(segment.fileno(), length_bytes + 1, offset)
+                if len(head) > length_bytes and head[-1] & _NAL_TYPE_MASK != _H264_AUD:
+                    delimiter = len(_AUD).to_bytes(length_bytes, "big") + _AUD
+                    file.write(delimiter)
+                    sizes[begin] += len(delimiter)
+            if not file.copy(segment.fileno(), offset, size):
+                raise VideoUnreadable("a video file ends before its last picture")
         file.add(sizes, segment.keyframe[numbers])
         self._last = (segment, int(numbers[-1]))
         self._file_bytes += int(sizes.sum())

@@ -73,3 +73,16 @@ async def test_memory_does_not_grow_with_the_video(peak_mb):
     print(few, many)
     assert many < few + 60, f"{few} MB for 3 episodes, {many} MB for 24"
     assert many < 512
+
+
+def test_a_worker_finds_no_pandas():
+    """Arrow, which looks for it with every array it is given, goes on without."""
+    program = """
+import sys
+from export_service.worker import WithoutPandas
+sys.meta_path.insert(0, WithoutPandas())
+import pyarrow as pa
+assert pa.array([1.5, 2.5]).to_numpy().tolist() == [1.5, 2.5]
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
