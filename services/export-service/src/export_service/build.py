@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 from msgspec import Struct
 from teleop_dataset.v3.info import recorded_features
 from teleop_dataset.v3.tasks import number_tasks
@@ -112,6 +113,8 @@ def _write_episodes(
         frames_read += len(frames)
         del frames
         shown = video.add(pieces, rows)
+        # What reading and matching gave back stays in the allocator's arenas: of five hours 70 MiB.
+        pa.default_memory_pool().release_unused()
         table = with_ages(rows, shown, sample_age=order.sample_age, picture_age=order.capture_time)
         tasks = [piece.task for piece in pieces]
         clips = {camera: each.clips for camera, each in shown.items()}

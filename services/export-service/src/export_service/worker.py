@@ -15,7 +15,6 @@ from types import ModuleType
 
 import pyarrow as pa
 from msgspec import structs
-from teleop_runtime.frames import FrameReader
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.problems import as_problem
 from teleop_runtime.settings import load_settings
@@ -30,6 +29,7 @@ from export_service.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progre
 from export_service.folders import Folders, make_durable
 from export_service.hub_settings import HubSettings
 from export_service.jobs import AWAY, MAKING, PUSHING, Jobs
+from export_service.kept_reader import KeptReader
 from export_service.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
 from export_service.push_table import PushTable
 from export_service.pusher import Pusher
@@ -65,6 +65,7 @@ class Worker:
         self, database_url: str, exports: ExportTable, jobs: Jobs, folders: Folders, store: Store
     ) -> None:
         self._database_url = database_url
+        self._reader = KeptReader(database_url)
         self._store = store
         self._exports = exports
         self._jobs = jobs
@@ -75,9 +76,12 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._recover())
-            tasks.create_task(self._jobs.keep_working())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._recover())
+                tasks.create_task(self._jobs.keep_working())
+        finally:
+            self._reader.close()
 
     async def make(self, export_id: int) -> None:
         """Make one export if it is still wanted; its row tells how that ended."""
@@ -123,7 +127,7 @@ class Worker:
         return work.result()
 
     def _build_in_thread(self, claim: Claim, folder: Path, files: StoredFiles, watched: Watched) -> Built:
-        with FrameReader(self._database_url) as reader, closing(ChunkReader(self._database_url)) as chunks:
+        with self._reader.lend() as reader, closing(ChunkReader(self._database_url)) as chunks:
             if isinstance(claim.order, RawOrder):
                 built = build_raw(folder, claim.order, reader, chunks, files, watch=watched)
             else:
