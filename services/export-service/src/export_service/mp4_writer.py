@@ -7,6 +7,7 @@ copied at once, by the kernel, and room is kept for the tables.
 
 import os
 import struct
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,10 @@ MIN_TICKS_PER_S = 10_000
 _PLACE_BYTES, _SIZE_BYTES, _KEYFRAME_BYTES, _REST_BYTES = 8, 4, 4, 4096
 # The disk begins to write once so much has come together.
 WRITE_BACK_BYTES = 16 * 1024 * 1024
+# Elsewhere the kernel neither copies from file to file nor takes this advice.
+_IS_LINUX = sys.platform == "linux"
+# Read at a time where the kernel does not copy by itself.
+MOVED_BYTES = 1024 * 1024
 
 _HEAD_BYTES, _LARGE_HEAD_BYTES = 8, 16
 _ONE = 1 << 16
@@ -63,10 +68,10 @@ class Mp4Writer:
         self._written += len(data)
 
     def copy(self, source: int, offset: int, size: int) -> bool:
-        """Append bytes of pictures from an open file; whether it has as many. Only the kernel moves them."""
+        """Append bytes of pictures from an open file; whether it has as many."""
         self._file.flush()
         end = offset + size
-        while offset < end and (moved := os.sendfile(self._file.fileno(), source, offset, end - offset)):
+        while offset < end and (moved := _move(source, self._file.fileno(), offset, end - offset)):
             offset += moved
             self._written += moved
         if self._written - self._begun >= WRITE_BACK_BYTES:
@@ -78,9 +83,10 @@ class Mp4Writer:
 
         What is on disk already would leave the page cache; nothing of this part is yet.
         """
-        os.posix_fadvise(
-            self._file.fileno(), self._begun, self._written - self._begun, os.POSIX_FADV_DONTNEED
-        )
+        if _IS_LINUX:
+            os.posix_fadvise(
+                self._file.fileno(), self._begun, self._written - self._begun, os.POSIX_FADV_DONTNEED
+            )
         self._begun = self._written
 
     def add(self, sizes: Integers, keyframes: Flags) -> None:
@@ -151,6 +157,13 @@ class Mp4Writer:
             _full_box(b"stsz", struct.pack(">II", 0, count), sizes.astype(">u4").tobytes()),
             _full_box(b"co64", struct.pack(">I", len(places)), places.astype(">u8").tobytes()),
         ]
+
+
+def _move(source: int, target: int, offset: int, size: int) -> int:
+    """Append up to `size` bytes at `offset` of one file to another; how many."""
+    if _IS_LINUX:
+        return os.sendfile(target, source, offset, size)
+    return os.write(target, os.pread(source, min(size, MOVED_BYTES), offset))
 
 
 def _box(kind: bytes, *content: bytes) -> bytes:
