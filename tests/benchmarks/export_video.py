@@ -22,6 +22,7 @@ from export_service.video_writer import VideoSeries, look
 from figures import Figure, at_least, at_most
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS
+from teleop_testing.memory import peak_bytes
 from teleop_testing.processes import ServiceProcess, own_postgres
 from teleop_testing.recorded import record_session
 from teleop_testing.recorded_video import record_video
@@ -72,9 +73,7 @@ class Exporting:
 
     def peak_mib(self) -> float:
         """The most memory that the worker has taken so far."""
-        # Not ru_maxrss, which counts what the process held that started this one.
-        lines = Path(f"/proc/{self.worker_pid}/status").read_text().splitlines()
-        return int(dict(line.split(":", 1) for line in lines)["VmHWM"].split()[0]) / 1024
+        return peak_bytes(self.worker_pid) / 1024**2
 
 
 @contextmanager

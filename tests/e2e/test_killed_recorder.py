@@ -21,17 +21,6 @@ PATIENCE_S = 300.0
 
 
 @pytest.fixture
-def backend(tmp_path):
-    """The whole backend in one process, on its own PostgreSQL."""
-    places = {
-        "LEROBOT_BACKEND_DATA_DIR": str(tmp_path / "data"),
-        "LEROBOT_BACKEND_BACKUP_DIR": str(tmp_path / "lerobot_backup"),
-    }
-    with ServiceProcess("lerobot_backend", places, "LEROBOT_BACKEND_PORT") as process:
-        yield process
-
-
-@pytest.fixture
 def http(backend):
     with httpx.Client(base_url=f"http://{backend.address}", timeout=PATIENCE_S) as client:
         yield client

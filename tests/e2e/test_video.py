@@ -3,14 +3,11 @@
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import httpx
-import pytest
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_testing.processes import ServiceProcess
 
@@ -18,19 +15,6 @@ TELEOPERATE = Path(sys.executable).parent / "lerobot-teleoperate"
 CAMERA = "{type: virtual, width: 320, height: 240, fps: 30, free_running: true}"
 SECONDS = 12
 PATIENCE_S = 180.0
-
-
-@pytest.fixture
-def backend() -> Iterator[ServiceProcess]:
-    """The whole backend as one process, with folders of its own."""
-    # Not in pytest's own folder: that is closed to the account that PostgreSQL runs under.
-    with tempfile.TemporaryDirectory(prefix="backend-") as folder:
-        environment = {
-            "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
-            "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
-        }
-        with ServiceProcess("lerobot_backend", environment, "LEROBOT_BACKEND_PORT") as process:
-            yield process
 
 
 def teleoperate(backend: ServiceProcess, folder: Path) -> str:

@@ -5,9 +5,7 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from lerobot_robot_virtual.arm import NAMES
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_testing.processes import ServiceProcess
@@ -35,19 +32,6 @@ PICTURES_TOLERANCE, EXTREMES_TOLERANCE = 0.03, 0.15
 MOMENTS_TOLERANCE, QUANTILES_TOLERANCE = 1e-3, 0.03
 # Of 90 rows these are between two of them, anywhere in a histogram.
 OUTERMOST = ("q01", "q99")
-
-
-@pytest.fixture
-def backend() -> Iterator[ServiceProcess]:
-    """The whole backend as one process, with folders of its own."""
-    # Not in pytest's own folder: that is closed to the account that PostgreSQL runs under.
-    with tempfile.TemporaryDirectory(prefix="backend-") as folder:
-        environment = {
-            "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
-            "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
-        }
-        with ServiceProcess("lerobot_backend", environment, "LEROBOT_BACKEND_PORT") as process:
-            yield process
 
 
 @dataclass(frozen=True)

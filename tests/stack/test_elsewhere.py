@@ -21,10 +21,17 @@ PARTS_BYTES = 12 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def bucket(engine) -> Iterator[S3Folder]:
-    """A place on an S3 server that containers reach by the machine's address on their bridge."""
+def gateway(engine) -> str:
+    """This machine's address on the containers' bridge, by which they reach it."""
     (bridge,) = engine.networks.get("bridge").attrs["IPAM"]["Config"]
-    with s3_server(bridge["Gateway"]) as root:
+    address: str = bridge["Gateway"]
+    return address
+
+
+@pytest.fixture(scope="module")
+def bucket(gateway) -> Iterator[S3Folder]:
+    """A place on an S3 server of this machine."""
+    with s3_server(gateway) as root:
         yield root.empty_one()
 
 
@@ -80,14 +87,13 @@ def test_a_backup_says_what_it_leaves_to_the_bucket(s3_stack, bucket, tmp_path):
 
 
 @pytest.fixture
-def database(engine) -> Iterator[str]:
+def database(engine, gateway) -> Iterator[str]:
     """Address of an empty PostgreSQL outside of the stack, for a user that owns its database and no more."""
-    (bridge,) = engine.networks.get("bridge").attrs["IPAM"]["Config"]
     port = free_port()
     server = engine.containers.run(
         "postgres:18",
         environment={"POSTGRES_PASSWORD": "superuser", "POSTGRES_DB": "lerobot"},
-        ports={"5432/tcp": (bridge["Gateway"], port)},
+        ports={"5432/tcp": (gateway, port)},
         detach=True,
     )
     try:
@@ -100,7 +106,7 @@ def database(engine) -> Iterator[str]:
         for statement in ("CREATE ROLE lab LOGIN PASSWORD 'lab'", "ALTER DATABASE lerobot OWNER TO lab"):
             status, output = server.exec_run([*psql, statement])
             assert status == 0, output
-        yield f"postgresql://lab:lab@{bridge['Gateway']}:{port}/lerobot"
+        yield f"postgresql://lab:lab@{gateway}:{port}/lerobot"
     finally:
         server.remove(force=True, v=True)
 

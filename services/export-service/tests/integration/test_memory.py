@@ -18,6 +18,7 @@ from export_service.order import Order
 from export_service.stored_files import StoredFiles
 from teleop_runtime.frames import FrameReader
 from teleop_runtime.store import open_store
+from teleop_testing.memory import peak_bytes
 
 root, url = Path(sys.argv[1]), sys.argv[2]
 order = msgspec.json.decode(Path(sys.argv[3]).read_bytes(), type=Order)
@@ -29,9 +30,7 @@ async def main():
         await asyncio.to_thread(build, root, order, reader, chunks, files, lambda stage, done, total: None)
 
 asyncio.run(main())
-# Not ru_maxrss, which counts what the process held that started this one.
-status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-print(int(status["VmHWM"].split()[0]) // 1024)
+print(peak_bytes() // 1024**2)
 """
 
 

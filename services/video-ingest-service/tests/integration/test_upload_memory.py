@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from teleop_testing.memory import peak_bytes
 from teleop_testing.processes import ServiceProcess, ingest_process
 
 UPLOADS = 20
@@ -16,12 +17,6 @@ UPLOAD_BYTES = 512 * 1024**2
 LIMIT_BYTES = 256 * 1024**2
 TIMEOUT_S = 600
 TUS = {"Tus-Resumable": "1.0.0"}
-
-
-def peak_bytes(pid: int) -> int:
-    """The most memory that a process has ever held."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def create(http: httpx.Client, number: int) -> str:
