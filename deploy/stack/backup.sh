@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 read -ra compose <<<"${COMPOSE:-docker compose}"
-if ! "${compose[@]}" config --services | grep -qx postgres; then
+services=$("${compose[@]}" config --services)
+if ! grep -qx postgres <<<"$services"; then
     echo "the database is elsewhere: back it up there (pg_dump); its backup first, then that of the files" >&2
     exit 1
 fi
