@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import psycopg
 import pytest
+from huggingface_hub import constants
 from teleop_testing.processes import ServiceProcess
 from teleop_testing.recorded import record_session
 from teleop_testing.recorded_video import RecordedVideo, record_video
@@ -78,12 +79,25 @@ class Exporter:
         return self.folder / name
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """LeRobot keeps its caches here and asks no one."""
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LeRobot's, for as long as this process runs: it asks but once where they are."""
+    return tmp_path_factory.mktemp("huggingface")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _offline(caches: Path) -> Iterator[None]:
+    """LeRobot keeps its caches apart and asks no one, in this process and in its commands.
+
+    huggingface_hub reads the environment when it is imported, so that has happened before, and others of
+    this process find it as it was.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("huggingface")))
+        patch.setenv("HF_HOME", str(caches))
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        patch.setattr(constants, "HF_HOME", str(caches))
+        patch.setattr(constants, "HF_HUB_CACHE", str(caches / "hub"))
         yield
 
 
