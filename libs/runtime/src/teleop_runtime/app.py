@@ -1,5 +1,6 @@
 """A server made of parts: each service is one part, the one-process default is all of them."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -11,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from teleop_schema.errors import BackendError, Forbidden
@@ -50,7 +51,7 @@ class Part:
     name: str
     operations: Sequence[Operation]
     lifespan: Callable[[], AbstractAsyncContextManager[Running]]
-    websockets: Sequence[BaseRoute] = ()
+    websockets: Sequence[WebSocketRoute] = ()
     any_origin: Sequence[str] = ()
 
 
@@ -102,7 +103,7 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
             stack.enter_context(drain_before_exit(drain))
             yield {name: value for part in running for name, value in part.state.items()}
 
-    routes: list[BaseRoute] = [
+    routes: list[Route | WebSocketRoute] = [
         Route("/healthz", health.healthz),
         Route("/readyz", health.readyz),
         Route("/metrics", show_metrics),
@@ -110,6 +111,8 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
         *(operation.route() for operation in operations),
         *(route for part in parts for route in part.websockets),
     ]
+    for route in routes:
+        route.path_regex = _to_the_last_character(route.path_regex)
     handlers: dict[Any, Any] = {
         BackendError: problems.answer_backend_error,
         HTTPException: problems.answer_http_exception,
@@ -118,6 +121,12 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
     any_origin = [beginning for part in parts for beginning in part.any_origin]
     app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin)
     return app
+
+
+def _to_the_last_character(address: re.Pattern[str]) -> re.Pattern[str]:
+    """The address as Starlette compiled it, which would let a line break at its end fall away, and with it
+    make another name of what it names."""
+    return re.compile(address.pattern.removesuffix("$") + r"\Z", re.DOTALL)
 
 
 class FrontDoor:

@@ -40,6 +40,11 @@ async def change_thing(request):
     return JsonResponse(await read_body(request, Thing))
 
 
+async def tell_name(request):
+    """The name that the address holds."""
+    return JsonResponse(request.path_params["name"])
+
+
 async def break_off(_request):
     """Fail in the middle of the answer."""
 
@@ -84,6 +89,7 @@ async def server(ailments):
     operations = [
         Operation("GET", "/things/{thing_id}", get_thing, answer=Thing, errors=[NotFound]),
         Operation("PATCH", "/things/{thing_id}", change_thing, body=Thing, answer=Thing, errors=[BadInput]),
+        Operation("GET", "/names/{name:path}", tell_name, answer=str),
         Operation("GET", "/half", break_off, media=["text/plain"]),
     ]
     first = part("first", operations=operations, websockets=[WebSocketRoute("/echo", echo)])
@@ -113,6 +119,13 @@ async def test_error_is_a_problem_document(http):
         "hint": "look elsewhere",
         "request_id": answer.headers["x-request-id"],
     }
+
+
+async def test_address_counts_to_its_last_character(http):
+    """A line break at its end makes it another address, and another name: it does not fall away."""
+    assert (await http.get("/names/a/b%0A")).json() == "a/b\n"
+    assert (await http.get("/names/a%0A/b")).json() == "a\n/b"
+    assert (await http.get("/healthz%0A")).status_code == 404
 
 
 async def test_every_answer_has_an_id_of_its_own(http):
@@ -213,4 +226,4 @@ async def test_openapi_document_is_valid(http):
     """The document is OpenAPI 3.1 by the specification's own schema."""
     document = (await http.get("/openapi.json")).json()
     validate(document)
-    assert set(document["paths"]) == {"/things/{thing_id}", "/half"}
+    assert set(document["paths"]) == {"/things/{thing_id}", "/names/{name}", "/half"}

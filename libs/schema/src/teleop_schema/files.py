@@ -20,7 +20,7 @@ MAX_DATASET_FILES = 100_000
 # Larger files are sent whole: LeRobot's own end at 200 MB.
 MAX_DELTA_BYTES = 1024**3
 
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 Index = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 SizeBytes = Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]

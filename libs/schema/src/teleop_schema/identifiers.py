@@ -9,10 +9,13 @@ _ROBOT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}", re.ASCII)
 
 
-def check_robot_id(robot_id: str) -> str:
-    """`robot_id` as it is; raises BadRobotId unless it is 1-64 of [A-Za-z0-9_.-], no leading . or -."""
+def check_robot_id(robot_id: str, *, field: str = "robot_id") -> str:
+    """`robot_id` as it is; raises BadRobotId unless it is 1-64 of [A-Za-z0-9_.-], no leading . or -.
+
+    field  where it was told
+    """
     if not _ROBOT_ID.fullmatch(robot_id):
-        raise BadRobotId(f"robot_id {robot_id!r}: {BadRobotId.__doc__}", field="robot_id", limit=64)
+        raise BadRobotId(f"robot_id {robot_id!r}: {BadRobotId.__doc__}", field=field, limit=64)
     return robot_id
 
 

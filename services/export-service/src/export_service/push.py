@@ -9,7 +9,7 @@ from teleop_schema.errors import BadInput
 
 PushStatus = Literal["waiting", "queued", "running", "done", "failed"]
 
-TokenName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")]
+TokenName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$(?!\n)")]
 # What the Hub's own tokens begin with. One of these must never be stored, nor be repeated in an error.
 TOKEN_PREFIXES = ("hf_", "api_org_")
 

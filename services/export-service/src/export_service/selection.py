@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field, structs
 from teleop_schema.errors import BadInput
+from teleop_schema.identifiers import check_robot_id
 
 from export_service.plan import Label
 
@@ -42,7 +43,9 @@ def check_filter(wanted: SessionFilter) -> None:
             field="filter",
             hint=f"name some of {', '.join(each.encode_name for each in structs.fields(SessionFilter))}",
         )
-    for name in ("robot_id", "robot_type", "task"):
+    if wanted.robot_id is not None:
+        check_robot_id(wanted.robot_id, field="filter.robot_id")
+    for name in ("robot_type", "task"):
         if "\0" in (getattr(wanted, name) or ""):
             raise BadInput(f"{name} holds a NUL character", field=f"filter.{name}")
     if any("\0" in tag for tag in wanted.tags):

@@ -16,7 +16,7 @@ ALL = "train"
 MAX_SPLITS = 8
 SUM_TOLERANCE = 1e-6
 
-SplitName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+SplitName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
 Split = Annotated[
     dict[SplitName, Annotated[float, Meta(gt=0, le=1)]], Meta(min_length=1, max_length=MAX_SPLITS)
 ]

@@ -185,6 +185,7 @@ async def test_session_without_actions_has_no_such_feature(backend, record):
         (b'{"session_ids": [1], "repo_id": "u/d", "split": {"train": 0.5}}', 422, "bad_input", "split"),
         (b'{"session_ids": [1], "repo_id": "u/d", "split": {"a": 2, "b": -1}}', 422, "bad_input", None),
         (b'{"session_ids": [1], "repo_id": "u/d", "split": {"../a": 1}}', 422, "bad_input", None),
+        (b'{"session_ids": [1], "repo_id": "u/d", "split": {"a\\n": 1}}', 422, "bad_input", None),
         (b'{"session_ids": [77], "repo_id": "u/d"}', 404, "session_not_found", "session_ids"),
         (b"x" * (1024 * 1024 + 1), 413, "body_too_large", None),
     ],

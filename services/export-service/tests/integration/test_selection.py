@@ -111,6 +111,7 @@ async def test_chosen_and_named_sessions_are_the_same_export(backend, lab):
         ({"robot_id": ""}, "filter.robot_id"),
         ({"robot_id": 7}, "filter.robot_id"),
         ({"robot_id": "a\0"}, "filter.robot_id"),
+        ({"robot_id": "robot_A\n"}, "filter.robot_id"),
         ({"tags": ["a\0"]}, "filter.tags"),
         ({"tags": "a"}, "filter.tags"),
         ({"outcome": "discarded"}, "filter.outcome"),

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.operations import JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import BadInput, NotFound
+from teleop_schema.identifiers import check_robot_id
 
 from telemetry_service.session_edits import SessionEdits
 from telemetry_service.session_queries import SessionQueries
@@ -50,6 +51,8 @@ async def list_sessions(request: Request) -> Response:
     """Sessions, newest first, a page at a time."""
     queries: SessionQueries = request.state.session_queries
     wanted = read_query(request, SessionFilter)
+    if wanted.robot_id is not None:
+        check_robot_id(wanted.robot_id)
     for name in ("since", "until"):
         _check_in_calendar(name, getattr(wanted, name))
     if wanted.since and wanted.until and wanted.until <= wanted.since:

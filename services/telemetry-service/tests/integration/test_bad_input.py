@@ -79,6 +79,9 @@ ROBOT_IDS = {
     "-a": "-a",
     ".a": ".a",
     "a%20b": "a b",
+    "robot_A%0A": "robot_A\n",
+    "robot_A%0D%0A": "robot_A\r\n",
+    "robot%0A_A": "robot\n_A",
 }
 
 

@@ -114,6 +114,7 @@ async def test_bad_parameters_are_named(http):
         ("until=9999-12-31T23:59:59-14:00", "until"),
         ("since=2025-01-02T00:00:00Z&until=2025-01-01T00:00:00Z", "until"),
         ("robot_id=a%00b", "robot_id"),
+        ("robot_id=robot_A%0A", "robot_id"),
         ("order=id", "order"),
     ]:
         answer = await http.get(f"/sessions?{query}")

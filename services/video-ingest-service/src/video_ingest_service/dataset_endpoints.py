@@ -9,6 +9,7 @@ from starlette.responses import Response
 from teleop_runtime.database import Pool, connected
 from teleop_runtime.operations import JsonResponse, Operation, read_query
 from teleop_schema.errors import BadInput
+from teleop_schema.identifiers import check_robot_id
 
 from video_ingest_service.addresses import dataset_of
 from video_ingest_service.dataset_table import list_datasets
@@ -40,6 +41,8 @@ class FileFilter(Struct, forbid_unknown_fields=True, kw_only=True):
 async def get_datasets(request: Request) -> Response:
     """Datasets, newest first, a page at a time."""
     wanted = read_query(request, DatasetFilter)
+    if wanted.robot_id is not None:
+        check_robot_id(wanted.robot_id)
     pool: Pool = request.state.ingest_pool
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         rows = await list_datasets(connection, wanted.robot_id, None, wanted.cursor, wanted.limit + 1)
