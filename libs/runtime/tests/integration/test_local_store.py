@@ -12,6 +12,7 @@ import pytest
 from teleop_runtime.store import (
     ChecksumMismatch,
     DiskFailed,
+    ObjectMissing,
     PathTaken,
     Recipe,
     UploadBusy,
@@ -51,6 +52,15 @@ async def test_tree_costs_no_space(store):
     file = store.root / "robot_A/data/meta/info.json"
     assert file.samefile(store._object(digest))
     assert file.stat().st_mode & 0o777 == 0o444
+
+
+async def test_objects_are_files_here(store):
+    """Threads open an object without asking the event loop; what is missing is named."""
+    digest = await stored(store, b"content")
+    assert store.file_here(digest).read_bytes() == b"content"
+    await store.remove(digest)
+    with pytest.raises(ObjectMissing):
+        store.file_here(digest)
 
 
 async def test_nothing_is_left_over(store):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.image_stats import PictureLevels, looked_at_rows, looked_at_step
 from teleop_dataset.v3.info import Camera
@@ -20,6 +19,7 @@ from export_service.errors import RecordingChanged
 from export_service.order import Source
 from export_service.plan import Piece
 from export_service.report import CameraReport, EncodedEpisode
+from export_service.thin_pictures import ThinPictures
 from export_service.video_source import Chunks, Files, Footage, Part, Segment
 from export_service.video_writer import VideoSeries, encode, look
 
@@ -77,7 +77,7 @@ class CameraTrack:
         self._files = files
         self._fps = fps
         self._advance = advance
-        self._converter = VideoReformatter()
+        self._thin = ThinPictures(looked_at_step(camera.height, camera.width))
         self._series = VideoSeries(root, camera, fps, limits, rows)
         self._footage: Footage | None = None
         self._session: int | None = None
@@ -199,11 +199,9 @@ class CameraTrack:
 
     def _look(self, segment: Segment, numbers: Integers, weights: Integers, levels: PictureLevels) -> None:
         """Add how bright some pictures of a segment are, each as often as its weight says."""
-        step = looked_at_step(self.camera.height, self.camera.width)
         different, place = np.unique(numbers, return_inverse=True)
         times = np.zeros(len(different), np.int64)
         np.add.at(times, place, weights)
         often = dict(zip(different.tolist(), times.tolist(), strict=True))
         for number, frame in segment.decode(different):
-            pixels = self._converter.reformat(frame, format="rgb24").to_ndarray()[::step, ::step]
-            levels.add(pixels.astype(np.uint8, copy=False), often[number])
+            levels.add(self._thin.of(frame), often[number])

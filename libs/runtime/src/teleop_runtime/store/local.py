@@ -140,9 +140,13 @@ class LocalStore:
 
     @asynccontextmanager
     async def as_file(self, sha256: str) -> AsyncIterator[Path]:
-        if await self.size(sha256) is None:
+        yield await in_thread(self.file_here, sha256)
+
+    def file_here(self, sha256: str) -> Path:
+        path = self._object(sha256)
+        if not path.exists():
             raise ObjectMissing(sha256)
-        yield self._object(sha256)
+        return path
 
     async def name(self, path: str, sha256: str) -> None:
         target = self._in_tree(path)

@@ -98,6 +98,12 @@ class Store(Protocol):
     def as_file(self, sha256: str) -> AbstractAsyncContextManager[Path]:
         """An object as a file to read while the block runs; raises ObjectMissing."""
 
+    def file_here(self, sha256: str) -> Path | None:
+        """The file that an object is, for threads; None if it has to be fetched, with `as_file`.
+
+        raises  ObjectMissing, if nothing needs to be fetched to know it
+        """
+
     async def name(self, path: str, sha256: str) -> None:
         """Let `path` ("robot_A/my-dataset/meta/info.json") stand for an object; replaces what it stood for.
 
