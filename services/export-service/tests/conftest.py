@@ -128,6 +128,12 @@ def serve(database_url, tmp_path, store) -> Callable[[], AbstractAsyncContextMan
     return lambda: serving(database_url, tmp_path / "exports", store)
 
 
+@pytest.fixture
+def serve_on(tmp_path, store) -> Callable[[str], AbstractAsyncContextManager[Backend]]:
+    """The same on whatever way to the database."""
+    return lambda database_url: serving(database_url, tmp_path / "exports", store)
+
+
 @pytest_asyncio.fixture
 async def backend(serve) -> AsyncIterator[Backend]:
     """A running export-service."""

@@ -7,6 +7,8 @@ import adbc_driver_postgresql
 import pyarrow as pa
 from adbc_driver_manager import AdbcConnection, AdbcStatement
 
+from teleop_runtime.libpq import bounded
+
 # Integers only, so nothing needs quoting; without bound parameters ADBC reads through binary COPY.
 FRAMES = """
 SELECT frame_index, "timestamp", state, action, extra::text
@@ -33,7 +35,7 @@ class FrameReader:
 
     def __init__(self, database_url: str) -> None:
         # Below the driver's DB-API, which imports pyarrow.dataset and pandas: 60 MiB for nothing.
-        self._database = adbc_driver_postgresql.connect(database_url)
+        self._database = adbc_driver_postgresql.connect(bounded(database_url))
         try:
             self._connection = AdbcConnection(self._database)
         except BaseException:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import psycopg
 from psycopg.rows import DictRow, dict_row
+from teleop_runtime.libpq import bounded
 
 from export_service.align import Integers
 from export_service.database import Connection
@@ -64,7 +65,7 @@ class ChunkReader:
     """Reads chunks over a connection of its own; blocks, so call it in a thread."""
 
     def __init__(self, database_url: str) -> None:
-        self._connection = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
+        self._connection = psycopg.connect(bounded(database_url), autocommit=True, row_factory=dict_row)
 
     def read(self, session_id: int, camera: str, ids: Sequence[int]) -> list[Chunk]:
         """Those of `ids` that are there, by chunk_index."""

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from teleop_runtime.libpq import bounded
 from teleop_runtime.logs import get_logger
 from teleop_schema.errors import StorageUnavailable
 
@@ -24,7 +25,7 @@ RECONNECT_S = 2.0
 async def open_pool(database_url: str) -> AsyncIterator[Pool]:
     """A pool of up to CONNECTIONS connections; waits for the database as long as it takes."""
     pool = AsyncConnectionPool(
-        database_url,
+        bounded(database_url),
         connection_class=psycopg.AsyncConnection[DictRow],
         kwargs={"row_factory": dict_row, "application_name": "lerobot-backend"},
         min_size=1,
