@@ -27,7 +27,7 @@ from video_ingest_service.room import watch_room
 from video_ingest_service.settings import IngestSettings
 from video_ingest_service.sweep import Sweeper
 from video_ingest_service.upload_table import UploadTable
-from video_ingest_service.uploads import Uploads
+from video_ingest_service.uploads import MAX_OPEN_UPLOADS, Uploads
 
 CONNECTIONS = 12
 READY_TIMEOUT_S = 2.0
@@ -37,8 +37,11 @@ MAX_VERIFICATIONS = 2
 NO_OBJECT = "0" * 64
 
 
-def ingest_part(database_url: str, store_url: str) -> Part:
-    """video-ingest-service as a part of a server; files are kept at `store_url` (see open_store)."""
+def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MAX_OPEN_UPLOADS) -> Part:
+    """video-ingest-service as a part of a server; files are kept at `store_url` (see open_store).
+
+    max_open_uploads  that a robot may have
+    """
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
@@ -54,7 +57,7 @@ def ingest_part(database_url: str, store_url: str) -> Part:
                     await store.size(NO_OBJECT)
 
             catalog = Catalog(pool, store, prober)
-            uploads = Uploads(UploadTable(pool), store, catalog)
+            uploads = Uploads(UploadTable(pool), store, catalog, max_open=max_open_uploads)
             tasks = [
                 asyncio.create_task(Sweeper(pool, store, uploads).run()),
                 asyncio.create_task(watch_room(store)),
@@ -101,5 +104,5 @@ def _scratch_of(store_url: str) -> Path:
 
 def create_app(settings: IngestSettings) -> Starlette:
     """video-ingest-service as a server of its own."""
-    part = ingest_part(settings.database_url, settings.store_url)
+    part = ingest_part(settings.database_url, settings.store_url, max_open_uploads=settings.max_open_uploads)
     return assemble("video-ingest-service", [part], exposure=settings.exposure)

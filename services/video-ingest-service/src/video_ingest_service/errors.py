@@ -131,6 +131,12 @@ class TooSlow(BackendError):
     code, status, close_code, retryable = "too_slow", 408, 1013, True
 
 
+class TooManyUploads(BackendError):
+    """This robot has as many unfinished uploads as it may have."""
+
+    code, status, close_code, retryable = "too_many_uploads", 429, 1013, True
+
+
 class UploadGone(BackendError):
     """This upload was given up: begin again."""
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from teleop_runtime.operations import JsonResponse, Operation
-from teleop_runtime.store import ChecksumMismatch, Store
+from teleop_runtime.store import ChecksumMismatch
 from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace
 from teleop_schema.files import Receipt
 
@@ -36,14 +36,13 @@ async def upload_dataset_file(request: Request) -> Response:
 
 async def _take(request: Request, kind: str) -> Response:
     uploads: Uploads = request.state.uploads
-    store: Store = request.state.store
     form = FormReader(request.headers.get("content-type", ""), allowed_fields(kind))
     announced_bytes = int(request.headers.get("content-length", 0))
     if announced_bytes > LIMITS[kind] + MAX_FORM_BYTES:
         raise BodyTooLarge(
             f"a {kind} file has at most {LIMITS[kind]} bytes", field=FILE_FIELD, limit=LIMITS[kind]
         )
-    await store.check_room(announced_bytes)
+    await uploads.check_room(announced_bytes)
     try:
         receipt, new = await uploads.receive(
             _file_parts(request, uploads, form, kind),

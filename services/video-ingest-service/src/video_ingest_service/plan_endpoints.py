@@ -7,7 +7,7 @@ from teleop_runtime.store import ChecksumMismatch
 from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace
 from teleop_schema.files import FilePlan, Planned
 
-from video_ingest_service.errors import ChunkConflict, RobotMismatch, UnknownSession
+from video_ingest_service.errors import ChunkConflict, RobotMismatch, TooManyUploads, UnknownSession
 from video_ingest_service.uploads import Uploads
 
 # Chunk records of a file of MAX_DELTA_BYTES, or the frames of the longest video chunk.
@@ -35,6 +35,7 @@ OPERATIONS = [
             ChunkConflict,
             NoSpace,
             RobotMismatch,
+            TooManyUploads,
             UnknownSession,
         ],
     ),

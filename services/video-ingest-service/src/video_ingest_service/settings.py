@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 from teleop_runtime.posture import check_listening
 from teleop_runtime.settings import ServiceSettings
 
+from video_ingest_service.uploads import MAX_OPEN_UPLOADS
+
 
 class IngestSettings(ServiceSettings):
     """Environment of video-ingest-service."""
@@ -15,6 +17,12 @@ class IngestSettings(ServiceSettings):
         alias="STORE_URL",
         min_length=1,
         description="where files are kept: a folder, or s3://bucket/prefix",
+    )
+    max_open_uploads: int = Field(
+        MAX_OPEN_UPLOADS,
+        alias="INGEST_MAX_OPEN_UPLOADS",
+        ge=1,
+        description="how many unfinished uploads a robot may have",
     )
     host: str = Field("127.0.0.1", alias="INGEST_HOST")
     port: int = Field(8002, alias="INGEST_PORT", ge=0, le=65_535)

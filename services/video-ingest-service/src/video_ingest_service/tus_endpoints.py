@@ -17,6 +17,7 @@ from video_ingest_service.errors import (
     BadTusHeader,
     BadTusVersion,
     ChunkConflict,
+    TooManyUploads,
     TooSlow,
     UnknownChecksum,
     UnknownSession,
@@ -155,7 +156,7 @@ OPERATIONS = [
         "/files",
         create_upload,
         status=201,
-        errors=[*APPEND_ERRORS, BadInput, ChunkConflict, UnknownSession],
+        errors=[*APPEND_ERRORS, BadInput, ChunkConflict, TooManyUploads, UnknownSession],
     ),
     Operation("HEAD", ONE_UPLOAD, tell_offset, errors=[BadTusVersion, UnknownUpload, UploadGone]),
     Operation(

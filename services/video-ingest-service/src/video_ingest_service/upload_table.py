@@ -50,6 +50,15 @@ UPDATE upload SET problem = $2::jsonb, expires_at = now() + make_interval(secs =
 
 DELETE = "DELETE FROM upload WHERE id = $1"
 
+# A file that is put together of what was sent and a base lies beside what was sent before that goes.
+OPEN = """
+SELECT id, file->>'robot_id' AS robot_id,
+       coalesce(length, 0)
+           + CASE WHEN base IS NULL THEN 0 ELSE (file->>'size_bytes')::bigint END AS takes_bytes
+  FROM upload
+ WHERE finished_at IS NULL AND problem IS NULL AND file IS NOT NULL AND expires_at > now()
+"""
+
 EXPIRED = "SELECT id FROM upload WHERE expires_at < now() ORDER BY expires_at LIMIT $1"
 
 
@@ -76,6 +85,18 @@ class Upload:
     problem: Problem | None
     finished_at: datetime | None
     expires_at: datetime
+
+
+@dataclass(frozen=True)
+class OpenUpload:
+    """An upload that can go on.
+
+    takes_bytes  of the store, of which some may be taken already; 0 while its client has not said
+    """
+
+    id: UUID
+    robot_id: str
+    takes_bytes: int
 
 
 class UploadTable:
@@ -144,6 +165,11 @@ class UploadTable:
 
     async def delete(self, upload_id: UUID) -> None:
         await self._execute(DELETE, upload_id)
+
+    async def opened(self) -> list[OpenUpload]:
+        """Every upload that is neither finished, nor given up, nor expired."""
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            return [OpenUpload(**row) for row in await connection.fetch(OPEN)]
 
     async def expired(self) -> list[UUID]:
         """Up to SWEEP_ROWS uploads whose time is over, the oldest first."""

@@ -23,7 +23,7 @@ from teleop_schema.files import FilePlan, Planned, Receipt
 
 from video_ingest_service.announced import LIMITS, SOME_SHA256, Announced, complete, from_metadata
 from video_ingest_service.catalog import Catalog
-from video_ingest_service.errors import BadTusHeader, ChunkConflict, UploadGone
+from video_ingest_service.errors import BadTusHeader, ChunkConflict, TooManyUploads, UploadGone
 from video_ingest_service.plan import check_chunks, copied_ranges, missing_ranges
 from video_ingest_service.tus import Creation, Patch
 from video_ingest_service.upload_table import Upload, UploadTable
@@ -35,15 +35,20 @@ DAY_S = 86_400.0
 UNFINISHED_S = 7 * DAY_S
 # A finished or given up one: its client may have missed the answer.
 ENDED_S = DAY_S
+# Unfinished uploads of a robot: eight times what a sync-agent has at a time, for a week leaves some behind.
+MAX_OPEN_UPLOADS = 256
 
 
 class Uploads:
     """Takes in the bytes of files, and hands whole files to the catalog."""
 
-    def __init__(self, table: UploadTable, store: Store, catalog: Catalog) -> None:
+    def __init__(
+        self, table: UploadTable, store: Store, catalog: Catalog, *, max_open: int = MAX_OPEN_UPLOADS
+    ) -> None:
         self._table = table
         self._store = store
         self._catalog = catalog
+        self._max_open = max_open
 
     async def plan(self, plan: FilePlan) -> Planned:
         """The receipt if the file is stored, else where to send which of its bytes.
@@ -74,7 +79,6 @@ class Uploads:
         announced = from_metadata(creation.metadata)
         _check_limit(announced, creation.length)
         await self.check(announced, creation.length)
-        await self._store.check_room(creation.length or 0)
         upload_id = uuid4()
         await self._table.add(
             upload_id,
@@ -83,11 +87,17 @@ class Uploads:
             length=creation.length,
             lasts_s=UNFINISHED_S,
         )
+        await self._admit(upload_id, announced["robot_id"])
         await self._store.begin(upload_id)
         upload = await self.find(upload_id)
         if upload.length == 0:
             await self._complete(upload)
         return upload
+
+    async def check_room(self, size_bytes: int) -> None:
+        """Raise NoSpace unless so many bytes fit beside those that open uploads have still to receive."""
+        begun = {each.id: each.takes_bytes for each in await self._table.opened()}
+        await self._store.check_room(size_bytes, begun)
 
     async def check(self, announced: Announced, length: int | None = None) -> None:
         """Raise whatever the file can be refused for before its bytes are there."""
@@ -189,9 +199,9 @@ class Uploads:
         copied: list[tuple[int, int, int]] = []
         if base is not None:
             copied = await asyncio.to_thread(copied_ranges, plan.chunks, base[1])
-        await self._store.check_room(file.size_bytes)
+        upload_id = uuid4()
         await self._table.add(
-            uuid4(),
+            upload_id,
             file=msgspec.to_builtins(file),
             length=file.size_bytes - sum(length for _, length, _ in copied),
             plan_key=plan_key,
@@ -203,7 +213,33 @@ class Uploads:
         upload = await self._table.find_planned(plan_key)
         if upload is None:
             raise UploadBusy("another request has just finished this upload")
+        if upload.id == upload_id:
+            await self._admit(upload_id, file.robot_id)
         return upload
+
+    async def _admit(self, upload_id: UUID, robot_id: str) -> None:
+        """Raise TooManyUploads or NoSpace if an upload that was just added is one too many; it is then gone.
+
+        It is looked at once it is there, so that of several at the same time none is overlooked.
+        """
+        others = {each.id: each for each in await self._table.opened()}
+        try:
+            added = others.pop(upload_id, None)
+            if added is None:
+                return
+            if sum(each.robot_id == robot_id for each in others.values()) >= self._max_open:
+                raise TooManyUploads(
+                    f"{robot_id} has {self._max_open} unfinished uploads, as many as it may have",
+                    field="robot_id",
+                    limit=self._max_open,
+                    hint="go on with them, or give them up with DELETE; "
+                    f"what nobody goes on with expires after {UNFINISHED_S / DAY_S:g} days",
+                )
+            begun = {each.id: each.takes_bytes for each in others.values()}
+            await self._store.check_room(added.takes_bytes, begun)
+        except BackendError:
+            await self._table.delete(upload_id)
+            raise
 
     async def _with_length(self, upload: Upload, patch: Patch) -> Upload:
         """The upload with the length that the client tells now, if it had not told it before."""
@@ -214,8 +250,10 @@ class Uploads:
                 f"this upload's length is {upload.length}", field="Upload-Length", limit=upload.length
             )
         _check_limit(upload.file or {}, patch.length)
-        if patch.length < await self.offset(upload):
+        offset = await self.offset(upload)
+        if patch.length < offset:
             raise BadTusHeader("this upload has more bytes already", field="Upload-Length")
+        await self.check_room(patch.length - offset)
         await self._table.set_length(upload.id, patch.length)
         return await self.find(upload.id)
 

@@ -11,7 +11,7 @@ the object too, which is why both are read-only; `verify` finds out.
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
 from uuid import UUID, uuid4
@@ -30,7 +30,7 @@ from teleop_runtime.store.durable import (
 )
 from teleop_runtime.store.errors import ChecksumMismatch, ObjectMissing, PathTaken
 from teleop_runtime.store.hashes import Hashes
-from teleop_runtime.store.protocol import KEPT_FREE, Checksum, Recipe
+from teleop_runtime.store.protocol import KEPT_FREE, NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.receiving import receive
 from teleop_runtime.store.staged_file import STAGED_MODE, UNVERIFIED_SUFFIX, StagedFile, durable_size
 from teleop_runtime.store.threads import THREADS, in_thread
@@ -186,8 +186,8 @@ class LocalStore:
     async def free_bytes(self) -> int | None:
         return max(0, (await in_thread(self._room))[0])
 
-    async def check_room(self, size_bytes: int) -> None:
-        await in_thread(self._check_room, size_bytes)
+    async def check_room(self, size_bytes: int, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
+        await in_thread(self._check_room, size_bytes, begun)
 
     def _object(self, sha256: str) -> Path:
         return self.objects / sha256[:2] / sha256[2:4] / sha256
@@ -210,15 +210,27 @@ class LocalStore:
         free = disk.f_bavail * disk.f_frsize
         return free - int(disk.f_blocks * disk.f_frsize * KEPT_FREE), free
 
-    def _check_room(self, size_bytes: int = 0) -> None:
+    def _check_room(self, size_bytes: int = 0, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
         room, free = self._room()
-        if size_bytes > room:
+        if size_bytes + sum(begun.values()) <= room:
+            return
+        # Only where it is tight does it matter how much of them is here already.
+        promised = sum(max(0, takes - self._came(upload_id)) for upload_id, takes in begun.items())
+        if size_bytes + promised > room:
+            awaited = f" and {promised} are awaited by uploads that have begun" if promised else ""
             raise NoSpace(
                 f"{size_bytes} bytes more do not fit: the disk has {free} free, of which {free - room} "
-                "stay free",
-                limit=max(0, room),
+                f"stay free{awaited}",
+                limit=max(0, room - promised),
                 hint="make room on the server's disk, then upload again",
             )
+
+    def _came(self, upload_id: UUID) -> int:
+        """Bytes of an upload that take up room, durable or not yet."""
+        try:
+            return (self.incoming / str(upload_id)).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _digest(self, staged: StagedFile) -> str:
         known = self._hashes.of(staged.upload_id, staged.size)

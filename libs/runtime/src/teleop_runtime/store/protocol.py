@@ -1,14 +1,16 @@
 """What every store can do."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
 # Of a disk this part stays free, so that the database beside the files can go on.
 KEPT_FREE = 0.05
+NOTHING_BEGUN: Mapping[UUID, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -116,5 +118,8 @@ class Store(Protocol):
     async def free_bytes(self) -> int | None:
         """Bytes that may still be stored; None if nothing bounds them."""
 
-    async def check_room(self, size_bytes: int) -> None:
-        """Raise NoSpace unless so many more bytes fit, with KEPT_FREE of the disk left."""
+    async def check_room(self, size_bytes: int, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
+        """Raise NoSpace unless so many more bytes fit, with KEPT_FREE of the disk left.
+
+        begun  uploads, and how many bytes each takes; what they have still to receive is not free
+        """

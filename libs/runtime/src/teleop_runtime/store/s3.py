@@ -16,7 +16,7 @@ lifecycle rule that ends incomplete multipart uploads after a day.
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -38,7 +38,7 @@ from teleop_runtime.store.errors import (
     UploadBusy,
 )
 from teleop_runtime.store.hashes import Hashes
-from teleop_runtime.store.protocol import Checksum, Recipe
+from teleop_runtime.store.protocol import NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.writers import Writers
 
 # The least that S3 takes as a part of a multipart upload, and the most of an upload in memory.
@@ -194,7 +194,7 @@ class S3ObjectStore:
     async def free_bytes(self) -> int | None:
         return None
 
-    async def check_room(self, size_bytes: int) -> None:
+    async def check_room(self, size_bytes: int, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
         """A bucket has no end."""
 
     async def _receive(self, upload_id: UUID, offset: int, parts: AsyncIterator[bytes], limit: int) -> int:
