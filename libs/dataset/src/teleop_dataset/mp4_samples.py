@@ -8,7 +8,6 @@ import struct
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import av
 import numpy as np
@@ -49,17 +48,18 @@ def samples_of(path: Path) -> Samples:
     """The pictures of any mp4; raises BrokenFile, FFmpegError, IndexError if it has no video, OSError."""
     with path.open("rb") as file:
         size_bytes = path.stat().st_size
-        return read_samples(file, size_bytes) or _demux(path, _read_description(file, size_bytes))
+        header, _ = read_header(file, size_bytes)
+    return read_samples(header, size_bytes) or _demux(path, _description_of(header))
 
 
-def read_samples(file: BinaryIO, size_bytes: int) -> Samples | None:
+def read_samples(header: memoryview, size_bytes: int) -> Samples | None:
     """The pictures of a file that shows all of them, one after the other, from its beginning on.
 
+    header   what its `moov` holds
     returns  None if its edit list or its tables say anything else: then a library that knows all about mp4
              has to look
     raises   BrokenFile
     """
-    header, _ = read_header(file, size_bytes)
     track = video_track(header)
     table = dict(read_boxes(find_box(track, b"mdia", b"minf", b"stbl")))
     size, offset = (np.array(each, np.int64) for each in list_samples(table))
@@ -97,8 +97,7 @@ def _demux(path: Path, description: bytes) -> Samples:
     return Samples(offset, size, pts, dts, keyframe.astype(np.bool_), ticks, description)
 
 
-def _read_description(file: BinaryIO, size_bytes: int) -> bytes:
-    header, _ = read_header(file, size_bytes)
+def _description_of(header: memoryview) -> bytes:
     return _description(find_box(video_track(header), b"mdia", b"minf", b"stbl", b"stsd"))
 
 

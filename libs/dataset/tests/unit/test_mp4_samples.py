@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 from teleop_dataset.errors import BrokenFile
+from teleop_dataset.mp4 import read_header
 from teleop_dataset.mp4_samples import read_samples, samples_of
 
 
@@ -27,7 +28,8 @@ def make(path, *, codec="libx264", frames=20, rate=30, options=None, gop=1, b_fr
 
 def read(path):
     with path.open("rb") as file:
-        return read_samples(file, path.stat().st_size)
+        header, _ = read_header(file, path.stat().st_size)
+    return read_samples(header, path.stat().st_size)
 
 
 def demuxed(path):
