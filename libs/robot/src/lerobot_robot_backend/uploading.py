@@ -9,6 +9,7 @@ import hashlib
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Planned, Receipt
@@ -95,7 +96,13 @@ class Uploader:
         """
         planned = await self._plan(plan)
         if planned.receipt is None:
-            await self._send_missing(plan, planned, source, advance)
+            try:
+                await self._send_missing(plan, planned, source, advance)
+            except SourceChanged:
+                # Until it expires, the server would keep room for what can't come any more.
+                with suppress(Interrupted, Refused):
+                    await self._terminate(planned.upload or "")
+                raise
             # The chunks have done their part: a list of them may be a tenth of a percent of the file.
             planned = await self._plan(FilePlan(plan.file))
         if planned.receipt is None:
@@ -141,6 +148,10 @@ class Uploader:
             if error.code == "checksum_mismatch" and not await asyncio.to_thread(_is_same, plan, source):
                 raise SourceChanged("the file is not the one that was hashed any more") from error
             raise
+
+    async def _terminate(self, address: str) -> None:
+        async with self.backend.request("DELETE", address, headers={"Tus-Resumable": TUS_VERSION}):
+            pass
 
     async def _offset(self, address: str) -> int:
         """How many bytes of the upload's body the server has."""

@@ -109,6 +109,9 @@ class FileBackend:
         upload = self.uploads.get(name)
         if upload is None:
             return _problem(404, "unknown_upload", "there is no such upload")
+        if request.method == "DELETE":
+            del self.uploads[name]
+            return web.Response(status=204, headers={"Tus-Resumable": "1.0.0"})
         if request.method == "PATCH":
             if int(request.headers["Upload-Offset"]) != len(upload.body):
                 return _problem(409, "offset_mismatch", "offsets differ")
