@@ -161,7 +161,7 @@ async def test_a_lost_upload_starts_over(uploader, backend, source):
 
 
 async def test_a_shrunk_file_is_noticed(uploader, backend, source, tmp_path):
-    """A file that got shorter is not what was planned: nothing is stored, and no room is kept for the rest."""
+    """A file that got shorter is not what was planned: nothing is stored, no room is kept for it."""
     os.truncate(tmp_path / "file", 1_000_000)
     with pytest.raises(SourceChanged, match="shorter"):
         await uploader.upload(plan_of(CONTENT), source)
