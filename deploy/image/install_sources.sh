@@ -7,7 +7,12 @@ shift
 
 pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir /wheels "$@"
 uv pip install --python /opt/service/bin/python --quiet --no-deps --no-index /wheels/*.whl
-# This also leaves byte code beside everything that it loads. Byte code of the rest would be 15 MB of export-service.
+# Byte code saves each start a second: here that of what is loaded by name, below the proof leaves it beside all
+# that it loads. That of the rest would be 11 MB of export-service.
+cd /opt/service/lib/python3.*/site-packages
+for package in click httptools pyarrow teleop_* uvicorn uvloop websockets; do
+    if [ -d "$package" ]; then python -m compileall -q "$package"; fi
+done
 # shellcheck disable=SC2086
 /opt/service/bin/python - $modules <<'LOAD'
 import pkgutil

@@ -4,8 +4,8 @@ usage: stand_in.py folder library…      (a library: its file's name up to the 
 
 The libraries of FFmpeg, and those of Arrow, name each other, so that none can just be left out: the loader
 would refuse the rest. A stand-in has the name of the one that it replaces, and every function that others
-link to; each returns 0, which says "none" to who asks for an encoder. What only the replaced ones needed is
-removed. Needs binutils.
+link to; each returns 0, with which FFmpeg loads, and takes it that there is none of that. To encode with one
+fails (x265) or ends the process (SVT-AV1). What only the replaced ones needed is removed. Needs binutils.
 """
 
 import platform

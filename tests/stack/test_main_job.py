@@ -44,7 +44,7 @@ def test_an_export_opens_in_lerobot(stack, recorded, tmp_path, monkeypatch):
     root = tmp_path / "waving"
     words = ["--session_id", str(recorded["session_id"]), "--repo_id", "someone/waving", "--root", str(root)]
     stack.run([str(EXPORT_TO_DATASET), "--backend_url", stack.url, *words])
-    (export,) = httpx.get(f"{stack.url}/exports").json()["exports"]
+    (export,) = httpx.get(f"{stack.url}/exports", params={"repo_id": "someone/waving"}).json()["exports"]
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     dataset = LeRobotDataset("someone/waving", root=root, video_backend="pyav")

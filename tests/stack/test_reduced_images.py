@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from mcap.reader import make_reader
 from recorder import FRAMES, PICTURE_EVERY
 from stack import Stack
 from test_alone import LIMITS
+from test_main_job import EXPORT_TO_DATASET
 
-EXPORT_TO_DATASET = Path(sys.executable).parent / "export-to-dataset"
 DATA = "data/chunk-000/file-000.parquet"
 PICTURES, GREY = 3, 120
 ENCODE = f"""
