@@ -98,11 +98,19 @@ def make_caddy(client: docker.DockerClient, name: str) -> None:
         _build(client, name, "caddy", Path(folder))
 
 
-# Every image that a Dockerfile or compose.yaml of this repository begins with.
+def make_prometheus(client: docker.DockerClient, name: str) -> None:
+    """Debian's own Prometheus 2, which reads the same configuration."""
+    with tempfile.TemporaryDirectory(prefix="stand-in-") as folder:
+        _build(client, name, "prometheus", Path(folder))
+
+
+# Every image that a Dockerfile or compose.yaml of this repository begins with; of Grafana's there is no
+# stand-in, since Debian has none.
 BASE_IMAGES: dict[str, Callable[[docker.DockerClient, str], None]] = {
     "python:3.12-slim-bookworm": make_python,
     "postgres:18": make_postgres,
     "caddy:2": make_caddy,
+    "prom/prometheus:v3.5.0": make_prometheus,
 }
 
 

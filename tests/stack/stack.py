@@ -152,7 +152,7 @@ class Stack:
 
     def remove(self) -> None:
         """Containers, networks and volumes."""
-        self.compose("down", "--volumes", "--timeout=5")
+        self.compose("--profile=monitoring", "down", "--volumes", "--timeout=5")
 
 
 async def in_thread(work: Any, *words: Any) -> Any:

@@ -1,0 +1,127 @@
+"""The monitoring profile: a real Prometheus finds every replica, and an alert comes when it should."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+import yaml
+from recorder import record
+from stack import REPOSITORY, Stack, in_thread
+from teleop_testing.waiting import until
+
+MONITORING = REPOSITORY / "deploy/monitoring"
+# Until Prometheus has asked everyone anew and looked at its rules, twice.
+PATIENCE_S = 90.0
+ASK = """
+import sys, urllib.request
+for address in sys.argv[1:]:
+    print(urllib.request.urlopen(address).read().decode())
+"""
+WATCHED = ("telemetry-service", "video-ingest-service", "export-service")
+
+
+class Prometheus:
+    """Asked from a container beside it, since it is not published."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def ask(self, *paths: str) -> list[Any]:
+        """What its API answers, path by path."""
+        addresses = [f"http://prometheus:9090/api/v1/{path}" for path in paths]
+        asking = self._stack.container("export-service")
+        status, output = asking.exec_run(["python", "-c", ASK, *addresses])
+        assert status == 0, output.decode()
+        answers = [json.loads(line) for line in output.splitlines()]
+        assert all(answer["status"] == "success" for answer in answers), answers
+        return [answer["data"] for answer in answers]
+
+    def query(self, *expressions: str) -> list[list[Any]]:
+        """The series that each expression gives."""
+        found = self.ask(*(f"query?query={quote(expression)}" for expression in expressions))
+        return [each["result"] for each in found]
+
+    def alerts(self) -> dict[str, Any]:
+        """What fires, or is about to."""
+        (found,) = self.ask("alerts")
+        return {each["labels"]["alertname"]: each for each in found["alerts"]}
+
+    def up(self) -> dict[str, int]:
+        """How many replicas of each service answer."""
+        (found,) = self.query("sum by (job) (up == 1)")
+        return {each["metric"]["job"]: int(each["value"][1]) for each in found}
+
+
+@pytest.fixture(scope="module")
+def prometheus(stack: Stack) -> Iterator[Prometheus]:
+    """Beside two replicas of telemetry-service."""
+    stack.up("--scale", "telemetry-service=2")
+    stack.compose("--profile", "monitoring", "up", "--detach", "--no-deps", "prometheus")
+    yield Prometheus(stack)
+    stack.compose("--profile", "monitoring", "rm", "--stop", "--force", "prometheus")
+    stack.up()
+
+
+async def test_every_replica_is_found_by_its_services_name(prometheus):
+    """Also those that were added later; nothing names them but the network."""
+    wanted = {"telemetry-service": 2, "video-ingest-service": 1, "export-service": 1}
+    await until(lambda: prometheus.up() == wanted, patience_s=PATIENCE_S)
+
+
+async def test_all_rules_are_looked_at(prometheus):
+    """Prometheus itself has evaluated every alert of the file, and found none that makes no sense."""
+    groups = yaml.safe_load((MONITORING / "alerts.yml").read_text("utf-8"))["groups"]
+    wanted = {rule["alert"] for group in groups for rule in group["rules"]}
+
+    def sound() -> set[str]:
+        (told,) = prometheus.ask("rules")
+        rules = [rule for group in told["groups"] for rule in group["rules"]]
+        assert not [rule for rule in rules if rule.get("lastError")]
+        return {rule["name"] for rule in rules if rule["health"] == "ok"}
+
+    await until(lambda: sound() == wanted, patience_s=PATIENCE_S)
+
+
+async def test_the_dashboard_has_something_to_show(prometheus, recorded):
+    """Every panel's expression is answered, and those of what is always there with a figure."""
+    board = json.loads((MONITORING / "grafana/dashboards/lerobot-backend.json").read_text("utf-8"))
+    asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    answered = dict(zip(asked, prometheus.query(*asked), strict=True))
+    for expression in (
+        "max(telemetry_database_bytes)",
+        "min(store_free_bytes)",
+        "sum by (mode) (telemetry_connections)",
+    ):
+        assert answered[expression], expression
+    assert {each["metric"]["job"] for each in answered["process_resident_memory_bytes"]} == set(WATCHED)
+
+
+async def test_an_alert_comes_and_says_what_to_do(stack, prometheus, tmp_path):
+    """A chunk that is no video: accepted, quarantined, and somebody hears of it."""
+    await until(lambda: prometheus.query("quarantined_videos_total") != [[]], patience_s=PATIENCE_S)
+    assert "VideoQuarantined" not in prometheus.alerts()
+    session = (await in_thread(record, stack.url, tmp_path))["session_id"]
+    sent = await in_thread(upload_nonsense, stack, session)
+    assert sent.status_code == 201, sent.text
+    await until(lambda: "VideoQuarantined" in prometheus.alerts(), patience_s=PATIENCE_S)
+    alert = prometheus.alerts()["VideoQuarantined"]
+    assert alert["state"] == "firing"
+    assert alert["annotations"]["summary"].startswith("1 video chunk")
+    assert "/videos" in alert["annotations"]["action"]
+
+
+def upload_nonsense(stack: Stack, session: int) -> httpx.Response:
+    fields = {
+        "robot_id": "robot_stack",
+        "session": str(session),
+        "camera_key": "front",
+        "chunk_index": "99",
+        "start_timestamp": "2026-11-23T09:20:48Z",
+        "end_timestamp": "2026-11-23T09:20:58Z",
+    }
+    return httpx.post(
+        f"{stack.url}/upload/video", data=fields, files={"file": ("chunk.mp4", b"no video" * 100)}
+    )
