@@ -1,6 +1,7 @@
 """video-ingest-service running in this process on a real socket, and files for it."""
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +17,8 @@ from video_ingest_service.app import create_app
 from video_ingest_service.catalog import Catalog
 from video_ingest_service.probe import Prober
 from video_ingest_service.settings import IngestSettings
+
+MIB = 1024 * 1024
 
 Keep = Callable[[bytes], Awaitable[str]]
 
@@ -65,6 +68,12 @@ async def http(service) -> AsyncIterator[httpx.AsyncClient]:
     """HTTP client of that service."""
     async with httpx.AsyncClient(base_url=f"http://{service}", timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+def content() -> bytes:
+    """A file that is not sent in one piece."""
+    return os.urandom(3 * MIB + 17)
 
 
 @pytest.fixture

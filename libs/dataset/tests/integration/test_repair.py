@@ -2,27 +2,28 @@
 
 import hashlib
 import json
-import random
-import shutil
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
-import av
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.repair import RepairReport, repair
-from teleop_schema.errors import BackendError
+from teleop_testing.repaired import (
+    CAMERAS,
+    DATA,
+    FRAMES,
+    META,
+    assert_close_pictures,
+    assert_same_episodes,
+    episode_rows,
+    packets,
+    pictures,
+    rows,
+)
 
-CAMERAS = ("observation.images.front", "observation.images.wrist")
-FRAMES = [21, 30, 17, 24]
 EPISODES = [[0, 21, "pick"], [1, 30, "pick"], [2, 17, "place"], [3, 24, "pick"]]
-DATA = "data/chunk-000/file-000.parquet"
-META = "meta/episodes/chunk-000/file-000.parquet"
 # Steps of saving an episode after which all of its bytes are there.
 WHOLE_FROM = ("_save_episode_video:1", "_save_episode_metadata", "write_info", "write_stats", "done")
 TORN_UNTIL = ("halfway", "_save_episode_data", "_save_episode_video:0")
@@ -34,61 +35,6 @@ def fingerprints(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def rows(folder: Path) -> pa.Table:
-    """All rows, of columns as they are stored: `datasets`, once imported, makes types of its own of some."""
-    table = pa.concat_tables(pq.read_table(path) for path in sorted(folder.glob("data/*/*.parquet")))
-    for index, field in enumerate(table.schema):
-        if isinstance(field.type, pa.BaseExtensionType):
-            stored = pa.chunked_array([chunk.storage for chunk in table.column(index).chunks])
-            table = table.set_column(index, field.name, stored)
-    return table
-
-
-def episode_rows(folder: Path) -> list[dict]:
-    paths = sorted(folder.glob("meta/episodes/*/*.parquet"))
-    return [row for path in paths for row in pq.read_table(path).to_pylist()]
-
-
-def packets(folder: Path, camera: str) -> list[bytes]:
-    found = []
-    for path in sorted(folder.glob(f"videos/{camera}/*/*.mp4")):
-        with av.open(str(path)) as file:
-            found += [bytes(packet) for packet in file.demux(video=0) if packet.size]
-    return found
-
-
-def pictures(folder: Path, camera: str) -> list[bytes]:
-    found = []
-    for path in sorted(folder.glob(f"videos/{camera}/*/*.mp4")):
-        with av.open(str(path)) as file:
-            found += [frame.to_ndarray(format="rgb24").tobytes() for frame in file.decode(video=0)]
-    return found
-
-
-def assert_same_episodes(repaired: Path, whole: Path, episodes: int) -> None:
-    """The first episodes of both are equal: rows, packets, decoded pictures, and what is told of them."""
-    frames = sum(row["length"] for row in episode_rows(whole)[:episodes])
-    assert rows(repaired).equals(rows(whole).slice(0, frames))
-    for camera in CAMERAS:
-        if episodes > 1:
-            # Joining the second H.264 episode to the first, LeRobot puts parameter sets into packets.
-            assert packets(repaired, camera) == packets(whole, camera)[:frames]
-        assert pictures(repaired, camera) == pictures(whole, camera)[:frames]
-    for found, expected in zip(episode_rows(repaired), episode_rows(whole), strict=False):
-        assert sorted(found) == sorted(expected)
-        for name, value in expected.items():
-            if "images" in name and name.startswith("stats/"):
-                assert_close_pictures(name.split("/")[-1], found[name], value)
-            else:
-                assert found[name] == value, name
-
-
-def assert_close_pictures(statistic: str, found: list, expected: list) -> None:
-    """LeRobot looked at the pictures before they were compressed; white is 1."""
-    extreme = statistic in ("min", "max", "q01", "q99")
-    np.testing.assert_allclose(found, expected, atol=0.15 if extreme else 0.03, err_msg=statistic)
 
 
 def assert_lerobot_reads(folder: Path, episodes: int) -> None:
@@ -251,140 +197,6 @@ def test_repaired_dataset_can_be_edited(recording, tmp_path):
     less = delete_episodes(repaired, [0], tmp_path / "less", "someone/less")
     assert (less.num_episodes, len(less)) == (2, 47)
     assert less[0]["action"].tolist() == whole[21]["action"].tolist()
-
-
-def test_torn_info_is_salvaged_or_taken_from_a_backup(recording, tmp_path):
-    """info.json is rewritten in place: whatever of it is left, or an earlier one, tells the features."""
-    source = shutil.copytree(recording.state(3, "halfway"), tmp_path / "torn")
-    info = source / "meta/info.json"
-    text = info.read_text()
-    info.write_text(text[: text.index('"total_episodes"')])
-    assert repair(source, tmp_path / "salvaged").episodes == 3
-    info.write_text(text[:300])
-    with pytest.raises(NotRepairable) as refused:
-        repair(source, tmp_path / "refused")
-    assert refused.value.field == "meta/info.json"
-    earlier = recording.state(0, "done") / "meta/info.json"
-    report = repair(source, tmp_path / "backed_up", earlier_info=earlier)
-    assert_same_episodes(tmp_path / "backed_up", recording.whole, 3)
-    assert report.flags == ["meta/info.json was torn: taken from info.json, as it was earlier"]
-
-
-def test_lost_tasks_are_named_by_number(recording, tmp_path):
-    """Without tasks.parquet the rows still say which episodes had the same task."""
-    source = shutil.copytree(recording.state(3, "halfway"), tmp_path / "torn")
-    (source / "meta/tasks.parquet").write_bytes(b"PAR1")
-    report = repair(source, tmp_path / "repaired")
-    assert [row["tasks"] for row in episode_rows(tmp_path / "repaired")] == [
-        ["task 0"],
-        ["task 0"],
-        ["task 1"],
-    ]
-    assert [loss.what for loss in report.lost if "task" in loss.what] == [
-        "the words of task 0",
-        "the words of task 1",
-    ]
-
-
-def test_video_cut_off_by_a_full_disk(recording, tmp_path):
-    """An mp4 that was being moved over when the power went: the episodes before the cut come back."""
-    source = shutil.copytree(recording.state(3, "halfway"), tmp_path / "torn")
-    video = source / f"videos/{CAMERAS[1]}/chunk-000/file-000.mp4"
-    video.write_bytes(video.read_bytes()[:-40])
-    report = repair(source, tmp_path / "repaired")
-    assert report.episodes == 2
-    assert any("is cut off after" in loss.why for loss in report.lost)
-    assert_same_episodes(tmp_path / "repaired", recording.whole, 2)
-
-
-def test_frames_dropped_while_recording_are_not_guessed(recording, tmp_path):
-    """A camera with fewer frames than rows, and no row that says where: only what is certain comes back."""
-    source = shutil.copytree(recording.state(2, "done"), tmp_path / "torn")
-    video = source / f"videos/{CAMERAS[0]}/chunk-000/file-000.mp4"
-    short = tmp_path / "short.mp4"
-    with av.open(str(video)) as given, av.open(str(short), "w") as made:
-        stream = given.streams.video[0]
-        copy = made.add_stream_from_template(stream, opaque=True)
-        copy.time_base = stream.time_base
-        for number, packet in enumerate(given.demux(stream)):
-            if packet.size and number < 66:
-                packet.stream = copy
-                made.mux(packet)
-    shutil.copy(short, video)
-    report = repair(source, tmp_path / "repaired")
-    assert not report.whole
-    assert any("frames were dropped while recording" in loss.why for loss in report.lost)
-
-
-def with_frames_dropped(whole: Path, target: Path) -> Path:
-    """The dataset as if one camera had lost the last two frames of episode 1, as LeRobot would write it."""
-    shutil.copytree(whole, target)
-    video = target / f"videos/{CAMERAS[1]}/chunk-000/file-000.mp4"
-    lost = range(FRAMES[0] + FRAMES[1] - 2, FRAMES[0] + FRAMES[1])
-    with (
-        av.open(str(whole / f"videos/{CAMERAS[1]}/chunk-000/file-000.mp4")) as given,
-        av.open(str(video), "w") as made,
-    ):
-        stream = given.streams.video[0]
-        copy = made.add_stream_from_template(stream, opaque=True)
-        copy.time_base = stream.time_base
-        for number, packet in enumerate(given.demux(stream)):
-            if packet.size and number not in lost:
-                early = packet.duration * len(lost) if number > lost[0] else 0
-                packet.pts, packet.dts, packet.stream = packet.pts - early, packet.dts - early, copy
-                made.mux(packet)
-    table = pq.read_table(target / META)
-    for name, since in (("from", 2), ("to", 1)):
-        column = f"videos/{CAMERAS[1]}/{name}_timestamp"
-        times = [
-            time - 2 / 30 * (episode >= since)
-            for episode, time in enumerate(table.column(column).to_pylist())
-        ]
-        table = table.set_column(table.column_names.index(column), column, [times])
-    with pq.ParquetWriter(target / META, table.schema, compression="snappy") as writer:
-        writer.write_table(table)
-    return target
-
-
-@pytest.mark.parametrize("torn", [False, True])
-def test_dropped_frames_that_rows_tell_of_are_flagged(recording, tmp_path, torn):
-    """An episode's own row says how long its video is: nothing is lost, the lack is told."""
-    source = with_frames_dropped(recording.whole, tmp_path / "short")
-    if torn:
-        table = (source / META).read_bytes()
-        footer = int.from_bytes(table[-8:-4], "little")
-        (source / META).write_bytes(table[: -8 - footer])
-    report = repair(source, tmp_path / "repaired")
-    assert (report.episodes, report.lost) == (4, [])
-    assert report.flags == [f"episode 1: {CAMERAS[1]} has 28 frames for 30 rows"]
-    assert episode_rows(tmp_path / "repaired") == episode_rows(
-        with_frames_dropped(recording.whole, tmp_path / "again")
-    )
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(16))
-def test_damage_anywhere_is_reported(recording, tmp_path, seed):
-    """Flipped bits, cut ends and zeros in any file: a report or a refusal, and nothing half done."""
-    chance = random.Random(seed)
-    state = chance.choice([recording.state(3, "halfway"), recording.state(0, "done"), recording.whole])
-    source = shutil.copytree(state, tmp_path / "torn")
-    path = chance.choice([path for path in sorted(source.rglob("*.*")) if path.is_file()])
-    data = bytearray(path.read_bytes())
-    place = chance.randrange(len(data))
-    match chance.randrange(3):
-        case 0:
-            del data[place:]
-        case 1:
-            data[place : place + 400] = bytes(len(data[place : place + 400]))
-        case 2:
-            data[place] ^= 1 << chance.randrange(8)
-    path.write_bytes(data)
-    recovered = False
-    with suppress(BackendError):
-        recovered = repair(source, tmp_path / "repaired").whole
-    assert recovered == (tmp_path / "repaired").exists()
-    assert {each.name for each in tmp_path.iterdir()} <= {"torn", "repaired"}
 
 
 def test_target_must_be_empty(recording, tmp_path):

@@ -3,123 +3,32 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.part_file import read_part
 from lerobot_robot_backend.retention import KEEP_S, prune_stream
-from lerobot_robot_backend.stream import Progress, is_locked, write_progress
+from lerobot_robot_backend.stream import Progress, write_progress
 from lerobot_robot_backend.video_capture import PictureCounts
-from lerobot_robot_backend.video_finish import recover
 from lerobot_robot_backend.video_spool import (
-    ENCODER_LOCK,
     ENCODER_LOG,
-    Segment,
-    camera_dir,
-    find_parts,
     finished_segments,
-    has_unstored_video,
 )
 from lerobot_robot_virtual.arm import REST
-from lerobot_robot_virtual.scene import read_frame_counter, render
+from lerobot_robot_virtual.scene import render
 from teleop_schema.files import DroppedFrames
 from teleop_schema.session import Camera
+from teleop_testing.segments import assert_all_told, decode, read_video, wait_for
 
 HEIGHT, WIDTH = 120, 160
 CAMERAS = {"front": Camera(HEIGHT, WIDTH, 30.0), "wrist": Camera(HEIGHT, WIDTH, 30.0)}
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
 PATIENCE_S = 60.0
-# Records pictures, two loop iterations each, until it is killed; says after each how many there were.
-RECORDER = """
-import sys, time
-from pathlib import Path
-from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_virtual.arm import REST
-from lerobot_robot_virtual.scene import render
-from teleop_schema.session import Camera
-
-client = TelemetryClient(
-    "ws://127.0.0.1:1", "robot_A", state_names=["shoulder.pos"], action_names=["shoulder.pos"], fps=60,
-    cameras={"front": Camera(120, 160, 30.0)}, spool_dir=Path(sys.argv[1]), min_free_bytes=0, ship=False,
-)
-number = 0
-while True:
-    picture = render("front", REST, number, height=120, width=160)
-    for _ in range(2):
-        client.log({"shoulder.pos": 0.0, "front": picture}, {"shoulder.pos": 0.0})
-    number += 1
-    print(number, client._video.encoder_pid, flush=True)
-    time.sleep(1 / 60)
-"""
-
-
-@dataclass
-class Recorded:
-    """One camera's video, read back from its segments."""
-
-    segments: list[Segment] = field(default_factory=list)
-    counters: list[int] = field(default_factory=list)
-    frame_indexes: list[int] = field(default_factory=list)
-    captured_us: list[int] = field(default_factory=list)
-    dropped: list[DroppedFrames] = field(default_factory=list)
 
 
 def picture(number: int, *, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return render("front", REST, number, height=height, width=width)
-
-
-def decode(path: Path) -> list[np.ndarray]:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        frames = list(container.decode(video=0))
-        assert [frame.pts * stream.time_base * stream.average_rate for frame in frames] == [
-            *range(len(frames))
-        ]
-        assert all(frame.key_frame for frame in frames)
-        return [frame.to_ndarray(format="rgb24") for frame in frames]
-
-
-def read_video(stream_dir: Path, camera: str = "front") -> Recorded:
-    """What became of a camera's pictures; on the way it is checked that the sidecars fit the mp4s."""
-    recorded = Recorded()
-    for segment in finished_segments(stream_dir):
-        video = segment.video
-        if video.camera_key != camera:
-            continue
-        assert video.chunk_index == len(recorded.segments)
-        assert video.size_bytes == segment.path.stat().st_size
-        pictures = decode(segment.path)
-        assert pictures[0].shape == (video.height, video.width, 3)
-        assert (video.start_us, video.end_us) == (video.frames.captured_us[0], video.frames.captured_us[-1])
-        recorded.segments.append(segment)
-        recorded.counters += map(read_frame_counter, pictures)
-        recorded.frame_indexes += video.frames.frame_index
-        recorded.captured_us += video.frames.captured_us
-        recorded.dropped += video.dropped
-    return recorded
-
-
-def assert_all_told(recorded: Recorded, seen: dict[int, int]) -> None:
-    """Every picture seen (its number -> loop iteration) is in the video at its place, or named as missing."""
-    assert recorded.frame_indexes == sorted(set(recorded.frame_indexes))
-    assert dict(zip(recorded.counters, recorded.frame_indexes, strict=True)).items() <= seen.items()
-    missing = {index for gap in recorded.dropped for index in range(gap.first, gap.end)}
-    assert missing.isdisjoint(recorded.frame_indexes)
-    assert set(seen.values()) == set(recorded.frame_indexes) | (missing & set(seen.values()))
-
-
-def wait_for(condition, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def finish(client: TelemetryClient) -> None:
@@ -349,86 +258,6 @@ async def test_frame_that_became_a_gap_keeps_its_picture(make_recording):
         client.log(JOINTS | {"shoulder.pos": float("nan"), "front": picture(1)}, JOINTS)
     finish(client)
     assert read_video(client.stream_dir).frame_indexes == [0, 1]
-
-
-@pytest.fixture
-def recorder(spool, tmp_path):
-    """A process that records until it is killed; returns it once it has recorded some pictures."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", RECORDER, str(spool)], stdout=subprocess.PIPE, text=True
-    )
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-
-def run_on(recorder: subprocess.Popen, spool: Path) -> tuple[Path, int, int]:
-    """Let it record until pictures are in a file; its stream, how many pictures it told of, its encoder."""
-    number = encoder = 0
-    while number < 30 or not any(read_part(part).numbers for part in spool.glob("*/*/video/front/*.part")):
-        number, encoder = map(int, recorder.stdout.readline().split())
-    (stream_dir,) = spool.glob("robot_A/*")
-    return stream_dir, number, encoder
-
-
-async def test_killed_recorder_loses_no_picture(recorder, spool):
-    """kill -9 of the recording process: its encoder finishes what lies in the ring, and ends."""
-    stream_dir, number, _ = run_on(recorder, spool)
-    recorder.kill()
-    number += sum(1 for _ in recorder.stdout)
-    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder ends")
-    recorded = read_video(stream_dir)
-    # The last one may have been logged without being told.
-    assert len(recorded.counters) in (number, number + 1)
-    assert recorded.counters == [*range(len(recorded.counters))]
-    assert recorded.frame_indexes == [2 * k for k in recorded.counters]
-    assert not find_parts(stream_dir)
-
-
-async def test_when_both_are_killed_the_rest_is_recovered(recorder, spool):
-    """The encoder's file is made a segment, and it says from where on pictures may be missing."""
-    stream_dir, _, encoder = run_on(recorder, spool)
-    os.kill(encoder, signal.SIGKILL)
-    recorder.kill()
-    recorder.wait()
-    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
-    assert has_unstored_video(stream_dir)
-    assert not list(finished_segments(stream_dir))
-    assert len(recover(stream_dir)) == 1
-    recorded = read_video(stream_dir)
-    assert recorded.counters == [*range(len(recorded.counters))]
-    (gap,) = recorded.dropped
-    assert gap.first == recorded.frame_indexes[-1] + 1
-    assert gap.reason.startswith("the recording and its encoder were killed")
-    assert recover(stream_dir) == []
-
-
-async def test_nothing_is_recovered_while_somebody_records(recorder, spool):
-    """The segment that is being recorded belongs to its encoder."""
-    stream_dir, _, _ = run_on(recorder, spool)
-    assert find_parts(stream_dir)
-    assert recover(stream_dir) == []
-
-
-async def test_recovery_interrupted_anywhere_is_done_again(recorder, spool):
-    """What a recovery left that was killed itself does not confuse the next one."""
-    stream_dir, _, encoder = run_on(recorder, spool)
-    os.kill(encoder, signal.SIGKILL)
-    recorder.kill()
-    recorder.wait()
-    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
-    (part,) = find_parts(stream_dir)
-    content = part.read_bytes()
-    (first,) = recover(stream_dir)
-    part.write_bytes(content)  # killed before it was removed
-    part.with_suffix(".new").write_bytes(b"half")
-    (again,) = recover(stream_dir)
-    assert again == first
-    assert [path.name for path in sorted(camera_dir(stream_dir, "front").iterdir())] == [
-        "000000.json",
-        "000000.mp4",
-    ]
 
 
 async def test_full_disk_costs_pictures_by_name(make_client, tmp_path, monkeypatch):

@@ -22,22 +22,9 @@ from teleop_runtime.store import (
 from teleop_runtime.store.local import LocalStore
 from teleop_runtime.store.staged_file import StagedFile
 from teleop_schema.errors import NoSpace
+from teleop_testing.storing import parts_of, stored
 
 MIB = 1024 * 1024
-
-
-async def parts_of(content: bytes) -> AsyncIterator[bytes]:
-    yield content
-
-
-async def stored(store: LocalStore, content: bytes) -> str:
-    upload_id = uuid4()
-    await store.begin(upload_id)
-    await store.append(upload_id, 0, parts_of(content), limit=len(content))
-    digest = sha256(content).hexdigest()
-    await store.finish(upload_id, sha256=digest, size_bytes=len(content))
-    await store.discard(upload_id)
-    return digest
 
 
 @pytest.fixture

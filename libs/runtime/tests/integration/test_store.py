@@ -4,12 +4,8 @@ import asyncio
 import hashlib
 import json
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
-from uuid import UUID, uuid4
 
 import pytest
 from teleop_runtime.store import (
@@ -21,54 +17,13 @@ from teleop_runtime.store import (
     Store,
     UnknownUpload,
     UploadBusy,
-    open_store,
 )
 from teleop_schema.errors import BodyTooLarge
+from teleop_testing.files import sha256_of
+from teleop_testing.storing import begun, content_of, parts_of, stored
 
 MIB = 1024 * 1024
 NOBODY = "0" * 64
-
-
-@pytest.fixture(params=["local", "s3"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Address of an empty store."""
-    if request.param == "local":
-        return str(tmp_path / "backup")
-    return request.getfixturevalue("s3_folder").address
-
-
-@pytest.fixture
-def store(address: str) -> Store:
-    return open_store(address)
-
-
-def sha256_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-async def parts_of(content: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
-    for start in range(0, len(content), size):
-        yield content[start : start + size]
-
-
-async def begun(store: Store, content: bytes = b"") -> UUID:
-    upload_id = uuid4()
-    await store.begin(upload_id)
-    if content:
-        await store.append(upload_id, 0, parts_of(content), limit=len(content))
-    return upload_id
-
-
-async def stored(store: Store, content: bytes) -> str:
-    """SHA-256 of `content`, which is an object now."""
-    upload_id = await begun(store, content)
-    await store.finish(upload_id, sha256=sha256_of(content), size_bytes=len(content))
-    await store.discard(upload_id)
-    return sha256_of(content)
-
-
-async def content_of(store: Store, sha256: str, *bounds: int) -> bytes:
-    return b"".join([block async for block in store.read(sha256, *bounds)])
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB, 5 * MIB, 11 * MIB + 7])
@@ -398,90 +353,3 @@ async def named(store: Store, path: str) -> str | None:
     with suppress(FileNotFoundError):
         return json.loads(b"".join([b async for b in store._get(f"names/{path}")]))["sha256"]
     return None
-
-
-KILLED_WRITER = """
-import asyncio, sys
-from uuid import UUID
-from teleop_runtime.store import Checksum, open_store
-
-async def parts():
-    for _ in range(64):
-        yield b"k" * 1024 * 1024
-        await asyncio.sleep(0.005)
-    print("sent", flush=True)
-    await asyncio.Event().wait()
-
-async def main():
-    checksum = Checksum("sha256", b"") if sys.argv[3] == "checked" else None
-    await open_store(sys.argv[1]).append(UUID(sys.argv[2]), 5, parts(), limit=2**30, checksum=checksum)
-
-print("ready", flush=True)
-asyncio.run(main())
-"""
-
-KILLED_FINISHER = """
-import asyncio, sys
-from uuid import UUID
-from teleop_runtime.store import open_store
-
-store = open_store(sys.argv[1])
-print("ready", flush=True)
-asyncio.run(store.finish(UUID(sys.argv[2]), sha256=sys.argv[3], size_bytes=int(sys.argv[4])))
-print("done", flush=True)
-"""
-
-
-async def killed(script: str, *arguments: str, after_s: float) -> None:
-    """Run a script and kill it -9 some time after it got ready."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"ready\n"
-    await asyncio.sleep(after_s)
-    with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGKILL)
-    await process.communicate()
-
-
-@pytest.mark.parametrize("after_s", [0.02, 0.15, 0.4])
-async def test_killed_while_appending(store, address, after_s):
-    """After kill -9 in the middle, what the offset counts is there, and the upload goes on from it."""
-    upload_id = await begun(store, b"first")
-    await killed(KILLED_WRITER, address, str(upload_id), "plain", after_s=after_s)
-    offset, end = await insisted(store, upload_id, b"last")
-    assert offset >= 5
-    assert end == offset + 4
-    assert await store.digest(upload_id) == sha256_of(b"first" + b"k" * (offset - 5) + b"last")
-
-
-async def insisted(store: Store, upload_id: UUID, content: bytes) -> tuple[int, int]:
-    """Offsets before and after an append; what a dead writer had sent off to S3 may still arrive."""
-    while True:
-        offset = await store.staged_bytes(upload_id)
-        assert offset is not None
-        with suppress(OffsetMismatch, UploadBusy):
-            return offset, await store.append(upload_id, offset, parts_of(content), limit=2**30)
-
-
-@pytest.mark.parametrize("after_s", [0.02, 0.4])
-async def test_killed_while_appending_checked(store, address, after_s):
-    """After kill -9 no byte counts that did not pass its checksum."""
-    upload_id = await begun(store, b"first")
-    await killed(KILLED_WRITER, address, str(upload_id), "checked", after_s=after_s)
-    assert await store.staged_bytes(upload_id) == 5
-    await store.append(upload_id, 5, parts_of(b"last"), limit=2**30)
-    assert await store.digest(upload_id) == sha256_of(b"firstlast")
-
-
-@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.1, 0.3])
-async def test_killed_while_finishing(store, address, after_s):
-    """After kill -9 there is the whole object or none, and finishing again succeeds."""
-    content = os.urandom(24 * MIB)
-    upload_id = await begun(store, content)
-    arguments = (address, str(upload_id), sha256_of(content), str(len(content)))
-    await killed(KILLED_FINISHER, *arguments, after_s=after_s)
-    assert await store.size(sha256_of(content)) in (None, len(content))
-    await store.finish(upload_id, sha256=sha256_of(content), size_bytes=len(content))
-    assert await content_of(store, sha256_of(content)) == content

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,11 +29,6 @@ def client(tmp_path_factory) -> Path:
     done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "client.mjs"
-
-
-@pytest.fixture
-def content() -> bytes:
-    return os.urandom(3 * MIB + 17)
 
 
 @pytest.fixture

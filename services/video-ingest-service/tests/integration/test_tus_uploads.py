@@ -1,13 +1,12 @@
 """Resumable uploads as tus clients do them."""
 
 import asyncio
-import base64
 import hashlib
 import io
-import os
-from collections.abc import Mapping
 
 import pytest
+from teleop_testing.files import sha256_of
+from teleop_testing.tus import BODY, DATASET, STORED, TUS, create, leftovers, metadata_of, offset_of, patch
 from teleop_testing.waiting import until
 from tusclient.client import TusClient
 from tusclient.exceptions import TusUploadFailed
@@ -16,48 +15,6 @@ from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import Uploads
 
 MIB = 1024 * 1024
-TUS = {"Tus-Resumable": "1.0.0"}
-BODY = {**TUS, "Content-Type": "application/offset+octet-stream"}
-DATASET = {"robot_id": "robot_A", "dataset": "me/ds", "path": "data/file-000.parquet"}
-STORED = "robot_A/me/ds/data/file-000.parquet"
-
-
-def sha256_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def metadata_of(fields: Mapping[str, str]) -> dict[str, str]:
-    pairs = (f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in fields.items())
-    return {"Upload-Metadata": ",".join(pairs)}
-
-
-async def create(http, length: int, **fields: str) -> str:
-    """Address of a new upload."""
-    headers = {**TUS, "Upload-Length": str(length), **metadata_of({**DATASET, **fields})}
-    answer = await http.post("/files", headers=headers)
-    assert answer.status_code == 201, answer.text
-    return answer.headers["Location"]
-
-
-async def patch(http, address: str, offset: int, content: bytes, **headers: str):
-    return await http.patch(
-        address, content=content, headers={**BODY, "Upload-Offset": str(offset), **headers}
-    )
-
-
-async def offset_of(http, address: str) -> int:
-    answer = await http.head(address, headers=TUS)
-    assert answer.status_code == 200
-    return int(answer.headers["Upload-Offset"])
-
-
-def leftovers(store_root) -> list[str]:
-    return sorted(path.name for path in (store_root / ".incoming").iterdir())
-
-
-@pytest.fixture
-def content() -> bytes:
-    return os.urandom(3 * MIB + 17)
 
 
 async def test_tuspy(service, http, content, store_root):
@@ -215,30 +172,6 @@ async def test_method_override(http, content, store_root):
     assert leftovers(store_root) == []
 
 
-async def test_wrong_file(http, content, store_root):
-    """A file that is not what its SHA-256 says is refused whole; its upload is gone, and says why."""
-    address = await create(http, len(content), sha256=sha256_of(b"other"))
-    answer = await patch(http, address, 0, content)
-    assert (answer.status_code, answer.json()["code"]) == (460, "checksum_mismatch")
-    assert answer.headers["Tus-Resumable"] == "1.0.0"
-    gone = await patch(http, address, 0, content)
-    assert (gone.status_code, gone.json()["code"]) == (410, "upload_gone")
-    assert "SHA-256" in gone.json()["detail"]
-    assert not (store_root / STORED).exists()
-    assert leftovers(store_root) == []
-
-
-async def test_wrong_chunk(http, content):
-    """A PATCH that is not what its checksum says leaves the offset where it was."""
-    address = await create(http, len(content))
-    wrong = "sha256 " + base64.b64encode(hashlib.sha256(b"other").digest()).decode()
-    answer = await patch(http, address, 0, content, **{"Upload-Checksum": wrong})
-    assert (answer.status_code, answer.json()["field"]) == (460, "Upload-Checksum")
-    assert await offset_of(http, address) == 0
-    right = "sha256 " + base64.b64encode(hashlib.sha256(content).digest()).decode()
-    assert (await patch(http, address, 0, content, **{"Upload-Checksum": right})).status_code == 204
-
-
 async def test_video(http, session, store_root, content):
     """A chunk of a session's video comes over tus, too; other bytes under its key are a conflict."""
     fields = {
@@ -259,106 +192,6 @@ async def test_video(http, session, store_root, content):
     assert (refused.status_code, refused.json()["code"]) == (409, "chunk_conflict")
     assert (store_root / f"robot_A/sessions/{session}/front/000000.mp4").read_bytes() == content
     assert leftovers(store_root) == []
-
-
-@pytest.mark.parametrize(
-    ("fields", "status", "field"),
-    [
-        ({}, 422, "robot_id"),
-        ({**DATASET, "robot_id": ""}, 422, "robot_id"),
-        ({**DATASET, "robot_id": "../x"}, 422, "robot_id"),
-        ({**DATASET, "robot_id": "r\0"}, 422, "robot_id"),
-        ({**DATASET, "path": "../../etc/passwd.json"}, 422, "path"),
-        ({**DATASET, "path": "/etc/x.json"}, 422, "path"),
-        ({**DATASET, "path": "C:\\x.json"}, 422, "path"),
-        ({**DATASET, "path": "x.exe"}, 422, "path"),
-        ({**DATASET, "dataset": "a/../b"}, 422, "dataset"),
-        ({**DATASET, "dataset": "sessions/1"}, 422, "dataset"),
-        ({**DATASET, "sha256": "xyz"}, 422, "sha256"),
-        ({**DATASET, "kind": "zip"}, 422, "kind"),
-    ],
-)
-async def test_refused_before_any_byte(http, database, store_root, fields, status, field):
-    """What can't be stored is refused at its creation, by name, and leaves nothing."""
-    answer = await http.post("/files", headers={**TUS, "Upload-Length": "5", **metadata_of(fields)})
-    assert (answer.status_code, answer.json()["field"]) == (status, field)
-    assert answer.headers["Tus-Resumable"] == "1.0.0"
-    assert await database.value("SELECT count(*) FROM upload") == 0
-    assert leftovers(store_root) == []
-
-
-async def test_unknown_session(http):
-    """Video of a session that nobody knows is refused before it is sent, but may be tried later."""
-    fields = {
-        "robot_id": "robot_A",
-        "session": "999",
-        "camera_key": "front",
-        "chunk_index": "0",
-        "start_timestamp": "1",
-        "end_timestamp": "2",
-    }
-    answer = await http.post("/files", headers={**TUS, "Upload-Length": "5", **metadata_of(fields)})
-    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")
-
-
-@pytest.mark.parametrize(
-    ("headers", "status", "field"),
-    [
-        ({"Tus-Resumable": "0.2.2"}, 412, "Tus-Resumable"),
-        ({"Upload-Offset": "-1"}, 400, "Upload-Offset"),
-        ({"Upload-Offset": "abc"}, 400, "Upload-Offset"),
-        ({"Upload-Offset": "3"}, 409, "Upload-Offset"),
-        ({"Upload-Offset": "10"}, 409, "Upload-Offset"),
-        ({"Upload-Offset": "11"}, 413, None),
-        ({"Content-Type": "text/plain"}, 415, "Content-Type"),
-        ({"Content-Encoding": "gzip"}, 415, "Content-Encoding"),
-        ({"Upload-Checksum": "crc32 AAAA"}, 400, "Upload-Checksum"),
-        ({"Upload-Checksum": "sha1 ***"}, 400, "Upload-Checksum"),
-        ({"Upload-Length": "1"}, 400, "Upload-Length"),
-    ],
-)
-async def test_bad_patches(http, headers, status, field):
-    """Each mistake in a PATCH gets its own error, and changes nothing."""
-    address = await create(http, 10)
-    await patch(http, address, 0, b"four")
-    answer = await http.patch(address, content=b"", headers={**BODY, "Upload-Offset": "4", **headers})
-    assert (answer.status_code, answer.json().get("field")) == (status, field)
-    assert answer.headers["Tus-Resumable"] == "1.0.0"
-    assert await offset_of(http, address) == 4
-
-
-async def test_absent_offset(http):
-    """A PATCH must tell where its bytes belong."""
-    address = await create(http, 10)
-    answer = await http.patch(address, content=b"four", headers=BODY)
-    assert (answer.status_code, answer.json()["field"]) == (400, "Upload-Offset")
-
-
-@pytest.mark.parametrize("address", ["/files/0", "/files/6f9c6a4e-0d4c-4b4a-9d4e-3a1b1c1d1e1f", "/files/%00"])
-async def test_foreign_uploads(http, address):
-    """Uploads that nobody began are unknown, whatever is asked of them."""
-    for answer in (
-        await http.head(address, headers=TUS),
-        await http.delete(address, headers=TUS),
-        await patch(http, address, 0, b"x"),
-    ):
-        assert answer.status_code == 404
-
-
-async def test_too_many_bytes(http, store_root):
-    """More bytes than announced are refused, before they come if their number is told."""
-    address = await create(http, 10)
-    answer = await patch(http, address, 0, b"x" * 11)
-    assert (answer.status_code, answer.json()["limit"]) == (413, 10)
-    assert await offset_of(http, address) == 0
-
-    async def unannounced():
-        yield b"x" * 6
-        yield b"x" * 6
-
-    answer = await http.patch(address, content=unannounced(), headers={**BODY, "Upload-Offset": "0"})
-    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
-    assert not (store_root / STORED).exists()
 
 
 async def test_after_completion(http, content):
@@ -413,13 +246,3 @@ async def test_expired_uploads_go(pool, store, catalog, http, database, content,
     assert (await http.head(old, headers=TUS)).status_code == 404
     assert await offset_of(http, new) == MIB
     assert leftovers(store_root) == [new.rpartition("/")[2]]
-
-
-async def test_no_room(http, store_root, monkeypatch):
-    """What does not fit the disk is refused before it is sent."""
-    monkeypatch.setattr("teleop_runtime.store.local.KEPT_FREE", 1.0)
-    headers = {**TUS, "Upload-Length": "5000", **metadata_of(DATASET)}
-    answer = await http.post("/files", headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (507, "no_space")
-    assert answer.json()["hint"]
-    assert leftovers(store_root) == []

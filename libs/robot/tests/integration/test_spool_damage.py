@@ -1,0 +1,163 @@
+"""What is read from a spool of which something is torn, damaged, missing, or had no room."""
+
+from pathlib import Path
+
+import pytest
+from lerobot_robot_backend.segment import prepare_segment, segment_path
+from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.stream import (
+    SpoolError,
+)
+from teleop_schema.messages import Event
+from teleop_testing.spooled import (
+    RECORD_BYTES,
+    SMALL,
+    batches,
+    covered,
+    kill_writer,
+    open_writer,
+    states,
+    write,
+    writing,
+)
+
+
+def damage(path: Path, offset: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+
+
+def test_torn_tail_is_left_out(spool):
+    """A record that was being written when the process was killed is no frame; those before it are."""
+    writer = open_writer(spool)
+    write(writer, 5)
+    place = 64 + 4 * RECORD_BYTES
+    whole = segment_path(writer.stream_dir, 0).read_bytes()[place : place + RECORD_BYTES]
+    kill_writer(writer)
+    for kept in range(RECORD_BYTES):
+        # The body is stored first, then the head that makes it a record.
+        torn = bytes(RECORD_BYTES - kept) + whole[RECORD_BYTES - kept :]
+        damage(segment_path(writer.stream_dir, 0), place, torn)
+        reader = SpoolReader(writer.stream_dir)
+        assert covered(batches(reader)) == [0, 1, 2, 3]
+        assert (reader.end.frames, reader.end.reason) == (4, "writer_died")
+
+
+# Zeros in front of a living writer are where it goes on: they are damage only once it is gone.
+@pytest.mark.parametrize(
+    ("content", "alive"),
+    [
+        (b"\xff", True),
+        (b"\x81" * 101, True),
+        (b"\xff", False),
+        (b"\x81" * 101, False),
+        (bytes(RECORD_BYTES), False),
+        (bytes(5 * RECORD_BYTES), False),
+    ],
+    ids=["bit, alive", "stretch, alive", "bit", "stretch", "zeros", "many zeros"],
+)
+def test_damaged_middle_becomes_a_named_gap(spool, content, alive):
+    """Damage costs the frames it covers, names the place, and nothing else."""
+    writer = open_writer(spool)
+    write(writer, 20)
+    damage(segment_path(writer.stream_dir, 0), 64 + 8 * RECORD_BYTES, content)
+    if not alive:
+        kill_writer(writer)
+    reader = SpoolReader(writer.stream_dir)
+    found = batches(reader)
+    assert covered(found) == list(range(20))
+    (gap,) = [batch for batch in found if batch.gap]
+    lost = -(-len(content) // RECORD_BYTES)
+    assert (gap.first, gap.count) == (8, lost)
+    assert f"frames-000000.seg is damaged at byte {64 + 8 * RECORD_BYTES}" in gap.gap
+    assert len(reader.damage) == 1
+
+
+def test_damaged_end_of_a_closed_stream_is_missed(spool):
+    """The record of the end says how many frames there were: damage before it is a gap, not silence."""
+    with writing(spool) as writer:
+        write(writer, 10)
+    damage(segment_path(writer.stream_dir, 0), 64 + 8 * RECORD_BYTES, b"\xff" * 2 * RECORD_BYTES)
+    reader = SpoolReader(writer.stream_dir)
+    assert [(batch.first, batch.count) for batch in batches(reader) if batch.gap] == [(8, 2)]
+    assert reader.end.frames == 10
+
+
+def test_damaged_event_leaves_a_mark(spool):
+    """An event that is lost to damage is told as lost, and costs no frame."""
+    with writing(spool) as writer:
+        write(writer, 1)
+        writer.append_event(Event(kind="mark", frame_index=1, note="x"))
+        write(writer, 1)
+    damage(segment_path(writer.stream_dir, 0), 64 + RECORD_BYTES + 20, b"\xff")
+    found = batches(SpoolReader(writer.stream_dir))
+    assert covered(found) == [0, 1]
+    (mark,) = [event for batch in found for event in batch.events]
+    assert mark.note.startswith("an event was lost: frames-000000.seg is damaged at byte")
+
+
+def test_missing_and_headless_segments_are_gaps(spool):
+    """A segment that is gone, or whose header is damaged, is missing by name; the rest is read."""
+    frames = 4 * SMALL // RECORD_BYTES
+    with writing(spool, segment_bytes=SMALL) as writer:
+        write(writer, frames)
+    segment_path(writer.stream_dir, 1).unlink()
+    damage(segment_path(writer.stream_dir, 3), 3, b"\xff")
+    reader = SpoolReader(writer.stream_dir)
+    found = batches(reader)
+    assert covered(found) == list(range(frames))
+    (gap,) = [batch for batch in found if batch.gap]
+    per_segment = len(states(found[:1]))
+    assert gap.first == pytest.approx(SMALL / RECORD_BYTES, rel=0.2)
+    assert "gone" in gap.gap
+    assert reader.damage == ["the header of frames-000003.seg is damaged"]
+    reader.seek(gap.first + 5)
+    assert covered(batches(reader))[0] == gap.first + 5
+    assert per_segment
+
+
+def test_full_disk_is_a_gap_that_ends(spool):
+    """On a full disk the loop hears of it at once, frames are counted, and it goes on when there is room."""
+    room = 1
+
+    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
+        if number >= room:
+            raise OSError(28, "No space left on device")
+        return prepare_segment(folder, number, size_bytes, quick=True)
+
+    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+        with pytest.raises(SpoolError, match="disk of the spool is full"):
+            write(writer, SMALL)
+        written = writer.next_index - 1
+        for _ in range(9):
+            with pytest.raises(SpoolError):
+                write(writer, 1)
+        writer.append_gap(1, "another reason")
+        room = 2
+        writer.prepare_next()
+        write(writer, 5)
+    reader = SpoolReader(writer.stream_dir)
+    found = batches(reader)
+    assert covered(found) == list(range(written + 11 + 5))
+    assert sum(batch.count for batch in found if batch.gap) == 11
+    assert reader.end.reason == "closed"
+
+
+def test_end_is_told_on_a_full_disk(spool):
+    """A session that ends while the disk is full ends in order, its last frames named as missing."""
+
+    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
+        if number:
+            raise OSError(28, "No space left on device")
+        return prepare_segment(folder, number, size_bytes, quick=True)
+
+    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+        with pytest.raises(SpoolError):
+            write(writer, SMALL)
+        for reason in ("a", "b") * 50:
+            writer.append_gap(1, reason)
+        logged = writer.next_index
+    reader = SpoolReader(writer.stream_dir)
+    assert covered(batches(reader)) == list(range(logged))
+    assert (reader.end.frames, reader.end.reason) == (logged, "closed")

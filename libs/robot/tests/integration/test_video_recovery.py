@@ -1,0 +1,123 @@
+"""Cameras of a recorder that was killed: what it had seen is found again."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lerobot_robot_backend.part_file import read_part
+from lerobot_robot_backend.stream import is_locked
+from lerobot_robot_backend.video_finish import recover
+from lerobot_robot_backend.video_spool import (
+    ENCODER_LOCK,
+    camera_dir,
+    find_parts,
+    finished_segments,
+    has_unstored_video,
+)
+from teleop_testing.segments import read_video, wait_for
+
+# Records pictures, two loop iterations each, until it is killed; says after each how many there were.
+RECORDER = """
+import sys, time
+from pathlib import Path
+from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_virtual.arm import REST
+from lerobot_robot_virtual.scene import render
+from teleop_schema.session import Camera
+
+client = TelemetryClient(
+    "ws://127.0.0.1:1", "robot_A", state_names=["shoulder.pos"], action_names=["shoulder.pos"], fps=60,
+    cameras={"front": Camera(120, 160, 30.0)}, spool_dir=Path(sys.argv[1]), min_free_bytes=0, ship=False,
+)
+number = 0
+while True:
+    picture = render("front", REST, number, height=120, width=160)
+    for _ in range(2):
+        client.log({"shoulder.pos": 0.0, "front": picture}, {"shoulder.pos": 0.0})
+    number += 1
+    print(number, client._video.encoder_pid, flush=True)
+    time.sleep(1 / 60)
+"""
+
+
+@pytest.fixture
+def recorder(spool, tmp_path):
+    """A process that records until it is killed; returns it once it has recorded some pictures."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", RECORDER, str(spool)], stdout=subprocess.PIPE, text=True
+    )
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def run_on(recorder: subprocess.Popen, spool: Path) -> tuple[Path, int, int]:
+    """Let it record until pictures are in a file; its stream, how many pictures it told of, its encoder."""
+    number = encoder = 0
+    while number < 30 or not any(read_part(part).numbers for part in spool.glob("*/*/video/front/*.part")):
+        number, encoder = map(int, recorder.stdout.readline().split())
+    (stream_dir,) = spool.glob("robot_A/*")
+    return stream_dir, number, encoder
+
+
+async def test_killed_recorder_loses_no_picture(recorder, spool):
+    """kill -9 of the recording process: its encoder finishes what lies in the ring, and ends."""
+    stream_dir, number, _ = run_on(recorder, spool)
+    recorder.kill()
+    number += sum(1 for _ in recorder.stdout)
+    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder ends")
+    recorded = read_video(stream_dir)
+    # The last one may have been logged without being told.
+    assert len(recorded.counters) in (number, number + 1)
+    assert recorded.counters == [*range(len(recorded.counters))]
+    assert recorded.frame_indexes == [2 * k for k in recorded.counters]
+    assert not find_parts(stream_dir)
+
+
+async def test_when_both_are_killed_the_rest_is_recovered(recorder, spool):
+    """The encoder's file is made a segment, and it says from where on pictures may be missing."""
+    stream_dir, _, encoder = run_on(recorder, spool)
+    os.kill(encoder, signal.SIGKILL)
+    recorder.kill()
+    recorder.wait()
+    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
+    assert has_unstored_video(stream_dir)
+    assert not list(finished_segments(stream_dir))
+    assert len(recover(stream_dir)) == 1
+    recorded = read_video(stream_dir)
+    assert recorded.counters == [*range(len(recorded.counters))]
+    (gap,) = recorded.dropped
+    assert gap.first == recorded.frame_indexes[-1] + 1
+    assert gap.reason.startswith("the recording and its encoder were killed")
+    assert recover(stream_dir) == []
+
+
+async def test_nothing_is_recovered_while_somebody_records(recorder, spool):
+    """The segment that is being recorded belongs to its encoder."""
+    stream_dir, _, _ = run_on(recorder, spool)
+    assert find_parts(stream_dir)
+    assert recover(stream_dir) == []
+
+
+async def test_recovery_interrupted_anywhere_is_done_again(recorder, spool):
+    """What a recovery left that was killed itself does not confuse the next one."""
+    stream_dir, _, encoder = run_on(recorder, spool)
+    os.kill(encoder, signal.SIGKILL)
+    recorder.kill()
+    recorder.wait()
+    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
+    (part,) = find_parts(stream_dir)
+    content = part.read_bytes()
+    (first,) = recover(stream_dir)
+    part.write_bytes(content)  # killed before it was removed
+    part.with_suffix(".new").write_bytes(b"half")
+    (again,) = recover(stream_dir)
+    assert again == first
+    assert [path.name for path in sorted(camera_dir(stream_dir, "front").iterdir())] == [
+        "000000.json",
+        "000000.mp4",
+    ]

@@ -1,0 +1,74 @@
+"""Datasets of two cameras and four episodes, as `libs/dataset` has them recorded, compared after a repair."""
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+CAMERAS = ("observation.images.front", "observation.images.wrist")
+FRAMES = [21, 30, 17, 24]
+DATA = "data/chunk-000/file-000.parquet"
+META = "meta/episodes/chunk-000/file-000.parquet"
+
+
+def rows(folder: Path) -> pa.Table:
+    """All rows, of columns as they are stored: `datasets`, once imported, makes types of its own of some."""
+    table = pa.concat_tables(pq.read_table(path) for path in sorted(folder.glob("data/*/*.parquet")))
+    for index, field in enumerate(table.schema):
+        if isinstance(field.type, pa.BaseExtensionType):
+            stored = pa.chunked_array([chunk.storage for chunk in table.column(index).chunks])
+            table = table.set_column(index, field.name, stored)
+    return table
+
+
+def episode_rows(folder: Path) -> list[dict[str, Any]]:
+    """What is told of each episode."""
+    paths = sorted(folder.glob("meta/episodes/*/*.parquet"))
+    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+
+
+def packets(folder: Path, camera: str) -> list[bytes]:
+    """A camera's pictures as they are encoded."""
+    found: list[bytes] = []
+    for path in sorted(folder.glob(f"videos/{camera}/*/*.mp4")):
+        with av.open(str(path)) as file:
+            found += [bytes(packet) for packet in file.demux(video=0) if packet.size]
+    return found
+
+
+def pictures(folder: Path, camera: str) -> list[bytes]:
+    """A camera's pictures, decoded."""
+    found: list[bytes] = []
+    for path in sorted(folder.glob(f"videos/{camera}/*/*.mp4")):
+        with av.open(str(path)) as file:
+            found += [
+                frame.to_ndarray(format="rgb24").tobytes() for frame in file.decode(file.streams.video[0])
+            ]
+    return found
+
+
+def assert_same_episodes(repaired: Path, whole: Path, episodes: int) -> None:
+    """The first episodes of both are equal: rows, packets, decoded pictures, and what is told of them."""
+    frames = sum(row["length"] for row in episode_rows(whole)[:episodes])
+    assert rows(repaired).equals(rows(whole).slice(0, frames))
+    for camera in CAMERAS:
+        if episodes > 1:
+            # Joining the second H.264 episode to the first, LeRobot puts parameter sets into packets.
+            assert packets(repaired, camera) == packets(whole, camera)[:frames]
+        assert pictures(repaired, camera) == pictures(whole, camera)[:frames]
+    for found, expected in zip(episode_rows(repaired), episode_rows(whole), strict=False):
+        assert sorted(found) == sorted(expected)
+        for name, value in expected.items():
+            if "images" in name and name.startswith("stats/"):
+                assert_close_pictures(name.split("/")[-1], found[name], value)
+            else:
+                assert found[name] == value, name
+
+
+def assert_close_pictures(statistic: str, found: list[float], expected: list[float]) -> None:
+    """LeRobot looked at the pictures before they were compressed; white is 1."""
+    extreme = statistic in ("min", "max", "q01", "q99")
+    np.testing.assert_allclose(found, expected, atol=0.15 if extreme else 0.03, err_msg=statistic)

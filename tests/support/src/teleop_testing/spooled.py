@@ -1,0 +1,67 @@
+"""Streams in a spool, written and read frame by frame."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from lerobot_robot_backend.record import MAX_RECORD_BYTES
+from lerobot_robot_backend.spool import SpoolWriter
+from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.stream import StreamFile
+from teleop_schema.limits import Limits
+from teleop_schema.messages import Batch
+from teleop_schema.session import SessionDescription
+
+SMALL = 2 * MAX_RECORD_BYTES
+RECORD_BYTES = 40  # one state, one action
+SESSION = SessionDescription(robot_type="r", fps=60, state_names=("a",), action_names=("b",), started_at_us=0)
+
+
+def open_writer(spool: Path, **options: Any) -> SpoolWriter:
+    """A new stream of one state and one action value."""
+    file = StreamFile(stream=uuid4(), robot_id="robot_A", backend_url="ws://localhost", session=SESSION)
+    return SpoolWriter(spool, file, **options)
+
+
+@contextmanager
+def writing(spool: Path, **options: Any) -> Iterator[SpoolWriter]:
+    """A writer that is closed in order."""
+    writer = open_writer(spool, **options)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def write(writer: SpoolWriter, count: int) -> None:
+    """Frames that carry their index as state."""
+    for _ in range(count):
+        index = writer.next_index
+        writer.append_frame(1000 * index, (float(index % 2**24), -1.0))
+
+
+def batches(reader: SpoolReader, limits: Limits | None = None) -> list[Batch]:
+    """Everything that can be read now; a place that looks damaged is looked at twice."""
+    found = []
+    for _ in range(2):
+        while (batch := reader.read(limits or Limits())) is not None:
+            found.append(batch)
+    return found
+
+
+def states(found: list[Batch]) -> list[float]:
+    """The state of every frame, which is its index."""
+    return [value for batch in found for value in np.frombuffer(batch.state, "<f4").tolist()]
+
+
+def covered(found: list[Batch]) -> list[int]:
+    """Frame indexes that the batches speak of, in their order."""
+    return [index for batch in found for index in range(batch.first, batch.end)]
+
+
+def kill_writer(writer: SpoolWriter) -> None:
+    """What is left of a writer whose process was killed."""
+    writer._writer_lock.release()
