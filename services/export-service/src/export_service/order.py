@@ -63,7 +63,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                           info.json of episodes drawn at random, always the same ones for a `split_seed`
     streaming_safe        one file of rows and one of video per camera, whatever their size, as
                           StreamingLeRobotDataset needs them; of more than 17 minutes, LeRobotDataset finds
-                          all pictures only with a tolerance_s of 1e-3
+                          all pictures only with a tolerance_s of 1e-3, of more than four hours of 4e-3
     push_to_hub           push the finished dataset to the Hub; `push` of the export tells how far that is
     """
 
