@@ -47,7 +47,7 @@ def test_fewer_pictures_tell_nearly_the_same(kind):
     def described(rows, weights):
         levels = PictureLevels()
         for row, weight in zip(rows.tolist(), weights.tolist(), strict=True):
-            levels.add(pictures[row], weight)
+            levels.add(np.moveaxis(pictures[row], -1, 0), weight)
         return levels.describe()
 
     theirs = sampled_rows(600)
@@ -73,7 +73,7 @@ def test_pixels_are_those_that_lerobot_keeps(size):
 
 def test_statistics_are_exact():
     """Of each channel, white being 1; a picture that is shown twice counts twice."""
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 12, 16, 3), np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 12, 16), np.uint8)
     levels, others = PictureLevels(), PictureLevels()
     for picture in pictures[:2]:
         levels.add(picture)
@@ -81,7 +81,7 @@ def test_statistics_are_exact():
         others.add(picture, 2)
     levels.merge(others)
     stats = levels.describe()
-    pixels = np.concatenate([pictures, pictures[2:]]).reshape(-1, 3) / 255.0
+    pixels = np.moveaxis(np.concatenate([pictures, pictures[2:]]), 1, -1).reshape(-1, 3) / 255.0
     assert stats.count.tolist() == [8]
     np.testing.assert_array_equal(stats.low[0], pixels.min(axis=0))
     np.testing.assert_array_equal(stats.high[0], pixels.max(axis=0))
@@ -95,7 +95,7 @@ def test_stretches_are_joined():
     each = []
     for level in (0, 255):
         levels = PictureLevels()
-        levels.add(np.full((2, 2, 3), level, np.uint8))
+        levels.add(np.full((3, 2, 2), level, np.uint8))
         each.append(levels.describe())
     assert join(each).mean.tolist() == [[0.0] * 3, [1.0] * 3]
     assert join(each).quantiles.shape == (2, len(LEVELS), 3)

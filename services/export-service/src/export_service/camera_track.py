@@ -1,7 +1,6 @@
 """One camera's way into a dataset: which picture each row has, its video files, its statistics. Blocks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +10,18 @@ from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.image_stats import PictureLevels, looked_at_rows, looked_at_step
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import FileLimits
-from teleop_dataset.v3.stats import Stats
+from teleop_dataset.v3.stats import join
 from teleop_schema.errors import BackendError
 
-from export_service.align import Integers, match
+from export_service.align import Integers, Matched, match
 from export_service.errors import RecordingChanged
 from export_service.order import Source
 from export_service.plan import Piece
 from export_service.report import CameraReport, EncodedEpisode
+from export_service.rows import MS_PER_US, Rows, ShownEpisodes
 from export_service.thin_pictures import ThinPictures
 from export_service.video_source import Chunks, Files, Footage, Part, Segment
 from export_service.video_writer import VideoSeries, encode, look
-
-MS_PER_US = 1e-3
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The pictures of an episode.
-
-    age_ms  (rows,) float32: how long before the row's sample its picture was taken
-    """
-
-    clip: Clip
-    stats: Stats
-    age_ms: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ShownEpisodes:
-    """The same of some episodes, one after the other."""
-
-    clips: list[Clip]
-    stats: Stats
-    age_ms: npt.NDArray[np.float32]
 
 
 class CameraTrack:
@@ -93,27 +70,26 @@ class CameraTrack:
     def bytes(self) -> int:
         return self._series.bytes
 
-    def add(self, piece: Piece, episode_index: int, index: Integers, sample_us: Integers) -> Shown:
-        """Append an episode.
+    def add(self, pieces: Sequence[Piece], episode_index: int, rows: Rows) -> ShownEpisodes:
+        """Append episodes of one session.
 
-        index, sample_us  of the samples that its rows are made of
-        raises            RecordingChanged, VideoUnreadable, OSError, and what `advance` raises
+        episode_index  of the first of them
+        rows           of all of them
+        raises         RecordingChanged, VideoUnreadable, OSError, and what `advance` raises
         """
-        source, position = self._sources[piece.session_id]
-        footage = self._open(source, position)
-        matched = match(footage.pictures, index=index, sample_us=sample_us, loop_fps=source.fps)
-        numbers = matched.number
-        if (numbers < 0).any():
-            raise RecordingChanged(
-                f"session {piece.session_id} has no picture of camera {self.camera.name} any more for its "
-                f"frame {int(index[np.argmin(numbers)])}"
-            )
-        self._account(piece.session_id, numbers, matched.cause)
-        levels = PictureLevels()
-        clip = self._write(footage, numbers, episode_index, levels)
-        self.levels.merge(levels)
-        age_us = sample_us - footage.pictures.captured_us[numbers]
-        return Shown(clip, levels.describe(), (age_us * MS_PER_US).astype(np.float32))
+        footage = self._open(pieces[0].session_id)
+        matched = list(self._match(footage, pieces, rows))
+        following = [each.number for each in matched[1:]] + [matched[-1].number[:0]]
+        clips, stats = [], []
+        for number, (each, then) in enumerate(zip(matched, following, strict=True)):
+            self._account(pieces[number].session_id, each)
+            levels = PictureLevels()
+            clips.append(self._write(footage, each.number, then, episode_index + number, levels))
+            stats.append(levels.describe())
+            self.levels.merge(levels)
+        shown = np.concatenate([each.number for each in matched])
+        age_us = rows.sample_us - footage.pictures.captured_us[shown]
+        return ShownEpisodes(clips, join(stats), (age_us * MS_PER_US).astype(np.float32))
 
     def report(self, recorded: int) -> CameraReport:
         """What became of the pictures, of which so many were recorded."""
@@ -137,35 +113,57 @@ class CameraTrack:
                 self._footage.close()
                 self._footage = None
 
-    def _open(self, source: Source, position: int) -> Footage:
-        if self._footage is None or self._session != source.session_id:
+    def _open(self, session_id: int) -> Footage:
+        if self._footage is None or self._session != session_id:
             if self._footage is not None:
                 self._footage.close()
+            source, position = self._sources[session_id]
             self._footage = Footage.read(
-                self._chunks, self._files, source.session_id, self.camera.name, source.chunks[position]
+                self._chunks, self._files, session_id, self.camera.name, source.chunks[position]
             )
-            self._session = source.session_id
+            self._session = session_id
             pictures = len(self._footage.pictures.captured_us)
-            self._seen.setdefault(source.session_id, np.zeros(pictures, np.bool_))
+            self._seen.setdefault(session_id, np.zeros(pictures, np.bool_))
         return self._footage
 
-    def _account(self, session_id: int, numbers: Integers, cause: Integers) -> None:
-        different = np.unique(numbers)
+    def _match(self, footage: Footage, pieces: Sequence[Piece], rows: Rows) -> Iterator[Matched]:
+        """Which picture each row has, episode by episode."""
+        every, begin = rows.index, 0
+        for piece, length in zip(pieces, rows.lengths, strict=True):
+            within = slice(begin, begin + length)
+            index = every[within]
+            source, _ = self._sources[piece.session_id]
+            matched = match(
+                footage.pictures, index=index, sample_us=rows.sample_us[within], loop_fps=source.fps
+            )
+            if (matched.number < 0).any():
+                raise RecordingChanged(
+                    f"session {piece.session_id} has no picture of camera {self.camera.name} any more "
+                    f"for its frame {int(index[np.argmin(matched.number)])}"
+                )
+            yield matched
+            begin += length
+
+    def _account(self, session_id: int, matched: Matched) -> None:
+        different = np.unique(matched.number)
         seen = self._seen[session_id]
         self._used += int(np.count_nonzero(~seen[different]))
         seen[different] = True
-        self._stood_in += int(np.count_nonzero(cause))
+        self._stood_in += int(np.count_nonzero(matched.cause))
 
-    def _write(self, footage: Footage, numbers: Integers, episode_index: int, levels: PictureLevels) -> Clip:
+    def _write(
+        self, footage: Footage, numbers: Integers, then: Integers, episode_index: int, levels: PictureLevels
+    ) -> Clip:
+        """Append an episode of these pictures; of those that come `then` the first files are fetched."""
         looked = look(footage.parts(numbers), self.camera)
+        followed = self._followed(footage, numbers, then, levels)
         if looked.obstacle is None:
-            clip = self._series.add(self._followed(footage, numbers, levels), looked)
+            clip = self._series.add(followed, looked)
             self._copied += 1
             return clip
         self._encoded.append(EncodedEpisode(episode_index=episode_index, reason=looked.obstacle))
         try:
-            frames = self._frames(self._followed(footage, numbers, levels))
-            encode(self._scratch, frames, self.camera, self._fps)
+            encode(self._scratch, self._frames(followed), self.camera, self._fps)
             with Segment(self._scratch) as segment:
                 whole = Part(segment, np.arange(segment.pictures))
                 again = look([whole], self.camera)
@@ -175,12 +173,14 @@ class CameraTrack:
         finally:
             self._scratch.unlink(missing_ok=True)
 
-    def _followed(self, footage: Footage, numbers: Integers, levels: PictureLevels) -> Iterator[Part]:
+    def _followed(
+        self, footage: Footage, numbers: Integers, then: Integers, levels: PictureLevels
+    ) -> Iterator[Part]:
         """An episode's parts; once one is done, `levels` has those of its pictures that are looked
         at: so a segment is fetched and opened once for both."""
         rows, weights = looked_at_rows(len(numbers))
         begin = 0
-        for part in footage.parts(numbers):
+        for part in footage.parts(numbers, then):
             yield part
             end = begin + len(part.numbers)
             within = slice(*np.searchsorted(rows, [begin, end]))
@@ -202,6 +202,6 @@ class CameraTrack:
         different, place = np.unique(numbers, return_inverse=True)
         times = np.zeros(len(different), np.int64)
         np.add.at(times, place, weights)
-        often = dict(zip(different.tolist(), times.tolist(), strict=True))
-        for number, frame in segment.decode(different):
-            levels.add(self._thin.of(frame), often[number])
+        frames = (frame for _, frame in segment.decode(different))
+        for picture, count in zip(self._thin.of(frames), times.tolist(), strict=True):
+            levels.add(picture, count)

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-from teleop_dataset.v3.stats import Stats, join
+from teleop_dataset.v3.stats import Stats
 
-from export_service.camera_track import CameraTrack, Shown, ShownEpisodes
+from export_service.camera_track import CameraTrack
 from export_service.order import Order
 from export_service.plan import Piece
 from export_service.report import CameraReport
-from export_service.rows import Rows
+from export_service.rows import Rows, ShownEpisodes
 from export_service.video_source import Chunks, Files
 
 
@@ -56,28 +56,11 @@ class DatasetVideo:
         return sum(track.bytes for track in self._tracks)
 
     def add(self, pieces: Sequence[Piece], rows: Rows) -> dict[str, ShownEpisodes]:
-        """Write the pictures of some episodes; by camera's feature, in the order of the features.
+        """Write the pictures of some episodes of one session; by camera's feature, in their order.
 
         Raises RecordingChanged, VideoUnreadable, OSError, and what `watch` raises.
         """
-        begins = np.cumsum([0, *rows.lengths[:-1]]).tolist()
-        index = rows.index
-
-        def show(track: CameraTrack) -> ShownEpisodes:
-            return _gather(
-                [
-                    track.add(
-                        piece,
-                        self._episodes + number,
-                        index[begin : begin + length],
-                        rows.sample_us[begin : begin + length],
-                    )
-                    for number, (piece, begin, length) in enumerate(
-                        zip(pieces, begins, rows.lengths, strict=True)
-                    )
-                ]
-            )
-
+        show = partial(CameraTrack.add, pieces=pieces, episode_index=self._episodes, rows=rows)
         found = list(self._threads.map(show, self._tracks))
         self._episodes += len(pieces)
         return {track.camera.key: each for track, each in zip(self._tracks, found, strict=True)}
@@ -120,11 +103,3 @@ class DatasetVideo:
         if error is None and self._tracks:
             self._total = sum(track.rows for track in self._tracks)
             self._advance()
-
-
-def _gather(episodes: Sequence[Shown]) -> ShownEpisodes:
-    return ShownEpisodes(
-        clips=[each.clip for each in episodes],
-        stats=join([each.stats for each in episodes]),
-        age_ms=np.concatenate([each.age_ms for each in episodes]),
-    )

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import PICTURE_AGE, SAMPLE_AGE
+from teleop_dataset.v3.stats import Stats
 
 from export_service.align import Integers, thin_out
-from export_service.camera_track import MS_PER_US, ShownEpisodes
 from export_service.plan import Piece
+
+MS_PER_US = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,19 @@ class Rows:
         """Of each row: its frame's number in the session."""
         index: Integers = self.frames.column("frame_index").to_numpy()
         return index
+
+
+@dataclass(frozen=True)
+class ShownEpisodes:
+    """One camera's pictures of such episodes.
+
+    clips   where each episode's video lies
+    age_ms  (rows,) float32: how long before the row's sample its picture was taken
+    """
+
+    clips: list[Clip]
+    stats: Stats
+    age_ms: npt.NDArray[np.float32]
 
 
 def choose_rows(frames: pa.Table, pieces: Sequence[Piece], *, loop_fps: float, fps: int) -> Rows:

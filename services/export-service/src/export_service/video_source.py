@@ -24,6 +24,7 @@ OPEN_SEGMENTS = 8
 FETCHED_AHEAD, FETCHED_AT_ONCE = 6, 3
 # Read at once of pictures that lie one behind the other.
 WINDOW_BYTES = 1024 * 1024
+NO_PICTURES: Integers = np.zeros(0, np.int64)
 
 
 class Files(Protocol):
@@ -221,15 +222,23 @@ class Footage:
             raise VideoUnreadable(f"video chunks of camera {camera} of session {session_id} are gone")
         return cls(found, files)
 
-    def parts(self, numbers: Integers) -> Iterator[Part]:
-        """Pictures by number, never descending, cut where a segment ends; a part is good until the next."""
-        chunks = np.unique(np.searchsorted(self._begins, numbers, side="right") - 1).tolist()
+    def parts(self, numbers: Integers, then: Integers = NO_PICTURES) -> Iterator[Part]:
+        """Pictures by number, never descending, cut where a segment ends; a part is good until the next.
+
+        then  pictures that are likely to be asked for next: of them the first files are fetched, too
+        """
+        chunks = self._chunks_of(numbers)
         ends = np.searchsorted(numbers, self._begins[np.array(chunks, np.int64) + 1], side="left").tolist()
+        wanted = list(dict.fromkeys(chunks + self._chunks_of(then)))
         begin = 0
         for position, (chunk, end) in enumerate(zip(chunks, ends, strict=True)):
-            segment = self._segment(chunks[position : position + FETCHED_AHEAD])
+            segment = self._segment(wanted[position : position + FETCHED_AHEAD])
             yield Part(segment, numbers[begin:end] - self._begins[chunk])
             begin = end
+
+    def _chunks_of(self, numbers: Integers) -> list[int]:
+        chunks: list[int] = np.unique(np.searchsorted(self._begins, numbers, side="right") - 1).tolist()
+        return chunks
 
     def _segment(self, wanted: Sequence[int]) -> Segment:
         """The first of the `wanted` chunks' segments; the others are fetched while the caller works on it."""

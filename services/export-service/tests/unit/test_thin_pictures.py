@@ -7,6 +7,8 @@ from export_service.thin_pictures import ThinPictures
 
 # Of 256, from rounding twice, into the picture's own colours and back, and from sharing them.
 LEVELS_OFF, MEAN_OFF = 6, 2.5
+# More than are turned into RGB together.
+PICTURES = 18
 
 
 def drawn(height: int, width: int) -> np.ndarray:
@@ -29,12 +31,14 @@ def test_every_so_many_pixels_are_those_of_the_picture(
     pix_fmt: str, height: int, width: int, step: int
 ) -> None:
     """Whatever planes a picture lies in, and however wide they are."""
-    pixels = drawn(height, width)
-    found = ThinPictures(step).of(decoded(pixels, pix_fmt))
-    wanted = pixels[::step, ::step].astype(int)
-    assert found.dtype == np.uint8
-    assert found.shape == wanted.shape
-    # What shares a colour with pixels that are not there is FFmpeg's matter.
-    off = (found - wanted)[:-8, :-8]
-    assert np.abs(off).max() <= LEVELS_OFF
-    assert np.abs(off.mean(axis=(0, 1))).max() <= MEAN_OFF
+    pictures = [drawn(height, width) + np.uint8(brighter) for brighter in range(PICTURES)]
+    found = list(ThinPictures(step).of(decoded(pixels, pix_fmt) for pixels in pictures))
+    assert len(found) == PICTURES
+    for planes, pixels in zip(found, pictures, strict=True):
+        wanted = np.moveaxis(pixels[::step, ::step], -1, 0).astype(int)
+        assert planes.dtype == np.uint8
+        assert planes.shape == wanted.shape
+        # What shares a colour with pixels that are not there is FFmpeg's matter.
+        off = (planes - wanted)[:, :-8, :-8]
+        assert np.abs(off).max() <= LEVELS_OFF
+        assert np.abs(off.mean(axis=(1, 2))).max() <= MEAN_OFF

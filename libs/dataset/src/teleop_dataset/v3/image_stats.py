@@ -16,6 +16,8 @@ from teleop_dataset.v3.info import CHANNELS
 from teleop_dataset.v3.stats import Integers, Stats, describe_weighted
 
 LEVELS = 256
+# Where each channel's levels begin, one after the other.
+_BEGINS = np.arange(CHANNELS, dtype=np.int64)[:, None] * LEVELS
 _WHITE = 255.0
 # Frames looked at per episode (lerobot.datasets.compute_stats.estimate_num_samples).
 _SAMPLES_MIN, _SAMPLES_MAX, _SAMPLES_POWER = 100, 10_000, 0.75
@@ -67,9 +69,11 @@ class PictureLevels:
         self.pictures = 0
 
     def add(self, pixels: npt.NDArray[np.uint8], times: int = 1) -> None:
-        """Add a picture, (height, width, CHANNELS), already thinned out; `times` if it is shown so often."""
-        for channel in range(CHANNELS):
-            self.counts[channel] += times * np.bincount(pixels[..., channel].ravel(), minlength=LEVELS)
+        """Add a picture, (CHANNELS, height, width), already thinned out; `times` if it is shown so often."""
+        places = pixels.reshape(CHANNELS, -1) + _BEGINS
+        self.counts += times * np.bincount(places.ravel(), minlength=self.counts.size).reshape(
+            CHANNELS, LEVELS
+        )
         self.pictures += times
 
     def merge(self, other: "PictureLevels") -> None:
