@@ -139,6 +139,7 @@ class Agent:
         finally:
             for uploader in self._uploaders:
                 await uploader.close()
+            await asyncio.to_thread(self._tell, self._now(ended=True))
 
     async def _control(self) -> None:
         """Open and close the lanes as `pause`, `resume` and the hours of the day have it."""
@@ -159,12 +160,16 @@ class Agent:
             now = self._now()
             if told is None or replace(now, at=told.at) != told or now.at - told.at > HEARTBEAT_S:
                 told = now
-                await asyncio.to_thread(self.state.set_note, NOW_NOTE, msgspec.json.encode(now))
+                await asyncio.to_thread(self._tell, now)
 
-    def _now(self) -> Now:
+    def _tell(self, now: Now) -> None:
+        self.state.set_note(NOW_NOTE, msgspec.json.encode(now))
+
+    def _now(self, *, ended: bool = False) -> Now:
         spool = self.spool.now
         return Now(
             at=time.time(),
+            ended=ended,
             pid=os.getpid(),
             server=self.settings.server,
             paused=not self.lanes.is_open,

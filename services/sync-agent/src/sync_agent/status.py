@@ -22,10 +22,12 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 class Now(Struct, kw_only=True, omit_defaults=True):
     """What the running agent tells `status`.
 
-    at  seconds since the Unix epoch
+    at     seconds since the Unix epoch
+    ended  the last that it tells
     """
 
     at: float
+    ended: bool = False
     pid: int
     server: str
     paused: bool
@@ -40,7 +42,7 @@ class Now(Struct, kw_only=True, omit_defaults=True):
 class Status(Struct, kw_only=True, omit_defaults=True):
     """All of it, as `--json` prints it.
 
-    running  whether an agent has told of itself lately
+    running  whether an agent has told of itself lately, and not of its end
     """
 
     robot_id: str
@@ -57,7 +59,7 @@ def read_status(robot_id: str, state: State, *, now_s: float | None = None) -> S
     at = time.time() if now_s is None else now_s
     return Status(
         robot_id=robot_id,
-        running=agent is not None and at - agent.at < SILENT_S,
+        running=agent is not None and not agent.ended and at - agent.at < SILENT_S,
         paused=state.paused,
         agent=agent,
         datasets=list(state.datasets()),

@@ -108,6 +108,18 @@ async def test_verify_finds_a_flipped_bit(agent, outputs, tmp_path):
     assert "picking/meta/info.json: damaged on the server" in there.stdout
 
 
+async def test_status_knows_whether_an_agent_runs(agent, outputs):
+    """While it runs, and no longer from the moment that it ends in order."""
+    make_dataset(outputs / "picking")
+    assert agent.once().returncode == 0
+    assert not status(agent)["running"]
+    with agent.running("run", "--watch", outputs) as process:
+        await until(lambda: status(agent)["running"])
+        process.terminate()
+        process.wait()
+        assert not status(agent)["running"]
+
+
 async def test_killed_in_the_middle_of_a_file(agent, outputs, line):
     """An agent that is killed -9 in the middle of a file costs at most what was on the wire right then."""
     folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
