@@ -10,7 +10,7 @@ def check_backend_url(url: str) -> str:
 
     Raises ValueError saying what is wrong with it.
     """
-    example = "expected something like ws://localhost:8000"
+    example = "expected something like ws://localhost:8000 or http://localhost:8000"
     try:
         parts = urlsplit(url)
         port = parts.port

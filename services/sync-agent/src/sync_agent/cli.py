@@ -86,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     repair = commands.add_parser("repair", help="rebuild a dataset whose recorder died, beside the original")
     repair.add_argument("folder", type=Path)
     repair.add_argument("--into", type=Path, metavar="DIR", help="the new dataset; else FOLDER-repaired")
+    repair.add_argument("--info", type=Path, metavar="FILE",
+                        help="an earlier meta/info.json of it, if its own is missing or torn")  # fmt: skip
     repair.set_defaults(command=_repair)
     return parser
 
@@ -129,6 +131,9 @@ def _once(chosen: argparse.Namespace) -> int:
     from sync_agent.status import describe_note, describe_state
 
     settings = _settings(chosen)
+    # `run` waits for a folder that a recording is yet to make; here a mistyped one would be called safe.
+    if chosen.watch and (missing := [root for root in settings.roots if not root.exists()]):
+        raise AgentError(f"--watch {missing[0]} is not there, so there is nothing in it to bring")
     _prepare()
     agent = Agent(settings)
     try:
@@ -231,8 +236,12 @@ def _restore(chosen: argparse.Namespace) -> int:
 def _repair(chosen: argparse.Namespace) -> int:
     """In a process of its own: it needs libraries and memory that an agent has no use for."""
     source = chosen.folder.expanduser().absolute()
+    if not source.is_dir():
+        raise AgentError(f"{source} is no folder; name that of the dataset")
     target = chosen.into or source.with_name(f"{source.name}-repaired")
     command = [sys.executable, "-P", "-m", "teleop_dataset.repair", str(source), str(target)]
+    if chosen.info:
+        command += ["--info", str(chosen.info)]
     return subprocess.run(command, check=False).returncode
 
 

@@ -16,6 +16,7 @@ from sync_agent.state import default_state_dir
 
 DEFAULT_PARALLEL = 4
 MAX_PARALLEL = 32
+MAX_PORT = 65_535
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
           "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}  # fmt: skip
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?(?:/s)?", re.IGNORECASE | re.ASCII)
@@ -81,6 +82,8 @@ def make_settings(
         raise AgentError("which robot is this? --robot-id robot_A, or LEROBOT_BACKEND_ROBOT_ID")
     if not 1 <= parallel <= MAX_PARALLEL:
         raise AgentError(f"--parallel {parallel}: 1 to {MAX_PARALLEL}")
+    if metrics_port is not None and not 1 <= metrics_port <= MAX_PORT:
+        raise AgentError(f"--metrics-port {metrics_port}: 1 to {MAX_PORT}")
     try:
         return Settings(
             server="http" + check_backend_url(server).removeprefix("ws"),

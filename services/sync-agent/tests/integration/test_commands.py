@@ -189,11 +189,14 @@ async def test_mistakes(agent, outputs):
         (("run", "--watch", outputs, "--between", "now"), "--between"),
         (("verify", "nothing"), "no agent has run"),
         (("pause",), "no agent has run"),
+        (("once", "--watch", outputs / "mistyped"), "is not there"),
+        (("repair", outputs / "mistyped"), "is no folder"),
     ]:
         done = agent(*arguments)
         assert done.returncode == 2, done.stderr
         assert told in done.stderr
         assert "Traceback" not in done.stderr
+    assert not (outputs / "mistyped").exists()
     assert agent("restore", "nothing", "--into", outputs / "x").returncode == 1
 
 

@@ -68,6 +68,7 @@ def test_lerobot_home(monkeypatch, tmp_path):
         ({"server": "backend:8000"}, "not the address"),
         ({"robot_id": "../x"}, "robot_id"),
         ({"parallel": 0}, "--parallel"),
+        ({"metrics_port": 65_536}, "--metrics-port"),
         ({"bandwidth": "fast"}, "--bandwidth"),
     ],
 )

@@ -50,7 +50,7 @@ def read_info(source: Path, earlier: Path | None, report: RepairReport) -> dict[
         report.lose(f"{lost} in {layout.INFO}", "the file is cut off; defaults are in their place")
     if info is None:
         raise NotRepairable(
-            f"{layout.INFO} is torn, and only there stands what the columns are",
+            f"{layout.INFO} is missing or torn, and only there stands what the columns are",
             field=layout.INFO,
             hint="give an info.json of the same recording from an earlier backup",
         )
