@@ -49,6 +49,11 @@ def main() -> None:
         if error.hint:
             console.print(f"hint: {error.hint}", markup=False, soft_wrap=True)
         raise SystemExit(REFUSED) from None
+    except OSError as error:
+        # Of files on this machine: those of the connection are ExportErrors.
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        console.print("hint: choose another place with --root, or make room there", soft_wrap=True)
+        raise SystemExit(REFUSED) from None
     except KeyboardInterrupt:
         console.print("stopped; the backend goes on, run the command again to fetch the dataset")
         raise SystemExit(INTERRUPTED) from None
@@ -94,7 +99,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     )
     _pushing(parser.add_argument_group("the Hugging Face Hub"))
     arguments = parser.parse_args(words)
-    if bool(arguments.session_id) == bool(filter_of(arguments)):
+    if arguments.session_id and (also := filter_of(arguments)):
+        parser.error(f"which sessions? either --session_id says it, or {', '.join(also)}, not both")
+    if not arguments.session_id and not filter_of(arguments):
         parser.error("which sessions? give --session_id, or what they have in common, for example --robot_id")
     try:
         check_repo_id(arguments.repo_id)
@@ -124,12 +131,20 @@ def _pushing(group: argparse._ArgumentGroup) -> None:
 
 def _share(text: str) -> tuple[str, float]:
     name, _, share = text.partition("=")
-    return name, float(share)
+    try:
+        return name, float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=SHARE, as in val=0.1") from None
 
 
 def _instant(text: str) -> str:
     """ISO 8601 with a zone; the local one where none is given."""
-    return datetime.fromisoformat(text).astimezone().isoformat()
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; give it as 2026-01-31 or 2026-01-31T10:00:00+09:00"
+        ) from None
 
 
 async def export(arguments: argparse.Namespace, console: Console) -> None:
@@ -206,8 +221,9 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
         for excluded in session["excluded"]:
             episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "
             yield (
-                f"left out of session {session['session_id']}: {episode}{excluded['frames']} frames, "
-                f"{excluded['reason']}"
+                f"left out of session {session['session_id']}: {episode}frames "
+                f"{excluded['first_frame']} to {excluded['end_frame'] - 1}, {excluded['frames']} of them "
+                f"stored: {excluded['reason']}"
             )
         for gap in session["gaps"]:
             yield (

@@ -112,22 +112,22 @@ def test_push_is_private_unless_told_otherwise():
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "told"),
     [
-        [],
-        ["--repo_id", "u/d"],
-        ["--session_id", "1", "--robot_id", "robot_A", "--repo_id", "u/d"],
-        ["--robot_id", "robot_A", "--since", "yesterday", "--repo_id", "u/d"],
-        ["--session_id", "x", "--repo_id", "u/d"],
-        ["--session_id", "1", "--repo_id", "u/d", "--split", "train"],
-        ["--session_id", "1", "--repo_id", "../d"],
+        ([], "--repo_id"),
+        (["--repo_id", "u/d"], "give --session_id"),
+        (["--session_id", "1", "--robot_id", "robot_A", "--repo_id", "u/d"], "robot_id, not both"),
+        (["--robot_id", "robot_A", "--since", "yesterday", "--repo_id", "u/d"], "'yesterday' is no time"),
+        (["--session_id", "x", "--repo_id", "u/d"], "--session_id"),
+        (["--session_id", "1", "--repo_id", "u/d", "--split", "train"], "NAME=SHARE"),
+        (["--session_id", "1", "--repo_id", "../d"], "repo_id '../d'"),
     ],
 )
-def test_wrong_usage_is_status_2(words, capsys):
+def test_wrong_usage_is_status_2(words, told, capsys):
     """With the reason, as argparse does it."""
     with pytest.raises(SystemExit, match="2"):
         parse(words)
-    assert "error:" in capsys.readouterr().err
+    assert told in capsys.readouterr().err.splitlines()[-1]
 
 
 def archive_of(path, *members):
