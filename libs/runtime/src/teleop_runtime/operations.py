@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from teleop_schema.decoding import DECODE_ERRORS, field_of
+from teleop_schema.decoding import DECODE_ERRORS, field_of, hint_of
 from teleop_schema.errors import BackendError, BadInput, BodyTooLarge
 
 from teleop_runtime.problems import Problem
@@ -70,7 +70,7 @@ def read_query[T](request: HTTPConnection, kind: type[T]) -> T:
     try:
         return msgspec.convert(values, kind, strict=False)
     except DECODE_ERRORS as error:
-        raise BadInput(str(error), field=field_of(error)) from error
+        raise BadInput(str(error), field=field_of(error), hint=hint_of(error, kind)) from error
 
 
 async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MAX_JSON_BYTES) -> T:
@@ -80,10 +80,12 @@ async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MA
         body += part
         if len(body) > limit_bytes:
             raise BodyTooLarge(f"this JSON body holds at most {limit_bytes} bytes", limit=limit_bytes)
+    if not body:
+        raise BadInput("the request has no body", hint="send JSON; see /openapi.json")
     try:
         return msgspec.json.decode(body, type=kind)
     except DECODE_ERRORS as error:
-        raise BadInput(str(error), field=field_of(error)) from error
+        raise BadInput(str(error), field=field_of(error), hint=hint_of(error, kind)) from error
 
 
 def _is_list(annotation: Any) -> bool:

@@ -19,11 +19,19 @@ class Query(Struct, forbid_unknown_fields=True):
     tags: list[str] = []
 
 
+class Place(Struct, forbid_unknown_fields=True):
+    """Part of the body."""
+
+    side: Literal["left", "right"]
+
+
 class Body(Struct, forbid_unknown_fields=True):
     """Body of an example."""
 
     note: str
     names: list[str] = []
+    moods: frozenset[Literal["good", "bad"]] = frozenset()
+    place: Place | None = None
 
 
 def request(query: str = "", body: bytes = b"") -> Request:
@@ -95,6 +103,31 @@ async def test_bad_body_names_the_field(body, field):
     with pytest.raises(BadInput) as caught:
         await read_body(request(body=body), Body)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        (b"", "send JSON; see /openapi.json"),
+        (b'{"note": "x", "speed": 1}', "one of note, names, moods, place"),
+        (b'{"note": "x", "moods": ["good", "odd"]}', "one of bad, good"),
+        (b'{"note": "x", "place": {"side": "up"}}', "one of left, right"),
+        (b'{"note": "x", "place": {"height": 1}}', "one of side"),
+        (b'{"note": 1}', None),
+    ],
+)
+async def test_bad_body_is_told_what_could_stand_there(body, hint):
+    """Where there are a few right answers, they are named."""
+    with pytest.raises(BadInput) as caught:
+        await read_body(request(body=body), Body)
+    assert caught.value.hint == hint
+
+
+def test_bad_query_is_told_what_could_stand_there():
+    """Of parameters, too."""
+    with pytest.raises(BadInput) as caught:
+        read_query(request("status=ajar"), Query)
+    assert caught.value.hint == "one of closed, open"
 
 
 async def test_body_over_the_limit_is_refused():

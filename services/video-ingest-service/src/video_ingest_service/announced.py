@@ -22,6 +22,8 @@ DATASET_OPTIONS = ("sha256",)
 LIMITS = {"video": MAX_VIDEO_CHUNK_BYTES, "dataset": MAX_FILE_BYTES}
 # For what is not known before the bytes have come.
 SOME_SHA256 = "0" * 64
+# Fields of VideoFile that a client tells under another name.
+_TOLD = {"start_us": "start_timestamp", "end_us": "end_timestamp"}
 
 _SECONDS = re.compile(r"-?\d{1,12}(\.\d{1,12})?", re.ASCII)
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
@@ -83,7 +85,9 @@ def complete(announced: Announced, *, size_bytes: int, sha256: str) -> VideoFile
             strict=False,
         )
     except DECODE_ERRORS as error:
-        raise BadInput(str(error), field=_told_name(field_of(error))) from error
+        field = field_of(error) or ""
+        told = _TOLD.get(field, field)
+        raise BadInput(str(error).replace(f"`{field}`", f"`{told}`"), field=told or None) from error
 
 
 def _read_video_fields(announced: Announced) -> None:
@@ -123,8 +127,3 @@ def _read_time(text: str, field: str) -> int:
         )
     since_epoch = time - datetime.fromtimestamp(0, tz=time.tzinfo)
     return (since_epoch.days * 86_400 + since_epoch.seconds) * _US + since_epoch.microseconds
-
-
-def _told_name(field: str | None) -> str | None:
-    """A field by the name under which the client told it."""
-    return {"start_us": "start_timestamp", "end_us": "end_timestamp"}.get(field or "", field)

@@ -106,6 +106,7 @@ async def test_refusals_leave_nothing(http, session, database, store_root, kind,
     """Each wrong field is named; neither bytes nor rows nor names stay behind."""
     answer = await upload(http, b"content", fields, kind=kind)
     assert (answer.status_code, answer.json().get("field")) == (status, field)
+    assert "end_us" not in answer.text, "a field is called as the client calls it"
     assert await nothing_is_left(store_root, database)
     assert not (store_root / "robot_A").exists()
 
