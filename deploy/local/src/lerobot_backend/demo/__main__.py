@@ -27,7 +27,7 @@ DRAIN_TIMEOUT_S = 60.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lerobot_backend.demo", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the robot moves (20)")
     parser.add_argument("--port", type=int, default=8000, help="where the backend listens (8000)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where it keeps data (./data)")
@@ -104,7 +104,10 @@ def check(dataset: Path, values: NDArray[np.float32]) -> int:
 def backend(port: int, data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The backend as one process, ready."""
     if ready(port):
-        sys.exit(f"a backend is running on port {port} already; stop it, or choose another with --port")
+        sys.exit(
+            f"a backend is running on port {port} already; stop it, or choose another port: "
+            f"{sys.executable} -m lerobot_backend.demo --port {port + 10}"
+        )
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "backend.log"
     environment = {
