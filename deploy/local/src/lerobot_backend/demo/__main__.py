@@ -105,9 +105,9 @@ def backend(port: int, data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The backend as one process, ready."""
     if ready(port):
         sys.exit(
-            f"a backend is running on port {port} already; stop it, or run the demo beside it, in folders of its "
-            f"own:\nLEROBOT_BACKEND_BACKUP_DIR=demo/backup {sys.executable} -m lerobot_backend.demo "
-            f"--port {port + 10} --data-dir demo/data"
+            f"a backend is running on port {port} already; stop it, or run the demo in folders of its own:\n"
+            f"LEROBOT_BACKEND_BACKUP_DIR=outputs/demo/backup {sys.executable} -m lerobot_backend.demo "
+            f"--port {port + 10} --data-dir outputs/demo/data"
         )
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "backend.log"
