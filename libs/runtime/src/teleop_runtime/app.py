@@ -78,6 +78,10 @@ class Health:
         return JsonResponse({"status": status, **reasons}, status_code=503 if reasons else 200)
 
 
+class CannotStart(Exception):
+    """What a person has to change before a service can start; `serve` ends with this message."""
+
+
 def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starlette:
     """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers."""
     health = Health()
@@ -88,9 +92,13 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
         return JsonResponse(document)
 
     @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with AsyncExitStack() as stack:
-            running = [await stack.enter_async_context(part.lifespan()) for part in parts]
+            try:
+                running = [await stack.enter_async_context(part.lifespan()) for part in parts]
+            except CannotStart as error:
+                app.state.cannot_start = str(error)
+                raise
             for part in running:
                 health.checks.update(part.checks)
 

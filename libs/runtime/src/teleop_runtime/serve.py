@@ -1,6 +1,7 @@
 """uvicorn as every service runs it."""
 
 import gc
+import sys
 from typing import Any
 
 import uvicorn
@@ -30,9 +31,14 @@ SERVER_OPTIONS: dict[str, Any] = {
 
 
 def serve(app: Starlette, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT; SystemExit with the reason if a part of the app raised CannotStart."""
     # What is loaded now stays; looking through it for garbage again and again would stall every robot.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    uvicorn.run(app, host=host, port=port, **SERVER_OPTIONS)
+    try:
+        uvicorn.run(app, host=host, port=port, **SERVER_OPTIONS)
+    except SystemExit:
+        if reason := getattr(app.state, "cannot_start", None):
+            sys.exit(reason)
+        raise

@@ -42,6 +42,14 @@ async def test_comes_back_as_it_went_in(store, size):
     assert [found async for found in store.list_objects()] == [(sha256, size)]
 
 
+async def test_it_notes_whose_it_is(store):
+    """Nobody's at first; it is no object, and no name."""
+    assert await store.owner() is None
+    await store.own("b06d3f4a-1c5e-4ad5-9d0b-0e2b1d2b8a55")
+    assert await store.owner() == "b06d3f4a-1c5e-4ad5-9d0b-0e2b1d2b8a55"
+    assert [found async for found in store.list_objects()] == []
+
+
 async def test_unknown_objects(store):
     """What was never stored is missing in every way of asking."""
     assert await store.size(NOBODY) is None

@@ -21,6 +21,7 @@ from video_ingest_service import (
     video_endpoints,
 )
 from video_ingest_service.catalog import Catalog
+from video_ingest_service.ownership import claim
 from video_ingest_service.probe import Prober
 from video_ingest_service.repairs import Repairs
 from video_ingest_service.room import watch_room
@@ -47,6 +48,7 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
     async def lifespan() -> AsyncIterator[Running]:
         store = await asyncio.to_thread(open_store, store_url)
         async with open_pool(database_url, max_size=CONNECTIONS) as pool, Prober.running() as prober:
+            await claim(pool, store, store_url)
 
             async def check_database() -> None:
                 async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:

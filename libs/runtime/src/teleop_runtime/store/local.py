@@ -2,6 +2,7 @@
 
     .objects/ab/cd/abcd…     an object, read-only, named by its SHA-256
     .incoming/<uuid>         the bytes of an upload so far; its length is the offset
+    .owner                   the name of the database whose files these are
     <robot_id>/…             the tree that people look at: hard links to objects
 
 Nobody but a store writes below `.objects` and `.incoming`. What changes a file of the tree in place changes
@@ -188,6 +189,27 @@ class LocalStore:
 
     async def check_room(self, size_bytes: int, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
         await in_thread(self._check_room, size_bytes, begun)
+
+    async def owner(self) -> str | None:
+        try:
+            return (await in_thread(self._owner.read_text, "ascii")).strip()
+        except FileNotFoundError:
+            return None
+
+    async def own(self, database: str) -> None:
+        def note() -> None:
+            made = self.incoming / f"{uuid4().hex}.name"
+            made.write_text(f"{database}\n", "ascii")
+            with made.open("rb") as file:
+                sync_data(file.fileno())
+            made.replace(self._owner)
+            sync_directory(self.root)
+
+        await in_thread(note)
+
+    @property
+    def _owner(self) -> Path:
+        return self.root / ".owner"
 
     def _object(self, sha256: str) -> Path:
         return self.objects / sha256[:2] / sha256[2:4] / sha256

@@ -123,3 +123,9 @@ class Store(Protocol):
 
         begun  uploads, and how many bytes each takes; what they have still to receive is not free
         """
+
+    async def owner(self) -> str | None:
+        """The name of the database whose files these are; None if none has been noted."""
+
+    async def own(self, database: str) -> None:
+        """Note the name of the database whose files these are."""

@@ -5,6 +5,7 @@
     incoming/<uuid>/<offset>      its bytes so far, in parts, each named by its offset and put only if there
                                   is none: of two writers at one offset one loses, so the parts have no gaps
                                   and never overlap, and the upload's offset is the end of the last
+    owner                         the name of the database whose files these are
     names/<robot_id>/…            {"sha256": …}: S3 has no links, and a second copy of each file would double
                                   the bill
 
@@ -196,6 +197,17 @@ class S3ObjectStore:
 
     async def check_room(self, size_bytes: int, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
         """A bucket has no end."""
+
+    async def owner(self) -> str | None:
+        with reaching():
+            try:
+                found = await obstore.get_async(self._bucket, "owner")
+                return str(bytes(await found.bytes_async()), "ascii")
+            except FileNotFoundError:
+                return None
+
+    async def own(self, database: str) -> None:
+        await self._put("owner", database.encode("ascii"))
 
     async def _receive(self, upload_id: UUID, offset: int, parts: AsyncIterator[bytes], limit: int) -> int:
         """Store `parts` as part objects; when they end or break off, all that came is stored."""

@@ -1,0 +1,63 @@
+"""Two databases on one store would remove each other's files: the second one does not start."""
+
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from teleop_runtime.app import CannotStart
+from teleop_runtime.store import open_store
+from video_ingest_service.ownership import claim
+
+NEW_NAME = "UPDATE installation SET id = gen_random_uuid()"
+NAME = "SELECT id::text FROM installation"
+ENDS_S = 60
+
+
+async def test_a_new_store_is_the_databases_own(pool, store, store_root):
+    """It is noted there, and found again by this database, however often it starts."""
+    await claim(pool, store, str(store_root))
+    assert await store.owner() == await pool.fetchval(NAME)
+    await claim(pool, open_store(str(store_root)), str(store_root))
+
+
+async def test_another_database_is_refused(pool, store, store_root):
+    """With the store's name, and what to do."""
+    await claim(pool, store, str(store_root))
+    owner = await store.owner()
+    await pool.execute(NEW_NAME)
+    with pytest.raises(CannotStart, match=f"{store_root} belong to another database.*STORE_URL"):
+        await claim(pool, store, str(store_root))
+    assert await store.owner() == owner
+
+
+async def test_a_database_that_knows_none_of_the_files_is_refused(pool, store, store_root, keep):
+    """Of a store that was used before owners were noted: an empty database can't be theirs."""
+    await keep(b"content")
+    with pytest.raises(CannotStart, match="knows nothing of"):
+        await claim(pool, store, str(store_root))
+    assert await store.owner() is None
+
+
+async def test_one_that_knows_them_goes_on(pool, store, store_root, keep):
+    """Such a store, and the database that it was always used with."""
+    sha256 = await keep(b"content")
+    await pool.execute("INSERT INTO stored_object (sha256, size_bytes) VALUES ($1, 7)", sha256)
+    await claim(pool, store, str(store_root))
+    assert await store.owner() == await pool.fetchval(NAME)
+
+
+def test_the_service_ends_with_the_reason(database_url, store, store_root):
+    """In its last line, after everything that it logs."""
+    (store_root / ".owner").write_text(f"{uuid4()}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "video_ingest_service"],
+        env={"DATABASE_URL": database_url, "STORE_URL": str(store_root), "INGEST_PORT": "0", "PATH": ""},
+        cwd=Path(store_root).parent,
+        capture_output=True,
+        text=True,
+        timeout=ENDS_S,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"the files in {store_root} belong to another database")
