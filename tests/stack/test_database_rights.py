@@ -20,6 +20,8 @@ def test_each_table_has_one_writer(stack):
     """A migration that adds a table has to say in deploy/setup/rights.sql who writes it."""
     writers = json.loads(stack.query(WRITERS))
     assert len(writers) > 10
+    # Written by its migration.
+    assert writers.pop("installation") == []
     assert {table: roles for table, roles in writers.items() if len(roles) != 1} == {}
 
 

@@ -115,6 +115,8 @@ def test_the_database_may_be_elsewhere(s3_stack, database, tmp_path):
     """With deploy/compose.postgres.yaml no container has it; all is recorded there, a backup refuses."""
     s3_stack.environment["COMPOSE_FILE"] += f":{REPOSITORY / 'deploy/compose.postgres.yaml'}"
     s3_stack.environment["DATABASE_URL"] = database
+    # The files in the bucket belong to the database that was in the container.
+    s3_stack.environment["STORE_URL"] += "/elsewhere"
     s3_stack.up("--remove-orphans")
     assert s3_stack.containers("postgres", all=True) == []
     assert record(s3_stack.url, tmp_path / "spool")["complete"]

@@ -109,7 +109,8 @@ async def test_an_alert_comes_and_says_what_to_do(stack, prometheus, tmp_path):
     await until(lambda: "VideoQuarantined" in prometheus.alerts(), patience_s=PATIENCE_S)
     alert = prometheus.alerts()["VideoQuarantined"]
     assert alert["state"] == "firing"
-    assert alert["annotations"]["summary"].startswith("1 video chunk")
+    # How many is an estimate: Prometheus extends what it saw to the whole of its window.
+    assert "video chunk" in alert["annotations"]["summary"]
     assert "/videos" in alert["annotations"]["action"]
 
 
