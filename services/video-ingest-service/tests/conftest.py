@@ -1,10 +1,9 @@
 """video-ingest-service running in this process on a real socket, and files for it."""
 
-import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -13,6 +12,7 @@ from teleop_runtime.database import Pool, open_pool
 from teleop_runtime.store import Store, open_store
 from teleop_testing.recorded import record_session
 from teleop_testing.serving import serving
+from teleop_testing.storing import stored
 from video_ingest_service.app import create_app
 from video_ingest_service.catalog import Catalog
 from video_ingest_service.probe import Prober
@@ -85,20 +85,4 @@ def session(database_url) -> int:
 @pytest.fixture
 def keep(store) -> Keep:
     """Puts bytes into the store as an upload would, and returns their SHA-256."""
-    return lambda content: put(store, content)
-
-
-async def put(store: Store, content: bytes) -> str:
-    """SHA-256 of `content`, which is an object of the store from now on."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    upload = uuid4()
-
-    async def parts() -> AsyncIterator[bytes]:
-        if content:
-            yield content
-
-    await store.begin(upload)
-    await store.append(upload, 0, parts(), limit=len(content))
-    await store.finish(upload, sha256=sha256, size_bytes=len(content))
-    await store.discard(upload)
-    return sha256
+    return partial(stored, store)

@@ -64,6 +64,14 @@ def run_on(recorder: subprocess.Popen, spool: Path) -> tuple[Path, int, int]:
     return stream_dir, number, encoder
 
 
+def kill_both(recorder: subprocess.Popen, encoder: int, stream_dir: Path) -> None:
+    """kill -9 of the encoder, then of the recording process."""
+    os.kill(encoder, signal.SIGKILL)
+    recorder.kill()
+    recorder.wait()
+    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
+
+
 async def test_killed_recorder_loses_no_picture(recorder, spool):
     """kill -9 of the recording process: its encoder finishes what lies in the ring, and ends."""
     stream_dir, number, _ = run_on(recorder, spool)
@@ -81,10 +89,7 @@ async def test_killed_recorder_loses_no_picture(recorder, spool):
 async def test_when_both_are_killed_the_rest_is_recovered(recorder, spool):
     """The encoder's file is made a segment, and it says from where on pictures may be missing."""
     stream_dir, _, encoder = run_on(recorder, spool)
-    os.kill(encoder, signal.SIGKILL)
-    recorder.kill()
-    recorder.wait()
-    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
+    kill_both(recorder, encoder, stream_dir)
     assert has_unstored_video(stream_dir)
     assert not list(finished_segments(stream_dir))
     assert len(recover(stream_dir)) == 1
@@ -106,10 +111,7 @@ async def test_nothing_is_recovered_while_somebody_records(recorder, spool):
 async def test_recovery_interrupted_anywhere_is_done_again(recorder, spool):
     """What a recovery left that was killed itself does not confuse the next one."""
     stream_dir, _, encoder = run_on(recorder, spool)
-    os.kill(encoder, signal.SIGKILL)
-    recorder.kill()
-    recorder.wait()
-    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder is gone")
+    kill_both(recorder, encoder, stream_dir)
     (part,) = find_parts(stream_dir)
     content = part.read_bytes()
     (first,) = recover(stream_dir)

@@ -22,7 +22,7 @@ from teleop_runtime.store import (
 from teleop_runtime.store.local import LocalStore
 from teleop_runtime.store.staged_file import StagedFile
 from teleop_schema.errors import NoSpace
-from teleop_testing.storing import parts_of, stored
+from teleop_testing.storing import content_of, parts_of, stored
 
 MIB = 1024 * 1024
 
@@ -218,10 +218,6 @@ async def test_full_disk_while_assembling(small_disk):
         )
     assert [path.name for path in store.incoming.iterdir()] == [str(upload_id)]
     assert (await content_of(store, digest)) == content
-
-
-async def content_of(store: LocalStore, digest: str) -> bytes:
-    return b"".join([block async for block in store.read(digest)])
 
 
 async def test_wrong_content_stays_writable(store):

@@ -20,7 +20,7 @@ from export_service.plan import Piece
 from export_service.report import CameraReport, EncodedEpisode
 from export_service.rows import MS_PER_US, Rows, ShownEpisodes
 from export_service.thin_pictures import ThinPictures
-from export_service.video_source import Chunks, Files, Footage, Part, Segment
+from export_service.video_source import NO_PICTURES, Chunks, Files, Footage, Part, Segment
 from export_service.video_writer import VideoSeries, encode, look
 
 
@@ -79,7 +79,7 @@ class CameraTrack:
         """
         footage = self._open(pieces[0].session_id)
         matched = list(self._match(footage, pieces, rows))
-        following = [each.number for each in matched[1:]] + [matched[-1].number[:0]]
+        following = [each.number for each in matched[1:]] + [NO_PICTURES]
         clips, stats = [], []
         for number, (each, then) in enumerate(zip(matched, following, strict=True)):
             self._account(pieces[number].session_id, each)
