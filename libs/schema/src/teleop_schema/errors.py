@@ -85,6 +85,16 @@ class NotFound(BackendError):
     code, status, close_code, retryable = "not_found", 404, 4404, False
 
 
+class SessionNotFound(NotFound):
+    """There is no such session.
+
+    A robot that names a session before its telemetry has arrived hears UnknownSession of video-ingest-service
+    instead, and asks again.
+    """
+
+    code = "session_not_found"
+
+
 class MethodNotAllowed(BackendError):
     """This address does not take that method."""
 

@@ -3,12 +3,6 @@
 from teleop_schema.errors import BackendError, BadInput, Conflict, Forbidden, NotFound
 
 
-class SessionNotFound(NotFound):
-    """There is no such session."""
-
-    code = "session_not_found"
-
-
 class ExportNotFound(NotFound):
     """There is no such export."""
 

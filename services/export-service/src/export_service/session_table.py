@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from msgspec import structs
 from psycopg.rows import DictRow
-from teleop_schema.errors import BadInput, SessionArchived
+from teleop_schema.errors import BadInput, SessionArchived, SessionNotFound
 
 from export_service.align import Integers
 from export_service.chunk_table import read_chunks, read_sample_times
 from export_service.database import Connection, Pool, connect
-from export_service.errors import NothingToExport, SessionNotFound
+from export_service.errors import NothingToExport
 from export_service.recorded import EpisodeRow, Footage, Hole, Session, name_holes
 from export_service.selection import SessionFilter
 from export_service.video_chunks import Chunk, goes_by_time, look_at_footage, usable

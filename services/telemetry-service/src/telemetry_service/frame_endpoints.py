@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from teleop_runtime.frames import FrameReader
 from teleop_runtime.operations import Operation, read_query
-from teleop_schema.errors import BadInput, NotAcceptable, NotFound, SessionArchived
+from teleop_schema.errors import BadInput, NotAcceptable, SessionArchived, SessionNotFound
 
 from telemetry_service.archive import FOLDER, Archive, names_of
 from telemetry_service.envelope import bucket_frames, envelope
@@ -170,6 +170,6 @@ OPERATIONS = (
         get_frames,
         query=FrameRange,
         media=tuple(FORMATS),
-        errors=[NotFound, BadInput, NotAcceptable, SessionArchived],
+        errors=[SessionNotFound, BadInput, NotAcceptable, SessionArchived],
     ),
 )

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET
 from teleop_runtime.database import Pool, connected, transaction
-from teleop_schema.errors import BadInput, NotFound
+from teleop_schema.errors import BadInput, NotFound, SessionNotFound
 
 from telemetry_service.views import EpisodeChange, EpisodeView, SessionChange
 
@@ -19,6 +19,8 @@ UPDATE teleop_session
 DELETE_SESSION = """
 UPDATE teleop_session SET deleted_at = now() WHERE id = $1 AND deleted_at IS NULL RETURNING id
 """
+
+IS_SESSION = "SELECT EXISTS (SELECT FROM teleop_session WHERE id = $1 AND deleted_at IS NULL)"
 
 GET_EPISODE = """
 SELECT e.start_frame, e.end_frame, s.next_frame_index
@@ -45,7 +47,7 @@ class SessionEdits:
         self._pool = pool
 
     async def change_session(self, session_id: int, change: SessionChange) -> None:
-        """Raises NotFound."""
+        """Raises SessionNotFound."""
         async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             changed = await connection.fetchval(
                 CHANGE_SESSION,
@@ -55,21 +57,23 @@ class SessionEdits:
                 *(change.note is not UNSET, change.note or None),
             )
         if changed is None:
-            raise NotFound(f"there is no session {session_id}", field="session_id")
+            raise SessionNotFound(f"there is no session {session_id}", field="session_id")
 
     async def delete_session(self, session_id: int) -> None:
-        """Raises NotFound, also for what is deleted already."""
+        """Raises SessionNotFound, also for what is deleted already."""
         async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             deleted = await connection.fetchval(DELETE_SESSION, session_id)
         if deleted is None:
-            raise NotFound(f"there is no session {session_id}", field="session_id")
+            raise SessionNotFound(f"there is no session {session_id}", field="session_id")
 
     async def change_episode(self, session_id: int, episode_index: int, change: EpisodeChange) -> EpisodeView:
-        """The changed episode; raises NotFound, or BadInput if its bounds make no sense."""
+        """The changed episode; raises SessionNotFound, NotFound, or BadInput if its bounds make no sense."""
         if not 0 <= episode_index < 2**31:
             raise NotFound(f"there is no episode {episode_index}", field="episode_index")
         async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             stored = await connection.fetchrow(GET_EPISODE, session_id, episode_index)
+            if stored is None and not await connection.fetchval(IS_SESSION, session_id):
+                raise SessionNotFound(f"there is no session {session_id}", field="session_id")
             if stored is None:
                 raise NotFound(f"session {session_id} has no episode {episode_index}", field="episode_index")
             row = await connection.fetchrow(

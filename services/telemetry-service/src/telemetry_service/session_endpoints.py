@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.operations import JsonResponse, Operation, read_body, read_query
-from teleop_schema.errors import BadInput, NotFound
+from teleop_schema.errors import BadInput, NotFound, SessionNotFound
 from teleop_schema.identifiers import check_robot_id
 
 from telemetry_service.session_edits import SessionEdits
@@ -98,10 +98,10 @@ async def get_ledger(request: Request) -> Response:
 
 
 def session_id_of(request: Request) -> int:
-    """Session id of the address; raises NotFound for one that no session can have."""
+    """Session id of the address; raises SessionNotFound for one that no session can have."""
     session_id: int = request.path_params["session_id"]
     if not 1 <= session_id <= MAX_ID:
-        raise NotFound(f"there is no session {session_id}", field="session_id")
+        raise SessionNotFound(f"there is no session {session_id}", field="session_id")
     return session_id
 
 
@@ -117,16 +117,18 @@ def _check_in_calendar(name: str, time: datetime | None) -> None:
 OPERATIONS = (
     Operation("GET", "/robots", list_robots, answer=list[RobotView]),
     Operation("GET", "/sessions", list_sessions, query=SessionFilter, answer=Page, errors=[BadInput]),
-    Operation("GET", "/sessions/{session_id:int}", get_session, answer=SessionDetail, errors=[NotFound]),
+    Operation(
+        "GET", "/sessions/{session_id:int}", get_session, answer=SessionDetail, errors=[SessionNotFound]
+    ),
     Operation(
         "PATCH",
         "/sessions/{session_id:int}",
         change_session,
         body=SessionChange,
         answer=SessionDetail,
-        errors=[NotFound, BadInput],
+        errors=[SessionNotFound, BadInput],
     ),
-    Operation("DELETE", "/sessions/{session_id:int}", delete_session, status=204, errors=[NotFound]),
+    Operation("DELETE", "/sessions/{session_id:int}", delete_session, status=204, errors=[SessionNotFound]),
     Operation(
         "PATCH",
         "/sessions/{session_id:int}/episodes/{episode_index:int}",
@@ -135,5 +137,7 @@ OPERATIONS = (
         answer=EpisodeView,
         errors=[NotFound, BadInput],
     ),
-    Operation("GET", "/sessions/{session_id:int}/ledger", get_ledger, answer=Ledger, errors=[NotFound]),
+    Operation(
+        "GET", "/sessions/{session_id:int}/ledger", get_ledger, answer=Ledger, errors=[SessionNotFound]
+    ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 from teleop_runtime.database import Connection, Pool, connected, transaction
-from teleop_schema.errors import NotFound
+from teleop_schema.errors import SessionNotFound
 
 from telemetry_service.views import (
     EpisodeView,
@@ -126,11 +126,11 @@ class SessionQueries:
         return Page(sessions=sessions, next_cursor=sessions[-1].id if len(rows) > limit else None)
 
     async def session(self, session_id: int) -> SessionDetail:
-        """One session with its episodes and marks; raises NotFound."""
+        """One session with its episodes and marks; raises SessionNotFound."""
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             row = await connection.fetchrow(GET_SESSION, session_id)
             if row is None:
-                raise NotFound(f"there is no session {session_id}", field="session_id")
+                raise SessionNotFound(f"there is no session {session_id}", field="session_id")
             episodes = await connection.fetch(
                 "SELECT * FROM episode WHERE session_id = $1 ORDER BY episode_index", session_id
             )
@@ -148,11 +148,11 @@ class SessionQueries:
         )
 
     async def ledger(self, session_id: int) -> Ledger:
-        """The session's account, as of one moment; raises NotFound."""
+        """The session's account, as of one moment; raises SessionNotFound."""
         async with transaction(self._pool, timeout_s=READ_TIMEOUT_S, snapshot=True) as connection:
             session = await connection.fetchrow(GET_SESSION, session_id)
             if session is None:
-                raise NotFound(f"there is no session {session_id}", field="session_id")
+                raise SessionNotFound(f"there is no session {session_id}", field="session_id")
             measured = await _measured(connection, session)
             gaps = await connection.fetch(
                 "SELECT * FROM frame_gap WHERE session_id = $1 ORDER BY first_frame", session_id

@@ -161,7 +161,8 @@ async def test_unknown_sessions(http):
             answer = await http.request(
                 method, f"/sessions/{session}{path}", **({"json": {}} if method == "PATCH" else {})
             )
-            assert (method, path, answer.status_code) == (method, path, 404)
+            told = (answer.status_code, answer.json()["code"], answer.json()["field"])
+            assert told == (404, "session_not_found", "session_id"), (method, path)
 
 
 async def test_session_is_changed(http, service):

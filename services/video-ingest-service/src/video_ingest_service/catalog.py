@@ -8,7 +8,7 @@ from teleop_schema.files import DatasetFile, Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key, check_dataset_name, check_file_path, check_robot_id
 
 from video_ingest_service.dataset_table import add_revision, check_apart, ensure_dataset, newest_file
-from video_ingest_service.errors import ChunkConflict, ObjectGone, RobotMismatch
+from video_ingest_service.errors import ChunkConflict, ObjectGone, RobotMismatch, UnknownSession
 from video_ingest_service.metrics import QUARANTINED, STORED_BYTES, STORED_FILES
 from video_ingest_service.object_table import (
     damage_of,
@@ -153,6 +153,8 @@ def check_names(file: VideoFile | DatasetFile) -> None:
 
 async def _session_of(connection: Connection, file: VideoFile) -> SessionRow:
     session = await find_session(connection, file.session)
+    if session is None:
+        raise UnknownSession(f"there is no session {file.session}", field="session")
     if session.robot_id != file.robot_id:
         raise RobotMismatch(f"session {session.id} is of robot {session.robot_id!r}", field="robot_id")
     return session

@@ -4,7 +4,7 @@ from teleop_schema.errors import BackendError, Conflict, NotFound
 
 
 class UnknownSession(NotFound):
-    """There is no such session (yet): its telemetry may arrive later than its video."""
+    """There is no such session yet: its telemetry may arrive later than its video."""
 
     code, retryable = "unknown_session", True
 

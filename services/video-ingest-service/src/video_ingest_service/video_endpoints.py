@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.database import Pool, connected
 from teleop_runtime.operations import JsonResponse, Operation, read_query
-from teleop_schema.errors import BadInput
+from teleop_schema.errors import BadInput, SessionNotFound
 
 from video_ingest_service.content import BINARY, answer_content
 from video_ingest_service.coverage import cover
-from video_ingest_service.errors import BadRange, UnknownSession, VideoNotFound
+from video_ingest_service.errors import BadRange, VideoNotFound
 from video_ingest_service.video_table import (
     MAX_ID,
     cameras_of,
@@ -45,8 +45,8 @@ async def list_videos(request: Request) -> Response:
     session_id: int = request.path_params["session_id"]
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         session = await find_session(connection, session_id)
-        if session.hidden:
-            raise UnknownSession(f"session {session_id} was deleted", field="session_id")
+        if session is None or session.hidden:
+            raise SessionNotFound(f"there is no session {session_id}", field="session_id")
         rows = await list_chunks(connection, session_id, wanted.camera_key, wanted.cursor, wanted.limit + 1)
         cameras = {*session.cameras, *await cameras_of(connection, session_id)}
         if wanted.camera_key is not None:
@@ -102,7 +102,7 @@ OPERATIONS = (
         list_videos,
         query=VideoFilter,
         answer=SessionVideos,
-        errors=[UnknownSession, BadInput],
+        errors=[SessionNotFound, BadInput],
     ),
     Operation("GET", "/videos/{video_id:int}", get_video, answer=VideoDetail, errors=[VideoNotFound]),
     Operation(

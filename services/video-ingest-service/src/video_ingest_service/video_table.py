@@ -12,7 +12,7 @@ from teleop_runtime.database import Connection
 from teleop_schema.files import DroppedFrames, VideoFile
 
 from video_ingest_service.coverage import Chunk, runs_of
-from video_ingest_service.errors import UnknownSession, VideoNotFound
+from video_ingest_service.errors import VideoNotFound
 from video_ingest_service.worker_messages import Probed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,15 +80,15 @@ class SessionRow(NamedTuple):
     hidden: bool
 
 
-async def find_session(connection: Connection, session: int | UUID) -> SessionRow:
-    """The session with that number, or of that stream; raises UnknownSession."""
+async def find_session(connection: Connection, session: int | UUID) -> SessionRow | None:
+    """The session with that number, or of that stream; None if there is none (yet)."""
     row = None
     if isinstance(session, UUID):
         row = await connection.fetchrow(SESSION_OF_STREAM, session)
     elif 1 <= session <= MAX_ID:
         row = await connection.fetchrow(SESSION, session)
     if row is None:
-        raise UnknownSession(f"there is no session {session}", field="session")
+        return None
     id_, robot_id, fps, frames, cameras, hidden = row
     return SessionRow(id_, robot_id, fps, frames, tuple(msgspec.json.decode(cameras)), hidden)
 

@@ -146,8 +146,8 @@ async def test_what_is_quarantined_is_not_served_as_video(http, send, session):
         ("/videos/1", "video_not_found"),
         ("/videos/0/content", "video_not_found"),
         (f"/videos/{2**70}", "video_not_found"),
-        ("/sessions/77/videos", "unknown_session"),
-        (f"/sessions/{2**70}/videos", "unknown_session"),
+        ("/sessions/77/videos", "session_not_found"),
+        (f"/sessions/{2**70}/videos", "session_not_found"),
     ],
 )
 async def test_what_is_not_there_has_its_code(http, address, code):
@@ -181,4 +181,4 @@ async def test_videos_of_a_deleted_session_are_hidden(http, send, session, datab
     receipt = await send(b"no video", session)
     assert (store_root / receipt.path).exists()
     answer = await http.get(f"/sessions/{session}/videos")
-    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")
+    assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
