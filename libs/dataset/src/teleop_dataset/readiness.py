@@ -76,7 +76,7 @@ def judge(
     still_ns = _still_ns(seen, now_ns)
     if still_ns < DEBOUNCE_NS:
         return Verdict(Kind.BUSY, "it has just changed")
-    unfinished = _unfinished(seen)
+    unfinished = what_is_unfinished(seen)
     quiet = still_ns >= quiet_ns
     if unfinished is None and (quiet or not _encoding(seen)):
         return _with_files(seen, Kind.FINALISED, "closed and complete", _flags(seen))
@@ -123,8 +123,8 @@ def _encoding(seen: DatasetSeen) -> list[str]:
     return [path for path in seen.temporary if path.startswith("tmp")]
 
 
-def _unfinished(seen: DatasetSeen) -> str | None:
-    """Why the dataset is not complete; None if it is."""
+def what_is_unfinished(seen: DatasetSeen) -> str | None:
+    """Why the dataset is not complete, whether or not somebody writes to it; None if it is."""
     if seen.info is None:
         return seen.info_problem
     totals = {"data": seen.info.total_frames, "meta/episodes": seen.info.total_episodes}

@@ -9,7 +9,7 @@ import av
 import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.errors import NotRepairable
-from teleop_dataset.repair import repair
+from teleop_dataset.repair import RepairReport, find_sound, repair
 from teleop_schema.errors import BackendError
 from teleop_testing.repaired import CAMERAS, FRAMES, META, assert_same_episodes, episode_rows
 
@@ -126,7 +126,10 @@ def test_dropped_frames_that_rows_tell_of_are_flagged(recording, tmp_path, torn)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(16))
 def test_damage_anywhere_is_reported(recording, tmp_path, seed):
-    """Flipped bits, cut ends and zeros in any file: a report or a refusal, and nothing half done."""
+    """Flipped bits, cut ends and zeros in any file: a report or a refusal, and nothing half done.
+
+    And what is called sound before is what a repair would have left as it is.
+    """
     chance = random.Random(seed)
     state = chance.choice([recording.state(3, "halfway"), recording.state(0, "done"), recording.whole])
     source = shutil.copytree(state, tmp_path / "torn")
@@ -141,8 +144,10 @@ def test_damage_anywhere_is_reported(recording, tmp_path, seed):
         case 2:
             data[place] ^= 1 << chance.randrange(8)
     path.write_bytes(data)
-    recovered = False
+    sound = find_sound(source)
+    report = RepairReport()
     with suppress(BackendError):
-        recovered = repair(source, tmp_path / "repaired").whole
-    assert recovered == (tmp_path / "repaired").exists()
+        report = repair(source, tmp_path / "repaired")
+    assert report.whole == (tmp_path / "repaired").exists()
+    assert sound is None or (report.rebuilt, report.lost, report.frames) == ({}, [], sound.frames)
     assert {each.name for each in tmp_path.iterdir()} <= {"torn", "repaired"}

@@ -1,13 +1,15 @@
-"""`python -m teleop_dataset.repair <source> <target>`: prints the report; 1 if nothing came back, else 0."""
+"""`python -m teleop_dataset.repair <source> <target>`: prints the report; 1 if nothing came back, else 0.
+
+0 as well if nothing is wrong with the source: then nothing is written.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-import msgspec
 from teleop_schema.errors import BackendError
 
-from teleop_dataset.repair import repair
+from teleop_dataset.repair import find_sound, repair
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,9 +18,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("source", type=Path, help="folder of the torn dataset; it is only read")
     parser.add_argument("target", type=Path, help="folder to write the repaired one to")
     parser.add_argument("--info", type=Path, help="an earlier meta/info.json, if that of the dataset is torn")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
     options = parser.parse_args(arguments)
     try:
+        if sound := find_sound(options.source):
+            print(sound.as_text())
+            return 0
         report = repair(options.source, options.target, earlier_info=options.info)
     except BackendError as error:
         print(error.detail if error.hint is None else f"{error.detail}; {error.hint}", file=sys.stderr)
@@ -26,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(error, file=sys.stderr)
         return 1
-    print(msgspec.json.encode(report).decode() if options.json else report.as_text())
+    print(report.as_text())
     return 0 if report.whole else 1
 
 

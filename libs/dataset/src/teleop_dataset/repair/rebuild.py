@@ -5,7 +5,6 @@ Episodes are only ever taken from the first one on: what follows one that is not
 """
 
 import math
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,7 +31,14 @@ from teleop_dataset.repair.metadata import (
 from teleop_dataset.repair.pictures import cut_video, is_depth, video_facts
 from teleop_dataset.repair.report import RepairReport
 from teleop_dataset.repair.rows import BadRows, Episode, RowReader
-from teleop_dataset.repair.source import clips_of, complete_tasks, read_info, read_tasks, trusted_rows
+from teleop_dataset.repair.source import (
+    clips_of,
+    complete_tasks,
+    read_info,
+    read_tasks,
+    trusted_rows,
+    unsaved_folders,
+)
 from teleop_dataset.repair.tables import bring, copy_bytes, cut, leaves_of
 from teleop_dataset.repair.videos import place_episodes
 from teleop_dataset.v3 import layout
@@ -51,7 +57,8 @@ def repair(source: Path, target: Path, *, earlier_info: Path | None = None) -> R
 
     target        must not exist, or be empty; it appears once it is complete and verified, or not at all
     earlier_info  a meta/info.json of the same recording from a backup, for when that in `source` is torn
-    raises        NotRepairable if there is nothing to start from; VerificationFailed if the outcome is wrong
+    raises        NotRepairable if there is nothing to start from, or somebody still writes to it;
+                  VerificationFailed if the outcome is wrong
     """
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise NotRepairable(
@@ -93,6 +100,11 @@ class _Repair:
         self.short: set[int] = set()
         self.not_finite: set[str] = set()
         self._seen = look(source)
+        if self._seen.writers:
+            raise NotRepairable(
+                f"process {min(self._seen.writers)} is still recording to {source}",
+                hint="let it end, or end it; an episode that it is saving now would be lost",
+            )
         self._info = read_info(source, earlier_info, self._report)
         self._features: Features = self._info["features"]
         self._fps = float(self._info["fps"])
@@ -195,9 +207,8 @@ class _Repair:
         if counted > len(found):
             missing = f"{counted - len(found)} episodes from episode {len(found)} on"
             self._report.lose(missing, f"{layout.INFO} counts them, but their rows are not there")
-        for folder in self._seen.temporary:
-            if any(files for *_, files in os.walk(self._source / folder)):
-                self._report.lose(f"{folder}/", "pictures of an episode that was not saved")
+        for folder in unsaved_folders(self._source, self._seen):
+            self._report.lose(f"{folder}/", "pictures of an episode that was not saved")
 
     def _cut_data(self, found: list[Episode], kept: int) -> None:
         """Take the rows of episodes that are not kept out of the data files."""

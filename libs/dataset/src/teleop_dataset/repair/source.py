@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from teleop_dataset.errors import NotRepairable
-from teleop_dataset.folder import MAX_INFO_BYTES, open_regular
+from teleop_dataset.folder import MAX_INFO_BYTES, DatasetSeen, open_regular
 from teleop_dataset.repair.report import RepairReport
 from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3 import layout
@@ -207,3 +208,8 @@ def clips_of(row: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, Clip]:
         )
         for camera in cameras
     }
+
+
+def unsaved_folders(source: Path, seen: DatasetSeen) -> list[str]:
+    """Temporary folders with pictures of an episode that was not saved; LeRobot leaves empty ones as well."""
+    return [path for path in seen.temporary if any(files for *_, files in os.walk(source / path))]
