@@ -48,8 +48,14 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Return once the server takes connections; raises PostgresFailed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            raise PostgresFailed(
+                f"cannot keep data in {self.folder}: {error.strerror}; choose another folder with "
+                "LEROBOT_BACKEND_DATA_DIR"
+            ) from error
         try:
             if not (self.cluster / "PG_VERSION").exists():
                 self._make_cluster()

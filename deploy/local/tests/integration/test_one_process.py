@@ -69,14 +69,11 @@ async def record(port: int, frames: int) -> int:
     return session
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        [sys.executable, "-m", "lerobot_backend"],
-        [str(Path(sys.executable).parent / "uvicorn"), "lerobot_backend.app:app", "--port", "{port}"],
-    ],
-    ids=["module", "uvicorn"],
-)
+MODULE = [sys.executable, "-m", "lerobot_backend"]
+UVICORN = [str(Path(sys.executable).parent / "uvicorn"), "lerobot_backend.app:app", "--port", "{port}"]
+
+
+@pytest.mark.parametrize("command", [MODULE, UVICORN], ids=["module", "uvicorn"])
 async def test_records_and_shows_after_a_kill(folder, command):
     """Started either way it takes frames; after kill -9 and a new start they are there."""
     port = free_port()
@@ -135,6 +132,23 @@ def test_taken_port_is_named(folder):
     assert second.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize("command", [MODULE, UVICORN], ids=["module", "uvicorn"])
+def test_what_keeps_the_database_from_starting_is_told_without_a_traceback(folder, command):
+    """Here its folder is a file; the reason says what to change."""
+    (folder / "data").write_text("")
+    done = subprocess.run(
+        [part.format(port=free_port()) for part in command],
+        cwd=folder,
+        env={**os.environ, "LEROBOT_BACKEND_PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    reason = f"cannot keep data in {folder}/data: File exists; choose another folder"
+    assert reason in done.stderr.splitlines()[0]
+    assert "Traceback" not in done.stderr
 
 
 def test_local_posture_does_not_listen_to_the_network(folder):

@@ -151,7 +151,7 @@ class FrontDoor:
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         else:
-            await self.app(scope, receive, send)
+            await self._lifespan(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = scope["request_id"] = uuid4().hex
@@ -192,6 +192,14 @@ class FrontDoor:
             await refuse(WebSocket(scope, receive, send), error)
             return
         await self.app(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_reason(message: Message) -> None:
+            """What a person has to change needs no traceback."""
+            reason = getattr(scope["app"].state, "cannot_start", None)
+            await send(message if reason is None else {**message, "message": reason})
+
+        await self.app(scope, receive, send_reason)
 
 
 async def refuse(websocket: WebSocket, error: BackendError) -> None:

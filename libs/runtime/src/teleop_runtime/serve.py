@@ -1,6 +1,7 @@
 """uvicorn as every service runs it."""
 
 import gc
+import logging
 import sys
 from typing import Any
 
@@ -36,6 +37,8 @@ def serve(app: Starlette, *, host: str, port: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
+    # What it logs of such an end is told below, in a plain last line.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: not hasattr(app.state, "cannot_start"))
     try:
         uvicorn.run(app, host=host, port=port, **SERVER_OPTIONS)
     except SystemExit:
