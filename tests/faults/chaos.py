@@ -48,6 +48,7 @@ class Chaos:
             self.cut_line,
             self.stall_line,
             self.crash_postgres,
+            self.crash_postgres_and_look,
             self.end_backends,
             self.lock_sessions,
             self.kill_shipper,
@@ -113,6 +114,18 @@ class Chaos:
         self.postgres.stop(signal.SIGQUIT)
         time.sleep(self.random.uniform(0, 0.5))
         self.postgres.start()
+
+    def crash_postgres_and_look(self) -> None:
+        """What it came back with is read before anybody can send again what the crash took."""
+        self.postgres.stop(signal.SIGQUIT)
+        for service in self.services:
+            os.kill(service.pid, signal.SIGSTOP)
+        try:
+            self.postgres.start()
+            asyncio.run(self.acknowledged_is_durable())
+        finally:
+            for service in self.services:
+                os.kill(service.pid, signal.SIGCONT)
 
     def end_backends(self) -> None:
         asyncio.run(

@@ -21,4 +21,4 @@ async def test_runner_catches_a_sabotaged_service(defect, monkeypatch):
     monkeypatch.setenv("SABOTAGE", defect)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     with pytest.raises(AssertionError, match="acknowledged"):
-        await chaos.run(TRIES, seed=1, only="crash_postgres", module="sabotaged_service")
+        await chaos.run(TRIES, seed=1, only="crash_postgres_and_look", module="sabotaged_service")

@@ -1,6 +1,7 @@
 """Services as processes of their own, started and killed by tests and benchmarks."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -21,10 +22,17 @@ START_TIMEOUT_S = 60.0
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A TCP port of 127.0.0.1 that nobody listens on now, below those that the kernel gives to connections.
+
+    One of the kernel's own could be taken by any connection while a service that keeps it is down.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_768)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
 
 
