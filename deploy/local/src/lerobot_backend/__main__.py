@@ -1,11 +1,12 @@
-"""`python -m lerobot_backend`: serve on 127.0.0.1:8000."""
+"""`python -m lerobot_backend`: the whole backend in one process, on a PostgreSQL of its own."""
 
 import socket
 import sys
 
+from export_service.hub_settings import HubSettings
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serve import serve
-from teleop_runtime.settings import load_settings
+from teleop_runtime.settings import load_settings, read_command_line
 
 from lerobot_backend.app import create_app
 from lerobot_backend.settings import LocalSettings
@@ -25,6 +26,7 @@ ACCESS = {
 
 
 def main() -> None:
+    read_command_line(__doc__, LocalSettings, HubSettings)
     settings = load_settings(LocalSettings)
     configure_logs(settings.log_level)
     with socket.socket() as probe:

@@ -1,6 +1,8 @@
 """Configuration from the environment, a `.env` file and a secrets folder; every mistake told at once."""
 
+import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +14,8 @@ SECRETS = Path("/run/secrets")
 Exposure = Literal["local", "lab"]
 
 
-class ServiceSettings(BaseSettings):
-    """What every service needs to know; a service adds its own fields with its own prefix."""
+class ProcessSettings(BaseSettings):
+    """What every server may be told."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -22,15 +24,22 @@ class ServiceSettings(BaseSettings):
         populate_by_name=True,
     )
 
-    database_url: str = Field(
-        alias="DATABASE_URL", description="postgresql://user:password@host:port/database"
-    )
     exposure: Exposure = Field(
         "local",
         alias="LEROBOT_BACKEND_EXPOSURE",
         description="local: only this machine may connect; lab: others of a network that you trust, too",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="LOG_LEVEL")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="LOG_LEVEL", description="DEBUG, INFO, WARNING or ERROR"
+    )
+
+
+class ServiceSettings(ProcessSettings):
+    """What every service needs to know; a service adds its own fields with its own prefix."""
+
+    database_url: str = Field(
+        alias="DATABASE_URL", description="postgresql://user:password@host:port/database"
+    )
 
     @field_validator("database_url")
     @classmethod
@@ -51,3 +60,31 @@ def load_settings[Settings: BaseSettings](kind: type[Settings]) -> Settings:
         ]
         print("the configuration is wrong:", *lines, sep="\n", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def read_command_line(about: str, *kinds: type[BaseSettings]) -> None:
+    """Tell `--help` what a server is and reads, and refuse every other argument; both end the process.
+
+    about  one sentence, first of all how it is called: "`python -m telemetry_service`: …"
+    kinds  whose settings it loads
+    """
+    called, _, description = about.partition(": ")
+    command = called.strip("`")
+    told = "variables of the environment, or of a file .env where it is started:"
+    argparse.ArgumentParser(
+        prog=command,
+        usage=f"[VARIABLE=…] {command} [--help]",
+        description=description,
+        epilog="\n  ".join([told, *_variables(kinds)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    ).parse_args()
+
+
+def _variables(kinds: tuple[type[BaseSettings], ...]) -> Iterator[str]:
+    """A line for each setting: its name, what it means, what it is if it is not set."""
+    for kind in kinds:
+        for field in kind.model_fields.values():
+            default = "needed" if field.is_required() else field.default
+            told = "" if default is None else f" ({default})"
+            yield f"{field.alias:<26} {field.description}{told}"

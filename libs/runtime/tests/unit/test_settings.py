@@ -2,13 +2,13 @@
 
 import pytest
 from pydantic import Field, model_validator
-from teleop_runtime.settings import ServiceSettings, load_settings
+from teleop_runtime.settings import ServiceSettings, load_settings, read_command_line
 
 
 class ExampleSettings(ServiceSettings):
     """Settings of a service."""
 
-    port: int = Field(8001, alias="EXAMPLE_PORT", ge=0, le=65_535)
+    port: int = Field(8001, alias="EXAMPLE_PORT", ge=0, le=65_535, description="where it listens")
 
 
 class StrictSettings(ServiceSettings):
@@ -64,3 +64,26 @@ def test_mistake_of_no_single_setting_is_told(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         load_settings(StrictSettings)
     assert "these do not fit" in capsys.readouterr().err
+
+
+def test_help_tells_every_setting(monkeypatch, capsys):
+    """By its name in the environment, with its meaning, and what it is if it is not set."""
+    monkeypatch.setattr("sys.argv", ["example", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        read_command_line("`python -m example`: shows.", ExampleSettings)
+    assert stopped.value.code == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["usage:", "[VARIABLE=…]", "python", "-m", "example", "[--help]"] in told
+    assert ["EXAMPLE_PORT", "where", "it", "listens", "(8001)"] in told
+    assert ["DATABASE_URL", "postgresql://user:password@host:port/database", "(needed)"] in told
+
+
+def test_an_argument_is_no_setting(monkeypatch, capsys):
+    """It would be ignored: the process ends with status 2 instead, and says where settings come from."""
+    monkeypatch.setattr("sys.argv", ["example", "--port", "9000"])
+    with pytest.raises(SystemExit) as stopped:
+        read_command_line("`python -m example`: shows.", ExampleSettings)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert "[VARIABLE=…] python -m example" in told
+    assert "unrecognized arguments: --port 9000" in told

@@ -1,5 +1,6 @@
 """Bring a database to the newest schema: `DATABASE_URL=postgresql://… python -m teleop_schema.migrate`."""
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ def migrate(database_url: str) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m teleop_schema.migrate", description=__doc__).parse_args()
     if "DATABASE_URL" not in os.environ:
         sys.exit("DATABASE_URL is not set; example: DATABASE_URL=postgresql://user:password@host:5432/teleop")
     migrate(os.environ["DATABASE_URL"])

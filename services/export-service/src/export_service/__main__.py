@@ -1,13 +1,15 @@
-"""`python -m export_service`: serve alone."""
+"""`python -m export_service`: makes LeRobot datasets of what was recorded."""
 
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serve import serve
-from teleop_runtime.settings import load_settings
+from teleop_runtime.settings import load_settings, read_command_line
 
 from export_service.app import create_app
+from export_service.hub_settings import HubSettings
 from export_service.settings import ExportSettings
 
 if __name__ == "__main__":
+    read_command_line(__doc__, ExportSettings, HubSettings)
     settings = load_settings(ExportSettings)
     configure_logs(settings.log_level)
     serve(create_app(settings), host=settings.host, port=settings.port)

@@ -26,8 +26,8 @@ class ExportSettings(ServiceSettings):
         alias="EXPORT_WORK_HERE",
         description="make exports in the service's own process; false where `export_service.worker`s do",
     )
-    host: str = Field("127.0.0.1", alias="EXPORT_HOST")
-    port: int = Field(8003, alias="EXPORT_PORT", ge=0, le=65_535)
+    host: str = Field("127.0.0.1", alias="EXPORT_HOST", description="where it listens")
+    port: int = Field(8003, alias="EXPORT_PORT", ge=0, le=65_535, description="on which port; 0: any")
 
     @model_validator(mode="after")
     def _stay_local(self) -> Self:

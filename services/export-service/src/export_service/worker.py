@@ -1,4 +1,4 @@
-"""Makes the queued exports: `python -m export_service.worker`, or inside the service."""
+"""`python -m export_service.worker`: makes queued exports, as the service itself does by default."""
 
 import asyncio
 import errno
@@ -17,7 +17,7 @@ import pyarrow as pa
 from msgspec import structs
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.problems import as_problem
-from teleop_runtime.settings import load_settings
+from teleop_runtime.settings import load_settings, read_command_line
 from teleop_runtime.store import Store, open_store
 from teleop_schema.errors import BackendError, NoSpace
 
@@ -231,6 +231,7 @@ class WithoutPandas(MetaPathFinder):
 
 def main() -> None:
     sys.meta_path.insert(0, WithoutPandas())
+    read_command_line(__doc__, ExportSettings, HubSettings)
     settings = load_settings(ExportSettings)
     configure_logs(settings.log_level)
     with suppress(KeyboardInterrupt):

@@ -1,13 +1,14 @@
-"""`python -m video_ingest_service`: serve alone."""
+"""`python -m video_ingest_service`: takes files, keeps and checks them, and gives them back."""
 
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serve import serve
-from teleop_runtime.settings import load_settings
+from teleop_runtime.settings import load_settings, read_command_line
 
 from video_ingest_service.app import create_app
 from video_ingest_service.settings import IngestSettings
 
 if __name__ == "__main__":
+    read_command_line(__doc__, IngestSettings)
     settings = load_settings(IngestSettings)
     configure_logs(settings.log_level)
     serve(create_app(settings), host=settings.host, port=settings.port)

@@ -24,8 +24,8 @@ class IngestSettings(ServiceSettings):
         ge=1,
         description="how many unfinished uploads a robot may have",
     )
-    host: str = Field("127.0.0.1", alias="INGEST_HOST")
-    port: int = Field(8002, alias="INGEST_PORT", ge=0, le=65_535)
+    host: str = Field("127.0.0.1", alias="INGEST_HOST", description="where it listens")
+    port: int = Field(8002, alias="INGEST_PORT", ge=0, le=65_535, description="on which port; 0: any")
 
     @model_validator(mode="after")
     def _stay_local(self) -> Self:
