@@ -8,12 +8,15 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from teleop_schema.decoding import DECODE_ERRORS, field_of, hint_of
-from teleop_schema.errors import BackendError, BadInput, BodyTooLarge
+from teleop_schema.decoding import DECODE_ERRORS, explain, field_of, hint_of
+from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, WrongMediaType
 
 from teleop_runtime.problems import Problem
 
 MAX_JSON_BYTES = 1024 * 1024
+JSON = "application/json"
+# What `curl -d` calls whatever it is given.
+UNTOLD = "application/x-www-form-urlencoded"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
@@ -48,7 +51,7 @@ class Operation:
 class JsonResponse(Response):
     """Any msgspec-encodable content as JSON."""
 
-    media_type = "application/json"
+    media_type = JSON
 
     def render(self, content: Any) -> bytes:
         return msgspec.json.encode(content)
@@ -70,11 +73,19 @@ def read_query[T](request: HTTPConnection, kind: type[T]) -> T:
     try:
         return msgspec.convert(values, kind, strict=False)
     except DECODE_ERRORS as error:
-        raise BadInput(str(error), field=field_of(error), hint=hint_of(error, kind)) from error
+        field = field_of(error)
+        # A query holds nothing else.
+        told = explain(error, field or "the query").removesuffix(", not a string")
+        raise BadInput(told, field=field, hint=hint_of(error, kind)) from error
 
 
 async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MAX_JSON_BYTES) -> T:
-    """JSON body as `kind`; raises BodyTooLarge, or BadInput naming the field."""
+    """JSON body as `kind`; raises WrongMediaType, BodyTooLarge, or BadInput naming the field."""
+    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if media_type not in (JSON, UNTOLD) and not media_type.endswith("+json"):
+        raise WrongMediaType(
+            f"JSON is wanted, this is {media_type[:100]!r}", field="Content-Type", hint=f"send {JSON}"
+        )
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -85,7 +96,8 @@ async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MA
     try:
         return msgspec.json.decode(body, type=kind)
     except DECODE_ERRORS as error:
-        raise BadInput(str(error), field=field_of(error), hint=hint_of(error, kind)) from error
+        field = field_of(error)
+        raise BadInput(explain(error, field or "the body"), field=field, hint=hint_of(error, kind)) from error
 
 
 def _is_list(annotation: Any) -> bool:
@@ -136,7 +148,8 @@ def _describe(
     if operation.body is not None:
         schema = schema_of[id(operation.body)]
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    for error in operation.errors:
+    refusals: list[type[BackendError]] = [] if operation.body is None else [WrongMediaType]
+    for error in (*operation.errors, *refusals):
         described["responses"][str(error.status)] = {
             "description": (error.__doc__ or "").strip().splitlines()[0],
             "content": {"application/problem+json": {"schema": schema_of_problem()}},

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct, field
 from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.operations import MAX_JSON_BYTES, Operation, describe, read_body, read_query
-from teleop_schema.errors import BadInput, BodyTooLarge, NotFound
+from teleop_schema.errors import BadInput, BodyTooLarge, NotFound, WrongMediaType
 
 
 class Query(Struct, forbid_unknown_fields=True):
@@ -34,7 +34,7 @@ class Body(Struct, forbid_unknown_fields=True):
     place: Place | None = None
 
 
-def request(query: str = "", body: bytes = b"") -> Request:
+def request(query: str = "", body: bytes = b"", media_type: str = "application/json") -> Request:
     """A request as a server hands it over, its body in two parts."""
     messages = [
         {"type": "http.request", "body": body[: len(body) // 2], "more_body": True},
@@ -44,7 +44,8 @@ def request(query: str = "", body: bytes = b"") -> Request:
     async def receive() -> dict:
         return messages.pop(0)
 
-    scope = {"type": "http", "query_string": query.encode(), "headers": [], "path": "/", "method": "GET"}
+    headers = [(b"content-type", media_type.encode())] if media_type else []
+    scope = {"type": "http", "query_string": query.encode(), "headers": headers, "path": "/", "method": "GET"}
     return Request(scope, receive)
 
 
@@ -79,6 +80,31 @@ def test_bad_query_names_the_parameter(query, field):
 async def test_body_is_read():
     """A JSON body becomes a typed value."""
     assert await read_body(request(body=b'{"note": "x"}'), Body) == Body("x")
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/merge-patch+json",
+        # Clients that say nothing, and curl, which says this of whatever it is given.
+        "",
+        "application/x-www-form-urlencoded",
+    ],
+)
+async def test_json_may_be_called_so(media_type):
+    """Or by the names that clients give what they were not told of."""
+    assert await read_body(request(body=b'{"note": "x"}', media_type=media_type), Body) == Body("x")
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "multipart/form-data; boundary=x", "json", "x" * 5000])
+async def test_what_is_called_otherwise_is_refused(media_type):
+    """With what to call it."""
+    with pytest.raises(WrongMediaType) as caught:
+        await read_body(request(body=b'{"note": "x"}', media_type=media_type), Body)
+    assert (caught.value.status, caught.value.field) == (415, "Content-Type")
+    assert caught.value.hint == "send application/json"
 
 
 @pytest.mark.parametrize(
@@ -163,4 +189,4 @@ def test_document_tells_what_an_operation_takes_and_gives():
     assert described["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/Body"
     }
-    assert set(described["responses"]) == {"200", "404"}
+    assert set(described["responses"]) == {"200", "404", "415"}

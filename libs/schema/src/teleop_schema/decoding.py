@@ -13,6 +13,38 @@ DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _PATH = re.compile(r" - at `(?:key` in `)?\$?\.?([^`]*)`$")
 _FIELD = re.compile(r"field `([^`]+)`")
 
+_SOME_TIME = "a time like 2026-11-23T05:53:00Z"
+# What msgspec calls types, as people call them.
+_TYPES = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "datetime": _SOME_TIME,
+    "uuid": "a UUID",
+}
+# How a check of a Struct's own names its field.
+_OWN_NAME = re.compile(r"(?::| in) field `[^`]*`$")
+# What msgspec says, without the place, and the same with the place as {0}.
+_SENTENCES = (
+    (re.compile(r"Object missing required field `.*`"), "{0} is missing"),
+    (re.compile(r"Object contains unknown field `.*`", re.DOTALL), "{0} is unknown"),
+    (
+        re.compile(r"Expected `datetime.* with a timezone component"),
+        f"{{0}} must be {_SOME_TIME}",
+    ),
+    (re.compile(r"Expected (.*), got (.*)"), "{0} must be {1}, not {2}"),
+    (re.compile(r"Expected (.*)"), "{0} must be {1}"),
+    (re.compile(r"Invalid enum value (.*)", re.DOTALL), "{0} can't be {1}"),
+    (re.compile(r"Invalid RFC3339 encoded datetime"), f"{{0}} must be {_SOME_TIME}"),
+    (re.compile(r"Invalid UUID"), "{0} must be a UUID"),
+    (re.compile(r"(?:Integer value|Number|Timestamp is) out of range ?"), "{0} is out of range"),
+    (re.compile(r"(JSON|MessagePack data) is malformed: (.*)"), "{0} is no {1}: {2}"),
+    (re.compile(r"Input data was truncated"), "{0} ends too early"),
+)
+
 
 def field_of(error: Exception) -> str | None:
     """Path of the field that a decoding error speaks of, "events[0].kind"; None if it speaks of none."""
@@ -21,6 +53,32 @@ def field_of(error: Exception) -> str | None:
     field = _FIELD.search(text)
     names = [match[1] for match in (path, field) if match and match[1]]
     return ".".join(names) or None
+
+
+def explain(error: Exception, name: str) -> str:
+    """What a decoding error says of the field, or the message, `name`: "limit must be a whole number"."""
+    if isinstance(error, RecursionError):
+        return f"{name} is nested too deeply"
+    if isinstance(error, UnicodeError):
+        return f"{name} is no UTF-8"
+    text = str(error)
+    place = _PATH.search(text)
+    said = text[: place.start()] if place else text
+    if place and "`key` in" in place[0]:
+        name = f"a key of {name}"
+    for pattern, sentence in _SENTENCES:
+        if found := pattern.fullmatch(said):
+            return sentence.format(name, *map(_in_words, found.groups()))
+    return f"{name}: {_OWN_NAME.sub('', said)}"
+
+
+def _in_words(types: str) -> str:
+    """Names of types between backticks as people say them."""
+    return re.sub(r"`([^`]+)`", lambda found: " or ".join(map(_in_word, found[1].split(" | "))), types)
+
+
+def _in_word(type_: str) -> str:
+    return _TYPES.get(type_, type_)
 
 
 def hint_of(error: Exception, kind: Any) -> str | None:
@@ -33,6 +91,10 @@ def hint_of(error: Exception, kind: Any) -> str | None:
     elif "unknown field" in text:
         structs = (place for place in places if isinstance(place, inspect.StructType))
         known = [field.encode_name for struct in structs for field in struct.fields]
+    elif "missing required field" in text:
+        structs = (place for place in places if isinstance(place, inspect.StructType))
+        needed = [field.encode_name for struct in structs for field in struct.fields if field.required]
+        return f"needed: {', '.join(needed)}" if needed else None
     else:
         return None
     return f"one of {', '.join(known)}" if known else None

@@ -101,6 +101,12 @@ class MethodNotAllowed(BackendError):
     code, status, close_code, retryable = "method_not_allowed", 405, 1008, False
 
 
+class WrongMediaType(BackendError):
+    """The request body is of another media type than this address takes."""
+
+    code, status, close_code, retryable = "wrong_media_type", 415, 1008, False
+
+
 class NotAcceptable(BackendError):
     """None of the media types in Accept can be served."""
 

@@ -12,7 +12,7 @@ import google_crc32c
 import msgspec
 from msgspec import Meta, Struct
 
-from teleop_schema.decoding import DECODE_ERRORS, field_of
+from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
 from teleop_schema.limits import Limits
 from teleop_schema.session import SessionDescription, Text
@@ -43,7 +43,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
 
     def __post_init__(self) -> None:
         if (self.kind == "mark") == (self.episode_index is not None):
-            raise ValueError("episodes, and only they, have the field `episode_index`")
+            raise ValueError("episodes have one, other events none: field `episode_index`")
 
 
 class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -159,7 +159,8 @@ def decode_robot_control(text: str) -> RobotMessage:
     try:
         message: RobotMessage = _robot_decoder.decode(text)
     except DECODE_ERRORS as error:
-        raise BadMessage(str(error), field=field_of(error)) from error
+        field = field_of(error)
+        raise BadMessage(explain(error, field or "the message"), field=field) from error
     return message
 
 
@@ -168,7 +169,8 @@ def decode_server_control(text: str | bytes) -> ServerMessage:
     try:
         message: ServerMessage = _server_decoder.decode(text)
     except DECODE_ERRORS as error:
-        raise BadMessage(str(error), field=field_of(error)) from error
+        field = field_of(error)
+        raise BadMessage(explain(error, field or "the message"), field=field) from error
     return message
 
 
@@ -196,7 +198,8 @@ def decode_batch(message: bytes, limits: Limits) -> Batch:
     try:
         batch = _batch_decoder.decode(body)
     except DECODE_ERRORS as error:
-        raise BadMessage(str(error), field=field_of(error)) from error
+        field = field_of(error)
+        raise BadMessage(explain(error, field or "the message"), field=field) from error
     if batch.gap is None and batch.count > limits.max_frames:
         raise BadMessage(
             f"count is {batch.count}, at most {limits.max_frames} frames a batch are taken",

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from teleop_schema.decoding import DECODE_ERRORS, field_of
+from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import MAX_FRAMES_PER_BATCH, MAX_NAME_LENGTH, MAX_VECTOR_VALUES
 
 FLOAT32_MAX = 3.4028234663852886e38
 YEAR_1_S = -62_135_596_800
 YEAR_10000_S = 253_402_300_800
+UNWANTED_MARK = "the message begins with a byte order mark; send plain UTF-8 JSON"
 
 
 class PlainFrame(Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +41,9 @@ def decode_plain(text: str) -> list[PlainFrame]:
     try:
         decoded = _decoder.decode(text)
     except DECODE_ERRORS as error:
-        raise BadMessage(_explain(text, error), field=_find_culprit(text) or field_of(error)) from error
+        field = _find_culprit(text) or field_of(error)
+        told = UNWANTED_MARK if text.startswith("\ufeff") else explain(error, field or "the message")
+        raise BadMessage(told, field=field) from error
     frames = decoded if isinstance(decoded, list) else [decoded]
     if not 1 <= len(frames) <= MAX_FRAMES_PER_BATCH:
         raise BadMessage(
@@ -77,12 +80,6 @@ def _check_values(frame: PlainFrame, where: str) -> None:
             f"timestamp {frame.timestamp} is not seconds since the Unix epoch, years 1 to 9999",
             field=where + "timestamp",
         )
-
-
-def _explain(text: str, error: Exception) -> str:
-    if text.startswith("\ufeff"):
-        return "the message begins with a byte order mark; send plain UTF-8 JSON"
-    return str(error)
 
 
 def _find_culprit(text: str) -> str | None:

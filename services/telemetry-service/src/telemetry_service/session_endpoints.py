@@ -41,8 +41,13 @@ class SessionFilter(Struct, forbid_unknown_fields=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
+class EveryRobot(Struct, forbid_unknown_fields=True):
+    """All robots are listed: there is nothing to choose."""
+
+
 async def list_robots(request: Request) -> Response:
     """Every robot: online or not, its newest session, measured rate, lag."""
+    read_query(request, EveryRobot)
     queries: SessionQueries = request.state.session_queries
     return JsonResponse(await queries.robots())
 
@@ -115,7 +120,7 @@ def _check_in_calendar(name: str, time: datetime | None) -> None:
 
 
 OPERATIONS = (
-    Operation("GET", "/robots", list_robots, answer=list[RobotView]),
+    Operation("GET", "/robots", list_robots, query=EveryRobot, answer=list[RobotView], errors=[BadInput]),
     Operation("GET", "/sessions", list_sessions, query=SessionFilter, answer=Page, errors=[BadInput]),
     Operation(
         "GET", "/sessions/{session_id:int}", get_session, answer=SessionDetail, errors=[SessionNotFound]

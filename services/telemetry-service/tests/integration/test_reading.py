@@ -261,6 +261,12 @@ async def test_robots_are_online_while_they_record(http, fleet):
     assert b["lag_s"] > 0
 
 
+async def test_robots_are_not_chosen(http):
+    """What would be passed over is refused by its name, as for sessions."""
+    answer = await http.get("/robots?online=true")
+    assert (answer.status_code, answer.json()["field"]) == (422, "online")
+
+
 async def ledger(http, session: int) -> dict:
     return (await http.get(f"/sessions/{session}/ledger")).json()
 

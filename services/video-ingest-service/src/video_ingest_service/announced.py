@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from teleop_schema.decoding import DECODE_ERRORS, field_of
+from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadInput
 from teleop_schema.files import MAX_FILE_BYTES, MAX_VIDEO_CHUNK_BYTES, DatasetFile, VideoFile
 
@@ -87,7 +87,7 @@ def complete(announced: Announced, *, size_bytes: int, sha256: str) -> VideoFile
     except DECODE_ERRORS as error:
         field = field_of(error) or ""
         told = _TOLD.get(field, field)
-        raise BadInput(str(error).replace(f"`{field}`", f"`{told}`"), field=told or None) from error
+        raise BadInput(explain(error, told or "the file"), field=told or None) from error
 
 
 def _read_video_fields(announced: Announced) -> None:
@@ -108,7 +108,7 @@ def _read_video_fields(announced: Announced) -> None:
             try:
                 announced[name] = msgspec.json.decode(announced[name])
             except DECODE_ERRORS as error:
-                raise BadInput(f"{name} is no JSON: {error}", field=name) from None
+                raise BadInput(explain(error, name), field=name) from None
 
 
 def _read_time(text: str, field: str) -> int:

@@ -113,12 +113,6 @@ class UnknownChecksum(BackendError):
     code, status, close_code, retryable = "unknown_checksum", 400, 1008, False
 
 
-class WrongMediaType(BackendError):
-    """The request body is of another media type than this address takes."""
-
-    code, status, close_code, retryable = "wrong_media_type", 415, 1008, False
-
-
 class BadForm(BackendError):
     """The multipart body can't be understood."""
 

@@ -5,9 +5,9 @@ from typing import Literal
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from teleop_schema.errors import BadInput, BodyTooLarge
+from teleop_schema.errors import BadInput, BodyTooLarge, WrongMediaType
 
-from video_ingest_service.errors import BadForm, WrongMediaType
+from video_ingest_service.errors import BadForm
 
 FILE_FIELD = "file"
 FORM_TYPE = b"multipart/form-data"

@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from teleop_runtime.operations import JsonResponse, Operation
 from teleop_runtime.store import ChecksumMismatch
-from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace
+from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace, WrongMediaType
 from teleop_schema.files import Receipt
 
 from video_ingest_service.announced import LIMITS, allowed_fields, from_fields, required_fields
@@ -18,7 +18,6 @@ from video_ingest_service.errors import (
     RobotMismatch,
     TooSlow,
     UnknownSession,
-    WrongMediaType,
 )
 from video_ingest_service.multipart import FILE_FIELD, MAX_FORM_BYTES, FormReader
 from video_ingest_service.uploads import Uploads

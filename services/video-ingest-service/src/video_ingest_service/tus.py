@@ -9,10 +9,10 @@ from datetime import datetime
 from email.utils import format_datetime
 from typing import NamedTuple
 
-from teleop_schema.errors import BodyTooLarge
+from teleop_schema.errors import BodyTooLarge, WrongMediaType
 from teleop_schema.files import MAX_FILE_BYTES
 
-from video_ingest_service.errors import BadTusHeader, BadTusVersion, UnknownChecksum, WrongMediaType
+from video_ingest_service.errors import BadTusHeader, BadTusVersion, UnknownChecksum
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination"

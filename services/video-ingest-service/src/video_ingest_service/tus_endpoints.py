@@ -9,7 +9,14 @@ from starlette.responses import Response
 from teleop_runtime.operations import Operation
 from teleop_runtime.problems import answer_backend_error
 from teleop_runtime.store import ChecksumMismatch, OffsetMismatch, UnknownUpload, UploadBusy
-from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, MethodNotAllowed, NoSpace
+from teleop_schema.errors import (
+    BackendError,
+    BadInput,
+    BodyTooLarge,
+    MethodNotAllowed,
+    NoSpace,
+    WrongMediaType,
+)
 
 from video_ingest_service import tus
 from video_ingest_service.body import body_parts
@@ -22,7 +29,6 @@ from video_ingest_service.errors import (
     UnknownChecksum,
     UnknownSession,
     UploadGone,
-    WrongMediaType,
 )
 from video_ingest_service.upload_table import Upload
 from video_ingest_service.uploads import Uploads

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from teleop_schema.errors import BackendError, BadInput, BodyTooLarge
+from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, WrongMediaType
 from video_ingest_service import multipart
-from video_ingest_service.errors import BadForm, WrongMediaType
+from video_ingest_service.errors import BadForm
 from video_ingest_service.multipart import FormReader
 
 TYPE = "multipart/form-data; boundary=XX"

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from teleop_schema.errors import BackendError, BodyTooLarge
+from teleop_schema.errors import BackendError, BodyTooLarge, WrongMediaType
 from teleop_schema.files import MAX_FILE_BYTES
 from video_ingest_service import tus
-from video_ingest_service.errors import BadTusHeader, BadTusVersion, UnknownChecksum, WrongMediaType
+from video_ingest_service.errors import BadTusHeader, BadTusVersion, UnknownChecksum
 
 BODY = {"content-type": tus.BODY_TYPE}
 HEADERS = st.dictionaries(
