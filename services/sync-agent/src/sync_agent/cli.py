@@ -24,6 +24,8 @@ from sync_agent.state import State, default_state_dir, find_states, state_path
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TAKEN, EXIT_AWAY = 0, 1, 2, 3, 75
 ONCE_TIMEOUT_S = 60.0
+# Wider than any table: what is not shown on a terminal is never folded.
+PIPE_COLUMNS = 100_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -206,7 +208,8 @@ def _status(chosen: argparse.Namespace) -> int:
         return EXIT_OK
     from rich.console import Console
 
-    console = Console()
+    # Whoever reads it in a pipe finds each name in one piece.
+    console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
     for status in found:
         console.print(headline(status), markup=False, highlight=False, soft_wrap=True)
         if status.datasets:

@@ -8,6 +8,7 @@ version. What remains is a note in `.uploaded`, and the receipts.
 import asyncio
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -38,7 +39,10 @@ class NotProven(Exception):
 
 
 class ReclaimNote(Struct, kw_only=True):
-    """What is left in `.uploaded` of a dataset that was deleted to make room."""
+    """What is left in `.uploaded` of a dataset that was deleted to make room.
+
+    restore  the command that brings it back, to be pasted; not to where it was: it might be deleted again
+    """
 
     dataset: str
     robot_id: str
@@ -120,7 +124,7 @@ class Reaper:
             size_bytes=version.size_bytes,
             total_episodes=row.total_episodes,
             reclaimed_at=time.time(),
-            restore=f"sync-agent restore {place.name} --version {version.version} --into DIR",
+            restore=restore_command(place, version.version, self._robot_id, self._server),
         )
         await asyncio.to_thread(
             receipts.note_reclaimed, place.folder.relative_to(place.root).as_posix(), note
@@ -135,6 +139,13 @@ class Reaper:
             folder = Path(row.folder)
             if row.state == "reclaimed" and row.root == str(root) and not (folder / INFO).exists():
                 delete(folder, list(self._state.files(row.folder).values()))
+
+
+def restore_command(place: Place, version: int, robot_id: str, server: str) -> str:
+    """What to type to have that version in a folder beside the watched one."""
+    into = f"{place.root}-restored"
+    words = ["sync-agent", "restore", place.name, "--version", str(version), "--into", into]
+    return shlex.join([*words, "--server", server, "--robot-id", robot_id])
 
 
 def oldest_first(datasets: Iterable[Tended], root: Path) -> list[Tended]:

@@ -85,11 +85,11 @@ def headline(status: Status) -> str:
 
 
 def table(rows: Iterable[DatasetRow]) -> "Table":
-    """A row per dataset."""
+    """A row per dataset; `on server` is the size of the version that the server has."""
     from rich.table import Table
 
     shown = Table()
-    for name in ("dataset", "state", "episodes", "sent", "left", "rate", "note"):
+    for name in ("dataset", "state", "episodes", "on server", "left", "rate", "note"):
         shown.add_column(name, overflow="fold")
     for row in rows:
         left = row.bytes_total - row.bytes_done
@@ -98,7 +98,7 @@ def table(rows: Iterable[DatasetRow]) -> "Table":
             row.name,
             describe_state(row),
             f"{row.saved_episodes} of {row.total_episodes}",
-            size_text(row.size_bytes if row.state == "stored" else row.bytes_done),
+            size_text(row.size_bytes),
             size_text(left) if sending else "",
             f"{size_text(row.bytes_per_s)}/s" if sending else "",
             describe_note(row),

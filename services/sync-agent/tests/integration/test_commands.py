@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from lerobot_backend.demo.relay import Relay, relay_to
+from sync_agent.status import size_text
 from teleop_testing.dataset_folders import contents, make_dataset
 from teleop_testing.processes import ServiceProcess, ingest_process
 from teleop_testing.waiting import until
@@ -33,7 +35,6 @@ class Commands:
             "LEROBOT_BACKEND_SPOOL": str(folder / "spool"),
             "LEROBOT_BACKEND_URL": server,
             "LEROBOT_BACKEND_ROBOT_ID": "robot_A",
-            "COLUMNS": "200",
         }
         self.outputs = outputs
 
@@ -162,6 +163,15 @@ async def test_status(agent, outputs):
     shown = agent("status").stdout
     assert "picking" in shown
     assert "2 of 2" in shown
+    assert f" {size_text(dataset['size_bytes'])} " in shown
+
+
+async def test_names_stay_whole_in_a_pipe(agent, outputs):
+    """Only a terminal is a reason to fold a long name."""
+    name = "/".join(["somebody_with_a_long_name", "picking_" * 12])
+    make_dataset(outputs / name)
+    assert agent.once().returncode == 0
+    assert f" {name} " in agent("status").stdout
 
 
 async def test_a_server_out_of_reach(tmp_path, outputs):
@@ -216,8 +226,11 @@ async def test_reclaiming(agent, outputs):
     assert (contents(unproven), contents(more)) == kept
     note = json.loads((outputs / ".uploaded/proven/reclaimed.json").read_text())
     assert (note["dataset"], note["version"]) == ("proven", 1)
-    assert agent("restore", "proven", "--into", outputs.parent / "back").returncode == 0
-    assert contents(outputs.parent / "back/proven")[LARGE_PATH] == LARGE
+    pasted = shlex.split(note["restore"])
+    assert pasted.pop(0) == "sync-agent"
+    del agent.environment["LEROBOT_BACKEND_URL"], agent.environment["LEROBOT_BACKEND_ROBOT_ID"]
+    assert agent(*pasted).returncode == 0
+    assert contents(outputs.parent / "outputs-restored/proven")[LARGE_PATH] == LARGE
 
 
 async def test_nothing_is_reclaimed_unasked(agent, outputs):
