@@ -1,10 +1,12 @@
 """Errors as RFC 9457 problem documents, with a request id to find them in the logs."""
 
+import re
 from collections.abc import Mapping
 
 import asyncpg
 import msgspec
 from adbc_driver_manager import OperationalError
+from starlette.convertors import IntegerConvertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -84,7 +86,7 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
         )
         return _answer(request, refusal, {"Allow": allowed})
     if error.status_code == 404:
-        return _answer(request, NotFound(f"nothing lives at {request.url.path}", hint="see /openapi.json"))
+        return _answer(request, _not_found(request))
     failure = BackendError(error.detail)
     failure.status = error.status_code
     return _answer(request, failure)
@@ -113,6 +115,20 @@ def _answer(request: Request, error: BackendError, headers: Mapping[str, str] | 
 def _request_id(request: Request) -> str | None:
     found: str | None = request.scope.get("request_id")
     return found
+
+
+def _not_found(request: Request) -> NotFound:
+    """Names the part of the address that is no number where one belongs, if that is all that is wrong."""
+    for route in request.app.routes:
+        if not isinstance(route, Route):
+            continue
+        loosely = route.path_regex.pattern.replace(IntegerConvertor.regex, "[^/]+")
+        found = re.fullmatch(loosely, request.scope["path"], re.DOTALL)
+        for field, value in (found.groupdict() if found else {}).items():
+            convertor = route.param_convertors[field]
+            if isinstance(convertor, IntegerConvertor) and not re.fullmatch(convertor.regex, value):
+                return NotFound(f"{field} is made of digits, {value[:100]!r} is not", field=field)
+    return NotFound(f"nothing lives at {request.url.path}", hint="see /openapi.json")
 
 
 def _allowed_methods(request: Request) -> set[str]:

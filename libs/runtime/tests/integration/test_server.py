@@ -45,6 +45,11 @@ async def tell_name(request):
     return JsonResponse(request.path_params["name"])
 
 
+async def get_cell(request):
+    """One cell."""
+    return JsonResponse(request.path_params["row"])
+
+
 async def break_off(_request):
     """Fail in the middle of the answer."""
 
@@ -90,6 +95,7 @@ async def server(ailments):
         Operation("GET", "/things/{thing_id}", get_thing, answer=Thing, errors=[NotFound]),
         Operation("PATCH", "/things/{thing_id}", change_thing, body=Thing, answer=Thing, errors=[BadInput]),
         Operation("GET", "/names/{name:path}", tell_name, answer=str),
+        Operation("GET", "/rows/{row:int}/cells/{name}", get_cell, answer=str),
         Operation("GET", "/half", break_off, media=["text/plain"]),
     ]
     first = part("first", operations=operations, websockets=[WebSocketRoute("/echo", echo)])
@@ -158,6 +164,19 @@ async def test_unknown_address(http):
     answer = await http.get("/nothing/here")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert "/nothing/here" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("row", ["abc", "-1", "1.5", "%D9%A3", "%00", "1%0A", "x" * 3000])
+async def test_word_where_a_number_belongs(http, row):
+    """404 names that part of the address."""
+    answer = await http.get(f"/rows/{row}/cells/a")
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (404, "not_found", "row")
+
+
+@pytest.mark.parametrize("path", ["/rows/7", "/rows/abc", "/rows/abc/cells/a/b"])
+async def test_other_addresses_that_nothing_lives_at(http, path):
+    """Are not said to lack a number."""
+    assert "field" not in (await http.get(path)).json()
 
 
 async def test_wrong_method(http):

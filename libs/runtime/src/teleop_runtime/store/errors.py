@@ -13,6 +13,7 @@ class UnknownUpload(NotFound):
     def __init__(self, upload_id: UUID | str) -> None:
         super().__init__(
             f"there is no upload {upload_id}: it was never begun, has expired, or was given up",
+            field="upload_id",
             hint="begin the upload again",
         )
 
