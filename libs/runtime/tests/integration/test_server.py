@@ -245,4 +245,5 @@ async def test_openapi_document_is_valid(http):
     """The document is OpenAPI 3.1 by the specification's own schema."""
     document = (await http.get("/openapi.json")).json()
     validate(document)
-    assert set(document["paths"]) == {"/things/{thing_id}", "/names/{name}", "/half"}
+    addresses = {"/things/{thing_id}", "/names/{name}", "/rows/{row}/cells/{name}", "/half"}
+    assert set(document["paths"]) == addresses
