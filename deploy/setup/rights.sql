@@ -4,7 +4,7 @@
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON robot, teleop_session, teleop_frame, frame_gap, episode, session_mark, session_archive
     TO telemetry;
-GRANT SELECT ON session_overview, teleop_frame_data, session_export TO telemetry;
+GRANT SELECT ON session_overview, teleop_frame_data, session_export, installation TO telemetry;
 -- They make and drop tables with the rights of their owner.
 REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition TO telemetry;
@@ -22,5 +22,5 @@ GRANT USAGE
     TO export;
 GRANT SELECT
     ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, session_mark,
-       session_export, session_archive, video_chunk, stored_object
+       session_export, session_archive, video_chunk, stored_object, installation
     TO export;

@@ -19,7 +19,7 @@ is_empty() {
     [ "$(query "SELECT to_regclass('robot') IS NULL")" = t ] && return
     [ "$(query "SELECT NOT EXISTS (SELECT FROM robot) AND NOT EXISTS (SELECT FROM stored_object)
                        AND NOT EXISTS (SELECT FROM export)")" = t ] &&
-        [ -z "$(in_files find /files -type f ! -path /files/.owner -print -quit)" ]
+        [ -z "$(in_files find /files -type f ! -name .owner -print -quit)" ]
 }
 insist_on_emptiness() {
     if ! is_empty; then

@@ -17,6 +17,7 @@ from export_service.export_table import ExportTable
 from export_service.folders import Folders
 from export_service.hub_settings import HubSettings
 from export_service.jobs import MAKING, PUSHING, Jobs
+from export_service.ownership import claim
 from export_service.push_table import PushTable
 from export_service.pusher import Pusher
 from export_service.queue_watch import watch_queue
@@ -34,6 +35,7 @@ def export_part(
     async def lifespan() -> AsyncIterator[Running]:
         folders = await asyncio.to_thread(Folders, export_root)
         async with open_pool(database_url) as pool:
+            await claim(pool, folders)
             exports = ExportTable(pool)
             pushes = PushTable(pool)
             jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
+from teleop_runtime.ownership import check_owner
 from teleop_schema.errors import NoSpace
 
 KEEP_FREE = 0.05
@@ -17,12 +18,26 @@ class Folders:
     <root>/export-<id>-<fingerprint>     a published dataset
     <root>/.building/<id>-<attempt>      one that is being made
     <root>/.building/discarded-<random>  one that is being removed
+    <root>/.owner                        the name of the database whose datasets these are
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._building = self.root / ".building"
         self._building.mkdir(parents=True, exist_ok=True)
+
+    def claim(self, database: str, *, knows_exports: bool) -> None:
+        """Let the folders be this database's from now on; raises CannotStart if they are another's."""
+        note = self.root / ".owner"
+        owner = note.read_text("ascii").strip() if note.exists() else None
+        strange = not knows_exports and any(self.root.glob("export-*"))
+        check_owner(str(self.root), owner, database, strange=strange, setting="EXPORT_ROOT")
+        if owner is None:
+            made = self._building / f"discarded-{uuid4().hex}"
+            made.write_text(f"{database}\n", "ascii")
+            _sync(made)
+            made.replace(note)
+            _sync(self.root)
 
     def check_space(self, size_bytes: int) -> None:
         """Raise NoSpace unless `size_bytes` fit with KEEP_FREE of the disk to spare."""

@@ -15,6 +15,7 @@ from types import ModuleType
 
 import pyarrow as pa
 from msgspec import structs
+from teleop_runtime.app import CannotStart
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.problems import as_problem
 from teleop_runtime.settings import load_settings, read_command_line
@@ -31,6 +32,7 @@ from export_service.hub_settings import HubSettings
 from export_service.jobs import AWAY, MAKING, PUSHING, Jobs
 from export_service.kept_reader import KeptReader
 from export_service.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
+from export_service.ownership import claim
 from export_service.push_table import PushTable
 from export_service.pusher import Pusher
 from export_service.raw import RawOrder
@@ -204,6 +206,7 @@ async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
     """A worker without the service around it, until SIGTERM."""
     folders = Folders(settings.export_root)
     async with open_pool(settings.database_url) as pool:
+        await claim(pool, folders)
         jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
         await jobs.open()
         await push_jobs.open()
@@ -235,7 +238,10 @@ def main() -> None:
     settings = load_settings(ExportSettings)
     configure_logs(settings.log_level)
     with suppress(KeyboardInterrupt):
-        asyncio.run(work_alone(settings, load_settings(HubSettings)))
+        try:
+            asyncio.run(work_alone(settings, load_settings(HubSettings)))
+        except CannotStart as error:
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -21,6 +22,7 @@ from telemetry_service.archive.retention import RETENTION_CONNECTIONS
 from telemetry_service.audit import Audit
 from telemetry_service.settings import TelemetrySettings
 from telemetry_service.storage import look
+from teleop_runtime.app import CannotStart
 from teleop_runtime.database import open_pool
 from teleop_runtime.store import ChecksumMismatch, open_store
 from teleop_schema.errors import NotFound
@@ -107,6 +109,22 @@ async def test_an_old_partition_leaves_and_comes_back_exactly(
     await database.connection.execute("UPDATE session_archive SET restored_at = now() - interval '31 days'")
     (again,) = await retention.once()
     assert again.frames == dropped.frames
+
+
+async def test_another_databases_archive_stays_as_it_is(recorded, retention, database, tmp_path):
+    """Nothing is written there, and nothing leaves this database."""
+    await retention.once()
+    owner = tmp_path / ".archive" / ".owner"
+    assert owner.read_text().strip() == await database.value("SELECT id::text FROM installation")
+    before = sorted(tmp_path.rglob("*"))
+    await database.connection.execute("UPDATE installation SET id = gen_random_uuid()")
+    frames = await database.value("SELECT count(*) FROM teleop_frame")
+    with pytest.raises(CannotStart, match=r"\.archive of the file store belong to another database"):
+        await retention.once()
+    assert (sorted(tmp_path.rglob("*")), await database.value("SELECT count(*) FROM teleop_frame")) == (
+        before,
+        frames,
+    )
 
 
 async def test_the_archive_can_be_read_without_the_database(recorded, retention, tmp_path):
@@ -210,6 +228,9 @@ class Interfering:
 
     def __init__(self, files, database, *changes) -> None:
         self.files, self.database, self.changes = files, database, changes
+
+    async def claim(self, pool):
+        await self.files.claim(pool)
 
     async def copy(self, session):
         copied = await self.files.copy(session)
@@ -328,6 +349,12 @@ async def test_the_commands(recorded, database, tmp_path):
     status, told = await asyncio.to_thread(archive, "run", "--days", "30")
     assert (status, "nothing is old enough" in told) == (0, True)
     assert f"[{recorded[3]}]" in told
+    owner = tmp_path / ".archive" / ".owner"
+    ours = owner.read_text()
+    owner.write_text(f"{uuid4()}\n")
+    status, told = await asyncio.to_thread(archive, "run", "--days", "30")
+    assert (status, "belong to another database" in told, "Traceback" in told) == (1, True, False)
+    owner.write_text(ours)
     assert (await asyncio.to_thread(archive, "interrupt", "--session", str(recorded[3])))[0] == 0
     assert (await asyncio.to_thread(archive, "run", "--days", "30"))[1].startswith("partition 0: 4 sessions")
     status, told = await asyncio.to_thread(archive, "restore", "--session", str(recorded[0]))

@@ -5,6 +5,7 @@ import asyncio
 import sys
 from datetime import timedelta
 
+from teleop_runtime.app import CannotStart
 from teleop_runtime.database import open_pool
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.settings import load_settings
@@ -27,6 +28,9 @@ def main() -> int:
         print(asyncio.run(_run(arguments, settings)))
     except BackendError as error:
         print(f"{error.detail}{f'; {error.hint}' if error.hint else ''}", file=sys.stderr)
+        return 1
+    except CannotStart as error:
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
+from teleop_runtime.app import CannotStart
 from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
 
@@ -45,18 +46,23 @@ class Retention:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
                 await self.once()
+            except CannotStart as error:
+                metrics.ARCHIVE_FAILURES.inc()
+                log.error("nothing is archived", reason=str(error))
             except Exception as error:
                 log.warning("archiving stumbled, trying again", error=repr(error))
 
     async def once(self) -> list[Dropped] | None:
         """What has left the database now; None if another replica is at it.
 
-        A partition of which anything fails stays, and the next one has its turn.
+        A partition of which anything fails stays, and the next one has its turn. Raises CannotStart if the
+        archive is another database's.
         """
         async with connected(self._pool, timeout_s=RUN_TIMEOUT_S) as connection:
             if not await archive_table.try_lock(connection):
                 return None
             try:
+                await self._files.claim(self._pool)
                 await self._tell_blocked(connection)
                 dropped = [await self._try(part) for part in await archive_table.due(connection, self._age)]
             finally:

@@ -11,7 +11,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from starlette.concurrency import iterate_in_threadpool
+from teleop_runtime.database import Pool
 from teleop_runtime.frames import FrameReader, frame_schema
+from teleop_runtime.ownership import claim_store
 from teleop_runtime.store import ChecksumMismatch, Store
 
 from telemetry_service.archive.archive_table import Copied, NotAccounted, Recorded
@@ -19,6 +21,7 @@ from telemetry_service.frame_formats import encode_parquet
 
 # Below the store of videos and datasets, whose sweeps remove what they have no row of. No robot is called so.
 FOLDER = ".archive"
+ASK = "SELECT id::text, EXISTS (SELECT FROM session_archive) FROM installation"
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 50 * 10**9
 # Lists of any length, for Parquet's reader takes none whose length is fixed at 0.
@@ -52,6 +55,10 @@ class SessionFiles:
     def __init__(self, store: Store, database_url: str) -> None:
         self._store = store
         self._database_url = database_url
+
+    async def claim(self, pool: Pool) -> None:
+        """Let the archive be this database's from now on; raises CannotStart if it is another's."""
+        await claim_store(pool, self._store, f"{FOLDER} of the file store", ASK)
 
     async def copy(self, session: Recorded) -> tuple[Copied, str]:
         """Copy a session, and compare the copy with the database, value by value.
