@@ -59,8 +59,8 @@ def create_app(settings: LocalSettings) -> Starlette:
     postgres = EmbeddedPostgres(settings.data_dir)
     parts = [
         postgres_part(postgres),
-        telemetry_part(postgres.url()),
-        ingest_part(postgres.url(), str(settings.backup_dir)),
+        telemetry_part(postgres.url(), str(settings.backup_dir), settings.retention_days),
+        ingest_part(postgres.url(), str(settings.backup_dir), max_open_uploads=settings.max_open_uploads),
         export_part(
             postgres.url(),
             settings.backup_dir / EXPORTS_FOLDER,

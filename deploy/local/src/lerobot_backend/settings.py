@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
+from telemetry_service.settings import RetentionSettings
 from teleop_runtime.posture import check_listening
-from teleop_runtime.settings import ProcessSettings
+from video_ingest_service.settings import UploadSettings
 
 
-class LocalSettings(ProcessSettings):
+class LocalSettings(UploadSettings, RetentionSettings):
     """Environment of the one-process default; nothing has to be set."""
 
     data_dir: Path = Field(

@@ -1,6 +1,7 @@
 """The one-process default as a user starts it."""
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -26,9 +27,9 @@ def folder():
 
 
 @contextmanager
-def started(command: list[str], folder: Path, port: int):
+def started(command: list[str], folder: Path, port: int, **settings: str):
     """The backend started by `command`, ready."""
-    environment = {**os.environ, "LEROBOT_BACKEND_PORT": str(port)}
+    environment = {**os.environ, "LEROBOT_BACKEND_PORT": str(port), **settings}
     log = folder / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
@@ -106,6 +107,23 @@ async def test_postgres_that_dies_is_started_again(folder):
         await asyncio.to_thread(wait_until_ready_again, port)
         ledger = ledger_of(port, session)
         assert ledger["committed"] == 50
+
+
+def test_settings_of_the_services_count(folder):
+    """How many uploads may be open, for example."""
+    port = free_port()
+    told = {"robot_id": "robot_A", "dataset": "lab/pick", "path": "meta/info.json"}
+    headers = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Length": "5",
+        "Upload-Metadata": ",".join(
+            f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in told.items()
+        ),
+    }
+    with started(MODULE, folder, port, INGEST_MAX_OPEN_UPLOADS="1", TELEMETRY_RETENTION_DAYS="30"):
+        answers = [httpx.post(f"http://127.0.0.1:{port}/files", headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 429]
+    assert answers[1].json()["code"] == "too_many_uploads"
 
 
 def wait_until_ready_again(port: int) -> None:

@@ -4,10 +4,22 @@ from typing import Self
 
 from pydantic import Field, model_validator
 from teleop_runtime.posture import check_listening
-from teleop_runtime.settings import ServiceSettings
+from teleop_runtime.settings import ProcessSettings, ServiceSettings
 
 
-class TelemetrySettings(ServiceSettings):
+class RetentionSettings(ProcessSettings):
+    """How long frames stay, wherever this service runs."""
+
+    retention_days: int = Field(
+        0,
+        alias="TELEMETRY_RETENTION_DAYS",
+        ge=0,
+        le=36_500,
+        description="frames leave the database for the archive so long after their last; 0: never",
+    )
+
+
+class TelemetrySettings(ServiceSettings, RetentionSettings):
     """Environment of telemetry-service."""
 
     host: str = Field("127.0.0.1", alias="TELEMETRY_HOST", description="where it listens")
@@ -18,13 +30,6 @@ class TelemetrySettings(ServiceSettings):
         alias="STORE_URL",
         min_length=1,
         description="where archived sessions are kept, beside videos and datasets: a folder, or s3://…",
-    )
-    retention_days: int = Field(
-        0,
-        alias="TELEMETRY_RETENTION_DAYS",
-        ge=0,
-        le=36_500,
-        description="frames leave the database for the archive so long after their last; 0: never",
     )
 
     @model_validator(mode="after")

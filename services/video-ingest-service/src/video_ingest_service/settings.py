@@ -4,12 +4,23 @@ from typing import Self
 
 from pydantic import Field, model_validator
 from teleop_runtime.posture import check_listening
-from teleop_runtime.settings import ServiceSettings
+from teleop_runtime.settings import ProcessSettings, ServiceSettings
 
 from video_ingest_service.uploads import MAX_OPEN_UPLOADS
 
 
-class IngestSettings(ServiceSettings):
+class UploadSettings(ProcessSettings):
+    """What uploads may do, wherever this service runs."""
+
+    max_open_uploads: int = Field(
+        MAX_OPEN_UPLOADS,
+        alias="INGEST_MAX_OPEN_UPLOADS",
+        ge=1,
+        description="how many unfinished uploads a robot may have",
+    )
+
+
+class IngestSettings(ServiceSettings, UploadSettings):
     """Environment of video-ingest-service."""
 
     store_url: str = Field(
@@ -17,12 +28,6 @@ class IngestSettings(ServiceSettings):
         alias="STORE_URL",
         min_length=1,
         description="where files are kept: a folder, or s3://bucket/prefix",
-    )
-    max_open_uploads: int = Field(
-        MAX_OPEN_UPLOADS,
-        alias="INGEST_MAX_OPEN_UPLOADS",
-        ge=1,
-        description="how many unfinished uploads a robot may have",
     )
     host: str = Field("127.0.0.1", alias="INGEST_HOST", description="where it listens")
     port: int = Field(8002, alias="INGEST_PORT", ge=0, le=65_535, description="on which port; 0: any")

@@ -1,0 +1,21 @@
+"""Configuration of the one-process default."""
+
+from export_service.settings import ExportSettings
+from lerobot_backend.settings import LocalSettings
+from telemetry_service.settings import TelemetrySettings
+from video_ingest_service.settings import IngestSettings
+
+# Where everything is follows from the two folders and the one address.
+PLACES = {"DATABASE_URL", "STORE_URL", "EXPORT_ROOT", "EXPORT_WORK_HERE"}
+
+
+def names_of(kind) -> set[str]:
+    return {field.alias for field in kind.model_fields.values()}
+
+
+def test_what_the_services_can_be_told_it_can_be_told():
+    """By the same names, but for where they listen and keep things."""
+    services = names_of(TelemetrySettings) | names_of(IngestSettings) | names_of(ExportSettings)
+    said = {name for name in services - PLACES if not name.endswith(("_HOST", "_PORT"))}
+    assert {"INGEST_MAX_OPEN_UPLOADS", "TELEMETRY_RETENTION_DAYS"} <= said
+    assert said <= names_of(LocalSettings)
