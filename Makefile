@@ -42,7 +42,7 @@ restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a back
 	@COMPOSE="$(COMPOSE)" deploy/stack/restore.sh "$(FROM)"
 
 test: .venv/installed-dev  ## every test on real parts, but for those that need docker
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-stack: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the real compose.yaml, built, started and hurt
 	COMPOSE="$(COMPOSE)" $(BIN)/pytest tests/stack
