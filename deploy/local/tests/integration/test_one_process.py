@@ -169,6 +169,23 @@ def test_what_keeps_the_database_from_starting_is_told_without_a_traceback(folde
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_that_cannot_be_used_is_told_without_a_traceback(folder):
+    """That of the files, too."""
+    (folder / "lerobot_backup").write_text("")
+    done = subprocess.run(
+        MODULE,
+        cwd=folder,
+        env={**os.environ, "LEROBOT_BACKEND_PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (reason,) = done.stderr.splitlines()
+    assert reason.startswith("cannot keep files in lerobot_backup/.archive: 'lerobot_backup' is a file")
+    assert "LEROBOT_BACKEND_BACKUP_DIR" in reason
+    assert "Traceback" not in done.stderr
+
+
 def test_local_posture_does_not_listen_to_the_network(folder):
     """Opening the backend to other machines has to be asked for by name."""
     done = subprocess.run(

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -80,6 +81,15 @@ class Health:
 
 class CannotStart(Exception):
     """What a person has to change before a service can start; `serve` ends with this message."""
+
+
+def unusable(folder: str | Path, error: Exception, *, setting: str) -> CannotStart:
+    """What to say of a folder that `error` keeps from being used; `setting` names it in the environment."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return CannotStart(
+        f"cannot keep files in {folder}: {reason}; choose another folder ({setting}; in one process "
+        "LEROBOT_BACKEND_BACKUP_DIR), or let this user write there"
+    )
 
 
 def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starlette:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
+from teleop_runtime.app import unusable
 from teleop_runtime.ownership import check_owner
 from teleop_schema.errors import NoSpace
 
@@ -13,7 +14,7 @@ KEEP_FREE = 0.05
 
 
 class Folders:
-    """Folders below one root, all on one filesystem. Every method blocks.
+    """Folders below one root, all on one filesystem. Every method blocks; CannotStart if there can be none.
 
     <root>/export-<id>-<fingerprint>     a published dataset
     <root>/.building/<id>-<attempt>      one that is being made
@@ -24,7 +25,10 @@ class Folders:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._building = self.root / ".building"
-        self._building.mkdir(parents=True, exist_ok=True)
+        try:
+            self._building.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unusable(root, error, setting="EXPORT_ROOT") from error
 
     def claim(self, database: str, *, knows_exports: bool) -> None:
         """Let the folders be this database's from now on; raises CannotStart if they are another's."""

@@ -72,3 +72,10 @@ async def test_one_that_knows_them_goes_on(backend, record, pool):
     owner.unlink()
     await claim(pool, Folders(backend.root))
     assert owner.read_text() == told
+
+
+def test_a_root_that_cannot_be_used_is_told(tmp_path):
+    """With the setting that names it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotStart, match=r"file/exports: Not a directory; .*EXPORT_ROOT"):
+        Folders(tmp_path / "file" / "exports")
