@@ -32,6 +32,7 @@ _ENCODING = re.compile(r"tmp[a-z0-9_]{8}")
 _IMAGES = "images"
 _VIDEO = re.compile(r"videos/([^/]+)/chunk-\d+/file-\d+\.mp4")
 _TABLE = re.compile(r"(data|meta/episodes)/chunk-\d+/file-\d+\.parquet")
+_UNREADABLE = "unreadable"
 # A file changed this shortly before it was read may change again without its time telling.
 _CLOCK_TICK_NS = 2_000_000_000
 
@@ -112,6 +113,11 @@ class Skipped:
 
     path: str
     reason: str
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether it would be a part of it if it could be read."""
+        return self.reason.startswith(_UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -337,4 +343,4 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 def _reason(error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "a symbolic link"
-    return f"unreadable: {error.strerror or error}"
+    return f"{_UNREADABLE}: {error.strerror or error}"

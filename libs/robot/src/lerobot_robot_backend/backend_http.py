@@ -1,6 +1,8 @@
 """Requests to the backend over HTTP, and what its refusals mean: try again, or give up."""
 
 import asyncio
+import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -114,7 +116,7 @@ class BackendHttp:
         except TimeoutError:
             raise Interrupted(f"{self.url} does not answer") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Interrupted(f"{self.url}: {error or type(error).__name__}") from error
+            raise Interrupted(f"{self.url}: {_reason(error)}") from error
 
     async def ask[T](
         self, method: str, address: str, answer: type[T], *, body: object = None, patience_s: float = ANSWER_S
@@ -166,6 +168,19 @@ async def read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
 def dataset_address(robot_id: str, dataset: str, *suffix: str) -> str:
     """`/datasets/{robot}/{name}/…`, quoted."""
     return "/datasets/" + "/".join(quote(part) for part in (robot_id, dataset, *suffix))
+
+
+def _reason(error: Exception) -> str:
+    """Why the backend was not reached, without the library's own words where there are plainer ones."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ssl.SSLError):
+        return f"no TLS is spoken there ({cause.reason}): http:// instead of https://?"
+    if isinstance(cause, OSError) and cause.errno:
+        # Errors of name resolution are negative, and say it in their own words.
+        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+    return str(error) or type(error).__name__
 
 
 async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Interrupted:

@@ -18,6 +18,7 @@ from teleop_schema.files import DatasetVersion
 
 from sync_agent.dataset_sync import DatasetSync
 from sync_agent.datasets import Datasets, Tended
+from sync_agent.errors import AgentError, ServerAway
 from sync_agent.lanes import Lanes, LaneUploader, Priority
 from sync_agent.reaper import Reaper
 from sync_agent.receipts import Receipts
@@ -31,10 +32,6 @@ REPORT_S = 1.0
 PING_S = 5.0
 
 log = logging.getLogger(__name__)
-
-
-class ServerAway(Exception):
-    """The backend could not be reached for as long as one was willing to wait."""
 
 
 class Stuck(Exception):
@@ -53,8 +50,9 @@ class Agent:
         self.state = State(state_path(settings.state_dir, settings.robot_id))
         self._receipts = {root: Receipts(root) for root in settings.roots}
         try:
-            for receipts in self._receipts.values():
-                receipts.hold()
+            for root, receipts in self._receipts.items():
+                if receipts.hold():
+                    log.warning("the folder to watch was not there: made it", extra={"root": str(root)})
         except BaseException:
             self.close()
             raise
@@ -95,13 +93,18 @@ class Agent:
         return sum(uploader.sent_bytes for uploader in self._uploaders)
 
     async def run(self) -> None:
-        """Work for ever."""
-        async with self._connections(), asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._control())
-            tasks.create_task(self._report())
-            tasks.create_task(self.spool.run())
-            tasks.create_task(self.datasets.run())
-            tasks.create_task(self._reaper.run())
+        """Work for ever. Raises AgentError when it can't."""
+        roots = [str(root) for root in self.settings.roots]
+        log.info("watching", extra={"roots": roots, "server": self.settings.server})
+        try:
+            async with self._connections(), asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._control())
+                tasks.create_task(self._report())
+                tasks.create_task(self.spool.run())
+                tasks.create_task(self.datasets.run())
+                tasks.create_task(self._reaper.run())
+        except* AgentError as errors:
+            raise _first(errors) from None
 
     async def once(self, timeout_s: float) -> bool:
         """Bring what is there to the server; whether all of it is safe then.
@@ -115,8 +118,8 @@ class Agent:
                 safe = [await self.spool.once(), await self.datasets.once()]
                 watching.cancel()
                 reporting.cancel()
-        except* (ServerAway, Stuck) as errors:
-            raise errors.exceptions[0] from None
+        except* (AgentError, Stuck) as errors:
+            raise _first(errors) from None
         return all(safe)
 
     def figures(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
@@ -150,7 +153,7 @@ class Agent:
             await asyncio.sleep(CONTROL_S)
 
     async def _report(self) -> None:
-        """Tell `status` every second how far things are, if that has changed."""
+        """Tell `status` every second how far things are, and the log what is in the way, if it is news."""
         told: Now | None = None
         sent: dict[Path, int] = {}
         while True:
@@ -158,6 +161,8 @@ class Agent:
             for folder, tended in list(self.datasets.tended.items()):
                 sent[folder] = await self.datasets.note_progress(tended, sent.get(folder, 0), REPORT_S)
             now = self._now()
+            if now.trouble and now.trouble != (told and told.trouble):
+                log.warning("trying again", extra={"trouble": now.trouble})
             if told is None or replace(now, at=told.at) != told or now.at - told.at > HEARTBEAT_S:
                 told = now
                 await asyncio.to_thread(self._tell, now)
@@ -186,14 +191,17 @@ class Agent:
         before, since_s = self._achieved(), time.monotonic()
         while True:
             await asyncio.sleep(REPORT_S)
-            trouble = self._trouble()
-            if trouble is None or self._achieved() != before:
+            if self._achieved() != before:
                 before, since_s = self._achieved(), time.monotonic()
             elif time.monotonic() - since_s >= timeout_s:
+                trouble = self._trouble()
                 async with BackendHttp(self.settings.server, token=self.settings.token) as backend:
-                    if await is_reachable(backend, PING_S):
-                        raise Stuck(f"nothing got on for {timeout_s:g} s: {trouble}")
-                raise ServerAway(f"{self.settings.server} could not be reached for {timeout_s:g} s")
+                    if why := await why_away(backend, PING_S):
+                        raise ServerAway(f"no backend could be reached for {timeout_s:g} s: {why}")
+                if trouble is not None:
+                    raise Stuck(f"nothing got on for {timeout_s:g} s: {trouble}")
+                # Large files are being hashed, here or there.
+                since_s = time.monotonic()
 
     def _trouble(self) -> str | None:
         """Why something has to be tried again; None if all goes well."""
@@ -209,12 +217,18 @@ class Agent:
         self._versions += 1
 
 
-async def is_reachable(backend: BackendHttp, patience_s: float) -> bool:
-    """Whether something that speaks like a backend answers."""
+async def why_away(backend: BackendHttp, patience_s: float) -> str | None:
+    """Why nothing that speaks like a backend answers; None if it does."""
     try:
         async with backend.request("OPTIONS", "/files", patience_s=patience_s):
-            return True
+            return None
     except Refused:
-        return True
+        return None
     except Interrupted as error:
-        return error.code is not None
+        return str(error) if error.code is None else None
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of what failed together: one is enough to act on."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

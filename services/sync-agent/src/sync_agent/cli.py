@@ -1,28 +1,32 @@
-"""Command line: `sync-agent run|once|status|pause|resume|verify|restore|repair`.
+"""Brings what a robot PC records to the backend, and back.
 
-Exit codes:
-  0   all is well; of `once`: all is safe on the server
-  1   something failed, differs, or is not safe yet
-  2   the command is not understood, or can't be done as things are set up
-  3   another agent watches the same folder
-  75  the server could not be reached in time
+exit codes:
+  0    all is well; of `once`, all is safe on the server; of `run`, it was told to end
+  1    something failed, differs, or is not safe yet
+  2    the command is not understood, or can't be done as things are set up
+  3    another agent watches the same folder
+  75   no backend could be reached in time (once, verify, restore)
+  130  Ctrl-C
+
+Where the backend wants a token, it is taken from $LEROBOT_BACKEND_TOKEN.
 """
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from sync_agent.errors import AgentError
-from sync_agent.settings import DEFAULT_PARALLEL, Settings, make_settings
+from sync_agent.errors import AgentError, DiskFull, ServerAway
+from sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT, Settings, make_settings
 from sync_agent.state import State, default_state_dir, find_states, state_path
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TAKEN, EXIT_AWAY = 0, 1, 2, 3, 75
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TAKEN, EXIT_AWAY, EXIT_INTERRUPTED = 0, 1, 2, 3, 75, 130
 ONCE_TIMEOUT_S = 60.0
 # Wider than any table: what is not shown on a terminal is never folded.
 PIPE_COLUMNS = 100_000
@@ -35,63 +39,165 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.command(chosen))
-    except RootTaken as error:
-        print(f"sync-agent: {error}", file=sys.stderr)
-        return EXIT_TAKEN
     except AgentError as error:
         print(f"sync-agent: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        codes = {RootTaken: EXIT_TAKEN, ServerAway: EXIT_AWAY, DiskFull: EXIT_FAILED}
+        return codes.get(type(error), EXIT_USAGE)
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sync-agent", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="sync-agent", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
-    robot = argparse.ArgumentParser(add_help=False)
-    robot.add_argument("--robot-id", help="as the server knows this robot; else LEROBOT_BACKEND_ROBOT_ID")
-    robot.add_argument("--state-dir", type=Path, help="the agent's memory; else below $XDG_STATE_HOME")
-    server = argparse.ArgumentParser(add_help=False, parents=[robot])
-    server.add_argument("--server", help="http://host:8000; else LEROBOT_BACKEND_URL")
-    work = argparse.ArgumentParser(add_help=False, parents=[server])
-    work.add_argument("--watch", type=Path, action="append", metavar="FOLDER",
-                      help="where datasets lie, again for more; else LeRobot's own folder")  # fmt: skip
-    work.add_argument("--spool", type=Path, help="the recording commands' spool; else LEROBOT_BACKEND_SPOOL")
-    work.add_argument("--bandwidth", metavar="10MB/s", help="of all uploads together")
-    work.add_argument("--parallel", type=int, default=DEFAULT_PARALLEL, help="files at a time")
-    named = argparse.ArgumentParser(add_help=False, parents=[server])
-    named.add_argument("dataset", help="its name, or its folder")
+    server = _options(
+        ("--robot-id", "NAME", str, "as the server knows this robot; else $LEROBOT_BACKEND_ROBOT_ID"),
+        ("--server", "URL", str, "http://host:8000 or https://host; else $LEROBOT_BACKEND_URL"),
+    )
+    memory = _options(
+        (
+            "--state-dir",
+            "DIR",
+            Path,
+            "of the agent's memory; else lerobot_backend/sync-agent in $XDG_STATE_HOME or ~/.local/state",
+        )
+    )
+    seen = _options(
+        (
+            "--robot-id",
+            "NAME",
+            str,
+            "that robot only; else $LEROBOT_BACKEND_ROBOT_ID, else all that an agent has run for here",
+        )
+    )
+    work = _work_options()
 
-    run = commands.add_parser("run", parents=[work], help="bring everything to the server, for ever")
-    run.add_argument("--between", metavar="22:00-06:00", help="upload only then")
-    run.add_argument("--reclaim-when-below", metavar="10GB",
-                     help="while less is free, delete the oldest datasets proven to be stored")  # fmt: skip
-    run.add_argument("--metrics-port", type=int, help="Prometheus, on 127.0.0.1")
+    run = commands.add_parser(
+        "run", parents=[server, memory, work], help="bring everything to the server, for ever"
+    )
+    run.add_argument(
+        "--between",
+        metavar="22:00-06:00",
+        help="upload only in these hours of each day, local time; else always",
+    )
+    run.add_argument(
+        "--reclaim-when-below",
+        metavar="10GB",
+        help="while less is free on their disk, delete the oldest datasets that are proven to be "
+        "on the server; else nothing is ever deleted",
+    )
+    run.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help=f"serve Prometheus metrics on 127.0.0.1, at 1 to {MAX_PORT}; else none",
+    )
     run.set_defaults(command=_run)
-    once = commands.add_parser("once", parents=[work], help="bring what is there to the server, then end")
-    once.add_argument("--timeout", type=float, default=ONCE_TIMEOUT_S, metavar="SECONDS",
-                      help="give up when nothing gets on for so long")  # fmt: skip
+    once = commands.add_parser(
+        "once", parents=[server, memory, work], help="bring what is there to the server, then end"
+    )
+    once.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=ONCE_TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"give up when nothing has got on for so long; else {ONCE_TIMEOUT_S:g}",
+    )
     once.set_defaults(command=_once)
-    status = commands.add_parser("status", parents=[robot], help="show what is safe")
-    status.add_argument("--json", action="store_true")
+    status = commands.add_parser(
+        "status", parents=[seen, memory], help="show what is safe (exit code 0, however things stand)"
+    )
+    status.add_argument("--json", action="store_true", help="the same for programs, and more of it")
     status.set_defaults(command=_status)
-    for name, paused in (("pause", True), ("resume", False)):
-        command = commands.add_parser(name, parents=[robot], help=f"{name} the running agent")
+    for name, paused, text in (
+        ("pause", True, "let the agent send nothing, also after a restart, until `resume`"),
+        ("resume", False, "let the agent go on"),
+    ):
+        command = commands.add_parser(name, parents=[seen, memory], help=text)
         command.set_defaults(command=_set_paused, paused=paused)
-    verify = commands.add_parser("verify", parents=[named], help="compare folder, receipts and server")
+    verify = commands.add_parser("verify", parents=[seen, memory], help="compare folder, receipts and server")
+    verify.add_argument("dataset", help="its name as `status` shows it, or its folder")
+    verify.add_argument(
+        "--server", metavar="URL", help="else $LEROBOT_BACKEND_URL, else where the agent brought it"
+    )
     verify.set_defaults(command=_verify)
-    restore = commands.add_parser("restore", parents=[named], help="fetch a dataset from the server")
-    restore.add_argument("--into", type=Path, required=True, metavar="DIR")
-    restore.add_argument("--version", type=int, help="else the newest that is closed")
+    restore = commands.add_parser("restore", parents=[server], help="fetch a dataset from the server")
+    restore.add_argument("dataset", help="its name as `status` shows it")
+    restore.add_argument(
+        "--into",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the folder DIR/DATASET is made, and must not be there yet",
+    )
+    restore.add_argument("--version", type=int, metavar="NUMBER", help="else the newest that is closed")
     restore.set_defaults(command=_restore)
     repair = commands.add_parser("repair", help="rebuild a dataset whose recorder died, beside the original")
-    repair.add_argument("folder", type=Path)
+    repair.add_argument(
+        "folder", type=Path, help="of the dataset; it is only read, and left alone if it is sound"
+    )
     repair.add_argument("--into", type=Path, metavar="DIR", help="the new dataset; else FOLDER-repaired")
-    repair.add_argument("--info", type=Path, metavar="FILE",
-                        help="an earlier meta/info.json of it, if its own is missing or torn")  # fmt: skip
+    repair.add_argument(
+        "--info",
+        type=Path,
+        metavar="FILE",
+        help="an earlier meta/info.json of it, if its own is missing or torn",
+    )
     repair.set_defaults(command=_repair)
     return parser
+
+
+def _options(*options: tuple[str, str, Callable[[str], object], str]) -> argparse.ArgumentParser:
+    """Options that several commands have: flag, what stands for the value, its type, help."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for flag, metavar, kind, text in options:
+        parser.add_argument(flag, metavar=metavar, type=kind, help=text)
+    return parser
+
+
+def _work_options() -> argparse.ArgumentParser:
+    """What `run` and `once` do, and how fast."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--watch",
+        type=Path,
+        action="append",
+        metavar="FOLDER",
+        help="below which datasets lie; again for more; else LeRobot's own: "
+        "$HF_LEROBOT_HOME, $HF_HOME/lerobot or ~/.cache/huggingface/lerobot",
+    )
+    options.add_argument(
+        "--spool",
+        type=Path,
+        metavar="DIR",
+        help="where recording commands leave what is not sent; else $LEROBOT_BACKEND_SPOOL "
+        "or lerobot_backend/spool in $XDG_STATE_HOME or ~/.local/state",
+    )
+    options.add_argument(
+        "--bandwidth",
+        metavar="10MB/s",
+        help="at most so much per second, of all file uploads together; else no limit",
+    )
+    options.add_argument(
+        "--parallel",
+        type=int,
+        default=DEFAULT_PARALLEL,
+        metavar="FILES",
+        help=f"upload so many at a time, 1 to {MAX_PARALLEL}; else {DEFAULT_PARALLEL}",
+    )
+    return options
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
 
 
 def _settings(chosen: argparse.Namespace) -> Settings:
@@ -129,7 +235,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _once(chosen: argparse.Namespace) -> int:
-    from sync_agent.agent import Agent, ServerAway, Stuck
+    from sync_agent.agent import Agent, Stuck
     from sync_agent.status import describe_note, describe_state
 
     settings = _settings(chosen)
@@ -140,13 +246,13 @@ def _once(chosen: argparse.Namespace) -> int:
     agent = Agent(settings)
     try:
         safe = asyncio.run(_until_told(_with_bars(agent, agent.once(chosen.timeout))))
-        for row in agent.state.datasets():
-            if row.state != "stored":
-                print(f"{row.name}: {describe_state(row)}: {describe_note(row)}", file=sys.stderr)
+        for row in (tended.row for tended in agent.datasets.tended.values()):
+            if row.state != "stored" or not row.finalised:
+                print(
+                    ": ".join(filter(None, (row.name, describe_state(row), describe_note(row)))),
+                    file=sys.stderr,
+                )
         return EXIT_OK if safe else EXIT_FAILED
-    except ServerAway as error:
-        print(f"sync-agent: {error}", file=sys.stderr)
-        return EXIT_AWAY
     except Stuck as error:
         print(f"sync-agent: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -241,6 +347,8 @@ def _repair(chosen: argparse.Namespace) -> int:
     source = chosen.folder.expanduser().absolute()
     if not source.is_dir():
         raise AgentError(f"{source} is no folder; name that of the dataset")
+    if chosen.info and not chosen.info.is_file():
+        raise AgentError(f"--info {chosen.info} is no file")
     target = chosen.into or source.with_name(f"{source.name}-repaired")
     command = [sys.executable, "-P", "-m", "teleop_dataset.repair", str(source), str(target)]
     if chosen.info:

@@ -17,7 +17,7 @@ from teleop_schema.files import DatasetVersion
 from teleop_schema.identifiers import check_dataset_name
 
 from sync_agent.dataset_sync import DatasetSync, FilesFailed, Place, Progress
-from sync_agent.errors import LeftChanged
+from sync_agent.errors import LeftChanged, explain
 from sync_agent.folders import fingerprint
 from sync_agent.receipts import Receipts
 from sync_agent.state import DatasetRow, State
@@ -208,7 +208,9 @@ class Datasets:
             quiet_ns=self._quiet_ns,
         )
         tended.seen = seen
-        skipped = tuple(f"{skipped.path}: {skipped.reason}" for skipped in seen.skipped[:MAX_SKIPPED_TOLD])
+        # First what should have been a part of it.
+        left_out = sorted(seen.skipped, key=lambda skipped: not skipped.is_unreadable)
+        skipped = tuple(f"{each.path}: {each.reason}" for each in left_out[:MAX_SKIPPED_TOLD])
         await self.note(
             tended,
             verdict=verdict.kind.value,
@@ -240,8 +242,8 @@ class Datasets:
             await self.note(tended, state="waiting", reason=str(error))
             return LOOK_AGAIN_S
         except (FilesFailed, Refused, OSError) as error:
-            log.error("failed", extra={"dataset": tended.place.name, "error": str(error)})
-            await self.note(tended, state="failed", error=str(error))
+            log.error("failed", extra={"dataset": tended.place.name, "error": explain(error)})
+            await self.note(tended, state="failed", error=explain(error))
             return RETRY_FAILED_S
         finally:
             progress, tended.progress = tended.progress, None

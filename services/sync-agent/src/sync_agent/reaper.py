@@ -24,6 +24,7 @@ from teleop_schema.files import Manifest, ManifestFile
 from sync_agent.chunking import digest
 from sync_agent.dataset_sync import Place
 from sync_agent.datasets import Datasets, Tended
+from sync_agent.errors import explain
 from sync_agent.receipts import Receipts
 from sync_agent.state import DatasetRow, FileRow, State
 
@@ -100,7 +101,7 @@ class Reaper:
                 deleted += 1
             except (NotProven, Refused, Interrupted, OSError) as error:
                 self._kept_until_s[tended.place.folder] = time.monotonic() + RETRY_S
-                log.warning("kept", extra={"dataset": tended.place.name, "reason": str(error)})
+                log.warning("kept", extra={"dataset": tended.place.name, "reason": explain(error)})
         return deleted
 
     async def _reclaim(self, tended: Tended) -> None:

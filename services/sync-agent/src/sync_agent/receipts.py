@@ -12,7 +12,7 @@ from lerobot_robot_backend.stream import FileLock, replace_file, sync_directory
 from msgspec import Struct
 from teleop_schema.files import Receipt
 
-from sync_agent.errors import AgentError
+from sync_agent.errors import AgentError, not_written
 
 RECEIPTS_FOLDER = ".uploaded"
 LOCK_FILE = "sync-agent.lock"
@@ -46,21 +46,24 @@ class Receipts:
         self._folder = root / RECEIPTS_FOLDER
         self._lock: FileLock | None = None
 
-    def hold(self) -> None:
-        """Take the root for this process; raises RootTaken, or AgentError if it can't be written."""
+    def hold(self) -> bool:
+        """Take the root for this process; whether it had to be made for that.
+
+        Raises RootTaken, or AgentError if it can't be written.
+        """
+        made = not self._root.exists()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._folder / LOCK_FILE)
             held = lock.acquire()
         except OSError as error:
-            raise AgentError(
-                f"{self._folder} can't be written: {error.strerror}; the agent keeps its receipts there"
-            ) from error
+            raise not_written(f"{self._folder}, where the agent keeps its receipts,", error) from error
         if not held:
             raise RootTaken(
                 f"another sync-agent watches {self._root}; stop it first, or watch another folder"
             )
         self._lock = lock
+        return made
 
     def release(self) -> None:
         if self._lock is not None:

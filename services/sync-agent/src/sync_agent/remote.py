@@ -3,28 +3,38 @@
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 from lerobot_robot_backend.backend_http import BackendHttp
 from lerobot_robot_backend.uploading import Interrupted, Refused, persevere
+from teleop_schema.errors import BadInput
+from teleop_schema.identifiers import check_dataset_name
 
-from sync_agent.errors import AgentError
+from sync_agent.errors import AgentError, ServerAway, not_written
 from sync_agent.restoring import restore
 from sync_agent.state import DatasetRow, State
 from sync_agent.status import size_text
 from sync_agent.verifying import compare
 
+# Of `restore`: for how long nothing may come in.
+PATIENCE_S = 60.0
 # What no second try can heal, though an upload would wait for it.
 _FINAL_CODES = ("dataset_not_found", "version_not_found", "unauthorized", "forbidden", "not_found", "damaged")
 
 
 async def verify(chosen: argparse.Namespace, robots: list[tuple[str, State]]) -> bool:
-    """Compare a dataset with its receipts and the server; whether all is the same. Prints what is not."""
+    """Compare a dataset with its receipts and the server; whether all is the same. Prints what is not.
+
+    Raises AgentError, ServerAway.
+    """
     robot_id, state, row = _find(chosen.dataset, robots)
     try:
         async with _backend(chosen.server or _last_server(state)) as backend:
             found = await compare(row, robot_id, backend)
     except (Interrupted, Refused) as error:
+        if error.code is None:
+            raise ServerAway(f"no backend could be reached: {error}") from error
         print(f"{row.name}: {error}", file=sys.stderr)
         return False
     for path, problem in found.problems:
@@ -37,15 +47,20 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, State]]) ->
 
 
 async def fetch(chosen: argparse.Namespace) -> bool:
-    """Restore a dataset; whether it worked. Prints where it is."""
+    """Restore a dataset; whether it worked. Prints where it is. Raises AgentError, ServerAway."""
     robot_id = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
     if not robot_id:
         raise AgentError("which robot's dataset? --robot-id robot_A, or LEROBOT_BACKEND_ROBOT_ID")
-    fetched = 0
+    try:
+        check_dataset_name(chosen.dataset)
+    except BadInput as error:
+        raise AgentError(error.detail) from error
+    into: Path = chosen.into.expanduser().absolute()
+    fetched, since_s, told = 0, time.monotonic(), ""
 
     def count(size_bytes: int) -> None:
-        nonlocal fetched
-        fetched += size_bytes
+        nonlocal fetched, since_s
+        fetched, since_s = fetched + size_bytes, time.monotonic()
 
     async def attempt() -> Path:
         try:
@@ -53,7 +68,7 @@ async def fetch(chosen: argparse.Namespace) -> bool:
                 backend,
                 robot_id,
                 chosen.dataset,
-                chosen.into.expanduser().absolute(),
+                into,
                 version=chosen.version,
                 advance=count,
             )
@@ -63,7 +78,14 @@ async def fetch(chosen: argparse.Namespace) -> bool:
             raise
 
     def report(error: Interrupted) -> None:
-        print(f"{chosen.dataset}: {error}; trying again", file=sys.stderr)
+        nonlocal told
+        if time.monotonic() - since_s > PATIENCE_S:
+            if error.code is None:
+                raise ServerAway(f"no backend could be reached for {PATIENCE_S:g} s: {error}")
+            raise Refused(f"nothing came in for {PATIENCE_S:g} s: {error}", code=error.code)
+        if str(error) != told:
+            told = str(error)
+            print(f"{chosen.dataset}: {told}; trying again", file=sys.stderr)
 
     async with _backend(chosen.server) as backend:
         try:
@@ -71,6 +93,8 @@ async def fetch(chosen: argparse.Namespace) -> bool:
         except Refused as error:
             print(f"{chosen.dataset}: {error}", file=sys.stderr)
             return False
+        except OSError as error:
+            raise not_written(f"--into {into}", error) from error
     print(f"{folder}: {size_text(fetched)} fetched, every hash is right")
     return True
 

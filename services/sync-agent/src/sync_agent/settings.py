@@ -89,7 +89,7 @@ def make_settings(
             server="http" + check_backend_url(server).removeprefix("ws"),
             robot_id=check_robot_id(robot_id),
             roots=check_roots(watch or [lerobot_home()]),
-            spool_dir=(spool or default_spool_dir()).expanduser().absolute(),
+            spool_dir=check_readable((spool or default_spool_dir()).expanduser().absolute(), "--spool"),
             state_dir=(state_dir or default_state_dir()).expanduser().absolute(),
             token=os.environ.get("LEROBOT_BACKEND_TOKEN"),
             bandwidth=None if bandwidth is None else parse_size(bandwidth, "--bandwidth"),
@@ -139,10 +139,22 @@ def check_roots(roots: list[Path]) -> tuple[Path, ...]:
     """The folders, absolute, each once; raises AgentError if one is a dataset itself or lies in another."""
     found = tuple(dict.fromkeys(root.expanduser().resolve() for root in roots))
     for root in found:
-        if root.exists() and not root.is_dir():
-            raise AgentError(f"--watch {root} is no folder")
+        check_readable(root, "--watch")
         if (root / "meta" / "info.json").is_file():
             raise AgentError(f"--watch {root} is itself a dataset: watch {root.parent}, the folder above it")
         if within := next((other for other in found if other != root and root.is_relative_to(other)), None):
             raise AgentError(f"--watch {root} lies within {within}, which is watched already")
     return found
+
+
+def check_readable(folder: Path, option: str) -> Path:
+    """The folder, which may be missing; raises AgentError if it is none, or may not be looked into."""
+    try:
+        there = folder.exists()
+    except OSError as error:
+        raise AgentError(f"{option} {folder} can't be read: {error.strerror}") from error
+    if there and not folder.is_dir():
+        raise AgentError(f"{option} {folder} is no folder")
+    if there and not os.access(folder, os.R_OK | os.X_OK):
+        raise AgentError(f"{option} {folder} can't be read: run the agent as the user who records")
+    return folder

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from sync_agent.errors import AgentError
+from sync_agent.errors import AgentError, DiskFull, not_written
 
 # Bumped when the tables change: an older file is put aside, which costs hashing, never data.
 SCHEMA_VERSION = 1
@@ -111,8 +111,10 @@ class State:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._open()
-        except (OSError, sqlite3.OperationalError) as error:
-            raise AgentError(f"the agent's memory {path} can't be opened: {error}") from error
+        except OSError as error:
+            raise not_written(f"{path.parent}, where the agent keeps its memory,", error) from error
+        except sqlite3.OperationalError as error:
+            raise self._failure(error) from error
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -146,7 +148,14 @@ class State:
 
     def _ask(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
-            return self._connection.execute(statement, values).fetchall()
+            try:
+                return self._connection.execute(statement, values).fetchall()
+            except sqlite3.OperationalError as error:
+                raise self._failure(error) from error
+
+    def _failure(self, error: sqlite3.OperationalError) -> AgentError:
+        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        return (DiskFull if full else AgentError)(f"the agent's memory {self.path} can't be used: {error}")
 
     def close(self) -> None:
         self._connection.close()

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from lerobot_robot_backend.backend_http import BackendHttp
 from lerobot_robot_backend.uploading import FileBytes
-from teleop_dataset.folder import DatasetSeen, look, open_regular
+from teleop_dataset.folder import look, open_regular
 
 from sync_agent.backups import differences, stored_files, verify_stored
 from sync_agent.chunking import ShortRead, digest
+from sync_agent.errors import explain
 from sync_agent.receipts import LocalReceipt, Receipts
 from sync_agent.state import DatasetRow
 
@@ -41,7 +42,7 @@ async def compare(row: DatasetRow, robot_id: str, backend: BackendHttp) -> Compa
         try:
             mine[path] = _hash(folder / path)
         except (OSError, ShortRead) as error:
-            found.problems.append((path, f"can't be read: {error}"))
+            found.problems.append((path, f"can't be read: {explain(error)}"))
     found.files = len(mine)
     receipts = Receipts(Path(row.root))
     for path, told in mine.items():
@@ -50,7 +51,13 @@ async def compare(row: DatasetRow, robot_id: str, backend: BackendHttp) -> Compa
             found.problems.append((path, problem))
     theirs = await stored_files(backend, robot_id, row.name, row.version)
     found.problems += differences(mine, theirs)
-    found.only_there = sorted(theirs.keys() - mine.keys() - _unreadable(seen))
+    left_out = {skipped.path for skipped in seen.skipped}
+    found.problems += [
+        (skipped.path, skipped.reason)
+        for skipped in seen.skipped
+        if skipped.is_unreadable or skipped.path in theirs
+    ]
+    found.only_there = sorted(theirs.keys() - mine.keys() - left_out)
     verified = await verify_stored(backend, robot_id, row.name, row.version)
     found.read_there = verified.checked
     found.problems += [(file.path, f"damaged on the server: {file.damage}") for file in verified.damaged]
@@ -69,7 +76,3 @@ def _receipt_problem(told: tuple[int, str], receipt: LocalReceipt | None) -> str
     if (receipt.size_bytes, receipt.sha256) != told:
         return "other bytes than its receipt tells of"
     return None
-
-
-def _unreadable(seen: DatasetSeen) -> set[str]:
-    return {skipped.path for skipped in seen.skipped}

@@ -5,12 +5,14 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from lerobot_backend.demo.relay import Relay, relay_to
@@ -19,6 +21,12 @@ from teleop_testing.dataset_folders import contents, make_dataset
 from teleop_testing.processes import ServiceProcess, ingest_process
 from teleop_testing.waiting import until
 
+# Root reads what it may not, unless it lets go of that.
+WITHOUT_POWERS = (
+    ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    if os.geteuid() == 0 and shutil.which("setpriv")
+    else []
+)
 # What sockets and the relay hold of an upload when one of its ends dies.
 ON_THE_WIRE_BYTES = 1_500_000
 LARGE = random.Random(11).randbytes(6_000_000)
@@ -37,14 +45,17 @@ class Commands:
             "LEROBOT_BACKEND_ROBOT_ID": "robot_A",
         }
         self.outputs = outputs
+        self.prefix: list[str] = []
 
     def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self._command(arguments), env=self.environment, capture_output=True, text=True)
 
     @contextmanager
-    def running(self, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    def running(
+        self, *arguments: object, log: int | IO[bytes] = subprocess.DEVNULL
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """The command as a process, which is killed -9 in the end unless it is over by then."""
-        process = subprocess.Popen(self._command(arguments), env=self.environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(self._command(arguments), env=self.environment, stderr=log)
         try:
             yield process
         finally:
@@ -55,7 +66,7 @@ class Commands:
         return self("once", "--watch", self.outputs, *arguments)
 
     def _command(self, arguments: tuple[object, ...]) -> list[str]:
-        return [sys.executable, "-m", "sync_agent.cli", *map(str, arguments)]
+        return [*self.prefix, sys.executable, "-m", "sync_agent.cli", *map(str, arguments)]
 
 
 @pytest.fixture
@@ -179,7 +190,64 @@ async def test_a_server_out_of_reach(tmp_path, outputs):
     make_dataset(outputs / "picking")
     done = Commands(tmp_path, "http://127.0.0.1:9", outputs).once("--timeout", "1")
     assert done.returncode == 75, done.stderr
-    assert "could not be reached for 1 s" in done.stderr
+    assert "no backend could be reached for 1 s: http://127.0.0.1:9: Connection refused" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [(b"HTTP/1.1 404 Not Found\r\n\r\n<html>", "answers 404 to "), (b"", "does not answer")],
+)
+async def test_a_server_that_is_no_backend(tmp_path, outputs, answer, told):
+    """One that speaks of something else, or takes connections and is silent, is as good as away."""
+    make_dataset(outputs / "picking")
+
+    writers = []
+
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(answer)
+        if answer:
+            writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        agent = Commands(tmp_path, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", outputs)
+        done = await asyncio.to_thread(agent.once, "--timeout", "1")
+        for writer in writers:
+            writer.close()
+    assert done.returncode == 75, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_folder_that_is_not_there_yet(agent, outputs, tmp_path):
+    """`run` makes it and says so, for a recording that is yet to come."""
+    with (tmp_path / "log").open("wb") as log, agent.running("run", "--watch", outputs / "later", log=log):
+        await until(lambda: (outputs / "later/.uploaded/sync-agent.lock").exists())
+        await until(lambda: b'"watching"' in (tmp_path / "log").read_bytes())
+    told = json.loads((tmp_path / "log").read_bytes().splitlines()[0])
+    assert told["event"] == "the folder to watch was not there: made it"
+    assert told["root"] == str(outputs / "later")
+
+
+@pytest.mark.skipif(not WITHOUT_POWERS and os.geteuid() == 0, reason="root may read everything")
+async def test_what_may_not_be_read_is_not_called_safe(agent, outputs, tmp_path):
+    """A folder of somebody else is refused, a file is named and fails verify."""
+    folder = make_dataset(outputs / "picking")
+    agent.prefix = WITHOUT_POWERS
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o300)
+    for arguments in (("once", "--watch", closed), ("once", "--watch", closed / "in", "--spool", closed)):
+        refused = agent(*arguments)
+        assert refused.returncode == 2
+        assert "Traceback" not in refused.stderr
+    assert f"{closed} can't be read" in agent("once", "--watch", closed).stderr
+    (folder / "meta/tasks.parquet").chmod(0)
+    done = agent.once()
+    assert done.returncode == 1
+    assert "left out: meta/tasks.parquet: unreadable" in done.stderr
+    verified = agent("verify", "picking")
+    assert verified.returncode == 1
+    assert "picking/meta/tasks.parquet: unreadable" in verified.stdout
 
 
 async def test_two_agents(agent, outputs):
@@ -201,6 +269,9 @@ async def test_mistakes(agent, outputs):
         (("pause",), "no agent has run"),
         (("once", "--watch", outputs / "mistyped"), "is not there"),
         (("repair", outputs / "mistyped"), "is no folder"),
+        (("repair", outputs, "--info", outputs / "mistyped"), "is no file"),
+        (("restore", "../picking", "--into", outputs / "x"), "dataset '../picking'"),
+        (("once", "--watch", outputs, "--timeout", "nan"), "no number of seconds"),
     ]:
         done = agent(*arguments)
         assert done.returncode == 2, done.stderr

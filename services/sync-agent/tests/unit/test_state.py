@@ -54,9 +54,9 @@ def test_a_newer_version_is_put_aside(tmp_path):
 
 
 def test_a_folder_that_can_not_be_made(tmp_path):
-    """The message says which file."""
+    """The message says which folder, and what it is for."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(AgentError, match=r"robot_A\.sqlite"):
+    with pytest.raises(AgentError, match=r"/file, where the agent keeps its memory"):
         State(tmp_path / "file" / "robot_A.sqlite")
 
 

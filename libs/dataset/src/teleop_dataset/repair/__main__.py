@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error.detail if error.hint is None else f"{error.detail}; {error.hint}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(error, file=sys.stderr)
+        print(f"{error.filename or options.target}: {error.strerror or error}", file=sys.stderr)
         return 1
     print(report.as_text())
     return 0 if report.whole else 1

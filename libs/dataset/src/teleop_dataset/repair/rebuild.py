@@ -100,6 +100,11 @@ class _Repair:
         self.short: set[int] = set()
         self.not_finite: set[str] = set()
         self._seen = look(source)
+        if unreadable := [each for each in self._seen.skipped if each.is_unreadable]:
+            raise NotRepairable(
+                f"{unreadable[0].path or source} is {unreadable[0].reason}",
+                hint="repair as the user who recorded it: what can't be read would be lost",
+            )
         if self._seen.writers:
             raise NotRepairable(
                 f"process {min(self._seen.writers)} is still recording to {source}",
