@@ -98,7 +98,7 @@ class Backend:
         """Wait until no file is left below the root."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                if all(path.name in (".building", ".owner") for path in self.root.rglob("*")):
+                if all(path.name == ".building" for path in self.root.rglob("*")):
                     return
                 await asyncio.sleep(0.05)
 

@@ -19,30 +19,19 @@ async def claim_store(pool: Pool, store: Store, place: str, ask: LiteralString) 
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         database, knows_files = (await connection.fetch(ask))[0]
     owner = await store.owner()
-    strange = owner is None and not knows_files and await _holds_objects(store)
-    check_owner(place, owner, database, strange=strange, setting="STORE_URL")
-    if owner is None:
-        await store.own(database)
-
-
-def check_owner(place: str, owner: str | None, database: str, *, strange: bool, setting: str) -> None:
-    """Raise CannotStart, with what to do, unless the files at `place` are this database's, or nobody's yet.
-
-    owner    the database that is noted there
-    strange  files are there that this database knows nothing of
-    setting  the environment variable that names the place
-    """
     way_out = (
-        "Start with the database that they belong to, or keep the files of this one elsewhere "
-        f"({setting}; in one process LEROBOT_BACKEND_BACKUP_DIR)."
+        "Start with the database that they belong to, or keep the files of this one elsewhere (STORE_URL; in "
+        "one process LEROBOT_BACKEND_BACKUP_DIR)."
     )
-    if owner is None and strange:
+    if owner is None and not knows_files and await _holds_objects(store):
         raise CannotStart(f"{place} holds files that this database knows nothing of. {way_out}")
     if owner is not None and owner != database:
         raise CannotStart(
             f"the files in {place} belong to another database ({owner}). {way_out} If that database is gone "
             "for good, move them away: they lie there in folders."
         )
+    if owner is None:
+        await store.own(database)
 
 
 async def _holds_objects(store: Store) -> bool:

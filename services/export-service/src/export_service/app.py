@@ -12,12 +12,11 @@ from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 
 from export_service import endpoints, events, push_endpoints
-from export_service.database import open_pool
+from export_service.database import name_of, open_pool
 from export_service.export_table import ExportTable
 from export_service.folders import Folders
 from export_service.hub_settings import HubSettings
 from export_service.jobs import MAKING, PUSHING, Jobs
-from export_service.ownership import claim
 from export_service.push_table import PushTable
 from export_service.pusher import Pusher
 from export_service.queue_watch import watch_queue
@@ -33,9 +32,8 @@ def export_part(
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
-        folders = await asyncio.to_thread(Folders, export_root)
         async with open_pool(database_url) as pool:
-            await claim(pool, folders)
+            folders = await asyncio.to_thread(Folders, export_root, await name_of(pool))
             exports = ExportTable(pool)
             pushes = PushTable(pool)
             jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)

@@ -44,6 +44,16 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
         await pool.close()
 
 
+async def name_of(pool: Pool) -> str:
+    """The name of the database, which it was given when it was made and which no other has (8 characters)."""
+    async with connect(pool) as connection:
+        row = await (
+            await connection.execute("SELECT left(id::text, 8) AS name FROM installation")
+        ).fetchone()
+    assert row is not None  # noqa: S101
+    return str(row["name"])
+
+
 async def _answers(pool: Pool) -> bool:
     try:
         async with pool.connection():

@@ -7,41 +7,33 @@ from pathlib import Path
 from uuid import uuid4
 
 from teleop_runtime.app import unusable
-from teleop_runtime.ownership import check_owner
 from teleop_schema.errors import NoSpace
 
 KEEP_FREE = 0.05
+_DISCARDED = "discarded-"
 
 
 class Folders:
     """Folders below one root, all on one filesystem. Every method blocks; CannotStart if there can be none.
 
-    <root>/export-<id>-<fingerprint>     a published dataset
-    <root>/.building/<id>-<attempt>      one that is being made
-    <root>/.building/discarded-<random>  one that is being removed
-    <root>/.owner                        the name of the database whose datasets these are
+    <root>/export-<id>-<fingerprint>-<database>  a published dataset
+    <root>/.building/<id>-<attempt>-<database>   one that is being made
+    <root>/.building/discarded-<random>          one that is being removed
+
+    Several databases may use one root: each leaves alone, and never serves, what bears another one's name.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, database: str) -> None:
+        """
+        database  a name that no other database has
+        """
         self.root = root.absolute()
+        self._database = database
         self._building = self.root / ".building"
         try:
             self._building.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unusable(root, error, setting="EXPORT_ROOT") from error
-
-    def claim(self, database: str, *, knows_exports: bool) -> None:
-        """Let the folders be this database's from now on; raises CannotStart if they are another's."""
-        note = self.root / ".owner"
-        owner = note.read_text("ascii").strip() if note.exists() else None
-        strange = not knows_exports and any(self.root.glob("export-*"))
-        check_owner(str(self.root), owner, database, strange=strange, setting="EXPORT_ROOT")
-        if owner is None:
-            made = self._building / f"discarded-{uuid4().hex}"
-            made.write_text(f"{database}\n", "ascii")
-            _sync(made)
-            made.replace(note)
-            _sync(self.root)
 
     def check_space(self, size_bytes: int) -> None:
         """Raise NoSpace unless `size_bytes` fit with KEEP_FREE of the disk to spare."""
@@ -56,13 +48,13 @@ class Folders:
 
     def begin(self, export_id: int, attempt: int) -> Path:
         """A new, empty folder to build in."""
-        folder = self._building / f"{export_id}-{attempt}"
+        folder = self._building / self._made(export_id, attempt)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return folder
 
     def published(self, export_id: int, fingerprint: str) -> Path:
-        return self.root / f"export-{export_id}-{fingerprint[:12]}"
+        return self.root / f"export-{export_id}-{fingerprint[:12]}-{self._database}"
 
     def publish(self, built: Path, published: Path) -> None:
         """Move a finished folder, already on disk for good, to where it is served from."""
@@ -72,7 +64,7 @@ class Folders:
 
     def discard(self, folder: Path) -> None:
         """Take a folder out of sight at once, then remove it; nothing happens if there is none."""
-        aside = self._building / f"discarded-{uuid4().hex}"
+        aside = self._building / f"{_DISCARDED}{uuid4().hex}"
         try:
             folder.rename(aside)
         except FileNotFoundError:
@@ -80,15 +72,22 @@ class Folders:
         shutil.rmtree(aside, ignore_errors=True)
 
     def leftovers(self) -> list[Path]:
-        """Everything being built or removed at this moment, by whomever."""
-        return list(self._building.iterdir())
+        """What is being built for this database at this moment, and all that is being removed."""
+        return [
+            folder
+            for folder in self._building.iterdir()
+            if folder.name.endswith(f"-{self._database}") or folder.name.startswith(_DISCARDED)
+        ]
 
     def sweep(self, folders: Iterable[Path], running: Iterable[tuple[int, int]]) -> None:
         """Remove those of `folders` (leftovers from before `running` was asked for) that nobody works on."""
-        working = {f"{export_id}-{attempt}" for export_id, attempt in running}
+        working = {self._made(export_id, attempt) for export_id, attempt in running}
         for folder in folders:
             if folder.name not in working:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _made(self, export_id: int, attempt: int) -> str:
+        return f"{export_id}-{attempt}-{self._database}"
 
 
 def make_durable(folder: Path) -> None:

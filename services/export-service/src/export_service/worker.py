@@ -24,7 +24,7 @@ from teleop_schema.errors import BackendError, NoSpace
 
 from export_service.build import Built, Stage, build
 from export_service.chunk_table import ChunkReader
-from export_service.database import open_pool
+from export_service.database import name_of, open_pool
 from export_service.errors import Cancelled
 from export_service.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
 from export_service.folders import Folders, make_durable
@@ -32,7 +32,6 @@ from export_service.hub_settings import HubSettings
 from export_service.jobs import AWAY, MAKING, PUSHING, Jobs
 from export_service.kept_reader import KeptReader
 from export_service.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
-from export_service.ownership import claim
 from export_service.push_table import PushTable
 from export_service.pusher import Pusher
 from export_service.raw import RawOrder
@@ -204,9 +203,8 @@ async def stop(task: "asyncio.Task[None]") -> None:
 
 async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
     """A worker without the service around it, until SIGTERM."""
-    folders = Folders(settings.export_root)
     async with open_pool(settings.database_url) as pool:
-        await claim(pool, folders)
+        folders = Folders(settings.export_root, await name_of(pool))
         jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
         await jobs.open()
         await push_jobs.open()
