@@ -202,7 +202,7 @@ async def test_episode_recorded_again_is_kept_as_discarded(service, database, st
 async def test_stopped_recording_ends_in_order(service, database, start, output, tmp_path, number):
     """A closed terminal or a stopped service costs the episode that was being recorded, and nothing else."""
     root = tmp_path / "dataset"
-    flags = record_flags(f"ws://{service.address}", root, episode_time_s=1.5, num_episodes=50)
+    flags = record_flags(f"ws://{service.address}", root, episode_time_s=4, num_episodes=50)
     process = start(str(COMMANDS / "lerobot-record"), *flags)
     wait_for(lambda: "Recording episode 1" in output(), "the second episode never began")
     await asyncio.sleep(0.5)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from teleop_schema.files import DatasetFile, FilePlan, Planned
 from teleop_testing.processes import ingest_process
+from teleop_testing.tus import arrived_bytes
 from teleop_testing.waiting import until
 from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import Uploads
@@ -265,7 +266,7 @@ async def test_stopped_service(database_url, store_root, content):
                     planned.upload, content=half_then_nothing(), headers={**BODY, "Upload-Offset": "0"}
                 )
             )
-            await asyncio.sleep(1)
+            await until(lambda: arrived_bytes(store_root))
             await asyncio.to_thread(service.stop)
             patch.cancel()
             with suppress(asyncio.CancelledError, httpx.TransportError):
@@ -332,12 +333,8 @@ async def test_replica_is_busy(database_url, store_root, content):
             patch = asyncio.create_task(
                 first.patch(planned.upload, content=half_then_wait(), headers=headers)
             )
-            busy = await until(lambda: refused_as_busy(second, planned, content))
-            assert busy.json()["code"] == "upload_busy"
+            await until(lambda: arrived_bytes(store_root))
+            busy = await send(second, planned, content, offset=7, upto=7)
+            assert (busy.status_code, busy.json()["code"]) == (423, "upload_busy")
             go_on.set()
             assert (await patch).status_code == 204
-
-
-async def refused_as_busy(http, planned: Planned, content: bytes):
-    answer = await send(http, planned, content, offset=7, upto=7)
-    return answer if answer.status_code == 423 else None

@@ -1,12 +1,25 @@
 """Resumable uploads as tus clients do them."""
 
 import asyncio
+import fcntl
 import hashlib
 import io
+from pathlib import Path
 
 import pytest
 from teleop_testing.files import sha256_of
-from teleop_testing.tus import BODY, DATASET, STORED, TUS, create, leftovers, metadata_of, offset_of, patch
+from teleop_testing.tus import (
+    BODY,
+    DATASET,
+    STORED,
+    TUS,
+    arrived_bytes,
+    create,
+    leftovers,
+    metadata_of,
+    offset_of,
+    patch,
+)
 from teleop_testing.waiting import until
 from tusclient.client import TusClient
 from tusclient.exceptions import TusUploadFailed
@@ -36,8 +49,8 @@ async def test_tuspy(service, http, content, store_root):
 async def test_tuspy_resumes_after_a_cut(service, http, content, store_root):
     """After a connection broke in the middle of a chunk, tuspy goes on from what had arrived."""
     address = await create(http, len(content))
-    await cut_off(service, address, content, sent=2 * MIB)
-    kept = await until(lambda: offset_of(http, address))
+    await cut_off(service, address, content, 2 * MIB, store_root)
+    kept = await offset_of(http, address)
     assert 0 < kept <= 2 * MIB
     # It asks for the offset as it is made.
     uploader = await asyncio.to_thread(
@@ -50,13 +63,24 @@ async def test_tuspy_resumes_after_a_cut(service, http, content, store_root):
     assert (store_root / STORED).read_bytes() == content
 
 
-async def cut_off(service: str, address: str, content: bytes, *, sent: int) -> None:
-    """A PATCH of all of `content` whose connection ends after `sent` bytes."""
+async def cut_off(service: str, address: str, content: bytes, sent: int, store_root: Path) -> None:
+    """A PATCH of all of `content` that breaks off after `sent` bytes; returns once the service has dealt with it."""
     writer = await half_open(service, address, len(content))
     writer.write(content[:sent])
     await writer.drain()
-    await asyncio.sleep(0.2)
+    await until(lambda: arrived_bytes(store_root))
     writer.close()
+    await until(lambda: is_at_rest(store_root / ".incoming" / address.rpartition("/")[2]))
+
+
+def is_at_rest(upload: Path) -> bool:
+    """Whether no service writes to an upload's file."""
+    with upload.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 async def half_open(service: str, address: str, length: int) -> asyncio.StreamWriter:

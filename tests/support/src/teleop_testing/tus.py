@@ -45,6 +45,11 @@ async def offset_of(http: httpx.AsyncClient, address: str) -> int:
     return int(answer.headers["Upload-Offset"])
 
 
+def arrived_bytes(store_root: Path) -> int:
+    """How much lies in a store on a folder of uploads that have not ended."""
+    return sum(path.stat().st_size for path in (store_root / ".incoming").iterdir())
+
+
 def leftovers(store_root: Path) -> list[str]:
     """Names of what a store on a folder holds of uploads that have not ended."""
     return sorted(path.name for path in (store_root / ".incoming").iterdir())
