@@ -64,7 +64,7 @@ async def test_tuspy_resumes_after_a_cut(service, http, content, store_root):
 
 
 async def cut_off(service: str, address: str, content: bytes, sent: int, store_root: Path) -> None:
-    """A PATCH of all of `content` that breaks off after `sent` bytes; returns once the service has dealt with it."""
+    """A PATCH of all of `content` that breaks off after `sent` bytes; returns once the service is through."""
     writer = await half_open(service, address, len(content))
     writer.write(content[:sent])
     await writer.drain()
