@@ -171,7 +171,7 @@ def _offsets(sizes: list[int], runs: list[int], chunks: list[int]) -> list[int]:
     firsts, fills = runs[0::3], runs[1::3]
     if any(after <= before for before, after in pairwise([0, *firsts])):
         raise BrokenFile("the mp4's stsc does not ascend")
-    ends = [*(first - 1 for first in firsts[1:]), len(chunks)]
+    ends = [*(first - 1 for first in firsts[1:]), len(chunks)] if firsts else []
     offsets: list[int] = []
     for first, fill, end in zip(firsts, fills, ends, strict=True):
         for position in chunks[first - 1 : end]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from teleop_dataset.errors import BrokenFile
-from teleop_dataset.mp4 import read_movie
+from teleop_dataset.mp4 import list_samples, read_movie
 
 FRAMES = 37
 
@@ -76,6 +76,13 @@ def test_tables_that_would_fill_the_memory_are_refused():
     same_size = data[: position + 4] + struct.pack(">I", 1) + data[position + 8 :]
     with pytest.raises(BrokenFile):
         read_movie(io.BytesIO(same_size), len(same_size))
+
+
+def test_frames_that_no_chunk_holds_are_refused():
+    """A list of chunks' contents may be empty, but then there can be no frames."""
+    table = {b"stsz": struct.pack(">4I", 0, 0, 1, 9), b"stsc": bytes(8), b"stco": struct.pack(">3I", 0, 1, 8)}
+    with pytest.raises(BrokenFile, match="lie nowhere"):
+        list_samples(table)
 
 
 @settings(max_examples=500, deadline=None)
