@@ -1,7 +1,6 @@
 """The one-process default as a user starts it."""
 
 import asyncio
-import base64
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ import httpx
 import psutil
 import pytest
 from teleop_testing.processes import free_port
+from teleop_testing.tus import DATASET, TUS, metadata_of
 from websockets.asyncio.client import connect
 
 
@@ -112,14 +112,7 @@ async def test_postgres_that_dies_is_started_again(folder):
 def test_settings_of_the_services_count(folder):
     """How many uploads may be open, for example."""
     port = free_port()
-    told = {"robot_id": "robot_A", "dataset": "lab/pick", "path": "meta/info.json"}
-    headers = {
-        "Tus-Resumable": "1.0.0",
-        "Upload-Length": "5",
-        "Upload-Metadata": ",".join(
-            f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in told.items()
-        ),
-    }
+    headers = {**TUS, "Upload-Length": "5", **metadata_of(DATASET)}
     with started(MODULE, folder, port, INGEST_MAX_OPEN_UPLOADS="1", TELEMETRY_RETENTION_DAYS="30"):
         answers = [httpx.post(f"http://127.0.0.1:{port}/files", headers=headers) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 429]

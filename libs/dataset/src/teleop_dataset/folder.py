@@ -32,7 +32,6 @@ _ENCODING = re.compile(r"tmp[a-z0-9_]{8}")
 _IMAGES = "images"
 _VIDEO = re.compile(r"videos/([^/]+)/chunk-\d+/file-\d+\.mp4")
 _TABLE = re.compile(r"(data|meta/episodes)/chunk-\d+/file-\d+\.parquet")
-_UNREADABLE = "unreadable"
 # A file changed this shortly before it was read may change again without its time telling.
 _CLOCK_TICK_NS = 2_000_000_000
 
@@ -109,15 +108,14 @@ class FileSeen:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something in the folder that is no part of the dataset to be saved, and why."""
+    """Something in the folder that is no part of the dataset to be saved, and why.
+
+    is_unreadable  whether it would be a part of it if it could be read
+    """
 
     path: str
     reason: str
-
-    @property
-    def is_unreadable(self) -> bool:
-        """Whether it would be a part of it if it could be read."""
-        return self.reason.startswith(_UNREADABLE)
+    is_unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ def look(dataset: Path, previous: DatasetSeen | None = None) -> DatasetSeen:
         except OSError as error:
             # Gone again is no news; anything else somebody has to know of.
             if error.errno != errno.ENOENT:
-                listing.skip(path, _reason(error))
+                listing.skip_unopened(path, error)
     info, problem = _read_info(dataset, files)
     unfinished = [
         dataset / path
@@ -229,13 +227,19 @@ class _Listing:
     def skip(self, path: str, reason: str) -> None:
         self.skipped.append(Skipped(path, reason))
 
+    def skip_unopened(self, path: str, error: OSError) -> None:
+        if error.errno == errno.ELOOP:
+            self.skip(path, "a symbolic link")
+        else:
+            self.skipped.append(Skipped(path, f"unreadable: {error.strerror or error}", is_unreadable=True))
+
     def walk(self, folder: str, depth: int) -> None:
         try:
             with os.scandir(self._dataset / folder) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             if error.errno != errno.ENOENT:
-                self.skip(folder, _reason(error))
+                self.skip_unopened(folder, error)
             return
         for entry in ordered:
             path = f"{folder}/{entry.name}" if folder else entry.name
@@ -243,7 +247,7 @@ class _Listing:
                 self._add(entry, path, depth)
             except OSError as error:
                 if error.errno != errno.ENOENT:
-                    self.skip(path, _reason(error))
+                    self.skip_unopened(path, error)
 
     def _add(self, entry: os.DirEntry[str], path: str, depth: int) -> None:
         if entry.name.startswith("."):
@@ -338,9 +342,3 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ELOOP:
-        return "a symbolic link"
-    return f"{_UNREADABLE}: {error.strerror or error}"

@@ -3,6 +3,8 @@
 The instance carries the facts: which field, which limit, what to do about it.
 """
 
+from typing import Self
+
 # An error may quote what was sent, but not all of it.
 MAX_DETAIL_LENGTH = 1000
 MAX_FIELD_LENGTH = 300
@@ -93,6 +95,11 @@ class SessionNotFound(NotFound):
     """
 
     code = "session_not_found"
+
+    @classmethod
+    def of(cls, *session_ids: int, field: str = "session_id") -> Self:
+        """The error that names the sessions."""
+        return cls(f"there is no session {', '.join(map(str, session_ids))}", field=field)
 
 
 class MethodNotAllowed(BackendError):

@@ -159,8 +159,7 @@ def decode_robot_control(text: str) -> RobotMessage:
     try:
         message: RobotMessage = _robot_decoder.decode(text)
     except DECODE_ERRORS as error:
-        field = field_of(error)
-        raise BadMessage(explain(error, field or "the message"), field=field) from error
+        raise _not_understood(error) from error
     return message
 
 
@@ -169,8 +168,7 @@ def decode_server_control(text: str | bytes) -> ServerMessage:
     try:
         message: ServerMessage = _server_decoder.decode(text)
     except DECODE_ERRORS as error:
-        field = field_of(error)
-        raise BadMessage(explain(error, field or "the message"), field=field) from error
+        raise _not_understood(error) from error
     return message
 
 
@@ -198,8 +196,7 @@ def decode_batch(message: bytes, limits: Limits) -> Batch:
     try:
         batch = _batch_decoder.decode(body)
     except DECODE_ERRORS as error:
-        field = field_of(error)
-        raise BadMessage(explain(error, field or "the message"), field=field) from error
+        raise _not_understood(error) from error
     if batch.gap is None and batch.count > limits.max_frames:
         raise BadMessage(
             f"count is {batch.count}, at most {limits.max_frames} frames a batch are taken",
@@ -207,3 +204,9 @@ def decode_batch(message: bytes, limits: Limits) -> Batch:
             limit=limits.max_frames,
         )
     return batch
+
+
+def _not_understood(error: Exception) -> BadMessage:
+    """What to say of a message that could not be decoded."""
+    field = field_of(error)
+    return BadMessage(explain(error, field or "the message"), field=field)

@@ -111,9 +111,7 @@ async def _read(
     rows = await _fetch(connection, SESSIONS, wanted)
     missing = [each for each in wanted if each not in {row["id"] for row in rows}]
     if missing:
-        raise SessionNotFound(
-            f"there is no session {', '.join(str(each) for each in missing)}", field="session_ids"
-        )
+        raise SessionNotFound.of(*missing, field="session_ids")
     archived = [row["id"] for row in rows if row["archived"]]
     if archived:
         raise SessionArchived(

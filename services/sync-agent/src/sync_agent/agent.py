@@ -18,7 +18,7 @@ from teleop_schema.files import DatasetVersion
 
 from sync_agent.dataset_sync import DatasetSync
 from sync_agent.datasets import Datasets, Tended
-from sync_agent.errors import AgentError, ServerAway
+from sync_agent.errors import AgentError, ServerAway, Stuck
 from sync_agent.lanes import Lanes, LaneUploader, Priority
 from sync_agent.reaper import Reaper
 from sync_agent.receipts import Receipts
@@ -32,10 +32,6 @@ REPORT_S = 1.0
 PING_S = 5.0
 
 log = logging.getLogger(__name__)
-
-
-class Stuck(Exception):
-    """The backend is there, but what it was asked has to be tried again for longer than one would wait."""
 
 
 class Agent:
@@ -118,7 +114,7 @@ class Agent:
                 safe = [await self.spool.once(), await self.datasets.once()]
                 watching.cancel()
                 reporting.cancel()
-        except* (AgentError, Stuck) as errors:
+        except* AgentError as errors:
             raise _first(errors) from None
         return all(safe)
 

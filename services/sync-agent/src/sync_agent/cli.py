@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from sync_agent.errors import AgentError, DiskFull, ServerAway
+from sync_agent.errors import AgentError, DiskFull, ServerAway, Stuck
 from sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT, Settings, make_settings
 from sync_agent.state import State, default_state_dir, find_states, state_path
 
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(chosen.command(chosen))
     except AgentError as error:
         print(f"sync-agent: {error}", file=sys.stderr)
-        codes = {RootTaken: EXIT_TAKEN, ServerAway: EXIT_AWAY, DiskFull: EXIT_FAILED}
+        codes = {RootTaken: EXIT_TAKEN, ServerAway: EXIT_AWAY, Stuck: EXIT_FAILED, DiskFull: EXIT_FAILED}
         return codes.get(type(error), EXIT_USAGE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -235,7 +235,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _once(chosen: argparse.Namespace) -> int:
-    from sync_agent.agent import Agent, Stuck
+    from sync_agent.agent import Agent
     from sync_agent.status import describe_note, describe_state
 
     settings = _settings(chosen)
@@ -253,9 +253,6 @@ def _once(chosen: argparse.Namespace) -> int:
                     file=sys.stderr,
                 )
         return EXIT_OK if safe else EXIT_FAILED
-    except Stuck as error:
-        print(f"sync-agent: {error}", file=sys.stderr)
-        return EXIT_FAILED
     finally:
         agent.close()
 

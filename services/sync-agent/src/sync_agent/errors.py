@@ -13,6 +13,10 @@ class ServerAway(AgentError):
     """No backend could be reached for as long as one was willing to wait."""
 
 
+class Stuck(AgentError):
+    """The backend is there, but what it was asked has to be tried again for longer than one would wait."""
+
+
 class DiskFull(AgentError):
     """What the agent has to keep finds no room: it can go on once there is some."""
 

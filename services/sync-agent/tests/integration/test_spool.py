@@ -10,7 +10,8 @@ from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.stream import find_streams, read_progress
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
-from sync_agent.agent import Agent, Stuck
+from sync_agent.agent import Agent
+from sync_agent.errors import Stuck
 from sync_agent.settings import Settings
 from teleop_schema.session import Camera
 from teleop_testing.processes import ServiceProcess

@@ -57,14 +57,14 @@ class SessionEdits:
                 *(change.note is not UNSET, change.note or None),
             )
         if changed is None:
-            raise SessionNotFound(f"there is no session {session_id}", field="session_id")
+            raise SessionNotFound.of(session_id)
 
     async def delete_session(self, session_id: int) -> None:
         """Raises SessionNotFound, also for what is deleted already."""
         async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             deleted = await connection.fetchval(DELETE_SESSION, session_id)
         if deleted is None:
-            raise SessionNotFound(f"there is no session {session_id}", field="session_id")
+            raise SessionNotFound.of(session_id)
 
     async def change_episode(self, session_id: int, episode_index: int, change: EpisodeChange) -> EpisodeView:
         """The changed episode; raises SessionNotFound, NotFound, or BadInput if its bounds make no sense."""
@@ -73,7 +73,7 @@ class SessionEdits:
         async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             stored = await connection.fetchrow(GET_EPISODE, session_id, episode_index)
             if stored is None and not await connection.fetchval(IS_SESSION, session_id):
-                raise SessionNotFound(f"there is no session {session_id}", field="session_id")
+                raise SessionNotFound.of(session_id)
             if stored is None:
                 raise NotFound(f"session {session_id} has no episode {episode_index}", field="episode_index")
             row = await connection.fetchrow(

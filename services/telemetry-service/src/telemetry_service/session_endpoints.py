@@ -106,7 +106,7 @@ def session_id_of(request: Request) -> int:
     """Session id of the address; raises SessionNotFound for one that no session can have."""
     session_id: int = request.path_params["session_id"]
     if not 1 <= session_id <= MAX_ID:
-        raise SessionNotFound(f"there is no session {session_id}", field="session_id")
+        raise SessionNotFound.of(session_id)
     return session_id
 
 

@@ -130,7 +130,7 @@ class SessionQueries:
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             row = await connection.fetchrow(GET_SESSION, session_id)
             if row is None:
-                raise SessionNotFound(f"there is no session {session_id}", field="session_id")
+                raise SessionNotFound.of(session_id)
             episodes = await connection.fetch(
                 "SELECT * FROM episode WHERE session_id = $1 ORDER BY episode_index", session_id
             )
@@ -152,7 +152,7 @@ class SessionQueries:
         async with transaction(self._pool, timeout_s=READ_TIMEOUT_S, snapshot=True) as connection:
             session = await connection.fetchrow(GET_SESSION, session_id)
             if session is None:
-                raise SessionNotFound(f"there is no session {session_id}", field="session_id")
+                raise SessionNotFound.of(session_id)
             measured = await _measured(connection, session)
             gaps = await connection.fetch(
                 "SELECT * FROM frame_gap WHERE session_id = $1 ORDER BY first_frame", session_id

@@ -46,7 +46,7 @@ async def list_videos(request: Request) -> Response:
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         session = await find_session(connection, session_id)
         if session is None or session.hidden:
-            raise SessionNotFound(f"there is no session {session_id}", field="session_id")
+            raise SessionNotFound.of(session_id)
         rows = await list_chunks(connection, session_id, wanted.camera_key, wanted.cursor, wanted.limit + 1)
         cameras = {*session.cameras, *await cameras_of(connection, session_id)}
         if wanted.camera_key is not None:
