@@ -21,6 +21,7 @@ from teleop_schema.session import Camera, SessionDescription
 from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.clock import CaptureClock
 from lerobot_robot_backend.extra import encode_extra
+from lerobot_robot_backend.record import encode_beyond
 from lerobot_robot_backend.spool import SpoolWriter
 from lerobot_robot_backend.stream import (
     Progress,
@@ -159,6 +160,7 @@ class TelemetryClient:
         sent_action: Mapping[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
         captured_us: int | None = None,
+        observation_age_us: int = 0,
         picture_us: Mapping[str, int] = NO_TIMES,
     ) -> int:
         """Record one frame and return its index.
@@ -168,6 +170,10 @@ class TelemetryClient:
         sent_action  what the robot really did; kept if it differs
         extra        anything else worth keeping; names unknown to the session are kept here, too
         captured_us  us since the Unix epoch by `clock`; None: now
+        observation_age_us
+                     of an action that follows without a new observation: how long before `captured_us` the
+                     repeated one was taken. Such frames are told apart, and make no rows of a dataset that
+                     would teach an old observation beside a new action
         picture_us   camera -> when its picture in the observation was taken, by the same clock; without it
                      that of the frame. A picture is (height, width, 3) uint8, RGB, an array of its own for
                      each new picture; the same one again is recorded once
@@ -178,10 +184,10 @@ class TelemetryClient:
         if captured_us is None:
             captured_us = self.clock.now_us()
         if self._video is None:
-            return self._append(observation, action, sent_action, extra, captured_us)
+            return self._append(observation, action, sent_action, extra, captured_us, observation_age_us)
         before = self.logged
         try:
-            return self._append(observation, action, sent_action, extra, captured_us)
+            return self._append(observation, action, sent_action, extra, captured_us, observation_age_us)
         finally:
             if self.logged > before:  # also if it became a gap: its pictures are none
                 self._video.offer(self.logged - 1, captured_us, observation, picture_us)
@@ -293,6 +299,7 @@ class TelemetryClient:
         sent_action: Mapping[str, Any] | None,
         extra: Mapping[str, Any] | None,
         captured_us: int,
+        observation_age_us: int,
     ) -> int:
         try:
             values = self._pick_state(observation) + self._pick_action(action)
@@ -305,12 +312,14 @@ class TelemetryClient:
         tail = b""
         if (
             extra
+            or observation_age_us > 0
             # All names are there: so there are strangers only if there is more than the names.
             or (len(observation) != self._state_count and not observation.keys() <= self._known_state)
             or len(action) != self._action_count
             or (sent_action is not None and differ(sent_action, action))
         ):
-            tail = self._encode_beyond(observation, action, sent_action, extra)
+            beyond = self._encode_extra(observation, action, sent_action, extra)
+            tail = encode_beyond(beyond, observation_age_us=max(observation_age_us, 0))
         try:
             return self._writer.append_frame(captured_us, values, tail)
         except OverflowError:
@@ -333,7 +342,7 @@ class TelemetryClient:
                 return f"{name} is {value}, beyond a float32"
         return "a value is beyond a float32"
 
-    def _encode_beyond(
+    def _encode_extra(
         self,
         observation: Mapping[str, Any],
         action: Mapping[str, Any],
@@ -349,7 +358,7 @@ class TelemetryClient:
         ):
             if strangers := given.keys() - known:
                 beyond[part] = {name: given[name] for name in sorted(strangers)}
-        return encode_extra(beyond)
+        return encode_extra(beyond) if beyond else b""
 
 
 def _describe(**fields: Any) -> SessionDescription:

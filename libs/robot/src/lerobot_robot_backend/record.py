@@ -4,31 +4,36 @@ Numbers are little-endian. A record is a multiple of 8 bytes: so records can be 
 
     0  u32  CRC-32C (Castagnoli) of everything after it
     4  u32  size of the whole record in bytes; 0 where no record has been written yet
-    8  u8   kind, then 3 zero bytes
+    8  u8   kind
+    9  u8   form of a frame's tail, see there; else 0; then 2 zero bytes
    12  u32  size of the tail in bytes
    16  i64  index   frame: its index; gap: first missing frame; event, close: index of the next frame
    24  i64  number  frame: capture time, us since the Unix epoch; gap: how many frames; else 0
    32  f32  frame only: state vector, then action vector
-        …   tail    frame: MessagePack map of what goes beyond the vectors, or nothing; gap: reason, UTF-8;
-                    event: MessagePack `Event`; then zeros up to the multiple of 8
+        …   tail    frame: nothing, or of form 1 MessagePack `Beyond`, of form 0 (older spools) MessagePack of
+                    its `extra` alone; gap: reason, UTF-8; event: MessagePack `Event`; then zeros up to the
+                    multiple of 8
 """
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import google_crc32c
 import msgspec
 from teleop_schema.messages import Event
 
-HEAD = struct.Struct("<IIB3xIqq")
+HEAD = struct.Struct("<IIBB2xIqq")
 CRC = struct.Struct("<I")
 ALIGNMENT = 8
 MAX_TAIL_BYTES = 64 * 1024
 MAX_RECORD_BYTES = 80 * 1024  # HEAD, two vectors of MAX_VECTOR_VALUES, MAX_TAIL_BYTES
 
-_BODY = struct.Struct("<IB3xIqq")
+_BODY = struct.Struct("<IBB2xIqq")
+# Forms of a tail.
+_BARE, _BEYOND = 0, 1
 _events = msgspec.msgpack.Decoder(Event)
 
 
@@ -44,6 +49,22 @@ class Kind(IntEnum):
 _KINDS = frozenset(Kind)
 
 
+class Beyond(msgspec.Struct, frozen=True, gc=False):
+    """What a frame carries beyond its vectors.
+
+    extra               anything, in a form that every database takes
+    observation_age_us  how old the observation was at the frame's time: it is that of an earlier frame; 0: it
+                        is the frame's own
+    """
+
+    extra: dict[str, Any] = {}
+    observation_age_us: int = 0
+
+
+_beyond = msgspec.msgpack.Decoder(Beyond)
+NOTHING_BEYOND = Beyond()
+
+
 class DamagedRecord(ValueError):
     """The bytes here are no whole record."""
 
@@ -57,6 +78,7 @@ class Record:
     index: int
     number: int
     tail_size: int
+    tail_form: int
     body: bytes
 
     def vectors(self, size: int) -> bytes:
@@ -80,7 +102,7 @@ class FrameEncoder:
 
     def __init__(self, state_count: int, action_count: int) -> None:
         count = state_count + action_count
-        layout = f"<IB3xIqq{count}f"
+        layout = f"<IBB2xIqq{count}f"
         self._plain_size = CRC.size + _padded(struct.calcsize(layout), before=CRC.size)
         self._vectors = struct.Struct(layout)
         self._plain = struct.Struct(f"{layout}{self._plain_size - CRC.size - self._vectors.size}x")
@@ -89,13 +111,15 @@ class FrameEncoder:
         """One record. Raises OverflowError for a value beyond float32, struct.error for what is no number.
 
         values  state, then action
+        tail    as `encode_beyond` gives it, or nothing
         """
         if not tail:
-            body = self._plain.pack(self._plain_size, Kind.FRAME, 0, index, captured_us, *values)
+            body = self._plain.pack(self._plain_size, Kind.FRAME, _BARE, 0, index, captured_us, *values)
         else:
             bare = self._vectors.size + len(tail)
             size = CRC.size + _padded(bare, before=CRC.size)
-            body = self._vectors.pack(size, Kind.FRAME, len(tail), index, captured_us, *values) + tail
+            body = self._vectors.pack(size, Kind.FRAME, _BEYOND, len(tail), index, captured_us, *values)
+            body += tail
             body += bytes(size - CRC.size - bare)
         return CRC.pack(google_crc32c.value(body)) + body
 
@@ -122,7 +146,7 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Record | None:
     """
     if len(buffer) - offset < HEAD.size:
         raise DamagedRecord("the record is cut off")
-    crc, size, kind, tail_size, index, number = HEAD.unpack_from(buffer, offset)
+    crc, size, kind, tail_form, tail_size, index, number = HEAD.unpack_from(buffer, offset)
     if size == 0 and crc == 0:
         return None
     if not HEAD.size <= size <= MAX_RECORD_BYTES or size % ALIGNMENT or offset + size > len(buffer):
@@ -132,7 +156,30 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Record | None:
         raise DamagedRecord("the checksum does not match")
     if kind not in _KINDS or tail_size > size - HEAD.size or index < 0:
         raise DamagedRecord(f"the record's kind is {kind}, its tail {tail_size} bytes long")
-    return Record(kind, size, index, number, tail_size, record[_BODY.size :])
+    return Record(kind, size, index, number, tail_size, tail_form, record[_BODY.size :])
+
+
+def encode_beyond(extra: bytes = b"", *, observation_age_us: int = 0) -> bytes:
+    """The tail of a frame's record, as `Beyond` describes it; nothing if there is nothing to tell.
+
+    extra  as `encode_extra` gives it
+    """
+    told: dict[str, Any] = {}
+    if extra:
+        told["extra"] = msgspec.Raw(extra)
+    if observation_age_us:
+        told["observation_age_us"] = observation_age_us
+    return msgspec.msgpack.encode(told) if told else b""
+
+
+def decode_beyond(record: Record, vectors_size: int) -> Beyond:
+    """What a frame carries beyond its `vectors_size` bytes of vectors."""
+    if not record.tail_size:
+        return NOTHING_BEYOND
+    tail = record.tail(vectors_size)
+    if record.tail_form == _BARE:
+        return Beyond(extra=msgspec.msgpack.decode(tail))
+    return _beyond.decode(tail)
 
 
 def decode_event(record: Record) -> Event:
@@ -143,7 +190,8 @@ def decode_event(record: Record) -> Event:
 def _encode(kind: Kind, index: int, number: int, tail: bytes) -> bytes:
     bare = _BODY.size + len(tail)
     size = CRC.size + _padded(bare, before=CRC.size)
-    body = _BODY.pack(size, kind, len(tail), index, number) + tail + bytes(size - CRC.size - bare)
+    body = _BODY.pack(size, kind, _BARE, len(tail), index, number) + tail
+    body += bytes(size - CRC.size - bare)
     return CRC.pack(google_crc32c.value(body)) + body
 
 

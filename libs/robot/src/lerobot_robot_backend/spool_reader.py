@@ -17,6 +17,7 @@ from lerobot_robot_backend.record import (
     DamagedRecord,
     Kind,
     Record,
+    decode_beyond,
     decode_event,
     decode_record,
 )
@@ -160,9 +161,14 @@ class SpoolReader:
         self.next_index += len(frames)
         split, end = self._state_bytes, self._vector_bytes
         extra: dict[int, dict[str, Any]] = {}
+        ages_us: dict[int, int] = {}
         for offset, frame in enumerate(frames):
             if frame.tail_size:
-                extra[offset] = msgspec.msgpack.decode(frame.tail(end))
+                beyond = decode_beyond(frame, end)
+                if beyond.extra:
+                    extra[offset] = beyond.extra
+                if beyond.observation_age_us:
+                    ages_us[offset] = beyond.observation_age_us
         return Batch(
             first=first,
             count=len(frames),
@@ -170,6 +176,7 @@ class SpoolReader:
             state=b"".join(frame.body[:split] for frame in frames),
             action=b"".join(frame.body[split:end] for frame in frames),
             extra=extra,
+            observation_ages_us=ages_us,
             events=self._take_events(),
         )
 

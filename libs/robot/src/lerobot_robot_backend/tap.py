@@ -46,6 +46,7 @@ class Tap:
         self._episodes: EpisodeTracker | None = None
         self._observation: dict[str, Any] | None = None
         self._captured_ns = 0
+        self._observation_used = False
         self._cameras: dict[str, Any] = {}
         self._picture_us: dict[str, int] = {}
         self._told: set[str] = set()
@@ -117,10 +118,11 @@ class Tap:
         @functools.wraps(get_observation)
         def get_and_keep(*args: Any, **kwargs: Any) -> Any:
             # Robots read their joints first, then the latest pictures: so this is when the joints were there.
-            self._captured_ns = time.monotonic_ns()
+            captured_ns = time.monotonic_ns()
             before = {name: camera.latest_timestamp for name, camera in self._cameras.items()}
             observation = get_observation(*args, **kwargs)
             if self._client is not None:
+                self._captured_ns, self._observation_used = captured_ns, False
                 self._observation = dict(observation) if isinstance(observation, dict) else None
                 self._guarded(self._time_pictures, before)
             return observation
@@ -210,12 +212,19 @@ class Tap:
             self._lost += 1
             raise ValueError(f"the robot gave no {missing}")
         before = client.logged
+        captured_us, age_us = client.clock.at_us(self._captured_ns), 0
+        if self._observation_used:
+            # Its time is that of the action: two frames with the time of one observation would tell nothing.
+            captured_us, observed_us = client.clock.now_us(), captured_us
+            age_us = max(captured_us - observed_us, 1)
+        self._observation_used = True
         try:
             client.log(
                 self._observation,
                 action,
                 sent_action=sent if isinstance(sent, dict) else None,
-                captured_us=client.clock.at_us(self._captured_ns),
+                captured_us=captured_us,
+                observation_age_us=age_us,
                 picture_us=self._picture_us,
             )
         except Exception as error:

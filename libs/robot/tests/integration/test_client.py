@@ -57,6 +57,19 @@ def test_what_goes_beyond_the_names_is_kept_as_extra(make_client):
     }
 
 
+def test_repeated_observation_is_told_with_its_age(make_client):
+    """A loop of one's own says how old an observation is that stands beside a newer action, and nothing of
+    one that is the frame's own."""
+    with make_client() as client:
+        client.log(joints(), joints(), observation_age_us=0)
+        client.log(joints(), joints(), observation_age_us=16_667, extra={"policy": "act"})
+        client.log(joints(), joints(), observation_age_us=33_334)
+        client.log(joints(), joints(), observation_age_us=-5)
+    (batch,) = read_all(client)
+    assert batch.observation_ages_us == {1: 16_667, 2: 33_334}
+    assert batch.extra == {1: {"policy": "act"}}
+
+
 @pytest.mark.parametrize(
     ("observation", "reason"),
     [

@@ -1,6 +1,7 @@
 """The tap on a robot as LeRobot makes it, without LeRobot; the stock commands are run in tests/e2e."""
 
 import functools
+import itertools
 import logging
 import time
 from types import SimpleNamespace
@@ -87,6 +88,44 @@ def test_loop_is_recorded_as_it_was(tap, robot):
     assert np.frombuffer(batch.state, "<f4").tolist() == [1.0, 1.0]
     assert np.frombuffer(batch.action, "<f4").tolist() == [2.0, 7.0]
     assert batch.extra == {1: {"sent_action": {"joint.pos": 5.0}}}
+
+
+def test_repeated_observation_is_told_apart(tap, robot, monkeypatch):
+    """An action that comes without a new observation is stored at its own time, with the age of the
+    observation that it repeats: of 180 rows at 60 Hz with 12 observations, 12 have one of their own."""
+    now_ns, tick = itertools.count(time.monotonic_ns(), 10**9 // 60), [0]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: tick[0])
+    for number, tick[0] in zip(range(180), now_ns, strict=False):
+        if number % 15 == 0:
+            robot.observation["joint.pos"] = float(number)
+            robot.get_observation()
+        robot.send_action({"joint.pos": 1.0})
+    batch = recorded(tap)
+    times = np.frombuffer(batch.timestamps, "<i8")
+    own = [number for number in range(180) if number not in batch.observation_ages_us]
+    assert own == list(range(0, 180, 15))
+    assert set(np.diff(times)) <= {16_666, 16_667}
+    observed = {number: times[number] - age for number, age in batch.observation_ages_us.items()}
+    assert observed == {number: times[number - number % 15] for number in observed}
+    assert np.frombuffer(batch.state, "<f4").tolist() == [
+        float(number - number % 15) for number in range(180)
+    ]
+
+
+def test_observation_that_failed_is_none(tap, robot):
+    """An action after a failed observation stands beside the one before it, and says so."""
+    step(robot)
+    robot.get_observation()
+    reading = robot.observation
+    del robot.observation
+    with pytest.raises(AttributeError):
+        robot.get_observation()
+    robot.send_action({"joint.pos": 1.0})
+    robot.send_action({"joint.pos": 2.0})
+    robot.observation = reading
+    step(robot)
+    batch = recorded(tap)
+    assert (batch.count, list(batch.observation_ages_us)) == (4, [2])
 
 
 def test_session_describes_the_robot(tap, robot):

@@ -1,5 +1,7 @@
 import struct
 
+import google_crc32c
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,11 +9,14 @@ from lerobot_robot_backend.record import (
     ALIGNMENT,
     MAX_RECORD_BYTES,
     MAX_TAIL_BYTES,
+    Beyond,
     DamagedRecord,
     FrameEncoder,
     Kind,
+    decode_beyond,
     decode_event,
     decode_record,
+    encode_beyond,
     encode_close,
     encode_event,
     encode_gap,
@@ -93,3 +98,30 @@ def test_largest_record_fits():
     encoded = encoder.encode(0, 0, [0.0] * 2 * MAX_VECTOR_VALUES, bytes(MAX_TAIL_BYTES))
     assert len(encoded) <= MAX_RECORD_BYTES
     assert decode_record(encoded).tail_size == MAX_TAIL_BYTES
+
+
+def test_tail_of_an_older_spool_is_its_extra():
+    """A frame recorded before tails had a form is read as it was meant."""
+    extra = {"observation_age_us": 7, "extra": {"a": 1}}
+    body = struct.pack("<IB3xIqq1f", 56, Kind.FRAME, len(msgspec.msgpack.encode(extra)), 3, 9, 1.5)
+    body += msgspec.msgpack.encode(extra)
+    body = body[:0] + struct.pack("<I", _size(body)) + body[4:] + bytes(_size(body) - 4 - len(body))
+    record = decode_record(struct.pack("<I", google_crc32c.value(body)) + body)
+    assert decode_beyond(record, 4) == Beyond(extra=extra)
+
+
+def _size(body: bytes) -> int:
+    return -(-(4 + len(body)) // ALIGNMENT) * ALIGNMENT
+
+
+def test_what_goes_beyond_the_vectors_comes_back():
+    """Extras and the age of a repeated observation are read as they were written; nothing takes no room."""
+    assert encode_beyond() == b""
+    extra = msgspec.msgpack.encode({"a": [1, None]})
+    for tail, told in (
+        (encode_beyond(extra), Beyond(extra={"a": [1, None]})),
+        (encode_beyond(extra, observation_age_us=2**40), Beyond({"a": [1, None]}, 2**40)),
+        (encode_beyond(observation_age_us=1), Beyond(observation_age_us=1)),
+        (encode_beyond(), Beyond()),
+    ):
+        assert decode_beyond(decode_record(FrameEncoder(1, 0).encode(0, 0, (1.0,), tail)), 4) == told

@@ -11,14 +11,21 @@ from teleop_runtime.libpq import bounded
 
 # Integers only, so nothing needs quoting; without bound parameters ADBC reads through binary COPY.
 FRAMES = """
-SELECT frame_index, "timestamp", state, action, extra::text
+SELECT frame_index, "timestamp", state, action, extra::text, observation_age_us
 FROM teleop_frame WHERE session_id = {session_id:d} AND frame_index >= {first:d} AND frame_index < {end:d}
 ORDER BY frame_index
 """
 
 
 def frame_schema(state_width: int, action_width: int) -> pa.Schema:
-    """Columns of a frame table; widths are the number of state and action names."""
+    """Columns of a frame table; widths are the number of state and action names.
+
+    extra               JSON text of what came with the frame beyond its names; null: nothing
+    observation_age_us  us; not null: the frame has no observation of its own. Its state and its pictures are
+                        those of the newest frame before it where this is null, repeated beside a newer
+                        action, and were that old at `timestamp`, when the action was sent. Null: the
+                        observation was taken for this frame, at `timestamp`
+    """
     return pa.schema(
         [
             pa.field("frame_index", pa.int64()),
@@ -26,6 +33,7 @@ def frame_schema(state_width: int, action_width: int) -> pa.Schema:
             pa.field("state", pa.list_(pa.float32(), state_width)),
             pa.field("action", pa.list_(pa.float32(), action_width)),
             pa.field("extra", pa.string()),
+            pa.field("observation_age_us", pa.int64()),
         ]
     )
 

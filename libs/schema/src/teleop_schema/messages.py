@@ -22,6 +22,7 @@ CRC = struct.Struct("<I")
 
 Index = Annotated[int, Meta(ge=0, le=2**62)]
 EpisodeIndex = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+AgeUs = Annotated[int, Meta(ge=1, le=2**62)]
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -53,6 +54,9 @@ class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     state       count x S float32 little-endian, row-major, S = len(state_names)
     action      count x A float32 little-endian, row-major, A = len(action_names)
     extra       offset in this batch -> what that frame carries beyond its names
+    observation_ages_us
+                offset in this batch -> how old that frame's observation was at its timestamp, us: it is that
+                of an earlier frame, repeated beside a newer action; frames that are not named have their own
     events      what happened before these frames
     gap         set: these frames are missing, this is why, and the three arrays are empty; a gap may be
                 longer than a batch of frames
@@ -64,6 +68,7 @@ class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     state: bytes = b""
     action: bytes = b""
     extra: dict[int, dict[str, Any]] = {}
+    observation_ages_us: dict[int, AgeUs] = {}
     events: tuple[Event, ...] = ()
     gap: Text | None = None
 

@@ -3,10 +3,10 @@
 import json
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadMessage
@@ -23,11 +23,14 @@ class PlainFrame(Struct, frozen=True, forbid_unknown_fields=True):
 
     observation, action  name -> value, for example {"shoulder_pan.pos": 1.5}
     timestamp            s since the Unix epoch; None: the time of arrival
+    observation_age_us   of an action that follows without a new observation: how long before the frame's time
+                         the repeated one was taken, us; 0: the observation is the frame's own
     """
 
     observation: dict[str, float]
     action: dict[str, float] = {}
     timestamp: float | None = None
+    observation_age_us: Annotated[int, Meta(ge=0, le=2**62)] = 0
 
 
 _decoder = msgspec.json.Decoder(PlainFrame | list[PlainFrame])

@@ -3,6 +3,9 @@
 import numpy as np
 import pyarrow as pa
 
+# Columns that say where a bucket begins and ends.
+EDGES = ("frame_index", "timestamp")
+
 
 def bucket_frames(frames: int, max_points: int) -> int:
     """Frames per bucket, so that two rows a bucket stay within `max_points`; 1 when all frames fit."""
@@ -12,9 +15,9 @@ def bucket_frames(frames: int, max_points: int) -> int:
 
 
 def envelope(table: pa.Table, bucket: int) -> pa.Table:
-    """Two rows for every `bucket` rows of a flat table: each float column's minima, then its maxima.
+    """Two rows for every `bucket` rows of a flat table: each column's minima, then its maxima.
 
-    table    columns of int64, timestamp, float32, string; at least one row
+    table    frame_index, timestamp, and columns of numbers and strings; at least one row
     bucket   rows per bucket, the last one may hold fewer
     returns  the same columns; frame_index and timestamp are those of the bucket's first and last row,
              strings are null
@@ -24,12 +27,12 @@ def envelope(table: pa.Table, bucket: int) -> pa.Table:
     edges = pa.array(np.column_stack([starts, ends]).reshape(-1))
     columns = []
     for field, column in zip(table.schema, table.columns, strict=True):
-        if pa.types.is_floating(field.type):
-            values = column.to_numpy()
-            low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
-            columns.append(pa.array(np.column_stack([low, high]).reshape(-1), field.type))
+        if field.name in EDGES:
+            columns.append(column.take(edges))
         elif pa.types.is_string(field.type):
             columns.append(pa.nulls(len(edges), field.type))
         else:
-            columns.append(column.take(edges))
+            values = column.to_numpy()
+            low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+            columns.append(pa.array(np.column_stack([low, high]).reshape(-1), field.type))
     return pa.table(columns, schema=table.schema)

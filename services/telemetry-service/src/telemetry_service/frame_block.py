@@ -69,10 +69,28 @@ class Run(Struct, frozen=True, gc=False):
         return column[(first - self.first) * width : (end - self.first) * width]
 
 
+class Beyond(Struct, frozen=True, gc=False):
+    """What one frame carries beyond its vectors.
+
+    extra               JSON text; None: nothing
+    observation_age_us  of a frame that repeats an earlier one's observation: its age; None: it is its own
+    """
+
+    extra: str | None = None
+    observation_age_us: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.extra or "")
+
+
+NOTHING_BEYOND = Beyond()
+
+
 class FrameBlock(Struct, frozen=True, gc=False):
     """Frames `first` to `end - 1` of one stream, each of them in a run or in a gap.
 
-    extra   frame index -> JSON text
+    beyond  frame index -> what that frame carries beyond its vectors, of frames that carry anything
     events  what happened in the stream up to these frames
     """
 
@@ -80,7 +98,7 @@ class FrameBlock(Struct, frozen=True, gc=False):
     end: int
     runs: tuple[Run, ...]
     gaps: tuple[Gap, ...] = ()
-    extra: dict[int, str] = {}
+    beyond: dict[int, Beyond] = {}
     events: tuple[Event, ...] = ()
 
     @property
@@ -97,8 +115,8 @@ class FrameBlock(Struct, frozen=True, gc=False):
         size = OVERHEAD_BYTES
         for run in self.runs:
             size += len(run.timestamps) + len(run.state) + len(run.action)
-        for text in self.extra.values():
-            size += len(text)
+        for beyond in self.beyond.values():
+            size += beyond.size_bytes
         return size
 
     def between(self, first: int, end: int) -> "FrameBlock":
@@ -113,7 +131,7 @@ class FrameBlock(Struct, frozen=True, gc=False):
             end=min(end, self.end),
             runs=tuple(run for run in runs if run is not None),
             gaps=tuple(gap for gap in gaps if gap.first < gap.end),
-            extra={index: text for index, text in self.extra.items() if first <= index < end},
+            beyond={index: beyond for index, beyond in self.beyond.items() if first <= index < end},
             events=self.events,
         )
 
@@ -133,7 +151,7 @@ class FrameBlock(Struct, frozen=True, gc=False):
             end=self.end,
             runs=tuple(part for part in parts if part is not None),
             gaps=(*self.gaps, *gaps),
-            extra={index: text for index, text in self.extra.items() if index not in reasons},
+            beyond={index: beyond for index, beyond in self.beyond.items() if index not in reasons},
             events=self.events,
         )
 
@@ -154,7 +172,7 @@ def block_of_batch(batch: Batch, state_width: int, action_width: int) -> FrameBl
         first=first,
         end=first + count,
         runs=(Run(first, count, batch.timestamps, batch.state, batch.action),),
-        extra=_extra_texts(batch) if batch.extra else {},
+        beyond=_beyond(batch) if batch.extra or batch.observation_ages_us else {},
         events=batch.events,
     )
 
@@ -168,7 +186,7 @@ def merge_blocks(blocks: Sequence[FrameBlock]) -> FrameBlock:
         end=blocks[-1].end,
         runs=tuple(run for block in blocks for run in block.runs),
         gaps=tuple(gap for block in blocks for gap in block.gaps),
-        extra={index: text for block in blocks for index, text in block.extra.items()},
+        beyond={index: beyond for block in blocks for index, beyond in block.beyond.items()},
         events=tuple(event for block in blocks for event in block.events),
     )
 
@@ -198,17 +216,24 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _block_of_gap(batch: Batch) -> FrameBlock:
-    for name in ("timestamps", "state", "action", "extra"):
+    for name in ("timestamps", "state", "action", "extra", "observation_ages_us"):
         if getattr(batch, name):
             raise BadMessage(f"a gap carries no {name}", field=name)
     gap = Gap(batch.first, batch.end, str(batch.gap))
     return FrameBlock(first=batch.first, end=batch.end, runs=(), gaps=(gap,), events=batch.events)
 
 
-def _extra_texts(batch: Batch) -> dict[int, str]:
-    texts = {}
-    for offset, content in batch.extra.items():
-        if not 0 <= offset < batch.count:
-            raise BadMessage(f"extra speaks of frame {offset} of {batch.count}", field="extra")
-        texts[batch.first + offset] = extra_text(content, f"extra[{offset}]")
-    return texts
+def _beyond(batch: Batch) -> dict[int, Beyond]:
+    """By frame index; raises BadMessage naming the field."""
+    offsets = batch.extra.keys() | batch.observation_ages_us.keys()
+    for name, told in (("extra", batch.extra), ("observation_ages_us", batch.observation_ages_us)):
+        for offset in told:
+            if not 0 <= offset < batch.count:
+                raise BadMessage(f"{name} speaks of frame {offset} of {batch.count}", field=name)
+    return {
+        batch.first + offset: Beyond(
+            extra=extra_text(batch.extra[offset], f"extra[{offset}]") if offset in batch.extra else None,
+            observation_age_us=batch.observation_ages_us.get(offset),
+        )
+        for offset in offsets
+    }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pgpq.encoders import StringEncoderBuilder
 from pgpq.schema import Jsonb
 
-from telemetry_service.frame_block import VALUE_BYTES, FrameBlock, Run
+from telemetry_service.frame_block import NOTHING_BEYOND, VALUE_BYTES, FrameBlock, Run
 
 MIN_TIMESTAMP_US = -62_135_596_800_000_000  # year 1
 MAX_TIMESTAMP_US = 253_402_300_799_999_999  # year 9999
@@ -23,6 +23,7 @@ COLUMNS = pa.schema(
         pa.field("state", pa.list_(pa.float32())),
         pa.field("action", pa.list_(pa.float32())),
         pa.field("extra", pa.string()),
+        pa.field("observation_age_us", pa.int64()),
     ]
 )
 ENCODERS = {column.name: pgpq.ArrowToPostgresBinaryEncoder.infer_encoder(column) for column in COLUMNS} | {
@@ -44,7 +45,7 @@ def encode_rows(session_ids: Sequence[int], blocks: Sequence[FrameBlock]) -> byt
             _arrow(pa.timestamp("us"), _timestamps(runs)),
             _list_column([run.state for run in runs], counts),
             _list_column([run.action for run in runs], counts),
-            _extra_column(blocks, int(counts.sum())),
+            *_beyond_columns(blocks, int(counts.sum())),
         ],
         schema=COLUMNS,
     )
@@ -125,13 +126,15 @@ def _arrow(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
-def _extra_column(blocks: Sequence[FrameBlock], rows: int) -> pa.Array:
-    if not any(block.extra for block in blocks):
-        return pa.nulls(rows, pa.string())
-    texts = [
-        block.extra.get(index)
+def _beyond_columns(blocks: Sequence[FrameBlock], rows: int) -> list[pa.Array]:
+    """The columns of what most frames have nothing of."""
+    kinds = {"extra": pa.string(), "observation_age_us": pa.int64()}
+    if not any(block.beyond for block in blocks):
+        return [pa.nulls(rows, kind) for kind in kinds.values()]
+    beyond = [
+        block.beyond.get(index, NOTHING_BEYOND)
         for block in blocks
         for run in block.runs
         for index in range(run.first, run.end)
     ]
-    return pa.array(texts, pa.string())
+    return [pa.array([getattr(each, name) for each in beyond], kind) for name, kind in kinds.items()]

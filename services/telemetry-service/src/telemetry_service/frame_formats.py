@@ -48,7 +48,10 @@ def _quality(parameters: Sequence[str]) -> float:
 
 
 def flatten(table: pa.Table, state_names: Sequence[str], action_names: Sequence[str]) -> pa.Table:
-    """One column per joint: frame_index, timestamp, observation.<name>, action.<name>, extra."""
+    """One column per joint, and 0 for the age of an observation that is the frame's own.
+
+    They are frame_index, timestamp, observation.<name>, action.<name>, observation_age_us, extra.
+    """
     columns: dict[str, Any] = {name: table[name] for name in ("frame_index", "timestamp")}
     for prefix, vector, names in (
         ("observation", "state", state_names),
@@ -57,6 +60,7 @@ def flatten(table: pa.Table, state_names: Sequence[str], action_names: Sequence[
         values = table[vector].combine_chunks().flatten()
         for number, name in enumerate(names):
             columns[f"{prefix}.{name}"] = values[number :: len(names)]
+    columns["observation_age_us"] = table["observation_age_us"].fill_null(0)
     columns["extra"] = table["extra"]
     return pa.table(columns)
 
@@ -104,6 +108,8 @@ def _frame(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
         "observation": {},
         "action": {},
     }
+    if age_us := flat.pop("observation_age_us"):
+        frame["observation_age_us"] = age_us
     if (extra := flat.pop("extra")) is not None:
         frame["extra"] = msgspec.json.decode(extra)
     for name, value in flat.items():

@@ -13,7 +13,7 @@ from teleop_schema.errors import BadMessage
 from teleop_schema.messages import Batch
 from teleop_schema.plain import PlainFrame
 
-from telemetry_service.frame_block import FrameBlock, Run, block_of_batch, extra_text
+from telemetry_service.frame_block import Beyond, FrameBlock, Run, block_of_batch, extra_text
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,13 @@ class PlainSession:
             arrived_us if frame.timestamp is None else round(frame.timestamp * 1e6) for frame in frames
         ]
         first, end = self.next, self.next + len(frames)
-        extra = {
-            first + number: extra_text(strangers, "extra")
+        beyond = {
+            first + number: Beyond(
+                extra=extra_text(strangers, "extra") if strangers else None,
+                observation_age_us=frame.observation_age_us or None,
+            )
             for number, frame in enumerate(frames)
-            if (strangers := self._strangers(frame))
+            if (strangers := self._strangers(frame)) or frame.observation_age_us
         }
         self.next = end
         return FrameBlock(
@@ -110,7 +113,7 @@ class PlainSession:
                     np.array(action, "<f4").tobytes(),
                 ),
             ),
-            extra=extra,
+            beyond=beyond,
         )
 
     def _strangers(self, frame: PlainFrame) -> dict[str, Any]:

@@ -69,13 +69,16 @@ SELECT count(*) AS committed,
        (array_agg(frame_index ORDER BY period_ms DESC NULLS LAST))[1] AS stall_at_frame,
        count(*) FILTER (WHERE period_ms < 0) AS backwards,
        count(*) FILTER (
-           WHERE "timestamp" < '2000-01-01' OR "timestamp" > now() + interval '1 day') AS implausible
-  FROM (SELECT frame_index, "timestamp",
+           WHERE "timestamp" < '2000-01-01' OR "timestamp" > now() + interval '1 day') AS implausible,
+       count(observation_age_us) AS repeated_observations
+  FROM (SELECT frame_index, "timestamp", observation_age_us,
                1000 * extract(epoch FROM "timestamp" - lag("timestamp") OVER (ORDER BY frame_index))::float8
                AS period_ms
           FROM teleop_frame WHERE session_id = $1 AND frame_index < $2) f
 """
 
+# What accounts of older archives do not tell, for their frames could not carry it.
+NOT_TOLD_ONCE = {"repeated_observations": 0}
 ARCHIVED_ACCOUNT = "SELECT account FROM session_archive WHERE session_id = $1"
 NEWEST_EXPORT = "SELECT frames FROM session_export WHERE session_id = $1 ORDER BY export_id DESC LIMIT 1"
 
@@ -189,7 +192,7 @@ async def _measured(connection: Connection, session: asyncpg.Record) -> Row:
     if session["archived_at"] is None:
         return await measure_frames(connection, session["id"], session["frames"])
     account: dict[str, Any] = msgspec.json.decode(await connection.fetchval(ARCHIVED_ACCOUNT, session["id"]))
-    return account
+    return NOT_TOLD_ONCE | account
 
 
 def _view[View: msgspec.Struct](row: Row, kind: type[View], **more: Any) -> View:

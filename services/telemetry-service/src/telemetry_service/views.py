@@ -135,6 +135,9 @@ class Ledger(Struct, kw_only=True):
     longest_stall_ms, stall_at_frame   longest period, and the frame it ended with
     backwards      frames older than the one before
     implausible    frames from before 2000 or from the future
+    repeated_observations
+                   frames without an observation of their own: an action that followed, beside the observation
+                   of an earlier frame
     """
 
     session_id: int
@@ -156,3 +159,4 @@ class Ledger(Struct, kw_only=True):
     stall_at_frame: int | None
     backwards: int
     implausible: int
+    repeated_observations: int

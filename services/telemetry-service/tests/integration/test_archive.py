@@ -62,6 +62,11 @@ async def recorded(database_url, database):
             WHERE session_id = $1 AND frame_index % 3 = 0""",
         sessions[1],
     )
+    await database.connection.execute(
+        """UPDATE teleop_frame SET observation_age_us = frame_index
+            WHERE session_id = $1 AND frame_index % 7 = 3""",
+        sessions[1],
+    )
     await database.connection.execute(OLD)
     await database.connection.execute(NEXT_PARTITION)
     record_session(database_url, 40)

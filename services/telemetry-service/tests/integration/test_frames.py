@@ -14,15 +14,16 @@ FRAMES = 50
 JSON, CSV = "application/json", "text/csv"
 ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
 VALUES = [f"{part}.{joint}" for part in ("observation", "action") for joint in JOINTS]
-COLUMNS = ["frame_index", "timestamp", *VALUES, "extra"]
+COLUMNS = ["frame_index", "timestamp", *VALUES, "observation_age_us", "extra"]
 NOTHING = {"timestamps": b"", "state": b"", "action": b""}
 
 
 @pytest_asyncio.fixture
 async def session(service):
-    """A session of 50 frames, two of them with something extra."""
+    """A session of 50 frames, two of them with something extra, two that repeat an observation."""
     async with TestRobot.connected(service) as robot:
-        await robot.send(batch(0, FRAMES, extra={3: {"grip": 1.5}, 7: {"note": 'a "b",\n'}}))
+        extra = {3: {"grip": 1.5}, 7: {"note": 'a "b",\n'}}
+        await robot.send(batch(0, FRAMES, extra=extra, observation_ages_us={7: 16_667, 8: 2**40}))
         await robot.acked(FRAMES)
         return robot.welcome.session_id
 
@@ -53,6 +54,7 @@ def of_csv(answer) -> pa.Table:
     for row in rows:
         row["frame_index"] = int(row["frame_index"])
         row["timestamp"] = datetime.fromisoformat(row["timestamp"])
+        row["observation_age_us"] = int(row["observation_age_us"])
         row["extra"] = row["extra"] or None
         row |= {name: float(row[name]) for name in row if "." in name}
     return pa.Table.from_pylist(rows)
@@ -69,6 +71,7 @@ def of_json(answer) -> pa.Table:
                     for part in ("observation", "action")
                     for name, value in frame[part].items()
                 },
+                "observation_age_us": frame.get("observation_age_us", 0),
                 "extra": frame.get("extra"),
             }
             for frame in answer.json()["frames"]
@@ -85,6 +88,7 @@ async def test_every_format_holds_what_the_table_holds(session, read, database):
         for row, frame in zip(stored, table.to_pylist(), strict=True):
             assert (frame["frame_index"], frame["timestamp"]) == (row["frame_index"], row["timestamp"])
             assert [frame[name] for name in VALUES] == [*row["state"], *row["action"]]
+            assert frame["observation_age_us"] == (row["observation_age_us"] or 0)
             assert (frame["extra"] is None) == (row["extra"] is None)
     extra = (await read(session, JSON))["extra"].to_pylist()
     assert (extra[3]["grip"], extra[7]["note"]) == (1.5, 'a "b",\n')

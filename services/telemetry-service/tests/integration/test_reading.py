@@ -299,6 +299,18 @@ async def test_ledger_of_a_session_with_gaps(http, service):
     assert told["complete"] is False
 
 
+async def test_ledger_of_repeated_observations(http, service, database):
+    """Of 180 actions beside 12 observations 168 are counted; the view for SQL tells them apart."""
+    ages = {number: PERIOD_US * (number % 15) for number in range(180) if number % 15}
+    session = await record(service, frames=180, batches=[batch(0, 180, observation_ages_us=ages)])
+    told = await ledger(http, session)
+    assert (told["committed"], told["repeated_observations"], told["complete"]) == (180, 168, True)
+    rows = await database.fetch("SELECT frame_index, observation_age_us FROM teleop_frame_data ORDER BY 1")
+    assert {
+        row["frame_index"]: row["observation_age_us"] for row in rows if row["observation_age_us"]
+    } == ages
+
+
 async def test_ledger_of_an_uneven_session(http, service):
     """Stalls, steps back and impossible times are told, with the frame of the longest stall."""
     times = [0, 10, 20, 2520, 2530, 2525, 2540]

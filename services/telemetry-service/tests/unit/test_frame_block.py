@@ -47,14 +47,16 @@ def missing(one) -> set[int]:
 @given(st.sets(st.integers(10, 29)), st.integers(5, 35), st.integers(5, 35))
 def test_cutting_keeps_each_frame_where_it_was(lost, first, end):
     """A part of a block with holes has the frames, gaps and extra of its range, and no others."""
-    whole = block(10, 20, extra={5: {"note": "x"}}).without({index: f"lost {index % 2}" for index in lost})
+    whole = block(10, 20, extra={5: {"note": "x"}}, observation_ages_us={5: 3}).without(
+        {index: f"lost {index % 2}" for index in lost}
+    )
     first, end = sorted((max(first, 10), min(end, 30))) if first < 30 and end > 10 else (10, 30)
     part = whole.between(first, end)
     wanted = set(range(first, end))
     assert contents(part) == {index: values_of(index) for index in wanted - lost}
     assert missing(part) == wanted & lost
     assert part.rows == len(wanted - lost)
-    assert set(part.extra) == wanted & {15} - lost
+    assert set(part.beyond) == wanted & {15} - lost
 
 
 def test_neighbours_lost_for_one_reason_make_one_gap():
@@ -68,7 +70,7 @@ def test_joining_is_the_inverse_of_cutting():
     whole = block(0, 9, extra={4: {"a": 1}})
     joined = merge_blocks([whole.between(0, 4), whole.between(4, 5), whole.between(5, 9)])
     assert contents(joined) == contents(whole)
-    assert (joined.first, joined.end, joined.extra) == (0, 9, whole.extra)
+    assert (joined.first, joined.end, joined.beyond) == (0, 9, whole.beyond)
 
 
 def test_frames_that_no_table_takes_become_gaps():

@@ -5,6 +5,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from telemetry_service.frame_block import Beyond
 from telemetry_service.session import AcknowledgedSession, Known, PlainSession, Rewind, Store
 from teleop_schema.errors import BadMessage
 from teleop_schema.plain import PlainFrame
@@ -85,6 +86,8 @@ def test_extra_of_an_unknown_frame_is_refused(offset):
     with pytest.raises(BadMessage) as caught:
         session().receive(batch(0, 3, extra={offset: {"a": 1}}))
     assert caught.value.field == "extra"
+    with pytest.raises(BadMessage, match=f"frame {offset} of 3"):
+        session().receive(batch(0, 3, observation_ages_us={offset: 1}))
 
 
 @pytest.mark.parametrize("name", ["timestamps", "state", "action"])
@@ -113,7 +116,14 @@ def test_plain_strangers_are_kept_in_extra():
     """Names that the first frame had not are kept beside the vectors."""
     plain = PlainSession(PlainFrame({"a": 1}))
     block = plain.receive([PlainFrame({"a": 1}), PlainFrame({"a": 1, "c": 2.5}, {"d": 3.5})], ARRIVED_US)
-    assert block.extra == {1: '{"observation":{"c":2.5},"action":{"d":3.5}}'}
+    assert block.beyond == {1: Beyond('{"observation":{"c":2.5},"action":{"d":3.5}}')}
+
+
+def test_plain_frame_repeats_an_observation():
+    """A plain client says how old an observation is that it repeats beside a newer action."""
+    plain = PlainSession(PlainFrame({"a": 1}))
+    block = plain.receive([PlainFrame({"a": 1}), PlainFrame({"a": 1}, observation_age_us=7)], ARRIVED_US)
+    assert block.beyond == {1: Beyond(observation_age_us=7)}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         pa.field("state", pa.list_(pa.float32())),
         pa.field("action", pa.list_(pa.float32())),
         pa.field("extra", pa.string()),
+        pa.field("observation_age_us", pa.int64()),
     ]
 )
 # Values read at a time, which are one row group: frames of twelve joints make 20,000.
@@ -119,7 +120,7 @@ class ArchivedFrames:
     ) -> pa.Table:
         """Frames `first` to `end - 1` that exist, ascending, as `frame_schema` says."""
         found = [
-            self._file.read_row_group(group)
+            _complete(self._file.read_row_group(group))
             for group, (lowest, highest) in enumerate(self._ranges())
             if lowest < end and highest >= first
         ]
@@ -143,7 +144,15 @@ def read_in_blocks(path: Path) -> Iterator[pa.Table]:
     """All frames of a Parquet file, a row group at a time."""
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group)
+            yield _complete(file.read_row_group(group))
+
+
+def _complete(table: pa.Table) -> pa.Table:
+    """The table with every column of SCHEMA: an older file lacks those of which its frames had nothing."""
+    for place, field in enumerate(SCHEMA):
+        if field.name not in table.column_names:
+            table = table.add_column(place, field, pa.nulls(len(table), field.type))
+    return table
 
 
 def _stored(reader: FrameReader, session: Recorded) -> Iterator[pa.Table]:
