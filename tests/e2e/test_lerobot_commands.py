@@ -1,13 +1,11 @@
 """Stock LeRobot commands, unmodified, on the virtual robot, against a real telemetry-service."""
 
 import asyncio
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from lerobot_robot_virtual.arm import NAMES, REST, VirtualArm
 from teleop_testing.database import Database
-from teleop_testing.processes import ServiceProcess, telemetry_process
+from teleop_testing.processes import telemetry_process
 
 COMMANDS = Path(sys.executable).parent
 ROBOT = ["--robot.type=virtual_so101_follower", "--robot.id=follower"]
@@ -39,48 +37,6 @@ record.init_keyboard_listener = listener
 sys.argv[0] = "lerobot-record"
 record.main()
 """
-
-
-@pytest.fixture
-def service(database_url: str) -> Iterator[ServiceProcess]:
-    """A telemetry-service that runs."""
-    with telemetry_process(database_url) as process:
-        yield process
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """LeRobot and the spool keep everything in the test's own folder."""
-    return {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "HF_LEROBOT_HOME": str(tmp_path / "lerobot"),
-        "LEROBOT_BACKEND_SPOOL": str(tmp_path / "spool"),
-    }
-
-
-@pytest.fixture
-def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a command whose output goes to a file, `output.txt`."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*command: str) -> subprocess.Popen[str]:
-        with (tmp_path / "output.txt").open("wb") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, text=True)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Callable[[], str]:
-    """What the command has printed so far."""
-    return lambda: (tmp_path / "output.txt").read_text(errors="replace")
 
 
 def teleoperate(url: str, seconds: float) -> list[str]:

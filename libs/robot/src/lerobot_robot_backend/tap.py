@@ -2,7 +2,7 @@
 
 Nothing here raises into LeRobot, waits, or touches the network: what goes wrong is counted and logged once.
 The first robot that the command makes is recorded; the arms that a bimanual robot is made of are not
-recorded again beside it.
+recorded again beside it, and a second robot is named at the end as one that was not recorded.
 """
 
 import functools
@@ -14,16 +14,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from teleop_schema.session import Camera
 
 from lerobot_robot_backend.cameras import find_camera, picture_time
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.episodes import EpisodeTracker
-
-if TYPE_CHECKING:
-    from lerobot_robot_backend.plugin import Options
+from lerobot_robot_backend.options import Request, options_or_exit
+from lerobot_robot_backend.robots import RobotWatch, script_rate
 
 DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
 # At the end of the command, to be able to say that everything has arrived.
@@ -37,11 +36,13 @@ log = logging.getLogger("lerobot_robot_backend")
 class Tap:
     """One command's recording: at most one session at a time, from `connect` to `disconnect` of its robot."""
 
-    def __init__(self, options: "Options") -> None:
-        self._options = options
+    def __init__(self, request: Request) -> None:
+        self._request = request
         self._pid = os.getpid()
         self._robot: Any = None
         self._command: Any = None
+        self._others: list[str] = []
+        self._why_not = "the command made no robot"
         self._client: TelemetryClient | None = None
         self._episodes: EpisodeTracker | None = None
         self._observation: dict[str, Any] | None = None
@@ -54,62 +55,80 @@ class Tap:
         self._dataset_tapped = False
 
     def install(self) -> None:
-        """Wrap LeRobot's base class of robots, its command line parser and, if it is in use, its dataset."""
-        import draccus
-        from lerobot.robots import Robot
-
-        make, parse = Robot.__init__, draccus.parse
-
-        @functools.wraps(make)
-        def make_and_tap(robot: Any, *args: Any, **kwargs: Any) -> None:
-            make(robot, *args, **kwargs)
-            self._guarded(self._tap_robot, robot)
-
-        @functools.wraps(parse)
-        def parse_and_look(*args: Any, **kwargs: Any) -> Any:
-            command = parse(*args, **kwargs)
-            if hasattr(command, "robot"):
-                self._command = command
-            return command
-
-        Robot.__init__ = make_and_tap
-        draccus.parse = parse_and_look
+        """Wait for the robot, and wrap LeRobot's dataset if it is in use."""
+        RobotWatch(before=self._check_request, found=self._robot_found).install()
         self._tap_dataset()
 
     def finish(self) -> None:
-        """At the process's end: close the session, and say what is safe where."""
-        if os.getpid() != self._pid or self._robot is None:
+        """At the process's end: close the session, and say what is safe where, or why nothing is."""
+        if os.getpid() != self._pid:
             return
         self._guarded(self._close)
+        with suppress(OSError):  # the terminal was closed
+            for line in self._last_lines():
+                print(f"backend: {line}", file=sys.stderr)
+
+    def _last_lines(self) -> list[str]:
         if self._client is not None:
             with suppress(TimeoutError, KeyboardInterrupt):
                 self._client.drain(FINISH_S)
             lost = f"; {self._lost} could not be recorded, see the log" if self._lost else ""
             lines = [f"{self._client.summary()}{lost}"]
             lines += [f"{name}: {counts}" for name, counts in self._client.pictures(FINISH_S).items()]
-            with suppress(OSError):  # the terminal was closed
-                for line in lines:
-                    print(f"backend: {line}", file=sys.stderr)
+        elif self._robot is not None or self._request.by_flag:
+            lines = [f"nothing was recorded: {self._why_not}"]
+        else:  # the environment names a backend for all commands, and this one has nothing to record
+            lines = []
+        return lines + [f"not recorded: {other}: one process records one robot" for other in self._others]
+
+    def _check_request(self) -> None:
+        if os.getpid() == self._pid:
+            options_or_exit(self._request)
+
+    def _robot_found(self, robot: Any, command: Any) -> None:
+        if os.getpid() != self._pid:
+            return
+        if self._robot is None:
+            self._robot, self._command = robot, command
+            self._why_not = "its robot was not connected"
+            self._guarded(self._tap_robot, robot)
+        else:
+            self._guarded(self._wrap, robot, "connect", self._note_other)
 
     def _tap_robot(self, robot: Any) -> None:
-        if self._robot is not None:
-            log.debug("%s is not recorded: %s is", type(robot).__name__, type(self._robot).__name__)
-            return
-        self._robot = robot
-        for name, wrap in (
-            ("connect", self._wrap_connect),
-            ("get_observation", self._wrap_get_observation),
-            ("send_action", self._wrap_send_action),
-            ("disconnect", self._wrap_disconnect),
-        ):
-            # On the object, not on its class: the same class may serve inside of it.
-            setattr(robot, name, wrap(getattr(robot, name)))
+        try:
+            self._wrap(robot, "connect", self._wrap_connect)
+            self._wrap(robot, "get_observation", self._wrap_get_observation)
+            self._wrap(robot, "send_action", self._wrap_send_action)
+            self._wrap(robot, "disconnect", self._wrap_disconnect)
+        except Exception as error:
+            self._why_not = f"{type(robot).__name__} can't be listened to: {type(error).__name__}: {error}"
+            raise
+
+    @staticmethod
+    def _wrap(robot: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        # On the object, not on its class: the same class may serve inside of it.
+        setattr(robot, name, wrap(getattr(robot, name)))
+
+    def _note_other(self, connect: Callable[..., Any]) -> Callable[..., Any]:
+        robot = getattr(connect, "__self__", None)
+
+        @functools.wraps(connect)
+        def connect_and_note(*args: Any, **kwargs: Any) -> Any:
+            result = connect(*args, **kwargs)
+            name = f"{type(robot).__name__} {getattr(robot, 'id', None) or ''}".strip()
+            if name not in self._others:
+                self._others.append(name)
+                log.warning("backend: %s is not recorded: one process records one robot", name)
+            return result
+
+        return connect_and_note
 
     def _wrap_connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(connect)
         def connect_and_open(*args: Any, **kwargs: Any) -> Any:
             result = connect(*args, **kwargs)
-            self._guarded(self._open)
+            self._guarded(self._open_or_say_why)
             return result
 
         return connect_and_open
@@ -152,13 +171,21 @@ class Tap:
 
         return disconnect_and_close
 
+    def _open_or_say_why(self) -> None:
+        try:
+            self._open()
+        except Exception as error:
+            self._why_not = f"{type(error).__name__}: {error}"
+            raise
+
     def _open(self) -> None:
         self._guarded(self._close)
-        fps = _find(self._command, "fps") or _find(self._command, "dataset", "fps")
+        robot, options = self._robot, self._request.options
+        fps = options.fps or self._command_rate()
         if not fps:
-            log.warning("backend: this command has no rate (fps): it is not recorded")
+            self._why_not = "it has no rate (fps); say --backend_fps=30 or what its loop runs at"
+            log.warning("backend: %s: not recorded", self._why_not)
             return
-        robot, options = self._robot, self._options
         names = [name for name, kind in robot.observation_features.items() if kind in (float, int)]
         action_names = [name for name, kind in robot.action_features.items() if kind in (float, int)]
         cameras = {name: find_camera(robot, name) for name in robot.observation_features}
@@ -190,6 +217,12 @@ class Tap:
         log.info(
             "backend: recording %s for %s in %s", options.robot_id, options.backend_url, client.stream_dir
         )
+
+    def _command_rate(self) -> float | None:
+        if self._command is None:
+            return script_rate()
+        fps = _find(self._command, "fps") or _find(self._command, "dataset", "fps")
+        return float(fps) if fps else None
 
     def _time_pictures(self, before: dict[str, Any]) -> None:
         """Note when each camera took the picture that the robot has just given."""

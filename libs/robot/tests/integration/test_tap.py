@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from lerobot_robot_backend import tap as tap_module
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.plugin import Options
+from lerobot_robot_backend.options import Request
 from lerobot_robot_backend.spool_reader import SpoolReader
 from lerobot_robot_backend.tap import Tap
 from lerobot_robot_backend.video_spool import finished_segments
 from teleop_schema.limits import Limits
 from teleop_schema.session import Camera
+
+COMMAND = SimpleNamespace(fps=60)
 
 
 class Robot:
@@ -50,16 +52,15 @@ def tap(tmp_path, monkeypatch) -> Tap:
     client = functools.partial(TelemetryClient, ship=False, min_free_bytes=0, video="off")
     monkeypatch.setattr(tap_module, "TelemetryClient", client)
     monkeypatch.setattr(tap_module, "FINISH_S", 0.0)
-    tap = Tap(Options("ws://localhost:8000", "robot_A"))
-    tap._command = SimpleNamespace(fps=60, robot=None)
-    return tap
+    request = Request({"backend_url": "ws://localhost:8000", "robot_id": "robot_A"}, by_flag=True)
+    return Tap(request)
 
 
 @pytest.fixture
 def robot(tap) -> Robot:
     """A robot with the tap on it, connected."""
     robot = Robot()
-    tap._tap_robot(robot)
+    tap._robot_found(robot, COMMAND)
     robot.connect()
     return robot
 
@@ -164,13 +165,15 @@ def test_errors_of_the_robot_are_its_own(tap, robot):
     assert tap._client.logged == 0
 
 
-def test_parts_of_a_robot_are_not_recorded_again(tap, robot):
-    """A bimanual robot makes two more robots: they stay untouched."""
-    part = Robot()
-    tap._tap_robot(part)
-    part.connect()
-    step(part)
+def test_a_second_robot_is_named(tap, robot, capsys):
+    """One process records one robot: another one that is connected is told at the end."""
+    other = Robot()
+    tap._robot_found(other, COMMAND)
+    other.connect()
+    step(other)
     assert tap._client.logged == 0
+    tap.finish()
+    assert "backend: not recorded: Robot left: one process records one robot\n" in capsys.readouterr().err
 
 
 def test_each_connection_is_a_session(tap, robot):
@@ -186,9 +189,8 @@ def test_each_connection_is_a_session(tap, robot):
 
 def test_command_without_a_rate_is_not_recorded(tap, caplog):
     """Calibration is no teleoperation."""
-    tap._command = SimpleNamespace(robot=None)
     robot = Robot()
-    tap._tap_robot(robot)
+    tap._robot_found(robot, SimpleNamespace())
     robot.connect()
     assert step(robot) == {"joint.pos": 2.0}
     assert "no rate" in caplog.text
@@ -198,7 +200,7 @@ def test_session_that_can_not_be_opened_stops_nothing(tap, caplog, monkeypatch):
     """A spool that can't be written is told, and LeRobot goes on."""
     monkeypatch.setenv("LEROBOT_BACKEND_SPOOL", "/proc/nowhere")
     robot = Robot()
-    tap._tap_robot(robot)
+    tap._robot_found(robot, COMMAND)
     robot.connect()
     assert step(robot) == {"joint.pos": 2.0}
     assert "LeRobot goes on" in caplog.text
@@ -215,7 +217,7 @@ def test_pictures_are_recorded_with_their_own_times(tap, monkeypatch, capsys):
     robot = Robot()
     camera = SimpleNamespace(fps=30, latest_timestamp=None, latest_frame=None)
     robot.cameras = {"front": camera}
-    tap._tap_robot(robot)
+    tap._robot_found(robot, COMMAND)
     robot.connect()
     moments = [time.perf_counter() + k / 30 for k in range(3)]
     for k, moment in enumerate(moments):

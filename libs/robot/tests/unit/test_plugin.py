@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from lerobot_robot_backend.plugin import BadFlag, Options, take_options
+from lerobot_robot_backend.options import BadFlag, Options, read_request
 
 COMMAND = ["lerobot-teleoperate", "--robot.type=so101_follower", "--robot.id=x"]
 
@@ -13,6 +13,7 @@ GIVEN = {
     "--robot_id": "robot_A",
     "--backend_token": "t",
     "--backend_task": "a = b",
+    "--backend_fps": "30",
 }
 
 
@@ -23,8 +24,9 @@ GIVEN = {
 def test_flags_are_taken_out_of_the_command_line(flags):
     """LeRobot's parser sees only its own flags, wherever ours stood."""
     argv = [*COMMAND[:2], *flags, *COMMAND[2:]]
-    options = take_options(argv, {})
-    assert options == Options("ws://localhost:8000", "robot_A", "t", "a = b")
+    request = read_request(argv, {})
+    assert request.by_flag
+    assert request.options == Options("ws://localhost:8000", "robot_A", "t", "a = b", 30.0)
     assert argv == COMMAND
 
 
@@ -35,15 +37,18 @@ def test_environment_serves_commands_without_flags():
         "LEROBOT_BACKEND_ROBOT_ID": "robot_A",
         "LEROBOT_BACKEND_TOKEN": "t",
     }
-    assert take_options(list(COMMAND), environment) == Options("ws://server:8000", "robot_A", "t")
-    chosen = take_options([*COMMAND, "--robot_id=robot_B"], environment)
-    assert chosen == Options("ws://server:8000", "robot_B", "t")
+    request = read_request(list(COMMAND), environment)
+    assert not request.by_flag
+    assert request.options == Options("ws://server:8000", "robot_A", "t")
+    chosen = read_request([*COMMAND, "--robot_id=robot_B"], environment)
+    assert chosen.by_flag
+    assert chosen.options == Options("ws://server:8000", "robot_B", "t")
 
 
 def test_without_a_url_nothing_happens():
     """No URL, no recording, no word about it, whatever else is in the environment."""
     argv = list(COMMAND)
-    assert take_options(argv, {"LEROBOT_BACKEND_ROBOT_ID": "robot_A", "LEROBOT_BACKEND_URL": ""}) is None
+    assert read_request(argv, {"LEROBOT_BACKEND_ROBOT_ID": "robot_A", "LEROBOT_BACKEND_URL": ""}) is None
     assert argv == COMMAND
 
 
@@ -58,12 +63,14 @@ def test_without_a_url_nothing_happens():
         (["--backend_url=ws://localhost", "--robot_id="], "--robot_id"),
         (["--backend_url=ws://localhost", "--robot_id"], "--robot_id"),
         (["--backend_url=ws://localhost", "--robot_id", "--fps=30"], "--robot_id"),
+        (["--backend_url=ws://localhost", "--robot_id=robot_A", "--backend_fps=often"], "--backend_fps"),
+        (["--backend_url=ws://localhost", "--robot_id=robot_A", "--backend_fps=0"], "--backend_fps"),
     ],
 )
 def test_mistakes_name_the_flag(flags, named):
     """A missing or wrong flag is an error that names it."""
     with pytest.raises(BadFlag, match=named):
-        take_options([*COMMAND, *flags], {})
+        assert read_request([*COMMAND, *flags], {}).options
 
 
 @pytest.mark.parametrize("module", ["lerobot_robot_backend", "lerobot_robot_backend.client"])

@@ -1,0 +1,104 @@
+"""Finds the robot that a command or a script drives, and the settings of the command around it.
+
+LeRobot's commands make their robot with `make_robot_from_config`, which they have imported by name; scripts
+make theirs by its class. Both are looked at, for neither shows all: a class that LeRobot does not know need
+not derive from `Robot`, and one that does need not call `Robot.__init__`.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+FACTORY = "make_robot_from_config"
+
+
+class RobotWatch:
+    """Tells of each robot that is made from now on, once, but not of the parts that a robot is made of.
+
+    before  called before a robot is made; what it raises ends the making
+    found   called with the robot and the settings of the command that made it (None for a script)
+    """
+
+    def __init__(self, before: Callable[[], None], found: Callable[[Any, Any], None]) -> None:
+        self._before = before
+        self._found = found
+        self._robots: list[Any] = []
+        self._factory_calls = 0
+
+    def install(self) -> None:
+        """Look at LeRobot's factory of robots, wherever it was imported to, and at its base class."""
+        from lerobot.robots import Robot
+        from lerobot.robots.utils import make_robot_from_config
+
+        watched = self._watch_factory(make_robot_from_config)
+        for module in list(sys.modules.values()):
+            if getattr(module, "__dict__", {}).get(FACTORY) is make_robot_from_config:
+                setattr(module, FACTORY, watched)
+        Robot.__new__ = self._watch_class(Robot)
+
+    def _watch_factory(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(make)
+        def make_and_tell(config: Any, *args: Any, **kwargs: Any) -> Any:
+            self._before()
+            command = _command_around(sys._getframe(1), config)
+            # What is made meanwhile is a part of the robot that comes out, or the robot itself.
+            self._factory_calls += 1
+            try:
+                robot = make(config, *args, **kwargs)
+            finally:
+                self._factory_calls -= 1
+            self._tell(robot, command)
+            return robot
+
+        return make_and_tell
+
+    def _watch_class(self, base: Any) -> Callable[..., Any]:
+        def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._factory_calls:
+                self._before()
+            make = super(base, cls).__new__
+            robot = make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
+            if not self._factory_calls and not self._is_part(sys._getframe(1)):
+                self._tell(robot, None)
+            return robot
+
+        return new
+
+    def _tell(self, robot: Any, command: Any) -> None:
+        self._robots.append(robot)
+        self._found(robot, command)
+
+    def _is_part(self, frame: FrameType) -> bool:
+        """Whether a robot that was told of is making this one: a method of it is being executed."""
+        for outer in _frames(frame):
+            if outer.f_code.co_argcount:
+                first = outer.f_locals.get(outer.f_code.co_varnames[0])
+                if any(first is robot for robot in self._robots):
+                    return True
+        return False
+
+
+def script_rate() -> float | None:
+    """The rate of a script's loop, Hz: its global `FPS`, as in LeRobot's examples; None if it has none."""
+    fps = getattr(sys.modules.get("__main__"), "FPS", None)
+    return float(fps) if isinstance(fps, int | float) and fps > 0 else None
+
+
+def _command_around(frame: FrameType, config: Any) -> Any:
+    """The settings of which `config` is the robot's, from the nearest function that has them, or None."""
+    for outer in _frames(frame):
+        for value in outer.f_locals.values():
+            with suppress(Exception):  # somebody else's object may do anything when it is asked
+                if dataclasses.is_dataclass(value) and getattr(value, "robot", None) is config:
+                    return value
+    return None
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
