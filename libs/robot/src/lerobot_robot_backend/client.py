@@ -33,6 +33,7 @@ from lerobot_robot_backend.stream import (
 from lerobot_robot_backend.upkeep import Upkeep
 from lerobot_robot_backend.values import differ, number, picker
 from lerobot_robot_backend.video_choice import Video, choose_video
+from lerobot_robot_backend.video_spool import choose_cameras
 
 if TYPE_CHECKING:
     from lerobot_robot_backend.video_capture import PictureCounts, VideoCapture
@@ -57,7 +58,7 @@ class TelemetryClient:
         client.drain(timeout_s=10)
 
     Nothing here waits for the network. `stream_dir` is the session's directory, `logged` the number of frame
-    indexes used so far.
+    indexes used so far, `cameras_not_recorded` tells of each camera without video why.
     """
 
     def __init__(
@@ -95,6 +96,12 @@ class TelemetryClient:
         self.clock = CaptureClock()
         self.robot_id = check_robot_id(robot_id)
         self.spool_dir = Path(spool_dir) if spool_dir is not None else default_spool_dir()
+        quality = choose_video(video)
+        recorded, self.cameras_not_recorded = choose_cameras(cameras or {}, quality)
+        left_out = {"cameras_not_recorded": self.cameras_not_recorded} if self.cameras_not_recorded else {}
+        if quality != "off":
+            for name, why in self.cameras_not_recorded.items():
+                log.warning("backend: camera %s is not recorded: %s", name, why)
         description = StreamFile(
             stream=uuid.uuid4(),
             robot_id=robot_id,
@@ -105,15 +112,15 @@ class TelemetryClient:
                 state_names=tuple(state_names),
                 action_names=tuple(action_names),
                 started_at_us=self.clock.started_us,
-                cameras=dict(cameras or {}),
+                cameras=recorded,
                 task=task,
-                host={**_describe_host(), **(host or {})},
+                host={**_describe_host(), **left_out, **(host or {})},
             ),
         )
         self._session = description.session
         self._pick_state = picker(self._session.state_names)
         self._pick_action = picker(self._session.action_names)
-        self._known_state = frozenset((*self._session.state_names, *self._session.cameras))
+        self._known_state = frozenset((*self._session.state_names, *(cameras or {})))
         self._known_action = frozenset(self._session.action_names)
         self._state_count = len(self._session.state_names)
         self._action_count = len(self._session.action_names)
@@ -121,7 +128,6 @@ class TelemetryClient:
         self._episode_index = -1
         self._episode_open = False
         check_free_space(self.spool_dir, min_free_bytes)
-        quality = choose_video(video)
         self._writer = SpoolWriter(self.spool_dir, description)
         self.stream_dir = self._writer.stream_dir
         self._video = _capture(self.stream_dir, self._session, quality)
@@ -371,7 +377,7 @@ def _describe(**fields: Any) -> SessionDescription:
 
 def _capture(stream_dir: Path, session: SessionDescription, video: Video) -> "VideoCapture | None":
     """What takes the session's pictures; None where there are none, or they can't be taken."""
-    if video == "off" or not session.cameras:
+    if not session.cameras or video == "off":
         return None
     from lerobot_robot_backend.video_capture import VideoCapture
 

@@ -23,11 +23,12 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from lerobot_robot_backend.video_choice import CHANNELS
+
 Picture = NDArray[np.uint8]
 
 MIN_RING_BYTES = 8 * 1024**2
 MAX_RING_BYTES = 256 * 1024**2
-CHANNELS = 3
 
 _PAGE_BYTES = 4096
 _ALIGNMENT = 64

@@ -75,6 +75,8 @@ class Tap:
             lost = f"; {self._lost} could not be recorded, see the log" if self._lost else ""
             lines = [f"{self._client.summary()}{lost}"]
             lines += [f"{name}: {counts}" for name, counts in self._client.pictures(FINISH_S).items()]
+            left_out = self._client.cameras_not_recorded
+            lines += [f"not recorded: camera {name}: {why}" for name, why in left_out.items()]
         elif self._robot is not None or self._request.by_flag:
             lines = [f"nothing was recorded: {self._why_not}"]
         else:  # the environment names a backend for all commands, and this one has nothing to record
@@ -338,7 +340,8 @@ def _find(holder: Any, *path: str) -> Any:
 def _describe_cameras(robot: Any) -> dict[str, Camera]:
     cameras = {}
     for name, shape in robot.observation_features.items():
-        if isinstance(shape, tuple) and len(shape) == 3 and shape[0] and shape[1]:
+        if isinstance(shape, tuple) and len(shape) in (2, 3) and shape[0] and shape[1]:
             fps = getattr(find_camera(robot, name), "fps", None)
-            cameras[name] = Camera(int(shape[0]), int(shape[1]), float(fps) if fps else None)
+            channels = int(shape[2]) if len(shape) == 3 else 1
+            cameras[name] = Camera(int(shape[0]), int(shape[1]), float(fps) if fps else None, channels)
     return cameras

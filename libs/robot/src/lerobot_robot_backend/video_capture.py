@@ -16,16 +16,14 @@ from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.children import start_child
 from lerobot_robot_backend.picture_ring import (
-    CHANNELS,
     MAX_RING_BYTES,
     MIN_RING_BYTES,
     Reason,
     create_ring,
 )
-from lerobot_robot_backend.video_choice import Quality
+from lerobot_robot_backend.video_choice import CHANNELS, Quality
 from lerobot_robot_backend.video_spool import (
     ENCODER_LOG,
-    MAX_CAMERAS,
     VIDEO_DIR,
     count_segments,
     recorded_cameras,
@@ -96,12 +94,6 @@ class VideoCapture:
         self._stream_dir = stream_dir
         self._quality = quality
         names = recorded_cameras(session)
-        if left_out := sorted({*session.cameras} - {*names}):
-            log.warning(
-                "backend: no video of %s: its name can't be a folder's, or there are more than %d cameras",
-                ", ".join(left_out),
-                MAX_CAMERAS,
-            )
         self._cameras = [_Camera(name) for name in names]
         (stream_dir / VIDEO_DIR).mkdir(mode=0o700)
         self._ring = create_ring(_ring_bytes(session), stream_dir)

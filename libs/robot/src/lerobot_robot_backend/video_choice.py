@@ -6,6 +6,8 @@ from typing import Literal
 Quality = Literal["high", "lossless"]
 Video = Literal["high", "lossless", "off"]
 
+# A picture that is recorded has red, green and blue.
+CHANNELS = 3
 VIDEO_VARIABLE = "LEROBOT_BACKEND_VIDEO"
 VIDEO_CHOICES: tuple[Video, ...] = ("high", "lossless", "off")
 

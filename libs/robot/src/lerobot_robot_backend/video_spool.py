@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,10 @@ import msgspec
 from teleop_schema.errors import BadInput
 from teleop_schema.files import Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key
-from teleop_schema.session import SessionDescription
+from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.stream import replace_file, sync_directory
+from lerobot_robot_backend.video_choice import CHANNELS, Video
 
 MAX_CAMERAS = 16
 VIDEO_DIR = "video"
@@ -43,13 +44,28 @@ class Segment:
     video: VideoFile
 
 
+def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[str, Camera], dict[str, str]]:
+    """The cameras that are recorded, and of the others why they are not."""
+    recorded: dict[str, Camera] = {}
+    left_out: dict[str, str] = {}
+    for name, camera in cameras.items():
+        if video == "off":
+            left_out[name] = "video is off"
+        elif camera.channels != CHANNELS:
+            left_out[name] = "its pictures are no RGB: depth and grayscale are not recorded yet"
+        elif len(recorded) == MAX_CAMERAS:
+            left_out[name] = f"at most {MAX_CAMERAS} cameras are recorded"
+        else:
+            try:
+                recorded[check_camera_key(name)] = camera
+            except BadInput as error:
+                left_out[name] = str(error)
+    return recorded, left_out
+
+
 def recorded_cameras(session: SessionDescription) -> list[str]:
-    """Names of the session's cameras that are recorded: MAX_CAMERAS of those that can be a folder's name."""
-    names = []
-    for name in session.cameras:
-        with suppress(BadInput):
-            names.append(check_camera_key(name))
-    return names[:MAX_CAMERAS]
+    """Names of the session's cameras that are recorded; streams of an earlier version name others, too."""
+    return [*choose_cameras(session.cameras, "high")[0]]
 
 
 def camera_dir(stream_dir: Path, camera_key: str) -> Path:

@@ -12,6 +12,7 @@ from lerobot_robot_backend import tap as tap_module
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.options import Request
 from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.stream import read_stream
 from lerobot_robot_backend.tap import Tap
 from lerobot_robot_backend.video_spool import finished_segments
 from teleop_schema.limits import Limits
@@ -25,7 +26,7 @@ class Robot:
 
     name = "arm"
     id = "left"
-    observation_features = {"joint.pos": float, "front": (48, 64, 3), "mode": str}  # noqa: RUF012
+    observation_features = {"joint.pos": float, "front": (48, 64, 3), "depth": (48, 64, 1), "mode": str}  # noqa: RUF012
     action_features = {"joint.pos": float}  # noqa: RUF012
     cameras = {"front": SimpleNamespace(fps=30)}  # noqa: RUF012
 
@@ -134,7 +135,8 @@ def test_session_describes_the_robot(tap, robot):
     session = SpoolReader(tap._client.stream_dir).description.session
     assert (session.robot_type, session.fps) == ("arm", 60.0)
     assert session.state_names == session.action_names == ("joint.pos",)
-    assert session.cameras == {"front": Camera(48, 64, 30.0)}
+    assert session.cameras == {}
+    assert session.host["cameras_not_recorded"] == dict.fromkeys(("front", "depth"), "video is off")
     assert session.host["robot.id"] == "left"
 
 
@@ -233,9 +235,10 @@ def test_pictures_are_recorded_with_their_own_times(tap, monkeypatch, capsys):
     assert frames.frame_index == (0, 2, 4)
     assert frames.captured_us == tuple(client.clock.at_performance_us(moment) for moment in moments)
     assert (
-        "backend: front: 3 pictures recorded, 0 dropped, 0 of 1 segments on the server"
-        in capsys.readouterr().err
+        "backend: front: 3 pictures recorded, 0 dropped, 0 of 1 segments on the server\n"
+        "backend: not recorded: camera depth: its pictures are no RGB" in capsys.readouterr().err
     )
+    assert read_stream(client.stream_dir).session.cameras == {"front": Camera(48, 64, 30.0)}
 
 
 def test_last_line_says_what_is_safe(tap, robot, capsys, caplog):
@@ -248,4 +251,4 @@ def test_last_line_says_what_is_safe(tap, robot, capsys, caplog):
     tap.finish()
     line = capsys.readouterr().err
     assert line.startswith("backend: 2 frames logged, 0 acknowledged by the server; the rest is safe in ")
-    assert line.endswith("; 1 could not be recorded, see the log\n")
+    assert "; 1 could not be recorded, see the log\n" in line

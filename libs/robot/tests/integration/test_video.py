@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.retention import KEEP_S, prune_stream
-from lerobot_robot_backend.stream import Progress, write_progress
+from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.stream import Progress, read_stream, write_progress
 from lerobot_robot_backend.video_capture import PictureCounts
 from lerobot_robot_backend.video_spool import (
     ENCODER_LOG,
@@ -18,6 +19,7 @@ from lerobot_robot_backend.video_spool import (
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
 from teleop_schema.files import DroppedFrames
+from teleop_schema.limits import Limits
 from teleop_schema.session import Camera
 from teleop_testing.segments import assert_all_told, decode, read_video, wait_for
 
@@ -232,13 +234,21 @@ async def test_without_video_nothing_is_kept(make_client, monkeypatch):
         make_client(cameras=CAMERAS)
 
 
-async def test_camera_whose_name_is_no_folder_is_left_out(make_client, caplog):
-    """The others are recorded; the log names it."""
-    with make_client(cameras={"../up": Camera(HEIGHT, WIDTH), "front": Camera(HEIGHT, WIDTH)}) as client:
-        client.log(JOINTS | {"front": picture(0), "../up": picture(0)}, JOINTS)
+async def test_camera_that_can_not_be_recorded_is_named_from_the_start(make_client, caplog):
+    """A name that can't be a folder's, depth: the session has only the cameras that will have video, so that
+    no export waits for others, and tells of each other one why."""
+    cameras = {"../up": Camera(HEIGHT, WIDTH), "depth": Camera(HEIGHT, WIDTH, channels=1)}
+    depth = np.zeros((HEIGHT, WIDTH, 1), np.uint16)
+    with make_client(cameras=cameras | {"front": Camera(HEIGHT, WIDTH)}) as client:
+        client.log(JOINTS | {"front": picture(0), "../up": picture(0), "depth": depth}, JOINTS)
     client._video.wait_encoded(PATIENCE_S)
-    assert "no video of ../up" in caplog.text
-    assert [segment.video.camera_key for segment in finished_segments(client.stream_dir)] == ["front"]
+    assert read_video(client.stream_dir).frame_indexes == [0]
+    session = read_stream(client.stream_dir).session
+    assert session.cameras == {"front": Camera(HEIGHT, WIDTH)}
+    assert session.host["cameras_not_recorded"] == client.cameras_not_recorded
+    assert client.cameras_not_recorded.keys() == cameras.keys()
+    assert "camera depth is not recorded: its pictures are no RGB" in caplog.text
+    assert SpoolReader(client.stream_dir).read(Limits()).extra == {}
 
 
 async def test_time_that_is_none_is_that_of_the_frame(make_recording):
@@ -262,11 +272,13 @@ async def test_frame_that_became_a_gap_keeps_its_picture(make_recording):
 
 async def test_full_disk_costs_pictures_by_name(make_client, tmp_path, monkeypatch):
     """Too little room for video: the pictures are named as missing, and recorded again when there is room."""
+    from lerobot_robot_backend import client as client_module
     from lerobot_robot_backend import encoder as encoder_module
     from lerobot_robot_backend.encoder import encode
     from lerobot_robot_backend.picture_ring import Reason, create_ring
 
-    client = make_client(cameras={"front": CAMERAS["front"]}, video="off")
+    monkeypatch.setattr(client_module, "_capture", lambda *_: None)
+    client = make_client(cameras={"front": CAMERAS["front"]})
     ring = create_ring(1024 * 1024, tmp_path)
     free = iter([10**9, 10**6, 10**6, 10**9])
     usage = type(encoder_module.shutil.disk_usage(tmp_path))

@@ -16,12 +16,16 @@ TimestampUs = Annotated[int, Meta(ge=-62_135_596_800_000_000, le=253_402_300_799
 PixelCount = Annotated[int, Meta(ge=1, le=65_535)]
 
 
-class Camera(Struct, frozen=True, forbid_unknown_fields=True):
-    """One camera of the robot, as LeRobot configures it."""
+class Camera(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One camera of the robot, as LeRobot configures it.
+
+    channels  values per pixel: 3 is RGB, 1 is depth or grayscale
+    """
 
     height: PixelCount
     width: PixelCount
     fps: Fps | None = None
+    channels: Annotated[int, Meta(ge=1, le=4)] = 3
 
 
 class SessionDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
