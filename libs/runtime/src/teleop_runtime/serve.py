@@ -9,6 +9,8 @@ import uvicorn
 from starlette.applications import Starlette
 from teleop_schema.limits import MAX_MESSAGE_BYTES
 
+from teleop_runtime.connection import HttpConnection, WebSocketConnection
+
 PING_INTERVAL_S = 5.0
 DEAD_AFTER_S = 15.0
 # After the drain: time for connections to close, whatever their clients do.
@@ -16,10 +18,10 @@ CLOSE_TIMEOUT_S = 5
 # Objects made between two looks for reference cycles; a thousand robots make that many in a moment.
 GC_THRESHOLD = 50_000
 
-# websockets-sansio costs the least per message of uvicorn's WebSocket sides; compression costs CPU and
-# saves nothing on arrays of floats.
+# Compression costs CPU and saves nothing on arrays of floats.
 SERVER_OPTIONS: dict[str, Any] = {
-    "ws": "websockets-sansio",
+    "http": HttpConnection,
+    "ws": WebSocketConnection,
     "ws_max_size": MAX_MESSAGE_BYTES,
     "ws_ping_interval": PING_INTERVAL_S,
     "ws_ping_timeout": DEAD_AFTER_S - PING_INTERVAL_S,

@@ -144,6 +144,18 @@ class BodyTooLarge(BackendError):
     code, status, close_code, retryable = "body_too_large", 413, 1009, False
 
 
+class TargetTooLong(BackendError):
+    """The address of the request is longer than allowed."""
+
+    code, status, close_code, retryable = "target_too_long", 414, 1008, False
+
+
+class HeadersTooLarge(BackendError):
+    """The request has more or longer headers than allowed."""
+
+    code, status, close_code, retryable = "headers_too_large", 431, 1008, False
+
+
 class TooManyConnections(BackendError):
     """This process has as many connections as it takes."""
 

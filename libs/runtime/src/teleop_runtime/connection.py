@@ -1,0 +1,203 @@
+"""Connections as every server has them: uvicorn's, with limits on what comes before a request, and patience.
+
+HTTP: a request target that is too long is answered at once. WebSocket: whatever arrives is a sign of life,
+and an endpoint can tell (`peer_of`) whether what it sends is read at the other end.
+"""
+
+import asyncio
+import socket
+from asyncio.transports import BaseTransport
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, cast
+
+import msgspec
+from starlette.websockets import WebSocket
+from teleop_schema.errors import BackendError, BadInput, HeadersTooLarge, TargetTooLong
+from uvicorn._types import ASGIReceiveEvent
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import HeaderLineTooLong, TooManyHeaders
+from websockets.frames import Frame
+from websockets.http11 import Request
+
+from teleop_runtime.logs import get_logger
+from teleop_runtime.metrics import ERRORS
+from teleop_runtime.problems import as_problem
+
+log = get_logger(__name__)
+
+# What RFC 9110 asks of everybody; with it the whole request line stays within what the WebSocket side takes.
+MAX_TARGET_BYTES = 8000
+# For a client to read why it was refused while it still sends.
+LINGER_S = 2.0
+PEER = "lerobot.peer"
+# What TCP itself notices of a machine that is gone: after 5 + 2 * 5 s.
+KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
+ABNORMAL_CLOSURE = 1006
+
+
+class Peer:
+    """The other end of a WebSocket.
+
+    reads       False while a ping has stayed unanswered though the line is alive: what is sent piles up
+    patient     set by the endpoint: silence is no reason to end the line, for who does not read answers no
+                ping; TCP notices by itself when the other machine is gone
+    on_reading  called when it reads again
+    """
+
+    def __init__(self) -> None:
+        self.reads = True
+        self.patient = False
+        self.on_reading: Callable[[], None] = lambda: None
+
+
+def peer_of(websocket: WebSocket) -> Peer:
+    """The other end; under a server that does not tell, one that is taken to read."""
+    found: Peer = websocket.scope.get("extensions", {}).setdefault(PEER, Peer())
+    return found
+
+
+def refusal(error: BackendError) -> bytes:
+    """The whole HTTP answer to a request that is not even looked at."""
+    ERRORS.labels(error.code).inc()
+    body = msgspec.json.encode(as_problem(error))
+    return (
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+        "content-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    ).encode() + body
+
+
+class HttpConnection(HttpToolsProtocol):
+    """An HTTP connection; one that becomes a WebSocket begins as one, too."""
+
+    _refused = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > MAX_TARGET_BYTES:
+            # Ends the parser, which then asks for an answer.
+            raise ValueError("request target too long")
+
+    def send_400_response(self, msg: str) -> None:
+        if len(getattr(self, "url", b"")) <= MAX_TARGET_BYTES:
+            super().send_400_response(msg)
+            return
+        self._refused = True
+        error = TargetTooLong(
+            f"the address of a request has at most {MAX_TARGET_BYTES} bytes, escapes counted",
+            limit=MAX_TARGET_BYTES,
+            hint="a letter that is not ASCII takes up to nine of them",
+        )
+        log.warning("request refused", client=self.client and self.client[0], code=error.code)
+        _answer_and_close(self.transport, error, self.loop)
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """A WebSocket that is ended for silence only, not for a ping that somebody who only sends has not read.
+
+    Of uvicorn's WebSocket sides the one that costs the least per message.
+    """
+
+    peer: Peer
+    heard_at: float
+    _said_goodbye = False
+    _refused = False
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.peer = Peer()
+        self.heard_at = self.loop.time()
+        _keep_alive(transport)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            # The endpoint's task is made, and begins only after this.
+            cast(dict[str, Any], self.scope["extensions"])[PEER] = self.peer
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self.loop.time()
+        if self._refused:
+            return
+        super().data_received(data)
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:
+            self._refuse(self.conn.handshake_exc)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            # Nobody could be heard while reading was paused.
+            self.heard_at = self.loop.time()
+            self.read_paused = False
+            self.transport.resume_reading()
+        return message
+
+    def keepalive_timeout(self) -> None:
+        """A ping was not answered in time: uvicorn would end the connection whatever else has come."""
+        assert self.ping_timeout is not None  # noqa: S101
+        silent_s = 0.0 if self.read_paused else self.loop.time() - self.heard_at
+        if silent_s >= self.ping_timeout and not self.peer.patient:
+            super().keepalive_timeout()
+            return
+        # The ping stays out, and no other follows it: who reads again answers it.
+        self.peer.reads = False
+        again_s = self.ping_timeout - (0.0 if self.peer.patient else silent_s)
+        self.pong_timer = self.loop.call_later(again_s, self.keepalive_timeout)
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        if self.pending_ping_payload is None and not self.peer.reads:
+            self.peer.reads = True
+            self.peer.on_reading()
+
+    def handle_close(self, event: Frame) -> None:
+        self._said_goodbye = not self.close_sent
+        super().handle_close(event)
+
+    def _refuse(self, reason: Exception) -> None:
+        """Answer a handshake that could not even be read; uvicorn would leave it hanging."""
+        error: BackendError
+        if isinstance(reason, HeaderLineTooLong | TooManyHeaders):
+            error = HeadersTooLarge(f"{reason}: a WebSocket handshake takes 128 headers of 8 KB each")
+        else:
+            error = BadInput(f"this is no WebSocket handshake: {reason}")
+        log.warning("handshake refused", client=self.client and self.client[0], code=error.code)
+        self._refused = self.handshake_complete = self.close_sent = True
+        _answer_and_close(self.transport, error, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._said_goodbye:
+            # uvicorn says 1005, which is also what an orderly close without a code is called.
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": ABNORMAL_CLOSURE})
+        super().connection_lost(exc)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        # What somebody does not read would keep a closed connection open for ever.
+        self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+def _answer_and_close(
+    transport: asyncio.Transport, error: BackendError, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Answer, and close only once the client has had time to read it: closing now would reset the line."""
+    transport.write(refusal(error))
+    if transport.can_write_eof():
+        transport.write_eof()
+    loop.call_later(LINGER_S, transport.abort)
+
+
+def _keep_alive(transport: BaseTransport) -> None:
+    line = transport.get_extra_info("socket")
+    if line is None or line.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
