@@ -46,7 +46,7 @@ class Shipping:
     session_id  the server's number of the session, None before `welcome`
     ended       the server has the whole session
     leaving     the server asks to connect again
-    complaint   last error that the server told without closing
+    complaint   last error that the server told without closing; over once frames are acknowledged again
     """
 
     def __init__(self, source: BatchSource, description: StreamFile, acked: int) -> None:
@@ -139,6 +139,8 @@ class Shipping:
     def _acknowledge(self, next_index: int) -> None:
         if next_index > self._source.next_index and not self._end_told:
             raise BadMessage(f"the server acknowledges frames up to {next_index}, which were never sent")
+        if next_index > self.acked:
+            self.complaint = None
         self.acked = max(self.acked, next_index)
         if self._rewound_to is not None and next_index > self._rewound_to:
             self._rewound_to = None

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from teleop_schema.errors import BackendError, MethodNotAllowed, NotFound, StorageUnavailable
+from teleop_schema.errors import BackendError, MethodNotAllowed, NoSpace, NotFound, StorageUnavailable
 from teleop_schema.messages import ErrorMessage
 
 from teleop_runtime.logs import get_logger
@@ -65,6 +65,17 @@ def as_problem(error: BackendError, request_id: str | None = None) -> Problem:
     )
 
 
+def database_error(error: Exception) -> BackendError:
+    """What to tell of a database that can't do its work now."""
+    if isinstance(error, asyncpg.DiskFullError):
+        return NoSpace(
+            "the disk of the database is full", hint="make room there; nothing else has to be done"
+        )
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return StorageUnavailable("the database is read-only now")
+    return StorageUnavailable()
+
+
 def as_message(error: BackendError, *, fatal: bool) -> ErrorMessage:
     """The message that tells `error` over a WebSocket."""
     return ErrorMessage(code=error.code, detail=error.detail, fatal=fatal, field=error.field, hint=error.hint)
@@ -96,7 +107,7 @@ async def answer_surprise(request: Request, error: Exception) -> Response:
     """Answer to everything else: no internals to the client, all of them to the log."""
     if isinstance(error, DATABASE_AWAY):
         log.warning("database away", path=request.url.path, error=repr(error))
-        return _answer(request, StorageUnavailable())
+        return _answer(request, database_error(error))
     log.error("request failed", path=request.url.path, request_id=_request_id(request), exc_info=error)
     return _answer(request, BackendError("something went wrong in the backend; its log says what"))
 

@@ -81,7 +81,7 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
                         "archive": None if files is None else Archive(pool, files),
                         "database_url": database_url,
                     },
-                    checks=_checks(pool, flushing),
+                    checks=_checks(pool, flushing, batcher),
                     drain=connections.drain,
                 )
             finally:
@@ -110,7 +110,7 @@ async def _archived_files(database_url: str, store_url: str | None) -> SessionFi
     return SessionFiles(store, database_url)
 
 
-def _checks(pool: Pool, flushing: asyncio.Task[None]) -> dict[str, Check]:
+def _checks(pool: Pool, flushing: asyncio.Task[None], batcher: Batcher) -> dict[str, Check]:
     async def check_database() -> None:
         async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
             await connection.fetchval("SELECT 1")
@@ -119,7 +119,7 @@ def _checks(pool: Pool, flushing: asyncio.Task[None]) -> dict[str, Check]:
         if flushing.done():
             raise RuntimeError("the batcher has stopped")
 
-    return {"database": check_database, "batcher": check_batcher}
+    return {"database": check_database, "batcher": check_batcher, "commits": batcher.trouble.check}
 
 
 async def _sweep(sessions: SessionTable) -> None:

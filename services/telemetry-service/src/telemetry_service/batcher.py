@@ -28,10 +28,13 @@ class Batcher:
     """Bounded buffer between the connections and the table.
 
     A writer is in `_ready` while it has blocks waiting and no commit holds any of it.
+
+    trouble  why frames can't be committed now
     """
 
     def __init__(self, table: FrameTable) -> None:
         self._commit = Commit(table)
+        self.trouble = self._commit.trouble
         self._ready: deque[Writer] = deque()
         self._ready_rows = 0
         self._again: list[Share] = []
@@ -55,6 +58,8 @@ class Batcher:
         if writer.failure is not None:
             raise writer.failure
         writer.hold(block)
+        if self.trouble.error is not None:
+            writer.changed.set()
         self._hold(block.size_bytes)
         if not writer.in_flight:
             if len(writer.waiting) == 1:

@@ -20,6 +20,9 @@ BATCHES_KNOWN = _counter("batches_known", "Batches sent again that were stored b
 REWINDS = _counter("rewinds", "Times a robot was told to rewind")
 MESSAGES_REFUSED = _counter("messages_refused", "Messages refused, by error", "code")
 COMMIT_FAILURES = _counter("commit_failures", "Commits that failed and were tried again")
+COMMITS_BLOCKED = Gauge(
+    "telemetry_commits_blocked", "1 while frames can't be committed, by reason", ["code"], registry=REGISTRY
+)
 SESSIONS_LOCKED = _counter("sessions_locked", "Times a session had to wait because somebody held its row")
 COMMIT_SECONDS = Histogram("telemetry_commit_seconds", "Time of one commit", registry=REGISTRY)
 COMMIT_ROWS = Histogram(

@@ -5,12 +5,12 @@ import random
 import string
 
 import pytest
-from telemetry_service.commit import FrameExists, OutOfStep
+from telemetry_service.commit import FrameExists, OutOfStep, Unstorable
 from telemetry_service.writer import Writer
 from teleop_schema.errors import Fenced
 from teleop_schema.limits import MAX_TEXT_LENGTH
-from teleop_schema.messages import Event
-from teleop_testing.robot import description
+from teleop_schema.messages import ErrorMessage, Event
+from teleop_testing.robot import TestRobot, batch, description, dial
 from teleop_testing.waiting import until
 
 COMMITS = """
@@ -32,6 +32,23 @@ async def refuse_frame(database, index: int) -> None:
     await database.connection.execute(
         f"ALTER TABLE teleop_frame ADD CONSTRAINT refused CHECK (frame_index <> {index})"
     )
+
+
+async def fail_frames(database, condition: str, sqlstate: str) -> None:
+    """Let the database fail with `sqlstate` on each frame of which `condition` holds."""
+    await database.connection.execute(
+        f"""CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF {condition} THEN RAISE EXCEPTION 'injected' USING ERRCODE = '{sqlstate}'; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER fail BEFORE INSERT ON teleop_frame FOR EACH ROW EXECUTE FUNCTION fail()"""
+    )
+
+
+async def heal(database) -> None:
+    """What `fail_frames` did is over."""
+    await database.connection.execute("DROP TRIGGER fail ON teleop_frame")
 
 
 async def gaps(database) -> list[tuple]:
@@ -295,3 +312,75 @@ async def test_taking_over_brings_back_a_dropped_partition(ingest, database):
     await ingest.send(again, 0, 5)
     await again.settled()
     assert await database.frame_indexes(writer.session_id) == list(range(5))
+
+
+async def test_failure_of_unknown_class_is_sifted(ingest, database):
+    """What fails again and again, for a reason that no class names, costs exactly its frames, by name."""
+    await fail_frames(database, "NEW.frame_index IN (0, 37, 38, 99)", "XX000")
+    writers = [await ingest.writer() for _ in range(5)]
+    async with database.commits_blocked():
+        for writer in writers:
+            await ingest.send(writer, 0, 100)
+    await asyncio.gather(*(writer.settled() for writer in writers))
+    bad = [0, 37, 38, 99]
+    for writer in writers:
+        assert await database.frame_indexes(writer.session_id) == [n for n in range(100) if n not in bad]
+    assert await gaps(database) == [
+        (writer.session_id, index, index + 1, "refused: injected") for writer in writers for index in bad
+    ]
+    assert ingest.batcher.trouble.error is None
+
+
+async def test_writer_of_which_nothing_can_be_stored_is_refused(ingest, database):
+    """A robot of which no frame can be stored is refused, and keeps its frames: nothing is given up."""
+    culprit, *others = [await ingest.writer() for _ in range(4)]
+    await fail_frames(database, f"NEW.session_id = {culprit.session_id}", "XX000")
+    async with database.commits_blocked():
+        for writer in (culprit, *others):
+            await ingest.send(writer, 0, 50)
+    with pytest.raises(Unstorable, match="injected"):
+        await culprit.settled()
+    for writer in others:
+        await writer.settled()
+        assert await database.frame_indexes(writer.session_id) == list(range(50))
+    assert await gaps(database) == []
+    assert await database.frame_indexes(culprit.session_id) == []
+
+
+async def test_disk_of_the_database_is_full(ingest, database):
+    """While nothing can be stored nothing is given up; what is in the way is told, and when it is over."""
+    await fail_frames(database, "true", "53100")
+    writer = await ingest.writer()
+    await ingest.send(writer, 0, 50)
+    error = await until(lambda: ingest.batcher.trouble.error)
+    assert error.code == "no_space"
+    assert "disk of the database" in error.detail
+    with pytest.raises(type(error)):
+        await ingest.batcher.trouble.check()
+    await heal(database)
+    await writer.settled()
+    assert await database.frame_indexes(writer.session_id) == list(range(50))
+    await until(lambda: ingest.batcher.trouble.error is None)
+
+
+async def test_trouble_is_told(service, http, database):
+    """Robots of both modes, /readyz and /metrics name what keeps frames from being stored."""
+    await fail_frames(database, "true", "53100")
+    async with TestRobot.connected(service) as robot, dial(service, "plain", subprotocols=()) as plain:
+        await robot.send(batch(0, 5))
+        notice = await robot.hear(ErrorMessage)
+        assert (notice.code, notice.fatal) == ("no_space", False)
+        await plain.send('{"observation": {"a": 1}}')
+        while "no_space" not in await plain.recv():
+            pass
+        answer = await http.get("/readyz")
+        assert (answer.status_code, "disk" in answer.json()["commits"]) == (503, True)
+        assert 'telemetry_commits_blocked{code="no_space"} 1.0' in (await http.get("/metrics")).text
+        await heal(database)
+        await robot.acked(5)
+
+    async def ready() -> bool:
+        return (await http.get("/readyz")).status_code == 200
+
+    await until(ready)
+    assert "telemetry_commits_blocked{" not in (await http.get("/metrics")).text
