@@ -2,7 +2,7 @@
 -- Run by the owner of the tables after each migration; a new table gets its line here.
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON robot, teleop_session, teleop_frame, frame_gap, episode, session_mark, session_archive
+    ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, session_mark, session_archive
     TO telemetry;
 GRANT SELECT ON session_overview, teleop_frame_data, session_export, installation TO telemetry;
 -- They make and drop tables with the rights of their owner.

@@ -10,6 +10,7 @@ from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch, End, Ended, Hello, Nack, Welcome
 
 from telemetry_service import metrics
+from telemetry_service.acks import Notices
 from telemetry_service.batcher import Batcher
 from telemetry_service.frame_block import extra_text
 from telemetry_service.session import AcknowledgedSession, Known, Rewind, Store
@@ -33,6 +34,7 @@ class AcknowledgedConnection:
         self._batcher = batcher
         self._table = table
         self.writer = Writer(opened.id, opened.epoch, opened.next)
+        self.notices = Notices(self.writer, batcher.trouble)
         self._session = AcknowledgedSession(
             next_frame=opened.next,
             state_width=len(hello.session.state_names),
@@ -67,7 +69,7 @@ class AcknowledgedConnection:
                 await tell(self._websocket, Nack(expected=expected))
             case Known():
                 metrics.BATCHES_KNOWN.inc()
-                self.writer.changed.set()
+                self.writer.tell_again()
 
     async def _ended(self, message: messages.RobotMessage) -> bool:
         """Whether the session is closed now; False if frames are still to come."""
@@ -79,7 +81,11 @@ class AcknowledgedConnection:
         await self.writer.settled()
         status = STATUS_OF_REASON[message.reason]
         if not await self._table.finish(
-            self._opened, frames=message.frames, status=status, events=message.events
+            self._opened,
+            frames=message.frames,
+            logged=message.frames,
+            status=status,
+            events=message.events,
         ):
             raise SessionMismatch(
                 f"end says {message.frames} frames, {self._session.next} are stored", field="frames"

@@ -1,38 +1,44 @@
 """`WS /ws/log/{robot_id}`: from the handshake to the last acknowledgement."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_runtime.app import refuse
+from teleop_runtime.connection import peer_of
 from teleop_runtime.logs import get_logger
 from teleop_runtime.operations import read_query
-from teleop_runtime.problems import DATABASE_AWAY, as_message
+from teleop_runtime.problems import DATABASE_AWAY, as_message, database_error
 from teleop_schema.errors import BackendError, StorageUnavailable
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import SUBPROTOCOL, Ack, Drain
 
 from telemetry_service import metrics
 from telemetry_service.acknowledged import AcknowledgedConnection, receive_hello
-from telemetry_service.acks import send_acks
+from telemetry_service.acks import Notices, send_acks
 from telemetry_service.connections import Connections
 from telemetry_service.plain_mode import PlainConnection, PlainQuery
 from telemetry_service.session_table import SessionTable
-from telemetry_service.wire import close, tell
+from telemetry_service.wire import FAREWELL_TIMEOUT_S, close, tell
 from telemetry_service.writer import Writer
 
 log = get_logger(__name__)
 
 MAX_CONNECTIONS = 10_000
 NORMAL_CLOSE, SERVICE_RESTART = 1000, 1012
+# Said by a client that has finished: done, going away (a page that is left), closed without a code. A line
+# that was cut, and an end for an error, are none of these.
+ORDERLY = (1000, 1001, 1005)
 
 
 class Connection(Protocol):
     """What both modes have in common."""
 
     writer: Writer
+    notices: Notices
 
     async def receive(self) -> None: ...
 
@@ -86,16 +92,22 @@ async def _plain(websocket: WebSocket, robot_id: str, query: PlainQuery, drainin
     connection = PlainConnection(
         websocket, robot_id, query, websocket.state.batcher, websocket.state.session_table
     )
+    # Who only sends answers no pings once its unread acknowledgements have filled up.
+    peer_of(websocket).patient = True
+    orderly = False
     try:
         await _talk(websocket, connection, draining)
+    except WebSocketDisconnect as gone:
+        orderly = gone.code in ORDERLY
+        raise
     finally:
-        await connection.finish()
+        await connection.finish(orderly=orderly)
 
 
 async def _talk(websocket: WebSocket, connection: Connection, draining: asyncio.Event) -> None:
     """Receive and acknowledge until the robot is done, goes away, or this process drains."""
     receiving = asyncio.ensure_future(connection.receive())
-    acking = asyncio.ensure_future(send_acks(websocket, connection.writer))
+    acking = asyncio.ensure_future(send_acks(websocket, connection.writer, connection.notices))
     drained = asyncio.ensure_future(draining.wait())
     tasks = (receiving, acking, drained)
     try:
@@ -104,10 +116,13 @@ async def _talk(websocket: WebSocket, connection: Connection, draining: asyncio.
             await (receiving if receiving in done else acking)
             return
         receiving.cancel()
-        await tell(websocket, Drain())
+        # One who does not read must not keep its frames from being settled.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_TIMEOUT_S):
+                await tell(websocket, Drain())
         await connection.writer.settled()
-        await tell(websocket, Ack(next=connection.writer.committed))
-        await close(websocket, SERVICE_RESTART)
+        last = Ack(next=connection.writer.committed)
+        await close(websocket, SERVICE_RESTART, last_words=[last])
     finally:
         for task in tasks:
             task.cancel()
@@ -122,18 +137,19 @@ async def errors_told(websocket: WebSocket, robot_id: str) -> AsyncIterator[None
         yield
         await close(websocket, NORMAL_CLOSE)
         return
-    except WebSocketDisconnect:
+    except WebSocketDisconnect as gone:
+        if gone.code not in ORDERLY:
+            log.info("line cut", robot=robot_id, close_code=gone.code)
         return
     except BackendError as known:
         error = known
         log.warning("connection refused", robot=robot_id, code=error.code, detail=error.detail)
     except DATABASE_AWAY as away:
-        error = StorageUnavailable()
+        error = database_error(away)
         log.warning("database away", robot=robot_id, error=repr(away))
     except Exception as surprise:
         # Whatever it was, the robot keeps its frames and comes back.
         error = StorageUnavailable()
         log.error("connection failed", robot=robot_id, exc_info=surprise)
     metrics.MESSAGES_REFUSED.labels(error.code).inc()
-    await tell(websocket, as_message(error, fatal=True))
-    await close(websocket, error.close_code, error.detail)
+    await close(websocket, error.close_code, error.detail, last_words=[as_message(error, fatal=True)])

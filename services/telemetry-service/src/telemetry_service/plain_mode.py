@@ -1,14 +1,16 @@
 """The plain mode of `/ws/log/{robot_id}`: JSON frames from any WebSocket client.
 
 What never arrived can't be known here, so such sessions are `best_effort`. A message that can't be
-understood is answered with an error and left out; the connection goes on.
+understood is answered with an error, left out and counted in the session's ledger; the connection goes on.
 """
 
+import asyncio
 import time
 from uuid import uuid4
 
 from msgspec import Struct
 from starlette.websockets import WebSocket
+from teleop_runtime.logs import get_logger
 from teleop_runtime.problems import as_message
 from teleop_schema.errors import BackendError, BadMessage
 from teleop_schema.limits import Limits
@@ -17,12 +19,19 @@ from teleop_schema.plain import PlainFrame, decode_plain
 from teleop_schema.session import Fps, SessionDescription, Text
 
 from telemetry_service import metrics
+from telemetry_service.acks import Notices
 from telemetry_service.batcher import Batcher
 from telemetry_service.frame_block import FrameBlock
+from telemetry_service.refusals import Refusals
 from telemetry_service.session import PlainSession
 from telemetry_service.session_table import OpenSession, SessionTable
 from telemetry_service.wire import receive_message, tell
 from telemetry_service.writer import Writer
+
+log = get_logger(__name__)
+
+# The ledger of a session that goes on is so old at most; and so often a sender of nonsense costs a commit.
+NOTE_EVERY_S = 1.0
 
 
 class PlainQuery(Struct, forbid_unknown_fields=True):
@@ -50,7 +59,10 @@ class PlainConnection:
         self._batcher = batcher
         self._table = table
         self._session: PlainSession | None = None
+        self._refusals = Refusals()
+        self._noting: asyncio.Task[None] | None = None
         self.writer = Writer(0, 0, 0)
+        self.notices = Notices(self.writer, batcher.trouble)
 
     async def receive(self) -> None:
         """Take messages for ever; raises WebSocketDisconnect when the client goes."""
@@ -59,19 +71,53 @@ class PlainConnection:
             try:
                 block = await self._block_of(message)
             except BackendError as error:
-                metrics.MESSAGES_REFUSED.labels(error.code).inc()
-                await tell(self._websocket, as_message(error, fatal=False))
+                self._refuse(message, error)
                 continue
             metrics.FRAMES_RECEIVED.inc(block.end - block.first)
             await self._batcher.submit(self.writer, block)
 
-    async def finish(self) -> None:
-        """Complete the session, once all that was submitted is durable."""
+    async def finish(self, *, orderly: bool) -> None:
+        """End the session, once all that was submitted is durable.
+
+        orderly  the client has said that it is done; if not, more may have been meant to come: the session is
+                 interrupted, and how many frames there were in all stays unknown
+        """
+        if self._noting is not None:
+            self._noting.cancel()
         if self._session is None:
+            if refused := self._refusals.all():
+                log.warning(
+                    "no frame could be taken", robot=self._robot_id, reasons=[r.reason for r in refused]
+                )
             return
         await self.writer.settled()
         opened = OpenSession(self.writer.session_id, self.writer.epoch, 0)
-        await self._table.finish(opened, frames=self.writer.submitted, status="complete")
+        await self._table.finish(
+            opened,
+            frames=self.writer.submitted,
+            logged=self.writer.submitted if orderly else None,
+            status="complete" if orderly else "interrupted",
+            refusals=self._refusals.all(),
+        )
+
+    def _refuse(self, message: str | bytes, error: BackendError) -> None:
+        metrics.MESSAGES_REFUSED.labels(error.code).inc()
+        self._refusals.add(message, error)
+        self.notices.add(as_message(error, fatal=False))
+        if self._noting is None and self._session is not None:
+            self._noting = asyncio.create_task(self._note_refusals())
+
+    async def _note_refusals(self) -> None:
+        """Keep the session's ledger true while it goes on; its end notes what is missing here."""
+        while True:
+            if self._refusals.changed:
+                self._refusals.changed = False
+                try:
+                    await self._table.note_refusals(self.writer.session_id, self._refusals.all())
+                except Exception as error:
+                    self._refusals.changed = True
+                    log.warning("refused frames could not be noted, trying again", error=repr(error))
+            await asyncio.sleep(NOTE_EVERY_S)
 
     async def _block_of(self, message: str | bytes) -> FrameBlock:
         arrived_us = time.time_ns() // 1000

@@ -15,6 +15,7 @@ from telemetry_service.views import (
     Ledger,
     MarkView,
     Page,
+    RefusalView,
     RobotView,
     SessionDetail,
     SessionView,
@@ -160,6 +161,9 @@ class SessionQueries:
             gaps = await connection.fetch(
                 "SELECT * FROM frame_gap WHERE session_id = $1 ORDER BY first_frame", session_id
             )
+            refusals = await connection.fetch(
+                "SELECT * FROM refused_frames WHERE session_id = $1 ORDER BY number", session_id
+            )
             exported = await connection.fetchval(NEWEST_EXPORT, session_id)
         missing = session["missing"]
         committed = measured["committed"]
@@ -174,7 +178,9 @@ class SessionQueries:
             exported=exported,
             missing=missing,
             unaccounted=session["frames"] - committed - missing,
-            complete=session["logged"] == committed == session["frames"] and missing == 0,
+            refused=sum(row["frames"] for row in refusals),
+            refusals=[_view(row, RefusalView) for row in refusals],
+            complete=session["logged"] == committed == session["frames"] and missing == 0 and not refusals,
             gaps=[_view(gap, GapView) for gap in gaps],
             declared_hz=session["fps"],
         )

@@ -1,7 +1,7 @@
 """The one place that writes sessions: opening, taking over, ending."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from teleop_schema.session import SessionDescription
 
 from telemetry_service.event_rows import close_episodes, store_events
 from telemetry_service.instants import instant_of
+from telemetry_service.refusals import Refusal
 
 log = get_logger(__name__)
 
@@ -47,9 +48,15 @@ RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names,
 
 FINISH = """
 UPDATE teleop_session
-   SET status = $4, logged_frames = $3, end_time = coalesce(last_frame_time, start_time)
+   SET status = $4, logged_frames = $5, end_time = coalesce(last_frame_time, start_time)
  WHERE id = $1 AND epoch = $2 AND next_frame_index = $3
 RETURNING id
+"""
+
+NOTE_REFUSALS = """
+INSERT INTO refused_frames (session_id, number, field, reason, frames)
+SELECT $1, * FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[])
+ON CONFLICT (session_id, number) DO UPDATE SET frames = EXCLUDED.frames
 """
 
 # What holds the session's row is a commit of this system whose process hangs; anybody else is waited for.
@@ -114,21 +121,37 @@ class SessionTable:
             ) from None
 
     async def finish(
-        self, open_session: OpenSession, *, frames: int, status: str, events: tuple[Event, ...] = ()
+        self,
+        open_session: OpenSession,
+        *,
+        frames: int,
+        logged: int | None,
+        status: str,
+        events: tuple[Event, ...] = (),
+        refusals: Sequence[Refusal] = (),
     ) -> bool:
-        """Close the session at `frames` frames; False if the database does not stand there."""
+        """Close the session at `frames` frames; False if the database does not stand there.
+
+        logged  how many the robot says it logged in all; None: nobody knows
+        """
         session_id, epoch = open_session.id, open_session.epoch
         async with self._places, transaction(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
-            if await connection.fetchval(FINISH, session_id, epoch, frames, status) is None:
+            if await connection.fetchval(FINISH, session_id, epoch, frames, status, logged) is None:
                 row = "SELECT epoch FROM teleop_session WHERE id = $1"
                 if await connection.fetchval(row, session_id) != epoch:
                     raise Fenced()
                 return False
             await store_events(connection, [(session_id, event) for event in events])
             await close_episodes(connection, session_id, frames)
+            await _note_refusals(connection, session_id, refusals)
         if self._ended is not None:
             self._ended(session_id)
         return True
+
+    async def note_refusals(self, session_id: int, refusals: Sequence[Refusal]) -> None:
+        """Keep what was refused of a session so far, in place of what was kept before."""
+        async with connected(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
+            await _note_refusals(connection, session_id, refusals)
 
     async def interrupt_abandoned(self, after_s: float) -> None:
         """Mark plain sessions as interrupted that no service has heard of for `after_s`."""
@@ -185,6 +208,12 @@ class SessionTable:
                 ended = await connection.fetch(END_BLOCKERS, blocked_pid)
             if ended:
                 log.warning("ended a commit that held a session's row", backends=len(ended))
+
+
+async def _note_refusals(connection: Connection, session_id: int, refusals: Sequence[Refusal]) -> None:
+    if refusals:
+        columns = zip(*((r.number, r.field, r.reason, r.frames) for r in refusals), strict=True)
+        await connection.execute(NOTE_REFUSALS, session_id, *map(list, columns))
 
 
 async def _opened(connection: Connection, row: asyncpg.Record | None) -> OpenSession | None:

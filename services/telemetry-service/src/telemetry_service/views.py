@@ -75,6 +75,14 @@ class GapView(Struct, kw_only=True):
     reason: str
 
 
+class RefusalView(Struct, kw_only=True):
+    """Frames of plain messages that could not be taken, and why; field is "" where none can be named."""
+
+    field: str
+    reason: str
+    frames: int
+
+
 class MarkView(Struct, kw_only=True):
     """A moment that somebody marked."""
 
@@ -122,14 +130,17 @@ class EpisodeChange(Struct, forbid_unknown_fields=True):
 class Ledger(Struct, kw_only=True):
     """Account of a session, sample by sample.
 
-    logged         frames the robot says it logged; null while the session goes on
+    logged         frames the robot says it logged; null while the session goes on, and where the line of a
+                   plain client was cut, for then nobody knows
     committed      frames in the database, or in the archive if they have left it
     archived_at    when the frames left the database; null: they are in it
     missing        frames lost, each in `gaps` with its reason
+    refused        frames of plain messages that could not be taken, each in `refusals` with its reason; they
+                   have no index
     exported       frames of it in its newest published dataset; null before there is one
     unaccounted    frames below the watermark that are neither; anything but 0 is a defect
     duplicates     frames stored twice; anything but 0 is a defect
-    complete       logged = committed, and nothing is missing
+    complete       logged = committed, nothing is missing, nothing was refused
     measured_hz    from the first to the last frame
     jitter_ms      standard deviation of the period
     longest_stall_ms, stall_at_frame   longest period, and the frame it ended with
@@ -148,10 +159,12 @@ class Ledger(Struct, kw_only=True):
     archived_at: datetime | None
     exported: int | None
     missing: int
+    refused: int
     unaccounted: int
     duplicates: int
     complete: bool
     gaps: list[GapView]
+    refusals: list[RefusalView]
     declared_hz: float
     measured_hz: float | None
     jitter_ms: float | None

@@ -1,12 +1,16 @@
 """Messages to and from a WebSocket."""
 
+import asyncio
 import contextlib
+from collections.abc import Sequence
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from teleop_schema.messages import ServerMessage, encode_control
 
 # A close frame holds 125 bytes, two of them for the code.
 MAX_REASON_BYTES = 123
+# For the last words to somebody who may not be reading any more.
+FAREWELL_TIMEOUT_S = 5.0
 # RuntimeError: uvicorn has closed by itself, after a ping that was not answered.
 GONE = (WebSocketDisconnect, RuntimeError)
 
@@ -31,8 +35,14 @@ async def tell(websocket: WebSocket, message: ServerMessage) -> None:
             await websocket.send_text(encode_control(message))
 
 
-async def close(websocket: WebSocket, code: int, reason: str = "") -> None:
-    """Close the connection if it is still open."""
-    if websocket.application_state == WebSocketState.CONNECTED:
-        with contextlib.suppress(*GONE):
-            await websocket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+async def close(
+    websocket: WebSocket, code: int, reason: str = "", *, last_words: Sequence[ServerMessage] = ()
+) -> None:
+    """Close the connection if it is still open, after `last_words`; who does not read is not waited for."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FAREWELL_TIMEOUT_S):
+            for message in last_words:
+                await tell(websocket, message)
+            if websocket.application_state == WebSocketState.CONNECTED:
+                with contextlib.suppress(*GONE):
+                    await websocket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))

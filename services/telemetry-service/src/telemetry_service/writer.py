@@ -19,7 +19,8 @@ class Writer:
     failure    why nothing of this connection will be stored any more
     waiting    blocks that are in no commit yet
     in_flight  whether a commit holds frames of it: its next commit begins only after that
-    changed    set when `committed` or `failure` has changed
+    owes_ack   whether `committed` is to be told
+    changed    set when there is something to tell, or `failure` has changed
     has_room   set while the batcher takes another block of it
     """
 
@@ -32,6 +33,7 @@ class Writer:
         self.waiting: list[FrameBlock] = []
         self.waiting_bytes = 0
         self.in_flight = False
+        self.owes_ack = False
         self.changed = asyncio.Event()
         self.has_room = asyncio.Event()
         self.has_room.set()
@@ -56,8 +58,13 @@ class Writer:
     def succeed(self, next_frame: int) -> None:
         """Everything below `next_frame` is durable."""
         self.committed = max(self.committed, next_frame)
-        self.changed.set()
+        self.tell_again()
         self._settled.set()
+
+    def tell_again(self) -> None:
+        """Have `committed` told, though it may have been told before."""
+        self.owes_ack = True
+        self.changed.set()
 
     def fail(self, error: Exception) -> None:
         """Nothing of this connection will be stored any more; the first reason is the one that counts."""

@@ -5,10 +5,14 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+from telemetry_service.refusals import MAX_REASONS
+from teleop_runtime.connection import WebSocketConnection
+from teleop_runtime.serve import SERVER_OPTIONS
 from teleop_testing.robot import PATIENCE_S
 from teleop_testing.waiting import until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as connect_in_thread
 
 FRAME = {
     "observation": {"pan.pos": 1.5, "grip.pos": -2},
@@ -49,10 +53,19 @@ async def client(service: str, path: str = "robot_A"):
         yield Client(connection)
 
 
+async def ended(database, status: str) -> dict:
+    """The only session, once it has ended that way."""
+    [row] = await until(lambda: database.fetch("SELECT * FROM teleop_session WHERE status = $1", status))
+    return row
+
+
 async def complete(database) -> dict:
     """The only session, once it is complete."""
-    [row] = await until(lambda: database.fetch("SELECT * FROM teleop_session WHERE status = 'complete'"))
-    return row
+    return await ended(database, "complete")
+
+
+async def ledger_of(http, session: dict) -> dict:
+    return (await http.get(f"/sessions/{session['id']}/ledger")).json()
 
 
 async def test_one_frame_a_message(service, database):
@@ -242,3 +255,146 @@ async def test_session_that_goes_on_is_recording_again(ingest, database):
     await writer.settled()
     [session] = await database.fetch("SELECT * FROM teleop_session")
     assert (session["status"], session["end_time"]) == ("recording", None)
+
+
+@pytest.fixture
+def unanswered(monkeypatch):
+    """Impatient pings; gives how often one stayed unanswered: after the first a client was cut once."""
+    monkeypatch.setitem(SERVER_OPTIONS, "ws_ping_interval", 0.05)
+    monkeypatch.setitem(SERVER_OPTIONS, "ws_ping_timeout", 0.05)
+    found = []
+    theirs = WebSocketConnection.keepalive_timeout
+
+    def looked(connection) -> None:
+        found.append(connection.peer.reads)
+        theirs(connection)
+
+    monkeypatch.setattr(WebSocketConnection, "keepalive_timeout", looked)
+    return found
+
+
+async def test_client_that_only_sends(unanswered, service, database):
+    """A client that never reads, so that its library answers no pings any more, loses nothing."""
+    async with connect(f"ws://{service}/ws/log/robot_A", compression=None) as connection:
+        sent = 0
+        while unanswered.count(False) < 5:
+            await connection.send(json.dumps({"observation": {"a": sent}}))
+            sent += 1
+            await asyncio.sleep(0.001)
+        # Silent, too: the line is open as long as TCP says so.
+        silent = len(unanswered)
+        await until(lambda: len(unanswered) > silent + 3)
+        await connection.send(json.dumps({"observation": {"a": sent}}))
+        heard = await until(lambda: database.value("SELECT next_frame_index FROM teleop_session"))
+        assert heard > 0
+    session = await complete(database)
+    assert await database.frame_indexes(session["id"]) == list(range(sent + 1))
+
+
+async def test_client_of_threads_that_only_sends(unanswered, service, database):
+    """The same with the blocking client that most scripts use."""
+
+    def record() -> int:
+        with connect_in_thread(f"ws://{service}/ws/log/robot_A", compression=None) as connection:
+            sent = 0
+            while unanswered.count(False) < 3:
+                connection.send(json.dumps({"observation": {"a": sent}}))
+                sent += 1
+        return sent
+
+    sent = await asyncio.to_thread(record)
+    session = await complete(database)
+    assert await database.frame_indexes(session["id"]) == list(range(sent))
+
+
+async def test_acknowledgements_do_not_pile_up(unanswered, service, database):
+    """Who does not read is sent nothing more, and hears the newest acknowledgement when it reads again."""
+    async with client(service) as robot:
+        sent = 0
+        while unanswered.count(False) < 3:
+            await robot.send({"observation": {"a": sent}})
+            sent += 1
+            await asyncio.sleep(0.001)
+        # Commits go on, acknowledgements do not.
+        commits = 0
+        while commits < 30:
+            await robot.send({"observation": {"a": sent}})
+            sent += 1
+            await until(
+                lambda: database.value("SELECT next_frame_index = $1 FROM teleop_session", sent)  # noqa: B023
+            )
+            commits += 1
+        heard = []
+        while (message := await robot.hear()).get("next") != sent:
+            heard.append(message["next"])
+        assert not [number for number in heard if sent - 30 < number < sent]
+
+
+async def test_line_that_was_cut(service, database, http, capsys):
+    """A session whose client vanished is interrupted, not complete; how many frames it had nobody knows."""
+    async with client(service) as robot:
+        await robot.send([FRAME] * 5)
+        await robot.acked(5)
+        robot.connection.transport.abort()
+    session = await ended(database, "interrupted")
+    assert (session["logged_frames"], session["next_frame_index"]) == (None, 5)
+    assert session["end_time"] == session["last_frame_time"]
+    ledger = await ledger_of(http, session)
+    assert (ledger["committed"], ledger["logged"], ledger["complete"]) == (5, None, False)
+
+
+@pytest.mark.parametrize("code", [1000, 1001])
+async def test_close_by_word(service, database, code):
+    """A client that says that it is done, or a page that is left, completes its session."""
+    async with client(service) as robot:
+        await robot.send(FRAME)
+        await robot.acked(1)
+        await robot.connection.close(code)
+    assert (await complete(database))["logged_frames"] == 1
+
+
+async def test_end_for_an_error(service, database):
+    """A client that closes because something failed has not finished."""
+    async with client(service) as robot:
+        await robot.send(FRAME)
+        await robot.acked(1)
+        await robot.connection.close(1011, "camera unplugged")
+    await ended(database, "interrupted")
+
+
+async def test_refused_frames_are_in_the_ledger(service, database, http):
+    """Frames that could not be taken are counted and named, so that the session is not called complete."""
+    async with client(service) as robot:
+        await robot.send({"observation": {"b": "1"}})
+        assert (await robot.refused())["field"] == "observation.b"
+        for number in range(16):
+            await robot.send({"observation": {"a": number}})
+        await robot.send([{"observation": {"a": 1}}, {"observation": {"c": 1}}])
+        assert (await robot.refused())["field"] == "[1].observation.a"
+        session = {"id": await database.value("SELECT id FROM teleop_session")}
+        # While it goes on, too.
+        await until(lambda: database.fetch("SELECT FROM refused_frames"))
+        await robot.send(b"binary")
+        await robot.refused()
+    await complete(database)
+    ledger = await ledger_of(http, session)
+    assert (ledger["logged"], ledger["committed"], ledger["missing"]) == (16, 16, 0)
+    assert (ledger["refused"], ledger["complete"]) == (4, False)
+    assert [(refusal["field"], refusal["frames"]) for refusal in ledger["refusals"]] == [
+        ("observation.b", 1),
+        ("[1].observation.a", 2),
+        ("", 1),
+    ]
+    assert "lacks 'a'" in ledger["refusals"][1]["reason"]
+
+
+async def test_endless_reasons(service, database, http):
+    """A sender of ever new nonsense fills no table: reasons are bounded, the count is not."""
+    async with client(service) as robot:
+        await robot.send(FRAME)
+        for number in range(2 * MAX_REASONS):
+            await robot.send({"observation": {f"a{number}\0": "nonsense"}})
+            await robot.refused()
+    ledger = await ledger_of(http, await complete(database))
+    assert (ledger["refused"], len(ledger["refusals"])) == (2 * MAX_REASONS, MAX_REASONS + 1)
+    assert ledger["refusals"][-1]["frames"] == MAX_REASONS
