@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 
 from lerobot_robot_backend.flusher import Flusher
 from lerobot_robot_backend.retention import prune_spool, prune_stream, seal_acknowledged
-from lerobot_robot_backend.shipping import Refused, Shipping
+from lerobot_robot_backend.shipping import NotBelieved, Refused, Shipping
 from lerobot_robot_backend.spool_reader import SpoolReader
 from lerobot_robot_backend.stream import (
     SESSION_FILE,
@@ -97,6 +97,8 @@ class Shipper:
                 trouble, longest_s = str(error), REFUSED_BACKOFF_S
             except InvalidStatus as error:
                 trouble, longest_s = _explain(error), REFUSED_BACKOFF_S
+            except NotBelieved as error:
+                trouble, longest_s = f"{self._url} is not believed: {error}", REFUSED_BACKOFF_S
             except (BadMessage, InvalidHandshake) as error:
                 trouble, longest_s = f"no telemetry server at {self._url}: {error}", REFUSED_BACKOFF_S
             except TimeoutError:

@@ -31,12 +31,17 @@ class BatchSource(Protocol):
 
     def seek(self, index: int) -> None: ...
     def read(self, limits: Limits) -> Batch | None: ...
+    def furthest(self) -> int: ...
     @property
     def end(self) -> StreamEnd | None: ...
 
 
 class Refused(Exception):
     """The server will not take this stream now; the text says why."""
+
+
+class NotBelieved(Exception):
+    """The server claims frames of this stream that were never logged here; the text says which."""
 
 
 class Shipping:
@@ -62,7 +67,7 @@ class Shipping:
         self._in_flight: deque[tuple[int, int]] = deque()  # end index, bytes
         self._in_flight_bytes = 0
         self._rewound_to: int | None = None
-        self._end_told = False
+        self._told_frames: int | None = None
         self._caught_up = False
 
     def hello(self) -> str:
@@ -73,7 +78,7 @@ class Shipping:
     def next_message(self) -> str | bytes | None:
         """The next message; None if there is nothing to send now, or too much is unacknowledged."""
         limits = self._limits
-        if limits is None or self._end_told or self.leaving:
+        if limits is None or self._told_frames is not None or self.leaving:
             return None
         if len(self._in_flight) >= limits.window_batches or self._in_flight_bytes >= limits.window_bytes:
             return None
@@ -91,13 +96,13 @@ class Shipping:
             return None
         if end.frames < self._once_acked and self.acked < self._once_acked:
             return self._tell_gone(end.frames)
-        self._end_told = True
-        return encode_control(End(max(end.frames, self.acked), end.reason, end.events))
+        self._told_frames = max(end.frames, self.acked)
+        return encode_control(End(self._told_frames, end.reason, end.events))
 
     @property
     def is_waiting(self) -> bool:
         """Whether an answer is due."""
-        return bool(self._in_flight) or self._end_told or self._limits is None
+        return bool(self._in_flight) or self._told_frames is not None or self._limits is None
 
     @property
     def is_caught_up(self) -> bool:
@@ -105,7 +110,7 @@ class Shipping:
         return self._caught_up
 
     def receive(self, message: ServerMessage) -> None:
-        """Take an answer in. Raises Refused, or BadMessage for one that has no place here."""
+        """Take an answer in. Raises Refused, NotBelieved, or BadMessage for one that has no place here."""
         if isinstance(message, ErrorMessage):
             self._complain(message)
         elif isinstance(message, Drain):
@@ -113,6 +118,7 @@ class Shipping:
         elif isinstance(message, Welcome):
             if self._limits is not None:
                 raise BadMessage("the server sent a second welcome")
+            self._check_welcome(message.next)
             self._limits = message.limits
             self.session_id = message.session_id
             self.acked = message.next
@@ -124,6 +130,10 @@ class Shipping:
         elif isinstance(message, Nack):
             self._rewind(message.expected)
         elif isinstance(message, Ended):
+            if message.frames != self._told_frames:
+                raise NotBelieved(
+                    f"the server ends the session at {message.frames} frames, it was told {self._told_frames}"
+                )
             self._acknowledge(message.frames)
             self.ended = True
 
@@ -136,9 +146,17 @@ class Shipping:
         self._in_flight_bytes += len(message)
         return message
 
+    def _check_welcome(self, next_index: int) -> None:
+        # Looked at on the disk only when it matters: mostly the server is behind what it acknowledged.
+        if next_index > max(self.acked, self._source.next_index) and next_index > self._source.furthest():
+            raise NotBelieved(
+                f"the server claims {next_index} frames of this session, {self._source.furthest()} at most "
+                "can have been logged here: somebody else wrote to it. Nothing is sent, everything is kept"
+            )
+
     def _acknowledge(self, next_index: int) -> None:
-        if next_index > self._source.next_index and not self._end_told:
-            raise BadMessage(f"the server acknowledges frames up to {next_index}, which were never sent")
+        if next_index > (self._told_frames or self._source.next_index):
+            raise NotBelieved(f"the server acknowledges frames up to {next_index}, which were never sent")
         if next_index > self.acked:
             self.complaint = None
         self.acked = max(self.acked, next_index)
@@ -148,13 +166,15 @@ class Shipping:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
 
     def _rewind(self, expected: int) -> None:
+        if expected > max(self.acked, self._source.next_index):
+            raise NotBelieved(f"the server asks for frame {expected}, before which nothing was sent")
         # Each batch that was under way behind a missing one is refused; only the first refusal counts.
         if expected == self._rewound_to:
             return
         self._rewound_to = expected
         self._in_flight.clear()
         self._in_flight_bytes = 0
-        self._end_told = False
+        self._told_frames = None
         self.acked = min(self.acked, expected)
         self._source.seek(expected)
 

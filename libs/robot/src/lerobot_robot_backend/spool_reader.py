@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,8 @@ _MAX_GAP = 2**32
 _SOMETHING = re.compile(rb"[^\0]")
 # Room in a message for what is not frames: field names, one reason.
 _MESSAGE_MARGIN_BYTES = 8 * 1024
+# The sync is due every 40 ms; a disk that takes seconds for it is told of by `status`.
+LOST_AT_MOST_S = 5.0
 GONE = "the spool's records of these frames are gone"
 
 
@@ -108,6 +111,22 @@ class SpoolReader:
             self._mark_damage(record.index)
             frames.append(record)
         return self._make_batch(frames) if frames else None
+
+    def furthest(self) -> int:
+        """One past the highest frame index that anybody can have of this stream, told by what is on the disk.
+
+        A power loss may take records from the disk that the server has had already: where the writer ended
+        without closing the stream, as many frames as LOST_AT_MOST_S holds may be missing here.
+        """
+        whole = is_locked(self._stream_dir / WRITER_LOCK)
+        logged = 0
+        for number, path in reversed(find_segments(self._stream_dir).items()):
+            with closing(_OpenSegment(number, path)) as segment:
+                logged, closed = segment.look_through(logged)
+                whole = whole or closed
+                if segment.first_index is not None:
+                    break
+        return logged + (0 if whole else round(self.description.session.fps * LOST_AT_MOST_S))
 
     @property
     def end(self) -> StreamEnd | None:
@@ -301,6 +320,24 @@ class _OpenSegment:
             return None
         self._chunk_at, self._chunk = self.offset, self._pread(_CHUNK_BYTES, self.offset)
         return decode_record(self._chunk)
+
+    def look_through(self, highest: int) -> tuple[int, bool]:
+        """One past the highest frame index here, or `highest`, and whether the stream is closed here.
+
+        Leaves the offset at the end.
+        """
+        highest, closed = max(highest, self.first_index or 0), False
+        while True:
+            try:
+                record = self.read()
+            except DamagedRecord:
+                record = None
+            if record is not None:
+                highest, closed = max(highest, record.end), record.kind == Kind.CLOSE
+            elif found := self.find_record():
+                self.offset = found
+            else:
+                return highest, closed
 
     def find_record(self) -> int:
         """Offset of the next whole record behind the present place, 0 if there is none."""

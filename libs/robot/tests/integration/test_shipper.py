@@ -341,3 +341,24 @@ async def test_removed_stream_ends_its_shipper(make_client, unused_tcp_port):
     shutil.rmtree(client.stream_dir)
     with pytest.raises(SpoolError, match="is gone"):
         await shipping
+
+
+@pytest.mark.parametrize("moved_to", [121, 2**32])
+async def test_watermark_that_somebody_moved_is_not_believed(make_client, backend, until, moved_to):
+    """A server that claims more than was logged here is sent nothing; all is kept, which `trouble` says."""
+    with make_client() as client:
+        log(client, 100)
+        shipping = asyncio.create_task(ship_stream(client.stream_dir))
+        await until(lambda: client.acknowledged == 100)
+        shipping.cancel()
+        await asyncio.gather(shipping, return_exceptions=True)
+        log(client, 20)
+    stored, backend.stream.next = backend.stream.next, moved_to
+    shipping = asyncio.create_task(ship_stream(client.stream_dir))
+    await until(lambda: "somebody else wrote" in (read_progress(client.stream_dir).trouble or ""))
+    progress = read_progress(client.stream_dir)
+    assert (progress.next, progress.ended) == (100, False)
+    # Set right again, the rest arrives.
+    backend.stream.next = stored
+    await shipping
+    assert backend.stream.rows == expected_rows(120)

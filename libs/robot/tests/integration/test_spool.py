@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 from lerobot_robot_backend.segment import find_segments, prepare_segment
-from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.spool_reader import LOST_AT_MOST_S, SpoolReader
 from lerobot_robot_backend.stream import (
     FileLock,
     SpoolError,
@@ -245,3 +246,27 @@ def test_no_session_no_stream(tmp_path):
     """A directory without a readable session.json is named."""
     with pytest.raises(SpoolError, match=r"session\.json can't be read"):
         SpoolReader(tmp_path)
+
+
+def test_furthest_index_that_anybody_can_have(spool):
+    """It is what was logged, to the frame, over segments and gaps; wherever the reader stands."""
+    with writing(spool, segment_bytes=SMALL) as writer:
+        reader = SpoolReader(writer.stream_dir)
+        assert reader.furthest() == 0
+        for frames in (1, SMALL // RECORD_BYTES, 3 * SMALL // RECORD_BYTES):
+            before = reader.furthest()
+            write(writer, frames)
+            assert reader.furthest() == before + frames
+    assert reader.furthest() == before + frames
+    assert reader.next_index == 0
+
+
+def test_furthest_index_after_a_power_loss(spool):
+    """The server may have had what a power loss took from the disk, some seconds of it."""
+    with writing(spool) as writer:
+        write(writer, 10)
+        os.replace(writer.stream_dir, copy := writer.stream_dir.with_name("copy"))
+        assert SpoolReader(copy).furthest() == 10
+        shutil.copytree(copy, lost := copy.with_name("lost"))
+        os.replace(copy, writer.stream_dir)
+    assert SpoolReader(lost).furthest() == 10 + round(SESSION.fps * LOST_AT_MOST_S)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from lerobot_robot_backend.shipping import Refused, Shipping
+from lerobot_robot_backend.shipping import NotBelieved, Refused, Shipping
 from lerobot_robot_backend.spool_reader import StreamEnd
 from lerobot_robot_backend.stream import StreamFile
 from teleop_schema.errors import BadMessage
@@ -47,6 +47,9 @@ class Source:
         batch = Batch(first=self.next_index, count=count, timestamps=bytes(8 * count), state=bytes(4 * count))
         self.next_index += count
         return batch
+
+    def furthest(self) -> int:
+        return self.frames
 
     @property
     def end(self) -> StreamEnd | None:
@@ -154,10 +157,58 @@ def test_answers_before_welcome_are_refused(message):
         Shipping(Source(1), DESCRIPTION, 0).receive(message)
 
 
-def test_ack_of_what_was_never_sent_is_refused():
-    """A server that confirms the future is not believed."""
-    with pytest.raises(BadMessage, match="never sent"):
-        welcomed(Source(10)).receive(Ack(5))
+@pytest.mark.parametrize("answer", [Ack(5), Nack(5), Ack(2**40), Nack(2**40), Ended(10), Ended(2**40)])
+def test_answer_beyond_what_was_sent_is_not_believed(answer):
+    """A server that confirms the future, or wants it, changes nothing here."""
+    source = Source(10)
+    shipping = welcomed(source)
+    assert sent_firsts(shipping) == [0, 4, 8]
+    shipping.receive(Ack(4))
+    source.next_index = 4
+    with pytest.raises(NotBelieved):
+        shipping.receive(answer)
+    assert (shipping.acked, source.next_index, shipping.ended) == (4, 4, False)
+
+
+@pytest.mark.parametrize("claimed", [11, 2**32])
+def test_welcome_beyond_what_was_logged_is_not_believed(claimed):
+    """A server whose watermark somebody has moved is told nothing, and confirms nothing."""
+    source = Source(10)
+    shipping = Shipping(source, DESCRIPTION, 3)
+    with pytest.raises(NotBelieved, match=f"claims {claimed} frames.*10 at most"):
+        shipping.receive(Welcome(7, 1, claimed, LIMITS))
+    assert (shipping.acked, shipping.session_id, shipping.next_message()) == (3, None, None)
+    assert source.next_index == 0
+
+
+def test_welcome_may_know_more_than_was_acknowledged():
+    """An acknowledgement that was lost with its connection is learned from the next welcome."""
+    shipping = Shipping(Source(10), DESCRIPTION, 3)
+    shipping.receive(Welcome(7, 1, 10, LIMITS))
+    assert shipping.acked == 10
+
+
+def test_end_at_another_number_is_not_believed():
+    """The session ends where the robot said."""
+    shipping = welcomed(Source(3, closed=True))
+    sent_firsts(shipping)
+    shipping.receive(Ack(3))
+    shipping.next_message()
+    for frames in (2, 4):
+        with pytest.raises(NotBelieved):
+            shipping.receive(Ended(frames))
+    assert not shipping.ended
+
+
+def test_complaint_is_over_with_the_next_acknowledgement():
+    """What the server complained of no longer stands once frames are stored again."""
+    shipping = welcomed(Source(10))
+    sent_firsts(shipping)
+    shipping.receive(ErrorMessage("no_space", "the disk is full", fatal=False))
+    shipping.receive(Ack(0))
+    assert shipping.complaint
+    shipping.receive(Ack(4))
+    assert shipping.complaint is None
 
 
 def test_frame_larger_than_any_message_becomes_a_gap():
