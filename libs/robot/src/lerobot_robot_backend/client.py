@@ -28,7 +28,7 @@ from lerobot_robot_backend.stream import (
     StreamFile,
     check_free_space,
     default_spool_dir,
-    read_progress,
+    read_whole_progress,
 )
 from lerobot_robot_backend.upkeep import Upkeep
 from lerobot_robot_backend.values import differ, number, picker
@@ -150,8 +150,8 @@ class TelemetryClient:
 
     @property
     def progress(self) -> Progress:
-        """What the shipper last noted; one file is read."""
-        return read_progress(self.stream_dir)
+        """How far it is, and what is in the way of keeping or shipping; two files are read."""
+        return read_whole_progress(self.stream_dir)
 
     @property
     def shipper_pid(self) -> int | None:

@@ -16,14 +16,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from teleop_schema.files import DroppedFrames
 
-from lerobot_robot_backend.part_file import MAX_PART_BYTES, PartWriter, SegmentHead, read_part
+from lerobot_robot_backend.part_file import MAX_PART_BYTES, PartWriter, SegmentHead, read_part, sync_part
 from lerobot_robot_backend.picture_ring import DamagedRing, PictureRing, TakenPicture
-from lerobot_robot_backend.stream import WRITER_LOCK, FileLock, StreamFile, is_locked, read_stream
+from lerobot_robot_backend.stream import (
+    WRITER_LOCK,
+    FileLock,
+    StreamFile,
+    is_locked,
+    read_stream,
+    sync_directory,
+)
 from lerobot_robot_backend.video_choice import Quality
 from lerobot_robot_backend.video_codec import EncodingFailed, PictureEncoder, video_size
 from lerobot_robot_backend.video_finish import finish_part
@@ -37,6 +45,8 @@ from lerobot_robot_backend.video_spool import (
 )
 
 SEGMENT_S = 10
+# Pictures are larger and less dear than joint values, which are synced every 40 ms.
+SYNC_S = 1.0
 # The disk's rest is kept for the samples, of which each is worth more than a picture.
 MIN_FREE_BYTES = 500_000_000
 NICENESS = 10
@@ -202,9 +212,15 @@ class CameraRecorder:
 
 
 class Finisher:
-    """A thread that makes finished segments of complete parts, so that encoding never waits for the disk."""
+    """A thread that does what waits for the disk, so that encoding never does.
 
-    def __init__(self) -> None:
+    It makes finished segments of complete parts, and each second brings the pictures of open ones to the
+    disk: a power loss takes no more than those of the last moments.
+    """
+
+    def __init__(self, stream_dir: Path) -> None:
+        self._stream_dir = stream_dir
+        self._named: set[Path] = set()
         self._paths: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="segment finisher")
         self._thread.start()
@@ -219,15 +235,35 @@ class Finisher:
         self._thread.join()
 
     def _run(self) -> None:
-        while (path := self._paths.get()) is not None:
+        while True:
             try:
-                segment = finish_part(path)
-            except OSError as error:
-                log.error("%s can't be finished now: %s; it is kept for later", path, error)
-                continue
-            if segment is not None:
-                frames = len(segment.video.frames.frame_index) if segment.video.frames else 0
-                log.info("finished %s: %d pictures", segment.path, frames)
+                path = self._paths.get(timeout=SYNC_S)
+            except queue.Empty:
+                path = self._stream_dir
+            self._sync_parts()
+            if path is None:
+                return
+            if path != self._stream_dir:
+                self._finish(path)
+
+    def _finish(self, path: Path) -> None:
+        try:
+            segment = finish_part(path)
+        except OSError as error:
+            log.error("%s can't be finished now: %s; it is kept for later", path, error)
+            return
+        if segment is not None:
+            frames = len(segment.video.frames.frame_index) if segment.video.frames else 0
+            log.info("finished %s: %d pictures", segment.path, frames)
+
+    def _sync_parts(self) -> None:
+        parts = set(find_parts(self._stream_dir))
+        for path in parts:
+            with suppress(OSError):  # a new one without a picture, removed; or a disk with errors
+                sync_part(path)
+                if path not in self._named:
+                    sync_directory(path.parent)
+        self._named = parts
 
 
 def encode(stream_dir: Path, ring: PictureRing, quality: Quality, *, min_free_bytes: int) -> None:
@@ -236,7 +272,7 @@ def encode(stream_dir: Path, ring: PictureRing, quality: Quality, *, min_free_by
     Raises SpoolError if the directory holds no stream.
     """
     stream = read_stream(stream_dir)
-    finisher = Finisher()
+    finisher = Finisher(stream_dir)
     try:
         recorders = [
             _make_recorder(stream_dir, stream, ring, camera, name, quality, finisher, min_free_bytes)

@@ -1,29 +1,33 @@
-"""Brings a stream's newest records to the disk, so that a power loss takes at most the last moment.
+"""Brings what was logged to the disk, so that a power loss takes at most the last moment.
 
-Done in the shipper's process: `msync` in the recording process would hold the interpreter's lock, and a
-flush from another process delays the recording loop no more than the system's own write-back does.
+A thread of the recording process, so that it lives exactly as long as there is something to flush: a
+killed shipper changes nothing. `fdatasync` lets go of the interpreter's lock while the disk works; `msync`
+would hold it, and the recording loop with it.
 """
 
-import os
 import threading
-from contextlib import suppress
-from pathlib import Path
+import time
+from collections.abc import Callable
 
-from lerobot_robot_backend.segment import find_segments
-
-# With the flush itself (a few ms on an idle disk) below the 50 ms that a power loss may take.
+# From the start of one sync to that of the next: with the sync itself (a few ms on an idle disk) within the
+# 50 ms that a power loss may take.
 FLUSH_PERIOD_S = 0.04
-
-
-# Number and modification time (ns) of the newest segment.
-Seen = tuple[int, int]
+# A sync that takes longer is told: a power loss may take as much.
+SLOW_SYNC_S = 0.1
 
 
 class Flusher:
-    """A thread that flushes the stream's newest segment whenever it has changed."""
+    """A thread that syncs 25 times a second; while a sync takes longer, as often as the disk lets it.
 
-    def __init__(self, stream_dir: Path) -> None:
-        self._stream_dir = stream_dir
+    slowest_s  longest that a sync has taken so far, seconds
+    trouble    the disk's last error; what it took is found out when the segment is read
+    """
+
+    def __init__(self, sync: Callable[[], bool]) -> None:
+        """sync  brings everything to the disk; whether there was anything; raises OSError"""
+        self.slowest_s = 0.0
+        self.trouble: str | None = None
+        self._sync = sync
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spool flusher", daemon=True)
 
@@ -32,44 +36,18 @@ class Flusher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Flush once more and end."""
+        """Return once the sync under way is done; there is none after it."""
         self._stop.set()
         self._thread.join()
 
     def _run(self) -> None:
-        seen: Seen | None = None
-        changed_before = False
-        while True:
-            stopping = self._stop.wait(FLUSH_PERIOD_S)
-            with suppress(FileNotFoundError):  # removed meanwhile: the shipper finds out by itself
-                seen, changed_before = self._flush_changed(seen, changed_before)
-            if stopping:
-                return
-
-    def _flush_changed(self, seen: Seen | None, changed_before: bool) -> tuple[Seen | None, bool]:
-        """Flush what is new since `seen`; returns what is seen now, and whether that was a change."""
-        segments = find_segments(self._stream_dir)
-        if not segments:
-            return seen, False
-        number, path = segments.popitem()
-        if seen is not None and number != seen[0] and (previous := segments.get(seen[0])):
-            _flush(previous)
-        # The modification time is that of the first store into a clean page. Two changes within its
-        # resolution look like one: so each change is followed by a second flush.
-        now = number, path.stat().st_mtime_ns
-        if now != seen or changed_before:
-            _flush(path)
-        return now, now != seen
-
-
-def _flush(path: Path) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # acknowledged long ago and removed
-    try:
-        os.fdatasync(fd)
-    except OSError:
-        pass  # a disk with errors: reading the segment tells which frames it took
-    finally:
-        os.close(fd)
+        took_s = 0.0
+        while not self._stop.wait(max(0.0, FLUSH_PERIOD_S - took_s)):
+            started_s = time.monotonic()
+            try:
+                synced = self._sync()
+            except OSError as error:
+                synced, self.trouble = True, f"the disk of the spool gives an error: {error.strerror}"
+            took_s = time.monotonic() - started_s
+            if synced:
+                self.slowest_s = max(self.slowest_s, took_s)

@@ -152,6 +152,15 @@ def read_part(path: Path) -> Part:
     return part
 
 
+def sync_part(path: Path) -> None:
+    """Return once what is in the file now is on the disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
 class PartPictures:
     """The compressed pictures of a part, one after the other, as a file to be read."""
 

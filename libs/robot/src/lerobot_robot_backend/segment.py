@@ -10,6 +10,7 @@ from uuid import UUID
 import google_crc32c
 
 from lerobot_robot_backend.record import CRC
+from lerobot_robot_backend.stream import sync_directory
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 HEADER_BYTES = 64
@@ -69,7 +70,8 @@ def prepare_segment(stream_dir: Path, number: int, size_bytes: int, *, quick: bo
     """Take the room of a segment on the disk, under a name that readers do not see yet.
 
     Written with zeros, not only reserved: so a later flush of a record has no file-system metadata to write.
-    `quick` only reserves. Raises OSError, for example if the disk is full; then nothing is left behind.
+    Durable, with its name. `quick` only reserves, and leaves both to the first sync of a record. Raises
+    OSError, for example if the disk is full; then nothing is left behind.
     """
     path = segment_path(stream_dir, number).with_suffix(PREPARED_SUFFIXES[quick])
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -79,9 +81,37 @@ def prepare_segment(stream_dir: Path, number: int, size_bytes: int, *, quick: bo
             for offset in range(0, size_bytes, len(_ZEROS)):
                 os.pwrite(fd, _ZEROS[: size_bytes - offset], offset)
             os.fdatasync(fd)
+            sync_directory(stream_dir)
     except OSError:
         path.unlink(missing_ok=True)
         raise
     finally:
         os.close(fd)
     return path
+
+
+def adopt_prepared(stream_dir: Path) -> None:
+    """Bring segments in use that still bear a prepared name in sight of readers.
+
+    A power loss may take the last rename back, while the records behind it are on the disk. Only for a stream
+    that nobody writes any more. Raises OSError.
+    """
+    adopted = False
+    for suffix in PREPARED_SUFFIXES:
+        for path in stream_dir.glob(f"frames-*{suffix}"):
+            target = path.with_suffix(".seg")
+            if _is_begun(path) and not target.exists():
+                os.rename(path, target)
+                adopted = True
+    if adopted:
+        sync_directory(stream_dir)
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether there is a header: a segment that is only prepared has none."""
+    try:
+        with path.open("rb") as file:
+            SegmentHeader.decode(file.read(HEADER_BYTES))
+    except DamagedSegment:
+        return False
+    return True

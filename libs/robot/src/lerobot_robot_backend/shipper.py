@@ -21,7 +21,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from lerobot_robot_backend.flusher import Flusher
 from lerobot_robot_backend.retention import prune_spool, prune_stream, seal_acknowledged
 from lerobot_robot_backend.shipping import NotBelieved, Refused, Shipping
 from lerobot_robot_backend.spool_reader import SpoolReader
@@ -227,12 +226,9 @@ async def ship_stream(
         if not held:
             return False
         shipper = Shipper(stream_dir, backend_url=backend_url, token=token)
-        flusher = Flusher(stream_dir)
-        flusher.start()
         try:
             await shipper.run(slots)
         finally:
-            flusher.stop()
             shipper.close()
     return True
 

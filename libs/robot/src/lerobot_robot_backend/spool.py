@@ -6,13 +6,15 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from teleop_schema.messages import Event
 
 from lerobot_robot_backend.record import (
-    HEAD,
     MAX_RECORD_BYTES,
     FrameEncoder,
     encode_close,
@@ -26,16 +28,34 @@ from lerobot_robot_backend.segment import (
     prepare_segment,
     segment_path,
 )
-from lerobot_robot_backend.stream import WRITER_LOCK, FileLock, SpoolError, StreamFile, write_stream
+from lerobot_robot_backend.stream import (
+    WRITER_LOCK,
+    FileLock,
+    SpoolError,
+    StreamFile,
+    make_directory,
+    sync_directory,
+    write_stream,
+)
 
 # The first bytes of a record say that there is one: they are stored last, in one aligned store.
 _COMMIT_BYTES = 8
-# Kept free at the end of each segment, so that on a full disk gaps and the session's end can still be told.
+# Kept free at the end of each segment, so that on a full disk a gap and the session's end can still be told.
 _RESERVE_BYTES = 4096
-_CLOSE_BYTES = 64
 _RETRY_S = 1.0
 _MAX_REASON_CHARACTERS = 500
 _writers: "weakref.WeakSet[SpoolWriter]" = weakref.WeakSet()
+
+
+class _Gap(NamedTuple):
+    """Frames `[first, end)` are missing, and why."""
+
+    first: int
+    end: int
+    reason: str
+
+    def encode(self) -> bytes:
+        return encode_gap(self.first, self.end - self.first, self.reason)
 
 
 class SpoolWriter:
@@ -69,13 +89,17 @@ class SpoolWriter:
         self._lock = threading.Lock()
         self._prepared: Path | None = None
         self._map: mmap.mmap | None = None
-        self._number = -1
+        self._fd = self._number = -1
         self._offset = self._end = 0
-        self._pending_gap: tuple[int, int, str] | None = None
+        self._untold: _Gap | None = None
+        self._refusal: str | None = None
         self._retry_at_s = 0.0
+        self._sync_lock = threading.Lock()
+        self._left: deque[int] = deque()  # segments not in use any more, not synced since
+        self._synced = (-1, 0)
         self._writer_lock = FileLock(self.stream_dir / WRITER_LOCK)
         try:
-            self.stream_dir.mkdir(parents=True, mode=0o700)
+            make_directory(self.stream_dir, mode=0o700)
             self._writer_lock.acquire()
             self.prepare_next()
             self._start_segment()
@@ -99,7 +123,7 @@ class SpoolWriter:
         with self._lock:
             record = self._encode_frame(self.next_index, captured_us, values, tail)
             try:
-                self._append(record, _RESERVE_BYTES, self.next_index + 1)
+                self._append(record, self.next_index + 1)
             except SpoolError as error:
                 self._lose(1, str(error))
                 raise
@@ -113,19 +137,44 @@ class SpoolWriter:
     def append_event(self, event: Event) -> None:
         """Append an event, to be told with the next frame. Raises SpoolError if the disk is full."""
         with self._lock:
-            self._append(encode_event(self.next_index, event), _RESERVE_BYTES, self.next_index)
+            self._append(encode_event(self.next_index, event), self.next_index)
+
+    def sync(self) -> bool:
+        """Bring to the disk what was appended before this call; False if all of it was there.
+
+        For a thread of its own: the loop never waits for it. Raises OSError if the disk has lost something.
+        """
+        with self._sync_lock:
+            # In this order: the loop may go over to the next segment meanwhile.
+            offset, number = self._offset, self._number
+            fd = self._fd
+            if (number, offset) == self._synced or fd < 0:
+                return False
+            new_name = number != self._synced[0]
+            self._synced = number, offset  # also if it fails: a second sync would succeed over a loss
+            while self._left and self._left[0] != fd:
+                self._sync_left()
+            os.fdatasync(fd)
+            if new_name:
+                # Before this a power loss leaves the segment its prepared name: readers look there, too.
+                sync_directory(self.stream_dir)
+            return True
 
     def close(self) -> None:
-        """Say that the session is over and let go; calling it again changes nothing."""
+        """Say that the session is over, bring it to the disk, let go; calling it again changes nothing."""
         with self._lock:
             if self._map is None:
                 return
-            self._tell_pending_gap()
             try:
-                self._append(encode_close(self.next_index), 0, self.next_index)
+                self._append(encode_close(self.next_index), self.next_index, reserve=0)
             finally:
+                with suppress(OSError):  # a disk with errors: reading the segments tells what it took
+                    self.sync()
                 self._map.close()
                 self._map = None
+                with self._sync_lock:
+                    os.close(self._fd)
+                    self._fd = -1
                 if self._prepared is not None:
                     self._prepared.unlink(missing_ok=True)
                 self._writer_lock.release()
@@ -134,6 +183,11 @@ class SpoolWriter:
     def closed(self) -> bool:
         """Whether the session is over."""
         return self._map is None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why frames are lost at present; None while they are kept."""
+        return self._refusal
 
     @property
     def wants_next(self) -> bool:
@@ -150,93 +204,92 @@ class SpoolWriter:
             else:
                 prepared.unlink(missing_ok=True)
 
-    def _append(self, record: bytes, reserve: int, next_index: int) -> None:
-        """Store a whole record; afterwards `next_index` is the stream's next. Raises SpoolError."""
+    def _append(self, record: bytes, next_index: int, *, reserve: int = _RESERVE_BYTES) -> None:
+        """Store a whole record, and the gap before it that was not told yet; raising SpoolError neither.
+
+        Afterwards `next_index` is the stream's next.
+        """
         if self._map is None:
             raise SpoolError("this session is closed")
-        if reserve == _RESERVE_BYTES and self._pending_gap is not None:
-            self._tell_pending_gap()
+        if self._untold is not None:
+            record = self._untold.encode() + record
         end = self._offset + len(record)
         if end > self._end - reserve:
             self._next_segment()
             end = self._offset + len(record)
         start = self._offset
         self._map[start + _COMMIT_BYTES : end] = record[_COMMIT_BYTES:]
-        # No call between these three: a KeyboardInterrupt can't come in between, so nobody ever reads a
-        # record whose place is then given to another one.
+        # No call between these: a KeyboardInterrupt can't come in between, so nobody ever reads a record
+        # whose place is then given to another one.
         self._map[start : start + _COMMIT_BYTES] = record[:_COMMIT_BYTES]
         self._offset = end
         self.next_index = next_index
+        self._untold = None
 
     def _next_segment(self) -> None:
-        if self._prepared is None:
-            if time.monotonic() < self._retry_at_s:
-                raise SpoolError("the disk of the spool is full")
-            try:
-                self._prepared = self._prepare(
-                    self.stream_dir, self._number + 1, self._segment_bytes, quick=True
-                )
-            except OSError as error:
-                self._retry_at_s = time.monotonic() + _RETRY_S
-                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                text = (
-                    "the disk of the spool is full" if full else f"the spool takes nothing: {error.strerror}"
-                )
-                raise SpoolError(text) from error
-        self._start_segment()
+        """Go over to the next segment. Raises SpoolError if there is none to be had: `refusal` says why."""
+        if self._prepared is None and self._refusal is not None and time.monotonic() < self._retry_at_s:
+            raise SpoolError(self._refusal)
+        try:
+            if self._prepared is None:
+                number = self._number + 1
+                self._prepared = self._prepare(self.stream_dir, number, self._segment_bytes, quick=True)
+            self._start_segment()
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._refusal = (
+                "the disk of the spool is full" if full else f"the spool takes nothing: {error.strerror}"
+            )
+            self._retry_at_s = time.monotonic() + _RETRY_S
+            raise SpoolError(self._refusal) from error
+        self._refusal = None
 
     def _start_segment(self) -> None:
         """Go over to the prepared segment: complete under its prepared name, then visible to readers."""
         if self._prepared is None:
             raise AssertionError("no segment was prepared")
-        first_index = self.next_index if self._pending_gap is None else self._pending_gap[0]
+        first_index = self.next_index if self._untold is None else self._untold.first
         header = SegmentHeader(self._stream, first_index, *self._counts)
         fd = os.open(self._prepared, os.O_RDWR | os.O_CLOEXEC)
         try:
             mapped = mmap.mmap(fd, self._segment_bytes)
-        finally:
+            mapped[:HEADER_BYTES] = header.encode()
+            os.rename(self._prepared, segment_path(self.stream_dir, self._number + 1))
+        except OSError:
             os.close(fd)
-        mapped[:HEADER_BYTES] = header.encode()
-        os.rename(self._prepared, segment_path(self.stream_dir, self._number + 1))
+            raise
         if self._map is not None:
             self._map.close()
-        self._map, self._prepared = mapped, None
+            self._left.append(self._fd)
+        self._map, self._fd, self._prepared = mapped, fd, None
         self._number += 1
         self._offset, self._end = HEADER_BYTES, self._segment_bytes
 
     def _lose(self, count: int, reason: str) -> None:
-        reason = reason[:_MAX_REASON_CHARACTERS]
-        if self._pending_gap is not None and self._pending_gap[2] != reason:
-            self._tell_pending_gap()
-        if self._pending_gap is None:
-            self._pending_gap = (self.next_index, count, reason)
-        elif self._pending_gap[2] == reason:
-            self._pending_gap = (self._pending_gap[0], self._pending_gap[1] + count, reason)
-        else:
-            first, pending, told = self._pending_gap
-            self._pending_gap = (first, pending + count, told)
+        """Use up indexes for frames that are missing.
+
+        Told at once. While nothing more can be kept, all of them become one gap, with the reason of the
+        first; it goes before the next record that finds room, as the session's end always does.
+        """
+        first, why = (self.next_index, reason) if self._untold is None else self._untold[::2]
         self.next_index += count
-        if not self._is_full():
-            self._tell_pending_gap()
+        self._untold = _Gap(first, self.next_index, why[:_MAX_REASON_CHARACTERS])
+        if self._refusal is None:
+            with suppress(SpoolError):
+                self._append(b"", self.next_index)
 
-    def _is_full(self) -> bool:
-        return self._prepared is None and self._offset + HEAD.size > self._end - 2 * _RESERVE_BYTES
-
-    def _tell_pending_gap(self) -> None:
-        """Record the gap that is pending; it stays pending if there is no room even for that."""
-        if self._pending_gap is None:
-            return
-        gap, self._pending_gap = self._pending_gap, None
+    def _sync_left(self) -> None:
+        fd = self._left.popleft()
         try:
-            self._append(encode_gap(*gap), _CLOSE_BYTES, self.next_index)
-        except SpoolError:
-            self._pending_gap = gap
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
     def _abandon(self) -> None:
         """In a forked child: the stream belongs to the parent."""
-        self._map = None
-        self._prepared = None
-        self._lock = threading.Lock()
+        self._map = self._prepared = None
+        self._fd = -1
+        self._lock, self._sync_lock = threading.Lock(), threading.Lock()
         self._writer_lock.release()
 
 

@@ -22,7 +22,13 @@ from lerobot_robot_backend.record import (
     decode_event,
     decode_record,
 )
-from lerobot_robot_backend.segment import HEADER_BYTES, DamagedSegment, SegmentHeader, find_segments
+from lerobot_robot_backend.segment import (
+    HEADER_BYTES,
+    DamagedSegment,
+    SegmentHeader,
+    adopt_prepared,
+    find_segments,
+)
 from lerobot_robot_backend.stream import WRITER_LOCK, SpoolError, is_locked, read_stream
 
 _CHUNK_BYTES = 4 * MAX_RECORD_BYTES
@@ -54,6 +60,11 @@ class SpoolReader:
     def __init__(self, stream_dir: Path) -> None:
         """Raises SpoolError if the directory holds no stream."""
         self.description = read_stream(stream_dir)
+        if not is_locked(stream_dir / WRITER_LOCK):
+            try:
+                adopt_prepared(stream_dir)
+            except OSError as error:
+                raise SpoolError(f"{stream_dir} can't be put in order: {error.strerror}") from error
         self.next_index = 0
         self.damage: list[str] = []
         self._stream_dir = stream_dir

@@ -3,6 +3,7 @@
 session.json       what is recorded and where it goes; written once, before the first sample
 frames-NNNNNN.seg  the samples, see `segment` and `record`
 acked              how far the server has confirmed, replaced atomically by the shipper
+writer.state       how the recording process fares with its disk, overwritten in place
 writer.lock        locked by the recording process for as long as it lives
 shipper.lock       locked by the process that ships the stream
 shipper.log        what the shipper did
@@ -23,8 +24,10 @@ from teleop_schema.session import SessionDescription
 SESSION_FILE = "session.json"
 ACKED_FILE = "acked"
 WRITER_LOCK = "writer.lock"
+WRITER_STATE = "writer.state"
 SHIPPER_LOCK = "shipper.lock"
 SHIPPER_LOG = "shipper.log"
+_STATE_BYTES = 4096
 
 
 class SpoolError(RuntimeError):
@@ -41,18 +44,27 @@ class StreamFile(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Content of `acked`.
+    """How far a stream is; the shipper keeps its part of it in `acked`.
 
-    next        every frame below it is durable on the server
-    session_id  the server's number of this session; None before the first `welcome`
-    ended       the server has the whole session
-    trouble     why nothing can be shipped at present
+    next             every frame below it is durable on the server
+    session_id       the server's number of this session; None before the first `welcome`
+    ended            the server has the whole session
+    trouble          why nothing can be kept, or nothing be shipped, at present
+    slowest_sync_ms  longest that the disk has taken for what was logged; not in `acked`
     """
 
     next: int = 0
     session_id: int | None = None
     ended: bool = False
     trouble: str | None = None
+    slowest_sync_ms: float = 0.0
+
+
+class WriterState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Content of `writer.state`: `trouble` keeps frames from being kept, or is about to."""
+
+    trouble: str | None = None
+    slowest_sync_ms: float = 0.0
 
 
 def default_spool_dir() -> Path:
@@ -89,6 +101,41 @@ def read_progress(stream_dir: Path) -> Progress:
 def write_progress(stream_dir: Path, progress: Progress) -> None:
     """Replace `acked`. Not flushed: an older one costs only a question to the server."""
     replace_file(stream_dir / ACKED_FILE, msgspec.json.encode(progress), durable=False)
+
+
+class WriterStateFile:
+    """Where the recording process tells others how it fares: a file whose room was taken at the start.
+
+    So it can be written on a disk that is full.
+    """
+
+    def __init__(self, stream_dir: Path) -> None:
+        """Raises OSError."""
+        self._fd = os.open(stream_dir / WRITER_STATE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.write(WriterState())
+
+    def write(self, state: WriterState) -> None:
+        """Replace what it says. Raises OSError."""
+        os.pwrite(self._fd, msgspec.json.encode(state)[:_STATE_BYTES].ljust(_STATE_BYTES), 0)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._fd)
+
+
+def read_writer_state(stream_dir: Path) -> WriterState:
+    """What the recording process last told; nothing if it can't be read."""
+    try:
+        return msgspec.json.decode((stream_dir / WRITER_STATE).read_bytes(), type=WriterState)
+    except (OSError, msgspec.MsgspecError):
+        return WriterState()
+
+
+def read_whole_progress(stream_dir: Path) -> Progress:
+    """What the shipper and the recording process last told; a living writer's trouble comes first."""
+    progress, state = read_progress(stream_dir), read_writer_state(stream_dir)
+    trouble = state.trouble if state.trouble and is_locked(stream_dir / WRITER_LOCK) else progress.trouble
+    return msgspec.structs.replace(progress, trouble=trouble, slowest_sync_ms=state.slowest_sync_ms)
 
 
 def find_streams(spool_dir: Path) -> Iterator[Path]:
@@ -174,6 +221,14 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
     os.replace(temporary, path)
     if durable:
         sync_directory(path.parent)
+
+
+def make_directory(path: Path, *, mode: int = 0o777, exist_ok: bool = False) -> None:
+    """Make `path`, and what is missing above it, durably; raises OSError, FileExistsError if it is there."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(mode, parents=True, exist_ok=exist_ok)
+    for folder in reversed(missing):
+        sync_directory(folder.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a session needs beside its loop: room for its next samples, an encoder and shippers that live."""
 
+import logging
 import subprocess
 import threading
 import time
@@ -8,8 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lerobot_robot_backend.children import start_child
+from lerobot_robot_backend.flusher import SLOW_SYNC_S, Flusher
 from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.stream import SHIPPER_LOG, find_streams, read_progress
+from lerobot_robot_backend.stream import (
+    SHIPPER_LOG,
+    WriterState,
+    WriterStateFile,
+    find_streams,
+    read_progress,
+)
 from lerobot_robot_backend.video_spool import has_unstored_video
 
 if TYPE_CHECKING:
@@ -21,6 +29,8 @@ VIDEO = "lerobot_robot_backend.video_shipper"
 _PERIOD_S = 0.5
 _RESTART_S = 5.0
 _JOIN_S = 2.0
+
+log = logging.getLogger("lerobot_robot_backend")
 
 
 def start_shipper(module: str, target: Path, token: str | None, *options: str) -> "subprocess.Popen[bytes]":
@@ -40,7 +50,11 @@ class Upkeep:
         ship: bool,
         video: "VideoCapture | None" = None,
     ) -> None:
-        """Start the thread, and if `ship` the session's shippers, and those for what older sessions left."""
+        """Start the thread, and if `ship` the session's shippers, and those for what older sessions left.
+
+        What is logged after this reaches the disk by itself.
+        """
+        self._disk = _DiskWatch(writer)
         self._writer = writer
         self._spool_dir = spool_dir
         self._token = token
@@ -71,15 +85,13 @@ class Upkeep:
         if self._shippers:
             self._ship_leftovers()
         while not self._stop.wait(_PERIOD_S):
-            if self._writer.wants_next:
-                # The disk is full: asked again in the next round.
-                with suppress(OSError):
-                    self._writer.prepare_next()
+            self._disk.look_after()
             if self._video is not None:
                 with suppress(OSError):  # out of processes or memory: tried again later
                     self._video.keep_encoding()
             for shipper in self._shippers:
                 shipper.keep_alive()
+        self._disk.close()
 
     def _ship_leftovers(self) -> None:
         others = [path for path in find_streams(self._spool_dir) if path != self._writer.stream_dir]
@@ -87,6 +99,73 @@ class Upkeep:
             start_shipper(SAMPLES, self._spool_dir, self._token, "--all")
         if any(has_unstored_video(path) for path in others):
             start_shipper(VIDEO, self._spool_dir, self._token, "--all")
+
+
+class _DiskWatch:
+    """Has samples synced, keeps room for the next ones, and tells in words what is wrong with the disk.
+
+    On the robot's terminal, and in the stream's directory for whoever looks there.
+    """
+
+    def __init__(self, writer: SpoolWriter) -> None:
+        self._writer = writer
+        self._flusher = Flusher(writer.sync)
+        self._flusher.start()
+        self._told = WriterState()
+        self._no_room: str | None = None
+        self._file: WriterStateFile | None = None
+        with suppress(OSError):  # the disk was full in this moment: the terminal still tells
+            self._file = WriterStateFile(writer.stream_dir)
+
+    def look_after(self) -> None:
+        """Take the room of the next segment if it is time to, and tell what is new."""
+        self._no_room = None
+        if self._writer.wants_next:
+            try:
+                self._writer.prepare_next()
+            except OSError as error:  # tried again in the next round
+                self._no_room = f"the spool gets no more room: {error.strerror}"
+        self._tell()
+
+    def close(self) -> None:
+        """End the syncs, and tell for the last time."""
+        self._flusher.stop()
+        self._tell()
+        if self._file is not None:
+            self._file.close()
+
+    def _tell(self) -> None:
+        before = self._told
+        trouble, slowest_ms = self._trouble(), round(1e3 * self._flusher.slowest_s, 1)
+        self._told = WriterState(trouble=trouble, slowest_sync_ms=slowest_ms)
+        if self._told == before:
+            return
+        if trouble and trouble != before.trouble:
+            log.warning("backend: %s", trouble)
+        elif before.trouble and not trouble:
+            log.warning("backend: frames are kept again")
+        if slowest_ms > max(1e3 * SLOW_SYNC_S, 2 * before.slowest_sync_ms):
+            where = self._writer.stream_dir
+            log.warning("backend: %s", describe_slow_sync(where, slowest_ms))
+        if self._file is not None:
+            with suppress(OSError):  # a disk with errors: the terminal still tells
+                self._file.write(self._told)
+
+    def _trouble(self) -> str | None:
+        remedy = f"free some space on the disk of {self._writer.stream_dir}"
+        if refusal := self._writer.refusal:
+            return f"{refusal}, frames are lost; {remedy}"
+        if self._no_room:
+            return f"{self._no_room}; soon frames are lost; {remedy}"
+        return self._flusher.trouble
+
+
+def describe_slow_sync(folder: Path, slowest_ms: float) -> str:
+    """What a sync that took longer than SLOW_SYNC_S means, for people."""
+    return (
+        f"the disk of {folder} took {slowest_ms:.0f} ms to sync, so a power loss may take as much of "
+        "what was logged; a disk of its own for the spool (LEROBOT_BACKEND_SPOOL) helps"
+    )
 
 
 class _Shipper:

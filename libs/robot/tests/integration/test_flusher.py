@@ -1,73 +1,88 @@
-"""The flusher, with the flushes it does written down."""
+"""The flusher, on a real stream and on a disk that is slow or broken."""
 
-import os
-import time
+import threading
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from lerobot_robot_backend import flusher
 from lerobot_robot_backend.flusher import Flusher
-from lerobot_robot_backend.record import MAX_RECORD_BYTES
-from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.stream import StreamFile
-from teleop_schema.session import SessionDescription
-
-SESSION = SessionDescription(robot_type="r", fps=60, state_names=("a",), action_names=("b",), started_at_us=0)
+from lerobot_robot_backend.spool_reader import SpoolReader
+from teleop_testing.power import watched_disk
+from teleop_testing.spooled import SMALL, batches, open_writer, states, write
+from teleop_testing.waiting import wait_for
 
 
 @pytest.fixture
 def writer(tmp_path: Path):
     """A recording in segments of the smallest size."""
-    file = StreamFile(stream=uuid4(), robot_id="robot_A", backend_url="ws://localhost", session=SESSION)
-    writer = SpoolWriter(tmp_path, file, segment_bytes=2 * MAX_RECORD_BYTES)
+    (tmp_path / "spool").mkdir()
+    writer = open_writer(tmp_path / "spool", segment_bytes=SMALL)
     yield writer
     writer.close()
 
 
-@pytest.fixture
-def flushed(monkeypatch) -> list[str]:
-    """Names of the files in the order of their flushes."""
-    names: list[str] = []
-    real = os.fdatasync
-
-    def fdatasync(fd: int) -> None:
-        names.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
-        real(fd)
-
-    monkeypatch.setattr(flusher.os, "fdatasync", fdatasync)
-    return names
-
-
-def wait_for(count: int, flushed: list[str]) -> None:
-    deadline = time.monotonic() + 20.0
-    while len(flushed) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+def test_what_is_logged_reaches_the_disk_by_itself(writer, tmp_path):
+    """Nobody asks for it; each frame is there after a cut once the next sync is done."""
+    with watched_disk(tmp_path / "spool") as disk:
+        running = Flusher(writer.sync)
+        running.start()
+        for count in (1, 2):
+            before = len(disk.calls)
+            write(writer, 1)
+            wait_for(lambda before=before: len(disk.calls) > before)
+            for world, left in disk.cut(tmp_path / f"cut-{count}"):
+                reader = SpoolReader(left / writer.stream_dir.relative_to(tmp_path / "spool"))
+                assert states(batches(reader)) == list(range(count)), world
+        running.stop()
 
 
-def test_each_change_is_flushed_and_rest_is_not(writer, flushed):
-    """What was logged reaches the disk by itself; while nothing is logged nothing is flushed."""
-    running = Flusher(writer.stream_dir)
+def test_nothing_is_synced_while_nothing_is_logged(writer):
+    """A robot that rests leaves its disk in peace; only what is new counts as a sync."""
+    assert writer.sync()
+    assert not writer.sync()
+    write(writer, 1)
+    assert writer.sync()
+    assert not writer.sync()
+
+
+def test_slowest_sync_is_known(monkeypatch):
+    """How long the disk takes is measured with each sync that had something to do."""
+    clock = iter((0.0, 0.02, 1.0, 1.3, 2.0, 2.1))
+    over = threading.Event()
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return next(clock)
+
+    def sync() -> bool:
+        calls.append(1)
+        if len(calls) == 3:
+            over.set()
+            running._stop.set()
+        return True
+
+    calls: list[int] = []
+    monkeypatch.setattr(flusher, "time", Clock)
+    running = Flusher(sync)
     running.start()
-    writer.append_frame(0, (0.0, 0.0))
-    wait_for(2, flushed)
-    time.sleep(0.3)
-    quiet = len(flushed)
-    time.sleep(0.3)
-    assert len(flushed) == quiet
-    writer.append_frame(0, (0.0, 0.0))
-    wait_for(quiet + 1, flushed)
+    assert over.wait(60.0)
     running.stop()
+    assert running.slowest_s == pytest.approx(0.3)
 
 
-def test_segment_that_was_left_is_flushed_too(writer, flushed):
-    """The last records of a full segment reach the disk although the next one is in use."""
-    running = Flusher(writer.stream_dir)
+def test_error_of_the_disk_is_told_and_it_goes_on():
+    """A disk that gives an error is named; later samples are synced all the same."""
+    calls: list[int] = []
+
+    def sync() -> bool:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError(5, "Input/output error")
+        return False
+
+    running = Flusher(sync)
     running.start()
-    writer.append_frame(0, (0.0, 0.0))
-    wait_for(2, flushed)
-    while len(list(writer.stream_dir.glob("*.seg"))) < 2:
-        writer.append_frame(0, (0.0, 0.0))
+    wait_for(lambda: len(calls) > 2)
     running.stop()
-    assert flushed[flushed.index("frames-000001.seg") - 1] == "frames-000000.seg"
+    assert running.trouble == "the disk of the spool gives an error: Input/output error"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from lerobot_robot_backend.segment import prepare_segment, segment_path
 from lerobot_robot_backend.spool_reader import SpoolReader
@@ -140,8 +141,37 @@ def test_full_disk_is_a_gap_that_ends(spool):
     reader = SpoolReader(writer.stream_dir)
     found = batches(reader)
     assert covered(found) == list(range(written + 11 + 5))
-    assert sum(batch.count for batch in found if batch.gap) == 11
+    # One gap, whatever the later reasons were: nobody can act on each frame.
+    assert [(batch.first, batch.count, batch.gap) for batch in found if batch.gap] == [
+        (written, 11, "the disk of the spool is full")
+    ]
     assert reader.end.reason == "closed"
+
+
+def test_large_frames_on_a_full_disk_are_one_gap(spool):
+    """Room that a gap would find and a frame does not is left alone: else each frame left a gap there."""
+    full = True
+
+    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
+        if number and full:
+            raise OSError(28, "No space left on device")
+        return prepare_segment(folder, number, size_bytes, quick=True)
+
+    tail = msgspec.msgpack.encode({"note": "x" * 60_000})
+    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+        for _ in range(2):
+            writer.append_frame(0, (0.0, 0.0), tail)
+        for _ in range(100):
+            with pytest.raises(SpoolError, match="full"):
+                writer.append_frame(0, (0.0, 0.0), tail)
+        assert writer.refusal == "the disk of the spool is full"
+        full = False
+        writer.prepare_next()
+        writer.append_frame(0, (0.0, 0.0), tail)
+        assert writer.refusal is None
+    found = batches(SpoolReader(writer.stream_dir))
+    assert [(batch.first, batch.count) for batch in found if batch.gap] == [(2, 100)]
+    assert covered(found) == list(range(103))
 
 
 def test_end_is_told_on_a_full_disk(spool):
@@ -159,5 +189,7 @@ def test_end_is_told_on_a_full_disk(spool):
             writer.append_gap(1, reason)
         logged = writer.next_index
     reader = SpoolReader(writer.stream_dir)
-    assert covered(batches(reader)) == list(range(logged))
+    found = batches(reader)
+    assert covered(found) == list(range(logged))
+    assert len([batch for batch in found if batch.gap]) == 1
     assert (reader.end.frames, reader.end.reason) == (logged, "closed")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from lerobot_robot_backend.stream import FileLock, replace_file, sync_directory
+from lerobot_robot_backend.stream import FileLock, make_directory, replace_file
 from msgspec import Struct
 from teleop_schema.files import Receipt
 
@@ -53,7 +53,7 @@ class Receipts:
         """
         made = not self._root.exists()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_directory(self._folder, exist_ok=True)
             lock = FileLock(self._folder / LOCK_FILE)
             held = lock.acquire()
         except OSError as error:
@@ -99,8 +99,5 @@ class RootTaken(AgentError):
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    missing = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent, exist_ok=True)
     replace_file(path, content, durable=True)
-    for folder in missing:
-        sync_directory(folder.parent)

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,3 +20,12 @@ async def until(look: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> A
             if found:
                 return found
             await asyncio.sleep(LOOK_EVERY_S)
+
+
+def wait_for(look: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
+    """The same where there is no event loop."""
+    deadline_s = time.monotonic() + patience_s
+    while not (found := look()):
+        assert time.monotonic() < deadline_s, "what was waited for did not come"
+        time.sleep(LOOK_EVERY_S)
+    return found

@@ -1,0 +1,77 @@
+"""A disk that gets full while a session is recorded, and has room again."""
+
+import os
+import threading
+
+import pytest
+from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.stream import SpoolError
+from teleop_testing.spooled import batches, covered
+from teleop_testing.waiting import until
+
+SAMPLE = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
+LARGE = {"note": "x" * 60_000}
+
+
+def is_kept(client: TelemetryClient) -> bool:
+    try:
+        client.log(SAMPLE, SAMPLE, extra=LARGE)
+    except SpoolError:
+        return False
+    return True
+
+
+async def test_full_disk_is_told_where_people_look(make_client, monkeypatch, caplog):
+    """The terminal and `progress` say what is lost and what to do; then it goes on, one gap behind."""
+    full = threading.Event()
+    real = os.posix_fallocate
+
+    def fallocate(*arguments: int) -> None:
+        if full.is_set():
+            raise OSError(28, "No space left on device")
+        real(*arguments)
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+    with make_client() as client:
+        full.set()
+        while is_kept(client):
+            pass
+        lost = client.logged - 1
+        await until(lambda: "frames are lost; free some space" in (client.progress.trouble or ""))
+        assert not any(is_kept(client) for _ in range(50))
+        full.clear()
+        await until(lambda: is_kept(client))
+        await until(lambda: client.progress.trouble is None)
+    told = [record.message for record in caplog.records if record.message.startswith("backend: ")]
+    assert any("frames are lost" in line and str(client.stream_dir) in line for line in told)
+    assert "backend: frames are kept again" in told
+    reader = SpoolReader(client.stream_dir)
+    found = batches(reader)
+    assert covered(found) == list(range(client.logged))
+    assert [(batch.first, batch.end) for batch in found if batch.gap] == [(lost, client.logged - 1)]
+    assert reader.end.reason == "closed"
+
+
+def test_session_can_be_told_of_on_a_disk_that_is_full(make_client, monkeypatch):
+    """What the recording process has to say finds room, for it was taken when the session began."""
+    with make_client() as client:
+        monkeypatch.setattr(os, "posix_fallocate", _no_space)
+        size = (client.stream_dir / "writer.state").stat().st_size
+        while is_kept(client):
+            pass
+    assert "frames are lost" in (client.stream_dir / "writer.state").read_text()
+    assert (client.stream_dir / "writer.state").stat().st_size == size
+
+
+def _no_space(*_: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\0" * 4096, b'{"trouble": 5}'])
+def test_damaged_state_is_no_trouble(make_client, content):
+    """What a power cut has left of it is passed over."""
+    with make_client() as client:
+        client.log(SAMPLE, SAMPLE)
+    (client.stream_dir / "writer.state").write_bytes(content)
+    assert client.progress.trouble is None
