@@ -180,6 +180,7 @@ class Agent:
             stored_segments=spool.stored_segments,
             refused_segments=spool.refused_segments,
             sent_bytes=self.sent_bytes,
+            slowest_sync_ms=spool.slowest_sync_ms,
         )
 
     async def _fail_when_stuck(self, timeout_s: float) -> None:

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.shipper import CONCURRENT_STREAMS, ship_stream
-from lerobot_robot_backend.stream import Progress, SpoolError, find_streams, read_progress
+from lerobot_robot_backend.stream import (
+    Progress,
+    SpoolError,
+    find_streams,
+    read_progress,
+    read_whole_progress,
+)
 from lerobot_robot_backend.video_shipper import is_recorded, ship_video
 from lerobot_robot_backend.video_spool import has_unstored_video
 
@@ -32,7 +38,8 @@ class SpoolNow:
 
     samples, videos  streams with samples, with video segments, that the server lacks
     acked            frames of those streams that the server has
-    trouble          why some of the samples can't be shipped at present
+    trouble          why some of the samples can't be kept or shipped at present
+    slowest_sync_ms  longest that the disk has taken for samples that were logged
     stored_segments  video segments that were stored by this process
     """
 
@@ -40,6 +47,7 @@ class SpoolNow:
     videos: int = 0
     acked: int = 0
     trouble: str | None = None
+    slowest_sync_ms: float = 0.0
     stored_segments: int = 0
     refused_segments: int = 0
 
@@ -100,20 +108,26 @@ class SpoolSync:
 
     async def _look(self) -> tuple[list[Path], list[Path]]:
         """Streams with samples, and with video, that the server lacks and that nobody records any more."""
-        streams = await asyncio.to_thread(self._find)
+        streams, recorded = await asyncio.to_thread(self._find)
         samples = [stream_dir for stream_dir, progress, _ in streams if not progress.ended]
         videos = [stream_dir for stream_dir, _, has_video in streams if has_video]
         self.now.samples, self.now.videos = len(samples), len(videos)
         self.now.acked = sum(progress.next for _, progress, _ in streams)
-        self.now.trouble = next((p.trouble for _, p, _ in streams if p.trouble and not p.ended), None)
+        everywhere = (*recorded, *(progress for _, progress, _ in streams))
+        self.now.trouble = next((p.trouble for p in everywhere if p.trouble and not p.ended), None)
+        self.now.slowest_sync_ms = max((p.slowest_sync_ms for p in everywhere), default=0.0)
         return samples, videos
 
-    def _find(self) -> list[tuple[Path, Progress, bool]]:
-        return [
-            (stream_dir, read_progress(stream_dir), has_unstored_video(stream_dir))
-            for stream_dir in find_streams(self._spool_dir)
-            if not is_recorded(stream_dir)
-        ]
+    def _find(self) -> tuple[list[tuple[Path, Progress, bool]], list[Progress]]:
+        """Streams that nobody records any more, and how those fare that are being recorded."""
+        streams, recorded = [], []
+        for stream_dir in find_streams(self._spool_dir):
+            progress = read_whole_progress(stream_dir)
+            if is_recorded(stream_dir):
+                recorded.append(progress)
+            else:
+                streams.append((stream_dir, progress, has_unstored_video(stream_dir)))
+        return streams, recorded
 
     async def _ship_samples(self, stream_dir: Path) -> None:
         shipping = asyncio.create_task(

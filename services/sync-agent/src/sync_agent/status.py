@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from lerobot_robot_backend.flusher import SLOW_SYNC_S
 from msgspec import Struct
 
 from sync_agent.state import DatasetRow, State
@@ -37,6 +38,7 @@ class Now(Struct, kw_only=True, omit_defaults=True):
     stored_segments: int = 0
     refused_segments: int = 0
     sent_bytes: int = 0
+    slowest_sync_ms: float = 0.0
 
 
 class Status(Struct, kw_only=True, omit_defaults=True):
@@ -81,6 +83,10 @@ def headline(status: Status) -> str:
         line += f", {agent.samples} streams with samples and {agent.videos} with video to send"
     if agent.refused_segments:
         line += f", {agent.refused_segments} video segments refused"
+    if agent.slowest_sync_ms:
+        line += f", slowest sync of samples {agent.slowest_sync_ms:.0f} ms"
+    if agent.slowest_sync_ms > 1e3 * SLOW_SYNC_S:
+        line += " (a power loss may take as much of what was logged)"
     return line + (f": {agent.trouble}" if agent.trouble else "")
 
 

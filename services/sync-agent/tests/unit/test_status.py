@@ -1,0 +1,36 @@
+"""What `status` says of the disk that samples are kept on."""
+
+from lerobot_robot_backend.stream import WriterState, WriterStateFile
+from sync_agent.status import headline, read_status
+from teleop_testing.spooled import open_writer
+
+
+async def test_trouble_of_a_recording_and_its_slow_disk(make_agent, tmp_path):
+    """A session that is being recorded is not the agent's to ship, but what it suffers from is told."""
+    agent = make_agent()
+    writer = open_writer(tmp_path / "spool")
+    told = WriterStateFile(writer.stream_dir)
+    told.write(WriterState(trouble="the disk of the spool is full, frames are lost", slowest_sync_ms=250.0))
+    try:
+        await agent.once(30.0)
+        line = headline(read_status("robot_A", agent.state))
+    finally:
+        told.close()
+        writer.close()
+    assert line.endswith(": the disk of the spool is full, frames are lost")
+    assert "slowest sync of samples 250 ms (a power loss may take as much of what was logged)" in line
+
+
+async def test_quick_disk_is_no_warning(make_agent, tmp_path):
+    """The figure alone; and what a dead writer suffered from is over."""
+    agent = make_agent()
+    writer = open_writer(tmp_path / "spool")
+    told = WriterStateFile(writer.stream_dir)
+    told.write(WriterState(slowest_sync_ms=12.4))
+    try:
+        await agent.once(30.0)
+        line = headline(read_status("robot_A", agent.state))
+    finally:
+        told.close()
+        writer.close()
+    assert line.endswith("slowest sync of samples 12 ms")
