@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from lerobot_robot_backend.record import encode_beyond
 from lerobot_robot_backend.segment import find_segments, prepare_segment
 from lerobot_robot_backend.spool_reader import LOST_AT_MOST_S, SpoolReader
 from lerobot_robot_backend.stream import (
@@ -56,7 +57,7 @@ def test_batches_keep_the_limits(spool):
 
     with writing(spool) as writer:
         for _ in range(50):
-            writer.append_frame(0, (0.0, 0.0), b"\x81\xa1x\xda\x02\x00" + b"y" * 512)
+            writer.append_frame(0, (0.0, 0.0), encode_beyond(msgspec.msgpack.encode({"x": "y" * 512})))
     for limits in (Limits(max_frames=7), Limits(max_message_bytes=16 * 1024)):
         found = batches(SpoolReader(writer.stream_dir), limits)
         assert covered(found) == list(range(50))
