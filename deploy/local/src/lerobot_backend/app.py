@@ -14,7 +14,8 @@ from teleop_runtime.settings import load_settings
 from teleop_schema.migrate import migrate
 from video_ingest_service.app import ingest_part
 
-from lerobot_backend.postgres import EmbeddedPostgres, PostgresFailed
+from lerobot_backend.postgres import EmbeddedPostgres
+from lerobot_backend.postgres_account import PostgresFailed
 from lerobot_backend.settings import LocalSettings
 
 log = get_logger(__name__)
@@ -46,12 +47,14 @@ async def _keep_running(postgres: EmbeddedPostgres) -> None:
     """Start the database again whenever it has died; the services wait for it meanwhile."""
     while True:
         await asyncio.sleep(WATCH_EVERY_S)
-        if postgres.pid is None:
-            log.error("PostgreSQL has died, starting it again", log=str(postgres.log))
-            try:
+        try:
+            if postgres.pid is None:
+                log.error("PostgreSQL has died, starting it again", log=str(postgres.log))
                 await asyncio.to_thread(postgres.ensure_running)
-            except PostgresFailed as error:
-                log.error("PostgreSQL does not start", error=str(error))
+        except PostgresFailed as error:
+            log.error("PostgreSQL does not start", error=str(error))
+        except OSError as error:
+            log.error("cannot tell whether PostgreSQL runs, trying again", error=str(error))
 
 
 def create_app(settings: LocalSettings) -> Starlette:

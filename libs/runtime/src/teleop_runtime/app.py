@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 from teleop_schema.errors import BackendError, Forbidden
 
 from teleop_runtime import problems
+from teleop_runtime.descriptors import raise_limit
 from teleop_runtime.graceful import drain_before_exit
 from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS, show_metrics
 from teleop_runtime.operations import JsonResponse, Operation, describe
@@ -103,6 +104,7 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
+        raise_limit()
         async with AsyncExitStack() as stack:
             try:
                 running = [await stack.enter_async_context(part.lifespan()) for part in parts]

@@ -1,6 +1,7 @@
 """Pytest plugin: a real PostgreSQL and an S3 server for the run, on them an empty place for each test."""
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -48,6 +49,22 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """What the tests ask a database."""
     async with Database.connect(database_url) as database:
         yield database
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The mark of tests that an ordinary user can't run: `@pytest.mark.root("why")`."""
+    config.addinivalue_line(
+        "markers", "root(why): only root may do what this test does, and why that is needed"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs root where this is not root, and say why it does."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if mark := item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason=f"needs root: {mark.args[0]}"))
 
 
 def pytest_report_header() -> str:

