@@ -89,12 +89,13 @@ clean:  ## remove what was installed; recorded data stays
 .venv/bin/python: | $(filter .uv/%,$(UV))
 	$(UV) venv -q --allow-existing --python "$$(cat .python-version)" .venv
 
+# --no-deps: the requirements are whole, without what pyproject.toml leaves out.
 .venv/installed-local: requirements/local.txt $(addsuffix /pyproject.toml,$(PACKAGES)) | .venv/bin/python
-	$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/local.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/local.txt
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
 	@touch $@
 
 .venv/installed-dev: requirements/dev.txt .venv/installed-local tests/support/pyproject.toml
-	$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/dev.txt
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e tests/support
 	@touch $@
