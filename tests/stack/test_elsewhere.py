@@ -22,9 +22,16 @@ PARTS_BYTES = 12 * 1024 * 1024
 
 @pytest.fixture(scope="module")
 def gateway(engine) -> str:
-    """This machine's address on the containers' bridge, by which they reach it."""
-    (bridge,) = engine.networks.get("bridge").attrs["IPAM"]["Config"]
-    address: str = bridge["Gateway"]
+    """This machine's address on the containers' bridge, by which they reach it.
+
+    A container on it is asked: an engine that has run none yet says of its bridge only what subnet it has.
+    """
+    container = engine.containers.run("postgres:18", ["sleep", "infinity"], detach=True, network="bridge")
+    try:
+        container.reload()
+        address: str = container.attrs["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
+    finally:
+        container.remove(force=True, v=True)
     return address
 
 
