@@ -1,7 +1,6 @@
 """TelemetryClient: keeps a session's samples on the local disk, from where a shipper brings them on."""
 
 import logging
-import math
 import os
 import platform
 import socket
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import msgspec
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import Event
-from teleop_schema.plain import FLOAT32_MAX
 from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.address import check_backend_url
@@ -31,7 +29,7 @@ from lerobot_robot_backend.stream import (
     read_whole_progress,
 )
 from lerobot_robot_backend.upkeep import Upkeep
-from lerobot_robot_backend.values import differ, number, picker
+from lerobot_robot_backend.values import differ, number, picker, within_float32
 from lerobot_robot_backend.video_choice import Video, choose_video
 from lerobot_robot_backend.video_spool import choose_cameras
 
@@ -171,7 +169,9 @@ class TelemetryClient:
     ) -> int:
         """Record one frame and return its index.
 
-        observation  name -> value, for example degrees of "shoulder_pan.pos"; kept as float32
+        observation  name -> value, for example degrees of "shoulder_pan.pos"; kept as float32, as LeRobot
+                     would: True is 1, a value that is missing or None is NaN; the ledger counts what is not
+                     finite
         action       name -> value: what was asked of the robot
         sent_action  what the robot really did; kept if it differs
         extra        anything else worth keeping; names unknown to the session are kept here, too
@@ -184,8 +184,8 @@ class TelemetryClient:
                      that of the frame. A picture is (height, width, 3) uint8, RGB, an array of its own for
                      each new picture; the same one again is recorded once
 
-        Raises ValueError naming the value that is missing or is no finite number, SpoolError if the disk is
-        full; then the frame's index is used up, and the server is told of the gap and its reason.
+        Raises ValueError naming the value that is no number, SpoolError if the disk is full; then the frame's
+        index is used up, and the server is told of the gap and its reason.
         """
         if captured_us is None:
             captured_us = self.clock.now_us()
@@ -307,18 +307,19 @@ class TelemetryClient:
         captured_us: int,
         observation_age_us: int,
     ) -> int:
+        whole = True
         try:
             values = self._pick_state(observation) + self._pick_action(action)
-            if [*map(type, values)] != self._all_floats or not math.isfinite(sum(values)):
-                values = self._checked(values)
-        except (KeyError, ValueError) as error:
-            reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-            self._writer.append_gap(1, reason)
-            raise ValueError(reason) from None
+        except KeyError:
+            whole = False
+            values = self._picked(observation, action)
+        if [*map(type, values)] != self._all_floats:
+            values = self._numbers(values)
         tail = b""
         if (
             extra
             or observation_age_us > 0
+            or not whole
             # All names are there: so there are strangers only if there is more than the names.
             or (len(observation) != self._state_count and not observation.keys() <= self._known_state)
             or len(action) != self._action_count
@@ -329,24 +330,23 @@ class TelemetryClient:
         try:
             return self._writer.append_frame(captured_us, values, tail)
         except OverflowError:
-            reason = self._find_overflow(values)
-            self._writer.append_gap(1, reason)
-            raise ValueError(reason) from None
+            return self._writer.append_frame(captured_us, within_float32(values), tail)
 
     def _tell(self, **fields: Any) -> None:
         self._writer.append_event(msgspec.convert(fields, Event))
 
-    def _checked(self, values: tuple[Any, ...]) -> tuple[float, ...]:
-        names = (*self._session.state_names, *self._session.action_names)
-        return tuple(number(name, value) for name, value in zip(names, values, strict=True))
+    def _picked(self, observation: Mapping[str, Any], action: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values of a frame some of which are missing."""
+        session = self._session
+        return (*map(observation.get, session.state_names), *map(action.get, session.action_names))
 
-    def _find_overflow(self, values: tuple[float, ...]) -> str:
-        for name, value in zip(
-            (*self._session.state_names, *self._session.action_names), values, strict=True
-        ):
-            if abs(value) > FLOAT32_MAX:
-                return f"{name} is {value}, beyond a float32"
-        return "a value is beyond a float32"
+    def _numbers(self, values: tuple[Any, ...]) -> tuple[float, ...]:
+        names = (*self._session.state_names, *self._session.action_names)
+        try:
+            return tuple(number(name, value) for name, value in zip(names, values, strict=True))
+        except ValueError as error:
+            self._writer.append_gap(1, str(error))
+            raise
 
     def _encode_extra(
         self,

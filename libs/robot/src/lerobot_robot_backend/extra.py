@@ -11,12 +11,14 @@ from lerobot_robot_backend.record import MAX_TAIL_BYTES
 _MAX_ARRAY_VALUES = 1024
 _MAX_DEPTH = 8
 _INT64 = 2**63
+# As everywhere where JSON is spoken.
+_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 def encode_extra(extra: Mapping[str, Any]) -> bytes:
     """MessagePack map of `extra`.
 
-    NaN and infinities become text, arrays lists; of what can't be kept (a picture, an object, more than
+    NaN becomes null, infinities text, arrays lists; of what can't be kept (a picture, an object, more than
     MAX_TAIL_BYTES) its description is kept: a strange value must not cost the frame.
     """
     encoded = msgspec.msgpack.encode(_storable(extra, 0))
@@ -33,7 +35,7 @@ def _storable(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return _clean(value)
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else str(value)
+        return _NOT_FINITE.get(float(value), float(value)) if not math.isnan(value) else None
     if isinstance(value, int):
         return int(value) if -_INT64 <= value < _INT64 else str(value)
     if depth < _MAX_DEPTH:

@@ -188,8 +188,9 @@ class Tap:
             self._why_not = "it has no rate (fps); say --backend_fps=30 or what its loop runs at"
             log.warning("backend: %s: not recorded", self._why_not)
             return
-        names = [name for name, kind in robot.observation_features.items() if kind in (float, int)]
-        action_names = [name for name, kind in robot.action_features.items() if kind in (float, int)]
+        # As LeRobot has it. What else there is, an `int` for example, is kept beside the vectors, exactly.
+        names = [name for name, kind in robot.observation_features.items() if kind is float]
+        action_names = [name for name, kind in robot.action_features.items() if kind is float]
         cameras = {name: find_camera(robot, name) for name in robot.observation_features}
         self._cameras = {
             name: camera for name, camera in cameras.items() if hasattr(camera, "latest_timestamp")

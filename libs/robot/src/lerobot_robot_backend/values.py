@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+
 
 def differ(sent: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Whether the robot did something else than it was asked for."""
@@ -22,15 +24,20 @@ def picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, .
 
 
 def number(name: str, value: Any) -> float:
-    """`value` as a float; raises ValueError naming it."""
-    if isinstance(value, bool | str | bytes) or type(value).__name__ in ("bool", "bool_"):
+    """`value` as LeRobot makes a number of it: True is 1, None is NaN. Raises ValueError naming it."""
+    if value is None:
+        return math.nan
+    if isinstance(value, str | bytes):
         raise ValueError(f"{name} is {value!r}, not a number")
     try:
-        converted = float(value)
-    except OverflowError as error:
-        raise ValueError(f"{name} is beyond a float32") from error
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is {value!r}, not a number") from error
-    if not math.isfinite(converted):
-        raise ValueError(f"{name} is {converted}, not a finite number")
-    return converted
+
+
+def within_float32(values: tuple[float, ...]) -> tuple[float, ...]:
+    """The values, infinite where a float32 can't hold them, as numpy and so LeRobot has it."""
+    with np.errstate(over="ignore"):
+        return tuple(np.array(values, np.float32).tolist())

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from lerobot.utils.feature_utils import build_dataset_frame, hw_to_dataset_features
 from lerobot_robot_backend import tap as tap_module
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.options import Request
@@ -130,6 +131,52 @@ def test_observation_that_failed_is_none(tap, robot):
     assert (batch.count, list(batch.observation_ages_us)) == (4, [2])
 
 
+@pytest.fixture
+def mixed(tap) -> Robot:
+    """A robot with an `int` and a truth value beside its joint, connected."""
+    robot = Robot()
+    robot.observation_features = {"joint.pos": float, "grip.closed": float, "ticks": int}
+    robot.action_features = {"joint.pos": float, "gear": int}
+    robot.observation = {"joint.pos": 1.0, "grip.closed": True, "ticks": 16_777_217}
+    robot.send_action = lambda action: action
+    tap._robot_found(robot, COMMAND)
+    robot.connect()
+    return robot
+
+
+def test_state_is_what_lerobot_makes_of_it(tap, mixed):
+    """`float` features are the state and the action, whatever a robot gives for them, and in LeRobot's bits;
+    an `int` is kept beside, exactly."""
+    features = {
+        **hw_to_dataset_features(mixed.observation_features, "observation"),
+        **hw_to_dataset_features(mixed.action_features, "action"),
+    }
+    readings = [1.5, True, float("nan"), None, 1e39, float("-inf")]
+    for reading in readings:
+        mixed.observation["joint.pos"] = reading
+        mixed.get_observation()
+        mixed.send_action({"joint.pos": 2.0, "gear": 3})
+    session = SpoolReader(tap._client.stream_dir).description.session
+    batch = recorded(tap)
+    for key, names, column in (
+        ("observation.state", session.state_names, batch.state),
+        ("action", session.action_names, batch.action),
+    ):
+        assert list(names) == features[key]["names"], key
+        with np.errstate(over="ignore"):
+            theirs = [
+                build_dataset_frame(
+                    features,
+                    {**mixed.observation, "joint.pos": 2.0 if key == "action" else reading},
+                    key.split(".")[0],
+                )[key].tobytes()
+                for reading in readings
+            ]
+        assert column == b"".join(theirs), key
+    beside = {"observation": {"ticks": 16_777_217}, "action": {"gear": 3}}
+    assert batch.extra == dict.fromkeys(range(len(readings)), beside)
+
+
 def test_session_describes_the_robot(tap, robot):
     """Names, type, cameras and rate come from the robot and its command."""
     session = SpoolReader(tap._client.stream_dir).description.session
@@ -141,21 +188,21 @@ def test_session_describes_the_robot(tap, robot):
 
 
 def test_bad_sample_is_a_gap_and_no_error(tap, robot, caplog):
-    """A robot that reports NaN goes on; the log says so once, the frame is missing by name."""
+    """A robot that reports words goes on; the log says so once, the frame is missing by name."""
     step(robot)
-    robot.observation["joint.pos"] = float("nan")
+    robot.observation["joint.pos"] = "far"
     for _ in range(5):
         assert step(robot) == {"joint.pos": 2.0}
     robot.observation = None
     step(robot)
     told = [record.getMessage() for record in caplog.records]
-    assert [line for line in told if "joint.pos is nan" in line] == [
-        "backend: ValueError: joint.pos is nan, not a finite number; LeRobot goes on (told once)"
+    assert [line for line in told if "joint.pos is" in line] == [
+        "backend: ValueError: joint.pos is 'far', not a number; LeRobot goes on (told once)"
     ]
     assert tap._client.logged == 7
     reader = SpoolReader(tap._client.stream_dir)
     gaps = [batch.gap for batch in iter(lambda: reader.read(Limits()), None) if batch.gap]
-    assert gaps == ["joint.pos is nan, not a finite number"] * 5 + ["the robot gave no observation"]
+    assert gaps == ["joint.pos is 'far', not a number"] * 5 + ["the robot gave no observation"]
 
 
 def test_errors_of_the_robot_are_its_own(tap, robot):
@@ -245,7 +292,7 @@ def test_last_line_says_what_is_safe(tap, robot, capsys, caplog):
     """At the end people read how much is where, and what could not be recorded."""
     caplog.set_level(logging.ERROR)
     step(robot)
-    robot.observation = {"joint.pos": None}
+    robot.observation = {"joint.pos": "far"}
     step(robot)
     robot.disconnect()
     tap.finish()

@@ -19,7 +19,7 @@ def test_plain_values_are_kept():
 
 
 def test_strange_values_become_text():
-    """NaN, infinities, huge integers, pictures and objects are described, not refused."""
+    """NaN becomes null; infinities, huge integers, pictures and objects are told in words, not refused."""
     extra = decode(
         encode_extra(
             {
@@ -33,8 +33,8 @@ def test_strange_values_become_text():
         )
     )
     assert extra == {
-        "nan": "nan",
-        "inf": "-inf",
+        "nan": None,
+        "inf": "-Infinity",
         "huge": "1" + "0" * 30,
         "picture": "<ndarray of shape (480, 640, 3): not recorded>",
         "object": "<object: not recorded>",

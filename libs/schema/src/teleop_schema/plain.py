@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -12,41 +12,47 @@ from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import MAX_FRAMES_PER_BATCH, MAX_NAME_LENGTH, MAX_VECTOR_VALUES
 
-FLOAT32_MAX = 3.4028234663852886e38
+MAX_DIGITS = 20
 YEAR_1_S = -62_135_596_800
 YEAR_10000_S = 253_402_300_800
 UNWANTED_MARK = "the message begins with a byte order mark; send plain UTF-8 JSON"
 
 
+# What is kept as a float32: true and false as 1 and 0, null as NaN.
+type Value = float | bool | Literal["Infinity", "-Infinity"] | None
+
+
 class PlainFrame(Struct, frozen=True, forbid_unknown_fields=True):
     """One sample.
 
-    observation, action  name -> value, for example {"shoulder_pan.pos": 1.5}
+    observation, action  name -> value, for example {"shoulder_pan.pos": 1.5}; names that the first frame had
+                         and this one lacks are NaN
     timestamp            s since the Unix epoch; None: the time of arrival
     observation_age_us   of an action that follows without a new observation: how long before the frame's time
                          the repeated one was taken, us; 0: the observation is the frame's own
     """
 
-    observation: dict[str, float]
-    action: dict[str, float] = {}
+    observation: dict[str, Value]
+    action: dict[str, Value] = {}
     timestamp: float | None = None
     observation_age_us: Annotated[int, Meta(ge=0, le=2**62)] = 0
 
 
-_decoder = msgspec.json.Decoder(PlainFrame | list[PlainFrame])
+type _Message = PlainFrame | list[PlainFrame]
+_decoder = msgspec.json.Decoder(_Message)
+# What JSON values are called, as Python's parser gives them.
+_KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", type(None): "null"}
 
 
 def decode_plain(text: str) -> list[PlainFrame]:
-    """Frames of one text message, one object or an array of them, every value a finite float32.
+    """Frames of one text message, one object or an array of them.
 
     Raises BadMessage naming the field; then none of the message's frames is to be stored.
     """
     try:
         decoded = _decoder.decode(text)
     except DECODE_ERRORS as error:
-        field = _find_culprit(text) or field_of(error)
-        told = UNWANTED_MARK if text.startswith("\ufeff") else explain(error, field or "the message")
-        raise BadMessage(told, field=field) from error
+        decoded = _decode_leniently(text, error)
     frames = decoded if isinstance(decoded, list) else [decoded]
     if not 1 <= len(frames) <= MAX_FRAMES_PER_BATCH:
         raise BadMessage(
@@ -55,11 +61,11 @@ def decode_plain(text: str) -> list[PlainFrame]:
             limit=MAX_FRAMES_PER_BATCH,
         )
     for number, frame in enumerate(frames):
-        _check_values(frame, f"[{number}]." if isinstance(decoded, list) else "")
+        _check_names(frame, f"[{number}]." if isinstance(decoded, list) else "")
     return frames
 
 
-def _check_values(frame: PlainFrame, where: str) -> None:
+def _check_names(frame: PlainFrame, where: str) -> None:
     for part, values in (("observation", frame.observation), ("action", frame.action)):
         if len(values) > MAX_VECTOR_VALUES:
             raise BadMessage(
@@ -67,15 +73,13 @@ def _check_values(frame: PlainFrame, where: str) -> None:
                 field=where + part,
                 limit=MAX_VECTOR_VALUES,
             )
-        for name, value in values.items():
+        for name in values:
             if not 1 <= len(name) <= MAX_NAME_LENGTH or any(letter < " " for letter in name):
                 raise BadMessage(
                     f"{where}{part} has the name {name[:MAX_NAME_LENGTH]!r}",
                     field=where + part,
                     hint=f"a name is 1 to {MAX_NAME_LENGTH} characters, none of them a control character",
                 )
-            if not abs(value) <= FLOAT32_MAX:
-                raise BadMessage(f"{value} does not fit a float32", field=f"{where}{part}.{name}")
     if not frame.observation:
         raise BadMessage("observation is empty", field=where + "observation")
     if frame.timestamp is not None and not YEAR_1_S <= frame.timestamp < YEAR_10000_S:
@@ -85,40 +89,69 @@ def _check_values(frame: PlainFrame, where: str) -> None:
         )
 
 
-def _find_culprit(text: str) -> str | None:
-    """Path of the first value that no frame may hold, None if the text is no JSON at all.
+def _decode_leniently(text: str, error: Exception) -> PlainFrame | list[PlainFrame]:
+    """The frames in what is no JSON but that it has numbers which JSON does not know: NaN, Infinity, 1e999.
 
-    Python's own parser also reads what JSON does not know (NaN, Infinity, 1e999), so that it can be named.
+    Python's own parser reads them, and its json.dumps writes them. Raises BadMessage, of `error` where that
+    does not help.
     """
+    told = None
     try:
-        decoded = json.loads(text, parse_int=float)
+        read = json.loads(text, parse_int=_whole)
+        field, told = next(_culprits(read), (None, None))
+        if field is None:
+            msgspec.json.encode(read)  # raises where Python took half a character for one
+            frames: PlainFrame | list[PlainFrame] = msgspec.convert(read, _Message)
+            return frames
+    except msgspec.MsgspecError as second:
+        error, field = second, field_of(second)
     except (ValueError, RecursionError):
-        return None
-    frames = [("", decoded)]
-    if isinstance(decoded, list):
-        frames = [(f"[{number}].", frame) for number, frame in enumerate(decoded)]
-    found = next((path for where, frame in frames for path in _culprits(frame, where)), None)
-    return found and found.encode(errors="replace").decode()
+        field = field_of(error)
+    if text.startswith("\ufeff"):
+        told = UNWANTED_MARK
+    field = field and field.encode(errors="replace").decode()
+    raise BadMessage(told or explain(error, field or "the message"), field=field) from error
 
 
-def _culprits(frame: Any, where: str) -> Iterator[str]:
+def _whole(digits: str) -> int | float:
+    """Not always an int: Python refuses to read one of thousands of digits."""
+    return int(digits) if len(digits) < MAX_DIGITS else float(digits)
+
+
+def _culprits(read: Any) -> Iterator[tuple[str, str | None]]:
+    """Paths of what no frame may hold, and what to say of it."""
+    if isinstance(read, list):
+        for number, frame in enumerate(read):
+            yield from _culprits_of(frame, f"[{number}].")
+    else:
+        yield from _culprits_of(read, "")
+
+
+def _culprits_of(frame: Any, where: str) -> Iterator[tuple[str, str | None]]:
     if not isinstance(frame, dict):
-        yield where.rstrip(".") or "frame"
+        yield where.rstrip(".") or "frame", None
         return
     for part, content in frame.items():
         if part in ("observation", "action"):
             if not isinstance(content, dict):
-                yield where + part
+                yield where + part, None
                 continue
-            yield from (f"{where}{part}.{name}" for name, value in content.items() if not _is_number(value))
+            for name, value in content.items():
+                if not _is_value(value):
+                    path = f"{where}{part}.{name}"
+                    yield path, f"{path} must be a number, not {_KINDS[type(value)]}"
         elif part == "timestamp":
-            if content is not None and not _is_number(content):
-                yield where + part
-        else:
-            yield where + str(part)
+            if content is not None and not _is_time(content):
+                yield where + part, None
+        elif part != "observation_age_us":
+            yield where + str(part), None
     if "observation" not in frame:
-        yield where + "observation"
+        yield where + "observation", None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
+def _is_value(value: Any) -> bool:
+    return value is None or isinstance(value, float | int) or value in ("Infinity", "-Infinity")
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)

@@ -20,7 +20,7 @@ def envelope(table: pa.Table, bucket: int) -> pa.Table:
     table    frame_index, timestamp, and columns of numbers and strings; at least one row
     bucket   rows per bucket, the last one may hold fewer
     returns  the same columns; frame_index and timestamp are those of the bucket's first and last row,
-             strings are null
+             strings are null; NaN is where a bucket has nothing else
     """
     starts = np.arange(0, table.num_rows, bucket)
     ends = np.append(starts[1:], table.num_rows) - 1
@@ -33,6 +33,6 @@ def envelope(table: pa.Table, bucket: int) -> pa.Table:
             columns.append(pa.nulls(len(edges), field.type))
         else:
             values = column.to_numpy()
-            low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+            low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
             columns.append(pa.array(np.column_stack([low, high]).reshape(-1), field.type))
     return pa.table(columns, schema=table.schema)

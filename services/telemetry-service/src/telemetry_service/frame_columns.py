@@ -68,18 +68,13 @@ def encode_tables(session_id: int, tables: Iterable[pa.Table]) -> Iterator[bytes
 def quarantine(blocks: Sequence[FrameBlock]) -> list[FrameBlock]:
     """The blocks, with every frame that holds a value no table takes turned into a named gap.
 
-    That is a state or action that is not finite, and a timestamp outside of the years 1 to 9999.
+    That is a timestamp outside of the years 1 to 9999.
     """
     runs = [run for block in blocks for run in block.runs]
     if not runs:
         return list(blocks)
     timestamps = _timestamps(runs)
-    if (
-        np.isfinite(_floats([run.state for run in runs])).all()
-        and np.isfinite(_floats([run.action for run in runs])).all()
-        and timestamps.min() >= MIN_TIMESTAMP_US
-        and timestamps.max() <= MAX_TIMESTAMP_US
-    ):
+    if timestamps.min() >= MIN_TIMESTAMP_US and timestamps.max() <= MAX_TIMESTAMP_US:
         return list(blocks)
     return [_without_culprits(block) for block in blocks]
 
@@ -89,10 +84,6 @@ def _without_culprits(block: FrameBlock) -> FrameBlock:
     for run in block.runs:
         for row in np.nonzero(_outside(_timestamps([run])))[0]:
             culprits.setdefault(run.first + int(row), "the timestamp lies outside of the years 1 to 9999")
-        for name, column in (("state", run.state), ("action", run.action)):
-            values = _floats([column]).reshape(run.count, len(column) // (VALUE_BYTES * run.count))
-            for row, position in zip(*np.nonzero(~np.isfinite(values)), strict=True):
-                culprits.setdefault(run.first + int(row), f"{name}[{position}] is not a finite number")
     return block.without(culprits) if culprits else block
 
 

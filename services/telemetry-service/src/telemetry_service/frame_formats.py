@@ -1,11 +1,13 @@
 """Frames as JSON, CSV, Arrow or Parquet, a piece at a time; pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf, isfinite
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from teleop_runtime.frames import frame_schema
 
@@ -15,6 +17,9 @@ FORMATS = {
     "application/vnd.apache.arrow.stream": "arrow",
     "application/vnd.apache.parquet": "parquet",
 }
+
+NOT_FINITE_JSON = {inf: "Infinity", -inf: "-Infinity"}
+NOT_FINITE_CSV = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 FAMILIES = {
     "": "application/json",
@@ -75,8 +80,9 @@ def encode(media_type: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> It
     """The file of all `tables`, which share `schema`, in pieces."""
     if media_type == "application/json":
         return _json(tables)
+    if media_type == "text/csv":
+        return _csv(schema, tables)
     writers: dict[str, Callable[[Any], Any]] = {
-        "text/csv": lambda sink: pyarrow.csv.CSVWriter(sink, schema),
         "application/vnd.apache.arrow.stream": lambda sink: pa.ipc.new_stream(sink, schema),
         "application/vnd.apache.parquet": lambda sink: pq.ParquetWriter(sink, schema),
     }
@@ -88,15 +94,46 @@ def encode_parquet(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[by
     return _written(lambda sink: pq.ParquetWriter(sink, schema, compression="zstd"), tables)
 
 
+def _csv(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[bytes]:
+    """As pyarrow.csv writes it, but for NaN and infinities, which it has other words for."""
+    yield ",".join(map(_quoted, schema.names)).encode() + b"\n"
+    for table in tables:
+        cells = [_csv_cells(column) for column in table.columns]
+        lines = pc.binary_join_element_wise(*cells, ",", null_handling="replace", null_replacement="")
+        yield "".join(f"{line}\n" for line in lines.to_pylist()).encode()
+
+
+def _csv_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_string(column.type):
+        return pc.binary_join_element_wise('"', pc.replace_substring(column, '"', '""'), '"', "")
+    cells = column.cast(pa.string())
+    if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy()).all():
+        for told, word in NOT_FINITE_CSV.items():
+            cells = pc.if_else(pc.equal(cells, told), word, cells)
+    return cells
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
 def _json(tables: Iterable[pa.Table]) -> Iterator[bytes]:
     separator = b'{"frames":['
     for table in tables:
         names = table.column_names
-        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        rows = zip(*map(_json_values, table.columns), strict=True)
         frames = b",\n".join(msgspec.json.encode(_frame(names, row)) for row in rows)
         yield separator + frames
         separator = b",\n"
     yield b"]}" if separator == b",\n" else separator + b"]}"
+
+
+def _json_values(column: pa.ChunkedArray) -> list[Any]:
+    """JSON knows no NaN, which becomes null, and no infinity, which becomes text."""
+    values: list[Any] = column.to_pylist()
+    if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy()).all():
+        return [value if isfinite(value) else NOT_FINITE_JSON.get(value) for value in values]
+    return values
 
 
 def _frame(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:

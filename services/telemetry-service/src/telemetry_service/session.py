@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from teleop_schema.errors import BadMessage
 from teleop_schema.messages import Batch
-from teleop_schema.plain import PlainFrame
+from teleop_schema.plain import PlainFrame, Value
 
 from telemetry_service.frame_block import Beyond, FrameBlock, Run, block_of_batch, extra_text
 
@@ -78,16 +77,9 @@ class PlainSession:
         }
 
     def receive(self, frames: Sequence[PlainFrame], arrived_us: int) -> FrameBlock:
-        """Frames as a block; raises BadMessage naming a value that a frame lacks, then nothing is taken."""
-        wheres = [f"[{number}]." if len(frames) > 1 else "" for number in range(len(frames))]
-        state = [
-            _vector(frame.observation, self.state_names, where + "observation")
-            for where, frame in zip(wheres, frames, strict=True)
-        ]
-        action = [
-            _vector(frame.action, self.action_names, where + "action")
-            for where, frame in zip(wheres, frames, strict=True)
-        ]
+        """Frames as a block; NaN stands for what a frame lacks."""
+        state = [[frame.observation.get(name) for name in self.state_names] for frame in frames]
+        action = [[frame.action.get(name) for name in self.action_names] for frame in frames]
         timestamps = [
             arrived_us if frame.timestamp is None else round(frame.timestamp * 1e6) for frame in frames
         ]
@@ -109,8 +101,8 @@ class PlainSession:
                     first,
                     len(frames),
                     np.array(timestamps, "<i8").tobytes(),
-                    np.array(state, "<f4").tobytes(),
-                    np.array(action, "<f4").tobytes(),
+                    _float32(state),
+                    _float32(action),
                 ),
             ),
             beyond=beyond,
@@ -120,17 +112,12 @@ class PlainSession:
         found: dict[str, Any] = {}
         for part, values in (("observation", frame.observation), ("action", frame.action)):
             known = self._known[part]
-            if len(values) > len(known):
+            if not values.keys() <= known:
                 found[part] = {name: value for name, value in values.items() if name not in known}
         return found
 
 
-def _vector(values: dict[str, float], names: Sequence[str], part: str) -> list[float]:
-    try:
-        return [values[name] for name in names]
-    except KeyError as error:
-        raise BadMessage(
-            f"{part} lacks {error.args[0]!r}, which the session's first frame had",
-            field=f"{part}.{error.args[0]}",
-            hint="connect again to begin a session with other names",
-        ) from None
+def _float32(rows: Sequence[Sequence[Value]]) -> bytes:
+    """As numpy, and so LeRobot, makes float32 of values: None is NaN, what is too large infinite."""
+    with np.errstate(over="ignore"):
+        return np.array(rows, "<f4").tobytes()

@@ -78,8 +78,22 @@ SELECT count(*) AS committed,
           FROM teleop_frame WHERE session_id = $1 AND frame_index < $2) f
 """
 
+NOT_FINITE = """
+SELECT told.name, count(*) AS frames
+  FROM teleop_session s
+  JOIN teleop_frame f ON f.session_id = s.id
+ CROSS JOIN LATERAL (
+       SELECT 'observation.' || n AS name, v FROM unnest(s.state_names, f.state) AS state(n, v)
+       UNION ALL
+       SELECT 'action.' || n, v FROM unnest(s.action_names, f.action) AS action(n, v)) told
+ WHERE s.id = $1 AND f.frame_index < $2
+   AND (f.state || f.action) && '{NaN,Infinity,-Infinity}'
+   AND told.v = ANY('{NaN,Infinity,-Infinity}')
+ GROUP BY told.name ORDER BY told.name
+"""
+
 # What accounts of older archives do not tell, for their frames could not carry it.
-NOT_TOLD_ONCE = {"repeated_observations": 0}
+NOT_TOLD_ONCE: Mapping[str, Any] = {"repeated_observations": 0, "not_finite": {}}
 ARCHIVED_ACCOUNT = "SELECT account FROM session_archive WHERE session_id = $1"
 NEWEST_EXPORT = "SELECT frames FROM session_export WHERE session_id = $1 ORDER BY export_id DESC LIMIT 1"
 
@@ -190,7 +204,8 @@ async def measure_frames(connection: Connection, session_id: int, frames: int) -
     """What the ledger tells of a session's frames below `frames`, of those that are in the database."""
     row = await connection.fetchrow(MEASURE, session_id, frames)
     assert row is not None  # noqa: S101
-    return row
+    not_finite = await connection.fetch(NOT_FINITE, session_id, frames)
+    return {**row, "not_finite": {each["name"]: each["frames"] for each in not_finite}}
 
 
 async def _measured(connection: Connection, session: asyncpg.Record) -> Row:
@@ -198,7 +213,7 @@ async def _measured(connection: Connection, session: asyncpg.Record) -> Row:
     if session["archived_at"] is None:
         return await measure_frames(connection, session["id"], session["frames"])
     account: dict[str, Any] = msgspec.json.decode(await connection.fetchval(ARCHIVED_ACCOUNT, session["id"]))
-    return NOT_TOLD_ONCE | account
+    return {**NOT_TOLD_ONCE, **account}
 
 
 def _view[View: msgspec.Struct](row: Row, kind: type[View], **more: Any) -> View:

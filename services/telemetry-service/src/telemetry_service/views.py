@@ -149,6 +149,8 @@ class Ledger(Struct, kw_only=True):
     repeated_observations
                    frames without an observation of their own: an action that followed, beside the observation
                    of an earlier frame
+    not_finite     name of a value ("observation.gripper.pos") -> in how many frames it is NaN or infinite, of
+                   values of which there is any; a value that a frame lacks is NaN
     """
 
     session_id: int
@@ -173,3 +175,4 @@ class Ledger(Struct, kw_only=True):
     backwards: int
     implausible: int
     repeated_observations: int
+    not_finite: dict[str, int]

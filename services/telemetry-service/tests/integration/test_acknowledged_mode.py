@@ -1,5 +1,8 @@
 """The acknowledged mode against a real PostgreSQL over real sockets."""
 
+import math
+import struct
+
 import pytest
 from teleop_schema.messages import Ack, End, Ended, ErrorMessage, Event, Hello, Nack
 from teleop_testing.robot import TestRobot, batch, description, dial, values_of
@@ -112,16 +115,16 @@ async def test_gap_is_stored_by_name(service, database):
         assert gap == {"first_frame": 3, "end_frame": 7, "reason": "damaged record"}
 
 
-async def test_frame_that_is_not_finite_becomes_a_gap(service, database):
-    """One NaN costs its own frame only, and says which value it was."""
-    state = bytearray(batch(0, 3).state)
-    state[12:16] = b"\x00\x00\xc0\x7f"
+async def test_what_is_not_finite_is_stored(service, database):
+    """NaN and infinities are values like any others."""
+    state, action = (0.0, math.nan, 1.0, math.inf), (-math.inf, 2.0, math.nan, 3.0)
     async with TestRobot.connected(service) as robot:
-        await robot.send(batch(0, 3, state=bytes(state)))
-        await robot.acked(3)
-        assert await database.frame_indexes(robot.welcome.session_id) == [0, 2]
-        [gap] = await database.fetch("SELECT first_frame, end_frame, reason FROM frame_gap")
-        assert gap == {"first_frame": 1, "end_frame": 2, "reason": "state[1] is not a finite number"}
+        await robot.send(batch(0, 2, state=struct.pack("<4f", *state), action=struct.pack("<4f", *action)))
+        await robot.acked(2)
+    rows = await database.fetch("SELECT state, action FROM teleop_frame ORDER BY frame_index")
+    assert str([*rows[0]["state"], *rows[1]["state"]]) == str([*state])
+    assert str([*rows[0]["action"], *rows[1]["action"]]) == str([*action])
+    assert await database.fetch("SELECT FROM frame_gap") == []
 
 
 async def test_episodes_follow_their_frames(service, database):

@@ -67,6 +67,11 @@ async def recorded(database_url, database):
             WHERE session_id = $1 AND frame_index % 7 = 3""",
         sessions[1],
     )
+    await database.connection.execute(
+        """UPDATE teleop_frame SET state = '{NaN,Infinity,-Infinity}'
+            WHERE session_id = $1 AND frame_index % 11 = 4""",
+        sessions[1],
+    )
     await database.connection.execute(OLD)
     await database.connection.execute(NEXT_PARTITION)
     record_session(database_url, 40)
@@ -138,7 +143,8 @@ async def test_the_archive_can_be_read_without_the_database(recorded, retention,
     folder = tmp_path / ".archive" / "robot_A" / "sessions" / str(recorded[1])
     table = pq.read_table(folder / "frames.parquet")
     assert table.num_rows == 489
-    assert table.column_names == ["frame_index", "timestamp", "state", "action", "extra"]
+    recorded_columns = ["frame_index", "timestamp", "state", "action", "extra", "observation_age_us"]
+    assert table.column_names == recorded_columns
     told = json.loads((folder / "session.json").read_text())
     assert told["session"]["state_names"] == list(NAMES)
     assert [gap["reason"] for gap in told["gaps"]] == ["spool_full", "refused"]

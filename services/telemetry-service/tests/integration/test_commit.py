@@ -3,9 +3,11 @@
 import asyncio
 import random
 import string
+import struct
 
 import pytest
 from telemetry_service.commit import FrameExists, OutOfStep, Unstorable
+from telemetry_service.frame_columns import MAX_TIMESTAMP_US
 from telemetry_service.writer import Writer
 from teleop_schema.errors import Fenced
 from teleop_schema.limits import MAX_TEXT_LENGTH
@@ -280,10 +282,9 @@ async def test_all_writers_together_wait_with_limited_bytes(ingest, database, mo
 async def test_accounting_of_memory_ends_at_zero(ingest, database):
     """Blocks that were joined, cut or emptied on their way are let go of by what was counted for them."""
     writer = await ingest.writer()
-    nan = b"\x00\x00\xc0\x7f" * 2
     for first in range(0, 40, 2):
-        state = nan * 2 if first % 3 else bytes(16)
-        await ingest.send(writer, first, 2, state=state, extra={0: {"a": "b"}})
+        times = struct.pack("<2q", MAX_TIMESTAMP_US + 1, 0) if first % 3 else bytes(16)
+        await ingest.send(writer, first, 2, timestamps=times, extra={0: {"a": "b"}})
     await writer.settled()
     await until(lambda: not ingest.batcher._commits)
     assert ingest.batcher._held_bytes == 0

@@ -164,23 +164,11 @@ async def test_strangers_go_to_extra(service, database):
     ]
 
 
-async def test_missing_joint_is_named(service, database):
-    """A frame that lacks a joint is refused by its name; the connection goes on."""
-    async with client(service) as robot:
-        await robot.send(FRAME)
-        await robot.send({"observation": {"pan.pos": 1}, "action": {"pan.pos": 1}})
-        error = await robot.refused()
-        assert (error["code"], error["field"]) == ("bad_message", "observation.grip.pos")
-        await robot.send(FRAME)
-        await robot.acked(2)
-    assert await database.frame_indexes((await complete(database))["id"]) == [0, 1]
-
-
 async def test_refused_first_frames_fix_no_names(service, database):
     """Names come from the first frames that were taken, not from ones that were refused."""
     async with client(service) as robot:
-        await robot.send([{"observation": {"a": 1, "b": 2}}, {"observation": {"a": 1}}])
-        assert (await robot.refused())["field"] == "[1].observation.b"
+        await robot.send([{"observation": {"a": 1, "b": 2}}, {"observation": {"a": "far"}}])
+        assert (await robot.refused())["field"] == "[1].observation.a"
         await robot.send({"observation": {"c": 1}})
         await robot.acked(1)
     assert (await complete(database))["state_names"] == ["c"]
@@ -191,12 +179,51 @@ BAD = [
     "{",
     "null",
     "[]",
-    '{"observation":{"a":NaN}}',
+    '{"observation":{"a":[]}}',
     '{"observation":{"a":"1"}}',
     "\ufeff{}",
     "[" * 100_000,
     b"\0",
 ]
+
+
+async def test_nothing_measured_is_thrown_away(service, http, database):
+    """Truth values, NaN, infinities and frames that lack a name or an action are stored; the ledger counts
+    what is not finite, by name; they come back as they were sent."""
+    sent = [
+        FRAME,
+        FRAME | {"action": {}},
+        {"observation": {"pan.pos": True, "stranger": 5}},
+        '{"observation":{"pan.pos":NaN,"grip.pos":-Infinity},"action":{"pan.pos":1e999}}',
+        FRAME
+        | {"observation": {"pan.pos": None, "grip.pos": "Infinity"}, "action": {"pan.pos": "-Infinity"}},
+    ]
+    async with client(service) as robot:
+        for message in sent:
+            await robot.send(message)
+        await robot.acked(len(sent))
+    session = (await complete(database))["id"]
+    ledger = (await http.get(f"/sessions/{session}/ledger")).json()
+    assert (ledger["committed"], ledger["missing"], ledger["complete"]) == (5, 0, True)
+    assert ledger["not_finite"] == {
+        "action.pan.pos": 4,
+        "observation.grip.pos": 3,
+        "observation.pan.pos": 2,
+    }
+    told = (await http.get(f"/sessions/{session}/frames")).json()["frames"]
+    expected = [
+        ({"pan.pos": 1.5, "grip.pos": -2}, {"pan.pos": 1.25}),
+        ({"pan.pos": 1.5, "grip.pos": -2}, {"pan.pos": None}),
+        ({"pan.pos": 1, "grip.pos": None}, {"pan.pos": None}),
+        ({"pan.pos": None, "grip.pos": "-Infinity"}, {"pan.pos": "Infinity"}),
+        ({"pan.pos": None, "grip.pos": "Infinity"}, {"pan.pos": "-Infinity"}),
+    ]
+    assert [(frame["observation"], frame["action"]) for frame in told] == expected
+    assert told[2]["extra"] == {"observation": {"stranger": 5}}
+    views = await database.fetch("SELECT data FROM teleop_frame_data ORDER BY frame_index")
+    assert [(view["observation"], view["action"]) for view in (json.loads(row["data"]) for row in views)] == (
+        expected
+    )
 
 
 async def test_bad_messages_are_answered_and_left_out(service, database):
@@ -369,7 +396,7 @@ async def test_refused_frames_are_in_the_ledger(service, database, http):
         assert (await robot.refused())["field"] == "observation.b"
         for number in range(16):
             await robot.send({"observation": {"a": number}})
-        await robot.send([{"observation": {"a": 1}}, {"observation": {"c": 1}}])
+        await robot.send([{"observation": {"a": 1}}, {"observation": {"a": "far"}}])
         assert (await robot.refused())["field"] == "[1].observation.a"
         session = {"id": await database.value("SELECT id FROM teleop_session")}
         # While it goes on, too.
@@ -385,7 +412,7 @@ async def test_refused_frames_are_in_the_ledger(service, database, http):
         ("[1].observation.a", 2),
         ("", 1),
     ]
-    assert "lacks 'a'" in ledger["refusals"][1]["reason"]
+    assert "must be a number" in ledger["refusals"][1]["reason"]
 
 
 async def test_endless_reasons(service, database, http):

@@ -288,12 +288,12 @@ async def test_ledger_of_a_session_with_gaps(http, service):
     batches = [
         batch(0, 10),
         batch(10, 5, gap="the disk was full", **nothing),
-        batch(15, 5, state=b"\x00\x00\xc0\x7f" + bytes(36)),
+        batch(15, 5, timestamps=struct.pack("<5q", 2**62, *range(4))),
     ]
     told = await ledger(http, await record(service, frames=20, batches=batches))
     assert told["gaps"] == [
         {"first_frame": 10, "end_frame": 15, "reason": "the disk was full"},
-        {"first_frame": 15, "end_frame": 16, "reason": "state[0] is not a finite number"},
+        {"first_frame": 15, "end_frame": 16, "reason": "the timestamp lies outside of the years 1 to 9999"},
     ]
     assert (told["logged"], told["committed"], told["missing"], told["unaccounted"]) == (20, 14, 6, 0)
     assert told["complete"] is False

@@ -1,5 +1,7 @@
 """Downsampling that keeps peaks visible."""
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -44,6 +46,13 @@ def test_peaks_survive(values, bucket):
     ]
     assert thin.schema == table(values).schema
     assert thin["extra"].null_count == thin.num_rows
+
+
+def test_what_is_not_finite_hides_no_peak():
+    """NaN stands only where a bucket holds nothing else; an infinity is a peak."""
+    values = [math.nan, 1.0, 2.0, math.inf, math.nan, 3.0, math.nan, math.nan, math.nan]
+    thin = envelope(table(values), 3)
+    assert str(thin["observation.a"].to_pylist()) == str([1.0, 2.0, 3.0, math.inf, math.nan, math.nan])
 
 
 @pytest.mark.parametrize("cut", [1, 7, 50, 99])

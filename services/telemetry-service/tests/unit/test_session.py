@@ -126,18 +126,11 @@ def test_plain_frame_repeats_an_observation():
     assert block.beyond == {1: Beyond(observation_age_us=7)}
 
 
-@pytest.mark.parametrize(
-    ("frames", "field"),
-    [
-        ([PlainFrame({"a": 1}, {"a": 1})], "observation.b"),
-        ([PlainFrame({"a": 1, "b": 1})], "action.a"),
-        ([PlainFrame({"a": 1, "b": 1}, {"a": 1}), PlainFrame({"b": 1}, {"a": 1})], "[1].observation.a"),
-    ],
-)
-def test_plain_frame_that_lacks_a_name_is_refused(frames, field):
-    """A joint that the first frame had must be in every frame; the error says which; nothing is taken."""
+def test_plain_frame_that_lacks_a_name_stays():
+    """What the first frame had and another one lacks is NaN there, even beside a stranger."""
     plain = PlainSession(PlainFrame({"a": 1, "b": 2}, {"a": 3}))
-    with pytest.raises(BadMessage) as caught:
-        plain.receive(frames, ARRIVED_US)
-    assert caught.value.field == field
-    assert plain.next == 0
+    block = plain.receive([PlainFrame({"b": True, "c": 5}), PlainFrame({"a": "Infinity", "b": 1e39})], 0)
+    [run] = block.runs
+    assert str(struct.unpack("<4f", run.state)) == "(nan, 1.0, inf, inf)"
+    assert str(struct.unpack("<2f", run.action)) == "(nan, nan)"
+    assert block.beyond == {0: Beyond('{"observation":{"c":5}}')}

@@ -174,11 +174,20 @@ def _compare(path: Path, reader: FrameReader, session: Recorded) -> None:
     frames = 0
     for copied, stored in zip(read_in_blocks(path), _stored(reader, session), strict=True):
         frames += copied.num_rows
-        if not copied.equals(stored):
+        if not _bits(copied).equals(_bits(stored)):
             first = stored["frame_index"][0].as_py()
             raise NotAccounted(f"session {session.id}: the copy of the frames from {first} on differs")
     if frames != session.frames:
         raise NotAccounted(f"session {session.id}: of {session.frames} frames {frames} were copied")
+
+
+def _bits(table: pa.Table) -> pa.Table:
+    """The table with the bits of its floats: no NaN equals another."""
+    for name in ("state", "action"):
+        column = table[name].combine_chunks()
+        bits = pa.ListArray.from_arrays(column.offsets, column.values.view(pa.int32()))
+        table = table.set_column(table.column_names.index(name), name, bits)
+    return table
 
 
 async def _told(session: Recorded, copied: Copied) -> AsyncIterator[bytes]:
