@@ -3,19 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from export_service.app import export_part
 from export_service.hub_settings import HubSettings
 from starlette.applications import Starlette
 from telemetry_service.app import telemetry_part
 from teleop_runtime.app import Part, Running, assemble
+from teleop_runtime.background import Background
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.settings import load_settings
 from teleop_schema.migrate import migrate
 from video_ingest_service.app import ingest_part
 
 from lerobot_backend.postgres import EmbeddedPostgres
-from lerobot_backend.postgres_account import PostgresFailed
 from lerobot_backend.settings import LocalSettings
 
 log = get_logger(__name__)
@@ -31,30 +32,24 @@ def postgres_part(postgres: EmbeddedPostgres) -> Part:
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
         await asyncio.to_thread(postgres.start)
-        watch = asyncio.create_task(_keep_running(postgres))
         try:
-            await asyncio.to_thread(migrate, postgres.url())
-            yield Running(state={})
+            async with Background() as background:
+                background.every(
+                    WATCH_EVERY_S, "watch over PostgreSQL", partial(_keep_running, postgres), vital=True
+                )
+                await asyncio.to_thread(migrate, postgres.url())
+                yield Running(state={}, checks=background.checks())
         finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
             await asyncio.to_thread(postgres.stop)
 
     return Part(name="postgres", operations=[], lifespan=lifespan)
 
 
 async def _keep_running(postgres: EmbeddedPostgres) -> None:
-    """Start the database again whenever it has died; the services wait for it meanwhile."""
-    while True:
-        await asyncio.sleep(WATCH_EVERY_S)
-        try:
-            if postgres.pid is None:
-                log.error("PostgreSQL has died, starting it again", log=str(postgres.log))
-                await asyncio.to_thread(postgres.ensure_running)
-        except PostgresFailed as error:
-            log.error("PostgreSQL does not start", error=str(error))
-        except OSError as error:
-            log.error("cannot tell whether PostgreSQL runs, trying again", error=str(error))
+    """Start the database again if it has died; the services wait for it meanwhile."""
+    if postgres.pid is None:
+        log.error("PostgreSQL has died, starting it again", log=str(postgres.log))
+        await asyncio.to_thread(postgres.ensure_running)
 
 
 def create_app(settings: LocalSettings) -> Starlette:

@@ -252,6 +252,10 @@ class Finisher:
         except OSError as error:
             log.error("%s can't be finished now: %s; it is kept for later", path, error)
             return
+        except Exception:
+            # A defect, or a part that is damaged: it lies there for the shipper, and the next ones come.
+            log.exception("%s can't be finished", path)
+            return
         if segment is not None:
             frames = len(segment.video.frames.frame_index) if segment.video.frames else 0
             log.info("finished %s: %d pictures", segment.path, frames)

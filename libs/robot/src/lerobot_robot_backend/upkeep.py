@@ -4,7 +4,7 @@ import logging
 import subprocess
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SAMPLES = "lerobot_robot_backend.shipper"
 VIDEO = "lerobot_robot_backend.video_shipper"
+
+log = logging.getLogger(__name__)
 
 _PERIOD_S = 0.5
 _RESTART_S = 5.0
@@ -61,6 +63,7 @@ class Upkeep:
         self._video = video
         modules = [SAMPLES] if video is None else [SAMPLES, VIDEO]
         self._shippers = [_Shipper(module, writer.stream_dir, token) for module in modules if ship]
+        self._told: set[str] = set()
         self._stop = threading.Event()
         for shipper in self._shippers:
             shipper.start()
@@ -82,16 +85,28 @@ class Upkeep:
                     shipper.start()
 
     def _run(self) -> None:
+        duties = [self._disk.look_after, self._encode, *(shipper.keep_alive for shipper in self._shippers)]
         if self._shippers:
-            self._ship_leftovers()
+            self._do(self._ship_leftovers)
         while not self._stop.wait(_PERIOD_S):
-            self._disk.look_after()
-            if self._video is not None:
-                with suppress(OSError):  # out of processes or memory: tried again later
-                    self._video.keep_encoding()
-            for shipper in self._shippers:
-                shipper.keep_alive()
+            for duty in duties:
+                self._do(duty)
         self._disk.close()
+
+    def _do(self, duty: Callable[[], None]) -> None:
+        """Do one of its duties; one that fails must not end them all for the rest of the session."""
+        try:
+            duty()
+        except OSError:
+            pass  # the disk is full, or processes, descriptors, memory have run out: tried again next time
+        except Exception as error:
+            if repr(error) not in self._told:
+                self._told.add(repr(error))
+                log.error("upkeep of the recording failed, it is tried again", exc_info=error)
+
+    def _encode(self) -> None:
+        if self._video is not None:
+            self._video.keep_encoding()
 
     def _ship_leftovers(self) -> None:
         others = [path for path in find_streams(self._spool_dir) if path != self._writer.stream_dir]

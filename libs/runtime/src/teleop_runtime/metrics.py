@@ -1,6 +1,6 @@
 """Prometheus metrics: every service declares its own by name in its `metrics.py`, in this one registry."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +13,12 @@ HTTP_REQUESTS = Counter(
 )
 HTTP_SECONDS = Histogram(
     "http_request_seconds", "Time from a request to the start of its answer", ["route"], registry=REGISTRY
+)
+BACKGROUND_FAILURES = Counter(
+    "background_failures_total", "Failures of background work, by its name", ["task"], registry=REGISTRY
+)
+BACKGROUND_IN_TROUBLE = Gauge(
+    "background_in_trouble", "1 while background work fails, by its name", ["task"], registry=REGISTRY
 )
 ERRORS = Counter("errors_total", "Errors answered, by their code", ["code"], registry=REGISTRY)
 

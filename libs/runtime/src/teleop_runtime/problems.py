@@ -3,31 +3,20 @@
 import re
 from collections.abc import Mapping
 
-import asyncpg
 import msgspec
-from adbc_driver_manager import OperationalError
 from starlette.convertors import IntegerConvertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from teleop_schema.errors import BackendError, MethodNotAllowed, NoSpace, NotFound, StorageUnavailable
+from teleop_schema.errors import BackendError, MethodNotAllowed, NotFound
 from teleop_schema.messages import ErrorMessage
 
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import ERRORS
+from teleop_runtime.trouble import trouble_of
 
 log = get_logger(__name__)
-
-# What a request sees of a database that is down, starting, stopping or out of reach.
-DATABASE_AWAY = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InterfaceError,
-    OperationalError,
-    OSError,
-)
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -65,17 +54,6 @@ def as_problem(error: BackendError, request_id: str | None = None) -> Problem:
     )
 
 
-def database_error(error: Exception) -> BackendError:
-    """What to tell of a database that can't do its work now."""
-    if isinstance(error, asyncpg.DiskFullError):
-        return NoSpace(
-            "the disk of the database is full", hint="make room there; nothing else has to be done"
-        )
-    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-        return StorageUnavailable("the database is read-only now")
-    return StorageUnavailable()
-
-
 def as_message(error: BackendError, *, fatal: bool) -> ErrorMessage:
     """The message that tells `error` over a WebSocket."""
     return ErrorMessage(code=error.code, detail=error.detail, fatal=fatal, field=error.field, hint=error.hint)
@@ -105,9 +83,9 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
 
 async def answer_surprise(request: Request, error: Exception) -> Response:
     """Answer to everything else: no internals to the client, all of them to the log."""
-    if isinstance(error, DATABASE_AWAY):
+    if (trouble := trouble_of(error)) is not None:
         log.warning("database away", path=request.url.path, error=repr(error))
-        return _answer(request, database_error(error))
+        return _answer(request, trouble)
     log.error("request failed", path=request.url.path, request_id=_request_id(request), exc_info=error)
     return _answer(request, BackendError("something went wrong in the backend; its log says what"))
 

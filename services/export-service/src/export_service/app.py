@@ -8,10 +8,11 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from teleop_runtime.app import Part, Running, assemble
+from teleop_runtime.background import Background
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 
-from export_service import endpoints, events, push_endpoints
+from export_service import endpoints, events, push_endpoints, queue_watch
 from export_service.database import name_of, open_pool
 from export_service.export_table import ExportTable
 from export_service.folders import Folders
@@ -19,10 +20,9 @@ from export_service.hub_settings import HubSettings
 from export_service.jobs import MAKING, PUSHING, Jobs
 from export_service.push_table import PushTable
 from export_service.pusher import Pusher
-from export_service.queue_watch import watch_queue
 from export_service.session_table import SessionTable
 from export_service.settings import ExportSettings
-from export_service.worker import Worker, running, stop
+from export_service.worker import Worker, working
 
 
 def export_part(
@@ -51,24 +51,22 @@ def export_part(
                 async with asyncio.timeout(2), pool.connection() as connection:
                     await connection.execute("SELECT 1")
 
-            watching = asyncio.create_task(watch_queue(pool))
-            try:
-                async with running(*workers) as work:
-                    yield Running(
-                        state={
-                            "exports": exports,
-                            "export_folders": folders,
-                            "export_jobs": jobs,
-                            "export_pushes": pushes,
-                            "export_followers": events.Followers(),
-                            "recorded_sessions": SessionTable(pool),
-                        },
-                        checks={"export database": check_database},
-                        drain=partial(stop, work),
-                    )
-            finally:
-                watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+            async with Background() as background, working(*workers) as work:
+                background.every(
+                    queue_watch.LOOK_EVERY_S, "length of the queue", partial(queue_watch.look, pool)
+                )
+                yield Running(
+                    state={
+                        "exports": exports,
+                        "export_folders": folders,
+                        "export_jobs": jobs,
+                        "export_pushes": pushes,
+                        "export_followers": events.Followers(),
+                        "recorded_sessions": SessionTable(pool),
+                    },
+                    checks={"export database": check_database, **work.checks()},
+                    drain=work.stop,
+                )
 
     operations = (*endpoints.OPERATIONS, *events.OPERATIONS, *push_endpoints.OPERATIONS)
     return Part(name="export-service", operations=operations, lifespan=lifespan)

@@ -1,7 +1,7 @@
 """The job queues: procrastinate in the same PostgreSQL."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -9,6 +9,7 @@ from adbc_driver_manager import Error as AdbcError
 from procrastinate import App, PsycopgConnector, RetryStrategy
 from procrastinate.exceptions import ConnectorException
 from teleop_runtime.logs import get_logger
+from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, StorageUnavailable
 
 from export_service.database import Connection, Pool
@@ -37,10 +38,18 @@ STALLED_AFTER_S = 6.0
 POLL_S = 1.0
 # A short export is finished before the process stops, a longer one goes back to the queue.
 SHUTDOWN_GRACE_S = 10.0
-RESTART_AFTER_S = 1.0
 
 # The database went away in the middle: the job is tried again when it is back.
 AWAY = (psycopg.OperationalError, AdbcError, StorageUnavailable, ConnectorException)
+
+
+@contextmanager
+def away_told() -> Iterator[None]:
+    """Raise StorageUnavailable for what the queue raises while the database is away."""
+    try:
+        yield
+    except (psycopg.OperationalError, ConnectorException) as error:
+        raise trouble_of(error.__cause__ or error) or StorageUnavailable() from error
 
 
 class Jobs:
@@ -75,36 +84,27 @@ class Jobs:
 
         self._app.task(name=self._line.task, queue=self._line.queue, retry=self._line.retry)(look_at)
 
-    async def keep_working(self) -> None:
-        """Do job after job until cancelled, whatever becomes of the database meanwhile."""
-        while True:
-            try:
-                await self.work()
-            except AWAY as error:
-                log.warning("the worker lost the database", queue=self._line.queue, error=str(error))
-            except Exception as error:
-                log.error("the worker stumbled", queue=self._line.queue, exc_info=error)
-            await asyncio.sleep(RESTART_AFTER_S)
-
     async def work(self) -> None:
         """Do job after job until cancelled, or until the database goes away."""
-        await self._app.run_worker_async(
-            queues=[self._line.queue],
-            concurrency=1,
-            install_signal_handlers=False,
-            delete_jobs="always",
-            fetch_job_polling_interval=POLL_S,
-            update_heartbeat_interval=HEARTBEAT_S,
-            stalled_worker_timeout=STALLED_AFTER_S,
-            shutdown_graceful_timeout=SHUTDOWN_GRACE_S,
-        )
+        with away_told():
+            await self._app.run_worker_async(
+                queues=[self._line.queue],
+                concurrency=1,
+                install_signal_handlers=False,
+                delete_jobs="always",
+                fetch_job_polling_interval=POLL_S,
+                update_heartbeat_interval=HEARTBEAT_S,
+                stalled_worker_timeout=STALLED_AFTER_S,
+                shutdown_graceful_timeout=SHUTDOWN_GRACE_S,
+            )
 
     async def recover(self) -> int:
         """Queue the jobs of dead workers again; how many there were."""
-        manager = self._app.job_manager
-        stalled = list(
-            await manager.get_stalled_jobs(queue=self._line.queue, seconds_since_heartbeat=STALLED_AFTER_S)
-        )
-        for job in stalled:
-            await manager.retry_job(job)
+        manager, queue = self._app.job_manager, self._line.queue
+        with away_told():
+            stalled = list(
+                await manager.get_stalled_jobs(queue=queue, seconds_since_heartbeat=STALLED_AFTER_S)
+            )
+            for job in stalled:
+                await manager.retry_job(job)
         return len(stalled)

@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 
+from teleop_runtime.background import Background
 from teleop_runtime.logs import get_logger
 from teleop_runtime.problems import as_problem
 from teleop_schema.errors import BackendError
@@ -47,11 +48,10 @@ class Pusher:
         self._hub = hub
         jobs.register(self.push)
 
-    async def run(self) -> None:
-        """Work until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._look())
-            tasks.create_task(self._jobs.keep_working())
+    def work_on(self, background: Background) -> None:
+        """Push what is due, as long as `background` goes on."""
+        background.every(LOOK_EVERY_S, "look for pushes", self._look)
+        background.keep("pushing", self._jobs.work, vital=True)
 
     async def push(self, export_id: int) -> None:
         """Push one export if that is still wanted; its row tells how that ended."""
@@ -124,11 +124,6 @@ class Pusher:
 
     async def _look(self) -> None:
         """Take up what has become due, and the jobs that dead workers left."""
-        while True:
-            try:
-                await self._pushes.queue_due(self._jobs.enqueue)
-                if found := await self._jobs.recover():
-                    log.warning("pushes of a dead worker queued again", jobs=found)
-            except AWAY as error:
-                log.warning("cannot look for pushes", error=str(error))
-            await asyncio.sleep(LOOK_EVERY_S)
+        await self._pushes.queue_due(self._jobs.enqueue)
+        if found := await self._jobs.recover():
+            log.warning("pushes of a dead worker queued again", jobs=found)

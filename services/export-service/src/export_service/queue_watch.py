@@ -1,10 +1,6 @@
 """Tells how many exports wait, run, and have failed lately, whichever process worked on them."""
 
-import asyncio
-from contextlib import suppress
-
 from export_service.database import Pool, connect
-from export_service.jobs import AWAY
 from export_service.metrics import (
     EXPORTS_FAILED,
     EXPORTS_RUNNING,
@@ -25,14 +21,6 @@ SELECT count(*) FILTER (WHERE status = 'queued') AS waiting,
          WHERE status = 'failed' AND finished_at > now() - interval '1 hour') AS pushes_failed
   FROM export
 """
-
-
-async def watch_queue(pool: Pool) -> None:
-    """Look every LOOK_EVERY_S until cancelled; while the database is away nothing changes."""
-    while True:
-        with suppress(*AWAY):
-            await look(pool)
-        await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def look(pool: Pool) -> None:

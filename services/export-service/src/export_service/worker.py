@@ -16,6 +16,7 @@ from types import ModuleType
 import pyarrow as pa
 from msgspec import structs
 from teleop_runtime.app import CannotStart
+from teleop_runtime.background import Background
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.problems import as_problem
 from teleop_runtime.settings import load_settings, read_command_line
@@ -75,12 +76,14 @@ class Worker:
         pa.set_memory_pool(pa.system_memory_pool())
         jobs.register(self.make)
 
-    async def run(self) -> None:
-        """Work until cancelled."""
+    def work_on(self, background: Background) -> None:
+        """Make what is wanted, as long as `background` goes on."""
+        background.every(RECOVER_EVERY_S, "look for dead workers", self._recover)
+        background.keep("making of exports", self._work, vital=True)
+
+    async def _work(self) -> None:
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._recover())
-                tasks.create_task(self._jobs.keep_working())
+            await self._jobs.work()
         finally:
             self._reader.close()
 
@@ -164,41 +167,22 @@ class Worker:
 
     async def _recover(self) -> None:
         """Take up what dead workers left: their jobs and their folders."""
-        while True:
-            try:
-                if found := await self._jobs.recover():
-                    log.warning("jobs of a dead worker queued again", jobs=found)
-                leftovers = await asyncio.to_thread(self._folders.leftovers)
-                running = await self._exports.running()
-                await asyncio.to_thread(self._folders.sweep, leftovers, running)
-            except AWAY as error:
-                log.warning("cannot look for dead workers", error=str(error))
-            await asyncio.sleep(RECOVER_EVERY_S)
+        if found := await self._jobs.recover():
+            log.warning("jobs of a dead worker queued again", jobs=found)
+        leftovers = await asyncio.to_thread(self._folders.leftovers)
+        running = await self._exports.running()
+        await asyncio.to_thread(self._folders.sweep, leftovers, running)
 
 
 @asynccontextmanager
-async def running(*workers: Worker | Pusher) -> AsyncIterator["asyncio.Task[None]"]:
+async def working(*workers: Worker | Pusher) -> AsyncIterator[Background]:
     """The workers at work; at the end they stop, handing back what they can't finish soon."""
     for talkative in ("procrastinate", "psycopg.pool"):
         logging.getLogger(talkative).setLevel("ERROR")
-    task = asyncio.create_task(_work(workers), name="export workers")
-    try:
-        yield task
-    finally:
-        await stop(task)
-
-
-async def _work(workers: Sequence[Worker | Pusher]) -> None:
-    async with asyncio.TaskGroup() as tasks:
+    async with Background() as background:
         for worker in workers:
-            tasks.create_task(worker.run())
-
-
-async def stop(task: "asyncio.Task[None]") -> None:
-    """Cancel the workers and wait for their end."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+            worker.work_on(background)
+        yield background
 
 
 async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
@@ -212,10 +196,10 @@ async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
             settings.database_url, ExportTable(pool), jobs, folders, open_store(settings.store_url)
         )
         pusher = Pusher(PushTable(pool), push_jobs, folders, hub)
-        async with running(worker, pusher) as task:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-            with suppress(asyncio.CancelledError):
-                await task
+        async with working(worker, pusher):
+            told = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+            await told.wait()
 
 
 class WithoutPandas(MetaPathFinder):

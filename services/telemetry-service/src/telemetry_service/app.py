@@ -4,16 +4,24 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from teleop_runtime.app import Check, Part, Running, assemble
+from teleop_runtime.background import Background
 from teleop_runtime.database import Pool, connected, open_pool
-from teleop_runtime.logs import get_logger
 from teleop_runtime.store import open_store
 
-from telemetry_service import frame_endpoints, session_endpoints
-from telemetry_service.archive import RETENTION_CONNECTIONS, Archive, Retention, SessionFiles, archive_address
+from telemetry_service import frame_endpoints, session_endpoints, storage
+from telemetry_service.archive import (
+    LOOK_EVERY_S,
+    RETENTION_CONNECTIONS,
+    Archive,
+    Retention,
+    SessionFiles,
+    archive_address,
+)
 from telemetry_service.audit import Audit
 from telemetry_service.batcher import LANES, Batcher
 from telemetry_service.connections import Connections
@@ -24,9 +32,6 @@ from telemetry_service.session_edits import SessionEdits
 from telemetry_service.session_queries import SessionQueries
 from telemetry_service.session_table import SessionTable
 from telemetry_service.settings import TelemetrySettings
-from telemetry_service.storage import watch_storage
-
-log = get_logger(__name__)
 
 # Each kind of work has connections of its own, so that readers can never keep frames or robots waiting.
 OPENING_CONNECTIONS = 5
@@ -50,44 +55,46 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
             open_pool(database_url, max_size=OPENING_CONNECTIONS) as openings,
             open_pool(database_url, max_size=READING_CONNECTIONS) as pool,
             AsyncExitStack() as stack,
+            Background() as background,
         ):
             batcher = Batcher(FrameTable(commits))
             connections = Connections()
             audit = Audit(pool)
             sessions = SessionTable(openings, OPENING_CONNECTIONS, ended=audit.note)
-            flushing = asyncio.create_task(batcher.run())
-            tasks = [
-                flushing,
-                asyncio.create_task(_sweep(sessions)),
-                asyncio.create_task(watch_storage(pool)),
-                asyncio.create_task(audit.run()),
-            ]
+            background.keep("batcher", batcher.run, vital=True)
+            background.keep("audit of ended sessions", audit.run)
+            background.every(storage.LOOK_EVERY_S, "size of the database", partial(storage.look, pool))
+            background.every(
+                SWEEP_EVERY_S,
+                "end of abandoned sessions",
+                partial(sessions.interrupt_abandoned, ABANDONED_AFTER_S),
+                at_once=False,
+            )
             files = await _archived_files(database_url, store_url)
             if files is not None and retention_days:
                 workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)
                 retention = Retention(
                     await stack.enter_async_context(workers), files, timedelta(days=retention_days)
                 )
-                tasks.append(asyncio.create_task(retention.run()))
-            try:
-                yield Running(
-                    state={
-                        "batcher": batcher,
-                        "connections": connections,
-                        "session_table": sessions,
-                        "session_queries": SessionQueries(pool),
-                        "session_edits": SessionEdits(pool),
-                        "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
-                        "archive": None if files is None else Archive(pool, files),
-                        "database_url": database_url,
-                    },
-                    checks=_checks(pool, flushing, batcher),
-                    drain=connections.drain,
-                )
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                background.every(LOOK_EVERY_S, "archiving", retention.once, at_once=False)
+            yield Running(
+                state={
+                    "batcher": batcher,
+                    "connections": connections,
+                    "session_table": sessions,
+                    "session_queries": SessionQueries(pool),
+                    "session_edits": SessionEdits(pool),
+                    "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
+                    "archive": None if files is None else Archive(pool, files),
+                    "database_url": database_url,
+                },
+                checks={
+                    "database": _database_check(pool),
+                    "commits": batcher.trouble.check,
+                    **background.checks(),
+                },
+                drain=connections.drain,
+            )
 
     return Part(
         name="telemetry-service",
@@ -110,22 +117,9 @@ async def _archived_files(database_url: str, store_url: str | None) -> SessionFi
     return SessionFiles(store, database_url)
 
 
-def _checks(pool: Pool, flushing: asyncio.Task[None], batcher: Batcher) -> dict[str, Check]:
+def _database_check(pool: Pool) -> Check:
     async def check_database() -> None:
         async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
             await connection.fetchval("SELECT 1")
 
-    async def check_batcher() -> None:
-        if flushing.done():
-            raise RuntimeError("the batcher has stopped")
-
-    return {"database": check_database, "batcher": check_batcher, "commits": batcher.trouble.check}
-
-
-async def _sweep(sessions: SessionTable) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_EVERY_S)
-        try:
-            await sessions.interrupt_abandoned(ABANDONED_AFTER_S)
-        except Exception as error:
-            log.warning("abandoned sessions could not be marked, trying again", error=repr(error))
+    return check_database

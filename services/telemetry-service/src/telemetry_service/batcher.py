@@ -75,7 +75,12 @@ class Batcher:
                     async with asyncio.timeout(FLUSH_AFTER_S):
                         await self._full.wait()
                 await self._lanes.acquire()
-                commit = asyncio.create_task(self._commit_in_lane(self._take()))
+                try:
+                    shares = self._take()
+                except BaseException:
+                    self._lanes.release()
+                    raise
+                commit = asyncio.create_task(self._commit_in_lane(shares))
                 self._commits.add(commit)
                 commit.add_done_callback(self._commits.discard)
         finally:

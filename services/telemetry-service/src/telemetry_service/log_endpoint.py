@@ -11,7 +11,8 @@ from teleop_runtime.app import refuse
 from teleop_runtime.connection import peer_of
 from teleop_runtime.logs import get_logger
 from teleop_runtime.operations import read_query
-from teleop_runtime.problems import DATABASE_AWAY, as_message, database_error
+from teleop_runtime.problems import as_message
+from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, StorageUnavailable
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import SUBPROTOCOL, Ack, Drain
@@ -144,12 +145,12 @@ async def errors_told(websocket: WebSocket, robot_id: str) -> AsyncIterator[None
     except BackendError as known:
         error = known
         log.warning("connection refused", robot=robot_id, code=error.code, detail=error.detail)
-    except DATABASE_AWAY as away:
-        error = database_error(away)
-        log.warning("database away", robot=robot_id, error=repr(away))
     except Exception as surprise:
         # Whatever it was, the robot keeps its frames and comes back.
-        error = StorageUnavailable()
-        log.error("connection failed", robot=robot_id, exc_info=surprise)
+        error = trouble_of(surprise) or StorageUnavailable()
+        if trouble_of(surprise) is not None:
+            log.warning("database away", robot=robot_id, error=repr(surprise), hint=error.hint)
+        else:
+            log.error("connection failed", robot=robot_id, exc_info=surprise)
     metrics.MESSAGES_REFUSED.labels(error.code).inc()
     await close(websocket, error.close_code, error.detail, last_words=[as_message(error, fatal=True)])

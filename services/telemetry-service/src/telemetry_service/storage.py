@@ -1,14 +1,8 @@
 """Tells how much the database holds, and which robots have gone silent."""
 
-import asyncio
-
-import asyncpg
 from teleop_runtime.database import Pool, connected
-from teleop_runtime.logs import get_logger
 
 from telemetry_service import metrics
-
-log = get_logger(__name__)
 
 LOOK_EVERY_S = 15.0
 LOOK_TIMEOUT_S = 10.0
@@ -33,20 +27,17 @@ SELECT count(*) FILTER (WHERE heard_at >= now() - interval '1 min') AS recording
 """
 
 
-async def watch_storage(pool: Pool) -> None:
-    """Look every LOOK_EVERY_S until cancelled."""
-    while True:
-        try:
-            await look(pool)
-            metrics.DATABASE_UP.set(1)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            metrics.DATABASE_UP.set(0)
-            log.warning("the database does not tell its size", error=repr(error))
-        await asyncio.sleep(LOOK_EVERY_S)
-
-
 async def look(pool: Pool) -> None:
-    """Set every gauge to what the database says now."""
+    """Set every gauge to what the database says now; raises what the database, or the way to it, does."""
+    try:
+        await _look(pool)
+    except Exception:
+        metrics.DATABASE_UP.set(0)
+        raise
+    metrics.DATABASE_UP.set(1)
+
+
+async def _look(pool: Pool) -> None:
     async with connected(pool, timeout_s=LOOK_TIMEOUT_S) as connection:
         partitions = await connection.fetch(PARTITIONS)
         sessions = await connection.fetchrow(SESSIONS)

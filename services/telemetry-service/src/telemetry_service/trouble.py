@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from teleop_runtime.problems import database_error
+from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, StorageUnavailable
 
 from telemetry_service import metrics
@@ -71,5 +71,5 @@ def is_of_the_database(error: Exception) -> bool:
 def explain(error: Exception) -> BackendError:
     """What to say of a commit that failed with `error`."""
     if is_of_the_database(error):
-        return database_error(error)
+        return trouble_of(error) or StorageUnavailable()
     return StorageUnavailable(f"frames can't be committed: {error}")

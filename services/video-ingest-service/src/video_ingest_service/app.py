@@ -4,10 +4,12 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
 from teleop_runtime.app import Part, Running, assemble
+from teleop_runtime.background import Background
 from teleop_runtime.database import connected, open_pool
 from teleop_runtime.store import open_store
 
@@ -16,6 +18,8 @@ from video_ingest_service import (
     hub_endpoints,
     multipart_endpoints,
     plan_endpoints,
+    room,
+    sweep,
     tus_endpoints,
     version_endpoints,
     video_endpoints,
@@ -24,9 +28,7 @@ from video_ingest_service.catalog import Catalog
 from video_ingest_service.ownership import claim
 from video_ingest_service.probe import Prober
 from video_ingest_service.repairs import Repairs
-from video_ingest_service.room import watch_room
 from video_ingest_service.settings import IngestSettings
-from video_ingest_service.sweep import Sweeper
 from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import MAX_OPEN_UPLOADS, Uploads
 
@@ -47,7 +49,11 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
         store = await asyncio.to_thread(open_store, store_url)
-        async with open_pool(database_url, max_size=CONNECTIONS) as pool, Prober.running() as prober:
+        async with (
+            open_pool(database_url, max_size=CONNECTIONS) as pool,
+            Prober.running() as prober,
+            Background() as background,
+        ):
             await claim(pool, store, store_url)
 
             async def check_database() -> None:
@@ -60,26 +66,20 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
 
             catalog = Catalog(pool, store, prober)
             uploads = Uploads(UploadTable(pool), store, catalog, max_open=max_open_uploads)
-            tasks = [
-                asyncio.create_task(Sweeper(pool, store, uploads).run()),
-                asyncio.create_task(watch_room(store)),
-            ]
-            try:
-                yield Running(
-                    state={
-                        "store": store,
-                        "catalog": catalog,
-                        "uploads": uploads,
-                        "repairs": Repairs(pool, store, _scratch_of(store_url)),
-                        "ingest_pool": pool,
-                        "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
-                    },
-                    checks={"ingest database": check_database, "store": check_store},
-                )
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            sweeper = sweep.Sweeper(pool, store, uploads)
+            background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
+            background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
+            yield Running(
+                state={
+                    "store": store,
+                    "catalog": catalog,
+                    "uploads": uploads,
+                    "repairs": Repairs(pool, store, _scratch_of(store_url)),
+                    "ingest_pool": pool,
+                    "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
+                },
+                checks={"ingest database": check_database, "store": check_store, **background.checks()},
+            )
 
     return Part(
         name="video-ingest-service",

@@ -8,7 +8,6 @@
 - Rows without an object are damage, which is reported.
 """
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
 from teleop_runtime.database import Connection, Pool, connected, transaction
@@ -34,22 +33,13 @@ LISTED_TOGETHER = 5000
 
 
 class Sweeper:
-    """Sweeps now and then for as long as `run` runs."""
+    """Sweeps whenever it is asked to."""
 
     def __init__(self, pool: Pool, store: Store, uploads: Uploads) -> None:
         self._pool = pool
         self._store = store
         self._uploads = uploads
         self._listed_at: datetime | None = None
-
-    async def run(self) -> None:
-        """Sweep every SWEEP_EVERY_S until cancelled."""
-        while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
-            try:
-                await self.sweep()
-            except Exception as error:
-                log.warning("the sweep stumbled, trying again", error=repr(error))
 
     async def sweep(self) -> bool:
         """Whether this replica has swept; False if another one is at it."""

@@ -7,11 +7,12 @@ the ledger.
 """
 
 from telemetry_service.archive.reading import Archive
-from telemetry_service.archive.retention import RETENTION_CONNECTIONS, Retention
+from telemetry_service.archive.retention import LOOK_EVERY_S, RETENTION_CONNECTIONS, Retention
 from telemetry_service.archive.session_files import FOLDER, SessionFiles, archive_address, names_of
 
 __all__ = [
     "FOLDER",
+    "LOOK_EVERY_S",
     "RETENTION_CONNECTIONS",
     "Archive",
     "Retention",

@@ -1,6 +1,5 @@
 """Lets old partitions go, in one replica at a time."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -40,24 +39,19 @@ class Retention:
         self._files = files
         self._age = age
 
-    async def run(self) -> None:
-        """Look every LOOK_EVERY_S until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            try:
-                await self.once()
-            except CannotStart as error:
-                metrics.ARCHIVE_FAILURES.inc()
-                log.error("nothing is archived", reason=str(error))
-            except Exception as error:
-                log.warning("archiving stumbled, trying again", error=repr(error))
-
     async def once(self) -> list[Dropped] | None:
         """What has left the database now; None if another replica is at it.
 
         A partition of which anything fails stays, and the next one has its turn. Raises CannotStart if the
         archive is another database's.
         """
+        try:
+            return await self._once()
+        except CannotStart:
+            metrics.ARCHIVE_FAILURES.inc()
+            raise
+
+    async def _once(self) -> list[Dropped] | None:
         async with connected(self._pool, timeout_s=RUN_TIMEOUT_S) as connection:
             if not await archive_table.try_lock(connection):
                 return None

@@ -1,0 +1,125 @@
+"""Every background task of every service: one that stumbles goes on."""
+
+import ast
+import errno
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import export_service
+import lerobot_backend
+import pytest
+import telemetry_service
+import teleop_runtime
+import video_ingest_service
+from export_service.app import export_part
+from export_service.hub_settings import HubSettings
+from lerobot_backend.app import postgres_part
+from lerobot_backend.postgres import EmbeddedPostgres
+from telemetry_service.app import telemetry_part
+from teleop_runtime import background
+from teleop_runtime.background import Background
+from teleop_testing.waiting import until
+from video_ingest_service.app import ingest_part
+
+ALL = {
+    "archiving",
+    "audit of ended sessions",
+    "batcher",
+    "end of abandoned sessions",
+    "length of the queue",
+    "look for dead workers",
+    "look for pushes",
+    "making of exports",
+    "pushing",
+    "room of the store",
+    "size of the database",
+    "sweep of the store",
+    "watch over PostgreSQL",
+}
+VITAL = {"batcher", "making of exports", "pushing", "watch over PostgreSQL"}
+
+# Where else tasks and threads begin, and why none of them can end unseen. All that goes on for as long as a
+# service runs goes through `Background`.
+ENDS_WITH_ITS_CALLER = "awaited by what began it, which hears of its errors"
+OTHERS = {
+    ("telemetry_service/batcher.py", "run"): "one commit: told to the writers whose frames it holds",
+    ("telemetry_service/log_endpoint.py", "_talk"): ENDS_WITH_ITS_CALLER,
+    ("telemetry_service/plain_mode.py", "_refuse"): "a refusal that is told soon; nobody needs it to be",
+    ("telemetry_service/session_table.py", "_take_over"): ENDS_WITH_ITS_CALLER,
+    ("video_ingest_service/verification.py", "verify_objects"): ENDS_WITH_ITS_CALLER,
+    ("teleop_runtime/background.py", "_start"): "what this is about",
+    ("teleop_runtime/graceful.py", "drain_before_exit"): "around `handle`, see there",
+    ("teleop_runtime/graceful.py", "handle"): "the drain before the end: logs its errors",
+    ("teleop_runtime/store/writers.py", "run"): ENDS_WITH_ITS_CALLER,
+    ("lerobot_backend/postgres.py", "_launch"): "waits for a process that ends; the watch starts it again",
+    ("lerobot_backend/demo/relay.py", "relay_to"): "only in the demonstration, which looks whether it works",
+}
+BEGIN = {"create_task", "ensure_future", "Thread"}
+
+
+def begun(package: object) -> set[tuple[str, str]]:
+    """File and function of each place where a task or a thread begins."""
+    folder = Path(str(package.__file__)).parent
+    found = set()
+    for path in folder.rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+                if any(isinstance(call, ast.Attribute) and call.attr in BEGIN for call in calls):
+                    found.add((path.relative_to(folder.parent).as_posix(), function.name))
+    return found
+
+
+def test_nothing_else_begins_by_itself():
+    """A new task or thread belongs into `Background`, or into the list above with the reason why not."""
+    packages = (teleop_runtime, telemetry_service, video_ingest_service, export_service, lerobot_backend)
+    assert set().union(*map(begun, packages)) == set(OTHERS)
+
+
+@pytest.fixture
+def stumbles(monkeypatch):
+    """Names of all work whose every first call raises, and that was called again."""
+    gone_on = set()
+    monkeypatch.setattr(background, "RESTART_AFTER_S", 0.01)
+    keep, every = Background.keep, Background.every
+
+    def stumbling(name, work):
+        calls = 0
+
+        async def stumble():
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                raise OSError(errno.EMFILE, "Too many open files")
+            gone_on.add(name)
+            return await work()
+
+        return stumble
+
+    def keep_stumbling(self, name, work, *, vital=False):
+        keep(self, name, stumbling(name, work), vital=vital)
+
+    def look_stumbling(self, seconds, name, look, *, at_once=True, vital=False):
+        every(self, min(seconds, 0.1), name, stumbling(name, look), vital=vital)
+
+    monkeypatch.setattr(Background, "keep", keep_stumbling)
+    monkeypatch.setattr(Background, "every", look_stumbling)
+    return gone_on
+
+
+async def test_all_of_it_goes_on(stumbles, tmp_path):
+    """Descriptors run out for a moment, everywhere: all goes on, and readiness tells what is vital."""
+    postgres = EmbeddedPostgres(tmp_path / "data")
+    store = tmp_path / "files"
+    parts = [
+        postgres_part(postgres),
+        telemetry_part(postgres.url(), str(store), retention_days=1),
+        ingest_part(postgres.url(), str(store)),
+        export_part(postgres.url(), store / ".exports", str(store), HubSettings()),
+    ]
+    async with AsyncExitStack() as stack:
+        checks = {}
+        for part in parts:
+            checks |= (await stack.enter_async_context(part.lifespan())).checks
+        await until(lambda: stumbles == ALL)
+        assert checks.keys() >= VITAL

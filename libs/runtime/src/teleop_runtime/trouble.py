@@ -1,0 +1,60 @@
+"""What an error of the database says of the database, whichever driver raised it.
+
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+import asyncpg
+from adbc_driver_manager import OperationalError
+from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
+
+# What is seen of a database that is down, starting, stopping or out of reach.
+DATABASE_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InterfaceError,
+    OperationalError,
+    OSError,
+)
+
+MIGRATE = "run `python -m teleop_schema.migrate` with DATABASE_URL (compose and Helm: the service `migrate`)"
+
+READ_ONLY = "the database is read-only now: it is a standby, or somebody has set it so"
+NOT_MIGRATED = "the database lacks tables that this release needs: it has not been migrated"
+TIMED_OUT = "the database ended what took it too long"
+FULL = "the disk of the database is full"
+ROOM = "make room there; nothing else has to be done"
+
+# Codes that tell more than that the database is away, with what to do about it.
+_SAID: dict[str, tuple[str, str | None]] = {
+    "25006": (READ_ONLY, "lead DATABASE_URL to the primary"),
+    "42P01": (NOT_MIGRATED, MIGRATE),
+    "42703": (NOT_MIGRATED, MIGRATE),
+    "42883": (NOT_MIGRATED, MIGRATE),
+    "3F000": (NOT_MIGRATED, MIGRATE),
+    "53300": ("the database has no connection left", "raise its max_connections"),
+    "57014": (TIMED_OUT, None),
+    "55P03": (TIMED_OUT, None),
+    "25P03": (TIMED_OUT, None),
+    "25P04": (TIMED_OUT, None),
+    "57P05": (TIMED_OUT, None),
+}
+_DISK_FULL = "53100"
+# Connection exceptions, insufficient resources, operator intervention, system errors.
+_AWAY_CLASSES = ("08", "53", "57", "58")
+
+
+def trouble_of(error: BaseException) -> BackendError | None:
+    """What to tell of `error` if it means that the database can't be used now, else None.
+
+    error  as asyncpg, psycopg or ADBC raise it, or an error of the connection
+    """
+    code = getattr(error, "sqlstate", None)
+    if code == _DISK_FULL:
+        return NoSpace(FULL, hint=ROOM)
+    if isinstance(code, str):
+        if code in _SAID:
+            detail, hint = _SAID[code]
+            return StorageUnavailable(detail, hint=hint)
+        return StorageUnavailable() if code.startswith(_AWAY_CLASSES) else None
+    return StorageUnavailable() if isinstance(error, DATABASE_AWAY) else None

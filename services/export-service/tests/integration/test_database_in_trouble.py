@@ -1,0 +1,46 @@
+"""What a database's troubles do to the making of exports: they wait, and go on by themselves."""
+
+import asyncio
+
+import psycopg
+import pytest
+from teleop_runtime import background
+from teleop_testing.waiting import until
+
+
+@pytest.fixture
+def admin(database_url):
+    """A connection that troubles the others, and sees nothing of it."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def read_only(admin, value: str) -> None:
+    """As after a failover: what is connected is cut, and what connects anew may only read."""
+    admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_read_only = {value}")
+    admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+async def test_workers_go_on_after_the_database_was_read_only(backend, record, admin, monkeypatch):
+    """For as long as that lasts readiness tells; then what waits is made."""
+    monkeypatch.setattr(background, "STEADY_AFTER_S", 0.5)
+    session = await record(30)
+    await asyncio.to_thread(read_only, admin, "on")
+
+    async def told():
+        answer = await backend.http.get("/readyz")
+        return answer.status_code == 503 and answer.json().get("making of exports")
+
+    assert "read-only" in await until(told)
+    admin.execute("SET default_transaction_read_only = off")
+    await asyncio.to_thread(read_only, admin, "off")
+
+    async def ready():
+        return (await backend.http.get("/readyz")).status_code == 200
+
+    await until(ready)
+    export, _ = await backend.export(session)
+    assert export["numbers"]["frames"] == 30
