@@ -44,13 +44,14 @@ ENDS_WITH_ITS_CALLER = "awaited by what began it, which hears of its errors"
 OTHERS = {
     ("telemetry_service/batcher.py", "run"): "one commit: told to the writers whose frames it holds",
     ("telemetry_service/log_endpoint.py", "_talk"): ENDS_WITH_ITS_CALLER,
-    ("telemetry_service/plain_mode.py", "_refuse"): "a refusal that is told soon; nobody needs it to be",
+    ("telemetry_service/plain_mode.py", "_refuse"): "goes on after any error, as long as its connection",
     ("telemetry_service/session_table.py", "_take_over"): ENDS_WITH_ITS_CALLER,
     ("video_ingest_service/verification.py", "verify_objects"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/background.py", "_start"): "what this is about",
     ("teleop_runtime/graceful.py", "drain_before_exit"): "around `handle`, see there",
     ("teleop_runtime/graceful.py", "handle"): "the drain before the end: logs its errors",
     ("teleop_runtime/store/writers.py", "run"): ENDS_WITH_ITS_CALLER,
+    ("export_service/worker.py", "until_asked_to_end"): ENDS_WITH_ITS_CALLER,
     ("lerobot_backend/postgres.py", "_launch"): "waits for a process that ends; the watch starts it again",
     ("lerobot_backend/demo/relay.py", "relay_to"): "only in the demonstration, which looks whether it works",
 }

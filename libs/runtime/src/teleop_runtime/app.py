@@ -1,5 +1,6 @@
 """A server made of parts: each service is one part, the one-process default is all of them."""
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from teleop_schema.errors import BackendError, Forbidden
 
 from teleop_runtime import problems
 from teleop_runtime.descriptors import raise_limit
-from teleop_runtime.graceful import drain_before_exit
+from teleop_runtime.graceful import drain_before_exit, start_ends_when_asked
 from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS, show_metrics
 from teleop_runtime.operations import JsonResponse, Operation, describe
 from teleop_runtime.posture import check_access
@@ -107,9 +108,13 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
         raise_limit()
         async with AsyncExitStack() as stack:
             try:
-                running = [await stack.enter_async_context(part.lifespan()) for part in parts]
+                with start_ends_when_asked():
+                    running = [await stack.enter_async_context(part.lifespan()) for part in parts]
             except CannotStart as error:
                 app.state.cannot_start = str(error)
+                raise
+            except asyncio.CancelledError:
+                app.state.cannot_start = "asked to stop before it had started"
                 raise
             for part in running:
                 health.checks.update(part.checks)

@@ -143,15 +143,16 @@ async def _done(task: _Task, work: Work) -> bool:
     Some libraries answer a cancellation with an error of their own, as when the database is away just then,
     and some raise one that nobody asked for: what counts is whether we were asked.
     """
-    done = False
+    failure: BaseException | None = None
     try:
         await work()
-        done = True
     except asyncio.CancelledError:
-        task.failed(RuntimeError("something within it was cancelled"))
+        failure = RuntimeError("something within it was cancelled")
     except Exception as error:
-        task.failed(error)
+        failure = error
     current = asyncio.current_task()
     if current is not None and current.cancelling():
         raise asyncio.CancelledError
-    return done
+    if failure is not None:
+        task.failed(failure)
+    return failure is None

@@ -1,7 +1,9 @@
 """Orderly shutdown: on SIGTERM and SIGINT the work in hand is finished before the server closes anything."""
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,51 @@ log = get_logger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # With what follows (connections and pools that do not close by themselves) a process ends within 25 s.
 DRAIN_TIMEOUT_S = 15.0
+# Less than the 30 s after which compose, and the 40 s after which Kubernetes ends it by force.
+END_WITHIN_S = 25.0
+EXIT_BY_FORCE = 1
+
+
+def end_in_time() -> None:
+    """Let this process end END_WITHIN_S from now, whatever still waits.
+
+    A thread that waits for a database that is frozen can't be interrupted, and Python waits for its threads.
+    What it was about is done anew by the next process: nothing here is done for good but by a commit.
+    """
+
+    def end() -> None:
+        log.error("not everything came to its end in time", end_within_s=END_WITHIN_S)
+        os._exit(EXIT_BY_FORCE)
+
+    timer = threading.Timer(END_WITHIN_S, end)
+    timer.daemon = True
+    timer.start()
+
+
+@contextmanager
+def start_ends_when_asked() -> Iterator[None]:
+    """On SIGTERM and SIGINT cancel the current task while it is in the block, then do what the server would.
+
+    The block may wait for a database without end, and a server that is still starting only notes the signal.
+    """
+    starting = asyncio.current_task()
+    assert starting is not None  # noqa: S101
+    loop = asyncio.get_running_loop()
+    theirs: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def handle(number: int, frame: Any) -> None:
+        end_in_time()
+        loop.call_soon_threadsafe(starting.cancel)
+        theirs[number](number, frame)
+
+    installed = [number for number, handler in theirs.items() if _is_server_handler(handler)]
+    for number in installed:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in installed:
+            signal.signal(number, theirs[number])
 
 
 @contextmanager
@@ -41,6 +88,7 @@ def drain_before_exit(drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
             theirs[number](number, frame)
         else:
             asked = True
+            end_in_time()
             loop.call_soon_threadsafe(
                 lambda: draining.append(loop.create_task(drain_then_exit(number, frame)))
             )

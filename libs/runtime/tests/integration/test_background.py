@@ -124,9 +124,10 @@ async def test_it_ends_though_its_cancellation_is_answered_with_an_error():
             raise ConnectionError("the database is away") from None
 
     async with Background() as all_work:
-        all_work.keep("work", work)
+        all_work.keep("ends with an error", work)
         await asyncio.sleep(0)
-    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "work"] == []
+    assert BACKGROUND_FAILURES.labels("ends with an error")._value.get() == 0
+    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "ends with an error"] == []
 
 
 async def test_work_that_does_not_end_is_left(monkeypatch):

@@ -3,9 +3,8 @@
 import asyncio
 import errno
 import logging
-import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from importlib.abc import MetaPathFinder
@@ -17,6 +16,7 @@ import pyarrow as pa
 from msgspec import structs
 from teleop_runtime.app import CannotStart
 from teleop_runtime.background import Background
+from teleop_runtime.graceful import SIGNALS, end_in_time
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.problems import as_problem
 from teleop_runtime.settings import load_settings, read_command_line
@@ -197,9 +197,21 @@ async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
         )
         pusher = Pusher(PushTable(pool), push_jobs, folders, hub)
         async with working(worker, pusher):
-            told = asyncio.Event()
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-            await told.wait()
+            await asyncio.Event().wait()
+
+
+async def until_asked_to_end(work: Coroutine[None, None, None]) -> None:
+    """Do `work`, which waits for the database first, and cancel it on SIGTERM or SIGINT."""
+    task = asyncio.create_task(work)
+
+    def end() -> None:
+        end_in_time()
+        task.cancel()
+
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 class WithoutPandas(MetaPathFinder):
@@ -219,11 +231,10 @@ def main() -> None:
     read_command_line(__doc__, ExportSettings, HubSettings)
     settings = load_settings(ExportSettings)
     configure_logs(settings.log_level)
-    with suppress(KeyboardInterrupt):
-        try:
-            asyncio.run(work_alone(settings, load_settings(HubSettings)))
-        except CannotStart as error:
-            sys.exit(str(error))
+    try:
+        asyncio.run(until_asked_to_end(work_alone(settings, load_settings(HubSettings))))
+    except CannotStart as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
