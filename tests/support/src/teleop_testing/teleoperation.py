@@ -36,6 +36,10 @@ class Teleoperation:
         )
         assert self._process.stdout is not None
         self.stream = self._process.stdout.readline().strip()
+        if not self.stream:
+            self._process.kill()
+            self._process.communicate()
+            raise AssertionError("the teleoperation ended before it began to record")
         self.stream_dir = self.spool / robot_id / self.stream
 
     @property
@@ -44,10 +48,14 @@ class Teleoperation:
 
     @property
     def shipper_pid(self) -> int | None:
-        """The process that ships this session's samples, None while there is none."""
+        """The process that ships this session's samples, None while there is none.
+
+        Told by the whole path of the session, which lies in this test's own folder: it outlives the
+        teleoperation that started it, and no other process may be taken for it and be killed.
+        """
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []
-            if "lerobot_robot_backend.shipper" in command and command[-1].endswith(self.stream):
+            if "lerobot_robot_backend.shipper" in command and command[-1] == str(self.stream_dir):
                 return int(process.pid)
         return None
 
