@@ -173,7 +173,9 @@ class SpoolWriter:
                 self._map.close()
                 self._map = None
                 with self._sync_lock:
-                    os.close(self._fd)
+                    for fd in (*self._left, self._fd):
+                        os.close(fd)
+                    self._left.clear()
                     self._fd = -1
                 if self._prepared is not None:
                     self._prepared.unlink(missing_ok=True)

@@ -1,0 +1,161 @@
+"""Power cuts of the server, PostgreSQL and store on a disk: `python tests/faults/server_power.py --cuts 30`.
+
+Robots stream and files arrive all the while. After each cut a PostgreSQL of its own recovers what is left:
+every frame that was acknowledged and every file that has its receipt is there, whole.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from cut_disk import CutDisk, cut_disk
+from lerobot_backend.postgres import EmbeddedPostgres
+from lerobot_robot_backend.uploading import Uploader
+from resending import ResendingRobot
+from teleop_schema.files import FilePlan
+from teleop_schema.migrate import migrate
+from teleop_testing.files import dataset_file
+from teleop_testing.processes import ingest_process, telemetry_process
+from teleop_testing.waiting import wait_for
+
+ROBOTS = 3
+PACE_S = 0.05
+FILE_BYTES = 300_000
+
+
+class Bytes:
+    """A file in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._content[offset : offset + size]
+
+
+class Load:
+    """Robots and an uploader in a thread; what the server has told them so far.
+
+    receipts  path in the store -> SHA-256
+    """
+
+    def __init__(self, telemetry: str, ingest: str, chance: random.Random) -> None:
+        self.receipts: dict[str, str] = {}
+        self.robots = [ResendingRobot(f"r{number}", [telemetry], pace_s=PACE_S) for number in range(ROBOTS)]
+        self._ingest = ingest
+        self._chance = chance
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        work = (*(robot.run() for robot in self.robots), self._upload())
+        self._tasks = [asyncio.run_coroutine_threadsafe(one, self._loop) for one in work]
+
+    def told(self) -> tuple[dict[str, int], dict[str, str]]:
+        """Stream -> frames that were acknowledged, and the receipts, of this moment."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+        return {str(robot.stream): robot.acked for robot in self.robots}, dict(self.receipts)
+
+    def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        asyncio.run_coroutine_threadsafe(self._settle(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _settle(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _upload(self) -> None:
+        async with Uploader(f"http://{self._ingest}") as uploader:
+            for number in itertools.count():
+                content = self._chance.randbytes(FILE_BYTES)
+                file = dataset_file(content, f"data/chunk-000/file-{number:03}.parquet")
+                receipt = await uploader.upload(FilePlan(file=file), Bytes(content))
+                self.receipts[receipt.path] = receipt.sha256
+
+
+@contextmanager
+def serving(disk: CutDisk, chance: random.Random) -> Iterator[Load]:
+    """PostgreSQL and both services on the disk, under load."""
+    postgres = EmbeddedPostgres(disk.path / "data")
+    postgres.start()
+    try:
+        migrate(postgres.url())
+        with (
+            telemetry_process(postgres.url()) as telemetry,
+            ingest_process(postgres.url(), disk.path / "store") as ingest,
+        ):
+            load = Load(telemetry.address, ingest.address, chance)
+            try:
+                yield load
+            finally:
+                load.end()
+    finally:
+        postgres.stop()
+
+
+def cut(disk: CutDisk, load: Load) -> tuple[int, int]:
+    """Cut the power and look; (frames, files) told to be safe. AssertionError if one is not there."""
+    acked, receipts = load.told()
+    with disk.cut() as (left, _):
+        check_database(left / "data", acked)
+        for path, sha256 in receipts.items():
+            found = hashlib.sha256((left / "store" / path).read_bytes()).hexdigest()
+            assert found == sha256, f"{path} is not what was stored"
+    return sum(acked.values()), len(receipts)
+
+
+def check_database(data: Path, acked: dict[str, int]) -> None:
+    """Recover it, and compare."""
+    # It names the living server: after a real cut there is none.
+    (data / "postgres" / "postmaster.pid").unlink(missing_ok=True)
+    recovered = EmbeddedPostgres(data)
+    recovered.start()
+    try:
+        with psycopg.connect(recovered.url()) as connection:
+            rows = connection.execute(
+                """SELECT stream_id::text, next_frame_index, count(frame_index), max(frame_index)
+                     FROM teleop_session LEFT JOIN teleop_frame ON teleop_frame.session_id = teleop_session.id
+                    GROUP BY teleop_session.id"""
+            ).fetchall()
+    finally:
+        recovered.stop()
+    held = {stream: (following, count, last) for stream, following, count, last in rows}
+    for stream, frames in acked.items():
+        following, count, last = held.get(stream, (0, 0, None))
+        assert following >= frames, f"{stream}: {frames} acknowledged, {following} there"
+        assert (count, last) == (following, following - 1 if following else None), f"{stream}: a gap"
+
+
+def run(cuts: int, seed: int) -> None:
+    """Cut so often. Raises AssertionError if something that was told to be safe is not there."""
+    chance = random.Random(seed)
+    with cut_disk() as disk, serving(disk, chance) as load:
+        wait_for(lambda: min(load.told()[0].values()) and load.told()[1], patience_s=60.0)
+        for number in range(cuts):
+            time.sleep(chance.uniform(0, 1))
+            frames, files = cut(disk, load)
+            print(
+                f"{number + 1:3d} {frames} frames acknowledged, {files} files stored, all there", flush=True
+            )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cuts", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    arguments = parser.parse_args()
+    print(f"seed={arguments.seed}")
+    run(arguments.cuts, arguments.seed)
