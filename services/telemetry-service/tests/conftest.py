@@ -20,5 +20,5 @@ async def service(database_url) -> AsyncIterator[str]:
 @pytest_asyncio.fixture
 async def http(service) -> AsyncIterator[httpx.AsyncClient]:
     """HTTP client of that service."""
-    async with httpx.AsyncClient(base_url=f"http://{service}") as client:
+    async with httpx.AsyncClient(base_url=f"http://{service}", timeout=60) as client:
         yield client

@@ -25,6 +25,8 @@ SERVER_SETTINGS = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
+    # A statement whose caller has given up and closed its connection ends, instead of running to its end.
+    "client_connection_check_interval": "1s",
 }
 
 

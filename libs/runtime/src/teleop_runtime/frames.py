@@ -1,5 +1,6 @@
 """Frames of a session as Arrow, read through ADBC (measured 4x as fast as fetching rows)."""
 
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,7 @@ from teleop_runtime.libpq import bounded
 FRAMES = """
 SELECT frame_index, "timestamp", state, action, extra::text, observation_age_us
 FROM teleop_frame WHERE session_id = {session_id:d} AND frame_index >= {first:d} AND frame_index < {end:d}
-ORDER BY frame_index
+ORDER BY frame_index{limit}
 """
 
 
@@ -38,6 +39,20 @@ def frame_schema(state_width: int, action_width: int) -> pa.Schema:
     )
 
 
+def in_blocks(read: Callable[..., pa.Table], first: int, end: int, block: int) -> Iterator[pa.Table]:
+    """Tables of `block` frames each, the last one of fewer, none of them empty.
+
+    read  called with the index to begin with and the `limit`
+    """
+    while first < end:
+        table = read(first, limit=block)
+        if table.num_rows:
+            yield table
+        if table.num_rows < block:
+            return
+        first = table["frame_index"][-1].as_py() + 1
+
+
 class FrameReader:
     """Reads frames over one connection of its own; blocks, so call it in a thread, one at a time."""
 
@@ -50,9 +65,23 @@ class FrameReader:
             self._database.close()
             raise
 
-    def read(self, session_id: int, first: int, end: int, *, state_width: int, action_width: int) -> pa.Table:
-        """Frames `first` to `end - 1` of a session that exist, ascending, as `frame_schema` says."""
-        query = FRAMES.format(session_id=session_id, first=first, end=end)
+    def read(
+        self,
+        session_id: int,
+        first: int,
+        end: int,
+        *,
+        state_width: int,
+        action_width: int,
+        limit: int | None = None,
+    ) -> pa.Table:
+        """Frames `first` to `end - 1` of a session that exist, ascending, as `frame_schema` says.
+
+        limit  at most so many, the first ones. Who reads block by block asks for the next so many after the
+               last that came: a loop over the indexes themselves would run for as long as somebody claims
+        """
+        bound = "" if limit is None else f" LIMIT {limit:d}"
+        query = FRAMES.format(session_id=session_id, first=first, end=end, limit=bound)
         with AdbcStatement(self._connection) as statement:
             statement.set_sql_query(query)
             stream, _ = statement.execute_query()

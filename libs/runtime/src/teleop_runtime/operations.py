@@ -1,7 +1,9 @@
 """HTTP operations declared once: the route, what it reads and what it answers, for people and for OpenAPI."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -17,6 +19,8 @@ MAX_JSON_BYTES = 1024 * 1024
 JSON = "application/json"
 # What `curl -d` calls whatever it is given.
 UNTOLD = "application/x-www-form-urlencoded"
+# What nginx calls an answer that nobody waits for any more; only the metrics see it.
+CLIENT_LEFT = 499
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
@@ -45,7 +49,34 @@ class Operation:
     errors: Sequence[type[BackendError]] = field(default_factory=tuple)
 
     def route(self) -> Route:
-        return Route(self.path, self.endpoint, methods=[self.method])
+        endpoint = while_connected(self.endpoint) if self.method == "GET" else self.endpoint
+        return Route(self.path, endpoint, methods=[self.method])
+
+
+def while_connected(endpoint: Endpoint) -> Endpoint:
+    """The endpoint, cancelled when its client leaves before it has answered: with it its queries end.
+
+    For requests without a body, and without an effect that has to be brought to its end.
+    """
+
+    @wraps(endpoint)
+    async def answer(request: Request) -> Response:
+        working = asyncio.ensure_future(endpoint(request))
+        leaving = asyncio.ensure_future(_left(request))
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            return await working if working.done() else Response(status_code=CLIENT_LEFT)
+        finally:
+            working.cancel()
+            leaving.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+
+    return answer
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class JsonResponse(Response):

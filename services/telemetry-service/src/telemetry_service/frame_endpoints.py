@@ -1,9 +1,10 @@
 """HTTP: the frames of a session."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from threading import Event
 from typing import Annotated, Protocol
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
-from teleop_runtime.frames import FrameReader
+from teleop_runtime.frames import FrameReader, in_blocks
 from teleop_runtime.operations import Operation, read_query
 from teleop_schema.errors import BadInput, NotAcceptable, SessionArchived, SessionNotFound
 
@@ -41,7 +42,14 @@ class Reader(Protocol):
     """FrameReader, as far as it is needed here."""
 
     def read(
-        self, session_id: int, first: int, end: int, *, state_width: int, action_width: int
+        self,
+        session_id: int,
+        first: int,
+        end: int,
+        *,
+        state_width: int,
+        action_width: int,
+        limit: int | None = None,
     ) -> pa.Table: ...
 
     def close(self) -> None: ...
@@ -118,49 +126,77 @@ class FrameFile(StreamingResponse):
         self._readers = readers
         self._opening = opening
         self._format = media_type
+        self._gone = Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._readers, self._opening() as reader:
-            tables = thin_out(reader, self._session, self._wanted)
+            tables = thin_out(reader, self._session, self._wanted, self._gone)
             schema = flat_schema(self._session.state_names, self._session.action_names)
             self.body_iterator = iterate_in_threadpool(encode(self._format, schema, tables))
             await super().__call__(scope, receive, send)
 
+    async def listen_for_disconnect(self, receive: Receive) -> None:
+        """Tells the thread that reads, too: it can't be cancelled."""
+        await super().listen_for_disconnect(receive)
+        self._gone.set()
 
-def thin_out(reader: Reader, session: SessionDetail, wanted: FrameRange) -> Iterator[pa.Table]:
-    """Flat tables of the wanted frames; where there are too many, an envelope of them."""
+
+def thin_out(reader: Reader, session: SessionDetail, wanted: FrameRange, gone: Event) -> Iterator[pa.Table]:
+    """Flat tables of the wanted frames; where there are too many, an envelope of them.
+
+    gone  set when nobody wants them any more
+    """
     first = wanted.from_frame
     end = session.frames if wanted.to_frame is None else min(wanted.to_frame, session.frames)
     block = max(2, BLOCK_VALUES // (1 + len(session.state_names) + len(session.action_names)))
-    bucket = bucket_frames(max(end - first, 0), wanted.max_points) if wanted.max_points else 1
+    # Gaps are claims, and may be of any length: what is missing is no reason to thin out what is there.
+    frames = min(max(end - first, 0), session.frames - session.missing)
+    bucket = bucket_frames(frames, wanted.max_points) if wanted.max_points else 1
     if bucket == 1:
-        yield from read_blocks(reader, session, first, end, block)
+        yield from read_flat(reader, session, first, end, block, gone)
     elif bucket <= block:
-        for table in read_blocks(reader, session, first, end, block - block % bucket):
+        for table in read_flat(reader, session, first, end, block - block % bucket, gone):
             yield envelope(table, bucket)
     else:
-        for start in range(first, end, bucket):
-            tables = read_blocks(reader, session, start, min(start + bucket, end), block)
+        yield from join_envelopes(read_flat(reader, session, first, end, block, gone), bucket)
+
+
+def join_envelopes(tables: Iterable[pa.Table], bucket: int) -> Iterator[pa.Table]:
+    """Envelopes of `bucket` rows each, of which every one is longer than a table."""
+    edges: list[pa.Table] = []
+    room = bucket
+    for table in tables:
+        begin = 0
+        while begin < table.num_rows:
+            part = table.slice(begin, room)
             # The envelope of envelopes is the envelope of all.
-            if edges := [envelope(table, table.num_rows) for table in tables]:
-                joined = pa.concat_tables(edges).combine_chunks()
-                yield envelope(joined, joined.num_rows)
+            edges.append(envelope(part, part.num_rows))
+            begin += part.num_rows
+            room -= part.num_rows
+            if not room:
+                yield _joined(edges)
+                edges, room = [], bucket
+    if edges:
+        yield _joined(edges)
 
 
-def read_blocks(
-    reader: Reader, session: SessionDetail, first: int, end: int, block: int
+def _joined(edges: Sequence[pa.Table]) -> pa.Table:
+    joined = pa.concat_tables(edges).combine_chunks()
+    return envelope(joined, joined.num_rows)
+
+
+def read_flat(
+    reader: Reader, session: SessionDetail, first: int, end: int, block: int, gone: Event
 ) -> Iterator[pa.Table]:
-    """Flat tables of frames `first` to `end - 1`, read `block` at a time, those without any left out."""
-    for start in range(first, end, block):
-        table = reader.read(
-            session.id,
-            start,
-            min(start + block, end),
-            state_width=len(session.state_names),
-            action_width=len(session.action_names),
-        )
-        if table.num_rows:
-            yield flatten(table, session.state_names, session.action_names)
+    """Flat tables of frames `first` to `end - 1`, `block` of those that there are at a time, until `gone`."""
+    state_names, action_names = session.state_names, session.action_names
+    read = partial(
+        reader.read, session.id, end=end, state_width=len(state_names), action_width=len(action_names)
+    )
+    for table in in_blocks(read, first, end, block):
+        yield flatten(table, state_names, action_names)
+        if gone.is_set():
+            return
 
 
 OPERATIONS = (

@@ -1,14 +1,20 @@
 """Frames read back in every format."""
 
+import asyncio
 import csv
 import io
+import threading
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
-from teleop_testing.robot import JOINTS, TestRobot, batch, description, values_of
+from telemetry_service.frame_endpoints import FrameFile
+from teleop_runtime.frames import FrameReader
+from teleop_schema.messages import Batch
+from teleop_testing.robot import JOINTS, PATIENCE_S, TestRobot, batch, description, values_of
+from teleop_testing.waiting import until
 
 FRAMES = 50
 JSON, CSV = "application/json", "text/csv"
@@ -143,6 +149,26 @@ async def test_envelope_over_gaps(service, read, database):
     assert table["frame_index"].to_pylist()[-1] == 4019
 
 
+@pytest.mark.parametrize("query", [{}, {"from": 5}, {"max_points": 20}, {"max_points": 4}])
+async def test_huge_gap(service, read, query):
+    """Reading goes from frame to frame, not over all indexes that somebody claims are missing."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 10))
+        end = 10
+        for _ in range(3):
+            await robot.send(Batch(first=end, count=2**32, gap="lost"))
+            end += 2**32
+        await robot.send(batch(end, 10))
+        await robot.acked(end + 10)
+    table = await read(robot.welcome.session_id, **query)
+    stored = [*range(10), *range(end, end + 10)][query.get("from", 0) :]
+    indexes = table["frame_index"].to_pylist()
+    if query == {"max_points": 4}:
+        assert (indexes[0], indexes[-1], len(indexes)) == (0, end + 9, 4)
+    else:
+        assert indexes == stored
+
+
 async def test_session_without_actions(service, read):
     """A robot that only observes has frames without actions."""
     session = description(action_names=())
@@ -199,3 +225,34 @@ async def test_reader_that_leaves_lets_go(session, http, database, monkeypatch):
         async with http.stream("GET", f"/sessions/{session}/frames") as answer:
             await anext(answer.aiter_bytes())
     assert len((await http.get(f"/sessions/{session}/frames")).json()["frames"]) == FRAMES
+
+
+async def test_reading_ends_with_its_client(session, service, monkeypatch):
+    """Who reads for a client that has left stops, though there was nothing yet to be sent."""
+    reads, closed, noticed, go_on = [], [], asyncio.Event(), threading.Event()
+    read, close, listen = FrameReader.read, FrameReader.close, FrameFile.listen_for_disconnect
+
+    def read_slowly(*arguments, **options):
+        reads.append(options)
+        if len(reads) == 3:
+            assert go_on.wait(PATIENCE_S)
+        return read(*arguments, **options)
+
+    async def listen_loudly(answer, receive) -> None:
+        await listen(answer, receive)
+        noticed.set()
+
+    monkeypatch.setattr("telemetry_service.frame_endpoints.BLOCK_VALUES", 2)
+    monkeypatch.setattr(FrameReader, "read", read_slowly)
+    monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(close(reader)))
+    monkeypatch.setattr(FrameFile, "listen_for_disconnect", listen_loudly)
+    _, writer = await asyncio.open_connection(*service.split(":"))
+    # For two points all frames have to be read before the first byte goes out.
+    writer.write(f"GET /sessions/{session}/frames?max_points=2 HTTP/1.1\r\nHost: {service}\r\n\r\n".encode())
+    await until(lambda: len(reads) == 3)
+    writer.close()
+    async with asyncio.timeout(PATIENCE_S):
+        await noticed.wait()
+    go_on.set()
+    await until(lambda: closed)
+    assert len(reads) == 3

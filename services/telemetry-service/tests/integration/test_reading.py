@@ -1,5 +1,6 @@
 """Robots, sessions, episodes and ledgers, read back over HTTP."""
 
+import asyncio
 import struct
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +8,9 @@ import pytest
 import pytest_asyncio
 from openapi_spec_validator import validate
 from teleop_schema.messages import End, Ended, Event
+from teleop_testing.database import Database
 from teleop_testing.robot import PERIOD_US, STARTED_US, TestRobot, batch, description
+from teleop_testing.waiting import until
 
 HOUR_US = 3_600_000_000
 
@@ -367,3 +370,25 @@ async def test_document_is_valid(http):
         "/sessions/{session_id}/ledger",
         "/sessions/{session_id}/frames",
     }
+
+
+WAITING = """
+SELECT pid FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%teleop_frame%'
+"""
+
+
+async def test_query_ends_with_its_client(service, database):
+    """What PostgreSQL does for a client that has left is ended, too."""
+    session_id = await record(service)
+    async with Database.connect(database.url) as locker, locker.connection.transaction():
+        await locker.connection.execute("LOCK TABLE teleop_frame")
+        _, writer = await asyncio.open_connection(*service.split(":"))
+        writer.write(f"GET /sessions/{session_id}/ledger HTTP/1.1\r\nHost: {service}\r\n\r\n".encode())
+        await until(lambda: database.fetch(WAITING))
+        writer.close()
+
+        async def over() -> bool:
+            return not await database.fetch(WAITING)
+
+        await until(over)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from starlette.concurrency import iterate_in_threadpool
 from teleop_runtime.database import Pool
-from teleop_runtime.frames import FrameReader, frame_schema
+from teleop_runtime.frames import FrameReader, frame_schema, in_blocks
 from teleop_runtime.ownership import claim_store
 from teleop_runtime.store import ChecksumMismatch, Store
 
@@ -116,18 +117,28 @@ class ArchivedFrames:
         self._file = pq.ParquetFile(path)
 
     def read(
-        self, _session_id: int, first: int, end: int, *, state_width: int, action_width: int
+        self,
+        _session_id: int,
+        first: int,
+        end: int,
+        *,
+        state_width: int,
+        action_width: int,
+        limit: int | None = None,
     ) -> pa.Table:
-        """Frames `first` to `end - 1` that exist, ascending, as `frame_schema` says."""
-        found = [
-            _complete(self._file.read_row_group(group))
-            for group, (lowest, highest) in enumerate(self._ranges())
-            if lowest < end and highest >= first
-        ]
-        table = pa.concat_tables(found) if found else SCHEMA.empty_table()
-        table = table.cast(frame_schema(state_width, action_width))
-        indexes = table["frame_index"].to_numpy()
-        return table.filter(pa.array((indexes >= first) & (indexes < end)))
+        """Frames `first` to `end - 1` that exist, at most `limit`, ascending, as `frame_schema` says."""
+        found = [SCHEMA.empty_table()]
+        rows = 0
+        for group, (lowest, highest) in enumerate(self._ranges()):
+            if lowest >= end or (limit is not None and rows >= limit):
+                break
+            if highest >= first:
+                table = _complete(self._file.read_row_group(group))
+                indexes = table["frame_index"].to_numpy()
+                found.append(table.filter(pa.array((indexes >= first) & (indexes < end))))
+                rows += found[-1].num_rows
+        joined = pa.concat_tables(found).cast(frame_schema(state_width, action_width))
+        return joined if limit is None else joined.slice(0, limit)
 
     def close(self) -> None:
         self._file.close()
@@ -158,16 +169,15 @@ def _complete(table: pa.Table) -> pa.Table:
 def _stored(reader: FrameReader, session: Recorded) -> Iterator[pa.Table]:
     """The frames that the database holds, a block at a time."""
     block = BLOCK_VALUES // (1 + session.state_width + session.action_width)
-    for first in range(0, session.next_frame_index, block):
-        table = reader.read(
-            session.id,
-            first,
-            min(first + block, session.next_frame_index),
-            state_width=session.state_width,
-            action_width=session.action_width,
-        )
-        if table.num_rows:
-            yield table.cast(SCHEMA)
+    read = partial(
+        reader.read,
+        session.id,
+        end=session.next_frame_index,
+        state_width=session.state_width,
+        action_width=session.action_width,
+    )
+    for table in in_blocks(read, 0, session.next_frame_index, block):
+        yield table.cast(SCHEMA)
 
 
 def _compare(path: Path, reader: FrameReader, session: Recorded) -> None:
