@@ -8,6 +8,7 @@ import asyncpg
 from teleop_schema.errors import BackendError
 
 from teleop_runtime.logs import get_logger
+from teleop_runtime.trouble import USED_UP
 
 log = get_logger(__name__)
 
@@ -70,7 +71,7 @@ async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection
     would wait without end for a server that hangs, and raises errors outside of its own tree after a lost
     connection.
     """
-    async with pool.acquire(timeout=timeout_s) as connection:
+    async with _acquired(pool, timeout_s) as connection:
         try:
             async with asyncio.timeout(timeout_s):
                 yield connection
@@ -79,6 +80,27 @@ async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection
         except BaseException:
             connection.terminate()
             raise
+
+
+@asynccontextmanager
+async def _acquired(pool: Pool, timeout_s: float) -> AsyncIterator[Connection]:
+    """A connection of the pool; raises ConnectionError if none can be made.
+
+    Only here is it known that a missing file is PostgreSQL's socket. What the process has used up stays what
+    it is.
+    """
+    try:
+        connection = await pool.acquire(timeout=timeout_s)
+    except (ConnectionError, TimeoutError):
+        raise
+    except OSError as error:
+        if error.errno in USED_UP:
+            raise
+        raise ConnectionError(f"the database can't be reached: {error}") from error
+    try:
+        yield connection
+    finally:
+        await pool.release(connection)
 
 
 @asynccontextmanager

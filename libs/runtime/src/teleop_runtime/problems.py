@@ -87,7 +87,12 @@ async def answer_surprise(request: Request, error: Exception) -> Response:
         log.warning("database away", path=request.url.path, error=repr(error))
         return _answer(request, trouble)
     log.error("request failed", path=request.url.path, request_id=_request_id(request), exc_info=error)
-    return _answer(request, BackendError("something went wrong in the backend; its log says what"))
+    return _answer(request, as_backend_error(error))
+
+
+def as_backend_error(error: Exception) -> BackendError:
+    """What a client hears of an error that nobody foresaw: its kind, and nothing of its inside."""
+    return trouble_of(error) or BackendError("something went wrong in the backend; its log says what")
 
 
 def _answer(request: Request, error: BackendError, headers: Mapping[str, str] | None = None) -> Response:

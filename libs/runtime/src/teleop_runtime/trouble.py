@@ -3,19 +3,29 @@
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
+import errno
+import socket
+import ssl
+
 import asyncpg
 from adbc_driver_manager import OperationalError
-from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
+from teleop_schema.errors import BackendError, NoSpace, Overloaded, StorageUnavailable
 
-# What is seen of a database that is down, starting, stopping or out of reach.
+# What is seen of a database that is down, starting, stopping or out of reach. Not every OSError: the file
+# store and the process itself raise those, too, and the wrong name sends people to the wrong place.
 DATABASE_AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
     OperationalError,
-    OSError,
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
+    ssl.SSLError,
 )
+# The process, or the machine, can't open anything more.
+USED_UP = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 MIGRATE = "run `python -m teleop_schema.migrate` with DATABASE_URL (compose and Helm: the service `migrate`)"
 
@@ -57,4 +67,6 @@ def trouble_of(error: BaseException) -> BackendError | None:
             detail, hint = _SAID[code]
             return StorageUnavailable(detail, hint=hint)
         return StorageUnavailable() if code.startswith(_AWAY_CLASSES) else None
+    if isinstance(error, OSError) and error.errno in USED_UP:
+        return Overloaded()
     return StorageUnavailable() if isinstance(error, DATABASE_AWAY) else None

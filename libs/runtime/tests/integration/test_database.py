@@ -6,7 +6,7 @@ import asyncpg
 import pyarrow as pa
 import pytest
 import pytest_asyncio
-from teleop_runtime.database import open_pool, transaction
+from teleop_runtime.database import connected, open_pool, transaction
 from teleop_runtime.frames import FrameReader, frame_schema
 from teleop_schema.errors import Fenced
 
@@ -53,6 +53,15 @@ async def test_transaction_that_is_given_up_is_rolled_back(pool, database):
     with pytest.raises(Fenced):
         await write_then(pool, give_up)
     assert await pool.fetchval("SELECT count(*) FROM note") == 0
+
+
+async def test_missing_socket_is_the_databases(tmp_path):
+    """Where no PostgreSQL listens, the missing socket is told as a lost connection, not as a missing file."""
+    pool = await asyncpg.create_pool(host=str(tmp_path), min_size=0)
+    with pytest.raises(ConnectionError, match="the database can't be reached"):
+        async with connected(pool, timeout_s=5):
+            pass
+    pool.terminate()
 
 
 async def test_hanging_transaction_loses_its_connection(pool, database):

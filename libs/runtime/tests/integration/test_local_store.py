@@ -1,6 +1,7 @@
 """What the store on a directory promises beyond what every store does."""
 
 import asyncio
+import errno
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -10,21 +11,24 @@ from uuid import uuid4
 
 import pytest
 from teleop_runtime.store import (
+    Checksum,
     ChecksumMismatch,
     DiskFailed,
     ObjectMissing,
     PathTaken,
     Recipe,
+    StoreUnusable,
     UploadBusy,
     durable,
     open_store,
 )
 from teleop_runtime.store.local import LocalStore
 from teleop_runtime.store.staged_file import StagedFile
-from teleop_schema.errors import NoSpace
+from teleop_schema.errors import NoSpace, Overloaded
 from teleop_testing.storing import content_of, parts_of, stored
 
 MIB = 1024 * 1024
+NOTHING = Checksum("sha256", sha256().digest())
 
 
 @pytest.fixture
@@ -162,6 +166,48 @@ async def test_object_is_not_written_to_again(store):
     with pytest.raises(UploadBusy):
         await store.append(upload_id, 7, parts_of(b"more"), limit=100)
     assert store._object(sha256(b"content").hexdigest()).read_bytes() == b"content"
+
+
+async def test_died_before_it_had_its_name(store, monkeypatch):
+    """What was made read-only, but not yet an object, is finished by whoever comes; nobody writes to it."""
+    upload_id = uuid4()
+    digest = sha256(b"content").hexdigest()
+    await store.begin(upload_id)
+    await store.append(upload_id, 0, parts_of(b"content"), limit=100)
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "_publish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await store.finish(upload_id, sha256=digest, size_bytes=7)
+    later = LocalStore.open(store.root)
+    await later.begin(upload_id)
+    assert await later.append(upload_id, 7, parts_of(b""), limit=100, checksum=NOTHING) == 7
+    with pytest.raises(UploadBusy):
+        await later.append(upload_id, 7, parts_of(b"more"), limit=100)
+    with pytest.raises(UploadBusy):
+        await later.append(upload_id, 7, parts_of(b"more"), limit=100, checksum=NOTHING)
+    await later.finish(upload_id, sha256=digest, size_bytes=7)
+    assert await content_of(later, digest) == b"content"
+
+
+async def test_what_the_disk_refuses_is_told_as_such(store):
+    """It is the file store that can't be used, and why: nobody looks for the mistake in the database."""
+    store.incoming.rmdir()
+    store.incoming.touch()
+    with pytest.raises(StoreUnusable) as refused:
+        await store.begin(uuid4())
+    assert (refused.value.status, refused.value.retryable) == (503, True)
+    assert refused.value.detail == "the file store can't be used: Not a directory"
+
+
+async def test_no_more_files_can_be_opened(store, monkeypatch):
+    """Descriptors used up are told as that, not as a disk that fails."""
+
+    def used_up(*_arguments, **_options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("teleop_runtime.store.local.os.open", used_up)
+    with pytest.raises(Overloaded):
+        await store.begin(uuid4())
 
 
 @pytest.fixture

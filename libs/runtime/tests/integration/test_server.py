@@ -1,5 +1,6 @@
 """A server of two small parts, over real sockets."""
 
+import errno
 import json
 import re
 from contextlib import asynccontextmanager
@@ -32,6 +33,8 @@ async def get_thing(request):
         "away": StorageUnavailable(),
         "refused": ConnectionRefusedError("database at 10.0.0.1 refused"),
         "broken": ZeroDivisionError("secret internals"),
+        "forbidden": PermissionError(errno.EACCES, "secret internals"),
+        "used_up": OSError(errno.EMFILE, "secret internals"),
     }[request.path_params["thing_id"]]
 
 
@@ -143,9 +146,10 @@ async def test_every_answer_has_an_id_of_its_own(http):
     assert {answer.headers["x-content-type-options"] for answer in answers} == {"nosniff"}
 
 
-async def test_surprise_keeps_internals_inside(http, capsys):
-    """What nobody foresaw is 500 without a word of what it was."""
-    answer = await http.get("/things/broken")
+@pytest.mark.parametrize("trouble", ["broken", "forbidden"])
+async def test_surprise_keeps_internals_inside(http, trouble):
+    """What nobody foresaw is 500 without a word of what it was, and not said to be the database's fault."""
+    answer = await http.get(f"/things/{trouble}")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "secret" not in answer.text
 
@@ -157,6 +161,14 @@ async def test_database_away_asks_to_come_again(http, trouble):
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
     assert answer.headers["retry-after"] == "1"
     assert "10.0.0.1" not in answer.text
+
+
+async def test_used_up(http):
+    """A process that can open nothing more says so, and asks to come again."""
+    answer = await http.get("/things/used_up")
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+    assert answer.headers["retry-after"] == "1"
+    assert "secret" not in answer.text
 
 
 async def test_unknown_address(http):

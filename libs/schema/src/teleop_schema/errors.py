@@ -168,6 +168,12 @@ class StorageUnavailable(BackendError):
     code, status, close_code, retryable = "storage_unavailable", 503, 1013, True
 
 
+class Overloaded(BackendError):
+    """The backend has no files or memory left to open anything; it answers again once others are done."""
+
+    code, status, close_code, retryable = "overloaded", 503, 1013, True
+
+
 class NoSpace(BackendError):
     """The disk has no room for this."""
 

@@ -11,9 +11,9 @@ from teleop_runtime.app import refuse
 from teleop_runtime.connection import peer_of
 from teleop_runtime.logs import get_logger
 from teleop_runtime.operations import read_query
-from teleop_runtime.problems import as_message
+from teleop_runtime.problems import as_backend_error, as_message
 from teleop_runtime.trouble import trouble_of
-from teleop_schema.errors import BackendError, StorageUnavailable
+from teleop_schema.errors import BackendError
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import SUBPROTOCOL, Ack, Drain
 
@@ -147,7 +147,7 @@ async def errors_told(websocket: WebSocket, robot_id: str) -> AsyncIterator[None
         log.warning("connection refused", robot=robot_id, code=error.code, detail=error.detail)
     except Exception as surprise:
         # Whatever it was, the robot keeps its frames and comes back.
-        error = trouble_of(surprise) or StorageUnavailable()
+        error = as_backend_error(surprise)
         if trouble_of(surprise) is not None:
             log.warning("database away", robot=robot_id, error=repr(surprise), hint=error.hint)
         else:

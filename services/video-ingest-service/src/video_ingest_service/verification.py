@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from teleop_runtime.database import Pool, connected
 from teleop_runtime.logs import get_logger
-from teleop_runtime.store import ObjectMissing, Store
+from teleop_runtime.store import DiskFailed, ObjectMissing, Store
 
 from video_ingest_service.metrics import DAMAGED, VERIFIED_BYTES
 from video_ingest_service.object_table import note_damage, note_sound
@@ -70,10 +70,11 @@ async def checked(store: Store, sha256: str, size_bytes: int) -> AsyncIterator[b
             yield part
     except ObjectMissing:
         raise UnsoundObject(MISSING) from None
-    except OSError as error:
-        if error.errno != errno.EIO:
+    except DiskFailed as failed:
+        cause = failed.__cause__
+        if not isinstance(cause, OSError) or cause.errno != errno.EIO:
             raise
-        raise UnsoundObject(f"it can't be read at byte {read_bytes}: {error.strerror}") from None
+        raise UnsoundObject(f"it can't be read at byte {read_bytes}: {cause.strerror}") from None
     if read_bytes != size_bytes:
         raise UnsoundObject(f"it has {read_bytes} bytes or more, not {size_bytes}")
     if digest.hexdigest() != sha256:

@@ -10,6 +10,7 @@ from teleop_runtime.store.errors import (
     ObjectMissing,
     OffsetMismatch,
     PathTaken,
+    StoreUnusable,
     UnknownUpload,
     UploadBusy,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "PathTaken",
     "Recipe",
     "Store",
+    "StoreUnusable",
     "UnknownUpload",
     "UploadBusy",
     "open_store",

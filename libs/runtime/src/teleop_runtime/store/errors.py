@@ -59,7 +59,13 @@ class PathTaken(Conflict):
     code = "path_taken"
 
 
-class DiskFailed(StorageUnavailable):
+class StoreUnusable(StorageUnavailable):
+    """The file store can't be used now."""
+
+    code = "store_unusable"
+
+
+class DiskFailed(StoreUnusable):
     """The disk under the file store fails: what was being stored is not safe, and does not count."""
 
     code = "disk_failed"

@@ -34,7 +34,7 @@ from teleop_runtime.store.hashes import Hashes
 from teleop_runtime.store.protocol import KEPT_FREE, NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.receiving import receive
 from teleop_runtime.store.staged_file import STAGED_MODE, UNVERIFIED_SUFFIX, StagedFile, durable_size
-from teleop_runtime.store.threads import THREADS, in_thread
+from teleop_runtime.store.threads import THREADS, causes_named, in_thread
 from teleop_runtime.store.writers import Writers
 
 # Scratch files older than this were left by a process that was killed.
@@ -122,14 +122,22 @@ class LocalStore:
 
     async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         try:
-            async with aiofiles.open(self._object(sha256), "rb", buffering=0, executor=THREADS) as file:
-                await file.seek(start)
-                left = BLOCK_BYTES if end is None else end - start
-                while left > 0 and (block := await file.read(min(BLOCK_BYTES, left))):
-                    yield block
-                    left = BLOCK_BYTES if end is None else left - len(block)
+            with causes_named():
+                file = await aiofiles.open(self._object(sha256), "rb", buffering=0, executor=THREADS)
         except FileNotFoundError:
             raise ObjectMissing(sha256) from None
+        try:
+            left = BLOCK_BYTES if end is None else end - start
+            await file.seek(start)
+            while left > 0:
+                with causes_named():
+                    block = await file.read(min(BLOCK_BYTES, left))
+                if not block:
+                    return
+                yield block
+                left = BLOCK_BYTES if end is None else left - len(block)
+        finally:
+            await file.close()
 
     async def remove(self, sha256: str) -> None:
         await in_thread(self._object(sha256).unlink, missing_ok=True)
@@ -223,7 +231,8 @@ class LocalStore:
 
     def _begin(self, upload_id: UUID) -> None:
         path = self.incoming / str(upload_id)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, STAGED_MODE))
+        # Not for writing: a finished one that is there is read-only.
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, STAGED_MODE))
         sync_directory(self.incoming)
 
     def _room(self) -> tuple[int, int]:

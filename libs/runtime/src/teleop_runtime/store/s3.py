@@ -29,12 +29,13 @@ import msgspec
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
-from teleop_schema.errors import BodyTooLarge, StorageUnavailable
+from teleop_schema.errors import BodyTooLarge
 
 from teleop_runtime.store.errors import (
     ChecksumMismatch,
     ObjectMissing,
     OffsetMismatch,
+    StoreUnusable,
     UnknownUpload,
     UploadBusy,
 )
@@ -345,13 +346,13 @@ class S3ObjectStore:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Tell a store that can't be reached as StorageUnavailable."""
+    """Tell a store that can't be reached as StoreUnusable."""
     try:
         yield
     except AlreadyExistsError:
         raise
     except BaseError as error:
-        raise StorageUnavailable(f"the file store can't be used now: {type(error).__name__}") from error
+        raise StoreUnusable(f"the file store can't be used now: {type(error).__name__}") from error
 
 
 def _object(sha256: str) -> str:

@@ -1,8 +1,13 @@
-"""An upload's bytes in a local file: its length is the upload's offset, there is no second record of it."""
+"""An upload's bytes in a local file: its length is the upload's offset, there is no second record of it.
+
+A file that has become an object, or was about to, is read-only. Whoever finds one reads it again and finishes
+it; nobody writes to it any more.
+"""
 
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +45,7 @@ class StagedFile:
     def open(self) -> None:
         """Lock the file, and drop what a dead writer left unverified; raises UnknownUpload, UploadBusy."""
         try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._fd = _open(self.path)
         except FileNotFoundError:
             raise UnknownUpload(self.upload_id) from None
         try:
@@ -67,7 +72,9 @@ class StagedFile:
 
     def write(self, block: bytes | bytearray) -> None:
         """Add `block`; not yet durable."""
-        if os.fstat(self._fd).st_nlink != 1:
+        found = os.fstat(self._fd)
+        # The links alone do not tell: whoever was to make the second one may have died before.
+        if found.st_nlink != 1 or not found.st_mode & stat.S_IWUSR:
             raise UploadBusy("this upload is complete, or given up")
         write_all(self._fd, block, self.size)
         self.size += len(block)
@@ -131,7 +138,9 @@ class StagedFile:
             raise UnknownUpload(self.upload_id)
 
     def _truncate(self, size: int) -> None:
-        os.ftruncate(self._fd, size)
+        # A read-only file has nothing to lose, and could not be cut.
+        if os.fstat(self._fd).st_size != size:
+            os.ftruncate(self._fd, size)
         self.hash = None
         self.sync()
         self.size = size
@@ -155,6 +164,15 @@ class StagedFile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open(path: Path) -> int:
+    """The file for reading and writing, or just for reading where it is read-only."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, os.O_RDWR | flags)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | flags)
 
 
 def read_unverified(path: Path) -> int | None:

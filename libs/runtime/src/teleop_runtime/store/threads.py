@@ -2,12 +2,17 @@
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
-from teleop_schema.errors import NoSpace
+from teleop_schema.errors import NoSpace, Overloaded
 
-from teleop_runtime.store.errors import DiskFailed
+from teleop_runtime.logs import get_logger
+from teleop_runtime.store.errors import DiskFailed, StoreUnusable
+from teleop_runtime.trouble import USED_UP
+
+log = get_logger(__name__)
 
 # More threads than a disk works on at once; further work waits its turn.
 MAX_THREADS = 32
@@ -23,16 +28,33 @@ def start_in_thread[**P, T](
     """Begin `function` in a thread; its result is to be had with `settled`."""
 
     def work() -> T:
-        try:
+        with causes_named():
             return function(*args, **kwargs)
-        except OSError as error:
-            if error.errno in DISK_FULL:
-                raise NoSpace(hint="make room on the server's disk, then upload again") from error
-            if error.errno in DISK_FAILING:
-                raise DiskFailed() from error
-            raise
 
     return asyncio.get_running_loop().run_in_executor(THREADS, work)
+
+
+@contextmanager
+def causes_named() -> Iterator[None]:
+    """Tell what the disk refuses as NoSpace, DiskFailed, Overloaded, StoreUnusable; not FileNotFoundError.
+
+    That one is an answer as often as a fault: the callers know which.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise NoSpace(hint="make room on the server's disk, then upload again") from error
+        if error.errno in DISK_FAILING:
+            raise DiskFailed() from error
+        if error.errno in USED_UP:
+            raise Overloaded() from error
+        log.error("the file store can't be used", error=str(error))
+        raise StoreUnusable(
+            f"the file store can't be used: {error.strerror}", hint="the backend's log names the file"
+        ) from error
 
 
 async def settled[T](future: "asyncio.Future[T]") -> T:
@@ -47,5 +69,5 @@ async def settled[T](future: "asyncio.Future[T]") -> T:
 
 
 async def in_thread[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `function` gives, run in a thread; raises NoSpace, or DiskFailed."""
+    """What `function` gives, run in a thread; raises as `causes_named` does."""
     return await settled(start_in_thread(function, *args, **kwargs))

@@ -1,0 +1,111 @@
+"""The numbers that recovered episodes get once the lost ones are left out: without gaps, as LeRobot wants."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from teleop_dataset.repair.episode_stats import EpisodeStats
+from teleop_dataset.repair.metadata import Row
+from teleop_dataset.repair.rows import Episode, read_values
+from teleop_dataset.v3.episodes import Clip
+from teleop_dataset.v3.layout import FIRST_PLACE, Place
+
+# Columns, and their statistics, that change with an episode's number.
+NUMBERS = ("episode_index", "index")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A recovered episode.
+
+    found, clips  its rows and its video where they lay
+    row           its own row, if that is there
+    films         statistics of its video, camera by camera, where it has no row
+    """
+
+    found: Episode
+    clips: Mapping[str, Clip]
+    row: Row | None = None
+    films: Mapping[str, EpisodeStats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A recovered episode, and where its rows and its video lie now."""
+
+    whole: Whole
+    episode: Episode
+    clips: Mapping[str, Clip]
+
+    @property
+    def stays(self) -> bool:
+        """Nothing about it changes."""
+        return self.whole.found == self.episode and self.whole.clips == self.clips
+
+
+def renumber(episodes: Sequence[Whole]) -> list[Numbered]:
+    """The episodes one right after the other, in files that are numbered on."""
+    data = _places([each.found.place for each in episodes])
+    videos = {
+        camera: _places([each.clips[camera].place for each in episodes])
+        for camera in (episodes[0].clips if episodes else ())
+    }
+    numbered: list[Numbered] = []
+    for index, each in enumerate(episodes):
+        last = numbered[-1] if numbered else None
+        place = data[each.found.place]
+        follows = last is not None and last.episode.place == place
+        episode = replace(
+            each.found,
+            index=index,
+            place=place,
+            begin=last.episode.end if follows and last else 0,
+            first=last.episode.first + last.episode.length if last else 0,
+        )
+        clips = {
+            camera: _follow(clip, videos[camera][clip.place], last.clips[camera] if last else None)
+            for camera, clip in each.clips.items()
+        }
+        numbered.append(Numbered(each, episode, clips))
+    return numbered
+
+
+def _places(places: Sequence[Place]) -> dict[Place, Place]:
+    new: dict[Place, Place] = {}
+    following = FIRST_PLACE
+    for place in sorted(set(places)):
+        new[place] = following
+        following = following.following()
+    return new
+
+
+def _follow(clip: Clip, place: Place, last: Clip | None) -> Clip:
+    begin_s = last.to_s if last is not None and last.place == place else 0.0
+    if begin_s == clip.from_s:
+        # What LeRobot wrote stays to the last bit.
+        return Clip(place, begin_s, clip.to_s)
+    return Clip(place, begin_s, begin_s + (clip.to_s - clip.from_s))
+
+
+def rewrite(root: Path, target: Path, episodes: Sequence[Numbered]) -> None:
+    """The rows of some episodes of one data file below `root`, numbered anew, as another file."""
+    source = root / episodes[0].whole.found.place.data_path()
+    schema = pq.read_schema(source)
+    with pq.ParquetWriter(target, schema, compression="snappy", use_dictionary=True) as writer:
+        for each in episodes:
+            table = read_values(root, each.whole.found, schema.names)
+            length = each.episode.length
+            numbers = {
+                "episode_index": np.full(length, each.episode.index),
+                "index": each.episode.first + np.arange(length),
+            }
+            for name in NUMBERS:
+                position = schema.get_field_index(name)
+                table = table.set_column(
+                    position, schema.field(position), pa.array(numbers[name], schema.field(position).type)
+                )
+            writer.write_table(table, row_group_size=length)
