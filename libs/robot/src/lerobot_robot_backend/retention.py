@@ -1,10 +1,10 @@
 """What may leave the spool: segments that the server has had for a day. What is unsent stays, always."""
 
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
+from lerobot_robot_backend.age import age_s, running_s, stamp
 from lerobot_robot_backend.segment import (
     HEADER_BYTES,
     PREPARED_SUFFIXES,
@@ -32,19 +32,19 @@ from lerobot_robot_backend.video_spool import (
 )
 
 KEEP_S = 24 * 3600.0
-# An acknowledged segment is read-only, and its modification time is that of its acknowledgement.
+# An acknowledged segment is read-only, and its age is that of its acknowledgement.
 _SEALED_MODE = 0o400
 
 
 def seal_acknowledged(stream_dir: Path, acked: int, *, ended: bool) -> int:
     """Seal the segments whose frames are all below `acked`; returns how many were sealed now."""
     segments = list(find_segments(stream_dir).values())
-    sealed = 0
+    sealed, now_s = 0, running_s(stream_dir.parent.parent)
     for position, path in enumerate(segments):
         following = segments[position + 1] if position + 1 < len(segments) else None
         done = ended if following is None else _first_index(following) <= acked
         if done and not _is_sealed(path):
-            os.utime(path)
+            stamp(path, now_s)
             os.chmod(path, _SEALED_MODE)
             sealed += 1
     return sealed
@@ -65,11 +65,14 @@ def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
     Raises OSError if the disk refuses.
     """
     progress = read_progress(stream_dir)
-    oldest_s = time.time() - keep_s
+    now_s = running_s(stream_dir.parent.parent)
     seal_acknowledged(stream_dir, progress.next, ended=progress.ended)
-    prune_video(stream_dir, keep_s)
+    prune_video(stream_dir, keep_s, now_s)
+    sealed = [path for path in find_segments(stream_dir).values() if _is_sealed(path)]
+    # All of them, so that the age of those that have none yet begins for all at once.
+    old = {path for path in sealed if age_s(path, now_s) >= keep_s}
     for path in find_segments(stream_dir).values():
-        if not _is_sealed(path) or path.stat().st_mtime > oldest_s:
+        if path not in old:
             return
         path.unlink(missing_ok=True)
     if not progress.ended or holds_video(stream_dir):

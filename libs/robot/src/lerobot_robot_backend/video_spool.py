@@ -10,7 +10,6 @@ NNNNNN.damaged      a part of which no mp4 could be made
 import logging
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from teleop_schema.files import Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key
 from teleop_schema.session import Camera, SessionDescription
 
+from lerobot_robot_backend.age import age_s, running_s, stamp
 from lerobot_robot_backend.stream import replace_file, sync_directory
 from lerobot_robot_backend.video_choice import CHANNELS, Video
 
@@ -31,6 +31,8 @@ ENCODER_LOCK = "encoder.lock"
 ENCODER_LOG = "encoder.log"
 VIDEO_SHIPPER_LOCK = "video-shipper.lock"
 STORED_SUFFIX = ".stored.json"
+# <spool>/<robot>/<stream>/video/<camera>/<segment>
+_SPOOL_ABOVE = 4
 _NUMBERED = re.compile(r"(\d{6,})\.[a-z.]+")
 
 log = logging.getLogger("lerobot_robot_backend.video")
@@ -106,7 +108,9 @@ def finished_segments(stream_dir: Path) -> Iterator[Segment]:
 def mark_stored(segment: Segment, receipt: Receipt) -> None:
     """Note durably that the server has the segment; from now on it may be pruned."""
     sidecar = segment.path.with_suffix(".json")
-    replace_file(_stored_path(sidecar), msgspec.json.encode(receipt), durable=True)
+    stored = _stored_path(sidecar)
+    replace_file(stored, msgspec.json.encode(receipt), durable=True)
+    stamp(stored, running_s(segment.path.parents[_SPOOL_ABOVE]))
     sidecar.unlink(missing_ok=True)
 
 
@@ -136,16 +140,16 @@ def make_camera_dir(stream_dir: Path, camera_key: str) -> Path:
     return folder
 
 
-def prune_video(stream_dir: Path, keep_s: float) -> None:
+def prune_video(stream_dir: Path, keep_s: float, now_s: float) -> None:
     """Remove segments that the server has had for so long. Raises OSError.
 
+    now_s  as `running_s` tells it
     The last receipt of each camera stays, so that numbers go on behind it.
     """
-    oldest_s = time.time() - keep_s
     receipts = sorted((stream_dir / VIDEO_DIR).glob(f"*/*{STORED_SUFFIX}"))
     last = {path.parent: path for path in receipts}
     for receipt in receipts:
-        if receipt.stat().st_mtime > oldest_s:
+        if age_s(receipt, now_s) < keep_s:
             continue
         number = receipt.name.removesuffix(STORED_SUFFIX)
         receipt.with_name(f"{number}.mp4").unlink(missing_ok=True)

@@ -6,12 +6,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from lerobot_robot_backend.age import NOTE, running_s
 from lerobot_robot_backend.record import MAX_RECORD_BYTES
 from lerobot_robot_backend.retention import KEEP_S, prune_spool, prune_stream, seal_acknowledged
 from lerobot_robot_backend.segment import find_segments
 from lerobot_robot_backend.spool import SpoolWriter
 from lerobot_robot_backend.stream import Progress, StreamFile, write_progress
 from teleop_schema.session import SessionDescription
+from teleop_testing.spooled import pass_time
 
 SMALL = 2 * MAX_RECORD_BYTES
 FRAMES = 3 * SMALL // 40
@@ -29,38 +31,33 @@ def stream_dir(tmp_path: Path) -> Path:
     return writer.stream_dir
 
 
-def age(stream_dir: Path, seconds: float) -> None:
-    for path in find_segments(stream_dir).values():
-        os.utime(path, (time.time() - seconds,) * 2)
-
-
 def numbers(stream_dir: Path) -> list[int]:
     return list(find_segments(stream_dir))
 
 
 def test_unsent_is_never_removed(stream_dir, tmp_path):
     """However old it is: what the server has not confirmed stays."""
-    age(stream_dir, 1000 * KEEP_S)
+    pass_time(tmp_path, 1000 * KEEP_S)
     prune_spool(tmp_path)
     assert numbers(stream_dir) == [0, 1, 2, 3]
 
 
-def test_acknowledged_stays_a_day_from_its_acknowledgement(stream_dir):
+def test_acknowledged_stays_a_day_from_its_acknowledgement(stream_dir, tmp_path):
     """The day counts from the confirmation, not from the recording."""
-    age(stream_dir, 1000 * KEEP_S)
+    pass_time(tmp_path, 1000 * KEEP_S)
     write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
     assert numbers(stream_dir) == [0, 1, 2, 3]
-    age(stream_dir, KEEP_S - 60)
+    pass_time(tmp_path, KEEP_S - 60)
     prune_stream(stream_dir)
     assert numbers(stream_dir) == [0, 1, 2, 3]
 
 
-def test_only_whole_segments_below_the_watermark_are_removed(stream_dir):
+def test_only_whole_segments_below_the_watermark_are_removed(stream_dir, tmp_path):
     """A segment with one unconfirmed frame stays, and all behind it."""
     write_progress(stream_dir, Progress(next=FRAMES // 2, session_id=1))
     assert seal_acknowledged(stream_dir, FRAMES // 2, ended=False) == 1
-    age(stream_dir, KEEP_S + 60)
+    pass_time(tmp_path, KEEP_S + 60)
     prune_stream(stream_dir)
     assert numbers(stream_dir) == [1, 2, 3]
 
@@ -69,16 +66,53 @@ def test_ended_stream_is_removed_as_a_whole(stream_dir, tmp_path):
     """After its day nothing is left of a stream, unless something else lies in its directory."""
     write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
-    age(stream_dir, KEEP_S + 60)
+    pass_time(tmp_path, KEEP_S + 60)
     prune_spool(tmp_path)
     assert not stream_dir.exists()
 
 
-def test_foreign_files_stay(stream_dir):
+def test_foreign_files_stay(stream_dir, tmp_path):
     """What the spool did not put there, it does not take away."""
     (stream_dir / "notes").mkdir()
     write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
-    age(stream_dir, KEEP_S + 60)
+    pass_time(tmp_path, KEEP_S + 60)
     prune_stream(stream_dir)
     assert [path.name for path in stream_dir.iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize("days", [-3, 3, 20_000])
+def test_a_clock_that_is_set_ages_nothing(stream_dir, monkeypatch, days):
+    """Whatever the wall clock of the robot does, a confirmed segment stays for its day."""
+    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    prune_stream(stream_dir)
+    true_time = time.time
+    monkeypatch.setattr("time.time", lambda: true_time() + days * 24 * 3600)
+    prune_stream(stream_dir)
+    assert numbers(stream_dir) == [0, 1, 2, 3]
+
+
+def test_segments_sealed_by_the_wall_clock_stay_another_day(stream_dir, tmp_path):
+    """What an earlier release has sealed, or what was copied here, has an age from now on."""
+    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    prune_stream(stream_dir)
+    for path in find_segments(stream_dir).values():
+        os.utime(path)
+    pass_time(tmp_path, KEEP_S + 60)
+    prune_stream(stream_dir)
+    assert numbers(stream_dir) == [0, 1, 2, 3]
+    pass_time(tmp_path, KEEP_S + 60)
+    prune_spool(tmp_path)
+    assert not stream_dir.exists()
+
+
+def test_another_start_of_the_computer(tmp_path, monkeypatch):
+    """How long it was off nobody knows: the count goes on where it was, and not backwards."""
+    before_s = running_s(tmp_path)
+    pass_time(tmp_path, 100.0)
+    monkeypatch.setattr("lerobot_robot_backend.age._boot", lambda: "another")
+    after_s = running_s(tmp_path)
+    assert 100.0 <= after_s - before_s < 100.0 + KEEP_S
+    assert running_s(tmp_path) >= after_s
+    (tmp_path / NOTE).write_bytes(b"torn")
+    assert running_s(tmp_path) < 100.0

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from teleop_schema.files import DroppedFrames
 from teleop_schema.limits import Limits
 from teleop_schema.session import Camera
 from teleop_testing.segments import assert_all_told, decode, read_video, wait_for
+from teleop_testing.spooled import pass_time
 
 HEIGHT, WIDTH = 120, 160
 CAMERAS = {"front": Camera(HEIGHT, WIDTH, 30.0), "wrist": Camera(HEIGHT, WIDTH, 30.0)}
@@ -304,9 +304,7 @@ async def test_stream_with_unstored_video_is_not_removed(make_recording):
     stream_dir = client.stream_dir
     write_progress(stream_dir, Progress(next=1, session_id=1, ended=True))
     prune_stream(stream_dir)
-    long_ago = time.time() - KEEP_S - 60
-    for path in stream_dir.glob("*.seg"):
-        os.utime(path, (long_ago, long_ago))
+    pass_time(client.spool_dir, KEEP_S)
     prune_stream(stream_dir)
     assert not list(stream_dir.glob("*.seg"))
     assert len(list(finished_segments(stream_dir))) == 1

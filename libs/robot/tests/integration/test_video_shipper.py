@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 import pytest_asyncio
+from lerobot_robot_backend.age import running_s
 from lerobot_robot_backend.retention import KEEP_S
 from lerobot_robot_backend.stream import SHIPPER_LOG, SpoolError
 from lerobot_robot_backend.uploading import Uploader
@@ -27,6 +28,7 @@ from lerobot_robot_virtual.scene import render
 from teleop_schema.files import Receipt
 from teleop_schema.session import Camera
 from teleop_testing.file_backend import FileBackend, file_backend
+from teleop_testing.spooled import pass_time
 
 CAMERAS = {"front": Camera(96, 128, 30.0), "wrist": Camera(96, 128, 30.0)}
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
@@ -184,8 +186,9 @@ async def test_stored_segments_stay_for_a_day(record, files, uploader):
     client = record()
     await ship_video(client.stream_dir, uploader)
     folder = camera_dir(client.stream_dir, "front")
-    prune_video(client.stream_dir, KEEP_S)
+    prune_video(client.stream_dir, KEEP_S, running_s(client.spool_dir))
     assert len(list(folder.glob("*.mp4"))) == 2
-    prune_video(client.stream_dir, -1.0)
+    pass_time(client.spool_dir, KEEP_S)
+    prune_video(client.stream_dir, KEEP_S, running_s(client.spool_dir))
     assert [path.name for path in folder.iterdir()] == ["000001.stored.json"]
     assert next_chunk_index(folder) == 2

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import numpy as np
+from lerobot_robot_backend.age import NOTE, Noted, running_s
 from lerobot_robot_backend.record import MAX_RECORD_BYTES
 from lerobot_robot_backend.spool import SpoolWriter
 from lerobot_robot_backend.spool_reader import SpoolReader
@@ -34,6 +36,14 @@ def writing(spool: Path, **options: Any) -> Iterator[SpoolWriter]:
         yield writer
     finally:
         writer.close()
+
+
+def pass_time(spool: Path, seconds: float) -> None:
+    """Let everything in the spool be so much older."""
+    running_s(spool)
+    noted = msgspec.json.decode((spool / NOTE).read_bytes(), type=Noted)
+    noted.total_s += seconds
+    (spool / NOTE).write_bytes(msgspec.json.encode(noted))
 
 
 def write(writer: SpoolWriter, count: int) -> None:
