@@ -191,7 +191,8 @@ async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Inte
     except msgspec.MsgspecError:
         # Not the backend's own words: something on the way, or another server.
         detail = f"{url} answers {response.status} to {response.method} {response.url.path}"
-        return Interrupted(f"{detail}, not as a backend does")
+        limit = "; a proxy on the way limits the size of requests?" if response.status == 413 else ""
+        return Interrupted(f"{detail}, not as a backend does{limit}")
     told = Refused(problem.detail, code=problem.code, field=problem.field, hint=problem.hint)
     if response.status >= 500 or response.status in _HEALING_STATUSES or problem.code in _HEALING_CODES:
         return Interrupted(f"{problem.code}: {told}", code=problem.code)

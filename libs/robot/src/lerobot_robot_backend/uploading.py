@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Planned, Receipt
@@ -63,7 +64,9 @@ class FileBytes:
 class Uploader:
     """Brings files to the backend; every call resumes where an earlier one, of whatever process, was cut.
 
-    sent_bytes  bytes of files that went out so far, those that never arrived included
+    sent_bytes    bytes of files that went out so far, those that never arrived included
+    gained_bytes  the same, but each of a file counted when it went out for the first time: what is sent again
+                  and again, and refused each time, is no gain
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Uploader:
         """`backend_url`: http(s):// or ws(s)://; raises ValueError if it is no such address."""
         self.backend = BackendHttp(backend_url, token=token)
         self.sent_bytes = 0
+        self.gained_bytes = 0
+        self._reached: dict[str, _Reached] = {}
         self._throttle = throttle or Throttle()
 
     async def __aenter__(self) -> "Uploader":
@@ -100,8 +105,12 @@ class Uploader:
                 await self._send_missing(plan, planned, source, advance)
             except SourceChanged:
                 # Until it expires, the server would keep room for what can't come any more.
+                self._reached.pop(planned.upload or "", None)
                 with suppress(Interrupted, Refused):
                     await self._terminate(planned.upload or "")
+                raise
+            except Refused:
+                self._reached.pop(planned.upload or "", None)
                 raise
             # The chunks have done their part: a list of them may be a tenth of a percent of the file.
             planned = await self._plan(FilePlan(plan.file))
@@ -134,8 +143,11 @@ class Uploader:
     ) -> None:
         address = planned.upload or ""
         total_bytes = sum(length for _, length in planned.missing)
+        reached = self._reached.setdefault(address, _Reached())
         offset = 0 if total_bytes <= OPTIMISTIC_BYTES else await self._offset(address)
-        body = _Body(self, planned.missing, offset, source, advance)
+        # Into a socket goes whatever something on the way swallows; what the server has is what got through.
+        progressed, reached.stored = offset > reached.stored, offset
+        body = _Body(self, planned.missing, offset, source, advance, reached)
         try:
             try:
                 await self._patch(address, body, total_bytes)
@@ -144,7 +156,9 @@ class Uploader:
                     raise
                 body.start(await self._offset(address))
                 await self._patch(address, body, total_bytes)
+            self._reached.pop(address, None)
         except Interrupted as error:
+            error.progressed = progressed
             if error.code == "checksum_mismatch" and not await asyncio.to_thread(_is_same, plan, source):
                 raise SourceChanged("the file is not the one that was hashed any more") from error
             raise
@@ -185,10 +199,7 @@ class Uploader:
             failure = error
         else:
             return
-        if body.trouble is not None:
-            raise body.trouble
-        failure.progressed = body.sent_bytes > 0
-        raise failure
+        raise body.trouble or failure
 
     async def _let_out(self, size_bytes: int) -> None:
         await self._throttle.pass_through(size_bytes)
@@ -198,6 +209,18 @@ class Uploader:
     def piece_bytes(self) -> int:
         """How many bytes go out at a time."""
         return min(PIECE_BYTES, self._throttle.piece_bytes or PIECE_BYTES)
+
+
+@dataclass
+class _Reached:
+    """How far an upload has come, over all attempts.
+
+    stored  bytes that the server had when the last attempt began
+    sent    up to where bytes have gone out
+    """
+
+    stored: int = 0
+    sent: int = 0
 
 
 class _Body:
@@ -213,8 +236,10 @@ class _Body:
         offset: int,
         source: ByteSource,
         advance: Callable[[int], None],
+        reached: _Reached,
     ) -> None:
         self._uploader = uploader
+        self._reached = reached
         self._missing = missing
         self._source = source
         self._advance = advance
@@ -225,9 +250,9 @@ class _Body:
     def start(self, offset: int) -> None:
         """Send from `offset` of the upload on."""
         self.offset = offset
-        self.sent_bytes = 0
 
     async def pieces(self) -> AsyncIterator[bytes]:
+        sent = self.offset
         for start, size in pieces_from(self._missing, self.offset, self._uploader.piece_bytes):
             try:
                 piece = await asyncio.to_thread(self._source.read_at, start, size)
@@ -240,7 +265,9 @@ class _Body:
             await self._uploader._let_out(size)
             self._wait(STALL_S)
             yield piece
-            self.sent_bytes += size
+            sent += size
+            self._uploader.gained_bytes += max(0, sent - max(self._reached.sent, sent - size))
+            self._reached.sent = max(self._reached.sent, sent)
             self._advance(size)
         self._wait(ANSWER_S)
 

@@ -208,7 +208,8 @@ class Agent:
     def _achieved(self) -> tuple[int, ...]:
         """Changes whenever something gets on."""
         now = self.spool.now
-        return self.sent_bytes, self._versions, now.acked, now.stored_segments
+        gained_bytes = sum(uploader.gained_bytes for uploader in self._uploaders)
+        return gained_bytes, self._versions, now.acked, now.stored_segments
 
     def _count_version(self, _tended: Tended, _version: DatasetVersion) -> None:
         self._versions += 1

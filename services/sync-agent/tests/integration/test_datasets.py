@@ -7,6 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from sync_agent.errors import Stuck
 from sync_agent.receipts import Receipts, RootTaken
 from teleop_testing.dataset_folders import RowRecorder, contents, make_dataset
 from teleop_testing.waiting import until
@@ -57,6 +59,23 @@ async def test_receipts(make_agent, backend, outputs):
     again = receipts.read("me/picking/meta/stats.json")
     assert again.size_bytes == len('{"changed": true}')
     assert again.sha256 != first.sha256
+
+
+async def test_a_proxy_that_refuses_large_requests(make_agent, backend, outputs):
+    """`once` ends although bytes go out again and again: none of them gets on; what is wrong is said."""
+
+    class TooLarge(web.HTTPException):
+        status_code = 413
+
+    async def proxy(request: web.Request) -> None:
+        if request.method == "PATCH":
+            await request.content.read()
+            raise TooLarge
+
+    make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    backend.before = proxy
+    with pytest.raises(Stuck, match=r"413.*limits the size of requests"):
+        await make_agent().once(2.0)
 
 
 async def test_nothing_is_sent_twice(make_agent, backend, outputs):
