@@ -6,6 +6,7 @@ import time
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lerobot_robot_backend.uploading import Refused
@@ -88,12 +89,15 @@ class Datasets:
         self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._turns = asyncio.Semaphore(SAVES_AT_ONCE)
         self._rescan = asyncio.Event()
+        self._heard = dict.fromkeys(receipts, True)
 
     async def run(self) -> None:
         """Look after them for ever."""
         async with asyncio.TaskGroup() as tasks:
             for root in self._receipts:
-                tasks.create_task(watch(root, lambda path, root=root: self._hint(path, root)))  # type: ignore[misc]
+                tasks.create_task(
+                    watch(root, partial(self._hint, root), partial(self._heard.__setitem__, root))
+                )
             while True:
                 for tended in await self.find():
                     tasks.create_task(self._tend(tended))
@@ -137,7 +141,7 @@ class Datasets:
         # It is there again, or an earlier process was killed while sending.
         return replace(row, state="waiting") if row.state in ("gone", "sending") else row
 
-    def _hint(self, path: Path, root: Path) -> None:
+    def _hint(self, root: Path, path: Path) -> None:
         folders = self.tended.keys()
         if folder := dataset_of(path, root, set(folders)):
             self.tended[folder].hinted.set()
@@ -177,7 +181,7 @@ class Datasets:
         mark = await asyncio.to_thread(fingerprint, folder)
         if mark and mark == tended.row.fingerprint and _is_settled(tended.row):
             tended.seen = None
-            return SETTLED_RESCAN_S
+            return SETTLED_RESCAN_S if self._heard[tended.place.root] else RESCAN_S
         seen, verdict = await self._look(tended)
         if verdict.kind is Kind.COMMIT:
             return await self._save(tended, seen, verdict, mark)
@@ -192,7 +196,7 @@ class Datasets:
             return RESCAN_S
         if verdict.kind is Kind.UNSUPPORTED:
             await self.note(tended, state="unsupported", fingerprint=mark)
-            return SETTLED_RESCAN_S
+            return SETTLED_RESCAN_S if self._heard[tended.place.root] else RESCAN_S
         changed_ns = max(file.changed_ns for file in seen.files.values())
         lively = time.time_ns() - changed_ns < LIVELY_S * 1e9 or bool(seen.changing)
         return LOOK_AGAIN_S if lively else RESCAN_S

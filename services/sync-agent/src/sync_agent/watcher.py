@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from watchfiles import awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from sync_agent.folders import is_temporary
 from sync_agent.receipts import RECEIPTS_FOLDER
@@ -18,10 +19,12 @@ RETRY_S = 60.0
 log = logging.getLogger(__name__)
 
 
-async def watch(root: Path, changed: Callable[[Path], None]) -> None:
+async def watch(root: Path, changed: Callable[[Path], None], heard: Callable[[bool], None]) -> None:
     """Call `changed` with each path below `root` that changed, for ever.
 
     Where watching does not work (no inotify left, a network drive) it is tried again every minute.
+
+    heard  told False when it does not work, True when it does
     """
     told = ""
     while True:
@@ -33,12 +36,19 @@ async def watch(root: Path, changed: Callable[[Path], None]) -> None:
                 step=STEP_MS,
                 ignore_permission_denied=True,
             ):
+                told = ""
+                heard(True)
                 for _, path in changes:
                     changed(Path(path))
-        except OSError as error:
+        except (OSError, WatchfilesRustInternalError) as error:
+            # The second is what the notifier's own errors become, such as a user's inotify instances used up.
+            heard(False)
             if str(error) != told:
                 told = str(error)
-                log.warning("watching failed", extra={"root": str(root), "error": told})
+                log.warning(
+                    "changes are not told here: the folder is looked through every minute instead",
+                    extra={"root": str(root), "error": told},
+                )
         await asyncio.sleep(RETRY_S)
 
 

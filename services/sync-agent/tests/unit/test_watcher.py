@@ -1,8 +1,13 @@
 """What a changed path means."""
 
+import asyncio
+import logging
+import resource
 from pathlib import Path
 
-from sync_agent.watcher import dataset_of, may_be_new
+from sync_agent import watcher
+from sync_agent.watcher import dataset_of, may_be_new, watch
+from teleop_testing.waiting import until
 
 ROOT = Path("/outputs")
 FOLDERS = {ROOT / "picking", ROOT / "me/placing"}
@@ -23,3 +28,31 @@ def test_paths_of_new_datasets():
     assert not may_be_new(ROOT / "picking/meta/info.json", ROOT, FOLDERS)
     assert not may_be_new(ROOT / ".uploaded/picking/meta/info.json.json", ROOT, FOLDERS)
     assert not may_be_new(Path("/elsewhere/x"), ROOT, FOLDERS)
+
+
+async def test_nothing_left_to_watch_with(tmp_path, monkeypatch, caplog):
+    """Where the system gives no watcher, that is told once, and tried again until there is one."""
+    monkeypatch.setattr(watcher, "RETRY_S", 0.05)
+    caplog.set_level(logging.WARNING)
+    heard, changed = [], []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # As with inotify's instances, what is used up are descriptors of the kernel: the notifier says the same.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        watching = asyncio.create_task(watch(tmp_path, changed.append, heard.append))
+        await until(lambda: len(heard) > 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert set(heard) == {False}
+    assert [record.getMessage() for record in caplog.records if record.name == watcher.log.name] == [
+        "changes are not told here: the folder is looked through every minute instead"
+    ]
+
+    def heard_again() -> bool:
+        (tmp_path / "new").write_bytes(b"")
+        return heard[-1]
+
+    await until(heard_again)
+    assert tmp_path / "new" in changed
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
