@@ -21,6 +21,7 @@ from teleop_schema.errors import BackendError, Forbidden
 
 from teleop_runtime import problems
 from teleop_runtime.descriptors import raise_limit
+from teleop_runtime.early_answers import EarlyAnswers
 from teleop_runtime.graceful import drain_before_exit, start_ends_when_asked
 from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS, show_metrics
 from teleop_runtime.operations import JsonResponse, Operation, describe
@@ -145,6 +146,7 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     any_origin = [beginning for part in parts for beginning in part.any_origin]
     app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin)
+    app.add_middleware(EarlyAnswers)
     return app
 
 

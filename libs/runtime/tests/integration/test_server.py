@@ -1,5 +1,6 @@
 """A server of two small parts, over real sockets."""
 
+import asyncio
 import errno
 import json
 import re
@@ -259,3 +260,47 @@ async def test_openapi_document_is_valid(http):
     validate(document)
     addresses = {"/things/{thing_id}", "/names/{name}", "/rows/{row}/cells/{name}", "/half"}
     assert set(document["paths"]) == addresses
+
+
+REQUEST = "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+
+
+async def spoken(server: str, *sent: bytes) -> bytes:
+    """Everything that the server says until it closes the connection."""
+    host, _, port = server.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        for each in sent:
+            writer.write(each)
+        async with asyncio.timeout(30):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_answer_before_the_body_closes_the_connection(server):
+    """Else the next request on it would be taken for the rest of the body, and never be answered."""
+    begun = REQUEST.format(method="PATCH", path="/nothing", length=1000).encode() + b"only the beginning"
+    following = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    told = await spoken(server, begun, following)
+    head, _, _ = told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert b"connection: close" in head.lower()
+    assert told.count(b"HTTP/1.1") == 1
+
+
+async def test_answer_before_the_body_arrives_whole(server):
+    """A client that sends on for a while finds the answer all the same: the connection is not reset."""
+    length = 8 * 1024 * 1024
+    told = await spoken(
+        server, REQUEST.format(method="PATCH", path="/nothing", length=length).encode(), bytes(length)
+    )
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert json.loads(body)["code"] == "not_found"
+
+
+async def test_answer_after_the_body_keeps_the_connection(http):
+    """Whoever read all of it goes on with the same connection."""
+    answer = await http.patch("/things/a", json={"name": "b"})
+    assert (answer.status_code, answer.headers.get("connection")) == (200, None)
