@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from teleop_schema.files import DroppedFrames
 
-from video_ingest_service.views import CameraCoverage, Uncovered
+from video_ingest_service.views import CameraCoverage, Overlap, Uncovered
 
 NOT_YET = "no video of it has arrived"
 BEFORE = "before the camera's first picture"
 UNUSABLE = "its chunk is quarantined"
 UNEXPLAINED = "the camera gave no picture"
+# Of two chunks that follow each other, the first may end when its last picture ends, or when the next begins.
+OVERLAP_PICTURES = 1.5
 # An answer names so many; what is covered counts them all.
 MAX_NAMED_GAPS = 1000
 
@@ -20,10 +22,12 @@ MAX_NAMED_GAPS = 1000
 class Chunk:
     """What the coverage has to know of a chunk.
 
+    span_us  when it begins and ends, as its sender tells
     runs  frames that show one of its pictures (see runs_of); None if nobody told
     """
 
     index: int
+    span_us: tuple[int, int]
     runs: Sequence[tuple[int, int]] | None
     dropped: Sequence[DroppedFrames]
     pictures: int
@@ -50,12 +54,15 @@ def cover(camera_key: str, chunks: Sequence[Chunk], *, frames: int) -> CameraCov
     """The account of one camera over the session's frames [0, frames); `chunks` ascend by their index."""
     known = all(chunk.runs is not None for chunk in chunks)
     uncovered = _uncovered(chunks, frames) if known else []
+    overlaps = _overlaps(chunks)
     return CameraCoverage(
         camera_key=camera_key,
         chunks=len(chunks),
         quarantined=sum(chunk.quarantined for chunk in chunks),
         missing_chunks=_missing_chunks(chunks),
         pictures=sum(chunk.pictures for chunk in chunks if not chunk.quarantined),
+        repeated=sum(overlap.pictures for overlap in overlaps),
+        overlaps=overlaps[:MAX_NAMED_GAPS],
         known=known,
         frames=frames,
         covered=frames - sum(gap.end - gap.first for gap in uncovered) if known else 0,
@@ -70,6 +77,23 @@ def _missing_chunks(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
             missing.append((expected, chunk.index))
         expected = chunk.index + 1
     return missing
+
+
+def _overlaps(chunks: Sequence[Chunk]) -> list[Overlap]:
+    """Usable chunks of a time that others show already, in the order of their time."""
+    overlaps = []
+    shown_by, shown_until_us = -1, -math.inf
+    usable = [chunk for chunk in chunks if not chunk.quarantined and chunk.pictures]
+    for chunk in sorted(usable, key=lambda chunk: (chunk.span_us[0], chunk.index)):
+        begin_us, end_us = chunk.span_us
+        picture_us = (end_us - begin_us) / chunk.pictures
+        twice_us = min(end_us, shown_until_us) - begin_us
+        if picture_us > 0 and twice_us > OVERLAP_PICTURES * picture_us:
+            pictures = min(chunk.pictures, round(twice_us / picture_us))
+            overlaps.append(Overlap(chunk_index=chunk.index, shown_by=shown_by, pictures=pictures))
+        if end_us > shown_until_us:
+            shown_by, shown_until_us = chunk.index, end_us
+    return overlaps
 
 
 def _uncovered(chunks: Sequence[Chunk], frames: int) -> list[Uncovered]:

@@ -58,7 +58,7 @@ SELECT id, session_id, camera_key, chunk_index, file_path, sha256, size_bytes, s
 CAMERAS_OF = "SELECT DISTINCT camera_key FROM video_chunk WHERE session_id = $1"
 
 CHUNKS_OF_CAMERA = """
-SELECT chunk_index, frame_indices, dropped, fps, frame_count, quarantine
+SELECT chunk_index, start_timestamp, end_timestamp, frame_indices, dropped, fps, frame_count, quarantine
   FROM video_chunk WHERE session_id = $1 AND camera_key = $2 AND chunk_index > $3
  ORDER BY chunk_index LIMIT $4
 """
@@ -135,6 +135,7 @@ def _summed_up(rows: Sequence[asyncpg.Record], session_fps: float) -> list[Chunk
     return [
         Chunk(
             index=row["chunk_index"],
+            span_us=(_us(row["start_timestamp"]), _us(row["end_timestamp"])),
             runs=_runs(row, session_fps),
             dropped=dropped_of(row),
             pictures=row["frame_count"] or 0,
@@ -192,6 +193,10 @@ async def add_chunk(
 
 def _array(values: Sequence[int] | None) -> list[Any] | None:
     return None if values is None else list(values)
+
+
+def _us(instant: datetime) -> int:
+    return (instant - EPOCH) // timedelta(microseconds=1)
 
 
 def _instant(timestamp_us: int) -> datetime:

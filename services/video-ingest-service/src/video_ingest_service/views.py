@@ -63,12 +63,21 @@ class Uncovered(Struct, kw_only=True):
     reason: str
 
 
+class Overlap(Struct, kw_only=True):
+    """A chunk whose time another one shows already, and how many of its pictures that are, by their times."""
+
+    chunk_index: int
+    shown_by: int
+    pictures: int
+
+
 class CameraCoverage(Struct, kw_only=True):
     """How much of a session one camera's video shows.
 
     chunks          chunks that are stored; quarantined: those of them that are no usable video
     missing_chunks  [first, end) of chunk numbers that have not arrived though a later one has
-    pictures        pictures in all usable chunks
+    pictures        pictures in all usable chunks; repeated: those of them of a time that is shown already
+    overlaps        the chunks that repeat some, and what; at most the first 1000
     covered         frames of the session that show a picture, a new one or the one before it still
     uncovered       the frames that do not; at most the first 1000 gaps
     known           false if some chunk came without the frame of each picture: then nothing can be said
@@ -79,6 +88,8 @@ class CameraCoverage(Struct, kw_only=True):
     quarantined: int
     missing_chunks: list[tuple[int, int]]
     pictures: int
+    repeated: int
+    overlaps: list[Overlap]
     known: bool
     frames: int
     covered: int

@@ -6,9 +6,10 @@ from teleop_schema.files import DroppedFrames
 from video_ingest_service.coverage import MAX_NAMED_GAPS, Chunk, cover, runs_of
 
 
-def chunk(index, indices, *, dropped=(), fps=30.0, quarantined=False) -> Chunk:
+def chunk(index, indices, *, dropped=(), fps=30.0, quarantined=False, span_us=None) -> Chunk:
     return Chunk(
         index=index,
+        span_us=span_us or (index * 10_000_000, (index + 1) * 10_000_000),
         runs=None if indices is None else runs_of(indices, fps=None if quarantined else fps, session_fps=60),
         dropped=[DroppedFrames(*each) for each in dropped],
         pictures=len(indices or ()),
@@ -51,6 +52,32 @@ def test_nothing_is_said_of_chunks_without_frame_numbers():
     """A sender of plain video knows no frames of the session."""
     found = cover("front", [chunk(0, None)], frames=100)
     assert (found.known, found.covered, found.uncovered) == (False, 0, [])
+
+
+def test_chunks_of_the_same_time_are_counted_and_named():
+    """Four of the same ten seconds are 1200 pictures, of which 900 show what was shown already."""
+    pictures = range(0, 600, 2)
+    ten_s = (0, 10_000_000)
+    found = cover("front", [chunk(index, pictures, span_us=ten_s) for index in range(4)], frames=600)
+    assert (found.pictures, found.repeated) == (1200, 900)
+    assert [(each.chunk_index, each.shown_by, each.pictures) for each in found.overlaps] == [
+        (1, 0, 300),
+        (2, 0, 300),
+        (3, 0, 300),
+    ]
+
+
+def test_chunks_that_share_a_part_of_their_time():
+    """Half of it is repeated; one that only touches the next, or is no usable video, repeats nothing."""
+    pictures = range(0, 600, 2)
+    chunks = [
+        chunk(0, pictures, span_us=(0, 10_000_000)),
+        chunk(1, pictures, span_us=(5_000_000, 15_000_000)),
+        chunk(2, pictures, span_us=(14_970_000, 24_970_000)),
+        chunk(3, pictures, span_us=(0, 10_000_000), quarantined=True),
+    ]
+    found = cover("front", chunks, frames=600)
+    assert [(each.chunk_index, each.shown_by, each.pictures) for each in found.overlaps] == [(1, 0, 150)]
 
 
 def test_a_camera_without_video_covers_nothing():
