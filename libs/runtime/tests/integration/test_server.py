@@ -111,7 +111,7 @@ async def server(ailments):
 @pytest_asyncio.fixture
 async def http(server):
     """HTTP client of the server."""
-    async with httpx.AsyncClient(base_url=f"http://{server}") as client:
+    async with httpx.AsyncClient(base_url=f"http://{server}", timeout=60) as client:
         yield client
 
 
