@@ -62,7 +62,7 @@ def play(path, *seek):
     """The counters of what ffmpeg shows; it must not complain."""
     program = shutil.which("ffmpeg")
     if program is None:
-        pytest.skip("ffmpeg is not installed")
+        pytest.skip("ffmpeg is missing: apt-get install ffmpeg")
     words = [program, "-nostdin", *STRICT, *seek[:2], "-i", str(path), *seek[2:]]
     words += ["-map", "0:v:0", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     done = subprocess.run(words, capture_output=True, timeout=60, check=False)
@@ -104,7 +104,7 @@ def test_a_browser_seeks_to_pictures(files, fps):
     """Debian's Chromium, to the middle of what a row's picture is shown for, forwards and then backwards."""
     program = shutil.which("chromium")
     if program is None:
-        pytest.skip("chromium is not installed")
+        pytest.skip("chromium is missing: apt-get install chromium")
     path, expected = files[fps]
     rows = [*range(1, len(expected), 7), *reversed(range(0, len(expected) - 1, 11))]
     mp4 = base64.b64encode(path.read_bytes()).decode()

@@ -15,7 +15,8 @@ PATH = "videos/front/file-000.mp4"
 STORED = f"robot_A/me/ds/{PATH}"
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("node") and shutil.which("npm")), reason="node and npm are not installed"
+    not (shutil.which("node") and shutil.which("npm")),
+    reason="node or npm is missing: apt-get install nodejs npm",
 )
 
 

@@ -65,7 +65,7 @@ async def test_video(http, session, database, store_root):
     assert await nothing_is_left(store_root, database)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: apt-get install curl")
 @pytest.mark.parametrize("file_first", [True, False])
 async def test_curl(service, store_root, tmp_path, file_first):
     """curl -F does it, wherever the file stands among the fields."""

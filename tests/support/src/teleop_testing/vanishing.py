@@ -71,15 +71,21 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 def _drop_all(sock: socket.socket) -> None:
-    code = ctypes.create_string_buffer(_KEEP_NOTHING)
-    program = struct.pack("@HP", 1, ctypes.addressof(code))
+    # One that its client has closed loses nothing more.
     with suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        _attach_filter(sock)
+
+
+def _attach_filter(sock: socket.socket) -> None:
+    code = ctypes.create_string_buffer(_KEEP_NOTHING)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(code)))
 
 
 @contextmanager
 def vanishing_host(database_url: str) -> Iterator[VanishingHost]:
-    """A way to the database, gone afterwards."""
+    """A way to the database, gone afterwards; PermissionError if no packet can be dropped here."""
+    with socket.socket() as probe:
+        _attach_filter(probe)
     host = VanishingHost(database_url)
     try:
         yield host
