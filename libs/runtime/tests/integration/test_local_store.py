@@ -224,6 +224,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+def remount(folder, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
+
+
+async def test_disk_that_takes_no_writes(small_disk):
+    """A file system that became read-only, as the kernel makes one whose disk fails, is told ahead."""
+    store = LocalStore.open(small_disk / "backup")
+    remount(small_disk, "ro")
+    with pytest.raises(DiskFailed):
+        await store.check_room(0)
+    remount(small_disk, "rw")
+    await store.check_room(0)
+
+
 async def test_full_disk(small_disk):
     """A full disk is told as such, before it is full if the size is known; what came is kept."""
     store = LocalStore.open(small_disk / "backup")

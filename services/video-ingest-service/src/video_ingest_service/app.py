@@ -63,6 +63,8 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
             async def check_store() -> None:
                 async with asyncio.timeout(READY_TIMEOUT_S):
                     await store.size(NO_OBJECT)
+                    # Not ready to keep what is sent while the disk is full or read-only.
+                    await store.check_room(0)
 
             catalog = Catalog(pool, store, prober)
             uploads = Uploads(UploadTable(pool), store, catalog, max_open=max_open_uploads)

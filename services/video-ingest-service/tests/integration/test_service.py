@@ -61,3 +61,12 @@ async def test_it_is_ready_while_database_and_store_answer(http, store_root):
     store_root.unlink()
     moved.rename(store_root)
     assert (await http.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_it_is_not_ready_while_nothing_fits(http, monkeypatch):
+    """A store without room is told, with the reason, until there is room again."""
+    with monkeypatch.context() as disk:
+        disk.setattr("teleop_runtime.store.local.KEPT_FREE", 1.0)
+        answer = await http.get("/readyz")
+        assert (answer.status_code, "do not fit" in answer.json()["store"]) == (503, True)
+    assert (await http.get("/readyz")).status_code == 200

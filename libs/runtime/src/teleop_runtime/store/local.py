@@ -9,6 +9,7 @@ Nobody but a store writes below `.objects` and `.incoming`. What changes a file 
 the object too, which is why both are read-only; `verify` finds out.
 """
 
+import errno
 import hashlib
 import os
 import time
@@ -238,6 +239,9 @@ class LocalStore:
     def _room(self) -> tuple[int, int]:
         """Bytes that may still be stored, and those that the disk has free."""
         disk = os.statvfs(self.root)
+        if disk.f_flag & os.ST_RDONLY:
+            # So a file system is left by a kernel that has seen its disk fail.
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root))
         free = disk.f_bavail * disk.f_frsize
         return free - int(disk.f_blocks * disk.f_frsize * KEPT_FREE), free
 
