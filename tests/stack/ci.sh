@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # `make test-stack` on a fresh Debian machine where this is root, as in CI: installs what is missing of an engine,
-# of what stand-ins of base images are made with, of an S3 server, of players and of what checks alerts; starts the
-# engine if none runs. Whatever of that is not to be had, this fails. At home, install docker as you like.
+# of what stand-ins of base images are made with, of an S3 server, of players, of what checks alerts and of other
+# clients than ours; starts the engine if none runs. Whatever of that is not to be had, this fails. At home, install
+# docker as you like.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 declare -A packages=([dockerd]=docker.io [debootstrap]=debootstrap
     [ceph-mon]=ceph-mon [ceph-osd]=ceph-osd [radosgw]=radosgw [chromium]=chromium [ffmpeg]=ffmpeg
-    [promtool]=prometheus [mkfs.xfs]=xfsprogs)
+    [promtool]=prometheus [mkfs.xfs]=xfsprogs [curl]=curl [npm]=npm)
 missing=()
 for program in "${!packages[@]}"; do
     command -v "$program" >/dev/null || missing+=("${packages[$program]}")

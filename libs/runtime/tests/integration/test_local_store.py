@@ -228,6 +228,7 @@ def remount(folder, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
 
 
+@pytest.mark.root("a small disk is mounted")
 async def test_disk_that_takes_no_writes(small_disk):
     """A file system that became read-only, as the kernel makes one whose disk fails, is told ahead."""
     store = LocalStore.open(small_disk / "backup")
@@ -238,6 +239,7 @@ async def test_disk_that_takes_no_writes(small_disk):
     await store.check_room(0)
 
 
+@pytest.mark.root("a small disk is mounted")
 async def test_full_disk(small_disk):
     """A full disk is told as such, before it is full if the size is known; what came is kept."""
     store = LocalStore.open(small_disk / "backup")
@@ -265,6 +267,7 @@ async def test_full_disk(small_disk):
     assert await store.free_bytes() == free
 
 
+@pytest.mark.root("a small disk is mounted")
 async def test_full_disk_while_assembling(small_disk):
     """A file that can't be put together for lack of room leaves nothing behind."""
     store = LocalStore.open(small_disk / "backup")

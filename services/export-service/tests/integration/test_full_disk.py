@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+pytestmark = pytest.mark.root("a small disk is mounted")
+
 SIZE_BYTES = 1024 * 1024
 # Takes more than the whole disk.
 FRAMES = 60_000
