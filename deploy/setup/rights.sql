@@ -2,7 +2,8 @@
 -- Run by the owner of the tables after each migration; a new table gets its line here.
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, session_mark, session_archive
+    ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, session_mark, session_column,
+       session_archive
     TO telemetry;
 GRANT SELECT ON session_overview, teleop_frame_data, session_export, installation TO telemetry;
 -- They make and drop tables with the rights of their owner.
@@ -21,6 +22,6 @@ GRANT USAGE
     ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_id_seq, procrastinate_periodic_defers_id_seq
     TO export;
 GRANT SELECT
-    ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, session_mark,
+    ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, session_mark, session_column,
        session_export, session_archive, video_chunk, stored_object, installation
     TO export;

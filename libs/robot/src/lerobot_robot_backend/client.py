@@ -1,28 +1,30 @@
 """TelemetryClient: keeps a session's samples on the local disk, from where a shipper brings them on."""
 
 import logging
-import os
-import platform
-import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
+from teleop_schema.columns import Column
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import Event
-from teleop_schema.session import Camera, SessionDescription
+from teleop_schema.session import Camera
 
 from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.clock import CaptureClock
-from lerobot_robot_backend.extra import encode_extra
+from lerobot_robot_backend.columns import Columns
+from lerobot_robot_backend.description import describe, describe_host
+from lerobot_robot_backend.extra import encode_all_extra
 from lerobot_robot_backend.record import encode_beyond
 from lerobot_robot_backend.spool import SpoolWriter
 from lerobot_robot_backend.stream import (
     Progress,
+    SpoolError,
     StreamFile,
     check_free_space,
     default_spool_dir,
@@ -30,11 +32,11 @@ from lerobot_robot_backend.stream import (
 )
 from lerobot_robot_backend.upkeep import Upkeep
 from lerobot_robot_backend.values import differ, number, picker, within_float32
-from lerobot_robot_backend.video_choice import Video, choose_video
+from lerobot_robot_backend.video_choice import Video, choose_video, open_capture
 from lerobot_robot_backend.video_spool import choose_cameras
 
 if TYPE_CHECKING:
-    from lerobot_robot_backend.video_capture import PictureCounts, VideoCapture
+    from lerobot_robot_backend.video_capture import PictureCounts
 
 MIN_FREE_BYTES = 2_000_000_000
 Outcome = Literal["success", "failure", "discarded"]
@@ -104,7 +106,7 @@ class TelemetryClient:
             stream=uuid.uuid4(),
             robot_id=robot_id,
             backend_url=check_backend_url(backend_url),
-            session=_describe(
+            session=describe(
                 robot_type=robot_type,
                 fps=float(fps),
                 state_names=tuple(state_names),
@@ -112,7 +114,7 @@ class TelemetryClient:
                 started_at_us=self.clock.started_us,
                 cameras=recorded,
                 task=task,
-                host={**_describe_host(), **left_out, **(host or {})},
+                host={**describe_host(), **left_out, **(host or {})},
             ),
         )
         self._session = description.session
@@ -122,13 +124,14 @@ class TelemetryClient:
         self._known_action = frozenset(self._session.action_names)
         self._state_count = len(self._session.state_names)
         self._action_count = len(self._session.action_names)
+        self._columns = Columns()
         self._all_floats = [float] * (self._state_count + self._action_count)
         self._episode_index = -1
         self._episode_open = False
         check_free_space(self.spool_dir, min_free_bytes)
         self._writer = SpoolWriter(self.spool_dir, description)
         self.stream_dir = self._writer.stream_dir
-        self._video = _capture(self.stream_dir, self._session, quality)
+        self._video = open_capture(self.stream_dir, self._session, quality)
         self._upkeep = Upkeep(self._writer, self.spool_dir, token, ship=ship, video=self._video)
 
     @property
@@ -163,6 +166,7 @@ class TelemetryClient:
         *,
         sent_action: Mapping[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
+        columns: Mapping[str, Any] | None = None,
         captured_us: int | None = None,
         observation_age_us: int = 0,
         picture_us: Mapping[str, int] = NO_TIMES,
@@ -175,6 +179,9 @@ class TelemetryClient:
         action       name -> value: what was asked of the robot
         sent_action  what the robot really did; kept if it differs
         extra        anything else worth keeping; names unknown to the session are kept here, too
+        columns      name -> number or array, for example {"next.reward": 0.5}: kept to the last bit, in the
+                     dtype and shape with which the name came first (or was declared); what does not fit them
+                     goes to `extra`
         captured_us  us since the Unix epoch by `clock`; None: now
         observation_age_us
                      of an action that follows without a new observation: how long before `captured_us` the
@@ -189,13 +196,17 @@ class TelemetryClient:
         """
         if captured_us is None:
             captured_us = self.clock.now_us()
-        if self._video is None:
-            return self._append(observation, action, sent_action, extra, captured_us, observation_age_us)
+        packed = b""
+        if columns:
+            packed, extra = self._pack(columns, extra)
         before = self.logged
         try:
-            return self._append(observation, action, sent_action, extra, captured_us, observation_age_us)
+            return self._append(
+                observation, action, sent_action, extra, packed, captured_us, observation_age_us
+            )
         finally:
-            if self.logged > before:  # also if it became a gap: its pictures are none
+            # Also if it became a gap: its pictures are none.
+            if self._video is not None and self.logged > before:
                 self._video.offer(self.logged - 1, captured_us, observation, picture_us)
 
     def lose(self, reason: str, count: int = 1) -> None:
@@ -233,6 +244,17 @@ class TelemetryClient:
             outcome=outcome,
             note=note,
         )
+
+    def declare_column(self, name: str, dtype: str, shape: Sequence[int], names: Any = None) -> None:
+        """Say what values of a column are, which `log` may be given from now on; again changes nothing.
+
+        dtype, shape, names  as a feature of a LeRobot dataset has them; a bool or number type of numpy, shape
+                             (1,) for a single number
+
+        Raises ValueError naming what is wrong, SpoolError if the disk is full.
+        """
+        if (column := self._columns.declare(name, dtype, shape, names)) is not None:
+            self._tell_column(column)
 
     def mark(self, note: str) -> None:
         """Leave a note at the next frame."""
@@ -304,6 +326,7 @@ class TelemetryClient:
         action: Mapping[str, Any],
         sent_action: Mapping[str, Any] | None,
         extra: Mapping[str, Any] | None,
+        packed: bytes,
         captured_us: int,
         observation_age_us: int,
     ) -> int:
@@ -318,6 +341,7 @@ class TelemetryClient:
         tail = b""
         if (
             extra
+            or packed
             or observation_age_us > 0
             or not whole
             # All names are there: so there are strangers only if there is more than the names.
@@ -325,8 +349,9 @@ class TelemetryClient:
             or len(action) != self._action_count
             or (sent_action is not None and differ(sent_action, action))
         ):
-            beyond = self._encode_extra(observation, action, sent_action, extra)
-            tail = encode_beyond(beyond, observation_age_us=max(observation_age_us, 0))
+            known = self._known_state, self._known_action
+            beyond = encode_all_extra(observation, action, known, sent_action, extra)
+            tail = encode_beyond(beyond, observation_age_us=max(observation_age_us, 0), columns=packed)
         try:
             return self._writer.append_frame(captured_us, values, tail)
         except OverflowError:
@@ -334,6 +359,21 @@ class TelemetryClient:
 
     def _tell(self, **fields: Any) -> None:
         self._writer.append_event(msgspec.convert(fields, Event))
+
+    def _tell_column(self, column: Column) -> None:
+        self._writer.append_event(Event(kind="column", frame_index=self.logged, column=column))
+        self._columns.add(column)
+
+    def _pack(
+        self, columns: Mapping[str, Any], extra: Mapping[str, Any] | None
+    ) -> tuple[bytes, Mapping[str, Any] | None]:
+        """The columns' values, packed, and the extra, with those that can't be packed."""
+        for name, value in columns.items():
+            with suppress(ValueError, SpoolError):
+                if (column := self._columns.infer(name, value)) is not None:
+                    self._tell_column(column)
+        packed, rest = self._columns.pack(columns)
+        return packed, {**(extra or {}), "columns": rest} if rest else extra
 
     def _picked(self, observation: Mapping[str, Any], action: Mapping[str, Any]) -> tuple[Any, ...]:
         """The values of a frame some of which are missing."""
@@ -347,51 +387,3 @@ class TelemetryClient:
         except ValueError as error:
             self._writer.append_gap(1, str(error))
             raise
-
-    def _encode_extra(
-        self,
-        observation: Mapping[str, Any],
-        action: Mapping[str, Any],
-        sent_action: Mapping[str, Any] | None,
-        extra: Mapping[str, Any] | None,
-    ) -> bytes:
-        beyond = dict(extra or {})
-        if sent_action is not None and differ(sent_action, action):
-            beyond["sent_action"] = sent_action
-        for part, given, known in (
-            ("observation", observation, self._known_state),
-            ("action", action, self._known_action),
-        ):
-            if strangers := given.keys() - known:
-                beyond[part] = {name: given[name] for name in sorted(strangers)}
-        return encode_extra(beyond) if beyond else b""
-
-
-def _describe(**fields: Any) -> SessionDescription:
-    """A valid description; raises ValueError naming the field."""
-    try:
-        return msgspec.convert(msgspec.to_builtins(fields), SessionDescription)
-    except (msgspec.ValidationError, TypeError) as error:
-        raise ValueError(f"session description: {error}") from error
-
-
-def _capture(stream_dir: Path, session: SessionDescription, video: Video) -> "VideoCapture | None":
-    """What takes the session's pictures; None where there are none, or they can't be taken."""
-    if not session.cameras or video == "off":
-        return None
-    from lerobot_robot_backend.video_capture import VideoCapture
-
-    try:
-        return VideoCapture(stream_dir, session, video)
-    except OSError as error:
-        log.warning("backend: no video is recorded: %s", error)
-        return None
-
-
-def _describe_host() -> dict[str, Any]:
-    return {
-        "hostname": socket.gethostname(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "pid": os.getpid(),
-    }

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from lerobot_robot_backend.record import MAX_TAIL_BYTES
+from lerobot_robot_backend.values import differ
 
 _MAX_ARRAY_VALUES = 1024
 _MAX_DEPTH = 8
@@ -27,6 +28,23 @@ def encode_extra(extra: Mapping[str, Any]) -> bytes:
         note = f"{len(encoded)} bytes of {names}; at most {MAX_TAIL_BYTES} are kept"
         encoded = msgspec.msgpack.encode({"not_recorded": _clean(note)})
     return encoded
+
+
+def encode_all_extra(
+    observation: Mapping[str, Any],
+    action: Mapping[str, Any],
+    known: tuple[frozenset[str], frozenset[str]],
+    sent_action: Mapping[str, Any] | None,
+    extra: Mapping[str, Any] | None,
+) -> bytes:
+    """What a frame has beyond the known names of observation and action; nothing if there is nothing."""
+    beyond = dict(extra or {})
+    if sent_action is not None and differ(sent_action, action):
+        beyond["sent_action"] = sent_action
+    for part, given, names in (("observation", observation, known[0]), ("action", action, known[1])):
+        if strangers := given.keys() - names:
+            beyond[part] = {name: given[name] for name in sorted(strangers)}
+    return encode_extra(beyond) if beyond else b""
 
 
 def _storable(value: Any, depth: int) -> Any:

@@ -29,7 +29,8 @@ HEAD = struct.Struct("<IIBB2xIqq")
 CRC = struct.Struct("<I")
 ALIGNMENT = 8
 MAX_TAIL_BYTES = 64 * 1024
-MAX_RECORD_BYTES = 80 * 1024  # HEAD, two vectors of MAX_VECTOR_VALUES, MAX_TAIL_BYTES
+# HEAD, two vectors of MAX_VECTOR_VALUES, MAX_TAIL_BYTES of extra, teleop_schema.columns.MAX_PACKED_BYTES.
+MAX_RECORD_BYTES = 80 * 1024
 
 _BODY = struct.Struct("<IBB2xIqq")
 # Forms of a tail.
@@ -55,10 +56,12 @@ class Beyond(msgspec.Struct, frozen=True, gc=False):
     extra               anything, in a form that every database takes
     observation_age_us  how old the observation was at the frame's time: it is that of an earlier frame; 0: it
                         is the frame's own
+    columns             values of the session's columns, packed
     """
 
     extra: dict[str, Any] = {}
     observation_age_us: int = 0
+    columns: bytes = b""
 
 
 _beyond = msgspec.msgpack.Decoder(Beyond)
@@ -159,7 +162,7 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Record | None:
     return Record(kind, size, index, number, tail_size, tail_form, record[_BODY.size :])
 
 
-def encode_beyond(extra: bytes = b"", *, observation_age_us: int = 0) -> bytes:
+def encode_beyond(extra: bytes = b"", *, observation_age_us: int = 0, columns: bytes = b"") -> bytes:
     """The tail of a frame's record, as `Beyond` describes it; nothing if there is nothing to tell.
 
     extra  as `encode_extra` gives it
@@ -169,6 +172,8 @@ def encode_beyond(extra: bytes = b"", *, observation_age_us: int = 0) -> bytes:
         told["extra"] = msgspec.Raw(extra)
     if observation_age_us:
         told["observation_age_us"] = observation_age_us
+    if columns:
+        told["columns"] = columns
     return msgspec.msgpack.encode(told) if told else b""
 
 

@@ -192,6 +192,7 @@ class SpoolReader:
         split, end = self._state_bytes, self._vector_bytes
         extra: dict[int, dict[str, Any]] = {}
         ages_us: dict[int, int] = {}
+        columns: dict[int, bytes] = {}
         for offset, frame in enumerate(frames):
             if frame.tail_size:
                 beyond = decode_beyond(frame, end)
@@ -199,6 +200,8 @@ class SpoolReader:
                     extra[offset] = beyond.extra
                 if beyond.observation_age_us:
                     ages_us[offset] = beyond.observation_age_us
+                if beyond.columns:
+                    columns[offset] = beyond.columns
         return Batch(
             first=first,
             count=len(frames),
@@ -207,6 +210,7 @@ class SpoolReader:
             action=b"".join(frame.body[split:end] for frame in frames),
             extra=extra,
             observation_ages_us=ages_us,
+            columns=columns,
             events=self._take_events(),
         )
 

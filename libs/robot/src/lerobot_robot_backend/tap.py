@@ -20,11 +20,11 @@ from teleop_schema.session import Camera
 
 from lerobot_robot_backend.cameras import find_camera, picture_time
 from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_backend.dataset_tap import DatasetTap, columns_of
 from lerobot_robot_backend.episodes import EpisodeTracker
 from lerobot_robot_backend.options import Request, options_or_exit
 from lerobot_robot_backend.robots import RobotWatch, script_rate
 
-DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
 # At the end of the command, to be able to say that everything has arrived.
 FINISH_S = 2.0
 # For the encoder to start, before the robot is told to be connected.
@@ -52,12 +52,13 @@ class Tap:
         self._picture_us: dict[str, int] = {}
         self._told: set[str] = set()
         self._lost = 0
-        self._dataset_tapped = False
+        self._dataset = DatasetTap(guard=self._guarded, add=self._dataset_added, tell=self._tell)
+        self._held: Callable[..., None] | None = None
 
     def install(self) -> None:
         """Wait for the robot, and wrap LeRobot's dataset if it is in use."""
         RobotWatch(before=self._check_request, found=self._robot_found).install()
-        self._tap_dataset()
+        self._dataset.install()
 
     def finish(self) -> None:
         """At the process's end: close the session, and say what is safe where, or why nothing is."""
@@ -216,7 +217,7 @@ class Tap:
         # The loop has not begun: once it has, pictures wait for nothing but room in memory.
         client.wait_for_encoder(START_S)
         self._episodes = EpisodeTracker(client)
-        self._tap_dataset()
+        self._dataset.install()
         log.info(
             "backend: recording %s for %s in %s", options.robot_id, options.backend_url, client.stream_dir
         )
@@ -242,34 +243,68 @@ class Tap:
         client = self._client
         if client is None:
             return
+        self._guarded(self._let_go)
         if self._observation is None or action is None:
             missing = "action" if self._observation is not None else "observation"
             client.lose(f"the robot gave no {missing}")
             self._lost += 1
             raise ValueError(f"the robot gave no {missing}")
-        before = client.logged
         captured_us, age_us = client.clock.at_us(self._captured_ns), 0
         if self._observation_used:
             # Its time is that of the action: two frames with the time of one observation would tell nothing.
             captured_us, observed_us = client.clock.now_us(), captured_us
             age_us = max(captured_us - observed_us, 1)
         self._observation_used = True
+        sample = functools.partial(
+            self._append,
+            client,
+            self._observation,
+            action,
+            sent_action=sent if isinstance(sent, dict) else None,
+            captured_us=captured_us,
+            observation_age_us=age_us,
+            picture_us=self._picture_us,
+        )
+        # LeRobot adds a frame to its dataset, and with it columns of the command's own, after it has acted.
+        if self._dataset.tapped and self._records_dataset():
+            self._held = sample
+        else:
+            sample()
+
+    def _records_dataset(self) -> bool:
+        return self._command is None or _find(self._command, "dataset") is not None
+
+    def _let_go(self, columns: dict[str, Any] | None = None) -> None:
+        """Log the frame that was kept back for its columns, if there is one."""
+        held, self._held = self._held, None
+        if held is not None:
+            held(columns=columns)
+
+    def _append(self, client: TelemetryClient, *sample: Any, **more: Any) -> None:
+        before = client.logged
         try:
-            client.log(
-                self._observation,
-                action,
-                sent_action=sent if isinstance(sent, dict) else None,
-                captured_us=captured_us,
-                observation_age_us=age_us,
-                picture_us=self._picture_us,
-            )
+            client.log(*sample, **more)
         except Exception as error:
             self._lost += 1
             if client.logged == before:
                 client.lose(f"{type(error).__name__}: {error}")
             raise
 
+    def _dataset_added(self, features: dict[str, Any], frame: dict[str, Any], task: str | None) -> None:
+        """LeRobot has added the frame of the latest action to its dataset."""
+        client = self._client
+        if client is None:
+            return
+        columns = {}
+        for name, (dtype, shape, names) in columns_of(features).items():
+            if name in frame:
+                self._guarded(client.declare_column, name, dtype, shape, names)
+                columns[name] = frame[name]
+        self._guarded(self._let_go, columns)
+        self._tell("add_frame", task)
+
     def _close(self) -> None:
+        self._guarded(self._let_go)
         if self._episodes is not None:
             self._episodes.discard("the recording ended before the episode was saved")
             self._episodes = None
@@ -277,47 +312,8 @@ class Tap:
         if self._client is not None:
             self._client.close()
 
-    def _tap_dataset(self) -> None:
-        """Wrap the dataset class, once the command uses it: nothing imports it that would not be there."""
-        module = sys.modules.get(DATASET_MODULE)
-        if module is None or self._dataset_tapped:
-            return
-        self._dataset_tapped = True
-        dataset = module.LeRobotDataset
-        add_frame, save_episode = dataset.add_frame, dataset.save_episode
-        clear, finalize = dataset.clear_episode_buffer, dataset.finalize
-
-        @functools.wraps(add_frame)
-        def add_frame_and_tell(self_: Any, frame: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            task = frame.get("task")  # taken out of the frame by LeRobot
-            result = add_frame(self_, frame, *args, **kwargs)
-            self._guarded(self._tell, "add_frame", task)
-            return result
-
-        @functools.wraps(save_episode)
-        def save_and_tell(self_: Any, *args: Any, **kwargs: Any) -> Any:
-            try:
-                result = save_episode(self_, *args, **kwargs)
-            except BaseException as error:
-                self._guarded(self._tell, "discard", f"saving failed: {type(error).__name__}: {error}"[:500])
-                raise
-            self._guarded(self._tell, "save")
-            return result
-
-        @functools.wraps(clear)
-        def clear_and_tell(self_: Any, *args: Any, **kwargs: Any) -> Any:
-            self._guarded(self._tell, "discard", "recorded again")
-            return clear(self_, *args, **kwargs)
-
-        @functools.wraps(finalize)
-        def finalize_and_tell(self_: Any, *args: Any, **kwargs: Any) -> Any:
-            self._guarded(self._tell, "discard", "the recording ended before the episode was saved")
-            return finalize(self_, *args, **kwargs)
-
-        dataset.add_frame, dataset.save_episode = add_frame_and_tell, save_and_tell
-        dataset.clear_episode_buffer, dataset.finalize = clear_and_tell, finalize_and_tell
-
     def _tell(self, what: str, *about: Any) -> None:
+        self._guarded(self._let_go)
         if self._episodes is not None:
             getattr(self._episodes, what)(*about)
 

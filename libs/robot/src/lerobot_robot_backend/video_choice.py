@@ -1,7 +1,14 @@
 """How the cameras' pictures are recorded, as the user chooses it."""
 
+import logging
 import os
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from teleop_schema.session import SessionDescription
+
+if TYPE_CHECKING:
+    from lerobot_robot_backend.video_capture import VideoCapture
 
 Quality = Literal["high", "lossless"]
 Video = Literal["high", "lossless", "off"]
@@ -9,6 +16,7 @@ Video = Literal["high", "lossless", "off"]
 # A picture that is recorded has red, green and blue.
 CHANNELS = 3
 VIDEO_VARIABLE = "LEROBOT_BACKEND_VIDEO"
+log = logging.getLogger("lerobot_robot_backend")
 VIDEO_CHOICES: tuple[Video, ...] = ("high", "lossless", "off")
 
 
@@ -19,3 +27,16 @@ def choose_video(chosen: str | None) -> Video:
         if name == choice:
             return choice
     raise ValueError(f"{VIDEO_VARIABLE} is {name!r}; it is one of {', '.join(VIDEO_CHOICES)}")
+
+
+def open_capture(stream_dir: Path, session: SessionDescription, video: Video) -> "VideoCapture | None":
+    """What takes the session's pictures; None where there are none, or they can't be taken."""
+    if not session.cameras or video == "off":
+        return None
+    from lerobot_robot_backend.video_capture import VideoCapture
+
+    try:
+        return VideoCapture(stream_dir, session, video)
+    except OSError as error:
+        log.warning("backend: no video is recorded: %s", error)
+        return None

@@ -47,10 +47,12 @@ class Segment:
 
 
 def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[str, Camera], dict[str, str]]:
-    """The cameras that are recorded, and of the others why they are not."""
+    """The cameras that are recorded, and the others, why they are not. Raises ValueError for what is none."""
     recorded: dict[str, Camera] = {}
     left_out: dict[str, str] = {}
     for name, camera in cameras.items():
+        if not isinstance(camera, Camera):
+            raise ValueError(f"cameras: {name} is {camera!r}, not a Camera")
         if video == "off":
             left_out[name] = "video is off"
         elif camera.channels != CHANNELS:

@@ -12,7 +12,7 @@ from teleop_runtime.libpq import bounded
 
 # Integers only, so nothing needs quoting; without bound parameters ADBC reads through binary COPY.
 FRAMES = """
-SELECT frame_index, "timestamp", state, action, extra::text, observation_age_us
+SELECT frame_index, "timestamp", state, action, extra::text, observation_age_us, columns
 FROM teleop_frame WHERE session_id = {session_id:d} AND frame_index >= {first:d} AND frame_index < {end:d}
 ORDER BY frame_index{limit}
 """
@@ -26,6 +26,8 @@ def frame_schema(state_width: int, action_width: int) -> pa.Schema:
                         those of the newest frame before it where this is null, repeated beside a newer
                         action, and were that old at `timestamp`, when the action was sent. Null: the
                         observation was taken for this frame, at `timestamp`
+    columns             the frame's values of the session's columns beyond state and action, packed: see
+                        teleop_runtime.columns, and table session_column for what they are; null: it has none
     """
     return pa.schema(
         [
@@ -35,6 +37,7 @@ def frame_schema(state_width: int, action_width: int) -> pa.Schema:
             pa.field("action", pa.list_(pa.float32(), action_width)),
             pa.field("extra", pa.string()),
             pa.field("observation_age_us", pa.int64()),
+            pa.field("columns", pa.binary()),
         ]
     )
 

@@ -12,6 +12,7 @@ import google_crc32c
 import msgspec
 from msgspec import Meta, Struct
 
+from teleop_schema.columns import Column
 from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
 from teleop_schema.limits import Limits
@@ -31,20 +32,24 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     episode_start  frame_index is the first frame of episode_index
     episode_end    frame_index is one past the last frame of episode_index
     mark           frame_index is the frame that `note` speaks of
+    column         frames from frame_index on may have a value of `column`
 
     Events are told at least once: storing one twice changes nothing.
     """
 
-    kind: Literal["episode_start", "episode_end", "mark"]
+    kind: Literal["episode_start", "episode_end", "mark", "column"]
     frame_index: Index
     episode_index: EpisodeIndex | None = None
     task: Text | None = None
     outcome: Literal["success", "failure", "discarded"] | None = None
     note: Text | None = None
+    column: Column | None = None
 
     def __post_init__(self) -> None:
-        if (self.kind == "mark") == (self.episode_index is not None):
+        if self.kind.startswith("episode") != (self.episode_index is not None):
             raise ValueError("episodes have one, other events none: field `episode_index`")
+        if (self.kind == "column") != (self.column is not None):
+            raise ValueError("a column's event has one, others none: field `column`")
 
 
 class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -57,6 +62,8 @@ class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     observation_ages_us
                 offset in this batch -> how old that frame's observation was at its timestamp, us: it is that
                 of an earlier frame, repeated beside a newer action; frames that are not named have their own
+    columns     offset in this batch -> that frame's values of the session's columns, packed as
+                `teleop_schema.columns` says
     events      what happened before these frames
     gap         set: these frames are missing, this is why, and the three arrays are empty; a gap may be
                 longer than a batch of frames
@@ -69,6 +76,7 @@ class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     action: bytes = b""
     extra: dict[int, dict[str, Any]] = {}
     observation_ages_us: dict[int, AgeUs] = {}
+    columns: dict[int, bytes] = {}
     events: tuple[Event, ...] = ()
     gap: Text | None = None
 

@@ -17,7 +17,7 @@ GOLDEN = {
     if path.name.endswith(".json")
 }
 CONTROLS = ["hello", "end", "welcome", "ack", "nack", "ended", "drain", "error"]
-BATCHES = ["batch", "batch_gap"]
+BATCHES = ["batch", "batch_columns", "batch_gap"]
 
 
 def test_every_kind_of_message_has_one():
@@ -65,9 +65,13 @@ def batch_of(fields: dict) -> Batch:
     arrays = {
         "timestamps": b"".join(struct.pack("<q", time) for time in fields.get("timestamps", [])),
         **{
-            name: b"".join(struct.pack(f"<{len(row)}f", *row) for row in fields.get(name, []))
+            name: b"".join(struct.pack(f"<{len(row)}f", *map(float, row)) for row in fields.get(name, []))
             for name in ("state", "action")
         },
     }
-    extra = {int(offset): content for offset, content in fields["extra"].items()}
-    return msgspec.convert({**fields, **arrays, "extra": extra}, Batch)
+    told = {
+        "extra": {int(offset): content for offset, content in fields["extra"].items()},
+        "observation_ages_us": {int(at): age for at, age in fields.get("observation_ages_us", {}).items()},
+        "columns": {int(at): bytes.fromhex(packed) for at, packed in fields.get("columns", {}).items()},
+    }
+    return msgspec.convert({**fields, **arrays, **told}, Batch)

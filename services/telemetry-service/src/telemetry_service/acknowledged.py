@@ -39,6 +39,7 @@ class AcknowledgedConnection:
             next_frame=opened.next,
             state_width=len(hello.session.state_names),
             action_width=len(hello.session.action_names),
+            columns=opened.columns,
         )
 
     async def receive(self) -> None:

@@ -1,8 +1,10 @@
-"""Events as rows of `episode` and `session_mark`; storing an event twice changes nothing."""
+"""Events as rows of `episode`, `session_mark` and `session_column`; storing one twice changes nothing."""
 
 from collections.abc import Sequence
 
+import msgspec
 from teleop_runtime.database import Connection
+from teleop_schema.columns import Column
 from teleop_schema.messages import Event
 
 START_EPISODES = """
@@ -26,6 +28,17 @@ INSERT INTO session_mark (session_id, frame_index, note)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) ON CONFLICT DO NOTHING
 """
 
+STORE_COLUMNS = """
+INSERT INTO session_column (session_id, position, name, dtype, shape, names)
+SELECT session_id, c.position, c.name, c.dtype, c.shape, c.names
+  FROM unnest($1::bigint[], $2::jsonb[]) AS told(session_id, content),
+       jsonb_to_record(told.content) AS c(position int, name text, dtype text, shape int[], names jsonb)
+    ON CONFLICT DO NOTHING
+"""
+
+READ_COLUMNS = """
+SELECT to_jsonb(c) - 'session_id' FROM session_column c WHERE session_id = $1 ORDER BY position
+"""
 
 CLOSE_EPISODES = """
 UPDATE episode SET end_frame = greatest(start_frame, $2) WHERE session_id = $1 AND end_frame IS NULL
@@ -35,6 +48,12 @@ UPDATE episode SET end_frame = greatest(start_frame, $2) WHERE session_id = $1 A
 async def close_episodes(connection: Connection, session_id: int, frames: int) -> None:
     """End an episode that a session left open where the session ends, in the transaction of `connection`."""
     await connection.execute(CLOSE_EPISODES, session_id, frames)
+
+
+async def read_columns(connection: Connection, session_id: int) -> list[Column]:
+    """Columns of a session beyond state and action, by position."""
+    rows = await connection.fetch(READ_COLUMNS, session_id)
+    return [msgspec.json.decode(row[0], type=Column) for row in rows]
 
 
 async def store_events(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
@@ -49,6 +68,13 @@ async def store_events(connection: Connection, events: Sequence[tuple[int, Event
         }.values()
     )
     marks = [(session, event) for session, event in events if event.kind == "mark"]
+    columns = [(session, event.column) for session, event in events if event.column]
+    if columns:
+        await connection.execute(
+            STORE_COLUMNS,
+            [session for session, _ in columns],
+            [msgspec.json.encode(column).decode() for _, column in columns],
+        )
     if starts:
         await connection.execute(
             START_EPISODES,

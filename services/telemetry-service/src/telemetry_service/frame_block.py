@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from teleop_schema.columns import Column, unknown_columns
 from teleop_schema.errors import BadMessage
 from teleop_schema.messages import Batch, Event
 
@@ -74,17 +75,22 @@ class Beyond(Struct, frozen=True, gc=False):
 
     extra               JSON text; None: nothing
     observation_age_us  of a frame that repeats an earlier one's observation: its age; None: it is its own
+    columns             packed values of the session's columns; None: it has none
     """
 
     extra: str | None = None
     observation_age_us: int | None = None
+    columns: bytes | None = None
 
     @property
     def size_bytes(self) -> int:
-        return len(self.extra or "")
+        return len(self.extra or "") + len(self.columns or b"")
 
 
 NOTHING_BEYOND = Beyond()
+# What a batch tells of single frames, by their offsets.
+BEYOND = ("extra", "observation_ages_us", "columns")
+NO_COLUMNS: Mapping[int, Column] = {}
 
 
 class FrameBlock(Struct, frozen=True, gc=False):
@@ -156,8 +162,14 @@ class FrameBlock(Struct, frozen=True, gc=False):
         )
 
 
-def block_of_batch(batch: Batch, state_width: int, action_width: int) -> FrameBlock:
-    """The batch's frames; raises BadMessage naming the field whose length or content does not fit."""
+def block_of_batch(
+    batch: Batch, state_width: int, action_width: int, columns: Mapping[int, Column] = NO_COLUMNS
+) -> FrameBlock:
+    """The batch's frames; raises BadMessage naming the field whose length or content does not fit.
+
+    columns  by position, that were told up to these frames; the values of a frame that has others as well
+             can't be read, which its extra then says
+    """
     count, first = batch.count, batch.first
     if batch.gap is not None:
         return _block_of_gap(batch)
@@ -172,7 +184,7 @@ def block_of_batch(batch: Batch, state_width: int, action_width: int) -> FrameBl
         first=first,
         end=first + count,
         runs=(Run(first, count, batch.timestamps, batch.state, batch.action),),
-        beyond=_beyond(batch) if batch.extra or batch.observation_ages_us else {},
+        beyond=_beyond(batch, columns) if batch.extra or batch.observation_ages_us or batch.columns else {},
         events=batch.events,
     )
 
@@ -216,24 +228,32 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _block_of_gap(batch: Batch) -> FrameBlock:
-    for name in ("timestamps", "state", "action", "extra", "observation_ages_us"):
+    for name in ("timestamps", "state", "action", *BEYOND):
         if getattr(batch, name):
             raise BadMessage(f"a gap carries no {name}", field=name)
     gap = Gap(batch.first, batch.end, str(batch.gap))
     return FrameBlock(first=batch.first, end=batch.end, runs=(), gaps=(gap,), events=batch.events)
 
 
-def _beyond(batch: Batch) -> dict[int, Beyond]:
+def _beyond(batch: Batch, columns: Mapping[int, Column]) -> dict[int, Beyond]:
     """By frame index; raises BadMessage naming the field."""
-    offsets = batch.extra.keys() | batch.observation_ages_us.keys()
-    for name, told in (("extra", batch.extra), ("observation_ages_us", batch.observation_ages_us)):
-        for offset in told:
+    for name in BEYOND:
+        for offset in getattr(batch, name):
             if not 0 <= offset < batch.count:
                 raise BadMessage(f"{name} speaks of frame {offset} of {batch.count}", field=name)
-    return {
-        batch.first + offset: Beyond(
-            extra=extra_text(batch.extra[offset], f"extra[{offset}]") if offset in batch.extra else None,
-            observation_age_us=batch.observation_ages_us.get(offset),
-        )
-        for offset in offsets
-    }
+    offsets = batch.extra.keys() | batch.observation_ages_us.keys() | batch.columns.keys()
+    return {batch.first + offset: _beyond_of(batch, offset, columns) for offset in offsets}
+
+
+def _beyond_of(batch: Batch, offset: int, columns: Mapping[int, Column]) -> Beyond:
+    packed, extra = batch.columns.get(offset), batch.extra.get(offset, {})
+    if packed is not None:
+        unknown = unknown_columns(packed, columns, f"columns[{offset}]")
+        if unknown:
+            # The spool was damaged where it told of them: the frame must not be stuck behind that.
+            packed, extra = None, extra | {"columns_lost": f"columns {unknown} were never told"}
+    return Beyond(
+        extra=extra_text(extra, f"extra[{offset}]") if extra or offset in batch.extra else None,
+        observation_age_us=batch.observation_ages_us.get(offset),
+        columns=packed,
+    )

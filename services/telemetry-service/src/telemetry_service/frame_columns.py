@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pgpq.encoders import StringEncoderBuilder
 from pgpq.schema import Jsonb
 
-from telemetry_service.frame_block import NOTHING_BEYOND, VALUE_BYTES, FrameBlock, Run
+from telemetry_service.frame_block import NOTHING_BEYOND, VALUE_BYTES, Beyond, FrameBlock, Run
 
 MIN_TIMESTAMP_US = -62_135_596_800_000_000  # year 1
 MAX_TIMESTAMP_US = 253_402_300_799_999_999  # year 9999
@@ -24,6 +24,7 @@ COLUMNS = pa.schema(
         pa.field("action", pa.list_(pa.float32())),
         pa.field("extra", pa.string()),
         pa.field("observation_age_us", pa.int64()),
+        pa.field("columns", pa.binary()),
     ]
 )
 ENCODERS = {column.name: pgpq.ArrowToPostgresBinaryEncoder.infer_encoder(column) for column in COLUMNS} | {
@@ -119,7 +120,7 @@ def _arrow(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
 
 def _beyond_columns(blocks: Sequence[FrameBlock], rows: int) -> list[pa.Array]:
     """The columns of what most frames have nothing of."""
-    kinds = {"extra": pa.string(), "observation_age_us": pa.int64()}
+    kinds = {name: COLUMNS.field(name).type for name in Beyond.__struct_fields__}
     if not any(block.beyond for block in blocks):
         return [pa.nulls(rows, kind) for kind in kinds.values()]
     beyond = [

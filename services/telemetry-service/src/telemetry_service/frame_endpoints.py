@@ -130,8 +130,9 @@ class FrameFile(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._readers, self._opening() as reader:
-            tables = thin_out(reader, self._session, self._wanted, self._gone)
-            schema = flat_schema(self._session.state_names, self._session.action_names)
+            session = self._session
+            tables = thin_out(reader, session, self._wanted, self._gone)
+            schema = flat_schema(session.state_names, session.action_names, session.columns)
             self.body_iterator = iterate_in_threadpool(encode(self._format, schema, tables))
             await super().__call__(scope, receive, send)
 
@@ -148,7 +149,9 @@ def thin_out(reader: Reader, session: SessionDetail, wanted: FrameRange, gone: E
     """
     first = wanted.from_frame
     end = session.frames if wanted.to_frame is None else min(wanted.to_frame, session.frames)
-    block = max(2, BLOCK_VALUES // (1 + len(session.state_names) + len(session.action_names)))
+    joints = len(session.state_names) + len(session.action_names)
+    beyond = sum(column.values for column in session.columns)
+    block = max(2, BLOCK_VALUES // (1 + joints + beyond))
     # Gaps are claims, and may be of any length: what is missing is no reason to thin out what is there.
     frames = min(max(end - first, 0), session.frames - session.missing)
     bucket = bucket_frames(frames, wanted.max_points) if wanted.max_points else 1
@@ -194,7 +197,7 @@ def read_flat(
         reader.read, session.id, end=end, state_width=len(state_names), action_width=len(action_names)
     )
     for table in in_blocks(read, first, end, block):
-        yield flatten(table, state_names, action_names)
+        yield flatten(table, state_names, action_names, session.columns)
         if gone.is_set():
             return
 

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from teleop_runtime.columns import unpack
 from teleop_runtime.frames import frame_schema
+from teleop_schema.columns import Column
 
 FORMATS = {
     "application/json": "json",
@@ -52,28 +54,35 @@ def _quality(parameters: Sequence[str]) -> float:
     return 1
 
 
-def flatten(table: pa.Table, state_names: Sequence[str], action_names: Sequence[str]) -> pa.Table:
+def flatten(
+    table: pa.Table, state_names: Sequence[str], action_names: Sequence[str], columns: Sequence[Column] = ()
+) -> pa.Table:
     """One column per joint, and 0 for the age of an observation that is the frame's own.
 
-    They are frame_index, timestamp, observation.<name>, action.<name>, observation_age_us, extra.
+    They are frame_index, timestamp, observation.<name>, action.<name>, columns.<name> (null where a frame has
+    no value of it), observation_age_us, extra.
     """
-    columns: dict[str, Any] = {name: table[name] for name in ("frame_index", "timestamp")}
+    flat: dict[str, Any] = {name: table[name] for name in ("frame_index", "timestamp")}
     for prefix, vector, names in (
         ("observation", "state", state_names),
         ("action", "action", action_names),
     ):
         values = table[vector].combine_chunks().flatten()
         for number, name in enumerate(names):
-            columns[f"{prefix}.{name}"] = values[number :: len(names)]
-    columns["observation_age_us"] = table["observation_age_us"].fill_null(0)
-    columns["extra"] = table["extra"]
-    return pa.table(columns)
+            flat[f"{prefix}.{name}"] = values[number :: len(names)]
+    for column, array in zip(columns, unpack(table["columns"], columns), strict=True):
+        flat[f"columns.{column.name}"] = array
+    flat["observation_age_us"] = table["observation_age_us"].fill_null(0)
+    flat["extra"] = table["extra"]
+    return pa.table(flat)
 
 
-def flat_schema(state_names: Sequence[str], action_names: Sequence[str]) -> pa.Schema:
+def flat_schema(
+    state_names: Sequence[str], action_names: Sequence[str], columns: Sequence[Column] = ()
+) -> pa.Schema:
     """Columns of a flat table."""
     empty = frame_schema(len(state_names), len(action_names)).empty_table()
-    return flatten(empty, state_names, action_names).schema
+    return flatten(empty, state_names, action_names, columns).schema
 
 
 def encode(media_type: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[bytes]:
@@ -106,6 +115,9 @@ def _csv(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[bytes]:
 def _csv_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_string(column.type):
         return pc.binary_join_element_wise('"', pc.replace_substring(column, '"', '""'), '"', "")
+    if pa.types.is_fixed_size_list(column.type):
+        lists = [value and msgspec.json.encode(value).decode() for value in _json_values(column)]
+        return _csv_cells(pa.chunked_array([pa.array(lists, pa.string())]))
     cells = column.cast(pa.string())
     if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy()).all():
         for told, word in NOT_FINITE_CSV.items():
@@ -131,9 +143,15 @@ def _json(tables: Iterable[pa.Table]) -> Iterator[bytes]:
 def _json_values(column: pa.ChunkedArray) -> list[Any]:
     """JSON knows no NaN, which becomes null, and no infinity, which becomes text."""
     values: list[Any] = column.to_pylist()
+    if pa.types.is_fixed_size_list(column.type):
+        return [value and [_json_value(each) for each in value] for value in values]
     if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy()).all():
-        return [value if isfinite(value) else NOT_FINITE_JSON.get(value) for value in values]
+        return [_json_value(value) for value in values]
     return values
+
+
+def _json_value(value: Any) -> Any:
+    return NOT_FINITE_JSON.get(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def _frame(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
@@ -151,7 +169,10 @@ def _frame(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
         frame["extra"] = msgspec.json.decode(extra)
     for name, value in flat.items():
         part, _, joint = name.partition(".")
-        frame[part][joint] = value
+        if part != "columns":
+            frame[part][joint] = value
+        elif value is not None:
+            frame.setdefault(part, {})[joint] = value
     return frame
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from teleop_schema.columns import Column, check_told
 from teleop_schema.messages import Batch
 from teleop_schema.plain import PlainFrame, Value
 
@@ -37,19 +38,27 @@ class Known:
 class AcknowledgedSession:
     """Order of one stream: each batch is stored, sliced, sent back or known already.
 
-    next  the frame index that comes next on this connection
+    next     the frame index that comes next on this connection
+    columns  that were told so far
     """
 
-    def __init__(self, *, next_frame: int, state_width: int, action_width: int) -> None:
+    def __init__(
+        self, *, next_frame: int, state_width: int, action_width: int, columns: Sequence[Column] = ()
+    ) -> None:
         self.next = next_frame
         self.state_width = state_width
         self.action_width = action_width
+        self.columns = {column.position: column for column in columns}
         # One nack per hole: what was sent behind it is dropped in silence until the robot rewinds.
         self._awaiting_rewind = False
 
     def receive(self, batch: Batch) -> Store | Rewind | Known:
         """What to do with a batch; raises BadMessage naming the field."""
-        block = block_of_batch(batch, self.state_width, self.action_width)
+        for number, event in enumerate(batch.events):
+            if event.column is not None:
+                check_told(event.column, self.columns, f"events[{number}].column")
+                self.columns[event.column.position] = event.column
+        block = block_of_batch(batch, self.state_width, self.action_width, self.columns)
         if batch.first > self.next:
             if self._awaiting_rewind:
                 return Known()

@@ -9,6 +9,7 @@ import msgspec
 from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_schema.errors import SessionNotFound
 
+from telemetry_service.event_rows import read_columns
 from telemetry_service.views import (
     EpisodeView,
     GapView,
@@ -152,6 +153,7 @@ class SessionQueries:
             episodes = await connection.fetch(
                 "SELECT * FROM episode WHERE session_id = $1 ORDER BY episode_index", session_id
             )
+            columns = await read_columns(connection, session_id)
             marks = await connection.fetch(
                 "SELECT * FROM session_mark WHERE session_id = $1 ORDER BY frame_index, note", session_id
             )
@@ -161,6 +163,7 @@ class SessionQueries:
             stream_id=str(row["stream_id"]),
             cameras=msgspec.json.decode(row["cameras"]),
             host=msgspec.json.decode(row["host"]),
+            columns=columns,
             episode_list=[_view(episode, EpisodeView) for episode in episodes],
             marks=[_view(mark, MarkView) for mark in marks],
         )

@@ -11,11 +11,12 @@ import asyncpg
 import msgspec
 from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_schema.columns import Column
 from teleop_schema.errors import Conflict, Fenced, SessionArchived, SessionMismatch, StorageUnavailable
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
-from telemetry_service.event_rows import close_episodes, store_events
+from telemetry_service.event_rows import close_episodes, read_columns, store_events
 from telemetry_service.instants import instant_of
 from telemetry_service.refusals import Refusal
 
@@ -81,11 +82,12 @@ UPDATE teleop_session SET status = 'interrupted', end_time = coalesce(last_frame
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A session that this connection may write to."""
+    """A session that this connection may write to; `columns` are those that were told before."""
 
     id: int
     epoch: int
     next: int
+    columns: tuple[Column, ...] = ()
 
 
 class SessionTable:
@@ -220,7 +222,8 @@ async def _opened(connection: Connection, row: asyncpg.Record | None) -> OpenSes
     if row is None:
         return None
     await connection.execute("SELECT ensure_frame_partition($1)", row["id"])
-    return OpenSession(row["id"], row["epoch"], row["next_frame_index"])
+    columns = tuple(await read_columns(connection, row["id"]))
+    return OpenSession(row["id"], row["epoch"], row["next_frame_index"], columns)
 
 
 def _check_same(row: asyncpg.Record, robot_id: str, session: SessionDescription) -> None:

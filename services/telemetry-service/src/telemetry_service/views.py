@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
+from teleop_schema.columns import Column
 from teleop_schema.messages import Index
 from teleop_schema.session import Text
 
@@ -91,13 +92,17 @@ class MarkView(Struct, kw_only=True):
 
 
 class SessionDetail(SessionView, kw_only=True):
-    """One session with all that belongs to it but its frames."""
+    """One session with all that belongs to it but its frames.
+
+    columns  that some of its frames have beyond state and action, for example "next.reward"
+    """
 
     stream_id: str
     state_names: list[str]
     action_names: list[str]
     cameras: dict[str, Any]
     host: dict[str, Any]
+    columns: list[Column]
     episode_list: list[EpisodeView]
     marks: list[MarkView]
 

@@ -68,6 +68,14 @@ async def recorded(database_url, database):
         sessions[1],
     )
     await database.connection.execute(
+        "INSERT INTO session_column VALUES ($1, 0, 'next.reward', 'float64', '{1}', NULL)", sessions[1]
+    )
+    await database.connection.execute(
+        """UPDATE teleop_frame SET columns = decode('0101', 'hex') || float8send(frame_index / 10.0::float8)
+            WHERE session_id = $1 AND frame_index % 5 = 2""",
+        sessions[1],
+    )
+    await database.connection.execute(
         """UPDATE teleop_frame SET state = '{NaN,Infinity,-Infinity}'
             WHERE session_id = $1 AND frame_index % 11 = 4""",
         sessions[1],
@@ -143,8 +151,15 @@ async def test_the_archive_can_be_read_without_the_database(recorded, retention,
     folder = tmp_path / ".archive" / "robot_A" / "sessions" / str(recorded[1])
     table = pq.read_table(folder / "frames.parquet")
     assert table.num_rows == 489
-    recorded_columns = ["frame_index", "timestamp", "state", "action", "extra", "observation_age_us"]
-    assert table.column_names == recorded_columns
+    assert table.column_names == [
+        "frame_index",
+        "timestamp",
+        "state",
+        "action",
+        "extra",
+        "observation_age_us",
+        "columns",
+    ]
     told = json.loads((folder / "session.json").read_text())
     assert told["session"]["state_names"] == list(NAMES)
     assert [gap["reason"] for gap in told["gaps"]] == ["spool_full", "refused"]

@@ -55,6 +55,8 @@ SELECT s.id, s.robot_id, s.next_frame_index, s.status,
                           FROM episode e WHERE e.session_id = s.id),
            'gaps', (SELECT coalesce(jsonb_agg(to_jsonb(g) ORDER BY g.first_frame), '[]')
                       FROM frame_gap g WHERE g.session_id = s.id),
+           'columns', (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.position), '[]')
+                         FROM session_column c WHERE c.session_id = s.id),
            'marks', (SELECT coalesce(jsonb_agg(to_jsonb(m) ORDER BY m.frame_index, m.note), '[]')
                        FROM session_mark m WHERE m.session_id = s.id))::text AS about
   FROM teleop_session s WHERE s.id = $1

@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         pa.field("action", pa.list_(pa.float32())),
         pa.field("extra", pa.string()),
         pa.field("observation_age_us", pa.int64()),
+        pa.field("columns", pa.binary()),
     ]
 )
 # Values read at a time, which are one row group: frames of twelve joints make 20,000.

@@ -1,0 +1,66 @@
+"""Columns beyond state and action: what a loop gives for them, packed as bytes that keep every bit."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from teleop_schema.columns import MAX_COLUMN_BYTES, MAX_COLUMNS, Column, pack_values
+
+
+class Columns:
+    """The columns of one session, in the order in which they appeared."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Column] = {}
+
+    def declare(self, name: str, dtype: str, shape: Sequence[int], names: Any = None) -> Column | None:
+        """The column, if it is new, to be told and then added; raises ValueError saying what is wrong."""
+        if name in self._known:
+            return None
+        if len(self._known) == MAX_COLUMNS:
+            raise ValueError(f"{name} is not recorded: a session has at most {MAX_COLUMNS} columns")
+        told = {"position": len(self._known), "name": name, "dtype": dtype, "shape": list(shape)}
+        try:
+            return msgspec.convert(told | {"names": names}, Column)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{name} is not recorded: {error}") from error
+
+    def add(self, column: Column) -> None:
+        """The column was told: values of it may follow."""
+        self._known[column.name] = column
+
+    def infer(self, name: str, value: Any) -> Column | None:
+        """The column that a first value of its own makes, if it is new; raises ValueError."""
+        if name in self._known:
+            return None
+        given = np.asarray(value)
+        return self.declare(name, given.dtype.name, given.shape or (1,))
+
+    def pack(self, values: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        """The values of declared columns, packed, and those that are none of them or do not fit theirs."""
+        packed: dict[int, bytes] = {}
+        rest = {}
+        left = MAX_COLUMN_BYTES
+        for name, value in values.items():
+            column = self._known.get(name)
+            content = None if column is None else _exactly(value, column)
+            if column is None or content is None or len(content) > left:
+                rest[name] = value
+            else:
+                packed[column.position] = content
+                left -= len(content)
+        return (pack_values(packed) if packed else b""), rest
+
+
+def _exactly(value: Any, column: Column) -> bytes | None:
+    """The value in the column's dtype and shape; None if it can't be said without loss of kind or size."""
+    given: NDArray[Any] = np.asarray(value)
+    kind = np.dtype(column.dtype)
+    if given.size != column.values or not np.can_cast(given.dtype, kind, "same_kind"):
+        return None
+    kept = given.astype(kind.newbyteorder("<"))
+    if kind.kind in "iu" and not np.array_equal(kept, given):
+        return None
+    return kept.tobytes()

@@ -1,0 +1,95 @@
+"""Listens in on LeRobot's dataset: the frames it takes, what they hold beyond joints, its episodes."""
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from teleop_schema.columns import VALUE_BYTES
+
+DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
+# What each dataset has, and what the session has as its vectors.
+KNOWN = frozenset(
+    {"timestamp", "frame_index", "episode_index", "index", "task_index", "action", "observation.state"}
+)
+
+# Calls something, and never lets LeRobot feel that it failed.
+type Guard = Callable[..., None]
+
+
+class DatasetTap:
+    """Wraps LeRobot's dataset class.
+
+    tapped  whether it is in use, and wrapped
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        add: Callable[[dict[str, Any], dict[str, Any], str | None], None],
+        tell: Callable[..., None],
+    ) -> None:
+        """Whom to tell, through `guard`.
+
+        add   features of the dataset, the frame that it has taken, the task of the frame
+        tell  "save", or "discard" and why
+        """
+        self.tapped = False
+        self._guard = guard
+        self._add = add
+        self._tell = tell
+
+    def install(self) -> None:
+        """Wrap the class, once the command uses it: nothing imports it that would not be there."""
+        module = sys.modules.get(DATASET_MODULE)
+        if module is None or self.tapped:
+            return
+        self.tapped = True
+        dataset = module.LeRobotDataset
+        dataset.add_frame = self._wrap_add_frame(dataset.add_frame)
+        dataset.save_episode = self._wrap_save_episode(dataset.save_episode)
+        dataset.clear_episode_buffer = self._wrap_end(dataset.clear_episode_buffer, "recorded again")
+        dataset.finalize = self._wrap_end(
+            dataset.finalize, "the recording ended before the episode was saved"
+        )
+
+    def _wrap_add_frame(self, add_frame: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(add_frame)
+        def add_frame_and_tell(dataset: Any, frame: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            task = frame.get("task")  # taken out of the frame by LeRobot
+            result = add_frame(dataset, frame, *args, **kwargs)
+            self._guard(self._add, dataset.features, frame, task)
+            return result
+
+        return add_frame_and_tell
+
+    def _wrap_save_episode(self, save_episode: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(save_episode)
+        def save_and_tell(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                result = save_episode(dataset, *args, **kwargs)
+            except BaseException as error:
+                self._guard(self._tell, "discard", f"saving failed: {type(error).__name__}: {error}"[:500])
+                raise
+            self._guard(self._tell, "save")
+            return result
+
+        return save_and_tell
+
+    def _wrap_end(self, end: Callable[..., Any], why: str) -> Callable[..., Any]:
+        @functools.wraps(end)
+        def tell_and_end(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            self._guard(self._tell, "discard", why)
+            return end(dataset, *args, **kwargs)
+
+        return tell_and_end
+
+
+def columns_of(features: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, tuple[int, ...], Any]]:
+    """Name -> dtype, shape and names of a dataset's numeric features that a session has no vector for."""
+    return {
+        name: (feature["dtype"], tuple(feature["shape"]), feature.get("names"))
+        for name, feature in features.items()
+        if name not in KNOWN and feature["dtype"] in VALUE_BYTES
+    }

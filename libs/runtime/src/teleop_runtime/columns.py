@@ -1,0 +1,57 @@
+"""A session's columns beyond state and action, packed by frame in the table, as Arrow; pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from teleop_schema.columns import Column, positions_in
+
+# Positions of columns, the frames that have values of just these, and their bytes as (frames, bytes).
+type _Alike = tuple[list[int], NDArray[np.int64], NDArray[np.uint8]]
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """A plain value for shape [1]; else a list of the values in C order, its length that of the shape."""
+    kind = pa.type_for_alias(column.dtype)
+    return kind if column.shape == (1,) else pa.list_(pa.field("element", kind), column.values)
+
+
+def unpack(packed: pa.ChunkedArray, columns: Sequence[Column]) -> list[pa.Array]:
+    """One array per column; null where a frame has no value of it.
+
+    packed  binary, one row per frame, as `teleop_schema.columns` describes; null: the frame has none
+    """
+    known = {column.position: column for column in columns}
+    alike = list(_alike(packed))
+    return [_unpacked(len(packed), alike, column, known) for column in columns]
+
+
+def _unpacked(frames: int, alike: Sequence[_Alike], column: Column, known: Mapping[int, Column]) -> pa.Array:
+    values = np.zeros((frames, column.values), np.dtype(column.dtype))
+    present = np.zeros(frames, bool)
+    for positions, rows, content in alike:
+        if column.position not in positions:
+            continue
+        before = [each for each in positions if each < column.position]
+        start = 1 + int(content[0, 0]) + sum(known[each].size_bytes for each in before)
+        part = np.ascontiguousarray(content[:, start : start + column.size_bytes])
+        values[rows] = part.view(np.dtype(column.dtype).newbyteorder("<"))
+        present[rows] = True
+    flat = pa.array(values.reshape(-1))
+    if column.shape == (1,):
+        return flat if present.all() else pa.array(values[:, 0], mask=~present)
+    kind = arrow_type(column)
+    mask = None if present.all() else pa.array(~present)
+    return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=mask)
+
+
+def _alike(packed: pa.ChunkedArray) -> Iterator[_Alike]:
+    texts = packed.to_pylist()
+    found: dict[bytes, list[int]] = {}
+    for row, text in enumerate(texts):
+        if text:
+            found.setdefault(text[: 1 + text[0]], []).append(row)
+    for head, rows in found.items():
+        joined = b"".join([texts[row] for row in rows])
+        yield positions_in(head), np.array(rows), np.frombuffer(joined, np.uint8).reshape(len(rows), -1)

@@ -1,0 +1,45 @@
+"""Columns as the table keeps them, as Arrow."""
+
+import numpy as np
+import pyarrow as pa
+from teleop_runtime.columns import unpack
+from teleop_schema.columns import Column, pack_values
+
+COLUMNS = [
+    Column(0, "flag", "bool", (1,)),
+    Column(1, "count", "int64", (1,)),
+    Column(2, "pose", "float64", (3,)),
+    Column(5, "touch", "uint8", (2, 2)),
+    Column(17, "half", "float16", (1,)),
+]
+
+
+def test_every_bit_comes_back():
+    """Doubles and 64-bit integers are exact, NaN is itself, and a value that a frame lacks is null."""
+    rows = [
+        {0: b"\x01", 1: np.int64(2**63 - 1).tobytes(), 2: np.array([0.1, np.nan, np.inf]).tobytes()},
+        None,
+        {1: np.int64(-(2**53) - 1).tobytes(), 5: bytes((1, 2, 3, 255)), 17: np.float16(0.5).tobytes()},
+        {0: b"\x00", 1: np.int64(0).tobytes(), 2: np.array([1.0, 2.0, 3.0]).tobytes()},
+    ]
+    packed = pa.chunked_array([pa.array([row and pack_values(row) for row in rows], pa.binary())])
+    flag, count, pose, touch, half = unpack(packed, COLUMNS)
+    assert flag.to_pylist() == [True, None, None, False]
+    assert count.to_pylist() == [2**63 - 1, None, -(2**53) - 1, 0]
+    assert str(pose.to_pylist()) == str([[0.1, np.nan, np.inf], None, None, [1.0, 2.0, 3.0]])
+    assert touch.to_pylist() == [None, None, [1, 2, 3, 255], None]
+    assert half.to_pylist() == [None, None, 0.5, None]
+    assert [array.type for array in (flag, count, pose, touch, half)] == [
+        pa.bool_(),
+        pa.int64(),
+        pa.list_(pa.field("element", pa.float64()), 3),
+        pa.list_(pa.field("element", pa.uint8()), 4),
+        pa.float16(),
+    ]
+
+
+def test_no_frames_have_the_types_of_many():
+    """An empty table has the columns, too."""
+    empty = unpack(pa.chunked_array([], pa.binary()), COLUMNS)
+    assert [len(array) for array in empty] == [0] * 5
+    assert empty[2].type == pa.list_(pa.field("element", pa.float64()), 3)

@@ -1,0 +1,127 @@
+"""Columns of a session beyond state and action, and how one frame's values of them are packed.
+
+A command may record what no joint measures: `next.reward`, `intervention`, any numeric feature of a LeRobot
+dataset. Each such column is told once in the stream, and from then on is known by its position. A frame's
+values are one string of bytes, so that doubles and 64-bit integers stay exact:
+
+    0  u8  size of the bitmap in bytes, n
+    1  n   bitmap: bit p % 8 of byte p // 8 says that the frame has a value of the column at position p
+    …      these values, in the order of the positions: C order, little-endian, a truth value is one byte
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from teleop_schema.errors import BadMessage
+from teleop_schema.session import FeatureName
+
+MAX_COLUMNS = 256
+# Of all values of one frame: what a record of the robot's spool has room for beside vectors and extra.
+MAX_COLUMN_BYTES = 7 * 1024
+MAX_PACKED_BYTES = MAX_COLUMN_BYTES + 1 + 255
+MAX_DIMENSIONS = 5
+
+Length = Annotated[int, Meta(ge=1, le=MAX_COLUMN_BYTES)]
+Dtype = Literal[
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+]
+VALUE_BYTES: dict[str, int] = {
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "float32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float64": 8,
+}
+
+
+class Column(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One column of a session.
+
+    position  counted from 0, in the order in which the columns appeared
+    name      as the dataset's feature is called, "next.reward"
+    shape     of one frame's value; [1] for a single number
+    names     what LeRobot's feature says of its values, if anything
+    """
+
+    position: Annotated[int, Meta(ge=0, lt=MAX_COLUMNS)]
+    name: FeatureName
+    dtype: Dtype
+    shape: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=MAX_COLUMN_BYTES)], ...], Meta(max_length=MAX_DIMENSIONS)
+    ]
+    names: list[str] | dict[str, list[str]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.size_bytes > MAX_COLUMN_BYTES:
+            raise ValueError(f"a value of {self.name} has {self.size_bytes} bytes: field `shape`")
+
+    @property
+    def values(self) -> int:
+        """Numbers in one frame's value."""
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of one frame's value."""
+        return VALUE_BYTES[self.dtype] * self.values
+
+
+def pack_values(values: dict[int, bytes]) -> bytes:
+    """A frame's values as one string of bytes; position -> value's bytes, at least one."""
+    positions = sorted(values)
+    bitmap = sum(1 << position for position in positions)
+    size = positions[-1] // 8 + 1
+    return bytes((size,)) + bitmap.to_bytes(size, "little") + b"".join(values[each] for each in positions)
+
+
+def positions_in(packed: bytes) -> list[int]:
+    """Positions of the columns that a packed frame has values of; raises IndexError if it ends too early."""
+    size = packed[0]
+    bitmap = int.from_bytes(packed[1 : 1 + size], "little")
+    return [position for position in range(8 * size) if bitmap >> position & 1]
+
+
+def unknown_columns(packed: bytes, known: Mapping[int, Column], field: str) -> list[int]:
+    """Positions of values in a packed frame whose columns are not known: none of it can be read then.
+
+    known   position -> column
+    raises  BadMessage, naming `field`, if these are no packed values
+    """
+    if not packed or len(packed) <= packed[0] or len(packed) > MAX_PACKED_BYTES:
+        raise BadMessage(f"{field} holds {len(packed)} bytes", field=field, limit=MAX_PACKED_BYTES)
+    positions = positions_in(packed)
+    unknown = [position for position in positions if position not in known]
+    needed = 1 + packed[0] + sum(known[position].size_bytes for position in positions if position in known)
+    if not unknown and len(packed) != needed:
+        raise BadMessage(f"{field} holds {len(packed)} bytes, its columns need {needed}", field=field)
+    return unknown
+
+
+def check_told(column: Column, known: Mapping[int, Column], field: str) -> None:
+    """Raise BadMessage, naming `field`, if a column that was told contradicts what is known."""
+    before = known.get(column.position)
+    if before is not None and before != column:
+        raise BadMessage(f"{field}: column {column.position} is {before.name!r} already", field=field)
+    if any(other.name == column.name and other != column for other in known.values()):
+        raise BadMessage(f"{field}: {column.name!r} is a column already", field=field)
