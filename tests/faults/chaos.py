@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import asyncpg
-from accounts import check, wait_for_ledgers
+from accounts import check, check_video, wait_for_ledgers
 from lerobot_backend.demo.relay import relay_to
 from lerobot_robot_backend.stream import read_progress
 from teleop_testing.processes import own_postgres, telemetry_process
@@ -38,6 +38,7 @@ class Chaos:
         self.relay = stack.enter_context(relay_to(*(service.port for service in self.services)))
         self.folders = [folder / f"robot_{number}" for number in range(ROBOTS)]
         self.ended: list[tuple[Teleoperation, str]] = []
+        self.pictures = 0
         for path in self.folders:
             path.mkdir()
         self.robots = [self._teleoperate(path) for path in self.folders]
@@ -52,6 +53,7 @@ class Chaos:
             self.end_backends,
             self.lock_sessions,
             self.kill_shipper,
+            self.kill_encoder,
             self.kill_teleoperation,
         ]
 
@@ -81,6 +83,8 @@ class Chaos:
         ledgers = wait_for_ledgers(self.services[0].address, len(self.ended), HEAL_TIMEOUT_S)
         for robot, status in self.ended:
             await check(self.postgres.url(), ledgers[robot.stream], robot, status=status)
+            # Their segments stay here: these servers take no files.
+            self.pictures += check_video(robot.stream_dir, len(robot.logged()), status=status)
         return sum(ledger["committed"] for ledger in ledgers.values())
 
     def kill_service(self) -> None:
@@ -145,6 +149,11 @@ class Chaos:
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
 
+    def kill_encoder(self) -> None:
+        pid = self.random.choice(self.robots).encoder_pid
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+
     def kill_teleoperation(self) -> None:
         number = self.random.randrange(ROBOTS)
         self.robots[number].wait_for_frames(10)
@@ -153,7 +162,7 @@ class Chaos:
         self.robots[number] = self._teleoperate(self.folders[number])
 
     def _teleoperate(self, folder: Path) -> Teleoperation:
-        return Teleoperation(f"127.0.0.1:{self.relay.port}", folder.name, folder)
+        return Teleoperation(f"127.0.0.1:{self.relay.port}", folder.name, folder, camera=True)
 
     async def _in_database(self, statements: str) -> None:
         connection = await asyncpg.connect(self.postgres.url())
@@ -183,7 +192,10 @@ async def run(faults: int, seed: int, *, only: str | None = None, module: str = 
             for robot in chaos.robots:
                 robot.kill()
             raise AssertionError(f"seed {seed}, after {happened[-5:]}: {error}") from error
-        print(f"seed={seed} faults={faults} sessions={len(chaos.ended)} frames={frames} lost=0 doubled=0")
+        print(
+            f"seed={seed} faults={faults} sessions={len(chaos.ended)} frames={frames} "
+            f"pictures={chaos.pictures} lost=0 doubled=0"
+        )
 
 
 if __name__ == "__main__":

@@ -17,20 +17,28 @@ import psutil
 from lerobot_robot_backend import TelemetryClient
 from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
 from numpy.typing import NDArray
+from teleop_schema.session import Camera
 
 FPS = 60
 WIDTH = 2 * len(NAMES)
+CAMERA = "front"
 
 
 class Teleoperation:
-    """A running teleoperation; `robot_id` records to `address` through a spool of its own."""
+    """A running teleoperation; `robot_id` records to `address` through a spool of its own.
 
-    def __init__(self, address: str, robot_id: str, folder: Path) -> None:
+    camera  it has one, CAMERA, that gives a new picture with each frame of an even index
+    """
+
+    def __init__(self, address: str, robot_id: str, folder: Path, *, camera: bool = False) -> None:
         self.robot_id = robot_id
         self.spool = folder / "spool"
         self._oracle = Path(tempfile.mkstemp(dir=folder, prefix="logged-")[1])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, f"ws://{address}", robot_id, self.spool, self._oracle],
+            [
+                *(sys.executable, "-m", __name__, f"ws://{address}", robot_id, self.spool, self._oracle),
+                *(["camera"] if camera else []),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -48,14 +56,23 @@ class Teleoperation:
 
     @property
     def shipper_pid(self) -> int | None:
-        """The process that ships this session's samples, None while there is none.
+        """The process that ships this session's samples, None while there is none."""
+        return self._find("lerobot_robot_backend.shipper")
+
+    @property
+    def encoder_pid(self) -> int | None:
+        """The process that encodes this session's pictures, None while there is none."""
+        return self._find("lerobot_robot_backend.encoder")
+
+    def _find(self, module: str) -> int | None:
+        """The session's process of that module.
 
         Told by the whole path of the session, which lies in this test's own folder: it outlives the
         teleoperation that started it, and no other process may be taken for it and be killed.
         """
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []
-            if "lerobot_robot_backend.shipper" in command and command[-1] == str(self.stream_dir):
+            if module in command and command[-1] == str(self.stream_dir):
                 return int(process.pid)
         return None
 
@@ -83,8 +100,9 @@ class Teleoperation:
         self._process.communicate()
 
 
-def main(backend_url: str, robot_id: str, spool: str, oracle: str) -> None:
+def main(backend_url: str, robot_id: str, spool: str, oracle: str, camera: str = "") -> None:
     arm = VirtualArm()
+    picture = np.zeros((48, 64, 3), np.uint8)
     with (
         open(oracle, "ab", buffering=0) as notes,
         TelemetryClient(
@@ -94,6 +112,7 @@ def main(backend_url: str, robot_id: str, spool: str, oracle: str) -> None:
             action_names=NAMES,
             fps=FPS,
             robot_type="virtual_so101_follower",
+            cameras={CAMERA: Camera(48, 64, FPS / 2)} if camera else {},
             spool_dir=spool,
             min_free_bytes=0,
         ) as client,
@@ -105,7 +124,9 @@ def main(backend_url: str, robot_id: str, spool: str, oracle: str) -> None:
             while True:
                 observation, action = arm.positions, leader_positions(frame / FPS)
                 arm.command(action)
-                client.log(observation, action)
+                if camera and frame % 2 == 0:
+                    picture = np.full((48, 64, 3), frame % 256, np.uint8)
+                client.log({**observation, CAMERA: picture} if camera else observation, action)
                 os.write(notes.fileno(), np.array([*observation.values(), *action.values()], "<f4").tobytes())
                 frame += 1
                 time.sleep(max(0.0, begun + frame / FPS - time.perf_counter()))
