@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import httpx
+from lerobot_robot_backend.video_spool import has_unstored_video
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_testing.processes import ServiceProcess
 
@@ -46,8 +47,8 @@ def stored_video(backend: ServiceProcess, folder: Path) -> dict:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         told = httpx.get(f"http://{backend.address}/sessions/1/videos").json()
-        unsent = [path for path in folder.glob("spool/*/*/video/*/*") if path.suffix in (".part", ".json")]
-        if told.get("videos") and all(path.name.endswith(".stored.json") for path in unsent):
+        unsent = [path for path in folder.glob("spool/*/*") if has_unstored_video(path)]
+        if told.get("videos") and not unsent:
             return told
         assert time.monotonic() < deadline, (told, unsent)
         time.sleep(0.1)

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from lerobot_robot_backend.video_spool import has_unstored_video, holds_video
 from lerobot_robot_virtual.arm import NAMES
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_testing.processes import ServiceProcess
@@ -84,10 +85,10 @@ def exported(backend: ServiceProcess, folder: Path, *words: str) -> Path:
     root = folder / "exported"
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        unsent = [path for path in folder.glob("spool/*/*/video/*/*") if path.suffix in (".part", ".json")]
-        if unsent and all(path.name.endswith(".stored.json") for path in unsent):
+        streams = list(folder.glob("spool/*/*"))
+        if any(map(holds_video, streams)) and not any(map(has_unstored_video, streams)):
             break
-        assert time.monotonic() < deadline, unsent
+        assert time.monotonic() < deadline, streams
         time.sleep(0.1)
     address = f"--backend_url=http://{backend.address}"
     run(

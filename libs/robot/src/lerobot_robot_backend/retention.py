@@ -34,6 +34,7 @@ from lerobot_robot_backend.video_spool import (
 KEEP_S = 24 * 3600.0
 # An acknowledged segment is read-only, and its age is that of its acknowledgement.
 _SEALED_MODE = 0o400
+_UNSEALED_MODE = 0o600
 
 
 def seal_acknowledged(stream_dir: Path, acked: int, *, ended: bool) -> int:
@@ -48,6 +49,17 @@ def seal_acknowledged(stream_dir: Path, acked: int, *, ended: bool) -> int:
             os.chmod(path, _SEALED_MODE)
             sealed += 1
     return sealed
+
+
+def unseal_unacknowledged(stream_dir: Path, acked: int) -> None:
+    """Let segments stay that the server has confirmed once and lost: all but those below `acked`.
+
+    Raises OSError.
+    """
+    segments = list(find_segments(stream_dir).values())
+    for path, following in zip(segments, [*segments[1:], None], strict=True):
+        if (following is None or _first_index(following) > acked) and _is_sealed(path):
+            os.chmod(path, _UNSEALED_MODE)
 
 
 def prune_spool(spool_dir: Path, *, keep_s: float = KEEP_S) -> None:

@@ -87,7 +87,8 @@ class Shipper:
         failures = 0
         while (self._dir / SESSION_FILE).exists():
             longest_s = UNREACHABLE_BACKOFF_S
-            shipping = Shipping(self._reader, self._description, self._progress.next)
+            known = self._progress
+            shipping = Shipping(self._reader, self._description, known.next, known.once)
             try:
                 async with slots or nullcontext():
                     await self._connect(shipping)
@@ -179,11 +180,14 @@ class Shipper:
 
     def _note(self, shipping: Shipping, trouble: str | None) -> None:
         """Keep how far it got for the recording process, the next shipper, and the log."""
+        acked = shipping.acked if shipping.session_id is not None else self._progress.next
+        once = max(self._progress.once, self._progress.next)
         progress = Progress(
-            next=shipping.acked if shipping.session_id is not None else self._progress.next,
+            next=acked,
             session_id=shipping.session_id or self._progress.session_id,
             ended=shipping.ended,
             trouble=trouble,
+            once=once if once > acked else 0,
         )
         if progress.session_id != self._progress.session_id:
             log.info("session %s on %s, from frame %d on", progress.session_id, self._url, progress.next)

@@ -54,7 +54,8 @@ class Shipping:
     complaint   last error that the server told without closing; over once frames are acknowledged again
     """
 
-    def __init__(self, source: BatchSource, description: StreamFile, acked: int) -> None:
+    def __init__(self, source: BatchSource, description: StreamFile, acked: int, once: int = 0) -> None:
+        """`once`: every frame below it was durable at some time, if that is more than `acked`."""
         self.acked = acked
         self.session_id: int | None = None
         self.ended = False
@@ -62,7 +63,7 @@ class Shipping:
         self.complaint: str | None = None
         self._source = source
         self._description = description
-        self._once_acked = acked
+        self._once_acked = max(acked, once)
         self._limits: Limits | None = None
         self._in_flight: deque[tuple[int, int]] = deque()  # end index, bytes
         self._in_flight_bytes = 0

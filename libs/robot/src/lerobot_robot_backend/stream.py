@@ -51,6 +51,7 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended            the server has the whole session
     trouble          why nothing can be kept, or nothing be shipped, at present
     slowest_sync_ms  longest that the disk has taken for what was logged; not in `acked`
+    once             every frame below it was durable once, before the server lost some; 0: it lost none
     """
 
     next: int = 0
@@ -58,6 +59,7 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended: bool = False
     trouble: str | None = None
     slowest_sync_ms: float = 0.0
+    once: int = 0
 
 
 class WriterState(Struct, frozen=True, kw_only=True, omit_defaults=True):

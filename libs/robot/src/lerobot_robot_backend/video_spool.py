@@ -3,7 +3,7 @@
 NNNNNN.part         being recorded, or left by a dead encoder, see `part_file` and `video_finish`
 NNNNNN.mp4          the segment
 NNNNNN.json         what it is: a `teleop_schema.files.VideoFile`. With it the segment is finished
-NNNNNN.stored.json  in the place of NNNNNN.json: the server's receipt
+NNNNNN.stored.json  the server's receipt, beside NNNNNN.json, so that the segment can be sent again
 NNNNNN.damaged      a part of which no mp4 could be made
 """
 
@@ -113,7 +113,37 @@ def mark_stored(segment: Segment, receipt: Receipt) -> None:
     stored = _stored_path(sidecar)
     replace_file(stored, msgspec.json.encode(receipt), durable=True)
     stamp(stored, running_s(segment.path.parents[_SPOOL_ABOVE]))
-    sidecar.unlink(missing_ok=True)
+
+
+def stored_segments(stream_dir: Path) -> dict[str, list[int]]:
+    """Camera -> ascending numbers of the segments that the server has confirmed and that are still here.
+
+    Those of which an earlier release has removed the sidecar can't be sent again: they are not among them.
+    """
+    found = {}
+    for folder in (stream_dir / VIDEO_DIR).glob("*/"):
+        try:
+            names = set(os.listdir(folder))
+        except FileNotFoundError:
+            continue  # all of it was old enough to go
+        receipts = [name.removesuffix(STORED_SUFFIX) for name in names if name.endswith(STORED_SUFFIX)]
+        numbers = [int(n) for n in receipts if {f"{n}.mp4", f"{n}.json"} <= names]
+        if numbers:
+            found[folder.name] = sorted(numbers)
+    return found
+
+
+def forget_stored(stream_dir: Path, camera_key: str, chunk_index: int) -> bool:
+    """Whether the segment is to be sent once more: the server has no longer what it confirmed.
+
+    Raises OSError.
+    """
+    part = part_path(camera_dir(stream_dir, camera_key), chunk_index)
+    if not part.with_suffix(".mp4").exists():
+        return False
+    part.with_suffix(STORED_SUFFIX).unlink(missing_ok=True)
+    sync_directory(part.parent)
+    return True
 
 
 def count_segments(stream_dir: Path, camera_key: str) -> tuple[int, int]:
@@ -151,10 +181,15 @@ def prune_video(stream_dir: Path, keep_s: float, now_s: float) -> None:
     receipts = sorted((stream_dir / VIDEO_DIR).glob(f"*/*{STORED_SUFFIX}"))
     last = {path.parent: path for path in receipts}
     for receipt in receipts:
-        if age_s(receipt, now_s) < keep_s:
+        try:
+            young = age_s(receipt, now_s) < keep_s
+        except FileNotFoundError:
+            continue  # the segment is to be sent again
+        if young:
             continue
         number = receipt.name.removesuffix(STORED_SUFFIX)
-        receipt.with_name(f"{number}.mp4").unlink(missing_ok=True)
+        for suffix in (".mp4", ".json"):
+            receipt.with_name(f"{number}{suffix}").unlink(missing_ok=True)
         if receipt is not last[receipt.parent]:
             receipt.unlink()
 

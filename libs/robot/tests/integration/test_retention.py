@@ -7,11 +7,13 @@ from uuid import uuid4
 
 import pytest
 from lerobot_robot_backend.age import NOTE, running_s
+from lerobot_robot_backend.recall import Recalled, bring_again
 from lerobot_robot_backend.record import MAX_RECORD_BYTES
 from lerobot_robot_backend.retention import KEEP_S, prune_spool, prune_stream, seal_acknowledged
-from lerobot_robot_backend.segment import find_segments
+from lerobot_robot_backend.segment import HEADER_BYTES, SegmentHeader, find_segments
 from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.stream import Progress, StreamFile, write_progress
+from lerobot_robot_backend.stream import Progress, StreamFile, read_progress, read_stream, write_progress
+from teleop_schema.holding import HeldFrames, Lacking
 from teleop_schema.session import SessionDescription
 from teleop_testing.spooled import pass_time
 
@@ -116,3 +118,17 @@ def test_another_start_of_the_computer(tmp_path, monkeypatch):
     assert running_s(tmp_path) >= after_s
     (tmp_path / NOTE).write_bytes(b"torn")
     assert running_s(tmp_path) < 100.0
+
+
+def test_what_the_server_has_forgotten_stays(stream_dir):
+    """From where the server stands now all is kept until it is confirmed again, however old it is."""
+    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    prune_stream(stream_dir)
+    pass_time(stream_dir.parent.parent, 1000 * KEEP_S)
+    stream = read_stream(stream_dir).stream
+    first = SegmentHeader.decode(find_segments(stream_dir)[1].read_bytes()[:HEADER_BYTES]).first_index
+    lacking = Lacking(installation=uuid4(), frames=(HeldFrames(stream, first, ended=True),))
+    assert bring_again([stream_dir], lacking) == Recalled(streams=1)
+    assert read_progress(stream_dir) == Progress(next=first, once=FRAMES)
+    prune_stream(stream_dir)
+    assert numbers(stream_dir) == [1, 2, 3]

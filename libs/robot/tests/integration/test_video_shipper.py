@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from lerobot_robot_backend.age import running_s
+from lerobot_robot_backend.recall import recall_video
 from lerobot_robot_backend.retention import KEEP_S
 from lerobot_robot_backend.stream import SHIPPER_LOG, SpoolError
 from lerobot_robot_backend.uploading import Uploader
@@ -192,3 +193,28 @@ async def test_stored_segments_stay_for_a_day(record, files, uploader):
     prune_video(client.stream_dir, KEEP_S, running_s(client.spool_dir))
     assert [path.name for path in folder.iterdir()] == ["000001.stored.json"]
     assert next_chunk_index(folder) == 2
+
+
+async def test_forgotten_segments_are_sent_again(record, files, uploader):
+    """A server that lost its database gets each segment that is still here, as it was; once."""
+    client = record()
+    assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=4)
+    before, plans = contents(files), list(files.files.values())
+    assert await ship_all_video(client.spool_dir, backend_url=files.url, refill=True) == 0
+    assert files.received_bytes == sum(plan.file.size_bytes for plan in plans)
+    files.forget()
+    assert await ship_all_video(client.spool_dir, backend_url=files.url, refill=True) == 0
+    assert contents(files) == before
+    assert sorted(map(repr, files.files.values())) == sorted(map(repr, plans))
+
+
+async def test_what_is_sent_again_is_not_removed_meanwhile(record, files, uploader):
+    """However long ago it was confirmed the first time, and however long the server stays away."""
+    client = record()
+    assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=4)
+    files.forget()
+    await recall_video(client.stream_dir, uploader.backend)
+    pass_time(client.spool_dir, 1000 * KEEP_S)
+    prune_video(client.stream_dir, KEEP_S, running_s(client.spool_dir))
+    assert len(list(finished_segments(client.stream_dir))) == 4
+    assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=4)

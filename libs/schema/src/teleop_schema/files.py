@@ -5,10 +5,12 @@ else a tus upload and the byte ranges of the file that are to be sent as its bod
 plan again is answered with the receipt. A dataset's state becomes a version with `POST …/versions`.
 """
 
+import hashlib
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from msgspec import Meta, Struct
 
 from teleop_schema.session import FeatureName, Fps, PixelCount, Text, TimestampUs
@@ -163,6 +165,12 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     total_episodes: Count
     total_frames: Count
     finalised: bool
+
+
+def digest_of(manifest: Manifest) -> str:
+    """SHA-256 over all that the manifest says, whatever the order of its files."""
+    content = msgspec.structs.replace(manifest, files=tuple(sorted(manifest.files)))
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
 class DatasetVersion(Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from sync_agent.datasets import Datasets, Tended
 from sync_agent.errors import AgentError, ServerAway, Stuck
 from sync_agent.lanes import Lanes, LaneUploader, Priority
 from sync_agent.reaper import Reaper
+from sync_agent.recall import Recall
 from sync_agent.receipts import Receipts
 from sync_agent.settings import Settings
 from sync_agent.spool_sync import SpoolSync
@@ -66,6 +67,9 @@ class Agent:
         self.datasets = Datasets(
             sync, self.state, self._receipts, quiet_ns=quiet_ns, saved=self._count_version
         )
+        self._recall = Recall(
+            settings.robot_id, settings.spool_dir, files.backend, self.state, self.datasets, self.spool
+        )
         self._reaper = Reaper(
             settings.robot_id,
             self.datasets,
@@ -96,6 +100,7 @@ class Agent:
             async with self._connections(), asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._control())
                 tasks.create_task(self._report())
+                tasks.create_task(self._recall.run())
                 tasks.create_task(self.spool.run())
                 tasks.create_task(self.datasets.run())
                 tasks.create_task(self._reaper.run())
@@ -111,7 +116,8 @@ class Agent:
             async with self._connections(), asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._fail_when_stuck(timeout_s))
                 reporting = tasks.create_task(self._report())
-                safe = [await self.spool.once(), await self.datasets.once()]
+                # First what the server has forgotten, so that it is among what is brought.
+                safe = [await self._recall.once(), await self.spool.once(), await self.datasets.once()]
                 watching.cancel()
                 reporting.cancel()
         except* AgentError as errors:
@@ -128,7 +134,7 @@ class Agent:
         yield "sync_agent_open", "1 unless paused or outside of its hours.", float(self.lanes.is_open), {}
         yield "sync_agent_spooled_streams", "Streams with unsent data.", segments.samples, {"of": "samples"}
         yield "sync_agent_spooled_streams", "Streams with unsent data.", segments.videos, {"of": "video"}
-        for state in ("waiting", "sending", "stored", "failed", "unsupported", "reclaimed"):
+        for state in ("waiting", "sending", "stored", "failed", "unsupported", "reclaimed", "lost"):
             yield "sync_agent_datasets", "Datasets by their state.", states.count(state), {"state": state}
 
     @asynccontextmanager
@@ -157,6 +163,8 @@ class Agent:
             for folder, tended in list(self.datasets.tended.items()):
                 sent[folder] = await self.datasets.note_progress(tended, sent.get(folder, 0), REPORT_S)
             now = self._now()
+            if told and told.trouble and not now.trouble:
+                self._recall.want()
             if now.trouble and now.trouble != (told and told.trouble):
                 log.warning("trying again", extra={"trouble": now.trouble})
             if told is None or replace(now, at=told.at) != told or now.at - told.at > HEARTBEAT_S:
@@ -181,6 +189,9 @@ class Agent:
             refused_segments=spool.refused_segments,
             sent_bytes=self.sent_bytes,
             slowest_sync_ms=spool.slowest_sync_ms,
+            asked_at=self._recall.asked_at,
+            again_streams=spool.again_streams,
+            again_segments=spool.again_segments,
         )
 
     async def _fail_when_stuck(self, timeout_s: float) -> None:
@@ -202,7 +213,8 @@ class Agent:
 
     def _trouble(self) -> str | None:
         """Why something has to be tried again; None if all goes well."""
-        troubles = (self.spool.now.trouble, *(uploader.trouble for uploader in self._uploaders))
+        uploads = (uploader.trouble for uploader in self._uploaders)
+        troubles = (self.spool.now.trouble, *uploads, self._recall.trouble)
         return next((trouble for trouble in troubles if trouble), None)
 
     def _achieved(self) -> tuple[int, ...]:

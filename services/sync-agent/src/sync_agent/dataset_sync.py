@@ -17,6 +17,7 @@ from teleop_schema.files import (
     Manifest,
     ManifestFile,
     Receipt,
+    digest_of,
 )
 
 from sync_agent.chunking import Digest, ShortRead, anchor_of, digest, is_delta
@@ -104,8 +105,8 @@ class DatasetSync:
 
     async def save(
         self, place: Place, seen: DatasetSeen, verdict: Verdict, receipts: Receipts, progress: Progress
-    ) -> DatasetVersion:
-        """The version that the server has made of what was seen.
+    ) -> tuple[DatasetVersion, str]:
+        """The version that the server has made of what was seen, and the hash of its manifest.
 
         Raises LeftChanged if the folder is another one by now, FilesFailed, Refused, and OSError if receipts
         can't be written; waits for the server for as long as it takes.
@@ -129,7 +130,8 @@ class DatasetSync:
             total_frames=verdict.total_frames,
             finalised=verdict.finalised,
         )
-        return await self._commit(place, manifest, progress)
+        version = await self._commit(place, manifest, progress)
+        return version, await asyncio.to_thread(digest_of, manifest)
 
     async def _commit(self, place: Place, manifest: Manifest, progress: Progress) -> DatasetVersion:
         try:

@@ -40,6 +40,14 @@ MAX_REMEMBERED_FILES = 100
 MAX_SKIPPED_TOLD = 100
 # Of `once`: a dataset that changes for longer is being recorded.
 ONCE_PATIENCE_S = 20.0
+# States in which the server has said that it has what is told of a dataset, here or not.
+NOT_HERE = ("reclaimed", "lost")
+HELD_STATES = ("stored", *NOT_HERE)
+FORGOTTEN = "the server does not know it any more"
+GONE_THERE = (
+    "the server does not know it any more, and it is not here either since the server has confirmed it: let "
+    "the server's operator bring its database back, or run `lerobot-backend adopt`"
+)
 # How much of the last second's rate counts in the rate that is shown.
 RATE_SHARE = 0.3
 
@@ -139,7 +147,7 @@ class Datasets:
         if row is None or row.name != name or row.root != str(root):
             return DatasetRow(folder=str(folder), root=str(root), name=name)
         # It is there again, or an earlier process was killed while sending.
-        return replace(row, state="waiting") if row.state in ("gone", "sending") else row
+        return replace(row, state="waiting") if row.state in ("gone", "lost", "sending") else row
 
     def _hint(self, root: Path, path: Path) -> None:
         folders = self.tended.keys()
@@ -150,7 +158,7 @@ class Datasets:
 
     async def _tend(self, tended: Tended) -> None:
         """Look after one dataset until its folder is gone."""
-        while tended.row.state != "gone":
+        while tended.row.state not in ("gone", "lost"):
             pause_s = await self._step(tended)
             try:
                 await asyncio.wait_for(tended.hinted.wait(), pause_s)
@@ -192,7 +200,7 @@ class Datasets:
             del seen, verdict
             return await self._save_in_turn(tended)
         if not seen.files:
-            await self.note(tended, state="reclaimed" if tended.row.state == "reclaimed" else "gone")
+            await self.note(tended, state=tended.row.state if tended.row.state in NOT_HERE else "gone")
             return RESCAN_S
         if verdict.kind is Kind.UNSUPPORTED:
             await self.note(tended, state="unsupported", fingerprint=mark)
@@ -238,7 +246,7 @@ class Datasets:
         tended.progress = Progress()
         await self.note(tended, state="sending", error=None)
         try:
-            version = await self._sync.save(
+            version, manifest_sha256 = await self._sync.save(
                 tended.place, seen, verdict, self._receipts[tended.place.root], tended.progress
             )
         except LeftChanged as error:
@@ -265,6 +273,8 @@ class Datasets:
             bytes_done=progress.bytes_total,
             bytes_per_s=0.0,
             committed_at=time.time(),
+            manifest_sha256=manifest_sha256,
+            again="",
         )
         log.info(
             "stored",
@@ -278,6 +288,34 @@ class Datasets:
         )
         self._saved(tended, version)
         return LOOK_AGAIN_S
+
+    def held(self) -> list[DatasetRow]:
+        """Those of which the server has confirmed a version, whether or not they are still here."""
+        return [row for row in self._state.datasets() if row.manifest_sha256 and row.state in HELD_STATES]
+
+    async def bring_again(self, row: DatasetRow) -> bool:
+        """The server does not know that version any more: whether it is sent again, or else noted as lost."""
+        if row.state == "stored" and await asyncio.to_thread(Path(row.folder).exists):
+            await asyncio.to_thread(self._state.doubt, row.folder)
+            again = {"reason": FORGOTTEN, "again": FORGOTTEN, "manifest_sha256": ""}
+            await self._change(row, state="waiting", fingerprint="", saved_episodes=0, **again)
+            return True
+        await self._change(row, state="lost" if row.state == "stored" else row.state, error=GONE_THERE)
+        return False
+
+    async def found_again(self, row: DatasetRow) -> None:
+        """The server knows that version, of which it did not know for a while."""
+        if row.error == GONE_THERE:
+            await self._change(row, state="stored" if row.state == "lost" else row.state, error=None)
+
+    async def _change(self, row: DatasetRow, **changes: object) -> None:
+        """Note that of the dataset if the server's last word on it is still that of `row`."""
+        tended = self.tended.get(Path(row.folder))
+        if tended is None:
+            await asyncio.to_thread(self._state.note_dataset, replace(row, **changes))
+        elif tended.row.manifest_sha256 == row.manifest_sha256:
+            await self.note(tended, **changes)
+            tended.hinted.set()
 
     async def note(self, tended: Tended, **changes: object) -> None:
         """Remember what changed, if anything did."""
@@ -316,7 +354,7 @@ def _totals(verdict: Verdict) -> dict[str, int]:
 def _is_settled(row: DatasetRow) -> bool:
     """Whether there is nothing to do for the dataset as long as its folder does not change."""
     if row.state == "stored":
-        return row.verdict in (Kind.FINALISED, Kind.DEAD)
+        return row.verdict in (Kind.FINALISED, Kind.DEAD) and row.manifest_sha256 != ""
     return row.state == "unsupported"
 
 

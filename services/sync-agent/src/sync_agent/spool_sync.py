@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lerobot_robot_backend.address import check_backend_url
+from lerobot_robot_backend.recall import Recalled, bring_again
 from lerobot_robot_backend.shipper import CONCURRENT_STREAMS, ship_stream
 from lerobot_robot_backend.stream import (
     Progress,
@@ -21,6 +22,7 @@ from lerobot_robot_backend.stream import (
 )
 from lerobot_robot_backend.video_shipper import is_recorded, ship_video
 from lerobot_robot_backend.video_spool import has_unstored_video
+from teleop_schema.holding import Lacking
 
 from sync_agent.lanes import Lanes, LaneUploader, Priority
 
@@ -41,6 +43,7 @@ class SpoolNow:
     trouble          why some of the samples can't be kept or shipped at present
     slowest_sync_ms  longest that the disk has taken for samples that were logged
     stored_segments  video segments that were stored by this process
+    again_streams, again_segments  of these the server had forgotten samples, and video segments: sent again
     """
 
     samples: int = 0
@@ -50,6 +53,8 @@ class SpoolNow:
     slowest_sync_ms: float = 0.0
     stored_segments: int = 0
     refused_segments: int = 0
+    again_streams: int = 0
+    again_segments: int = 0
 
 
 class SpoolSync:
@@ -92,6 +97,21 @@ class SpoolSync:
             return not self.now.samples and not self.now.videos
         finally:
             await self._stop()
+
+    async def bring_again(self, lacking: Lacking) -> Recalled:
+        """Send once more what the server has forgotten, with the next look at the spool."""
+        try:
+            recalled = await asyncio.to_thread(
+                lambda: bring_again(list(find_streams(self._spool_dir)), lacking)
+            )
+        except OSError as error:
+            log.error("the spool can't be written", extra={"error": str(error)})
+            return Recalled()
+        if recalled.segments:
+            self._not_before_s.clear()
+        self.now.again_streams += recalled.streams
+        self.now.again_segments += recalled.segments
+        return recalled
 
     async def _start(self) -> None:
         """Begin with every stream that is not being shipped yet."""

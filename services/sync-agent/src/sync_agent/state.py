@@ -70,11 +70,13 @@ class FileRow(Struct, frozen=True, array_like=True):
 class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a dataset stands.
 
-    state           "waiting", "sending", "stored", "failed", "unsupported", "gone" or "reclaimed"
+    state           "waiting", "sending", "stored", "failed", "unsupported", "gone", "reclaimed" or "lost"
     verdict         what its folder was judged last: "busy", "commit", "finalised", "dead", …
     saved_episodes  of the version that the server has
     fingerprint     of the folder when that version was made, see `folders.fingerprint`
     bytes_done      of `bytes_total`, which are in files of the present state that the server lacked
+    manifest_sha256 of the version that the server has; "": it can't be asked whether it still has it
+    again           why it is brought again; "": it is not
     """
 
     folder: str
@@ -99,6 +101,8 @@ class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     committed_at: float | None = None
     flags: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    manifest_sha256: str = ""
+    again: str = ""
 
 
 class State:
@@ -183,7 +187,8 @@ class State:
         if self.note("server") != server.encode():
             self._ask("UPDATE file SET known_to_server = 0")
             for row in list(self.datasets()):
-                self.note_dataset(msgspec.structs.replace(row, fingerprint="", saved_episodes=0))
+                again = msgspec.structs.replace(row, fingerprint="", saved_episodes=0, manifest_sha256="")
+                self.note_dataset(again)
             self.set_note("server", server.encode())
 
     def forget_file(self, folder: str, path: str) -> None:

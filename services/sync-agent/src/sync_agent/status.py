@@ -23,8 +23,10 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 class Now(Struct, kw_only=True, omit_defaults=True):
     """What the running agent tells `status`.
 
-    at     seconds since the Unix epoch
-    ended  the last that it tells
+    at              seconds since the Unix epoch
+    ended           the last that it tells
+    asked_at        when the server said last that it still has what it confirmed, but for what is sent again
+    again_streams   streams whose samples, and video segments that, it did not know any more: brought again
     """
 
     at: float
@@ -39,6 +41,9 @@ class Now(Struct, kw_only=True, omit_defaults=True):
     refused_segments: int = 0
     sent_bytes: int = 0
     slowest_sync_ms: float = 0.0
+    asked_at: float | None = None
+    again_streams: int = 0
+    again_segments: int = 0
 
 
 class Status(Struct, kw_only=True, omit_defaults=True):
@@ -87,6 +92,11 @@ def headline(status: Status) -> str:
         line += f", slowest sync of samples {agent.slowest_sync_ms:.0f} ms"
     if agent.slowest_sync_ms > 1e3 * SLOW_SYNC_S:
         line += " (a power loss may take as much of what was logged)"
+    if agent.again_streams or agent.again_segments:
+        line += (
+            f", the samples of {agent.again_streams} streams and {agent.again_segments} video segments are "
+            "brought again, for the server did not know them any more"
+        )
     return line + (f": {agent.trouble}" if agent.trouble else "")
 
 
@@ -124,9 +134,11 @@ def describe_state(row: DatasetRow) -> str:
 def describe_note(row: DatasetRow) -> str:
     """What one should know of the dataset."""
     notes = [row.error] if row.error else []
+    if row.again:
+        notes.append(f"brought again: {row.again}")
     if row.verdict == "dead":
         notes.append(f"its recorder died: sync-agent repair {row.folder}")
-    elif row.state == "waiting":
+    elif row.state == "waiting" and row.reason != row.again:
         notes.append(row.reason)
     notes += [f"flagged: {flag}" for flag in row.flags[:1]]
     notes += [f"left out: {skipped}" for skipped in row.skipped[:1]]

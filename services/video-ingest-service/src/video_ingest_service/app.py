@@ -16,6 +16,7 @@ from teleop_runtime.store import open_store
 from video_ingest_service import (
     dataset_endpoints,
     hub_endpoints,
+    known_endpoints,
     multipart_endpoints,
     plan_endpoints,
     room,
@@ -88,6 +89,7 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
         operations=[
             # Before `/files/{upload_id}`.
             *plan_endpoints.OPERATIONS,
+            *known_endpoints.OPERATIONS,
             *tus_endpoints.OPERATIONS,
             *multipart_endpoints.OPERATIONS,
             *video_endpoints.OPERATIONS,

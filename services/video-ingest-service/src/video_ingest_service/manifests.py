@@ -1,8 +1,5 @@
-"""Manifests of dataset versions: what is asked of them, and what makes two of them the same; pure."""
+"""Manifests of dataset versions: what is asked of them; pure."""
 
-import hashlib
-
-import msgspec
 from teleop_schema.errors import BadInput
 from teleop_schema.files import Manifest
 from teleop_schema.identifiers import check_file_path
@@ -20,9 +17,3 @@ def check_manifest(manifest: Manifest) -> None:
         if file.path in seen:
             raise BadInput(f"{file.path!r} is listed twice", field=f"files[{number}].path")
         seen.add(file.path)
-
-
-def digest_of(manifest: Manifest) -> str:
-    """SHA-256 over all that the manifest says, whatever the order of its files."""
-    content = msgspec.structs.replace(manifest, files=tuple(sorted(manifest.files)))
-    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()

@@ -4,11 +4,11 @@ import asyncio
 
 from teleop_runtime.database import Pool, transaction
 from teleop_runtime.logs import get_logger
-from teleop_schema.files import DatasetVersion, Manifest
+from teleop_schema.files import DatasetVersion, Manifest, digest_of
 from teleop_schema.identifiers import check_dataset_name, check_robot_id
 
 from video_ingest_service.errors import FilesMissing
-from video_ingest_service.manifests import check_manifest, digest_of
+from video_ingest_service.manifests import check_manifest
 from video_ingest_service.version_table import (
     absent_files,
     add_version,

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
 from urllib.parse import unquote
+from uuid import uuid4
 
 import msgspec
 from aiohttp import web
@@ -20,7 +21,9 @@ from teleop_schema.files import (
     Planned,
     Receipt,
     VideoFile,
+    digest_of,
 )
+from teleop_schema.holding import Held, HeldVersion, HeldVideo, Lacking, ranges_of
 
 
 class StoredUpload:
@@ -51,6 +54,7 @@ class FileBackend:
 
     def __init__(self) -> None:
         self.url = ""
+        self.installation = uuid4()
         self.received_bytes = 0
         self.cut_after: deque[int] = deque()
         self.refusals: list[tuple[str, str, int, str]] = []
@@ -81,6 +85,8 @@ class FileBackend:
                 return _problem(status, code, "told to")
         if request.path == "/files/plan":
             return self._plan(msgspec.json.decode(await request.read(), type=FilePlan))
+        if request.path == "/files/known":
+            return self._known(msgspec.json.decode(await request.read(), type=Held))
         if request.path.startswith("/files/"):
             return await self._upload(request, request.path.removeprefix("/files/"))
         if request.path.startswith("/datasets/") and request.path.endswith("/versions"):
@@ -104,6 +110,32 @@ class FileBackend:
         name = str(next(self._names))
         self.uploads[name] = StoredUpload(plan, base, base_chunks, missing)
         return _json(Planned(upload=f"/files/{name}", missing=missing))
+
+    def _known(self, held: Held) -> web.Response:
+        """As if every stream had all of its frames here."""
+        stored = {
+            HeldVersion(name, digest_of(manifest))
+            for (robot_id, name), manifests in self.versions.items()
+            for manifest in manifests
+            if robot_id == held.robot_id
+        }
+        lacking = []
+        for video in held.videos:
+            numbers = [number for first, end in video.chunks for number in range(first, end)]
+            absent = [n for n in numbers if not self._has_chunk(str(video.stream), video.camera_key, n)]
+            if absent:
+                lacking.append(HeldVideo(video.stream, video.camera_key, ranges_of(absent)))
+        versions = tuple(each for each in held.versions if each not in stored)
+        return _json(Lacking(installation=self.installation, versions=versions, videos=tuple(lacking)))
+
+    def _has_chunk(self, stream: str, camera_key: str, number: int) -> bool:
+        return any(key[2:] == (stream, camera_key, str(number)) for key in self.files)
+
+    def forget(self) -> None:
+        """Become another backend, which knows nothing."""
+        self.installation = uuid4()
+        for known in (self.objects, self.files, self.versions, self.uploads):
+            known.clear()
 
     async def _upload(self, request: web.Request, name: str) -> web.StreamResponse:
         upload = self.uploads.get(name)

@@ -18,7 +18,7 @@ import httpx
 from lerobot_backend.postgres import EmbeddedPostgres
 from teleop_schema.migrate import migrate
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 
 
 def free_port() -> int:

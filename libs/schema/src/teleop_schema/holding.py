@@ -1,0 +1,83 @@
+"""What a robot holds that the server once confirmed, and what of it the server does not know (any more).
+
+A database that was restored to an older state, or made anew, knows less than it has confirmed. `POST
+/files/known` with a Held is answered with Lacking: what is named there is to be sent again, while it is still
+on the robot.
+"""
+
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from teleop_schema.files import CameraKey, Count, Index, Sha256
+
+MAX_HELD = 1000
+# In all of a request's HeldVideo together: a day of two cameras.
+MAX_HELD_CHUNKS = 20_000
+
+ChunkRange = tuple[Index, Index]
+
+
+class HeldVersion(Struct, frozen=True, forbid_unknown_fields=True, order=True):
+    """A version of a dataset, by the hash of its manifest (`files.digest_of`)."""
+
+    dataset: str
+    manifest_sha256: Sha256
+
+
+class HeldVideo(Struct, frozen=True, forbid_unknown_fields=True):
+    """Video chunks of one camera of a stream: their numbers, as ranges [first, end), ascending."""
+
+    stream: UUID
+    camera_key: CameraKey
+    chunks: Annotated[tuple[ChunkRange, ...], Meta(max_length=MAX_HELD)]
+
+    def __post_init__(self) -> None:
+        edges = [edge for chunk_range in self.chunks for edge in chunk_range]
+        if any(end <= first for first, end in self.chunks) or edges != sorted(edges):
+            raise ValueError("ranges are empty or do not ascend in field `chunks`")
+
+
+class HeldFrames(Struct, frozen=True, forbid_unknown_fields=True):
+    """Frames of a stream: those below `frames`.
+
+    ended  the server has also confirmed that there are no more
+    """
+
+    stream: UUID
+    frames: Count
+    ended: bool
+
+
+class Held(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a robot holds; `robot_id` is that of the versions. A request asks for MAX_HELD_CHUNKS at most."""
+
+    robot_id: str
+    versions: Annotated[tuple[HeldVersion, ...], Meta(max_length=MAX_HELD)] = ()
+    videos: Annotated[tuple[HeldVideo, ...], Meta(max_length=MAX_HELD)] = ()
+    frames: Annotated[tuple[HeldFrames, ...], Meta(max_length=MAX_HELD)] = ()
+
+
+class Lacking(Struct, frozen=True, kw_only=True):
+    """What of it the server does not have whole.
+
+    installation  name of the server's database: another one has never confirmed anything
+    frames        with `frames` as the server has them, 0 if it does not know the stream
+    """
+
+    installation: UUID
+    versions: tuple[HeldVersion, ...] = ()
+    videos: tuple[HeldVideo, ...] = ()
+    frames: tuple[HeldFrames, ...] = ()
+
+
+def ranges_of(numbers: list[int]) -> tuple[ChunkRange, ...]:
+    """Ascending numbers as ranges [first, end)."""
+    ranges: list[ChunkRange] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number:
+            ranges[-1] = ranges[-1][0], number + 1
+        else:
+            ranges.append((number, number + 1))
+    return tuple(ranges)

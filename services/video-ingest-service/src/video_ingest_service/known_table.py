@@ -1,0 +1,76 @@
+"""Which of the things that robots hold are whole here. Every function works on its caller's connection."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from uuid import UUID
+
+from teleop_runtime.database import Connection
+from teleop_schema.holding import HeldFrames, HeldVersion, HeldVideo, ranges_of
+
+INSTALLATION = "SELECT id FROM installation"
+
+# Damaged bytes are to come again as much as those that are not there.
+LACKING_VERSIONS = """
+SELECT DISTINCT held.dataset, held.manifest_sha256
+  FROM unnest($2::text[], $3::text[]) AS held(dataset, manifest_sha256)
+ WHERE NOT EXISTS (
+       SELECT FROM dataset d JOIN dataset_version v ON v.dataset_id = d.id
+        WHERE d.robot_id = $1 AND d.name = held.dataset AND v.manifest_sha256 = held.manifest_sha256
+          AND NOT EXISTS (SELECT FROM dataset_version_file f JOIN stored_object o USING (sha256)
+                           WHERE f.version_id = v.id AND o.damage IS NOT NULL))
+"""
+
+LACKING_CHUNKS = """
+SELECT held.position, number
+  FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+       AS held(stream, camera_key, first_chunk, end_chunk, position)
+       CROSS JOIN generate_series(held.first_chunk, held.end_chunk - 1) AS number
+       LEFT JOIN teleop_session s ON s.stream_id = held.stream
+ WHERE NOT EXISTS (SELECT FROM video_chunk c JOIN stored_object o USING (sha256)
+                    WHERE c.session_id = s.id AND c.camera_key = held.camera_key
+                      AND c.chunk_index = number AND o.damage IS NULL)
+ ORDER BY 1, 2
+"""
+
+LACKING_FRAMES = """
+SELECT held.stream, coalesce(s.next_frame_index, 0), held.ended
+  FROM unnest($1::uuid[], $2::bigint[], $3::boolean[]) AS held(stream, frames, ended)
+  LEFT JOIN teleop_session s ON s.stream_id = held.stream
+ WHERE s.id IS NULL OR s.next_frame_index < held.frames OR (held.ended AND s.status = 'recording')
+"""
+
+
+async def installation(connection: Connection) -> UUID:
+    """Name of the database."""
+    name: UUID = await connection.fetchval(INSTALLATION)
+    return UUID(str(name))
+
+
+async def lacking_versions(
+    connection: Connection, robot_id: str, held: Sequence[HeldVersion]
+) -> list[HeldVersion]:
+    """Those that are not here, or of which a file is damaged."""
+    names, digests = [each.dataset for each in held], [each.manifest_sha256 for each in held]
+    rows = await connection.fetch(LACKING_VERSIONS, robot_id, names, digests)
+    return sorted(HeldVersion(*row) for row in rows)
+
+
+async def lacking_videos(connection: Connection, held: Sequence[HeldVideo]) -> list[HeldVideo]:
+    """Of each camera the chunks that are not here, or damaged."""
+    ranges = [
+        (video.stream, video.camera_key, first, end, position)
+        for position, video in enumerate(held)
+        for first, end in video.chunks
+    ]
+    rows = await connection.fetch(LACKING_CHUNKS, *map(list, zip(*ranges, strict=True))) if ranges else []
+    return [
+        HeldVideo(held[position].stream, held[position].camera_key, ranges_of([row[1] for row in lacking]))
+        for position, lacking in groupby(rows, key=lambda row: row[0])
+    ]
+
+
+async def lacking_frames(connection: Connection, held: Sequence[HeldFrames]) -> list[HeldFrames]:
+    """The streams that do not reach as far here, or have not ended here."""
+    told = [each.stream for each in held], [each.frames for each in held], [each.ended for each in held]
+    rows = await connection.fetch(LACKING_FRAMES, *told)
+    return [HeldFrames(UUID(str(row[0])), row[1], row[2]) for row in rows]

@@ -1,0 +1,84 @@
+"""What robots hold is told apart: what the server has whole, and what is to be sent again."""
+
+import uuid
+
+import msgspec
+import pytest
+from teleop_schema.files import digest_of
+from teleop_schema.holding import Held, HeldFrames, HeldVersion, HeldVideo, Lacking
+from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from video_ingest_service.versions import commit_version
+
+STRANGER = uuid.UUID(int=7)
+FILES = {"meta/info.json": b"{}", "data/file.parquet": b"rows"}
+DAMAGE = "UPDATE stored_object SET damage = 'bitten' WHERE sha256 = $1"
+
+
+@pytest.fixture
+def ask(http):
+    """Asks what the server lacks."""
+
+    async def ask(**held) -> Lacking:
+        body = msgspec.json.encode(Held(robot_id="robot_A", **held))
+        answer = await http.post("/files/known", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 200, answer.text
+        return msgspec.json.decode(answer.content, type=Lacking)
+
+    return ask
+
+
+@pytest.fixture
+async def stream(session, database) -> uuid.UUID:
+    """The stream of a session of 120 frames that has ended."""
+    return uuid.UUID(str(await database.value("SELECT stream_id FROM teleop_session WHERE id = $1", session)))
+
+
+async def test_versions(ask, pool, catalog, keep, database):
+    """Known are those that are there as they were and whole, by their hash; the database tells its name."""
+    for path, content in FILES.items():
+        await keep(content)
+        await catalog.accept(dataset_file(content, path, dataset="ds"))
+    manifest = manifest_of(FILES)
+    await commit_version(pool, "robot_A", "ds", manifest)
+    stored = HeldVersion("ds", digest_of(manifest))
+    others = HeldVersion("ds", "0" * 64), HeldVersion("other", digest_of(manifest))
+    lacking = await ask(versions=(stored, *others))
+    assert lacking.versions == others
+    assert lacking.installation == uuid.UUID(str(await database.value("SELECT id FROM installation")))
+    await database.connection.execute(DAMAGE, sha256_of(b"rows"))
+    assert (await ask(versions=(stored,))).versions == (stored,)
+
+
+async def test_video_chunks(ask, catalog, keep, database, session, stream):
+    """By the stream that they are of, the camera and their numbers."""
+    contents = [encode_video(2, seed=number) for number in range(3)]
+    for number, content in enumerate(contents):
+        await keep(content)
+        await catalog.accept(video_file(content, session, chunk_index=2 * number))
+    held = HeldVideo(stream, "front", ((0, 1), (2, 6)))
+    strangers = HeldVideo(stream, "wrist", ((0, 2),)), HeldVideo(STRANGER, "front", ((0, 1),))
+    lacking = await ask(videos=(held, *strangers))
+    assert lacking.videos == (HeldVideo(stream, "front", ((3, 4), (5, 6))), *strangers)
+    await database.connection.execute(DAMAGE, sha256_of(contents[0]))
+    assert (await ask(videos=(held,))).videos[0].chunks == ((0, 1), (3, 4), (5, 6))
+
+
+async def test_frames(ask, database, session, stream):
+    """As far as each stream reaches here, and whether it has ended."""
+    whole = HeldFrames(stream, 120, ended=True)
+    assert (await ask(frames=(whole,))).frames == ()
+    lacking = await ask(frames=(HeldFrames(stream, 121, ended=True), HeldFrames(STRANGER, 5, ended=False)))
+    assert lacking.frames == (HeldFrames(stream, 120, ended=True), HeldFrames(STRANGER, 0, ended=False))
+    await database.connection.execute("UPDATE teleop_session SET status = 'recording'")
+    assert (await ask(frames=(whole,))).frames == (whole,)
+    assert (await ask(frames=(HeldFrames(stream, 120, ended=False),))).frames == ()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "field"), [([[3, 3]], "chunks"), ([[4, 6], [5, 7]], "chunks"), ([[0, 20_001]], "videos")]
+)
+async def test_what_makes_no_sense_is_refused(http, chunks, field):
+    """Ranges that are empty, overlap, or are more than one request may ask for."""
+    video = {"stream": str(STRANGER), "camera_key": "front", "chunks": chunks}
+    answer = await http.post("/files/known", json={"robot_id": "robot_A", "videos": [video]})
+    assert (answer.status_code, answer.json()["field"].split(".")[-1]) == (422, field)
