@@ -16,6 +16,9 @@ VERIFIED_BYTES = Counter("verified_bytes_total", "Stored bytes read again and ha
 SWEPT_OBJECTS = Counter(
     "swept_objects_total", "Objects removed because nothing named them", registry=REGISTRY
 )
+UNCLAIMED_OBJECTS = Gauge(
+    "unclaimed_objects", "Objects of the store that the database knows nothing of: kept", registry=REGISTRY
+)
 FREE_BYTES = Gauge(
     "store_free_bytes", "Bytes that may still be stored; nothing for S3", ["place"], registry=REGISTRY
 )

@@ -8,7 +8,7 @@ from teleop_runtime.database import Connection
 KEEP = """
 INSERT INTO stored_object (sha256, size_bytes, chunks) VALUES ($1, $2, nullif($3, ''::bytea))
 ON CONFLICT (sha256) DO UPDATE
-   SET stored_at = now(), chunks = coalesce(excluded.chunks, stored_object.chunks)
+   SET stored_at = now(), found_at = NULL, chunks = coalesce(excluded.chunks, stored_object.chunks)
 """
 
 FIND_DAMAGE = "SELECT damage FROM stored_object WHERE sha256 = $1"

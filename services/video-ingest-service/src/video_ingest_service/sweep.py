@@ -3,8 +3,8 @@
 - Uploads whose time is over go.
 - A recording of fifty episodes would keep fifty copies of its growing videos: of the versions that are not
   finalised and of each file's revisions only the newest few stay, and objects that nothing refers to go.
-- Objects without a row were left by a process that died between the two: they get one, and go after an hour
-  if nobody has asked for them until then.
+- Objects without a row were left by a process that died between the two, or by a database that knew more than
+  this one: they get one, and stay until somebody claims them or an operator removes them (`unclaimed`).
 - Rows without an object are damage, which is reported.
 """
 
@@ -15,7 +15,7 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.store import Store
 
 from video_ingest_service import sweep_table
-from video_ingest_service.metrics import SWEPT_OBJECTS
+from video_ingest_service.metrics import SWEPT_OBJECTS, UNCLAIMED_OBJECTS
 from video_ingest_service.uploads import Uploads
 from video_ingest_service.verification import MISSING, report_damage
 
@@ -58,35 +58,27 @@ class Sweeper:
             released = await sweep_table.thin_out(thinning, versions=KEPT_VERSIONS, revisions=KEPT_REVISIONS)
         if self._listed_at is None or datetime.now(UTC) > self._listed_at + LIST_EVERY:
             await self._compare(connection)
+            await self._tell_unclaimed(connection)
         released |= set(await sweep_table.unreferenced(connection, ORPHANS_STAY))
-        removed = [await self._remove(sha256) for sha256 in released]
+        removed = [await remove_unreferenced(self._pool, self._store, sha256) for sha256 in released]
         if uploads or any(removed):
             log.info("swept", uploads=uploads, objects=sum(removed))
 
-    async def _remove(self, sha256: str) -> bool:
-        """Whether the object was removed, for nothing refers to it.
-
-        Its row stays locked until its bytes are gone: who wants to refer to it meanwhile waits, and then
-        sees that they are.
-        """
-        async with transaction(self._pool, timeout_s=REMOVE_TIMEOUT_S) as connection:
-            if not await sweep_table.remove_row(connection, sha256):
-                return False
-            await self._store.remove(sha256)
-        SWEPT_OBJECTS.inc()
-        return True
+    async def _tell_unclaimed(self, connection: Connection) -> None:
+        found = await sweep_table.unclaimed(connection)
+        UNCLAIMED_OBJECTS.set(len(found))
+        if found:
+            log.warning(
+                "objects that this database knows nothing of are kept",
+                objects=len(found),
+                size_bytes=sum(size_bytes for _, size_bytes in found),
+                see="python -m video_ingest_service.unclaimed",
+            )
 
     async def _compare(self, connection: Connection) -> None:
         """Rows against objects, both ways."""
         begun = datetime.now(UTC)
-        await sweep_table.begin_listing(connection)
-        batch: list[tuple[str, int]] = []
-        async for each in self._store.list_objects():
-            batch.append(each)
-            if len(batch) == LISTED_TOGETHER:
-                await sweep_table.add_listed(connection, batch)
-                batch = []
-        await sweep_table.add_listed(connection, batch)
+        await list_store(connection, self._store)
         if adopted := await sweep_table.adopt(connection):
             log.warning("objects without a row adopted", objects=len(adopted))
         for sha256, size_bytes in await sweep_table.not_as_listed(connection, begun):
@@ -96,3 +88,29 @@ class Sweeper:
                 await report_damage(self._pool, sha256, damage)
         await sweep_table.end_listing(connection)
         self._listed_at = begun
+
+
+async def list_store(connection: Connection, store: Store) -> None:
+    """Note what the store holds, until `end_listing`."""
+    await sweep_table.begin_listing(connection)
+    batch: list[tuple[str, int]] = []
+    async for each in store.list_objects():
+        batch.append(each)
+        if len(batch) == LISTED_TOGETHER:
+            await sweep_table.add_listed(connection, batch)
+            batch = []
+    await sweep_table.add_listed(connection, batch)
+
+
+async def remove_unreferenced(pool: Pool, store: Store, sha256: str) -> bool:
+    """Whether the object was removed, for nothing refers to it.
+
+    Its row stays locked until its bytes are gone: who wants to refer to it meanwhile waits, and then sees
+    that they are.
+    """
+    async with transaction(pool, timeout_s=REMOVE_TIMEOUT_S) as connection:
+        if not await sweep_table.remove_row(connection, sha256):
+            return False
+        await store.remove(sha256)
+    SWEPT_OBJECTS.inc()
+    return True

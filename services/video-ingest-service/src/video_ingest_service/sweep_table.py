@@ -34,7 +34,7 @@ RETURNING old.sha256
 
 UNREFERENCED = """
 SELECT o.sha256 FROM stored_object o
- WHERE o.stored_at < now() - $1::interval
+ WHERE o.stored_at < now() - $1::interval AND o.found_at IS NULL
    AND NOT EXISTS (SELECT FROM video_chunk c WHERE c.sha256 = o.sha256)
    AND NOT EXISTS (SELECT FROM dataset_file f WHERE f.sha256 = o.sha256)
    AND NOT EXISTS (SELECT FROM dataset_version_file f WHERE f.sha256 = o.sha256)
@@ -55,11 +55,20 @@ BEGIN_LISTING = "CREATE TEMPORARY TABLE listed_object (sha256 text, size_bytes b
 END_LISTING = "DROP TABLE IF EXISTS listed_object"
 
 ADOPT = """
-INSERT INTO stored_object (sha256, size_bytes)
-SELECT sha256, size_bytes FROM listed_object l
+INSERT INTO stored_object (sha256, size_bytes, found_at)
+SELECT sha256, size_bytes, now() FROM listed_object l
  WHERE NOT EXISTS (SELECT FROM stored_object o WHERE o.sha256 = l.sha256)
 ON CONFLICT DO NOTHING
 RETURNING sha256
+"""
+
+UNCLAIMED = """
+SELECT o.sha256, o.size_bytes FROM stored_object o
+ WHERE o.found_at IS NOT NULL
+   AND NOT EXISTS (SELECT FROM video_chunk c WHERE c.sha256 = o.sha256)
+   AND NOT EXISTS (SELECT FROM dataset_file f WHERE f.sha256 = o.sha256)
+   AND NOT EXISTS (SELECT FROM dataset_version_file f WHERE f.sha256 = o.sha256)
+ ORDER BY o.sha256
 """
 
 NOT_AS_LISTED = """
@@ -94,6 +103,11 @@ async def thin_out(connection: Connection, *, versions: int, revisions: int) -> 
 async def unreferenced(connection: Connection, older_than: timedelta) -> list[str]:
     """Objects that have been without any reference for that long."""
     return [row[0] for row in await connection.fetch(UNREFERENCED, older_than)]
+
+
+async def unclaimed(connection: Connection) -> list[tuple[str, int]]:
+    """(SHA-256, bytes) of objects that were found in the store, and that nothing has referred to since."""
+    return [(row[0], row[1]) for row in await connection.fetch(UNCLAIMED)]
 
 
 async def remove_row(connection: Connection, sha256: str) -> bool:

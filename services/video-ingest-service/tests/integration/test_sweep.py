@@ -1,6 +1,8 @@
 """What the sweep removes, and what it leaves alone."""
 
 import asyncio
+import os
+import sys
 
 import pytest
 from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
@@ -74,16 +76,43 @@ async def test_what_a_repair_came_from_stays(sweeper, record, database):
     assert await versions_of(database) == [1, 2, 4, 5, 6]
 
 
-async def test_what_a_dead_process_left_is_adopted_and_goes_after_an_hour(sweeper, keep, store, database):
-    """An object without a row gets one; if nobody asks for it until then, it goes."""
+async def test_what_the_database_does_not_know_stays_until_an_operator_removes_it(
+    sweeper, keep, store, database, database_url, store_root
+):
+    """Of a process that died, or of a newer database than this: it may be data that is nowhere else."""
     sha256 = await keep(b"orphan")
     await sweeper.sweep()
     assert await database.value("SELECT size_bytes FROM stored_object WHERE sha256 = $1", sha256) == 6
-    assert await store.size(sha256) == 6
     await database.connection.execute(AN_HOUR_AGO)
     await sweeper.sweep()
+    assert await store.size(sha256) == 6
+    assert "1 objects, 6 bytes, are unclaimed" in await unclaimed(database_url, store_root)
+    assert await store.size(sha256) == 6
+    assert "1 objects removed" in await unclaimed(database_url, store_root, "--remove")
     assert await store.size(sha256) is None
     assert await database.value("SELECT count(*) FROM stored_object") == 0
+
+
+async def unclaimed(database_url, store_root, *options: str) -> str:
+    """What the operator's command prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "video_ingest_service.unclaimed", *options),
+        env={**os.environ, "DATABASE_URL": database_url, "STORE_URL": str(store_root)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    told, _ = await process.communicate()
+    assert process.returncode == 0
+    return told.decode()
+
+
+async def test_what_the_database_has_let_go_is_removed(sweeper, record, catalog, store, database):
+    """Something referred to it once, and nothing does any more: its bytes go, if late."""
+    await record(b"let go")
+    await database.connection.execute("DELETE FROM dataset_version")
+    await database.connection.execute("DELETE FROM dataset_file")
+    await database.connection.execute(AN_HOUR_AGO)
+    await sweeper.sweep()
+    assert await store.size(sha256_of(b"let go")) is None
 
 
 async def test_an_adopted_object_may_still_be_claimed(sweeper, keep, store, catalog, database):
@@ -152,6 +181,7 @@ async def test_sweeping_while_files_come_in_loses_none(sweeper, pool, catalog, k
         await keep(content)
     await sweeper.sweep()
     await database.connection.execute(AN_HOUR_AGO)
+    await database.connection.execute("UPDATE stored_object SET found_at = NULL")
 
     async def claim(content: bytes) -> bool:
         try:

@@ -1,0 +1,54 @@
+"""`python -m video_ingest_service.unclaimed`: files of the store that its database knows nothing of.
+
+A process that died, or a database that was restored to an older state, leaves them. They are kept: robots
+that still have them claim them when they send them again. `--remove` removes them, which can't be undone.
+"""
+
+import argparse
+import asyncio
+import sys
+
+from teleop_runtime.app import CannotStart
+from teleop_runtime.database import connected, open_pool
+from teleop_runtime.settings import load_settings
+from teleop_runtime.store import open_store
+
+from video_ingest_service import sweep_table
+from video_ingest_service.ownership import claim
+from video_ingest_service.settings import IngestSettings
+from video_ingest_service.sweep import remove_unreferenced
+
+READ_TIMEOUT_S = 300.0
+CONNECTIONS = 2
+
+
+def main() -> int:
+    """Exit status 0 if it was done, 1 if the store belongs to another database."""
+    parser = argparse.ArgumentParser(prog="python -m video_ingest_service.unclaimed", description=__doc__)
+    parser.add_argument("--remove", action="store_true", help="remove them for good; else they are listed")
+    chosen = parser.parse_args()
+    settings = load_settings(IngestSettings)
+    try:
+        print(asyncio.run(_run(settings, remove=chosen.remove)))
+    except CannotStart as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(settings: IngestSettings, *, remove: bool) -> str:
+    store = await asyncio.to_thread(open_store, settings.store_url)
+    async with open_pool(settings.database_url, max_size=CONNECTIONS) as pool:
+        await claim(pool, store, settings.store_url)
+        async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+            found = await sweep_table.unclaimed(connection)
+        if not remove:
+            lines = [f"{sha256}  {size_bytes} bytes" for sha256, size_bytes in found]
+            total_bytes = sum(size_bytes for _, size_bytes in found)
+            return "\n".join([*lines, f"{len(found)} objects, {total_bytes} bytes, are unclaimed"])
+        removed = [await remove_unreferenced(pool, store, sha256) for sha256, _ in found]
+        return f"{sum(removed)} objects removed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
