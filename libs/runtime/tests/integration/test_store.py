@@ -50,6 +50,18 @@ async def test_it_notes_whose_it_is(store):
     assert [found async for found in store.list_objects()] == []
 
 
+async def test_it_keeps_notes(store):
+    """Small things that outlive the database: by name, replaced as a whole, listed by folder; no objects."""
+    assert await store.note("sessions/highest") is None
+    assert [name async for name in store.list_notes("versions")] == []
+    await store.set_note("sessions/highest", b"1")
+    await store.set_note("sessions/highest", b"2")
+    await store.set_note("versions/robot_A/me/ds/7", b"{}")
+    assert await store.note("sessions/highest") == b"2"
+    assert [name async for name in store.list_notes("versions")] == ["versions/robot_A/me/ds/7"]
+    assert [found async for found in store.list_objects()] == []
+
+
 async def test_unknown_objects(store):
     """What was never stored is missing in every way of asking."""
     assert await store.size(NOBODY) is None

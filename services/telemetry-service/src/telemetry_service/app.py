@@ -11,7 +11,7 @@ from starlette.routing import WebSocketRoute
 from teleop_runtime.app import Check, Part, Running, assemble
 from teleop_runtime.background import Background
 from teleop_runtime.database import Pool, connected, open_pool
-from teleop_runtime.store import open_store
+from teleop_runtime.store import Store, open_store
 
 from telemetry_service import frame_endpoints, session_endpoints, storage
 from telemetry_service.archive import (
@@ -28,6 +28,7 @@ from telemetry_service.connections import Connections
 from telemetry_service.frame_endpoints import MAX_FRAME_READERS
 from telemetry_service.frame_table import FrameTable
 from telemetry_service.log_endpoint import log_telemetry
+from telemetry_service.numbers import SessionNumbers
 from telemetry_service.session_edits import SessionEdits
 from telemetry_service.session_queries import SessionQueries
 from telemetry_service.session_table import SessionTable
@@ -60,7 +61,9 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
             batcher = Batcher(FrameTable(commits))
             connections = Connections()
             audit = Audit(pool)
-            sessions = SessionTable(openings, OPENING_CONNECTIONS, ended=audit.note)
+            store = await _archive_store(store_url)
+            numbers = SessionNumbers(openings, store)
+            sessions = SessionTable(openings, OPENING_CONNECTIONS, ended=audit.note, numbers=numbers)
             background.keep("batcher", batcher.run, vital=True)
             background.keep("audit of ended sessions", audit.run)
             background.every(storage.LOOK_EVERY_S, "size of the database", partial(storage.look, pool))
@@ -70,7 +73,7 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
                 partial(sessions.interrupt_abandoned, ABANDONED_AFTER_S),
                 at_once=False,
             )
-            files = await _archived_files(database_url, store_url)
+            files = None if store is None else SessionFiles(store, database_url)
             if files is not None and retention_days:
                 workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)
                 retention = Retention(
@@ -110,11 +113,8 @@ def create_app(settings: TelemetrySettings) -> Starlette:
     return assemble("telemetry-service", [part], exposure=settings.exposure)
 
 
-async def _archived_files(database_url: str, store_url: str | None) -> SessionFiles | None:
-    if store_url is None:
-        return None
-    store = await asyncio.to_thread(open_store, archive_address(store_url))
-    return SessionFiles(store, database_url)
+async def _archive_store(store_url: str | None) -> Store | None:
+    return None if store_url is None else await asyncio.to_thread(open_store, archive_address(store_url))
 
 
 def _database_check(pool: Pool) -> Check:

@@ -18,6 +18,7 @@ from teleop_schema.session import SessionDescription
 
 from telemetry_service.event_rows import close_episodes, read_columns, store_events
 from telemetry_service.instants import instant_of
+from telemetry_service.numbers import SessionNumbers
 from telemetry_service.refusals import Refusal
 
 log = get_logger(__name__)
@@ -33,9 +34,10 @@ ON CONFLICT (robot_id) DO UPDATE SET robot_type = $2, last_seen_at = now()
 """
 
 CREATE = """
-INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, task, state_names, action_names,
-                            cameras, host, delivery)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11)
+INSERT INTO teleop_session (id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
+                            action_names, cameras, host, delivery)
+OVERRIDING SYSTEM VALUE
+VALUES ($12, $1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11)
 ON CONFLICT (stream_id) DO NOTHING
 RETURNING id, epoch, next_frame_index
 """
@@ -93,9 +95,16 @@ class OpenSession:
 class SessionTable:
     """Writes to `teleop_session` and `robot`."""
 
-    def __init__(self, pool: Pool, connections: int, ended: Callable[[int], None] | None = None) -> None:
-        """`ended` is told of each session that a robot has ended."""
+    def __init__(
+        self,
+        pool: Pool,
+        connections: int,
+        ended: Callable[[int], None] | None = None,
+        numbers: SessionNumbers | None = None,
+    ) -> None:
+        """`ended` is told of each session that a robot has ended; `numbers` else are the database's own."""
         self._pool = pool
+        self._numbers = numbers or SessionNumbers(pool, None)
         self._ended = ended
         # All but one: if every connection waited for a row, none would be left to end who holds it.
         self._places = asyncio.Semaphore(connections - 1)
@@ -182,8 +191,10 @@ class SessionTable:
         # would wait for each other.
         async with connected(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
             await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
+        number = await self._numbers.take()
         async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
-            row = await connection.fetchrow(CREATE, stream, *_session_values(robot_id, session), delivery)
+            values = _session_values(robot_id, session)
+            row = await connection.fetchrow(CREATE, stream, *values, delivery, number)
             return await _opened(connection, row)
 
     async def _take_over(

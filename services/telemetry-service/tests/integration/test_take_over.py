@@ -77,16 +77,17 @@ async def test_strangers_lock_is_waited_for(service, hold_row):
 
 async def test_opening_gives_up_in_time(ingest, hold_row, monkeypatch):
     """A connection that could not open its session in time never takes the stream from a later one."""
-    monkeypatch.setattr("telemetry_service.session_table.OPEN_TIMEOUT_S", 0.5)
     stream = uuid4()
     opened = await ingest.table.open(stream, "robot_A", description(), delivery="acknowledged")
     stranger = await hold_row(opened.id, "psql")
+    monkeypatch.setattr("telemetry_service.session_table.OPEN_TIMEOUT_S", 0.5)
     attempts = [
         ingest.table.open(stream, "robot_A", description(), delivery="acknowledged") for _ in range(6)
     ]
     answers = await asyncio.gather(*attempts, return_exceptions=True)
     assert {type(answer).__name__ for answer in answers} == {"StorageUnavailable"}
     await stranger.execute("COMMIT")
+    monkeypatch.undo()
     again = await ingest.table.open(stream, "robot_A", description(), delivery="acknowledged")
     assert again.epoch == opened.epoch + 1
 

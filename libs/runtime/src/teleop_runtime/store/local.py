@@ -3,6 +3,7 @@
     .objects/ab/cd/abcd…     an object, read-only, named by its SHA-256
     .incoming/<uuid>         the bytes of an upload so far; its length is the offset
     .owner                   the name of the database whose files these are
+    .notes/<name>            what has to outlive that database
     <robot_id>/…             the tree that people look at: hard links to objects
 
 Nobody but a store writes below `.objects` and `.incoming`. What changes a file of the tree in place changes
@@ -38,6 +39,7 @@ from teleop_runtime.store.staged_file import STAGED_MODE, UNVERIFIED_SUFFIX, Sta
 from teleop_runtime.store.threads import THREADS, causes_named, in_thread
 from teleop_runtime.store.writers import Writers
 
+NOTES = ".notes"
 # Scratch files older than this were left by a process that was killed.
 SCRATCH_S = 3600.0
 # A folder is made again so many times after others found it empty.
@@ -206,15 +208,38 @@ class LocalStore:
             return None
 
     async def own(self, database: str) -> None:
-        def note() -> None:
-            made = self.incoming / f"{uuid4().hex}.name"
-            made.write_text(f"{database}\n", "ascii")
-            with made.open("rb") as file:
-                sync_data(file.fileno())
-            made.replace(self._owner)
-            sync_directory(self.root)
+        await in_thread(self._replace, self._owner, f"{database}\n".encode("ascii"))
 
-        await in_thread(note)
+    async def note(self, name: str) -> bytes | None:
+        try:
+            return await in_thread(self._note(name).read_bytes)
+        except FileNotFoundError:
+            return None
+
+    async def set_note(self, name: str, content: bytes) -> None:
+        def write() -> None:
+            make_folder(self._note(name).parent)
+            self._replace(self._note(name), content)
+
+        await in_thread(write)
+
+    async def list_notes(self, prefix: str) -> AsyncIterator[str]:
+        folder = self._note(prefix)
+        for path in await in_thread(lambda: sorted(folder.rglob("*"))):
+            if path.is_file():
+                yield path.relative_to(self.root / NOTES).as_posix()
+
+    def _note(self, name: str) -> Path:
+        return self._in_tree(name, below=self.root / NOTES)
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        """Put `content` at `path`, durably and in one step."""
+        made = self.incoming / f"{uuid4().hex}.name"
+        made.write_bytes(content)
+        with made.open("rb") as file:
+            sync_data(file.fileno())
+        made.replace(path)
+        sync_directory(path.parent)
 
     @property
     def _owner(self) -> Path:
@@ -223,12 +248,12 @@ class LocalStore:
     def _object(self, sha256: str) -> Path:
         return self.objects / sha256[:2] / sha256[2:4] / sha256
 
-    def _in_tree(self, path: str) -> Path:
+    def _in_tree(self, path: str, below: Path | None = None) -> Path:
         """The place of a name; the callers' names are checked, this is the last door before the disk."""
         parts = PurePosixPath(path).parts
         if not parts or "\0" in path or any(part.startswith((".", "/")) for part in parts):
             raise ValueError(f"{path!r} is no name below the store")
-        return self.root.joinpath(*parts)
+        return (below or self.root).joinpath(*parts)
 
     def _begin(self, upload_id: UUID) -> None:
         path = self.incoming / str(upload_id)

@@ -129,3 +129,12 @@ class Store(Protocol):
 
     async def own(self, database: str) -> None:
         """Note the name of the database whose files these are."""
+
+    async def note(self, name: str) -> bytes | None:
+        """What was last noted under `name` ("versions/robot_A/my-dataset/3"); None if nothing was."""
+
+    async def set_note(self, name: str, content: bytes) -> None:
+        """Note something beside the objects: what has to outlive the database. Replaces what it was."""
+
+    def list_notes(self, prefix: str) -> AsyncIterator[str]:
+        """Names of all notes below `prefix`, a folder."""

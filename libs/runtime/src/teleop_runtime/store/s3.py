@@ -6,6 +6,7 @@
                                   is none: of two writers at one offset one loses, so the parts have no gaps
                                   and never overlap, and the upload's offset is the end of the last
     owner                         the name of the database whose files these are
+    notes/<name>                  what has to outlive that database
     names/<robot_id>/…            {"sha256": …}: S3 has no links, and a second copy of each file would double
                                   the bill
 
@@ -200,15 +201,31 @@ class S3ObjectStore:
         """A bucket has no end."""
 
     async def owner(self) -> str | None:
-        with reaching():
-            try:
-                found = await obstore.get_async(self._bucket, "owner")
-                return str(bytes(await found.bytes_async()), "ascii")
-            except FileNotFoundError:
-                return None
+        found = await self._small("owner")
+        return None if found is None else str(found, "ascii")
 
     async def own(self, database: str) -> None:
         await self._put("owner", database.encode("ascii"))
+
+    async def note(self, name: str) -> bytes | None:
+        return await self._small(f"notes/{name}")
+
+    async def set_note(self, name: str, content: bytes) -> None:
+        await self._put(f"notes/{name}", content)
+
+    async def list_notes(self, prefix: str) -> AsyncIterator[str]:
+        with reaching():
+            async for page in obstore.list(self._bucket, prefix=f"notes/{prefix}"):
+                for found in page:
+                    yield found["path"].removeprefix("notes/")
+
+    async def _small(self, key: str) -> bytes | None:
+        with reaching():
+            try:
+                found = await obstore.get_async(self._bucket, key)
+                return bytes(await found.bytes_async())
+            except FileNotFoundError:
+                return None
 
     async def _receive(self, upload_id: UUID, offset: int, parts: AsyncIterator[bytes], limit: int) -> int:
         """Store `parts` as part objects; when they end or break off, all that came is stored."""

@@ -1,0 +1,89 @@
+"""Numbers for new sessions, none of which was ever given within the store.
+
+A database that was restored to an older state, or made anew, would give numbers again under which the store
+already has files. So the store remembers the highest number, and does so before it is given.
+"""
+
+import asyncio
+
+from teleop_runtime.database import Connection, Pool, transaction
+from teleop_runtime.logs import get_logger
+from teleop_runtime.store import Store
+from teleop_schema.errors import StorageUnavailable
+
+log = get_logger(__name__)
+
+HIGHEST_NOTE = "sessions/highest"
+GIVE_TIMEOUT_S = 10.0
+
+# One at a time, of all replicas: who reads the store's note must be the next to write it.
+LOCK = "SELECT pg_advisory_xact_lock(7264981005)"
+DRAW = "SELECT nextval(pg_get_serial_sequence('teleop_session', 'id')) FROM generate_series(1, $1)"
+SKIP = "SELECT setval(pg_get_serial_sequence('teleop_session', 'id'), $1)"
+
+
+class SessionNumbers:
+    """Gives numbers; those who ask at the same time share one write to the store."""
+
+    def __init__(self, pool: Pool, store: Store | None) -> None:
+        """`store`: None if there is none: the database's own count is all there is then."""
+        self._pool = pool
+        self._store = store
+        self._waiting: list[asyncio.Future[int]] = []
+        self._giving: asyncio.Task[None] | None = None
+
+    async def take(self) -> int:
+        """A number that is nobody else's, and never was. Raises what keeps the database or the store away."""
+        number: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(number)
+        if self._giving is None or self._giving.done():
+            self._giving = asyncio.create_task(self._give())
+        return await number
+
+    async def _give(self) -> None:
+        while self._waiting:
+            asking, self._waiting = self._waiting, []
+            try:
+                numbers = await self._draw(len(asking))
+            except Exception as error:
+                for each in asking:
+                    if not each.done():
+                        each.set_exception(error)
+                continue
+            for each, number in zip(asking, numbers, strict=True):
+                if not each.done():
+                    each.set_result(number)
+
+    async def _draw(self, count: int) -> list[int]:
+        async with transaction(self._pool, timeout_s=GIVE_TIMEOUT_S) as connection:
+            await connection.execute(LOCK)
+            numbers = await _next(connection, count)
+            if self._store is None:
+                return numbers
+            highest = await self._highest(self._store)
+            if numbers[0] <= highest:
+                log.warning(
+                    "the database is older than the store: numbers of sessions go on behind the store's",
+                    database=numbers[0] - 1,
+                    store=highest,
+                )
+                await connection.execute(SKIP, highest)
+                numbers = await _next(connection, count)
+            await self._note(self._store, numbers[-1])
+        return numbers
+
+    async def _highest(self, store: Store) -> int:
+        try:
+            return int(await store.note(HIGHEST_NOTE) or 0)
+        except OSError as error:
+            raise StorageUnavailable(f"the file store can't be read: {error}") from error
+
+    async def _note(self, store: Store, number: int) -> None:
+        try:
+            await store.set_note(HIGHEST_NOTE, b"%d" % number)
+        except OSError as error:
+            raise StorageUnavailable(f"the file store can't be written: {error}") from error
+
+
+async def _next(connection: Connection, count: int) -> list[int]:
+    return sorted(row[0] for row in await connection.fetch(DRAW, count))
