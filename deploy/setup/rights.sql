@@ -5,7 +5,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE
     ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, session_mark, session_column,
        session_archive
     TO telemetry;
-GRANT SELECT ON session_overview, teleop_frame_data, session_export, installation TO telemetry;
+GRANT USAGE, UPDATE ON SEQUENCE teleop_session_id_seq TO telemetry;
+GRANT SELECT ON session_overview, teleop_frame_data, session_export, installation, video_chunk TO telemetry;
 -- They make and drop tables with the rights of their owner.
 REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition TO telemetry;

@@ -9,6 +9,7 @@ import msgspec
 from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_schema.errors import SessionNotFound
 
+from telemetry_service.camera_accounts import camera_accounts, have_arrived
 from telemetry_service.event_rows import read_columns
 from telemetry_service.views import (
     EpisodeView,
@@ -182,6 +183,7 @@ class SessionQueries:
                 "SELECT * FROM refused_frames WHERE session_id = $1 ORDER BY number", session_id
             )
             exported = await connection.fetchval(NEWEST_EXPORT, session_id)
+            cameras = await camera_accounts(connection, session)
         missing = session["missing"]
         committed = measured["committed"]
         return _view(
@@ -197,7 +199,10 @@ class SessionQueries:
             unaccounted=session["frames"] - committed - missing,
             refused=sum(row["frames"] for row in refusals),
             refusals=[_view(row, RefusalView) for row in refusals],
-            complete=session["logged"] == committed == session["frames"] and missing == 0 and not refusals,
+            cameras=cameras,
+            complete=session["logged"] == committed == session["frames"]
+            and not (missing or refusals)
+            and have_arrived(cameras),
             gaps=[_view(gap, GapView) for gap in gaps],
             declared_hz=session["fps"],
         )

@@ -132,6 +132,23 @@ class EpisodeChange(Struct, forbid_unknown_fields=True):
     end_frame: Index | UnsetType = UNSET
 
 
+class CameraAccount(Struct, kw_only=True):
+    """What has arrived of one of the session's cameras.
+
+    chunks          of its video that are stored
+    missing_chunks  numbers below the highest that are not
+    pictures        in those that can be used as video
+    awaited_from    from this frame on nothing of it has arrived, no picture and no reason why there is none,
+                    though the session goes on for more than a second; null: it reaches to the end
+    """
+
+    camera_key: str
+    chunks: int
+    missing_chunks: int
+    pictures: int
+    awaited_from: int | None
+
+
 class Ledger(Struct, kw_only=True):
     """Account of a session, sample by sample.
 
@@ -145,7 +162,9 @@ class Ledger(Struct, kw_only=True):
     exported       frames of it in its newest published dataset; null before there is one
     unaccounted    frames below the watermark that are neither; anything but 0 is a defect
     duplicates     frames stored twice; anything but 0 is a defect
-    complete       logged = committed, nothing is missing, nothing was refused
+    cameras        video of each camera that the robot has told of
+    complete       logged = committed, nothing is missing, nothing was refused, and the video of every camera
+                   has arrived
     measured_hz    from the first to the last frame
     jitter_ms      standard deviation of the period
     longest_stall_ms, stall_at_frame   longest period, and the frame it ended with
@@ -169,6 +188,7 @@ class Ledger(Struct, kw_only=True):
     refused: int
     unaccounted: int
     duplicates: int
+    cameras: list[CameraAccount]
     complete: bool
     gaps: list[GapView]
     refusals: list[RefusalView]

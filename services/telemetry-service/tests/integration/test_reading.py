@@ -314,6 +314,59 @@ async def test_ledger_of_repeated_observations(http, service, database):
     } == ages
 
 
+CAMERAS = "UPDATE teleop_session SET cameras = $2 WHERE id = $1"
+ADD_OBJECT = "INSERT INTO stored_object (sha256, size_bytes) VALUES ($1, 1) ON CONFLICT DO NOTHING"
+ADD_CHUNK = """
+INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
+                         end_timestamp, frame_count, frame_indices, dropped)
+SELECT id, $2, $3, 'path', $4, 1, start_time, start_time + $5::float8 * interval '1 s', $6, $7, $8
+  FROM teleop_session WHERE id = $1
+"""
+
+
+@pytest.fixture
+def add_chunk(database):
+    """Stores a chunk of a session's camera as video-ingest-service does."""
+
+    async def add(session, number, frames, *, dropped="[]", camera="front", told=True):
+        await database.connection.execute(ADD_OBJECT, "0" * 64)
+        indices = list(frames)
+        await database.connection.execute(
+            *(ADD_CHUNK, session, camera, number, "0" * 64, indices[-1] / 60, len(indices)),
+            *(indices if told else None, dropped),
+        )
+
+    return add
+
+
+async def test_a_session_whose_pictures_are_not_there_is_not_complete(http, service, database, add_chunk):
+    """However complete its frames are: of each camera it is told what has come, and from where on nothing."""
+    session = await record(service, frames=600)
+    await database.connection.execute(CAMERAS, session, '{"front": {}, "wrist": {}}')
+
+    async def of(camera: str) -> dict:
+        told = await ledger(http, session)
+        assert told["complete"] is False
+        (found,) = (each for each in told["cameras"] if each["camera_key"] == camera)
+        return found
+
+    assert await of("front") == {
+        "camera_key": "front", "chunks": 0, "missing_chunks": 0, "pictures": 0, "awaited_from": 0,
+    }  # fmt: skip
+    await add_chunk(session, 1, range(200, 400))
+    assert (await of("front"))["missing_chunks"] == 1
+    await add_chunk(session, 0, range(200))
+    found = await of("front")
+    assert (found["missing_chunks"], found["pictures"], found["awaited_from"]) == (0, 400, 400)
+    # What is named as lost has not to come any more; the last second may be without a picture.
+    await add_chunk(session, 2, [401], dropped='[{"first": 402, "end": 560, "reason": "too slow"}]')
+    assert (await of("front"))["awaited_from"] is None
+    await add_chunk(session, 0, range(500), camera="wrist", told=False)
+    assert (await of("wrist"))["awaited_from"] == 500
+    await add_chunk(session, 1, range(590, 600), camera="wrist", told=False)
+    assert (await ledger(http, session))["complete"] is True
+
+
 async def test_ledger_of_an_uneven_session(http, service):
     """Stalls, steps back and impossible times are told, with the frame of the longest stall."""
     times = [0, 10, 20, 2520, 2530, 2525, 2540]
