@@ -1,13 +1,18 @@
-"""`python -m lerobot_backend`: the whole backend in one process, on a PostgreSQL of its own."""
+"""`lerobot-backend`: the whole backend in one process, on a PostgreSQL of its own.
+
+`lerobot-backend adopt` takes over the files of a database that is lost for good, and ends.
+"""
 
 import socket
 import sys
 
 from export_service.hub_settings import HubSettings
+from teleop_runtime.app import CannotStart
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serve import serve
 from teleop_runtime.settings import load_settings, read_command_line
 
+from lerobot_backend.adopt import adopt_files
 from lerobot_backend.app import create_app
 from lerobot_backend.settings import LocalSettings
 
@@ -26,9 +31,17 @@ ACCESS = {
 
 
 def main() -> None:
-    read_command_line(__doc__, LocalSettings, HubSettings)
+    adopting = sys.argv[1:] == ["adopt"]
+    if not adopting:
+        read_command_line(__doc__, LocalSettings, HubSettings)
     settings = load_settings(LocalSettings)
     configure_logs(settings.log_level)
+    if adopting:
+        try:
+            print(adopt_files(settings))
+        except CannotStart as error:
+            sys.exit(str(error))
+        return
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

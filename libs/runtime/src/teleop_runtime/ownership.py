@@ -7,6 +7,11 @@ from teleop_runtime.database import Pool, connected
 from teleop_runtime.store import Store
 
 TIMEOUT_S = 30.0
+IF_LOST = (
+    "If that database is lost for good, let this one take its files over: in one process `lerobot-backend "
+    "adopt`, else `python -m video_ingest_service.adopt` where video-ingest-service runs (and `python -m "
+    "telemetry_service.archive adopt` where telemetry-service does)."
+)
 
 
 async def claim_store(pool: Pool, store: Store, place: str, ask: LiteralString) -> None:
@@ -24,12 +29,9 @@ async def claim_store(pool: Pool, store: Store, place: str, ask: LiteralString) 
         "one process LEROBOT_BACKEND_BACKUP_DIR)."
     )
     if owner is None and not knows_files and await _holds_objects(store):
-        raise CannotStart(f"{place} holds files that this database knows nothing of. {way_out}")
+        raise CannotStart(f"{place} holds files that this database knows nothing of. {way_out} {IF_LOST}")
     if owner is not None and owner != database:
-        raise CannotStart(
-            f"the files in {place} belong to another database ({owner}). {way_out} If that database is gone "
-            "for good, move them away: they lie there in folders."
-        )
+        raise CannotStart(f"the files in {place} belong to another database ({owner}). {way_out} {IF_LOST}")
     if owner is None:
         await store.own(database)
 

@@ -32,6 +32,7 @@ from video_ingest_service.repairs import Repairs
 from video_ingest_service.settings import IngestSettings
 from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import MAX_OPEN_UPLOADS, Uploads
+from video_ingest_service.version_notes import NOTE_EVERY_S, note_all_versions
 
 CONNECTIONS = 12
 READY_TIMEOUT_S = 2.0
@@ -72,6 +73,7 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
             sweeper = sweep.Sweeper(pool, store, uploads)
             background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
             background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
+            background.every(NOTE_EVERY_S, "notes on versions", partial(note_all_versions, pool, store))
             yield Running(
                 state={
                     "store": store,

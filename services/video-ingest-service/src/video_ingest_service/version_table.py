@@ -1,6 +1,7 @@
 """Rows of `dataset_version`: states of a dataset that are wholly there. On the caller's connection."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import asyncpg
 from teleop_runtime.database import Connection
@@ -42,6 +43,34 @@ ADD_FILES = """
 INSERT INTO dataset_version_file (version_id, path, sha256, size_bytes)
 SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[])
 """
+
+ALL_PRESENT = """
+SELECT count(*) = $4 FROM unnest($1::text[], $2::text[], $3::bigint[]) AS wanted(path, sha256, size_bytes)
+  JOIN stored_object o ON o.sha256 = wanted.sha256 AND o.size_bytes = wanted.size_bytes
+"""
+
+ADOPT_FILES = """
+INSERT INTO dataset_file (dataset_id, path, sha256, size_bytes, revision)
+SELECT $1, told.path, told.sha256, told.size_bytes,
+       1 + (SELECT coalesce(max(f.revision), 0) FROM dataset_file f
+             WHERE f.dataset_id = $1 AND f.path = told.path)
+  FROM unnest($2::text[], $3::text[], $4::bigint[]) AS told(path, sha256, size_bytes)
+ WHERE NOT EXISTS (SELECT FROM dataset_file f
+                    WHERE f.dataset_id = $1 AND f.path = told.path AND f.sha256 = told.sha256)
+"""
+
+ADOPT_VERSION = """
+INSERT INTO dataset_version (dataset_id, version, source, repaired_from, manifest_sha256, total_episodes,
+                             total_frames, finalised, files, size_bytes, created_at, noted_at)
+SELECT $1,
+       CASE WHEN EXISTS (SELECT FROM dataset_version v WHERE v.dataset_id = $1 AND v.version = $2)
+            THEN (SELECT max(version) + 1 FROM dataset_version v WHERE v.dataset_id = $1) ELSE $2 END,
+       $3, $4, $5, $6, $7, $8, $9, $10, $11, now()
+ WHERE NOT EXISTS (SELECT FROM dataset_version v WHERE v.dataset_id = $1 AND v.manifest_sha256 = $5)
+RETURNING id
+"""
+
+CLAIM = "UPDATE stored_object SET found_at = NULL WHERE sha256 = ANY($1) AND found_at IS NOT NULL"
 
 LIST_VERSIONS = """
 SELECT * FROM dataset_version
@@ -117,6 +146,35 @@ async def add_version(
     assert row is not None  # noqa: S101
     await connection.execute(ADD_FILES, row["id"], *_columns(manifest.files))
     return row
+
+
+async def adopt_version(
+    connection: Connection,
+    dataset_id: int,
+    manifest: Manifest,
+    manifest_sha256: str,
+    *,
+    version: int,
+    source: str,
+    repaired_from: int | None,
+    created_at: datetime,
+) -> bool | None:
+    """Whether a version that the store tells of is new here; None if a file of it is not in the store.
+
+    It has its number again, unless another version has got that meanwhile.
+    """
+    paths, sha256s, sizes = _columns(manifest.files)
+    if not await connection.fetchval(ALL_PRESENT, paths, sha256s, sizes, len(paths)):
+        return None
+    totals = manifest.total_episodes, manifest.total_frames, manifest.finalised, len(paths), sum(sizes)
+    row_id = await connection.fetchval(
+        ADOPT_VERSION, dataset_id, version, source, repaired_from, manifest_sha256, *totals, created_at
+    )
+    if row_id is not None:
+        await connection.execute(ADD_FILES, row_id, paths, sha256s, sizes)
+        await connection.execute(ADOPT_FILES, dataset_id, paths, sha256s, sizes)
+        await connection.execute(CLAIM, sha256s)
+    return row_id is not None
 
 
 async def list_versions(

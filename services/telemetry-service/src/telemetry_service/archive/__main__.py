@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     which = restore.add_mutually_exclusive_group(required=True)
     which.add_argument("--session", type=int)
     which.add_argument("--partition", type=int, help="partition P holds the sessions P000 to P999")
+    commands.add_parser("adopt", help="take over the archive of a database that is lost for good")
     interrupt = commands.add_parser("interrupt", help="end a session whose robot will not come back")
     interrupt.add_argument("--session", type=int, required=True)
     return parser
@@ -58,6 +59,9 @@ async def _run(arguments: argparse.Namespace, settings: TelemetrySettings) -> st
             raise BackendError("where is the archive? set STORE_URL, as for video-ingest-service")
         store = await asyncio.to_thread(open_store, archive_address(settings.store_url))
         files = SessionFiles(store, settings.database_url)
+        if arguments.command == "adopt":
+            await files.adopt(pool)
+            return "the archive is this database's now; what lies in it is kept"
         if arguments.command == "restore":
             if arguments.session is not None:
                 frames = await restore_session(pool, files, arguments.session)

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from starlette.concurrency import iterate_in_threadpool
-from teleop_runtime.database import Pool
+from teleop_runtime.database import Pool, connected
 from teleop_runtime.frames import FrameReader, frame_schema, in_blocks
 from teleop_runtime.ownership import claim_store
 from teleop_runtime.store import ChecksumMismatch, Store
@@ -23,6 +23,7 @@ from telemetry_service.frame_formats import encode_parquet
 # Below the store of videos and datasets, whose sweeps remove what they have no row of. No robot is called so.
 FOLDER = ".archive"
 ASK = "SELECT id::text, EXISTS (SELECT FROM session_archive) FROM installation"
+ADOPT_TIMEOUT_S = 30.0
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 50 * 10**9
 # Lists of any length, for Parquet's reader takes none whose length is fixed at 0.
@@ -62,6 +63,11 @@ class SessionFiles:
     async def claim(self, pool: Pool) -> None:
         """Let the archive be this database's from now on; raises CannotStart if it is another's."""
         await claim_store(pool, self._store, f"{FOLDER} of the file store", ASK)
+
+    async def adopt(self, pool: Pool) -> None:
+        """Let the archive of a lost database be this one's; numbers of sessions go on behind its own."""
+        async with connected(pool, timeout_s=ADOPT_TIMEOUT_S) as connection:
+            await self._store.own(str((await connection.fetch(ASK))[0][0]))
 
     async def copy(self, session: Recorded) -> tuple[Copied, str]:
         """Copy a session, and compare the copy with the database, value by value.

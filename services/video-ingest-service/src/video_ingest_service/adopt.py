@@ -1,0 +1,133 @@
+"""`python -m video_ingest_service.adopt`: a new database takes over the files of one that is lost for good.
+
+What the store tells of datasets is in the database afterwards: datasets, their versions and files. Everything
+else in the store is kept, as files that the database knows nothing of (`video_ingest_service.unclaimed`).
+Robots and their agents bring again what they still hold. `python -m telemetry_service.archive adopt` takes
+over the archive of old sessions. A database that was restored to an older state learns so of the versions
+that it has forgotten.
+"""
+
+import argparse
+import asyncio
+import sys
+from dataclasses import dataclass
+
+from teleop_runtime.app import CannotStart
+from teleop_runtime.database import Connection, Pool, connected, open_pool, transaction
+from teleop_runtime.logs import get_logger
+from teleop_runtime.settings import load_settings
+from teleop_runtime.store import Store, open_store
+from teleop_schema.files import digest_of
+
+from video_ingest_service import sweep_table
+from video_ingest_service.dataset_table import ensure_dataset
+from video_ingest_service.ownership import ASK
+from video_ingest_service.settings import IngestSettings
+from video_ingest_service.sweep import list_store
+from video_ingest_service.version_notes import VersionNote, read_notes
+from video_ingest_service.version_table import adopt_version
+
+log = get_logger(__name__)
+
+CONNECTIONS = 2
+LIST_TIMEOUT_S = 3600.0
+WRITE_TIMEOUT_S = 600.0
+# Name of the database that is taking the store over: it may go on after it was killed.
+ADOPTING_NOTE = "adopting"
+
+
+@dataclass
+class Adopted:
+    """What became of a store.
+
+    left_out  versions of which a file is not in the store
+    """
+
+    objects: int = 0
+    versions: int = 0
+    left_out: int = 0
+
+    def __str__(self) -> str:
+        told = (
+            f"{self.objects} objects are new to this database, {self.versions} versions of datasets are back"
+        )
+        left_out = f", {self.left_out} are left out, for some of their files are not there"
+        return told + (left_out if self.left_out else "")
+
+
+async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
+    """Let the files of `place` be this database's, and learn what the store tells of them.
+
+    Raises CannotStart if it already has files of another store.
+    """
+    adopted = Adopted()
+    async with connected(pool, timeout_s=LIST_TIMEOUT_S) as connection:
+        await _check(connection, store, place)
+        await list_store(connection, store)
+        adopted.objects = len(await sweep_table.adopt(connection))
+        await sweep_table.end_listing(connection)
+    for note in await read_notes(store):
+        async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            taken = await _take(connection, note)
+            if taken is not None:
+                adopted.versions += taken
+            else:
+                adopted.left_out += 1
+                log.warning(
+                    "a version is left out, for some of its files are not there",
+                    robot_id=note.robot_id,
+                    dataset=note.dataset,
+                    version=note.version,
+                )
+    async with connected(pool, timeout_s=LIST_TIMEOUT_S) as connection:
+        await store.own(str((await connection.fetch(ASK))[0][0]))
+    return adopted
+
+
+async def _check(connection: Connection, store: Store, place: str) -> None:
+    database, knows_files = (await connection.fetch(ASK))[0]
+    owner = await store.owner()
+    begun = await store.note(ADOPTING_NOTE) == database.encode()
+    if knows_files and owner != database and not begun:
+        raise CannotStart(
+            f"this database knows files of another store: only a new one can take over those in {place}"
+        )
+    await store.set_note(ADOPTING_NOTE, database.encode())
+
+
+async def _take(connection: Connection, note: VersionNote) -> bool | None:
+    """Whether the version is new to the database; None if it can't be had."""
+    dataset_id = await ensure_dataset(connection, note.robot_id, note.dataset)
+    return await adopt_version(
+        connection,
+        dataset_id,
+        note.manifest,
+        digest_of(note.manifest),
+        version=note.version,
+        source=note.source,
+        repaired_from=note.repaired_from,
+        created_at=note.created_at,
+    )
+
+
+async def adopt_at(database_url: str, store_url: str) -> Adopted:
+    """The same for a store and a database by their addresses."""
+    store = await asyncio.to_thread(open_store, store_url)
+    async with open_pool(database_url, max_size=CONNECTIONS) as pool:
+        return await adopt(pool, store, store_url)
+
+
+def main() -> int:
+    """Exit status 0 if it was done, 1 if not; the reason is on standard error."""
+    argparse.ArgumentParser(prog="python -m video_ingest_service.adopt", description=__doc__).parse_args()
+    settings = load_settings(IngestSettings)
+    try:
+        print(asyncio.run(adopt_at(settings.database_url, settings.store_url)))
+    except CannotStart as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
