@@ -2,8 +2,8 @@
 
 from teleop_schema.migrations import run_sql
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 
 SCHEMA = """
 ALTER TABLE dataset_version ADD COLUMN noted_at timestamptz;

@@ -2,8 +2,8 @@
 
 from teleop_schema.migrations import run_sql
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 SCHEMA = """
 ALTER TABLE stored_object ADD COLUMN found_at timestamptz;
