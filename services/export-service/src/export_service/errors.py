@@ -1,6 +1,6 @@
 """What an export can be refused or fail for, beyond the errors that every service knows."""
 
-from teleop_schema.errors import BackendError, BadInput, Conflict, Forbidden, NotFound
+from teleop_schema.errors import BackendError, BadInput, Conflict, Forbidden, NotFound, StorageUnavailable
 
 
 class ExportNotFound(NotFound):
@@ -13,6 +13,10 @@ class BadFps(BadInput):
     """LeRobot datasets have a whole number of frames per second."""
 
     code = "bad_fps"
+
+
+class NotConnected(StorageUnavailable):
+    """The database has no connection left for the making of an export; nothing of it has been begun."""
 
 
 class SessionUnfinished(Conflict):

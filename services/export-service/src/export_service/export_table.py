@@ -74,7 +74,7 @@ UPDATE export SET status = 'failed', problem = %s, finished_at = now()
 NOTE_PROGRESS = "UPDATE export SET progress = %s WHERE id = %s AND attempt = %s AND status = 'running'"
 
 HAND_BACK = """
-UPDATE export SET status = 'queued', progress = '{}', started_at = NULL
+UPDATE export SET status = 'queued', progress = '{}', started_at = NULL, attempts_left = attempts_left + %s
  WHERE id = %s AND attempt = %s AND status = 'running'
 """
 
@@ -175,9 +175,9 @@ class ExportTable:
         stages = {stage: {"done": done, "total": total} for stage, (done, total) in progress.items()}
         return await self._change(NOTE_PROGRESS, _json(stages), claim.id, claim.attempt)
 
-    async def hand_back(self, claim: Claim) -> None:
-        """Leave the export to the next attempt."""
-        await self._change(HAND_BACK, claim.id, claim.attempt)
+    async def hand_back(self, claim: Claim, *, begun: bool = True) -> None:
+        """Leave the export to the next attempt; if this one was not even begun it does not count."""
+        await self._change(HAND_BACK, int(not begun), claim.id, claim.attempt)
 
     async def fail(self, claim: Claim, problem: Problem) -> bool:
         """End the export with `problem`; False if the claim is lost."""

@@ -5,14 +5,16 @@ import errno
 import logging
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+import psycopg
 import pyarrow as pa
+from adbc_driver_manager import Error as AdbcError
 from msgspec import structs
 from teleop_runtime.app import CannotStart
 from teleop_runtime.background import Background
@@ -21,12 +23,13 @@ from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.problems import as_problem
 from teleop_runtime.settings import load_settings, read_command_line
 from teleop_runtime.store import Store, open_store
-from teleop_schema.errors import BackendError, NoSpace
+from teleop_runtime.trouble import trouble_of
+from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 
 from export_service.build import Built, Stage, build
 from export_service.chunk_table import ChunkReader
 from export_service.database import name_of, open_pool
-from export_service.errors import Cancelled
+from export_service.errors import Cancelled, NotConnected
 from export_service.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
 from export_service.folders import Folders, make_durable
 from export_service.hub_settings import HubSettings
@@ -103,6 +106,10 @@ class Worker:
         except asyncio.CancelledError:
             await self._exports.hand_back(claim)
             raise
+        except NotConnected as error:
+            log.warning("export waits for a connection", export_id=claim.id, error=error.detail)
+            await self._exports.hand_back(claim, begun=False)
+            raise
         except AWAY as error:
             log.warning("export interrupted, to be tried again", export_id=claim.id, error=str(error))
             raise
@@ -131,7 +138,13 @@ class Worker:
         return work.result()
 
     def _build_in_thread(self, claim: Claim, folder: Path, files: StoredFiles, watched: Watched) -> Built:
-        with self._reader.lend() as reader, closing(ChunkReader(self._database_url)) as chunks:
+        with ExitStack() as connections:
+            try:
+                reader = connections.enter_context(self._reader.lend())
+                chunks = connections.enter_context(closing(ChunkReader(self._database_url)))
+            except (AdbcError, psycopg.OperationalError) as error:
+                known = trouble_of(error) or StorageUnavailable()
+                raise NotConnected(known.detail, hint=known.hint) from error
             if isinstance(claim.order, RawOrder):
                 built = build_raw(folder, claim.order, reader, chunks, files, watch=watched)
             else:
