@@ -6,13 +6,14 @@ rights.sql says. Passwords lie in /run/secrets, one file per role; DATABASE_ADDR
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import LiteralString, cast
 
 import psycopg
 from make_secrets import MIGRATION, SERVICES, SUPERUSER
 from psycopg import sql
-from teleop_schema.migrate import migrate
+from teleop_schema.migrate import UnfitDatabase, migrate
 
 PASSWORDS = Path("/run/secrets")
 RIGHTS = Path(__file__).with_name("rights.sql")
@@ -23,7 +24,10 @@ def main() -> None:
         for role in (MIGRATION, *SERVICES):
             _make_role(connection, role)
         _give_database(connection)
-    migrate(_url(MIGRATION))
+    try:
+        migrate(_url(MIGRATION))
+    except UnfitDatabase as error:
+        sys.exit(str(error))
     with psycopg.connect(_url(MIGRATION)) as connection:
         connection.execute(cast(LiteralString, RIGHTS.read_text("utf-8")))
 

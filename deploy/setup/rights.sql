@@ -1,6 +1,9 @@
 -- What each service may do: write its own tables, read those of others that it needs, nothing else.
 -- Run by the owner of the tables after each migration; a new table gets its line here.
 
+-- Which migrations the database has: readiness asks.
+GRANT SELECT ON alembic_version TO telemetry, ingest, export;
+
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, session_mark, session_column,
        session_archive

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 
 declare -A packages=([dockerd]=docker.io [debootstrap]=debootstrap
     [ceph-mon]=ceph-mon [ceph-osd]=ceph-osd [radosgw]=radosgw [chromium]=chromium [ffmpeg]=ffmpeg
-    [promtool]=prometheus [mkfs.xfs]=xfsprogs [curl]=curl [npm]=npm)
+    [promtool]=prometheus [mkfs.xfs]=xfsprogs [curl]=curl [npm]=npm [pgbouncer]=pgbouncer)
 missing=()
 for program in "${!packages[@]}"; do
     command -v "$program" >/dev/null || missing+=("${packages[$program]}")

@@ -1,34 +1,33 @@
 """Connections to PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
-from teleop_schema.errors import BackendError
+from teleop_schema.connections import DURABLE, PREPARE
+from teleop_schema.errors import BackendError, StorageUnavailable
 
+from teleop_runtime.app import CannotStart
 from teleop_runtime.logs import get_logger
-from teleop_runtime.trouble import USED_UP
+from teleop_runtime.readiness import REVISION, STATE, judge
+from teleop_runtime.trouble import USED_UP, trouble_of
 
 log = get_logger(__name__)
 
 type Pool = "asyncpg.Pool[asyncpg.Record]"
 type Connection = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
-CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+# Longer a server that is well does not take to say a word, whatever it has to do: a frozen one is noticed.
+ANSWER_WITHIN_S = 3.0
 CLOSE_TIMEOUT_S = 1.0
 ROLLBACK_TIMEOUT_S = 5.0
 RETRY_S = 1.0
-# The server ends a transaction whose client is out of reach after 10 + 3 * 5 s, and lets go of its locks.
-SERVER_SETTINGS = {
-    "application_name": "lerobot-backend",
-    "synchronous_commit": "on",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-    # A statement whose caller has given up and closed its connection ends, instead of running to its end.
-    "client_connection_check_interval": "1s",
-}
+SHARED_SESSIONS = (
+    "DATABASE_URL leads through a pooler that shares a session between its clients (PgBouncer: pool_mode = "
+    "transaction or statement); set pool_mode = session, or connect to PostgreSQL itself"
+)
 
 
 @asynccontextmanager
@@ -51,16 +50,78 @@ async def open_pool(database_url: str, *, max_size: int) -> AsyncIterator[Pool]:
 async def _connect(database_url: str, max_size: int) -> Pool:
     while True:
         try:
+            await _refuse_shared_sessions(database_url)
             return await asyncpg.create_pool(
                 database_url,
                 min_size=1,
                 max_size=max_size,
                 timeout=CONNECT_TIMEOUT_S,
-                server_settings=SERVER_SETTINGS,
+                init=_prepare,
+                reset=_prepare_again,
             )
         except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-            log.warning("waiting for the database", error=str(error))
+            log.warning("waiting for the database", error=str(error) or type(error).__name__)
             await asyncio.sleep(RETRY_S)
+
+
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.execute(PREPARE, timeout=CONNECT_TIMEOUT_S)
+
+
+async def _prepare_again(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What asyncpg does when a connection is given back, which also takes away what was set."""
+    await connection.execute(connection.get_reset_query() + PREPARE)
+
+
+async def _refuse_shared_sessions(database_url: str) -> None:
+    """Raise CannotStart if a pooler gives clients one session, or what is set in one does not hold.
+
+    Then advisory locks, prepared statements and `synchronous_commit` would hold for nobody.
+    """
+    async with _plainly_connected(database_url) as first, _plainly_connected(database_url) as second:
+        await _prepare(first)
+        pids = {await each.fetchval("SELECT pg_backend_pid()") for each in (first, second)}
+        durable = await first.fetchval("SELECT current_setting('synchronous_commit')")
+    if len(pids) == 1:
+        raise CannotStart(SHARED_SESSIONS)
+    if durable not in DURABLE:
+        raise CannotStart(
+            f"synchronous_commit is {durable} and can't be set to on, which every acknowledgement relies on; "
+            "look at the pooler between the services and PostgreSQL"
+        )
+
+
+@asynccontextmanager
+async def _plainly_connected(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(
+        database_url, timeout=CONNECT_TIMEOUT_S, command_timeout=CONNECT_TIMEOUT_S, statement_cache_size=0
+    )
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def check_database(pool: Pool) -> None:
+    """For readiness: raises the reason why the database can't be worked with now."""
+    async with connected(pool, timeout_s=ANSWER_WITHIN_S) as connection:
+        state = await connection.fetchrow(STATE)
+        assert state is not None  # noqa: S101
+        revision = await connection.fetchval(REVISION) if state["readable"] else None
+    judge(read_only=state["read_only"], migrated=state["migrated"], revision=revision)
+
+
+async def once_usable[T](ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` gives once the database can be asked and is migrated; waits for both."""
+    while True:
+        try:
+            return await ask()
+        except Exception as error:
+            trouble = error if isinstance(error, StorageUnavailable) else trouble_of(error)
+            if trouble is None:
+                raise
+            log.warning("waiting to start", error=trouble.detail, hint=trouble.hint)
+        await asyncio.sleep(RETRY_S)
 
 
 @asynccontextmanager
@@ -73,6 +134,8 @@ async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection
     """
     async with _acquired(pool, timeout_s) as connection:
         try:
+            async with asyncio.timeout(min(timeout_s, ANSWER_WITHIN_S)):
+                await connection.execute("SELECT")
             async with asyncio.timeout(timeout_s):
                 yield connection
         except (asyncpg.PostgresError, BackendError):

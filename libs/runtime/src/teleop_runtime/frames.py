@@ -7,6 +7,7 @@ from typing import Self
 import adbc_driver_postgresql
 import pyarrow as pa
 from adbc_driver_manager import AdbcConnection, AdbcStatement
+from teleop_schema.connections import PREPARE
 
 from teleop_runtime.libpq import bounded
 
@@ -64,6 +65,9 @@ class FrameReader:
         self._database = adbc_driver_postgresql.connect(bounded(database_url))
         try:
             self._connection = AdbcConnection(self._database)
+            with AdbcStatement(self._connection) as statement:
+                statement.set_sql_query(PREPARE)
+                statement.execute_update()
         except BaseException:
             self._database.close()
             raise

@@ -29,6 +29,7 @@ USED_UP = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 MIGRATE = "run `python -m teleop_schema.migrate` with DATABASE_URL (compose and Helm: the service `migrate`)"
 
+TO_PRIMARY = "lead DATABASE_URL to the primary, or make the database writable again"
 READ_ONLY = "the database is read-only now: it is a standby, or somebody has set it so"
 NOT_MIGRATED = "the database lacks tables that this release needs: it has not been migrated"
 TIMED_OUT = "the database ended what took it too long"
@@ -37,7 +38,7 @@ ROOM = "make room there; nothing else has to be done"
 
 # Codes that tell more than that the database is away, with what to do about it.
 _SAID: dict[str, tuple[str, str | None]] = {
-    "25006": (READ_ONLY, "lead DATABASE_URL to the primary"),
+    "25006": (READ_ONLY, TO_PRIMARY),
     "42P01": (NOT_MIGRATED, MIGRATE),
     "42703": (NOT_MIGRATED, MIGRATE),
     "42883": (NOT_MIGRATED, MIGRATE),

@@ -9,17 +9,25 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 
+from teleop_schema.connections import PREPARE
+
 # Any number of starting services may call this at once: one migrates, the others wait and find it done.
 MIGRATION_LOCK = 0x7E1E0B
 
 
+class UnfitDatabase(Exception):
+    """The database can't hold the schema; the message says why, and what to do."""
+
+
 def migrate(database_url: str) -> None:
-    """Apply every migration that the database at `postgresql://…` lacks."""
+    """Apply every migration that the database at `postgresql://…` lacks; raises UnfitDatabase."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = sqlalchemy.create_engine(database_url.replace("postgresql://", "postgresql+psycopg://", 1))
     try:
         with engine.begin() as connection:
+            _check_encoding(connection)
+            connection.exec_driver_sql(PREPARE)
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -27,8 +35,21 @@ def migrate(database_url: str) -> None:
         engine.dispose()
 
 
+def _check_encoding(connection: sqlalchemy.Connection) -> None:
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+        raise UnfitDatabase(
+            f"the database {name} has the encoding {encoding}, it needs UTF8: "
+            f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
 if __name__ == "__main__":
     argparse.ArgumentParser(prog="python -m teleop_schema.migrate", description=__doc__).parse_args()
     if "DATABASE_URL" not in os.environ:
         sys.exit("DATABASE_URL is not set; example: DATABASE_URL=postgresql://user:password@host:5432/teleop")
-    migrate(os.environ["DATABASE_URL"])
+    try:
+        migrate(os.environ["DATABASE_URL"])
+    except UnfitDatabase as error:
+        sys.exit(str(error))

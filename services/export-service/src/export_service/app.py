@@ -13,7 +13,7 @@ from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 
 from export_service import endpoints, events, push_endpoints, queue_watch
-from export_service.database import name_of, open_pool
+from export_service.database import check_database, name_of, open_pool
 from export_service.export_table import ExportTable
 from export_service.folders import Folders
 from export_service.hub_settings import HubSettings
@@ -47,10 +47,6 @@ def export_part(
                     Pusher(pushes, push_jobs, folders, hub),
                 ]
 
-            async def check_database() -> None:
-                async with asyncio.timeout(2), pool.connection() as connection:
-                    await connection.execute("SELECT 1")
-
             async with Background() as background, working(*workers) as work:
                 background.every(
                     queue_watch.LOOK_EVERY_S, "length of the queue", partial(queue_watch.look, pool)
@@ -64,7 +60,7 @@ def export_part(
                         "export_followers": events.Followers(),
                         "recorded_sessions": SessionTable(pool),
                     },
-                    checks={"export database": check_database, **work.checks()},
+                    checks={"export database": partial(check_database, pool), **work.checks()},
                     drain=work.stop,
                 )
 

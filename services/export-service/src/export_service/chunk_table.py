@@ -9,6 +9,7 @@ import numpy as np
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from teleop_runtime.libpq import bounded
+from teleop_schema.connections import PREPARE
 
 from export_service.align import Integers
 from export_service.database import Connection
@@ -66,6 +67,7 @@ class ChunkReader:
 
     def __init__(self, database_url: str) -> None:
         self._connection = psycopg.connect(bounded(database_url), autocommit=True, row_factory=dict_row)
+        self._connection.execute(PREPARE)
 
     def read(self, session_id: int, camera: str, ids: Sequence[int]) -> list[Chunk]:
         """Those of `ids` that are there, by chunk_index."""

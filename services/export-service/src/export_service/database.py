@@ -1,13 +1,22 @@
 """Connections to PostgreSQL: one pool for this service's tables and its jobs."""
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from socket import SHUT_RDWR, socket
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from teleop_runtime.app import CannotStart
+from teleop_runtime.database import ANSWER_WITHIN_S, SHARED_SESSIONS, once_usable
 from teleop_runtime.libpq import bounded
 from teleop_runtime.logs import get_logger
+from teleop_runtime.readiness import REVISION, STATE, judge
+from teleop_runtime.trouble import trouble_of
+from teleop_schema.connections import PREPARE
 from teleop_schema.errors import StorageUnavailable
 
 log = get_logger(__name__)
@@ -23,7 +32,10 @@ RECONNECT_S = 2.0
 
 @asynccontextmanager
 async def open_pool(database_url: str) -> AsyncIterator[Pool]:
-    """A pool of up to CONNECTIONS connections; waits for the database as long as it takes."""
+    """A pool of up to CONNECTIONS connections; waits for the database as long as it takes.
+
+    Raises CannotStart if a pooler in between shares sessions, see `teleop_runtime.database`.
+    """
     pool = AsyncConnectionPool(
         bounded(database_url),
         connection_class=psycopg.AsyncConnection[DictRow],
@@ -32,13 +44,15 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
         max_size=CONNECTIONS,
         timeout=CONNECT_TIMEOUT_S,
         reconnect_timeout=RECONNECT_S,
-        check=AsyncConnectionPool.check_connection,
+        configure=_prepare,
+        check=_answers_soon,
         open=False,
     )
     await pool.open()
     try:
         while not await _answers(pool):
             log.warning("waiting for the database")
+        await once_usable(partial(_refuse_shared_sessions, pool))
         yield pool
     finally:
         await pool.close()
@@ -46,12 +60,61 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
 
 async def name_of(pool: Pool) -> str:
     """The name of the database, which it was given when it was made and which no other has (8 characters)."""
+
+    async def ask() -> str:
+        async with connect(pool) as connection:
+            row = await (
+                await connection.execute("SELECT left(id::text, 8) AS name FROM installation")
+            ).fetchone()
+        assert row is not None  # noqa: S101
+        return str(row["name"])
+
+    return await once_usable(ask)
+
+
+async def _refuse_shared_sessions(pool: Pool) -> None:
+    pids = set()
+    async with connect(pool) as first, connect(pool) as second:
+        for each in (first, second):
+            row = await (await each.execute("SELECT pg_backend_pid() AS pid")).fetchone()
+            assert row is not None  # noqa: S101
+            pids.add(row["pid"])
+            # A pooler gives the session to the next client now, if it does so at all.
+            await each.commit()
+    if len(pids) == 1:
+        raise CannotStart(SHARED_SESSIONS)
+
+
+async def check_database(pool: Pool) -> None:
+    """For readiness: raises the reason why the database can't be worked with now."""
     async with connect(pool) as connection:
-        row = await (
-            await connection.execute("SELECT left(id::text, 8) AS name FROM installation")
-        ).fetchone()
-    assert row is not None  # noqa: S101
-    return str(row["name"])
+        state = await (await connection.execute(STATE)).fetchone()
+        assert state is not None  # noqa: S101
+        known = await (await connection.execute(REVISION)).fetchone() if state["readable"] else None
+    revision = None if known is None else known["revision"]
+    judge(read_only=state["read_only"], migrated=state["migrated"], revision=revision)
+
+
+async def _prepare(connection: Connection) -> None:
+    await connection.execute(PREPARE)
+    await connection.commit()
+
+
+async def _answers_soon(connection: Connection) -> None:
+    """Raise unless the server says a word within ANSWER_WITHIN_S.
+
+    A frozen one would be waited for without end, and a psycopg that is cancelled asks that server once more.
+    """
+    alarm = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, _cut, connection)
+    try:
+        await AsyncConnectionPool.check_connection(connection)
+    finally:
+        alarm.cancel()
+
+
+def _cut(connection: Connection) -> None:
+    with suppress(OSError, psycopg.Error), socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(SHUT_RDWR)
 
 
 async def _answers(pool: Pool) -> bool:
@@ -68,5 +131,10 @@ async def connect(pool: Pool) -> AsyncIterator[Connection]:
     try:
         async with pool.connection() as connection:
             yield connection
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        raise StorageUnavailable() from error
+    except psycopg.Error as error:
+        trouble = trouble_of(error)
+        if trouble is None and isinstance(error, psycopg.OperationalError):
+            trouble = StorageUnavailable()
+        if trouble is None:
+            raise
+        raise trouble from error

@@ -8,9 +8,9 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
-from teleop_runtime.app import Check, Part, Running, assemble
+from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.background import Background
-from teleop_runtime.database import Pool, connected, open_pool
+from teleop_runtime.database import check_database, open_pool
 from teleop_runtime.store import Store, open_store
 
 from telemetry_service import frame_endpoints, session_endpoints, storage
@@ -37,7 +37,6 @@ from telemetry_service.settings import TelemetrySettings
 # Each kind of work has connections of its own, so that readers can never keep frames or robots waiting.
 OPENING_CONNECTIONS = 5
 READING_CONNECTIONS = 8
-READY_TIMEOUT_S = 2.0
 ABANDONED_AFTER_S = 300.0
 SWEEP_EVERY_S = 60.0
 
@@ -92,7 +91,7 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
                     "database_url": database_url,
                 },
                 checks={
-                    "database": _database_check(pool),
+                    "database": partial(check_database, pool),
                     "commits": batcher.trouble.check,
                     **background.checks(),
                 },
@@ -115,11 +114,3 @@ def create_app(settings: TelemetrySettings) -> Starlette:
 
 async def _archive_store(store_url: str | None) -> Store | None:
     return None if store_url is None else await asyncio.to_thread(open_store, archive_address(store_url))
-
-
-def _database_check(pool: Pool) -> Check:
-    async def check_database() -> None:
-        async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
-            await connection.fetchval("SELECT 1")
-
-    return check_database

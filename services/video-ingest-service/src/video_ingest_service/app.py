@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.background import Background
-from teleop_runtime.database import connected, open_pool
+from teleop_runtime.database import check_database, open_pool
 from teleop_runtime.store import open_store
 
 from video_ingest_service import (
@@ -58,10 +58,6 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
         ):
             await claim(pool, store, store_url)
 
-            async def check_database() -> None:
-                async with connected(pool, timeout_s=READY_TIMEOUT_S) as connection:
-                    await connection.fetchval("SELECT 1")
-
             async def check_store() -> None:
                 async with asyncio.timeout(READY_TIMEOUT_S):
                     await store.size(NO_OBJECT)
@@ -83,7 +79,11 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
                     "ingest_pool": pool,
                     "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
                 },
-                checks={"ingest database": check_database, "store": check_store, **background.checks()},
+                checks={
+                    "ingest database": partial(check_database, pool),
+                    "store": check_store,
+                    **background.checks(),
+                },
             )
 
     return Part(

@@ -1,0 +1,257 @@
+"""A PostgreSQL of one's own, with whatever its role, its database or a pooler brings along."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pyarrow as pa
+import pytest
+from adbc_driver_manager import AdbcStatement
+from export_service.app import export_part
+from export_service.chunk_table import ChunkReader
+from export_service.database import open_pool as open_export_pool
+from export_service.hub_settings import HubSettings
+from psycopg.conninfo import conninfo_to_dict
+from telemetry_service.app import telemetry_part
+from teleop_runtime.app import CannotStart, assemble
+from teleop_runtime.database import open_pool
+from teleop_runtime.frames import FrameReader
+from teleop_testing.processes import free_port, own_postgres
+from teleop_testing.serving import serving
+from teleop_testing.tus import DATASET, TUS, metadata_of
+from teleop_testing.waiting import until
+from video_ingest_service.app import ingest_part
+from websockets.asyncio.client import connect
+
+ODD = {
+    "DateStyle": "SQL, DMY",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Seoul",
+    "extra_float_digits": "-5",
+    "bytea_output": "escape",
+    "synchronous_commit": "off",
+    "statement_timeout": "150ms",
+    "lock_timeout": "100ms",
+    "idle_in_transaction_session_timeout": "100ms",
+    "default_transaction_isolation": "serializable",
+}
+WANTED = {
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "synchronous_commit": "on",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_isolation": "read committed",
+}
+TELL = f"SELECT name, current_setting(name) FROM unnest('{{{','.join(WANTED)}}}'::text[]) AS wanted (name)"
+
+
+async def settings_of_every_driver(url):
+    """What holds in the sessions of asyncpg (also when given back and lent again), psycopg and ADBC."""
+    found = {}
+    async with open_pool(url, max_size=1) as pool:
+        for turn in ("asyncpg", "asyncpg again"):
+            async with pool.acquire() as connection:
+                found[turn] = dict(await connection.fetch(TELL))
+    async with open_export_pool(url) as pool, pool.connection() as connection:
+        rows = await (await connection.execute(TELL)).fetchall()
+        found["psycopg"] = {row["name"]: row["current_setting"] for row in rows}
+    return found | await asyncio.to_thread(settings_of_readers, url)
+
+
+def settings_of_readers(url):
+    chunks = ChunkReader(url)
+    rows = chunks._connection.execute(TELL).fetchall()
+    chunks.close()
+    with FrameReader(url) as frames, AdbcStatement(frames._connection) as statement:
+        statement.set_sql_query(TELL)
+        stream, _ = statement.execute_query()
+        table = pa.RecordBatchReader._import_from_c(stream.address).read_all()
+    adbc = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return {"chunks": {row["name"]: row["current_setting"] for row in rows}, "adbc": adbc}
+
+
+@pytest.fixture
+def odd_url(database_url):
+    """A database that brings other settings along than PostgreSQL's own."""
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        for name, value in ODD.items():
+            admin.execute(f"ALTER DATABASE {admin.info.dbname} SET {name} = '{value}'")
+    return database_url
+
+
+async def test_connections_set_what_they_need(odd_url):
+    """Whatever the role or the database has set."""
+    found = await settings_of_every_driver(odd_url)
+    assert found == dict.fromkeys(("asyncpg", "asyncpg again", "psycopg", "chunks", "adbc"), WANTED)
+
+
+@contextmanager
+def pgbouncer(url, postgres, mode):
+    """Address of a PgBouncer with its default configuration but for `mode`, on the way to the database.
+
+    Run by the account of the server, to which alone its socket is open.
+    """
+    about, port = conninfo_to_dict(url), free_port()
+    account = {"user": psutil.Process(postgres.pid).uids().real} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="pgbouncer-") as folder, tempfile.TemporaryFile() as log:
+        os.chmod(folder, 0o755)
+        configuration = Path(folder, "pgbouncer.ini")
+        configuration.write_text(
+            f"[databases]\n{about['dbname']} = host={about['host']} user={about['user']}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+            f"auth_type = any\nunix_socket_dir =\npool_mode = {mode}\n"
+        )
+        command = [str(PGBOUNCER), str(configuration)]
+        process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **account)
+        try:
+            yield f"postgresql://{about['user']}@127.0.0.1:{port}/{about['dbname']}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+needs_pgbouncer = pytest.mark.skipif(PGBOUNCER is None, reason="needs Debian's package pgbouncer")
+
+
+@needs_pgbouncer
+async def test_pgbouncer_in_session_mode(odd_url, postgres):
+    """Works with its default configuration, and what is needed is set behind it."""
+    with pgbouncer(odd_url, postgres, "session") as url:
+        found = await asyncio.wait_for(settings_of_every_driver(url), 60)
+    assert all(settings == WANTED for settings in found.values()), found
+
+
+POOLS = {"asyncpg": partial(open_pool, max_size=2), "psycopg": open_export_pool}
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("driver", POOLS)
+async def test_pgbouncer_in_transaction_mode_is_named(database_url, postgres, driver):
+    """It says what to set, instead of losing locks and settings."""
+    with (
+        pgbouncer(database_url, postgres, "transaction") as url,
+        pytest.raises(CannotStart, match="pool_mode = session"),
+    ):
+        async with asyncio.timeout(60), POOLS[driver](url):
+            pass
+
+
+def test_another_encoding_is_named(database_url, postgres):
+    """In one line, with what to do."""
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        name = f"{admin.info.dbname}_latin"
+        admin.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "teleop_schema.migrate"],
+                env={**os.environ, "DATABASE_URL": postgres.url(name)},
+                capture_output=True,
+                text=True,
+            )
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"the database {name} has the encoding LATIN1, it needs UTF8" in done.stderr
+
+
+@asynccontextmanager
+async def everything_on(url, folder):
+    """HTTP client of all services on one database, with its address."""
+    parts = [
+        telemetry_part(url),
+        ingest_part(url, str(folder / "store")),
+        export_part(url, folder / "exports", str(folder / "store"), HubSettings(), work_here=False),
+    ]
+    async with (
+        serving(assemble("all", parts, exposure="local")) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as http,
+    ):
+        yield http, address
+
+
+DATABASES = {"database", "ingest database", "export database"}
+
+
+async def reasons(http):
+    answer = await http.get("/readyz")
+    assert answer.status_code == 503
+    return {name: reason for name, reason in answer.json().items() if name in DATABASES}
+
+
+async def test_database_that_is_not_migrated(database_url):
+    """telemetry-service is not ready and says what to run, to robots too."""
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("DROP TABLE alembic_version; ALTER TABLE teleop_session RENAME TO gone")
+    app = assemble("telemetry", [telemetry_part(database_url)], exposure="local")
+    async with serving(app) as address, httpx.AsyncClient(base_url=f"http://{address}") as http:
+        assert "python -m teleop_schema.migrate" in (await reasons(http))["database"]
+        async with connect(f"ws://{address}/ws/log/robot_A") as websocket:
+            await websocket.send('{"observation": {"a.pos": 1}, "action": {"a.pos": 1}}')
+            told = str(await websocket.recv())
+    assert "has not been migrated" in told
+    assert "python -m teleop_schema.migrate" in told
+
+
+async def test_database_that_lacks_the_newest_migration(database_url, tmp_path):
+    """Every service says which."""
+    async with everything_on(database_url, tmp_path) as (http, _):
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            admin.execute("UPDATE alembic_version SET version_num = '0001'")
+        found = await reasons(http)
+    assert found.keys() == DATABASES
+    assert all("has migration 0001" in reason for reason in found.values())
+
+
+async def test_read_only_database(database_url, tmp_path):
+    """No service is ready, and an upload is to be sent again later."""
+    async with everything_on(database_url, tmp_path) as (http, _):
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_read_only = on")
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+        async def told():
+            found = await reasons(http)
+            return found if all("read-only" in reason for reason in found.values()) else None
+
+        assert (await until(told)).keys() == DATABASES
+        headers = {**TUS, "Upload-Length": "5", **metadata_of(DATASET)}
+        upload = await http.post("/files", headers=headers)
+    assert (upload.status_code, upload.json()["code"]) == (503, "storage_unavailable")
+    assert "read-only" in upload.json()["detail"]
+
+
+async def test_frozen_database(tmp_path):
+    """Readiness is refused and reads are 503, instead of being waited for."""
+    with own_postgres() as postgres:
+        async with everything_on(postgres.url(), tmp_path) as (http, _):
+            server = psutil.Process(postgres.pid)
+            processes = [server, *server.children()]
+            for process in processes:
+                process.suspend()
+            try:
+                assert (await reasons(http)).keys() == DATABASES
+                paths = ("/datasets", "/sessions", "/exports")
+                answers = await asyncio.gather(*(http.get(path) for path in paths))
+            finally:
+                for process in processes:
+                    process.resume()
+    assert [answer.status_code for answer in answers] == [503] * 3

@@ -1,0 +1,35 @@
+"""Whether a database is one that a service can work with now: it answers, takes writes, and is migrated.
+
+Asked by every service in its own way (asyncpg, psycopg); judged here.
+"""
+
+from typing import LiteralString
+
+from teleop_schema.errors import StorageUnavailable
+from teleop_schema.revision import newest_revision
+
+from teleop_runtime.trouble import MIGRATE, NOT_MIGRATED, READ_ONLY, TO_PRIMARY
+
+# The role of a service may lack the right to read the revision; then only whether there is one is known.
+STATE: LiteralString = """
+SELECT current_setting('transaction_read_only') = 'on' AS read_only,
+       to_regclass('alembic_version') IS NOT NULL AS migrated,
+       coalesce(has_table_privilege(to_regclass('alembic_version'), 'SELECT'), false) AS readable
+"""
+REVISION: LiteralString = "SELECT max(version_num) AS revision FROM alembic_version"
+
+
+def judge(*, read_only: bool, migrated: bool, revision: str | None) -> None:
+    """Raise StorageUnavailable with the reason unless all is well.
+
+    revision  of the database; None: not known. One that is newer than this release is well: migrations only
+              add to what older services use
+    """
+    if read_only:
+        raise StorageUnavailable(READ_ONLY, hint=TO_PRIMARY)
+    if not migrated:
+        raise StorageUnavailable(f"{NOT_MIGRATED}; {MIGRATE}")
+    if revision is not None and revision < newest_revision():
+        raise StorageUnavailable(
+            f"the database has migration {revision}, this release needs {newest_revision()}; {MIGRATE}"
+        )
