@@ -16,6 +16,7 @@ from teleop_testing.repaired import (
     FRAMES,
     META,
     assert_close_pictures,
+    assert_lerobot_reads,
     assert_same_episodes,
     episode_rows,
     packets,
@@ -35,20 +36,6 @@ def fingerprints(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def assert_lerobot_reads(folder: Path, episodes: int) -> None:
-    """LeRobot opens it and reads the first and the last frame of each episode."""
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    dataset = LeRobotDataset("someone/picking", root=folder)
-    assert dataset.num_episodes == episodes
-    ends = [row["dataset_to_index"] for row in episode_rows(folder)]
-    begins = [row["dataset_from_index"] for row in episode_rows(folder)]
-    for index in [*begins, *(end - 1 for end in ends)]:
-        item = dataset[index]
-        assert int(item["index"]) == index
-        assert all(item[camera].shape == (3, 64, 96) for camera in CAMERAS)
 
 
 @pytest.mark.parametrize("episode", [0, 3])

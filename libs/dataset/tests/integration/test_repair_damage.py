@@ -9,9 +9,21 @@ import av
 import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.errors import NotRepairable
+from teleop_dataset.mp4_samples import samples_of
 from teleop_dataset.repair import RepairReport, find_sound, repair
 from teleop_schema.errors import BackendError
-from teleop_testing.repaired import CAMERAS, FRAMES, META, assert_same_episodes, episode_rows
+from teleop_testing.repaired import (
+    CAMERAS,
+    DATA,
+    FRAMES,
+    META,
+    assert_lerobot_reads,
+    assert_picked_episodes,
+    assert_same_episodes,
+    episode_rows,
+)
+
+VIDEOS = [f"videos/{camera}/chunk-000/file-000.mp4" for camera in CAMERAS]
 
 
 def test_torn_info_is_salvaged_or_taken_from_a_backup(recording, tmp_path):
@@ -75,6 +87,77 @@ def test_frames_dropped_while_recording_are_not_guessed(recording, tmp_path):
     report = repair(source, tmp_path / "repaired")
     assert not report.whole
     assert any("frames were dropped while recording" in loss.why for loss in report.lost)
+
+
+def hole(path: Path, camera_frames: range) -> None:
+    """Zeros where some of an mp4's pictures were, as a file system leaves them after a power cut."""
+    samples = samples_of(path)
+    with path.open("r+b") as file:
+        for number in camera_frames:
+            file.seek(int(samples.offset[number]))
+            file.write(bytes(int(samples.size[number])))
+
+
+def begin_of(episode: int) -> int:
+    return sum(FRAMES[:episode])
+
+
+def test_hole_in_a_video_costs_the_episode_that_shows_there(recording, tmp_path):
+    """The episodes after it come back, numbered on, with their own rows and pictures."""
+    source = shutil.copytree(recording.state(3, "done"), tmp_path / "torn")
+    hole(source / VIDEOS[0], range(begin_of(1) + 9, begin_of(1) + 14))
+    report = repair(source, tmp_path / "repaired")
+    assert (report.episodes, report.renumbered) == (3, {2: 1, 3: 2})
+    assert [loss.what for loss in report.lost] == ["episode 1 (30 rows)"]
+    assert "can't be decoded" in report.lost[0].why
+    assert_picked_episodes(tmp_path / "repaired", recording.whole, [0, 2, 3])
+    assert_lerobot_reads(tmp_path / "repaired", 3)
+    assert find_sound(tmp_path / "repaired") is not None
+
+
+def test_first_episode_is_broken(recording, tmp_path):
+    """What follows begins the dataset."""
+    source = shutil.copytree(recording.state(3, "done"), tmp_path / "torn")
+    hole(source / VIDEOS[1], range(0, 3))
+    report = repair(source, tmp_path / "repaired")
+    assert report.renumbered == {1: 0, 2: 1, 3: 2}
+    assert_picked_episodes(tmp_path / "repaired", recording.whole, [1, 2, 3])
+    assert_lerobot_reads(tmp_path / "repaired", 3)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_hole_in_the_rows_costs_the_episode_that_had_them(recording, tmp_path, closed):
+    """With their rows the others' frames are known; without, `index` says how many lack before them."""
+    source = shutil.copytree(recording.whole, tmp_path / "torn")
+    if not closed:
+        shutil.rmtree(source / "meta/episodes")
+    column = pq.read_metadata(source / DATA).row_group(1).column(0)
+    with (source / DATA).open("r+b") as file:
+        file.seek(column.data_page_offset)
+        file.write(
+            bytes(column.total_compressed_size - (column.data_page_offset - column.dictionary_page_offset))
+        )
+    report = repair(source, tmp_path / "repaired")
+    assert (report.episodes, report.renumbered) == (3, {2: 1, 3: 2})
+    assert_picked_episodes(tmp_path / "repaired", recording.whole, [0, 2, 3])
+    assert_lerobot_reads(tmp_path / "repaired", 3)
+
+
+def test_video_that_a_full_disk_cut_off_between_others(record, tmp_path):
+    """Of several mp4 files one ends early: only what it lacks is lost."""
+    plan = [[index, 20, "pick"] for index in range(6)]
+    small = {"data_files_size_in_mb": 0.001, "video_files_size_in_mb": 0.001}
+    record(tmp_path / "whole", episodes=plan, **small)
+    source = shutil.copytree(tmp_path / "whole", tmp_path / "torn")
+    video = source / f"videos/{CAMERAS[0]}/chunk-000/file-001.mp4"
+    video.write_bytes(video.read_bytes()[:-40])
+    report = repair(source, tmp_path / "repaired")
+    assert report.episodes == 5
+    assert report.renumbered == {2: 1, 3: 2, 4: 3, 5: 4}
+    assert_picked_episodes(
+        tmp_path / "repaired", tmp_path / "whole", [each for each in range(6) if each != 1]
+    )
+    assert_lerobot_reads(tmp_path / "repaired", 5)
 
 
 def with_frames_dropped(whole: Path, target: Path) -> Path:

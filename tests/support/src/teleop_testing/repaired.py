@@ -68,6 +68,43 @@ def assert_same_episodes(repaired: Path, whole: Path, episodes: int) -> None:
                 assert found[name] == value, name
 
 
+def assert_picked_episodes(repaired: Path, whole: Path, picked: list[int]) -> None:
+    """The repaired dataset is these episodes of the whole one: rows, pictures and statistics, numbered on."""
+    told = episode_rows(whole)
+    ranges = [range(told[index]["dataset_from_index"], told[index]["dataset_to_index"]) for index in picked]
+    frames = [frame for each in ranges for frame in each]
+    recorded = [name for name in rows(whole).column_names if name not in ("index", "episode_index")]
+    found = rows(repaired)
+    assert found.select(recorded).equals(rows(whole).select(recorded).take(frames))
+    assert found.column("index").to_pylist() == list(range(len(frames)))
+    assert found.column("episode_index").to_pylist() == [
+        number for number, each in enumerate(ranges) for _ in each
+    ]
+    for camera in CAMERAS:
+        expected = pictures(whole, camera)
+        assert pictures(repaired, camera) == [expected[frame] for frame in frames]
+    for number, (row, index) in enumerate(zip(episode_rows(repaired), picked, strict=True)):
+        assert (row["episode_index"], row["length"]) == (number, told[index]["length"])
+        assert row["tasks"] == told[index]["tasks"]
+        assert row["stats/episode_index/mean"] == [number]
+        assert row["stats/index/min"] == [row["dataset_from_index"]]
+        assert row["stats/action/mean"] == told[index]["stats/action/mean"]
+
+
+def assert_lerobot_reads(folder: Path, episodes: int) -> None:
+    """LeRobot opens it and reads the first and the last frame of each episode."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    dataset = LeRobotDataset("someone/picking", root=folder)
+    assert dataset.num_episodes == episodes
+    ends = [row["dataset_to_index"] for row in episode_rows(folder)]
+    begins = [row["dataset_from_index"] for row in episode_rows(folder)]
+    for index in [*begins, *(end - 1 for end in ends)]:
+        item = dataset[index]
+        assert int(item["index"]) == index
+        assert all(item[camera].shape == (3, 64, 96) for camera in CAMERAS)
+
+
 def assert_close_pictures(statistic: str, found: list[float], expected: list[float]) -> None:
     """LeRobot looked at the pictures before they were compressed; white is 1."""
     extreme = statistic in ("min", "max", "q01", "q99")

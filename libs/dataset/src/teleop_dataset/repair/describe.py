@@ -1,7 +1,7 @@
 """Statistics of recovered episodes whose own row is lost: from their rows, and from their decoded video."""
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.repair.episode_stats import EpisodeStats, describe_values
-from teleop_dataset.repair.pictures import PictureStats, decode_frames
+from teleop_dataset.repair.pictures import ClipReader, PictureStats
 from teleop_dataset.repair.rows import Episode, read_values
 from teleop_dataset.v3.episodes import WITHOUT_STATISTICS, Clip
 from teleop_dataset.v3.image_stats import sampled_rows
@@ -60,42 +60,38 @@ def describe_film(
     fps: float,
     *,
     streamed: bool,
-) -> tuple[dict[int, EpisodeStats], str]:
+) -> tuple[dict[int, EpisodeStats], dict[int, str]]:
     """Statistics of some episodes' frames in one mp4 file, and why those left out can't be decoded.
 
-    clips     by episode_index, in the order of the file: where each is, and its frames
+    clips     by the episode's position, in the order of the file: where each is, and its frames
     streamed  as LeRobot's streaming encoder does: over all frames
     """
-    wanted = {
-        round(clip.from_s * fps) + frame: index
-        for index, (clip, length) in clips.items()
-        for frame in (range(length) if streamed else sampled_rows(length).tolist())
-    }
-    counts: dict[int, PictureStats] = {}
-    problem = ""
-    last = -1
+    found: dict[int, EpisodeStats] = {}
+    problems: dict[int, str] = {}
     try:
-        frames = decode_frames(path, list(wanted), feature["shape"])
-        for number, frame in zip(wanted, frames, strict=True):
-            index = wanted[number]
-            if index not in counts:
-                counts[index] = PictureStats(feature, streamed=streamed)
-            counts[index].add_frame(frame)
-            last = number
-    except (BrokenFile, av.FFmpegError) as error:
-        problem = f"{path.name} can't be decoded: {error}"
-    whole = {
-        index for index, (clip, length) in clips.items() if round(clip.from_s * fps) + length - 1 <= last
-    }
-    return {index: stats.finish() for index, stats in counts.items() if index in whole}, problem
+        reader = ClipReader(path, feature["shape"])
+    except (av.FFmpegError, IndexError) as error:
+        return {}, dict.fromkeys(clips, f"{path.name} can't be decoded: {error}")
+    with closing(reader):
+        for number, (clip, length) in clips.items():
+            chosen = range(length) if streamed else frozenset(sampled_rows(length).tolist())
+            stats = PictureStats(feature, streamed=streamed)
+            try:
+                for position, frame in enumerate(reader.frames(round(clip.from_s * fps), length)):
+                    if position in chosen:
+                        stats.add_frame(frame)
+                found[number] = stats.finish()
+            except (BrokenFile, av.FFmpegError) as error:
+                problems[number] = f"{path.name} can't be decoded: {error}"
+    return found, problems
 
 
 def by_file(
-    clips: list[dict[str, Clip]], camera: str, indexes: list[int], lengths: list[int]
+    clips: Mapping[int, Mapping[str, Clip]], camera: str, lengths: Mapping[int, int]
 ) -> dict[Place, dict[int, tuple[Clip, int]]]:
-    """Some episodes' clips of one camera and their frames, file by file."""
+    """One camera's clips of the episodes that `lengths` names, and their frames, file by file."""
     files: dict[Place, dict[int, tuple[Clip, int]]] = {}
-    for index in indexes:
-        clip = clips[index][camera]
-        files.setdefault(clip.place, {})[index] = (clip, lengths[index])
+    for number, length in lengths.items():
+        clip = clips[number][camera]
+        files.setdefault(clip.place, {})[number] = (clip, length)
     return files

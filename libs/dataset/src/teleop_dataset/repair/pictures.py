@@ -22,26 +22,33 @@ MM_PER_M = 1000.0
 CODED_MARGIN = 128
 
 
-def cut_video(source: Path, target: Path, frames: int) -> None:
-    """The first frames of an mp4 as they are, packet by packet; raises BrokenFile if there are fewer.
+def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps: float) -> None:
+    """Some stretches (begin, end) of an mp4's frames, packet by packet, shown one right after the other.
 
-    They must end where an episode ends: what follows begins with a keyframe that nothing before needs.
+    Each must begin and end where an episode does: its first is a keyframe, and nothing outside needs it.
+    Raises BrokenFile if there are fewer frames.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    copied = 0
+    copied, left = 0, list(ranges)
     # LeRobot's own options when it joins episodes.
     with av.open(str(source)) as given, av.open(str(target), "w", options={"movflags": "faststart"}) as made:
         stream = given.streams.video[0]
         copy = made.add_stream_from_template(stream, opaque=True)
         copy.time_base = stream.time_base
-        for packet in given.demux(stream):
-            if packet.dts is None or copied == frames:
+        tick_s = float(stream.time_base or 1)
+        for number, packet in enumerate(given.demux(stream)):
+            if left and number == left[0][1]:
+                left.pop(0)
+            if packet.dts is None or not left:
                 break
-            packet.stream = copy
-            made.mux(packet)
-            copied += 1
-    if copied < frames:
-        raise BrokenFile(f"{source.name} gives {copied} frames instead of {frames}")
+            if number >= left[0][0]:
+                early = round((number - copied) / fps / tick_s)
+                packet.pts, packet.dts = (packet.pts or 0) - early, packet.dts - early
+                packet.stream = copy
+                made.mux(packet)
+                copied += 1
+    if copied < (wanted := sum(end - begin for begin, end in ranges)):
+        raise BrokenFile(f"{source.name} gives {copied} frames instead of {wanted}")
 
 
 def video_facts(path: Path, depth: bool) -> dict[str, Any]:
@@ -125,27 +132,53 @@ def depth_values(info: Mapping[str, Any]) -> Pixels:
     return values
 
 
-def decode_frames(path: Path, wanted: Sequence[int], shape: Sequence[int]) -> Iterator[av.VideoFrame]:
-    """Those frames of an mp4, in the order of showing, which `wanted` (ascending numbers) names.
+class ClipReader:
+    """Decodes episodes of one mp4, in the order of the file; what is broken in one does not reach the next.
 
-    shape   (height, width, channels) that they must have: a damaged header may ask for gigabytes
-    raises  BrokenFile, FFmpegError
+    shape  (height, width, channels) that the pictures must have: a damaged header may ask for gigabytes
     """
-    height, width = shape[:2]
-    remaining = iter(wanted)
-    number = next(remaining, None)
-    with av.open(str(path)) as file:
-        stream = file.streams.video[0]
-        stream.codec_context.options = {"max_pixels": str((height + CODED_MARGIN) * (width + CODED_MARGIN))}
+
+    def __init__(self, path: Path, shape: Sequence[int]) -> None:
+        """Raises FFmpegError."""
+        self._name = path.name
+        self._height, self._width = shape[:2]
+        self._file = av.open(str(path))
+        self._stream = self._file.streams.video[0]
+        context = self._stream.codec_context
+        limit = (self._height + CODED_MARGIN) * (self._width + CODED_MARGIN)
+        context.options = {"max_pixels": str(limit), "err_detect": "explode"}
         # PyAV's logging takes Python's lock: from a decoder's thread that can block for ever.
-        stream.thread_type = "NONE"
-        for position, frame in enumerate(file.decode(stream)):
-            if number is None:
-                return
-            if (frame.height, frame.width) != (height, width):
-                raise BrokenFile(f"{path.name} shows pictures of {frame.width} x {frame.height}")
-            if position == number:
-                yield frame
-                number = next(remaining, None)
-    if number is not None:
-        raise BrokenFile(f"{path.name} ends before frame {number}")
+        self._stream.thread_type = "NONE"
+        self._packets = enumerate(self._file.demux(self._stream))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def frames(self, first: int, length: int) -> Iterator[av.VideoFrame]:
+        """The episode's pictures, in the order of showing, from frame `first` of the file on.
+
+        Raises BrokenFile, FFmpegError; BrokenFile in the end if there were fewer than `length`.
+        """
+        context = self._stream.codec_context
+        context.flush_buffers()
+        shown = 0
+        for number, packet in self._packets:
+            if number < first:
+                continue
+            for frame in context.decode(packet):
+                yield self._sound(frame)
+                shown += 1
+            if number == first + length - 1:
+                break
+        for frame in context.decode(None):
+            yield self._sound(frame)
+            shown += 1
+        if shown < length:
+            raise BrokenFile(f"{self._name} shows {shown} of {length} pictures")
+
+    def _sound(self, frame: av.VideoFrame) -> av.VideoFrame:
+        if (frame.height, frame.width) != (self._height, self._width):
+            raise BrokenFile(f"{self._name} shows pictures of {frame.width} x {frame.height}")
+        if frame.is_corrupt:
+            raise BrokenFile(f"{self._name} shows damaged pictures")
+        return frame

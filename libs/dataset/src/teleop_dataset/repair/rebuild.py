@@ -1,12 +1,13 @@
 """From a dataset whose recorder was killed to one that LeRobot opens, step by step.
 
 An episode is recovered if its rows and, of every camera, its frames are all there, whatever info.json counts.
-Episodes are only ever taken from the first one on: what follows one that is not whole has no place.
+A dataset has no place for gaps: those after one that is not whole move up, and are numbered on.
 """
 
 import math
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from teleop_dataset.errors import NotRepairable
-from teleop_dataset.folder import look, open_regular
+from teleop_dataset.folder import FileSeen, VideoSeen, look, open_regular
 from teleop_dataset.repair.describe import by_file, describe_film, describe_rows
 from teleop_dataset.repair.episode_stats import EpisodeStats
 from teleop_dataset.repair.metadata import (
@@ -29,8 +30,9 @@ from teleop_dataset.repair.metadata import (
     write_tasks,
 )
 from teleop_dataset.repair.pictures import cut_video, is_depth, video_facts
+from teleop_dataset.repair.renumber import NUMBERS, Numbered, Whole, renumber, rewrite
 from teleop_dataset.repair.report import RepairReport
-from teleop_dataset.repair.rows import BadRows, Episode, RowReader
+from teleop_dataset.repair.rows import Episode, RowReader
 from teleop_dataset.repair.source import (
     clips_of,
     complete_tasks,
@@ -40,7 +42,7 @@ from teleop_dataset.repair.source import (
     unsaved_folders,
 )
 from teleop_dataset.repair.tables import bring, copy_bytes, cut, leaves_of
-from teleop_dataset.repair.videos import place_episodes
+from teleop_dataset.repair.videos import Clips, place_episodes
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
 from teleop_dataset.v3.episodes import Clip, episodes_schema, statistics_per_row
@@ -121,23 +123,34 @@ class _Repair:
         shards = self._bring_episode_tables()
         own_rows = trusted_rows([shard.table for shard in shards], found, self._cameras)
         known = {index: clips_of(row, self._cameras) for index, row in own_rows.items()}
-        clips, why = place_episodes(found, known, self._cameras, self._seen, self._fps)
-        films, undecodable = self._describe_films(found[: len(clips)], clips, own_rows)
-        episodes = found[: min([len(clips), *undecodable])]
-        for episode in found[len(episodes) :]:
-            reason = (
-                undecodable.get(len(episodes), why) if episode.index == len(episodes) else "comes after it"
-            )
-            self._report.lose(f"episode {episode.index} ({episode.length} rows)", reason)
+        clips, lost = place_episodes(found, known, self._cameras, self._seen, self._fps)
+        films, undecodable = self._describe_films(found, clips, own_rows)
+        lost |= undecodable
+        for number, episode in enumerate(found):
+            if number in lost:
+                self._report.lose(f"episode {episode.index} ({episode.length} rows)", lost[number])
         self._name_rest(found)
+        episodes = renumber(
+            [
+                Whole(episode, clips[number], own_rows.get(number), films.get(number, {}))
+                for number, episode in enumerate(found)
+                if number not in lost
+            ]
+        )
         if not episodes:
             return self._report
-        self._report.episodes, self._report.frames = len(episodes), episodes[-1].first + episodes[-1].length
+        last = episodes[-1].episode
+        self._report.episodes, self._report.frames = len(episodes), last.first + last.length
         counted = self._seen.info.total_episodes if self._seen.info else 0
-        self._report.beyond_info = max(0, len(episodes) - counted)
-        self._cut_data(found, len(episodes))
-        self._bring_videos(clips[: len(episodes)])
-        self._write_meta(episodes, clips, shards, own_rows, films)
+        self._report.beyond_info = sum(each.whole.found.index >= counted for each in episodes)
+        self._report.renumbered = {
+            each.whole.found.index: each.episode.index
+            for each in episodes
+            if each.whole.found.index != each.episode.index
+        }
+        self._place_data(episodes)
+        self._bring_videos(episodes)
+        self._write_meta(episodes, shards)
         self._bring_others()
         return self._report
 
@@ -157,12 +170,9 @@ class _Repair:
                 self._report.rebuilt[path] = f"a footer for its {brought.row_groups} row groups"
             if brought.problem:
                 self._report.lose(f"the end of {path}", brought.problem)
-            try:
-                if brought.row_groups:
-                    reader.read(self._root / path, place)
-            except BadRows as error:
-                self._report.lose(f"{path} from episode {len(reader.episodes)} on", str(error))
-                break
+            if brought.row_groups:
+                for problem in reader.read(self._root / path, place):
+                    self._report.lose(f"rows of {path}", problem)
         return reader.episodes
 
     def _bring_episode_tables(self) -> list[Shard]:
@@ -185,94 +195,109 @@ class _Repair:
         return shards
 
     def _describe_films(
-        self, episodes: list[Episode], clips: list[dict[str, Clip]], own_rows: dict[int, Row]
+        self, found: list[Episode], clips: dict[int, Clips], own_rows: dict[int, Row]
     ) -> tuple[dict[int, dict[str, EpisodeStats]], dict[int, str]]:
         """Statistics of the video of each episode that has none yet, and why some can't be decoded."""
-        films: dict[int, dict[str, EpisodeStats]] = {each.index: {} for each in episodes}
+        films: dict[int, dict[str, EpisodeStats]] = {}
         undecodable: dict[int, str] = {}
-        indexes = [each.index for each in episodes if each.index not in own_rows]
-        lengths = [each.length for each in episodes]
+        lengths = {number: found[number].length for number in clips if number not in own_rows}
         for camera in self._cameras:
             counts = [(row.get(f"stats/{camera}/count"), row["length"]) for row in own_rows.values()]
             streamed = any(count and count[0] > length for count, length in counts)
-            for place, wanted in by_file(clips, camera, indexes, lengths).items():
+            for place, wanted in by_file(clips, camera, lengths).items():
                 path = self._source / place.video_path(camera)
-                stats, problem = describe_film(
+                stats, problems = describe_film(
                     path, self._features[camera], wanted, self._fps, streamed=streamed
                 )
-                for index in wanted:
-                    if index in stats:
-                        films[index][camera] = stats[index]
-                    else:
-                        undecodable.setdefault(index, problem)
+                for number, each in stats.items():
+                    films.setdefault(number, {})[camera] = each
+                undecodable |= problems
         return films, undecodable
 
     def _name_rest(self, found: list[Episode]) -> None:
         counted = self._seen.info.total_episodes if self._seen.info else 0
-        if counted > len(found):
-            missing = f"{counted - len(found)} episodes from episode {len(found)} on"
+        present = {each.index for each in found}
+        for first, end in _stretches([index for index in range(counted) if index not in present]):
+            missing = f"{end - first} episodes from episode {first} on"
             self._report.lose(missing, f"{layout.INFO} counts them, but their rows are not there")
         for folder in unsaved_folders(self._source, self._seen):
             self._report.lose(f"{folder}/", "pictures of an episode that was not saved")
 
-    def _cut_data(self, found: list[Episode], kept: int) -> None:
-        """Take the rows of episodes that are not kept out of the data files."""
+    def _place_data(self, episodes: list[Numbered]) -> None:
+        """Leave in the data files the rows of these episodes, and no others."""
         for path in sorted(self._root.glob("data/*/*.parquet")):
             name = path.relative_to(self._root).as_posix()
-            ends = [each.end for each in found[:kept] if each.place == Place.of(name)]
-            if not ends:
+            kept = [each for each in episodes if each.whole.found.place == Place.of(name)]
+            if not kept:
                 path.unlink()
                 self._report.rebuilt.pop(name, None)
                 self._report.lose(name, "no episode in it is whole")
-            elif cut(path, max(ends)):
-                self._report.rebuilt[name] = f"cut after its {len(ends)} whole episodes, with a new footer"
+            elif not all(each.stays or each.whole.found == each.episode for each in kept):
+                self._report.rebuilt.pop(name, None)
+                target = self._root / kept[0].episode.place.data_path()
+                made = self._root / "renumbered"
+                rewrite(self._root, made, kept)
+                path.unlink()
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.rename(target)
+                new = target.relative_to(self._root).as_posix()
+                self._report.rebuilt[new] = f"the {len(kept)} whole episodes of {name}, numbered on"
+            elif cut(path, max(each.episode.end for each in kept)):
+                self._report.rebuilt[name] = f"cut after its {len(kept)} whole episodes, with a new footer"
             elif name not in self._report.rebuilt:
                 self._report.kept.append(name)
 
-    def _bring_videos(self, clips: list[dict[str, Clip]]) -> None:
-        for file, video in self._seen.videos():
-            used = [
-                round(clip.to_s * self._fps)
-                for each in clips
-                for camera, clip in each.items()
-                if camera == file.camera and clip.place.video_path(camera) == file.path
-            ]
-            source, target = self._source / file.path, self._root / file.path
-            if not used:
-                self._report.lose(file.path, "no recovered episode shows in it")
-            elif video.playable and max(used) == video.frames:
-                with open_regular(source) as opened:
-                    copy_bytes(opened, target, file.size_bytes)
-                self._report.kept.append(file.path)
-            else:
-                cut_video(source, target, max(used))
-                self._report.rebuilt[file.path] = f"cut after {max(used)} of {video.frames} frames"
+    def _bring_videos(self, episodes: list[Numbered]) -> None:
+        """Leave in each camera's files the frames of these episodes, and no others."""
+        for camera in self._cameras:
+            for file, video in self._seen.videos():
+                place = Place.of(file.path)
+                kept = [each for each in episodes if each.whole.clips[camera].place == place]
+                if file.camera != camera:
+                    continue
+                if not kept:
+                    self._report.lose(file.path, "no recovered episode shows in it")
+                    continue
+                clips = [each.whole.clips[camera] for each in kept]
+                ranges = _joined(
+                    [(round(clip.from_s * self._fps), round(clip.to_s * self._fps)) for clip in clips]
+                )
+                path = kept[0].clips[camera].place.video_path(camera)
+                self._bring_video(file, video, path, ranges)
 
-    def _write_meta(
-        self,
-        episodes: list[Episode],
-        clips: list[dict[str, Clip]],
-        shards: list[Shard],
-        own_rows: dict[int, Row],
-        films: dict[int, dict[str, EpisodeStats]],
+    def _bring_video(
+        self, file: FileSeen, video: VideoSeen, path: str, ranges: list[tuple[int, int]]
     ) -> None:
+        """Some stretches of a video's frames, as the file at `path`."""
+        source, target = self._source / file.path, self._root / path
+        if video.playable and ranges == [(0, video.frames)]:
+            with open_regular(source) as opened:
+                copy_bytes(opened, target, file.size_bytes)
+            if path == file.path:
+                self._report.kept.append(path)
+            else:
+                self._report.rebuilt[path] = f"{file.path} as it was"
+            return
+        cut_video(source, target, ranges, self._fps)
+        frames = sum(end - begin for begin, end in ranges)
+        if ranges == [(0, frames)] and path == file.path:
+            self._report.rebuilt[path] = f"cut after {frames} of {video.frames} frames"
+        else:
+            self._report.rebuilt[path] = f"{frames} of the {video.frames} frames of {file.path}"
+
+    def _write_meta(self, episodes: list[Numbered], shards: list[Shard]) -> None:
         report, root = self._report, self._root
         stored_tasks = read_tasks(self._source)
-        tasks = complete_tasks(list(stored_tasks), episodes, own_rows, report)
-        rows = []
-        for episode in episodes:
-            row = own_rows.get(episode.index)
-            if row is None:
-                stats = describe_rows(root, episode, self._features, self._fps) | films[episode.index]
-                row = episode_row(episode, tasks, clips[episode.index], stats)
-            else:
-                self._flag(episode, clips[episode.index])
-            rows.append(row)
+        tasks = complete_tasks(
+            list(stored_tasks), [(each.episode, each.whole.row) for each in episodes], report
+        )
+        rows = [self._row(each, tasks) for each in episodes]
+        trusted = {each.episode.index for each in episodes if each.stays and each.whole.row is not None}
         for key in self._features:
             if any(not_finite(row, key) for row in rows):
                 self.not_finite.add(key)
                 report.flags.append(f"{key} has values that are infinite or no numbers")
-        kept, written = write_episodes(root, shards, rows, set(own_rows), self._features)
+        kept, written = write_episodes(root, shards, rows, trusted, self._features)
         report.kept += kept
         if written:
             begin = len(rows) - pq.read_metadata(root / written).num_rows
@@ -282,7 +307,9 @@ class _Repair:
         else:
             write_tasks(root, tasks)
             report.rebuilt[layout.TASKS] = "the tasks that the rows name"
-        if stats_are_current(self._read(layout.STATS), self._features, report.frames):
+        if not report.renumbered and stats_are_current(
+            self._read(layout.STATS), self._features, report.frames
+        ):
             self._copy(layout.STATS)
         else:
             write_stats(root, rows, self._features)
@@ -294,7 +321,20 @@ class _Repair:
         else:
             report.rebuilt[layout.INFO] = "the totals"
 
-    def _flag(self, episode: Episode, clips: dict[str, Clip]) -> None:
+    def _row(self, each: Numbered, tasks: list[str]) -> Row:
+        """The row of an episode: its own, with the numbers that it has now, or one that is worked out."""
+        row, root, fps = each.whole.row, self._root, self._fps
+        if row is None:
+            stats = describe_rows(root, each.episode, self._features, fps) | dict(each.whole.films)
+            return episode_row(each.episode, tasks, each.clips, stats)
+        self._flag(each.episode, each.clips)
+        if each.stays:
+            return row
+        numbers = {key: self._features[key] for key in NUMBERS}
+        stats = describe_rows(root, each.episode, numbers, fps)
+        return row | episode_row(each.episode, tasks, each.clips, stats) | {"tasks": row["tasks"]}
+
+    def _flag(self, episode: Episode, clips: Mapping[str, Clip]) -> None:
         for camera, clip in clips.items():
             frames = round((clip.to_s - clip.from_s) * self._fps)
             if frames != episode.length:
@@ -329,6 +369,22 @@ class _Repair:
                 return file.read()
         except OSError:
             return b""
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Stretches of frames, those that follow each other as one."""
+    joined: list[tuple[int, int]] = []
+    for begin, end in ranges:
+        if joined and joined[-1][1] == begin:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((begin, end))
+    return joined
+
+
+def _stretches(numbers: list[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as stretches (first, one past the last)."""
+    return _joined([(number, number + 1) for number in numbers])
 
 
 def _read_table(path: Path) -> pa.Table | None:

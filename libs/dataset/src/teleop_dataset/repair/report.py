@@ -16,6 +16,7 @@ class RepairReport(msgspec.Struct, kw_only=True):
     episodes, frames  of the repaired dataset; 0 if nothing could be recovered: then nothing was written
     beyond_info       how many of the episodes meta/info.json did not count yet
     rebuilt           files of the repaired dataset that are not as they were, and what was done to each
+    renumbered        episodes that have another number now, because one before them is lost: old to new
     kept              files that are, byte for byte
     lost              what is missing
     flags             what is wrong with recovered episodes themselves
@@ -25,6 +26,7 @@ class RepairReport(msgspec.Struct, kw_only=True):
     frames: int = 0
     beyond_info: int = 0
     rebuilt: dict[str, str] = {}
+    renumbered: dict[int, int] = {}
     kept: list[str] = []
     lost: list[Loss] = []
     flags: list[str] = []
@@ -46,6 +48,11 @@ class RepairReport(msgspec.Struct, kw_only=True):
             lines = ["nothing could be recovered"]
         if self.beyond_info:
             lines.append(f"info.json did not count {self.beyond_info} of them yet")
+        if self.renumbered:
+            lines.append(
+                "episodes have other numbers now: "
+                + ", ".join(f"{old} is {new}" for old, new in self.renumbered.items())
+            )
         lines += [f"lost: {loss.what}: {loss.why}" for loss in self.lost]
         lines += [f"note: {flag}" for flag in self.flags]
         lines += [f"rebuilt {path}: {how}" for path, how in self.rebuilt.items()]

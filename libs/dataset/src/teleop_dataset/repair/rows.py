@@ -1,6 +1,5 @@
 """The episodes that data files hold, as far as their rows follow the format."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ MAX_GROUP_ROWS = 50_000_000
 class Episode:
     """The rows of one episode.
 
+    index  its episode_index
     place  of their data file
     begin  the first of them, in that file
-    first  the same in the dataset
+    first  the same in the dataset: what `index` says of it
     tasks  numbers of its tasks, each once, as they come
     """
 
@@ -44,67 +44,101 @@ class Episode:
 
 
 class BadRows(Exception):
-    """Rows from here on don't follow the format; says why."""
+    """Some rows don't follow the format; says why."""
 
 
 class RowReader:
-    """Takes the episodes out of data files, one file after the other."""
+    """Takes the whole episodes out of data files, one file after the other."""
 
     def __init__(self, features: Features, fps: float) -> None:
         self._columns = [key for key, feature in features.items() if feature["dtype"] != "video"]
         self._fps = fps
         self.episodes: list[Episode] = []
 
-    def read(self, path: Path, place: Place) -> None:
-        """Add the file's episodes; raises BadRows at the first row that can't be used.
+    def read(self, path: Path, place: Place) -> list[str]:
+        """Add the file's episodes; tells which rows are left out, and why.
 
-        The last episode may go on in the next row group, so an episode only counts once it has ended.
+        An episode may go on in the next row group. Of one that has lost some of its rows all are left out.
         """
+        problems: list[str] = []
         begin = 0
-        for numbers in self._groups(path):
-            for low, high in _runs(numbers["episode_index"]):
-                part = {name: values[low:high] for name, values in numbers.items()}
-                self._add(part, place, begin + low)
-            begin += len(numbers["index"])
-
-    def _groups(self, path: Path) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """The numbering of each row group, all of whose columns could be read."""
         try:
             with pq.ParquetFile(path) as file:
                 if missing := [key for key in self._columns if key not in file.schema_arrow.names]:
-                    raise BadRows(f"it has no column {missing[0]}")
+                    return [f"it has no column {missing[0]}"]
                 for group in range(file.num_row_groups):
-                    if file.metadata.row_group(group).num_rows > MAX_GROUP_ROWS:
-                        raise BadRows(f"a row group has more than {MAX_GROUP_ROWS} rows")
-                    table = file.read_row_group(group, self._columns, use_threads=False)
-                    table.validate(full=True)
-                    yield {name: _plain(table, name) for name in DEFAULT_FEATURES}
+                    problems += self._read_group(file, group, place, begin)
+                    begin += file.metadata.row_group(group).num_rows
         except (OSError, pa.ArrowException, ValueError) as error:
-            raise BadRows(f"a row group can't be read: {error}") from error
+            problems.append(f"it can't be read: {error}")
+        return problems
+
+    def _read_group(self, file: pq.ParquetFile, group: int, place: Place, begin: int) -> list[str]:
+        rows = file.metadata.row_group(group).num_rows
+        if rows > MAX_GROUP_ROWS:
+            return [f"a row group has more than {MAX_GROUP_ROWS} rows"]
+        try:
+            table = file.read_row_group(group, self._columns, use_threads=False)
+            table.validate(full=True)
+            numbers = {name: _plain(table, name) for name in DEFAULT_FEATURES}
+        except (OSError, pa.ArrowException, ValueError, BadRows) as error:
+            return [f"rows {begin} to {begin + rows - 1} can't be read: {error}"]
+        problems = []
+        for low, high in _runs(numbers["episode_index"]):
+            part = {name: values[low:high] for name, values in numbers.items()}
+            try:
+                self._add(part, place, begin + low)
+            except BadRows as error:
+                problems.append(str(error))
+        return problems
 
     def _add(self, numbers: dict[str, npt.NDArray[Any]], place: Place, begin: int) -> None:
-        length = len(numbers["index"])
-        last = self.episodes[-1] if self.episodes else None
-        index, frame = int(numbers["episode_index"][0]), 0
-        first = last.first + last.length if last else 0
-        goes_on = last is not None and last.index == index and last.place == place
-        if goes_on and last is not None:
-            frame = last.length
-        elif index != len(self.episodes):
-            raise BadRows(f"episode {index} comes where episode {len(self.episodes)} should")
-        grid = np.arange(frame, frame + length)
-        if (numbers["index"] != first + np.arange(length)).any():
-            raise BadRows(f"the rows of episode {index} are not numbered on")
-        if (numbers["frame_index"] != grid).any():
-            raise BadRows(f"the frames of episode {index} are not numbered from 0 on")
-        if not (np.abs(numbers["timestamp"] - grid / self._fps) < TIMESTAMP_TOLERANCE_S).all():
-            raise BadRows(f"the timestamps of episode {index} are not frame_index / fps")
+        index, first, length = (
+            int(numbers["episode_index"][0]),
+            int(numbers["index"][0]),
+            len(numbers["index"]),
+        )
+        last = self.episodes[-1] if self.episodes and self.episodes[-1].place == place else None
+        if last is not None and last.index == index and last.end == begin:
+            self._check(numbers, last, last.first + last.length, last.length)
+            tasks = tuple(dict.fromkeys(last.tasks + tuple(numbers["task_index"].tolist())))
+            self.episodes[-1] = Episode(index, place, last.begin, last.first, last.length + length, tasks)
+            return
+        if last is not None and _goes_on(last, index, first, int(numbers["frame_index"][0])):
+            self.episodes.pop()
+            if numbers["frame_index"][0] == 0:
+                self._add(numbers, place, begin)
+            raise BadRows(f"episode {last.index} has lost its rows from {last.length} on")
+        self._check(numbers, None, first, 0)
         tasks = tuple(dict.fromkeys(numbers["task_index"].tolist()))
-        if goes_on and last is not None:
-            tasks = tuple(dict.fromkeys(last.tasks + tasks))
-            self.episodes[-1] = Episode(index, place, last.begin, last.first, frame + length, tasks)
-        else:
-            self.episodes.append(Episode(index, place, begin, first, length, tasks))
+        self.episodes.append(Episode(index, place, begin, first, length, tasks))
+
+    def _check(
+        self, numbers: dict[str, npt.NDArray[Any]], begun: Episode | None, first: int, frame: int
+    ) -> None:
+        """Raise BadRows unless the rows count on from these numbers; an episode they belong to goes, too."""
+        index, length = numbers["episode_index"][0], len(numbers["index"])
+        grid = np.arange(frame, frame + length)
+        problem = ""
+        if index < 0 or first < 0 or (numbers["index"] != first + np.arange(length)).any():
+            problem = f"the rows of episode {index} are not numbered on"
+        elif (numbers["frame_index"] != grid).any():
+            problem = f"the frames of episode {index} are not numbered from 0 on"
+        elif not (np.abs(numbers["timestamp"] - grid / self._fps) < TIMESTAMP_TOLERANCE_S).all():
+            problem = f"the timestamps of episode {index} are not frame_index / fps"
+        if problem:
+            if begun is not None:
+                self.episodes.pop()
+            raise BadRows(problem)
+
+
+def _goes_on(last: Episode, index: int, first: int, frame: int) -> bool:
+    """Whether what comes next shows that `last` had more rows than were found."""
+    return (
+        (index == last.index and frame > 0)
+        or frame == last.length
+        or (index == last.index + 1 and frame == 0 and first > last.first + last.length)
+    )
 
 
 def read_values(root: Path, episode: Episode, columns: list[str]) -> pa.Table:

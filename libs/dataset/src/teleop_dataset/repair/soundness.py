@@ -11,7 +11,7 @@ from teleop_schema.errors import BackendError
 from teleop_dataset.flags import flag_episodes
 from teleop_dataset.folder import look
 from teleop_dataset.readiness import what_is_unfinished
-from teleop_dataset.repair.rows import BadRows, RowReader
+from teleop_dataset.repair.rows import RowReader
 from teleop_dataset.repair.source import unsaved_folders
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.layout import Place
@@ -47,7 +47,8 @@ def find_sound(source: Path) -> Soundness | None:
         info = json.loads((source / layout.INFO).read_bytes())
         rows = RowReader(info["features"], info["fps"])
         for path, _ in seen.tables("data"):
-            rows.read(source / path, Place.of(path))
+            if rows.read(source / path, Place.of(path)):
+                return None
         dropped = flag_episodes(source, seen)
         verify(
             source,
@@ -58,7 +59,6 @@ def find_sound(source: Path) -> Soundness | None:
             not_finite=info["features"],
         )
     except (
-        BadRows,
         BackendError,
         OSError,
         LookupError,

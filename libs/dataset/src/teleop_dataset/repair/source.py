@@ -134,18 +134,20 @@ def read_tasks(source: Path) -> list[str]:
 
 def complete_tasks(
     tasks: list[str],
-    episodes: Sequence[Episode],
-    rows: Mapping[int, Mapping[str, Any]],
+    episodes: Sequence[tuple[Episode, Mapping[str, Any] | None]],
     report: RepairReport,
 ) -> list[str]:
-    """`tasks` with a name for each that the rows use; lost ones are told by the episodes, or invented."""
-    used = max((number for episode in episodes for number in episode.tasks), default=-1) + 1
+    """`tasks` with a name for each that the rows use; lost ones are told by the episodes, or invented.
+
+    episodes  each with its own row, if there is one
+    """
+    used = max((number for episode, _ in episodes for number in episode.tasks), default=-1) + 1
     if used > MAX_TASKS:
         raise NotRepairable(f"the rows name {used} tasks", field="task_index", limit=MAX_TASKS)
     told = {
-        episode.tasks[0]: rows[episode.index]["tasks"][0]
-        for episode in episodes
-        if episode.index in rows and len(episode.tasks) == len(rows[episode.index]["tasks"]) == 1
+        episode.tasks[0]: row["tasks"][0]
+        for episode, row in episodes
+        if row is not None and len(episode.tasks) == len(row["tasks"]) == 1
     }
     for number in range(len(tasks), used):
         name = told.get(number)
@@ -159,18 +161,17 @@ def complete_tasks(
 def trusted_rows(
     tables: Iterable[pa.Table], episodes: Sequence[Episode], cameras: Sequence[str]
 ) -> dict[int, dict[str, Any]]:
-    """The episodes' own rows, where they agree with the data; by episode_index."""
-    trusted: dict[int, dict[str, Any]] = {}
-    for table in tables:
-        for row in table.to_pylist():
-            index = row.get("episode_index")
-            if (
-                isinstance(index, int)
-                and 0 <= index < len(episodes)
-                and _agrees(row, episodes[index], cameras)
-            ):
-                trusted[index] = row
-    return trusted
+    """The episodes' own rows, where they agree with the data; by position in `episodes`."""
+    numbers: dict[int, list[int]] = {}
+    for number, episode in enumerate(episodes):
+        numbers.setdefault(episode.index, []).append(number)
+    return {
+        number: row
+        for table in tables
+        for row in table.to_pylist()
+        for number in numbers.get(row.get("episode_index"), ())
+        if _agrees(row, episodes[number], cameras)
+    }
 
 
 def _agrees(row: Mapping[str, Any], episode: Episode, cameras: Sequence[str]) -> bool:

@@ -5,22 +5,21 @@ from collections.abc import Mapping, Sequence
 from teleop_dataset.folder import DatasetSeen, VideoSeen
 from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.layout import FIRST_PLACE, Place
+
+Clips = dict[str, Clip]
 
 
 class NoVideo(Exception):
-    """An episode's frames are not all there; says why.
-
-    doubtful  the file in which it can't be told any more where each episode begins
-    """
-
-    def __init__(self, why: str, doubtful: Place | None = None) -> None:
-        super().__init__(why)
-        self.doubtful = doubtful
+    """An episode's frames are not all there; says why."""
 
 
 class CameraFiles:
-    """One camera's mp4 files in order, and how far they are taken up by episodes."""
+    """One camera's mp4 files in order, and how far they are taken up by episodes.
+
+    An episode with a row of its own is where that says. The others lie one behind the other, so that their
+    frames are counted, from the last known place on.
+    """
 
     def __init__(self, camera: str, seen: DatasetSeen, fps: float) -> None:
         self._camera = camera
@@ -28,40 +27,108 @@ class CameraFiles:
         self._files: dict[Place, VideoSeen] = {
             Place.of(file.path): video for file, video in seen.videos() if file.camera == camera
         }
-        self._order = sorted(self._files)
         self._place: Place | None = None
         self._used_frames = 0
         self._used_s = 0.0
+        # Why it can't be told where the next episode begins.
+        self._astray = ""
+        self._counted: dict[int, Place] = {}
+        self._found: dict[int, Clip | str] = {}
 
-    def take_known(self, clip: Clip) -> Clip:
+    def place(self, episodes: Sequence[Episode], known: Mapping[int, Clips]) -> dict[int, Clip | str]:
+        """The clip of each episode, or why it has none, by its position in `episodes`.
+
+        known  the clips that episodes' own rows tell, by position
+        """
+        next_index = next_first = 0
+        for number, episode in enumerate(episodes):
+            self._pass_over(episode, next_index, next_first)
+            next_index, next_first = episode.index + 1, episode.first + episode.length
+            try:
+                if number in known:
+                    self._found[number] = self._take_known(known[number][self._camera])
+                else:
+                    self._found[number] = self._take_next(number, episode.length)
+            except NoVideo as error:
+                self._found[number] = str(error)
+        return self._found
+
+    def _pass_over(self, episode: Episode, next_index: int, next_first: int) -> None:
+        """Leave out the frames of episodes whose rows are lost before this one."""
+        lost = episode.first - next_first
+        if (lost > 0) != (episode.index > next_index) or lost < 0 or episode.index < next_index:
+            self._astray = "rows before it are lost, and nothing tells how many frames they had"
+        while lost and not self._astray:
+            try:
+                place, used, begin_s = self._next()
+            except NoVideo as error:
+                self._astray = str(error)
+                return
+            frames = min(lost, self._files[place].frames - used)
+            self._take(place, used + frames, begin_s + frames / self._fps)
+            lost -= frames
+
+    def _take_known(self, clip: Clip) -> Clip:
         """The frames that an episode's own row names; raises NoVideo if the file has not so many."""
-        end = round(clip.to_s * self._fps)
+        begin, end = round(clip.from_s * self._fps), round(clip.to_s * self._fps)
+        before = self._files.get(self._place) if self._place else None
+        ended = before is not None and before.frames == self._used_frames
+        if (
+            not self._astray
+            and (self._place, self._used_frames) != (clip.place, begin)
+            and not (ended and not begin)
+        ):
+            self._doubt(self._place)
+        self._take(clip.place, end, clip.to_s)
+        self._astray = ""
         video = self._files.get(clip.place)
         if video is None:
             raise NoVideo(f"{clip.place.video_path(self._camera)} is missing")
         self._require(clip.place, video, end)
-        self._take(clip.place, end, clip.to_s)
         return clip
 
-    def take_next(self, length: int) -> Clip:
+    def _take_next(self, number: int, length: int) -> Clip:
         """The next so many frames: of the file where the last episode ended, or of the file after it."""
-        place, used, begin_s = self._place, self._used_frames, self._used_s
-        if place is None or used == self._files[place].frames:
-            later = [each for each in self._order if place is None or each > place]
-            if not later:
-                raise NoVideo(f"{self._camera} has no video of it")
-            place, used, begin_s = later[0], 0, 0.0
+        place, used, begin_s = self._next()
         video = self._files[place]
-        if used < video.frames < used + length and video.playable:
-            raise NoVideo(
+        if video.frames < used + length and (used or video.playable):
+            self._astray = (
                 f"{place.video_path(self._camera)} has {video.frames} frames, {used + length} are needed:"
-                " frames were dropped while recording, and nothing tells where",
-                place,
+                " frames were dropped while recording, and nothing tells where"
             )
-        self._require(place, video, used + length)
+            self._doubt(place)
+            raise NoVideo(self._astray)
         clip = Clip(place, begin_s, begin_s + length / self._fps)
         self._take(place, used + length, clip.to_s)
+        self._require(place, video, used + length)
+        self._counted[number] = place
         return clip
+
+    def _next(self) -> tuple[Place, int, float]:
+        """Where the next frame is: file, number in it, time; raises NoVideo."""
+        if self._astray:
+            raise NoVideo(self._astray)
+        place, used, begin_s = self._place, self._used_frames, self._used_s
+        video = self._files.get(place) if place else None
+        if place is None or (video is not None and used >= video.frames):
+            place, used, begin_s = place.following() if place else FIRST_PLACE, 0, 0.0
+            video = self._files.get(place)
+        if video is None and all(each < place for each in self._files):
+            raise NoVideo(f"{self._camera} has no video of it")
+        if video is None or video.problem:
+            why = f"can't be played: {video.problem}" if video else "is missing"
+            self._astray = f"{place.video_path(self._camera)} {why}"
+            raise NoVideo(self._astray)
+        return place, used, begin_s
+
+    def _doubt(self, place: Place | None) -> None:
+        """Take back what was counted in a file whose frames do not come out even."""
+        for number, counted in self._counted.items():
+            if counted == place:
+                self._found[number] = (
+                    f"{counted.video_path(self._camera)} lacks frames that were dropped while recording,"
+                    " and nothing tells where"
+                )
 
     def _require(self, place: Place, video: VideoSeen, frames: int) -> None:
         path = place.video_path(self._camera)
@@ -77,35 +144,21 @@ class CameraFiles:
 
 def place_episodes(
     episodes: Sequence[Episode],
-    known: Mapping[int, Mapping[str, Clip]],
+    known: Mapping[int, Clips],
     cameras: Sequence[str],
     seen: DatasetSeen,
     fps: float,
-) -> tuple[list[dict[str, Clip]], str]:
-    """The clips of each episode, camera by camera, up to the first that has not all of its frames, and why.
+) -> tuple[dict[int, Clips], dict[int, str]]:
+    """The clips of each episode of which all frames are there, and why the others have none; by position.
 
     known  the clips of those episodes whose own row is there
     """
-    files = {camera: CameraFiles(camera, seen, fps) for camera in cameras}
-    clips: list[dict[str, Clip]] = []
-    for episode in episodes:
-        rows = known.get(episode.index)
-        found: dict[str, Clip] = {}
-        for camera, each in files.items():
-            try:
-                found[camera] = each.take_known(rows[camera]) if rows else each.take_next(episode.length)
-            except NoVideo as error:
-                sure = clips if error.doubtful is None else _sure(clips, known, camera, error.doubtful)
-                return sure, str(error)
-        clips.append(found)
-    return clips, ""
-
-
-def _sure(
-    clips: list[dict[str, Clip]], known: Mapping[int, object], camera: str, doubtful: Place
-) -> list[dict[str, Clip]]:
-    """The clips before the first whose place in the file was only counted up to."""
-    for index, clip in enumerate(clips):
-        if index not in known and clip[camera].place == doubtful:
-            return clips[:index]
-    return clips
+    clips: dict[int, Clips] = {number: {} for number in range(len(episodes))}
+    lost: dict[int, str] = {}
+    for camera in cameras:
+        for number, found in CameraFiles(camera, seen, fps).place(episodes, known).items():
+            if isinstance(found, str):
+                lost.setdefault(number, found)
+            else:
+                clips[number][camera] = found
+    return {number: each for number, each in clips.items() if number not in lost}, lost
