@@ -252,6 +252,8 @@ def _once(chosen: argparse.Namespace) -> int:
                     ": ".join(filter(None, (row.name, describe_state(row), describe_note(row)))),
                     file=sys.stderr,
                 )
+            for skipped in row.skipped:
+                print(f"{row.name}: left out: {skipped}", file=sys.stderr)
         return EXIT_OK if safe else EXIT_FAILED
     finally:
         agent.close()

@@ -37,7 +37,7 @@ LOOKS_AT_ONCE = 2
 # Closed datasets that are saved at the same time; those that are being recorded do not wait for their turn.
 SAVES_AT_ONCE = 3
 MAX_REMEMBERED_FILES = 100
-MAX_SKIPPED_TOLD = 100
+MAX_SKIPPED_TOLD = 1000
 # Of `once`: a dataset that changes for longer is being recorded.
 ONCE_PATIENCE_S = 20.0
 # States in which the server has said that it has what is told of a dataset, here or not.
@@ -117,7 +117,7 @@ class Datasets:
                 await asyncio.sleep(LOOK_AGAIN_S)
 
     async def once(self) -> bool:
-        """Save what is there; whether every dataset is safe on the server as it lies there now."""
+        """Save what is there; whether every dataset is safe on the server as it lies there now, all of it."""
         await self.find()
         async with asyncio.TaskGroup() as tasks:
             tending = [tasks.create_task(self._tend_once(tended)) for tended in self.tended.values()]
@@ -176,7 +176,8 @@ class Datasets:
         while True:
             pause_s = await self._step(tended)
             if _is_settled(tended.row) or tended.row.state == "reclaimed":
-                return True
+                # What was left out is nowhere but here.
+                return not tended.row.skipped
             if tended.row.state in ("failed", "gone"):
                 return tended.row.state == "gone"
             if time.monotonic() > deadline or pause_s > LIVELY_S:
@@ -223,6 +224,8 @@ class Datasets:
         # First what should have been a part of it.
         left_out = sorted(seen.skipped, key=lambda skipped: not skipped.is_unreadable)
         skipped = tuple(f"{each.path}: {each.reason}" for each in left_out[:MAX_SKIPPED_TOLD])
+        if (more := len(left_out) - MAX_SKIPPED_TOLD) > 0:
+            skipped += (f"{more} more",)
         await self.note(
             tended,
             verdict=verdict.kind.value,

@@ -39,11 +39,17 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, State]]) ->
         return False
     for path, problem in found.problems:
         print(f"{row.name}/{path}: {problem}")
+    for path, why in found.left_out:
+        print(f"{row.name}/{path}: left out, it is only here: {why}")
     if found.only_there:
         print(f"{row.name}: {len(found.only_there)} files are only on the server: {found.only_there[0]} …")
-    outcome = "differs" if found.problems else "the same here and on the server"
+    outcome = "the same here and on the server"
+    if found.left_out:
+        outcome = f"{outcome}, but for {len(found.left_out)} left out"
+    if found.problems:
+        outcome = "differs"
     print(f"{row.name}: {found.files} files hashed, {found.read_there} objects read there: {outcome}")
-    return not found.problems
+    return not found.problems and not found.left_out
 
 
 async def fetch(chosen: argparse.Namespace) -> bool:

@@ -19,12 +19,14 @@ class Comparison:
     """What was compared.
 
     problems      (path, what is wrong)
+    left_out      (path, why) of what the server has no place for: it is only here
     only_there    paths that the server has and the folder has not: kept there for good
     read_there    objects that the server has read again
     """
 
     files: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
     only_there: list[str] = field(default_factory=list)
     read_there: int = 0
 
@@ -51,12 +53,10 @@ async def compare(row: DatasetRow, robot_id: str, backend: BackendHttp) -> Compa
             found.problems.append((path, problem))
     theirs = await stored_files(backend, robot_id, row.name, row.version)
     found.problems += differences(mine, theirs)
+    for skipped in seen.skipped:
+        known = skipped.is_unreadable or skipped.path in theirs
+        (found.problems if known else found.left_out).append((skipped.path, skipped.reason))
     left_out = {skipped.path for skipped in seen.skipped}
-    found.problems += [
-        (skipped.path, skipped.reason)
-        for skipped in seen.skipped
-        if skipped.is_unreadable or skipped.path in theirs
-    ]
     found.only_there = sorted(theirs.keys() - mine.keys() - left_out)
     verified = await verify_stored(backend, robot_id, row.name, row.version)
     found.read_there = verified.checked

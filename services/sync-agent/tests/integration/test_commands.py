@@ -102,6 +102,32 @@ async def test_there_and_back(agent, outputs, tmp_path):
     assert "there already" in again.stderr
 
 
+async def test_what_is_left_out_is_named(agent, outputs, tmp_path):
+    """Links, and names and kinds of files that the server does not take: both commands name each, and why."""
+    folder = make_dataset(outputs / "picking", files={"arm:left.json": b"{}", "run.sh": b"true"})
+    (folder / "meta/link.json").symlink_to(tmp_path)
+    reasons = {
+        "arm:left.json": "it holds a character that is a control or forbidden in file names",
+        "meta/link.json": "a symbolic link",
+        "run.sh": "datasets have no such files",
+    }
+    # The second finds everything stored, and looks at nothing again.
+    for _ in range(2):
+        done = agent.once()
+        assert done.returncode == 1
+        for path, reason in reasons.items():
+            assert any(
+                f"picking: left out: {path}: " in line and reason in line for line in done.stderr.splitlines()
+            )
+    verified = agent("verify", "picking")
+    assert verified.returncode == 1
+    for path, reason in reasons.items():
+        assert any(
+            f"picking/{path}: left out" in line and reason in line for line in verified.stdout.splitlines()
+        )
+    assert "the same here and on the server, but for 3 left out" in verified.stdout
+
+
 async def test_verify_finds_a_flipped_bit(agent, outputs, tmp_path):
     """A bit that flipped here, and one that flipped there, are both found and named."""
     folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})

@@ -152,7 +152,8 @@ async def test_links_and_devices(make_agent, backend, outputs, tmp_path):
     (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
     os.mkfifo(folder / "meta/pipe.json")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert not await agent.once(30.0)
+    assert row_of(agent, folder).state == "stored"
     assert b"secret" not in stored(backend).values()
     assert set(row_of(agent, folder).skipped) == {
         "linked: a symbolic link",
