@@ -1,4 +1,4 @@
-"""Which recorded samples become rows, and which picture of a camera each sample goes with. Pure.
+"""Which picture of a camera each sample goes with. Pure.
 
 A sample is one iteration of the robot's control loop; its index counts them. A picture belongs to the
 iteration that first saw it, and to those after it, until they saw another one.
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
+from export_service.pace import US_PER_S, Integers
+
 Flags = npt.NDArray[np.bool_]
 
-US_PER_S = 1_000_000
 # For so long the picture before stands in for pictures that are missing.
 SHORT_HOLE_S = 0.1
 # A picture is not what the camera sees any more once it is older than LeRobot's cameras let one be
@@ -78,42 +78,13 @@ class PictureHole:
     awaited: bool
 
 
-def thin_out(sample_us: Integers, *, loop_fps: float, fps: int) -> tuple[Integers, Integers]:
-    """The samples that become an episode's rows, and each one's age.
-
-    Row k is at k / fps after the first sample, and takes the nearest of the samples within half a row's time,
-    of two as near the earlier one. So none is used twice, and where none is near, there is no row. The last
-    row is at most half an iteration after the last sample.
-
-    sample_us  (N,) us since the Unix epoch, robot's clock, as recorded; a step back counts as one iteration
-    loop_fps   the declared rate of the samples
-    fps        the rate of the rows
-    returns    (K,) positions in sample_us, ascending, and (K,) how long before its row's time each was taken,
-               us, negative if it was taken after it
-    """
-    if not len(sample_us):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    steps = np.diff(sample_us)
-    steps[steps < 0] = round(US_PER_S / loop_fps)
-    # In units of 1 / fps us, in which rows are US_PER_S apart: whole numbers, so nothing is rounded.
-    at = np.concatenate([[0], np.cumsum(steps)]) * fps
-    row = (at + US_PER_S // 2) // US_PER_S
-    early = row * US_PER_S - at
-    within = row * US_PER_S <= at[-1] + round(fps * US_PER_S / loop_fps / 2)
-    row, early = row[within], early[within]
-    order = np.lexsort((np.abs(early), row))
-    ordered = row[order]
-    nearest = order[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
-    return nearest, np.rint(early[nearest] / fps).astype(np.int64)
-
-
 def match(pictures: Pictures, *, index: Integers, sample_us: Integers | None, loop_fps: float) -> Matched:
     """What samples saw of a camera.
 
     index      (N,) of the samples, ascending
     sample_us  (N,) when each was taken, us since the Unix epoch, robot's clock; needed only if the pictures
                have no `seen_at`: then each sample has the nearest picture, at most half a picture's time away
-    loop_fps   the declared rate of the samples
+    loop_fps   the rate of the samples
     """
     if pictures.seen_at is None:
         if sample_us is None:

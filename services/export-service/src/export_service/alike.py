@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from teleop_dataset.v3.info import Camera
 
-from export_service.errors import BadFps, CameraMissing, SessionsDiffer, VideoDiffers, VideoUnfinished
+from export_service.errors import CameraMissing, SessionsDiffer, VideoDiffers, VideoUnfinished
 from export_service.recorded import Footage, Session
 
 # Kinds of video that LeRobot reads, and that the encoders here can make; others become the first of each.
@@ -31,51 +31,18 @@ def choose_cameras(
     return tuple(_camera(sessions, name) for name in names)
 
 
-def choose_fps(sessions: Sequence[Session], cameras: Sequence[Camera], wanted: int | None) -> int:
-    """The dataset's rate, after a look at whether the sessions can be one dataset.
-
-    wanted  as asked for; None: the rate that all loops ran at, or that of the fastest camera if it is lower
-    raises  SessionsDiffer, BadFps
-    """
+def check_alike(sessions: Sequence[Session]) -> None:
+    """Raise SessionsDiffer for sessions whose robots can't share a dataset."""
     first = sessions[0]
-    told = ("robot_type", "state_names", "action_names", *(("fps",) if wanted is None else ()))
     for other in sessions[1:]:
-        for name in told:
+        for name in ("robot_type", "state_names", "action_names"):
             ours, theirs = getattr(first, name), getattr(other, name)
             if ours != theirs:
                 raise SessionsDiffer(
                     f"sessions {first.id} and {other.id} differ in {name}: {_told(ours)} and {_told(theirs)}",
                     field=name,
-                    hint="ask for an fps that none of them is below"
-                    if name == "fps"
-                    else "export them as two datasets",
+                    hint="export them as two datasets",
                 )
-    rate = wanted if wanted is not None else _own_rate(sessions, cameras)
-    slowest = min(sessions, key=lambda session: session.fps)
-    if rate > slowest.fps:
-        raise BadFps(
-            f"fps {rate} is above the {slowest.fps:g} at which session {slowest.id} was recorded: "
-            "rows can't be invented",
-            field="fps",
-            limit=int(slowest.fps),
-        )
-    return rate
-
-
-def _own_rate(sessions: Sequence[Session], cameras: Sequence[Camera]) -> int:
-    loop = sessions[0].fps
-    pictures = max(
-        (round(session.footage[camera.name].fps) for camera in cameras for session in sessions), default=0
-    )
-    if 0 < pictures < loop:
-        return pictures
-    if not loop.is_integer():
-        raise BadFps(
-            f"session {sessions[0].id} has fps {loop:g}; LeRobot datasets take whole numbers only",
-            field="fps",
-            hint=f"ask for an fps of {int(loop)} or less" if loop >= 1 else None,
-        )
-    return int(loop)
 
 
 def _camera(sessions: Sequence[Session], name: str) -> Camera:
@@ -125,6 +92,4 @@ def _size(footage: Footage) -> str:
 
 
 def _told(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)

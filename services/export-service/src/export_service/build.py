@@ -17,7 +17,7 @@ from export_service.errors import NotFinite
 from export_service.frame_source import Reader, read_pieces
 from export_service.order import Order, provenance
 from export_service.plan import Piece
-from export_service.report import Report, finish_report
+from export_service.report import EpisodeTime, Report, finish_report
 from export_service.rows import choose_rows, with_ages
 from export_service.splits import ALL
 from export_service.video_source import Chunks, Files
@@ -65,8 +65,8 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
         DatasetWriter(root, features, fps=order.fps, tasks=tasks, limits=order.limits) as writer,
         DatasetVideo(root, order, chunks, files, partial(watch, "video")) as video,
     ):
-        rows = _write_episodes(writer, video, order, reader, partial(watch, "data"))
-    report = finish_report(order.report, order.pieces, rows, order.fps, video.report())
+        rows, times = _write_episodes(writer, video, order, reader, partial(watch, "data"))
+    report = finish_report(order.report, order.pieces, rows, times, order.fps, video.report())
     stats = writer.recorded.finish(root, partial(watch, "statistics"))
     writer.finish(
         stats,
@@ -101,15 +101,15 @@ def _write_episodes(
     order: Order,
     reader: Reader,
     advance: Callable[[int, int], None],
-) -> list[int]:
-    """Write all episodes; returns how many rows each of them has."""
+) -> tuple[list[int], list[EpisodeTime]]:
+    """Write all episodes; returns how many rows each of them has, and how it plays."""
     state_width, action_width = len(order.state_names), len(order.action_names)
     batches = read_pieces(reader, order.pieces, state_width=state_width, action_width=action_width)
-    loop_fps = {source.session_id: source.fps for source in order.sources}
     lengths: list[int] = []
+    times: list[EpisodeTime] = []
     frames_read = 0
     for pieces, frames in batches:
-        rows = choose_rows(frames, pieces, loop_fps=loop_fps[pieces[0].session_id], fps=order.fps)
+        rows = choose_rows(frames, pieces, fps=order.fps)
         frames_read += len(frames)
         del frames
         shown = video.add(pieces, rows)
@@ -124,9 +124,10 @@ def _write_episodes(
         except NonFiniteValue as error:
             raise _not_finite(pieces[error.episode], str(error)) from error
         lengths += rows.lengths
+        times += rows.times
         advance(frames_read, order.frames)
     writer.close_data()
-    return lengths
+    return lengths, times
 
 
 def _not_finite(piece: Piece, key: str) -> NotFinite:

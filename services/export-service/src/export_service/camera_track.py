@@ -13,9 +13,10 @@ from teleop_dataset.v3.layout import FileLimits
 from teleop_dataset.v3.stats import join
 from teleop_schema.errors import BackendError
 
-from export_service.align import Integers, Matched, match
+from export_service.align import Matched, match
 from export_service.errors import RecordingChanged
 from export_service.order import Source
+from export_service.pace import Integers
 from export_service.plan import Piece
 from export_service.report import CameraReport, EncodedEpisode
 from export_service.rows import MS_PER_US, Rows, ShownEpisodes

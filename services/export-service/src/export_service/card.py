@@ -99,14 +99,22 @@ def _ledger(report: Mapping[str, Any]) -> Iterator[str]:
         "episode."
     )
     yield ""
-    yield from _row("session", "recorded", "exported", "episodes", "left out, and why")
-    yield from _row("---:", "---:", "---:", "---:", "---")
+    yield from _row("session", "recorded", "exported", "episodes", "rate of its loop", "left out, and why")
+    yield from _row("---:", "---:", "---:", "---:", "---", "---")
     rows = [
         f"| {each['session_id']} | {each['committed']:,} | {each['exported']:,} | {each['episodes']:,} "
-        f"| {_reasons(each)} |"
+        f"| {_rate(each)} | {_reasons(each)} |"
         for each in report["sessions"]
     ]
     yield from _some(rows, MAX_ROWS)
+
+
+def _rate(session: Mapping[str, Any]) -> str:
+    """Reports of older versions tell none."""
+    measured, declared = session.get("measured_hz"), session.get("declared_fps")
+    if measured is None:
+        return "" if declared is None else f"{declared:g} Hz declared"
+    return f"{measured:.2f} Hz, {declared:g} declared"
 
 
 def _reasons(session: Mapping[str, Any]) -> str:
@@ -117,6 +125,9 @@ def _reasons(session: Mapping[str, Any]) -> str:
     missing = sum(gap["end_frame"] - gap["first_frame"] for gap in session["gaps"])
     if missing:
         told.append(f"{missing:,} never recorded")
+    stalls = [stall["seconds"] for time in session.get("times", ()) for stall in time["stalls"]]
+    if stalls:
+        told.append(f"{sum(stalls):.1f} s in which the loop stood still, {len(stalls)} times")
     return "; ".join(told)
 
 

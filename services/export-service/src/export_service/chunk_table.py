@@ -11,8 +11,8 @@ from psycopg.rows import DictRow, dict_row
 from teleop_runtime.libpq import bounded
 from teleop_schema.connections import PREPARE
 
-from export_service.align import Integers
 from export_service.database import Connection
+from export_service.pace import Integers
 from export_service.video_chunks import Chunk
 
 CHUNKS = """

@@ -78,7 +78,7 @@ class DatasetVideo:
 
     def _expected(self) -> int:
         """About how many pictures will be shown."""
-        rate = {source.session_id: self._order.fps / source.fps for source in self._order.sources}
+        rate = {source.session_id: min(1.0, self._order.fps / source.fps) for source in self._order.sources}
         rows = sum(piece.frames * rate[piece.session_id] for piece in self._order.pieces)
         return round(rows) * len(self._order.cameras)
 

@@ -31,6 +31,12 @@ class SessionsDiffer(Conflict):
     code = "sessions_differ"
 
 
+class RatesDiffer(Conflict):
+    """Episodes were recorded at rates of which none fits all of them."""
+
+    code = "rates_differ"
+
+
 class EpisodeHasGap(Conflict):
     """Frames are missing inside an episode, and the request refuses such episodes."""
 

@@ -27,7 +27,7 @@ MAX_FPS = 10_000
 MAX_CAMERAS = 64
 
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
-WRITER_VERSION = 4
+WRITER_VERSION = 5
 
 VALUE_BYTES = 4
 NUMBERING_BYTES = 48
@@ -55,9 +55,10 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                           it is now
     include_capture_time  add the column `capture.time_ns`; without it, the features are those that
                           lerobot-record gives to such a robot, which merging with its datasets needs;
-                          with video or `fps`, also the columns that tell how old samples and pictures are
+                          with video or a lower rate, also columns that tell how old pictures and samples are
     fps                   rows per second; by default the rate of the fastest camera if that is lower than the
-                          sessions', else theirs. Samples are left out for it, and pictures repeated
+                          sessions', else theirs: as declared, or as measured if all were slower. Samples are
+                          left out for it, and pictures repeated
     cameras               whose video to export; by default all that have any; [] exports the joints alone
     split                 share of the episodes by name, for example {"train": 0.9, "val": 0.1}: ranges in
                           info.json of episodes drawn at random, always the same ones for a `split_seed`
@@ -86,7 +87,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Source(Struct, frozen=True, kw_only=True):
     """What the pieces of one session are made of.
 
-    fps       the declared rate of its loop
+    fps       the rate of its loop, as it was measured
     chunks    of each of the order's cameras, in their order: its video chunks that can be used
     pictures  of each camera: how many these hold
     """
@@ -100,7 +101,8 @@ class Source(Struct, frozen=True, kw_only=True):
 class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     """A dataset to be made of `pieces`; `report` accounts for all frames of their sessions.
 
-    sample_age   add the column that tells how far each row's sample is from the row's time
+    sample_age   add the column that tells how far each row's sample is from the row's time; without it every
+                 sample is a row, but for a few of a loop hardly faster than the rows
     sources      of each session
     video_bytes  about what the video takes on disk
     splits       name, first of the pieces and the one after the last of each split, in order; (): all of them
@@ -194,7 +196,7 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         state_names=like.state_names,
         action_names=like.action_names,
         capture_time=request.include_capture_time,
-        sample_age=request.include_capture_time and bool(plan.cameras or request.fps),
+        sample_age=request.include_capture_time and plan.thinned,
         cameras=plan.cameras,
         sources=tuple(_source(session, plan.cameras) for session in sessions),
         video_bytes=_video_bytes(sessions, plan),
@@ -216,7 +218,7 @@ def _source(session: Session, cameras: Sequence[Camera]) -> Source:
     footage = [session.footage[camera.name] for camera in cameras]
     return Source(
         session_id=session.id,
-        fps=session.fps,
+        fps=session.loop_hz,
         chunks=tuple(each.chunks for each in footage),
         pictures=tuple(each.pictures for each in footage),
     )
@@ -229,7 +231,7 @@ def _video_bytes(sessions: Sequence[Session], plan: Plan) -> int:
         frames = sum(piece.frames for piece in plan.pieces if piece.session_id == session.id)
         for camera in plan.cameras:
             footage = session.footage[camera.name]
-            found += frames * plan.fps / session.fps * footage.size_bytes / footage.pictures
+            found += frames * min(1.0, plan.fps / session.loop_hz) * footage.size_bytes / footage.pictures
     return int(found)
 
 

@@ -9,9 +9,11 @@ from typing import Literal
 
 from teleop_dataset.v3.info import Camera
 
-from export_service.alike import choose_cameras, choose_fps
+from export_service.alike import check_alike, choose_cameras
 from export_service.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, VideoUnfinished
-from export_service.recorded import EpisodeRow, Hole, Session
+from export_service.pace import Pace
+from export_service.rates import Recorded, choose_fps
+from export_service.recorded import EpisodeRow, Hole, Session, ended
 
 OnGap = Literal["split", "refuse"]
 Label = Literal["success", "failure", "unlabelled"]
@@ -64,7 +66,8 @@ class Gap:
 class Plan:
     """An export before anything is read.
 
-    fps      of the dataset: where a session's loop was faster, its samples are thinned out
+    fps      of the dataset
+    thinned  a session's loop was faster: its samples are thinned out
     cameras  whose video the dataset has
     pieces   in the order of the dataset's episodes
     """
@@ -74,6 +77,7 @@ class Plan:
     pieces: tuple[Piece, ...]
     excluded: tuple[Exclusion, ...]
     gaps: tuple[Gap, ...]
+    thinned: bool = False
 
     @cached_property
     def frames(self) -> int:
@@ -99,11 +103,11 @@ def make_plan(
     fps, cameras      as asked for; None: what the sessions have
     video_unfinished  take what has arrived of the video, even if more may come
 
-    Raises BadFps, SessionsDiffer, CameraMissing, VideoDiffers, VideoUnfinished, EpisodesOverlap,
+    Raises BadFps, RatesDiffer, SessionsDiffer, CameraMissing, VideoDiffers, VideoUnfinished, EpisodesOverlap,
     EpisodeHasGap, NothingToExport.
     """
     chosen = choose_cameras(sessions, cameras, video_unfinished=video_unfinished)
-    rate = choose_fps(sessions, chosen, fps)
+    check_alike(sessions)
     names = [camera.name for camera in chosen]
     pieces: list[Piece] = []
     excluded: list[Exclusion] = []
@@ -125,7 +129,20 @@ def make_plan(
             f"sessions {', '.join(str(session.id) for session in sessions)} hold no frame to export",
             hint="the ledger of a session tells what it holds",
         )
-    return Plan(rate, chosen, tuple(pieces), tuple(excluded), tuple(gaps))
+    episodes = _recorded(sessions, pieces)
+    rate = choose_fps(episodes, chosen, fps)
+    thinned = any(each.faster_than(rate) for each in episodes)
+    return Plan(rate, chosen, tuple(pieces), tuple(excluded), tuple(gaps), thinned)
+
+
+def _recorded(sessions: Sequence[Session], pieces: Sequence[Piece]) -> list[Recorded]:
+    """The episodes that `pieces` come from."""
+    numbered = {session.id: session for session in sessions}
+    exported = dict.fromkeys((piece.session_id, piece.episode_index) for piece in pieces)
+    return [
+        Recorded(numbered[number], index, numbered[number].paces.get(index, Pace()))
+        for number, index in exported
+    ]
 
 
 @dataclass(frozen=True)
@@ -169,17 +186,13 @@ def _spans(session: Session, labels: Collection[Label], wanted: str | None) -> I
 
 
 def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
-    """Episodes by first frame, each with its end: an unfinished one ends where the next begins or with the
-    last frame, and none goes beyond it."""
-    rows = sorted(session.episodes, key=lambda row: (row.first, row.index))
-    rows = [row for row in rows if row.first < session.watermark]
-    for row, following in zip_longest(rows, rows[1:]):
-        limit = session.watermark if following is None else following.first
-        end = limit if row.end is None else min(row.end, session.watermark)
-        if following is not None and end > following.first:
+    """Episodes, each with its end; raises EpisodesOverlap."""
+    rows = list(ended(session))
+    for (row, end), following in zip_longest(rows, rows[1:]):
+        if following is not None and end > following[0].first:
             raise EpisodesOverlap(
-                f"episodes {row.index} and {following.index} of session {session.id} share the frames "
-                f"{following.first} to {end - 1}",
+                f"episodes {row.index} and {following[0].index} of session {session.id} share the frames "
+                f"{following[0].first} to {end - 1}",
                 hint="correct where one of them begins or ends",
             )
         yield row, end

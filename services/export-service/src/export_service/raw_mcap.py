@@ -12,9 +12,9 @@ import pyarrow as pa
 from av.bitstream import BitStreamFilterContext
 from mcap.writer import CompressionType, Writer
 
-from export_service.align import Integers
 from export_service.errors import VideoDiffers
 from export_service.foxglove import FORMATS, SCHEMA, SCHEMA_NAME, compressed_video
+from export_service.pace import Integers
 from export_service.raw import RawSession
 from export_service.video_source import Footage, Segment
 

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Literal
 
+import numpy as np
+
 from export_service.align import PictureHole
+from export_service.pace import Integers, Pace, measure
 
 Status = Literal["recording", "complete", "interrupted"]
 Outcome = Literal["success", "failure", "discarded"]
@@ -55,12 +59,15 @@ class Footage:
 class Session:
     """One session at the moment it was looked at.
 
+    fps        as its sender declared it
     watermark  every frame index below it is committed, as a frame or as a hole
     committed  rows in the frame table below the watermark
     episodes   ascending by `index`
     holes      ascending, disjoint, all below the watermark
     footage    of each camera that has video which can be used
     cameras    that the robot had, whether video of them has arrived or not
+    pace       at which its loop really ran
+    paces      in each of its episodes, by their index; without any, under None
     """
 
     id: int
@@ -76,6 +83,47 @@ class Session:
     holes: tuple[Hole, ...] = ()
     footage: Mapping[str, Footage] = field(default_factory=dict)
     cameras: tuple[str, ...] = ()
+    pace: Pace = field(default_factory=Pace)
+    paces: Mapping[int | None, Pace] = field(default_factory=dict)
+
+    @property
+    def loop_hz(self) -> float:
+        """The rate of its loop as it was measured, or else declared."""
+        return self.pace.hz or self.fps
+
+
+def ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
+    """Episodes that begin below the watermark, by first frame, each with its end.
+
+    An unfinished one ends where the next begins or with the last frame, and none goes beyond it.
+    """
+    rows = sorted(session.episodes, key=lambda row: (row.first, row.index))
+    rows = [row for row in rows if row.first < session.watermark]
+    for row, following in zip_longest(rows, rows[1:]):
+        limit = session.watermark if following is None else following.first
+        yield row, limit if row.end is None else min(row.end, session.watermark)
+
+
+def paces(session: Session, index: Integers, sample_us: Integers) -> dict[int | None, Pace]:
+    """Of each episode, by its index; of a session without any, under None.
+
+    index, sample_us  of all of the session's samples, ascending by index
+    """
+    if not session.episodes:
+        return {None: measure(index, sample_us)}
+    found: dict[int | None, Pace] = {}
+    for row, end in ended(session):
+        within = slice(*np.searchsorted(index, [row.first, max(row.first, end)]).tolist())
+        found[row.index] = measure(index[within], sample_us[within])
+    return found
+
+
+def holes(index: Integers, watermark: int, named: Sequence[Hole]) -> tuple[Hole, ...]:
+    """Where `index` (ascending) leaves out frames below the watermark, with the reasons noted for them."""
+    edges = np.concatenate([[-1], index, [watermark]])
+    before = np.flatnonzero(np.diff(edges) > 1)
+    found = zip((edges[before] + 1).tolist(), edges[before + 1].tolist(), strict=True)
+    return tuple(name_holes(found, named))
 
 
 UNNAMED = "never stored, for a reason that nobody noted"

@@ -4,8 +4,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
+from export_service.pace import SLOWER, US_PER_S, Chosen
 from export_service.plan import Piece, Plan
 from export_service.recorded import Session
+
+# Of one episode.
+MAX_STALLS = 100
 
 
 class Excluded(Struct, frozen=True, kw_only=True):
@@ -27,10 +31,42 @@ class MissingFrames(Struct, frozen=True, kw_only=True):
     end_frame: int
 
 
+class StallTime(Struct, frozen=True, kw_only=True):
+    """For `seconds` there are no rows: `after_frame` is followed by `next_frame` as if no time had passed."""
+
+    after_frame: int
+    next_frame: int
+    seconds: float
+
+
+class EpisodeTime(Struct, frozen=True, kw_only=True):
+    """How an exported episode plays, against how it was recorded.
+
+    episode_index    of the recorded one
+    first_frame, end_frame  the frames that it is made of lie between them
+    measured_hz      rate of its loop, without its stalls; None if it is too short to tell
+    recorded_s       how long it took, stalls and all
+    dataset_s        how long it takes in the dataset
+    stalls           the first MAX_STALLS
+    """
+
+    episode_index: int | None
+    first_frame: int
+    end_frame: int
+    measured_hz: float | None
+    recorded_s: float
+    dataset_s: float
+    stalls: list[StallTime] = []
+
+
 class SessionReport(Struct, frozen=True, kw_only=True):
     """What became of one session: committed = exported + the frames of `excluded`.
 
-    episodes  how many of the dataset's episodes come from it
+    episodes      how many of the dataset's episodes come from it
+    declared_fps  rate of its loop, as its sender declared it
+    measured_hz   and as it was; None if it is too short to tell
+    times         once the export is done: of the episodes whose loop was not as fast as declared, or whose
+                  time in the dataset is not that of the recording
     """
 
     session_id: int
@@ -39,6 +75,9 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     episodes: int
     excluded: list[Excluded]
     gaps: list[MissingFrames]
+    declared_fps: float | None = None
+    measured_hz: float | None = None
+    times: list[EpisodeTime] = []
 
 
 class EncodedEpisode(Struct, frozen=True, kw_only=True):
@@ -70,6 +109,7 @@ class CameraReport(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """The whole account: committed - excluded = exported.
 
+    fps      rows per second
     cameras  once the export is done; where samples are left out for a lower rate, they too are accounted for
              only then
     """
@@ -79,6 +119,7 @@ class Report(Struct, frozen=True, kw_only=True):
     exported: int
     sessions: list[SessionReport]
     cameras: list[CameraReport] = []
+    fps: int | None = None
 
 
 def make_report(sessions: Sequence[Session], plan: Plan) -> Report:
@@ -88,7 +129,33 @@ def make_report(sessions: Sequence[Session], plan: Plan) -> Report:
         excluded=sum(excluded.frames for excluded in plan.excluded),
         exported=plan.frames,
         sessions=[_report(session, plan) for session in sessions],
+        fps=plan.fps,
     )
+
+
+def told_time(piece: Piece, chosen: Chosen, *, fps: int) -> EpisodeTime:
+    """How `piece`, of whose samples these were chosen, plays in a dataset of `fps` rows per second."""
+    return EpisodeTime(
+        episode_index=piece.episode_index,
+        first_frame=piece.first,
+        end_frame=piece.end,
+        measured_hz=chosen.pace.hz,
+        recorded_s=chosen.recorded_us / US_PER_S,
+        dataset_s=len(chosen.positions) / fps,
+        stalls=[
+            StallTime(
+                after_frame=piece.first + stall.before,
+                next_frame=piece.first + stall.after,
+                seconds=stall.us / US_PER_S,
+            )
+            for stall in chosen.stalls[:MAX_STALLS]
+        ],
+    )
+
+
+def _worth_telling(time: EpisodeTime, declared_fps: float | None, fps: int) -> bool:
+    off = time.measured_hz is not None and declared_fps and abs(time.measured_hz / declared_fps - 1) > SLOWER
+    return bool(off or time.stalls or abs(time.recorded_s - time.dataset_s) > 1 / fps)
 
 
 def _report(session: Session, plan: Plan) -> SessionReport:
@@ -119,15 +186,23 @@ def _report(session: Session, plan: Plan) -> SessionReport:
             for each in plan.gaps
             if each.session_id == session.id
         ],
+        declared_fps=session.fps,
+        measured_hz=session.pace.hz,
     )
 
 
 def finish_report(
-    planned: Report, pieces: Sequence[Piece], rows: Sequence[int], fps: int, cameras: list[CameraReport]
+    planned: Report,
+    pieces: Sequence[Piece],
+    rows: Sequence[int],
+    times: Sequence[EpisodeTime],
+    fps: int,
+    cameras: list[CameraReport],
 ) -> Report:
     """The account of an export that has been made.
 
     pieces, rows  its episodes, and how many rows each has; the other frames were left out for `fps`
+    times         of each
     """
     sessions = []
     for session in planned.sessions:
@@ -145,7 +220,15 @@ def finish_report(
         frames = sum(each.frames for each in left_out)
         sessions.append(
             structs.replace(
-                session, exported=session.exported - frames, excluded=[*session.excluded, *left_out]
+                session,
+                exported=session.exported - frames,
+                excluded=[*session.excluded, *left_out],
+                times=[
+                    time
+                    for piece, time in zip(pieces, times, strict=True)
+                    if piece.session_id == session.session_id
+                    and _worth_telling(time, session.declared_fps, fps)
+                ],
             )
         )
     exported = sum(session.exported for session in sessions)
@@ -155,4 +238,5 @@ def finish_report(
         exported=exported,
         sessions=sessions,
         cameras=cameras,
+        fps=fps,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from export_service.report import CameraReport, SessionReport
+from export_service.report import CameraReport, EpisodeTime, SessionReport
 from export_service.views import ExportDetail
 
 
@@ -32,6 +32,8 @@ def _ledger(export: ExportDetail) -> Iterator[str]:
     report = export.report
     yield ""
     yield f"{report.committed} committed - {report.excluded} excluded = {report.exported} exported"
+    if report.fps is not None:
+        yield f"{report.fps} rows per second"
     for session in report.sessions:
         yield from _session(session)
     for camera in report.cameras:
@@ -45,6 +47,10 @@ def _session(session: SessionReport) -> Iterator[str]:
         f"session {session.session_id}: {session.committed} committed - {left_out} excluded = "
         f"{session.exported} exported, in {session.episodes} episodes"
     )
+    if session.measured_hz is not None:
+        yield f"  its loop ran at {session.measured_hz:.2f} Hz, {session.declared_fps:g} declared"
+    for time in session.times:
+        yield from _time(time)
     for excluded in session.excluded:
         yield (
             f"  left out: {_episode(excluded.episode_index)}frames {excluded.first_frame} to "
@@ -54,6 +60,20 @@ def _session(session: SessionReport) -> Iterator[str]:
         yield (
             f"  split: {_episode(gap.episode_index)}frames {gap.first_frame} to {gap.end_frame - 1} are "
             f"missing: {gap.reason}"
+        )
+
+
+def _time(time: EpisodeTime) -> Iterator[str]:
+    measured = "" if time.measured_hz is None else f" at {time.measured_hz:.2f} Hz"
+    named = _episode(time.episode_index)
+    yield (
+        f"  time: {named}frames {time.first_frame} to {time.end_frame - 1}, recorded{measured}: "
+        f"{time.recorded_s:.2f} s, in the dataset {time.dataset_s:.2f} s"
+    )
+    for stall in time.stalls:
+        yield (
+            f"  stall: {named}{stall.seconds:.2f} s from frame {stall.after_frame} to {stall.next_frame}, "
+            "which follow each other in the dataset"
         )
 
 

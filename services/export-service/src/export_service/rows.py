@@ -11,8 +11,9 @@ from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import PICTURE_AGE, SAMPLE_AGE
 from teleop_dataset.v3.stats import Stats
 
-from export_service.align import Integers, thin_out
+from export_service.pace import Integers, choose_samples
 from export_service.plan import Piece
+from export_service.report import EpisodeTime, told_time
 
 MS_PER_US = 1e-3
 
@@ -25,12 +26,14 @@ class Rows:
     lengths    rows of each episode
     sample_us  of each row: when its frame was taken, us since the Unix epoch, robot's clock
     age_us     of each row: how long before the row's time that was
+    times      of each episode: how it plays, against how it was recorded
     """
 
     frames: pa.Table
     lengths: list[int]
     sample_us: Integers
     age_us: Integers
+    times: list[EpisodeTime]
 
     @property
     def index(self) -> Integers:
@@ -52,26 +55,22 @@ class ShownEpisodes:
     age_ms: npt.NDArray[np.float32]
 
 
-def choose_rows(frames: pa.Table, pieces: Sequence[Piece], *, loop_fps: float, fps: int) -> Rows:
+def choose_rows(frames: pa.Table, pieces: Sequence[Piece], *, fps: int) -> Rows:
     """All frames of `pieces`, or of a faster loop those nearest to the times of the rows.
 
-    frames    of the pieces, one after the other
-    loop_fps  the rate at which they were recorded
-    fps       of the dataset
+    frames  of the pieces, one after the other
+    fps     of the dataset
     """
     sample_us = frames.column("timestamp").cast(pa.int64()).to_numpy()
-    lengths = [piece.frames for piece in pieces]
-    if loop_fps == fps:
-        return Rows(frames, lengths, sample_us, np.zeros_like(sample_us))
-    chosen, ages, begin = [], [], 0
-    for length in lengths:
-        positions, age_us = thin_out(sample_us[begin : begin + length], loop_fps=loop_fps, fps=fps)
-        chosen.append(begin + positions)
-        ages.append(age_us)
-        begin += length
-    every = np.concatenate(chosen)
-    kept = [len(positions) for positions in chosen]
-    return Rows(frames.take(pa.array(every)), kept, sample_us[every], np.concatenate(ages))
+    ends = np.cumsum([piece.frames for piece in pieces])
+    parts = np.split(sample_us, ends[:-1])
+    chosen = [choose_samples(part, fps=fps) for part in parts]
+    begins = [0, *ends[:-1].tolist()]
+    every = np.concatenate([begin + each.positions for begin, each in zip(begins, chosen, strict=True)])
+    taken = frames if len(every) == len(frames) else frames.take(pa.array(every))
+    ages = np.concatenate([each.age_us for each in chosen])
+    times = [told_time(piece, each, fps=fps) for piece, each in zip(pieces, chosen, strict=True)]
+    return Rows(taken, [len(each.positions) for each in chosen], sample_us[every], ages, times)
 
 
 def with_ages(

@@ -2,19 +2,19 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-import numpy as np
 from msgspec import structs
 from psycopg.rows import DictRow
 from teleop_schema.errors import BadInput, SessionArchived, SessionNotFound
 
-from export_service.align import Integers
 from export_service.chunk_table import read_chunks, read_sample_times
 from export_service.database import Connection, Pool, connect
 from export_service.errors import NothingToExport
-from export_service.recorded import EpisodeRow, Footage, Hole, Session, name_holes
+from export_service.pace import Integers, measure
+from export_service.recorded import EpisodeRow, Footage, Hole, Session, holes, paces
 from export_service.selection import SessionFilter
-from export_service.video_chunks import Chunk, goes_by_time, look_at_footage, usable
+from export_service.video_chunks import Chunk, look_at_footage, usable
 
 SESSIONS = """
 SELECT id, robot_type, fps, task, state_names, action_names, status, next_frame_index,
@@ -50,19 +50,6 @@ SELECT session_id, episode_index, start_frame, end_frame, task, outcome
 GAPS = """
 SELECT session_id, first_frame, end_frame, reason
   FROM frame_gap WHERE session_id = ANY(%s) ORDER BY session_id, first_frame
-"""
-
-COUNT_FRAMES = "SELECT count(*) AS frames FROM teleop_frame WHERE session_id = %s AND frame_index < %s"
-
-FIND_HOLES = """
-SELECT first_frame, end_frame
-  FROM (SELECT frame_index + 1 AS first_frame,
-               lead(frame_index, 1, %(watermark)s) OVER (ORDER BY frame_index) AS end_frame
-          FROM (SELECT -1::bigint AS frame_index
-                 UNION ALL
-                SELECT frame_index FROM teleop_frame
-                 WHERE session_id = %(session_id)s AND frame_index < %(watermark)s) AS stored) AS steps
- WHERE end_frame > first_frame ORDER BY first_frame
 """
 
 
@@ -133,15 +120,20 @@ async def _session(
     cameras: Collection[str] | None,
 ) -> Session:
     watermark = row["next_frame_index"]
+    index, sample_us = await read_sample_times(connection, row["id"], watermark)
     named = [
         Hole(gap["first_frame"], gap["end_frame"], gap["reason"])
         for gap in gaps
         if gap["session_id"] == row["id"]
     ]
-    counted = await (await connection.execute(COUNT_FRAMES, [row["id"], watermark])).fetchone()
-    assert counted is not None  # noqa: S101
-    holes = await _holes(connection, row["id"], watermark, counted["frames"], named)
-    return Session(
+    recorded = tuple(
+        EpisodeRow(
+            each["episode_index"], each["start_frame"], each["end_frame"], each["task"], each["outcome"]
+        )
+        for each in episodes
+        if each["session_id"] == row["id"]
+    )
+    session = Session(
         id=row["id"],
         robot_type=row["robot_type"],
         fps=row["fps"],
@@ -150,63 +142,41 @@ async def _session(
         action_names=tuple(row["action_names"]),
         status=row["status"],
         watermark=watermark,
-        committed=counted["frames"],
-        episodes=tuple(
-            EpisodeRow(
-                each["episode_index"], each["start_frame"], each["end_frame"], each["task"], each["outcome"]
-            )
-            for each in episodes
-            if each["session_id"] == row["id"]
-        ),
-        holes=holes,
-        footage=await _footage(connection, row, holes, cameras),
+        committed=len(index),
+        episodes=recorded,
+        holes=holes(index, watermark, named),
         cameras=tuple(sorted(row["cameras"])),
+        pace=measure(index, sample_us),
+    )
+    return replace(
+        session,
+        paces=paces(session, index, sample_us),
+        footage=await _footage(connection, session, cameras, index, sample_us),
     )
 
 
 async def _footage(
-    connection: Connection, row: DictRow, holes: Sequence[Hole], cameras: Collection[str] | None
+    connection: Connection,
+    session: Session,
+    cameras: Collection[str] | None,
+    index: Integers,
+    sample_us: Integers,
 ) -> dict[str, Footage]:
     """What each camera of the session has recorded, if any of it can be used."""
     if cameras is not None and not cameras:
         return {}
     chunks = {
         camera: rows
-        for camera, rows in (await read_chunks(connection, row["id"])).items()
+        for camera, rows in (await read_chunks(connection, session.id)).items()
         if (cameras is None or camera in cameras) and usable(rows)
     }
-    if not chunks:
-        return {}
-    sample_us = None
-    if any(goes_by_time(usable(rows)) for rows in chunks.values()):
-        index, sample_us = await read_sample_times(connection, row["id"], row["next_frame_index"])
-    else:
-        index = _stored_index(row["next_frame_index"], holes)
 
     def look(camera: str, rows: Sequence[Chunk]) -> Footage:
-        return look_at_footage(camera, row["id"], rows, index=index, sample_us=sample_us, loop_fps=row["fps"])
+        return look_at_footage(
+            camera, session.id, rows, index=index, sample_us=sample_us, loop_fps=session.loop_hz
+        )
 
     return {camera: await asyncio.to_thread(look, camera, rows) for camera, rows in chunks.items()}
-
-
-def _stored_index(watermark: int, holes: Sequence[Hole]) -> Integers:
-    """Index of every sample below the watermark that is not in a hole."""
-    stored = np.ones(watermark, np.bool_)
-    for hole in holes:
-        stored[hole.first : hole.end] = False
-    return np.flatnonzero(stored)
-
-
-async def _holes(
-    connection: Connection, session_id: int, watermark: int, committed: int, named: list[Hole]
-) -> tuple[Hole, ...]:
-    """The session's holes; the frames themselves are looked through only if the named gaps do not explain how
-    many there are."""
-    if committed == watermark - sum(hole.end - hole.first for hole in named):
-        return tuple(named)
-    cursor = await connection.execute(FIND_HOLES, {"session_id": session_id, "watermark": watermark})
-    holes = [(row["first_frame"], row["end_frame"]) for row in await cursor.fetchall()]
-    return tuple(name_holes(holes, named))
 
 
 async def _fetch(connection: Connection, query: str, session_ids: list[int]) -> list[DictRow]:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from export_service.align import US_PER_S, Integers, Loss, Pictures, find_holes, match
+from export_service.align import Loss, Pictures, find_holes, match
 from export_service.errors import VideoDiffers
+from export_service.pace import US_PER_S, Integers
 from export_service.recorded import Footage
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

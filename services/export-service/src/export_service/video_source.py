@@ -14,8 +14,9 @@ import numpy as np
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.mp4_samples import samples_of
 
-from export_service.align import Integers, Pictures
+from export_service.align import Pictures
 from export_service.errors import VideoUnreadable
+from export_service.pace import Integers
 from export_service.video_chunks import Chunk, gather_pictures, usable
 
 # Of one camera: an episode of a minute needs no file twice.

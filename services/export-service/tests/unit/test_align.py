@@ -7,13 +7,12 @@ from export_service.align import (
     NOT_BEGUN,
     SHORT_HOLE_S,
     STALE,
-    US_PER_S,
     Loss,
     Pictures,
     find_holes,
     match,
-    thin_out,
 )
+from export_service.pace import US_PER_S
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,60 +56,6 @@ def losses(draw, limit=220):
     edges = sorted(draw(st.sets(st.integers(0, limit), max_size=8)))
     pairs = zip(edges[::2], edges[1::2], strict=False)
     return tuple(Loss(first, end, f"loss {first}") for first, end in pairs)
-
-
-def test_every_second_sample_of_a_loop_twice_as_fast():
-    """The samples that lie on the times of the rows."""
-    positions, age_us = thin_out(np.arange(9) * 20_000, loop_fps=50.0, fps=25)
-    assert positions.tolist() == [0, 2, 4, 6, 8]
-    assert age_us.tolist() == [0] * 5
-
-
-def test_nearest_sample_is_taken_and_its_age_is_told():
-    """Where no sample lies on a row's time; of two as near, the earlier one."""
-    positions, age_us = thin_out(integers(0, 15_000, 30_000, 50_000, 70_000, 95_000), loop_fps=60.0, fps=25)
-    assert positions.tolist() == [0, 2, 4]
-    assert age_us.tolist() == [0, 10_000, 10_000]
-
-
-def test_episode_has_no_row_after_its_end():
-    """Of 200 samples at 60 Hz every second is taken, and the last of them is not taken for a row after it."""
-    sample_us = np.rint(np.arange(200) * US_PER_S / 60).astype(np.int64)
-    positions, _ = thin_out(sample_us, loop_fps=60.0, fps=30)
-    assert positions.tolist() == list(range(0, 200, 2))
-
-
-def test_a_stall_leaves_no_rows():
-    """No sample is used twice, and none is invented."""
-    times = np.concatenate([np.arange(5) * 10_000, 1_000_000 + np.arange(5) * 10_000])
-    positions, _ = thin_out(times, loop_fps=100.0, fps=50)
-    assert positions.tolist() == [0, 2, 4, 5, 7, 9]
-
-
-def test_no_samples_are_no_rows():
-    """Nothing comes of nothing."""
-    positions, age_us = thin_out(NOTHING, loop_fps=60.0, fps=30)
-    assert (len(positions), len(age_us)) == (0, 0)
-
-
-@given(sample_times(), st.integers(1, 60))
-def test_rows_are_samples_nearest_to_their_times(sample_us, fps):
-    """Each at most once, in order, at most half a row's time away, with the age that it has."""
-    positions, age_us = thin_out(sample_us, loop_fps=LOOP_FPS, fps=fps)
-    assert positions[0] == 0
-    assert (np.diff(positions) > 0).all()
-    steps = np.diff(sample_us)
-    steps[steps < 0] = round(US_PER_S / LOOP_FPS)
-    elapsed = np.concatenate([[0], np.cumsum(steps)])
-    period = US_PER_S / fps
-    assert (np.abs(age_us) <= period / 2 + 1).all()
-    row = np.rint((elapsed[positions] + age_us) / period)
-    assert (np.diff(row) > 0).all()
-    np.testing.assert_allclose(elapsed[positions] + age_us, row * period, atol=1)
-    assert row[-1] * period <= elapsed[-1] + US_PER_S / LOOP_FPS / 2 + 1
-    for number, position in zip(row.tolist(), positions.tolist(), strict=True):
-        away = np.abs(elapsed - number * period)
-        assert away[position] <= away.min() + 1
 
 
 def test_picture_of_a_sample_is_the_latest_that_its_loop_saw():

@@ -1,7 +1,7 @@
 """Which frames become which episodes."""
 
 import pytest
-from export_service.errors import BadFps, EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
+from export_service.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
 from export_service.plan import ALL_LABELS, make_plan
 from export_service.recorded import UNNAMED, EpisodeRow, Hole, Session, name_holes
 from hypothesis import given
@@ -123,14 +123,6 @@ def test_tasks_fall_back():
     episodes = (EpisodeRow(0, 0, 50, task="fold"), EpisodeRow(1, 50, 100))
     assert [piece.task for piece in plan(session(episodes=episodes, task="pick")).pieces] == ["fold", "pick"]
     assert plan(session()).pieces[0].task == "teleoperation"
-
-
-@pytest.mark.parametrize("fps", [59.94, 0.5])
-def test_fps_must_be_whole(fps):
-    """LeRobot takes no other; the error names the rate."""
-    with pytest.raises(BadFps, match=f"{fps:g}") as caught:
-        plan(session(fps=fps))
-    assert caught.value.field == "fps"
 
 
 @pytest.mark.parametrize(

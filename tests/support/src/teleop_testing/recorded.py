@@ -20,7 +20,10 @@ RETURNING id
 # Every value differs from those of the frames around it and from its neighbours in the frame.
 FRAMES = """
 INSERT INTO teleop_frame
-SELECT %(session)s, g, %(started)s::timestamptz + g * interval '1 second' / %(fps)s, {state}, {action}, NULL
+SELECT %(session)s, g, %(started)s::timestamptz + g * interval '1 second' / %(hz)s
+                        + (SELECT coalesce(sum(seconds), 0) FROM unnest(%(at)s::bigint[], %(still)s::float8[])
+                                                              AS stall (frame, seconds)
+                            WHERE g >= frame) * interval '1 second', {state}, {action}, NULL
   FROM generate_series(0, %(frames)s - 1) AS g WHERE g <> ALL(%(absent)s::bigint[])
 """
 VALUE = "(sin(g * {} + {}) * 90)::real"
@@ -35,6 +38,8 @@ def record_session(
     gaps: Sequence[tuple[int, int, str]] = (),
     lost: Sequence[int] = (),
     fps: float = 60.0,
+    hz: float | None = None,
+    stalls: Sequence[tuple[int, float]] = (),
     names: Sequence[str] = NAMES,
     actions: Sequence[str] | None = None,
     task: str | None = None,
@@ -48,6 +53,8 @@ def record_session(
     episodes  (first, end, task, outcome), the last two as far as they are given
     gaps      (first, end, reason): frames that are missing, and named
     lost      frames that nobody knows of
+    fps, hz   the declared rate of its loop, and that at which it really ran, if it is another
+    stalls    (frame, seconds): for so long the loop stood still before that frame
     cameras   that the robot had; `record_video` brings their video
     """
     actions = names if actions is None else actions
@@ -73,7 +80,15 @@ def record_session(
         absent = [index for first, end, _ in gaps for index in range(first, end)] + list(lost)
         connection.execute(
             sql.SQL(FRAMES).format(state=_vector(len(names), 0.0), action=_vector(len(actions), 0.19)),
-            {"session": session, "started": STARTED, "fps": fps, "frames": frames, "absent": absent},
+            {
+                "session": session,
+                "started": STARTED,
+                "hz": hz or fps,
+                "at": [frame for frame, _ in stalls],
+                "still": [seconds for _, seconds in stalls],
+                "frames": frames,
+                "absent": absent,
+            },
         )
         with connection.cursor() as cursor:
             cursor.executemany(

@@ -1,0 +1,193 @@
+"""How fast a loop really ran, and which of its samples become rows, so that a dataset plays as fast. Pure.
+
+A dataset has one rate, and its time is a count of rows: LeRobot's `timestamp` is k / fps. How fast the loop
+was is told by the times of its samples, not by what it declared.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+
+US_PER_S = 1_000_000
+# A loop stands still where a step takes that long, and so many of its usual ones.
+STALL_US = 100_000
+STALL_STEPS = 3.0
+# Where so much of an episode's time has no rows, and at least so many rows, the report names it.
+MISSING_ROWS = 2.5
+# A row that jitter left without a sample gets one of the samples so near to it.
+REACH = 8
+# A rate is told of as much as this.
+MEASURED_US = US_PER_S
+# A loop that is slower than declared by less is taken for what it declared: it plays that much too fast.
+SLOWER = 0.05
+# A rate is the whole number above it if so little is missing.
+NEARLY = 0.01
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Steps from one sample to the next, and how long they took, a stall counting as a usual one."""
+
+    steps: int = 0
+    moving_us: int = 0
+
+    @property
+    def hz(self) -> float | None:
+        """Samples per second; None if that is told by too few of them."""
+        return self.steps * US_PER_S / self.moving_us if self.moving_us >= MEASURED_US else None
+
+    def __add__(self, other: "Pace") -> "Pace":
+        return Pace(self.steps + other.steps, self.moving_us + other.moving_us)
+
+
+@dataclass(frozen=True)
+class Stall:
+    """For `us` there is no row between two that follow each other: those of the samples `before`, `after`."""
+
+    before: int
+    after: int
+    us: int
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The samples of an episode that become its rows.
+
+    positions    (K,) of the samples, ascending
+    age_us       (K,) how long before its row's time each was taken, negative if after it; 0 where every
+                 sample is a row
+    pace         of all samples
+    recorded_us  from the first sample to the end of the last one's step
+    stalls       in order
+    """
+
+    positions: Integers
+    age_us: Integers
+    pace: Pace
+    recorded_us: int
+    stalls: tuple[Stall, ...]
+
+
+def measure(index: Integers, sample_us: Integers) -> Pace:
+    """The pace of samples, of which those count whose `index` follows the other's.
+
+    sample_us  (N,) us since the Unix epoch, robot's clock
+    """
+    steps = np.diff(sample_us)[np.diff(index) == 1]
+    usual = _usual(steps)
+    return Pace(len(steps), int(_moving(steps, usual).sum())) if usual else Pace()
+
+
+def reached(hz: float) -> int:
+    """The highest whole rate that a loop of `hz` has a sample for each row of."""
+    return int(hz * (1 + NEARLY))
+
+
+def choose_samples(sample_us: Integers, *, fps: int) -> Chosen:
+    """The samples that become an episode's rows.
+
+    Every one, as long as `fps` rows per second are never ahead of them by more than a row; else those nearest
+    to the times of the rows (`thin_out`). A clock that does not move says nothing: then every one, too.
+
+    sample_us  (N,) us since the Unix epoch, robot's clock, as recorded; a step back counts as a usual one
+    """
+    steps = np.diff(sample_us)
+    usual = _usual(steps)
+    moving = _moving(steps, usual)
+    elapsed = _elapsed(np.where(steps < 0, usual, steps))
+    # In units of 1 / fps us, in which rows are US_PER_S apart: whole numbers, so nothing is rounded.
+    ahead = np.arange(len(sample_us)) * US_PER_S - _elapsed(moving) * fps
+    if usual and len(ahead) and (ahead - np.minimum.accumulate(ahead)).max() > US_PER_S:
+        positions, age_us = thin_out(elapsed, usual_us=usual, fps=fps)
+    else:
+        positions, age_us = np.arange(len(sample_us)), np.zeros(len(sample_us), np.int64)
+    return Chosen(
+        positions,
+        age_us,
+        Pace(len(steps), int(moving.sum())) if usual else Pace(),
+        int(elapsed[-1]) + usual if len(elapsed) else 0,
+        _stalls(positions, elapsed[positions], fps),
+    )
+
+
+def thin_out(elapsed_us: Integers, *, usual_us: int, fps: int) -> tuple[Integers, Integers]:
+    """The samples nearest to the times of the rows, and each one's age.
+
+    Row k is at k / fps after the first sample, and takes the nearest of the samples within half a row's time,
+    of two as near the earlier one. So none is used twice. Where none is near, there is no row, unless one
+    nearby has two: a loop hardly faster than the rows loses none of them to its jitter. The last row is at
+    most half a usual step after the last sample.
+
+    elapsed_us  (N,) since the first sample, N >= 1, never descending
+    returns     (K,) positions, ascending, and (K,) how long before its row's time each was taken, us,
+                negative if it was taken after it
+    """
+    at = elapsed_us * fps
+    row = (at + US_PER_S // 2) // US_PER_S
+    row = row[row * US_PER_S <= at[-1] + fps * usual_us // 2]
+    row = _spread(row)
+    early = row * US_PER_S - at[: len(row)]
+    order = np.lexsort((np.abs(early), row))
+    ordered = row[order]
+    nearest = order[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+    return nearest, np.rint(early[nearest] / fps).astype(np.int64)
+
+
+def _spread(row: Integers) -> Integers:
+    """The row of each sample, after single rows that had none took one from near ones that have several.
+
+    The samples between move along, each by one row.
+    """
+    spread = row.copy()
+    twice = np.concatenate([[0, 0], np.cumsum(np.diff(row) == 0)])
+    gaps = np.flatnonzero(np.diff(row) == 2)
+    near = twice[np.minimum(gaps + 2 + REACH, len(row))] > twice[np.maximum(gaps + 1 - REACH, 0)]
+    for last in gaps[near].tolist():
+        for moved, by in _shifts(spread, last):
+            if (spread[moved] == row[moved]).all():
+                spread[moved] += by
+                break
+    return spread
+
+
+def _shifts(row: Integers, last: int) -> Iterator[tuple[slice, int]]:
+    """What can be moved, and which way, to give the row after that of sample `last` one; nearest first."""
+    left, right = last, last + 1
+    for _ in range(REACH):
+        if left > 0 and row[left] == row[left - 1]:
+            yield slice(left, last + 1), 1
+        if right + 1 < len(row) and row[right] == row[right + 1]:
+            yield slice(last + 1, right + 1), -1
+        if left > 0 and row[left] - row[left - 1] == 1:
+            left -= 1
+        if right + 1 < len(row) and row[right + 1] - row[right] == 1:
+            right += 1
+
+
+def _stalls(positions: Integers, elapsed_us: Integers, fps: int) -> tuple[Stall, ...]:
+    """Where so much time passed between two rows that the dataset plays them too soon."""
+    apart = np.diff(elapsed_us)
+    long = np.flatnonzero(apart >= max(STALL_US, MISSING_ROWS * US_PER_S / fps))
+    return tuple(
+        Stall(int(positions[each]), int(positions[each + 1]), int(apart[each])) for each in long.tolist()
+    )
+
+
+def _usual(steps: Integers) -> int:
+    """The usual step, us; 0 if the clock does not tell."""
+    forward = steps[steps >= 0]
+    return int(np.median(forward)) if len(forward) else 0
+
+
+def _moving(steps: Integers, usual: int) -> Integers:
+    """The steps without the time that the loop stood still, or its clock was set."""
+    still = (steps < 0) | (steps > max(STALL_US, STALL_STEPS * usual))
+    return np.where(still, usual, steps)
+
+
+def _elapsed(steps: Integers) -> Integers:
+    return np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)

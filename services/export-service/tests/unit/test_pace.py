@@ -1,0 +1,139 @@
+"""How fast a loop ran, and which of its samples become rows."""
+
+import numpy as np
+import pytest
+from export_service.pace import STALL_US, US_PER_S, choose_samples, measure, reached, thin_out
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOTHING = np.zeros(0, np.int64)
+EPOCH_US = 1_763_860_000_000_000
+
+
+def integers(*values):
+    return np.array(values, np.int64)
+
+
+def thinned(sample_us, *, fps):
+    steps = np.diff(sample_us)
+    return thin_out(sample_us - sample_us[0], usual_us=int(np.median(steps)), fps=fps)
+
+
+@st.composite
+def loops(draw, *, rates=(10, 120), drift=0.0):
+    """Times of a loop of any rate whose steps jitter, and which stands still now and then.
+
+    Returned with the rate, and how often it stood still.
+    """
+    hz = draw(st.floats(*rates))
+    jitter = draw(st.floats(0, 0.3))
+    seconds = draw(st.floats(2, 20))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    steps = US_PER_S / hz * (1 + random.uniform(-jitter, jitter, round(seconds * hz)))
+    steps *= np.linspace(1 - drift, 1 + drift, len(steps))
+    at = draw(st.lists(st.integers(0, len(steps) - 1), max_size=3, unique=True))
+    still = draw(st.lists(st.integers(400_000, 3_000_000), min_size=len(at), max_size=len(at)))
+    steps[at] = still
+    sample_us = EPOCH_US + np.rint(np.concatenate([[0], np.cumsum(steps)])).astype(np.int64)
+    return sample_us, hz, len(at)
+
+
+@st.composite
+def any_times(draw):
+    """Times of a loop that jitters and stalls, and whose clock may step back."""
+    steps = st.one_of(st.integers(10_000, 25_000), st.integers(0, 3_000_000), st.integers(-5_000_000, 0))
+    return np.cumsum(draw(st.lists(steps, min_size=1, max_size=80))) + EPOCH_US
+
+
+def test_every_second_sample_of_a_loop_twice_as_fast():
+    """The samples that lie on the times of the rows."""
+    positions, age_us = thinned(np.arange(9) * 20_000, fps=25)
+    assert positions.tolist() == [0, 2, 4, 6, 8]
+    assert age_us.tolist() == [0] * 5
+
+
+def test_nearest_sample_is_taken_and_its_age_is_told():
+    """Where no sample lies on a row's time; of two as near, the earlier one."""
+    positions, age_us = thinned(integers(0, 15_000, 30_000, 50_000, 70_000, 95_000), fps=25)
+    assert positions.tolist() == [0, 2, 4]
+    assert age_us.tolist() == [0, 10_000, 10_000]
+
+
+def test_episode_has_no_row_after_its_end():
+    """Of 200 samples at 60 Hz every second is taken, and the last of them is not taken for a row after it."""
+    sample_us = np.rint(np.arange(200) * US_PER_S / 60).astype(np.int64)
+    assert choose_samples(sample_us, fps=30).positions.tolist() == list(range(0, 200, 2))
+
+
+def test_a_stall_leaves_no_rows_and_is_told():
+    """No sample is used twice, and none is invented."""
+    times = np.concatenate([np.arange(5) * 10_000, 1_000_000 + np.arange(5) * 10_000])
+    chosen = choose_samples(times, fps=50)
+    assert chosen.positions.tolist() == [0, 2, 4, 5, 7, 9]
+    assert [(stall.before, stall.after, stall.us) for stall in chosen.stalls] == [(4, 5, 960_000)]
+
+
+def test_a_stall_at_the_loops_own_rate_is_told():
+    """All samples are rows, so nothing else shows it."""
+    times = np.concatenate([np.arange(30), 35 + np.arange(30)]) * US_PER_S // 30
+    chosen = choose_samples(times, fps=30)
+    assert len(chosen.positions) == 60
+    assert [(stall.before, stall.after, stall.us) for stall in chosen.stalls] == [(29, 30, 200_000)]
+
+
+@pytest.mark.parametrize("times", [NOTHING, np.full(90, EPOCH_US)], ids=["none", "all the same"])
+def test_times_that_tell_nothing_leave_every_sample(times):
+    """A clock that stands still is no reason to throw samples away."""
+    chosen = choose_samples(times, fps=30)
+    assert len(chosen.positions) == len(times)
+    assert chosen.pace.hz is None
+
+
+def test_jitter_costs_no_rows():
+    """A loop a hair faster than the rows loses one row in two thousand to that, and none to its jitter."""
+    random = np.random.default_rng(7)
+    late = random.uniform(0, 8_000, 6001)
+    sample_us = np.rint(np.arange(6001) * US_PER_S / 30.015 + late).astype(np.int64)
+    chosen = choose_samples(np.maximum.accumulate(sample_us), fps=30)
+    assert len(chosen.positions) == pytest.approx(5998, abs=3)
+
+
+@given(any_times(), st.integers(1, 60))
+def test_rows_are_samples_in_their_order(sample_us, fps):
+    """Each at most once, at most one row and a half away, with the age that it has."""
+    chosen = choose_samples(sample_us, fps=fps)
+    assert chosen.positions[0] == 0
+    assert (np.diff(chosen.positions) > 0).all()
+    assert (np.abs(chosen.age_us) <= 1.5 * US_PER_S / fps + 1).all()
+
+
+@given(loops(), st.sampled_from([15, 30, 60]))
+def test_dataset_lasts_as_long_as_the_recording(loop, declared):
+    """Whatever was declared: within a row and what a step jitters; so for each stall, which is told."""
+    sample_us, hz, stalls = loop
+    pace = measure(np.arange(len(sample_us)), sample_us)
+    fps = declared if pace.hz >= declared else reached(pace.hz)
+    chosen = choose_samples(sample_us, fps=fps)
+    row_us = US_PER_S / fps
+    told = sum(stall.us - row_us for stall in chosen.stalls)
+    slack = (stalls + 0.3) * (row_us + US_PER_S / hz) + 0.01 * chosen.recorded_us * (fps > pace.hz)
+    assert len(chosen.stalls) == stalls
+    assert len(chosen.positions) * row_us == pytest.approx(chosen.recorded_us - told, abs=row_us + slack + 2)
+
+
+@given(loops(rates=(45, 120), drift=0.3))
+def test_a_loop_that_slows_down_is_thinned_where_it_is_fast(loop):
+    """Its mean says nothing: each part plays as fast as it was."""
+    sample_us, _, stalls = loop
+    chosen = choose_samples(sample_us, fps=30)
+    times = sample_us[chosen.positions]
+    moved = np.diff(times)[np.diff(times) < 2 * STALL_US]
+    late = np.cumsum(moved - US_PER_S / 30)
+    assert np.abs(late).max() <= (2 + 2 * stalls) * US_PER_S / 30
+
+
+@given(loops())
+def test_measured_rate_is_that_of_the_moving_loop(loop):
+    """Stalls make no loop slow."""
+    sample_us, hz, _ = loop
+    assert measure(np.arange(len(sample_us)), sample_us).hz == pytest.approx(hz, rel=0.15)

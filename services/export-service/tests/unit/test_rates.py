@@ -1,0 +1,95 @@
+"""Which rate a dataset has."""
+
+import pytest
+from export_service.errors import BadFps, RatesDiffer, SessionsDiffer
+from export_service.pace import US_PER_S, Pace
+from export_service.rates import Recorded, choose_fps
+from export_service.recorded import Footage, Session
+from teleop_dataset.v3.info import Camera
+
+FRONT = Camera("front", 48, 64, "h264", "yuv420p")
+
+
+def pace(hz, *, seconds=6.0):
+    return Pace(round(hz * seconds), round(seconds * US_PER_S))
+
+
+def episodes(*rates, declared=30.0, session=1, cameras=None):
+    """Of one session, at these rates; None: too short to tell."""
+    footage = {
+        name: Footage(48, 64, "h264", "yuv420p", fps, (1,), 100, 1000)
+        for name, fps in (cameras or {}).items()
+    }
+    whole = Session(
+        session, "so101", declared, None, ("a.pos",), ("a.pos",), "complete", 100, 100, footage=footage
+    )
+    return [Recorded(whole, index, Pace() if hz is None else pace(hz)) for index, hz in enumerate(rates)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "measured", "fps"),
+    [
+        (30, (59.999,), 30),
+        (30, (20.01,), 20),
+        (30, (19.98, 20.3), 20),
+        (30, (29.1, 30.2), 30),
+        (30, (28.4,), 28),
+        (60, (47.4,), 47),
+        (15, (10.0,), 10),
+        (30, (None,), 30),
+        (30, (None, 20.0), 20),
+        (60, (0.6,), 1),
+    ],
+)
+def test_rate_is_the_declared_one_unless_the_loop_was_slower(declared, measured, fps):
+    """A loop within a twentieth of what it declared is taken for that."""
+    assert choose_fps(episodes(*measured, declared=float(declared)), [], None) == fps
+
+
+def test_camera_slower_than_the_loop_gives_the_rate():
+    """Also where the loop was slower than declared, but not than the camera."""
+    assert choose_fps(episodes(20.0, cameras={"front": 15.0}), [FRONT], None) == 15
+    assert choose_fps(episodes(12.0, cameras={"front": 15.0}), [FRONT], None) == 12
+
+
+def test_episodes_of_differing_rates_are_refused_with_a_rate_that_fits():
+    """One slow episode does not take a third of the rows of all others without a word."""
+    mixed = [*episodes(30.0, 29.9), *episodes(20.0, 30.0, session=2)]
+    with pytest.raises(RatesDiffer, match=r"episode 0 of session 2 was recorded at 20\.00 Hz") as caught:
+        choose_fps(mixed, [], None)
+    assert "fps of 20" in caught.value.hint
+    assert choose_fps(mixed, [], 20) == 20
+
+
+@pytest.mark.parametrize(
+    ("declared", "measured", "wanted", "limit"), [(30, 20.0, 30, 20), (30, 60.0, 61, 60), (30, None, 31, 30)]
+)
+def test_no_rate_above_that_of_the_samples(declared, measured, wanted, limit):
+    """Rows can't be invented; the error says what can be asked for."""
+    recorded = episodes(measured, declared=float(declared))
+    with pytest.raises(BadFps, match="rows can't be invented") as caught:
+        choose_fps(recorded, [], wanted)
+    assert (caught.value.field, caught.value.limit) == ("fps", limit)
+    assert choose_fps(recorded, [], limit) == limit
+
+
+def test_rate_above_the_declared_one_is_possible():
+    """If the loop really was that fast."""
+    assert choose_fps(episodes(60.0), [], 60) == 60
+
+
+def test_sessions_that_declare_differing_rates_need_one_to_be_asked_for():
+    """The error names one that fits."""
+    both = [*episodes(30.0), *episodes(60.0, declared=60.0, session=2)]
+    with pytest.raises(SessionsDiffer, match="30 and 60") as caught:
+        choose_fps(both, [], None)
+    assert caught.value.hint.endswith("30")
+    assert choose_fps(both, [], 30) == 30
+
+
+@pytest.mark.parametrize("fps", [59.94, 0.5])
+def test_fps_must_be_whole(fps):
+    """LeRobot takes no other; the error names the rate."""
+    with pytest.raises(BadFps, match=f"{fps:g}") as caught:
+        choose_fps(episodes(None, declared=fps), [], None)
+    assert caught.value.field == "fps"
