@@ -1,26 +1,28 @@
 """A dataset as a tar stream, in memory that does not grow with it."""
 
 import asyncio
-import tarfile
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from teleop_runtime.tar import end_bytes, padding, tar_header
+
 READ_BYTES = 1024 * 1024
-# tar keeps modification times; a fixed one makes the archive of a dataset the same each time.
-MODIFIED_AT = 0
 
 
 class Archive:
-    """Everything below `folder`, uncompressed, under the name `name`.
+    """Everything below `folder`, uncompressed, under the name `name`; the same each time.
 
     size_bytes  of the whole archive
+    etag        other archives have another one
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self._members = [_Member(path, f"{name}/{path.relative_to(folder)}") for path in _files(folder)]
         content = sum(len(member.header) + member.size_bytes + member.padding for member in self._members)
-        self._end = 2 * tarfile.BLOCKSIZE
-        self._end += -(content + self._end) % tarfile.RECORDSIZE
+        headers = hashlib.sha256(b"".join(member.header for member in self._members))
+        self.etag = f'"{headers.hexdigest()[:32]}"'
+        self._end = end_bytes(content)
         self.size_bytes = content + self._end
 
     async def stream(self) -> AsyncIterator[bytes]:
@@ -40,11 +42,10 @@ class Archive:
 class _Member:
     def __init__(self, path: Path, name: str) -> None:
         self.path = path
-        self.size_bytes = path.stat().st_size
-        self.padding = -self.size_bytes % tarfile.BLOCKSIZE
-        entry = tarfile.TarInfo(name)
-        entry.size, entry.mtime, entry.mode = self.size_bytes, MODIFIED_AT, 0o644
-        self.header = entry.tobuf(tarfile.PAX_FORMAT)
+        found = path.stat()
+        self.size_bytes = found.st_size
+        self.padding = padding(self.size_bytes)
+        self.header = tar_header(name, size_bytes=self.size_bytes, modified_ns=found.st_mtime_ns)
 
 
 def _files(folder: Path) -> Iterator[Path]:

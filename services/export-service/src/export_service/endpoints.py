@@ -99,12 +99,16 @@ async def delete_export(request: Request) -> Response:
 
 
 async def get_archive(request: Request) -> Response:
-    """The dataset as an uncompressed tar stream, in a folder of the dataset's name."""
+    """The dataset as an uncompressed tar stream, in a folder of the dataset's name; the same each time.
+
+    Its files have the time of publication, always later than that of earlier exports of that name.
+    """
     folder, repo_id = await _published(request)
     name = repo_id.split("/")[1]
     archive = await asyncio.to_thread(Archive, folder, name)
     headers = {
         "Content-Length": str(archive.size_bytes),
+        "ETag": archive.etag,
         "Content-Disposition": f'attachment; filename="{name}.tar"',
     }
     return StreamingResponse(archive.stream(), media_type="application/x-tar", headers=headers)

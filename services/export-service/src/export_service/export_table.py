@@ -1,5 +1,6 @@
 """The one place that writes `export`."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from export_service.report import Report
 from export_service.views import ExportDetail, ExportFilter, ExportPage, ExportView, Numbers, view
 
 MAX_ATTEMPTS = 10
+NS_PER_US = 1_000
 
 STATE = """
 SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at,
@@ -88,7 +90,18 @@ SELECT extract(epoch FROM clock_timestamp() - started_at)::float8 AS duration_s
   FROM export WHERE id = %s AND attempt = %s AND status = 'running' FOR UPDATE
 """
 
-PUBLISH = "UPDATE export SET status = 'done', numbers = %s, report = %s, finished_at = now() WHERE id = %s"
+PUBLISH = """
+UPDATE export SET status = 'done', numbers = %s, report = %s,
+       finished_at = 'epoch'::timestamptz + %s * interval '1 microsecond'
+ WHERE id = %s
+"""
+
+# Whatever was published under the name of this export before.
+LAST_PUBLISHED = """
+SELECT coalesce(max((extract(epoch FROM other.finished_at) * 1000000)::bigint), 0) AS us
+  FROM export JOIN export AS other ON other.request->>'repo_id' = export.request->>'repo_id'
+ WHERE export.id = %s AND other.status = 'done'
+"""
 
 LOCK = "SELECT status, fingerprint FROM export WHERE id = %s FOR UPDATE"
 
@@ -188,10 +201,11 @@ class ExportTable:
         claim: Claim,
         numbers: Callable[[float], Numbers],
         report: Report,
-        move: Callable[[], Awaitable[None]],
+        move: Callable[[int], Awaitable[None]],
     ) -> Numbers:
         """Mark as done what `move` puts in place; nobody can cancel or take over in between.
 
+        move     told when it is published, ns since the Unix epoch: later than all of that name before
         numbers  made of the attempt's duration in seconds
         report   the account as it became
         Raises Cancelled if the claim is lost.
@@ -201,9 +215,14 @@ class ExportTable:
             row = await found.fetchone()
             if row is None:
                 raise Cancelled
-            await move()
+            last = await (await connection.execute(LAST_PUBLISHED, [claim.id])).fetchone()
+            assert last is not None  # noqa: S101
+            published_ns = max(time.time_ns(), (last["us"] + 1) * NS_PER_US)
+            await move(published_ns)
             made = numbers(row["duration_s"])
-            await connection.execute(PUBLISH, [_json(made), _json(report), claim.id])
+            # Rounded up: a clock that is set back can't make the next one earlier than this.
+            us = -(-published_ns // NS_PER_US)
+            await connection.execute(PUBLISH, [_json(made), _json(report), us, claim.id])
         return made
 
     async def remove(self, export_id: int, discard: Callable[[str], Awaitable[None]]) -> None:

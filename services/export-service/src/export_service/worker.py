@@ -159,9 +159,10 @@ class Worker:
             told = {name: getattr(built, name) for name in Numbers.__struct_fields__ if name != "duration_s"}
             return Numbers(**told, duration_s=round(duration_s, 3))
 
-        made = await self._exports.publish(
-            claim, numbers, built.report, partial(asyncio.to_thread, self._folders.publish, folder, published)
-        )
+        async def move(published_ns: int) -> None:
+            await asyncio.to_thread(self._folders.publish, folder, published, published_ns)
+
+        made = await self._exports.publish(claim, numbers, built.report, move)
         log.info("export published", export_id=claim.id, **structs.asdict(made))
         EXPORTS.labels("done").inc()
         EXPORTED_FRAMES.inc(made.frames)

@@ -250,6 +250,26 @@ async def test_archive_is_the_dataset(backend, record):
     assert found == {f"pick/{path.relative_to(folder)}": path.read_bytes() for path in files}
 
 
+async def test_files_have_the_time_of_their_publication(backend, record, database):
+    """Later than those of the last export of that name, whatever the clock says, and the same each time:
+    LeRobot takes a file at the same path for the same if its time is."""
+    times, tags = [], []
+    for frames in (60, 61):
+        export, _ = await backend.export(await record(frames))
+        answer = await backend.http.get(f"/exports/{export['id']}/archive")
+        again = await backend.http.get(f"/exports/{export['id']}/archive")
+        assert (again.content, again.headers["etag"]) == (answer.content, answer.headers["etag"])
+        with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
+            (time,) = {member.mtime for member in tar}
+        times.append(time)
+        tags.append(answer.headers["etag"])
+        await database.connection.execute(
+            "UPDATE export SET finished_at = finished_at + interval '1 day' WHERE id = $1", export["id"]
+        )
+    assert times[1] - times[0] == pytest.approx(86_400, abs=3600)
+    assert tags[0] != tags[1]
+
+
 async def test_files_are_served_in_ranges(backend, record):
     """As readers of Parquet over HTTP ask for them."""
     export, folder = await backend.export(await record(100))

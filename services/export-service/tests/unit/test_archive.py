@@ -1,6 +1,7 @@
 """The tar stream, as tar programs see it."""
 
 import io
+import os
 import tarfile
 
 import pytest
@@ -44,6 +45,15 @@ async def test_archive_knows_its_size(folder):
 async def test_archive_is_the_same_each_time(folder):
     """Nothing in it depends on when it was made."""
     assert await read(Archive(folder, "pick")) == await read(Archive(folder, "pick"))
+
+
+async def test_files_keep_their_time(folder):
+    """To the nanosecond, as far as tar programs take it."""
+    os.utime(folder / "c", ns=(0, 1_763_860_000_123_456_789))
+    with tarfile.open(fileobj=io.BytesIO(await read(Archive(folder, "pick")))) as tar:
+        member = tar.getmember("pick/c")
+        assert member.pax_headers["mtime"] == "1763860000.123456789"
+        assert member.mtime == pytest.approx(1_763_860_000.123457, abs=1e-6)
 
 
 async def test_long_names_fit(folder):

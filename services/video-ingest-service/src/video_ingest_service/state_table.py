@@ -72,6 +72,19 @@ SELECT f.path, f.sha256, o.damage
  ORDER BY 1
 """
 
+# Versions that the clock made at the same moment, or in another order, are a microsecond apart.
+VERSION_MADE_US = """
+SELECT (extract(epoch FROM max(created_at)) * 1000000)::bigint + $2
+  FROM dataset_version WHERE dataset_id = $1 AND version <= $2
+"""
+
+TREE_MADE_US = """
+SELECT coalesce((extract(epoch FROM max(stored_at)) * 1000000)::bigint, 0)
+  FROM dataset_file WHERE dataset_id = $1
+"""
+
+NS_PER_US = 1_000
+
 
 class State(NamedTuple):
     """A dataset's files at one moment.
@@ -106,6 +119,19 @@ async def find_state(connection: Connection, robot_id: str, dataset: str, versio
     if row is None:
         return State(dataset_id, None, None)
     return State(dataset_id, row["id"], view_of(row, robot_id, dataset))
+
+
+async def published_ns(connection: Connection, state: State) -> int:
+    """When that state was made, ns since the Unix epoch.
+
+    Of two versions the later one's is later, even if the clock was set back between them. What lies in the
+    tree was made by the newest of its files.
+    """
+    if state.version is None:
+        us: int = await connection.fetchval(TREE_MADE_US, state.dataset_id)
+    else:
+        us = await connection.fetchval(VERSION_MADE_US, state.dataset_id, state.version.version)
+    return us * NS_PER_US
 
 
 async def list_files(connection: Connection, state: State, after: str, limit: int) -> list[FileRow]:

@@ -1,6 +1,7 @@
 """HTTP: versions of datasets: made, listed, verified, given back."""
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -35,6 +36,7 @@ from video_ingest_service.state_table import (
     get_file,
     list_files,
     objects_of,
+    published_ns,
 )
 from video_ingest_service.verification import verify_objects
 from video_ingest_service.version_table import MAX_VERSION, find_dataset, list_versions, view_of
@@ -148,6 +150,8 @@ async def repair_dataset(request: Request) -> Response:
 async def restore_dataset(request: Request) -> Response:
     """The dataset as a tar stream, in folders of its name; the same each time.
 
+    Its files have the time at which the version was made, always later than that of earlier ones.
+
     Without a version: the newest that is finalised or repaired, else the newest. If stored bytes prove
     damaged on the way, the connection is cut.
     """
@@ -158,6 +162,7 @@ async def restore_dataset(request: Request) -> Response:
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         state = await find_state(connection, robot_id, dataset, wanted.version)
         files = await list_files(connection, state, "", MAX_DATASET_FILES)
+        modified_ns = await published_ns(connection, state)
     for file in files:
         if file.damage is not None:
             raise Damaged(
@@ -165,14 +170,14 @@ async def restore_dataset(request: Request) -> Response:
                 field="path",
                 hint="the others can be had one by one at …/files/{path}; sending this one again heals it",
             )
-    size_bytes = await asyncio.to_thread(archive_bytes, dataset, files)
+    size_bytes = await asyncio.to_thread(partial(archive_bytes, dataset, files, modified_ns=modified_ns))
     name = dataset.rsplit("/", 1)[-1].encode("ascii", "replace").decode()
     headers = {"Content-Length": str(size_bytes), "Content-Disposition": f'attachment; filename="{name}.tar"'}
     if state.version is not None:
         headers["X-Dataset-Version"] = str(state.version.version)
-    return StreamingResponse(
-        stream_archive(pool, store, dataset, files), media_type="application/x-tar", headers=headers
-    )
+        headers["ETag"] = f'"{state.version_id}-{modified_ns}"'
+    archive = stream_archive(pool, store, dataset, files, modified_ns=modified_ns)
+    return StreamingResponse(archive, media_type="application/x-tar", headers=headers)
 
 
 async def get_dataset_file(request: Request) -> Response:

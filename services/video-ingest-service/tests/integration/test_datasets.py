@@ -202,6 +202,24 @@ async def test_restore_takes_the_best_version_or_the_one_asked_for(http, send, c
             assert sum(each.isfile() for each in archive.getmembers()) == expected
 
 
+async def test_restored_files_have_the_time_of_their_version(http, send, commit, database):
+    """Later than those of earlier versions, even if the clock was set back, and the same each time: LeRobot
+    takes a file at the same path for the same if its time is."""
+    times, tags = [], set()
+    for content in (b"one", b"two"):
+        await send({"meta/info.json": content})
+        await commit({"meta/info.json": content}, finalised=True)
+        await database.connection.execute("UPDATE dataset_version SET created_at = '2026-01-05T10:00:00.123456Z'")
+        answer = await http.get(f"{ADDRESS}/restore")
+        tags.add(answer.headers["etag"])
+        assert (await http.get(f"{ADDRESS}/restore")).headers["etag"] == answer.headers["etag"]
+        with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+            (header,) = {each.pax_headers["mtime"] for each in archive}
+        times.append(header)
+    assert times == ["1767607200.123457000", "1767607200.123458000"]
+    assert len(tags) == 2
+
+
 async def test_restore_of_long_and_foreign_names(http, send, commit):
     """Longer than tar's own 100 bytes, and beyond ASCII."""
     files = {"데이터/" + "a" * 120 + "/é.json": b"1", "x.json": b"2"}
