@@ -8,11 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from export_service.pace import US_PER_S, Integers
-
-Flags = npt.NDArray[np.bool_]
+from export_service.pace import US_PER_S, Flags, Integers
 
 # For so long the picture before stands in for pictures that are missing.
 SHORT_HOLE_S = 0.1

@@ -59,6 +59,7 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
         fps=order.fps,
         capture_time=order.capture_time,
         sample_age=order.sample_age,
+        observation_age=order.repeated and order.capture_time,
     )
     tasks = number_tasks(piece.task for piece in order.pieces)
     with (
@@ -109,13 +110,19 @@ def _write_episodes(
     times: list[EpisodeTime] = []
     frames_read = 0
     for pieces, frames in batches:
-        rows = choose_rows(frames, pieces, fps=order.fps)
+        rows = choose_rows(frames, pieces, fps=order.fps, repeated=order.repeated)
         frames_read += len(frames)
         del frames
         shown = video.add(pieces, rows)
         # What reading and matching gave back stays in the allocator's arenas: of five hours 70 MiB.
         pa.default_memory_pool().release_unused()
-        table = with_ages(rows, shown, sample_age=order.sample_age, picture_age=order.capture_time)
+        table = with_ages(
+            rows,
+            shown,
+            sample_age=order.sample_age,
+            observation_age=order.repeated and order.capture_time,
+            picture_age=order.capture_time,
+        )
         tasks = [piece.task for piece in pieces]
         clips = {camera: each.clips for camera, each in shown.items()}
         pictures = {camera: each.stats for camera, each in shown.items()}

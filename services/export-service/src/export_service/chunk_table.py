@@ -12,7 +12,7 @@ from teleop_runtime.libpq import bounded
 from teleop_schema.connections import PREPARE
 
 from export_service.database import Connection
-from export_service.pace import Integers
+from export_service.pace import Integers, Samples
 from export_service.video_chunks import Chunk
 
 CHUNKS = """
@@ -27,15 +27,25 @@ SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_tim
   FROM video_chunk WHERE session_id = %s AND camera_key = %s AND id = ANY(%s) ORDER BY chunk_index
 """
 
-# Binary: a million samples are 26 MB, and become an array without a Python object for each.
+# Binary: a million samples are 31 MB, and become an array without a Python object for each.
 SAMPLES = """
-COPY (SELECT frame_index, "timestamp" FROM teleop_frame WHERE session_id = %s AND frame_index < %s
-       ORDER BY frame_index) TO STDOUT (FORMAT BINARY)
+COPY (SELECT frame_index, "timestamp", observation_age_us IS NULL FROM teleop_frame
+       WHERE session_id = %s AND frame_index < %s ORDER BY frame_index) TO STDOUT (FORMAT BINARY)
 """
 # PostgreSQL, documentation of COPY, "Binary Format": signature, flags and length of the extension; then, each
 # value behind its length, the rows; -1 in the place of another row.
 _COPY_HEADER_BYTES, _COPY_TRAILER_BYTES = 19, 2
-_SAMPLE = np.dtype([("fields", ">i2"), ("b0", ">i4"), ("index", ">i8"), ("b1", ">i4"), ("us", ">i8")])
+_SAMPLE = np.dtype(
+    [
+        ("fields", ">i2"),
+        ("b0", ">i4"),
+        ("index", ">i8"),
+        ("b1", ">i4"),
+        ("us", ">i8"),
+        ("b2", ">i4"),
+        ("own", "?"),
+    ]
+)
 # timestamptz counts us since 2000-01-01.
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 
@@ -49,17 +59,16 @@ async def read_chunks(connection: Connection, session_id: int) -> dict[str, list
     return found
 
 
-async def read_sample_times(
-    connection: Connection, session_id: int, watermark: int
-) -> tuple[Integers, Integers]:
-    """Index and capture time (us since the Unix epoch) of all of a session's samples, ascending by index."""
+async def read_samples(connection: Connection, session_id: int, watermark: int) -> Samples:
+    """All of a session's samples below its watermark."""
     parts = []
     async with connection.cursor() as cursor, cursor.copy(SAMPLES, [session_id, watermark]) as copy:
         async for part in copy:
             parts.append(bytes(part))
     body = b"".join(parts)[_COPY_HEADER_BYTES:-_COPY_TRAILER_BYTES]
     samples = np.frombuffer(body, _SAMPLE)
-    return samples["index"].astype(np.int64), samples["us"].astype(np.int64) + _POSTGRES_EPOCH_US
+    taken_us = samples["us"].astype(np.int64) + _POSTGRES_EPOCH_US
+    return Samples(samples["index"].astype(np.int64), taken_us, samples["own"].copy())
 
 
 class ChunkReader:

@@ -90,6 +90,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         help="leave out the columns that tell when samples and pictures were taken, to merge with datasets "
         "that lerobot-record made",
     )
+    option(
+        "--include_repeated",
+        action="store_true",
+        help="also frames that repeat the observation of an earlier one beside a newer action",
+    )
     option("--fps", type=int, help="rows per second; default: that of the cameras, or of the sessions")
     option("--cameras", nargs="*", help="default: all that have video; none after it: joints alone")
     option("--split", nargs="+", type=_share, metavar="NAME=SHARE", help="for example train=0.9 val=0.1")
@@ -171,6 +176,8 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "include_unfinished": arguments.include_unfinished,
         "include_capture_time": not arguments.no_capture_time,
     }
+    if arguments.include_repeated:
+        request["include_repeated"] = True
     if arguments.fps is not None:
         request["fps"] = arguments.fps
     if arguments.cameras is not None:

@@ -46,7 +46,7 @@ async def create_export(request: Request) -> Response:
     wanted = await read_body(request, ExportRequest)
     check_request(wanted)
     wanted = await _chosen(wanted, sessions)
-    recorded = await sessions.read(wanted.session_ids or ())
+    recorded = await sessions.read(wanted.session_ids or (), repeated=wanted.include_repeated)
     make = make_order if wanted.format == LEROBOT else make_raw_order
     order: Order | RawOrder = await asyncio.to_thread(make, wanted, recorded)
     await asyncio.to_thread(folders.check_space, order.size_bytes)

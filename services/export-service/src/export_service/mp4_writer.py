@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export_service.align import Flags
-from export_service.pace import Integers
+from export_service.pace import Flags, Integers
 
 # Times are told in at least so many ticks per second, as in what FFmpeg writes.
 MIN_TICKS_PER_S = 10_000

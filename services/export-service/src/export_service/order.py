@@ -56,6 +56,8 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     include_capture_time  add the column `capture.time_ns`; without it, the features are those that
                           lerobot-record gives to such a robot, which merging with its datasets needs;
                           with video or a lower rate, also columns that tell how old pictures and samples are
+    include_repeated      make rows, too, of frames that repeat the observation of an earlier one beside a
+                          newer action; with capture times a column then tells how old it was
     fps                   rows per second; by default the rate of the fastest camera if that is lower than the
                           sessions', else theirs: as declared, or as measured if all were slower. Samples are
                           left out for it, and pictures repeated
@@ -76,6 +78,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     include_outcomes: frozenset[Label] | None = None
     include_unfinished: bool = False
     include_capture_time: bool = True
+    include_repeated: bool = False
     fps: Annotated[int, Meta(ge=1, le=MAX_FPS)] | None = None
     cameras: Annotated[tuple[FeatureName, ...], Meta(max_length=MAX_CAMERAS)] | None = None
     split: Split | None = None
@@ -105,6 +108,7 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
                  sample is a row, but for a few of a loop hardly faster than the rows
     sources      of each session
     video_bytes  about what the video takes on disk
+    repeated     frames that repeat an earlier observation become rows, too
     splits       name, first of the pieces and the one after the last of each split, in order; (): all of them
                  are one
     """
@@ -122,6 +126,7 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     report: Report
     splits: tuple[tuple[str, int, int], ...] = ()
     streaming_safe: bool = False
+    repeated: bool = False
 
     @property
     def limits(self) -> FileLimits:
@@ -203,6 +208,7 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         pieces=pieces,
         splits=tuple((name, first, end) for name, (first, end) in splits.items()),
         streaming_safe=request.streaming_safe,
+        repeated=request.include_repeated,
         report=make_report(sessions, plan),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 US_PER_S = 1_000_000
 # A loop stands still where a step takes that long, and so many of its usual ones.
@@ -45,6 +46,29 @@ class Pace:
 
 
 @dataclass(frozen=True)
+class Samples:
+    """Samples of a session, ascending by index.
+
+    index     (N,) the iteration of the loop
+    taken_us  (N,) us since the Unix epoch, robot's clock
+    own       (N,) whether it has an observation of its own: else it repeats an earlier one beside a newer
+              action, as policies that act in chunks and interpolation leave them
+    """
+
+    index: Integers
+    taken_us: Integers
+    own: Flags
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def within(self, first: int, end: int) -> "Samples":
+        """Those of the iterations `first` to `end - 1`."""
+        part = slice(*np.searchsorted(self.index, [first, max(first, end)]).tolist())
+        return Samples(self.index[part], self.taken_us[part], self.own[part])
+
+
+@dataclass(frozen=True)
 class Stall:
     """For `us` there is no row between two that follow each other: those of the samples `before`, `after`."""
 
@@ -72,12 +96,16 @@ class Chosen:
     stalls: tuple[Stall, ...]
 
 
-def measure(index: Integers, sample_us: Integers) -> Pace:
-    """The pace of samples, of which those count whose `index` follows the other's.
+def measure(samples: Samples, *, repeated: bool) -> Pace:
+    """The pace of samples, of which two belong together if none is missing between them.
 
-    sample_us  (N,) us since the Unix epoch, robot's clock
+    repeated  also of those without an observation of their own
     """
-    steps = np.diff(sample_us)[np.diff(index) == 1]
+    # Within a run of samples none of which is missing, index and position differ by the same.
+    run = samples.index - np.arange(len(samples))
+    counted = samples.own | repeated
+    run, taken_us = run[counted], samples.taken_us[counted]
+    steps = np.diff(taken_us)[np.diff(run) == 0]
     usual = _usual(steps)
     return Pace(len(steps), int(_moving(steps, usual).sum())) if usual else Pace()
 

@@ -1,6 +1,6 @@
 """Which frames become which episodes of the dataset, which are left out, and why. Pure."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +19,7 @@ OnGap = Literal["split", "refuse"]
 Label = Literal["success", "failure", "unlabelled"]
 ALL_LABELS: frozenset[Label] = frozenset({"success", "failure", "unlabelled"})
 DEFAULT_TASK = "teleoperation"
+REPEATING = "no observation of its own: it repeats that of an earlier frame beside a newer action"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Piece:
     """Frames `first` to `end - 1` of a session, all of them stored: one episode of the dataset.
 
     episode_index  the episode it comes from, None where the session has none
+    repeating      how many of its frames do not become rows, for they repeat an earlier observation
     """
 
     session_id: int
@@ -33,6 +35,7 @@ class Piece:
     end: int
     task: str
     episode_index: int | None
+    repeating: int = 0
 
     @property
     def frames(self) -> int:
@@ -119,7 +122,13 @@ def make_plan(
                 missing = _holes_in(session.holes, span.first, span.end)
                 blind = _holes_in(unseen, span.first, span.end)
                 _check_holes(session, span, missing, blind, on_gap, video_unfinished=video_unfinished)
-                pieces += _pieces(session, span, unseen)
+                for piece in _pieces(session, span, unseen):
+                    if piece.repeating < piece.frames:
+                        pieces.append(piece)
+                    else:
+                        excluded.append(
+                            Exclusion(session.id, piece.first, piece.end, piece.frames, REPEATING, span.index)
+                        )
                 excluded += _blind(session, span, blind)
                 gaps += [Gap(session.id, hole.first, hole.end, hole.reason, span.index) for hole in missing]
             elif frames := _count(stored_runs(session.holes, span.first, span.end)):
@@ -249,10 +258,15 @@ def _check_holes(
 
 def _pieces(session: Session, span: _Span, unseen: Sequence[_Unseen]) -> list[Piece]:
     return [
-        Piece(session.id, first, end, span.task, span.index)
+        Piece(session.id, first, end, span.task, span.index, _between(session.repeating, first, end))
         for begin, stop in stored_runs(session.holes, span.first, span.end)
         for first, end in stored_runs(unseen, begin, stop)
     ]
+
+
+def _between(numbers: Sequence[int], first: int, end: int) -> int:
+    """How many of `numbers` (ascending) lie between `first` and `end - 1`."""
+    return bisect_left(numbers, end) - bisect_left(numbers, first)
 
 
 def _blind(session: Session, span: _Span, blind: Sequence[_Unseen]) -> Iterator[Exclusion]:

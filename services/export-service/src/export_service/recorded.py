@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from export_service.align import PictureHole
-from export_service.pace import Integers, Pace, measure
+from export_service.pace import Integers, Pace, Samples, measure
 
 Status = Literal["recording", "complete", "interrupted"]
 Outcome = Literal["success", "failure", "discarded"]
@@ -67,7 +67,9 @@ class Session:
     footage    of each camera that has video which can be used
     cameras    that the robot had, whether video of them has arrived or not
     pace       at which its loop really ran
-    paces      in each of its episodes, by their index; without any, under None
+    paces      of the samples that become rows, in each of its episodes, by their index; without any, under
+               None
+    repeating  index of the samples that do not, for they have no observation of their own, ascending
     """
 
     id: int
@@ -85,6 +87,7 @@ class Session:
     cameras: tuple[str, ...] = ()
     pace: Pace = field(default_factory=Pace)
     paces: Mapping[int | None, Pace] = field(default_factory=dict)
+    repeating: Sequence[int] = ()
 
     @property
     def loop_hz(self) -> float:
@@ -104,18 +107,17 @@ def ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
         yield row, limit if row.end is None else min(row.end, session.watermark)
 
 
-def paces(session: Session, index: Integers, sample_us: Integers) -> dict[int | None, Pace]:
+def paces(session: Session, samples: Samples, *, repeated: bool) -> dict[int | None, Pace]:
     """Of each episode, by its index; of a session without any, under None.
 
-    index, sample_us  of all of the session's samples, ascending by index
+    samples   all of the session's
+    repeated  also of those without an observation of their own
     """
     if not session.episodes:
-        return {None: measure(index, sample_us)}
-    found: dict[int | None, Pace] = {}
-    for row, end in ended(session):
-        within = slice(*np.searchsorted(index, [row.first, max(row.first, end)]).tolist())
-        found[row.index] = measure(index[within], sample_us[within])
-    return found
+        return {None: measure(samples, repeated=repeated)}
+    return {
+        row.index: measure(samples.within(row.first, end), repeated=repeated) for row, end in ended(session)
+    }
 
 
 def holes(index: Integers, watermark: int, named: Sequence[Hole]) -> tuple[Hole, ...]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
-from export_service.pace import SLOWER, US_PER_S, Chosen
-from export_service.plan import Piece, Plan
+from export_service.pace import SLOWER, US_PER_S, Chosen, Integers
+from export_service.plan import REPEATING, Piece, Plan
 from export_service.recorded import Session
 
 # Of one episode.
@@ -133,8 +133,11 @@ def make_report(sessions: Sequence[Session], plan: Plan) -> Report:
     )
 
 
-def told_time(piece: Piece, chosen: Chosen, *, fps: int) -> EpisodeTime:
-    """How `piece`, of whose samples these were chosen, plays in a dataset of `fps` rows per second."""
+def told_time(piece: Piece, chosen: Chosen, index: Integers, *, fps: int) -> EpisodeTime:
+    """How `piece` plays in a dataset of `fps` rows per second.
+
+    chosen  of its samples with this `index`
+    """
     return EpisodeTime(
         episode_index=piece.episode_index,
         first_frame=piece.first,
@@ -144,8 +147,8 @@ def told_time(piece: Piece, chosen: Chosen, *, fps: int) -> EpisodeTime:
         dataset_s=len(chosen.positions) / fps,
         stalls=[
             StallTime(
-                after_frame=piece.first + stall.before,
-                next_frame=piece.first + stall.after,
+                after_frame=int(index[stall.before]),
+                next_frame=int(index[stall.after]),
                 seconds=stall.us / US_PER_S,
             )
             for stall in chosen.stalls[:MAX_STALLS]
@@ -208,14 +211,19 @@ def finish_report(
     for session in planned.sessions:
         left_out = [
             Excluded(
-                reason=f"left out for {fps} rows per second",
+                reason=reason,
                 episode_index=piece.episode_index,
                 first_frame=piece.first,
                 end_frame=piece.end,
-                frames=piece.frames - count,
+                frames=frames,
             )
             for piece, count in zip(pieces, rows, strict=True)
-            if piece.session_id == session.session_id and count < piece.frames
+            if piece.session_id == session.session_id
+            for reason, frames in (
+                (REPEATING, piece.repeating),
+                (f"left out for {fps} rows per second", piece.frames - piece.repeating - count),
+            )
+            if frames
         ]
         frames = sum(each.frames for each in left_out)
         sessions.append(

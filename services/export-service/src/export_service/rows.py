@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.info import PICTURE_AGE, SAMPLE_AGE
+from teleop_dataset.v3.info import OBSERVATION_AGE, PICTURE_AGE, SAMPLE_AGE
 from teleop_dataset.v3.stats import Stats
 
 from export_service.pace import Integers, choose_samples
@@ -55,31 +55,47 @@ class ShownEpisodes:
     age_ms: npt.NDArray[np.float32]
 
 
-def choose_rows(frames: pa.Table, pieces: Sequence[Piece], *, fps: int) -> Rows:
-    """All frames of `pieces`, or of a faster loop those nearest to the times of the rows.
+def choose_rows(frames: pa.Table, pieces: Sequence[Piece], *, fps: int, repeated: bool) -> Rows:
+    """All frames of `pieces` that have an observation of their own, or of a faster loop those nearest to the
+    times of the rows.
 
-    frames  of the pieces, one after the other
-    fps     of the dataset
+    frames    of the pieces, one after the other
+    fps       of the dataset
+    repeated  also frames that repeat the observation of an earlier one
     """
     sample_us = frames.column("timestamp").cast(pa.int64()).to_numpy()
-    ends = np.cumsum([piece.frames for piece in pieces])
-    parts = np.split(sample_us, ends[:-1])
-    chosen = [choose_samples(part, fps=fps) for part in parts]
-    begins = [0, *ends[:-1].tolist()]
-    every = np.concatenate([begin + each.positions for begin, each in zip(begins, chosen, strict=True)])
-    taken = frames if len(every) == len(frames) else frames.take(pa.array(every))
-    ages = np.concatenate([each.age_us for each in chosen])
-    times = [told_time(piece, each, fps=fps) for piece, each in zip(pieces, chosen, strict=True)]
-    return Rows(taken, [len(each.positions) for each in chosen], sample_us[every], ages, times)
+    own = frames.column("observation_age_us").is_null().to_numpy() | repeated
+    every: list[Integers] = []
+    ages: list[Integers] = []
+    lengths, times, begin = [], [], 0
+    for piece in pieces:
+        offsets = np.flatnonzero(own[begin : begin + piece.frames])
+        chosen = choose_samples(sample_us[begin + offsets], fps=fps)
+        every.append(begin + offsets[chosen.positions])
+        ages.append(chosen.age_us)
+        lengths.append(len(chosen.positions))
+        times.append(told_time(piece, chosen, piece.first + offsets, fps=fps))
+        begin += piece.frames
+    taken = np.concatenate(every)
+    rows = frames if len(taken) == len(frames) else frames.take(pa.array(taken))
+    return Rows(rows, lengths, sample_us[taken], np.concatenate(ages), times)
 
 
 def with_ages(
-    rows: Rows, shown: Mapping[str, ShownEpisodes], *, sample_age: bool, picture_age: bool
+    rows: Rows,
+    shown: Mapping[str, ShownEpisodes],
+    *,
+    sample_age: bool,
+    observation_age: bool,
+    picture_age: bool,
 ) -> pa.Table:
     """The rows' frames with the columns of ages that the dataset has."""
     table = rows.frames
     if sample_age:
         table = table.append_column(SAMPLE_AGE, _vectors((rows.age_us * MS_PER_US)[:, None]))
+    if observation_age:
+        age_us = table.column("observation_age_us").fill_null(0).to_numpy()
+        table = table.append_column(OBSERVATION_AGE, _vectors((age_us * MS_PER_US)[:, None]))
     if picture_age and shown:
         ages = np.stack([each.age_ms for each in shown.values()], axis=1)
         table = table.append_column(PICTURE_AGE, _vectors(ages))

@@ -8,10 +8,10 @@ from msgspec import structs
 from psycopg.rows import DictRow
 from teleop_schema.errors import BadInput, SessionArchived, SessionNotFound
 
-from export_service.chunk_table import read_chunks, read_sample_times
+from export_service.chunk_table import read_chunks, read_samples
 from export_service.database import Connection, Pool, connect
 from export_service.errors import NothingToExport
-from export_service.pace import Integers, measure
+from export_service.pace import Samples, measure
 from export_service.recorded import EpisodeRow, Footage, Hole, Session, holes, paces
 from export_service.selection import SessionFilter
 from export_service.video_chunks import Chunk, look_at_footage, usable
@@ -80,19 +80,30 @@ class SessionTable:
             )
         return tuple(row["id"] for row in rows)
 
-    async def read(self, session_ids: Sequence[int], cameras: Collection[str] | None = None) -> list[Session]:
+    async def read(
+        self,
+        session_ids: Sequence[int],
+        cameras: Collection[str] | None = None,
+        *,
+        repeated: bool = False,
+    ) -> list[Session]:
         """The sessions in the order asked for, all as of one moment.
 
-        cameras  whose footage to look at; None: all
-        raises   SessionNotFound, SessionArchived, VideoDiffers
+        cameras   whose footage to look at; None: all
+        repeated  samples without an observation of their own become rows, too
+        raises    SessionNotFound, SessionArchived, VideoDiffers
         """
         async with connect(self._pool) as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            return await _read(connection, session_ids, cameras)
+            return await _read(connection, session_ids, cameras, repeated=repeated)
 
 
 async def _read(
-    connection: Connection, session_ids: Sequence[int], cameras: Collection[str] | None
+    connection: Connection,
+    session_ids: Sequence[int],
+    cameras: Collection[str] | None,
+    *,
+    repeated: bool,
 ) -> list[Session]:
     wanted = list(session_ids)
     rows = await _fetch(connection, SESSIONS, wanted)
@@ -108,7 +119,9 @@ async def _read(
         )
     episodes = await _fetch(connection, EPISODES, wanted)
     gaps = await _fetch(connection, GAPS, wanted)
-    found = {row["id"]: await _session(connection, row, episodes, gaps, cameras) for row in rows}
+    found = {
+        row["id"]: await _session(connection, row, episodes, gaps, cameras, repeated=repeated) for row in rows
+    }
     return [found[each] for each in wanted]
 
 
@@ -118,9 +131,11 @@ async def _session(
     episodes: list[DictRow],
     gaps: list[DictRow],
     cameras: Collection[str] | None,
+    *,
+    repeated: bool,
 ) -> Session:
     watermark = row["next_frame_index"]
-    index, sample_us = await read_sample_times(connection, row["id"], watermark)
+    samples = await read_samples(connection, row["id"], watermark)
     named = [
         Hole(gap["first_frame"], gap["end_frame"], gap["reason"])
         for gap in gaps
@@ -142,16 +157,17 @@ async def _session(
         action_names=tuple(row["action_names"]),
         status=row["status"],
         watermark=watermark,
-        committed=len(index),
+        committed=len(samples),
         episodes=recorded,
-        holes=holes(index, watermark, named),
+        holes=holes(samples.index, watermark, named),
         cameras=tuple(sorted(row["cameras"])),
-        pace=measure(index, sample_us),
+        pace=measure(samples, repeated=True),
+        repeating=() if repeated else samples.index[~samples.own].tolist(),
     )
     return replace(
         session,
-        paces=paces(session, index, sample_us),
-        footage=await _footage(connection, session, cameras, index, sample_us),
+        paces=paces(session, samples, repeated=repeated),
+        footage=await _footage(connection, session, cameras, samples),
     )
 
 
@@ -159,8 +175,7 @@ async def _footage(
     connection: Connection,
     session: Session,
     cameras: Collection[str] | None,
-    index: Integers,
-    sample_us: Integers,
+    samples: Samples,
 ) -> dict[str, Footage]:
     """What each camera of the session has recorded, if any of it can be used."""
     if cameras is not None and not cameras:
@@ -173,7 +188,12 @@ async def _footage(
 
     def look(camera: str, rows: Sequence[Chunk]) -> Footage:
         return look_at_footage(
-            camera, session.id, rows, index=index, sample_us=sample_us, loop_fps=session.loop_hz
+            camera,
+            session.id,
+            rows,
+            index=samples.index,
+            sample_us=samples.taken_us,
+            loop_fps=session.loop_hz,
         )
 
     return {camera: await asyncio.to_thread(look, camera, rows) for camera, rows in chunks.items()}

@@ -88,6 +88,34 @@ async def test_a_stall_is_named(backend, record, fps):
     assert f"stall: {stall['seconds']:.2f} s from frame" in text
 
 
+async def test_one_observation_is_one_row(backend, record):
+    """Actions that follow without a new one are named, and left out unless they are asked for."""
+    session = await record(180, fps=30.0, observed=15)
+    export, folder = await backend.export(session)
+    table = pq.read_table(folder / "data")
+    assert len(table) == 12
+    assert json.loads((folder / "meta/info.json").read_text())["fps"] == 2
+    (excluded,) = export["report"]["sessions"][0]["excluded"]
+    assert excluded["frames"] == 168
+    assert "no observation of its own" in excluded["reason"]
+    assert (export["report"]["committed"], export["report"]["exported"]) == (180, 12)
+    export, folder = await backend.export(session, include_repeated=True)
+    table = pq.read_table(folder / "data")
+    assert json.loads((folder / "meta/info.json").read_text())["fps"] == 30
+    ages = table["capture.observation_age_ms"].to_numpy()
+    assert ages[:15].tolist() == pytest.approx([step * 1000 / 30 for step in range(15)], abs=0.01)
+    assert (len(table), export["report"]["sessions"][0]["excluded"]) == (180, [])
+
+
+async def test_episode_without_an_observation_is_no_episode(backend, record):
+    """It would be one without rows."""
+    session = await record(60, fps=30.0, observed=30, episodes=[(0, 20), (20, 28), (30, 60)])
+    export, folder = await backend.export(session, fps=1)
+    assert pq.read_table(folder / "meta/episodes")["length"].to_pylist() == [1, 1]
+    report = export["report"]
+    assert sum(each["frames"] for each in report["sessions"][0]["excluded"]) == report["excluded"] == 58
+
+
 async def test_age_of_samples_is_told_only_where_they_have_one(backend, record, film):
     """At the loop's own rate every sample is a row, and its age would always be 0."""
     session = await record(120, fps=30.0)

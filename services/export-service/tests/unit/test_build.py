@@ -36,6 +36,7 @@ class Memory:
                 "state": pa.FixedSizeListArray.from_arrays(values[0].ravel(), len(names)),
                 "action": pa.FixedSizeListArray.from_arrays(values[1].ravel(), len(names)),
                 "extra": pa.nulls(frames, pa.string()),
+                "observation_age_us": pa.nulls(frames, pa.int64()),
             }
         )
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from export_service.pace import STALL_US, US_PER_S, choose_samples, measure, reached, thin_out
+from export_service.pace import STALL_US, US_PER_S, Samples, choose_samples, measure, reached, thin_out
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +12,11 @@ EPOCH_US = 1_763_860_000_000_000
 
 def integers(*values):
     return np.array(values, np.int64)
+
+
+def measured(sample_us, *, own=None, repeated=False):
+    flags = np.ones(len(sample_us), np.bool_) if own is None else own
+    return measure(Samples(np.arange(len(sample_us)), sample_us, flags), repeated=repeated)
 
 
 def thinned(sample_us, *, fps):
@@ -111,7 +116,7 @@ def test_rows_are_samples_in_their_order(sample_us, fps):
 def test_dataset_lasts_as_long_as_the_recording(loop, declared):
     """Whatever was declared: within a row and what a step jitters; so for each stall, which is told."""
     sample_us, hz, stalls = loop
-    pace = measure(np.arange(len(sample_us)), sample_us)
+    pace = measured(sample_us)
     fps = declared if pace.hz >= declared else reached(pace.hz)
     chosen = choose_samples(sample_us, fps=fps)
     row_us = US_PER_S / fps
@@ -132,8 +137,24 @@ def test_a_loop_that_slows_down_is_thinned_where_it_is_fast(loop):
     assert np.abs(late).max() <= (2 + 2 * stalls) * US_PER_S / 30
 
 
+def test_samples_that_repeat_an_observation_are_no_steps():
+    """A loop of 30 Hz that observes at every fifteenth iteration records 2 observations a second."""
+    sample_us = np.rint(np.arange(300) * US_PER_S / 30).astype(np.int64)
+    own = np.arange(300) % 15 == 0
+    assert measured(sample_us, own=own).hz == pytest.approx(2.0, rel=1e-3)
+    assert measured(sample_us, own=own, repeated=True).hz == pytest.approx(30.0, rel=1e-3)
+
+
+def test_what_is_missing_is_no_step():
+    """Nor does a hole make a loop slow."""
+    index = np.concatenate([np.arange(60), 300 + np.arange(60)])
+    sample_us = np.rint(index * US_PER_S / 30).astype(np.int64)
+    samples = Samples(index, sample_us, np.ones(120, np.bool_))
+    assert measure(samples, repeated=False).hz == pytest.approx(30.0, rel=1e-3)
+
+
 @given(loops())
 def test_measured_rate_is_that_of_the_moving_loop(loop):
     """Stalls make no loop slow."""
     sample_us, hz, _ = loop
-    assert measure(np.arange(len(sample_us)), sample_us).hz == pytest.approx(hz, rel=0.15)
+    assert measured(sample_us).hz == pytest.approx(hz, rel=0.15)

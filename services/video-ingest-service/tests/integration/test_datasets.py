@@ -209,7 +209,9 @@ async def test_restored_files_have_the_time_of_their_version(http, send, commit,
     for content in (b"one", b"two"):
         await send({"meta/info.json": content})
         await commit({"meta/info.json": content}, finalised=True)
-        await database.connection.execute("UPDATE dataset_version SET created_at = '2026-01-05T10:00:00.123456Z'")
+        await database.connection.execute(
+            "UPDATE dataset_version SET created_at = '2026-01-05T10:00:00.123456Z'"
+        )
         answer = await http.get(f"{ADDRESS}/restore")
         tags.add(answer.headers["etag"])
         assert (await http.get(f"{ADDRESS}/restore")).headers["etag"] == answer.headers["etag"]

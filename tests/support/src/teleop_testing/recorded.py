@@ -19,11 +19,12 @@ RETURNING id
 """
 # Every value differs from those of the frames around it and from its neighbours in the frame.
 FRAMES = """
-INSERT INTO teleop_frame
+INSERT INTO teleop_frame (session_id, frame_index, "timestamp", state, action, extra, observation_age_us)
 SELECT %(session)s, g, %(started)s::timestamptz + g * interval '1 second' / %(hz)s
                         + (SELECT coalesce(sum(seconds), 0) FROM unnest(%(at)s::bigint[], %(still)s::float8[])
                                                               AS stall (frame, seconds)
-                            WHERE g >= frame) * interval '1 second', {state}, {action}, NULL
+                            WHERE g >= frame) * interval '1 second', {state}, {action}, NULL,
+       CASE WHEN g %% %(observed)s > 0 THEN (g %% %(observed)s * 1000000 / %(hz)s)::bigint END
   FROM generate_series(0, %(frames)s - 1) AS g WHERE g <> ALL(%(absent)s::bigint[])
 """
 VALUE = "(sin(g * {} + {}) * 90)::real"
@@ -40,6 +41,7 @@ def record_session(
     fps: float = 60.0,
     hz: float | None = None,
     stalls: Sequence[tuple[int, float]] = (),
+    observed: int = 1,
     names: Sequence[str] = NAMES,
     actions: Sequence[str] | None = None,
     task: str | None = None,
@@ -54,6 +56,7 @@ def record_session(
     gaps      (first, end, reason): frames that are missing, and named
     lost      frames that nobody knows of
     fps, hz   the declared rate of its loop, and that at which it really ran, if it is another
+    observed  every so many frames have an observation of their own
     stalls    (frame, seconds): for so long the loop stood still before that frame
     cameras   that the robot had; `record_video` brings their video
     """
@@ -87,6 +90,7 @@ def record_session(
                 "at": [frame for frame, _ in stalls],
                 "still": [seconds for _, seconds in stalls],
                 "frames": frames,
+                "observed": observed,
                 "absent": absent,
             },
         )

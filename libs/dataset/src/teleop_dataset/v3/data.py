@@ -6,13 +6,27 @@ from typing import Any
 import numpy.typing as npt
 import pyarrow as pa
 
-from teleop_dataset.v3.info import ACTION, CAPTURE_TIME, PICTURE_AGE, SAMPLE_AGE, STATE, Features
+from teleop_dataset.v3.info import (
+    ACTION,
+    CAPTURE_TIME,
+    OBSERVATION_AGE,
+    PICTURE_AGE,
+    SAMPLE_AGE,
+    STATE,
+    Features,
+)
 from teleop_dataset.v3.numbering import Episodes, numbering_columns
 
 NS_PER_US = 1000
 
 # Column of the recorded frames that each recorded feature comes from.
-_SOURCE = {ACTION: "action", STATE: "state", SAMPLE_AGE: SAMPLE_AGE, PICTURE_AGE: PICTURE_AGE}
+_SOURCE = {
+    ACTION: "action",
+    STATE: "state",
+    SAMPLE_AGE: SAMPLE_AGE,
+    OBSERVATION_AGE: OBSERVATION_AGE,
+    PICTURE_AGE: PICTURE_AGE,
+}
 
 
 def data_schema(features: Features) -> pa.Schema:

@@ -12,6 +12,7 @@ STATE = "observation.state"
 IMAGES = "observation.images."
 CAPTURE_TIME = "capture.time_ns"
 SAMPLE_AGE = "capture.sample_age_ms"
+OBSERVATION_AGE = "capture.observation_age_ms"
 PICTURE_AGE = "capture.picture_age_ms"
 
 CHANNELS = 3
@@ -55,6 +56,7 @@ def recorded_features(
     fps: int,
     capture_time: bool,
     sample_age: bool = False,
+    observation_age: bool = False,
 ) -> Features:
     """Features of a dataset, in LeRobot's order; their order is that of the data's columns.
 
@@ -64,6 +66,9 @@ def recorded_features(
                   clock; and, if there are cameras, `capture.picture_age_ms`: how long before that each
                   camera's picture was taken
     sample_age    adds `capture.sample_age_ms`: how long before the row's time its sample was taken
+    observation_age
+                  adds `capture.observation_age_ms`: how long before that its observation was, 0 unless the
+                  sample repeats an earlier one
     """
     features: dict[str, dict[str, Any]] = {}
     for key, names in ((ACTION, action_names), (STATE, state_names)):
@@ -75,6 +80,8 @@ def recorded_features(
         features[CAPTURE_TIME] = {"dtype": "int64", "shape": [1], "names": None}
     if sample_age:
         features[SAMPLE_AGE] = {"dtype": "float32", "shape": [1], "names": None}
+    if observation_age:
+        features[OBSERVATION_AGE] = {"dtype": "float32", "shape": [1], "names": None}
     if capture_time and cameras:
         names = [camera.name for camera in cameras]
         features[PICTURE_AGE] = {"dtype": "float32", "shape": [len(names)], "names": names}
