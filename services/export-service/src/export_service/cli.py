@@ -85,6 +85,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     option("--include_outcomes", nargs="+", choices=OUTCOMES, help="default: all")
     option("--include_unfinished", action="store_true", help="also sessions that are still being recorded")
     option(
+        "--include_incomplete",
+        action="store_true",
+        help="also sessions of which nobody knows what became of some frames",
+    )
+    option(
         "--no_capture_time",
         action="store_true",
         help="leave out the columns that tell when samples and pictures were taken, to merge with datasets "
@@ -176,6 +181,8 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "include_unfinished": arguments.include_unfinished,
         "include_capture_time": not arguments.no_capture_time,
     }
+    if arguments.include_incomplete:
+        request["include_incomplete"] = True
     if arguments.include_repeated:
         request["include_repeated"] = True
     if arguments.fps is not None:

@@ -11,7 +11,7 @@ from teleop_runtime.operations import JsonResponse, Operation, read_body, read_q
 from teleop_schema.errors import BadInput, Conflict, NoSpace, NotFound
 
 from export_service.archive import Archive
-from export_service.errors import ExportNotFound, ExportNotReady
+from export_service.errors import ExportNotFound, ExportNotReady, FramesUnaccounted
 from export_service.export_table import ExportTable
 from export_service.folders import Folders
 from export_service.jobs import Jobs
@@ -31,6 +31,8 @@ from export_service.report_text import report_text
 from export_service.session_table import SessionTable
 from export_service.views import ExportDetail, ExportFilter, ExportPage
 
+RECHECK_AFTER_S = 1.0
+
 
 async def create_export(request: Request) -> Response:
     """Have a dataset made of one or more sessions.
@@ -46,9 +48,12 @@ async def create_export(request: Request) -> Response:
     wanted = await read_body(request, ExportRequest)
     check_request(wanted)
     wanted = await _chosen(wanted, sessions)
-    recorded = await sessions.read(wanted.session_ids or (), repeated=wanted.include_repeated)
-    make = make_order if wanted.format == LEROBOT else make_raw_order
-    order: Order | RawOrder = await asyncio.to_thread(make, wanted, recorded)
+    try:
+        order = await _order(wanted, sessions)
+    except FramesUnaccounted:
+        # What was committed at this moment may have been seen in part.
+        await asyncio.sleep(RECHECK_AFTER_S)
+        order = await _order(wanted, sessions)
     await asyncio.to_thread(folders.check_space, order.size_bytes)
     name = await asyncio.to_thread(fingerprint, wanted, order)
     export_id = await exports.put(structs.replace(wanted, push_to_hub=None), order, name, jobs.enqueue)
@@ -56,6 +61,12 @@ async def create_export(request: Request) -> Response:
         await pushes.put(export_id, wanted.push_to_hub, again=False)
     detail = await exports.get(export_id)
     return JsonResponse(detail, 202, headers={"Location": f"/exports/{export_id}"})
+
+
+async def _order(wanted: ExportRequest, sessions: SessionTable) -> Order | RawOrder:
+    recorded = await sessions.read(wanted.session_ids or (), repeated=wanted.include_repeated)
+    make = make_order if wanted.format == LEROBOT else make_raw_order
+    return await asyncio.to_thread(make, wanted, recorded)
 
 
 async def _chosen(wanted: ExportRequest, sessions: SessionTable) -> ExportRequest:

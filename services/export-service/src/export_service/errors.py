@@ -25,6 +25,12 @@ class SessionUnfinished(Conflict):
     code = "session_unfinished"
 
 
+class FramesUnaccounted(Conflict):
+    """Frames of the session are neither stored nor named as lost."""
+
+    code = "frames_unaccounted"
+
+
 class SessionsDiffer(Conflict):
     """The sessions can't be one dataset."""
 

@@ -13,10 +13,10 @@ from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
 from teleop_schema.session import FeatureName
 
-from export_service.errors import SessionUnfinished
+from export_service.errors import FramesUnaccounted, SessionUnfinished
 from export_service.plan import ALL_LABELS, Label, OnGap, Piece, Plan, make_plan
 from export_service.push import PushRequest, check_push
-from export_service.recorded import Session
+from export_service.recorded import UNNAMED, Session
 from export_service.report import Report, make_report
 from export_service.selection import SessionFilter, check_filter
 from export_service.splits import Split, check_split, split_pieces
@@ -53,6 +53,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     include_outcomes      episodes to export by their outcome, by default all; discarded ones never are
     include_unfinished    take a session that is still being recorded, or whose video has not all arrived, as
                           it is now
+    include_incomplete    take a session although nobody knows what became of some of its frames
     include_capture_time  add the column `capture.time_ns`; without it, the features are those that
                           lerobot-record gives to such a robot, which merging with its datasets needs;
                           with video or a lower rate, also columns that tell how old pictures and samples are
@@ -77,6 +78,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     on_gap: OnGap = "split"
     include_outcomes: frozenset[Label] | None = None
     include_unfinished: bool = False
+    include_incomplete: bool = False
     include_capture_time: bool = True
     include_repeated: bool = False
     fps: Annotated[int, Meta(ge=1, le=MAX_FPS)] | None = None
@@ -178,12 +180,27 @@ def check_unfinished(request: ExportRequest, sessions: Sequence[Session]) -> Non
             )
 
 
+def check_accounted(request: ExportRequest, sessions: Sequence[Session]) -> None:
+    """Raise FramesUnaccounted for a session with frames that may still turn up, unless that was asked for."""
+    for session in sessions:
+        lost = [hole for hole in session.holes if hole.reason == UNNAMED]
+        if lost and not request.include_incomplete:
+            raise FramesUnaccounted(
+                f"{sum(hole.end - hole.first for hole in lost)} frames of session {session.id} are neither "
+                f"stored nor named as lost, the first is {lost[0].first}",
+                field="session_ids",
+                hint=f"ask again later; POST /sessions/{session.id}/give-up-missing names them as lost, "
+                "include_incomplete exports what is there",
+            )
+
+
 def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
     """What `request` means for `sessions`, which are the ones it names, in its order.
 
-    Raises SessionUnfinished, and what make_plan raises.
+    Raises SessionUnfinished, FramesUnaccounted, and what make_plan raises.
     """
     check_unfinished(request, sessions)
+    check_accounted(request, sessions)
     plan = make_plan(
         sessions,
         labels=_labels(request),

@@ -8,7 +8,7 @@ from msgspec import Struct
 from teleop_schema.errors import BadInput
 
 from export_service.errors import CameraMissing, NothingToExport
-from export_service.order import LEROBOT, ExportRequest, check_unfinished
+from export_service.order import LEROBOT, ExportRequest, check_accounted, check_unfinished
 from export_service.plan import DEFAULT_TASK, Piece, stored_runs
 from export_service.recorded import EpisodeRow, Footage, Hole, Session
 from export_service.report import MissingFrames, Report, SessionReport
@@ -68,10 +68,12 @@ class RawOrder(Struct, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
 def make_raw_order(request: ExportRequest, sessions: Sequence[Session]) -> RawOrder:
     """What `request` means for `sessions`, which are the ones it names, in its order.
 
-    Raises BadInput for what has a meaning for datasets only, SessionUnfinished, NothingToExport.
+    Raises BadInput for what has a meaning for datasets only, SessionUnfinished,
+    FramesUnaccounted, NothingToExport.
     """
     _check(request)
     check_unfinished(request, sessions)
+    check_accounted(request, sessions)
     if not any(session.committed for session in sessions):
         raise NothingToExport("the sessions hold no frame to export", field="session_ids")
     assert request.format != LEROBOT  # noqa: S101

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from export_service.build import build
+from export_service.session_table import SessionTable
 
 LEVELS = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
@@ -57,7 +58,7 @@ async def test_report_accounts_for_every_frame(backend, record):
         gaps=[(50, 60, "disk full")],
         lost=[400],
     )
-    export, folder = await backend.export(session)
+    export, folder = await backend.export(session, include_incomplete=True)
     report = export["report"]
     assert (report["committed"], report["excluded"], report["exported"]) == (489, 100, 389)
     (found,) = report["sessions"]
@@ -68,6 +69,40 @@ async def test_report_accounts_for_every_frame(backend, record):
     spans = [(origin["first_frame"], origin["end_frame"]) for origin in origins]
     assert spans == [(0, 50), (60, 200), (300, 400), (401, 500)]
     assert export["numbers"]["frames"] == 389
+
+
+@pytest.mark.parametrize("format", ["lerobot-v3.0", "parquet"])
+async def test_frames_that_nobody_knows_of_are_waited_for(backend, record, monkeypatch, format):
+    """No session leaves as whole that may not be: until they have come, are given up, or it is asked for."""
+    monkeypatch.setattr("export_service.endpoints.RECHECK_AFTER_S", 0.0)
+    session = await record(100, gaps=[(10, 12, "disk full")], lost=[40, 41, 42])
+    refusal = await backend.ask(session, format=format, status=409)
+    assert (refusal["code"], refusal["field"]) == ("frames_unaccounted", "session_ids")
+    assert f"3 frames of session {session}" in refusal["detail"]
+    assert f"/sessions/{session}/give-up-missing" in refusal["hint"]
+    assert "include_incomplete" in refusal["hint"]
+    await backend.ask(session, format=format, include_incomplete=True)
+
+
+async def test_frames_that_come_while_one_waits_are_waited_for(backend, record, database, monkeypatch):
+    """A commit that was seen in part is no reason to refuse: it is looked at twice."""
+    session = await record(100, lost=[40])
+    looks = []
+
+    async def read(self, *words, **more):
+        looks.append(words)
+        if len(looks) == 2:
+            await database.connection.execute(
+                """INSERT INTO teleop_frame SELECT session_id, 40, "timestamp", state, action
+                     FROM teleop_frame WHERE session_id = $1 AND frame_index = 39""",
+                session,
+            )
+        return await looked(self, *words, **more)
+
+    looked = SessionTable.read
+    monkeypatch.setattr("export_service.endpoints.RECHECK_AFTER_S", 0.0)
+    monkeypatch.setattr(SessionTable, "read", read)
+    assert (await backend.ask(session))["report"]["committed"] == 100
 
 
 async def test_statistics_are_those_of_the_whole_table(backend, record):

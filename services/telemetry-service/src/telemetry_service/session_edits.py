@@ -2,7 +2,7 @@
 
 from msgspec import UNSET
 from teleop_runtime.database import Pool, connected, transaction
-from teleop_schema.errors import BadInput, NotFound, SessionNotFound
+from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
 
 from telemetry_service.views import EpisodeChange, EpisodeView, SessionChange
 
@@ -21,6 +21,32 @@ UPDATE teleop_session SET deleted_at = now() WHERE id = $1 AND deleted_at IS NUL
 """
 
 IS_SESSION = "SELECT EXISTS (SELECT FROM teleop_session WHERE id = $1 AND deleted_at IS NULL)"
+
+LOCK_SESSION = """
+SELECT EXISTS (SELECT FROM session_archive a WHERE a.session_id = s.id AND a.dropped_at IS NOT NULL)
+  FROM teleop_session s WHERE id = $1 AND deleted_at IS NULL FOR UPDATE
+"""
+
+# Where neither a frame nor a named gap is, below the watermark.
+NAME_MISSING = """
+INSERT INTO frame_gap (session_id, first_frame, end_frame, reason)
+SELECT $1, reached, first_frame, $2
+  FROM (SELECT first_frame,
+               max(end_frame) OVER (ORDER BY first_frame, end_frame
+                                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
+          FROM (SELECT frame_index AS first_frame, frame_index + 1 AS end_frame
+                  FROM teleop_frame f JOIN teleop_session s ON s.id = f.session_id
+                 WHERE f.session_id = $1 AND frame_index < s.next_frame_index
+                 UNION ALL
+                SELECT first_frame, end_frame FROM frame_gap WHERE session_id = $1
+                 UNION ALL
+                SELECT next_frame_index, next_frame_index FROM teleop_session WHERE id = $1
+                 UNION ALL
+                SELECT 0, 0) AS known) AS steps
+ WHERE first_frame > reached
+RETURNING end_frame - first_frame AS frames
+"""
+GIVEN_UP = "given up by an operator: nobody knows what became of them"
 
 GET_EPISODE = """
 SELECT e.start_frame, e.end_frame, s.next_frame_index
@@ -65,6 +91,20 @@ class SessionEdits:
             deleted = await connection.fetchval(DELETE_SESSION, session_id)
         if deleted is None:
             raise SessionNotFound.of(session_id)
+
+    async def give_up_missing(self, session_id: int) -> int:
+        """Name the frames that nobody has accounted for as lost; how many there were.
+
+        Raises SessionNotFound, SessionArchived.
+        """
+        async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
+            archived = await connection.fetchval(LOCK_SESSION, session_id)
+            if archived is None:
+                raise SessionNotFound.of(session_id)
+            if archived:
+                raise SessionArchived(f"frames of session {session_id} have left the database")
+            rows = await connection.fetch(NAME_MISSING, session_id, GIVEN_UP)
+        return sum(row["frames"] for row in rows)
 
     async def change_episode(self, session_id: int, episode_index: int, change: EpisodeChange) -> EpisodeView:
         """The changed episode; raises SessionNotFound, NotFound, or BadInput if its bounds make no sense."""

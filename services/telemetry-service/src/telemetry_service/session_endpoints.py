@@ -6,8 +6,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
+from teleop_runtime.logs import get_logger
 from teleop_runtime.operations import JsonResponse, Operation, read_body, read_query
-from teleop_schema.errors import BadInput, NotFound, SessionNotFound
+from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
 from teleop_schema.identifiers import check_robot_id
 
 from telemetry_service.session_edits import SessionEdits
@@ -23,6 +24,8 @@ from telemetry_service.views import (
     SessionDetail,
     Status,
 )
+
+log = get_logger(__name__)
 
 MAX_ID = 2**63 - 1
 
@@ -102,6 +105,20 @@ async def get_ledger(request: Request) -> Response:
     return JsonResponse(await queries.ledger(session_id_of(request)))
 
 
+async def give_up_missing(request: Request) -> Response:
+    """Name frames that nobody has accounted for as lost, so that the session can be exported.
+
+    Answers with its ledger. The log tells that it was done, and of how many frames. Frames that come after
+    all are counted as stored.
+    """
+    session_id = session_id_of(request)
+    edits: SessionEdits = request.state.session_edits
+    frames = await edits.give_up_missing(session_id)
+    log.warning("frames were given up by an operator", session=session_id, frames=frames)
+    queries: SessionQueries = request.state.session_queries
+    return JsonResponse(await queries.ledger(session_id))
+
+
 def session_id_of(request: Request) -> int:
     """Session id of the address; raises SessionNotFound for one that no session can have."""
     session_id: int = request.path_params["session_id"]
@@ -144,5 +161,12 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/sessions/{session_id:int}/ledger", get_ledger, answer=Ledger, errors=[SessionNotFound]
+    ),
+    Operation(
+        "POST",
+        "/sessions/{session_id:int}/give-up-missing",
+        give_up_missing,
+        answer=Ledger,
+        errors=[SessionNotFound, SessionArchived],
     ),
 )

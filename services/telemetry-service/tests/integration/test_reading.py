@@ -445,3 +445,19 @@ async def test_query_ends_with_its_client(service, database):
             return not await database.fetch(WAITING)
 
         await until(over)
+
+
+async def test_frames_that_nobody_knows_of_can_be_given_up(service, database, http):
+    """They are named as lost, each once, so that the session can be exported; nothing else is."""
+    session = await record(service, batches=[batch(0, 10), batch(10, 10)], frames=20)
+    await database.connection.execute(
+        "DELETE FROM teleop_frame WHERE session_id = $1 AND frame_index IN (0, 5, 6, 7, 19)", session
+    )
+    await database.connection.execute("INSERT INTO frame_gap VALUES ($1, 6, 7, 'disk full')", session)
+    assert (await http.get(f"/sessions/{session}/ledger")).json()["unaccounted"] == 4
+    for _ in range(2):
+        ledger = (await http.post(f"/sessions/{session}/give-up-missing")).json()
+        assert (ledger["unaccounted"], ledger["missing"], ledger["complete"]) == (0, 5, False)
+        gaps = {gap["first_frame"]: gap["end_frame"] for gap in ledger["gaps"]}
+        assert gaps == {0: 1, 5: 6, 6: 7, 7: 8, 19: 20}
+    assert (await http.post("/sessions/999999/give-up-missing")).status_code == 404
