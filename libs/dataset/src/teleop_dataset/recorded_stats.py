@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from teleop_dataset.v3.data import column_values
 from teleop_dataset.v3.info import DEFAULT_FEATURES, Features
-from teleop_dataset.v3.stats import Moments, Selection, Stats
+from teleop_dataset.v3.stats import Moments, Selection, Stats, count_finite
 
 BLOCK_ROWS = 65_536
 
@@ -35,7 +35,9 @@ class RecordedStats:
     def add(self, values: Mapping[str, npt.NDArray[Any]], stats: Mapping[str, Stats]) -> None:
         """Add some episodes: their `values` (frames, W) and their `stats`, feature by feature."""
         for key, moments in self._moments.items():
-            moments.add(stats[key])
+            finite = np.isfinite(values[key])
+            counts = None if finite.all() else count_finite(values[key], stats[key].count)
+            moments.add(stats[key], counts)
         for key, selections in self._selections.items():
             _feed(selections, values[key])
 
@@ -99,4 +101,6 @@ def read_blocks(root: Path, columns: list[str]) -> Iterator[pa.Table]:
 
 def _feed(selections: list[Selection], values: npt.NDArray[Any]) -> None:
     for column, selection in enumerate(selections):
-        selection.feed(values[:, column])
+        some = values[:, column]
+        finite = np.isfinite(some)
+        selection.feed(some if finite.all() else some[finite])

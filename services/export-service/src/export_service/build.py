@@ -63,7 +63,14 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
     )
     tasks = number_tasks(piece.task for piece in order.pieces)
     with (
-        DatasetWriter(root, features, fps=order.fps, tasks=tasks, limits=order.limits) as writer,
+        DatasetWriter(
+            root,
+            features,
+            fps=order.fps,
+            tasks=tasks,
+            limits=order.limits,
+            keep_not_finite=order.keep_not_finite,
+        ) as writer,
         DatasetVideo(root, order, chunks, files, partial(watch, "video")) as video,
     ):
         rows, times = _write_episodes(writer, video, order, reader, partial(watch, "data"))
@@ -141,5 +148,5 @@ def _not_finite(piece: Piece, key: str) -> NotFinite:
     return NotFinite(
         f"session {piece.session_id} holds a value of {key} that is not finite, in the frames "
         f"{piece.first} to {piece.end - 1}",
-        hint='give that episode the outcome "discarded"',
+        hint='ask for the export again, or for on_not_finite "keep"',
     )

@@ -27,9 +27,15 @@ SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_tim
   FROM video_chunk WHERE session_id = %s AND camera_key = %s AND id = ANY(%s) ORDER BY chunk_index
 """
 
-# Binary: a million samples are 31 MB, and become an array without a Python object for each.
+# Binary: a million samples are 43 MB, and become an array without a Python object for each.
 SAMPLES = """
-COPY (SELECT frame_index, "timestamp", observation_age_us IS NULL FROM teleop_frame
+COPY (SELECT frame_index, "timestamp", observation_age_us IS NULL,
+             CASE WHEN state && '{NaN,Infinity,-Infinity}' OR action && '{NaN,Infinity,-Infinity}'
+                  THEN (SELECT min(number)
+                          FROM unnest(state || action) WITH ORDINALITY AS each (value, number)
+                         WHERE value IN ('NaN', 'Infinity', '-Infinity'))
+                  ELSE 0 END
+        FROM teleop_frame
        WHERE session_id = %s AND frame_index < %s ORDER BY frame_index) TO STDOUT (FORMAT BINARY)
 """
 # PostgreSQL, documentation of COPY, "Binary Format": signature, flags and length of the extension; then, each
@@ -44,6 +50,8 @@ _SAMPLE = np.dtype(
         ("us", ">i8"),
         ("b2", ">i4"),
         ("own", "?"),
+        ("b3", ">i4"),
+        ("not_finite", ">i8"),
     ]
 )
 # timestamptz counts us since 2000-01-01.
@@ -68,7 +76,8 @@ async def read_samples(connection: Connection, session_id: int, watermark: int) 
     body = b"".join(parts)[_COPY_HEADER_BYTES:-_COPY_TRAILER_BYTES]
     samples = np.frombuffer(body, _SAMPLE)
     taken_us = samples["us"].astype(np.int64) + _POSTGRES_EPOCH_US
-    return Samples(samples["index"].astype(np.int64), taken_us, samples["own"].copy())
+    index, not_finite = (samples[name].astype(np.int64) for name in ("index", "not_finite"))
+    return Samples(index, taken_us, samples["own"].copy(), not_finite)
 
 
 class ChunkReader:

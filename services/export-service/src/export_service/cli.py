@@ -82,6 +82,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         "default: %(default)s",
     )
     option("--on_gap", choices=("split", "refuse"), default="split", help="episodes that lack frames")
+    option(
+        "--on_not_finite",
+        choices=("split", "keep", "refuse"),
+        default="split",
+        help="frames that hold a value which is NaN or infinite; default: %(default)s",
+    )
     option("--include_outcomes", nargs="+", choices=OUTCOMES, help="default: all")
     option("--include_unfinished", action="store_true", help="also sessions that are still being recorded")
     option(
@@ -181,6 +187,8 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "include_unfinished": arguments.include_unfinished,
         "include_capture_time": not arguments.no_capture_time,
     }
+    if arguments.on_not_finite != "split":
+        request["on_not_finite"] = arguments.on_not_finite
     if arguments.include_incomplete:
         request["include_incomplete"] = True
     if arguments.include_repeated:

@@ -87,8 +87,19 @@ class DatasetWriter:
     """Writes episodes in order; the dataset is complete after `finish`."""
 
     def __init__(
-        self, root: Path, features: Features, *, fps: int, tasks: Mapping[str, int], limits: FileLimits
+        self,
+        root: Path,
+        features: Features,
+        *,
+        fps: int,
+        tasks: Mapping[str, int],
+        limits: FileLimits,
+        keep_not_finite: bool = False,
     ) -> None:
+        """
+        keep_not_finite  values may be NaN or infinite; statistics are those of the others
+        """
+        self._keep_not_finite = keep_not_finite
         self._limits = limits
         self.root = root
         self.features = features
@@ -112,7 +123,7 @@ class DatasetWriter:
         clips: Mapping[str, Sequence[Clip]],
         pictures: Mapping[str, Stats],
     ) -> None:
-        """Write some episodes; raises NonFiniteValue.
+        """Write some episodes; raises NonFiniteValue, unless such values are kept.
 
         frames           recorded frames of all of them, one after the other
         lengths, tasks   of each
@@ -122,7 +133,8 @@ class DatasetWriter:
         episodes = Episodes(self.episodes, self.frames, np.array(lengths), numbers)
         table = data_table(self._data_schema, frames, episodes, self.fps)
         values = {key: column_values(table, key) for key in table.column_names if key not in DEFAULT_FEATURES}
-        _check_finite(values, episodes)
+        if not self._keep_not_finite:
+            _check_finite(values, episodes)
         stats = describe(values, episodes.lengths)
         self.recorded.add(values, stats)
         places = [

@@ -14,6 +14,7 @@ from teleop_schema.identifiers import check_repo_id
 from teleop_schema.session import FeatureName
 
 from export_service.errors import FramesUnaccounted, SessionUnfinished
+from export_service.finite import OnNotFinite
 from export_service.plan import ALL_LABELS, Label, OnGap, Piece, Plan, make_plan
 from export_service.push import PushRequest, check_push
 from export_service.recorded import UNNAMED, Session
@@ -50,6 +51,9 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     format                a LeRobot dataset; or the sessions as they were recorded, one by one, of any robots:
                           "parquet" tables, or "mcap" files of joints and video
     on_gap                an episode that lacks frames is split there, or the export is refused
+    on_not_finite         frames that hold a value which is NaN or infinite are cut out ("split"; pieces
+                          shorter than a second, too; an episode that would lose more than 5 % is refused),
+                          kept as they are (statistics are those of the finite values), or refused
     include_outcomes      episodes to export by their outcome, by default all; discarded ones never are
     include_unfinished    take a session that is still being recorded, or whose video has not all arrived, as
                           it is now
@@ -76,6 +80,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     filter: SessionFilter | None = None
     format: Format = LEROBOT
     on_gap: OnGap = "split"
+    on_not_finite: OnNotFinite = "split"
     include_outcomes: frozenset[Label] | None = None
     include_unfinished: bool = False
     include_incomplete: bool = False
@@ -110,6 +115,8 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
                  sample is a row, but for a few of a loop hardly faster than the rows
     sources      of each session
     video_bytes  about what the video takes on disk
+    keep_not_finite
+                 values may be NaN or infinite
     repeated     frames that repeat an earlier observation become rows, too
     splits       name, first of the pieces and the one after the last of each split, in order; (): all of them
                  are one
@@ -129,6 +136,7 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     splits: tuple[tuple[str, int, int], ...] = ()
     streaming_safe: bool = False
     repeated: bool = False
+    keep_not_finite: bool = False
 
     @property
     def limits(self) -> FileLimits:
@@ -206,6 +214,7 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         labels=_labels(request),
         task=None if request.filter is None else request.filter.task,
         on_gap=request.on_gap,
+        on_not_finite=request.on_not_finite,
         fps=request.fps,
         cameras=request.cameras,
         video_unfinished=request.include_unfinished,
@@ -226,6 +235,7 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         splits=tuple((name, first, end) for name, (first, end) in splits.items()),
         streaming_safe=request.streaming_safe,
         repeated=request.include_repeated,
+        keep_not_finite=request.on_not_finite == "keep",
         report=make_report(sessions, plan),
     )
 

@@ -11,6 +11,7 @@ from teleop_dataset.v3.info import Camera
 
 from export_service.alike import check_alike, choose_cameras
 from export_service.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, VideoUnfinished
+from export_service.finite import OnNotFinite, Run, check_loss, cut_out
 from export_service.pace import Pace
 from export_service.rates import Recorded, choose_fps
 from export_service.recorded import EpisodeRow, Hole, Session, ended
@@ -92,6 +93,7 @@ def make_plan(
     *,
     labels: Collection[Label],
     on_gap: OnGap,
+    on_not_finite: OnNotFinite = "split",
     task: str | None = None,
     fps: int | None = None,
     cameras: Sequence[str] | None = None,
@@ -103,11 +105,14 @@ def make_plan(
     task              the only task to export; None: all
     on_gap            what to do with an episode that has a hole, in its samples or in a camera's pictures:
                       split it there, or raise EpisodeHasGap
+    on_not_finite     what to do with frames that hold a value which is NaN or infinite: cut them out, if not
+                      much of the episode is lost by that, keep them, or raise NotFinite
     fps, cameras      as asked for; None: what the sessions have
     video_unfinished  take what has arrived of the video, even if more may come
 
     Raises BadFps, RatesDiffer, SessionsDiffer, CameraMissing, VideoDiffers, VideoUnfinished, EpisodesOverlap,
-    EpisodeHasGap, NothingToExport.
+    EpisodeHasGap, NotFinite,
+    NothingToExport.
     """
     chosen = choose_cameras(sessions, cameras, video_unfinished=video_unfinished)
     check_alike(sessions)
@@ -122,7 +127,9 @@ def make_plan(
                 missing = _holes_in(session.holes, span.first, span.end)
                 blind = _holes_in(unseen, span.first, span.end)
                 _check_holes(session, span, missing, blind, on_gap, video_unfinished=video_unfinished)
-                for piece in _pieces(session, span, unseen):
+                runs, left_out = _finite_runs(session, span, unseen, on_not_finite)
+                excluded += left_out
+                for piece in _pieces(session, span, runs):
                     if piece.repeating < piece.frames:
                         pieces.append(piece)
                     else:
@@ -256,11 +263,29 @@ def _check_holes(
         raise _refusal(session, span, hole)
 
 
-def _pieces(session: Session, span: _Span, unseen: Sequence[_Unseen]) -> list[Piece]:
+def _finite_runs(
+    session: Session, span: _Span, unseen: Sequence[_Unseen], on_not_finite: OnNotFinite
+) -> tuple[list[Run], list[Exclusion]]:
+    """Frames that can become rows; and those that can't, for they or their neighbours are not finite."""
+    runs = [
+        run
+        for begin, stop in stored_runs(session.holes, span.first, span.end)
+        for run in stored_runs(unseen, begin, stop)
+    ]
+    unfit = _holes_in(session.not_finite, span.first, span.end)
+    if on_not_finite == "keep" or not unfit:
+        return runs, []
+    kept, left_out = cut_out(runs, unfit, loop_hz=session.loop_hz)
+    check_loss(_named(session, span), on_not_finite, runs, left_out)
+    return kept, [
+        Exclusion(session.id, first, end, end - first, reason, span.index) for first, end, reason in left_out
+    ]
+
+
+def _pieces(session: Session, span: _Span, runs: Sequence[Run]) -> list[Piece]:
     return [
         Piece(session.id, first, end, span.task, span.index, _between(session.repeating, first, end))
-        for begin, stop in stored_runs(session.holes, span.first, span.end)
-        for first, end in stored_runs(unseen, begin, stop)
+        for first, end in runs
     ]
 
 

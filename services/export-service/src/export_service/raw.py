@@ -92,6 +92,7 @@ def make_raw_order(request: ExportRequest, sessions: Sequence[Session]) -> RawOr
 def _check(request: ExportRequest) -> None:
     given = {
         "on_gap": request.on_gap != "split",
+        "on_not_finite": request.on_not_finite != "split",
         "include_outcomes": request.include_outcomes is not None,
         "include_capture_time": not request.include_capture_time,
         "fps": request.fps is not None,

@@ -69,6 +69,7 @@ class Session:
     pace       at which its loop really ran
     paces      of the samples that become rows, in each of its episodes, by their index; without any, under
                None
+    not_finite  samples with a value that is NaN or infinite, ascending, disjoint
     repeating  index of the samples that do not, for they have no observation of their own, ascending
     """
 
@@ -87,6 +88,7 @@ class Session:
     cameras: tuple[str, ...] = ()
     pace: Pace = field(default_factory=Pace)
     paces: Mapping[int | None, Pace] = field(default_factory=dict)
+    not_finite: Sequence[Hole] = ()
     repeating: Sequence[int] = ()
 
     @property

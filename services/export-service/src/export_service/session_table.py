@@ -11,6 +11,7 @@ from teleop_schema.errors import BadInput, SessionArchived, SessionNotFound
 from export_service.chunk_table import read_chunks, read_samples
 from export_service.database import Connection, Pool, connect
 from export_service.errors import NothingToExport
+from export_service.finite import not_finite
 from export_service.pace import Samples, measure
 from export_service.recorded import EpisodeRow, Footage, Hole, Session, holes, paces
 from export_service.selection import SessionFilter
@@ -161,6 +162,7 @@ async def _session(
         episodes=recorded,
         holes=holes(samples.index, watermark, named),
         cameras=tuple(sorted(row["cameras"])),
+        not_finite=not_finite(samples, _value_names(row), repeated=repeated),
         pace=measure(samples, repeated=True),
         repeating=() if repeated else samples.index[~samples.own].tolist(),
     )
@@ -169,6 +171,12 @@ async def _session(
         paces=paces(session, samples, repeated=repeated),
         footage=await _footage(connection, session, cameras, samples),
     )
+
+
+def _value_names(row: DictRow) -> list[str]:
+    """Of state and action, in this order."""
+    states = [f"observation {name}" for name in row["state_names"]]
+    return states + [f"action {name}" for name in row["action_names"]]
 
 
 async def _footage(

@@ -61,17 +61,45 @@ def join(parts: Sequence[Stats]) -> Stats:
 def describe(features: Mapping[str, Values], lengths: Integers) -> dict[str, Stats]:
     """Statistics of consecutive episodes.
 
-    features  each (sum of lengths, W), float32 or int64, all finite; those of a type are taken together,
-              because most of a short episode's cost is in the calls
-    lengths   (E,), each at least 1
+    features  each (sum of lengths, W), float32 or int64; those of a type are taken together, because most of
+              a short episode's cost is in the calls. Values that are not finite are left out; where there
+              are no others, everything is 0
+    lengths   (E,), each at least 1; what `count` tells, whether all of them are finite or not
     """
     found: dict[str, Stats] = {}
+    unfit = {key for key, values in features.items() if not np.isfinite(values).all()}
+    for key in unfit:
+        found[key] = _describe_finite(features[key], lengths)
     for kind in (np.float32, np.int64):
-        alike = {key: values for key, values in features.items() if values.dtype == kind}
+        alike = {key: values for key, values in features.items() if values.dtype == kind and key not in unfit}
         if alike:
             together = _describe(np.concatenate(list(alike.values()), axis=1), lengths)
             found |= _split(together, {key: values.shape[1] for key, values in alike.items()})
     return {key: found[key] for key in features}
+
+
+def _describe_finite(values: Values, lengths: Integers) -> Stats:
+    """The same of each column's finite values in each episode, one after the other."""
+    columns = []
+    for column in values.T:
+        cells = []
+        for part in np.split(column, np.cumsum(lengths)[:-1]):
+            finite = part[np.isfinite(part)]
+            some = finite if len(finite) else np.zeros(1, values.dtype)
+            cells.append(_describe(some[:, None], np.array([len(some)])))
+        columns.append(join(cells))
+    wide = (
+        np.concatenate([getattr(each, name) for each in columns], axis=-1)
+        for name in ("low", "high", "mean", "std", "quantiles")
+    )
+    return Stats(lengths, *wide)
+
+
+def count_finite(values: Values, lengths: Integers) -> Integers:
+    """(E, W): how many values of each episode are finite."""
+    begins = np.cumsum(lengths) - lengths
+    counts: Integers = np.add.reduceat(np.isfinite(values).astype(np.int64), begins, axis=0)
+    return counts
 
 
 def _split(stats: Stats, widths: Mapping[str, int]) -> dict[str, Stats]:
@@ -124,37 +152,47 @@ class Moments:
 
     def __init__(self) -> None:
         self.count = 0
+        self._counted: Integers
         self.low: Values
         self.high: Values
         self._origin: Floats
         self._shift: Floats
         self._squares: Floats
 
-    def add(self, stats: Stats) -> None:
-        """Add the episodes of `stats`."""
-        count = int(stats.count.sum())
-        share = (stats.count / count)[:, None]
-        low, high = stats.low.min(axis=0), stats.high.max(axis=0)
+    def add(self, stats: Stats, counts: Integers | None = None) -> None:
+        """Add the episodes of `stats`.
+
+        counts  (E, W) of the values that they are of; None: of all
+        """
+        low, high = stats.low, stats.high
+        if counts is None:
+            counts = np.broadcast_to(stats.count[:, None], stats.mean.shape)
+        else:
+            low, high = np.where(counts, low, np.inf), np.where(counts, high, -np.inf)
+        count = counts.sum(axis=0)
+        share = counts / np.maximum(count, 1)
+        low, high = low.min(axis=0), high.max(axis=0)
         if not self.count:
+            self._counted = np.zeros_like(count)
             self._origin = stats.mean[0]
             self._shift, self._squares = np.zeros_like(stats.mean[0]), np.zeros_like(stats.mean[0])
             self.low, self.high = low, high
         apart = stats.mean - self._origin
         shift = (apart * share).sum(axis=0)
-        squares = ((stats.std**2 + (apart - shift) ** 2) * stats.count[:, None]).sum(axis=0)
-        total = self.count + count
-        between = (shift - self._shift) ** 2 * (self.count * count / total)
+        squares = ((stats.std**2 + (apart - shift) ** 2) * counts).sum(axis=0)
+        total = self._counted + count
+        between = (shift - self._shift) ** 2 * (self._counted * count / np.maximum(total, 1))
         self._squares = self._squares + squares + between
-        self._shift = self._shift + (shift - self._shift) * (count / total)
+        self._shift = self._shift + (shift - self._shift) * (count / np.maximum(total, 1))
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
-        self.count = total
+        self._counted = total
+        self.count += int(stats.count.sum())
 
     def finish(self, quantiles: Floats) -> Stats:
         """The statistics of all episodes as one stretch, with `quantiles` (len(QUANTILES), W)."""
-        mean, std = self._origin + self._shift, np.sqrt(self._squares / self.count)
-        return Stats(
-            np.array([self.count]), self.low[None], self.high[None], mean[None], std[None], quantiles[None]
-        )
+        mean, std = self._origin + self._shift, np.sqrt(self._squares / np.maximum(self._counted, 1))
+        low, high = (np.where(self._counted, each, 0) for each in (self.low, self.high))
+        return Stats(np.array([self.count]), low[None], high[None], mean[None], std[None], quantiles[None])
 
 
 class Selection:
@@ -192,7 +230,7 @@ class Selection:
         return 0 if self.done else self._shift // self._bits + 1
 
     def feed(self, values: Values) -> None:
-        """Count some of the column's `values`, (L,); a pass feeds each of them once, in any order."""
+        """Count some of the column's finite `values`, (L,); a pass feeds each of them once, in any order."""
         keys = _keys(values)
         keys -= keys.dtype.type(self._base)
         leading = None if self._first_pass else keys >> (self._shift + self._bits)
@@ -203,6 +241,9 @@ class Selection:
 
     def end_pass(self) -> None:
         """Settle the next bits of every order statistic."""
+        if self._first_pass and not self._counts[0].any():
+            self.done = True
+            return
         if self._first_pass:
             below, above, _ = self._ranks = ranks(self._counts[0].sum(keepdims=True))
             wanted = np.unique([below, above]).tolist()
@@ -218,7 +259,9 @@ class Selection:
         self._shift -= self._bits
 
     def quantiles(self) -> Floats:
-        """One value per quantile; only once `done`."""
+        """One value per quantile, 0 if there was none; only once `done`."""
+        if self._first_pass:
+            return np.zeros(len(LEVELS))
         below, above, weights = self._ranks
         found = {rank: _value(prefix + self._base, self._kind) for rank, prefix in self._prefix.items()}
         lower, upper = (np.array([found[rank] for rank in each[0].tolist()]) for each in (below, above))

@@ -1,0 +1,84 @@
+"""What becomes of samples that hold a value which is NaN or infinite. Pure."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from export_service.errors import NotFinite
+from export_service.pace import Samples
+from export_service.recorded import Hole
+
+OnNotFinite = Literal["split", "keep", "refuse"]
+
+# A shorter piece between two cuts teaches nothing.
+SHORTEST_S = 1.0
+SHORT = "shorter than a second, beside values that are not finite"
+# An episode that would lose more is refused: its sensor is broken, or named wrongly.
+MOST_LOST = 0.05
+
+Run = tuple[int, int]
+
+
+def not_finite(samples: Samples, names: Sequence[str], *, repeated: bool) -> tuple[Hole, ...]:
+    """Runs of samples with a value that is not finite, each with the first name of such a value.
+
+    names     of the values of state and action, in this order
+    repeated  also samples without an observation of their own, which become no rows otherwise
+    """
+    position = np.where(samples.own | repeated, samples.not_finite, 0)
+    found = np.flatnonzero(position)
+    if not len(found):
+        return ()
+    index, which = samples.index[found], position[found]
+    edges = np.flatnonzero((np.diff(index) != 1) | (np.diff(which) != 0)) + 1
+    begins, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(found)]])
+    return tuple(
+        Hole(int(index[begin]), int(index[end - 1]) + 1, f"{names[which[begin] - 1]} is not finite")
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+    )
+
+
+def cut_out(
+    runs: Sequence[Run], unfit: Sequence[Hole], *, loop_hz: float
+) -> tuple[list[Run], list[tuple[int, int, str]]]:
+    """Frames that are left of `runs` without the `unfit` ones, and those that are not, each with the reason.
+
+    unfit  ascending, disjoint
+    """
+    kept: list[Run] = []
+    left_out: list[tuple[int, int, str]] = []
+    for first, end in runs:
+        holes = [hole for hole in unfit if hole.end > first and hole.first < end]
+        reached = first
+        for hole in (*holes, Hole(end, end, "")):
+            if reached < hole.first and holes and hole.first - reached < SHORTEST_S * loop_hz:
+                left_out.append((reached, hole.first, SHORT))
+            elif reached < hole.first:
+                kept.append((reached, hole.first))
+            if hole.first < hole.end:
+                left_out.append((max(hole.first, first), min(hole.end, end), hole.reason))
+            reached = hole.end
+    return kept, left_out
+
+
+def check_loss(
+    named: str, on_not_finite: OnNotFinite, runs: Sequence[Run], left_out: Sequence[tuple[int, int, str]]
+) -> None:
+    """Raise NotFinite if an episode loses frames and may not, or more of them than MOST_LOST."""
+    lost = _count(left_out)
+    if not lost or (on_not_finite == "split" and lost <= MOST_LOST * _count(runs)):
+        return
+    unfit = [each for each in left_out if each[2] != SHORT]
+    frames, (first, _, reason) = _count(unfit), unfit[0]
+    raise NotFinite(
+        f"{named} has {frames} frames with a value that is not finite: {reason} in frame {first}; without "
+        f"them and pieces shorter than a second it would lose {lost / _count(runs):.1%}",
+        field="on_not_finite",
+        hint='ask for on_not_finite "keep" to have them as they are, or give the episode the outcome '
+        '"discarded"',
+    )
+
+
+def _count(runs: Sequence[tuple[int, int] | tuple[int, int, str]]) -> int:
+    return sum(run[1] - run[0] for run in runs)

@@ -1,0 +1,66 @@
+"""What becomes of values that are NaN or infinite."""
+
+import numpy as np
+import pytest
+from export_service.errors import NotFinite
+from export_service.finite import SHORT, check_loss, cut_out, not_finite
+from export_service.pace import Samples
+from export_service.recorded import Hole
+
+NAMES = ["observation a.pos", "observation b.pos", "action a.pos"]
+
+
+def samples(index, positions, own=None):
+    index = np.array(index)
+    flags = np.ones(len(index), np.bool_) if own is None else np.array(own)
+    return Samples(index, index * 16_667, flags, np.array(positions))
+
+
+def test_runs_are_named_by_their_joint():
+    """A run ends where a frame is fine, is missing, or another joint is the first that is not."""
+    found = not_finite(samples([0, 1, 2, 3, 4, 8, 9], [0, 1, 1, 3, 0, 3, 3]), NAMES, repeated=False)
+    assert [(hole.first, hole.end, hole.reason) for hole in found] == [
+        (1, 3, "observation a.pos is not finite"),
+        (3, 4, "action a.pos is not finite"),
+        (8, 10, "action a.pos is not finite"),
+    ]
+
+
+def test_frames_that_become_no_rows_do_not_count():
+    """Unless they do, being asked for."""
+    some = samples([0, 1, 2], [0, 2, 0], own=[True, False, True])
+    assert not_finite(some, NAMES, repeated=False) == ()
+    assert len(not_finite(some, NAMES, repeated=True)) == 1
+
+
+def test_short_pieces_go_with_what_was_cut_out():
+    """Only those beside a cut: a short run without any stays."""
+    unfit = [Hole(100, 102, "x is not finite"), Hole(110, 111, "x is not finite")]
+    kept, left_out = cut_out([(0, 400), (500, 520)], unfit, loop_hz=60.0)
+    assert kept == [(0, 100), (111, 400), (500, 520)]
+    assert left_out == [
+        (100, 102, "x is not finite"),
+        (102, 110, SHORT),
+        (110, 111, "x is not finite"),
+    ]
+
+
+def test_an_episode_that_would_lose_much_is_refused():
+    """One refusal that names sensor and option, instead of many episodes of a frame."""
+    unfit = [Hole(frame, frame + 1, "observation b.pos is not finite") for frame in range(0, 118, 2)]
+    kept, left_out = cut_out([(0, 118)], unfit, loop_hz=30.0)
+    assert (kept, sum(end - first for first, end, _ in left_out)) == ([], 118)
+    with pytest.raises(NotFinite, match=r"59 frames .* observation b\.pos") as caught:
+        check_loss("session 1", "split", [(0, 118)], left_out)
+    assert caught.value.field == "on_not_finite"
+    assert "keep" in caught.value.hint
+
+
+def test_a_little_loss_is_none_unless_it_is_refused():
+    """Up to a twentieth."""
+    left_out = [(10, 15, "observation b.pos is not finite")]
+    check_loss("session 1", "split", [(0, 100)], left_out)
+    with pytest.raises(NotFinite):
+        check_loss("session 1", "refuse", [(0, 100)], left_out)
+    with pytest.raises(NotFinite):
+        check_loss("session 1", "split", [(0, 99)], left_out)
