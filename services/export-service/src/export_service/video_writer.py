@@ -14,6 +14,7 @@ from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits
 from teleop_dataset.v3.numbering import pictures_are_found
 
+from export_service.declared_rate import description_at
 from export_service.errors import NotStreamable, VideoUnreadable
 from export_service.mp4_writer import Mp4Writer
 from export_service.pace import Integers
@@ -189,7 +190,7 @@ class VideoSeries:
         likely = int(MORE_ROOM * self._limits.video_bytes * looked.pictures / looked.size_bytes)
         return Mp4Writer(
             path,
-            segment.description,
+            description_at(segment.path, segment.kind.codec, self._fps, without=segment.description),
             size=(self._camera.height, self._camera.width),
             fps=self._fps,
             delay=_DECODED_BEFORE_SHOWN.get(segment.kind.codec, 0),
