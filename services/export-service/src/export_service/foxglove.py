@@ -1,20 +1,21 @@
-"""Compressed pictures as Foxglove's protobuf message, without protobuf. Pure.
+"""Compressed pictures and joints as Foxglove's protobuf messages, without protobuf. Pure.
 
-The message: https://docs.foxglove.dev/docs/sdk/schemas/compressed-video. An MCAP file carries its schema as a
-FileDescriptorSet: https://mcap.dev/spec/registry#protobuf. How both are encoded:
+The messages: https://docs.foxglove.dev/docs/sdk/schemas/compressed-video and …/joint-states. An MCAP file
+carries its schema as a FileDescriptorSet: https://mcap.dev/spec/registry#protobuf. How both are encoded:
 https://protobuf.dev/programming-guides/encoding and google/protobuf/descriptor.proto.
 """
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Sequence
 
-SCHEMA_NAME = "foxglove.CompressedVideo"
+VIDEO_NAME, JOINTS_NAME = "foxglove.CompressedVideo", "foxglove.JointStates"
 # What Foxglove calls the codecs that FFmpeg names like this.
 FORMATS = {"h264": "h264", "hevc": "h265", "av1": "av1", "vp9": "vp9"}
 
 _US_PER_S, _NS_PER_US = 1_000_000, 1_000
-_VARINT, _LENGTH = 0, 2
-_INT32, _INT64, _STRING, _BYTES, _MESSAGE = 5, 3, 9, 12, 11
-_OPTIONAL = 1
+_VARINT, _DOUBLE_BITS, _LENGTH = 0, 1, 2
+_DOUBLE, _INT32, _INT64, _STRING, _BYTES, _MESSAGE = 1, 5, 3, 9, 12, 11
+_OPTIONAL, _REPEATED = 1, 3
 
 
 def compressed_video(captured_us: int, camera: str, data: bytes, codec_format: str) -> bytes:
@@ -23,11 +24,29 @@ def compressed_video(captured_us: int, camera: str, data: bytes, codec_format: s
     captured_us  when it was taken, us since the Unix epoch
     data         its packet, Annex B where that exists
     """
-    seconds, us = divmod(captured_us, _US_PER_S)
-    timestamp = _number(1, seconds) + _number(2, us * _NS_PER_US)
     return (
-        _bytes(1, timestamp) + _bytes(2, camera.encode()) + _bytes(3, data) + _bytes(4, codec_format.encode())
+        _timestamp(captured_us)
+        + _bytes(2, camera.encode())
+        + _bytes(3, data)
+        + _bytes(4, codec_format.encode())
     )
+
+
+def joint_states(taken_us: int, names: Sequence[str], values: Sequence[float]) -> bytes:
+    """One sample: a position for each name, in the robot's own unit.
+
+    taken_us  us since the Unix epoch
+    """
+    joints = (
+        _bytes(2, _bytes(1, name.encode()) + _double(2, value))
+        for name, value in zip(names, values, strict=True)
+    )
+    return _timestamp(taken_us) + b"".join(joints)
+
+
+def _timestamp(us: int) -> bytes:
+    seconds, rest_us = divmod(us, _US_PER_S)
+    return _bytes(1, _number(1, seconds) + _number(2, rest_us * _NS_PER_US))
 
 
 def _varint(value: int) -> bytes:
@@ -43,13 +62,17 @@ def _number(field: int, value: int) -> bytes:
     return _varint(field << 3 | _VARINT) + _varint(value)
 
 
+def _double(field: int, value: float) -> bytes:
+    return _varint(field << 3 | _DOUBLE_BITS) + struct.pack("<d", value)
+
+
 def _bytes(field: int, value: bytes) -> bytes:
     return _varint(field << 3 | _LENGTH) + _varint(len(value)) + value
 
 
-def _field(name: str, number: int, kind: int, type_name: str = "") -> bytes:
+def _field(name: str, number: int, kind: int, type_name: str = "", *, label: int = _OPTIONAL) -> bytes:
     """A FieldDescriptorProto."""
-    found = _bytes(1, name.encode()) + _number(3, number) + _number(4, _OPTIONAL) + _number(5, kind)
+    found = _bytes(1, name.encode()) + _number(3, number) + _number(4, label) + _number(5, kind)
     return found + (_bytes(6, type_name.encode()) if type_name else b"")
 
 
@@ -85,4 +108,21 @@ _VIDEO = _file(
     ],
     ["google/protobuf/timestamp.proto"],
 )
-SCHEMA = _bytes(1, _TIMESTAMP) + _bytes(1, _VIDEO)
+_JOINT = _file(
+    "foxglove/JointState.proto",
+    "foxglove",
+    "JointState",
+    [_field("name", 1, _STRING), _field("position", 2, _DOUBLE)],
+)
+_JOINTS = _file(
+    "foxglove/JointStates.proto",
+    "foxglove",
+    "JointStates",
+    [
+        _field("timestamp", 1, _MESSAGE, ".google.protobuf.Timestamp"),
+        _field("joints", 2, _MESSAGE, ".foxglove.JointState", label=_REPEATED),
+    ],
+    ["google/protobuf/timestamp.proto", "foxglove/JointState.proto"],
+)
+VIDEO_SCHEMA = _bytes(1, _TIMESTAMP) + _bytes(1, _VIDEO)
+JOINTS_SCHEMA = _bytes(1, _TIMESTAMP) + _bytes(1, _JOINT) + _bytes(1, _JOINTS)

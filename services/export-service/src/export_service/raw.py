@@ -33,6 +33,7 @@ class RawSession(Struct, frozen=True, kw_only=True):
     """
 
     session_id: int
+    robot_id: str = ""
     robot_type: str
     fps: float
     task: str | None
@@ -113,6 +114,7 @@ def _check(request: ExportRequest) -> None:
 def _raw(session: Session, request: ExportRequest) -> RawSession:
     return RawSession(
         session_id=session.id,
+        robot_id=session.robot_id,
         robot_type=session.robot_type,
         fps=session.fps,
         task=session.task,

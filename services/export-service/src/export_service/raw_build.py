@@ -24,14 +24,17 @@ One folder per session, everything as it was recorded: discarded episodes too, a
 
 | {FRAMES} | |
 |---|---|
+| session_id, robot_id | int64, string: the same in all rows of a folder, for tables of several |
 | frame_index | int64, the loop's iteration; one that is missing was never stored, {GAPS} says why |
 | timestamp | timestamp[us, UTC], when the sample was taken, by the robot's clock |
 | {STATE}<name> | float32, one column per value of the observation, in the robot's own unit |
 | {ACTION}<name> | float32, one column per value of the action that was sent |
+| observation_age_us | int64: how old an observation was that the frame repeats; null: it has its own |
 | extra | string, JSON of whatever else came with the frame, or null |
 
 | {EPISODES} | |
 |---|---|
+| session_id, robot_id | as above |
 | episode_index | int64 |
 | first_frame, end_frame | int64, half open; end_frame is null if the episode was never ended |
 | task | string, or null |
@@ -39,6 +42,7 @@ One folder per session, everything as it was recorded: discarded episodes too, a
 
 | {GAPS} | |
 |---|---|
+| session_id, robot_id | as above |
 | first_frame, end_frame | int64, half open: frames that were never stored |
 | reason | string |
 
@@ -53,7 +57,7 @@ time is when the sample or the picture was taken, by the robot's clock.
 
 | topic | messages |
 |---|---|
-| /robot/state | JSON: frame_index, and joints by name, in the robot's own unit |
+| /robot/state | foxglove.JointStates: joints by name, in the robot's own unit; `sequence`: frame index |
 | /robot/action | the same of what was sent to the robot |
 | /camera/<name> | foxglove.CompressedVideo: the recorded pictures as they were compressed, none left out |
 

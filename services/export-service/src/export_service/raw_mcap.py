@@ -1,19 +1,26 @@
 """A session as an MCAP file, which Foxglove and its like open: joints and video on one time line. Blocks."""
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import av
-import msgspec
 import numpy as np
 import pyarrow as pa
 from av.bitstream import BitStreamFilterContext
 from mcap.writer import CompressionType, Writer
 
 from export_service.errors import VideoDiffers
-from export_service.foxglove import FORMATS, SCHEMA, SCHEMA_NAME, compressed_video
+from export_service.foxglove import (
+    FORMATS,
+    JOINTS_NAME,
+    JOINTS_SCHEMA,
+    VIDEO_NAME,
+    VIDEO_SCHEMA,
+    compressed_video,
+    joint_states,
+)
 from export_service.pace import Integers
 from export_service.raw import RawSession
 from export_service.video_source import Footage, Segment
@@ -23,13 +30,20 @@ STATE_TOPIC, ACTION_TOPIC = "/robot/state", "/robot/action"
 ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 
 NS_PER_US = 1_000
+# MCAP numbers messages with 32 bits.
+_SEQUENCES = 1 << 32
 
 
 class Message(NamedTuple):
-    """What a topic says, and when it was so: ns since the Unix epoch, the robot's clock."""
+    """What a topic says, and when it was so.
+
+    time_ns   since the Unix epoch, the robot's clock
+    sequence  of joints the frame's number, of pictures their own
+    """
 
     time_ns: int
     topic: str
+    sequence: int
     data: bytes
 
 
@@ -52,17 +66,15 @@ def write_mcap(
         _add_metadata(writer, session)
         topics = [_joints(session, tables)]
         topics += [_pictures(camera, footage) for camera, footage in footages.items()]
-        sequences = dict.fromkeys(channels, 0)
         written = 0
         for message in heapq.merge(*topics, key=_time_ns):
             writer.add_message(
                 channel_id=channels[message.topic],
                 log_time=message.time_ns,
                 publish_time=message.time_ns,
-                sequence=sequences[message.topic],
+                sequence=message.sequence % _SEQUENCES,
                 data=message.data,
             )
-            sequences[message.topic] += 1
             if message.topic != ACTION_TOPIC:
                 written += 1
                 advance(written)
@@ -80,20 +92,14 @@ def _time_ns(message: Message) -> int:
 def _channels(writer: Writer, session: RawSession) -> dict[str, int]:
     """Number of each topic's channel."""
     found = {}
+    joints = writer.register_schema(JOINTS_NAME, "protobuf", JOINTS_SCHEMA)
     for topic, names in ((STATE_TOPIC, session.state_names), (ACTION_TOPIC, session.action_names)):
         if names:
-            schema = writer.register_schema("lerobot.Joints", "jsonschema", _joint_schema(names))
-            found[topic] = writer.register_channel(topic, "json", schema)
-    video = writer.register_schema(SCHEMA_NAME, "protobuf", SCHEMA) if session.footage else 0
+            found[topic] = writer.register_channel(topic, "protobuf", joints)
+    video = writer.register_schema(VIDEO_NAME, "protobuf", VIDEO_SCHEMA) if session.footage else 0
     for camera in session.footage:
         found[video_topic(camera)] = writer.register_channel(video_topic(camera), "protobuf", video)
     return found
-
-
-def _joint_schema(names: Sequence[str]) -> bytes:
-    joints = {name: {"type": ["number", "null"]} for name in names}
-    properties = {"frame_index": {"type": "integer"}, "joints": {"type": "object", "properties": joints}}
-    return msgspec.json.encode({"type": "object", "properties": properties})
 
 
 def _add_metadata(writer: Writer, session: RawSession) -> None:
@@ -101,6 +107,7 @@ def _add_metadata(writer: Writer, session: RawSession) -> None:
         "session",
         {
             "session_id": str(session.session_id),
+            "robot_id": session.robot_id,
             "robot_type": session.robot_type,
             "fps": f"{session.fps:g}",
             "task": session.task or "",
@@ -130,16 +137,12 @@ def _joints(session: RawSession, tables: Iterator[pa.Table]) -> Iterator[Message
         times_us = table.column("timestamp").cast(pa.int64()).to_pylist()
         states, actions = table.column("state").to_pylist(), table.column("action").to_pylist()
         for frame, time_us, state, action in zip(index, times_us, states, actions, strict=True):
-            time_ns = time_us * NS_PER_US
-            if session.state_names:
-                yield Message(time_ns, STATE_TOPIC, _joint_values(frame, session.state_names, state))
-            if session.action_names:
-                yield Message(time_ns, ACTION_TOPIC, _joint_values(frame, session.action_names, action))
-
-
-def _joint_values(frame: int, names: Sequence[str], values: Sequence[float]) -> bytes:
-    joints = dict(zip(names, values, strict=True))
-    return msgspec.json.encode({"frame_index": frame, "joints": joints})
+            for topic, names, values in (
+                (STATE_TOPIC, session.state_names, state),
+                (ACTION_TOPIC, session.action_names, action),
+            ):
+                if names:
+                    yield Message(time_us * NS_PER_US, topic, frame, joint_states(time_us, names, values))
 
 
 def _pictures(camera: str, footage: Footage) -> Iterator[Message]:
@@ -155,7 +158,7 @@ def _pictures(camera: str, footage: Footage) -> Iterator[Message]:
         for data in _packets(segment, numbers):
             time_us = int(captured_us[number])
             content = compressed_video(time_us, camera, data, FORMATS[segment.kind.codec])
-            yield Message(time_us * NS_PER_US, video_topic(camera), content)
+            yield Message(time_us * NS_PER_US, video_topic(camera), number, content)
             number += 1
 
 

@@ -12,8 +12,10 @@ FRAMES, EPISODES, GAPS = "frames.parquet", "episodes.parquet", "gaps.parquet"
 STATE, ACTION = "observation.", "action."
 COMPRESSION = "zstd"
 
+_WHOSE = {"session_id": pa.int64(), "robot_id": pa.string()}
 _EPISODES = pa.schema(
     {
+        **_WHOSE,
         "episode_index": pa.int64(),
         "first_frame": pa.int64(),
         "end_frame": pa.int64(),
@@ -21,7 +23,7 @@ _EPISODES = pa.schema(
         "outcome": pa.string(),
     }
 )
-_GAPS = pa.schema({"first_frame": pa.int64(), "end_frame": pa.int64(), "reason": pa.string()})
+_GAPS = pa.schema({**_WHOSE, "first_frame": pa.int64(), "end_frame": pa.int64(), "reason": pa.string()})
 
 
 def write_tables(
@@ -34,6 +36,7 @@ def write_tables(
     """
     folder.mkdir()
     schema = frames_schema(session)
+    whose = {"session_id": session.session_id, "robot_id": session.robot_id}
     written = 0
     with pq.ParquetWriter(folder / FRAMES, schema, compression=COMPRESSION) as writer:
         for table in tables:
@@ -42,6 +45,7 @@ def write_tables(
             advance(written)
     episodes = [
         {
+            **whose,
             "episode_index": episode.index,
             "first_frame": episode.first,
             "end_frame": episode.end,
@@ -51,7 +55,10 @@ def write_tables(
         for episode in session.episodes
     ]
     pq.write_table(pa.Table.from_pylist(episodes, _EPISODES), folder / EPISODES)
-    gaps = [{"first_frame": gap.first, "end_frame": gap.end, "reason": gap.reason} for gap in session.gaps]
+    gaps = [
+        {**whose, "first_frame": gap.first, "end_frame": gap.end, "reason": gap.reason}
+        for gap in session.gaps
+    ]
     pq.write_table(pa.Table.from_pylist(gaps, _GAPS), folder / GAPS)
 
 
@@ -59,20 +66,28 @@ def frames_schema(session: RawSession) -> pa.Schema:
     """Columns of the frames: one of float32 per joint of state and action."""
     return pa.schema(
         [
+            *_WHOSE.items(),
             ("frame_index", pa.int64()),
             ("timestamp", pa.timestamp("us", tz="UTC")),
             *((STATE + name, pa.float32()) for name in session.state_names),
             *((ACTION + name, pa.float32()) for name in session.action_names),
+            ("observation_age_us", pa.int64()),
             ("extra", pa.string()),
         ]
     )
 
 
 def _flat(table: pa.Table, schema: pa.Schema, session: RawSession) -> pa.Table:
-    columns = [table.column("frame_index"), table.column("timestamp")]
+    columns = [
+        pa.repeat(pa.scalar(session.session_id), table.num_rows),
+        pa.repeat(pa.scalar(session.robot_id), table.num_rows),
+        table.column("frame_index"),
+        table.column("timestamp"),
+    ]
     columns += _joints(table, "state", session.state_names)
     columns += _joints(table, "action", session.action_names)
-    return pa.table([*columns, table.column("extra")], schema=schema)
+    columns += [table.column("observation_age_us"), table.column("extra")]
+    return pa.table(columns, schema=schema)
 
 
 def _joints(table: pa.Table, key: str, names: Sequence[str]) -> list[pa.Array]:

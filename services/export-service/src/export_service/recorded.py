@@ -74,6 +74,7 @@ class Session:
     """
 
     id: int
+    robot_id: str
     robot_type: str
     fps: float
     task: str | None

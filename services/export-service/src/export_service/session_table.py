@@ -18,7 +18,7 @@ from export_service.selection import SessionFilter
 from export_service.video_chunks import Chunk, look_at_footage, usable
 
 SESSIONS = """
-SELECT id, robot_type, fps, task, state_names, action_names, status, next_frame_index,
+SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status, next_frame_index,
        ARRAY(SELECT jsonb_object_keys(cameras)) AS cameras,
        EXISTS (SELECT FROM session_archive a
                 WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
@@ -151,6 +151,7 @@ async def _session(
     )
     session = Session(
         id=row["id"],
+        robot_id=row["robot_id"],
         robot_type=row["robot_type"],
         fps=row["fps"],
         task=row["task"],

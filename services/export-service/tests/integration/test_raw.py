@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -80,7 +81,8 @@ async def test_parquet_holds_everything_that_was_recorded(backend, record, datab
         (120, 200, "discarded"),
     ]
     gaps = pq.read_table(folder / f"session-{session}/gaps.parquet").to_pylist()
-    assert gaps == [{"first_frame": 50, "end_frame": 60, "reason": "disk full"}]
+    whose = {"session_id": session, "robot_id": "robot_A"}
+    assert gaps == [{**whose, "first_frame": 50, "end_frame": 60, "reason": "disk full"}]
     readme = (folder / "README.md").read_text()
     assert all(f"| {name} " in readme for name in ("frame_index", "timestamp", "extra"))
     assert (export["report"]["committed"], export["report"]["exported"]) == (290, 290)
@@ -94,7 +96,19 @@ async def test_sessions_of_different_robots_go_together(backend, record):
     _, folder = await backend.export(second, first, format="parquet")
     assert pq.read_table(folder / f"session-{first}/frames.parquet").num_rows == 20
     columns = pq.read_table(folder / f"session-{second}/frames.parquet").column_names
-    assert columns == ["frame_index", "timestamp", "observation.grip.pos", "extra"]
+    joints = ["observation.grip.pos"]
+    about = ["observation_age_us", "extra"]
+    assert columns == ["session_id", "robot_id", "frame_index", "timestamp", *joints, *about]
+    both = pa.concat_tables(
+        [
+            pq.read_table(folder / f"session-{session}/frames.parquet", columns=["session_id", "robot_id"])
+            for session in (first, second)
+        ]
+    )
+    assert set(map(tuple, (row.values() for row in both.to_pylist()))) == {
+        (first, "robot_A"),
+        (second, "robot_B"),
+    }
 
 
 async def test_mcap_has_joints_at_the_times_they_were_taken(backend, record, database):
@@ -108,23 +122,29 @@ async def test_mcap_has_joints_at_the_times_they_were_taken(backend, record, dat
     )
     for topic, key in (("/robot/state", "state"), ("/robot/action", "action")):
         found = messages_of(path, topic)
-        assert [json.loads(message.data) for _, _, message in found] == [
-            {
-                "frame_index": row["frame_index"],
-                "joints": pytest.approx(dict(zip(NAMES, row[key], strict=True))),
-            }
-            for row in rows
+        schema, channel, _ = found[0]
+        assert (schema.name, schema.encoding, channel.message_encoding) == (
+            "foxglove.JointStates",
+            "protobuf",
+            "protobuf",
+        )
+        kind = video_message(schema)
+        told = [kind.FromString(message.data) for _, _, message in found]
+        assert [{joint.name: joint.position for joint in each.joints} for each in told] == [
+            pytest.approx(dict(zip(NAMES, row[key], strict=True))) for row in rows
         ]
+        assert [each.timestamp.ToMicroseconds() for each in told] == [
+            round(row["timestamp"].timestamp() * 1e6) for row in rows
+        ]
+        assert [message.sequence for _, _, message in found] == [row["frame_index"] for row in rows]
         times = [datetime.fromtimestamp(message.log_time / 1e9, UTC) for _, _, message in found]
         assert [round(each.timestamp() * 1e6) for each in times] == [
             round(row["timestamp"].timestamp() * 1e6) for row in rows
         ]
-        schema, channel, _ = found[0]
-        assert (schema.encoding, channel.message_encoding) == ("jsonschema", "json")
-        assert set(json.loads(schema.data)["properties"]["joints"]["properties"]) == set(NAMES)
     with path.open("rb") as file:
         metadata = {each.name: each.metadata for each in make_reader(file).iter_metadata()}
     assert metadata["session"]["task"] == "pick"
+    assert metadata["session"]["robot_id"] == "robot_A"
     assert metadata["episode 1"]["outcome"] == "discarded"
     assert metadata["gap 0"] == {"first_frame": "50", "end_frame": "60", "reason": "disk full"}
 

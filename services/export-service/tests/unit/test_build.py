@@ -48,6 +48,7 @@ class Memory:
 def order(*episodes, frames=FRAMES, names=NAMES):
     session = Session(
         id=1,
+        robot_id="robot_A",
         robot_type="so101",
         fps=60.0,
         task="pick",

@@ -16,6 +16,7 @@ REQUEST = ExportRequest(session_ids=(1,), repo_id="lab/pick")
 def session(**changes):
     values = {
         "id": 1,
+        "robot_id": "robot_A",
         "robot_type": "so101",
         "fps": 60.0,
         "task": None,

@@ -14,6 +14,7 @@ def session(watermark=100, *, holes=(), **changes):
     committed = watermark - sum(hole.end - hole.first for hole in holes)
     values = {
         "id": 1,
+        "robot_id": "robot_A",
         "robot_type": "so101",
         "fps": 60.0,
         "task": None,
