@@ -15,7 +15,7 @@ from export_service.settings import ExportSettings
 from teleop_testing.recorded import record_session
 from teleop_testing.recorded_video import RecordedVideo, record_video
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 Record = Callable[..., Awaitable[int]]
 
 

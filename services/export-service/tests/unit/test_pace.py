@@ -27,19 +27,18 @@ def thinned(sample_us, *, fps):
 
 @st.composite
 def loops(draw, *, rates=(10, 120), drift=0.0):
-    """Times of a loop of any rate whose steps jitter, and which stands still now and then.
+    """Times of a loop that keeps its rate, late by up to a third of a step, and stands still now and then.
 
     Returned with the rate, and how often it stood still.
     """
     hz = draw(st.floats(*rates))
     jitter = draw(st.floats(0, 0.3))
-    seconds = draw(st.floats(2, 20))
+    count = round(draw(st.floats(2, 20)) * hz)
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    steps = US_PER_S / hz * (1 + random.uniform(-jitter, jitter, round(seconds * hz)))
-    steps *= np.linspace(1 - drift, 1 + drift, len(steps))
-    at = draw(st.lists(st.integers(0, len(steps) - 1), max_size=3, unique=True))
-    still = draw(st.lists(st.integers(400_000, 3_000_000), min_size=len(at), max_size=len(at)))
-    steps[at] = still
+    steps = US_PER_S / hz * np.linspace(1 - drift, 1 + drift, count)
+    steps += US_PER_S / hz * np.diff(random.uniform(0, jitter, count + 1))
+    at = draw(st.lists(st.integers(1, count - 6), max_size=3, unique=True))
+    steps[at] = draw(st.lists(st.integers(400_000, 3_000_000), min_size=len(at), max_size=len(at)))
     sample_us = EPOCH_US + np.rint(np.concatenate([[0], np.cumsum(steps)])).astype(np.int64)
     return sample_us, hz, len(at)
 

@@ -21,7 +21,17 @@ def episodes(*rates, declared=30.0, session=1, cameras=None):
         for name, fps in (cameras or {}).items()
     }
     whole = Session(
-        session, "robot_A", "so101", declared, None, ("a.pos",), ("a.pos",), "complete", 100, 100, footage=footage
+        session,
+        "robot_A",
+        "so101",
+        declared,
+        None,
+        ("a.pos",),
+        ("a.pos",),
+        "complete",
+        100,
+        100,
+        footage=footage,
     )
     return [Recorded(whole, index, Pace() if hz is None else pace(hz)) for index, hz in enumerate(rates)]
 

@@ -420,6 +420,7 @@ async def test_document_is_valid(http):
         "/sessions",
         "/sessions/{session_id}",
         "/sessions/{session_id}/episodes/{episode_index}",
+        "/sessions/{session_id}/give-up-missing",
         "/sessions/{session_id}/ledger",
         "/sessions/{session_id}/frames",
     }
