@@ -33,7 +33,7 @@ from lerobot_robot_backend.stream import (
 from lerobot_robot_backend.upkeep import Upkeep
 from lerobot_robot_backend.values import differ, number, picker, within_float32
 from lerobot_robot_backend.video_choice import Video, choose_video, open_capture
-from lerobot_robot_backend.video_spool import choose_cameras
+from lerobot_robot_backend.video_spool import without_unrecorded
 
 if TYPE_CHECKING:
     from lerobot_robot_backend.video_capture import PictureCounts
@@ -97,30 +97,26 @@ class TelemetryClient:
         self.robot_id = check_robot_id(robot_id)
         self.spool_dir = Path(spool_dir) if spool_dir is not None else default_spool_dir()
         quality = choose_video(video)
-        recorded, self.cameras_not_recorded = choose_cameras(cameras or {}, quality)
-        left_out = {"cameras_not_recorded": self.cameras_not_recorded} if self.cameras_not_recorded else {}
-        if quality != "off":
-            for name, why in self.cameras_not_recorded.items():
-                log.warning("backend: camera %s is not recorded: %s", name, why)
+        described = describe(
+            robot_type=robot_type,
+            fps=float(fps),
+            state_names=tuple(state_names),
+            action_names=tuple(action_names),
+            started_at_us=self.clock.started_us,
+            cameras=dict(cameras or {}),
+            task=task,
+            host={**describe_host(), **(host or {})},
+        )
+        self._session, self.cameras_not_recorded = without_unrecorded(described, quality)
         description = StreamFile(
             stream=uuid.uuid4(),
             robot_id=robot_id,
             backend_url=check_backend_url(backend_url),
-            session=describe(
-                robot_type=robot_type,
-                fps=float(fps),
-                state_names=tuple(state_names),
-                action_names=tuple(action_names),
-                started_at_us=self.clock.started_us,
-                cameras=recorded,
-                task=task,
-                host={**describe_host(), **left_out, **(host or {})},
-            ),
+            session=self._session,
         )
-        self._session = description.session
         self._pick_state = picker(self._session.state_names)
         self._pick_action = picker(self._session.action_names)
-        self._known_state = frozenset((*self._session.state_names, *(cameras or {})))
+        self._known_state = frozenset((*self._session.state_names, *described.cameras))
         self._known_action = frozenset(self._session.action_names)
         self._state_count = len(self._session.state_names)
         self._action_count = len(self._session.action_names)

@@ -47,12 +47,10 @@ class Segment:
 
 
 def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[str, Camera], dict[str, str]]:
-    """The cameras that are recorded, and the others, why they are not. Raises ValueError for what is none."""
+    """The cameras that are recorded, and of the others why they are not."""
     recorded: dict[str, Camera] = {}
     left_out: dict[str, str] = {}
     for name, camera in cameras.items():
-        if not isinstance(camera, Camera):
-            raise ValueError(f"cameras: {name} is {camera!r}, not a Camera")
         if video == "off":
             left_out[name] = "video is off"
         elif camera.channels != CHANNELS:
@@ -65,6 +63,20 @@ def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[st
             except BadInput as error:
                 left_out[name] = str(error)
     return recorded, left_out
+
+
+def without_unrecorded(
+    session: SessionDescription, video: Video
+) -> tuple[SessionDescription, dict[str, str]]:
+    """The session with the cameras that are recorded, and why the others are not; its host says so, too."""
+    recorded, left_out = choose_cameras(session.cameras, video)
+    if not left_out:
+        return session, left_out
+    if video != "off":  # then it is the user's own choice
+        for name, why in left_out.items():
+            log.warning("backend: camera %s is not recorded: %s", name, why)
+    host = session.host | {"cameras_not_recorded": left_out}
+    return msgspec.structs.replace(session, cameras=recorded, host=host), left_out
 
 
 def recorded_cameras(session: SessionDescription) -> list[str]:
