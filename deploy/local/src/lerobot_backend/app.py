@@ -12,6 +12,7 @@ from telemetry_service.app import telemetry_part
 from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.background import Background
 from teleop_runtime.logs import configure_logs, get_logger
+from teleop_runtime.serve import adapt_uvicorn
 from teleop_runtime.settings import load_settings
 from teleop_schema.migrate import migrate
 from video_ingest_service.app import ingest_part
@@ -75,4 +76,5 @@ def __getattr__(name: str) -> Starlette:
         raise AttributeError(name)
     settings = load_settings(LocalSettings)
     configure_logs(settings.log_level)
+    adapt_uvicorn()
     return create_app(settings)

@@ -17,6 +17,7 @@ import pytest
 from teleop_testing.processes import free_port
 from teleop_testing.tus import DATASET, TUS, metadata_of
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 
 @pytest.fixture
@@ -74,6 +75,16 @@ MODULE = [sys.executable, "-m", "lerobot_backend"]
 UVICORN = [str(Path(sys.executable).parent / "uvicorn"), "lerobot_backend.app:app", "--port", "{port}"]
 
 
+async def assert_own_connections(port: int) -> None:
+    """Connections have the services' own limits, not those of whoever started uvicorn."""
+    address = f"127.0.0.1:{port}/{'x' * 9000}"
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"http://{address}")).json()["code"] == "target_too_long"
+    with pytest.raises(InvalidStatus, match="414"):
+        async with connect(f"ws://{address}"):
+            pass
+
+
 @pytest.mark.parametrize("command", [MODULE, UVICORN], ids=["module", "uvicorn"])
 async def test_records_and_shows_after_a_kill(folder, command):
     """Started either way it takes frames; after kill -9 and a new start they are there."""
@@ -81,6 +92,7 @@ async def test_records_and_shows_after_a_kill(folder, command):
     command = [part.format(port=port) for part in command]
     with started(command, folder, port) as process:
         session = await record(port, 100)
+        await assert_own_connections(port)
         process.kill()
         process.wait()
     with started(command, folder, port):

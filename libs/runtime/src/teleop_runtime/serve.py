@@ -3,6 +3,7 @@
 import gc
 import logging
 import sys
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -35,10 +36,7 @@ SERVER_OPTIONS: dict[str, Any] = {
 
 def serve(app: Starlette, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; SystemExit with the reason if a part of the app raised CannotStart."""
-    # What is loaded now stays; looking through it for garbage again and again would stall every robot.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    _spare_garbage_collection()
     # What it logs of such an end is told below, in a plain last line.
     logging.getLogger("uvicorn.error").addFilter(lambda _: not hasattr(app.state, "cannot_start"))
     try:
@@ -47,3 +45,30 @@ def serve(app: Starlette, *, host: str, port: int) -> None:
         if reason := getattr(app.state, "cannot_start", None):
             sys.exit(reason)
         raise
+
+
+def adapt_uvicorn() -> None:
+    """Let a uvicorn that was started by hand serve as `serve` does; called while it loads the app by name.
+
+    It has no way to be told by an app what connections, limits and patience the app wants, and it makes its
+    own mind up before it loads the app, but looks at it only afterwards.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        config = frame.f_locals.get("self")
+        if isinstance(config, uvicorn.Config):
+            config.http_protocol_class = SERVER_OPTIONS["http"]
+            config.ws_protocol_class = SERVER_OPTIONS["ws"]
+            for name, value in SERVER_OPTIONS.items():
+                if name.startswith(("ws_", "timeout_")):
+                    setattr(config, name, value)
+            _spare_garbage_collection()
+            return
+        frame = frame.f_back
+
+
+def _spare_garbage_collection() -> None:
+    """What is loaded now stays; looking through it for garbage again and again would stall every robot."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
