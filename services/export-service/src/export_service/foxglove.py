@@ -50,6 +50,7 @@ def _timestamp(us: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
+    value &= 2**64 - 1  # a moment before 1970 is a negative number, in two's complement
     found = bytearray()
     while value > 0x7F:
         found.append(value & 0x7F | 0x80)
