@@ -15,7 +15,7 @@ COMPOSE_VERSION := 5.6.1.0
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-stack check format bench chaos lock openapi clean
+.PHONY: help demo run up down logs backup restore test test-root test-stack check format bench chaos lock openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,8 +41,11 @@ backup: | $(filter .compose/%,$(COMPOSE))  ## copy the running stack's database 
 restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a backup into an empty stack
 	@COMPOSE="$(COMPOSE)" deploy/stack/restore.sh "$(FROM)"
 
-test: .venv/installed-dev  ## every test on real parts, but for those that need docker
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+test: .venv/installed-dev  ## every test on real parts, as an ordinary user, but for those that need docker
+	$(BIN)/python -m teleop_testing.ordinary $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+test-root: .venv/installed-dev  ## the few tests of what only root may do
+	$(BIN)/pytest -m root
 
 test-stack: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the real compose.yaml, built, started and hurt
 	COMPOSE="$(COMPOSE)" $(BIN)/pytest tests/stack
