@@ -162,7 +162,7 @@ async def test_what_a_killed_worker_began_another_one_finishes(scaled):
     robot = ResendingRobot("long", [scaled.address], batch_frames=LONG_BATCH)
     robot.end(LONG_FRAMES)
     await robot.run()
-    async with httpx.AsyncClient(base_url=scaled.url) as client:
+    async with httpx.AsyncClient(base_url=scaled.url, timeout=60) as client:
 
         async def exports() -> list[dict[str, object]]:
             return [(await client.get(f"/exports/{number}")).json() for number in numbers]

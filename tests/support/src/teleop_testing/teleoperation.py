@@ -101,6 +101,8 @@ class Teleoperation:
 
 
 def main(backend_url: str, robot_id: str, spool: str, oracle: str, camera: str = "") -> None:
+    # Where the tests run in the background of a shell, Ctrl-C is ignored by whatever they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     arm = VirtualArm()
     picture = np.zeros((48, 64, 3), np.uint8)
     with (
