@@ -27,33 +27,22 @@ SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_tim
   FROM video_chunk WHERE session_id = %s AND camera_key = %s AND id = ANY(%s) ORDER BY chunk_index
 """
 
-# Binary: a million samples are 43 MB, and become an array without a Python object for each.
+# Thousands of samples are one value: fetched row by row, half a million of them took 1.6 s, of which 1.2 were
+# the service's own, in which it answered nobody; so it is 0.65 s and 0.03.
 SAMPLES = """
-COPY (SELECT frame_index, "timestamp", observation_age_us IS NULL,
-             CASE WHEN state && '{NaN,Infinity,-Infinity}' OR action && '{NaN,Infinity,-Infinity}'
-                  THEN (SELECT min(number)
-                          FROM unnest(state || action) WITH ORDINALITY AS each (value, number)
-                         WHERE value IN ('NaN', 'Infinity', '-Infinity'))
-                  ELSE 0 END
-        FROM teleop_frame
-       WHERE session_id = %s AND frame_index < %s ORDER BY frame_index) TO STDOUT (FORMAT BINARY)
+SELECT string_agg(int8send(frame_index) || timestamptz_send("timestamp")
+                  || boolsend(observation_age_us IS NULL) || int8send(not_finite), '' ORDER BY frame_index)
+       AS samples
+  FROM (SELECT frame_index, "timestamp", observation_age_us,
+               CASE WHEN state && '{NaN,Infinity,-Infinity}' OR action && '{NaN,Infinity,-Infinity}'
+                    THEN (SELECT min(number)
+                            FROM unnest(state || action) WITH ORDINALITY AS each (value, number)
+                           WHERE value IN ('NaN', 'Infinity', '-Infinity'))
+                    ELSE 0 END AS not_finite
+          FROM teleop_frame WHERE session_id = %s AND frame_index < %s) AS sample
+ GROUP BY frame_index / 8192 ORDER BY frame_index / 8192
 """
-# PostgreSQL, documentation of COPY, "Binary Format": signature, flags and length of the extension; then, each
-# value behind its length, the rows; -1 in the place of another row.
-_COPY_HEADER_BYTES, _COPY_TRAILER_BYTES = 19, 2
-_SAMPLE = np.dtype(
-    [
-        ("fields", ">i2"),
-        ("b0", ">i4"),
-        ("index", ">i8"),
-        ("b1", ">i4"),
-        ("us", ">i8"),
-        ("b2", ">i4"),
-        ("own", "?"),
-        ("b3", ">i4"),
-        ("not_finite", ">i8"),
-    ]
-)
+_SAMPLE = np.dtype([("index", ">i8"), ("us", ">i8"), ("own", "?"), ("not_finite", ">i8")])
 # timestamptz counts us since 2000-01-01.
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 
@@ -69,12 +58,8 @@ async def read_chunks(connection: Connection, session_id: int) -> dict[str, list
 
 async def read_samples(connection: Connection, session_id: int, watermark: int) -> Samples:
     """All of a session's samples below its watermark."""
-    parts = []
-    async with connection.cursor() as cursor, cursor.copy(SAMPLES, [session_id, watermark]) as copy:
-        async for part in copy:
-            parts.append(bytes(part))
-    body = b"".join(parts)[_COPY_HEADER_BYTES:-_COPY_TRAILER_BYTES]
-    samples = np.frombuffer(body, _SAMPLE)
+    rows = await (await connection.execute(SAMPLES, [session_id, watermark], binary=True)).fetchall()
+    samples = np.frombuffer(b"".join(row["samples"] for row in rows), _SAMPLE)
     taken_us = samples["us"].astype(np.int64) + _POSTGRES_EPOCH_US
     index, not_finite = (samples[name].astype(np.int64) for name in ("index", "not_finite"))
     return Samples(index, taken_us, samples["own"].copy(), not_finite)
