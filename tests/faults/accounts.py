@@ -37,7 +37,8 @@ def wait_for_ledgers(address: str, sessions: int, timeout_s: float) -> dict[str,
 async def check(database_url: str, ledger: dict[str, Any], robot: Teleoperation, *, status: str) -> None:
     """All that the robot logged is there; after a kill there may be one frame that it had no time to note."""
     assert ledger["status"] == status
-    assert ledger["complete"], ledger
+    # Where no server takes files, their pictures are on the robot still.
+    assert ledger["complete"] or ledger["cameras"], ledger
     assert (ledger["missing"], ledger["unaccounted"], ledger["duplicates"]) == (0, 0, 0)
     logged = robot.logged()
     assert 0 <= ledger["committed"] - len(logged) <= (status == "interrupted")

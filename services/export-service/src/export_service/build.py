@@ -58,7 +58,6 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
         order.cameras,
         fps=order.fps,
         capture_time=order.capture_time,
-        sample_age=order.sample_age,
         observation_age=order.repeated and order.capture_time,
     )
     tasks = number_tasks(piece.task for piece in order.pieces)
@@ -126,7 +125,6 @@ def _write_episodes(
         table = with_ages(
             rows,
             shown,
-            sample_age=order.sample_age,
             observation_age=order.repeated and order.capture_time,
             picture_age=order.capture_time,
         )

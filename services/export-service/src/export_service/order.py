@@ -28,7 +28,7 @@ MAX_FPS = 10_000
 MAX_CAMERAS = 64
 
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
-WRITER_VERSION = 5
+WRITER_VERSION = 6
 
 VALUE_BYTES = 4
 NUMBERING_BYTES = 48
@@ -111,8 +111,6 @@ class Source(Struct, frozen=True, kw_only=True):
 class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     """A dataset to be made of `pieces`; `report` accounts for all frames of their sessions.
 
-    sample_age   add the column that tells how far each row's sample is from the row's time; without it every
-                 sample is a row, but for a few of a loop hardly faster than the rows
     sources      of each session
     video_bytes  about what the video takes on disk
     keep_not_finite
@@ -127,7 +125,6 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     capture_time: bool
-    sample_age: bool
     cameras: tuple[Camera, ...]
     sources: tuple[Source, ...]
     video_bytes: int
@@ -227,7 +224,6 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         state_names=like.state_names,
         action_names=like.action_names,
         capture_time=request.include_capture_time,
-        sample_age=request.include_capture_time and plan.thinned,
         cameras=plan.cameras,
         sources=tuple(_source(session, plan.cameras) for session in sessions),
         video_bytes=_video_bytes(sessions, plan),

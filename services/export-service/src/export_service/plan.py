@@ -71,7 +71,6 @@ class Plan:
     """An export before anything is read.
 
     fps      of the dataset
-    thinned  a session's loop was faster: its samples are thinned out
     cameras  whose video the dataset has
     pieces   in the order of the dataset's episodes
     """
@@ -81,7 +80,6 @@ class Plan:
     pieces: tuple[Piece, ...]
     excluded: tuple[Exclusion, ...]
     gaps: tuple[Gap, ...]
-    thinned: bool = False
 
     @cached_property
     def frames(self) -> int:
@@ -147,8 +145,7 @@ def make_plan(
         )
     episodes = _recorded(sessions, pieces)
     rate = choose_fps(episodes, chosen, fps)
-    thinned = any(each.faster_than(rate) for each in episodes)
-    return Plan(rate, chosen, tuple(pieces), tuple(excluded), tuple(gaps), thinned)
+    return Plan(rate, chosen, tuple(pieces), tuple(excluded), tuple(gaps))
 
 
 def _recorded(sessions: Sequence[Session], pieces: Sequence[Piece]) -> list[Recorded]:

@@ -31,10 +31,6 @@ class Recorded:
         """Whether its rows at `fps` would be over well before it was."""
         return self.hz is not None and self.hz < fps * (1 - SLOWER)
 
-    def faster_than(self, fps: float) -> bool:
-        """Whether its samples are clearly more than its rows at `fps`."""
-        return (self.hz or self.session.fps) > fps * (1 + SLOWER)
-
 
 def choose_fps(episodes: Sequence[Recorded], cameras: Sequence[Camera], wanted: int | None) -> int:
     """The dataset's rate.

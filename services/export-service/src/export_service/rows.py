@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.info import OBSERVATION_AGE, PICTURE_AGE, SAMPLE_AGE
+from teleop_dataset.v3.info import OBSERVATION_AGE, PICTURE_AGE
 from teleop_dataset.v3.stats import Stats
 
 from export_service.pace import Integers, choose_samples
@@ -25,14 +25,12 @@ class Rows:
     frames     one recorded frame per row
     lengths    rows of each episode
     sample_us  of each row: when its frame was taken, us since the Unix epoch, robot's clock
-    age_us     of each row: how long before the row's time that was
     times      of each episode: how it plays, against how it was recorded
     """
 
     frames: pa.Table
     lengths: list[int]
     sample_us: Integers
-    age_us: Integers
     times: list[EpisodeTime]
 
     @property
@@ -66,33 +64,28 @@ def choose_rows(frames: pa.Table, pieces: Sequence[Piece], *, fps: int, repeated
     sample_us = frames.column("timestamp").cast(pa.int64()).to_numpy()
     own = frames.column("observation_age_us").is_null().to_numpy() | repeated
     every: list[Integers] = []
-    ages: list[Integers] = []
     lengths, times, begin = [], [], 0
     for piece in pieces:
         offsets = np.flatnonzero(own[begin : begin + piece.frames])
         chosen = choose_samples(sample_us[begin + offsets], fps=fps)
         every.append(begin + offsets[chosen.positions])
-        ages.append(chosen.age_us)
         lengths.append(len(chosen.positions))
         times.append(told_time(piece, chosen, piece.first + offsets, fps=fps))
         begin += piece.frames
     taken = np.concatenate(every)
     rows = frames if len(taken) == len(frames) else frames.take(pa.array(taken))
-    return Rows(rows, lengths, sample_us[taken], np.concatenate(ages), times)
+    return Rows(rows, lengths, sample_us[taken], times)
 
 
 def with_ages(
     rows: Rows,
     shown: Mapping[str, ShownEpisodes],
     *,
-    sample_age: bool,
     observation_age: bool,
     picture_age: bool,
 ) -> pa.Table:
     """The rows' frames with the columns of ages that the dataset has."""
     table = rows.frames
-    if sample_age:
-        table = table.append_column(SAMPLE_AGE, _vectors((rows.age_us * MS_PER_US)[:, None]))
     if observation_age:
         age_us = table.column("observation_age_us").fill_null(0).to_numpy()
         table = table.append_column(OBSERVATION_AGE, _vectors((age_us * MS_PER_US)[:, None]))

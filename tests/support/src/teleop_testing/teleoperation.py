@@ -95,9 +95,10 @@ class Teleoperation:
         self._process.communicate()
 
     def kill(self) -> None:
-        """kill -9."""
-        self._process.kill()
-        self._process.communicate()
+        """kill -9, unless it has ended."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 def main(backend_url: str, robot_id: str, spool: str, oracle: str, camera: str = "") -> None:

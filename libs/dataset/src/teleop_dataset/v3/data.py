@@ -11,7 +11,6 @@ from teleop_dataset.v3.info import (
     CAPTURE_TIME,
     OBSERVATION_AGE,
     PICTURE_AGE,
-    SAMPLE_AGE,
     STATE,
     Features,
 )
@@ -23,7 +22,6 @@ NS_PER_US = 1000
 _SOURCE = {
     ACTION: "action",
     STATE: "state",
-    SAMPLE_AGE: SAMPLE_AGE,
     OBSERVATION_AGE: OBSERVATION_AGE,
     PICTURE_AGE: PICTURE_AGE,
 }

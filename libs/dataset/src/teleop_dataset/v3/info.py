@@ -11,7 +11,6 @@ ACTION = "action"
 STATE = "observation.state"
 IMAGES = "observation.images."
 CAPTURE_TIME = "capture.time_ns"
-SAMPLE_AGE = "capture.sample_age_ms"
 OBSERVATION_AGE = "capture.observation_age_ms"
 PICTURE_AGE = "capture.picture_age_ms"
 
@@ -55,7 +54,6 @@ def recorded_features(
     *,
     fps: int,
     capture_time: bool,
-    sample_age: bool = False,
     observation_age: bool = False,
 ) -> Features:
     """Features of a dataset, in LeRobot's order; their order is that of the data's columns.
@@ -65,7 +63,6 @@ def recorded_features(
     capture_time  adds `capture.time_ns`: when the row's sample was taken, ns since the Unix epoch, robot's
                   clock; and, if there are cameras, `capture.picture_age_ms`: how long before that each
                   camera's picture was taken
-    sample_age    adds `capture.sample_age_ms`: how long before the row's time its sample was taken
     observation_age
                   adds `capture.observation_age_ms`: how long before that its observation was, 0 unless the
                   sample repeats an earlier one
@@ -78,8 +75,6 @@ def recorded_features(
         features[camera.key] = _video_feature(camera, fps)
     if capture_time:
         features[CAPTURE_TIME] = {"dtype": "int64", "shape": [1], "names": None}
-    if sample_age:
-        features[SAMPLE_AGE] = {"dtype": "float32", "shape": [1], "names": None}
     if observation_age:
         features[OBSERVATION_AGE] = {"dtype": "float32", "shape": [1], "names": None}
     if capture_time and cameras:
