@@ -404,18 +404,28 @@ async def test_stopping_the_service_hands_a_running_export_back(serve, record, d
         assert (made["status"], made["numbers"]["frames"]) == ("done", 20_000)
 
 
+# Once a worker has begun, a frame is not any more what the export was planned with.
+SPOIL = """
+CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE teleop_frame SET state = '{1, NaN, 3}' WHERE frame_index = 7;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER spoil BEFORE UPDATE ON export FOR EACH ROW
+    WHEN (OLD.status = 'queued' AND NEW.status = 'running') EXECUTE FUNCTION spoil();
+"""
+
+
 async def test_failed_export_says_why_and_may_be_asked_for_again(backend, record, database):
     """Its problem is the one that HTTP would have told; mended, the same request succeeds."""
     session = await record(100)
-    await database.connection.execute(
-        "UPDATE teleop_frame SET state = '{1, NaN, 3}' WHERE session_id = $1 AND frame_index = 7", session
-    )
+    await database.connection.execute(SPOIL)
     failed = await backend.ended((await backend.ask(session))["id"])
     assert (failed["status"], failed["error"]["code"]) == ("failed", "not_finite")
     assert "observation.state" in failed["error"]["detail"]
     await backend.leaves_nothing()
     await database.connection.execute(
-        "UPDATE teleop_frame SET state = '{1, 2, 3}' WHERE session_id = $1 AND frame_index = 7", session
+        "DROP TRIGGER spoil ON export; UPDATE teleop_frame SET state = '{1, 2, 3}' WHERE frame_index = 7"
     )
     again, _ = await backend.export(session)
     assert (again["id"], again["error"]) == (failed["id"], None)

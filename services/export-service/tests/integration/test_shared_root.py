@@ -9,7 +9,7 @@ def published(folders, content):
     """The folder of export 1, with one file in it."""
     building = folders.begin(1, 1)
     (building / "file").write_text(content)
-    folders.publish(building, folders.published(1, "f" * 64))
+    folders.publish(building, folders.published(1, "f" * 64), 1)
     return folders.published(1, "f" * 64)
 
 
