@@ -95,7 +95,7 @@ class HttpConnection(HttpToolsProtocol):
             hint="a letter that is not ASCII takes up to nine of them",
         )
         log.warning("request refused", client=self.client and self.client[0], code=error.code)
-        _answer_and_close(self.transport, error, self.loop)
+        _say_and_close(self.transport, refusal(error), self.loop)
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
@@ -160,6 +160,17 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._said_goodbye = not self.close_sent
         super().handle_close(event)
 
+    def handle_parser_exception(self) -> None:
+        """Close for what can't be read. uvicorn closes at once: who still sends then hears nothing."""
+        said = self.conn.close_sent
+        assert said is not None  # noqa: S101
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": said.code, "reason": said.reason})
+        self._refused = self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        _say_and_close(self.transport, b"".join(self.conn.data_to_send()), self.loop)
+
     def _refuse(self, reason: Exception) -> None:
         """Answer a handshake that could not even be read; uvicorn would leave it hanging."""
         error: BackendError
@@ -169,7 +180,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             error = BadInput(f"this is no WebSocket handshake: {reason}")
         log.warning("handshake refused", client=self.client and self.client[0], code=error.code)
         self._refused = self.handshake_complete = self.close_sent = True
-        _answer_and_close(self.transport, error, self.loop)
+        _say_and_close(self.transport, refusal(error), self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._said_goodbye:
@@ -183,11 +194,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
-def _answer_and_close(
-    transport: asyncio.Transport, error: BackendError, loop: asyncio.AbstractEventLoop
-) -> None:
-    """Answer, and close only once the client has had time to read it: closing now would reset the line."""
-    transport.write(refusal(error))
+def _say_and_close(transport: asyncio.Transport, last: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    """Say it, and close only once the client has had time to read it: closing now would reset the line."""
+    transport.write(last)
     if transport.can_write_eof():
         transport.write_eof()
     loop.call_later(LINGER_S, transport.abort)
