@@ -30,6 +30,7 @@ ALL = {
     "look for dead workers",
     "look for pushes",
     "making of exports",
+    "notes on versions",
     "pushing",
     "room of the store",
     "size of the database",

@@ -1,12 +1,13 @@
 """Columns beyond state and action: what a loop gives for them, packed as bytes that keep every bit."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from teleop_schema.columns import MAX_COLUMN_BYTES, MAX_COLUMNS, Column, pack_values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Columns:
@@ -35,6 +36,8 @@ class Columns:
         """The column that a first value of its own makes, if it is new; raises ValueError."""
         if name in self._known:
             return None
+        import numpy as np  # here and below: only sessions with columns need it, and importing it takes long
+
         given = np.asarray(value)
         return self.declare(name, given.dtype.name, given.shape or (1,))
 
@@ -56,6 +59,8 @@ class Columns:
 
 def _exactly(value: Any, column: Column) -> bytes | None:
     """The value in the column's dtype and shape; None if it can't be said without loss of kind or size."""
+    import numpy as np
+
     given: NDArray[Any] = np.asarray(value)
     kind = np.dtype(column.dtype)
     if given.size != column.values or not np.can_cast(given.dtype, kind, "same_kind"):

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
-
 
 def differ(sent: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Whether the robot did something else than it was asked for."""
@@ -39,5 +37,7 @@ def number(name: str, value: Any) -> float:
 
 def within_float32(values: tuple[float, ...]) -> tuple[float, ...]:
     """The values, infinite where a float32 can't hold them, as numpy and so LeRobot has it."""
+    import numpy as np  # only here, for numbers that hardly any robot has: importing it takes long
+
     with np.errstate(over="ignore"):
         return tuple(np.array(values, np.float32).tolist())

@@ -49,15 +49,15 @@ async def test_recording_arrives_whole(make_client, backend):
         client.start_episode("pick")
         log(client, 100)
         client.log(dict.fromkeys(NAMES, 100.0), dict.fromkeys(NAMES, -100.0), extra={"note": 1})
-        with pytest.raises(ValueError, match="missing"):
-            client.log({}, {})
+        with pytest.raises(ValueError, match="far"):
+            client.log(dict.fromkeys(NAMES, "far"), dict.fromkeys(NAMES, 0.0))
         client.end_episode("success")
     assert await ship_stream(client.stream_dir)
     stream = backend.stream
     assert stream.rows == [*expected_rows(101), []]
     assert stream.timestamps == sorted(stream.timestamps)
     assert stream.extra == {100: {"note": 1}}
-    assert stream.gaps == [(101, 1, "shoulder.pos is missing")]
+    assert stream.gaps == [(101, 1, "shoulder.pos is 'far', not a number")]
     assert [(event.kind, event.frame_index) for event in stream.told] == [
         ("episode_start", 0),
         ("episode_end", 102),

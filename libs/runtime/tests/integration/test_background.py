@@ -107,7 +107,7 @@ async def test_work_that_runs_has_got_over_its_trouble(monkeypatch):
 
 async def test_same_trouble_is_logged_once(capsys):
     """A database that is away for an hour makes a line, not thousands."""
-    look = Stumbling(OSError("connection refused"))
+    look = Stumbling(ConnectionRefusedError("connection refused"))
     async with Background() as all_work:
         all_work.every(0.001, "look", look)
         await until(lambda: look.calls > 20)
