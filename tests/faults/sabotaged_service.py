@@ -21,7 +21,12 @@ def acknowledge_before_commit() -> None:
 
 def commit_without_waiting_for_the_disk() -> None:
     """PostgreSQL answers a COMMIT before it is on disk."""
-    teleop_runtime.database.SERVER_SETTINGS |= {"synchronous_commit": "off"}
+    wanted = teleop_runtime.database.PREPARE
+    teleop_runtime.database.PREPARE = wanted.replace(
+        "'synchronous_commit', 'on'", "'synchronous_commit', 'off'"
+    )
+    teleop_runtime.database.DURABLE = ("off",)
+    assert wanted != teleop_runtime.database.PREPARE
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def measure(samples: Samples, *, repeated: bool) -> Pace:
     run, taken_us = run[counted], samples.taken_us[counted]
     steps = np.diff(taken_us)[np.diff(run) == 0]
     usual = _usual(steps)
-    return Pace(len(steps), int(_moving(steps, usual).sum())) if usual else Pace()
+    return Pace(len(steps), int(_moving(_on_time(steps, usual), usual).sum())) if usual else Pace()
 
 
 def reached(hz: float) -> int:
@@ -128,7 +128,7 @@ def choose_samples(sample_us: Integers, *, fps: int) -> Chosen:
     """
     steps = np.diff(sample_us)
     usual = _usual(steps)
-    moving = _moving(steps, usual)
+    moving = _moving(_on_time(steps, usual), usual)
     elapsed = _elapsed(np.where(steps < 0, usual, steps))
     # In units of 1 / fps us, in which rows are US_PER_S apart: whole numbers, so nothing is rounded.
     ahead = np.arange(len(sample_us)) * US_PER_S - _elapsed(moving) * fps
@@ -212,6 +212,24 @@ def _usual(steps: Integers) -> int:
     """The usual step, us; 0 if the clock does not tell."""
     forward = steps[steps >= 0]
     return int(np.median(forward)) if len(forward) else 0
+
+
+def _on_time(steps: Integers, usual: int) -> Integers:
+    """The steps as they would have been without what a loop was late and made up for at once.
+
+    A loop that follows a clock, and was held up, runs its next iterations in a burst: it is as fast as ever,
+    and each of its samples is a row. Late are more than 1.5 usual steps, of a burst less than 0.75 of one;
+    the sum stays.
+    """
+    timely = steps.copy()
+    for late in np.flatnonzero(steps > usual + usual // 2).tolist():
+        excess, after = timely[late] - usual, late + 1
+        while excess > 0 and after < len(steps) and 0 <= steps[after] < usual - usual // 4:
+            given = min(excess, usual - steps[after])
+            timely[late] -= given
+            timely[after] += given
+            excess, after = excess - given, after + 1
+    return timely
 
 
 def _moving(steps: Integers, usual: int) -> Integers:

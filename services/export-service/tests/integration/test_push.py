@@ -317,6 +317,7 @@ async def test_killed_push_goes_on_where_it_was(record, database_url, tmp_path, 
         settings = {
             "DATABASE_URL": database_url,
             "EXPORT_ROOT": str(tmp_path / "exports"),
+            "STORE_URL": str(tmp_path / "store"),
             **environment(endpoint, tmp_path),
         }
         async with httpx.AsyncClient(timeout=30) as http:

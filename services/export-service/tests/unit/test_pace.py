@@ -158,3 +158,13 @@ def test_measured_rate_is_that_of_the_moving_loop(loop):
     """Stalls make no loop slow."""
     sample_us, hz, _ = loop
     assert measured(sample_us).hz == pytest.approx(hz, rel=0.15)
+
+
+def test_what_was_late_and_made_up_for_is_kept():
+    """A loop that follows a clock runs a burst after it was held up: each of its samples is a row."""
+    due = np.arange(300) * 16_667
+    for first, held_up_us in ((50, 60_000), (200, 400_000)):
+        due[first:] = np.maximum(due[first:], due[first] + held_up_us + 2_000 * np.arange(300 - first))
+    chosen = choose_samples(due, fps=60)
+    assert len(chosen.positions) == 300
+    assert chosen.pace.hz == pytest.approx(60, rel=0.01)
