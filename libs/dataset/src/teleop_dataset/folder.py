@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 from teleop_schema.errors import BadInput
 from teleop_schema.files import MAX_DATASET_FILES
-from teleop_schema.identifiers import MAX_NAME_PARTS, MAX_PATH_PARTS, check_file_path
+from teleop_schema.identifiers import MAX_NAME_PARTS, MAX_PATH_PARTS, is_escaped, local_path, stored_path
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.mp4 import read_movie
@@ -81,8 +81,9 @@ class VideoSeen:
 
 @dataclass(frozen=True)
 class FileSeen:
-    """A file of a dataset at one moment; `path` is relative to the dataset, with slashes.
+    """A file of a dataset at one moment.
 
+    path        below the dataset, as the server keeps it; `own_path` is its own
     changed_ns  of its content or its name, ns since the Unix epoch: unlike mtime_ns nobody can set it
     content     of Parquet files below data and meta/episodes, and of mp4 files below videos
     """
@@ -100,10 +101,20 @@ class FileSeen:
         return self.size_bytes, self.mtime_ns, self.inode
 
     @property
+    def own_path(self) -> str:
+        """Below the dataset as it lies here."""
+        return local_path(self.path)
+
+    @property
     def camera(self) -> str | None:
         """Which camera's video the file is."""
-        found = _VIDEO.fullmatch(self.path)
+        found = _VIDEO.fullmatch(self.own_path)
         return found and found[1]
+
+    @property
+    def is_recorders(self) -> bool:
+        """Whether LeRobot may have written it: of what has to be escaped, only the videos of cameras."""
+        return self.content is not None or not is_escaped(self.path)
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ class DatasetSeen:
 
     looked_at_ns   ns since the Unix epoch
     same_since_ns  when the first of the looks was taken that all saw the files as they are now
-    files          every regular file by its path, without the temporary ones
+    files          every regular file by its stored path, without the temporary ones
     info           None if meta/info.json is missing or can't be read (yet); `info_problem` says why
     temporary      folders that lerobot will remove again
     changing       files that changed while being looked at
@@ -209,7 +220,7 @@ def look(dataset: Path, previous: DatasetSeen | None = None) -> DatasetSeen:
         info_problem=problem,
         temporary=tuple(listing.temporary),
         skipped=tuple(listing.skipped),
-        changing=tuple(path for path, file in files.items() if _state(dataset / path) != file.state),
+        changing=tuple(path for path, file in files.items() if _state(dataset / file.own_path) != file.state),
         writers=writers(unfinished),
     )
 
@@ -267,7 +278,7 @@ class _Listing:
             self.skip(path, f"one of more than {MAX_DATASET_FILES} files")
         else:
             try:
-                self.found[check_file_path(path)] = entry.stat(follow_symlinks=False)
+                self.found[stored_path(path)] = entry.stat(follow_symlinks=False)
             except BadInput as error:
                 self.skip(path.encode(errors="replace").decode(), error.detail)
 
@@ -280,11 +291,12 @@ def _look_into(
         settled = now_ns - max(seen.mtime_ns, seen.changed_ns) > _CLOCK_TICK_NS
         if settled or known.content is None:
             return known
-    with open_regular(dataset / path) as file:
+    own_path = seen.own_path
+    with open_regular(dataset / own_path) as file:
         content: TableSeen | VideoSeen | None = None
-        if _TABLE.fullmatch(path):
+        if _TABLE.fullmatch(own_path):
             content = _look_at_table(file, seen.size_bytes)
-        elif _VIDEO.fullmatch(path):
+        elif _VIDEO.fullmatch(own_path):
             content = _look_at_video(file, seen.size_bytes)
     return replace(seen, content=content)
 

@@ -4,10 +4,11 @@ lerobot-record saves an episode in this order: tasks, data, videos, info.json, s
 `total_episodes` in info.json says that an episode is there with all that belongs to it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from teleop_dataset.folder import DatasetSeen
+from teleop_dataset.folder import DatasetSeen, FileSeen
 
 SECOND_NS = 1_000_000_000
 # stats.json is still being written when info.json says that an episode is saved.
@@ -34,7 +35,7 @@ class Verdict:
     """The judgement, and what a snapshot of the dataset would hold.
 
     reason  for people
-    files   (path, size in bytes) of every file of this state; empty when there is nothing to save
+    files   (stored path, size in bytes) of every file of this state; empty when there is nothing to save
     flags   what is wrong with the recording itself: to be told, no reason to refuse it
     """
 
@@ -71,17 +72,21 @@ def judge(
             Kind.UNSUPPORTED,
             f"format {seen.info.codebase_version}; only v3 is supported (convert it with LeRobot)",
         )
-    if seen.changing:
-        return Verdict(Kind.BUSY, f"{seen.changing[0]} is being written")
-    still_ns = _still_ns(seen, now_ns)
+    recorders = [file for file in seen.files.values() if file.is_recorders]
+    if changing := _changing(seen, recorders):
+        return Verdict(Kind.BUSY, f"{changing} is being written")
+    still_ns = _still_ns(seen, recorders, now_ns)
     if still_ns < DEBOUNCE_NS:
         return Verdict(Kind.BUSY, "it has just changed")
     unfinished = what_is_unfinished(seen)
     quiet = still_ns >= quiet_ns
-    if unfinished is None and (quiet or not _encoding(seen)):
+    stranger = _unsettled_stranger(seen, now_ns)
+    if unfinished is None and stranger is None and (quiet or not _encoding(seen)):
         return _with_files(seen, Kind.FINALISED, "closed and complete", _flags(seen))
     if seen.info and not seen.info.total_episodes and not seen.tables("data"):
         return Verdict(Kind.BUSY, "no episode is saved yet")
+    if stranger is not None:
+        return _recording(seen, unfinished or f"{stranger} is being written", saved_episodes, still_ns)
     why = unfinished or f"{_encoding(seen)[0]}/ is still there"
     if quiet and not seen.writers:
         reason = f"{why}; nothing has changed for {still_ns // SECOND_NS} s and nobody writes to it"
@@ -99,7 +104,7 @@ def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) 
         return Verdict(Kind.BUSY, f"no episode is saved that is not backed up; {why}")
     for file, video in seen.videos():
         if not video.playable:
-            return Verdict(Kind.BUSY, f"{file.path} is incomplete: {video.problem or 'cut off'}")
+            return Verdict(Kind.BUSY, f"{file.own_path} is incomplete: {video.problem or 'cut off'}")
     if not seen.tables("data"):
         return Verdict(Kind.BUSY, "the data files are not there yet")
     flags = _flags(seen)
@@ -109,12 +114,28 @@ def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) 
     return _with_files(seen, Kind.COMMIT, reason, flags)
 
 
-def _still_ns(seen: DatasetSeen, now_ns: int) -> int:
-    """For how long nothing has changed: by the file system's clock, or else by two looks.
+def _changing(seen: DatasetSeen, files: Sequence[FileSeen]) -> str | None:
+    """The first of the files that changed while it was looked at."""
+    return next((file.own_path for file in files if file.path in seen.changing), None)
+
+
+def _unsettled_stranger(seen: DatasetSeen, now_ns: int) -> str | None:
+    """A file that somebody else writes to.
+
+    While LeRobot records, nobody waits for a log that grows in its folder, and what is saved goes without it;
+    a closed dataset is saved as a whole, once, not each time that the log has grown.
+    """
+    strangers = [file for file in seen.files.values() if not file.is_recorders]
+    unsettled = [file for file in strangers if _still_ns(seen, [file], now_ns) < DEBOUNCE_NS]
+    return _changing(seen, strangers) or next((file.own_path for file in unsettled), None)
+
+
+def _still_ns(seen: DatasetSeen, files: Sequence[FileSeen], now_ns: int) -> int:
+    """For how long these have not changed: by the file system's clock, or else by two looks.
 
     A file system's clock may be ahead (network storage, a board whose clock was set back).
     """
-    changed_ns = max(file.changed_ns for file in seen.files.values())
+    changed_ns = max((file.changed_ns for file in files), default=seen.looked_at_ns)
     return max(now_ns - changed_ns, seen.looked_at_ns - seen.same_since_ns)
 
 
@@ -143,7 +164,7 @@ def what_is_unfinished(seen: DatasetSeen) -> str | None:
             return f"there is no {path}"
     for file, video in seen.videos():
         if not video.playable:
-            return f"{file.path} is incomplete: {video.problem or 'cut off'}"
+            return f"{file.own_path} is incomplete: {video.problem or 'cut off'}"
     filmed = {file.camera for file, _ in seen.videos()}
     missing = [camera for camera in seen.info.cameras if camera not in filmed]
     return f"there is no video of {missing[0]}" if missing else None
@@ -167,7 +188,11 @@ def _with_files(seen: DatasetSeen, kind: Kind, reason: str, flags: tuple[str, ..
     return Verdict(
         kind,
         reason,
-        tuple((file.path, file.size_bytes) for file in seen.files.values()),
+        tuple(
+            (file.path, file.size_bytes)
+            for file in seen.files.values()
+            if file.is_recorders or kind is not Kind.COMMIT
+        ),
         seen.info.total_episodes if seen.info else 0,
         seen.info.total_frames if seen.info else 0,
         flags,

@@ -108,23 +108,36 @@ def test_broken_video_is_told(tmp_path):
 
 
 def test_what_is_no_part_of_a_dataset_is_named(tmp_path):
-    """Links, pipes and strange names are skipped, never followed, and told."""
+    """Links, pipes, and names that no escaping makes storable are skipped, never followed, and told."""
     dataset = make(tmp_path / "picking")
     secret = tmp_path / "secret.json"
     secret.touch()
     (dataset / "meta/link.json").symlink_to(secret)
     (dataset / "elsewhere").symlink_to(tmp_path)
     os.mkfifo(dataset / "pipe.json")
-    (dataset / "run.sh").touch()
-    (dataset / "a\nb.json").touch()
+    (dataset / ("x" * 250)).touch()
     (dataset / ".hidden.json").touch()
     found = reasons(dataset)
     assert found["meta/link.json"] == found["elsewhere"] == "a symbolic link"
     assert found["pipe.json"] == "neither a file nor a folder"
-    assert "no such files" in found["run.sh"]
-    assert "control" in found["a\nb.json"]
-    assert len(found) == 5
+    assert "a part has more than 255 bytes (escaped" in found["x" * 250]
+    assert len(found) == 4
     assert sorted(look(dataset).files) == [DATA, "meta/info.json"]
+
+
+def test_names_that_the_server_has_no_place_for_are_escaped(tmp_path):
+    """They are part of the dataset; a camera with a colon in its name is still a camera."""
+    dataset = make(tmp_path / "picking")
+    video = "videos/observation.images.arm:left/chunk-000/file-000.mp4"
+    for path in (video, "run.sh", "a\nb.json"):
+        (dataset / path).parent.mkdir(parents=True, exist_ok=True)
+        (dataset / path).write_bytes(b"<html>")
+    seen = look(dataset)
+    assert sorted(file.own_path for file in seen.files.values()) == sorted(
+        [DATA, "meta/info.json", "a\nb.json", "run.sh", video]
+    )
+    assert (seen.skipped, seen.changing) == ((), ())
+    assert [file.camera for file, _ in seen.videos()] == ["observation.images.arm:left"]
 
 
 def test_temporary_folders_are_not_looked_into(tmp_path):

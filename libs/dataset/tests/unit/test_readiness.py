@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from teleop_dataset.folder import DatasetSeen, FileSeen, Info, TableSeen, VideoSeen
 from teleop_dataset.readiness import DEBOUNCE_NS, LATE_VIDEO_NS, QUIET_NS, Kind, judge
+from teleop_schema.identifiers import stored_path
 
 NOW_NS = 1_800_000_000 * 10**9
 CAMERA = "observation.images.front"
@@ -133,6 +134,23 @@ def test_clock_of_the_files_may_be_ahead():
     ahead = recording(2, age_ns=-(10**15))
     assert kind(ahead) is Kind.BUSY
     assert kind(replace(ahead, same_since_ns=NOW_NS - DEBOUNCE_NS)) is Kind.COMMIT
+
+
+def test_a_growing_log_is_waited_for_by_nobody_but_the_last_state():
+    """It keeps no episode from being saved; the closed dataset is saved with it, once."""
+    log = stored_path("record:1.log")
+    growing = {log: file(log, age_ns=0)}
+    recorded = recording(2)
+    verdict = judge(replace(recorded, files={**recorded.files, **growing}), now_ns=NOW_NS)
+    assert (verdict.kind, dict(verdict.files)) == (Kind.COMMIT, dict.fromkeys(recorded.files, 100))
+    closed = finished()
+    closed = replace(closed, files={**closed.files, **growing}, changing=(log,))
+    assert kind(closed) is Kind.COMMIT
+    verdict = judge(closed, now_ns=NOW_NS, saved_episodes=2)
+    assert (verdict.kind, "record:1.log is being written" in verdict.reason) == (Kind.BUSY, True)
+    settled = replace(closed, files={**closed.files, log: file(log)}, changing=())
+    verdict = judge(settled, now_ns=NOW_NS, saved_episodes=2)
+    assert (verdict.kind, log in dict(verdict.files)) == (Kind.FINALISED, True)
 
 
 def test_incomplete_video_is_waited_for():

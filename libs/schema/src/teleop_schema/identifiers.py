@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from urllib.parse import quote, unquote_to_bytes
 
 from teleop_schema.errors import BadInput, BadRobotId
 
@@ -43,7 +44,9 @@ MAX_NAME_PARTS = 8
 MAX_PATH_PARTS = 32
 MAX_PART_BYTES = 255
 MAX_PATH_BYTES = 1024
-# What a dataset consists of; anything else in its folder stays on the robot.
+# Ending of a file whose own name the server has no place for. No file keeps a name of its own that ends so.
+ESCAPED = ".escaped"
+# What a dataset consists of; anything else in its folder is stored under an escaped name.
 FILE_ENDINGS = (
     ".parquet", ".mp4", ".json", ".jsonl", ".md", ".txt", ".png", ".jpg", ".jpeg",
     ".yaml", ".yml", ".csv", ".safetensors", ".tiff",
@@ -61,15 +64,75 @@ def check_dataset_name(name: str) -> str:
 
 
 def check_file_path(path: str) -> str:
-    """`path` as it is; raises BadInput unless it is relative, plain, and has one of FILE_ENDINGS."""
+    """`path` as it is; raises BadInput unless it is relative, plain, ends as FILE_ENDINGS or is escaped."""
     parts = _check_path(path, "path", MAX_PATH_PARTS)
-    if not parts[-1].lower().endswith(FILE_ENDINGS):
+    if is_escaped(path):
+        local_path(path)
+    elif not parts[-1].lower().endswith(FILE_ENDINGS):
         raise BadInput(
             f"path {path!r}: datasets have no such files",
             field="path",
             hint="one of " + " ".join(FILE_ENDINGS),
         )
     return path
+
+
+def stored_path(path: str) -> str:
+    """Under which path the server keeps a dataset's file: its own, or an escaped one.
+
+    path     relative, as it is in the folder; bytes that are no UTF-8 as Python's file functions give them
+    returns  a path that `check_file_path` takes; `local_path` gives `path` back
+    raises   BadInput if the file is hidden, or there is no such path
+    """
+    hidden = any(part.startswith(".") for part in path.split("/"))
+    if hidden:
+        raise BadInput(f"path {path!r}: hidden files are no part of a dataset", field="path")
+    if not is_escaped(path):
+        try:
+            return check_file_path(path)
+        except BadInput:
+            pass
+    escaped = "/".join(map(_escape, path.split("/"))) + ESCAPED
+    try:
+        return check_file_path(escaped)
+    except BadInput as error:
+        raise BadInput(f"{error.detail} (escaped, as its own name can't be stored)", field="path") from error
+
+
+def local_path(path: str) -> str:
+    """What a file that the server keeps under `path` is called in its folder; the reverse of `stored_path`.
+
+    Raises BadInput if it is none that `stored_path` gives, or would leave the folder.
+    """
+    if not is_escaped(path):
+        return path
+    escaped = path.removesuffix(ESCAPED).split("/")
+    parts = [unquote_to_bytes(part).decode(errors="surrogateescape") for part in escaped]
+    # One name, one file: `%41` for `A` would be a second one.
+    if list(map(_escape, parts)) != escaped or any(
+        not part or part.startswith(".") or "/" in part or "\0" in part for part in parts
+    ):
+        raise BadInput(
+            f"path {path!r}: what stands before {ESCAPED} is no escaped name",
+            field="path",
+            hint="bytes other than A-Z a-z 0-9 _ . - ~ and blanks as % and two capital hex digits",
+        )
+    return "/".join(parts)
+
+
+def is_escaped(path: str) -> bool:
+    """Whether a stored path is the escaped one of a file with another name."""
+    return path.endswith(ESCAPED)
+
+
+def _escape(part: str) -> str:
+    """One part of a path in ASCII. Never to be changed: `local_path` has to know what was stored once."""
+    escaped = quote(part.encode(errors="surrogateescape"), safe=" ")
+    if escaped.startswith(" ") or _DEVICE.fullmatch(escaped):
+        escaped = f"%{ord(escaped[0]):02X}{escaped[1:]}"
+    if escaped.endswith((".", " ")):
+        escaped = f"{escaped[:-1]}%{ord(escaped[-1]):02X}"
+    return escaped
 
 
 def check_camera_key(camera_key: str) -> str:

@@ -2,7 +2,13 @@
 
 import pytest
 from teleop_schema.errors import BadInput
-from teleop_schema.identifiers import check_camera_key, check_dataset_name, check_file_path
+from teleop_schema.identifiers import (
+    check_camera_key,
+    check_dataset_name,
+    check_file_path,
+    local_path,
+    stored_path,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,12 +31,48 @@ def test_a_plain_path_stays_as_it_is(path: str) -> None:
         "a/./b.json", ".hidden.json", "a\0.json", "a\r\n.json", "a\x1b.json", "a/" + "b" * 256 + ".json",
         "e\u0301.json", "CON", "aux.json",
         "trailing./x.json", "trailing.json ", "a\u202etxt.json", "script.sh",
-        "\ud800.json", "/".join("a" * 33) + "/x.json", "%2e%2e/%2e%2e/x.exe",
+        "run.sh.escaped/x.json.escape", "a%3ab.json.escaped", "%41.escaped", "a%.escaped", "a:b.escaped",
+        "..%2Fx.escaped", "%2E%2E/x.escaped", "%2Ehidden.escaped", "a%00.escaped", "/x.escaped", ".escaped",
+        "x.sh.ESCAPED", "\ud800.json", "/".join("a" * 33) + "/x.json", "%2e%2e/%2e%2e/x.exe",
     ],
 )  # fmt: skip
 def test_other_paths_are_refused_naming_the_field(path: str) -> None:
     with pytest.raises(BadInput) as refused:
         check_file_path(path)
+    assert refused.value.field == "path"
+
+
+@pytest.mark.parametrize(
+    ("path", "stored"),
+    [
+        ("meta/한국어.json", "meta/한국어.json"),
+        ("a%3Ab.json", "a%3Ab.json"),
+        ("arm:left.json", "arm%3Aleft.json.escaped"),
+        ("arm%3Aleft.json.escaped", "arm%253Aleft.json.escaped.escaped"),
+        ("x.json.escaped", "x.json.escaped.escaped"),
+        ("run.sh", "run.sh.escaped"),
+        ("a b/run.sh", "a b/run.sh.escaped"),
+        (" a./b ./c", "%20a%2E/b %2E/c.escaped"),
+        ("a/con/b.txt", "a/%63on/b.txt.escaped"),
+        ("a\\b\n.json", "a%5Cb%0A.json.escaped"),
+        ("e\u0301.json", "e%CC%81.json.escaped"),
+        ("한국:어.json", "%ED%95%9C%EA%B5%AD%3A%EC%96%B4.json.escaped"),
+        ("\udcff.json", "%FF.json.escaped"),
+    ],
+)
+def test_any_name_has_one_stored_name_and_back(path: str, stored: str) -> None:
+    """What the server has no place for is escaped, reversibly, and never takes a real file's name."""
+    assert stored_path(path) == stored == check_file_path(stored)
+    assert local_path(stored) == path
+
+
+@pytest.mark.parametrize(
+    "path", [".hidden", "a/.b/c.json", "x" * 250, "\u0301" * 60 + "x", "a/" * 33 + "b.sh"]
+)
+def test_names_that_can_not_be_stored(path: str) -> None:
+    """Hidden files, and what is too long once it is escaped."""
+    with pytest.raises(BadInput) as refused:
+        stored_path(path)
     assert refused.value.field == "path"
 
 

@@ -173,7 +173,7 @@ class DatasetSync:
                 digest,
                 source,
                 file.size_bytes,
-                delta=is_delta(file.path, file.size_bytes),
+                delta=is_delta(file.own_path, file.size_bytes),
                 anchor=anchor_of(file),
                 known=earlier.anchored if earlier else b"",
             )

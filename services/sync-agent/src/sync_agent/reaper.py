@@ -19,7 +19,9 @@ from lerobot_robot_backend.uploading import FileBytes, Interrupted, Refused, Upl
 from msgspec import Struct
 from teleop_dataset.folder import INFO, open_regular
 from teleop_dataset.readiness import Kind
+from teleop_schema.errors import BadInput
 from teleop_schema.files import Manifest, ManifestFile
+from teleop_schema.identifiers import local_path, stored_path
 
 from sync_agent.chunking import digest
 from sync_agent.dataset_sync import Place
@@ -167,7 +169,7 @@ def prove(place: Place, files: dict[str, FileRow], receipts: Receipts) -> list[F
     """
     proven = []
     for path in _everything(place.folder):
-        name = path.relative_to(place.folder).as_posix()
+        name = _stored_as(path.relative_to(place.folder).as_posix())
         row = files.get(name)
         receipt = receipts.read(place.relative(name))
         if row is None or receipt is None:
@@ -190,13 +192,21 @@ def prove(place: Place, files: dict[str, FileRow], receipts: Receipts) -> list[F
     return proven
 
 
+def _stored_as(path: str) -> str:
+    """The path as the server keeps it; if it has no place for it, a path of which nothing is known."""
+    try:
+        return stored_path(path)
+    except BadInput:
+        return path
+
+
 def delete(folder: Path, files: list[FileRow]) -> None:
     """Remove these files as far as they are still the same, and the folders that become empty.
 
     meta/info.json goes first: from then on nobody takes the rest for a dataset.
     """
     for row in sorted(files, key=lambda row: row.path != INFO):
-        path = folder / row.path
+        path = folder / local_path(row.path)
         with suppress(FileNotFoundError):
             now = os.lstat(path)
             if row.has_stat(now.st_size, now.st_mtime_ns, now.st_ino):

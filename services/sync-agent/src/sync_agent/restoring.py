@@ -19,7 +19,7 @@ from lerobot_robot_backend.backend_http import BackendHttp, dataset_address
 from lerobot_robot_backend.stream import sync_directory
 from lerobot_robot_backend.uploading import Interrupted
 from teleop_schema.errors import BadInput
-from teleop_schema.identifiers import check_file_path
+from teleop_schema.identifiers import check_file_path, local_path
 
 from sync_agent.backups import StoredFile, stored_files
 from sync_agent.errors import AgentError
@@ -143,7 +143,7 @@ def unpack(stream: "_Pipe | BinaryIO", folder: Path, dataset: str, files: dict[s
                 content = archive.extractfile(member) if member.isreg() else None
                 if told is None or content is None:
                     raise AgentError(f"the archive holds {member.name!r}, which is no file of the dataset")
-                _write(content, folder / path, told)
+                _write(content, folder / local_path(path), told)
     except tarfile.TarError as error:
         raise Interrupted(f"the archive broke off: {error}") from error
     if left:

@@ -62,7 +62,7 @@ class Snapshot:
             return self._contents[file.path]
         if file.path not in self._files:
             try:
-                opened = open_regular(self._folder / file.path)
+                opened = open_regular(self._folder / file.own_path)
             except OSError as error:
                 raise LeftChanged(f"{file.path} can't be opened: {error.strerror}") from error
             self._files[file.path] = opened

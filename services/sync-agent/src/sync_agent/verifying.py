@@ -40,9 +40,9 @@ async def compare(row: DatasetRow, robot_id: str, backend: BackendHttp) -> Compa
     found = Comparison()
     seen = look(folder)
     mine = {}
-    for path in seen.files:
+    for path, file in seen.files.items():
         try:
-            mine[path] = _hash(folder / path)
+            mine[path] = _hash(folder / file.own_path)
         except (OSError, ShortRead) as error:
             found.problems.append((path, f"can't be read: {explain(error)}"))
     found.files = len(mine)

@@ -102,14 +102,36 @@ async def test_there_and_back(agent, outputs, tmp_path):
     assert "there already" in again.stderr
 
 
+async def test_names_that_the_server_has_no_place_for(agent, outputs, tmp_path):
+    """They are stored under escaped names; restore gives each its own name back, byte for byte."""
+    strange = ["arm:left.json", "run.sh", "a\\b\n.json", os.fsdecode(b"\xff.txt"), "x:y/e\u0301.json"]
+    # Files that are called as others are stored.
+    strange += ["arm%3Aleft.json", "arm%3Aleft.json.escaped", "run.sh.escaped"]
+    folder = make_dataset(outputs / "picking", files={name: os.fsencode(name) for name in strange})
+    done = agent.once()
+    assert done.returncode == 0, done.stderr
+    verified = agent("verify", "picking")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert (tmp_path / "store/robot_A/picking/arm%3Aleft.json.escaped").read_bytes() == b"arm:left.json"
+    assert agent("restore", "picking", "--into", tmp_path / "back").returncode == 0
+    assert contents(tmp_path / "back/picking") == contents(folder)
+    assert all((tmp_path / "back/picking" / name).read_bytes() == os.fsencode(name) for name in strange)
+    (folder / "run.sh").write_bytes(b"false")
+    differs = agent("verify", "picking")
+    assert differs.returncode == 1
+    assert "picking/run.sh.escaped: 5 bytes here, 6 on the server" in differs.stdout
+
+
 async def test_what_is_left_out_is_named(agent, outputs, tmp_path):
-    """Links, and names and kinds of files that the server does not take: both commands name each, and why."""
-    folder = make_dataset(outputs / "picking", files={"arm:left.json": b"{}", "run.sh": b"true"})
+    """Links, pipes, and names that are too long to be escaped: both commands name each, and why."""
+    long = ":" * 100
+    folder = make_dataset(outputs / "picking", files={long: b"mine"})
     (folder / "meta/link.json").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe.json")
     reasons = {
-        "arm:left.json": "it holds a character that is a control or forbidden in file names",
+        long: "a part has more than 255 bytes (escaped, as its own name can't be stored)",
         "meta/link.json": "a symbolic link",
-        "run.sh": "datasets have no such files",
+        "pipe.json": "neither a file nor a folder",
     }
     # The second finds everything stored, and looks at nothing again.
     for _ in range(2):
@@ -314,7 +336,7 @@ async def test_reclaiming(agent, outputs):
     more = make_dataset(outputs / "more")
     assert agent.once().returncode == 0
     (outputs / ".uploaded/unproven/meta/info.json.json").unlink()
-    (more / "notes.bin").write_bytes(b"no file of a dataset")
+    (more / ".notes").write_bytes(b"no file of a dataset")
     kept = contents(unproven), contents(more)
     with agent.running("run", "--watch", outputs, "--reclaim-when-below", "1000TB"):
         await until(lambda: not proven.exists())

@@ -12,6 +12,7 @@ from sync_agent.reaper import NotProven, delete, is_deletable, prove
 from sync_agent.receipts import LocalReceipt, Receipts
 from sync_agent.state import DatasetRow, FileRow
 from teleop_schema.files import Receipt
+from teleop_schema.identifiers import local_path, stored_path
 from teleop_testing.dataset_folders import contents, make_dataset
 
 STORED_AT = datetime(2026, 1, 5, 10, tzinfo=UTC)
@@ -20,15 +21,15 @@ STORED_AT = datetime(2026, 1, 5, 10, tzinfo=UTC)
 class Stored:
     """A dataset all of whose files have their receipts."""
 
-    def __init__(self, root: Path) -> None:
-        self.place = Place(root, make_dataset(root / "picking"), "picking")
+    def __init__(self, root: Path, files: dict[str, bytes] | None = None) -> None:
+        self.place = Place(root, make_dataset(root / "picking", files=files), "picking")
         self.receipts = Receipts(root)
         self.files: dict[str, FileRow] = {}
         for path in contents(self.place.folder):
-            self.store(path)
+            self.store(stored_path(path))
 
     def store(self, path: str, *, sha256: str | None = None) -> None:
-        with (self.place.folder / path).open("rb") as file:
+        with (self.place.folder / local_path(path)).open("rb") as file:
             now = os.fstat(file.fileno())
             made = digest(FileBytes(file.fileno()), now.st_size)
         sha256 = sha256 or made.sha256
@@ -76,6 +77,15 @@ def test_a_proven_dataset(stored):
     """Every file equals its receipt: it is proven, and deleting leaves nothing of it."""
     proven = stored.prove()
     assert {row.path for row in proven} == set(stored.files)
+    delete(stored.place.folder, proven)
+    assert not stored.place.folder.exists()
+
+
+def test_a_file_with_an_escaped_name(tmp_path):
+    """It is proven and deleted as any other, under its own name."""
+    stored = Stored(tmp_path, {"arm:left.json": b"{}"})
+    proven = stored.prove()
+    assert "arm%3Aleft.json.escaped" in {row.path for row in proven}
     delete(stored.place.folder, proven)
     assert not stored.place.folder.exists()
 

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from teleop_runtime import problems
 from teleop_runtime.store import Store
+from teleop_schema.identifiers import local_path
 
 from video_ingest_service.errors import BadRange
 from video_ingest_service.ranges import names_etag, wanted_range
@@ -30,8 +31,8 @@ MEDIA_TYPES = {
 
 
 def media_type_of(path: str) -> str:
-    """Media type of a file by its ending; never one that a browser would run."""
-    return MEDIA_TYPES.get(PurePosixPath(path).suffix.lower(), BINARY)
+    """Media type of a stored file by its own ending; never one that a browser would run."""
+    return MEDIA_TYPES.get(PurePosixPath(local_path(path)).suffix.lower(), BINARY)
 
 
 async def answer_content(

@@ -11,7 +11,7 @@ from teleop_runtime import problems
 from teleop_runtime.database import Connection, Pool, connected
 from teleop_runtime.operations import Operation
 from teleop_schema.errors import BackendError, BadInput
-from teleop_schema.identifiers import check_dataset_name, check_file_path, check_robot_id
+from teleop_schema.identifiers import check_dataset_name, check_robot_id, stored_path
 
 from video_ingest_service.content import BINARY, MEDIA_TYPES, answer_content, media_type_of
 from video_ingest_service.errors import BadRange, DatasetNotFound, FileNotFound
@@ -49,7 +49,7 @@ async def allow_hub(_request: Request) -> Response:
 async def _answer(request: Request) -> Response:
     robot_id = check_robot_id(request.path_params["robot_id"])
     name = check_dataset_name(request.path_params["name"])
-    path = check_file_path(request.path_params["path"])
+    path = stored_path(request.path_params["path"])
     pool: Pool = request.state.ingest_pool
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         file = await get_file(connection, await _find(connection, robot_id, name), path)

@@ -19,6 +19,7 @@ from teleop_runtime.database import Pool, connected, transaction
 from teleop_runtime.logs import get_logger
 from teleop_runtime.store import Store
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest, ManifestFile
+from teleop_schema.identifiers import local_path, stored_path
 
 from video_ingest_service.errors import AlreadySound, NotRepairable, VersionNotFound
 from video_ingest_service.object_table import keep_object
@@ -115,7 +116,7 @@ class Repairs:
         """The version's files as a folder; what is damaged stays out, so that the repair does without it."""
         for file in files:
             if file.damage is None:
-                await self._lay(file, folder / file.path)
+                await self._lay(file, folder / local_path(file.path))
 
     async def _lay(self, file: FileRow, path: Path) -> None:
         async with self._store.as_file(file.sha256) as stored:
@@ -128,7 +129,7 @@ class Repairs:
             await keep_object(connection, sha256, size_bytes, b"")
             if await self._store.size(sha256) != size_bytes:
                 await self._upload(path, sha256, size_bytes)
-        name = path.relative_to(root).as_posix()
+        name = stored_path(path.relative_to(root).as_posix())
         return ManifestFile(path=name, size_bytes=size_bytes, sha256=sha256)
 
     async def _upload(self, path: Path, sha256: str, size_bytes: int) -> None:

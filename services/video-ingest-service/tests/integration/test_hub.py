@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from teleop_schema.identifiers import stored_path
 from teleop_testing.files import dataset_file, manifest_of
 
 PAGE = {"Origin": "https://visualizer.example"}
@@ -36,6 +37,14 @@ async def test_a_page_of_another_site_reads_a_dataset(http, publish):
         assert "Content-Range" in tail.headers["access-control-expose-headers"]
         head = await http.head(address, headers=PAGE)
         assert (head.status_code, head.headers["content-length"]) == (200, "8")
+
+
+async def test_a_file_is_read_by_its_own_name(http, publish):
+    """A camera with a colon in its name is stored under an escaped one, which no page knows."""
+    video = "videos/observation.images.arm:left/chunk-000/file-000.mp4"
+    await publish("picking", {"meta/info.json": b"{}", stored_path(video): b"film"})
+    answer = await http.get(f"/hub/robot_A/picking/resolve/main/{video}", headers=PAGE)
+    assert (answer.content, answer.headers["content-type"]) == (b"film", "video/mp4")
 
 
 async def test_a_browser_may_ask_first(http):

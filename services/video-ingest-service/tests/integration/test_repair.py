@@ -9,6 +9,7 @@ import tarfile
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from teleop_schema.identifiers import stored_path
 from teleop_testing.files import dataset_file, manifest_of
 
 # The real LeRobot, killed -9 in the middle of its third episode.
@@ -65,7 +66,9 @@ def unpacked(archive: bytes) -> dict[str, bytes]:
 
 
 async def test_a_torn_dataset_becomes_a_whole_version(http, publish, torn, store_root):
-    """Its saved episodes are all there; the original stays as it was, beside it."""
+    """Its saved episodes and other files are all there; the original stays as it was, beside it."""
+    notes = stored_path("arm:left.json")
+    torn = torn | {notes: b"{}"}
     await publish(torn, episodes=2)
     answer = await http.post(f"{ADDRESS}/repair", timeout=120)
     assert answer.status_code == 201, answer.text
@@ -75,6 +78,7 @@ async def test_a_torn_dataset_becomes_a_whole_version(http, publish, torn, store
     assert "recovered 2 episodes" in answer.json()["report"]
     repaired = unpacked((await http.get(f"{ADDRESS}/restore")).content)
     assert json.loads(repaired["meta/info.json"])["total_episodes"] == 2
+    assert repaired[notes] == b"{}"
     table = pq.read_table(io.BytesIO(repaired["data/chunk-000/file-000.parquet"]))
     expected = [[episode, frame] for episode in range(2) for frame in range(20)]
     assert table.column("observation.state").to_pylist() == expected

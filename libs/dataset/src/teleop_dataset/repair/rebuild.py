@@ -251,12 +251,12 @@ class _Repair:
         """Leave in each camera's files the frames of these episodes, and no others."""
         for camera in self._cameras:
             for file, video in self._seen.videos():
-                place = Place.of(file.path)
+                place = Place.of(file.own_path)
                 kept = [each for each in episodes if each.whole.clips[camera].place == place]
                 if file.camera != camera:
                     continue
                 if not kept:
-                    self._report.lose(file.path, "no recovered episode shows in it")
+                    self._report.lose(file.own_path, "no recovered episode shows in it")
                     continue
                 clips = [each.whole.clips[camera] for each in kept]
                 ranges = _joined(
@@ -269,21 +269,21 @@ class _Repair:
         self, file: FileSeen, video: VideoSeen, path: str, ranges: list[tuple[int, int]]
     ) -> None:
         """Some stretches of a video's frames, as the file at `path`."""
-        source, target = self._source / file.path, self._root / path
+        source, target = self._source / file.own_path, self._root / path
         if video.playable and ranges == [(0, video.frames)]:
             with open_regular(source) as opened:
                 copy_bytes(opened, target, file.size_bytes)
-            if path == file.path:
+            if path == file.own_path:
                 self._report.kept.append(path)
             else:
-                self._report.rebuilt[path] = f"{file.path} as it was"
+                self._report.rebuilt[path] = f"{file.own_path} as it was"
             return
         cut_video(source, target, ranges, self._fps)
         frames = sum(end - begin for begin, end in ranges)
-        if ranges == [(0, frames)] and path == file.path:
+        if ranges == [(0, frames)] and path == file.own_path:
             self._report.rebuilt[path] = f"cut after {frames} of {video.frames} frames"
         else:
-            self._report.rebuilt[path] = f"{frames} of the {video.frames} frames of {file.path}"
+            self._report.rebuilt[path] = f"{frames} of the {video.frames} frames of {file.own_path}"
 
     def _write_meta(self, episodes: list[Numbered], shards: list[Shard]) -> None:
         report, root = self._report, self._root
@@ -359,8 +359,9 @@ class _Repair:
                 self._copy(path)
 
     def _copy(self, path: str) -> None:
-        with open_regular(self._source / path) as file:
-            copy_bytes(file, self._root / path, self._seen.files[path].size_bytes)
+        file = self._seen.files[path]
+        with open_regular(self._source / file.own_path) as opened:
+            copy_bytes(opened, self._root / file.own_path, file.size_bytes)
         self._report.kept.append(path)
 
     def _read(self, path: str) -> bytes:

@@ -25,7 +25,7 @@ class CameraFiles:
         self._camera = camera
         self._fps = fps
         self._files: dict[Place, VideoSeen] = {
-            Place.of(file.path): video for file, video in seen.videos() if file.camera == camera
+            Place.of(file.own_path): video for file, video in seen.videos() if file.camera == camera
         }
         self._place: Place | None = None
         self._used_frames = 0
