@@ -46,7 +46,6 @@ SELECT $1, reached, first_frame, $2
  WHERE first_frame > reached
 RETURNING end_frame - first_frame AS frames
 """
-GIVEN_UP = "given up by an operator: nobody knows what became of them"
 
 GET_EPISODE = """
 SELECT e.start_frame, e.end_frame, s.next_frame_index
@@ -92,8 +91,8 @@ class SessionEdits:
         if deleted is None:
             raise SessionNotFound.of(session_id)
 
-    async def give_up_missing(self, session_id: int) -> int:
-        """Name the frames that nobody has accounted for as lost; how many there were.
+    async def give_up_missing(self, session_id: int, reason: str) -> int:
+        """Name the frames that nobody has accounted for as lost, for that reason; how many there were.
 
         Raises SessionNotFound, SessionArchived.
         """
@@ -103,7 +102,7 @@ class SessionEdits:
                 raise SessionNotFound.of(session_id)
             if archived:
                 raise SessionArchived(f"frames of session {session_id} have left the database")
-            rows = await connection.fetch(NAME_MISSING, session_id, GIVEN_UP)
+            rows = await connection.fetch(NAME_MISSING, session_id, reason)
         return sum(row["frames"] for row in rows)
 
     async def change_episode(self, session_id: int, episode_index: int, change: EpisodeChange) -> EpisodeView:

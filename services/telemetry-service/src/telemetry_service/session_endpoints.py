@@ -28,6 +28,9 @@ from telemetry_service.views import (
 log = get_logger(__name__)
 
 MAX_ID = 2**63 - 1
+# Two addresses of IPv6, one for each proxy on the way.
+MAX_TOLD_ADDRESS = 80
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
 
 class SessionFilter(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -42,6 +45,12 @@ class SessionFilter(Struct, forbid_unknown_fields=True, kw_only=True):
     until: Annotated[datetime, Meta(tz=True)] | None = None
     cursor: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class GivenUp(Struct, forbid_unknown_fields=True):
+    """Who says that nobody knows what became of missing frames; there are no accounts to tell it."""
+
+    by: Annotated[str, Meta(min_length=1, max_length=100, pattern=PRINTABLE)] | None = None
 
 
 class EveryRobot(Struct, forbid_unknown_fields=True):
@@ -108,15 +117,28 @@ async def get_ledger(request: Request) -> Response:
 async def give_up_missing(request: Request) -> Response:
     """Name frames that nobody has accounted for as lost, so that the session can be exported.
 
-    Answers with its ledger. The log tells that it was done, and of how many frames. Frames that come after
-    all are counted as stored.
+    Answers with its ledger, whose gaps tell when that was, who says so (`by`), and from which address. Frames
+    that come after all are counted as stored.
     """
     session_id = session_id_of(request)
+    told = read_query(request, GivenUp)
+    by, address = told.by or "an operator", _address_of(request)
+    reason = f"given up on {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC by {by} from {address}"
     edits: SessionEdits = request.state.session_edits
-    frames = await edits.give_up_missing(session_id)
-    log.warning("frames were given up by an operator", session=session_id, frames=frames)
+    frames = await edits.give_up_missing(session_id, f"{reason}: nobody knows what became of them")
+    log.warning("frames were given up", session=session_id, frames=frames, by=by, address=address)
     queries: SessionQueries = request.state.session_queries
     return JsonResponse(await queries.ledger(session_id))
+
+
+def _address_of(request: Request) -> str:
+    """Whence the request came; what a proxy on another machine says of that is told as its word.
+
+    One on this machine is believed already, by uvicorn.
+    """
+    address = request.client.host if request.client else "a socket"
+    told = request.headers.get("x-forwarded-for", "")
+    return f"{address} (for {told[:MAX_TOLD_ADDRESS]})" if told and told != address else address
 
 
 def session_id_of(request: Request) -> int:
@@ -166,7 +188,8 @@ OPERATIONS = (
         "POST",
         "/sessions/{session_id:int}/give-up-missing",
         give_up_missing,
+        query=GivenUp,
         answer=Ledger,
-        errors=[SessionNotFound, SessionArchived],
+        errors=[SessionNotFound, SessionArchived, BadInput],
     ),
 )

@@ -1,6 +1,7 @@
 """Robots, sessions, episodes and ledgers, read back over HTTP."""
 
 import asyncio
+import re
 import struct
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from teleop_testing.robot import PERIOD_US, STARTED_US, TestRobot, batch, descri
 from teleop_testing.waiting import until
 
 HOUR_US = 3_600_000_000
+MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
 
 async def record(service, robot_id="robot_A", frames=10, *, events=(), batches=(), **session) -> int:
@@ -456,9 +458,23 @@ async def test_frames_that_nobody_knows_of_can_be_given_up(service, database, ht
     )
     await database.connection.execute("INSERT INTO frame_gap VALUES ($1, 6, 7, 'disk full')", session)
     assert (await http.get(f"/sessions/{session}/ledger")).json()["unaccounted"] == 4
-    for _ in range(2):
-        ledger = (await http.post(f"/sessions/{session}/give-up-missing")).json()
+    for by in ("Kim", "Lee"):
+        ledger = (await http.post(f"/sessions/{session}/give-up-missing?by={by}")).json()
         assert (ledger["unaccounted"], ledger["missing"], ledger["complete"]) == (0, 5, False)
         gaps = {gap["first_frame"]: gap["end_frame"] for gap in ledger["gaps"]}
         assert gaps == {0: 1, 5: 6, 6: 7, 7: 8, 19: 20}
+        # The first of them found all that there was.
+        (reason,) = {gap["reason"] for gap in ledger["gaps"]} - {"disk full"}
+        assert re.fullmatch(rf"given up on {MOMENT} UTC by Kim from 127\.0\.0\.1: nobody knows .*", reason)
     assert (await http.post("/sessions/999999/give-up-missing")).status_code == 404
+
+
+async def test_who_gives_frames_up_need_not_be_told(service, database, http):
+    """Nobody's name is asked for; a proxy on the same machine tells the address."""
+    session = await record(service, batches=[batch(0, 10)], frames=10)
+    await database.connection.execute("DELETE FROM teleop_frame WHERE session_id = $1", session)
+    refused = await http.post(f"/sessions/{session}/give-up-missing?by=")
+    assert (refused.status_code, refused.json()["field"]) == (422, "by")
+    headers = {"X-Forwarded-For": "10.0.0.7"}
+    ledger = (await http.post(f"/sessions/{session}/give-up-missing", headers=headers)).json()
+    assert "by an operator from 10.0.0.7: " in ledger["gaps"][0]["reason"]
