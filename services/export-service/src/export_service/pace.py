@@ -21,6 +21,8 @@ STALL_STEPS = 3.0
 MISSING_ROWS = 2.5
 # A row that jitter left without a sample gets one of the samples so near to it.
 REACH = 8
+# What a loop was late and made up for within this time was no change of its rate.
+MADE_UP_US = US_PER_S
 # A rate is told of as much as this.
 MEASURED_US = US_PER_S
 # A loop that is slower than declared by less is taken for what it declared: it plays that much too fast.
@@ -127,8 +129,9 @@ def choose_samples(sample_us: Integers, *, fps: int) -> Chosen:
     sample_us  (N,) us since the Unix epoch, robot's clock, as recorded; a step back counts as a usual one
     """
     steps = np.diff(sample_us)
-    usual = _usual(steps)
-    moving = _moving(_on_time(steps, usual), usual)
+    timely = _on_time(steps, US_PER_S // fps)
+    usual = _usual(timely)
+    moving = _moving(timely, usual)
     elapsed = _elapsed(np.where(steps < 0, usual, steps))
     # In units of 1 / fps us, in which rows are US_PER_S apart: whole numbers, so nothing is rounded.
     ahead = np.arange(len(sample_us)) * US_PER_S - _elapsed(moving) * fps
@@ -214,22 +217,28 @@ def _usual(steps: Integers) -> int:
     return int(np.median(forward)) if len(forward) else 0
 
 
-def _on_time(steps: Integers, usual: int) -> Integers:
-    """The steps as they would have been without what a loop was late and made up for at once.
+def _on_time(steps: Integers, due: int) -> Integers:
+    """The steps as they would have been without what a loop was late and made up for within MADE_UP_US.
 
     A loop that follows a clock, and was held up, runs its next iterations in a burst: it is as fast as ever,
-    and each of its samples is a row. Late are more than 1.5 usual steps, of a burst less than 0.75 of one;
-    the sum stays.
+    and each of its samples is a row. How late it is, if a step is `due` us, rises there and falls again: such
+    hills are levelled, the sum stays.
     """
-    timely = steps.copy()
-    for late in np.flatnonzero(steps > usual + usual // 2).tolist():
-        excess, after = timely[late] - usual, late + 1
-        while excess > 0 and after < len(steps) and 0 <= steps[after] < usual - usual // 4:
-            given = min(excess, usual - steps[after])
-            timely[late] -= given
-            timely[after] += given
-            excess, after = excess - given, after + 1
-    return timely
+    if not due or not (steps > due + due // 2).any():
+        return steps
+    late, width = _elapsed(steps - due), MADE_UP_US // due + 1
+    before = _lowest_of_next(late[::-1], width)[::-1]
+    return np.diff(np.maximum(before, _lowest_of_next(late, width))) + due
+
+
+def _lowest_of_next(values: Integers, width: int) -> Integers:
+    """(N,) of each value and its `width - 1` next ones the lowest."""
+    lowest, seen = values.copy(), 1
+    while seen < min(width, len(values)):
+        more = min(seen, width - seen)
+        lowest[:-more] = np.minimum(lowest[:-more], lowest[more:])
+        seen += more
+    return lowest
 
 
 def _moving(steps: Integers, usual: int) -> Integers:

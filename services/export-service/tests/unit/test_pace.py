@@ -168,3 +168,18 @@ def test_what_was_late_and_made_up_for_is_kept():
     chosen = choose_samples(due, fps=60)
     assert len(chosen.positions) == 300
     assert chosen.pace.hz == pytest.approx(60, rel=0.01)
+
+
+@given(st.integers(0, 2**32), st.floats(0.02, 0.2), st.sampled_from([15, 30, 60]))
+def test_a_loop_that_keeps_up_on_a_busy_machine_is_kept_whole(seed, often, fps):
+    """However often it is held up, also while it makes up for the last time."""
+    random, taken, free, late_since = np.random.default_rng(seed), [], 0, 0
+    for due in range(0, 20 * US_PER_S, US_PER_S // fps):
+        if free < due:
+            late_since = due
+        at = max(due, free)
+        if taken and at - late_since < 300_000 and random.random() < often:
+            at += int(random.integers(330_000))
+        taken.append(at)
+        free = at + 2_000
+    assert len(choose_samples(np.array(taken), fps=fps).positions) == len(taken)
