@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from teleop_runtime.logs import get_logger
@@ -45,21 +46,14 @@ def start_ends_when_asked() -> Iterator[None]:
     starting = asyncio.current_task()
     assert starting is not None  # noqa: S101
     loop = asyncio.get_running_loop()
-    theirs: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(go_on: Callable[[], None]) -> None:
         end_in_time()
         loop.call_soon_threadsafe(starting.cancel)
-        theirs[number](number, frame)
+        go_on()
 
-    installed = [number for number, handler in theirs.items() if _is_server_handler(handler)]
-    for number in installed:
-        signal.signal(number, handle)
-    try:
+    with _before_the_server(handle):
         yield
-    finally:
-        for number in installed:
-            signal.signal(number, theirs[number])
 
 
 @contextmanager
@@ -70,32 +64,41 @@ def drain_before_exit(drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
     last acknowledgements; so its signal handlers are wrapped, not replaced.
     """
     loop = asyncio.get_running_loop()
-    theirs: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
     draining: list[asyncio.Task[None]] = []
     asked = False
 
-    async def drain_then_exit(number: int, frame: Any) -> None:
+    async def drain_then(go_on: Callable[[], None]) -> None:
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await drain()
         except Exception as error:
             log.error("drain failed", error=repr(error))
-        theirs[number](number, frame)
+        go_on()
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(go_on: Callable[[], None]) -> None:
         nonlocal asked
         if asked:
-            theirs[number](number, frame)
+            go_on()
         else:
             asked = True
             end_in_time()
-            loop.call_soon_threadsafe(
-                lambda: draining.append(loop.create_task(drain_then_exit(number, frame)))
-            )
+            loop.call_soon_threadsafe(lambda: draining.append(loop.create_task(drain_then(go_on))))
+
+    with _before_the_server(handle):
+        yield
+
+
+@contextmanager
+def _before_the_server(handle: Callable[[Callable[[], None]], None]) -> Iterator[None]:
+    """On SIGTERM and SIGINT call `handle` with what the server would do; nothing where no server runs."""
+    theirs: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def heard(number: int, frame: Any) -> None:
+        handle(partial(theirs[number], number, frame))
 
     installed = [number for number, handler in theirs.items() if _is_server_handler(handler)]
     for number in installed:
-        signal.signal(number, handle)
+        signal.signal(number, heard)
     try:
         yield
     finally:

@@ -73,7 +73,6 @@ async def test_unknown_objects(store):
     with pytest.raises(ObjectMissing):
         await store.name("robot_A/x.json", NOBODY)
     await store.remove(NOBODY)
-    await store.unname("robot_A/x.json")
 
 
 async def test_unknown_uploads(store):
@@ -351,16 +350,13 @@ async def test_removed_objects_are_gone(store):
 
 
 async def test_names(store, address):
-    """A name stands for the object it was given last, and is gone when it is taken away."""
+    """A name stands for the object it was given last."""
     one, two = await stored(store, b"one"), await stored(store, b"two")
     path = "robot_A/my-user/my dätaset/videos/file 100%.mp4"
     for sha256 in (one, one, two):
         await store.name(path, sha256)
         assert await named(store, path) == sha256
     await store.name("robot_A/other.json", two)
-    await store.unname(path)
-    await store.unname(path)
-    assert await named(store, path) is None
     assert await named(store, "robot_A/other.json") == two
     assert await content_of(store, two) == b"two"
 

@@ -4,11 +4,23 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from teleop_runtime.store.errors import ChecksumMismatch
+
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 # Of uploads beyond these the bytes are read again.
 MAX_KEPT_HASHES = 256
+
+
+def check_sha256(arrived: str, wanted: str) -> None:
+    """Raise ChecksumMismatch unless what arrived is what was wanted, both in hexadecimal."""
+    if arrived != wanted:
+        raise ChecksumMismatch(
+            f"SHA-256 of what arrived is {arrived} instead of {wanted}",
+            field="sha256",
+            hint="upload the file again",
+        )
 
 
 class Hashes:

@@ -31,8 +31,8 @@ from teleop_runtime.store.durable import (
     sync_directory,
     write_all,
 )
-from teleop_runtime.store.errors import ChecksumMismatch, ObjectMissing, PathTaken
-from teleop_runtime.store.hashes import Hashes
+from teleop_runtime.store.errors import ChecksumMismatch, ObjectMissing
+from teleop_runtime.store.hashes import Hashes, check_sha256
 from teleop_runtime.store.protocol import KEPT_FREE, NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.receiving import receive
 from teleop_runtime.store.staged_file import STAGED_MODE, UNVERIFIED_SUFFIX, StagedFile, durable_size
@@ -42,8 +42,6 @@ from teleop_runtime.store.writers import Writers
 NOTES = ".notes"
 # Scratch files older than this were left by a process that was killed.
 SCRATCH_S = 3600.0
-# A folder is made again so many times after others found it empty.
-NAMING_TRIES = 10
 
 
 class LocalStore:
@@ -164,36 +162,13 @@ class LocalStore:
         target = self._in_tree(path)
 
         def link() -> None:
-            for _ in range(NAMING_TRIES):
-                try:
-                    make_folder(target.parent)
-                    return place(self._object(sha256), target, self.incoming)
-                except FileNotFoundError:
-                    # Either the object is missing, or `unname` has just taken the empty folder away.
-                    if not self._object(sha256).exists():
-                        raise ObjectMissing(sha256) from None
-            raise PathTaken(f"the folder of {path!r} goes away again and again")
+            make_folder(target.parent)
+            place(self.file_here(sha256), target, self.incoming)
 
-        await in_thread(link)
-
-    async def unname(self, path: str) -> None:
-        target = self._in_tree(path)
-
-        def unlink() -> None:
-            try:
-                target.unlink()
-                folder = target.parent
-                sync_directory(folder)
-                while folder != self.root:
-                    folder.rmdir()
-                    folder = folder.parent
-            except (FileNotFoundError, NotADirectoryError):
-                return
-            except OSError:
-                # The folder holds more, or is being filled again right now.
-                return
-
-        await in_thread(unlink)
+        try:
+            await in_thread(link)
+        except FileNotFoundError:
+            raise ObjectMissing(sha256) from None
 
     async def free_bytes(self) -> int | None:
         return max(0, (await in_thread(self._room))[0])
@@ -370,12 +345,7 @@ class LocalStore:
 def _check_whole(size: int, digest: str, size_bytes: int, sha256: str) -> None:
     if size != size_bytes:
         raise ChecksumMismatch(f"the file has {size} bytes instead of {size_bytes}", field="size_bytes")
-    if digest != sha256:
-        raise ChecksumMismatch(
-            f"SHA-256 of what arrived is {digest} instead of {sha256}",
-            field="sha256",
-            hint="upload the file again",
-        )
+    check_sha256(digest, sha256)
 
 
 def _intact(target: Path, source: Path, sha256: str, size_bytes: int) -> bool:

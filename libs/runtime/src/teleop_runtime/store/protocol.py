@@ -92,7 +92,7 @@ class Store(Protocol):
         """Bytes [start, end) of an object, in parts of about 1 MiB; raises ObjectMissing."""
 
     async def remove(self, sha256: str) -> None:
-        """Forget an object; nothing happens if there is none. Names of it are the caller's to take away."""
+        """Forget an object; nothing happens if there is none. Names of it stay."""
 
     def list_objects(self) -> AsyncIterator[tuple[str, int]]:
         """(SHA-256, bytes) of every object."""
@@ -111,9 +111,6 @@ class Store(Protocol):
 
         raises  ObjectMissing, PathTaken
         """
-
-    async def unname(self, path: str) -> None:
-        """Take a name away, and folders that hold nothing any more; nothing happens if there is none."""
 
     async def free_bytes(self) -> int | None:
         """Bytes that may still be stored; None if nothing bounds them."""

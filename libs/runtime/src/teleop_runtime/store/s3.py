@@ -40,7 +40,7 @@ from teleop_runtime.store.errors import (
     UnknownUpload,
     UploadBusy,
 )
-from teleop_runtime.store.hashes import Hashes
+from teleop_runtime.store.hashes import Hashes, check_sha256
 from teleop_runtime.store.protocol import NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.writers import Writers
 
@@ -190,9 +190,6 @@ class S3ObjectStore:
         if await self.size(sha256) is None:
             raise ObjectMissing(sha256)
         await self._put(f"names/{path}", msgspec.json.encode({"sha256": sha256}))
-
-    async def unname(self, path: str) -> None:
-        await self._delete([f"names/{path}"])
 
     async def free_bytes(self) -> int | None:
         return None
@@ -397,9 +394,4 @@ async def _checked(blocks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[b
     async for block in blocks:
         hashed.update(block)
         yield block
-    if hashed.hexdigest() != sha256:
-        raise ChecksumMismatch(
-            f"SHA-256 of what arrived is {hashed.hexdigest()} instead of {sha256}",
-            field="sha256",
-            hint="upload the file again",
-        )
+    check_sha256(hashed.hexdigest(), sha256)
