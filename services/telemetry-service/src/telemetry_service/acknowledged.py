@@ -15,6 +15,7 @@ from telemetry_service.batcher import Batcher
 from telemetry_service.frame_block import extra_text
 from telemetry_service.session import AcknowledgedSession, Known, Rewind, Store
 from telemetry_service.session_table import OpenSession, SessionTable
+from telemetry_service.turns import Turns
 from telemetry_service.wire import receive_message, tell
 from telemetry_service.writer import Writer
 
@@ -53,12 +54,14 @@ class AcknowledgedConnection:
                 session_id=self._opened.id, epoch=self._opened.epoch, next=self._opened.next, limits=LIMITS
             ),
         )
+        turns = Turns()
         while True:
             message = await receive_message(self._websocket)
             if isinstance(message, bytes):
                 await self._take(messages.decode_batch(message, LIMITS))
             elif await self._ended(messages.decode_robot_control(message)):
                 return
+            await turns.take(len(message))
 
     async def _take(self, batch: Batch) -> None:
         match self._session.receive(batch):

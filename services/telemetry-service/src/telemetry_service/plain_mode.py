@@ -25,6 +25,7 @@ from telemetry_service.frame_block import FrameBlock
 from telemetry_service.refusals import Refusals
 from telemetry_service.session import PlainSession
 from telemetry_service.session_table import OpenSession, SessionTable
+from telemetry_service.turns import Turns
 from telemetry_service.wire import receive_message, tell
 from telemetry_service.writer import Writer
 
@@ -66,15 +67,17 @@ class PlainConnection:
 
     async def receive(self) -> None:
         """Take messages for ever; raises WebSocketDisconnect when the client goes."""
+        turns = Turns()
         while True:
             message = await receive_message(self._websocket)
             try:
                 block = await self._block_of(message)
             except BackendError as error:
                 self._refuse(message, error)
-                continue
-            metrics.FRAMES_RECEIVED.inc(block.end - block.first)
-            await self._batcher.submit(self.writer, block)
+            else:
+                metrics.FRAMES_RECEIVED.inc(block.end - block.first)
+                await self._batcher.submit(self.writer, block)
+            await turns.take(len(message))
 
     async def finish(self, *, orderly: bool) -> None:
         """End the session, once all that was submitted is durable.
