@@ -17,6 +17,7 @@ import httpx
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.stream import read_progress
+from lerobot_robot_backend.video_spool import has_unstored_video
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
 from teleop_schema.session import Camera
@@ -42,11 +43,11 @@ class Site:
     def get(self, address: str) -> Any:
         return httpx.get(f"http://{self.backend.address}{address}", timeout=PATIENCE_S).json()
 
-    def record(self) -> Path:
-        """The directory of a session's stream; nothing of it has been sent yet."""
+    def record(self, *, ship: bool = False) -> Path:
+        """The directory of a session's stream; nothing of it has been sent yet, unless it is to `ship`."""
         client = TelemetryClient(
             f"ws://{self.backend.address}", "robot_A", state_names=tuple(JOINTS), action_names=tuple(JOINTS),
-            fps=30, cameras={"front": Camera(96, 128, 30.0)}, spool_dir=self.robot / "spool", ship=False,
+            fps=30, cameras={"front": Camera(96, 128, 30.0)}, spool_dir=self.robot / "spool", ship=ship,
             min_free_bytes=0,
         )  # fmt: skip
         for frame in range(FRAMES):
@@ -168,3 +169,27 @@ def test_a_lost_database(site):
     assert not {*before.values()} & {*site.sessions().values()}
     assert "another database" in site.told
     assert site.objects() >= objects
+
+
+def test_a_lost_database_and_no_agent(backend, tmp_path):
+    """The next recording asks for what an older one brought: its samples and pictures come once more."""
+    site = Site(backend, Path(backend.environment["LEROBOT_BACKEND_DATA_DIR"]).parent, tmp_path)
+
+    def complete() -> dict[str, int]:
+        sessions = site.sessions()
+        return {s: n for s, n in sessions.items() if site.get(f"/sessions/{n}/ledger")["complete"]}
+
+    older = site.record(ship=True)
+    wait_for(lambda: older.name in complete(), patience_s=PATIENCE_S)
+    wait_for(lambda: not has_unstored_video(older), patience_s=PATIENCE_S)
+    (pictures,) = [site.pictures(number) for number in complete().values()]
+    backend.stop()
+    shutil.rmtree(site.server / "data")
+    adopting = [sys.executable, "-m", "lerobot_backend", "adopt"]
+    subprocess.run(adopting, env=backend.environment, capture_output=True, check=True)
+    # The streams know the address.
+    backend.start()
+    assert site.sessions() == {}
+    newer = site.record(ship=True)
+    wait_for(lambda: complete().keys() == {older.name, newer.name}, patience_s=PATIENCE_S)
+    assert site.pictures(complete()[older.name]) == pictures != []

@@ -4,7 +4,7 @@ A database that was restored to an older state, or lost, knows less than it has 
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from teleop_schema.holding import (
     ranges_of,
 )
 
-from lerobot_robot_backend.backend_http import BackendHttp, Interrupted
+from lerobot_robot_backend.backend_http import BackendHttp, Interrupted, Refused
 from lerobot_robot_backend.retention import unseal_unacknowledged
 from lerobot_robot_backend.stream import (
     SHIPPER_LOCK,
@@ -130,19 +130,53 @@ def held_videos(stream_dirs: Iterable[Path]) -> Iterator[HeldVideo]:
                 log.error("%s", error)
 
 
-async def recall_video(stream_dir: Path, backend: BackendHttp) -> None:
-    """Let the segments of one stream be sent again that the server has forgotten.
+def samples_of(robot_id: str, stream_dirs: Iterable[Path]) -> Held:
+    """What the server has confirmed of one robot's samples."""
+    return Held(robot_id=robot_id, frames=tuple(held_frames(stream_dirs)))
 
-    Raises OSError, Interrupted, Refused.
+
+def video_of(robot_id: str, stream_dirs: Iterable[Path]) -> Held:
+    """What it has confirmed of its video."""
+    return Held(robot_id=robot_id, videos=tuple(held_videos(stream_dirs)))
+
+
+async def recall(
+    stream_dirs: Iterable[Path],
+    held: Callable[[str, Iterable[Path]], Held],
+    *,
+    backend_url: str | None = None,
+    token: str | None = None,
+) -> Recalled:
+    """Let be sent again what the servers of these streams have forgotten.
+
+    Each is asked once: what one that is away has forgotten is brought when it is asked the next time.
+
+    held         what is asked for, of streams of one robot
+    backend_url  instead of the ones that the streams were recorded for
     """
-    held = Held(robot_id=read_stream(stream_dir).robot_id, videos=tuple(held_videos([stream_dir])))
-    try:
-        recalled = bring_again([stream_dir], await ask(backend, held))
-    except Unaskable as error:
-        log.warning("%s: what the server knows of it can't be asked: %s", stream_dir, error)
-        return
-    if recalled.segments:
-        log.warning("%s: %d segments are sent again: the server forgot them", stream_dir, recalled.segments)
+    of_robots: dict[tuple[str, str], list[Path]] = {}
+    for stream_dir in stream_dirs:
+        try:
+            stream = read_stream(stream_dir)
+        except SpoolError as error:
+            log.error("%s", error)
+            continue
+        of_robots.setdefault((backend_url or stream.backend_url, stream.robot_id), []).append(stream_dir)
+    streams = segments = 0
+    for (url, robot_id), dirs in of_robots.items():
+        asked = held(robot_id, dirs)
+        if not (asked.videos or asked.frames):
+            continue
+        try:
+            async with BackendHttp(url, token=token) as backend:
+                recalled = bring_again(dirs, await ask(backend, asked))
+        except (Interrupted, Refused, Unaskable, OSError) as error:
+            log.warning("what %s still knows of %s can't be asked: %s", url, robot_id, error)
+            continue
+        streams, segments = streams + recalled.streams, segments + recalled.segments
+    if streams or segments:
+        log.warning("%d streams and %d video segments are sent again: forgotten", streams, segments)
+    return Recalled(streams, segments)
 
 
 def bring_again(stream_dirs: Iterable[Path], lacking: Lacking) -> Recalled:

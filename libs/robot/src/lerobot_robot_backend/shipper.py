@@ -246,9 +246,14 @@ async def ship_all(
 ) -> int:
     """Ship every stream that a finished recording left in the spool; returns how many were shipped here.
 
+    So are those that the server has confirmed and, asked for them, does not know any more.
+
     backend_url  instead of the ones that the streams were recorded for
-    refill       offer also what the server once had, for a database that was restored to an older state
+    refill       offer all that the server once had, to one that can't be asked
     """
+    # Only this needs HTTP: the shipper of one session is small.
+    from lerobot_robot_backend.recall import recall, samples_of
+
     prune_spool(spool_dir)
     slots = asyncio.Semaphore(CONCURRENT_STREAMS)
     shipped = 0
@@ -261,11 +266,16 @@ async def ship_all(
         except SpoolError as error:
             log.error("%s", error)
 
+    left = [each for each in find_streams(spool_dir) if not is_locked(each / WRITER_LOCK)]
+    ended = [] if refill else [each for each in left if read_progress(each).ended]
     async with asyncio.TaskGroup() as group:
-        for stream_dir in find_streams(spool_dir):
-            if is_locked(stream_dir / WRITER_LOCK) or (read_progress(stream_dir).ended and not refill):
-                continue
-            group.create_task(ship(stream_dir))
+        for stream_dir in left:
+            if stream_dir not in ended:
+                group.create_task(ship(stream_dir))
+        await recall(ended, samples_of, backend_url=backend_url, token=token)
+        for stream_dir in ended:
+            if not read_progress(stream_dir).ended:
+                group.create_task(ship(stream_dir))
     return shipped
 
 
@@ -280,7 +290,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lerobot_robot_backend.shipper", description=__doc__)
     parser.add_argument("directory", type=Path, help="a stream's directory; with --all that of the spool")
     parser.add_argument("--all", action="store_true", help="ship what finished recordings left in the spool")
-    parser.add_argument("--refill", action="store_true", help="with --all: also what the server once had")
+    parser.add_argument(
+        "--refill", action="store_true", help="with --all: offer all that the server once had"
+    )
     parser.add_argument("--backend_url", help="ship there, not where the stream was recorded for")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -17,9 +17,8 @@ from lerobot_robot_backend.stream import (
     WriterState,
     WriterStateFile,
     find_streams,
-    read_progress,
 )
-from lerobot_robot_backend.video_spool import has_unstored_video
+from lerobot_robot_backend.video_spool import holds_video
 
 if TYPE_CHECKING:
     from lerobot_robot_backend.video_capture import VideoCapture
@@ -110,10 +109,11 @@ class Upkeep:
             self._video.keep_encoding()
 
     def _ship_leftovers(self) -> None:
+        """Also of what is confirmed: the server's database may have been put back, or lost, since."""
         others = [path for path in find_streams(self._spool_dir) if path != self._writer.stream_dir]
-        if any(not read_progress(path).ended for path in others):
+        if others:
             start_shipper(SAMPLES, self._spool_dir, self._token, "--all")
-        if any(has_unstored_video(path) for path in others):
+        if any(holds_video(path) for path in others):
             start_shipper(VIDEO, self._spool_dir, self._token, "--all")
 
 

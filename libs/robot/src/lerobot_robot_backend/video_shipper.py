@@ -11,12 +11,11 @@ import os
 import sys
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from teleop_schema.files import FilePlan, Receipt
 
-from lerobot_robot_backend.recall import recall_video
+from lerobot_robot_backend.recall import recall, video_of
 from lerobot_robot_backend.retention import prune_spool
 from lerobot_robot_backend.stream import (
     WRITER_LOCK,
@@ -102,12 +101,10 @@ async def ship_video(
     return shipped
 
 
-async def ship_all_video(
-    spool_dir: Path, *, backend_url: str | None = None, token: str | None = None, refill: bool = False
-) -> int:
+async def ship_all_video(spool_dir: Path, *, backend_url: str | None = None, token: str | None = None) -> int:
     """Ship the video of every stream that nobody records any more; returns how many segments were refused.
 
-    refill  send again what the server once had and does not know any more
+    So is what the server has confirmed and, asked for it, does not know any more.
     """
     slots = asyncio.Semaphore(CONCURRENT_UPLOADS)
     refused = 0
@@ -116,16 +113,16 @@ async def ship_all_video(
         nonlocal refused
         try:
             async with Uploader(backend_url or read_stream(stream_dir).backend_url, token=token) as uploader:
-                if refill:
-                    await persevere(partial(recall_video, stream_dir, uploader.backend))
                 shipped = await ship_video(stream_dir, uploader, follow=True, slots=slots)
                 refused += shipped.refused if shipped else 0
         except (SpoolError, OSError, Refused) as error:
             log.error("%s: %s", stream_dir, error)
 
+    left = [each for each in find_streams(spool_dir) if not is_locked(each / WRITER_LOCK)]
+    await recall(left, video_of, backend_url=backend_url, token=token)
     async with asyncio.TaskGroup() as group:
-        for stream_dir in find_streams(spool_dir):
-            if not is_locked(stream_dir / WRITER_LOCK) and (refill or has_unstored_video(stream_dir)):
+        for stream_dir in left:
+            if has_unstored_video(stream_dir):
                 group.create_task(ship(stream_dir))
     prune_spool(spool_dir)
     return refused
@@ -188,7 +185,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("directory", type=Path, help="a stream's directory; with --all that of the spool")
     parser.add_argument("--all", action="store_true", help="ship what finished recordings left in the spool")
-    parser.add_argument("--refill", action="store_true", help="with --all: also what the server forgot")
     parser.add_argument("--backend_url", help="ship there, not where the stream was recorded for")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -198,9 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
             with locked(chosen.directory / ".all-video.lock") as held:
                 if not held:
                     return EXIT_LOCKED
-                work = ship_all_video(
-                    chosen.directory, backend_url=chosen.backend_url, token=token, refill=chosen.refill
-                )
+                work = ship_all_video(chosen.directory, backend_url=chosen.backend_url, token=token)
                 refused = asyncio.run(work)
             return EXIT_REFUSED if refused else 0
         stream_dir = chosen.directory.absolute()

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from lerobot_robot_backend.age import running_s
-from lerobot_robot_backend.recall import recall_video
+from lerobot_robot_backend.recall import recall, video_of
 from lerobot_robot_backend.retention import KEEP_S
 from lerobot_robot_backend.stream import SHIPPER_LOG, SpoolError
 from lerobot_robot_backend.uploading import Uploader
@@ -200,10 +200,10 @@ async def test_forgotten_segments_are_sent_again(record, files, uploader):
     client = record()
     assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=4)
     before, plans = contents(files), list(files.files.values())
-    assert await ship_all_video(client.spool_dir, backend_url=files.url, refill=True) == 0
+    assert await ship_all_video(client.spool_dir, backend_url=files.url) == 0
     assert files.received_bytes == sum(plan.file.size_bytes for plan in plans)
     files.forget()
-    assert await ship_all_video(client.spool_dir, backend_url=files.url, refill=True) == 0
+    assert await ship_all_video(client.spool_dir, backend_url=files.url) == 0
     assert contents(files) == before
     assert sorted(map(repr, files.files.values())) == sorted(map(repr, plans))
 
@@ -213,7 +213,7 @@ async def test_what_is_sent_again_is_not_removed_meanwhile(record, files, upload
     client = record()
     assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=4)
     files.forget()
-    await recall_video(client.stream_dir, uploader.backend)
+    await recall([client.stream_dir], video_of, backend_url=files.url)
     pass_time(client.spool_dir, 1000 * KEEP_S)
     prune_video(client.stream_dir, KEEP_S, running_s(client.spool_dir))
     assert len(list(finished_segments(client.stream_dir))) == 4
