@@ -358,6 +358,11 @@ async def test_names(store, address):
         assert await named(store, path) == sha256
     await store.name("robot_A/other.json", two)
     assert await named(store, "robot_A/other.json") == two
+    assert sorted([each async for each in store.list_names()]) == [(path, two), ("robot_A/other.json", two)]
+    await store.unname(path)
+    await store.unname(path)
+    assert await named(store, path) is None
+    assert await named(store, "robot_A/other.json") == two
     assert await content_of(store, two) == b"two"
 
 

@@ -1,10 +1,12 @@
 """`python -m video_ingest_service.adopt`: a new database takes over the files of one that is lost for good.
 
-What the store tells of datasets is in the database afterwards: datasets, their versions and files. Everything
-else in the store is kept, as files that the database knows nothing of (`video_ingest_service.unclaimed`).
-Robots and their agents bring again what they still hold. `python -m telemetry_service.archive adopt` takes
-over the archive of old sessions. A database that was restored to an older state learns so of the versions
-that it has forgotten.
+What the store tells of datasets is in the database afterwards: datasets, their versions and files.
+Everything else in the store is kept, as files that the database knows nothing of: `python -m
+video_ingest_service.unclaimed` lists them by name. Robots and their agents bring again what they still
+hold. Video of a session that no robot holds stays a file: which of the session's frames saw each picture,
+and when, only the lost database knew, and the session is gone with it. `python -m telemetry_service.archive
+adopt` takes over the archive of old sessions. A database that was restored to an older state learns so of
+the versions that it has forgotten.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """`python -m video_ingest_service.unclaimed`: files of the store that its database knows nothing of.
 
 A process that died, or a database that was restored to an older state, leaves them. They are kept: robots
-that still have them claim them when they send them again. `--remove` removes them, which can't be undone.
+that still have them claim them when they send them again. What remains after that is listed with the names
+under which it lies there. `--remove` removes them, which can't be undone.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 from teleop_runtime.app import CannotStart
 from teleop_runtime.database import connected, open_pool
 from teleop_runtime.settings import load_settings
-from teleop_runtime.store import open_store
+from teleop_runtime.store import Store, open_store
 
 from video_ingest_service import sweep_table
 from video_ingest_service.ownership import claim
@@ -42,12 +43,32 @@ async def _run(settings: IngestSettings, *, remove: bool) -> str:
         await claim(pool, store, settings.store_url)
         async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
             found = await sweep_table.unclaimed(connection)
+        names = await names_of(store, {sha256 for sha256, _ in found})
         if not remove:
-            lines = [f"{sha256}  {size_bytes} bytes" for sha256, size_bytes in found]
+            lines = [
+                "  ".join([sha256, f"{size_bytes} bytes", *names.get(sha256, ["without a name"])])
+                for sha256, size_bytes in found
+            ]
             total_bytes = sum(size_bytes for _, size_bytes in found)
             return "\n".join([*lines, f"{len(found)} objects, {total_bytes} bytes, are unclaimed"])
-        removed = [await remove_unreferenced(pool, store, sha256) for sha256, _ in found]
-        return f"{sum(removed)} objects removed"
+        removed = 0
+        for sha256, _ in found:
+            if await remove_unreferenced(pool, store, sha256):
+                removed += 1
+                # On a disk a name is a link: as long as it is there, so are the bytes.
+                for path in names.get(sha256, []):
+                    await store.unname(path)
+        return f"{removed} objects removed"
+
+
+async def names_of(store: Store, objects: set[str]) -> dict[str, list[str]]:
+    """What these objects are called in the store's tree: of which dataset, or which session and camera."""
+    names: dict[str, list[str]] = {}
+    if objects:
+        async for path, sha256 in store.list_names():
+            if sha256 in objects:
+                names.setdefault(sha256, []).append(path)
+    return names
 
 
 if __name__ == "__main__":

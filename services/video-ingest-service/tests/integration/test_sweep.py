@@ -81,15 +81,19 @@ async def test_what_the_database_does_not_know_stays_until_an_operator_removes_i
 ):
     """Of a process that died, or of a newer database than this: it may be data that is nowhere else."""
     sha256 = await keep(b"orphan")
+    name = "robot_A/sessions/3/front/000000.mp4"
+    await store.name(name, sha256)
     await sweeper.sweep()
     assert await database.value("SELECT size_bytes FROM stored_object WHERE sha256 = $1", sha256) == 6
     await database.connection.execute(AN_HOUR_AGO)
     await sweeper.sweep()
     assert await store.size(sha256) == 6
-    assert "1 objects, 6 bytes, are unclaimed" in await unclaimed(database_url, store_root)
+    told = await unclaimed(database_url, store_root)
+    assert f"{sha256}  6 bytes  {name}\n1 objects, 6 bytes, are unclaimed" in told
     assert await store.size(sha256) == 6
     assert "1 objects removed" in await unclaimed(database_url, store_root, "--remove")
     assert await store.size(sha256) is None
+    assert not (store_root / name).exists()
     assert await database.value("SELECT count(*) FROM stored_object") == 0
 
 
@@ -118,6 +122,8 @@ async def test_what_the_database_has_let_go_is_removed(sweeper, record, catalog,
 async def test_an_adopted_object_may_still_be_claimed(sweeper, keep, store, catalog, database):
     """The robot that sends the same file later need not send its bytes; then it stays."""
     sha256 = await keep(b"orphan")
+    name = "robot_A/sessions/3/front/000000.mp4"
+    await store.name(name, sha256)
     await sweeper.sweep()
     await database.connection.execute(AN_HOUR_AGO)
     assert await catalog.known(dataset_file(b"orphan")) is not None

@@ -170,6 +170,18 @@ class LocalStore:
         except FileNotFoundError:
             raise ObjectMissing(sha256) from None
 
+    async def list_names(self) -> AsyncIterator[tuple[str, str]]:
+        def look() -> list[tuple[Path, str]]:
+            objects = {path.lstat().st_ino: path.name for path in self.objects.glob("*/*/*")}
+            found = ((path, objects.get(path.lstat().st_ino)) for path in self.root.glob("[!.]*/**/*"))
+            return sorted((path, sha256) for path, sha256 in found if sha256)
+
+        for path, sha256 in await in_thread(look):
+            yield path.relative_to(self.root).as_posix(), sha256
+
+    async def unname(self, path: str) -> None:
+        await in_thread(self._in_tree(path).unlink, missing_ok=True)
+
     async def free_bytes(self) -> int | None:
         return max(0, (await in_thread(self._room))[0])
 

@@ -112,6 +112,12 @@ class Store(Protocol):
         raises  ObjectMissing, PathTaken
         """
 
+    def list_names(self) -> AsyncIterator[tuple[str, str]]:
+        """(path, SHA-256) of every name; but for copies, which names become on a disk that takes no links."""
+
+    async def unname(self, path: str) -> None:
+        """Take a name away; nothing happens if there is none."""
+
     async def free_bytes(self) -> int | None:
         """Bytes that may still be stored; None if nothing bounds them."""
 

@@ -149,7 +149,9 @@ class S3ObjectStore:
     async def discard(self, upload_id: UUID) -> None:
         await self._writers.end(upload_id)
         self._hashes.forget(upload_id)
-        await self._delete([f"incoming/{upload_id}/{name}" for name in await self._names(upload_id)])
+        await self._delete(
+            [f"incoming/{upload_id}/{name}" for name in await self._list(f"incoming/{upload_id}")]
+        )
 
     async def size(self, sha256: str) -> int | None:
         try:
@@ -159,8 +161,7 @@ class S3ObjectStore:
             return None
 
     async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        size = await self.size(sha256)
-        if size is None:
+        if (size := await self.size(sha256)) is None:
             raise ObjectMissing(sha256)
         async for block in self._get(_object(sha256), start, size if end is None else min(end, size)):
             yield block
@@ -169,10 +170,8 @@ class S3ObjectStore:
         await self._delete([_object(sha256)])
 
     async def list_objects(self) -> AsyncIterator[tuple[str, int]]:
-        with reaching():
-            async for page in obstore.list(self._bucket, prefix="objects"):
-                for found in page:
-                    yield found["path"].rpartition("/")[2], found["size"]
+        async for key, size_bytes in self._keys("objects"):
+            yield key.rpartition("/")[2], size_bytes
 
     @asynccontextmanager
     async def as_file(self, sha256: str) -> AsyncIterator[Path]:
@@ -190,6 +189,14 @@ class S3ObjectStore:
         if await self.size(sha256) is None:
             raise ObjectMissing(sha256)
         await self._put(f"names/{path}", msgspec.json.encode({"sha256": sha256}))
+
+    async def list_names(self) -> AsyncIterator[tuple[str, str]]:
+        async for key, _ in self._keys("names"):
+            if (found := await self._small(key)) is not None:
+                yield key.removeprefix("names/"), msgspec.json.decode(found)["sha256"]
+
+    async def unname(self, path: str) -> None:
+        await self._delete([f"names/{path}"])
 
     async def free_bytes(self) -> int | None:
         return None
@@ -211,10 +218,8 @@ class S3ObjectStore:
         await self._put(f"notes/{name}", content)
 
     async def list_notes(self, prefix: str) -> AsyncIterator[str]:
-        with reaching():
-            async for page in obstore.list(self._bucket, prefix=f"notes/{prefix}"):
-                for found in page:
-                    yield found["path"].removeprefix("notes/")
+        async for key, _ in self._keys(f"notes/{prefix}"):
+            yield key.removeprefix("notes/")
 
     async def _small(self, key: str) -> bytes | None:
         with reaching():
@@ -290,7 +295,7 @@ class S3ObjectStore:
         if unverified_from is None:
             return
         self._hashes.forget(upload_id)
-        names = await self._names(upload_id)
+        names = await self._list(f"incoming/{upload_id}")
         # The last first: whenever this breaks off, what is left has no gaps.
         wrong = sorted(
             (name for name in names if name.isdigit() and int(name) >= unverified_from), reverse=True
@@ -299,10 +304,8 @@ class S3ObjectStore:
             await self._delete([f"incoming/{upload_id}/{name}"])
 
     async def _unverified_from(self, upload_id: UUID) -> int | None:
-        try:
-            return int(b"".join([b async for b in self._get(f"incoming/{upload_id}/unverified")]))
-        except FileNotFoundError:
-            return None
+        found = await self._small(f"incoming/{upload_id}/unverified")
+        return None if found is None else int(found)
 
     async def _staged(self, upload_id: UUID, start: int, end: int) -> AsyncIterator[bytes]:
         """Bytes [start, end) of an upload."""
@@ -348,14 +351,14 @@ class S3ObjectStore:
 
     async def _list(self, prefix: str) -> dict[str, int]:
         """Sizes by the last part of the key."""
-        found: dict[str, int] = {}
+        return {key.rpartition("/")[2]: size_bytes async for key, size_bytes in self._keys(prefix)}
+
+    async def _keys(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
+        """(key, bytes) of everything below a prefix."""
         with reaching():
             async for page in obstore.list(self._bucket, prefix=prefix):
-                found |= {entry["path"].rpartition("/")[2]: entry["size"] for entry in page}
-        return found
-
-    async def _names(self, upload_id: UUID) -> list[str]:
-        return list(await self._list(f"incoming/{upload_id}"))
+                for found in page:
+                    yield found["path"], found["size"]
 
 
 @contextmanager
