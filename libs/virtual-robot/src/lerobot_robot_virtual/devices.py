@@ -14,7 +14,7 @@ from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
 from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
 
 from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
-from lerobot_robot_virtual.scene import VIEWS, Picture, render
+from lerobot_robot_virtual.scene import VIEWS, Depth, Picture, as_depth, render
 
 
 @CameraConfig.register_subclass("virtual")
@@ -25,6 +25,7 @@ class VirtualCameraConfig(CameraConfig):
     view          "front" or "wrist"; None: by the camera's name, "front" for any other name
     free_running  take a picture every 1/fps seconds, as a real camera does: until the next one, each reading
                   gives the same picture; else take one at each reading
+    use_depth     give depth, too, of each picture's moment; the robot calls it <camera>_depth
     """
 
     fps: int | None = 30
@@ -32,6 +33,7 @@ class VirtualCameraConfig(CameraConfig):
     height: int | None = 240
     view: str | None = None
     free_running: bool = False
+    use_depth: bool = False
 
 
 @RobotConfig.register_subclass("virtual_so101_follower")
@@ -65,7 +67,9 @@ class VirtualCamera(Camera):
         self.arm = VirtualArm()
         self.view = config.view or VIEWS[0]
         self.frame_number = 0
+        self.use_depth = config.use_depth
         self.latest_frame: Picture | None = None
+        self.latest_depth_frame: Depth | None = None
         self.latest_timestamp: float | None = None
         self._started_s = 0.0
         self._connected = False
@@ -81,7 +85,7 @@ class VirtualCamera(Camera):
     def connect(self, warmup: bool = True) -> None:
         self._connected = True
         self.frame_number = 0
-        self.latest_frame = self.latest_timestamp = None
+        self.latest_frame = self.latest_depth_frame = self.latest_timestamp = None
         self._started_s = time.perf_counter()
 
     @check_if_not_connected
@@ -101,6 +105,7 @@ class VirtualCamera(Camera):
             height=self.config.height or 0,
             width=self.config.width or 0,
         )
+        self.latest_depth_frame = as_depth(self.latest_frame) if self.use_depth else None
         self.latest_timestamp = taken_s
         self.frame_number += 1
         return self.latest_frame
@@ -110,6 +115,14 @@ class VirtualCamera(Camera):
 
     def read_latest(self, max_age_ms: int = 500) -> Picture:
         return self.read()
+
+    def read_latest_depth(self, max_age_ms: int = 500) -> Depth:
+        """(height, width, 1) uint16, mm: of the moment of the latest picture."""
+        if self.latest_depth_frame is None:
+            self.read()
+        if self.latest_depth_frame is None:
+            raise RuntimeError("this camera gives no depth: use_depth is false")
+        return self.latest_depth_frame
 
     def disconnect(self) -> None:
         self._connected = False
@@ -137,7 +150,11 @@ class VirtualSO101Follower(Robot):
 
     @cached_property
     def observation_features(self) -> dict[str, type | tuple[int | None, ...]]:
-        pictures = {name: (camera.height, camera.width, 3) for name, camera in self.cameras.items()}
+        pictures: dict[str, tuple[int | None, ...]] = {}
+        for name, camera in self.cameras.items():
+            pictures[name] = (camera.height, camera.width, 3)
+            if camera.use_depth:
+                pictures[f"{name}_depth"] = (camera.height, camera.width, 1)
         return {**dict.fromkeys(NAMES, float), **pictures}
 
     @cached_property
@@ -166,7 +183,11 @@ class VirtualSO101Follower(Robot):
 
     @check_if_not_connected
     def get_observation(self) -> dict[str, Any]:
-        pictures = {name: camera.read_latest() for name, camera in self.cameras.items()}
+        pictures: dict[str, Picture | Depth] = {}
+        for name, camera in self.cameras.items():
+            pictures[name] = camera.read_latest()
+            if camera.use_depth:
+                pictures[f"{name}_depth"] = camera.read_latest_depth()
         return {**self._arm.positions, **pictures}
 
     @check_if_not_connected

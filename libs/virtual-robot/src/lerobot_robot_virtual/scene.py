@@ -1,4 +1,7 @@
-"""What the two cameras see: the moving arm, and the frame counter, drawn so that a program can read it."""
+"""What the two cameras see: the moving arm, and the frame counter, drawn so that a program can read it.
+
+As colours, and as depth, in which the brighter a thing is the farther away it is.
+"""
 
 import math
 import zlib
@@ -8,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
+Depth = NDArray[np.uint16]
 
 VIEWS = ("front", "wrist")
 
@@ -20,6 +24,9 @@ ROWS = (COUNTER_BITS + CHECK_BITS) // COLUMNS
 STRIP_SHARE = 6  # the strip takes a sixth of the height
 MIN_HEIGHT, MIN_WIDTH = 48, 64
 WHITE_ABOVE = 128
+
+# Depth of what is black, and of each level of brightness more.
+NEAR_MM, MM_PER_LEVEL = 400, 6
 
 _LINK_SHARES = (0.30, 0.26, 0.14)  # of the picture's height: upper arm, lower arm, hand
 _LINK_COLOURS = ((235, 140, 40), (245, 190, 60), (250, 220, 130))
@@ -46,6 +53,22 @@ def render(view: str, positions: dict[str, float], frame_number: int, *, height:
         _draw_gripper(picture, positions)
     _draw_counter(picture, frame_number)
     return picture
+
+
+def as_depth(picture: Picture) -> Depth:
+    """Depth of a picture of `render`.
+
+    returns  (height, width, 1) uint16, mm, from NEAR_MM on
+    """
+    # Of red, green and blue as much as of each makes brightness (ITU-R BT.601), of 256.
+    brightness = picture.astype(np.uint16) @ np.array([77, 150, 29], np.uint16) >> 8
+    return (NEAR_MM + MM_PER_LEVEL * brightness)[:, :, None].astype(np.uint16)
+
+
+def depth_as_picture(depth: NDArray[np.generic]) -> Picture:
+    """The grey picture that such depth, (height, width, 1) in mm, was made of, for `read_frame_counter`."""
+    levels = (depth.astype(np.float64) - NEAR_MM) / MM_PER_LEVEL
+    return np.broadcast_to(levels.clip(0, 255), (*depth.shape[:2], 3)).astype(np.uint8)
 
 
 def read_frame_counter(image: Picture) -> int:

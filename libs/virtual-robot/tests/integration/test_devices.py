@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 from lerobot_robot_virtual.arm import NAMES, REST
-from lerobot_robot_virtual.scene import read_frame_counter
+from lerobot_robot_virtual.scene import depth_as_picture, read_frame_counter
 
 SIZES = ("width", "height", "fps")
 CAMERAS = {"front": {"type": "virtual"}, "wrist": {"type": "virtual", "width": 640, "height": 480}}
@@ -119,3 +119,23 @@ def test_unconnected_robot_says_so():
 
     with pytest.raises(DeviceNotConnectedError):
         make_robot().get_observation()
+
+
+def test_depth_is_of_the_picture_beside_it():
+    """As LeRobot's robots give it: another observation, of one channel, in mm, of the same moment."""
+    robot = make_robot(
+        cameras={"front": {"type": "virtual", "use_depth": True}, "wrist": {"type": "virtual"}}
+    )
+    assert robot.observation_features["front_depth"] == (240, 320, 1)
+    assert "wrist_depth" not in robot.observation_features
+    robot.connect()
+    for number in range(3):
+        observation = robot.get_observation()
+        depth = observation["front_depth"]
+        assert (depth.shape, depth.dtype) == ((240, 320, 1), np.uint16)
+        assert 400 <= depth.min() < 500 < 1500 < depth.max() < 2000
+        counters = [read_frame_counter(each) for each in (observation["front"], depth_as_picture(depth))]
+        assert counters == [number, number]
+    with pytest.raises(RuntimeError, match="use_depth"):
+        robot.cameras["wrist"].read_latest_depth()
+    robot.disconnect()
