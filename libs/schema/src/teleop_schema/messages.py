@@ -16,7 +16,7 @@ from teleop_schema.columns import Column
 from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
 from teleop_schema.limits import Limits
-from teleop_schema.session import SessionDescription, Text
+from teleop_schema.session import FeatureName, SessionDescription, Text
 
 SUBPROTOCOL = "lerobot.telemetry.v1"
 CRC = struct.Struct("<I")
@@ -33,23 +33,27 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     episode_end    frame_index is one past the last frame of episode_index
     mark           frame_index is the frame that `note` speaks of
     column         frames from frame_index on may have a value of `column`
+    no_video       `camera` has no video, and will not have any; `note` says why
 
     Events are told at least once: storing one twice changes nothing.
     """
 
-    kind: Literal["episode_start", "episode_end", "mark", "column"]
+    kind: Literal["episode_start", "episode_end", "mark", "column", "no_video"]
     frame_index: Index
     episode_index: EpisodeIndex | None = None
     task: Text | None = None
     outcome: Literal["success", "failure", "discarded"] | None = None
     note: Text | None = None
     column: Column | None = None
+    camera: FeatureName | None = None
 
     def __post_init__(self) -> None:
         if self.kind.startswith("episode") != (self.episode_index is not None):
             raise ValueError("episodes have one, other events none: field `episode_index`")
         if (self.kind == "column") != (self.column is not None):
             raise ValueError("a column's event has one, others none: field `column`")
+        if (self.kind == "no_video") != (self.camera is not None):
+            raise ValueError("an event of no video names a camera, others none: field `camera`")
 
 
 class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):

@@ -1,4 +1,5 @@
-"""Events as rows of `episode`, `session_mark` and `session_column`; storing one twice changes nothing."""
+"""Events as rows of `episode`, `session_mark`, `session_column`, and of sessions without some camera's video;
+storing one twice changes nothing."""
 
 from collections.abc import Sequence
 
@@ -36,6 +37,18 @@ SELECT session_id, c.position, c.name, c.dtype, c.shape, c.names
     ON CONFLICT DO NOTHING
 """
 
+# As if the robot had known it when the session began: from then on nobody waits for that camera's video.
+LEAVE_OUT_CAMERAS = """
+UPDATE teleop_session s
+   SET cameras = s.cameras - told.cameras,
+       host = s.host || jsonb_build_object(
+           'cameras_not_recorded', coalesce(s.host->'cameras_not_recorded', '{}') || told.why)
+  FROM (SELECT session_id, array_agg(camera) AS cameras, jsonb_object_agg(camera, why) AS why
+          FROM unnest($1::bigint[], $2::text[], $3::text[]) AS each(session_id, camera, why)
+         GROUP BY session_id) AS told
+ WHERE s.id = told.session_id
+"""
+
 READ_COLUMNS = """
 SELECT to_jsonb(c) - 'session_id' FROM session_column c WHERE session_id = $1 ORDER BY position
 """
@@ -58,6 +71,39 @@ async def read_columns(connection: Connection, session_id: int) -> list[Column]:
 
 async def store_events(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
     """Apply events, each with its session's id, in the transaction that `connection` is in."""
+    await _store_columns(connection, [(session, event.column) for session, event in events if event.column])
+    await _leave_out_cameras(connection, [each for each in events if each[1].kind == "no_video"])
+    await _store_episodes(connection, events)
+    marks = [(session, event) for session, event in events if event.kind == "mark"]
+    if marks:
+        await connection.execute(
+            STORE_MARKS,
+            [session for session, _ in marks],
+            [event.frame_index for _, event in marks],
+            [event.note or "" for _, event in marks],
+        )
+
+
+async def _store_columns(connection: Connection, columns: Sequence[tuple[int, Column]]) -> None:
+    if columns:
+        await connection.execute(
+            STORE_COLUMNS,
+            [session for session, _ in columns],
+            [msgspec.json.encode(column).decode() for _, column in columns],
+        )
+
+
+async def _leave_out_cameras(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
+    if events:
+        await connection.execute(
+            LEAVE_OUT_CAMERAS,
+            [session for session, _ in events],
+            [event.camera for _, event in events],
+            [event.note or "" for _, event in events],
+        )
+
+
+async def _store_episodes(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
     starts = [(session, event) for session, event in events if event.kind == "episode_start"]
     # The first end that was told is the one that counts, of an episode as of all its tellings.
     ends = list(
@@ -67,14 +113,6 @@ async def store_events(connection: Connection, events: Sequence[tuple[int, Event
             if event.kind == "episode_end"
         }.values()
     )
-    marks = [(session, event) for session, event in events if event.kind == "mark"]
-    columns = [(session, event.column) for session, event in events if event.column]
-    if columns:
-        await connection.execute(
-            STORE_COLUMNS,
-            [session for session, _ in columns],
-            [msgspec.json.encode(column).decode() for _, column in columns],
-        )
     if starts:
         await connection.execute(
             START_EPISODES,
@@ -92,11 +130,4 @@ async def store_events(connection: Connection, events: Sequence[tuple[int, Event
             [event.task for _, event in ends],
             [event.outcome for _, event in ends],
             [event.note for _, event in ends],
-        )
-    if marks:
-        await connection.execute(
-            STORE_MARKS,
-            [session for session, _ in marks],
-            [event.frame_index for _, event in marks],
-            [event.note or "" for _, event in marks],
         )

@@ -1,7 +1,8 @@
-"""Episodes: however oddly they are told, a session's episodes make sense in the end."""
+"""Events: however oddly they are told, a session's episodes and cameras make sense in the end."""
 
 from teleop_schema.messages import Ack, End, Ended, Event
-from teleop_testing.robot import TestRobot, batch
+from teleop_schema.session import Camera
+from teleop_testing.robot import TestRobot, batch, description
 
 
 def start(index: int, frame: int, **more) -> Event:
@@ -100,3 +101,28 @@ async def test_stream_that_goes_on_after_its_end_records_again(service, database
         assert await robot.hear_any() == Ended(frames=6)
     [session] = await database.fetch("SELECT status, logged_frames FROM teleop_session")
     assert tuple(session.values()) == ("complete", 6)
+
+
+async def test_cameras_without_video_are_left_out(service, database, http):
+    """Told one by one, together and twice: from then on they are as if the robot had known it from the start,
+    so that the ledger and exports wait for no video of theirs."""
+    cameras = {name: Camera(48, 64) for name in ("front", "wrist", "grey", "top")}
+    host = {"name": "pc", "cameras_not_recorded": {"up": "its name"}}
+    about = description(cameras=cameras, host=host)
+
+    def told(camera: str, why: str, at: int = 0) -> Event:
+        return Event(kind="no_video", frame_index=at, camera=camera, note=why)
+
+    async with TestRobot.connected(service, session=about) as robot:
+        await robot.send(batch(0, 2, events=(told("grey", "grayscale"),)))
+        await robot.send(batch(2, 2, events=(told("grey", "grayscale"), told("top", "no picture", 2))))
+        await robot.say(End(frames=4, events=(told("wrist", "gone", 4),)))
+        while not isinstance(await robot.hear_any(), Ended):
+            pass
+    number = await database.value("SELECT max(id) FROM teleop_session")
+    found = (await http.get(f"/sessions/{number}")).json()
+    assert found["cameras"].keys() == {"front"}
+    why = {"up": "its name", "grey": "grayscale", "top": "no picture", "wrist": "gone"}
+    assert found["host"] == {"name": "pc", "cameras_not_recorded": why}
+    ledger = (await http.get(f"/sessions/{number}/ledger")).json()
+    assert [camera["camera_key"] for camera in ledger["cameras"]] == ["front"]
