@@ -10,7 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from teleop_testing.priority import renounce_real_time
 
-NAMES = ("loop", "cameras", "ingest", "fleet", "fairness", "upload", "backup", "export", "export_video")
+NAMES = (
+    "loop",
+    "cameras",
+    "depth",
+    "ingest",
+    "fleet",
+    "fairness",
+    "upload",
+    "backup",
+    "export",
+    "export_video",
+)
 
 
 def main() -> None:

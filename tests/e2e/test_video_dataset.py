@@ -22,12 +22,15 @@ from teleop_testing.processes import ServiceProcess
 
 COMMANDS = Path(sys.executable).parent
 CAMERAS = {"front": 30, "wrist": 15}
+DEPTH = "observation.images.front_depth"
 PATIENCE_S = 300.0
 NS_PER_US = 1_000
 PARQUET = "application/vnd.apache.parquet"
 # Of statistics of pictures, white being 1, where both looked at pictures that were compressed or not, and not
 # at the same ones; of single pixels at the edges of what is drawn.
 PICTURES_TOLERANCE, EXTREMES_TOLERANCE = 0.03, 0.15
+# Depth of what is white.
+WHITE_MM = 1930
 # Of statistics of everything else: in its unit; of quantiles, which LeRobot takes from histograms, a share of
 # the range.
 MOMENTS_TOLERANCE, QUANTILES_TOLERANCE = 1e-3, 0.03
@@ -64,9 +67,10 @@ def run(folder: Path, command: str, *words: str) -> str:
 
 
 def robot(backend: ServiceProcess) -> list[str]:
-    """The flags of a virtual robot with its cameras, and of the backend."""
+    """The flags of a virtual robot with its cameras, of which one gives depth, too, and of the backend."""
+    size = "width: 160, height: 120"
     cameras = ", ".join(
-        f"{name}: {{type: virtual, width: 160, height: 120, fps: {fps}, free_running: true}}"
+        f"{name}: {{type: virtual, {size}, fps: {fps}, free_running: true, use_depth: {name == 'front'}}}"
         for name, fps in CAMERAS.items()
     )
     return [
@@ -203,6 +207,7 @@ def test_recorded_and_exported_datasets_agree(backend, tmp_path):
             np.testing.assert_array_equal(one[key].numpy(), other[key].numpy())
         for camera in CAMERAS:
             assert counter(one, camera) == counter(other, camera), f"row {row}, {camera}"
+        np.testing.assert_array_equal(one[DEPTH].numpy(), other[DEPTH].numpy())
     check_merging(tmp_path, theirs, ours)
     check_statistics(ours.meta.stats, theirs.meta.stats, quantiles=False)
     for one, other in zip(episode_statistics(ours.root), episode_statistics(theirs.root), strict=True):
@@ -226,15 +231,18 @@ def check_merging(folder: Path, theirs: Any, ours: Any) -> None:
         for camera in CAMERAS:
             shown = counter(theirs[row], camera)
             assert counter(merged[row], camera) == counter(merged[len(theirs) + row], camera) == shown
+        for copy in (merged[row], merged[len(theirs) + row]):
+            np.testing.assert_array_equal(copy[DEPTH].numpy(), theirs[row][DEPTH].numpy())
 
 
 def without_encoding(dataset: Any) -> Any:
     """Features as both must have them: all of info.json but how the pictures are encoded."""
+    from lerobot.configs import VIDEO_ENCODER_INFO_KEYS
+
     features = json.loads((dataset.root / "meta/info.json").read_text())["features"]
     for feature in features.values():
         if "info" in feature:
-            kept = ("video.height", "video.width", "video.codec", "video.pix_fmt", "video.fps", "has_audio")
-            feature["info"] = {name: feature["info"][name] for name in kept}
+            feature["info"] = {k: v for k, v in feature["info"].items() if k not in VIDEO_ENCODER_INFO_KEYS}
     return features
 
 
@@ -265,5 +273,6 @@ def check_statistics(ours: Any, theirs: Any, *, quantiles: bool) -> None:
                 tolerance = max(QUANTILES_TOLERANCE * span, MOMENTS_TOLERANCE)
             if pictures:
                 tolerance = EXTREMES_TOLERANCE if name in ("min", "max") else PICTURES_TOLERANCE
+                tolerance *= WHITE_MM if key == DEPTH else 1
             tolerance = 0 if name == "count" else tolerance
             np.testing.assert_allclose(ours[key][name], value, atol=tolerance, err_msg=f"{key} {name}")

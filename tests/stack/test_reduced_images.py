@@ -26,6 +26,8 @@ grey = av.VideoFrame.from_ndarray(numpy.full((64, 64, 3), {GREY}, numpy.uint8), 
 for codec, pix_fmt in ("h264", "yuv420p"), ("h264", "gbrp"), ("hevc", "yuv420p"), ("av1", "yuv420p"):
     camera = Camera("front", 64, 64, codec, pix_fmt)
     encode(f"/videos/{{codec}}-{{pix_fmt}}.mp4", iter([(grey, {PICTURES})]), camera, 30)
+depth = Camera("depth", 64, 64, "hevc", "gray12le", "mm")
+encode("/videos/hevc-gray12le.mp4", iter([(grey, {PICTURES})]), depth, 30)
 """
 DECODE = """
 import av
@@ -85,7 +87,7 @@ def test_every_kind_of_video_is_made_and_read(engine, agent_image, videos, image
     """Encoded by the service that makes datasets, decoded by all that look into them: as many, as grey."""
     lines = run(engine, image, ["python", "-c", DECODE], f"{videos}:/videos:ro")
     read = {name: [int(mean) for mean in means] for name, *means in map(str.split, lines)}
-    assert sorted(read) == ["av1-yuv420p", "h264-gbrp", "h264-yuv420p", "hevc-yuv420p"]
+    assert sorted(read) == ["av1-yuv420p", "h264-gbrp", "h264-yuv420p", "hevc-gray12le", "hevc-yuv420p"]
     for means in read.values():
         assert means == pytest.approx([GREY] * PICTURES, abs=3)
 

@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 from lerobot_robot_virtual.arm import VirtualArm, leader_positions
 from lerobot_robot_virtual.scene import render
 from teleop_dataset.v3.image_stats import PictureLevels, looked_at_rows, sampled_rows, thinning
+from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.stats import LEVELS, join
 
 # Of statistics of pictures, white being 1; of the brightest and darkest single pixel (libs/dataset, README).
 TOLERANCE, EXTREMES_TOLERANCE = 0.01, 0.02
+
+COLOURS = Camera("front", 96, 128, "h264", "yuv420p")
 
 
 @given(st.integers(1, 200_000))
@@ -45,7 +48,7 @@ def test_fewer_pictures_tell_nearly_the_same(kind):
         pictures.append(pixels.clip(0, 255).round().astype(np.uint8))
 
     def described(rows, weights):
-        levels = PictureLevels()
+        levels = PictureLevels(COLOURS)
         for row, weight in zip(rows.tolist(), weights.tolist(), strict=True):
             levels.add(np.moveaxis(pictures[row], -1, 0), weight)
         return levels.describe()
@@ -74,7 +77,7 @@ def test_pixels_are_those_that_lerobot_keeps(size):
 def test_statistics_are_exact():
     """Of each channel, white being 1; a picture that is shown twice counts twice."""
     pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 12, 16), np.uint8)
-    levels, others = PictureLevels(), PictureLevels()
+    levels, others = PictureLevels(COLOURS), PictureLevels(COLOURS)
     for picture in pictures[:2]:
         levels.add(picture)
     for picture in pictures[2:]:
@@ -90,11 +93,29 @@ def test_statistics_are_exact():
     np.testing.assert_allclose(stats.quantiles[0], np.quantile(pixels, LEVELS, axis=0), rtol=1e-12)
 
 
+@pytest.mark.parametrize(("unit", "scale"), [("mm", 1000.0), ("m", 1.0)])
+def test_statistics_of_depth_are_in_the_cameras_unit(unit, scale):
+    """Of what LeRobot makes of the codes; it is not scaled as colours are."""
+    from lerobot.datasets.depth_utils import dequantize_depth
+
+    codes = np.random.default_rng(0).integers(0, 4096, (5, 1, 12, 16), np.uint16)
+    levels = PictureLevels(Camera("depth", 12, 16, "hevc", "gray12le", unit))
+    for picture in codes:
+        levels.add(picture)
+    stats = levels.describe()
+    depth = dequantize_depth(codes, output_unit="m", output_tensor=False).ravel().astype(np.float64) * scale
+    assert stats.mean.shape == (1, 1)
+    for name, wanted in {"low": depth.min(), "high": depth.max(), "mean": depth.mean()}.items():
+        np.testing.assert_allclose(getattr(stats, name)[0], wanted, rtol=1e-4, err_msg=name)
+    np.testing.assert_allclose(stats.std[0], depth.std(), rtol=1e-4)
+    np.testing.assert_allclose(stats.quantiles[0].ravel(), np.quantile(depth, LEVELS), rtol=1e-4)
+
+
 def test_stretches_are_joined():
     """Episodes one after the other, each with its own."""
     each = []
     for level in (0, 255):
-        levels = PictureLevels()
+        levels = PictureLevels(COLOURS)
         levels.add(np.full((3, 2, 2), level, np.uint8))
         each.append(levels.describe())
     assert join(each).mean.tolist() == [[0.0] * 3, [1.0] * 3]

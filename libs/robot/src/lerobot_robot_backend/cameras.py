@@ -6,8 +6,22 @@ from typing import Any
 _ARMS = {"left_": "left_arm", "right_": "right_arm"}
 
 
+# What LeRobot's robots add to the name of a camera for its depth.
+_DEPTH = "_depth"
+# Where cameras keep what they gave last: most, those that give depth too, and its depth.
+_LATEST = ("latest_frame", "latest_color_frame", "latest_depth_frame")
+
+
 def find_camera(robot: Any, name: str) -> Any:
     """The camera behind an observation's name, None if none is known."""
+    camera = _named_camera(robot, name)
+    if camera is None and name.endswith(_DEPTH):
+        both = _named_camera(robot, name.removesuffix(_DEPTH))
+        camera = both if getattr(both, "use_depth", False) else None
+    return camera
+
+
+def _named_camera(robot: Any, name: str) -> Any:
     for prefix, part in _ARMS.items():
         if name.startswith(prefix):
             cameras = getattr(getattr(robot, part, None), "cameras", None)
@@ -27,8 +41,9 @@ def picture_time(camera: Any, picture: Any, before: float | None) -> float | Non
     after = camera.latest_timestamp
     if after is None or before is None or after == before:
         return _number(after)
-    latest = getattr(camera, "latest_frame", None)
-    return _number(after if latest is None or latest is picture else before)
+    latest = [frame for each in _LATEST if (frame := getattr(camera, each, None)) is not None]
+    gone_on = bool(latest) and not any(frame is picture for frame in latest)
+    return _number(before if gone_on else after)
 
 
 def _number(moment: Any) -> float | None:

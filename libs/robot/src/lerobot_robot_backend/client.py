@@ -36,13 +36,12 @@ from lerobot_robot_backend.video_choice import Video, choose_video, open_capture
 from lerobot_robot_backend.video_spool import without_unrecorded
 
 if TYPE_CHECKING:
-    from lerobot_robot_backend.video_capture import PictureCounts
+    from lerobot_robot_backend.video_capture import PictureCounts, VideoCapture
 
 MIN_FREE_BYTES = 2_000_000_000
 Outcome = Literal["success", "failure", "discarded"]
 
 NO_TIMES: Mapping[str, int] = MappingProxyType({})
-
 _POLL_S = 0.02
 
 log = logging.getLogger("lerobot_robot_backend")
@@ -127,7 +126,7 @@ class TelemetryClient:
         check_free_space(self.spool_dir, min_free_bytes)
         self._writer = SpoolWriter(self.spool_dir, description)
         self.stream_dir = self._writer.stream_dir
-        self._video = open_capture(self.stream_dir, self._session, quality)
+        self._video = self._open_video(quality)
         self._upkeep = Upkeep(self._writer, self.spool_dir, token, ship=ship, video=self._video)
 
     @property
@@ -184,8 +183,8 @@ class TelemetryClient:
                      repeated one was taken. Such frames are told apart, and make no rows of a dataset that
                      would teach an old observation beside a new action
         picture_us   camera -> when its picture in the observation was taken, by the same clock; without it
-                     that of the frame. A picture is (height, width, 3) uint8, RGB, an array of its own for
-                     each new picture; the same one again is recorded once
+                     that of the frame. A picture is (height, width, 3) uint8, RGB; of depth (height, width)
+                     uint16 in mm or float32 in m; each new one is an array of its own, else recorded once
 
         Raises ValueError naming the value that is no number, SpoolError if the disk is full; then the frame's
         index is used up, and the server is told of the gap and its reason.
@@ -261,6 +260,7 @@ class TelemetryClient:
         self._upkeep.stop()
         if self._video is not None and not self._writer.closed:
             self._video.close()
+            self._leave_out(self._video.unrecorded())
         self._writer.close()
 
     def drain(self, timeout_s: float) -> int:
@@ -352,6 +352,21 @@ class TelemetryClient:
             return self._writer.append_frame(captured_us, values, tail)
         except OverflowError:
             return self._writer.append_frame(captured_us, within_float32(values), tail)
+
+    def _open_video(self, quality: Video) -> "VideoCapture | None":
+        try:
+            return open_capture(self.stream_dir, self._session, quality)
+        except OSError as error:
+            log.warning("backend: no video is recorded: %s", error)
+            self._leave_out(dict.fromkeys(self._session.cameras, f"no video is recorded: {error}"))
+        return None
+
+    def _leave_out(self, cameras: Mapping[str, str]) -> None:
+        """Tell of cameras that they have no video and why, so that nobody waits for it."""
+        self.cameras_not_recorded |= cameras
+        for name, why in cameras.items():
+            with suppress(SpoolError):  # the disk is full; samples matter more
+                self._tell(kind="no_video", frame_index=self.logged, camera=name, note=why)
 
     def _tell(self, **fields: Any) -> None:
         self._writer.append_event(msgspec.convert(fields, Event))

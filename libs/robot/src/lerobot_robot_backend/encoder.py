@@ -23,6 +23,7 @@ import msgspec
 from teleop_schema.files import DroppedFrames
 
 from lerobot_robot_backend.part_file import MAX_PART_BYTES, PartWriter, SegmentHead, read_part, sync_part
+from lerobot_robot_backend.picture_kind import Kind
 from lerobot_robot_backend.picture_ring import DamagedRing, PictureRing, TakenPicture
 from lerobot_robot_backend.stream import (
     WRITER_LOCK,
@@ -33,7 +34,7 @@ from lerobot_robot_backend.stream import (
     sync_directory,
 )
 from lerobot_robot_backend.video_choice import Quality
-from lerobot_robot_backend.video_codec import EncodingFailed, PictureEncoder, video_size
+from lerobot_robot_backend.video_codec import EncodingFailed, PictureEncoder
 from lerobot_robot_backend.video_finish import finish_part
 from lerobot_robot_backend.video_spool import (
     ENCODER_LOCK,
@@ -100,7 +101,7 @@ class CameraRecorder:
         self._part: PartWriter | None = None
         self._encoder: PictureEncoder | None = None
         self._in_segment = 0
-        self._size = (0, 0)
+        self._shape: tuple[int, int, Kind] | None = None
         self._reasons: list[str] = []
         account = ring.account(camera)
         self._next, self._after, self._recorded = account.taken, account.taken_index, account.recorded
@@ -139,12 +140,13 @@ class CameraRecorder:
 
     def _record(self, picture: TakenPicture) -> None:
         height, width = picture.pixels.shape[:2]
+        shape = height, width, picture.kind
         part, encoder = self._part, self._encoder
         full = part is not None and (
             self._in_segment >= self._pictures_per_segment or part.size_bytes >= MAX_PART_BYTES
         )
-        if part is None or encoder is None or full or (height, width) != self._size:
-            part, encoder = self._begin_segment(height, width)
+        if part is None or encoder is None or full or shape != self._shape:
+            part, encoder = self._begin_segment(*shape)
         try:
             packet = encoder.encode(picture.pixels)
             dropped = None
@@ -161,17 +163,22 @@ class CameraRecorder:
         if part is not self._part:
             self._complete()
             self._part, self._encoder = part, encoder
-            self._in_segment, self._size = 0, (height, width)
+            self._in_segment, self._shape = 0, shape
 
-    def _begin_segment(self, height: int, width: int) -> tuple[PartWriter, PictureEncoder]:
+    def _begin_segment(self, height: int, width: int, kind: Kind) -> tuple[PartWriter, PictureEncoder]:
         """The next segment; the one before is complete only when this one has a picture."""
         free_bytes = shutil.disk_usage(self._folder).free
         if free_bytes < self._min_free_bytes:
             raise NoRoom(f"only {free_bytes / 1e9:.2f} GB are free on the disk of the spool")
-        encoder = PictureEncoder(height, width, self._head.fps, self._quality)
+        encoder = PictureEncoder(height, width, self._head.fps, self._quality, kind)
         index = next_chunk_index(self._folder)
-        video_height, video_width = video_size(height, width, self._quality)
-        head = msgspec.structs.replace(self._head, chunk_index=index, height=video_height, width=video_width)
+        head = msgspec.structs.replace(
+            self._head,
+            chunk_index=index,
+            height=encoder.size[0],
+            width=encoder.size[1],
+            depth_unit=kind.depth_unit,
+        )
         return PartWriter(part_path(self._folder, index), head), encoder
 
     def _complete(self) -> None:

@@ -17,6 +17,7 @@ from uuid import UUID
 import google_crc32c
 import msgspec
 from msgspec import Struct
+from teleop_schema.depth import DepthUnit
 from teleop_schema.files import DroppedFrames
 
 from lerobot_robot_backend.record import CRC
@@ -41,6 +42,7 @@ class SegmentHead(Struct, frozen=True, kw_only=True):
 
     fps            pictures per second in the mp4; their true times are kept beside it
     height, width  of the video, see `video_codec.video_size`
+    depth_unit     the pictures are depth, HEVC; None: they are colours, H.264
     """
 
     robot_id: str
@@ -50,6 +52,7 @@ class SegmentHead(Struct, frozen=True, kw_only=True):
     fps: float
     height: int
     width: int
+    depth_unit: DepthUnit | None = None
 
 
 @dataclass

@@ -21,11 +21,8 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numpy.typing import NDArray
 
-from lerobot_robot_backend.video_choice import CHANNELS
-
-Picture = NDArray[np.uint8]
+from lerobot_robot_backend.picture_kind import Kind, Picture, kind_of
 
 MIN_RING_BYTES = 8 * 1024**2
 MAX_RING_BYTES = 256 * 1024**2
@@ -33,8 +30,9 @@ MAX_RING_BYTES = 256 * 1024**2
 _PAGE_BYTES = 4096
 _ALIGNMENT = 64
 _MAGIC = int.from_bytes(b"LRBRING1", "little")
-# CRC of the rest, camera, number, frame index, capture time, height, width, why those before it are missing
-_RECORD = struct.Struct("<IIQQqIII20x")
+# CRC of the rest, camera, number, frame index, capture time, height, width, why those before it are missing,
+# kind of picture
+_RECORD = struct.Struct("<IIQQqIIII16x")
 _SKIP = 0xFFFF_FFFF  # in the place of the camera: nothing more up to the end of the memory
 _ROWS_AT = 16
 _ROW_WORDS = 16
@@ -68,6 +66,7 @@ class Reason(IntEnum):
     FULL = 1
     NO_PICTURE = 2
     TOO_LARGE = 3
+    NO_DEPTH = 4
 
     @property
     def text(self) -> str:
@@ -80,6 +79,7 @@ _REASONS = {
     Reason.FULL: "the encoder did not keep up with the cameras",
     Reason.NO_PICTURE: "the camera gave something else than a picture of 8-bit RGB",
     Reason.TOO_LARGE: "the picture is too large for the memory between recorder and encoder",
+    Reason.NO_DEPTH: "the camera gave something else than depth, which is uint16 in mm or float32 in m",
 }
 
 
@@ -95,7 +95,8 @@ class TakenPicture:
     number       how many pictures of this camera were seen before it; what is missing was dropped
     frame_index  the loop iteration that first saw it
     captured_us  us since the Unix epoch
-    pixels       (height, width, 3) uint8, RGB
+    pixels       as its kind says, (height, width, channels)
+    kind         what its values are
     reason       why the pictures right before it are missing, if they are
     end          where the next record begins
     """
@@ -105,6 +106,7 @@ class TakenPicture:
     frame_index: int
     captured_us: int
     pixels: Picture
+    kind: Kind
     reason: Reason
     end: int
 
@@ -149,7 +151,7 @@ class PictureRing:
     def write(
         self, camera: int, number: int, frame_index: int, captured_us: int, pixels: Picture, reason: Reason
     ) -> bool:
-        """Copy a picture into the ring; False, and nothing done, if there is no room."""
+        """Copy a picture of one of the kinds into the ring; False, and nothing done, if there is no room."""
         size = _record_bytes(pixels.nbytes)
         head = self._words[_Word.HEAD]
         offset = head % self.capacity
@@ -157,7 +159,7 @@ class PictureRing:
         if skipped + size > self.capacity - (head - self._words[_Word.TAIL]):
             return False
         if skipped:
-            self._store(offset, _RECORD.pack(0, _SKIP, 0, 0, 0, 0, 0, 0))
+            self._store(offset, _RECORD.pack(0, _SKIP, 0, 0, 0, 0, 0, 0, 0))
             offset = 0
         height, width = pixels.shape[:2]
         rows_at = offset + _RECORD.size
@@ -166,8 +168,9 @@ class PictureRing:
             # Not numpy's copy: that lets go of Python's global lock, and then waits to get it back.
             target[:] = memoryview(pixels).cast("B")
         else:
-            np.frombuffer(target, np.uint8).reshape(pixels.shape)[...] = pixels
-        record = _RECORD.pack(0, camera, number, frame_index, captured_us, height, width, reason)
+            np.frombuffer(target, pixels.dtype).reshape(pixels.shape)[...] = pixels
+        kind = kind_of(pixels) or Kind.RGB
+        record = _RECORD.pack(0, camera, number, frame_index, captured_us, height, width, reason, kind)
         self._store(offset, record)
         self._order()
         self._words[_Word.HEAD] = head + skipped + size
@@ -184,14 +187,16 @@ class PictureRing:
         if fields[0] == _SKIP:
             tail += self.capacity - offset
             fields = self._load(offset := 0)
-        camera, number, frame_index, captured_us, height, width, reason = fields
-        size = height * width * CHANNELS
+        camera, number, frame_index, captured_us, height, width, reason, kind = fields
+        kind = Kind(kind)
+        size = height * width * kind.pixel_bytes
         end = tail + _record_bytes(size)
         if camera >= _ROWS or end > head or offset + _record_bytes(size) > self.capacity:
             raise DamagedRing("a record in the ring is longer than what was written")
         start = offset + _RECORD.size
-        pixels = np.frombuffer(self._data[start : start + size], np.uint8).reshape(height, width, CHANNELS)
-        return TakenPicture(camera, number, frame_index, captured_us, pixels, Reason(reason), end)
+        shape = height, width, kind.channels
+        pixels = np.frombuffer(self._data[start : start + size], kind.dtype).reshape(shape)
+        return TakenPicture(camera, number, frame_index, captured_us, pixels, kind, Reason(reason), end)
 
     def release(self, end: int) -> None:
         """The pictures before `end` are dealt with: their room is free."""

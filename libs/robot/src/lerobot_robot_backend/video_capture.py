@@ -15,13 +15,14 @@ import numpy as np
 from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.children import start_child
+from lerobot_robot_backend.picture_kind import RGB, Kind, kind_of
 from lerobot_robot_backend.picture_ring import (
     MAX_RING_BYTES,
     MIN_RING_BYTES,
     Reason,
     create_ring,
 )
-from lerobot_robot_backend.video_choice import CHANNELS, Quality
+from lerobot_robot_backend.video_choice import Quality
 from lerobot_robot_backend.video_spool import (
     ENCODER_LOG,
     VIDEO_DIR,
@@ -37,6 +38,7 @@ _LONGEST_RESTART_S = 30.0
 _EARLIEST_US = -62_135_596_800_000_000
 _LATEST_US = 253_402_300_799_999_999
 _POLL_S = 0.01
+_NEVER = "the robot gave no picture of it"
 
 log = logging.getLogger("lerobot_robot_backend")
 
@@ -45,14 +47,17 @@ log = logging.getLogger("lerobot_robot_backend")
 class _Camera:
     """What is known of one camera.
 
-    seen     how many different pictures the loop has seen
+    channels values per pixel: RGB, or 1 of depth
+    seen     how many different pictures the loop has seen, of which `handed_over` went to the encoder
     index    the loop iteration that first saw the last one, `picture`
     reason   why the last one was not handed over
     why      why any was not
     """
 
     name: str
+    channels: int
     seen: int = 0
+    handed_over: int = 0
     index: int = -1
     picture: Any = None
     captured_us: int | None = None
@@ -94,7 +99,7 @@ class VideoCapture:
         self._stream_dir = stream_dir
         self._quality = quality
         names = recorded_cameras(session)
-        self._cameras = [_Camera(name) for name in names]
+        self._cameras = [_Camera(name, session.cameras[name].channels) for name in names]
         (stream_dir / VIDEO_DIR).mkdir(mode=0o700)
         self._ring = create_ring(_ring_bytes(session), stream_dir)
         self._lock = threading.Lock()
@@ -184,6 +189,14 @@ class VideoCapture:
         """Camera -> what became of its pictures so far."""
         return {camera.name: self._count(number, camera) for number, camera in enumerate(self._cameras)}
 
+    def unrecorded(self) -> dict[str, str]:
+        """Camera -> why, of those that have not given a single picture that can be recorded."""
+        return {
+            camera.name: camera.why.text if camera.why else _NEVER
+            for camera in self._cameras
+            if not camera.handed_over
+        }
+
     def _count(self, number: int, camera: _Camera) -> PictureCounts:
         account = self._ring.account(number)
         undone = account.seen - account.taken
@@ -202,12 +215,14 @@ class VideoCapture:
         camera.seen += 1
         reason = camera.reason
         self._ring.see(number, camera.seen, camera.index, reason)
-        if not _is_video(picture):
-            trouble = Reason.NO_PICTURE
+        kind = kind_of(picture)
+        if kind is None or kind.channels != camera.channels:
+            trouble = Reason.NO_PICTURE if camera.channels == RGB else Reason.NO_DEPTH
         elif picture.nbytes > self._ring.capacity // 2:
             trouble = Reason.TOO_LARGE
         elif self._ring.write(number, place, camera.index, captured_us, picture, reason):
             camera.reason = Reason.NONE
+            camera.handed_over += 1
             return
         else:
             trouble = Reason.FULL
@@ -227,16 +242,6 @@ def _checked_time(us: Any) -> int | None:
     return checked if _EARLIEST_US <= checked <= _LATEST_US else None
 
 
-def _is_video(picture: Any) -> bool:
-    return (
-        isinstance(picture, np.ndarray)
-        and picture.dtype == np.uint8
-        and picture.ndim == 3
-        and picture.shape[2] == CHANNELS
-        and picture.size > 0
-    )
-
-
 def _is_same(camera: _Camera, picture: Any, captured_us: int | None) -> bool:
     """Whether it is the picture that this camera gave last."""
     if camera.picture is None:
@@ -246,13 +251,15 @@ def _is_same(camera: _Camera, picture: Any, captured_us: int | None) -> bool:
     if picture is camera.picture:
         return True
     # The same time: a copy, or a new picture whose time was taken for the one before.
-    return _is_video(picture) and _is_video(camera.picture) and np.array_equal(picture, camera.picture)
+    kind = kind_of(picture)
+    return kind is not None and kind is kind_of(camera.picture) and np.array_equal(picture, camera.picture)
 
 
 def _ring_bytes(session: SessionDescription) -> int:
     def bytes_per_s(camera: Camera) -> float:
         rate = min(session.fps, camera.fps or session.fps)
-        return camera.height * camera.width * CHANNELS * rate
+        kind = Kind.RGB if camera.channels == RGB else Kind.DEPTH_M
+        return camera.height * camera.width * kind.pixel_bytes * rate
 
     wanted = int(RING_S * sum(map(bytes_per_s, session.cameras.values())))
     return max(MIN_RING_BYTES, min(wanted, MAX_RING_BYTES))

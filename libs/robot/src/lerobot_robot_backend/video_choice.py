@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 Quality = Literal["high", "lossless"]
 Video = Literal["high", "lossless", "off"]
 
-# A picture that is recorded has red, green and blue.
-CHANNELS = 3
 VIDEO_VARIABLE = "LEROBOT_BACKEND_VIDEO"
 log = logging.getLogger("lerobot_robot_backend")
 VIDEO_CHOICES: tuple[Video, ...] = ("high", "lossless", "off")
@@ -30,13 +28,9 @@ def choose_video(chosen: str | None) -> Video:
 
 
 def open_capture(stream_dir: Path, session: SessionDescription, video: Video) -> "VideoCapture | None":
-    """What takes the session's pictures; None where there are none, or they can't be taken."""
+    """What takes the session's pictures; None where there are none. Raises OSError if they can't be taken."""
     if not session.cameras or video == "off":
         return None
     from lerobot_robot_backend.video_capture import VideoCapture
 
-    try:
-        return VideoCapture(stream_dir, session, video)
-    except OSError as error:
-        log.warning("backend: no video is recorded: %s", error)
-        return None
+    return VideoCapture(stream_dir, session, video)

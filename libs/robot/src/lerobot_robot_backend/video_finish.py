@@ -38,7 +38,8 @@ def finish_part(path: Path) -> Segment | None:
     target, temporary = path.with_suffix(".mp4"), path.with_suffix(".new")
     try:
         with path.open("rb") as file:
-            write_mp4(temporary, PartPictures(file, part), len(part.numbers), part.head.fps)
+            depth = part.head.depth_unit is not None
+            write_mp4(temporary, PartPictures(file, part), len(part.numbers), part.head.fps, depth=depth)
     except EncodingFailed as error:
         log.error("%s: %s; it is kept as %s.damaged", path, error, path.stem)
         temporary.unlink(missing_ok=True)
@@ -64,6 +65,7 @@ def finish_part(path: Path) -> Segment | None:
         width=part.head.width,
         frames=FrameTimes(tuple(part.frame_indexes), tuple(part.captured_us)),
         dropped=tuple(part.dropped),
+        depth_unit=part.head.depth_unit,
     )
     replace_file(target.with_suffix(".json"), msgspec.json.encode(video), durable=True)
     path.unlink()

@@ -23,9 +23,11 @@ from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.age import age_s, running_s, stamp
 from lerobot_robot_backend.stream import replace_file, sync_directory
-from lerobot_robot_backend.video_choice import CHANNELS, Video
+from lerobot_robot_backend.video_choice import Video
 
 MAX_CAMERAS = 16
+# Colours, and depth; not those of `picture_kind`, which needs numpy.
+_CHANNELS = (3, 1)
 VIDEO_DIR = "video"
 ENCODER_LOCK = "encoder.lock"
 ENCODER_LOG = "encoder.log"
@@ -53,8 +55,10 @@ def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[st
     for name, camera in cameras.items():
         if video == "off":
             left_out[name] = "video is off"
-        elif camera.channels != CHANNELS:
-            left_out[name] = "its pictures are no RGB: depth and grayscale are not recorded yet"
+        elif camera.channels not in _CHANNELS:
+            left_out[name] = f"its pictures have {camera.channels} values per pixel, neither RGB nor depth"
+        elif camera.channels == 1 and not _can_encode_depth():
+            left_out[name] = "it gives depth, and this machine's FFmpeg has no x265 of 12 bits to encode it"
         elif len(recorded) == MAX_CAMERAS:
             left_out[name] = f"at most {MAX_CAMERAS} cameras are recorded"
         else:
@@ -63,6 +67,12 @@ def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[st
             except BadInput as error:
                 left_out[name] = str(error)
     return recorded, left_out
+
+
+def _can_encode_depth() -> bool:
+    from lerobot_robot_backend.video_codec import can_encode_depth  # loads FFmpeg, which others do without
+
+    return can_encode_depth()
 
 
 def without_unrecorded(
@@ -75,7 +85,7 @@ def without_unrecorded(
     if video != "off":  # then it is the user's own choice
         for name, why in left_out.items():
             log.warning("backend: camera %s is not recorded: %s", name, why)
-    host = session.host | {"cameras_not_recorded": left_out}
+    host = session.host | {"cameras_not_recorded": dict(left_out)}
     return msgspec.structs.replace(session, cameras=recorded, host=host), left_out
 
 

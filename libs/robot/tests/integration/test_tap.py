@@ -257,7 +257,7 @@ def test_session_that_can_not_be_opened_stops_nothing(tap, caplog, monkeypatch):
 
 def test_pictures_are_recorded_with_their_own_times(tap, monkeypatch, capsys):
     """A picture that the robot gives twice is recorded once, with the time that its camera tells, at the
-    frame that saw it first; the last lines count them."""
+    frame that saw it first; the last lines count them, and name a camera that gave none."""
     monkeypatch.setattr(
         tap_module, "TelemetryClient", functools.partial(TelemetryClient, ship=False, min_free_bytes=0)
     )
@@ -281,11 +281,11 @@ def test_pictures_are_recorded_with_their_own_times(tap, monkeypatch, capsys):
     frames = segment.video.frames
     assert frames.frame_index == (0, 2, 4)
     assert frames.captured_us == tuple(client.clock.at_performance_us(moment) for moment in moments)
-    assert (
-        "backend: front: 3 pictures recorded, 0 dropped, 0 of 1 segments on the server\n"
-        "backend: not recorded: camera depth: its pictures are no RGB" in capsys.readouterr().err
-    )
-    assert read_stream(client.stream_dir).session.cameras == {"front": Camera(48, 64, 30.0)}
+    said = capsys.readouterr().err
+    assert "backend: front: 3 pictures recorded, 0 dropped, 0 of 1 segments on the server\n" in said
+    assert "backend: not recorded: camera depth: the robot gave no picture of it\n" in said
+    cameras = {"front": Camera(48, 64, 30.0), "depth": Camera(48, 64, channels=1)}
+    assert read_stream(client.stream_dir).session.cameras == cameras
 
 
 def test_last_line_says_what_is_safe(tap, robot, capsys, caplog):

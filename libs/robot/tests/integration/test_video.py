@@ -20,7 +20,7 @@ from lerobot_robot_virtual.scene import render
 from teleop_schema.files import DroppedFrames
 from teleop_schema.limits import Limits
 from teleop_schema.session import Camera
-from teleop_testing.segments import assert_all_told, decode, read_video, wait_for
+from teleop_testing.segments import assert_all_told, decode, no_video, read_video, wait_for
 from teleop_testing.spooled import pass_time
 
 HEIGHT, WIDTH = 120, 160
@@ -235,19 +235,19 @@ async def test_without_video_nothing_is_kept(make_client, monkeypatch):
 
 
 async def test_camera_that_can_not_be_recorded_is_named_from_the_start(make_client, caplog):
-    """A name that can't be a folder's, depth: the session has only the cameras that will have video, so that
-    no export waits for others, and tells of each other one why."""
-    cameras = {"../up": Camera(HEIGHT, WIDTH), "depth": Camera(HEIGHT, WIDTH, channels=1)}
-    depth = np.zeros((HEIGHT, WIDTH, 1), np.uint16)
+    """A name that can't be a folder's, four values per pixel: the session has only the cameras that will have
+    video, so that no export waits for others, and tells of each other one why."""
+    cameras = {"../up": Camera(HEIGHT, WIDTH), "rgbd": Camera(HEIGHT, WIDTH, channels=4)}
+    rgbd = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
     with make_client(cameras=cameras | {"front": Camera(HEIGHT, WIDTH)}) as client:
-        client.log(JOINTS | {"front": picture(0), "../up": picture(0), "depth": depth}, JOINTS)
+        client.log(JOINTS | {"front": picture(0), "../up": picture(0), "rgbd": rgbd}, JOINTS)
     client._video.wait_encoded(PATIENCE_S)
     assert read_video(client.stream_dir).frame_indexes == [0]
     session = read_stream(client.stream_dir).session
     assert session.cameras == {"front": Camera(HEIGHT, WIDTH)}
     assert session.host["cameras_not_recorded"] == client.cameras_not_recorded
     assert client.cameras_not_recorded.keys() == cameras.keys()
-    assert "camera depth is not recorded: its pictures are no RGB" in caplog.text
+    assert "camera rgbd is not recorded: its pictures have 4 values per pixel" in caplog.text
     assert SpoolReader(client.stream_dir).read(Limits()).extra == {}
 
 
@@ -312,7 +312,7 @@ async def test_stream_with_unstored_video_is_not_removed(make_recording):
 
 
 async def test_sessions_without_memory_for_pictures_go_on(make_client, monkeypatch, caplog):
-    """Without room for the ring the joints are recorded; the log says that video is not."""
+    """Without room for the ring the joints are recorded; log and session say that video is not."""
     from lerobot_robot_backend import video_capture
 
     def refuse(*_):
@@ -322,3 +322,5 @@ async def test_sessions_without_memory_for_pictures_go_on(make_client, monkeypat
     with make_client(cameras=CAMERAS) as client:
         assert client.log(JOINTS | {"front": picture(0)}, JOINTS) == 0
     assert "no video is recorded" in caplog.text
+    why = "no video is recorded: [Errno 12] Cannot allocate memory"
+    assert client.cameras_not_recorded == no_video(client.stream_dir) == dict.fromkeys(CAMERAS, why)

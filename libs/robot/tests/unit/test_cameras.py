@@ -43,3 +43,23 @@ def test_cameras_of_both_arms_are_told_apart():
     assert find_camera(robot, "top") is top
     assert find_camera(robot, "left_elbow.pos") is None
     assert find_camera(SimpleNamespace(), "front") is None
+
+
+@pytest.mark.parametrize(("given_picture", "time"), [(NEW, 2.0), (OLD, 1.0)])
+@pytest.mark.parametrize("kept", ["latest_color_frame", "latest_depth_frame"])
+def test_time_of_a_camera_that_gives_depth_too(kept, given_picture, time):
+    """It keeps a picture of each; both are of one moment."""
+    camera = SimpleNamespace(latest_timestamp=2.0, latest_color_frame=object(), latest_depth_frame=object())
+    setattr(camera, kept, NEW)
+    assert picture_time(camera, given_picture, 1.0) == time
+
+
+def test_depth_comes_from_the_camera_of_that_name():
+    """LeRobot's robots give it as `<camera>_depth`; a camera that is called so itself goes before."""
+    both, colour = SimpleNamespace(use_depth=True), SimpleNamespace(use_depth=False)
+    own = SimpleNamespace()
+    cameras = {"front": both, "wrist": colour, "top": both, "top_depth": own}
+    robot = SimpleNamespace(cameras=cameras, left_arm=SimpleNamespace(cameras={"front": both}))
+    assert find_camera(robot, "front_depth") is find_camera(robot, "left_front_depth") is both
+    assert find_camera(robot, "wrist_depth") is None
+    assert find_camera(robot, "top_depth") is own

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
+from teleop_schema.depth import DepthUnit
 from teleop_schema.session import FeatureName, Fps, PixelCount, Text, TimestampUs
 
 MAX_FILE_BYTES = 50 * 1024**3
@@ -56,7 +57,15 @@ class DroppedFrames(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Text
 
 
-class VideoFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="video", tag_field="kind"):
+class VideoFile(
+    Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    kw_only=True,
+    tag="video",
+    tag_field="kind",
+):
     """One chunk of one camera's video of one session: mp4, beginning with a keyframe.
 
     session      number of the session, or the uuid of its stream
@@ -66,6 +75,8 @@ class VideoFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, t
     end_us       capture time of the last frame
     frames       None if the sender does not know them
     dropped      what is missing within or right before this chunk
+    depth_unit   the pictures are depth, quantised as `teleop_schema.depth` says, and the camera gave it in
+                 this unit; None: they are colours
     """
 
     robot_id: str
@@ -81,6 +92,7 @@ class VideoFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, t
     width: PixelCount | None = None
     frames: FrameTimes | None = None
     dropped: tuple[DroppedFrames, ...] = ()
+    depth_unit: DepthUnit | None = None
 
     def __post_init__(self) -> None:
         if self.end_us < self.start_us:

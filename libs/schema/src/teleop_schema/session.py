@@ -19,7 +19,7 @@ PixelCount = Annotated[int, Meta(ge=1, le=65_535)]
 class Camera(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One camera of the robot, as LeRobot configures it.
 
-    channels  values per pixel: 3 is RGB, 1 is depth or grayscale
+    channels  values per pixel: 3 is RGB, 1 is depth
     """
 
     height: PixelCount

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from teleop_dataset.v3.info import Camera
+from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT
 
 from export_service.errors import CameraMissing, SessionsDiffer, VideoDiffers, VideoUnfinished
 from export_service.recorded import Footage, Session
@@ -60,6 +61,15 @@ def _camera(sessions: Sequence[Session], name: str) -> Camera:
                 field="cameras",
                 hint="export them as two datasets, or leave the camera out: name the others in cameras",
             )
+        if bool(footage.depth_unit) != bool(like.depth_unit):
+            raise VideoDiffers(
+                f"camera {name} gives {_what(like)} in session {first.id} and {_what(footage)} in session "
+                f"{other.id}",
+                field="cameras",
+                hint="export them as two datasets, or leave the camera out: name the others in cameras",
+            )
+    if like.depth_unit:
+        return Camera(name, like.height, like.width, DEPTH_CODEC, DEPTH_PIX_FMT, like.depth_unit)
     codec = like.codec if like.codec in CODECS else CODECS[0]
     pix_fmt = like.pix_fmt if like.pix_fmt in PIX_FMTS and codec == like.codec else PIX_FMTS[0]
     return Camera(name, like.height, like.width, codec, pix_fmt)
@@ -85,6 +95,10 @@ def _missing(session: Session, name: str) -> CameraMissing:
         field="cameras",
         hint="name in cameras what all of the sessions have; an empty list exports the joints alone",
     )
+
+
+def _what(footage: Footage) -> str:
+    return "depth" if footage.depth_unit else "colours"
 
 
 def _size(footage: Footage) -> str:

@@ -20,7 +20,7 @@ from export_service.pace import Integers
 from export_service.plan import Piece
 from export_service.report import CameraReport, EncodedEpisode
 from export_service.rows import MS_PER_US, Rows, ShownEpisodes
-from export_service.thin_pictures import ThinPictures
+from export_service.thin_pictures import Codes, Planes, ThinDepth, ThinPictures
 from export_service.video_source import NO_PICTURES, Chunks, Files, Footage, Part, Segment
 from export_service.video_writer import VideoSeries, encode, look
 
@@ -47,7 +47,7 @@ class CameraTrack:
         advance  called after every so many rows; may raise to stop
         """
         self.camera = camera
-        self.levels = PictureLevels()
+        self.levels = PictureLevels(camera)
         self.rows = 0
         self._scratch = root / f".{camera.name}.mp4"
         self._sources = sources
@@ -55,7 +55,8 @@ class CameraTrack:
         self._files = files
         self._fps = fps
         self._advance = advance
-        self._thin = ThinPictures(looked_at_step(camera.height, camera.width))
+        step = looked_at_step(camera.height, camera.width)
+        self._thin: ThinDepth | ThinPictures = ThinDepth(step) if camera.depth_unit else ThinPictures(step)
         self._series = VideoSeries(root, camera, fps, limits, rows)
         self._footage: Footage | None = None
         self._session: int | None = None
@@ -84,7 +85,7 @@ class CameraTrack:
         clips, stats = [], []
         for number, (each, then) in enumerate(zip(matched, following, strict=True)):
             self._account(pieces[number].session_id, each)
-            levels = PictureLevels()
+            levels = PictureLevels(self.camera)
             clips.append(self._write(footage, each.number, then, episode_index + number, levels))
             stats.append(levels.describe())
             self.levels.merge(levels)
@@ -204,5 +205,6 @@ class CameraTrack:
         times = np.zeros(len(different), np.int64)
         np.add.at(times, place, weights)
         frames = (frame for _, frame in segment.decode(different))
-        for picture, count in zip(self._thin.of(frames), times.tolist(), strict=True):
+        thin: Iterator[Planes | Codes] = self._thin.of(frames)
+        for picture, count in zip(thin, times.tolist(), strict=True):
             levels.add(picture, count)

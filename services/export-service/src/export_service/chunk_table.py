@@ -17,13 +17,13 @@ from export_service.video_chunks import Chunk
 
 CHUNKS = """
 SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_timestamp, frame_count,
-       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, quarantine
+       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, quarantine, depth_unit
   FROM video_chunk WHERE session_id = %s ORDER BY camera_key, chunk_index
 """
 
 CHUNKS_OF_CAMERA = """
 SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_timestamp, frame_count,
-       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, quarantine
+       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, quarantine, depth_unit
   FROM video_chunk WHERE session_id = %s AND camera_key = %s AND id = ANY(%s) ORDER BY chunk_index
 """
 
@@ -99,6 +99,7 @@ def _chunk(row: DictRow) -> Chunk:
         width=row["width"],
         height=row["height"],
         quarantine=row["quarantine"],
+        depth_unit=row["depth_unit"],
     )
 
 

@@ -61,6 +61,9 @@ time is when the sample or the picture was taken, by the robot's clock.
 | /robot/action | the same of what was sent to the robot |
 | /camera/<name> | foxglove.CompressedVideo: the recorded pictures as they were compressed, none left out |
 
+Depth is HEVC of 12 bits without loss, which few players show; what its codes stand for is in its channel's
+metadata, as `info.json` of a LeRobot dataset has it.
+
 Metadata records tell session, episodes with task and outcome, and gaps with their reasons.
 {REPORT} accounts for every frame of every session.
 """

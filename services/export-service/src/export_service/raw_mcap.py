@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from av.bitstream import BitStreamFilterContext
 from mcap.writer import CompressionType, Writer
+from teleop_dataset.v3.depth import depth_info
+from teleop_schema.depth import DepthUnit
 
 from export_service.errors import VideoDiffers
 from export_service.foxglove import (
@@ -97,9 +99,15 @@ def _channels(writer: Writer, session: RawSession) -> dict[str, int]:
         if names:
             found[topic] = writer.register_channel(topic, "protobuf", joints)
     video = writer.register_schema(VIDEO_NAME, "protobuf", VIDEO_SCHEMA) if session.footage else 0
-    for camera in session.footage:
-        found[video_topic(camera)] = writer.register_channel(video_topic(camera), "protobuf", video)
+    for camera, footage in session.footage.items():
+        topic, about = video_topic(camera), _about(footage.depth_unit)
+        found[topic] = writer.register_channel(topic, "protobuf", video, metadata=about)
     return found
+
+
+def _about(unit: DepthUnit | None) -> dict[str, str]:
+    """What a channel of depth needs to be told, as info.json of a dataset has it."""
+    return {} if unit is None else {name: str(value) for name, value in depth_info(unit).items()}
 
 
 def _add_metadata(writer: Writer, session: RawSession) -> None:

@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
+from teleop_schema.depth import DepthUnit
 
 from export_service.align import PictureHole
 from export_service.pace import Integers, Pace, Samples, measure
@@ -41,6 +42,8 @@ class Footage:
     fps       the camera's rate
     chunks    numbers of the video chunks that can be used, in their order
     pictures  in all of them
+    depth_unit
+              they are depth, which the camera gave in this unit, or did so first; None: they are colours
     holes     samples that it has no picture for, ascending, disjoint
     """
 
@@ -53,6 +56,7 @@ class Footage:
     pictures: int
     size_bytes: int
     holes: tuple[PictureHole, ...] = ()
+    depth_unit: DepthUnit | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A few pixels of decoded pictures as RGB, without turning all of each into RGB.
+"""A few pixels of decoded pictures, as RGB without turning all of each into RGB, or of depth as they are.
 
 Of a 640x480 picture's pixels statistics take one of 64: taken out of its planes first, and several pictures
 turned into RGB together, they cost a tenth of the time, and none of the page faults. They are rounded better,
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 Planes = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.uint16]
 
 # Formats whose planes hold a byte for each value: how many pixels, down and across, share a colour, and the
 # format in which none do.
@@ -66,6 +67,20 @@ class ThinPictures:
         rgb = np.stack([found[number] for number in _IN_ORDER])
         turned: Planes = rgb.reshape(3, count, height, width).swapaxes(0, 1)
         return turned
+
+
+class ThinDepth:
+    """Takes every so many pixels, along each side, of one camera's depth."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def of(self, frames: Iterable[av.VideoFrame]) -> Iterator[Codes]:
+        """Of each picture of a video (1, height / step, width / step), rounded up."""
+        for frame in frames:
+            plane = frame.planes[0]
+            rows = np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[:, : plane.width]
+            yield rows[None, :: self._step, :: self._step]
 
 
 def _planes(frame: av.VideoFrame) -> list[Planes]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+from teleop_schema.depth import DepthUnit
 
 from export_service.align import Loss, Pictures, find_holes, match
 from export_service.errors import VideoDiffers
@@ -22,6 +23,7 @@ class Chunk:
     frame_indices, captured_us  of each picture; None if the sender did not know them
     dropped                     (first, end, reason): iterations whose picture is missing
     quarantine                  why it can't be used; None: it can
+    depth_unit                  the pictures are depth, given in this unit; None: they are colours
     """
 
     id: int
@@ -40,6 +42,7 @@ class Chunk:
     width: int | None
     height: int | None
     quarantine: str | None
+    depth_unit: DepthUnit | None = None
 
     @property
     def problem(self) -> str | None:
@@ -102,6 +105,12 @@ def look_at_footage(
                 field="cameras",
                 hint="leave the camera out: name the others in cameras",
             )
+        if bool(other.depth_unit) != bool(first.depth_unit):
+            raise VideoDiffers(
+                f"camera {camera} of session {session_id} changed between colours and depth",
+                field="cameras",
+                hint="leave the camera out: name the others in cameras",
+            )
     pictures = gather_pictures(chunks)
     matched = match(pictures, index=index, sample_us=sample_us, loop_fps=loop_fps)
     return Footage(
@@ -114,6 +123,7 @@ def look_at_footage(
         pictures=len(pictures.captured_us),
         size_bytes=sum(chunk.size_bytes for chunk in good),
         holes=tuple(find_holes(pictures, matched, index, loop_fps=loop_fps)),
+        depth_unit=first.depth_unit,
     )
 
 

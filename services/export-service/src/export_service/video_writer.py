@@ -30,6 +30,8 @@ _SETTINGS = {
     "libx265": {"preset": "ultrafast", "crf": "18", "x265-params": "log-level=error"},
     "libsvtav1": {"preset": "12", "crf": "30"},
 }
+# Codes of depth stand for what they are: none may become another.
+_DEPTH_SETTINGS = {"preset": "ultrafast", "x265-params": "log-level=error:lossless=1"}
 
 # Pictures are decoded so many before they are shown, as in what LeRobot's encoders write; else its merging
 # finds two packets due at once where such a file follows one of these (av.error.ValueError, LeRobot 0.6.1).
@@ -103,7 +105,8 @@ def encode(path: Path, frames: Iterator[tuple[av.VideoFrame, int]], camera: Came
     rgb = camera.pix_fmt == "gbrp"
     name = _RGB_ENCODER if rgb else _ENCODERS[camera.codec]
     with av.open(str(path), "w", format="mp4") as container:
-        stream: Any = container.add_stream(name, rate=rate, options=_SETTINGS[name])
+        settings = _DEPTH_SETTINGS if camera.depth_unit else _SETTINGS[name]
+        stream: Any = container.add_stream(name, rate=rate, options=settings)
         stream.height, stream.width = camera.height, camera.width
         stream.pix_fmt = _RGB_FORMAT if rgb else camera.pix_fmt
         stream.gop_size, stream.max_b_frames = 1, 0

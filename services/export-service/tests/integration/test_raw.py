@@ -171,6 +171,21 @@ async def test_mcap_has_the_recorded_pictures(backend, record, film, codec, gop)
     assert export["numbers"]["videos"] == 1
 
 
+async def test_mcap_tells_what_depth_is(backend, record, film):
+    """The recorded codes, and beside them what they stand for."""
+    session = await record(60)
+    video = await film(session, 60, depth_unit="m")
+    _, folder = await backend.export(session, format="mcap")
+    found = messages_of(folder / f"session-{session}.mcap", "/camera/front")
+    schema, channel, _ = found[0]
+    told = {"is_depth_map": "True", "depth_unit": "m", "video.depth_min": "0.01", "video.depth_max": "10.0"}
+    assert channel.metadata == told | {"video.shift": "3.5", "video.use_log": "True"}
+    decoder = av.CodecContext.create("hevc", "r")
+    packets = [av.Packet(video_message(schema).FromString(message.data).data) for _, _, message in found]
+    frames = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
+    assert [frame.format.name for frame in frames] == ["gray12le"] * len(video.taken)
+
+
 async def test_mcap_is_in_the_order_of_time(backend, record, film):
     """Joints and pictures interleaved, so that a player reads it once from front to back."""
     session = await record(120)

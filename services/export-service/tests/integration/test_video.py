@@ -86,6 +86,23 @@ async def test_videos_stay_near_their_limit(backend, record, film, monkeypatch):
         assert round(episode[f"videos/{FRONT}/to_timestamp"] * 30) == begin + 30
 
 
+async def test_colours_and_depth_are_no_dataset(backend, record, film, database):
+    """Of one camera, in two sessions or in one; depth in mm and in m are, in the unit of the first."""
+    depth, colours, metres = await record(60), await record(60), await record(60)
+    await film(depth, 60, segment=15, depth_unit="mm")
+    await film(colours, 60)
+    await film(metres, 60, depth_unit="m")
+    refusal = await backend.ask(depth, colours, status=409)
+    assert refusal["code"] == "video_differs"
+    assert f"gives depth in session {depth} and colours in session {colours}" in refusal["detail"]
+    _, folder = await backend.export(metres, depth)
+    feature = json.loads((folder / "meta/info.json").read_text())["features"]["observation.images.front"]
+    assert (feature["shape"], feature["info"]["depth_unit"]) == ([48, 64, 1], "m")
+    await database.value("UPDATE video_chunk SET depth_unit = NULL WHERE chunk_index = 1")
+    refusal = await backend.ask(depth, repo_id="lab/other", status=409)
+    assert "changed between colours and depth" in refusal["detail"]
+
+
 async def test_camera_that_a_session_lacks_is_named(backend, record, film):
     """With what to do about it; so are pictures of another size, and cameras that nobody has."""
     both, one, small = await record(60), await record(60), await record(60)

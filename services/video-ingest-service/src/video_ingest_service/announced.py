@@ -16,7 +16,7 @@ from teleop_schema.files import MAX_FILE_BYTES, MAX_VIDEO_CHUNK_BYTES, DatasetFi
 VIDEO_FIELDS = (
     "robot_id", "session", "camera_key", "chunk_index", "start_timestamp", "end_timestamp",
 )  # fmt: skip
-VIDEO_OPTIONS = ("sha256", "frames", "dropped", "fps", "height", "width")
+VIDEO_OPTIONS = ("sha256", "frames", "dropped", "fps", "height", "width", "depth_unit")
 DATASET_FIELDS = ("robot_id", "dataset", "path")
 DATASET_OPTIONS = ("sha256",)
 LIMITS = {"video": MAX_VIDEO_CHUNK_BYTES, "dataset": MAX_FILE_BYTES}

@@ -12,6 +12,7 @@ from typing import Self
 import msgspec
 from teleop_runtime.logs import get_logger
 from teleop_runtime.store import Store
+from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT
 from teleop_schema.files import VideoFile
 
 from video_ingest_service.metrics import PROBES
@@ -106,6 +107,10 @@ class Prober:
         told = None if file.frames is None else len(file.frames.frame_index)
         async with self._places, store.as_file(file.sha256) as path:
             probed = await self._look(Question(str(path), told))
+        found = probed.codec, probed.pix_fmt
+        if probed.problem is None and file.depth_unit and found != (DEPTH_CODEC, DEPTH_PIX_FMT):
+            problem = f"depth is {DEPTH_CODEC} {DEPTH_PIX_FMT}, this is {probed.codec} {probed.pix_fmt}"
+            probed = msgspec.structs.replace(probed, problem=problem)
         PROBES.labels("sound" if probed.problem is None else "problem").inc()
         return probed
 

@@ -36,8 +36,8 @@ SELECT * FROM video_chunk WHERE session_id = $1 AND camera_key = $2 AND chunk_in
 ADD_CHUNK = """
 INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
                          end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
-                         fps, codec, pix_fmt, width, height, keyframes, quarantine)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+                         fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 RETURNING *
 """
 
@@ -48,8 +48,8 @@ SELECT c.*, s.robot_id FROM video_chunk c JOIN teleop_session s ON s.id = c.sess
 # Without the pictures' times, which can be many.
 LIST_CHUNKS = """
 SELECT id, session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp, end_timestamp,
-       first_frame_index, frame_count, fps, codec, pix_fmt, width, height, keyframes, dropped, quarantine,
-       stored_at
+       first_frame_index, frame_count, fps, codec, pix_fmt, width, height, depth_unit, keyframes, dropped,
+       quarantine, stored_at
   FROM video_chunk
  WHERE session_id = $1 AND ($2::text IS NULL OR camera_key = $2) AND id > $3
  ORDER BY id LIMIT $4
@@ -186,6 +186,7 @@ async def add_chunk(
         probed.height or file.height,
         probed.keyframes,
         probed.problem,
+        file.depth_unit,
     )
     assert row is not None  # noqa: S101
     return row

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
+from teleop_schema.depth import DepthUnit
 from teleop_schema.files import DatasetVersion, DroppedFrames
 
 
@@ -15,6 +16,7 @@ class VideoView(Struct, kw_only=True):
     first_frame_index  frame of the session that first saw the first picture; null if the sender did not know
     frame_count        pictures in the file
     fps                pictures per second of the file's own timeline
+    depth_unit         the pictures are codes of depth, and the camera gave it in this unit; null: colours
     dropped            frames whose picture is missing within or right before this chunk
     quarantine         why it is no usable video; null: it is one
     content            address of the bytes
@@ -36,6 +38,7 @@ class VideoView(Struct, kw_only=True):
     pix_fmt: str | None
     width: int | None
     height: int | None
+    depth_unit: DepthUnit | None
     keyframes: int | None
     dropped: list[DroppedFrames]
     quarantine: str | None

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import av
 import pytest
-from teleop_testing.files import encode_video, video_file
+from teleop_testing.files import encode_depth, encode_video, video_file
 from video_ingest_service import probe
 from video_ingest_service.worker_messages import Probed
 
@@ -18,10 +18,10 @@ from video_ingest_service.worker_messages import Probed
 def look(store, prober, keep):
     """What the prober says of some bytes."""
 
-    async def look(content: bytes, *, told: int | None = None) -> Probed:
+    async def look(content: bytes, *, told: int | None = None, **about: str) -> Probed:
         await keep(content)
         indices = None if told is None else range(told)
-        return await prober.look(store, video_file(content, 1, indices=indices))
+        return await prober.look(store, video_file(content, 1, indices=indices, **about))
 
     return look
 
@@ -38,6 +38,14 @@ async def test_lerobots_own_codec_is_looked_into_too(look):
     """AV1, by the name of the format."""
     found = await look(encode_video(10, codec="libsvtav1"), told=10)
     assert (found.codec, found.frames, found.keyframes, found.problem) == ("av1", 10, 5, None)
+
+
+async def test_depth_is_looked_into_too(look):
+    """12 bits of one channel; what calls itself depth and is something else is no usable video."""
+    found = await look(encode_depth(10), told=10, depth_unit="mm")
+    assert (found.codec, found.pix_fmt, found.keyframes, found.problem) == ("hevc", "gray12le", 10, None)
+    found = await look(encode_video(10), told=10, depth_unit="mm")
+    assert found.problem == "depth is hevc gray12le, this is h264 yuv420p"
 
 
 async def test_a_single_picture_is_a_video(look):

@@ -3,6 +3,8 @@
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +12,8 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
+from lerobot_robot_backend.picture_kind import Kind
+from lerobot_robot_backend.video_codec import PictureEncoder, write_mp4
 from teleop_schema.files import DatasetFile, FrameTimes, Manifest, ManifestFile, VideoFile
 
 from teleop_testing.robot import PERIOD_US, STARTED_US
@@ -38,6 +42,17 @@ def encode_video(
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             _encode(output, stream, frames, np.random.default_rng(seed))
         return file.read()
+
+
+def encode_depth(frames: int, *, width: int = 64, height: int = 48) -> bytes:
+    """An mp4 of depth, noise, as robots send it: each picture a keyframe."""
+    noise = np.random.default_rng(0)
+    encoder = PictureEncoder(height, width, VIDEO_FPS, "high", Kind.DEPTH_MM)
+    pictures = (noise.integers(0, 10_000, (height, width, 1), dtype=np.uint16) for _ in range(frames))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "depth.mp4")
+        write_mp4(path, BytesIO(b"".join(map(encoder.encode, pictures))), frames, VIDEO_FPS, depth=True)
+        return path.read_bytes()
 
 
 def _encode(output: OutputContainer, stream: VideoStream, frames: int, noise: np.random.Generator) -> None:

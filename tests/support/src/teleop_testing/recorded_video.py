@@ -20,10 +20,12 @@ from uuid import uuid4
 import av
 import numpy as np
 import psycopg
+from lerobot_robot_backend.depth import depth_codes
 from lerobot_robot_virtual.arm import REST
-from lerobot_robot_virtual.scene import render
+from lerobot_robot_virtual.scene import as_depth, render
 from psycopg.types.json import Jsonb
 from teleop_runtime.store import open_store
+from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT, DepthUnit
 
 from teleop_testing.recorded import STARTED
 
@@ -35,16 +37,17 @@ ENCODERS = {
     "h264": ("libx264", {"preset": "ultrafast", "crf": "18", "sc_threshold": "0"}),
     "hevc": ("libx265", {"preset": "ultrafast", "crf": "18", "x265-params": "log-level=error:scenecut=0"}),
     "av1": ("libsvtav1", {"preset": "12", "crf": "20"}),
+    "depth": ("libx265", {"preset": "ultrafast", "x265-params": "log-level=error:scenecut=0:lossless=1"}),
 }
 
 OBJECT = "INSERT INTO stored_object (sha256, size_bytes) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 CHUNK = """
 INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
                          end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
-                         fps, codec, pix_fmt, width, height, keyframes, quarantine)
+                         fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit)
 VALUES (%(session)s, %(camera)s, %(chunk)s, %(path)s, %(sha256)s, %(size)s, to_timestamp(%(start)s),
         to_timestamp(%(end)s), %(first)s, %(frames)s, %(seen_at)s, %(captured)s, %(dropped)s, %(fps)s,
-        %(codec)s, 'yuv420p', %(width)s, %(height)s, %(keyframes)s, %(quarantine)s)
+        %(codec)s, %(pix_fmt)s, %(width)s, %(height)s, %(keyframes)s, %(quarantine)s, %(depth_unit)s)
 """
 
 
@@ -104,6 +107,7 @@ def record_video(
     height: int = 48,
     width: int = 64,
     noise: float = 0.0,
+    depth_unit: DepthUnit | None = None,
 ) -> RecordedVideo:
     """Store a camera's video of a session of `frames` iterations of its loop.
 
@@ -115,7 +119,9 @@ def record_video(
     times_only     as from a sender that does not know which iteration saw a picture
     same_pictures  in every chunk those of the first: takes no time to make, for who looks at none of them
     noise          standard deviation of each pixel, in levels; 4 is about what a real sensor has
+    depth_unit     the pictures as depth, as robots record it
     """
+    codec, pix_fmt = ("depth", DEPTH_PIX_FMT) if depth_unit else (codec, "yuv420p")
     taken = _take(first, frames if end is None else end, loop_fps, fps)
     kept = [picture for picture in taken if picture.number not in lost]
     chunks = [kept[begin : begin + segment] for begin in range(0, len(kept), segment)]
@@ -126,7 +132,7 @@ def record_video(
             if number in absent:
                 continue
             drawn = chunks[0][: len(pictures)] if same_pictures else pictures
-            data = _encode(tuple(drawn), codec, fps, gop, b_frames, height, width, noise)
+            data = _encode(tuple(drawn), codec, pix_fmt, fps, gop, b_frames, height, width, noise)
             sha256 = hashlib.sha256(data).hexdigest()
             asyncio.run(_put(store, data, sha256))
             seconds = [picture.captured_us / US_PER_S for picture in pictures]
@@ -146,7 +152,9 @@ def record_video(
                 "captured": None if times_only else [picture.captured_us for picture in pictures],
                 "dropped": Jsonb(dropped),
                 "fps": fps,
-                "codec": codec,
+                "codec": DEPTH_CODEC if depth_unit else codec,
+                "pix_fmt": pix_fmt,
+                "depth_unit": depth_unit,
                 "width": width,
                 "height": height,
                 "keyframes": math.ceil(len(pictures) / gop),
@@ -188,6 +196,7 @@ def _dropped(
 def _encode(
     pictures: tuple[Taken, ...],
     codec: str,
+    pix_fmt: str,
     fps: int,
     gop: int,
     b_frames: int,
@@ -201,13 +210,17 @@ def _encode(
         path = Path(folder) / "chunk.mp4"
         with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
             stream: Any = container.add_stream(name, rate=fps, options=options)
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            stream.height, stream.width, stream.pix_fmt = height, width, pix_fmt
             stream.gop_size, stream.max_b_frames = gop, b_frames
             for position, picture in enumerate(pictures):
                 pixels = render("front", REST, picture.number, height=height, width=width)
                 if noise:
                     pixels = (pixels + sensor.normal(0, noise, pixels.shape)).round().clip(0, 255)
-                frame = av.VideoFrame.from_ndarray(pixels.astype(np.uint8), format="rgb24")
+                if codec == "depth":
+                    codes = depth_codes(as_depth(pixels.astype(np.uint8)))
+                    frame = av.VideoFrame.from_ndarray(codes, format=pix_fmt)
+                else:
+                    frame = av.VideoFrame.from_ndarray(pixels.astype(np.uint8), format="rgb24")
                 frame.pts, frame.time_base = position, Fraction(1, fps)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))

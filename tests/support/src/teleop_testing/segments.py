@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import av
+from lerobot_robot_backend.spool_reader import SpoolReader
 from lerobot_robot_backend.video_spool import Segment, finished_segments
 from lerobot_robot_virtual.scene import Picture, read_frame_counter
 from teleop_schema.files import DroppedFrames
+from teleop_schema.limits import Limits
+from teleop_schema.messages import Event
 
 PATIENCE_S = 60.0
 
@@ -64,6 +67,17 @@ def assert_all_told(recorded: Recorded, seen: dict[int, int]) -> None:
     missing = {index for gap in recorded.dropped for index in range(gap.first, gap.end)}
     assert missing.isdisjoint(recorded.frame_indexes)
     assert set(seen.values()) == set(recorded.frame_indexes) | (missing & set(seen.values()))
+
+
+def no_video(stream_dir: Path) -> dict[str, str]:
+    """Camera -> why it has no video, as the stream tells the server while it runs and at its end."""
+    reader = SpoolReader(stream_dir)
+    events: list[Event] = []
+    while (batch := reader.read(Limits())) is not None:
+        events += batch.events
+    events += reader.end.events if reader.end else ()
+    reader.close()
+    return {event.camera or "": event.note or "" for event in events if event.kind == "no_video"}
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

@@ -11,13 +11,11 @@ import numpy.typing as npt
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.repair.episode_stats import EpisodeStats, describe_pictures
+from teleop_dataset.v3.depth import depth_values
 from teleop_dataset.v3.image_stats import thinning
 
 Pixels = npt.NDArray[Any]
 
-# Depth is quantised to 12 bits, these are the defaults: lerobot.configs.video.DepthEncoderConfig.
-DEPTH_LEVELS = 4096
-MM_PER_M = 1000.0
 # Codecs store pictures in blocks of up to so many pixels a side.
 CODED_MARGIN = 128
 
@@ -116,20 +114,6 @@ def is_depth(feature: Mapping[str, Any]) -> bool:
     """The camera gives distances instead of colours."""
     info = feature.get("info") or {}
     return bool(info.get("is_depth_map") or info.get("video.is_depth_map"))
-
-
-def depth_values(info: Mapping[str, Any]) -> Pixels:
-    """Depth that each of the DEPTH_LEVELS codes stands for, in the dataset's unit (mm if it names none)."""
-    low, high = float(info.get("video.depth_min", 0.01)), float(info.get("video.depth_max", 10.0))
-    shift = float(info.get("video.shift", 3.5))
-    codes = np.arange(DEPTH_LEVELS) / (DEPTH_LEVELS - 1)
-    if info.get("video.use_log", True):
-        begin, end = np.log(low + shift), np.log(high + shift)
-        metres = np.exp(begin + codes * (end - begin)) - shift
-    else:
-        metres = low + codes * (high - low)
-    values: Pixels = metres if info.get("depth_unit") == "m" else metres * MM_PER_M
-    return values
 
 
 class ClipReader:

@@ -5,20 +5,19 @@ and of large ones at a quarter of its pixels. Measured on the virtual robot's pi
 noise, and with light that drifts by 40 %, against all that LeRobot looks at: the means of an episode differ
 by at most 0.003, deviations by 0.002, quantiles and extremes, which single pixels make, by three of the 256
 levels (0.012), white being 1; the quantiles of drawn pictures, which have few levels, by five. With one of
-sixteen it was 0.011, 0.005 and 0.024. Pixels have 256 levels: how often each occurs tells every statistic of
-what was looked at, of an episode and of all of them.
+sixteen it was 0.011, 0.005 and 0.024. Pixels have 256 levels, those of depth 4096: how often each occurs
+tells every statistic of what was looked at, of an episode and of all of them.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from teleop_dataset.v3.info import CHANNELS
-from teleop_dataset.v3.stats import Integers, Stats, describe_weighted
+from teleop_dataset.v3.depth import depth_info, depth_values
+from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.stats import Floats, Integers, Stats, describe_weighted
 
-LEVELS = 256
-# Where each channel's levels begin, one after the other.
-_BEGINS = np.arange(CHANNELS, dtype=np.int64)[:, None] * LEVELS
-_WHITE = 255.0
+# What each level of a colour stands for, white being 1.
+_BRIGHTNESS: Floats = np.arange(256) / 255.0
 # Frames looked at per episode (lerobot.datasets.compute_stats.estimate_num_samples).
 _SAMPLES_MIN, _SAMPLES_MAX, _SAMPLES_POWER = 100, 10_000, 0.75
 # Of so many pictures that LeRobot would look at, one is; of an episode not fewer than _LOOKED_AT_MIN.
@@ -58,22 +57,24 @@ def looked_at_step(height: int, width: int) -> int:
 
 
 class PictureLevels:
-    """How often each level occurs in pictures.
+    """How often each level occurs in a camera's pictures.
 
-    counts    (CHANNELS, LEVELS) pixels
+    counts    (channels, levels) pixels
     pictures  how many were added
     """
 
-    def __init__(self) -> None:
-        self.counts: Integers = np.zeros((CHANNELS, LEVELS), np.int64)
+    def __init__(self, camera: Camera) -> None:
+        self._values = depth_values(depth_info(camera.depth_unit)) if camera.depth_unit else _BRIGHTNESS
+        self.counts: Integers = np.zeros((camera.channels, len(self._values)), np.int64)
+        # Where each channel's levels begin, one after the other.
+        self._begins = np.arange(camera.channels)[:, None] * len(self._values)
         self.pictures = 0
 
-    def add(self, pixels: npt.NDArray[np.uint8], times: int = 1) -> None:
-        """Add a picture, (CHANNELS, height, width), already thinned out; `times` if it is shown so often."""
-        places = pixels.reshape(CHANNELS, -1) + _BEGINS
-        self.counts += times * np.bincount(places.ravel(), minlength=self.counts.size).reshape(
-            CHANNELS, LEVELS
-        )
+    def add(self, pixels: npt.NDArray[np.unsignedinteger], times: int = 1) -> None:
+        """Add a picture, (channels, height, width), already thinned out; `times` if it is shown so often."""
+        places = pixels.reshape(len(self.counts), -1) + self._begins
+        found = np.bincount(places.ravel(), minlength=self.counts.size)
+        self.counts += times * found.reshape(self.counts.shape)
         self.pictures += times
 
     def merge(self, other: "PictureLevels") -> None:
@@ -81,11 +82,14 @@ class PictureLevels:
         self.pictures += other.pictures
 
     def describe(self) -> Stats:
-        """The statistics as one stretch, CHANNELS wide, white being 1; at least one picture was added."""
+        """The statistics as one stretch, as wide as there are channels; at least one picture was added.
+
+        White is 1; depth is in the camera's unit, as LeRobot leaves it.
+        """
         parts = []
         for counts in self.counts:
             seen = np.flatnonzero(counts)
-            parts.append(describe_weighted(seen / _WHITE, counts[seen]))
+            parts.append(describe_weighted(self._values[seen], counts[seen]))
         wide = (
             np.concatenate([getattr(part, name) for part in parts], axis=-1)
             for name in ("low", "high", "mean", "std", "quantiles")

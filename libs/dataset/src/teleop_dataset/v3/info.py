@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from teleop_schema.depth import DepthUnit
+
 from teleop_dataset.v3 import layout
+from teleop_dataset.v3.depth import depth_info
 from teleop_dataset.v3.layout import FileLimits
 
 ACTION = "action"
@@ -14,7 +17,7 @@ CAPTURE_TIME = "capture.time_ns"
 OBSERVATION_AGE = "capture.observation_age_ms"
 PICTURE_AGE = "capture.picture_age_ms"
 
-CHANNELS = 3
+COLOURS, DEPTH = 3, 1
 
 Features = Mapping[str, Mapping[str, Any]]
 
@@ -32,7 +35,9 @@ DEFAULT_FEATURES: dict[str, dict[str, Any]] = {
 class Camera:
     """One camera's video, as all of its files have it.
 
-    codec  "h264", "hevc" or "av1"
+    codec       "h264", "hevc" or "av1"
+    depth_unit  the pictures are codes of depth (`teleop_schema.depth`), and the camera gave it in this unit;
+                None: they are colours
     """
 
     name: str
@@ -40,6 +45,12 @@ class Camera:
     width: int
     codec: str
     pix_fmt: str
+    depth_unit: DepthUnit | None = None
+
+    @property
+    def channels(self) -> int:
+        """Values per pixel."""
+        return DEPTH if self.depth_unit else COLOURS
 
     @property
     def key(self) -> str:
@@ -88,7 +99,7 @@ def _video_feature(camera: Camera, fps: int) -> dict[str, Any]:
     does not compare."""
     return {
         "dtype": "video",
-        "shape": [camera.height, camera.width, CHANNELS],
+        "shape": [camera.height, camera.width, camera.channels],
         "names": ["height", "width", "channels"],
         "info": {
             "video.height": camera.height,
@@ -96,9 +107,9 @@ def _video_feature(camera: Camera, fps: int) -> dict[str, Any]:
             "video.codec": camera.codec,
             "video.pix_fmt": camera.pix_fmt,
             "video.fps": fps,
-            "video.channels": CHANNELS,
+            "video.channels": camera.channels,
             "has_audio": False,
-            "is_depth_map": False,
+            **(depth_info(camera.depth_unit) if camera.depth_unit else {"is_depth_map": False}),
         },
     }
 
