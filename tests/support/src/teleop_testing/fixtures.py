@@ -1,11 +1,13 @@
 """Pytest plugin: a real PostgreSQL and an S3 server for the run, on them an empty place for each test."""
 
+import asyncio
 import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import hypothesis
@@ -19,13 +21,19 @@ from teleop_testing.priority import renounce_real_time
 from teleop_testing.s3 import S3Folder, s3_server, which_server
 
 _numbers = itertools.count()
+MEMORY = Path("/dev/shm")
+# What the shared server's data and log take at most, with room for what tests put there.
+MEMORY_BYTES = 4 << 30
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """A running PostgreSQL, shared by all tests that do not hurt it; its own database is migrated."""
-    folder = Path(tempfile.mkdtemp(prefix="teleop-testing-"))
-    server = EmbeddedPostgres(folder, settings={"max_connections": "300"})
+    """A running PostgreSQL, shared by all tests that do not hurt it; its own database is migrated.
+
+    Its data lie in memory if there is room: a database made and removed for each test keeps a disk busy.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="teleop-testing-", dir=MEMORY if _has_room(MEMORY) else None))
+    server = EmbeddedPostgres(folder, settings={"max_connections": "300", "max_wal_size": "256MB"})
     server.start()
     migrate(server.url())
     yield server
@@ -87,8 +95,32 @@ def s3_folder(s3: S3Folder, monkeypatch: pytest.MonkeyPatch) -> S3Folder:
     return s3.empty_one()
 
 
+def _has_room(folder: Path) -> bool:
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MEMORY_BYTES
+
+
+def check_threads() -> None:
+    """Have every event loop refuse what another thread than its own asks of it, as asyncio's debug mode does.
+
+    The rest of that mode, a traceback for each callback, takes a third of the tests' processor time.
+    """
+    call_soon, call_at = asyncio.BaseEventLoop.call_soon, asyncio.BaseEventLoop.call_at
+
+    def checked_call_soon(self: Any, *words: Any, **options: Any) -> asyncio.Handle:
+        self._check_thread()
+        return call_soon(self, *words, **options)
+
+    def checked_call_at(self: Any, *words: Any, **options: Any) -> asyncio.TimerHandle:
+        self._check_thread()
+        return call_at(self, *words, **options)
+
+    asyncio.BaseEventLoop.call_soon = checked_call_soon  # type: ignore[method-assign]
+    asyncio.BaseEventLoop.call_at = checked_call_at  # type: ignore[method-assign]
+
+
 # How long an example takes says nothing on a shared machine.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+check_threads()
 renounce_real_time()
