@@ -87,15 +87,12 @@ class Chosen:
     """The samples of an episode that become its rows.
 
     positions    (K,) of the samples, ascending
-    age_us       (K,) how long before its row's time each was taken, negative if after it; 0 where every
-                 sample is a row
     pace         of all samples
     recorded_us  from the first sample to the end of the last one's step
     stalls       in order
     """
 
     positions: Integers
-    age_us: Integers
     pace: Pace
     recorded_us: int
     stalls: tuple[Stall, ...]
@@ -136,20 +133,19 @@ def choose_samples(sample_us: Integers, *, fps: int) -> Chosen:
     # In units of 1 / fps us, in which rows are US_PER_S apart: whole numbers, so nothing is rounded.
     ahead = np.arange(len(sample_us)) * US_PER_S - _elapsed(moving) * fps
     if usual and len(ahead) and (ahead - np.minimum.accumulate(ahead)).max() > US_PER_S:
-        positions, age_us = thin_out(elapsed, usual_us=usual, fps=fps)
+        positions = thin_out(elapsed, usual_us=usual, fps=fps)
     else:
-        positions, age_us = np.arange(len(sample_us)), np.zeros(len(sample_us), np.int64)
+        positions = np.arange(len(sample_us))
     return Chosen(
         positions,
-        age_us,
         Pace(len(steps), int(moving.sum())) if usual else Pace(),
         int(elapsed[-1]) + usual if len(elapsed) else 0,
         _stalls(positions, elapsed[positions], fps),
     )
 
 
-def thin_out(elapsed_us: Integers, *, usual_us: int, fps: int) -> tuple[Integers, Integers]:
-    """The samples nearest to the times of the rows, and each one's age.
+def thin_out(elapsed_us: Integers, *, usual_us: int, fps: int) -> Integers:
+    """The samples nearest to the times of the rows.
 
     Row k is at k / fps after the first sample, and takes the nearest of the samples within half a row's time,
     of two as near the earlier one. So none is used twice. Where none is near, there is no row, unless one
@@ -157,8 +153,7 @@ def thin_out(elapsed_us: Integers, *, usual_us: int, fps: int) -> tuple[Integers
     most half a usual step after the last sample.
 
     elapsed_us  (N,) since the first sample, N >= 1, never descending
-    returns     (K,) positions, ascending, and (K,) how long before its row's time each was taken, us,
-                negative if it was taken after it
+    returns     (K,) positions, ascending
     """
     at = elapsed_us * fps
     row = (at + US_PER_S // 2) // US_PER_S
@@ -167,8 +162,8 @@ def thin_out(elapsed_us: Integers, *, usual_us: int, fps: int) -> tuple[Integers
     early = row * US_PER_S - at[: len(row)]
     order = np.lexsort((np.abs(early), row))
     ordered = row[order]
-    nearest = order[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
-    return nearest, np.rint(early[nearest] / fps).astype(np.int64)
+    nearest: Integers = order[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+    return nearest
 
 
 def _spread(row: Integers) -> Integers:
