@@ -62,6 +62,7 @@ SELECT r.*, s.id AS session_id,
  ORDER BY r.robot_id
 """
 
+# date_part: extract makes a numeric of each difference, which took a quarter of the time.
 MEASURE = """
 SELECT count(*) AS committed,
        count(*) - count(DISTINCT frame_index) AS duplicates,
@@ -75,7 +76,7 @@ SELECT count(*) AS committed,
            WHERE "timestamp" < '2000-01-01' OR "timestamp" > now() + interval '1 day') AS implausible,
        count(observation_age_us) AS repeated_observations
   FROM (SELECT frame_index, "timestamp", observation_age_us,
-               1000 * extract(epoch FROM "timestamp" - lag("timestamp") OVER (ORDER BY frame_index))::float8
+               1000 * date_part('epoch', "timestamp" - lag("timestamp") OVER (ORDER BY frame_index))
                AS period_ms
           FROM teleop_frame WHERE session_id = $1 AND frame_index < $2) f
 """
