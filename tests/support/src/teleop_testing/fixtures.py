@@ -114,8 +114,8 @@ def check_threads() -> None:
         self._check_thread()
         return call_at(self, *words, **options)
 
-    asyncio.BaseEventLoop.call_soon = checked_call_soon  # type: ignore[method-assign]
-    asyncio.BaseEventLoop.call_at = checked_call_at  # type: ignore[method-assign]
+    asyncio.BaseEventLoop.call_soon = checked_call_soon  # type: ignore[assignment,method-assign]
+    asyncio.BaseEventLoop.call_at = checked_call_at  # type: ignore[assignment,method-assign]
 
 
 # How long an example takes says nothing on a shared machine.
