@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from teleop_dataset.v3.data import column_values
 from teleop_dataset.v3.info import DEFAULT_FEATURES, Features
-from teleop_dataset.v3.stats import Moments, Selection, Stats, count_finite
+from teleop_dataset.v3.stats import Moments, Selection, Stats, count_finite, promoted
 
 BLOCK_ROWS = 65_536
 
@@ -26,18 +26,19 @@ class RecordedStats:
             if key not in DEFAULT_FEATURES and feature["dtype"] != "video"
         }
         self._moments = {key: Moments() for key in recorded}
+        self._columns = sum(feature["shape"][-1] for feature in recorded.values())
         self._selections = {
-            key: [Selection.of_floats() for _ in range(feature["shape"][0])]
+            key: [Selection.of_floats(self._columns) for _ in range(feature["shape"][-1])]
             for key, feature in recorded.items()
-            if feature["dtype"] == "float32"
+            if feature["dtype"] in ("float32", "float16")
         }
 
     def add(self, values: Mapping[str, npt.NDArray[Any]], stats: Mapping[str, Stats]) -> None:
-        """Add some episodes: their `values` (frames, W) and their `stats`, feature by feature."""
+        """Add some episodes: their `values`, as `stats.describe` takes them, and their `stats`, feature by
+        feature."""
         for key, moments in self._moments.items():
-            finite = np.isfinite(values[key])
-            counts = None if finite.all() else count_finite(values[key], stats[key].count)
-            moments.add(stats[key], counts)
+            whole = values[key].ndim == 2 and np.isfinite(values[key]).all()
+            moments.add(stats[key], None if whole else count_finite(values[key], stats[key].count))
         for key, selections in self._selections.items():
             _feed(selections, values[key])
 
@@ -51,8 +52,8 @@ class RecordedStats:
                 selection.end_pass()
         for key, moments in self._moments.items():
             if key not in self._selections:
-                pairs = zip(moments.low.tolist(), moments.high.tolist(), strict=True)
-                self._selections[key] = [Selection.of_integers(low, high) for low, high in pairs]
+                pairs = zip(moments.low, moments.high, strict=True)
+                self._selections[key] = [Selection.between(low, high, self._columns) for low, high in pairs]
         total = max(
             (each.passes_left for selections in self._selections.values() for each in selections), default=0
         )
@@ -80,7 +81,8 @@ class RecordedStats:
             yield seen
         for selections in unfinished.values():
             for selection in selections:
-                selection.end_pass()
+                if not selection.done:
+                    selection.end_pass()
 
 
 def read_blocks(root: Path, columns: list[str]) -> Iterator[pa.Table]:
@@ -100,7 +102,10 @@ def read_blocks(root: Path, columns: list[str]) -> Iterator[pa.Table]:
 
 
 def _feed(selections: list[Selection], values: npt.NDArray[Any]) -> None:
+    kept = promoted(values)
     for column, selection in enumerate(selections):
-        some = values[:, column]
+        if selection.done:
+            continue
+        some = kept[..., column].ravel()
         finite = np.isfinite(some)
         selection.feed(some if finite.all() else some[finite])

@@ -18,7 +18,7 @@ from teleop_dataset.recorded_stats import read_blocks
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
 from teleop_dataset.v3.episodes import PICTURES, WITHOUT_STATISTICS, episodes_schema
-from teleop_dataset.v3.info import DEFAULT_FEATURES
+from teleop_dataset.v3.info import ACTION, DEFAULT_FEATURES, STATE
 from teleop_dataset.v3.layout import FIRST_PLACE
 from teleop_dataset.v3.numbering import TOLERANCE_S
 from teleop_dataset.v3.stats import QUANTILES
@@ -77,7 +77,7 @@ def _check_info(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table, frame
         names = feature["names"]
         if feature["dtype"] in PICTURES:
             _require(names and len(names) == len(feature["shape"]), f"{key} has not a name per dimension")
-        elif isinstance(names, list):
+        elif key in (ACTION, STATE) and isinstance(names, list):
             _require(len(names) == feature["shape"][0], f"{key} has not a name per value")
 
 

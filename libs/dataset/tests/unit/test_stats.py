@@ -38,8 +38,8 @@ def whole(episodes):
     if episodes[0].dtype == np.float32:
         selections = [Selection.of_floats() for _ in moments.low]
     else:
-        bounds = zip(moments.low.tolist(), moments.high.tolist(), strict=True)
-        selections = [Selection.of_integers(low, high) for low, high in bounds]
+        bounds = zip(moments.low, moments.high, strict=True)
+        selections = [Selection.between(low, high) for low, high in bounds]
     while not all(each.done for each in selections):
         for selection in selections:
             if selection.done:
@@ -68,6 +68,59 @@ def test_wall_clock(lengths, data):
     """Nanoseconds since 1970, in any order, though a float64 can't hold them."""
     episodes = [data.draw(arrays(np.int64, (length, 1), elements=TIMES)) for length in lengths]
     exactly(whole(episodes), np.concatenate(episodes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "elements"),
+    [
+        (np.float64, st.floats(-(2.0**500), 2.0**500)),
+        (np.uint64, st.integers(0, 2**64 - 1)),
+        (np.int64, st.integers(-(2**63), 2**63 - 1)),
+    ],
+)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4), data=st.data())
+@settings(deadline=None, max_examples=40)
+def test_the_whole_range_of_wide_types(kind, elements, lengths, data):
+    """Order statistics of values that are further apart than their type can tell."""
+    episodes = [data.draw(arrays(kind, (length, 1), elements=elements)) for length in lengths]
+    stats, together = whole(episodes), np.concatenate(episodes)
+    assert (stats.low[0, 0], stats.high[0, 0]) == (together.min(), together.max())
+    exact = together.astype(np.longdouble)
+    scale = float(np.abs(exact).max()) or 1.0
+    expected = np.quantile(exact, LEVELS, axis=0).astype(float)
+    np.testing.assert_allclose(stats.quantiles[0], expected, rtol=1e-15, atol=1e-15 * scale)
+    np.testing.assert_allclose(stats.mean[0], exact.mean(axis=0).astype(float), atol=1e-14 * scale)
+    np.testing.assert_allclose(
+        stats.std[0], exact.std(axis=0).astype(float), atol=1e-14 * scale + 1e-150, rtol=1e-7
+    )
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.uint16, np.float16, np.float64])
+def test_values_of_two_dimensions(kind):
+    """As LeRobot has it: all but the last are further values, and what is counted are frames."""
+    values = (np.random.default_rng(5).normal(size=(20, 3, 2)) * 50).astype(kind)
+    stats = describe({"x": values}, np.array([5, 15]))["x"]
+    for episode, part in enumerate((values[:5], values[5:])):
+        flat = part.reshape(-1, 2).astype(np.float64)
+        assert stats.count[episode] == len(part)
+        np.testing.assert_array_equal(stats.low[episode], flat.min(axis=0))
+        np.testing.assert_allclose(stats.mean[episode], flat.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(stats.quantiles[episode], np.quantile(flat, LEVELS, axis=0), rtol=1e-12)
+
+
+def test_values_too_large_for_squares():
+    """Statistics of the largest doubles are finite: no other document is JSON."""
+    values = np.array([[np.finfo(float).max], [-np.finfo(float).max], [0.0]])
+    stats = whole([values, values])
+    assert all(np.isfinite(each).all() for each in (stats.mean, stats.std, stats.quantiles))
+    assert stats.high[0, 0] == np.finfo(float).max
+
+
+def test_thousands_of_columns_count_in_bounded_memory():
+    """They are looked at more often instead."""
+    few, many = (Selection.between(np.int64(0), np.int64(2**40), columns) for columns in (1, 5000))
+    assert many.passes_left > few.passes_left
+    assert sum(each.nbytes for each in many._counts.values()) * 5000 * 10 <= 128 * 1024**2
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 3.3, -1e-30])

@@ -1,8 +1,10 @@
 """`data/**.parquet`: one row per frame, one row group per episode."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
@@ -41,8 +43,8 @@ def data_schema(features: Features) -> pa.Schema:
 def data_table(schema: pa.Schema, frames: pa.Table, episodes: Episodes, fps: int) -> pa.Table:
     """The rows of consecutive episodes.
 
-    frames   their recorded frames, one after the other, as teleop_runtime.frames reads them; ages that the
-             schema has are there under the name of the feature, as lists
+    frames   their recorded frames, one after the other, as teleop_runtime.frames reads them; what else the
+             schema has is there under the name of the feature: ages as lists, added columns in their type
     returns  one row per frame: `timestamp` is on the grid of fps, the real time is in `capture.time_ns`
     """
     columns: dict[str, Any] = dict(numbering_columns(episodes, fps))
@@ -52,15 +54,35 @@ def data_table(schema: pa.Schema, frames: pa.Table, episodes: Episodes, fps: int
         elif field.name == CAPTURE_TIME:
             captured_us = _combined(frames.column("timestamp")).cast(pa.int64()).to_numpy()
             columns[field.name] = captured_us * NS_PER_US
+        elif field.name not in columns:
+            columns[field.name] = _combined(frames.column(field.name))
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema)
 
 
 def column_values(table: pa.Table, key: str) -> npt.NDArray[Any]:
-    """Values of a column as (frames, width); a scalar column is one wide."""
-    column = _combined(table.column(key))
-    values = column.flatten() if isinstance(column, pa.FixedSizeListArray) else column
-    numbers: npt.NDArray[Any] = values.to_numpy()
-    return numbers.reshape(len(column), -1)
+    """Values of a column as (frames, width); a scalar column is one wide, and of a feature of two and more
+    dimensions it is (frames, all others, the last one)."""
+    values = _combined(table.column(key))
+    levels = [len(values)]
+    while isinstance(values, pa.FixedSizeListArray | pa.ListArray):
+        values = values.flatten()
+        levels.append(len(values))
+    numbers: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    if len(levels) < 3:
+        return numbers.reshape(levels[0], -1)
+    return numbers.reshape(levels[0], levels[-2] // levels[0], -1)
+
+
+def nested_lists(values: pa.Array, shape: Sequence[int]) -> pa.Array:
+    """Lists of lists, as `datasets` stores features of two and more dimensions.
+
+    values  of all frames in C order, (frames * all of `shape`,)
+    """
+    for length in reversed(shape):
+        offsets = np.arange(0, len(values) + 1, length, dtype=np.int32)
+        kind = pa.list_(pa.field("element", values.type))
+        values = pa.ListArray.from_arrays(pa.array(offsets), values, type=kind)
+    return values
 
 
 def _combined(column: pa.ChunkedArray) -> Any:

@@ -20,6 +20,7 @@ PICTURE_AGE = "capture.picture_age_ms"
 COLOURS, DEPTH = 3, 1
 
 Features = Mapping[str, Mapping[str, Any]]
+NOTHING_ADDED: Features = {}
 
 # Every dataset ends with these, in this order (lerobot.utils.constants.DEFAULT_FEATURES).
 DEFAULT_FEATURES: dict[str, dict[str, Any]] = {
@@ -66,6 +67,7 @@ def recorded_features(
     fps: int,
     capture_time: bool,
     observation_age: bool = False,
+    added: Features = NOTHING_ADDED,
 ) -> Features:
     """Features of a dataset, in LeRobot's order; their order is that of the data's columns.
 
@@ -77,6 +79,7 @@ def recorded_features(
     observation_age
                   adds `capture.observation_age_ms`: how long before that its observation was, 0 unless the
                   sample repeats an earlier one
+    added         what the recording command added, under names that none of these have
     """
     features: dict[str, dict[str, Any]] = {}
     for key, names in ((ACTION, action_names), (STATE, state_names)):
@@ -84,6 +87,7 @@ def recorded_features(
             features[key] = {"dtype": "float32", "shape": [len(names)], "names": list(names)}
     for camera in cameras:
         features[camera.key] = _video_feature(camera, fps)
+    features |= {key: dict(feature) for key, feature in added.items()}
     if capture_time:
         features[CAPTURE_TIME] = {"dtype": "int64", "shape": [1], "names": None}
     if observation_age:

@@ -6,7 +6,7 @@ themselves, interpolated as numpy.quantile does, in float64.
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,21 @@ QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 LEVELS = np.array(list(QUANTILES.values()))
 
 FLOAT_DIGIT_BITS = 11
-INTEGER_DIGIT_BITS = 16
+KNOWN_RANGE_DIGIT_BITS = 16
+# All counters of a dataset's quantiles together: features of thousands of values are looked at more often.
+COUNTER_BYTES = 128 * 1024 * 1024
 # So many are taken together, as float64: as many columns of a short episode, a single one of a long one.
 VALUES_AT_ONCE = 1 << 18
+# Statistics are computed of these types, which hold every value of the others.
+KINDS = (np.float32, np.float64, np.int64, np.uint64)
+LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)
 class Stats:
     """Statistics of one feature, W values wide, over each of E stretches of frames.
 
-    count                 (E,)
+    count                 (E,) frames, however many values each has
     low, high, mean, std  (E, W); std is the population's
     quantiles             (E, len(QUANTILES), W)
     """
@@ -61,21 +66,41 @@ def join(parts: Sequence[Stats]) -> Stats:
 def describe(features: Mapping[str, Values], lengths: Integers) -> dict[str, Stats]:
     """Statistics of consecutive episodes.
 
-    features  each (sum of lengths, W), float32 or int64; those of a type are taken together, because most of
+    features  each (sum of lengths, W), or (sum of lengths, N, W) of which all N count as values of the frame,
+              as LeRobot has it; numbers or truth values. Those of a type are taken together, because most of
               a short episode's cost is in the calls. Values that are not finite are left out; where there
               are no others, everything is 0
     lengths   (E,), each at least 1; what `count` tells, whether all of them are finite or not
     """
     found: dict[str, Stats] = {}
-    unfit = {key for key, values in features.items() if not np.isfinite(values).all()}
-    for key in unfit:
-        found[key] = _describe_finite(features[key], lengths)
-    for kind in (np.float32, np.int64):
-        alike = {key: values for key, values in features.items() if values.dtype == kind and key not in unfit}
+    plain: dict[str, Values] = {}
+    for key, given in features.items():
+        values = promoted(given)
+        if values.ndim > 2:
+            found[key] = _describe_nested(values, lengths)
+        elif not np.isfinite(values).all():
+            found[key] = _describe_finite(values, lengths)
+        else:
+            plain[key] = values
+    for kind in KINDS:
+        alike = {key: values for key, values in plain.items() if values.dtype == kind}
         if alike:
             together = _describe(np.concatenate(list(alike.values()), axis=1), lengths)
             found |= _split(together, {key: values.shape[1] for key, values in alike.items()})
     return {key: found[key] for key in features}
+
+
+def promoted(values: Values) -> Values:
+    """The same values as one of KINDS."""
+    if values.dtype == np.float16:
+        return values.astype(np.float32)
+    return values if values.dtype in KINDS else values.astype(np.int64)
+
+
+def _describe_nested(values: Values, lengths: Integers) -> Stats:
+    _, rows, width = values.shape
+    found = describe({"": values.reshape(-1, width)}, lengths * rows)[""]
+    return replace(found, count=lengths)
 
 
 def _describe_finite(values: Values, lengths: Integers) -> Stats:
@@ -96,9 +121,15 @@ def _describe_finite(values: Values, lengths: Integers) -> Stats:
 
 
 def count_finite(values: Values, lengths: Integers) -> Integers:
-    """(E, W): how many values of each episode are finite."""
+    """(E, W): how many values of each episode are finite.
+
+    values  as `describe` takes them
+    """
+    finite = np.isfinite(values)
+    if finite.ndim > 2:
+        finite = finite.sum(axis=1)
     begins = np.cumsum(lengths) - lengths
-    counts: Integers = np.add.reduceat(np.isfinite(values).astype(np.int64), begins, axis=0)
+    counts: Integers = np.add.reduceat(finite.astype(np.int64), begins, axis=0)
     return counts
 
 
@@ -135,12 +166,26 @@ def _describe(values: Values, lengths: Integers) -> Stats:
 def _moments(ordered: Values) -> tuple[Floats, Floats]:
     """Mean and population standard deviation of each ascending row. Integers are taken from their minimum on,
     because nanoseconds since 1970 are too large for a float64."""
-    origin = ordered[:, 0] if ordered.dtype.kind == "i" else np.zeros(len(ordered), ordered.dtype)
-    exact = (ordered - origin[:, None]).astype(np.float64)
-    mean = exact.sum(axis=1) / exact.shape[1]
-    exact -= mean[:, None]
-    np.square(exact, out=exact)
-    return origin + mean, np.sqrt(exact.sum(axis=1) / exact.shape[1])
+    integers = ordered.dtype.kind != "f"
+    origin: Values = ordered[:, 0] if integers else np.zeros(len(ordered))
+    exact = _apart(ordered[:, :1], ordered) if integers else ordered.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = exact.sum(axis=1) / exact.shape[1]
+        exact -= mean[:, None]
+        np.square(exact, out=exact)
+        return _bounded(origin + mean), _bounded(np.sqrt(exact.sum(axis=1) / exact.shape[1]))
+
+
+def _apart(below: Values, above: Values) -> Floats:
+    """How far integers are apart: their difference may be more than their own type can tell."""
+    apart: Floats = (above.astype(np.uint64) - below.astype(np.uint64)).astype(np.float64)
+    return apart
+
+
+def _bounded(figures: Floats) -> Floats:
+    """What is more than a float64 can tell, of values beyond 1e154, is the largest that it can."""
+    bounded: Floats = np.nan_to_num(figures, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
+    return bounded
 
 
 class Moments:
@@ -167,7 +212,7 @@ class Moments:
         low, high = stats.low, stats.high
         if counts is None:
             counts = np.broadcast_to(stats.count[:, None], stats.mean.shape)
-        else:
+        elif not counts.all():
             low, high = np.where(counts, low, np.inf), np.where(counts, high, -np.inf)
         count = counts.sum(axis=0)
         share = counts / np.maximum(count, 1)
@@ -177,20 +222,22 @@ class Moments:
             self._origin = stats.mean[0]
             self._shift, self._squares = np.zeros_like(stats.mean[0]), np.zeros_like(stats.mean[0])
             self.low, self.high = low, high
-        apart = stats.mean - self._origin
-        shift = (apart * share).sum(axis=0)
-        squares = ((stats.std**2 + (apart - shift) ** 2) * counts).sum(axis=0)
         total = self._counted + count
-        between = (shift - self._shift) ** 2 * (self._counted * count / np.maximum(total, 1))
-        self._squares = self._squares + squares + between
-        self._shift = self._shift + (shift - self._shift) * (count / np.maximum(total, 1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            apart = stats.mean - self._origin
+            shift = (apart * share).sum(axis=0)
+            squares = ((stats.std**2 + (apart - shift) ** 2) * counts).sum(axis=0)
+            between = (shift - self._shift) ** 2 * (self._counted * count / np.maximum(total, 1))
+            self._squares = self._squares + squares + between
+            self._shift = self._shift + (shift - self._shift) * (count / np.maximum(total, 1))
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self._counted = total
         self.count += int(stats.count.sum())
 
     def finish(self, quantiles: Floats) -> Stats:
         """The statistics of all episodes as one stretch, with `quantiles` (len(QUANTILES), W)."""
-        mean, std = self._origin + self._shift, np.sqrt(self._squares / np.maximum(self._counted, 1))
+        mean = _bounded(self._origin + self._shift)
+        std = _bounded(np.sqrt(self._squares / np.maximum(self._counted, 1)))
         low, high = (np.where(self._counted, each, 0) for each in (self.low, self.high))
         return Stats(np.array([self.count]), low[None], high[None], mean[None], std[None], quantiles[None])
 
@@ -199,7 +246,7 @@ class Selection:
     """Exact quantiles of one column that is too long for memory, found in a few passes over it.
 
     Radix selection: a pass counts, for each order statistic looked for, the next bits of those values that
-    agree with it so far. Float32 takes three passes, integers as many as their range needs.
+    agree with it so far. Float32 takes three passes, others as many as their range needs.
     """
 
     def __init__(self, *, base: int, span_bits: int, digit_bits: int, kind: type[np.generic]) -> None:
@@ -214,23 +261,25 @@ class Selection:
         self.done = False
 
     @classmethod
-    def of_floats(cls) -> "Selection":
-        """For float32 values, of which nothing is known yet."""
-        return cls(base=0, span_bits=32, digit_bits=FLOAT_DIGIT_BITS, kind=np.float32)
+    def of_floats(cls, columns: int = 1) -> "Selection":
+        """For float32 values, of which nothing is known yet; `columns`: how many there are of the dataset."""
+        return cls(base=0, span_bits=32, digit_bits=_digit_bits(FLOAT_DIGIT_BITS, columns), kind=np.float32)
 
     @classmethod
-    def of_integers(cls, low: int, high: int) -> "Selection":
-        """For int64 values from `low` to `high`."""
-        base = low + 2**63
-        bits = (high - low).bit_length()
-        return cls(base=base, span_bits=bits, digit_bits=INTEGER_DIGIT_BITS, kind=np.int64)
+    def between(cls, low: np.generic, high: np.generic, columns: int = 1) -> "Selection":
+        """For values from `low` to `high`, which are of one of KINDS."""
+        base, top = (int(_keys(np.array([each]))[0]) for each in (low, high))
+        bits = (top - base).bit_length()
+        passes = math.ceil(max(bits, 1) / _digit_bits(KNOWN_RANGE_DIGIT_BITS, columns))
+        return cls(base=base, span_bits=bits, digit_bits=math.ceil(max(bits, 1) / passes), kind=type(low))
 
     @property
     def passes_left(self) -> int:
         return 0 if self.done else self._shift // self._bits + 1
 
     def feed(self, values: Values) -> None:
-        """Count some of the column's finite `values`, (L,); a pass feeds each of them once, in any order."""
+        """Count some of the column's finite `values`, (L,) of its kind; a pass feeds each of them once, in
+        any order."""
         keys = _keys(values)
         keys -= keys.dtype.type(self._base)
         leading = None if self._first_pass else keys >> (self._shift + self._bits)
@@ -302,7 +351,12 @@ def interpolate(below: Values, above: Values, weights: Floats) -> Floats:
     """Linear interpolation with numpy.quantile's rounding (numpy.lib._function_base_impl._lerp)."""
     if below.dtype.kind == "f":
         below, above = below.astype(np.float64), above.astype(np.float64)
-    apart = above - below
+        with np.errstate(over="ignore"):
+            apart = above - below
+        if not np.isfinite(apart).all():
+            return below * (1 - weights) + above * weights
+    else:
+        apart = _apart(below, above)
     found: Floats = np.where(weights >= 0.5, above - apart * (1 - weights), below + apart * weights)
     return found
 
@@ -330,6 +384,11 @@ def _keys(values: Values) -> npt.NDArray[Any]:
     if values.dtype == np.float32:
         bits = values.view(np.int32)
         return (bits ^ ((bits >> 31) | np.int32(-(2**31)))).view(np.uint32)
+    if values.dtype == np.float64:
+        wide = (values + 0.0).view(np.int64)  # -0.0, which is no less than 0.0, becomes it
+        return (wide ^ ((wide >> 63) | np.int64(-(2**63)))).view(np.uint64)
+    if values.dtype == np.uint64:
+        return values.copy()
     return (values ^ np.int64(-(2**63))).view(np.uint64)
 
 
@@ -338,4 +397,13 @@ def _value(key: int, kind: type[np.generic]) -> Any:
     if kind is np.float32:
         bits = key ^ 0x80000000 if key >> 31 else key ^ 0xFFFFFFFF
         return np.array([bits], np.uint32).view(np.float32)[0]
-    return np.int64(key - 2**63)
+    if kind is np.float64:
+        wide = key ^ 2**63 if key >> 63 else key ^ (2**64 - 1)
+        return np.array([wide], np.uint64).view(np.float64)[0]
+    return np.uint64(key) if kind is np.uint64 else np.int64(key - 2**63)
+
+
+def _digit_bits(most: int, columns: int) -> int:
+    """How many bits a pass may settle: each column counts up to two order statistics for each quantile."""
+    each_bytes = COUNTER_BYTES // (columns * 2 * len(LEVELS) * np.dtype(np.int64).itemsize)
+    return max(1, min(most, each_bytes.bit_length() - 1))
