@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from teleop_schema.columns import Column, positions_in
+from teleop_schema.columns import Column, head_of, positions_in
 
 # Positions of columns, the frames that have values of just these, and their bytes as (frames, bytes).
 type _Alike = tuple[list[int], NDArray[np.int64], NDArray[np.uint8]]
@@ -17,14 +17,53 @@ def arrow_type(column: Column) -> pa.DataType:
     return kind if column.shape == (1,) else pa.list_(pa.field("element", kind), column.values)
 
 
-def unpack(packed: pa.ChunkedArray, columns: Sequence[Column]) -> list[pa.Array]:
+def unpack(
+    packed: pa.ChunkedArray, columns: Sequence[Column], names: Sequence[str] | None = None
+) -> list[pa.Array]:
     """One array per column; null where a frame has no value of it.
 
-    packed  binary, one row per frame, as `teleop_schema.columns` describes; null: the frame has none
+    packed   binary, one row per frame, as `teleop_schema.columns` describes; null: the frame has none
+    columns  all that the session has
+    names    of those to unpack; None: all
     """
     known = {column.position: column for column in columns}
+    named = {column.name: column for column in columns}
     alike = list(_alike(packed))
-    return [_unpacked(len(packed), alike, column, known) for column in columns]
+    wanted = columns if names is None else [named[name] for name in names]
+    return [_unpacked(len(packed), alike, column, known) for column in wanted]
+
+
+def pack(arrays: Sequence[pa.Array], columns: Sequence[Column]) -> pa.Array:
+    """What `unpack` makes `arrays` of, one of each of `columns`, at least one; null: a frame without any."""
+    present = np.stack([_present(array) for array in arrays], axis=1)
+    contents = [_bytes_of(array, column) for array, column in zip(arrays, columns, strict=True)]
+    packed: list[bytes | None] = [None] * len(present)
+    for pattern in np.unique(present, axis=0):
+        chosen = sorted(np.flatnonzero(pattern).tolist(), key=lambda number: columns[number].position)
+        if not chosen:
+            continue
+        head = head_of([columns[number].position for number in chosen])
+        rows = np.flatnonzero((present == pattern).all(axis=1))
+        values = np.concatenate([contents[number][rows] for number in chosen], axis=1)
+        for row, content in zip(rows.tolist(), values, strict=True):
+            packed[row] = head + content.tobytes()
+    return pa.array(packed, pa.binary())
+
+
+def _bytes_of(array: pa.Array, column: Column) -> NDArray[np.uint8]:
+    """(frames, bytes of a value), 0 where there is none."""
+    found = np.zeros((len(array), column.size_bytes), np.uint8)
+    some = array.drop_null()
+    flat = some.flatten() if isinstance(some, pa.FixedSizeListArray) else some
+    kind = np.dtype(column.dtype).newbyteorder("<")
+    values = np.ascontiguousarray(flat.to_numpy(zero_copy_only=False).astype(kind, copy=False))
+    found[_present(array)] = values.view(np.uint8).reshape(len(some), column.size_bytes)
+    return found
+
+
+def _present(array: pa.Array) -> NDArray[np.bool_]:
+    present: NDArray[np.bool_] = array.is_valid().to_numpy(zero_copy_only=False)
+    return present
 
 
 def _unpacked(frames: int, alike: Sequence[_Alike], column: Column, known: Mapping[int, Column]) -> pa.Array:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
-from teleop_runtime.columns import unpack
+from teleop_runtime.columns import pack, unpack
 from teleop_schema.columns import Column, pack_values
 
 COLUMNS = [
@@ -29,6 +29,7 @@ def test_every_bit_comes_back():
     assert str(pose.to_pylist()) == str([[0.1, np.nan, np.inf], None, None, [1.0, 2.0, 3.0]])
     assert touch.to_pylist() == [None, None, [1, 2, 3, 255], None]
     assert half.to_pylist() == [None, None, 0.5, None]
+    assert pack([flag, count, pose, touch, half], COLUMNS).to_pylist() == packed.to_pylist()
     assert [array.type for array in (flag, count, pose, touch, half)] == [
         pa.bool_(),
         pa.int64(),
@@ -42,4 +43,13 @@ def test_no_frames_have_the_types_of_many():
     """An empty table has the columns, too."""
     empty = unpack(pa.chunked_array([], pa.binary()), COLUMNS)
     assert [len(array) for array in empty] == [0] * 5
+    assert pack(empty, COLUMNS).to_pylist() == []
     assert empty[2].type == pa.list_(pa.field("element", pa.float64()), 3)
+
+
+def test_columns_in_any_order_are_packed_by_position():
+    """NaN keeps its bits, and positions beyond the first byte of the bitmap their place."""
+    signalling = np.array([0x7F800001, 0x3F800000], np.uint32).view(np.float32)
+    columns = [Column(9, "late", "float32", (2,)), Column(0, "early", "int16", (1,))]
+    packed = pa.chunked_array([[pack_values({9: signalling.tobytes(), 0: b"\x01\x02"}), None]])
+    assert pack(unpack(packed, columns), columns).to_pylist() == packed.to_pylist()

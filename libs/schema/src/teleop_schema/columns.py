@@ -10,7 +10,7 @@ values are one string of bytes, so that doubles and 64-bit integers stay exact:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -90,9 +90,14 @@ class Column(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 def pack_values(values: dict[int, bytes]) -> bytes:
     """A frame's values as one string of bytes; position -> value's bytes, at least one."""
     positions = sorted(values)
+    return head_of(positions) + b"".join(values[each] for each in positions)
+
+
+def head_of(positions: Sequence[int]) -> bytes:
+    """What values of columns at these positions (ascending, at least one) stand behind in a packed frame."""
     bitmap = sum(1 << position for position in positions)
     size = positions[-1] // 8 + 1
-    return bytes((size,)) + bitmap.to_bytes(size, "little") + b"".join(values[each] for each in positions)
+    return bytes((size,)) + bitmap.to_bytes(size, "little")
 
 
 def positions_in(packed: bytes) -> list[int]:

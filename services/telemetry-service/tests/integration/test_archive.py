@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
@@ -27,7 +29,7 @@ from teleop_runtime.database import open_pool
 from teleop_runtime.store import ChecksumMismatch, open_store
 from teleop_schema.errors import NotFound
 from teleop_schema.messages import End, Ended
-from teleop_testing.recorded import NAMES, record_session
+from teleop_testing.recorded import NAMES, record_columns, record_session
 from teleop_testing.robot import TestRobot, batch, description
 from teleop_testing.serving import serving
 from teleop_testing.waiting import until
@@ -67,14 +69,9 @@ async def recorded(database_url, database):
             WHERE session_id = $1 AND frame_index % 7 = 3""",
         sessions[1],
     )
-    await database.connection.execute(
-        "INSERT INTO session_column VALUES ($1, 0, 'next.reward', 'float64', '{1}', NULL)", sessions[1]
-    )
-    await database.connection.execute(
-        """UPDATE teleop_frame SET columns = decode('0101', 'hex') || float8send(frame_index / 10.0::float8)
-            WHERE session_id = $1 AND frame_index % 5 = 2""",
-        sessions[1],
-    )
+    rewarded = range(2, 500, 5)
+    rewards = np.array(rewarded)[:, None] / 10
+    record_columns(database_url, sessions[1], {"next.reward": (rewarded, rewards)})
     await database.connection.execute(
         """UPDATE teleop_frame SET state = '{NaN,Infinity,-Infinity}'
             WHERE session_id = $1 AND frame_index % 11 = 4""",
@@ -158,7 +155,12 @@ async def test_the_archive_can_be_read_without_the_database(recorded, retention,
         "action",
         "extra",
         "observation_age_us",
-        "columns",
+        "columns.next.reward",
+    ]
+    reward = table["columns.next.reward"]
+    assert reward.type == pa.float64()
+    assert reward.to_pylist() == [
+        index / 10 if index % 5 == 2 else None for index in table["frame_index"].to_pylist()
     ]
     told = json.loads((folder / "session.json").read_text())
     assert told["session"]["state_names"] == list(NAMES)

@@ -1,11 +1,14 @@
 """Sessions in the database as telemetry-service leaves them, without a robot that has to record them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
+from teleop_schema.columns import pack_values
 
 NAMES = ("shoulder_pan.pos", "elbow_flex.pos", "gripper.pos")
 STARTED = "2026-01-05T10:00:00Z"
@@ -103,6 +106,31 @@ def record_session(
                 "INSERT INTO frame_gap VALUES (%s, %s, %s, %s)", [(session, *gap) for gap in gaps]
             )
     return session
+
+
+def record_columns(
+    database_url: str,
+    session: int,
+    columns: Mapping[str, tuple[Sequence[int], npt.NDArray[Any]]],
+    names: Mapping[str, Any] | None = None,
+) -> None:
+    """Give frames of a session values beyond state and action.
+
+    columns  name -> frames that have a value of it, and these values, (frames, *shape)
+    names    of a column's values, where it has any
+    """
+    packed: dict[int, dict[int, bytes]] = {}
+    with psycopg.connect(database_url, autocommit=True) as connection, connection.cursor() as cursor:
+        for position, (name, (frames, values)) in enumerate(columns.items()):
+            told = Jsonb(names[name]) if names and name in names else None
+            about = [session, position, name, values.dtype.name, list(values.shape[1:]), told]
+            cursor.execute("INSERT INTO session_column VALUES (%s, %s, %s, %s, %s, %s)", about)
+            for frame, value in zip(frames, values, strict=True):
+                packed.setdefault(frame, {})[position] = np.ascontiguousarray(value).tobytes()
+        cursor.executemany(
+            "UPDATE teleop_frame SET columns = %s WHERE session_id = %s AND frame_index = %s",
+            [(pack_values(values), session, frame) for frame, values in packed.items()],
+        )
 
 
 def _vector(width: int, phase: float) -> sql.Composed:

@@ -7,8 +7,10 @@ from typing import Any
 import asyncpg
 import msgspec
 from teleop_runtime.database import Connection
+from teleop_schema.columns import Column
 from teleop_schema.errors import Conflict, NotFound
 
+from telemetry_service.event_rows import read_columns
 from telemetry_service.session_queries import measure_frames
 
 # Two replicas at once would only do the same work twice.
@@ -111,7 +113,8 @@ class StillInUse(Conflict):
 class Recorded:
     """A session that has ended, as of one moment.
 
-    about    JSON object of its row, its episodes, gaps and marks
+    columns  beyond state and action
+    about    JSON object of its row, its episodes, gaps, columns and marks
     account  what the ledger measures of its frames
     """
 
@@ -120,6 +123,7 @@ class Recorded:
     next_frame_index: int
     state_width: int
     action_width: int
+    columns: list[Column]
     about: str
     account: dict[str, Any]
 
@@ -187,6 +191,7 @@ async def describe(connection: Connection, session_id: int) -> Recorded:
         next_frame_index=watermark,
         state_width=row["state_width"],
         action_width=row["action_width"],
+        columns=await read_columns(connection, session_id),
         about=row["about"],
         account=account,
     )

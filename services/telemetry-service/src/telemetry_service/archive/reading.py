@@ -8,7 +8,8 @@ from teleop_runtime.database import Pool, connected
 from teleop_schema.errors import NotFound
 
 from telemetry_service.archive import archive_table
-from telemetry_service.archive.session_files import ArchivedFrames, SessionFiles
+from telemetry_service.archive.frame_file import ArchivedFrames
+from telemetry_service.archive.session_files import SessionFiles
 
 READ_TIMEOUT_S = 10.0
 

@@ -10,34 +10,30 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 from starlette.concurrency import iterate_in_threadpool
 from teleop_runtime.database import Pool, connected
-from teleop_runtime.frames import FrameReader, frame_schema, in_blocks
+from teleop_runtime.frames import FrameReader, in_blocks
 from teleop_runtime.ownership import claim_store
 from teleop_runtime.store import ChecksumMismatch, Store
 
 from telemetry_service.archive.archive_table import Copied, NotAccounted, Recorded
+from telemetry_service.archive.frame_file import (
+    bits_of,
+    file_schema,
+    from_file,
+    read_in_blocks,
+    to_file,
+)
+from telemetry_service.frame_block import VALUE_BYTES
 from telemetry_service.frame_formats import encode_parquet
 
 # Below the store of videos and datasets, whose sweeps remove what they have no row of. No robot is called so.
 FOLDER = ".archive"
 ASK = "SELECT id::text, EXISTS (SELECT FROM session_archive) FROM installation"
 ADOPT_TIMEOUT_S = 30.0
-FORMAT_VERSION = 1
+# 2: what a command added has columns of its own in the file of frames.
+FORMAT_VERSION = 2
 MAX_FILE_BYTES = 50 * 10**9
-# Lists of any length, for Parquet's reader takes none whose length is fixed at 0.
-SCHEMA = pa.schema(
-    [
-        pa.field("frame_index", pa.int64()),
-        pa.field("timestamp", pa.timestamp("us", tz="UTC")),
-        pa.field("state", pa.list_(pa.float32())),
-        pa.field("action", pa.list_(pa.float32())),
-        pa.field("extra", pa.string()),
-        pa.field("observation_age_us", pa.int64()),
-        pa.field("columns", pa.binary()),
-    ]
-)
 # Values read at a time, which are one row group: frames of twelve joints make 20,000.
 BLOCK_VALUES = 240_000
 
@@ -77,7 +73,8 @@ class SessionFiles:
         """
         reader = await asyncio.to_thread(FrameReader, self._database_url)
         try:
-            parts = iterate_in_threadpool(encode_parquet(SCHEMA, _stored(reader, session)))
+            schema = file_schema(session.columns)
+            parts = iterate_in_threadpool(encode_parquet(schema, _stored(reader, session)))
             frames_name, about_name = names_of(session.robot_id, session.id)
             sha256, size_bytes = await self._keep(frames_name, parts)
             copied = Copied(session.id, session.frames, sha256, size_bytes)
@@ -117,65 +114,10 @@ class SessionFiles:
         return sha256, size_bytes
 
 
-class ArchivedFrames:
-    """Reads frames of a Parquet file as FrameReader reads them of the database."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path)
-
-    def read(
-        self,
-        _session_id: int,
-        first: int,
-        end: int,
-        *,
-        state_width: int,
-        action_width: int,
-        limit: int | None = None,
-    ) -> pa.Table:
-        """Frames `first` to `end - 1` that exist, at most `limit`, ascending, as `frame_schema` says."""
-        found = [SCHEMA.empty_table()]
-        rows = 0
-        for group, (lowest, highest) in enumerate(self._ranges()):
-            if lowest >= end or (limit is not None and rows >= limit):
-                break
-            if highest >= first:
-                table = _complete(self._file.read_row_group(group))
-                indexes = table["frame_index"].to_numpy()
-                found.append(table.filter(pa.array((indexes >= first) & (indexes < end))))
-                rows += found[-1].num_rows
-        joined = pa.concat_tables(found).cast(frame_schema(state_width, action_width))
-        return joined if limit is None else joined.slice(0, limit)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _ranges(self) -> Iterator[tuple[int, int]]:
-        """Lowest and highest frame index of each row group."""
-        metadata = self._file.metadata
-        for group in range(metadata.num_row_groups):
-            told = metadata.row_group(group).column(0).statistics
-            yield told.min, told.max
-
-
-def read_in_blocks(path: Path) -> Iterator[pa.Table]:
-    """All frames of a Parquet file, a row group at a time."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            yield _complete(file.read_row_group(group))
-
-
-def _complete(table: pa.Table) -> pa.Table:
-    """The table with every column of SCHEMA: an older file lacks those of which its frames had nothing."""
-    for place, field in enumerate(SCHEMA):
-        if field.name not in table.column_names:
-            table = table.add_column(place, field, pa.nulls(len(table), field.type))
-    return table
-
-
 def _stored(reader: FrameReader, session: Recorded) -> Iterator[pa.Table]:
-    """The frames that the database holds, a block at a time."""
-    block = BLOCK_VALUES // (1 + session.state_width + session.action_width)
+    """The frames that the database holds, a block at a time, as they lie in the file."""
+    added = sum(column.size_bytes for column in session.columns) // VALUE_BYTES
+    block = BLOCK_VALUES // (1 + session.state_width + session.action_width + added)
     read = partial(
         reader.read,
         session.id,
@@ -184,27 +126,18 @@ def _stored(reader: FrameReader, session: Recorded) -> Iterator[pa.Table]:
         action_width=session.action_width,
     )
     for table in in_blocks(read, 0, session.next_frame_index, block):
-        yield table.cast(SCHEMA)
+        yield to_file(table, session.columns)
 
 
 def _compare(path: Path, reader: FrameReader, session: Recorded) -> None:
     frames = 0
     for copied, stored in zip(read_in_blocks(path), _stored(reader, session), strict=True):
         frames += copied.num_rows
-        if not _bits(copied).equals(_bits(stored)):
+        if not bits_of(copied).equals(bits_of(from_file(stored))):
             first = stored["frame_index"][0].as_py()
             raise NotAccounted(f"session {session.id}: the copy of the frames from {first} on differs")
     if frames != session.frames:
         raise NotAccounted(f"session {session.id}: of {session.frames} frames {frames} were copied")
-
-
-def _bits(table: pa.Table) -> pa.Table:
-    """The table with the bits of its floats: no NaN equals another."""
-    for name in ("state", "action"):
-        column = table[name].combine_chunks()
-        bits = pa.ListArray.from_arrays(column.offsets, column.values.view(pa.int32()))
-        table = table.set_column(table.column_names.index(name), name, bits)
-    return table
 
 
 async def _told(session: Recorded, copied: Copied) -> AsyncIterator[bytes]:
