@@ -12,7 +12,7 @@ import pytest_asyncio
 import uvicorn
 from export_service.app import create_app
 from export_service.settings import ExportSettings
-from teleop_testing.recorded import record_session
+from teleop_testing.recorded import record_columns, record_session
 from teleop_testing.recorded_video import RecordedVideo, record_video
 
 PATIENCE_S = 120.0
@@ -32,6 +32,16 @@ def recorder(database_url: str) -> Record:
 def record(database_url) -> Record:
     """Stores sessions in this test's own database."""
     return recorder(database_url)
+
+
+@pytest.fixture
+def add_columns(database_url) -> Callable[..., Awaitable[None]]:
+    """Gives frames of a session values beyond state and action."""
+
+    async def add_columns(session: int, columns: dict[str, Any], **more: Any) -> None:
+        await asyncio.to_thread(record_columns, database_url, session, columns, **more)
+
+    return add_columns
 
 
 @pytest.fixture

@@ -1,16 +1,17 @@
 """From an order to a verified dataset in a folder. Blocks, so it runs in a thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 from msgspec import Struct
-from teleop_dataset.v3.info import recorded_features
+from teleop_dataset.v3.info import ACTION, STATE, recorded_features
 from teleop_dataset.v3.tasks import number_tasks
 from teleop_dataset.verify import verify
 
+from export_service.added_columns import bytes_of, features_of, with_columns
 from export_service.dataset_video import DatasetVideo
 from export_service.dataset_writer import DatasetWriter, NonFiniteValue
 from export_service.errors import NotFinite
@@ -59,6 +60,7 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
         fps=order.fps,
         capture_time=order.capture_time,
         observation_age=order.repeated and order.capture_time,
+        added=features_of(order.columns),
     )
     tasks = number_tasks(piece.task for piece in order.pieces)
     with (
@@ -68,12 +70,14 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
             fps=order.fps,
             tasks=tasks,
             limits=order.limits,
-            keep_not_finite=order.keep_not_finite,
+            finite=_must_be_finite(order),
         ) as writer,
         DatasetVideo(root, order, chunks, files, partial(watch, "video")) as video,
     ):
         rows, times = _write_episodes(writer, video, order, reader, partial(watch, "data"))
-    report = finish_report(order.report, order.pieces, rows, times, order.fps, video.report())
+    report = finish_report(
+        order.report, order.pieces, rows, times, order.fps, video.report(), writer.not_finite
+    )
     stats = writer.recorded.finish(root, partial(watch, "statistics"))
     writer.finish(
         stats,
@@ -110,8 +114,14 @@ def _write_episodes(
     advance: Callable[[int, int], None],
 ) -> tuple[list[int], list[EpisodeTime]]:
     """Write all episodes; returns how many rows each of them has, and how it plays."""
-    state_width, action_width = len(order.state_names), len(order.action_names)
-    batches = read_pieces(reader, order.pieces, state_width=state_width, action_width=action_width)
+    columns = {source.session_id: source.columns for source in order.sources}
+    batches = read_pieces(
+        reader,
+        order.pieces,
+        state_width=len(order.state_names),
+        action_width=len(order.action_names),
+        column_bytes=max(map(bytes_of, columns.values()), default=0),
+    )
     lengths: list[int] = []
     times: list[EpisodeTime] = []
     frames_read = 0
@@ -128,13 +138,14 @@ def _write_episodes(
             observation_age=order.repeated and order.capture_time,
             picture_age=order.capture_time,
         )
+        table = with_columns(table, columns[pieces[0].session_id], order.columns)
         tasks = [piece.task for piece in pieces]
         clips = {camera: each.clips for camera, each in shown.items()}
         pictures = {camera: each.stats for camera, each in shown.items()}
         try:
             writer.add(table, rows.lengths, tasks, clips, pictures)
         except NonFiniteValue as error:
-            raise _not_finite(pieces[error.episode], str(error)) from error
+            raise _not_finite(order, pieces[error.episode], str(error)) from error
         lengths += rows.lengths
         times += rows.times
         advance(frames_read, order.frames)
@@ -142,9 +153,18 @@ def _write_episodes(
     return lengths, times
 
 
-def _not_finite(piece: Piece, key: str) -> NotFinite:
+def _must_be_finite(order: Order) -> Collection[str] | None:
+    """Features whose values must be; None: all."""
+    if order.refuse_not_finite:
+        return None
+    return () if order.keep_not_finite else (STATE, ACTION)
+
+
+def _not_finite(order: Order, piece: Piece, key: str) -> NotFinite:
+    again = "" if key in features_of(order.columns) else "ask for the export again, or "
     return NotFinite(
         f"session {piece.session_id} holds a value of {key} that is not finite, in the frames "
         f"{piece.first} to {piece.end - 1}",
-        hint='ask for the export again, or for on_not_finite "keep"',
+        field="on_not_finite",
+        hint=f'{again}ask for on_not_finite "keep"',
     )

@@ -107,6 +107,25 @@ def _ledger(report: Mapping[str, Any]) -> Iterator[str]:
         for each in report["sessions"]
     ]
     yield from _some(rows, MAX_ROWS)
+    yield from _columns(report)
+
+
+def _columns(report: Mapping[str, Any]) -> Iterator[str]:
+    """What became of columns that a command added; reports of older versions tell none."""
+    lines = [
+        f"- `{_plain(each['name'])}` is NaN or infinite in {each['not_finite']:,} rows"
+        for each in report.get("columns", ())
+        if each["not_finite"]
+    ]
+    left_out = {
+        f"- `{_plain(each['name'])}` was left out: {_plain(each['reason'])}; {_plain(each['hint'])}": None
+        for session in report["sessions"]
+        for each in session.get("columns_left_out", ())
+    }
+    lines += left_out
+    if lines:
+        yield from ("", "Columns that the recording command added:", "")
+        yield from _some(lines, MAX_ROWS)
 
 
 def _rate(session: Mapping[str, Any]) -> str:

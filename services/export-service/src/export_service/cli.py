@@ -247,6 +247,12 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
                 f"{excluded['first_frame']} to {excluded['end_frame'] - 1}, {excluded['frames']} of them "
                 f"stored: {excluded['reason']}"
             )
+        # Backends of older versions tell of none.
+        for column in session.get("columns_left_out", ()):
+            yield (
+                f"column {column['name']} of session {session['session_id']} was left out: "
+                f"{column['reason']}; {column['hint']}"
+            )
         for gap in session["gaps"]:
             yield (
                 f"split in session {session['session_id']}: frames {gap['first_frame']} to "

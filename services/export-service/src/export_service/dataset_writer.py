@@ -1,7 +1,8 @@
 """The files of a dataset, written in one go."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -84,7 +85,10 @@ class ParquetSeries:
 
 
 class DatasetWriter:
-    """Writes episodes in order; the dataset is complete after `finish`."""
+    """Writes episodes in order; the dataset is complete after `finish`.
+
+    not_finite  by feature, how many rows have a value that is NaN or infinite
+    """
 
     def __init__(
         self,
@@ -94,12 +98,13 @@ class DatasetWriter:
         fps: int,
         tasks: Mapping[str, int],
         limits: FileLimits,
-        keep_not_finite: bool = False,
+        finite: Collection[str] | None = None,
     ) -> None:
         """
-        keep_not_finite  values may be NaN or infinite; statistics are those of the others
+        finite  features whose values must be; None: all. Statistics of others are those of the finite values
         """
-        self._keep_not_finite = keep_not_finite
+        self._finite = features.keys() if finite is None else finite
+        self.not_finite: Counter[str] = Counter()
         self._limits = limits
         self.root = root
         self.features = features
@@ -123,7 +128,7 @@ class DatasetWriter:
         clips: Mapping[str, Sequence[Clip]],
         pictures: Mapping[str, Stats],
     ) -> None:
-        """Write some episodes; raises NonFiniteValue, unless such values are kept.
+        """Write some episodes; raises NonFiniteValue for a feature that may have none.
 
         frames           recorded frames of all of them, one after the other
         lengths, tasks   of each
@@ -133,8 +138,7 @@ class DatasetWriter:
         episodes = Episodes(self.episodes, self.frames, np.array(lengths), numbers)
         table = data_table(self._data_schema, frames, episodes, self.fps)
         values = {key: column_values(table, key) for key in table.column_names if key not in DEFAULT_FEATURES}
-        if not self._keep_not_finite:
-            _check_finite(values, episodes)
+        self._look_at_finite(values, episodes)
         stats = describe(values, episodes.lengths)
         self.recorded.add(values, stats)
         places = [
@@ -197,6 +201,17 @@ class DatasetWriter:
         self._data.close()
         self._meta.close()
 
+    def _look_at_finite(self, features: Mapping[str, npt.NDArray[Any]], episodes: Episodes) -> None:
+        for key, values in features.items():
+            finite = np.isfinite(values)
+            if finite.all():
+                continue
+            rows = finite.reshape(len(finite), -1).all(axis=1)
+            if key in self._finite:
+                first = episodes.first + int(np.argmin(rows))
+                raise NonFiniteValue(key, int(np.searchsorted(episodes.ends, first, side="right")))
+            self.not_finite[key] += int((~rows).sum())
+
     def _write_data(self, episode: pa.Table) -> Place:
         place = self._data.make_room(episode.nbytes)
         self._data.write(episode)
@@ -210,11 +225,3 @@ class DatasetWriter:
 
     def _write_json(self, path: str, document: Mapping[str, Any]) -> None:
         (self.root / path).write_text(json.dumps(document, indent=4, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _check_finite(features: Mapping[str, npt.NDArray[Any]], episodes: Episodes) -> None:
-    for key, values in features.items():
-        finite = np.isfinite(values)
-        if not finite.all():
-            row = episodes.first + int(np.argmin(finite.all(axis=1)))
-            raise NonFiniteValue(key, int(np.searchsorted(episodes.ends, row, side="right")))

@@ -1,4 +1,5 @@
-"""Compressed pictures and joints as Foxglove's protobuf messages, without protobuf. Pure.
+"""Compressed pictures and joints as Foxglove's protobuf messages, and other values as messages like them,
+without protobuf. Pure.
 
 The messages: https://docs.foxglove.dev/docs/sdk/schemas/compressed-video and …/joint-states. An MCAP file
 carries its schema as a FileDescriptorSet: https://mcap.dev/spec/registry#protobuf. How both are encoded:
@@ -7,14 +8,33 @@ https://protobuf.dev/programming-guides/encoding and google/protobuf/descriptor.
 
 import struct
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy.typing as npt
 
 VIDEO_NAME, JOINTS_NAME = "foxglove.CompressedVideo", "foxglove.JointStates"
 # What Foxglove calls the codecs that FFmpeg names like this.
 FORMATS = {"h264": "h264", "hevc": "h265", "av1": "av1", "vp9": "vp9"}
 
 _US_PER_S, _NS_PER_US = 1_000_000, 1_000
-_VARINT, _DOUBLE_BITS, _LENGTH = 0, 1, 2
-_DOUBLE, _INT32, _INT64, _STRING, _BYTES, _MESSAGE = 1, 5, 3, 9, 12, 11
+_VARINT, _DOUBLE_BITS, _LENGTH, _FLOAT_BITS = 0, 1, 2, 5
+_DOUBLE, _FLOAT, _INT32, _INT64, _UINT32, _UINT64, _BOOL = 1, 2, 5, 3, 13, 4, 8
+_STRING, _BYTES, _MESSAGE = 9, 12, 11
+# What protobuf has for each of numpy's types; every value of it is exact there.
+_KINDS = {
+    "bool": ("Bool", _BOOL),
+    "int8": ("Int32", _INT32),
+    "int16": ("Int32", _INT32),
+    "int32": ("Int32", _INT32),
+    "int64": ("Int64", _INT64),
+    "uint8": ("UInt32", _UINT32),
+    "uint16": ("UInt32", _UINT32),
+    "uint32": ("UInt32", _UINT32),
+    "uint64": ("UInt64", _UINT64),
+    "float16": ("Float", _FLOAT),
+    "float32": ("Float", _FLOAT),
+    "float64": ("Double", _DOUBLE),
+}
 _OPTIONAL, _REPEATED = 1, 3
 
 
@@ -42,6 +62,33 @@ def joint_states(taken_us: int, names: Sequence[str], values: Sequence[float]) -
         for name, value in zip(names, values, strict=True)
     )
     return _timestamp(taken_us) + b"".join(joints)
+
+
+def value_message(taken_us: int, values: npt.NDArray[Any], *, single: bool) -> bytes:
+    """One sample's value of a column, or all of its values if it is not a single one.
+
+    taken_us  us since the Unix epoch
+    values    (N,)
+    """
+    if values.dtype.kind == "f":
+        wide = values.astype("<f8" if values.dtype.itemsize > 4 else "<f4", copy=False)
+        bits = _DOUBLE_BITS if wide.itemsize > 4 else _FLOAT_BITS
+        content = wide.tobytes()
+    else:
+        bits, content = _VARINT, b"".join(map(_varint, values.tolist()))
+    told = _varint(2 << 3 | bits) + content if single else _bytes(2, content)
+    return _timestamp(taken_us) + told
+
+
+def value_schema(dtype: str, *, single: bool) -> tuple[str, bytes]:
+    """Name and schema of such messages."""
+    name, kind = _KINDS[dtype]
+    message = f"{name}Value" if single else f"{name}Values"
+    field = _field("value", 2, kind) if single else _field("values", 2, kind, label=_REPEATED)
+    fields = [_field("timestamp", 1, _MESSAGE, ".google.protobuf.Timestamp"), field]
+    imports = ["google/protobuf/timestamp.proto"]
+    described = _file(f"lerobot_backend/{message}.proto", "lerobot_backend", message, fields, imports)
+    return f"lerobot_backend.{message}", _bytes(1, _TIMESTAMP) + _bytes(1, described)
 
 
 def _timestamp(us: int) -> bytes:

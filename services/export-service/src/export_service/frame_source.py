@@ -8,10 +8,9 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from export_service.added_columns import frames_at_once
 from export_service.errors import RecordingChanged
 from export_service.plan import Piece
-
-READ_FRAMES = 65_536
 
 
 class Reader(Protocol):
@@ -23,12 +22,12 @@ class Reader(Protocol):
 
 
 def read_pieces(
-    reader: Reader, pieces: Sequence[Piece], *, state_width: int, action_width: int
+    reader: Reader, pieces: Sequence[Piece], *, state_width: int, action_width: int, column_bytes: int = 0
 ) -> Iterator[tuple[Sequence[Piece], pa.Table]]:
     """The pieces in order, some at a time, with exactly their frames, one piece after the other.
 
-    A fetch holds READ_FRAMES, or one longer piece; the next one runs while the caller works on this one, so
-    that at most two are in memory. Raises RecordingChanged.
+    A fetch holds frames_at_once, or one longer piece; the next one runs while the caller works on this one,
+    so that at most two are in memory. Raises RecordingChanged.
     """
 
     def fetch(batch: Sequence[Piece]) -> pa.Table:
@@ -39,7 +38,7 @@ def read_pieces(
         return _cut(table, batch)
 
     with ThreadPoolExecutor(1, thread_name_prefix="read-frames") as thread:
-        batches = list(_batches(pieces))
+        batches = list(_batches(pieces, frames_at_once(column_bytes)))
         ahead = thread.submit(fetch, batches[0])
         for batch, following in zip_longest(batches, batches[1:]):
             # Not kept here while the caller works on it: it may let go of it before it is done.
@@ -48,13 +47,13 @@ def read_pieces(
             yield batch, fetched.pop()
 
 
-def _batches(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+def _batches(pieces: Sequence[Piece], most: int) -> Iterator[list[Piece]]:
     batch: list[Piece] = []
     for piece in pieces:
         apart = batch and (
             piece.session_id != batch[0].session_id
             or piece.first < batch[-1].end
-            or piece.end - batch[0].first > READ_FRAMES
+            or piece.end - batch[0].first > most
         )
         if apart:
             yield batch

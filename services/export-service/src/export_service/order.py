@@ -9,10 +9,12 @@ import msgspec
 from msgspec import Meta, Struct, structs
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
+from teleop_schema.columns import Column
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
 from teleop_schema.session import FeatureName
 
+from export_service.added_columns import bytes_of, choose_columns
 from export_service.errors import FramesUnaccounted, SessionUnfinished
 from export_service.finite import OnNotFinite
 from export_service.plan import ALL_LABELS, Label, OnGap, Piece, Plan, make_plan
@@ -53,7 +55,8 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     on_gap                an episode that lacks frames is split there, or the export is refused
     on_not_finite         frames that hold a value which is NaN or infinite are cut out ("split"; pieces
                           shorter than a second, too; an episode that would lose more than 5 % is refused),
-                          kept as they are (statistics are those of the finite values), or refused
+                          kept as they are (statistics are those of the finite values), or refused; values
+                          of columns that a command added are only ever kept or, with "refuse", refused
     include_outcomes      episodes to export by their outcome, by default all; discarded ones never are
     include_unfinished    take a session that is still being recorded, or whose video has not all arrived, as
                           it is now
@@ -100,12 +103,14 @@ class Source(Struct, frozen=True, kw_only=True):
     fps       the rate of its loop, as it was measured
     chunks    of each of the order's cameras, in their order: its video chunks that can be used
     pictures  of each camera: how many these hold
+    columns   all that the session has beyond state and action
     """
 
     session_id: int
     fps: float
     chunks: tuple[tuple[int, ...], ...]
     pictures: tuple[int, ...]
+    columns: tuple[Column, ...] = ()
 
 
 class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
@@ -114,7 +119,10 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     sources      of each session
     video_bytes  about what the video takes on disk
     keep_not_finite
-                 values may be NaN or infinite
+                 values of joints may be NaN or infinite
+    refuse_not_finite
+                 no value may, those of added columns neither
+    columns      beyond state and action, that the dataset has; their positions are each session's own
     repeated     frames that repeat an earlier observation become rows, too
     splits       name, first of the pieces and the one after the last of each split, in order; (): all of them
                  are one
@@ -134,6 +142,8 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     streaming_safe: bool = False
     repeated: bool = False
     keep_not_finite: bool = False
+    refuse_not_finite: bool = False
+    columns: tuple[Column, ...] = ()
 
     @property
     def limits(self) -> FileLimits:
@@ -147,8 +157,8 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     def size_bytes(self) -> int:
         """About what the dataset takes on disk, rather more than less."""
         values = len(self.state_names) + len(self.action_names)
-        rows = self.frames * (values * VALUE_BYTES + NUMBERING_BYTES) + len(self.pieces) * EPISODE_BYTES
-        return rows + self.video_bytes
+        row_bytes = values * VALUE_BYTES + NUMBERING_BYTES + bytes_of(self.columns)
+        return self.frames * row_bytes + len(self.pieces) * EPISODE_BYTES + self.video_bytes
 
 
 def check_request(request: ExportRequest) -> None:
@@ -217,7 +227,7 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         video_unfinished=request.include_unfinished,
     )
     pieces, splits = split_pieces(plan.pieces, request.split or {}, request.split_seed)
-    like = sessions[0]
+    like, chosen = sessions[0], choose_columns(sessions, plan.pieces)
     return Order(
         robot_type=like.robot_type,
         fps=plan.fps,
@@ -232,7 +242,9 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
         streaming_safe=request.streaming_safe,
         repeated=request.include_repeated,
         keep_not_finite=request.on_not_finite == "keep",
-        report=make_report(sessions, plan),
+        refuse_not_finite=request.on_not_finite == "refuse",
+        columns=chosen.columns,
+        report=make_report(sessions, plan, chosen),
     )
 
 
@@ -250,6 +262,7 @@ def _source(session: Session, cameras: Sequence[Camera]) -> Source:
         fps=session.loop_hz,
         chunks=tuple(each.chunks for each in footage),
         pictures=tuple(each.pictures for each in footage),
+        columns=session.columns,
     )
 
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 from typing import Literal
 
 from msgspec import Struct
+from teleop_schema.columns import Column
 from teleop_schema.errors import BadInput
 
+from export_service.added_columns import bytes_of, frames_at_once
 from export_service.errors import CameraMissing, NothingToExport
 from export_service.order import LEROBOT, ExportRequest, check_accounted, check_unfinished
 from export_service.plan import DEFAULT_TASK, Piece, stored_runs
@@ -15,8 +17,6 @@ from export_service.report import MissingFrames, Report, SessionReport
 
 RawFormat = Literal["parquet", "mcap"]
 
-# Frames that are read at a time, so that memory does not grow with a session.
-MAX_PIECE_FRAMES = 65_536
 VALUE_BYTES = 4
 FRAME_BYTES = 40
 # A frame as JSON, on two topics.
@@ -26,10 +26,11 @@ MESSAGE_BYTES, JSON_VALUE_BYTES = 120, 40
 class RawSession(Struct, frozen=True, kw_only=True):
     """A session as it was recorded.
 
-    pieces    all stored frames, ascending, MAX_PIECE_FRAMES at most in each
+    pieces    all stored frames, ascending, in each as many as are read at a time
     episodes  as they are noted, discarded ones too
     gaps      frames that were never stored
     footage   of each camera
+    columns   beyond state and action
     """
 
     session_id: int
@@ -44,6 +45,7 @@ class RawSession(Struct, frozen=True, kw_only=True):
     episodes: tuple[EpisodeRow, ...]
     gaps: tuple[Hole, ...]
     footage: dict[str, Footage]
+    columns: tuple[Column, ...] = ()
 
 
 class RawOrder(Struct, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
@@ -60,10 +62,12 @@ class RawOrder(Struct, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
 
     def _size(self, session: RawSession) -> int:
         values = len(session.state_names) + len(session.action_names)
+        added_bytes = bytes_of(session.columns)
         if self.format == "parquet":
-            return session.committed * (FRAME_BYTES + VALUE_BYTES * values)
+            return session.committed * (FRAME_BYTES + VALUE_BYTES * values + added_bytes)
         video_bytes = sum(footage.size_bytes for footage in session.footage.values())
-        return session.committed * (MESSAGE_BYTES + JSON_VALUE_BYTES * values) + video_bytes
+        frame_bytes = MESSAGE_BYTES * (1 + len(session.columns)) + JSON_VALUE_BYTES * values + added_bytes
+        return session.committed * frame_bytes + video_bytes
 
 
 def make_raw_order(request: ExportRequest, sessions: Sequence[Session]) -> RawOrder:
@@ -125,6 +129,7 @@ def _raw(session: Session, request: ExportRequest) -> RawSession:
         episodes=session.episodes,
         gaps=session.holes,
         footage=_footage(session, request) if request.format == "mcap" else {},
+        columns=session.columns,
     )
 
 
@@ -142,9 +147,10 @@ def _footage(session: Session, request: ExportRequest) -> dict[str, Footage]:
 
 
 def _pieces(session: Session) -> Iterator[Piece]:
+    most = frames_at_once(bytes_of(session.columns))
     for first, end in stored_runs(session.holes, 0, session.watermark):
-        for begin in range(first, end, MAX_PIECE_FRAMES):
-            stop = min(begin + MAX_PIECE_FRAMES, end)
+        for begin in range(first, end, most):
+            stop = min(begin + most, end)
             yield Piece(session.id, begin, stop, session.task or DEFAULT_TASK, None)
 
 

@@ -8,11 +8,21 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from export_service.added_columns import bytes_of
 from export_service.build import Built, Watch
 from export_service.frame_source import Reader, read_pieces
 from export_service.raw import RawOrder, RawSession
 from export_service.raw_mcap import write_mcap
-from export_service.raw_parquet import ACTION, EPISODES, FRAMES, GAPS, STATE, write_tables
+from export_service.raw_parquet import (
+    ACTION,
+    ADDED,
+    COLUMNS,
+    EPISODES,
+    FRAMES,
+    GAPS,
+    STATE,
+    write_tables,
+)
 from export_service.video_source import Chunks, Files, Footage
 
 README, REPORT = "README.md", "report.json"
@@ -29,8 +39,18 @@ One folder per session, everything as it was recorded: discarded episodes too, a
 | timestamp | timestamp[us, UTC], when the sample was taken, by the robot's clock |
 | {STATE}<name> | float32, one column per value of the observation, in the robot's own unit |
 | {ACTION}<name> | float32, one column per value of the action that was sent |
+| {ADDED}<name> | what the recording command added, in the type that {COLUMNS} tells, to the last bit; \
+where the shape is not [1], a list of all of its values in C order; null: the frame has no value of it |
 | observation_age_us | int64: how old an observation was that the frame repeats; null: it has its own |
 | extra | string, JSON of whatever else came with the frame, or null |
+
+| {COLUMNS} | |
+|---|---|
+| session_id, robot_id | as above |
+| name | string, behind the prefix {ADDED} of {FRAMES} |
+| dtype | string: as numpy calls it |
+| shape | list of int64: of one frame's value |
+| names | string, JSON of what these values are called, or null |
 
 | {EPISODES} | |
 |---|---|
@@ -59,12 +79,15 @@ time is when the sample or the picture was taken, by the robot's clock.
 |---|---|
 | /robot/state | foxglove.JointStates: joints by name, in the robot's own unit; `sequence`: frame index |
 | /robot/action | the same of what was sent to the robot |
+| /columns/<name> | what the recording command added, in messages of its type: `value`, or `values` in C \
+order where the shape is not [1]; a frame without a value has no message |
 | /camera/<name> | foxglove.CompressedVideo: the recorded pictures as they were compressed, none left out |
 
 Depth is HEVC of 12 bits without loss, which few players show; what its codes stand for is in its channel's
 metadata, as `info.json` of a LeRobot dataset has it.
 
-Metadata records tell session, episodes with task and outcome, and gaps with their reasons.
+Metadata records tell session, episodes with task and outcome, gaps with their reasons, and of each column its
+dtype, shape and names.
 {REPORT} accounts for every frame of every session.
 """
 
@@ -126,7 +149,8 @@ def _tables(session: RawSession, reader: Reader) -> Iterator[pa.Table]:
     if not session.pieces:
         return
     widths = {"state_width": len(session.state_names), "action_width": len(session.action_names)}
-    for _, table in read_pieces(reader, session.pieces, **widths):
+    batches = read_pieces(reader, session.pieces, column_bytes=bytes_of(session.columns), **widths)
+    for _, table in batches:
         yield table
 
 

@@ -1,16 +1,21 @@
 """A session as an MCAP file, which Foxglove and its like open: joints and video on one time line. Blocks."""
 
 import heapq
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from av.bitstream import BitStreamFilterContext
 from mcap.writer import CompressionType, Writer
 from teleop_dataset.v3.depth import depth_info
+from teleop_runtime.columns import unpack
+from teleop_schema.columns import Column
 from teleop_schema.depth import DepthUnit
 
 from export_service.errors import VideoDiffers
@@ -22,6 +27,8 @@ from export_service.foxglove import (
     VIDEO_SCHEMA,
     compressed_video,
     joint_states,
+    value_message,
+    value_schema,
 )
 from export_service.pace import Integers
 from export_service.raw import RawSession
@@ -68,6 +75,7 @@ def write_mcap(
         _add_metadata(writer, session)
         topics = [_joints(session, tables)]
         topics += [_pictures(camera, footage) for camera, footage in footages.items()]
+        pictured = {video_topic(camera) for camera in footages}
         written = 0
         for message in heapq.merge(*topics, key=_time_ns):
             writer.add_message(
@@ -77,7 +85,7 @@ def write_mcap(
                 sequence=message.sequence % _SEQUENCES,
                 data=message.data,
             )
-            if message.topic != ACTION_TOPIC:
+            if message.topic == STATE_TOPIC or message.topic in pictured:
                 written += 1
                 advance(written)
         cast(Any, writer).finish()
@@ -85,6 +93,10 @@ def write_mcap(
 
 def video_topic(camera: str) -> str:
     return f"/camera/{camera}"
+
+
+def column_topic(name: str) -> str:
+    return f"/columns/{name}"
 
 
 def _time_ns(message: Message) -> int:
@@ -102,6 +114,13 @@ def _channels(writer: Writer, session: RawSession) -> dict[str, int]:
     for camera, footage in session.footage.items():
         topic, about = video_topic(camera), _about(footage.depth_unit)
         found[topic] = writer.register_channel(topic, "protobuf", video, metadata=about)
+    schemas: dict[str, int] = {}
+    for column in session.columns:
+        name, schema = value_schema(column.dtype, single=column.shape == (1,))
+        if name not in schemas:
+            schemas[name] = writer.register_schema(name, "protobuf", schema)
+        topic = column_topic(column.name)
+        found[topic] = writer.register_channel(topic, "protobuf", schemas[name])
     return found
 
 
@@ -132,6 +151,15 @@ def _add_metadata(writer: Writer, session: RawSession) -> None:
                 "outcome": episode.outcome or "",
             },
         )
+    for column in session.columns:
+        writer.add_metadata(
+            f"column {column.name}",
+            {
+                "dtype": column.dtype,
+                "shape": json.dumps(column.shape),
+                "names": json.dumps(column.names),
+            },
+        )
     for number, gap in enumerate(session.gaps):
         writer.add_metadata(
             f"gap {number}",
@@ -144,6 +172,12 @@ def _joints(session: RawSession, tables: Iterator[pa.Table]) -> Iterator[Message
         index = table.column("frame_index").to_pylist()
         times_us = table.column("timestamp").cast(pa.int64()).to_pylist()
         states, actions = table.column("state").to_pylist(), table.column("action").to_pylist()
+        columns = [
+            _values(column, array)
+            for column, array in zip(
+                session.columns, unpack(table.column("columns"), session.columns), strict=True
+            )
+        ]
         for frame, time_us, state, action in zip(index, times_us, states, actions, strict=True):
             for topic, names, values in (
                 (STATE_TOPIC, session.state_names, state),
@@ -151,6 +185,32 @@ def _joints(session: RawSession, tables: Iterator[pa.Table]) -> Iterator[Message
             ):
                 if names:
                     yield Message(time_us * NS_PER_US, topic, frame, joint_states(time_us, names, values))
+            for each in columns:
+                if next(each.present):
+                    content = value_message(time_us, next(each.values), single=each.single)
+                    yield Message(time_us * NS_PER_US, each.topic, frame, content)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """A column's values of some frames.
+
+    present  whether the next frame has one
+    values   the next one of those that there are
+    """
+
+    topic: str
+    single: bool
+    present: Iterator[bool]
+    values: Iterator[npt.NDArray[Any]]
+
+
+def _values(column: Column, array: pa.Array) -> _Values:
+    some = array.drop_null() if array.null_count else array
+    flat = some.flatten() if isinstance(some, pa.FixedSizeListArray) else some
+    values = flat.to_numpy(zero_copy_only=False).reshape(len(some), column.values)
+    present = iter(array.is_valid().to_pylist())
+    return _Values(column_topic(column.name), column.shape == (1,), present, iter(values))
 
 
 def _pictures(camera: str, footage: Footage) -> Iterator[Message]:

@@ -3,16 +3,28 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_runtime.columns import arrow_type, unpack
 
 from export_service.raw import RawSession
 
-FRAMES, EPISODES, GAPS = "frames.parquet", "episodes.parquet", "gaps.parquet"
-STATE, ACTION = "observation.", "action."
+FRAMES, COLUMNS = "frames.parquet", "columns.parquet"
+EPISODES, GAPS = "episodes.parquet", "gaps.parquet"
+STATE, ACTION, ADDED = "observation.", "action.", "columns."
 COMPRESSION = "zstd"
 
 _WHOSE = {"session_id": pa.int64(), "robot_id": pa.string()}
+_COLUMNS = pa.schema(
+    {
+        **_WHOSE,
+        "name": pa.string(),
+        "dtype": pa.string(),
+        "shape": pa.list_(pa.int64()),
+        "names": pa.string(),
+    }
+)
 _EPISODES = pa.schema(
     {
         **_WHOSE,
@@ -43,6 +55,17 @@ def write_tables(
             writer.write_table(_flat(table, schema, session))
             written += table.num_rows
             advance(written)
+    columns = [
+        {
+            **whose,
+            "name": column.name,
+            "dtype": column.dtype,
+            "shape": list(column.shape),
+            "names": None if column.names is None else msgspec.json.encode(column.names).decode(),
+        }
+        for column in session.columns
+    ]
+    pq.write_table(pa.Table.from_pylist(columns, _COLUMNS), folder / COLUMNS)
     episodes = [
         {
             **whose,
@@ -63,7 +86,7 @@ def write_tables(
 
 
 def frames_schema(session: RawSession) -> pa.Schema:
-    """Columns of the frames: one of float32 per joint of state and action."""
+    """Columns of the frames: one of float32 per joint of state and action, and what a command added."""
     return pa.schema(
         [
             *_WHOSE.items(),
@@ -71,6 +94,7 @@ def frames_schema(session: RawSession) -> pa.Schema:
             ("timestamp", pa.timestamp("us", tz="UTC")),
             *((STATE + name, pa.float32()) for name in session.state_names),
             *((ACTION + name, pa.float32()) for name in session.action_names),
+            *((ADDED + column.name, arrow_type(column)) for column in session.columns),
             ("observation_age_us", pa.int64()),
             ("extra", pa.string()),
         ]
@@ -86,6 +110,7 @@ def _flat(table: pa.Table, schema: pa.Schema, session: RawSession) -> pa.Table:
     ]
     columns += _joints(table, "state", session.state_names)
     columns += _joints(table, "action", session.action_names)
+    columns += unpack(table.column("columns"), session.columns)
     columns += [table.column("observation_age_us"), table.column("extra")]
     return pa.table(columns, schema=schema)
 

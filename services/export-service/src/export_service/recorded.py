@@ -6,10 +6,12 @@ from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
+from teleop_schema.columns import Column
 from teleop_schema.depth import DepthUnit
 
 from export_service.align import PictureHole
-from export_service.pace import Integers, Pace, Samples, measure
+from export_service.pace import Flags, Integers, Pace, Samples, measure
 
 Status = Literal["recording", "complete", "interrupted"]
 Outcome = Literal["success", "failure", "discarded"]
@@ -60,6 +62,25 @@ class Footage:
 
 
 @dataclass(frozen=True)
+class Values:
+    """Which frames of a session have values of its columns.
+
+    index  (N,) of the frames, ascending
+    rows   (N,) whether they become rows of a dataset, if they are in an exported episode
+    bits   (N, W) bit p % 8 of byte p // 8: whether they have a value of the column at position p
+    """
+
+    index: Integers
+    rows: Flags
+    bits: npt.NDArray[np.uint8]
+
+    @classmethod
+    def none(cls) -> "Values":
+        """Of no frames."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, bool), np.zeros((0, 0), np.uint8))
+
+
+@dataclass(frozen=True)
 class Session:
     """One session at the moment it was looked at.
 
@@ -75,6 +96,8 @@ class Session:
                None
     not_finite  samples with a value that is NaN or infinite, ascending, disjoint
     repeating  index of the samples that do not, for they have no observation of their own, ascending
+    columns    beyond state and action, by position
+    values     which of its samples have values of them
     """
 
     id: int
@@ -95,6 +118,8 @@ class Session:
     paces: Mapping[int | None, Pace] = field(default_factory=dict)
     not_finite: Sequence[Hole] = ()
     repeating: Sequence[int] = ()
+    columns: tuple[Column, ...] = ()
+    values: Values = field(default_factory=Values.none, compare=False)
 
     @property
     def loop_hz(self) -> float:

@@ -1,9 +1,10 @@
 """The account of an export: every committed frame is exported, or excluded for a reason. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, structs
 
+from export_service.added_columns import ChosenColumns, LeftOutColumn
 from export_service.pace import SLOWER, US_PER_S, Chosen, Integers
 from export_service.plan import REPEATING, Piece, Plan
 from export_service.recorded import Session
@@ -67,6 +68,8 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     measured_hz   and as it was; None if it is too short to tell
     times         once the export is done: of the episodes whose loop was not as fast as declared, or whose
                   time in the dataset is not that of the recording
+    columns_left_out
+                  that a command added to its frames, and that are not in the dataset
     """
 
     session_id: int
@@ -78,6 +81,7 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     declared_fps: float | None = None
     measured_hz: float | None = None
     times: list[EpisodeTime] = []
+    columns_left_out: list[LeftOutColumn] = []
 
 
 class EncodedEpisode(Struct, frozen=True, kw_only=True):
@@ -106,10 +110,23 @@ class CameraReport(Struct, frozen=True, kw_only=True):
     encoded: list[EncodedEpisode]
 
 
+class ColumnReport(Struct, frozen=True, kw_only=True):
+    """A column that the recording command added, and that the dataset has.
+
+    not_finite  rows with a value that is NaN or infinite, once the export is done
+    """
+
+    name: str
+    dtype: str
+    shape: list[int]
+    not_finite: int = 0
+
+
 class Report(Struct, frozen=True, kw_only=True):
     """The whole account: committed - excluded = exported.
 
     fps      rows per second
+    columns  of the dataset, beyond state and action, that every row has
     cameras  once the export is done; where samples are left out for a lower rate, they too are accounted for
              only then
     """
@@ -120,16 +137,21 @@ class Report(Struct, frozen=True, kw_only=True):
     sessions: list[SessionReport]
     cameras: list[CameraReport] = []
     fps: int | None = None
+    columns: list[ColumnReport] = []
 
 
-def make_report(sessions: Sequence[Session], plan: Plan) -> Report:
+def make_report(sessions: Sequence[Session], plan: Plan, chosen: ChosenColumns) -> Report:
     """The account of `plan`, which covers `sessions`."""
     return Report(
         committed=sum(session.committed for session in sessions),
         excluded=sum(excluded.frames for excluded in plan.excluded),
         exported=plan.frames,
-        sessions=[_report(session, plan) for session in sessions],
+        sessions=[_report(session, plan, chosen) for session in sessions],
         fps=plan.fps,
+        columns=[
+            ColumnReport(name=column.name, dtype=column.dtype, shape=list(column.shape))
+            for column in chosen.columns
+        ],
     )
 
 
@@ -161,7 +183,7 @@ def _worth_telling(time: EpisodeTime, declared_fps: float | None, fps: int) -> b
     return bool(off or time.stalls or abs(time.recorded_s - time.dataset_s) > 1 / fps)
 
 
-def _report(session: Session, plan: Plan) -> SessionReport:
+def _report(session: Session, plan: Plan, chosen: ChosenColumns) -> SessionReport:
     pieces = [piece for piece in plan.pieces if piece.session_id == session.id]
     return SessionReport(
         session_id=session.id,
@@ -191,6 +213,7 @@ def _report(session: Session, plan: Plan) -> SessionReport:
         ],
         declared_fps=session.fps,
         measured_hz=session.pace.hz,
+        columns_left_out=list(chosen.left_out.get(session.id, ())),
     )
 
 
@@ -201,11 +224,13 @@ def finish_report(
     times: Sequence[EpisodeTime],
     fps: int,
     cameras: list[CameraReport],
+    not_finite: Mapping[str, int],
 ) -> Report:
     """The account of an export that has been made.
 
     pieces, rows  its episodes, and how many rows each has; the other frames were left out for `fps`
     times         of each
+    not_finite    rows with such a value, by feature
     """
     sessions = []
     for session in planned.sessions:
@@ -247,4 +272,7 @@ def finish_report(
         sessions=sessions,
         cameras=cameras,
         fps=fps,
+        columns=[
+            structs.replace(column, not_finite=not_finite.get(column.name, 0)) for column in planned.columns
+        ],
     )

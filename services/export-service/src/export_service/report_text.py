@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from export_service.report import CameraReport, EpisodeTime, SessionReport
+from export_service.report import CameraReport, ColumnReport, EpisodeTime, SessionReport
 from export_service.views import ExportDetail
 
 
@@ -34,10 +34,17 @@ def _ledger(export: ExportDetail) -> Iterator[str]:
     yield f"{report.committed} committed - {report.excluded} excluded = {report.exported} exported"
     if report.fps is not None:
         yield f"{report.fps} rows per second"
+    for column in report.columns:
+        yield from _column(column)
     for session in report.sessions:
         yield from _session(session)
     for camera in report.cameras:
         yield from _camera(camera)
+
+
+def _column(column: ColumnReport) -> Iterator[str]:
+    unfit = f", not finite in {column.not_finite} rows" if column.not_finite else ""
+    yield f"column {column.name}: {column.dtype} {column.shape}{unfit}"
 
 
 def _session(session: SessionReport) -> Iterator[str]:
@@ -56,6 +63,8 @@ def _session(session: SessionReport) -> Iterator[str]:
             f"  left out: {_episode(excluded.episode_index)}frames {excluded.first_frame} to "
             f"{excluded.end_frame - 1}, {excluded.frames} of them stored: {excluded.reason}"
         )
+    for column in session.columns_left_out:
+        yield f"  column left out: {column.name}: {column.reason}; {column.hint}"
     for gap in session.gaps:
         yield (
             f"  split: {_episode(gap.episode_index)}frames {gap.first_frame} to {gap.end_frame - 1} are "

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from msgspec import structs
 from psycopg.rows import DictRow
+from teleop_schema.columns import Column
 from teleop_schema.errors import BadInput, SessionArchived, SessionNotFound
 
 from export_service.chunk_table import read_chunks, read_samples
+from export_service.column_table import read_columns, read_values
 from export_service.database import Connection, Pool, connect
 from export_service.errors import NothingToExport
 from export_service.finite import not_finite
@@ -120,8 +122,12 @@ async def _read(
         )
     episodes = await _fetch(connection, EPISODES, wanted)
     gaps = await _fetch(connection, GAPS, wanted)
+    columns = await read_columns(connection, wanted)
     found = {
-        row["id"]: await _session(connection, row, episodes, gaps, cameras, repeated=repeated) for row in rows
+        row["id"]: await _session(
+            connection, row, episodes, gaps, columns.get(row["id"], ()), cameras, repeated=repeated
+        )
+        for row in rows
     }
     return [found[each] for each in wanted]
 
@@ -131,6 +137,7 @@ async def _session(
     row: DictRow,
     episodes: list[DictRow],
     gaps: list[DictRow],
+    columns: tuple[Column, ...],
     cameras: Collection[str] | None,
     *,
     repeated: bool,
@@ -166,6 +173,8 @@ async def _session(
         not_finite=not_finite(samples, _value_names(row), repeated=repeated),
         pace=measure(samples, repeated=True),
         repeating=() if repeated else samples.index[~samples.own].tolist(),
+        columns=columns,
+        values=await read_values(connection, row["id"], watermark, columns, samples, repeated=repeated),
     )
     return replace(
         session,

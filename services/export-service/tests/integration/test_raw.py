@@ -186,6 +186,75 @@ async def test_mcap_tells_what_depth_is(backend, record, film):
     assert [frame.format.name for frame in frames] == ["gray12le"] * len(video.taken)
 
 
+ADDED = {
+    "next.reward": np.array([[0.1], [np.nan], [-np.inf], [5e-324]]),
+    "intervention": np.array([[True], [False], [True], [True]]),
+    "widest": np.array([[2**63 - 1], [-(2**63)], [-1], [0]]),
+    "unsigned": np.array([[2**64 - 1], [0], [1], [2]], np.uint64),
+    "half": np.array([[0.5], [-0.0], [65504.0], [np.inf]], np.float16),
+    "bytes": np.arange(12, dtype=np.uint8).reshape(4, 3) + 250,
+    "touch": np.float32(np.arange(16).reshape(4, 2, 2) / 3),
+    "flags": np.array([[True, False]] * 4),
+}
+ADDED_TO = [0, 7, 8, 19]
+
+
+@pytest.fixture
+async def with_columns(record, add_columns):
+    """A session of 20 frames, four of which have values of columns of many types."""
+    session = await record(20)
+    await add_columns(
+        session,
+        {name: (ADDED_TO, values) for name, values in ADDED.items()},
+        names={"touch": {"axes": ["y", "x"]}},
+    )
+    return session
+
+
+async def test_parquet_has_added_columns_in_their_type(backend, with_columns):
+    """To the last bit; null where a frame has no value; what they are stands beside them."""
+    _, folder = await backend.export(with_columns, format="parquet")
+    table = pq.read_table(folder / f"session-{with_columns}/frames.parquet")
+    told = pq.read_table(folder / f"session-{with_columns}/columns.parquet").to_pylist()
+    assert [each["name"] for each in told] == list(ADDED)
+    for about, (name, values) in zip(told, ADDED.items(), strict=True):
+        assert (about["dtype"], about["shape"]) == (values.dtype.name, list(values.shape[1:]))
+        column = table.column(f"columns.{name}")
+        assert np.flatnonzero(column.is_valid()).tolist() == ADDED_TO
+        kept = column.combine_chunks().drop_null()
+        flat = kept.flatten() if pa.types.is_fixed_size_list(kept.type) else kept
+        found = flat.to_numpy(zero_copy_only=False)
+        assert (found.dtype, found.tobytes()) == (values.dtype, values.tobytes()), name
+    assert json.loads(told[6]["names"]) == {"axes": ["y", "x"]}
+    readme = (folder / "README.md").read_text()
+    assert "| columns.<name> " in readme
+    assert "| columns.parquet " in readme
+
+
+async def test_mcap_has_added_columns_on_topics_of_their_own(backend, with_columns):
+    """Each as messages of its type, at the time of the frame; a frame without a value has none."""
+    _, folder = await backend.export(with_columns, format="mcap")
+    path = folder / f"session-{with_columns}.mcap"
+    frames = {message.sequence: message.log_time for _, _, message in messages_of(path, "/robot/state")}
+    for name, values in ADDED.items():
+        found = messages_of(path, f"/columns/{name}")
+        assert [message.sequence for _, _, message in found] == ADDED_TO, name
+        assert [message.log_time for _, _, message in found] == [frames[index] for index in ADDED_TO]
+        kind = video_message(found[0][0])
+        for (_, _, message), value in zip(found, values, strict=True):
+            told = kind.FromString(message.data)
+            assert told.timestamp.ToNanoseconds() == message.log_time
+            given = [told.value] if value.shape == (1,) else told.values
+            np.testing.assert_array_equal(np.array(given, value.dtype), value.ravel(), name)
+    with path.open("rb") as file:
+        metadata = {each.name: each.metadata for each in make_reader(file).iter_metadata()}
+    assert metadata["column touch"] == {
+        "dtype": "float32",
+        "shape": "[2, 2]",
+        "names": '{"axes": ["y", "x"]}',
+    }
+
+
 async def test_mcap_is_in_the_order_of_time(backend, record, film):
     """Joints and pictures interleaved, so that a player reads it once from front to back."""
     session = await record(120)
