@@ -6,7 +6,7 @@ from typing import Self
 
 import adbc_driver_postgresql
 import pyarrow as pa
-from adbc_driver_manager import AdbcConnection, AdbcStatement
+from adbc_driver_manager import AdbcConnection, AdbcStatement, AdbcStatusCode, OperationalError
 from teleop_schema.connections import PREPARE
 
 from teleop_runtime.libpq import bounded
@@ -86,13 +86,19 @@ class FrameReader:
 
         limit  at most so many, the first ones. Who reads block by block asks for the next so many after the
                last that came: a loop over the indexes themselves would run for as long as somebody claims
+
+        Raises adbc_driver_manager.Error.
         """
         bound = "" if limit is None else f" LIMIT {limit:d}"
         query = FRAMES.format(session_id=session_id, first=first, end=end, limit=bound)
         with AdbcStatement(self._connection) as statement:
             statement.set_sql_query(query)
             stream, _ = statement.execute_query()
-            table = pa.RecordBatchReader._import_from_c(stream.address).read_all()
+            try:
+                table = pa.RecordBatchReader._import_from_c(stream.address).read_all()
+            except OSError as error:
+                # So Arrow names what the driver says once the rows have begun to come.
+                raise OperationalError(str(error), status_code=AdbcStatusCode.IO) from error
         schema = frame_schema(state_width, action_width)
         if table.num_rows == 0:
             return schema.empty_table()

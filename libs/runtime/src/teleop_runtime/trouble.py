@@ -18,6 +18,8 @@ DATABASE_AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
+    # Outside of asyncpg's own tree: what is asked of a connection that was lost in the middle of an answer.
+    asyncpg.InternalClientError,
     OperationalError,
     ConnectionError,
     TimeoutError,

@@ -6,9 +6,12 @@ import asyncpg
 import pyarrow as pa
 import pytest
 import pytest_asyncio
+from adbc_driver_manager import OperationalError
 from teleop_runtime.database import connected, open_pool, transaction
 from teleop_runtime.frames import FrameReader, frame_schema
-from teleop_schema.errors import Fenced
+from teleop_runtime.trouble import trouble_of
+from teleop_schema.errors import Fenced, StorageUnavailable
+from teleop_testing.waiting import until
 
 
 @pytest_asyncio.fixture
@@ -149,3 +152,22 @@ async def test_no_frames_make_an_empty_table(database_url, session):
     """A range without frames has the columns of any other."""
     table = await asyncio.to_thread(read, database_url, session, 100, 200, (3, 2))
     assert (table.num_rows, table.schema) == (0, frame_schema(3, 2))
+
+
+async def test_server_that_goes_away_while_frames_are_read(database_url, database, session):
+    """That is told as a database that is away, not as a file that can't be read: what reads tries again."""
+    await database.connection.execute(
+        """INSERT INTO teleop_frame
+           SELECT 7, i, to_timestamp(1763860000 + i * 0.5), ARRAY[i], ARRAY[i] FROM generate_series(0, 999) i;
+           ALTER TABLE teleop_frame RENAME TO kept_frame;
+           CREATE VIEW teleop_frame AS SELECT * FROM kept_frame
+            WHERE CASE WHEN frame_index < 900 THEN true ELSE pg_sleep(600) IS NOT NULL END"""
+    )
+    reading = asyncio.create_task(asyncio.to_thread(read, database_url, session, 0, 1000, (1, 1)))
+    # It sleeps in the middle of what it sends.
+    ended = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event = 'PgSleep'"""
+    await until(lambda: database.value(ended))
+    with pytest.raises(OperationalError) as raised:
+        await reading
+    assert isinstance(trouble_of(raised.value), StorageUnavailable)
