@@ -68,8 +68,9 @@ format: .venv/installed-dev  ## let ruff put the code in order
 bench: .venv/installed-dev  ## measure, side by side with the alternatives
 	$(BIN)/python tests/benchmarks
 
-chaos: .venv/installed-dev  ## a thousand faults at random under load, then the account; power cuts, as root
+chaos: .venv/installed-dev  ## a thousand faults at random under load, then the account; sabotage; power cuts, as root
 	$(BIN)/python tests/faults/chaos.py --faults 1000
+	$(BIN)/python tests/faults/sabotaged.py
 	$(BIN)/python tests/faults/robot_power.py --cuts 60
 	$(BIN)/python tests/faults/server_power.py --cuts 30
 

@@ -1,8 +1,9 @@
 """Faults at random under load, then the account: `python tests/faults/chaos.py --faults 1000 --seed 7`.
 
-Robots stream through a relay to two replicas of telemetry-service on one PostgreSQL. A schedule drawn from
-the seed hurts one of them after the other. What was acknowledged must be in the database at every moment,
-and when all is quiet again everything that was logged, exactly once.
+Robots stream through a line to two replicas of telemetry-service, an agent brings datasets and video to
+video-ingest-service, and export-service makes exports, all on one PostgreSQL. A schedule drawn from the seed
+hurts one of them after the other. What was acknowledged, called stored or called done must be there at every
+moment, and when all is quiet again everything that was logged and recorded, exactly once and whole.
 """
 
 import argparse
@@ -12,126 +13,160 @@ import random
 import signal
 import tempfile
 import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import asyncpg
-from accounts import check, check_video, wait_for_ledgers
-from lerobot_backend.demo.relay import relay_to
-from lerobot_robot_backend.stream import read_progress
-from teleop_testing.processes import own_postgres, telemetry_process
-from teleop_testing.teleoperation import Teleoperation
+import psutil
+from chaos_exports import Exports
+from chaos_files import Files
+from chaos_line import line_to
+from chaos_robots import Faults, Robots
+from file_accounts import Stored
+from teleop_testing.processes import (
+    ServiceProcess,
+    export_process,
+    ingest_process,
+    own_postgres,
+    telemetry_process,
+)
 
-ROBOTS = 3
-HEAL_TIMEOUT_S = 120.0
+REPLICAS = 2
+PARTS = ("robots", "files", "exports")
+MOST_ABOVE_IDLE_BYTES = 256 * 1024**2
 
 
 class Chaos:
-    """The system under test and everything that may happen to it."""
+    """The system under test, or some parts of it, and everything that may happen to it."""
 
-    def __init__(self, stack: ExitStack, folder: Path, seed: int, module: str) -> None:
-        self.random = random.Random(seed)
+    def __init__(
+        self, stack: ExitStack, folder: Path, seed: int, parts: Collection[str], telemetry: str
+    ) -> None:
+        self.chance = random.Random(seed)
         self.postgres = stack.enter_context(own_postgres())
-        self.services = [
-            stack.enter_context(telemetry_process(self.postgres.url(), module)) for _ in range(2)
-        ]
-        self.relay = stack.enter_context(relay_to(*(service.port for service in self.services)))
-        self.folders = [folder / f"robot_{number}" for number in range(ROBOTS)]
-        self.ended: list[tuple[Teleoperation, str]] = []
-        self.pictures = 0
-        for path in self.folders:
-            path.mkdir()
-        self.robots = [self._teleoperate(path) for path in self.folders]
-        self.faults = [
-            self.kill_service,
-            self.stop_service,
-            self.freeze_service,
-            self.cut_line,
-            self.stall_line,
-            self.crash_postgres,
-            self.crash_postgres_and_look,
-            self.end_backends,
-            self.lock_sessions,
-            self.kill_shipper,
-            self.kill_encoder,
-            self.kill_teleoperation,
-        ]
+        url, store = self.postgres.url(), folder / "store"
+        self.telemetry = [telemetry_process(url, telemetry) for _ in range(REPLICAS)]
+        ingest = ingest_process(url, store)
+        export = export_process(url, store, folder / "exports")
+        wanted = {"robots": self.telemetry, "files": [ingest], "exports": [export]}
+        self.services = [service for part in parts for service in wanted[part]]
+        start(stack, self.services)
+        self._idle_bytes = {service: _memory_bytes(service) for service in self.services}
+        ports = [service.port for service in self.telemetry]
+        self.line = stack.enter_context(line_to(ports, [ingest.port] if "files" in parts else ports))
+        self.robots = self.files = self.exports = self.stored = None
+        if "robots" in parts:
+            address = f"127.0.0.1:{self.line.port}"
+            self.robots = Robots(address, folder, self.telemetry, self.chance)
+            stack.callback(self.robots.end_all)
+        if "files" in parts:
+            self.stored = Stored(store)
+            robot_pc = folder / "robot_0"
+            robot_pc.mkdir(exist_ok=True)
+            self.files = Files(stack, self.line, robot_pc, ingest, self.stored, self.chance)
+        if "exports" in parts:
+            self.exports = Exports(url, export, folder / "exports", self.chance)
+        self.faults: Faults = {
+            "cut line": self._cut_line,
+            "stall line": self._stall_line,
+            "crash postgres": self._crash_postgres,
+            "crash postgres and look": self._crash_postgres_and_look,
+            "end backends": self._end_backends,
+            "lock sessions": self._lock_sessions,
+        }
+        for part in (self.robots, self.files, self.exports):
+            self.faults |= part.faults() if part is not None else {}
 
-    def one_fault(self) -> str:
-        """Let something happen; returns its name."""
-        fault = self.random.choice(self.faults)
-        fault()
-        time.sleep(self.random.uniform(0.1, 0.6))
-        return fault.__name__
+    def schedule(self, only: Collection[str]) -> Iterator[str]:
+        """Names of faults without end: all kinds, or `only` these, in ever another order."""
+        names = sorted(only or self.faults)
+        while True:
+            self.chance.shuffle(names)
+            yield from names
 
-    async def acknowledged_is_durable(self) -> None:
-        """Raise AssertionError if a robot was told more than the database holds."""
-        told = {robot.stream: read_progress(robot.stream_dir).next for robot in self.robots}
+    def let_happen(self, name: str) -> None:
+        """Let a fault happen."""
+        self.faults[name]()
+        time.sleep(self.chance.uniform(0.1, 0.6))
+
+    async def told_is_true(self) -> None:
+        """Raise AssertionError if more was acknowledged, called stored or done than is there."""
+        told = self.robots.acknowledged() if self.robots is not None else {}
+        receipts = self.files.receipts() if self.files is not None else []
         connection = await asyncpg.connect(self.postgres.url())
-        rows = await connection.fetch("SELECT stream_id::text, next_frame_index FROM teleop_session")
-        await connection.close()
-        durable = {row["stream_id"]: row["next_frame_index"] for row in rows}
-        for stream, acknowledged in told.items():
-            assert acknowledged <= durable.get(stream, 0), f"{stream}: {acknowledged} acknowledged, {durable}"
+        try:
+            rows = await connection.fetch("SELECT stream_id::text, next_frame_index FROM teleop_session")
+            durable = {row["stream_id"]: row["next_frame_index"] for row in rows}
+            for stream, frames in told.items():
+                there = durable.get(stream, 0)
+                assert frames <= there, f"{stream}: {frames} frames were acknowledged, {there} are there"
+            if self.files is not None:
+                await self.files.check_receipts(receipts, connection)
+            if self.exports is not None:
+                await self.exports.published_are_whole(connection)
+        finally:
+            await connection.close()
 
-    async def account(self) -> int:
-        """End the robots, wait until all is shipped, check every frame; returns how many there are."""
-        for robot in self.robots:
-            robot.wait_for_frames(30)
-            robot.close()
-            self.ended.append((robot, "complete"))
-        ledgers = wait_for_ledgers(self.services[0].address, len(self.ended), HEAL_TIMEOUT_S)
-        for robot, status in self.ended:
-            await check(self.postgres.url(), ledgers[robot.stream], robot, status=status)
-            # Their segments stay here: these servers take no files.
-            self.pictures += check_video(robot.stream_dir, len(robot.logged()), status=status)
-        return sum(ledger["committed"] for ledger in ledgers.values())
+    async def account(self, look_at: Callable[[Path], object]) -> str:
+        """Wait until all is quiet, and check it whole; in words what there is.
 
-    def kill_service(self) -> None:
-        service = self.random.choice(self.services)
-        service.kill()
-        time.sleep(self.random.uniform(0, 0.5))
-        service.start()
+        look_at  is given each published export, too
+        """
+        found, filmed = [], []
+        if self.robots is not None:
+            current_s = await asyncio.to_thread(self.robots.wait_until_current)
+            await asyncio.to_thread(self.robots.end)
+            frames, filmed = await self.robots.account(self.postgres.url(), self.stored)
+            found.append(
+                f"sessions={len(self.robots.ended)} frames={frames} pictures={self.robots.pictures} "
+                f"current_again_s={current_s:.1f}"
+            )
+        if self.files is not None:
+            datasets = await asyncio.to_thread(self.files.account)
+            found.append(f"datasets={datasets} uploads_hit={self.files.hits}")
+        if self.exports is not None:
+            made = await self.exports.account(filmed)
+            for folder in made:
+                look_at(folder)
+            found.append(
+                f"exports={len(made)} exports_hit={self.exports.hits} failed={self.exports.failures}"
+            )
+        for service in self.services:
+            taken = _memory_bytes(service) - self._idle_bytes[service]
+            assert taken < MOST_ABOVE_IDLE_BYTES, f"{service.module} holds {taken} bytes more than at first"
+        return " ".join(found)
 
-    def stop_service(self) -> None:
-        service = self.random.choice(self.services)
-        service.stop()
-        service.start()
+    def _cut_line(self) -> None:
+        self.line.cut()
+        time.sleep(self.chance.uniform(0, 0.5))
+        self.line.mend()
 
-    def freeze_service(self) -> None:
-        service = self.random.choice(self.services)
-        os.kill(service.pid, signal.SIGSTOP)
-        time.sleep(self.random.uniform(0.2, 2))
-        os.kill(service.pid, signal.SIGCONT)
+    def _stall_line(self) -> None:
+        self.line.stall()
+        time.sleep(self.chance.uniform(0.2, 2))
+        self.line.flow()
 
-    def cut_line(self) -> None:
-        self.relay.cut()
-        time.sleep(self.random.uniform(0, 0.5))
-        self.relay.mend()
-
-    def stall_line(self) -> None:
-        self.relay.stall()
-        time.sleep(self.random.uniform(0.2, 2))
-        self.relay.flow()
-
-    def crash_postgres(self) -> None:
+    def _crash_postgres(self) -> None:
         self.postgres.stop(signal.SIGQUIT)
-        time.sleep(self.random.uniform(0, 0.5))
+        time.sleep(self.chance.uniform(0, 0.5))
         self.postgres.start()
 
-    def crash_postgres_and_look(self) -> None:
+    def _crash_postgres_and_look(self) -> None:
         """What it came back with is read before anybody can send again what the crash took."""
         self.postgres.stop(signal.SIGQUIT)
         for service in self.services:
             os.kill(service.pid, signal.SIGSTOP)
         try:
             self.postgres.start()
-            asyncio.run(self.acknowledged_is_durable())
+            asyncio.run(self.told_is_true())
         finally:
             for service in self.services:
                 os.kill(service.pid, signal.SIGCONT)
 
-    def end_backends(self) -> None:
+    def _end_backends(self) -> None:
         asyncio.run(
             self._in_database(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -139,30 +174,10 @@ class Chaos:
             )
         )
 
-    def lock_sessions(self) -> None:
+    def _lock_sessions(self) -> None:
         asyncio.run(
             self._in_database("BEGIN; LOCK TABLE teleop_session IN SHARE MODE; SELECT pg_sleep(1); COMMIT")
         )
-
-    def kill_shipper(self) -> None:
-        pid = self.random.choice(self.robots).shipper_pid
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-
-    def kill_encoder(self) -> None:
-        pid = self.random.choice(self.robots).encoder_pid
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-
-    def kill_teleoperation(self) -> None:
-        number = self.random.randrange(ROBOTS)
-        self.robots[number].wait_for_frames(10)
-        self.robots[number].kill()
-        self.ended.append((self.robots[number], "interrupted"))
-        self.robots[number] = self._teleoperate(self.folders[number])
-
-    def _teleoperate(self, folder: Path) -> Teleoperation:
-        return Teleoperation(f"127.0.0.1:{self.relay.port}", folder.name, folder, camera=True)
 
     async def _in_database(self, statements: str) -> None:
         connection = await asyncpg.connect(self.postgres.url())
@@ -170,37 +185,62 @@ class Chaos:
         await connection.close()
 
 
-async def run(faults: int, seed: int, *, only: str | None = None, module: str = "telemetry_service") -> None:
-    """Raise AssertionError, naming the seed, if anything was lost, doubled or acknowledged too early.
+def start(stack: ExitStack, services: Iterable[ServiceProcess]) -> None:
+    """Start them all at once."""
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(stack.enter_context, services))
 
-    only    name of the one fault to inject; None: all kinds
-    module  what to run as the service
+
+def _memory_bytes(service: ServiceProcess) -> int:
+    return int(psutil.Process(service.pid).memory_info().rss)
+
+
+async def run(
+    faults: int,
+    seed: int,
+    *,
+    parts: Collection[str] = PARTS,
+    only: Collection[str] = (),
+    telemetry: str = "telemetry_service",
+    look_at: Callable[[Path], object] = lambda _: None,
+) -> None:
+    """Raise AssertionError, naming the seed, if anything was lost, doubled, or said to be safe too early.
+
+    parts      of the system that are there
+    only       names of the faults to choose from; none: all kinds
+    telemetry  what to run as telemetry-service
+    look_at    is given the folder of each export in the end, and raises AssertionError if it is not right
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        chaos = await asyncio.to_thread(Chaos, stack, folder, seed, module)
-        if only is not None:
-            chaos.faults = [getattr(chaos, only)]
-        happened = []
+        chaos = await asyncio.to_thread(Chaos, stack, folder, seed, parts, telemetry)
+        happened: list[str] = []
         try:
-            for number in range(faults):
-                happened.append(await asyncio.to_thread(chaos.one_fault))
-                print(f"{number + 1:5d} {happened[-1]}", flush=True)
-                await chaos.acknowledged_is_durable()
-            frames = await chaos.account()
+            for name in islice(chaos.schedule(only), faults):
+                happened.append(name)
+                print(f"{len(happened):5d} {name}", flush=True)
+                await asyncio.to_thread(chaos.let_happen, name)
+                await chaos.told_is_true()
+            account = await chaos.account(look_at)
         except BaseException as error:
-            for robot in chaos.robots:
-                robot.kill()
             raise AssertionError(f"seed {seed}, after {happened[-5:]}: {error}") from error
-        print(
-            f"seed={seed} faults={faults} sessions={len(chaos.ended)} frames={frames} "
-            f"pictures={chaos.pictures} lost=0 doubled=0"
-        )
+        print(f"seed={seed} faults={faults} {account} lost=0 doubled=0")
+
+
+def open_in_lerobot(folder: Path) -> None:
+    """LeRobot opens the export and reads its first and its last frame."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    dataset = LeRobotDataset("chaos/export", root=folder)
+    assert len(dataset) > 0
+    for row in (0, len(dataset) - 1):
+        assert dataset[row]["index"] == row
 
 
 if __name__ == "__main__":
+    os.environ["HF_HUB_OFFLINE"] = "1"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faults", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.faults, arguments.seed))
+    asyncio.run(run(arguments.faults, arguments.seed, look_at=open_in_lerobot))

@@ -34,7 +34,7 @@ def test_runner_catches_a_spool_that_does_not_sync(monkeypatch):
 
 
 def test_server_keeps_what_it_acknowledged():
-    """Frames that were acknowledged and files with a receipt are there after the server's power was cut."""
+    """What was acknowledged, what has a receipt and what was told of uploads is there after a power cut."""
     server_power.run(2, seed=1)
 
 

@@ -1,13 +1,12 @@
 """What the tests kill is what they started."""
 
-import os
-import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 from teleop_testing.processes import free_port
-from teleop_testing.teleoperation import Teleoperation
+from teleop_testing.teleoperation import SHIPPER, Teleoperation
 
 # Nobody listens there; the samples stay on the disk.
 NOBODY = f"127.0.0.1:{free_port()}"
@@ -30,18 +29,19 @@ def stranger():
         process.communicate()
 
 
-def test_a_strangers_shipper_is_never_taken_for_its_own(tmp_path, stranger):
-    """Not even one of a session of the same name elsewhere; its own is found."""
+def test_a_strangers_shipper_is_never_signalled(tmp_path, stranger):
+    """Not even one of a session of the same name elsewhere; its own is found, and the stranger lives on."""
     robot = Teleoperation(NOBODY, "robot_A", tmp_path)
     try:
         theirs = stranger(f"/somewhere/else/robot_A/{robot.stream}")
         robot.wait_for_frames(1)
-        own = robot.shipper_pid
-        assert own not in (None, theirs)
+        assert robot.pid_of(SHIPPER) not in (None, theirs)
     finally:
         robot.close()
-        while (left := robot.shipper_pid) is not None:
-            os.kill(left, signal.SIGKILL)
+        robot.end_children()
+    assert robot.pid_of(SHIPPER) is None
+    assert not robot.signal(SHIPPER, 9)
+    assert psutil.Process(theirs).status() != psutil.STATUS_ZOMBIE
 
 
 def test_one_that_does_not_begin_has_no_shipper_to_kill(tmp_path):

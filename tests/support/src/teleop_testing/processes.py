@@ -113,6 +113,12 @@ def ingest_process(
     return ServiceProcess(module, environment, "INGEST_PORT")
 
 
+def export_process(database_url: str, store_url: str | Path, root: Path) -> ServiceProcess:
+    """export-service, which makes its exports itself and publishes them below `root`, not yet started."""
+    environment = {"DATABASE_URL": database_url, "STORE_URL": str(store_url), "EXPORT_ROOT": str(root)}
+    return ServiceProcess("export_service", environment, "EXPORT_PORT")
+
+
 @contextmanager
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A migrated PostgreSQL that a test or benchmark may hurt, gone afterwards."""

@@ -84,6 +84,11 @@ class Command:
         self._process.kill()
         self._process.wait()
 
+    def terminate(self) -> None:
+        """SIGTERM."""
+        assert self._process is not None
+        self._process.terminate()
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -22,16 +22,24 @@ from teleop_schema.session import Camera
 FPS = 60
 WIDTH = 2 * len(NAMES)
 CAMERA = "front"
+# A new picture comes with each frame of such an index.
+PICTURE_EVERY = 2
+SHIPPER = "lerobot_robot_backend.shipper"
+VIDEO_SHIPPER = "lerobot_robot_backend.video_shipper"
+ENCODER = "lerobot_robot_backend.encoder"
+CHILDREN = (SHIPPER, VIDEO_SHIPPER, ENCODER)
+LOOK_EVERY_S = 0.01
 
 
 class Teleoperation:
     """A running teleoperation; `robot_id` records to `address` through a spool of its own.
 
-    camera  it has one, CAMERA, that gives a new picture with each frame of an even index
+    camera  it has one, CAMERA, that gives a new picture with each PICTURE_EVERYth frame
     """
 
     def __init__(self, address: str, robot_id: str, folder: Path, *, camera: bool = False) -> None:
         self.robot_id = robot_id
+        self.has_camera = camera
         self.spool = folder / "spool"
         self._oracle = Path(tempfile.mkstemp(dir=folder, prefix="logged-")[1])
         self._process = subprocess.Popen(
@@ -54,26 +62,40 @@ class Teleoperation:
     def pid(self) -> int:
         return self._process.pid
 
-    @property
-    def shipper_pid(self) -> int | None:
-        """The process that ships this session's samples, None while there is none."""
-        return self._find("lerobot_robot_backend.shipper")
+    def pid_of(self, module: str) -> int | None:
+        """The session's process of that module (SHIPPER, …), None while there is none."""
+        process = self._find(module)
+        return None if process is None else int(process.pid)
 
-    @property
-    def encoder_pid(self) -> int | None:
-        """The process that encodes this session's pictures, None while there is none."""
-        return self._find("lerobot_robot_backend.encoder")
+    def signal(self, module: str, number: int) -> bool:
+        """Send a signal to the session's process of that module; False if there was none."""
+        process = self._find(module)
+        if process is None:
+            return False
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            return False
+        return True
 
-    def _find(self, module: str) -> int | None:
+    def end_children(self) -> None:
+        """kill -9 of all that the session has started and that outlives it."""
+        for module in CHILDREN:
+            while self.signal(module, signal.SIGKILL):
+                time.sleep(LOOK_EVERY_S)
+
+    def _find(self, module: str) -> psutil.Process | None:
         """The session's process of that module.
 
         Told by the whole path of the session, which lies in this test's own folder: it outlives the
-        teleoperation that started it, and no other process may be taken for it and be killed.
+        teleoperation that started it, and no other process may be taken for it and be killed. psutil signals
+        it only while it is still the one that was found.
         """
-        for process in psutil.process_iter(["cmdline"]):
+        for process in psutil.process_iter(["cmdline", "status"]):
             command = process.info["cmdline"] or []
-            if module in command and command[-1] == str(self.stream_dir):
-                return int(process.pid)
+            alive = process.info["status"] != psutil.STATUS_ZOMBIE
+            if alive and module in command and command[-1] == str(self.stream_dir):
+                return process
         return None
 
     def logged(self) -> NDArray[np.float32]:
@@ -115,7 +137,7 @@ def main(backend_url: str, robot_id: str, spool: str, oracle: str, camera: str =
             action_names=NAMES,
             fps=FPS,
             robot_type="virtual_so101_follower",
-            cameras={CAMERA: Camera(48, 64, FPS / 2)} if camera else {},
+            cameras={CAMERA: Camera(48, 64, FPS / PICTURE_EVERY)} if camera else {},
             spool_dir=spool,
             min_free_bytes=0,
         ) as client,
@@ -127,7 +149,7 @@ def main(backend_url: str, robot_id: str, spool: str, oracle: str, camera: str =
             while True:
                 observation, action = arm.positions, leader_positions(frame / FPS)
                 arm.command(action)
-                if camera and frame % 2 == 0:
+                if camera and frame % PICTURE_EVERY == 0:
                     picture = np.full((48, 64, 3), frame % 256, np.uint8)
                 client.log({**observation, CAMERA: picture} if camera else observation, action)
                 os.write(notes.fileno(), np.array([*observation.values(), *action.values()], "<f4").tobytes())

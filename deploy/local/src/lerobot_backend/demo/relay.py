@@ -68,9 +68,7 @@ class Relay:
             writer.transport.abort()
             return
         with suppress(OSError):
-            upstream_reader, upstream_writer = await asyncio.open_connection(
-                "127.0.0.1", next(self._upstream_ports)
-            )
+            upstream_reader, upstream_writer = await self._open(reader)
             self._writers |= {writer, upstream_writer}
             try:
                 await asyncio.gather(
@@ -80,6 +78,10 @@ class Relay:
                 self._writers -= {writer, upstream_writer}
         writer.close()
 
+    async def _open(self, _reader: asyncio.StreamReader) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the server whose turn it is."""
+        return await asyncio.open_connection("127.0.0.1", next(self._upstream_ports))
+
     async def _pump(
         self,
         reader: asyncio.StreamReader,
@@ -87,12 +89,17 @@ class Relay:
         count: Callable[[int], None] = lambda _size: None,
     ) -> None:
         with suppress(OSError):
-            while piece := await reader.read(PIECE_BYTES):
+            while piece := await reader.read(self._piece_bytes):
                 await self._flowing.wait()
                 writer.write(piece)
                 await writer.drain()
                 count(len(piece))
         writer.close()
+
+    @property
+    def _piece_bytes(self) -> int:
+        """How much is passed on at a time, at most."""
+        return PIECE_BYTES
 
     def _count(self, size_bytes: int) -> None:
         self.sent_bytes += size_bytes
@@ -101,7 +108,13 @@ class Relay:
 @contextmanager
 def relay_to(*upstream_ports: int) -> Iterator[Relay]:
     """A running relay."""
-    relay = Relay(upstream_ports)
+    with running(Relay(upstream_ports)) as relay:
+        yield relay
+
+
+@contextmanager
+def running[R: Relay](relay: R) -> Iterator[R]:
+    """The relay at work, in a thread of its own."""
     thread = threading.Thread(target=lambda: asyncio.run(relay.serve()), name="relay", daemon=True)
     thread.start()
     relay.started.wait()
