@@ -43,7 +43,7 @@ class BareMachine:
             environment={"HOME": f"/srv/{person}", "UV_CACHE_DIR": "/srv/person/.cache/uv"},
         )
         text: str = printed.decode()
-        assert status == 0, f"{person}: {command}\n{text[-5000:]}"
+        assert status == 0, f"{person}: {command}\n{text[-20000:]}"
         return text
 
 
