@@ -49,7 +49,7 @@ class Built(Struct, frozen=True, kw_only=True):
 def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files, watch: Watch) -> Built:
     """Write the dataset of `order` into the empty folder `root` and verify it.
 
-    Memory is bounded by two fetches of frames (frame_source.READ_FRAMES, or the longest episode); of video,
+    Memory is bounded by two fetches of frames (added_columns.READ_FRAMES, or the longest episode); of video,
     by a picture per camera and what is known of those of one session.
     Raises RecordingChanged, NotFinite, VideoUnreadable, VerificationFailed, OSError, and what `watch` raises.
     """

@@ -24,7 +24,7 @@ def slowly(monkeypatch):
         return build(folder, order, reader, chunks, files, wait)
 
     monkeypatch.setattr("export_service.worker.build", build_slowly)
-    monkeypatch.setattr("export_service.frame_source.READ_FRAMES", 100)
+    monkeypatch.setattr("export_service.added_columns.READ_FRAMES", 100)
 
 
 async def heard(backend, export_id, **headers):

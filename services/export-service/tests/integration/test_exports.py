@@ -373,7 +373,7 @@ def slowly(monkeypatch):
         return build(*work, watch=wait)
 
     monkeypatch.setattr("export_service.worker.build", build_slowly)
-    monkeypatch.setattr("export_service.frame_source.READ_FRAMES", 100)
+    monkeypatch.setattr("export_service.added_columns.READ_FRAMES", 100)
 
 
 async def test_cancelling_a_running_export_leaves_nothing(backend, record, slowly):
