@@ -61,14 +61,15 @@ async def test_in_what_is_told_of_a_file(http):
 
 
 @pytest.mark.parametrize(
-    ("address", "field"),
+    ("address", "status", "field"),
     [
-        ("/datasets/robot_A/picking%0A", "dataset"),
-        ("/datasets/robot_A/picking/files/meta/info.json%0A", "path"),
-        ("/hub/robot_A/picking/resolve/main/meta/info.json%0A", "path"),
+        ("/datasets/robot_A/picking%0A", 422, "dataset"),
+        ("/datasets/robot_A/picking/files/meta/info.json%0A", 422, "path"),
+        # Its files have the names that they had on the robot, and one could have had this one.
+        ("/hub/robot_A/picking/resolve/main/meta/info.json%0A", 404, "path"),
     ],
 )
-async def test_behind_another_name(http, picking, address, field):
+async def test_behind_another_name(http, picking, address, status, field):
     """What an address names is looked up as it is told, to its last character."""
     answer = await http.get(address)
-    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert (answer.status_code, answer.json()["field"]) == (status, field)
