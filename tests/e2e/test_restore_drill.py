@@ -90,6 +90,10 @@ class Site:
         """Dataset -> the version that is given out."""
         return {each["dataset"]: each["newest"]["version"] for each in self.get("/datasets")["datasets"]}
 
+    def notes(self) -> int:
+        """How many datasets the store itself knows a version of; it is told a moment after the database."""
+        return len(list((self.server / "backup/.notes/versions/robot_A").glob("*/1")))
+
     def objects(self) -> set[str]:
         return {path.name for path in (self.server / "backup/.objects").glob("*/*/*")}
 
@@ -154,6 +158,7 @@ def test_a_lost_database(site):
     """The new one refuses to start on another's files, and names the command that takes them over."""
     before = site.sessions()
     pictures, objects = sorted(site.pictures(number) for number in before.values()), site.objects()
+    wait_for(lambda: site.notes() == 2, patience_s=PATIENCE_S)
     site.backend.stop()
     shutil.rmtree(site.server / "data")
     with pytest.raises(AssertionError, match="lerobot-backend adopt"):
