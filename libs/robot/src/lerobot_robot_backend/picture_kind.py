@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from teleop_schema.depth import DepthUnit
 
-# As arrays have them: values per pixel.
-RGB, SINGLE = 3, 1
+from lerobot_robot_backend.video_choice import RGB, SINGLE
 
 Picture = NDArray[Any]
 

@@ -15,14 +15,14 @@ import numpy as np
 from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.children import start_child
-from lerobot_robot_backend.picture_kind import RGB, Kind, kind_of
+from lerobot_robot_backend.picture_kind import Kind, kind_of
 from lerobot_robot_backend.picture_ring import (
     MAX_RING_BYTES,
     MIN_RING_BYTES,
     Reason,
     create_ring,
 )
-from lerobot_robot_backend.video_choice import Quality
+from lerobot_robot_backend.video_choice import RGB, Quality
 from lerobot_robot_backend.video_spool import (
     ENCODER_LOG,
     VIDEO_DIR,

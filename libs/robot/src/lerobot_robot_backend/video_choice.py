@@ -1,6 +1,5 @@
 """How the cameras' pictures are recorded, as the user chooses it."""
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +13,8 @@ Quality = Literal["high", "lossless"]
 Video = Literal["high", "lossless", "off"]
 
 VIDEO_VARIABLE = "LEROBOT_BACKEND_VIDEO"
-log = logging.getLogger("lerobot_robot_backend")
+# Values per pixel of what is recorded: colours, and depth.
+RGB, SINGLE = 3, 1
 VIDEO_CHOICES: tuple[Video, ...] = ("high", "lossless", "off")
 
 

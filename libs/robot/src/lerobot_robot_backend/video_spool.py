@@ -23,11 +23,9 @@ from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.age import age_s, running_s, stamp
 from lerobot_robot_backend.stream import replace_file, sync_directory
-from lerobot_robot_backend.video_choice import Video
+from lerobot_robot_backend.video_choice import RGB, SINGLE, Video
 
 MAX_CAMERAS = 16
-# Colours, and depth; not those of `picture_kind`, which needs numpy.
-_CHANNELS = (3, 1)
 VIDEO_DIR = "video"
 ENCODER_LOCK = "encoder.lock"
 ENCODER_LOG = "encoder.log"
@@ -55,9 +53,9 @@ def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[st
     for name, camera in cameras.items():
         if video == "off":
             left_out[name] = "video is off"
-        elif camera.channels not in _CHANNELS:
+        elif camera.channels not in (RGB, SINGLE):
             left_out[name] = f"its pictures have {camera.channels} values per pixel, neither RGB nor depth"
-        elif camera.channels == 1 and not _can_encode_depth():
+        elif camera.channels == SINGLE and not _can_encode_depth():
             left_out[name] = "it gives depth, and this machine's FFmpeg has no x265 of 12 bits to encode it"
         elif len(recorded) == MAX_CAMERAS:
             left_out[name] = f"at most {MAX_CAMERAS} cameras are recorded"

@@ -71,36 +71,25 @@ async def read_columns(connection: Connection, session_id: int) -> list[Column]:
 
 async def store_events(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
     """Apply events, each with its session's id, in the transaction that `connection` is in."""
-    await _store_columns(connection, [(session, event.column) for session, event in events if event.column])
-    await _leave_out_cameras(connection, [each for each in events if each[1].kind == "no_video"])
-    await _store_episodes(connection, events)
+    columns = [(session, event.column) for session, event in events if event.column]
+    without_video = [(session, event) for session, event in events if event.kind == "no_video"]
     marks = [(session, event) for session, event in events if event.kind == "mark"]
-    if marks:
-        await connection.execute(
-            STORE_MARKS,
-            [session for session, _ in marks],
-            [event.frame_index for _, event in marks],
-            [event.note or "" for _, event in marks],
-        )
-
-
-async def _store_columns(connection: Connection, columns: Sequence[tuple[int, Column]]) -> None:
-    if columns:
-        await connection.execute(
-            STORE_COLUMNS,
-            [session for session, _ in columns],
-            [msgspec.json.encode(column).decode() for _, column in columns],
-        )
-
-
-async def _leave_out_cameras(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
-    if events:
-        await connection.execute(
-            LEAVE_OUT_CAMERAS,
-            [session for session, _ in events],
-            [event.camera for _, event in events],
-            [event.note or "" for _, event in events],
-        )
+    await _apply(
+        connection,
+        STORE_COLUMNS,
+        [(session, msgspec.json.encode(column).decode()) for session, column in columns],
+    )
+    await _apply(
+        connection,
+        LEAVE_OUT_CAMERAS,
+        [(session, event.camera, event.note or "") for session, event in without_video],
+    )
+    await _store_episodes(connection, events)
+    await _apply(
+        connection,
+        STORE_MARKS,
+        [(session, event.frame_index, event.note or "") for session, event in marks],
+    )
 
 
 async def _store_episodes(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
@@ -113,21 +102,22 @@ async def _store_episodes(connection: Connection, events: Sequence[tuple[int, Ev
             if event.kind == "episode_end"
         }.values()
     )
-    if starts:
-        await connection.execute(
-            START_EPISODES,
-            [session for session, _ in starts],
-            [event.episode_index for _, event in starts],
-            [event.frame_index for _, event in starts],
-            [event.task for _, event in starts],
-        )
-    if ends:
-        await connection.execute(
-            END_EPISODES,
-            [session for session, _ in ends],
-            [event.episode_index for _, event in ends],
-            [event.frame_index for _, event in ends],
-            [event.task for _, event in ends],
-            [event.outcome for _, event in ends],
-            [event.note for _, event in ends],
-        )
+    await _apply(
+        connection,
+        START_EPISODES,
+        [(session, event.episode_index, event.frame_index, event.task) for session, event in starts],
+    )
+    await _apply(
+        connection,
+        END_EPISODES,
+        [
+            (session, event.episode_index, event.frame_index, event.task, event.outcome, event.note)
+            for session, event in ends
+        ],
+    )
+
+
+async def _apply(connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Execute a statement, if there are rows, with an array of each of their columns."""
+    if rows:
+        await connection.execute(statement, *map(list, zip(*rows, strict=True)))
