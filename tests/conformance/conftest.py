@@ -1,8 +1,5 @@
 """Datasets that export-service made from rows in a real PostgreSQL, for LeRobot to judge."""
 
-import os
-import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -16,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 from huggingface_hub import constants
+from teleop_testing.lerobot_commands import LeRobotCommands, lerobot_commands
 from teleop_testing.processes import ServiceProcess
 from teleop_testing.recorded import record_session
 from teleop_testing.recorded_video import RecordedVideo, record_video
@@ -133,15 +131,11 @@ def dataset(exporter: Exporter, session: int) -> Path:
     return exporter.export(session, "pick")
 
 
-def run(command: str, *words: str) -> str:
-    """Run one of LeRobot's commands to its end; what it printed."""
-    program = Path(sys.executable).with_name(command)
-    done = subprocess.run([program, *words], capture_output=True, text=True, env=os.environ, timeout=180)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="session")
-def lerobot() -> Any:
+def lerobot(caches: Path) -> Iterator[LeRobotCommands]:
     """Runs a command of LeRobot: lerobot("lerobot-train", …)."""
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_HOME", str(caches))
+        with lerobot_commands() as commands:
+            yield commands

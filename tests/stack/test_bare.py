@@ -9,7 +9,7 @@ from bare import bare_machine
 OF_EVERY_PACKAGE = (
     "libs/schema/tests/integration/test_migrations.py",
     "libs/runtime/tests/integration/test_store_crashes.py",
-    "libs/dataset/tests/integration/test_repair.py",
+    "libs/dataset/tests/integration/test_soundness.py",
     "libs/robot/tests/integration/test_spool.py",
     "libs/virtual-robot/tests/integration/test_devices.py",
     "services/telemetry-service/tests/integration/test_numbers.py",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from teleop_testing.once import once
 
 SCRIPT = Path(__file__).with_name("scripted_recording.py")
 KILLED = -9
@@ -57,7 +58,10 @@ def record() -> Callable[..., int]:
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     """Four short episodes of two cameras, copied at every step of the first and the last."""
-    folder = tmp_path_factory.mktemp("recording")
     copies = [[episode, step] for episode in (0, 3) for step in STEPS] + [[1, "done"], [2, "done"]]
-    run_recording(folder / "whole", episodes=EPISODES, copies=copies, copy_to=str(folder))
+
+    def make(folder: Path) -> None:
+        assert run_recording(folder / "whole", episodes=EPISODES, copies=copies, copy_to=str(folder)) == 0
+
+    folder = once(tmp_path_factory, "recording", make)
     return Recording(folder / "whole", folder)
