@@ -27,9 +27,12 @@ INFO = "meta/info.json"
 MAX_INFO_BYTES = 16 * 1024**2
 # Folders that hold no datasets of their own: what huggingface_hub keeps, and the markers of what was sent.
 _NOT_LOOKED_INTO = frozenset({"hub"})
-# lerobot encodes each episode's video in a folder of tempfile.mkdtemp() within the dataset.
-_ENCODING = re.compile(r"tmp[a-z0-9_]{8}")
-_IMAGES = "images"
+# What lerobot removes again: pictures of the episode being recorded, and folders of tempfile.mkdtemp() in
+# which it encodes each episode's video.
+_TEMPORARY = re.compile(r"images|tmp[a-z0-9_]{8}")
+# What huggingface_hub notes in a dataset that it has fetched or sends, and the markers of what was sent,
+# where the watched folder was itself a dataset.
+_NOTES = frozenset({".cache/huggingface", ".uploaded"})
 _VIDEO = re.compile(r"videos/([^/]+)/chunk-\d+/file-\d+\.mp4")
 _TABLE = re.compile(r"(data|meta/episodes)/chunk-\d+/file-\d+\.parquet")
 # A file changed this shortly before it was read may change again without its time telling.
@@ -135,7 +138,7 @@ class DatasetSeen:
 
     looked_at_ns   ns since the Unix epoch
     same_since_ns  when the first of the looks was taken that all saw the files as they are now
-    files          every regular file by its stored path, without the temporary ones
+    files          every regular file by its stored path, without those in folders that are passed over
     info           None if meta/info.json is missing or can't be read (yet); `info_problem` says why
     temporary      folders that lerobot will remove again
     changing       files that changed while being looked at
@@ -188,6 +191,11 @@ def _find(folder: Path, depth: int) -> Iterator[Path]:
     for name in below:
         if depth and not name.startswith(".") and name not in _NOT_LOOKED_INTO:
             yield from _find(folder / name, depth - 1)
+
+
+def is_passed_over(path: str) -> bool:
+    """Whether a folder of that path in a dataset is no part of it, but somebody's for a while."""
+    return path in _NOTES or _TEMPORARY.fullmatch(path) is not None
 
 
 def look(dataset: Path, previous: DatasetSeen | None = None) -> DatasetSeen:
@@ -261,13 +269,12 @@ class _Listing:
                     self.skip_unopened(path, error)
 
     def _add(self, entry: os.DirEntry[str], path: str, depth: int) -> None:
-        if entry.name.startswith("."):
-            return
         if entry.is_symlink():
             self.skip(path, "a symbolic link")
         elif entry.is_dir():
-            if path == _IMAGES or _ENCODING.fullmatch(path):
-                self.temporary.append(path)
+            if is_passed_over(path):
+                if path not in _NOTES:
+                    self.temporary.append(path)
             elif depth:
                 self.walk(path, depth - 1)
             else:

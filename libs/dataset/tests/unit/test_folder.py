@@ -116,7 +116,6 @@ def test_what_is_no_part_of_a_dataset_is_named(tmp_path):
     (dataset / "elsewhere").symlink_to(tmp_path)
     os.mkfifo(dataset / "pipe.json")
     (dataset / ("x" * 250)).touch()
-    (dataset / ".hidden.json").touch()
     found = reasons(dataset)
     assert found["meta/link.json"] == found["elsewhere"] == "a symbolic link"
     assert found["pipe.json"] == "neither a file nor a folder"
@@ -141,16 +140,33 @@ def test_names_that_the_server_has_no_place_for_are_escaped(tmp_path):
 
 
 def test_temporary_folders_are_not_looked_into(tmp_path):
-    """Pictures of the episode being recorded, and the folders in which its video is encoded."""
+    """LeRobot's pictures and encodings of an episode, huggingface_hub's notes, receipts."""
     dataset = make(tmp_path / "picking")
-    for name in ("images/observation.images.front", "tmpab12_34x"):
+    for name in ("images/observation.images.front", "tmpab12_34x", ".cache/huggingface/upload", ".uploaded"):
         (dataset / name).mkdir(parents=True)
         (dataset / name / "frame-000000.png").touch()
-    (dataset / "tmp").mkdir()
-    (dataset / "tmp/notes.md").touch()
     seen = look(dataset)
-    assert seen.temporary == ("images", "tmpab12_34x")
-    assert "tmp/notes.md" in seen.files
+    assert sorted(seen.files) == [DATA, "meta/info.json"]
+    assert (seen.temporary, seen.skipped) == (("images", "tmpab12_34x"), ())
+
+
+def test_all_else_is_part_of_a_dataset(tmp_path):
+    """Hidden files, as a dataset of the Hub has one, and folders that are only called alike."""
+    dataset = make(tmp_path / "picking")
+    own = (
+        ".gitattributes",
+        "meta/.notes/a.json",
+        ".cache/a.json",
+        "meta/images/b.png",
+        "tmp/c.md",
+        "tmpab12_34x",
+    )
+    for path in own:
+        (dataset / path).parent.mkdir(parents=True, exist_ok=True)
+        (dataset / path).touch()
+    seen = look(dataset)
+    assert sorted(file.own_path for file in seen.files.values()) == sorted([DATA, "meta/info.json", *own])
+    assert (seen.temporary, seen.skipped) == ((), ())
 
 
 def test_nothing_is_read_twice(tmp_path, monkeypatch):

@@ -82,11 +82,8 @@ def stored_path(path: str) -> str:
 
     path     relative, as it is in the folder; bytes that are no UTF-8 as Python's file functions give them
     returns  a path that `check_file_path` takes; `local_path` gives `path` back
-    raises   BadInput if the file is hidden, or there is no such path
+    raises   BadInput if there is no such path
     """
-    hidden = any(part.startswith(".") for part in path.split("/"))
-    if hidden:
-        raise BadInput(f"path {path!r}: hidden files are no part of a dataset", field="path")
     if not is_escaped(path):
         try:
             return check_file_path(path)
@@ -110,7 +107,7 @@ def local_path(path: str) -> str:
     parts = [unquote_to_bytes(part).decode(errors="surrogateescape") for part in escaped]
     # One name, one file: `%41` for `A` would be a second one.
     if list(map(_escape, parts)) != escaped or any(
-        not part or part.startswith(".") or "/" in part or "\0" in part for part in parts
+        part in ("", ".", "..") or "/" in part or "\0" in part for part in parts
     ):
         raise BadInput(
             f"path {path!r}: what stands before {ESCAPED} is no escaped name",
@@ -128,7 +125,7 @@ def is_escaped(path: str) -> bool:
 def _escape(part: str) -> str:
     """One part of a path in ASCII. Never to be changed: `local_path` has to know what was stored once."""
     escaped = quote(part.encode(errors="surrogateescape"), safe=" ")
-    if escaped.startswith(" ") or _DEVICE.fullmatch(escaped):
+    if escaped.startswith((" ", ".")) or _DEVICE.fullmatch(escaped):
         escaped = f"%{ord(escaped[0]):02X}{escaped[1:]}"
     if escaped.endswith((".", " ")):
         escaped = f"{escaped[:-1]}%{ord(escaped[-1]):02X}"

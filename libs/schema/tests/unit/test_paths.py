@@ -32,7 +32,8 @@ def test_a_plain_path_stays_as_it_is(path: str) -> None:
         "e\u0301.json", "CON", "aux.json",
         "trailing./x.json", "trailing.json ", "a\u202etxt.json", "script.sh",
         "run.sh.escaped/x.json.escape", "a%3ab.json.escaped", "%41.escaped", "a%.escaped", "a:b.escaped",
-        "..%2Fx.escaped", "%2E%2E/x.escaped", "%2Ehidden.escaped", "a%00.escaped", "/x.escaped", ".escaped",
+        "..%2Fx.escaped", "%2E%2E/x.escaped", "%2E/x.escaped", "%2E%2E.escaped", ".hidden.escaped",
+        "a%00.escaped", "/x.escaped", ".escaped",
         "x.sh.ESCAPED", "\ud800.json", "/".join("a" * 33) + "/x.json", "%2e%2e/%2e%2e/x.exe",
     ],
 )  # fmt: skip
@@ -58,6 +59,9 @@ def test_other_paths_are_refused_naming_the_field(path: str) -> None:
         ("e\u0301.json", "e%CC%81.json.escaped"),
         ("한국:어.json", "%ED%95%9C%EA%B5%AD%3A%EC%96%B4.json.escaped"),
         ("\udcff.json", "%FF.json.escaped"),
+        (".gitattributes", "%2Egitattributes.escaped"),
+        (".notes/.b.json", "%2Enotes/%2Eb.json.escaped"),
+        ("...", "%2E.%2E.escaped"),
     ],
 )
 def test_any_name_has_one_stored_name_and_back(path: str, stored: str) -> None:
@@ -67,10 +71,10 @@ def test_any_name_has_one_stored_name_and_back(path: str, stored: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [".hidden", "a/.b/c.json", "x" * 250, "\u0301" * 60 + "x", "a/" * 33 + "b.sh"]
+    "path", ["..", "a/./c.json", "../c.json", "x" * 250, "\u0301" * 60 + "x", "a/" * 33 + "b.sh"]
 )
 def test_names_that_can_not_be_stored(path: str) -> None:
-    """Hidden files, and what is too long once it is escaped."""
+    """What is no file's name, and what is too long once it is escaped."""
     with pytest.raises(BadInput) as refused:
         stored_path(path)
     assert refused.value.field == "path"

@@ -4,38 +4,39 @@ import hashlib
 import os
 from pathlib import Path
 
-# As deep as `teleop_dataset.folder.look` goes.
-MAX_DEPTH = 32
+from teleop_dataset.folder import is_passed_over
+from teleop_schema.identifiers import MAX_PATH_PARTS
 
 
 def fingerprint(folder: Path) -> str:
     """The same for as long as the names, sizes, times and inodes in the folder are; "" if it is gone.
 
-    What LeRobot keeps there for a moment (`images/`, `tmp…/`) and hidden things are left out.
+    Looks where `teleop_dataset.folder.look` does.
     """
     found = hashlib.sha256()
     if not folder.is_dir():
         return ""
-    _walk(str(folder), found, 0)
+    _walk(str(folder), "", found, MAX_PATH_PARTS)
     return found.hexdigest()
 
 
-def _walk(folder: str, found: "hashlib._Hash", depth: int) -> None:
+def _walk(dataset: str, folder: str, found: "hashlib._Hash", depth: int) -> None:
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(f"{dataset}/{folder}") as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         found.update(repr(error.errno).encode())
         return
     for entry in ordered:
         name = entry.name
-        if name.startswith(".") or (depth == 0 and is_temporary(name)):
-            continue
+        path = f"{folder}/{name}" if folder else name
         try:
             if entry.is_dir(follow_symlinks=False):
+                if is_passed_over(path):
+                    continue
                 found.update(f"\0{name}/".encode(errors="surrogateescape"))
-                if depth < MAX_DEPTH:
-                    _walk(entry.path, found, depth + 1)
+                if depth:
+                    _walk(dataset, path, found, depth - 1)
                 found.update(b"\0/")
                 continue
             now = entry.stat(follow_symlinks=False)
@@ -44,8 +45,3 @@ def _walk(folder: str, found: "hashlib._Hash", depth: int) -> None:
             continue
         facts = f"\0{name}\0{now.st_mode} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns} {now.st_ino}"
         found.update(facts.encode(errors="surrogateescape"))
-
-
-def is_temporary(name: str) -> bool:
-    """Whether LeRobot removes what has that name in a dataset's folder itself."""
-    return name == "images" or name.startswith("tmp")

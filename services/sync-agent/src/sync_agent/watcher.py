@@ -5,10 +5,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from teleop_dataset.folder import is_passed_over
 from watchfiles import awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
-from sync_agent.folders import is_temporary
 from sync_agent.receipts import RECEIPTS_FOLDER
 
 # Changes are told together: a recording writes hundreds of pictures a second.
@@ -59,8 +59,10 @@ def dataset_of(path: Path, root: Path, folders: set[Path]) -> Path | None:
     """
     for folder in path.parents:
         if folder in folders:
-            first = path.relative_to(folder).parts[0]
-            return None if is_temporary(first) or first.startswith(".") else folder
+            below = path.relative_to(folder)
+            return (
+                None if any(is_passed_over(part.as_posix()) for part in (below, *below.parents)) else folder
+            )
         if folder == root:
             return None
     return None

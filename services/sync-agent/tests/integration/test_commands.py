@@ -107,6 +107,8 @@ async def test_names_that_the_server_has_no_place_for(agent, outputs, tmp_path):
     strange = ["arm:left.json", "run.sh", "a\\b\n.json", os.fsdecode(b"\xff.txt"), "x:y/e\u0301.json"]
     # Files that are called as others are stored.
     strange += ["arm%3Aleft.json", "arm%3Aleft.json.escaped", "run.sh.escaped"]
+    # A hidden file of every dataset of the Hub.
+    strange += [".gitattributes"]
     folder = make_dataset(outputs / "picking", files={name: os.fsencode(name) for name in strange})
     done = agent.once()
     assert done.returncode == 0, done.stderr
@@ -336,7 +338,8 @@ async def test_reclaiming(agent, outputs):
     more = make_dataset(outputs / "more")
     assert agent.once().returncode == 0
     (outputs / ".uploaded/unproven/meta/info.json.json").unlink()
-    (more / ".notes").write_bytes(b"no file of a dataset")
+    (more / ".cache/huggingface").mkdir(parents=True)
+    (more / ".cache/huggingface/notes").write_bytes(b"no file of a dataset")
     kept = contents(unproven), contents(more)
     with agent.running("run", "--watch", outputs, "--reclaim-when-below", "1000TB"):
         await until(lambda: not proven.exists())

@@ -81,11 +81,11 @@ def test_a_proven_dataset(stored):
     assert not stored.place.folder.exists()
 
 
-def test_a_file_with_an_escaped_name(tmp_path):
-    """It is proven and deleted as any other, under its own name."""
-    stored = Stored(tmp_path, {"arm:left.json": b"{}"})
+def test_files_with_escaped_names(tmp_path):
+    """They are proven and deleted as any other, under their own names."""
+    stored = Stored(tmp_path, {"arm:left.json": b"{}", ".gitattributes": b""})
     proven = stored.prove()
-    assert "arm%3Aleft.json.escaped" in {row.path for row in proven}
+    assert {"arm%3Aleft.json.escaped", "%2Egitattributes.escaped"} <= {row.path for row in proven}
     delete(stored.place.folder, proven)
     assert not stored.place.folder.exists()
 

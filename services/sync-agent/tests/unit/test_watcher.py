@@ -14,11 +14,13 @@ FOLDERS = {ROOT / "picking", ROOT / "me/placing"}
 
 
 def test_paths_within_datasets():
-    """Files belong to their dataset, except those that LeRobot removes itself."""
+    """Files belong to their dataset, except those that LeRobot removes itself, and the Hub's notes."""
     assert dataset_of(ROOT / "picking/meta/info.json", ROOT, FOLDERS) == ROOT / "picking"
     assert dataset_of(ROOT / "me/placing/data", ROOT, FOLDERS) == ROOT / "me/placing"
     assert dataset_of(ROOT / "picking/images/front/episode-000000/frame-000001.png", ROOT, FOLDERS) is None
     assert dataset_of(ROOT / "picking/tmpab12cd34/x.mp4", ROOT, FOLDERS) is None
+    assert dataset_of(ROOT / "picking/.cache/huggingface/upload/x", ROOT, FOLDERS) is None
+    assert dataset_of(ROOT / "picking/.gitattributes", ROOT, FOLDERS) == ROOT / "picking"
     assert dataset_of(ROOT / "other/meta/info.json", ROOT, FOLDERS) is None
 
 
