@@ -20,8 +20,7 @@ from teleop_schema.messages import (
     encode_control,
 )
 
-from lerobot_robot_backend.spool_reader import GONE, StreamEnd
-from lerobot_robot_backend.stream import StreamFile
+from lerobot_robot_backend.stream import GONE, StreamEnd, StreamFile
 
 
 class BatchSource(Protocol):

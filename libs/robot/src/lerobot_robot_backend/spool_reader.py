@@ -3,7 +3,6 @@
 import os
 import re
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +28,8 @@ from lerobot_robot_backend.segment import (
     adopt_prepared,
     find_segments,
 )
-from lerobot_robot_backend.stream import WRITER_LOCK, SpoolError, is_locked, read_stream
+from lerobot_robot_backend.stream import GONE, WRITER_LOCK, SpoolError, StreamEnd, is_locked, read_stream
+from lerobot_robot_backend.video_spool import ENCODER_LOCK, without_video
 
 _CHUNK_BYTES = 4 * MAX_RECORD_BYTES
 _MAX_GAP = 2**32
@@ -38,16 +38,6 @@ _SOMETHING = re.compile(rb"[^\0]")
 _MESSAGE_MARGIN_BYTES = 8 * 1024
 # The sync is due every 40 ms; a disk that takes seconds for it is told of by `status`.
 LOST_AT_MOST_S = 5.0
-GONE = "the spool's records of these frames are gone"
-
-
-@dataclass(frozen=True)
-class StreamEnd:
-    """The stream has `frames` frames; `events` are those after the last one."""
-
-    frames: int
-    reason: Literal["closed", "writer_died"]
-    events: tuple[Event, ...]
 
 
 class SpoolReader:
@@ -141,8 +131,20 @@ class SpoolReader:
 
     @property
     def end(self) -> StreamEnd | None:
-        """Set once everything has been read of a stream that nobody writes any more."""
-        return StreamEnd(self.next_index, self._over, tuple(self._events)) if self._over else None
+        """Set once everything has been read of a stream that nobody writes any more.
+
+        A recorder that was killed could not tell which of its cameras have no video: so they are named
+        here, once its encoder has done what it can.
+        """
+        if self._over is None:
+            return None
+        events = tuple(self._events)
+        if self._over == "writer_died":
+            if is_locked(self._stream_dir / ENCODER_LOCK):
+                return None
+            cameras = self.description.session.cameras.keys() - {event.camera for event in events}
+            events += without_video(self._stream_dir, cameras, self.next_index)
+        return StreamEnd(self.next_index, self._over, events)
 
     def close(self) -> None:
         """Let go of the files."""

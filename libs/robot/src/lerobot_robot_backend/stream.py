@@ -14,11 +14,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
 SESSION_FILE = "session.json"
@@ -27,6 +30,8 @@ WRITER_LOCK = "writer.lock"
 WRITER_STATE = "writer.state"
 SHIPPER_LOCK = "shipper.lock"
 SHIPPER_LOG = "shipper.log"
+# Of frames between others.
+GONE = "the spool's records of these frames are gone"
 _STATE_BYTES = 4096
 
 
@@ -60,6 +65,15 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trouble: str | None = None
     slowest_sync_ms: float = 0.0
     once: int = 0
+
+
+@dataclass(frozen=True)
+class StreamEnd:
+    """The stream has `frames` frames; `events` are those after the last one."""
+
+    frames: int
+    reason: Literal["closed", "writer_died"]
+    events: tuple[Event, ...]
 
 
 class WriterState(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,7 +10,7 @@ NNNNNN.damaged      a part of which no mp4 could be made
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,11 @@ import msgspec
 from teleop_schema.errors import BadInput
 from teleop_schema.files import Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key
+from teleop_schema.messages import Event
 from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.age import age_s, running_s, stamp
+from lerobot_robot_backend.part_file import read_part
 from lerobot_robot_backend.stream import replace_file, sync_directory
 from lerobot_robot_backend.video_choice import RGB, SINGLE, Video
 
@@ -31,6 +33,7 @@ ENCODER_LOCK = "encoder.lock"
 ENCODER_LOG = "encoder.log"
 VIDEO_SHIPPER_LOCK = "video-shipper.lock"
 STORED_SUFFIX = ".stored.json"
+NO_PICTURE = "the recording was killed before a picture of it was recorded"
 # <spool>/<robot>/<stream>/video/<camera>/<segment>
 _SPOOL_ABOVE = 4
 _NUMBERED = re.compile(r"(\d{6,})\.[a-z.]+")
@@ -181,6 +184,29 @@ def has_unstored_video(stream_dir: Path) -> bool:
 def holds_video(stream_dir: Path) -> bool:
     """Whether there are pictures in the stream's directory, stored or not."""
     return any(any((stream_dir / VIDEO_DIR).glob(f"*/*.{kind}")) for kind in ("part", "mp4"))
+
+
+def without_video(stream_dir: Path, cameras: Iterable[str], frame_index: int) -> tuple[Event, ...]:
+    """What there is to tell, before `frame_index`, of those cameras of which no picture ever got into a file.
+
+    Of a stream that nobody records or encodes any more.
+    """
+    silent = [
+        name for name in sorted(cameras) if not any(map(_shows, camera_dir(stream_dir, name).glob("*")))
+    ]
+    return tuple(
+        Event(kind="no_video", frame_index=frame_index, camera=name, note=NO_PICTURE) for name in silent
+    )
+
+
+def _shows(path: Path) -> bool:
+    """Whether the file tells of a picture: one that is here, or was before the server had it."""
+    if not _NUMBERED.fullmatch(path.name) or path.suffix == ".damaged":
+        return False
+    try:
+        return path.suffix != ".part" or bool(read_part(path).numbers)
+    except OSError:
+        return True  # renamed or removed meanwhile, or the disk gives an error: nobody knows that it is empty
 
 
 def make_camera_dir(stream_dir: Path, camera_key: str) -> Path:

@@ -12,17 +12,19 @@ from lerobot_robot_backend.stream import is_locked
 from lerobot_robot_backend.video_finish import recover
 from lerobot_robot_backend.video_spool import (
     ENCODER_LOCK,
+    NO_PICTURE,
     camera_dir,
     find_parts,
     finished_segments,
     has_unstored_video,
 )
-from teleop_testing.segments import read_video, wait_for
+from teleop_testing.segments import no_video, read_video, wait_for
 
 # Records pictures, two loop iterations each, until it is killed; says after each how many there were.
 RECORDER = """
 import sys, time
 from pathlib import Path
+import numpy
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
@@ -30,13 +32,15 @@ from teleop_schema.session import Camera
 
 client = TelemetryClient(
     "ws://127.0.0.1:1", "robot_A", state_names=["shoulder.pos"], action_names=["shoulder.pos"], fps=60,
-    cameras={"front": Camera(120, 160, 30.0)}, spool_dir=Path(sys.argv[1]), min_free_bytes=0, ship=False,
+    cameras={"front": Camera(120, 160, 30.0), "grey": Camera(120, 160, 30.0, channels=1)},
+    spool_dir=Path(sys.argv[1]), min_free_bytes=0, ship=False,
 )
+grey = numpy.zeros((120, 160, 1), numpy.uint8)
 number = 0
 while True:
     picture = render("front", REST, number, height=120, width=160)
     for _ in range(2):
-        client.log({"shoulder.pos": 0.0, "front": picture}, {"shoulder.pos": 0.0})
+        client.log({"shoulder.pos": 0.0, "front": picture, "grey": grey}, {"shoulder.pos": 0.0})
     number += 1
     print(number, client._video.encoder_pid, flush=True)
     time.sleep(1 / 60)
@@ -76,6 +80,7 @@ async def test_killed_recorder_loses_no_picture(recorder, spool):
     """kill -9 of the recording process: its encoder finishes what lies in the ring, and ends."""
     stream_dir, number, _ = run_on(recorder, spool)
     recorder.kill()
+    recorder.wait()
     number += sum(1 for _ in recorder.stdout)
     wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder ends")
     recorded = read_video(stream_dir)
@@ -92,6 +97,7 @@ async def test_when_both_are_killed_the_rest_is_recovered(recorder, spool):
     kill_both(recorder, encoder, stream_dir)
     assert has_unstored_video(stream_dir)
     assert not list(finished_segments(stream_dir))
+    assert no_video(stream_dir) == {"grey": NO_PICTURE}
     assert len(recover(stream_dir)) == 1
     recorded = read_video(stream_dir)
     assert recorded.counters == [*range(len(recorded.counters))]
@@ -99,6 +105,31 @@ async def test_when_both_are_killed_the_rest_is_recovered(recorder, spool):
     assert gap.first == recorded.frame_indexes[-1] + 1
     assert gap.reason.startswith("the recording and its encoder were killed")
     assert recover(stream_dir) == []
+
+
+async def test_a_killed_recorders_camera_without_video_is_told(recorder, spool):
+    """Its pictures are grayscale, which nobody can record: so nobody is to wait for its video."""
+    stream_dir, *_ = run_on(recorder, spool)
+    assert no_video(stream_dir) == {}
+    recorder.kill()
+    recorder.wait()
+    wait_for(lambda: not is_locked(stream_dir / ENCODER_LOCK), "the encoder ends")
+    assert no_video(stream_dir) == {"grey": NO_PICTURE}
+    for path in camera_dir(stream_dir, "front").iterdir():
+        path.unlink()
+    (camera_dir(stream_dir, "front") / "000000.part").touch()
+    assert no_video(stream_dir) == dict.fromkeys(["front", "grey"], NO_PICTURE)
+
+
+async def test_what_an_encoder_may_still_record_is_waited_for(recorder, spool):
+    """The stream does not end before its encoder has: until then nobody knows which camera has no video."""
+    stream_dir, _, encoder = run_on(recorder, spool)
+    os.kill(encoder, signal.SIGSTOP)
+    recorder.kill()
+    recorder.wait()
+    assert no_video(stream_dir) == {}
+    os.kill(encoder, signal.SIGCONT)
+    wait_for(lambda: no_video(stream_dir) == {"grey": NO_PICTURE}, "the end tells of the camera")
 
 
 async def test_nothing_is_recovered_while_somebody_records(recorder, spool):

@@ -37,12 +37,13 @@ SELECT session_id, c.position, c.name, c.dtype, c.shape, c.names
     ON CONFLICT DO NOTHING
 """
 
-# As if the robot had known it when the session began: from then on nobody waits for that camera's video.
+# As if the robot had known it when the session began: from then on nobody waits for that camera's video. What
+# was said first says most: for a recorder that is killed later its shipper knows less.
 LEAVE_OUT_CAMERAS = """
 UPDATE teleop_session s
    SET cameras = s.cameras - told.cameras,
        host = s.host || jsonb_build_object(
-           'cameras_not_recorded', coalesce(s.host->'cameras_not_recorded', '{}') || told.why)
+           'cameras_not_recorded', told.why || coalesce(s.host->'cameras_not_recorded', '{}'))
   FROM (SELECT session_id, array_agg(camera) AS cameras, jsonb_object_agg(camera, why) AS why
           FROM unnest($1::bigint[], $2::text[], $3::text[]) AS each(session_id, camera, why)
          GROUP BY session_id) AS told

@@ -116,7 +116,8 @@ async def test_cameras_without_video_are_left_out(service, database, http):
     async with TestRobot.connected(service, session=about) as robot:
         await robot.send(batch(0, 2, events=(told("grey", "grayscale"),)))
         await robot.send(batch(2, 2, events=(told("grey", "grayscale"), told("top", "no picture", 2))))
-        await robot.say(End(frames=4, events=(told("wrist", "gone", 4),)))
+        # That of its shipper, if the recorder is killed then: what was said first says more.
+        await robot.say(End(frames=4, events=(told("wrist", "gone", 4), told("grey", "killed", 4))))
         while not isinstance(await robot.hear_any(), Ended):
             pass
     number = await database.value("SELECT max(id) FROM teleop_session")
