@@ -20,7 +20,8 @@ from export_service.selection import SessionFilter
 from export_service.video_chunks import Chunk, look_at_footage, usable
 
 SESSIONS = """
-SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status, next_frame_index,
+SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
+       greatest(next_frame_index, CASE WHEN found_at IS NOT NULL THEN logged_frames END) AS frames,
        ARRAY(SELECT jsonb_object_keys(cameras)) AS cameras,
        EXISTS (SELECT FROM session_archive a
                 WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
@@ -142,7 +143,7 @@ async def _session(
     *,
     repeated: bool,
 ) -> Session:
-    watermark = row["next_frame_index"]
+    watermark = row["frames"]
     samples = await read_samples(connection, row["id"], watermark)
     named = [
         Hole(gap["first_frame"], gap["end_frame"], gap["reason"])

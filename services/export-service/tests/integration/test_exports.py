@@ -84,6 +84,18 @@ async def test_frames_that_nobody_knows_of_are_waited_for(backend, record, monke
     await backend.ask(session, format=format, include_incomplete=True)
 
 
+async def test_frames_lost_with_a_database_are_waited_for(backend, record, database, monkeypatch):
+    """Of a session that the store alone told of, as many as its robot logged."""
+    monkeypatch.setattr("export_service.endpoints.RECHECK_AFTER_S", 0.0)
+    lost, whole = await record(0), await record(30)
+    await database.connection.execute(
+        "UPDATE teleop_session SET found_at = now(), logged_frames = 140 WHERE id = $1", lost
+    )
+    refusal = await backend.ask(lost, whole, status=409)
+    assert refusal["code"] == "frames_unaccounted"
+    assert refusal["detail"].startswith(f"140 frames of session {lost} are neither")
+
+
 async def test_frames_that_come_while_one_waits_are_waited_for(backend, record, database, monkeypatch):
     """A commit that was seen in part is no reason to refuse: it is looked at twice."""
     session = await record(100, lost=[40])

@@ -28,8 +28,8 @@ from telemetry_service.connections import Connections
 from telemetry_service.frame_endpoints import MAX_FRAME_READERS
 from telemetry_service.frame_table import FrameTable
 from telemetry_service.log_endpoint import log_telemetry
-from telemetry_service.numbers import SessionNumbers
 from telemetry_service.session_edits import SessionEdits
+from telemetry_service.session_notes import NOTE_EVERY_S, note_all_sessions
 from telemetry_service.session_queries import SessionQueries
 from telemetry_service.session_table import SessionTable
 from telemetry_service.settings import TelemetrySettings
@@ -61,8 +61,7 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
             connections = Connections()
             audit = Audit(pool)
             store = await _archive_store(store_url)
-            numbers = SessionNumbers(openings, store)
-            sessions = SessionTable(openings, OPENING_CONNECTIONS, ended=audit.note, numbers=numbers)
+            sessions = SessionTable(openings, OPENING_CONNECTIONS, ended=audit.note, store=store)
             background.keep("batcher", batcher.run, vital=True)
             background.keep("audit of ended sessions", audit.run)
             background.every(storage.LOOK_EVERY_S, "size of the database", partial(storage.look, pool))
@@ -72,6 +71,9 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
                 partial(sessions.interrupt_abandoned, ABANDONED_AFTER_S),
                 at_once=False,
             )
+            if store is not None:
+                note = partial(note_all_sessions, pool, store)
+                background.every(NOTE_EVERY_S, "notes on sessions", note)
             files = None if store is None else SessionFiles(store, database_url)
             if files is not None and retention_days:
                 workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)

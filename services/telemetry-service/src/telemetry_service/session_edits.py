@@ -27,6 +27,12 @@ SELECT EXISTS (SELECT FROM session_archive a WHERE a.session_id = s.id AND a.dro
   FROM teleop_session s WHERE id = $1 AND deleted_at IS NULL FOR UPDATE
 """
 
+# Frames that the store alone tells of lie above the watermark, so that their robot may still bring them.
+RAISE_WATERMARK = """
+UPDATE teleop_session SET next_frame_index = greatest(next_frame_index, logged_frames)
+ WHERE id = $1 AND found_at IS NOT NULL
+"""
+
 # Where neither a frame nor a named gap is, below the watermark.
 NAME_MISSING = """
 INSERT INTO frame_gap (session_id, first_frame, end_frame, reason)
@@ -102,6 +108,7 @@ class SessionEdits:
                 raise SessionNotFound.of(session_id)
             if archived:
                 raise SessionArchived(f"frames of session {session_id} have left the database")
+            await connection.execute(RAISE_WATERMARK, session_id)
             rows = await connection.fetch(NAME_MISSING, session_id, reason)
         return sum(row["frames"] for row in rows)
 

@@ -195,6 +195,7 @@ class SessionQueries:
             delivery=session["delivery"],
             logged=session["logged"],
             archived_at=session["archived_at"],
+            found_at=session["found_at"],
             exported=exported,
             missing=missing,
             unaccounted=session["frames"] - committed - missing,

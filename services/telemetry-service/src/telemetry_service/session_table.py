@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.store import Store
 from teleop_schema.columns import Column
 from teleop_schema.errors import Conflict, Fenced, SessionArchived, SessionMismatch, StorageUnavailable
 from teleop_schema.messages import Event
@@ -20,6 +21,7 @@ from telemetry_service.event_rows import close_episodes, read_columns, store_eve
 from telemetry_service.instants import instant_of
 from telemetry_service.numbers import SessionNumbers
 from telemetry_service.refusals import Refusal
+from telemetry_service.session_notes import note_session
 
 log = get_logger(__name__)
 
@@ -100,11 +102,15 @@ class SessionTable:
         pool: Pool,
         connections: int,
         ended: Callable[[int], None] | None = None,
-        numbers: SessionNumbers | None = None,
+        store: Store | None = None,
     ) -> None:
-        """`ended` is told of each session that a robot has ended; `numbers` else are the database's own."""
+        """`ended` is told of each session that a robot has ended.
+
+        store  remembers which sessions there are; None: only the database does
+        """
         self._pool = pool
-        self._numbers = numbers or SessionNumbers(pool, None)
+        self._store = store
+        self._numbers = SessionNumbers(pool, store)
         self._ended = ended
         # All but one: if every connection waited for a row, none would be left to end who holds it.
         self._places = asyncio.Semaphore(connections - 1)
@@ -155,6 +161,8 @@ class SessionTable:
             await store_events(connection, [(session_id, event) for event in events])
             await close_episodes(connection, session_id, frames)
             await _note_refusals(connection, session_id, refusals)
+            if self._store is not None:
+                await note_session(connection, self._store, session_id)
         if self._ended is not None:
             self._ended(session_id)
         return True
@@ -195,6 +203,9 @@ class SessionTable:
         async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
             values = _session_values(robot_id, session)
             row = await connection.fetchrow(CREATE, stream, *values, delivery, number)
+            if row is not None and self._store is not None:
+                # Before anybody hears of the session: it outlives the database from its first frame on.
+                await note_session(connection, self._store, number)
             return await _opened(connection, row)
 
     async def _take_over(

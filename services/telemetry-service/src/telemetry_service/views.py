@@ -34,9 +34,12 @@ class RobotView(Struct, kw_only=True):
 
 
 class SessionView(Struct, kw_only=True):
-    """One session; frames = its watermark: every frame below it is committed or a named gap.
+    """One session; frames = its watermark: every frame below it is committed or a named gap. If it was found
+    (`found_at`), as many as its robot logged.
 
     archived_at  when its frames left the database for the archive; null: they are in the database
+    found_at     when a new database, in place of one that was lost, learned of it from the store alone: its
+                 frames are those that a robot has brought since; null: it was recorded with this database
     """
 
     id: int
@@ -55,6 +58,7 @@ class SessionView(Struct, kw_only=True):
     tags: list[str]
     note: str | None
     archived_at: datetime | None
+    found_at: datetime | None
 
 
 class EpisodeView(Struct, kw_only=True):
@@ -156,11 +160,14 @@ class Ledger(Struct, kw_only=True):
                    plain client was cut, for then nobody knows
     committed      frames in the database, or in the archive if they have left it
     archived_at    when the frames left the database; null: they are in it
+    found_at       when a new database learned of the session from the store alone, its frames being lost with
+                   the one before: those that its robot still has come back, no others; null: nothing was lost
     missing        frames lost, each in `gaps` with its reason
     refused        frames of plain messages that could not be taken, each in `refusals` with its reason; they
                    have no index
     exported       frames of it in its newest published dataset; null before there is one
-    unaccounted    frames below the watermark that are neither; anything but 0 is a defect
+    unaccounted    frames below the watermark that are neither; anything but 0 is a defect or, in a session
+                   with `found_at`, what its robot logged and has not brought
     duplicates     frames stored twice; anything but 0 is a defect
     cameras        video of each camera that the robot has told of
     complete       logged = committed, nothing is missing, nothing was refused, and the video of every camera
@@ -183,6 +190,7 @@ class Ledger(Struct, kw_only=True):
     logged: int | None
     committed: int
     archived_at: datetime | None
+    found_at: datetime | None
     exported: int | None
     missing: int
     refused: int

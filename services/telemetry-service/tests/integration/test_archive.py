@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from telemetry_service import metrics
 from telemetry_service.app import create_app
-from telemetry_service.archive import Retention, SessionFiles, archive_address
+from telemetry_service.archive import Retention, SessionFiles, adopt, archive_address
 from telemetry_service.archive.archive_table import StillInUse, drop_partition, try_lock
 from telemetry_service.archive.restoring import restore_partition, restore_session
 from telemetry_service.archive.retention import RETENTION_CONNECTIONS
@@ -356,6 +356,32 @@ async def test_a_robot_that_comes_back_to_an_archived_session_waits_until_it_is_
         await robot.send(batch(50, 10))
         await robot.acked(60)
     assert await database.frame_indexes(session_id) == list(range(60))
+
+
+async def test_a_lost_database_leaves_archived_sessions(
+    recorded, retention, pool, files, database, http, tmp_path
+):
+    """The new one knows them again: what they were called, their ledgers, episodes, marks, frames."""
+    await retention.once()
+    store = open_store(archive_address(str(tmp_path)))
+
+    async def told() -> list[object]:
+        addresses = [f"/sessions/{id_}{what}" for id_ in recorded for what in ("", "/ledger")]
+        answers = [(await http.get(address)).json() for address in addresses]
+        for answer in answers:
+            assert answer.pop("archived_at") is not None
+        return answers
+
+    before = await told()
+    await database.connection.execute("TRUNCATE robot, teleop_session CASCADE")
+    await database.connection.execute("UPDATE installation SET id = gen_random_uuid()")
+    assert (await adopt(pool, store)).archived == 4
+    assert await told() == before
+    assert (await adopt(pool, store)).archived == 0
+    assert await restore_session(pool, files, recorded[1]) == 489
+    await database.connection.execute("UPDATE installation SET id = gen_random_uuid()")
+    with pytest.raises(CannotStart, match="an archive of its own"):
+        await adopt(pool, store)
 
 
 async def test_the_commands(recorded, database, tmp_path):

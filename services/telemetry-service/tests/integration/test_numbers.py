@@ -60,6 +60,6 @@ async def test_many_at_once(pool, store):
 async def test_sessions_have_them(pool, store):
     """A session that is opened after the database was set back is none that the store has files of."""
     await store.set_note(HIGHEST_NOTE, b"40")
-    table = SessionTable(pool, 3, numbers=SessionNumbers(pool, store))
+    table = SessionTable(pool, 3, store=store)
     opened = await table.open(uuid4(), "robot_A", description(), delivery="acknowledged")
     assert opened.id == 41

@@ -14,6 +14,7 @@ from teleop_runtime.store.errors import (
     UnknownUpload,
     UploadBusy,
 )
+from teleop_runtime.store.notes import read_notes
 from teleop_runtime.store.opening import open_store
 from teleop_runtime.store.protocol import Checksum, Recipe, Store
 
@@ -30,4 +31,5 @@ __all__ = [
     "UnknownUpload",
     "UploadBusy",
     "open_store",
+    "read_notes",
 ]

@@ -6,6 +6,7 @@ partition is dropped. What is small stays in the database: sessions, episodes, g
 the ledger.
 """
 
+from telemetry_service.archive.adopting import AdoptedSessions, adopt
 from telemetry_service.archive.reading import Archive
 from telemetry_service.archive.retention import LOOK_EVERY_S, RETENTION_CONNECTIONS, Retention
 from telemetry_service.archive.session_files import FOLDER, SessionFiles, archive_address, names_of
@@ -14,9 +15,11 @@ __all__ = [
     "FOLDER",
     "LOOK_EVERY_S",
     "RETENTION_CONNECTIONS",
+    "AdoptedSessions",
     "Archive",
     "Retention",
     "SessionFiles",
+    "adopt",
     "archive_address",
     "names_of",
 ]

@@ -12,6 +12,7 @@ from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 from teleop_schema.errors import BackendError
 
+from telemetry_service.archive.adopting import adopt
 from telemetry_service.archive.restoring import restore_partition, restore_session
 from telemetry_service.archive.retention import RETENTION_CONNECTIONS, Retention
 from telemetry_service.archive.session_files import SessionFiles, archive_address
@@ -44,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     which = restore.add_mutually_exclusive_group(required=True)
     which.add_argument("--session", type=int)
     which.add_argument("--partition", type=int, help="partition P holds the sessions P000 to P999")
-    commands.add_parser("adopt", help="take over the archive of a database that is lost for good")
+    commands.add_parser(
+        "adopt", help="take over the sessions and the archive of a database that is lost for good"
+    )
     interrupt = commands.add_parser("interrupt", help="end a session whose robot will not come back")
     interrupt.add_argument("--session", type=int, required=True)
     return parser
@@ -58,10 +61,9 @@ async def _run(arguments: argparse.Namespace, settings: TelemetrySettings) -> st
         if settings.store_url is None:
             raise BackendError("where is the archive? set STORE_URL, as for video-ingest-service")
         store = await asyncio.to_thread(open_store, archive_address(settings.store_url))
-        files = SessionFiles(store, settings.database_url)
         if arguments.command == "adopt":
-            await files.adopt(pool)
-            return "the archive is this database's now; what lies in it is kept"
+            return str(await adopt(pool, store))
+        files = SessionFiles(store, settings.database_url)
         if arguments.command == "restore":
             if arguments.session is not None:
                 frames = await restore_session(pool, files, arguments.session)

@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 import pyarrow as pa
 from starlette.concurrency import iterate_in_threadpool
-from teleop_runtime.database import Pool, connected
+from teleop_runtime.database import Pool
 from teleop_runtime.frames import FrameReader, in_blocks
 from teleop_runtime.ownership import claim_store
 from teleop_runtime.store import ChecksumMismatch, Store
@@ -27,10 +27,10 @@ from telemetry_service.archive.frame_file import (
 from telemetry_service.frame_block import VALUE_BYTES
 from telemetry_service.frame_formats import encode_parquet
 
+TOLD_OF = "/session.json"
 # Below the store of videos and datasets, whose sweeps remove what they have no row of. No robot is called so.
 FOLDER = ".archive"
 ASK = "SELECT id::text, EXISTS (SELECT FROM session_archive) FROM installation"
-ADOPT_TIMEOUT_S = 30.0
 # 2: what a command added has columns of its own in the file of frames.
 FORMAT_VERSION = 2
 MAX_FILE_BYTES = 50 * 10**9
@@ -46,7 +46,7 @@ def archive_address(store_url: str) -> str:
 def names_of(robot_id: str, session_id: int) -> tuple[str, str]:
     """What the two files of a session are called below the archive: the frames, and what is said of them."""
     folder = f"{robot_id}/sessions/{session_id}"
-    return f"{folder}/frames.parquet", f"{folder}/session.json"
+    return f"{folder}/frames.parquet", f"{folder}{TOLD_OF}"
 
 
 class SessionFiles:
@@ -59,11 +59,6 @@ class SessionFiles:
     async def claim(self, pool: Pool) -> None:
         """Let the archive be this database's from now on; raises CannotStart if it is another's."""
         await claim_store(pool, self._store, f"{FOLDER} of the file store", ASK)
-
-    async def adopt(self, pool: Pool) -> None:
-        """Let the archive of a lost database be this one's; numbers of sessions go on behind its own."""
-        async with connected(pool, timeout_s=ADOPT_TIMEOUT_S) as connection:
-            await self._store.own(str((await connection.fetch(ASK))[0][0]))
 
     async def copy(self, session: Recorded) -> tuple[Copied, str]:
         """Copy a session, and compare the copy with the database, value by value.

@@ -1,0 +1,78 @@
+"""Notes in the store of which sessions there are, for a database that is made anew.
+
+A note tells what a session is called, how it was recorded, which cameras it had, and, once it has ended, how
+many frames its robot logged. It is made before anybody hears of the session, and again at its end.
+"""
+
+from teleop_runtime.database import Connection, Pool, connected, transaction
+from teleop_runtime.store import Store, read_notes
+from teleop_schema.errors import StorageUnavailable
+
+FOLDER = "sessions/known"
+NOTE_EVERY_S = 60.0
+NOTED_TOGETHER = 100
+TIMEOUT_S = 60.0
+
+TOLD = """
+SELECT jsonb_build_object(
+           'id', id, 'stream_id', stream_id, 'robot_id', robot_id, 'robot_type', robot_type,
+           'start_time', start_time, 'fps', fps, 'task', task, 'state_names', state_names,
+           'action_names', action_names, 'cameras', cameras, 'host', host, 'delivery', delivery,
+           'end_time', end_time, 'logged_frames', logged_frames)::text
+  FROM teleop_session WHERE id = $1
+"""
+NOTED = "UPDATE teleop_session SET noted_at = now() WHERE id = $1"
+UNNOTED = "SELECT id FROM teleop_session WHERE noted_at IS NULL ORDER BY id LIMIT $1"
+
+SEE_ROBOT = """
+INSERT INTO robot (robot_id, robot_type)
+SELECT robot_id, robot_type FROM jsonb_populate_record(NULL::teleop_session, $1::jsonb)
+ON CONFLICT DO NOTHING
+"""
+
+FIND = """
+INSERT INTO teleop_session (id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
+                            action_names, cameras, host, delivery, end_time, logged_frames, status, noted_at,
+                            found_at)
+OVERRIDING SYSTEM VALUE
+SELECT id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
+       action_names, cameras, host, delivery, end_time, logged_frames, 'interrupted', now(),
+       now()
+  FROM jsonb_populate_record(NULL::teleop_session, $1::jsonb)
+ON CONFLICT DO NOTHING
+RETURNING id
+"""
+
+
+async def note_session(connection: Connection, store: Store, session_id: int) -> None:
+    """Note a session, on a connection that sees it; raises StorageUnavailable."""
+    told = await connection.fetchval(TOLD, session_id)
+    try:
+        await store.set_note(f"{FOLDER}/{session_id}", told.encode())
+    except OSError as error:
+        raise StorageUnavailable(f"the file store can't be written: {error}") from error
+    await connection.execute(NOTED, session_id)
+
+
+async def note_all_sessions(pool: Pool, store: Store) -> None:
+    """Note the sessions that are not noted yet: those of a release, or a time, without notes."""
+    async with connected(pool, timeout_s=TIMEOUT_S) as connection:
+        while unnoted := await connection.fetch(UNNOTED, NOTED_TOGETHER):
+            for row in unnoted:
+                await note_session(connection, store, row["id"])
+
+
+async def find_sessions(pool: Pool, store: Store) -> int:
+    """How many sessions the database now knows of the store alone: it has no frames of them, yet.
+
+    They have the numbers that they had. A robot that still has their frames goes on with them.
+    """
+    names = [name async for name in store.list_notes(FOLDER)]
+    # The highest first: of a robot that tried twice to open a session, only the last number counts.
+    names.sort(key=lambda name: int(name.rpartition("/")[2]), reverse=True)
+    found = 0
+    async for _, told in read_notes(store, names):
+        async with transaction(pool, timeout_s=TIMEOUT_S) as connection:
+            await connection.execute(SEE_ROBOT, told.decode())
+            found += await connection.fetchval(FIND, told.decode()) is not None
+    return found
