@@ -2,11 +2,12 @@
 
 import asyncio
 
-from telemetry_service.archive import SessionFiles, archive_address
+from telemetry_service.archive import adopt as adopt_sessions
+from telemetry_service.archive import archive_address
 from teleop_runtime.database import open_pool
 from teleop_runtime.store import open_store
 from teleop_schema.migrate import migrate
-from video_ingest_service.adopt import Adopted, adopt_at
+from video_ingest_service.adopt import adopt, begin
 
 from lerobot_backend.postgres import EmbeddedPostgres
 from lerobot_backend.settings import LocalSettings
@@ -14,8 +15,8 @@ from lerobot_backend.settings import LocalSettings
 CONNECTIONS = 2
 
 
-def adopt_files(settings: LocalSettings) -> Adopted:
-    """Take over the files in `settings.backup_dir`; raises CannotStart if that can't be.
+def adopt_files(settings: LocalSettings) -> str:
+    """Take over the files in `settings.backup_dir`; tells what is back, raises CannotStart if that can't be.
 
     No backend may be running on `settings.data_dir`.
     """
@@ -28,9 +29,12 @@ def adopt_files(settings: LocalSettings) -> Adopted:
         postgres.stop()
 
 
-async def _adopt(database_url: str, store_url: str) -> Adopted:
-    adopted = await adopt_at(database_url, store_url)
-    store = await asyncio.to_thread(open_store, archive_address(store_url))
+async def _adopt(database_url: str, store_url: str) -> str:
+    store = await asyncio.to_thread(open_store, store_url)
+    archive = await asyncio.to_thread(open_store, archive_address(store_url))
     async with open_pool(database_url, max_size=CONNECTIONS) as pool:
-        await SessionFiles(store, database_url).adopt(pool)
-    return adopted
+        await begin(pool, store, store_url)
+        sessions = await adopt_sessions(pool, archive)
+        # After the sessions, which their video belongs to.
+        files = await adopt(pool, store, store_url)
+    return f"{sessions}\n{files}"

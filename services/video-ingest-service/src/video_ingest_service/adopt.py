@@ -1,18 +1,17 @@
 """`python -m video_ingest_service.adopt`: a new database takes over the files of one that is lost for good.
 
-What the store tells of datasets is in the database afterwards: datasets, their versions and files.
-Everything else in the store is kept, as files that the database knows nothing of: `python -m
-video_ingest_service.unclaimed` lists them by name. Robots and their agents bring again what they still
-hold. Video of a session that no robot holds stays a file: which of the session's frames saw each picture,
-and when, only the lost database knew, and the session is gone with it. `python -m telemetry_service.archive
-adopt` takes over the archive of old sessions. A database that was restored to an older state learns so of
-the versions that it has forgotten.
+What the store tells of datasets and of video is in the database afterwards: datasets, their versions and
+files, and each video chunk with the frames that saw its pictures. Video belongs to sessions, so let
+`python -m telemetry_service.archive adopt` bring these back first. Everything else in the store is kept,
+as files that the database knows nothing of: `python -m video_ingest_service.unclaimed` lists them by
+name. Robots and their agents bring again what they still hold. It may be done again, also with a database
+that was restored to an older state: that learns so what it has forgotten.
 """
 
 import argparse
 import asyncio
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from teleop_runtime.app import CannotStart
 from teleop_runtime.database import Connection, Pool, connected, open_pool, transaction
@@ -22,11 +21,12 @@ from teleop_runtime.store import Store, open_store
 from teleop_schema.files import digest_of
 
 from video_ingest_service import sweep_table
+from video_ingest_service.chunk_notes import AdoptedChunks, adopt_chunks
 from video_ingest_service.dataset_table import ensure_dataset
 from video_ingest_service.ownership import ASK
 from video_ingest_service.settings import IngestSettings
 from video_ingest_service.sweep import list_store
-from video_ingest_service.version_notes import VersionNote, read_notes
+from video_ingest_service.version_notes import VersionNote, read_versions
 from video_ingest_service.version_table import adopt_version
 
 log = get_logger(__name__)
@@ -48,13 +48,23 @@ class Adopted:
     objects: int = 0
     versions: int = 0
     left_out: int = 0
+    chunks: AdoptedChunks = field(default_factory=AdoptedChunks)
 
     def __str__(self) -> str:
-        told = (
-            f"{self.objects} objects are new to this database, {self.versions} versions of datasets are back"
-        )
-        left_out = f", {self.left_out} are left out, for some of their files are not there"
-        return told + (left_out if self.left_out else "")
+        told = [
+            f"{self.objects} objects are new to this database, {self.versions} versions of datasets and "
+            f"{self.chunks.back} video chunks are back"
+        ]
+        if self.left_out:
+            told.append(f"{self.left_out} versions are left out, for some of their files are not there")
+        if self.chunks.lost:
+            told.append(f"{self.chunks.lost} video chunks are left out, for their files are not there")
+        if self.chunks.sessionless:
+            told.append(
+                f"{self.chunks.sessionless} video chunks stay files, for their sessions are not known here; "
+                "do this again after `python -m telemetry_service.archive adopt`, or once robots brought them"
+            )
+        return "\n".join(told)
 
 
 async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
@@ -63,12 +73,12 @@ async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
     Raises CannotStart if it already has files of another store.
     """
     adopted = Adopted()
+    await begin(pool, store, place)
     async with connected(pool, timeout_s=LIST_TIMEOUT_S) as connection:
-        await _check(connection, store, place)
         await list_store(connection, store)
         adopted.objects = len(await sweep_table.adopt(connection))
         await sweep_table.end_listing(connection)
-    for note in await read_notes(store):
+    for note in await read_versions(store):
         async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
             taken = await _take(connection, note)
             if taken is not None:
@@ -81,13 +91,16 @@ async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
                     dataset=note.dataset,
                     version=note.version,
                 )
+    adopted.chunks = await adopt_chunks(pool, store)
     async with connected(pool, timeout_s=LIST_TIMEOUT_S) as connection:
         await store.own(str((await connection.fetch(ASK))[0][0]))
     return adopted
 
 
-async def _check(connection: Connection, store: Store, place: str) -> None:
-    database, knows_files = (await connection.fetch(ASK))[0]
+async def begin(pool: Pool, store: Store, place: str) -> None:
+    """Note that the database is taking over the files of `place`; raises CannotStart if it may not."""
+    async with connected(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+        database, knows_files = (await connection.fetch(ASK))[0]
     owner = await store.owner()
     begun = await store.note(ADOPTING_NOTE) == database.encode()
     if knows_files and owner != database and not begun:
@@ -112,8 +125,7 @@ async def _take(connection: Connection, note: VersionNote) -> bool | None:
     )
 
 
-async def adopt_at(database_url: str, store_url: str) -> Adopted:
-    """The same for a store and a database by their addresses."""
+async def _adopt_at(database_url: str, store_url: str) -> Adopted:
     store = await asyncio.to_thread(open_store, store_url)
     async with open_pool(database_url, max_size=CONNECTIONS) as pool:
         return await adopt(pool, store, store_url)
@@ -124,7 +136,7 @@ def main() -> int:
     argparse.ArgumentParser(prog="python -m video_ingest_service.adopt", description=__doc__).parse_args()
     settings = load_settings(IngestSettings)
     try:
-        print(asyncio.run(adopt_at(settings.database_url, settings.store_url)))
+        print(asyncio.run(_adopt_at(settings.database_url, settings.store_url)))
     except CannotStart as error:
         print(error, file=sys.stderr)
         return 1

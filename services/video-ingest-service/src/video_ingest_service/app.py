@@ -26,18 +26,21 @@ from video_ingest_service import (
     video_endpoints,
 )
 from video_ingest_service.catalog import Catalog
+from video_ingest_service.chunk_notes import note_all_chunks
 from video_ingest_service.ownership import claim
 from video_ingest_service.probe import Prober
 from video_ingest_service.repairs import Repairs
 from video_ingest_service.settings import IngestSettings
 from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import MAX_OPEN_UPLOADS, Uploads
-from video_ingest_service.version_notes import NOTE_EVERY_S, note_all_versions
+from video_ingest_service.version_notes import note_all_versions
 
 CONNECTIONS = 12
 READY_TIMEOUT_S = 2.0
 # Further ones wait, so that reading everything again leaves the disk some time for what comes in.
 MAX_VERIFICATIONS = 2
+# What an older release has stored meanwhile, or before, is noted for a new database then.
+NOTE_EVERY_S = 60.0
 # Asked for to see whether the store answers.
 NO_OBJECT = "0" * 64
 
@@ -70,6 +73,7 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
             background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
             background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
             background.every(NOTE_EVERY_S, "notes on versions", partial(note_all_versions, pool, store))
+            background.every(NOTE_EVERY_S, "notes on video", partial(note_all_chunks, pool, store))
             yield Running(
                 state={
                     "store": store,

@@ -7,6 +7,7 @@ from teleop_runtime.store import Store
 from teleop_schema.files import DatasetFile, Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key, check_dataset_name, check_file_path, check_robot_id
 
+from video_ingest_service.chunk_notes import note_chunk
 from video_ingest_service.dataset_table import add_revision, check_apart, ensure_dataset, newest_file
 from video_ingest_service.errors import ChunkConflict, ObjectGone, RobotMismatch, UnknownSession
 from video_ingest_service.metrics import QUARANTINED, STORED_BYTES, STORED_FILES
@@ -102,6 +103,7 @@ class Catalog:
                 return receipt, False
             await self._publish(connection, file, path, chunks)
             row = await add_chunk(connection, session, file, path, probed)
+            await note_chunk(connection, self._store, row["id"])
         if probed.problem is not None:
             QUARANTINED.inc()
             log.warning("video quarantined", path=path, problem=probed.problem)

@@ -77,7 +77,7 @@ class Repairs:
                 finalised=True,
             )
             repaired = await commit_repair(
-                self._pool, robot_id, dataset, manifest, repaired_from=torn.version
+                self._pool, self._store, robot_id, dataset, manifest, repaired_from=torn.version
             )
         return repaired, outcome.report
 

@@ -91,7 +91,9 @@ async def post_version(request: Request) -> Response:
     robot_id, dataset = dataset_of(request)
     manifest = await read_body(request, Manifest, limit_bytes=MAX_MANIFEST_BYTES)
     try:
-        version, new = await commit_version(request.state.ingest_pool, robot_id, dataset, manifest)
+        version, new = await commit_version(
+            request.state.ingest_pool, request.state.store, robot_id, dataset, manifest
+        )
     except FilesMissing as error:
         return _name_missing(request, error)
     return JsonResponse(version, 201 if new else 200)

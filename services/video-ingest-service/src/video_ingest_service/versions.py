@@ -4,11 +4,13 @@ import asyncio
 
 from teleop_runtime.database import Pool, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.store import Store
 from teleop_schema.files import DatasetVersion, Manifest, digest_of
 from teleop_schema.identifiers import check_dataset_name, check_robot_id
 
 from video_ingest_service.errors import FilesMissing
 from video_ingest_service.manifests import check_manifest
+from video_ingest_service.version_notes import note_version
 from video_ingest_service.version_table import (
     absent_files,
     add_version,
@@ -25,9 +27,9 @@ WRITE_TIMEOUT_S = 120.0
 
 
 async def commit_version(
-    pool: Pool, robot_id: str, dataset: str, manifest: Manifest
+    pool: Pool, store: Store, robot_id: str, dataset: str, manifest: Manifest
 ) -> tuple[DatasetVersion, bool]:
-    """The version that holds exactly `manifest`, and whether it is new.
+    """The version that holds exactly `manifest`, and whether it is new; the store has been told of it, too.
 
     The same as the newest one that came from the robot is no new version.
     Raises BadInput, DatasetNotFound, and FilesMissing.
@@ -44,13 +46,14 @@ async def commit_version(
         if absent := await absent_files(connection, dataset_id, manifest.files):
             raise FilesMissing(absent)
         row = await add_version(connection, dataset_id, manifest, digest)
+        await note_version(connection, store, row["id"])
     version = view_of(row, robot_id, dataset)
     log.info("version", **_facts(version))
     return version, True
 
 
 async def commit_repair(
-    pool: Pool, robot_id: str, dataset: str, manifest: Manifest, *, repaired_from: int
+    pool: Pool, store: Store, robot_id: str, dataset: str, manifest: Manifest, *, repaired_from: int
 ) -> DatasetVersion:
     """The version that a repair has made of another; the same repair again gives the same version.
 
@@ -62,6 +65,7 @@ async def commit_repair(
         row = await find_repair(connection, dataset_id, repaired_from, digest)
         if row is None:
             row = await add_version(connection, dataset_id, manifest, digest, repaired_from=repaired_from)
+            await note_version(connection, store, row["id"])
     version = view_of(row, robot_id, dataset)
     log.info("version", **_facts(version))
     return version

@@ -41,6 +41,37 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $
 RETURNING *
 """
 
+# The whole row, whatever columns it has by then.
+AS_TOLD = """
+SELECT c.file_path,
+       jsonb_build_object('stream', s.stream_id, 'robot_id', s.robot_id, 'camera_key', c.camera_key,
+                          'chunk_index', c.chunk_index, 'sha256', c.sha256, 'chunk', to_jsonb(c))::text
+  FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
+"""
+NOTED = "UPDATE video_chunk SET noted_at = now() WHERE id = $1"
+UNNOTED = "SELECT id FROM video_chunk WHERE noted_at IS NULL ORDER BY id LIMIT $1"
+
+# The object's row is touched, as by all who refer to it.
+CLAIM_OBJECT = """
+UPDATE stored_object o SET found_at = NULL, stored_at = now()
+  FROM jsonb_populate_record(NULL::video_chunk, $1::jsonb->'chunk') AS told
+ WHERE o.sha256 = told.sha256 AND o.size_bytes = told.size_bytes
+RETURNING o.sha256
+"""
+ADOPT_CHUNK = """
+INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
+                         end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
+                         fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit, stored_at,
+                         noted_at)
+SELECT $1, camera_key, chunk_index, $2, sha256, size_bytes, start_timestamp,
+       end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
+       fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit, stored_at,
+       CASE WHEN file_path = $2 THEN now() END
+  FROM jsonb_populate_record(NULL::video_chunk, $3::jsonb->'chunk')
+ON CONFLICT (session_id, camera_key, chunk_index) DO NOTHING
+RETURNING id
+"""
+
 GET_CHUNK = """
 SELECT c.*, s.robot_id FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
 """
@@ -190,6 +221,33 @@ async def add_chunk(
     )
     assert row is not None  # noqa: S101
     return row
+
+
+async def chunk_as_told(connection: Connection, chunk_id: int) -> tuple[str, str]:
+    """(path in the tree, JSON of what is known) of a chunk."""
+    row = await connection.fetchrow(AS_TOLD, chunk_id)
+    assert row is not None  # noqa: S101
+    return row[0], row[1]
+
+
+async def note_chunk_noted(connection: Connection, chunk_id: int) -> None:
+    """The store has been told of the chunk."""
+    await connection.execute(NOTED, chunk_id)
+
+
+async def unnoted_chunks(connection: Connection, limit: int) -> list[int]:
+    """Numbers of up to `limit` chunks that the store has not been told of, oldest first."""
+    return [row[0] for row in await connection.fetch(UNNOTED, limit)]
+
+
+async def adopt_chunk(connection: Connection, session_id: int, path: str, told: str) -> bool | None:
+    """Whether a chunk, as `chunk_as_told` gave it once, is new here; None if the store has not its file.
+
+    path  where it lies in the tree from now on
+    """
+    if await connection.fetchval(CLAIM_OBJECT, told) is None:
+        return None
+    return await connection.fetchval(ADOPT_CHUNK, session_id, path, told) is not None
 
 
 def _array(values: Sequence[int] | None) -> list[Any] | None:

@@ -1,31 +1,38 @@
 """A database that is lost, or older than its store: what the store tells of is known again."""
 
+import shutil
+
 import pytest
 from teleop_runtime.app import CannotStart
-from teleop_testing.files import dataset_file, manifest_of, sha256_of
+from teleop_schema.files import DroppedFrames
+from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from teleop_testing.recorded import record_session
 from video_ingest_service.adopt import adopt
+from video_ingest_service.catalog import Catalog
+from video_ingest_service.chunk_notes import note_all_chunks
 from video_ingest_service.ownership import claim
-from video_ingest_service.version_notes import note_versions
+from video_ingest_service.version_notes import note_all_versions
 from video_ingest_service.versions import commit_version
 
 FORGET = """
 TRUNCATE video_chunk, upload, dataset, dataset_file, dataset_version, dataset_version_file, stored_object
 """
 ANOTHER = "UPDATE installation SET id = gen_random_uuid()"
+ROW = "SELECT to_jsonb(c) - 'id' - 'noted_at' FROM video_chunk c ORDER BY session_id, camera_key, chunk_index"
+TOLD = {"dropped": (DroppedFrames(5, 9, "the encoder was busy"),), "depth_unit": "mm", "fps": 29.97}
 VERSIONS = "SELECT version, finalised, manifest_sha256, created_at FROM dataset_version ORDER BY version"
 
 
 @pytest.fixture
 def record(pool, catalog, keep, store):
-    """Stores a state of a dataset, one file of which has `content`, as a version that the store knows of."""
+    """Stores a state of a dataset, one file of which has `content`, as a version."""
 
     async def record(content: bytes, *, finalised: bool = True) -> None:
         files = {"meta/info.json": b"{}", "data/file.parquet": content}
         for path, each in files.items():
             await keep(each)
             await catalog.accept(dataset_file(each, path, dataset="me/ds"))
-        await commit_version(pool, "robot_A", "me/ds", manifest_of(files, finalised=finalised))
-        await note_versions(pool, store)
+        await commit_version(pool, store, "robot_A", "me/ds", manifest_of(files, finalised=finalised))
 
     return record
 
@@ -75,7 +82,7 @@ async def test_an_older_database_learns_what_it_forgot(pool, store, store_root, 
            SELECT id, 'meta/info.json', 1, $1, 2 FROM dataset""",
         sha256_of(b"{}"),
     )
-    await commit_version(pool, "robot_A", "me/ds", manifest_of(content))
+    await commit_version(pool, store, "robot_A", "me/ds", manifest_of(content))
     assert (await adopt(pool, store, str(store_root))).versions == 1
     rows = await database.fetch("SELECT version, files FROM dataset_version ORDER BY version")
     assert [(row["version"], row["files"]) for row in rows] == [(1, 1), (2, 2)]
@@ -98,3 +105,99 @@ async def test_a_database_with_files_of_its_own_takes_over_no_others(pool, store
     with pytest.raises(CannotStart, match="knows files of another store"):
         await adopt(pool, store, str(store_root))
     assert await store.owner() == "another"
+
+
+@pytest.fixture
+def film(catalog, keep, session, database):
+    """Stores a chunk of video of the session's camera; gives its hash."""
+
+    async def film(chunk: int) -> str:
+        content = encode_video(12 + chunk)
+        indices = range(chunk * 30, chunk * 30 + 2 * (12 + chunk), 2)
+        sha256 = await keep(content)
+        await catalog.accept(video_file(content, session, chunk_index=chunk, indices=indices, **TOLD))
+        return sha256
+
+    return film
+
+
+async def test_video_comes_back(pool, store, store_root, film, database):
+    """Every row is what it was: which frame saw each picture, when, what was dropped, what a look found."""
+    for chunk in range(3):
+        await film(chunk)
+    before = await database.fetch(ROW)
+    assert before
+    await pool.execute(FORGET)
+    for back in (3, 0):
+        adopted = await adopt(pool, store, str(store_root))
+        assert (adopted.chunks.back, adopted.chunks.sessionless, adopted.chunks.lost) == (back, 0, 0)
+    assert await database.fetch(ROW) == before
+    assert await database.value("SELECT count(*) FROM stored_object WHERE found_at IS NOT NULL") == 0
+    assert "3 video chunks are back" not in str(adopted)
+
+
+async def test_video_whose_session_or_file_is_not_there(
+    pool, store, store_root, film, database, database_url
+):
+    """It is told of; once the session is known, under whatever number, doing it again brings it back."""
+    gone = await film(0)
+    kept = await film(1)
+    stream = await database.value("SELECT stream_id FROM teleop_session")
+    await pool.execute(FORGET)
+    await store.remove(gone)
+    await pool.execute("UPDATE teleop_session SET stream_id = gen_random_uuid()")
+    told = str(await adopt(pool, store, str(store_root)))
+    assert "2 video chunks stay files, for their sessions are not known here" in told
+    again = record_session(database_url, 120)
+    await pool.execute("UPDATE teleop_session SET stream_id = $1 WHERE id = $2", stream, again)
+    adopted = await adopt(pool, store, str(store_root))
+    assert (adopted.chunks.back, adopted.chunks.lost) == (1, 1)
+    assert "1 video chunks are left out, for their files are not there" in str(adopted)
+    [row] = await database.fetch("SELECT session_id, file_path, sha256 FROM video_chunk")
+    assert (row["session_id"], row["sha256"]) == (again, kept)
+    assert {path async for path, sha in store.list_names() if sha == kept} >= {row["file_path"]}
+
+
+async def test_it_is_noted_before_it_is_acknowledged(pool, store, keep, session, prober, monkeypatch):
+    """While the store can't take the note there is no receipt, of a chunk as of a version."""
+    refused = OSError("no room for it")
+
+    async def refuse(name: str, content: bytes) -> None:
+        raise refused
+
+    monkeypatch.setattr(store, "set_note", refuse)
+    catalog = Catalog(pool, store, prober)
+    content = encode_video(5)
+    await keep(content)
+    chunk = video_file(content, session, indices=range(5))
+    await keep(b"{}")
+    await catalog.accept(dataset_file(b"{}", "meta/info.json", dataset="me/ds"))
+    manifest = manifest_of({"meta/info.json": b"{}"}, finalised=True)
+    for act in (
+        lambda: catalog.accept(chunk),
+        lambda: commit_version(pool, store, "robot_A", "me/ds", manifest),
+    ):
+        with pytest.raises(OSError, match="no room for it"):
+            await act()
+    assert await pool.fetchval("SELECT count(*) FROM video_chunk") == 0
+    assert await pool.fetchval("SELECT count(*) FROM dataset_version") == 0
+    monkeypatch.undo()
+    await catalog.accept(chunk)
+    await commit_version(pool, store, "robot_A", "me/ds", manifest)
+    assert len([name async for name in store.list_notes("videos")]) == 1
+    assert [name async for name in store.list_notes("versions")] == ["versions/robot_A/me/ds/1"]
+
+
+async def test_what_an_older_release_stored_is_noted(pool, store, store_root, film, record, database):
+    """Its rows were made without a note; the service that runs now makes up for it."""
+    await film(0)
+    await record(b"first")
+    for name in ("videos", "versions"):
+        shutil.rmtree(store_root / ".notes" / name)
+    await pool.execute("UPDATE video_chunk SET noted_at = NULL")
+    await pool.execute("UPDATE dataset_version SET noted_at = NULL")
+    await note_all_chunks(pool, store)
+    await note_all_versions(pool, store)
+    await pool.execute(FORGET)
+    adopted = await adopt(pool, store, str(store_root))
+    assert (adopted.chunks.back, adopted.versions) == (1, 1)

@@ -33,13 +33,13 @@ async def stream(session, database) -> uuid.UUID:
     return uuid.UUID(str(await database.value("SELECT stream_id FROM teleop_session WHERE id = $1", session)))
 
 
-async def test_versions(ask, pool, catalog, keep, database):
+async def test_versions(ask, pool, store, catalog, keep, database):
     """Known are those that are there as they were and whole, by their hash; the database tells its name."""
     for path, content in FILES.items():
         await keep(content)
         await catalog.accept(dataset_file(content, path, dataset="ds"))
     manifest = manifest_of(FILES)
-    await commit_version(pool, "robot_A", "ds", manifest)
+    await commit_version(pool, store, "robot_A", "ds", manifest)
     stored = HeldVersion("ds", digest_of(manifest))
     others = HeldVersion("ds", "0" * 64), HeldVersion("other", digest_of(manifest))
     lacking = await ask(versions=(stored, *others))

@@ -22,7 +22,7 @@ def sweeper(pool, store, catalog) -> Sweeper:
 
 
 @pytest.fixture
-def record(pool, catalog, keep):
+def record(pool, store, catalog, keep):
     """Stores a state of a dataset, one file of which has `content`, as a version."""
 
     async def record(content: bytes, *, finalised: bool = False, episodes: int = 1) -> int:
@@ -31,7 +31,7 @@ def record(pool, catalog, keep):
             await keep(each)
             await catalog.accept(dataset_file(each, path, dataset="ds"))
         manifest = manifest_of(files, finalised=finalised, episodes=episodes)
-        version, _ = await commit_version(pool, "robot_A", "ds", manifest)
+        version, _ = await commit_version(pool, store, "robot_A", "ds", manifest)
         return version.version
 
     return record
