@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from teleop_dataset.v3.data import column_values
 from teleop_dataset.v3.info import DEFAULT_FEATURES, Features
-from teleop_dataset.v3.stats import Moments, Selection, Stats, count_finite, promoted
+from teleop_dataset.v3.selection import Selection
+from teleop_dataset.v3.stats import Moments, Stats, count_finite, promoted
 
 BLOCK_ROWS = 65_536
 

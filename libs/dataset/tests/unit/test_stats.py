@@ -11,7 +11,8 @@ from teleop_dataset.v3.numbering import (
     numbering_columns,
     numbering_stats,
 )
-from teleop_dataset.v3.stats import LEVELS, Moments, Selection, describe
+from teleop_dataset.v3.selection import Selection
+from teleop_dataset.v3.stats import LEVELS, Moments, describe
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 TIMES = st.integers(1_700_000_000_000_000_000, 1_800_000_000_000_000_000)

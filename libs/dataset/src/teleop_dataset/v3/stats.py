@@ -4,7 +4,6 @@ LeRobot estimates quantiles from histograms and averages those of episodes; thes
 themselves, interpolated as numpy.quantile does, in float64.
 """
 
-import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -19,10 +18,6 @@ Values = npt.NDArray[Any]
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 LEVELS = np.array(list(QUANTILES.values()))
 
-FLOAT_DIGIT_BITS = 11
-KNOWN_RANGE_DIGIT_BITS = 16
-# All counters of a dataset's quantiles together: features of thousands of values are looked at more often.
-COUNTER_BYTES = 128 * 1024 * 1024
 # So many are taken together, as float64: as many columns of a short episode, a single one of a long one.
 VALUES_AT_ONCE = 1 << 18
 # Statistics are computed of these types, which hold every value of the others.
@@ -242,81 +237,6 @@ class Moments:
         return Stats(np.array([self.count]), low[None], high[None], mean[None], std[None], quantiles[None])
 
 
-class Selection:
-    """Exact quantiles of one column that is too long for memory, found in a few passes over it.
-
-    Radix selection: a pass counts, for each order statistic looked for, the next bits of those values that
-    agree with it so far. Float32 takes three passes, others as many as their range needs.
-    """
-
-    def __init__(self, *, base: int, span_bits: int, digit_bits: int, kind: type[np.generic]) -> None:
-        self._base = base
-        self._kind = kind
-        self._bits = digit_bits
-        self._shift = max(0, math.ceil(span_bits / digit_bits) - 1) * digit_bits
-        self._prefix: dict[int, int] = {}
-        self._remaining: dict[int, int] = {}
-        self._counts = {0: np.zeros(1 << digit_bits, np.int64)}
-        self._first_pass = True
-        self.done = False
-
-    @classmethod
-    def of_floats(cls, columns: int = 1) -> "Selection":
-        """For float32 values, of which nothing is known yet; `columns`: how many there are of the dataset."""
-        return cls(base=0, span_bits=32, digit_bits=_digit_bits(FLOAT_DIGIT_BITS, columns), kind=np.float32)
-
-    @classmethod
-    def between(cls, low: np.generic, high: np.generic, columns: int = 1) -> "Selection":
-        """For values from `low` to `high`, which are of one of KINDS."""
-        base, top = (int(_keys(np.array([each]))[0]) for each in (low, high))
-        bits = (top - base).bit_length()
-        passes = math.ceil(max(bits, 1) / _digit_bits(KNOWN_RANGE_DIGIT_BITS, columns))
-        return cls(base=base, span_bits=bits, digit_bits=math.ceil(max(bits, 1) / passes), kind=type(low))
-
-    @property
-    def passes_left(self) -> int:
-        return 0 if self.done else self._shift // self._bits + 1
-
-    def feed(self, values: Values) -> None:
-        """Count some of the column's finite `values`, (L,) of its kind; a pass feeds each of them once, in
-        any order."""
-        keys = _keys(values)
-        keys -= keys.dtype.type(self._base)
-        leading = None if self._first_pass else keys >> (self._shift + self._bits)
-        for prefix, counts in self._counts.items():
-            alike = keys if leading is None else keys[leading == prefix]
-            digits = (alike >> self._shift) & (len(counts) - 1)
-            counts += np.bincount(digits.astype(np.intp), minlength=len(counts))
-
-    def end_pass(self) -> None:
-        """Settle the next bits of every order statistic."""
-        if self._first_pass and not self._counts[0].any():
-            self.done = True
-            return
-        if self._first_pass:
-            below, above, _ = self._ranks = ranks(self._counts[0].sum(keepdims=True))
-            wanted = np.unique([below, above]).tolist()
-            self._prefix, self._remaining = dict.fromkeys(wanted, 0), {rank: rank for rank in wanted}
-            self._first_pass = False
-        for rank, prefix in self._prefix.items():
-            reached = np.cumsum(self._counts[prefix])
-            digit = int(np.searchsorted(reached, self._remaining[rank], side="right"))
-            self._remaining[rank] -= int(reached[digit - 1]) if digit else 0
-            self._prefix[rank] = prefix << self._bits | digit
-        self._counts = {prefix: np.zeros(1 << self._bits, np.int64) for prefix in self._prefix.values()}
-        self.done = self._shift == 0
-        self._shift -= self._bits
-
-    def quantiles(self) -> Floats:
-        """One value per quantile, 0 if there was none; only once `done`."""
-        if self._first_pass:
-            return np.zeros(len(LEVELS))
-        below, above, weights = self._ranks
-        found = {rank: _value(prefix + self._base, self._kind) for rank, prefix in self._prefix.items()}
-        lower, upper = (np.array([found[rank] for rank in each[0].tolist()]) for each in (below, above))
-        return interpolate(lower, upper, weights[0])
-
-
 def describe_weighted(values: Values, weights: Integers) -> Stats:
     """Statistics, as one stretch, of a column with `weights[i]` times the value `values[i]`, ascending."""
     reached = np.cumsum(weights)
@@ -377,33 +297,3 @@ def _per_channel(document: Mapping[str, Any]) -> dict[str, Any]:
         name: values if name == "count" else [[[value]] for value in values]
         for name, values in document.items()
     }
-
-
-def _keys(values: Values) -> npt.NDArray[Any]:
-    """Unsigned integers in the order of `values`; IEEE 754 floats compare like their bits, signs apart."""
-    if values.dtype == np.float32:
-        bits = values.view(np.int32)
-        return (bits ^ ((bits >> 31) | np.int32(-(2**31)))).view(np.uint32)
-    if values.dtype == np.float64:
-        wide = (values + 0.0).view(np.int64)  # -0.0, which is no less than 0.0, becomes it
-        return (wide ^ ((wide >> 63) | np.int64(-(2**63)))).view(np.uint64)
-    if values.dtype == np.uint64:
-        return values.copy()
-    return (values ^ np.int64(-(2**63))).view(np.uint64)
-
-
-def _value(key: int, kind: type[np.generic]) -> Any:
-    """The value that has `key`."""
-    if kind is np.float32:
-        bits = key ^ 0x80000000 if key >> 31 else key ^ 0xFFFFFFFF
-        return np.array([bits], np.uint32).view(np.float32)[0]
-    if kind is np.float64:
-        wide = key ^ 2**63 if key >> 63 else key ^ (2**64 - 1)
-        return np.array([wide], np.uint64).view(np.float64)[0]
-    return np.uint64(key) if kind is np.uint64 else np.int64(key - 2**63)
-
-
-def _digit_bits(most: int, columns: int) -> int:
-    """How many bits a pass may settle: each column counts up to two order statistics for each quantile."""
-    each_bytes = COUNTER_BYTES // (columns * 2 * len(LEVELS) * np.dtype(np.int64).itemsize)
-    return max(1, min(most, each_bytes.bit_length() - 1))
