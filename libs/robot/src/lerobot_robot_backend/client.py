@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
@@ -32,7 +32,7 @@ from lerobot_robot_backend.stream import (
 )
 from lerobot_robot_backend.upkeep import Upkeep
 from lerobot_robot_backend.values import differ, number, picker, within_float32
-from lerobot_robot_backend.video_choice import Video, choose_video, open_capture
+from lerobot_robot_backend.video_choice import Video, choose_video
 from lerobot_robot_backend.video_spool import without_unrecorded
 
 if TYPE_CHECKING:
@@ -308,12 +308,7 @@ class TelemetryClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _append(
@@ -354,11 +349,14 @@ class TelemetryClient:
             return self._writer.append_frame(captured_us, within_float32(values), tail)
 
     def _open_video(self, quality: Video) -> "VideoCapture | None":
-        try:
-            return open_capture(self.stream_dir, self._session, quality)
-        except OSError as error:
-            log.warning("backend: no video is recorded: %s", error)
-            self._leave_out(dict.fromkeys(self._session.cameras, f"no video is recorded: {error}"))
+        if self._session.cameras and quality != "off":
+            from lerobot_robot_backend.video_capture import VideoCapture  # numpy, which others do without
+
+            try:
+                return VideoCapture(self.stream_dir, self._session, quality)
+            except OSError as error:
+                log.warning("backend: no video is recorded: %s", error)
+                self._leave_out(dict.fromkeys(self._session.cameras, f"no video is recorded: {error}"))
         return None
 
     def _leave_out(self, cameras: Mapping[str, str]) -> None:

@@ -272,12 +272,12 @@ async def test_frame_that_became_a_gap_keeps_its_picture(make_recording):
 
 async def test_full_disk_costs_pictures_by_name(make_client, tmp_path, monkeypatch):
     """Too little room for video: the pictures are named as missing, and recorded again when there is room."""
-    from lerobot_robot_backend import client as client_module
     from lerobot_robot_backend import encoder as encoder_module
+    from lerobot_robot_backend.client import TelemetryClient
     from lerobot_robot_backend.encoder import encode
     from lerobot_robot_backend.picture_ring import Reason, create_ring
 
-    monkeypatch.setattr(client_module, "open_capture", lambda *_: None)
+    monkeypatch.setattr(TelemetryClient, "_open_video", lambda *_: None)
     client = make_client(cameras={"front": CAMERAS["front"]})
     ring = create_ring(1024 * 1024, tmp_path)
     free = iter([10**9, 10**6, 10**6, 10**9])
