@@ -1,13 +1,14 @@
 """The way from a robot PC to the backend, which may be cut at any byte."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import cycle
 
 from lerobot_backend.demo.relay import Relay, running
 
 SAMPLES = b" /ws/"
+MAX_PIECE_BYTES = 64 * 1024
 
 
 class Line(Relay):
@@ -31,20 +32,19 @@ class Line(Relay):
         """Whether the bytes that `cut_after` waits for have not come yet."""
         return self._left_bytes is not None
 
-    async def _open(self, reader: asyncio.StreamReader) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _join(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream_port: int
+    ) -> None:
         try:
             request = await reader.readuntil(b"\n")
         except asyncio.IncompleteReadError as error:
             raise ConnectionResetError from error
         ports = self._samples if SAMPLES in request else self._files
-        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", next(ports))
-        upstream_writer.write(request)
-        return upstream_reader, upstream_writer
+        await super()._join(_Rest(request, reader, self._most), writer, next(ports))
 
-    @property
-    def _piece_bytes(self) -> int:
-        left = self._left_bytes
-        return super()._piece_bytes if left is None else max(1, min(super()._piece_bytes, left))
+    def _most(self) -> int:
+        """How many bytes may go up before the next cut."""
+        return MAX_PIECE_BYTES if self._left_bytes is None else max(1, self._left_bytes)
 
     def _count(self, size_bytes: int) -> None:
         super()._count(size_bytes)
@@ -54,6 +54,23 @@ class Line(Relay):
         if self._left_bytes <= 0:
             self._left_bytes = None
             self._reset_all()
+
+
+class _Rest(asyncio.StreamReader):
+    """What a client sends, of which `begun` has been read already, in pieces of at most `most` bytes."""
+
+    def __init__(self, begun: bytes, reader: asyncio.StreamReader, most: Callable[[], int]) -> None:
+        super().__init__()
+        self._begun = begun
+        self._reader = reader
+        self._most = most
+
+    async def read(self, n: int = -1) -> bytes:
+        most = self._most() if n < 0 else min(n, self._most())
+        if self._begun:
+            piece, self._begun = self._begun[:most], self._begun[most:]
+            return piece
+        return await self._reader.read(most)
 
 
 def line_to(samples: Sequence[int], files: Sequence[int]) -> AbstractContextManager[Line]:

@@ -68,19 +68,20 @@ class Relay:
             writer.transport.abort()
             return
         with suppress(OSError):
-            upstream_reader, upstream_writer = await self._open(reader)
-            self._writers |= {writer, upstream_writer}
-            try:
-                await asyncio.gather(
-                    self._pump(reader, upstream_writer, self._count), self._pump(upstream_reader, writer)
-                )
-            finally:
-                self._writers -= {writer, upstream_writer}
+            await self._join(reader, writer, next(self._upstream_ports))
         writer.close()
 
-    async def _open(self, _reader: asyncio.StreamReader) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to the server whose turn it is."""
-        return await asyncio.open_connection("127.0.0.1", next(self._upstream_ports))
+    async def _join(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream_port: int
+    ) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", upstream_port)
+        self._writers |= {writer, upstream_writer}
+        try:
+            await asyncio.gather(
+                self._pump(reader, upstream_writer, self._count), self._pump(upstream_reader, writer)
+            )
+        finally:
+            self._writers -= {writer, upstream_writer}
 
     async def _pump(
         self,
@@ -89,17 +90,12 @@ class Relay:
         count: Callable[[int], None] = lambda _size: None,
     ) -> None:
         with suppress(OSError):
-            while piece := await reader.read(self._piece_bytes):
+            while piece := await reader.read(PIECE_BYTES):
                 await self._flowing.wait()
                 writer.write(piece)
                 await writer.drain()
                 count(len(piece))
         writer.close()
-
-    @property
-    def _piece_bytes(self) -> int:
-        """How much is passed on at a time, at most."""
-        return PIECE_BYTES
 
     def _count(self, size_bytes: int) -> None:
         self.sent_bytes += size_bytes
