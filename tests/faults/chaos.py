@@ -1,9 +1,10 @@
 """Faults at random under load, then the account: `python tests/faults/chaos.py --faults 1000 --seed 7`.
 
 Robots stream through a line to two replicas of telemetry-service, an agent brings datasets and video to
-video-ingest-service, and export-service makes exports, all on one PostgreSQL. A schedule drawn from the seed
-hurts one of them after the other. What was acknowledged, called stored or called done must be there at every
-moment, and when all is quiet again everything that was logged and recorded, exactly once and whole.
+video-ingest-service, export-service and a worker beside it make exports, all on one PostgreSQL. A schedule
+drawn from the seed hurts one of them after the other. What was acknowledged, called stored or called done
+must be there at every moment, and when all is quiet again everything that was logged and recorded, exactly
+once and whole.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from file_accounts import Stored
 from teleop_testing.processes import (
     ServiceProcess,
     export_process,
+    export_worker,
     ingest_process,
     own_postgres,
     telemetry_process,
@@ -51,7 +53,8 @@ class Chaos:
         self.telemetry = [telemetry_process(url, telemetry) for _ in range(REPLICAS)]
         ingest = ingest_process(url, store)
         export = export_process(url, store, folder / "exports")
-        wanted = {"robots": self.telemetry, "files": [ingest], "exports": [export]}
+        worker = export_worker(url, store, folder / "exports")
+        wanted = {"robots": self.telemetry, "files": [ingest], "exports": [export, worker]}
         self.services = [service for part in parts for service in wanted[part]]
         start(stack, self.services)
         self._idle_bytes = {service: _memory_bytes(service) for service in self.services}
@@ -68,7 +71,7 @@ class Chaos:
             robot_pc.mkdir(exist_ok=True)
             self.files = Files(stack, self.line, robot_pc, ingest, self.stored, self.chance)
         if "exports" in parts:
-            self.exports = Exports(url, export, folder / "exports", self.chance)
+            self.exports = Exports(url, export, worker, folder / "exports", self.chance)
         self.faults: Faults = {
             "cut line": self._cut_line,
             "stall line": self._stall_line,

@@ -1,5 +1,6 @@
-"""Exports that are made while their worker is hurt."""
+"""Exports that are made while their workers are hurt."""
 
+import asyncio
 import json
 import random
 import time
@@ -25,32 +26,43 @@ BEGIN_TIMEOUT_S = 2.0
 ENDED_TIMEOUT_S = 300.0
 LONGEST_BUILD_S = 0.4
 
+RUNNING = "SELECT count(*) FROM export WHERE status = 'running'"
 DONE = "SELECT id, numbers FROM export WHERE status = 'done'"
 
 
 class Exports:
-    """Exports of recorded sessions, and the service that makes them.
+    """Exports of recorded sessions, and who makes them: a service, and a worker without one.
 
-    hits      how many faults came while an export was being made
+    hits      how many faults came while as many exports were being made as there are makers
     failures  why exports came to nothing, as they say; these were asked for once more
     """
 
-    def __init__(self, database_url: str, service: ServiceProcess, root: Path, chance: random.Random) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        service: ServiceProcess,
+        worker: ServiceProcess,
+        root: Path,
+        chance: random.Random,
+    ) -> None:
         self.hits = 0
         self.failures: list[str] = []
         self._database_url = database_url
         self._service = service
+        self._makers = {"export": service, "export worker": worker}
         self._root = root
         self._chance = chance
         self._asked: dict[int, dict[str, Any]] = {}
         self._session = record_session(database_url, FRAMES, robot_id=ROBOT_ID)
 
     def faults(self) -> Faults:
-        whole: dict[str, Callable[[], None]] = {
-            "kill export": lambda: kill(self._service, self._chance),
-            "stop export": lambda: stop(self._service),
-            "freeze export": lambda: freeze(self._service.pid, self._chance),
-        }
+        whole: dict[str, Callable[[], None]] = {}
+        for name, process in self._makers.items():
+            whole |= {
+                f"kill {name}": partial(kill, process, self._chance),
+                f"stop {name}": partial(stop, process),
+                f"freeze {name}": partial(self._freeze, process),
+            }
         return {name: partial(self._while_making, fault) for name, fault in whole.items()}
 
     async def published_are_whole(self, connection: asyncpg.Connection) -> None:
@@ -91,13 +103,27 @@ class Exports:
         return folders
 
     def _while_making(self, fault: Callable[[], None]) -> None:
-        """Let the fault come while an export is made."""
-        export_id = self.ask(self._session)
-        with suppress(AssertionError):  # earlier ones come first: one of these is hurt
-            wait_for(lambda: self._look(export_id)["status"] == "running", patience_s=BEGIN_TIMEOUT_S)
+        """Let the fault come while each of those that make exports makes one, these or earlier ones."""
+        for _ in self._makers:
+            self.ask(self._session)
+        with suppress(AssertionError):
+            wait_for(self._all_make, patience_s=BEGIN_TIMEOUT_S)
             time.sleep(self._chance.uniform(0, LONGEST_BUILD_S))
-            self.hits += self._look(export_id)["status"] == "running"
+            self.hits += self._all_make()
         fault()
+
+    def _all_make(self) -> bool:
+        return asyncio.run(self._count_running()) >= len(self._makers)
+
+    async def _count_running(self) -> int:
+        connection = await asyncpg.connect(self._database_url)
+        try:
+            return int(await connection.fetchval(RUNNING))
+        finally:
+            await connection.close()
+
+    def _freeze(self, process: ServiceProcess) -> None:
+        freeze(process.pid, self._chance)
 
     def _wait_until_made(self, export_id: int) -> None:
         """Once more is asked for what is said to have failed."""

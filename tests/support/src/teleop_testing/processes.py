@@ -1,6 +1,7 @@
 """Services as processes of their own, started and killed by tests and benchmarks."""
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -100,6 +101,19 @@ class ServiceProcess:
         self.log.unlink()
 
 
+class WorkerProcess(ServiceProcess):
+    """An export worker without the service around it: it listens nowhere."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__("export_service.worker", environment, "EXPORT_PORT")
+
+    def _ready(self) -> bool:
+        """Whether everything is loaded, so that it takes SIGTERM as it should."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+        return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def telemetry_process(database_url: str, module: str = "telemetry_service") -> ServiceProcess:
     """telemetry-service (or a `module` that takes its place) as a process, not yet started."""
     return ServiceProcess(module, {"DATABASE_URL": database_url}, "TELEMETRY_PORT")
@@ -115,8 +129,16 @@ def ingest_process(
 
 def export_process(database_url: str, store_url: str | Path, root: Path) -> ServiceProcess:
     """export-service, which makes its exports itself and publishes them below `root`, not yet started."""
-    environment = {"DATABASE_URL": database_url, "STORE_URL": str(store_url), "EXPORT_ROOT": str(root)}
-    return ServiceProcess("export_service", environment, "EXPORT_PORT")
+    return ServiceProcess("export_service", _exporting(database_url, store_url, root), "EXPORT_PORT")
+
+
+def export_worker(database_url: str, store_url: str | Path, root: Path) -> WorkerProcess:
+    """An export worker as a process of its own, beside the service or alone, not yet started. On Linux."""
+    return WorkerProcess(_exporting(database_url, store_url, root))
+
+
+def _exporting(database_url: str, store_url: str | Path, root: Path) -> dict[str, str]:
+    return {"DATABASE_URL": database_url, "STORE_URL": str(store_url), "EXPORT_ROOT": str(root)}
 
 
 @contextmanager
