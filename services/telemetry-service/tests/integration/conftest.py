@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+import numpy as np
 import pytest_asyncio
+from telemetry_service.archive.retention import RETENTION_CONNECTIONS
 from telemetry_service.batcher import LANES, Batcher
 from telemetry_service.frame_block import block_of_batch
 from telemetry_service.frame_table import FrameTable
 from telemetry_service.session_table import SessionTable
 from telemetry_service.writer import Writer
 from teleop_runtime.database import open_pool
+from teleop_testing.recorded import NEXT_PARTITION, OLD, record_columns, record_session
 from teleop_testing.robot import batch, description
 
 
@@ -49,3 +52,46 @@ async def ingest(database_url) -> AsyncIterator[Ingest]:
         assert not flushing.done()
         flushing.cancel()
         await asyncio.gather(flushing, return_exceptions=True)
+
+
+@pytest_asyncio.fixture
+async def recorded(database_url, database):
+    """Four sessions of the first partition, long over, and one behind them; the ids of the four."""
+    record = [
+        {"frames": 25_000, "episodes": [(0, 100, "pick", "success"), (100, 20_000)], "robot_id": "robot_B"},
+        {"frames": 500, "gaps": [(10, 20, "spool_full"), (499, 500, "refused")]},
+        {"frames": 0},
+        {"frames": 300, "names": ("a.pos",), "actions": ()},
+    ]
+    sessions = [record_session(database_url, **each) for each in record]
+    await database.connection.execute(
+        "INSERT INTO session_mark VALUES ($1, 7, 'look at \"this\"')", sessions[1]
+    )
+    await database.connection.execute(
+        """UPDATE teleop_frame SET extra = '{"b": [1, 2.5, null], "ä": "x"}'
+            WHERE session_id = $1 AND frame_index % 3 = 0""",
+        sessions[1],
+    )
+    await database.connection.execute(
+        """UPDATE teleop_frame SET observation_age_us = frame_index
+            WHERE session_id = $1 AND frame_index % 7 = 3""",
+        sessions[1],
+    )
+    rewarded = range(2, 500, 5)
+    rewards = np.array(rewarded)[:, None] / 10
+    record_columns(database_url, sessions[1], {"next.reward": (rewarded, rewards)})
+    await database.connection.execute(
+        """UPDATE teleop_frame SET state = '{NaN,Infinity,-Infinity}'
+            WHERE session_id = $1 AND frame_index % 11 = 4""",
+        sessions[1],
+    )
+    await database.connection.execute(OLD)
+    await database.connection.execute(NEXT_PARTITION)
+    record_session(database_url, 40)
+    return sessions
+
+
+@pytest_asyncio.fixture
+async def pool(database_url):
+    async with open_pool(database_url, max_size=RETENTION_CONNECTIONS) as pool:
+        yield pool

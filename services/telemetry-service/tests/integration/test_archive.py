@@ -10,35 +10,24 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import pytest_asyncio
 from telemetry_service import metrics
 from telemetry_service.app import create_app
 from telemetry_service.archive import Retention, SessionFiles, adopt, archive_address
 from telemetry_service.archive.archive_table import StillInUse, drop_partition, try_lock
 from telemetry_service.archive.restoring import restore_partition, restore_session
-from telemetry_service.archive.retention import RETENTION_CONNECTIONS
-from telemetry_service.audit import Audit
 from telemetry_service.settings import TelemetrySettings
 from telemetry_service.storage import look
 from teleop_runtime.app import CannotStart
-from teleop_runtime.database import open_pool
 from teleop_runtime.store import ChecksumMismatch, open_store
 from teleop_schema.errors import NotFound
-from teleop_schema.messages import End, Ended
-from teleop_testing.recorded import NAMES, record_columns, record_session
+from teleop_testing.recorded import NAMES, NEXT_PARTITION, OLD
 from teleop_testing.robot import TestRobot, batch, description
 from teleop_testing.serving import serving
-from teleop_testing.waiting import until
 
 AGE = timedelta(days=30)
-OLD = (
-    "UPDATE teleop_session SET last_commit_at = now() - interval '31 days', logged_frames = next_frame_index"
-)
-NEXT_PARTITION = "ALTER TABLE teleop_session ALTER COLUMN id RESTART WITH 1000"
 CONTENT = """
 SELECT md5(string_agg(f::text, '|' ORDER BY session_id, frame_index))
   FROM teleop_frame f WHERE session_id < 1000
@@ -46,52 +35,9 @@ SELECT md5(string_agg(f::text, '|' ORDER BY session_id, frame_index))
 PARTITIONS = "SELECT relid::text FROM pg_partition_tree('teleop_frame') WHERE isleaf ORDER BY 1"
 
 
-@pytest_asyncio.fixture
-async def recorded(database_url, database):
-    """Four sessions of the first partition, long over, and one behind them; the ids of the four."""
-    record = [
-        {"frames": 25_000, "episodes": [(0, 100, "pick", "success"), (100, 20_000)], "robot_id": "robot_B"},
-        {"frames": 500, "gaps": [(10, 20, "spool_full"), (499, 500, "refused")]},
-        {"frames": 0},
-        {"frames": 300, "names": ("a.pos",), "actions": ()},
-    ]
-    sessions = [record_session(database_url, **each) for each in record]
-    await database.connection.execute(
-        "INSERT INTO session_mark VALUES ($1, 7, 'look at \"this\"')", sessions[1]
-    )
-    await database.connection.execute(
-        """UPDATE teleop_frame SET extra = '{"b": [1, 2.5, null], "ä": "x"}'
-            WHERE session_id = $1 AND frame_index % 3 = 0""",
-        sessions[1],
-    )
-    await database.connection.execute(
-        """UPDATE teleop_frame SET observation_age_us = frame_index
-            WHERE session_id = $1 AND frame_index % 7 = 3""",
-        sessions[1],
-    )
-    rewarded = range(2, 500, 5)
-    rewards = np.array(rewarded)[:, None] / 10
-    record_columns(database_url, sessions[1], {"next.reward": (rewarded, rewards)})
-    await database.connection.execute(
-        """UPDATE teleop_frame SET state = '{NaN,Infinity,-Infinity}'
-            WHERE session_id = $1 AND frame_index % 11 = 4""",
-        sessions[1],
-    )
-    await database.connection.execute(OLD)
-    await database.connection.execute(NEXT_PARTITION)
-    record_session(database_url, 40)
-    return sessions
-
-
 @pytest.fixture
 def files(database_url, tmp_path):
     return SessionFiles(open_store(archive_address(str(tmp_path))), database_url)
-
-
-@pytest_asyncio.fixture
-async def pool(database_url):
-    async with open_pool(database_url, max_size=RETENTION_CONNECTIONS) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -424,26 +370,3 @@ async def test_storage_is_told(recorded, pool, database):
     assert metrics.FRAME_ROWS._value.get() == 25_829
     assert metrics.FRAME_BYTES._value.get() > metrics.PARTITION_BYTES.labels(0)._value.get() > 25_789 * 50
     assert metrics.DATABASE_BYTES._value.get() > metrics.FRAME_BYTES._value.get()
-
-
-async def test_frames_that_are_not_accounted_for_are_told(recorded, pool, database):
-    """Counting an ended session tells what is neither stored nor named; a sound one tells nothing."""
-    before = metrics.FRAMES_UNACCOUNTED._value.get()
-    audit = Audit(pool)
-    for session in recorded:
-        await audit.audit(session)
-    assert metrics.FRAMES_UNACCOUNTED._value.get() == before
-    await database.connection.execute("DELETE FROM teleop_frame WHERE frame_index BETWEEN 30 AND 32")
-    await audit.audit(recorded[1])
-    assert metrics.FRAMES_UNACCOUNTED._value.get() == before + 3
-
-
-async def test_each_session_that_a_robot_ends_is_audited(service, database):
-    """Nobody has to ask for it."""
-    before = metrics.SESSIONS_AUDITED._value.get()
-    async with TestRobot.connected(service, "robot_A") as robot:
-        await robot.send(batch(0, 50))
-        await robot.say(End(frames=50))
-        while not isinstance(await robot.hear_any(), Ended):
-            pass
-    await until(lambda: metrics.SESSIONS_AUDITED._value.get() > before)

@@ -2,70 +2,14 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 
 import pytest
 from telemetry_service.refusals import MAX_REASONS
-from teleop_runtime.connection import WebSocketConnection
-from teleop_runtime.serve import SERVER_OPTIONS
+from teleop_testing.plain import FRAME, client, complete, ledger_of
 from teleop_testing.robot import PATIENCE_S
 from teleop_testing.waiting import until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect as connect_in_thread
-
-FRAME = {
-    "observation": {"pan.pos": 1.5, "grip.pos": -2},
-    "action": {"pan.pos": 1.25},
-    "timestamp": 1763860000.123,
-}
-
-
-class Client:
-    """The simplest client there is."""
-
-    def __init__(self, connection) -> None:
-        self.connection = connection
-
-    async def send(self, message) -> None:
-        await self.connection.send(message if isinstance(message, str | bytes) else json.dumps(message))
-
-    async def hear(self) -> dict:
-        async with asyncio.timeout(PATIENCE_S):
-            return json.loads(await self.connection.recv())
-
-    async def acked(self, next_frame: int) -> None:
-        """Wait until everything below `next_frame` is acknowledged."""
-        while (message := await self.hear()).get("next", 0) < next_frame or message["type"] != "ack":
-            assert message["type"] in ("ack", "welcome"), message
-
-    async def refused(self) -> dict:
-        """Next error, which does not end the connection."""
-        while (message := await self.hear())["type"] != "error":
-            pass
-        assert message["fatal"] is False
-        return message
-
-
-@asynccontextmanager
-async def client(service: str, path: str = "robot_A"):
-    async with connect(f"ws://{service}/ws/log/{path}", compression=None) as connection:
-        yield Client(connection)
-
-
-async def ended(database, status: str) -> dict:
-    """The only session, once it has ended that way."""
-    [row] = await until(lambda: database.fetch("SELECT * FROM teleop_session WHERE status = $1", status))
-    return row
-
-
-async def complete(database) -> dict:
-    """The only session, once it is complete."""
-    return await ended(database, "complete")
-
-
-async def ledger_of(http, session: dict) -> dict:
-    return (await http.get(f"/sessions/{session['id']}/ledger")).json()
 
 
 async def test_one_frame_a_message(service, database):
@@ -282,112 +226,6 @@ async def test_session_that_goes_on_is_recording_again(ingest, database):
     await writer.settled()
     [session] = await database.fetch("SELECT * FROM teleop_session")
     assert (session["status"], session["end_time"]) == ("recording", None)
-
-
-@pytest.fixture
-def unanswered(monkeypatch):
-    """Impatient pings; gives how often one stayed unanswered: after the first a client was cut once."""
-    monkeypatch.setitem(SERVER_OPTIONS, "ws_ping_interval", 0.05)
-    monkeypatch.setitem(SERVER_OPTIONS, "ws_ping_timeout", 0.05)
-    found = []
-    theirs = WebSocketConnection.keepalive_timeout
-
-    def looked(connection) -> None:
-        found.append(connection.peer.reads)
-        theirs(connection)
-
-    monkeypatch.setattr(WebSocketConnection, "keepalive_timeout", looked)
-    return found
-
-
-async def test_client_that_only_sends(unanswered, service, database):
-    """A client that never reads, so that its library answers no pings any more, loses nothing."""
-    async with connect(f"ws://{service}/ws/log/robot_A", compression=None) as connection:
-        sent = 0
-        while unanswered.count(False) < 5:
-            await connection.send(json.dumps({"observation": {"a": sent}}))
-            sent += 1
-            await asyncio.sleep(0.001)
-        # Silent, too: the line is open as long as TCP says so.
-        silent = len(unanswered)
-        await until(lambda: len(unanswered) > silent + 3)
-        await connection.send(json.dumps({"observation": {"a": sent}}))
-        heard = await until(lambda: database.value("SELECT next_frame_index FROM teleop_session"))
-        assert heard > 0
-    session = await complete(database)
-    assert await database.frame_indexes(session["id"]) == list(range(sent + 1))
-
-
-async def test_client_of_threads_that_only_sends(unanswered, service, database):
-    """The same with the blocking client that most scripts use."""
-
-    def record() -> int:
-        with connect_in_thread(f"ws://{service}/ws/log/robot_A", compression=None) as connection:
-            sent = 0
-            while unanswered.count(False) < 3:
-                connection.send(json.dumps({"observation": {"a": sent}}))
-                sent += 1
-        return sent
-
-    sent = await asyncio.to_thread(record)
-    session = await complete(database)
-    assert await database.frame_indexes(session["id"]) == list(range(sent))
-
-
-async def test_acknowledgements_do_not_pile_up(unanswered, service, database):
-    """Who does not read is sent nothing more, and hears the newest acknowledgement when it reads again."""
-    async with client(service) as robot:
-        sent = 0
-        while unanswered.count(False) < 3:
-            await robot.send({"observation": {"a": sent}})
-            sent += 1
-            await asyncio.sleep(0.001)
-        # Commits go on, acknowledgements do not.
-        commits = 0
-        while commits < 30:
-            await robot.send({"observation": {"a": sent}})
-            sent += 1
-            await until(
-                lambda: database.value("SELECT next_frame_index = $1 FROM teleop_session", sent)  # noqa: B023
-            )
-            commits += 1
-        heard = []
-        while (message := await robot.hear()).get("next") != sent:
-            heard.append(message["next"])
-        # One may slip out with a ping that the client's own buffer still took in.
-        assert len([number for number in heard if sent - 30 < number < sent]) <= 3
-
-
-async def test_line_that_was_cut(service, database, http, capsys):
-    """A session whose client vanished is interrupted, not complete; how many frames it had nobody knows."""
-    async with client(service) as robot:
-        await robot.send([FRAME] * 5)
-        await robot.acked(5)
-        robot.connection.transport.abort()
-    session = await ended(database, "interrupted")
-    assert (session["logged_frames"], session["next_frame_index"]) == (None, 5)
-    assert session["end_time"] == session["last_frame_time"]
-    ledger = await ledger_of(http, session)
-    assert (ledger["committed"], ledger["logged"], ledger["complete"]) == (5, None, False)
-
-
-@pytest.mark.parametrize("code", [1000, 1001])
-async def test_close_by_word(service, database, code):
-    """A client that says that it is done, or a page that is left, completes its session."""
-    async with client(service) as robot:
-        await robot.send(FRAME)
-        await robot.acked(1)
-        await robot.connection.close(code)
-    assert (await complete(database))["logged_frames"] == 1
-
-
-async def test_end_for_an_error(service, database):
-    """A client that closes because something failed has not finished."""
-    async with client(service) as robot:
-        await robot.send(FRAME)
-        await robot.acked(1)
-        await robot.connection.close(1011, "camera unplugged")
-    await ended(database, "interrupted")
 
 
 async def test_refused_frames_are_in_the_ledger(service, database, http):

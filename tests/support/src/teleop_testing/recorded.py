@@ -13,6 +13,11 @@ from teleop_schema.columns import pack_values
 NAMES = ("shoulder_pan.pos", "elbow_flex.pos", "gripper.pos")
 STARTED = "2026-01-05T10:00:00Z"
 ROBOT_TYPE = "so101_follower"
+# All sessions are so old that they may leave the database; the next one opens another partition.
+OLD = (
+    "UPDATE teleop_session SET last_commit_at = now() - interval '31 days', logged_frames = next_frame_index"
+)
+NEXT_PARTITION = "ALTER TABLE teleop_session ALTER COLUMN id RESTART WITH 1000"
 
 SESSION = """
 INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, task, state_names, action_names,

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from teleop_schema import messages
-from teleop_schema.messages import Ack, Batch, Hello, ServerMessage, Welcome
+from teleop_schema.messages import Ack, Batch, End, Ended, Event, Hello, ServerMessage, Welcome
 from teleop_schema.session import SessionDescription
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
@@ -118,3 +118,22 @@ def dial(
         subprotocols=[Subprotocol(name) for name in subprotocols] or None,
         compression=None,
     )
+
+
+async def record(
+    service: str,
+    robot_id: str = "robot_A",
+    frames: int = 10,
+    *,
+    events: Sequence[Event] = (),
+    batches: Sequence[Batch] = (),
+    **session: Any,
+) -> int:
+    """A session that has ended; returns its id."""
+    async with TestRobot.connected(service, robot_id, session=description(**session)) as robot:
+        for one in batches or [batch(0, frames, events=events)]:
+            await robot.send(one)
+        await robot.say(End(frames=frames))
+        while not isinstance(await robot.hear_any(), Ended):
+            pass
+        return robot.welcome.session_id
