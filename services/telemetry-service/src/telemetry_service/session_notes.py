@@ -56,10 +56,16 @@ async def note_session(connection: Connection, store: Store, session_id: int) ->
 
 async def note_all_sessions(pool: Pool, store: Store) -> None:
     """Note the sessions that are not noted yet: those of a release, or a time, without notes."""
+    while await _note_some(pool, store):
+        pass
+
+
+async def _note_some(pool: Pool, store: Store) -> int:
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
-        while unnoted := await connection.fetch(UNNOTED, NOTED_TOGETHER):
-            for row in unnoted:
-                await note_session(connection, store, row["id"])
+        unnoted = await connection.fetch(UNNOTED, NOTED_TOGETHER)
+        for row in unnoted:
+            await note_session(connection, store, row["id"])
+    return len(unnoted)
 
 
 async def find_sessions(pool: Pool, store: Store) -> int:

@@ -66,10 +66,16 @@ async def note_chunk(connection: Connection, store: Store, chunk_id: int) -> Non
 
 async def note_all_chunks(pool: Pool, store: Store) -> None:
     """Note the chunks that are not noted yet: those of a release without notes."""
+    while await _note_some(pool, store):
+        pass
+
+
+async def _note_some(pool: Pool, store: Store) -> int:
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
-        while unnoted := await unnoted_chunks(connection, NOTED_TOGETHER):
-            for chunk_id in unnoted:
-                await note_chunk(connection, store, chunk_id)
+        unnoted = await unnoted_chunks(connection, NOTED_TOGETHER)
+        for chunk_id in unnoted:
+            await note_chunk(connection, store, chunk_id)
+    return len(unnoted)
 
 
 async def adopt_chunks(pool: Pool, store: Store) -> AdoptedChunks:

@@ -47,10 +47,16 @@ class VersionNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 async def note_all_versions(pool: Pool, store: Store) -> None:
     """Note every version that is not noted yet: those of a release that noted them later, or not at all."""
+    while await _note_some(pool, store):
+        pass
+
+
+async def _note_some(pool: Pool, store: Store) -> int:
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
-        while unnoted := await connection.fetch(UNNOTED, NOTED_TOGETHER):
-            for row in unnoted:
-                await note_version(connection, store, row["id"])
+        unnoted = await connection.fetch(UNNOTED, NOTED_TOGETHER)
+        for row in unnoted:
+            await note_version(connection, store, row["id"])
+    return len(unnoted)
 
 
 async def note_version(connection: Connection, store: Store, version_id: int) -> None:

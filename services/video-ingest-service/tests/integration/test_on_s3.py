@@ -6,6 +6,7 @@ import tarfile
 import msgspec
 import pytest
 from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from video_ingest_service.adopt import adopt
 from video_ingest_service.sweep import Sweeper
 from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import Uploads
@@ -52,6 +53,18 @@ async def test_datasets_come_back_whole(http, publish):
     with tarfile.open(fileobj=io.BytesIO((await http.get(f"{ADDRESS}/restore")).content)) as archive:
         found = {each.name: archive.extractfile(each).read() for each in archive if each.isfile()}
     assert found == {f"someone/picking/{path}": content for path, content in FILES.items()}
+
+
+async def test_a_new_database_takes_them_over(publish, catalog, keep, session, pool, store, store_root):
+    """Versions and video are known again, from the notes beside them."""
+    await publish()
+    content = encode_video(5)
+    await keep(content)
+    await catalog.accept(video_file(content, session, indices=range(5)))
+    await pool.execute("TRUNCATE video_chunk, dataset, dataset_version, stored_object CASCADE")
+    adopted = await adopt(pool, store, store_root)
+    assert (adopted.versions, adopted.chunks.back, adopted.left_out) == (1, 1, 0)
+    assert await pool.fetchval("SELECT frame_indices FROM video_chunk") == [0, 1, 2, 3, 4]
 
 
 async def test_lost_objects_are_noticed_and_heal(http, publish, s3_folder, pool, store, catalog, keep):
