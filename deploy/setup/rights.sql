@@ -6,7 +6,7 @@ GRANT SELECT ON alembic_version TO telemetry, ingest, export;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, session_mark, session_column,
-       session_archive
+       session_archive, session_account
     TO telemetry;
 GRANT USAGE, UPDATE ON SEQUENCE teleop_session_id_seq TO telemetry;
 GRANT SELECT ON session_overview, teleop_frame_data, session_export, installation, video_chunk TO telemetry;

@@ -7,10 +7,12 @@ from typing import Any
 import asyncpg
 import msgspec
 from teleop_runtime.database import Connection, Pool, connected, transaction
+from teleop_runtime.logs import get_logger
 from teleop_schema.errors import SessionNotFound
 
 from telemetry_service.camera_accounts import camera_accounts, have_arrived
 from telemetry_service.event_rows import read_columns
+from telemetry_service.frame_accounts import Account, account_frames, keep
 from telemetry_service.views import (
     EpisodeView,
     GapView,
@@ -23,7 +25,10 @@ from telemetry_service.views import (
     SessionView,
 )
 
+log = get_logger(__name__)
+
 READ_TIMEOUT_S = 60.0
+KEEP_TIMEOUT_S = 5.0
 
 type Row = Mapping[str, Any] | asyncpg.Record
 
@@ -60,39 +65,6 @@ SELECT r.*, s.id AS session_id,
          FROM teleop_frame f
         WHERE f.session_id = s.id AND f.frame_index >= s.next_frame_index - 120) newest ON true
  ORDER BY r.robot_id
-"""
-
-# date_part: extract makes a numeric of each difference, which took a quarter of the time.
-MEASURE = """
-SELECT count(*) AS committed,
-       count(*) - count(DISTINCT frame_index) AS duplicates,
-       (count(*) - 1)
-       / nullif(extract(epoch FROM max("timestamp") - min("timestamp")), 0)::float8 AS measured_hz,
-       stddev_pop(period_ms) AS jitter_ms,
-       max(period_ms) AS longest_stall_ms,
-       (array_agg(frame_index ORDER BY period_ms DESC NULLS LAST))[1] AS stall_at_frame,
-       count(*) FILTER (WHERE period_ms < 0) AS backwards,
-       count(*) FILTER (
-           WHERE "timestamp" < '2000-01-01' OR "timestamp" > now() + interval '1 day') AS implausible,
-       count(observation_age_us) AS repeated_observations
-  FROM (SELECT frame_index, "timestamp", observation_age_us,
-               1000 * date_part('epoch', "timestamp" - lag("timestamp") OVER (ORDER BY frame_index))
-               AS period_ms
-          FROM teleop_frame WHERE session_id = $1 AND frame_index < $2) f
-"""
-
-NOT_FINITE = """
-SELECT told.name, count(*) AS frames
-  FROM teleop_session s
-  JOIN teleop_frame f ON f.session_id = s.id
- CROSS JOIN LATERAL (
-       SELECT 'observation.' || n AS name, v FROM unnest(s.state_names, f.state) AS state(n, v)
-       UNION ALL
-       SELECT 'action.' || n, v FROM unnest(s.action_names, f.action) AS action(n, v)) told
- WHERE s.id = $1 AND f.frame_index < $2
-   AND (f.state || f.action) && '{NaN,Infinity,-Infinity}'
-   AND told.v = ANY('{NaN,Infinity,-Infinity}')
- GROUP BY told.name ORDER BY told.name
 """
 
 # What accounts of older archives do not tell, for their frames could not carry it.
@@ -176,7 +148,10 @@ class SessionQueries:
             session = await connection.fetchrow(GET_SESSION, session_id)
             if session is None:
                 raise SessionNotFound.of(session_id)
-            measured = await _measured(connection, session)
+            account = None
+            if session["archived_at"] is None:
+                account = await account_frames(connection, session_id)
+            measured = account.told if account else await _archived_account(connection, session_id)
             gaps = await connection.fetch(
                 "SELECT * FROM frame_gap WHERE session_id = $1 ORDER BY first_frame", session_id
             )
@@ -185,6 +160,8 @@ class SessionQueries:
             )
             exported = await connection.fetchval(NEWEST_EXPORT, session_id)
             cameras = await camera_accounts(connection, session)
+        if account is not None:
+            await self._keep(account)
         missing = session["missing"]
         committed = measured["committed"]
         return _view(
@@ -209,20 +186,18 @@ class SessionQueries:
             declared_hz=session["fps"],
         )
 
+    async def _keep(self, account: Account) -> None:
+        """So that nobody has to wait for it again; who asked is answered even if nothing can be written."""
+        try:
+            async with connected(self._pool, timeout_s=KEEP_TIMEOUT_S) as connection:
+                await keep(connection, account)
+        except (OSError, asyncpg.PostgresError) as error:
+            log.warning("an account could not be kept", session=account.session_id, error=repr(error))
 
-async def measure_frames(connection: Connection, session_id: int, frames: int) -> Row:
-    """What the ledger tells of a session's frames below `frames`, of those that are in the database."""
-    row = await connection.fetchrow(MEASURE, session_id, frames)
-    assert row is not None  # noqa: S101
-    not_finite = await connection.fetch(NOT_FINITE, session_id, frames)
-    return {**row, "not_finite": {each["name"]: each["frames"] for each in not_finite}}
 
-
-async def _measured(connection: Connection, session: asyncpg.Record) -> Row:
-    """As it was measured before the frames left the database, or as it is measured now."""
-    if session["archived_at"] is None:
-        return await measure_frames(connection, session["id"], session["frames"])
-    account: dict[str, Any] = msgspec.json.decode(await connection.fetchval(ARCHIVED_ACCOUNT, session["id"]))
+async def _archived_account(connection: Connection, session_id: int) -> Row:
+    """As it was measured before the frames left the database."""
+    account: dict[str, Any] = msgspec.json.decode(await connection.fetchval(ARCHIVED_ACCOUNT, session_id))
     return {**NOT_TOLD_ONCE, **account}
 
 

@@ -176,7 +176,7 @@ class Ledger(Struct, kw_only=True):
     jitter_ms      standard deviation of the period
     longest_stall_ms, stall_at_frame   longest period, and the frame it ended with
     backwards      frames older than the one before
-    implausible    frames from before 2000 or from the future
+    implausible    frames from before 2000, or from later than a day after the session's last commit
     repeated_observations
                    frames without an observation of their own: an action that followed, beside the observation
                    of an earlier frame

@@ -11,7 +11,7 @@ from teleop_schema.columns import Column
 from teleop_schema.errors import Conflict, NotFound
 
 from telemetry_service.event_rows import read_columns
-from telemetry_service.session_queries import measure_frames
+from telemetry_service.frame_accounts import measure_frames
 
 # Two replicas at once would only do the same work twice.
 RETENTION_LOCK = 7_264_981_004
@@ -178,7 +178,7 @@ async def describe(connection: Connection, session_id: int) -> Recorded:
     if row is None or row["status"] == "recording":
         raise StillInUse(f"session {session_id} is being recorded")
     watermark = row["next_frame_index"]
-    account = dict(await measure_frames(connection, session_id, watermark))
+    account = dict((await measure_frames(connection, session_id)).told)
     in_all = await connection.fetchval(COUNT_FRAMES, session_id)
     if account["committed"] + row["missing"] != watermark or account["duplicates"] or in_all > watermark:
         raise NotAccounted(

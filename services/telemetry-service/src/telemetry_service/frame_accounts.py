@@ -1,0 +1,118 @@
+"""What the ledger tells of a session's frames: measured, and kept for as long as it is true.
+
+Frames below a session's watermark never change, so an account is true as long as the watermark and the time
+of the last commit are those that it was measured with; who changes frames by hand is noticed by the database.
+Gaps, refusals and video are no part of it: they are few, and read each time. Every function works on its
+caller's connection, in its snapshot.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from teleop_runtime.database import Connection
+
+# date_part: extract makes a numeric of each difference, which took a quarter of the time. From the future: as
+# of the last commit, so that what was measured is not another thing tomorrow.
+MEASURE = """
+SELECT count(*) AS committed,
+       count(*) - count(DISTINCT frame_index) AS duplicates,
+       (count(*) - 1)
+       / nullif(extract(epoch FROM max("timestamp") - min("timestamp")), 0)::float8 AS measured_hz,
+       stddev_pop(period_ms) AS jitter_ms,
+       max(period_ms) AS longest_stall_ms,
+       (array_agg(frame_index ORDER BY period_ms DESC NULLS LAST, frame_index))[1] AS stall_at_frame,
+       count(*) FILTER (WHERE period_ms < 0) AS backwards,
+       count(*) FILTER (
+           WHERE "timestamp" < '2000-01-01'
+              OR "timestamp" > coalesce($3::timestamptz, now()) + interval '1 day') AS implausible,
+       count(observation_age_us) AS repeated_observations
+  FROM (SELECT frame_index, "timestamp", observation_age_us,
+               1000 * date_part('epoch', "timestamp" - lag("timestamp") OVER (ORDER BY frame_index))
+               AS period_ms
+          FROM teleop_frame WHERE session_id = $1 AND frame_index < $2) f
+"""
+
+NOT_FINITE = """
+SELECT told.name, count(*) AS frames
+  FROM teleop_session s
+  JOIN teleop_frame f ON f.session_id = s.id
+ CROSS JOIN LATERAL (
+       SELECT 'observation.' || n AS name, v FROM unnest(s.state_names, f.state) AS state(n, v)
+       UNION ALL
+       SELECT 'action.' || n, v FROM unnest(s.action_names, f.action) AS action(n, v)) told
+ WHERE s.id = $1 AND f.frame_index < $2
+   AND (f.state || f.action) && '{NaN,Infinity,-Infinity}'
+   AND told.v = ANY('{NaN,Infinity,-Infinity}')
+ GROUP BY told.name ORDER BY told.name
+"""
+
+STAND = "SELECT next_frame_index, last_commit_at, frames_changed_at FROM teleop_session WHERE id = $1"
+KEPT = """
+SELECT account FROM session_account
+ WHERE session_id = $1 AND next_frame_index = $2 AND last_commit_at IS NOT DISTINCT FROM $3
+   AND frames_changed_at IS NOT DISTINCT FROM $4
+"""
+# Nothing, if frames have come meanwhile.
+KEEP = """
+INSERT INTO session_account (session_id, next_frame_index, last_commit_at, frames_changed_at, account)
+SELECT id, next_frame_index, last_commit_at, frames_changed_at, $5::jsonb FROM teleop_session
+ WHERE id = $1 AND next_frame_index = $2 AND last_commit_at IS NOT DISTINCT FROM $3
+   AND frames_changed_at IS NOT DISTINCT FROM $4 AND status <> 'recording'
+ON CONFLICT (session_id) DO UPDATE
+   SET next_frame_index = EXCLUDED.next_frame_index, last_commit_at = EXCLUDED.last_commit_at,
+       frames_changed_at = EXCLUDED.frames_changed_at, account = EXCLUDED.account
+"""
+
+
+class Stand(NamedTuple):
+    """What an account is true of: the session's watermark, its last commit, and what was done past it."""
+
+    frames: int
+    committed_at: datetime | None
+    changed_at: datetime | None
+
+
+class Account(NamedTuple):
+    """What the ledger tells of a session's frames, as they stood then."""
+
+    session_id: int
+    stand: Stand
+    told: Mapping[str, Any]
+    kept: bool = False
+
+
+async def measure_frames(connection: Connection, session_id: int) -> Account:
+    """Of the session's frames below its watermark, of those that are in the database."""
+    return await _measure(connection, session_id, await _stand(connection, session_id))
+
+
+async def account_frames(connection: Connection, session_id: int) -> Account:
+    """The same, measured only if it is not kept."""
+    stand = await _stand(connection, session_id)
+    kept = await connection.fetchval(KEPT, session_id, *stand)
+    if kept is None:
+        return await _measure(connection, session_id, stand)
+    return Account(session_id, stand, msgspec.json.decode(kept), kept=True)
+
+
+async def keep(connection: Connection, account: Account) -> None:
+    """Keep what was measured, if the session has ended and stands as it did."""
+    if not account.kept:
+        told = msgspec.json.encode(account.told).decode()
+        await connection.execute(KEEP, account.session_id, *account.stand, told)
+
+
+async def _stand(connection: Connection, session_id: int) -> Stand:
+    row = await connection.fetchrow(STAND, session_id)
+    assert row is not None  # noqa: S101
+    return Stand(*row)
+
+
+async def _measure(connection: Connection, session_id: int, stand: Stand) -> Account:
+    row = await connection.fetchrow(MEASURE, session_id, stand.frames, stand.committed_at)
+    assert row is not None  # noqa: S101
+    not_finite = await connection.fetch(NOT_FINITE, session_id, stand.frames)
+    told = {**row, "not_finite": {each["name"]: each["frames"] for each in not_finite}}
+    return Account(session_id, stand, told)

@@ -1,0 +1,141 @@
+"""What is kept of a session's account is what its frames tell, whatever has happened to them."""
+
+import random
+import struct
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from telemetry_service import session_queries
+from telemetry_service.audit import LONG_FRAMES, Audit
+from telemetry_service.frame_accounts import Account, account_frames, measure_frames
+from telemetry_service.frame_block import block_of_batch
+from telemetry_service.frame_table import Append, FrameTable
+from telemetry_service.session_edits import SessionEdits
+from telemetry_service.session_queries import SessionQueries
+from telemetry_service.session_table import SessionTable
+from teleop_runtime.database import open_pool, transaction
+from teleop_testing.recorded import record_session
+from teleop_testing.robot import JOINTS, PERIOD_US, STARTED_US, batch, description
+
+NOTHING = {"timestamps": b"", "state": b"", "action": b""}
+VALUES = (0.5, float("nan"), float("inf"))
+STEPS = 30
+
+
+@pytest_asyncio.fixture
+async def pool(database_url):
+    async with open_pool(database_url, max_size=4) as pool:
+        yield pool
+
+
+class History:
+    """A session to which anything may happen, in any order."""
+
+    def __init__(self, pool, seed: int) -> None:
+        self.pool = pool
+        self.chance = random.Random(seed)
+        self.stream = uuid4()
+        self.table = SessionTable(pool, 3)
+        self.next = 0
+        self.opened = None
+
+    async def connect(self) -> None:
+        """A robot begins, or comes back: what it sends then is late, or a refill."""
+        self.opened = await self.table.open(self.stream, "robot_A", description(), delivery="acknowledged")
+
+    async def send(self) -> None:
+        """Frames, some of them back in time, or far ahead, or with values that are none; or a gap."""
+        count = self.chance.randint(1, 20)
+        sent = batch(self.next, count, gap="lost", **NOTHING)
+        if self.chance.random() < 0.8:
+            times = [self.time_of(self.next + index) for index in range(count)]
+            values = self.chance.choices(VALUES, weights=(20, 1, 1), k=count * len(JOINTS))
+            sent = batch(self.next, count, timestamps=struct.pack(f"<{count}q", *times),
+                         state=struct.pack(f"<{len(values)}f", *values))  # fmt: skip
+        append = Append(self.opened.id, self.opened.epoch, block_of_batch(sent, len(JOINTS), len(JOINTS)))
+        if append.claim in await FrameTable(self.pool).append([append]):
+            self.next += count
+
+    def time_of(self, frame: int) -> int:
+        if self.chance.random() < 0.02:
+            return self.chance.choice((0, 4 * STARTED_US))
+        return STARTED_US + PERIOD_US * frame + self.chance.randint(-20_000, 20_000)
+
+    async def end(self) -> None:
+        await self.table.finish(self.opened, frames=self.next, logged=self.next, status="complete")
+
+    async def lose(self) -> None:
+        """Somebody removes frames, past every service."""
+        first = self.chance.randrange(self.next + 1)
+        await self.pool.execute("DELETE FROM teleop_frame WHERE frame_index BETWEEN $1 AND $1 + 2", first)
+
+    async def change(self) -> None:
+        """Somebody changes frames, past every service."""
+        await self.pool.execute(
+            'UPDATE teleop_frame SET "timestamp" = "timestamp" + interval \'1 s\' WHERE frame_index = $1',
+            self.chance.randrange(self.next + 1),
+        )
+
+    async def give_up(self) -> None:
+        await SessionEdits(self.pool).give_up_missing(self.opened.id, "given up")
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_any_order(pool, seed):
+    """After frames, late frames, gaps, ends, refills, give-ups, losses: kept or measured, it is the same."""
+    history = History(pool, seed)
+    await history.connect()
+    queries = SessionQueries(pool)
+    events = [history.connect, history.lose, history.change, history.give_up, history.end, history.send]
+    kept = 0
+    for _ in range(STEPS):
+        await history.chance.choices(events, weights=(1, 1, 1, 1, 4, 4))[0]()
+        for _ in range(history.chance.randrange(3)):
+            await queries.ledger(history.opened.id)
+        async with transaction(pool, timeout_s=60, snapshot=True) as connection:
+            account = await account_frames(connection, history.opened.id)
+            anew = await measure_frames(connection, history.opened.id)
+        assert account.told == anew.told
+        kept += account.kept
+    assert kept > 0
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[bool]:
+    """Of each account that a ledger has asked for, whether it had to be measured."""
+    asked = []
+
+    async def ask(*arguments) -> Account:
+        account = await account_frames(*arguments)
+        asked.append(not account.kept)
+        return account
+
+    monkeypatch.setattr(session_queries, "account_frames", ask)
+    return asked
+
+
+async def test_it_is_measured_once(database_url, pool, measured):
+    """While a session is recording it is measured each time; once it has ended, for the first who asks."""
+    session = record_session(database_url, 50, status="recording")
+    queries = SessionQueries(pool)
+    told = [await queries.ledger(session) for _ in range(2)]
+    await pool.execute("UPDATE teleop_session SET status = 'complete'")
+    told += [await queries.ledger(session) for _ in range(3)]
+    assert measured == [True, True, True, False, False]
+    assert len({each.measured_hz for each in told}) == 1
+
+
+async def test_of_a_long_session_nobody_waits_for_it(database_url, pool, measured):
+    """It is measured when the session has ended."""
+    session = record_session(database_url, LONG_FRAMES)
+    await Audit(pool).audit(session)
+    assert (await SessionQueries(pool).ledger(session)).committed == LONG_FRAMES
+    assert measured == [False]
+
+
+async def test_who_asks_is_answered_though_nothing_can_be_kept(database_url, pool):
+    """A database that takes no writes, for example, can be read all the same."""
+    session = record_session(database_url, 50)
+    await pool.execute("ALTER TABLE session_account ADD CHECK (next_frame_index < 0)")
+    assert (await SessionQueries(pool).ledger(session)).committed == 50
