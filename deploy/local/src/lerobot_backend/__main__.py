@@ -14,6 +14,7 @@ from teleop_runtime.settings import load_settings, read_command_line
 
 from lerobot_backend.adopt import adopt_files
 from lerobot_backend.app import create_app
+from lerobot_backend.postgres import EmbeddedPostgres
 from lerobot_backend.settings import LocalSettings
 
 BANNER = """\
@@ -21,6 +22,7 @@ LeRobot backend on http://{host}:{port}
   robots    lerobot-teleoperate … --backend_url=ws://localhost:{port} --robot_id=robot_A
   look      http://{host}:{port}/sessions   /robots   /openapi.json   /metrics
   data      {data_dir} (PostgreSQL), {backup_dir} (files)
+  database  {database_url}
   access    {access}
 Ctrl-C stops it."""
 
@@ -49,10 +51,20 @@ def main() -> None:
         except OSError as error:
             sys.exit(
                 f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-                "choose another with LEROBOT_BACKEND_PORT"
+                "choose another port with LEROBOT_BACKEND_PORT (a second backend also needs its own "
+                "folders: LEROBOT_BACKEND_DATA_DIR, LEROBOT_BACKEND_BACKUP_DIR)"
             )
-    print(BANNER.format(**settings.model_dump(), access=ACCESS[settings.exposure]), flush=True)
-    serve(create_app(settings), host=settings.host, port=settings.port)
+    banner = BANNER.format(
+        **settings.model_dump(),
+        access=ACCESS[settings.exposure],
+        database_url=EmbeddedPostgres(settings.data_dir).url(),
+    )
+    serve(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        started=lambda: print(banner, flush=True),
+    )
 
 
 if __name__ == "__main__":

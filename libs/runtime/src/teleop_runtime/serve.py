@@ -2,7 +2,10 @@
 
 import gc
 import logging
+import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -16,6 +19,8 @@ PING_INTERVAL_S = 5.0
 DEAD_AFTER_S = 15.0
 # After the drain: time for connections to close, whatever their clients do.
 CLOSE_TIMEOUT_S = 5
+# Exit status when it could not start, as uvicorn's own.
+STARTUP_FAILURE = 3
 # Objects made between two looks for reference cycles; a thousand robots make that many in a moment.
 GC_THRESHOLD = 50_000
 
@@ -34,17 +39,37 @@ SERVER_OPTIONS: dict[str, Any] = {
 }
 
 
-def serve(app: Starlette, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; SystemExit with the reason if a part of the app raised CannotStart."""
+def serve(app: Starlette, *, host: str, port: int, started: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGTERM or SIGINT; SystemExit with the reason if a part of the app raised CannotStart.
+
+    started  called once everything has started and the port is open
+    """
     _spare_garbage_collection()
     # What it logs of such an end is told below, in a plain last line.
     logging.getLogger("uvicorn.error").addFilter(lambda _: not hasattr(app.state, "cannot_start"))
+    server = _Server(uvicorn.Config(app, host=host, port=port, **SERVER_OPTIONS), started)
     try:
-        uvicorn.run(app, host=host, port=port, **SERVER_OPTIONS)
+        with suppress(KeyboardInterrupt):
+            server.run()
     except SystemExit:
         if reason := getattr(app.state, "cannot_start", None):
             sys.exit(reason)
         raise
+    if not server.started:
+        sys.exit(getattr(app.state, "cannot_start", None) or STARTUP_FAILURE)
+
+
+class _Server(uvicorn.Server):
+    """Tells when it has started."""
+
+    def __init__(self, config: uvicorn.Config, tell_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell_started = tell_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tell_started()
 
 
 def adapt_uvicorn() -> None:

@@ -18,6 +18,7 @@ from teleop_schema.identifiers import check_repo_id
 
 from export_service import client
 from export_service.client import Client, ExportError, check_free
+from export_service.words import told_frames
 
 DEFAULT_URL = "http://localhost:8000"
 OUTCOMES = ("success", "failure", "unlabelled")
@@ -238,15 +239,14 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
     """What was made, what was left out, how to load it."""
     numbers, report = made["numbers"], made["report"]
     episodes = f"{numbers['episodes']} episode" + ("" if numbers["episodes"] == 1 else "s")
-    yield f"{episodes}, {numbers['frames']} frames in {target}"
+    # What was recorded has no rate of its own.
+    rate = f" at {report['fps']} fps" if report.get("fps") else ""
+    yield f"{episodes}, {numbers['frames']} frames{rate} in {target}"
     for session in report["sessions"]:
         for excluded in session["excluded"]:
             episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "
-            yield (
-                f"left out of session {session['session_id']}: {episode}frames "
-                f"{excluded['first_frame']} to {excluded['end_frame'] - 1}, {excluded['frames']} of them "
-                f"stored: {excluded['reason']}"
-            )
+            some = told_frames(excluded["first_frame"], excluded["end_frame"], excluded["frames"])
+            yield f"left out of session {session['session_id']}: {episode}{some}: {excluded['reason']}"
         # Backends of older versions tell of none.
         for column in session.get("columns_left_out", ()):
             yield (

@@ -1,6 +1,7 @@
 """Which frames become which episodes of the dataset, which are left out, and why. Pure."""
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,8 @@ OnGap = Literal["split", "refuse"]
 Label = Literal["success", "failure", "unlabelled"]
 ALL_LABELS: frozenset[Label] = frozenset({"success", "failure", "unlabelled"})
 DEFAULT_TASK = "teleoperation"
+# Reasons named at most where nothing is left.
+MAX_REASONS = 5
 REPEATING = "no observation of its own: it repeats that of an earlier frame beside a newer action"
 
 
@@ -139,13 +142,26 @@ def make_plan(
             elif frames := _count(stored_runs(session.holes, span.first, span.end)):
                 excluded.append(Exclusion(session.id, span.first, span.end, frames, span.reason, span.index))
     if not pieces:
-        raise NothingToExport(
-            f"sessions {', '.join(str(session.id) for session in sessions)} hold no frame to export",
-            hint="the ledger of a session tells what it holds",
-        )
+        raise _nothing(sessions, excluded)
     episodes = _recorded(sessions, pieces)
     rate = choose_fps(episodes, chosen, fps)
     return Plan(rate, chosen, tuple(pieces), tuple(excluded), tuple(gaps))
+
+
+def _nothing(sessions: Sequence[Session], excluded: Sequence[Exclusion]) -> NothingToExport:
+    named = f"sessions {', '.join(str(session.id) for session in sessions)}"
+    if not excluded:
+        return NothingToExport(
+            f"{named} hold no frame to export", hint="the ledger of a session tells what it holds"
+        )
+    frames: Counter[str] = Counter()
+    for each in excluded:
+        frames[each.reason] += each.frames
+    left_out = "; ".join(f"{count} frames: {reason}" for reason, count in frames.most_common(MAX_REASONS))
+    return NothingToExport(
+        f"{named} have no frame left to export ({left_out})",
+        hint="ask for what they have, or correct the episodes (PATCH /sessions/{id}/episodes/{index})",
+    )
 
 
 def _recorded(sessions: Sequence[Session], pieces: Sequence[Piece]) -> list[Recorded]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from export_service.report import CameraReport, ColumnReport, EpisodeTime, SessionReport
 from export_service.views import ExportDetail
+from export_service.words import told_frames
 
 
 def report_text(export: ExportDetail) -> str:
@@ -59,10 +60,8 @@ def _session(session: SessionReport) -> Iterator[str]:
     for time in session.times:
         yield from _time(time)
     for excluded in session.excluded:
-        yield (
-            f"  left out: {_episode(excluded.episode_index)}frames {excluded.first_frame} to "
-            f"{excluded.end_frame - 1}, {excluded.frames} of them stored: {excluded.reason}"
-        )
+        some = told_frames(excluded.first_frame, excluded.end_frame, excluded.frames)
+        yield f"  left out: {_episode(excluded.episode_index)}{some}: {excluded.reason}"
     for column in session.columns_left_out:
         yield f"  column left out: {column.name}: {column.reason}; {column.hint}"
     for gap in session.gaps:

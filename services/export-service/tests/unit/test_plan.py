@@ -28,8 +28,8 @@ def session(watermark=100, *, holes=(), **changes):
     return Session(**values | changes)
 
 
-def plan(*sessions, labels=ALL_LABELS, on_gap="split"):
-    return make_plan(sessions, labels=labels, on_gap=on_gap)
+def plan(*sessions, labels=ALL_LABELS, on_gap="split", task=None):
+    return make_plan(sessions, labels=labels, on_gap=on_gap, task=task)
 
 
 def spans(made):
@@ -143,11 +143,18 @@ def test_sessions_that_differ_are_refused(name, value, told):
 
 
 def test_nothing_left_is_refused():
-    """A dataset without frames can't be loaded."""
-    with pytest.raises(NothingToExport):
+    """A dataset without frames can't be loaded; why none is left is told."""
+    with pytest.raises(NothingToExport, match="hold no frame"):
         plan(session(0))
-    with pytest.raises(NothingToExport):
+    with pytest.raises(NothingToExport, match="100 frames: outcome not asked for: unlabelled"):
         plan(session(), labels={"success"})
+    episodes = (EpisodeRow(0, 0, 30, outcome="discarded"), EpisodeRow(1, 30, 80, "place"))
+    with pytest.raises(NothingToExport) as caught:
+        plan(session(episodes=episodes), task="pick")
+    reasons = (
+        "50 frames: task not asked for: place; 30 frames: discarded; 20 frames: outside of every episode"
+    )
+    assert reasons in str(caught.value)
 
 
 @st.composite

@@ -31,7 +31,11 @@ BLOCK_VALUES = 240_000
 
 
 class FrameRange(Struct, forbid_unknown_fields=True):
-    """Frames `from` to `to - 1`; `max_points` thins them out, keeping minima and maxima."""
+    """Frames `from` to `to - 1`.
+
+    max_points  at most so many rows; if there are more frames, two rows stand for each stretch of them: with
+                index and time of its first and last frame, and the least and greatest value of each column
+    """
 
     from_frame: Annotated[int, Meta(ge=0, le=MAX_ID)] = field(name="from", default=0)
     to_frame: Annotated[int, Meta(ge=0, le=MAX_ID)] | None = field(name="to", default=None)
