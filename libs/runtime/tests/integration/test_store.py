@@ -60,6 +60,9 @@ async def test_it_keeps_notes(store):
     assert await store.note("sessions/highest") == b"2"
     assert [name async for name in store.list_notes("versions")] == ["versions/robot_A/me/ds/7"]
     assert [found async for found in store.list_objects()] == []
+    for _ in range(2):
+        await store.remove_note("versions/robot_A/me/ds/7")
+        assert [name async for name in store.list_notes("versions")] == []
 
 
 async def test_unknown_objects(store):

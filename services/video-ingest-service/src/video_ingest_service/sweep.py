@@ -1,8 +1,9 @@
 """Keeps the store tidy, in one replica at a time.
 
 - Uploads whose time is over go.
-- A recording of fifty episodes would keep fifty copies of its growing videos: of the versions that are not
-  finalised and of each file's revisions only the newest few stay, and objects that nothing refers to go.
+- A recording of fifty episodes would keep fifty copies of its growing videos: of each recording's versions
+  that are not finalised and of each file's revisions only the newest few stay, and objects that nothing
+  refers to go. What no later version is known to hold stays, whatever its name is used for since.
 - Objects without a row were left by a process that died between the two, or by a database that knew more than
   this one: they get one, and stay until somebody claims them or an operator removes them (`unclaimed`).
 - Rows without an object are damage, which is reported.
@@ -16,8 +17,10 @@ from teleop_runtime.store import Store
 
 from video_ingest_service import sweep_table
 from video_ingest_service.metrics import SWEPT_OBJECTS, UNCLAIMED_OBJECTS
+from video_ingest_service.recordings import judge_recordings
 from video_ingest_service.uploads import Uploads
 from video_ingest_service.verification import MISSING, report_damage
+from video_ingest_service.version_notes import remove_note
 
 log = get_logger(__name__)
 
@@ -54,8 +57,7 @@ class Sweeper:
 
     async def _sweep(self, connection: Connection) -> None:
         uploads = await self._uploads.sweep()
-        async with transaction(self._pool, timeout_s=THIN_TIMEOUT_S) as thinning:
-            released = await sweep_table.thin_out(thinning, versions=KEPT_VERSIONS, revisions=KEPT_REVISIONS)
+        released = await self._thin_out()
         if self._listed_at is None or datetime.now(UTC) > self._listed_at + LIST_EVERY:
             await self._compare(connection)
             await self._tell_unclaimed(connection)
@@ -63,6 +65,16 @@ class Sweeper:
         removed = [await remove_unreferenced(self._pool, self._store, sha256) for sha256 in released]
         if uploads or any(removed):
             log.info("swept", uploads=uploads, objects=sum(removed))
+
+    async def _thin_out(self) -> set[str]:
+        """Forget versions and revisions that are too many; the objects that they referred to."""
+        await judge_recordings(self._pool, self._store, more_than=KEPT_VERSIONS)
+        async with transaction(self._pool, timeout_s=THIN_TIMEOUT_S) as thinning:
+            versions = await sweep_table.too_many_versions(thinning, KEPT_VERSIONS)
+            for version in versions:
+                await remove_note(thinning, self._store, version)
+            released = await sweep_table.forget_versions(thinning, versions, kept_revisions=KEPT_REVISIONS)
+            return released | await sweep_table.thin_revisions(thinning, KEPT_REVISIONS)
 
     async def _tell_unclaimed(self, connection: Connection) -> None:
         found = await sweep_table.unclaimed(connection)

@@ -1,4 +1,4 @@
-"""What nothing refers to any more: versions and revisions that are too many, objects without a name."""
+"""What goes: versions and revisions that later ones hold, objects that nothing refers to any more."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,24 +11,48 @@ SWEEP_LOCK = 7_264_981_003
 TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 UNLOCK = "SELECT pg_advisory_unlock($1)"
 
-THIN_VERSIONS = """
+TOO_MANY_VERSIONS = """
 WITH aged AS (
     SELECT id, dataset_id, version,
-           row_number() OVER (PARTITION BY dataset_id ORDER BY version DESC) AS age
-      FROM dataset_version WHERE source = 'robot' AND NOT finalised),
-doomed AS (
-    SELECT id FROM aged a
-     WHERE age > $1
-       AND NOT EXISTS (SELECT FROM dataset_version repair
-                        WHERE repair.dataset_id = a.dataset_id AND repair.repaired_from = a.version)),
-gone AS (DELETE FROM dataset_version WHERE id IN (SELECT id FROM doomed))
-SELECT DISTINCT f.sha256 FROM dataset_version_file f JOIN doomed ON doomed.id = f.version_id
+           row_number() OVER (PARTITION BY dataset_id, recording_begun ORDER BY version DESC) AS age
+      FROM dataset_version WHERE source = 'robot' AND NOT finalised AND recording_begun IS NOT NULL)
+SELECT id FROM aged a
+ WHERE age > $1
+   AND NOT EXISTS (SELECT FROM dataset_version repair
+                    WHERE repair.dataset_id = a.dataset_id AND repair.repaired_from = a.version)
 """
 
-# Revisions are numbered without gaps, so the one that is that much newer tells that this one is too old.
+# The newest revisions of a path stay, and what versions refer to.
+REVISIONS_OF = """
+DELETE FROM dataset_file old USING dataset_version v JOIN dataset_version_file f ON f.version_id = v.id
+ WHERE v.id = ANY($1)
+   AND old.dataset_id = v.dataset_id AND old.path = f.path AND old.sha256 = f.sha256
+   AND EXISTS (SELECT FROM dataset_file newer
+                WHERE newer.dataset_id = old.dataset_id AND newer.path = old.path
+                  AND newer.revision >= old.revision + $2)
+   AND NOT EXISTS (SELECT FROM dataset_version stays JOIN dataset_version_file g ON g.version_id = stays.id
+                    WHERE stays.dataset_id = old.dataset_id AND stays.id <> ALL($1)
+                      AND g.path = old.path AND g.sha256 = old.sha256)
+RETURNING old.sha256
+"""
+
+FORGET_VERSIONS = """
+WITH gone AS (DELETE FROM dataset_version WHERE id = ANY($1))
+SELECT DISTINCT sha256 FROM dataset_version_file WHERE version_id = ANY($1)
+"""
+
+# What no version refers to goes if it came between two versions of one recording, which went on since.
 THIN_REVISIONS = """
-DELETE FROM dataset_file old USING dataset_file newer
- WHERE newer.dataset_id = old.dataset_id AND newer.path = old.path AND newer.revision = old.revision + $1
+DELETE FROM dataset_file old
+ WHERE EXISTS (SELECT FROM dataset_file newer
+                WHERE newer.dataset_id = old.dataset_id AND newer.path = old.path
+                  AND newer.revision >= old.revision + $1)
+   AND NOT EXISTS (SELECT FROM dataset_version v JOIN dataset_version_file f ON f.version_id = v.id
+                    WHERE v.dataset_id = old.dataset_id AND f.path = old.path AND f.sha256 = old.sha256)
+   AND (NOT EXISTS (SELECT FROM dataset_version v WHERE v.dataset_id = old.dataset_id)
+        OR EXISTS (SELECT FROM dataset_version v
+                    WHERE v.dataset_id = old.dataset_id
+                      AND old.stored_at BETWEEN v.recording_begun AND v.created_at))
 RETURNING old.sha256
 """
 
@@ -89,15 +113,32 @@ async def unlock(connection: Connection) -> None:
     await connection.execute(UNLOCK, SWEEP_LOCK)
 
 
-async def thin_out(connection: Connection, *, versions: int, revisions: int) -> set[str]:
-    """Forget all but the newest unfinalised versions of each dataset and revisions of each path.
+async def too_many_versions(connection: Connection, kept: int) -> list[int]:
+    """Ids of unfinalised versions of which so many newer ones hold all that they do.
 
-    Versions that are finalised, repaired, or the origin of a repair stay.
+    Versions that are finalised, repaired, origins of repairs, or of recordings that are not known stay.
+    """
+    return [row[0] for row in await connection.fetch(TOO_MANY_VERSIONS, kept)]
+
+
+async def forget_versions(
+    connection: Connection, versions: Sequence[int], *, kept_revisions: int
+) -> set[str]:
+    """Forget these versions, and revisions that only they refer to.
+
     Returns the objects that they referred to, which others may still refer to.
     """
-    released = await connection.fetch(THIN_VERSIONS, versions)
-    released += await connection.fetch(THIN_REVISIONS, revisions)
+    released = await connection.fetch(REVISIONS_OF, versions, kept_revisions)
+    released += await connection.fetch(FORGET_VERSIONS, versions)
     return {row[0] for row in released}
+
+
+async def thin_revisions(connection: Connection, kept: int) -> set[str]:
+    """Forget all but the newest revisions of each path, if they were states that a recording went through.
+
+    Returns the objects that they were, which others may still refer to.
+    """
+    return {row[0] for row in await connection.fetch(THIN_REVISIONS, kept)}
 
 
 async def unreferenced(connection: Connection, older_than: timedelta) -> list[str]:

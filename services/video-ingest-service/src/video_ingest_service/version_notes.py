@@ -1,10 +1,11 @@
 """Notes in the store of what the database knows of datasets' versions, for a database that is made anew.
 
-A version that stays has a note of its own; of those that are thinned out only the newest of each dataset.
+Each has a note of its own, which goes with it when it is thinned out.
 """
 
 from datetime import datetime
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 from teleop_runtime.database import Connection, Pool, connected
@@ -15,7 +16,6 @@ from teleop_schema.files import Manifest, ManifestFile
 log = get_logger(__name__)
 
 FOLDER = "versions"
-UNFINISHED = "unfinished"
 NOTED_TOGETHER = 100
 READ_TIMEOUT_S = 120.0
 
@@ -38,12 +38,6 @@ class VersionNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
     manifest: Manifest
     repaired_from: int | None = None
 
-    @property
-    def name(self) -> str:
-        """Under which it is noted."""
-        stays = self.manifest.finalised or self.source == "repair"
-        return f"{FOLDER}/{self.robot_id}/{self.dataset}/{self.version if stays else UNFINISHED}"
-
 
 async def note_all_versions(pool: Pool, store: Store) -> None:
     """Note every version that is not noted yet: those of a release that noted them later, or not at all."""
@@ -62,7 +56,8 @@ async def _note_some(pool: Pool, store: Store) -> int:
 async def note_version(connection: Connection, store: Store, version_id: int) -> None:
     """Note a version, on a connection that sees its row."""
     row = await connection.fetchrow(VERSION, version_id)
-    assert row is not None  # noqa: S101
+    if row is None:
+        return  # it was thinned out meanwhile
     files = await connection.fetch(FILES, version_id)
     manifest = Manifest(
         files=tuple(ManifestFile(*file) for file in files),
@@ -79,8 +74,21 @@ async def note_version(connection: Connection, store: Store, version_id: int) ->
         manifest=manifest,
         repaired_from=row["repaired_from"],
     )
-    await store.set_note(note.name, msgspec.json.encode(note))
+    await store.set_note(_name_of(row), msgspec.json.encode(note))
     await connection.execute(NOTED, version_id)
+
+
+async def remove_note(connection: Connection, store: Store, version_id: int) -> None:
+    """Let the store forget a version, whose row is about to go."""
+    row = await connection.fetchrow(VERSION, version_id)
+    assert row is not None  # noqa: S101
+    await store.remove_note(_name_of(row))
+
+
+def _name_of(row: asyncpg.Record) -> str:
+    """By its content, too: a database that was restored to an older state may give a number once more."""
+    version = f"{row['version']}-{row['manifest_sha256'][:12]}"
+    return f"{FOLDER}/{row['robot_id']}/{row['name']}/{version}"
 
 
 async def read_versions(store: Store) -> list[VersionNote]:

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from teleop_runtime.app import CannotStart
-from teleop_schema.files import DroppedFrames
+from teleop_schema.files import DroppedFrames, digest_of
 from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
 from teleop_testing.recorded import record_session
 from video_ingest_service.adopt import adopt
@@ -185,7 +185,8 @@ async def test_it_is_noted_before_it_is_acknowledged(pool, store, keep, session,
     await catalog.accept(chunk)
     await commit_version(pool, store, "robot_A", "me/ds", manifest)
     assert len([name async for name in store.list_notes("videos")]) == 1
-    assert [name async for name in store.list_notes("versions")] == ["versions/robot_A/me/ds/1"]
+    noted = [f"versions/robot_A/me/ds/1-{digest_of(manifest)[:12]}"]
+    assert [name async for name in store.list_notes("versions")] == noted
 
 
 async def test_what_an_older_release_stored_is_noted(pool, store, store_root, film, record, database):

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from video_ingest_service.adopt import adopt
 from video_ingest_service.errors import ObjectGone
+from video_ingest_service.recordings import beginnings
 from video_ingest_service.sweep import Sweeper
 from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import Uploads
@@ -59,7 +61,7 @@ async def test_finalised_versions_stay(sweeper, record, store, database):
     """However many newer ones there are, and whatever lies on the robot now."""
     await record(b"whole", finalised=True)
     for number in range(6):
-        await record(b"resumed %d" % number, episodes=number)
+        await record(b"resumed" * (number + 1), episodes=number)
     await sweeper.sweep()
     assert await versions_of(database) == [1, 5, 6, 7]
     assert await store.size(sha256_of(b"whole")) == 5
@@ -68,12 +70,87 @@ async def test_finalised_versions_stay(sweeper, record, store, database):
 async def test_what_a_repair_came_from_stays(sweeper, record, database):
     """The torn original is kept beside the repaired version."""
     for number in range(6):
-        await record(b"torn %d" % number, episodes=number)
+        await record(b"torn" * (number + 1), episodes=number)
     await database.connection.execute(
         "UPDATE dataset_version SET source = 'repair', repaired_from = 1, finalised = true WHERE version = 2"
     )
     await sweeper.sweep()
     assert await versions_of(database) == [1, 2, 4, 5, 6]
+
+
+async def test_a_killed_recording_outlives_the_next_one_of_its_name(
+    sweeper, record, store, store_root, database, pool
+):
+    """Its folder was removed, and the same command began anew: what later states do not hold stays, in the
+    store and in its notes."""
+    dead = [b"dead" * number for number in range(1, 6)]
+    for number, content in enumerate(dead, 46):
+        await record(content, episodes=number)
+    alive = [b"alive" * number for number in range(1, 13)]
+    for number, content in enumerate(alive, 1):
+        await record(content, episodes=number)
+        if number % 5 == 0:
+            await sweeper.sweep()
+    await database.connection.execute(AN_HOUR_AGO)
+    await sweeper.sweep()
+    assert await versions_of(database) == [3, 4, 5, 15, 16, 17]
+    there = [content for content in dead + alive if await store.size(sha256_of(content)) is not None]
+    assert there == dead[-3:] + alive[-3:]
+    assert len([name async for name in store.list_notes("versions")]) == 6
+    await pool.execute("TRUNCATE dataset, stored_object CASCADE")
+    assert (await adopt(pool, store, str(store_root))).versions == 6
+    await sweeper.sweep()
+    assert await versions_of(database) == [3, 4, 5, 15, 16, 17]
+
+
+async def test_two_computers_that_record_under_one_name(sweeper, record, database):
+    """Their states come in turns; of each recording the newest three stay."""
+    for number in range(1, 8):
+        await record(b"left" * number, episodes=number)
+        await record(b"right" * number, episodes=number)
+        if number == 4:
+            await sweeper.sweep()
+    await sweeper.sweep()
+    assert await versions_of(database) == [9, 10, 11, 12, 13, 14]
+
+
+async def test_only_a_state_that_holds_all_takes_the_place_of_another(sweeper, record, database, store):
+    """Fewer episodes, other rows, or bytes that are not there any more: then the earlier states stay."""
+    for content, episodes in ((b"r", 9), (b"ro", 8), (b"row", 7), (b"rows", 6), (b"rows are there", 10)):
+        await record(content, episodes=episodes)
+    await store.remove(sha256_of(b"rows are there"))
+    await sweeper.sweep()
+    assert await versions_of(database) == [1, 2, 3, 4, 5]
+
+
+async def test_revisions_that_no_version_refers_to(sweeper, keep, catalog, record, store, database):
+    """Those that a recording went through go; one that came before it, and that nothing holds, stays."""
+
+    async def send(content: bytes) -> None:
+        await keep(content)
+        await catalog.accept(dataset_file(content, "data/file.parquet", dataset="ds"))
+
+    sent = [b"sent %d" % number for number in range(5)]
+    for content in sent:
+        await send(content)
+    await sweeper.sweep()
+    assert [await store.size(sha256_of(each)) is not None for each in sent] == [False] * 2 + [True] * 3
+    for number in range(1, 6):
+        await record(b"row" * number, episodes=number)
+        await send(b"row" * number + b"torn")
+    await record(b"row" * 6, episodes=6)
+    await sweeper.sweep()
+    assert [await store.size(sha256_of(each)) is not None for each in sent] == [False] * 2 + [True] * 3
+    torn = [await store.size(sha256_of(b"row" * number + b"torn")) for number in range(1, 6)]
+    assert [size is not None for size in torn] == [False] * 4 + [True]
+
+
+async def test_beginnings_of_an_object(keep, store):
+    """The hash of the first bytes, for several sizes at once, at the ends of what is read at a time, too."""
+    content = bytes(range(256)) * 20_000
+    sizes = {1, 1 << 20, (1 << 20) + 1, len(content) - 1, len(content)}
+    found = await beginnings(store, await keep(content), sizes)
+    assert found == {sha256_of(content[:size]) for size in sizes}
 
 
 async def test_what_the_database_does_not_know_stays_until_an_operator_removes_it(

@@ -210,6 +210,9 @@ class LocalStore:
 
         await in_thread(write)
 
+    async def remove_note(self, name: str) -> None:
+        await in_thread(self._note(name).unlink, missing_ok=True)
+
     async def list_notes(self, prefix: str) -> AsyncIterator[str]:
         folder = self._note(prefix)
         for path in await in_thread(lambda: sorted(folder.rglob("*"))):

@@ -139,5 +139,8 @@ class Store(Protocol):
     async def set_note(self, name: str, content: bytes) -> None:
         """Note something beside the objects: what has to outlive the database. Replaces what it was."""
 
+    async def remove_note(self, name: str) -> None:
+        """Forget what was noted under `name`, if anything was."""
+
     def list_notes(self, prefix: str) -> AsyncIterator[str]:
         """Names of all notes below `prefix`, a folder."""

@@ -217,6 +217,9 @@ class S3ObjectStore:
     async def set_note(self, name: str, content: bytes) -> None:
         await self._put(f"notes/{name}", content)
 
+    async def remove_note(self, name: str) -> None:
+        await self._delete([f"notes/{name}"])
+
     async def list_notes(self, prefix: str) -> AsyncIterator[str]:
         async for key, _ in self._keys(f"notes/{prefix}"):
             yield key.removeprefix("notes/")

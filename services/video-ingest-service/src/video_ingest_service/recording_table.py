@@ -1,0 +1,86 @@
+"""Rows of `dataset_version`, as far as they are states of recordings. On the caller's connection."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from teleop_runtime.database import Connection
+
+UNJUDGED = """
+SELECT dataset_id FROM dataset_version WHERE source = 'robot' AND NOT finalised
+ GROUP BY dataset_id HAVING count(*) > $1 AND bool_or(recording_begun IS NULL)
+"""
+
+UNFINALISED = """
+SELECT id, version, created_at, recording_begun, total_episodes, total_frames
+  FROM dataset_version WHERE dataset_id = $1 AND source = 'robot' AND NOT finalised ORDER BY version
+"""
+
+WITH_ROWS = """
+SELECT DISTINCT version_id FROM dataset_version_file
+ WHERE version_id = ANY($1) AND path LIKE 'data/%.parquet'
+"""
+
+# Videos and what is told of the episodes are replaced as a whole; nothing that was there is gone.
+DIFFERENCES = """
+SELECT old.version_id, old.path, old.sha256, old.size_bytes, new.sha256, new.size_bytes
+  FROM dataset_version_file old
+  LEFT JOIN dataset_version_file new ON new.version_id = $2 AND new.path = old.path
+ WHERE old.version_id = ANY($1)
+   AND (new.path IS NULL OR old.path LIKE 'data/%.parquet' AND new.sha256 <> old.sha256)
+"""
+
+SET_RECORDING = "UPDATE dataset_version SET recording_begun = $2 WHERE id = ANY($1)"
+
+
+class State(NamedTuple):
+    """An unfinalised version.
+
+    begun  when the first version of its recording was made; None: it is not known which that is
+    """
+
+    id: int
+    version: int
+    created_at: datetime
+    begun: datetime | None
+    episodes: int
+    frames: int
+
+
+class Difference(NamedTuple):
+    """A file of a state that another one has not, or rows that it has in another form.
+
+    new_sha256, new_size_bytes  what the other one has at that path; None: nothing
+    """
+
+    state_id: int
+    path: str
+    sha256: str
+    size_bytes: int
+    new_sha256: str | None
+    new_size_bytes: int | None
+
+
+async def unjudged_datasets(connection: Connection, more_than: int) -> list[int]:
+    """Datasets with more unfinalised versions than so many, of some of which the recording is not known."""
+    return [row[0] for row in await connection.fetch(UNJUDGED, more_than)]
+
+
+async def unfinalised(connection: Connection, dataset_id: int) -> list[State]:
+    """A dataset's unfinalised versions, ascending."""
+    return [State(*row) for row in await connection.fetch(UNFINALISED, dataset_id)]
+
+
+async def with_rows(connection: Connection, states: Sequence[int]) -> set[int]:
+    """Those of the states that hold rows of episodes."""
+    return {row[0] for row in await connection.fetch(WITH_ROWS, states)}
+
+
+async def differences(connection: Connection, states: Sequence[int], new: int) -> list[Difference]:
+    """In what the states are not as the state `new` is."""
+    return [Difference(*row) for row in await connection.fetch(DIFFERENCES, states, new)]
+
+
+async def set_recording(connection: Connection, states: Sequence[int], begun: datetime) -> None:
+    """Note of which recording they are."""
+    await connection.execute(SET_RECORDING, states, begun)
