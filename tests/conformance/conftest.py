@@ -17,10 +17,10 @@ from teleop_testing.lerobot_commands import LeRobotCommands, lerobot_commands
 from teleop_testing.processes import ServiceProcess
 from teleop_testing.recorded import record_session
 from teleop_testing.recorded_video import RecordedVideo, record_video
+from teleop_testing.waiting import PATIENCE_S
 
 NAMES = [f"{joint}.pos" for joint in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "gripper")]
 FPS = 60
-PATIENCE_S = 60.0
 EPISODES = [
     (0, 90, "pick", None),
     (90, 120, "pick", "discarded"),

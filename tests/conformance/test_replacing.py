@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from teleop_testing.waiting import PATIENCE_S
 
 
 def first_state(root):
@@ -25,7 +26,7 @@ def test_another_export_in_the_same_place_is_another_dataset(exporter, tmp_path)
     for session in sessions:
         words = [f"--session_id={session}", "--repo_id=lab/same", f"--root={root}"]
         where = [f"--backend_url={exporter.http.base_url}"]
-        subprocess.run([command, *words, *where], env=os.environ, check=True, timeout=120)
+        subprocess.run([command, *words, *where], env=os.environ, check=True, timeout=PATIENCE_S)
         found.append(first_state(root))
         shutil.rmtree(root)
     for session, first, (length, state) in zip(sessions, (0, 30), found, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from lerobot_robot_virtual.scene import read_frame_counter
 from playwright.sync_api import sync_playwright
+from teleop_testing.waiting import PATIENCE_S
 
 HEIGHT, WIDTH = 48, 64
 FRAMES = 240
@@ -69,7 +70,7 @@ def play(path, *seek, mode=("-fps_mode", "passthrough")):
         pytest.skip("ffmpeg is missing: apt-get install ffmpeg")
     words = [program, "-nostdin", *STRICT, *seek[:2], "-i", str(path), *seek[2:]]
     words += ["-map", "0:v:0", *mode, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    done = subprocess.run(words, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
     return [read_frame_counter(picture) for picture in pictures]

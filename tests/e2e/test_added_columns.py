@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from teleop_testing.waiting import wait_for
+from teleop_testing.waiting import PATIENCE_S, wait_for
 from torch.utils.data import DataLoader
 
-PATIENCE_S = 300.0
 FPS = 30
 DTYPES = [
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -88,7 +87,7 @@ robot.disconnect()
 def exported(address: str, folder: Path) -> Path:
     """The only session as a dataset, once all of it has arrived, fetched as a user would."""
     with httpx.Client(base_url=f"http://{address}", timeout=PATIENCE_S) as http:
-        wait_for(lambda: http.get("/sessions/1").json().get("status") == "complete", patience_s=PATIENCE_S)
+        wait_for(lambda: http.get("/sessions/1").json().get("status") == "complete")
         asked = {"session_ids": [1], "repo_id": "u/exported", "include_capture_time": False}
         answer = http.post("/exports", json=asked)
         assert answer.status_code == 202, answer.text
@@ -98,7 +97,7 @@ def exported(address: str, folder: Path) -> Path:
             export = http.get(url).json()
             return None if export["status"] in ("queued", "running") else export
 
-        export = wait_for(ended, patience_s=PATIENCE_S)
+        export = wait_for(ended)
         assert export["status"] == "done", export
         assert [column["name"] for column in export["report"]["columns"]] == list(ADDED)
         assert export["report"]["sessions"][0]["columns_left_out"] == []

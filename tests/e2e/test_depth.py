@@ -12,13 +12,13 @@ from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.video_spool import has_unstored_video, holds_video
 from teleop_schema.session import Camera
 from teleop_testing.processes import ServiceProcess
+from teleop_testing.waiting import PATIENCE_S
 
 JOINTS = {"shoulder.pos": 1.0}
 FRAMES, FPS, HEIGHT, WIDTH = 60, 30, 48, 64
 STARTED_US = 1_790_000_000_000_000
 CAMERAS = {name: Camera(HEIGHT, WIDTH, FPS, channels=1) for name in ("depth", "grey")}
 EXPORT = Path(sys.executable).parent / "export-to-dataset"
-PATIENCE_S = 240.0
 
 
 def depth(number: int) -> np.ndarray:

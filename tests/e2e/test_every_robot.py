@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from lerobot_robot_virtual.arm import NAMES
 from teleop_testing.database import Database
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 COMMANDS = Path(sys.executable).parent
 TELEOPERATE = str(COMMANDS / "lerobot-teleoperate")
 LEADER = ["--teleop.type=virtual_so101_leader", "--teleop.id=leader", "--teleop_time_s=1"]
-PATIENCE_S = 180.0
 
 # As LeRobot's examples are written: the robot made by its class, the rate a constant.
 SCRIPT = """
@@ -83,7 +82,7 @@ async def complete_session(database: Database) -> dict:
     async def look() -> list[dict]:
         return await database.fetch("SELECT * FROM teleop_session WHERE status = 'complete'")
 
-    (session,) = await until(look, patience_s=PATIENCE_S)
+    (session,) = await until(look)
     return session
 
 

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from teleop_testing.processes import ServiceProcess
 from teleop_testing.recording import Command, record_command, sync_agent
+from teleop_testing.waiting import PATIENCE_S
 
 SAVED = 6
 EPISODE_S = 2.0
-PATIENCE_S = 300.0
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import pytest
 from lerobot_robot_virtual.arm import NAMES, REST, VirtualArm
 from teleop_testing.database import Database
 from teleop_testing.processes import telemetry_process
+from teleop_testing.waiting import PATIENCE_S
 
 COMMANDS = Path(sys.executable).parent
 ROBOT = ["--robot.type=virtual_so101_follower", "--robot.id=follower"]
 TELEOP = ["--teleop.type=virtual_so101_leader", "--teleop.id=leader"]
-PATIENCE_S = 180.0
 # Runs lerobot-record as its console script does, with a scripted operator in the place of the keyboard.
 SCRIPTED_RECORD = """
 import sys, threading

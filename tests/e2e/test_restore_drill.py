@@ -23,12 +23,11 @@ from lerobot_robot_virtual.scene import render
 from teleop_schema.session import Camera
 from teleop_testing.dataset_folders import contents, make_dataset
 from teleop_testing.processes import ServiceProcess
-from teleop_testing.waiting import wait_for
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
 FRAMES = 60
 AGENT = Path(sys.executable).parent / "sync-agent"
-PATIENCE_S = 240.0
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Site:
             self.told += done.stderr
             return done.returncode == 0
 
-        wait_for(once, patience_s=PATIENCE_S)
+        wait_for(once)
 
     def sessions(self) -> dict[str, int]:
         """Stream -> number of each session that the server knows."""
@@ -126,7 +125,9 @@ def check_all_is_back(site: Site, before: dict[str, int], pictures: list[Any], n
     for name in ("before", "after"):
         files = site.get(f"/datasets/robot_A/{name}")["files"]
         assert {file["path"] for file in files} == contents(site.robot / "outputs" / name).keys()
-        verified = httpx.post(f"http://{site.backend.address}/datasets/robot_A/{name}/verify").json()
+        verified = httpx.post(
+            f"http://{site.backend.address}/datasets/robot_A/{name}/verify", timeout=PATIENCE_S
+        ).json()
         assert verified["damaged"] == []
     status = json.loads(site.agent("status", "--json").stdout)
     assert {row["state"] for row in status["datasets"]} == {"stored"}
@@ -185,8 +186,8 @@ def test_a_lost_database_and_no_agent(backend, tmp_path):
         return {s: n for s, n in sessions.items() if site.get(f"/sessions/{n}/ledger")["complete"]}
 
     older = site.record(ship=True)
-    wait_for(lambda: older.name in complete(), patience_s=PATIENCE_S)
-    wait_for(lambda: not has_unstored_video(older), patience_s=PATIENCE_S)
+    wait_for(lambda: older.name in complete())
+    wait_for(lambda: not has_unstored_video(older))
     (pictures,) = [site.pictures(number) for number in complete().values()]
     backend.stop()
     shutil.rmtree(site.server / "data")
@@ -196,5 +197,5 @@ def test_a_lost_database_and_no_agent(backend, tmp_path):
     backend.start()
     assert not complete()
     newer = site.record(ship=True)
-    wait_for(lambda: complete().keys() == {older.name, newer.name}, patience_s=PATIENCE_S)
+    wait_for(lambda: complete().keys() == {older.name, newer.name})
     assert site.pictures(complete()[older.name]) == pictures != []

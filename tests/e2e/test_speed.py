@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from lerobot_robot_backend.client import TelemetryClient
 from teleop_testing.processes import ServiceProcess
+from teleop_testing.waiting import PATIENCE_S
 
 JOINTS = {"shoulder.pos": 1.0}
 SECONDS = 6
 STARTED_US = 1_790_000_000_000_000
 EXPORT = Path(sys.executable).parent / "export-to-dataset"
-PATIENCE_S = 240.0
 
 
 def record(backend: ServiceProcess, spool: Path, hz: int) -> int:

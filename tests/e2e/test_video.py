@@ -11,11 +11,11 @@ import httpx
 from lerobot_robot_backend.video_spool import has_unstored_video
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_testing.processes import ServiceProcess
+from teleop_testing.waiting import PATIENCE_S
 
 TELEOPERATE = Path(sys.executable).parent / "lerobot-teleoperate"
 CAMERA = "{type: virtual, width: 320, height: 240, fps: 30, free_running: true}"
 SECONDS = 12
-PATIENCE_S = 180.0
 
 
 def teleoperate(backend: ServiceProcess, folder: Path) -> str:
@@ -46,7 +46,7 @@ def stored_video(backend: ServiceProcess, folder: Path) -> dict:
     """What the server tells of the session's video, once nothing of it is on its way any more."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        told = httpx.get(f"http://{backend.address}/sessions/1/videos").json()
+        told = httpx.get(f"http://{backend.address}/sessions/1/videos", timeout=PATIENCE_S).json()
         unsent = [path for path in folder.glob("spool/*/*") if has_unstored_video(path)]
         if told.get("videos") and not unsent:
             return told
@@ -74,8 +74,8 @@ def test_pictures_of_a_teleoperation_are_on_the_server(backend, tmp_path):
         numbers, indexes, times = [], [], []
         for video in videos:
             address = f"http://{backend.address}{video['content']}"
-            numbers += counters(httpx.get(address).content, tmp_path)
-            detail = httpx.get(f"http://{backend.address}/videos/{video['id']}").json()
+            numbers += counters(httpx.get(address, timeout=PATIENCE_S).content, tmp_path)
+            detail = httpx.get(f"http://{backend.address}/videos/{video['id']}", timeout=PATIENCE_S).json()
             indexes += detail["frame_indices"]
             times += detail["captured_us"]
         assert len(numbers) == len(indexes) == camera["pictures"] > SECONDS * 20

@@ -19,11 +19,11 @@ from lerobot_robot_backend.video_spool import has_unstored_video, holds_video
 from lerobot_robot_virtual.arm import NAMES
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_testing.processes import ServiceProcess
+from teleop_testing.waiting import PATIENCE_S
 
 COMMANDS = Path(sys.executable).parent
 CAMERAS = {"front": 30, "wrist": 15}
 DEPTH = "observation.images.front_depth"
-PATIENCE_S = 300.0
 NS_PER_US = 1_000
 PARQUET = "application/vnd.apache.parquet"
 # Of statistics of pictures, white being 1, where both looked at pictures that were compressed or not, and not

@@ -16,9 +16,8 @@ from teleop_schema.files import VideoFile
 from teleop_testing.database import Database
 from teleop_testing.files import sha256_of
 from teleop_testing.teleoperation import PICTURE_EVERY, Teleoperation
-from teleop_testing.waiting import wait_for
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
-PATIENCE_S = 300.0
 # By how much a grey picture's mean may be another after it was encoded.
 SHADE_TOLERANCE = 3
 
@@ -33,16 +32,19 @@ def wait_for_ledgers(address: str, streams: Sequence[str], timeout_s: float) -> 
     ended: dict[str, int] = {}
 
     def all_ended() -> bool:
-        listed = httpx.get(f"http://{address}/sessions", params={"limit": 1000}).json()["sessions"]
+        listed = httpx.get(f"http://{address}/sessions", params={"limit": 1000}, timeout=PATIENCE_S).json()[
+            "sessions"
+        ]
         for session in listed:
             if session["status"] != "recording" and session["id"] not in ended.values():
-                detail = httpx.get(f"http://{address}/sessions/{session['id']}").json()
+                detail = httpx.get(f"http://{address}/sessions/{session['id']}", timeout=PATIENCE_S).json()
                 ended[detail["stream_id"]] = session["id"]
         return set(streams) <= ended.keys()
 
     wait_for(all_ended, patience_s=timeout_s)
     return {
-        stream: httpx.get(f"http://{address}/sessions/{ended[stream]}/ledger").json() for stream in streams
+        stream: httpx.get(f"http://{address}/sessions/{ended[stream]}/ledger", timeout=PATIENCE_S).json()
+        for stream in streams
     }
 
 
@@ -92,7 +94,7 @@ def check_video(robot: Teleoperation, *, status: str) -> int:
 
 def wait_until_recorded(robot: Teleoperation) -> None:
     """Return once all of its pictures are in segments, which stay here: its server takes no files."""
-    wait_for(lambda: not is_recorded(robot.stream_dir), patience_s=PATIENCE_S)
+    wait_for(lambda: not is_recorded(robot.stream_dir))
     recover(robot.stream_dir)
 
 

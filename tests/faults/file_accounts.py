@@ -16,8 +16,6 @@ from teleop_testing.dataset_folders import contents
 from teleop_testing.files import sha256_of
 from teleop_testing.waiting import wait_for
 
-PATIENCE_S = 300.0
-
 FRAMES = """
 SELECT state, action FROM teleop_frame JOIN unnest($1::bigint[]) WITH ORDINALITY AS wanted (session_id, place)
  USING (session_id) ORDER BY place, frame_index
@@ -56,7 +54,7 @@ def check_dataset(http: httpx.Client, robot_id: str, folder: Path, stored: Store
         return answer.status_code == 200 and _files(answer.json()) == wanted
 
     try:
-        wait_for(is_there, patience_s=PATIENCE_S)
+        wait_for(is_there)
     except AssertionError:
         log = agent_log.read_text()[-3000:]
         raise AssertionError(f"{folder.name} never came, or not as it is here:\n{log}") from None

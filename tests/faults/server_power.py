@@ -28,7 +28,7 @@ from teleop_schema.migrate import migrate
 from teleop_testing.files import dataset_file
 from teleop_testing.processes import ingest_process, telemetry_process
 from teleop_testing.tus import create, patch
-from teleop_testing.waiting import wait_for
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
 ROBOTS = 3
 PACE_S = 0.05
@@ -107,7 +107,7 @@ class Load:
 
     async def _stage(self) -> None:
         """Begin one upload after the other, and end none."""
-        async with httpx.AsyncClient(base_url=f"http://{self._ingest}", timeout=60.0) as http:
+        async with httpx.AsyncClient(base_url=f"http://{self._ingest}", timeout=PATIENCE_S) as http:
             for number in itertools.count():
                 robot_id = f"slow_{number // UPLOADS}"
                 address = await create(

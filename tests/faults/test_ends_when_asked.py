@@ -10,12 +10,10 @@ import httpx
 import pytest
 from teleop_testing.processes import free_port, own_postgres
 from teleop_testing.recorded import record_session
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 MODULES = ("telemetry_service", "video_ingest_service", "export_service", "export_service.worker")
 PORTS = ("TELEMETRY_PORT", "INGEST_PORT", "EXPORT_PORT")
-# The grace period of compose is 30 s; this is when the test gives up on a machine that has much to do.
-PATIENCE_S = 120.0
 FRAMES = 200_000
 
 
@@ -63,7 +61,7 @@ async def test_waiting_for_the_database_at_the_start(tmp_path, number):
 
 async def export_begun(port, session):
     """Return once an export is being made."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as http:
 
         async def ready():
             try:

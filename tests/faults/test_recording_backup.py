@@ -13,10 +13,10 @@ import pytest
 from lerobot_backend.demo.relay import Relay, relay_to
 from teleop_testing.processes import ingest_process
 from teleop_testing.recording import Command, record_command, sync_agent
+from teleop_testing.waiting import PATIENCE_S
 
 EPISODES = 10
 EPISODE_S = 5.0
-PATIENCE_S = 300.0
 PAUSE_S = (3.0, 6.0)
 OUTAGE_S = 2.0
 MOST_SENT = 1.15

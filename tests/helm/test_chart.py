@@ -17,6 +17,7 @@ import yaml
 from export_service.hub_settings import HubSettings
 from export_service.settings import ExportSettings
 from telemetry_service.settings import TelemetrySettings
+from teleop_testing.waiting import PATIENCE_S
 from video_ingest_service.settings import IngestSettings
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,9 @@ VALUES: dict[str, dict[str, Any]] = {
 
 def helm(*arguments: str, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     command = [HELM, *arguments, "--values", "-"]
-    return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, input=json.dumps(values), capture_output=True, text=True, timeout=PATIENCE_S
+    )
 
 
 @cache

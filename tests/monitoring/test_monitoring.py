@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from teleop_runtime.metrics import REGISTRY
+from teleop_testing.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -162,7 +163,7 @@ def test_the_dashboard_is_sound():
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 @needs_promtool

@@ -9,12 +9,12 @@ from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_virtual.arm import NAMES, leader_positions
 from lerobot_robot_virtual.scene import render
 from teleop_schema.session import Camera
+from teleop_testing.waiting import PATIENCE_S
 
 FRAMES, RATE_HZ = 180, 60.0
 # The camera has half the loop's rate.
 PICTURE_EVERY = 2
 HEIGHT, WIDTH = 120, 160
-PATIENCE_S = 60.0
 
 
 def record(url: str, spool_dir: Path) -> dict[str, Any]:
@@ -44,13 +44,13 @@ def record(url: str, spool_dir: Path) -> dict[str, Any]:
     while pictures(session) < FRAMES // PICTURE_EVERY:
         assert time.monotonic() < deadline, client.pictures()
         time.sleep(0.1)
-    ledger: dict[str, Any] = httpx.get(f"{session}/ledger").json()
+    ledger: dict[str, Any] = httpx.get(f"{session}/ledger", timeout=PATIENCE_S).json()
     return ledger
 
 
 def pictures(session: str) -> int:
     """How many pictures of a session the server has."""
-    videos = httpx.get(f"{session}/videos").json()["videos"]
+    videos = httpx.get(f"{session}/videos", timeout=PATIENCE_S).json()["videos"]
     return sum(video["frame_count"] or 0 for video in videos)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import docker
 import httpx
 from docker.models.containers import Container
+from teleop_testing.waiting import PATIENCE_S
 
 REPOSITORY = Path(__file__).parents[2]
 COMPOSE_OF_OUR_OWN = REPOSITORY / ".compose/bin/docker-compose"
@@ -146,7 +147,7 @@ class Stack:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz").status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=PATIENCE_S).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from docker.errors import ContainerError
 from teleop_testing.dataset_folders import contents, make_dataset
+from teleop_testing.waiting import PATIENCE_S
 
 LIMITS = {
     "read_only": True,
@@ -18,7 +19,6 @@ LIMITS = {
     "security_opt": ["no-new-privileges"],
 }
 SERVICES = [("telemetry-service", 8001), ("video-ingest-service", 8002), ("export-service", 8003)]
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_agent_runs_from_its_image(engine, stack, agent_image, tmp_path):
     )
     address = f"{stack.url}/datasets/robot_agent/someone/picking"
     for path, content in contents(folder).items():
-        stored = httpx.get(f"{address}/files/{path}").content
+        stored = httpx.get(f"{address}/files/{path}", timeout=PATIENCE_S).content
         assert hashlib.sha256(stored).digest() == hashlib.sha256(content).digest(), path
 
 
@@ -112,7 +112,7 @@ def test_the_proxy_serves_https(engine, stack):
         container.reload()
         ports = {name: bindings[0]["HostPort"] for name, bindings in container.ports.items() if bindings}
         secure, plain = f"https://localhost:{ports['8443/tcp']}", f"http://localhost:{ports['8080/tcp']}"
-        with httpx.Client(verify=False) as client:
+        with httpx.Client(verify=False, timeout=PATIENCE_S) as client:
             wait(lambda: answers(client, f"{secure}/readyz"))
             answer = client.get(f"{secure}/sessions")
             assert answer.status_code == 200

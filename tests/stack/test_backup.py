@@ -8,6 +8,7 @@ import httpx
 import pytest
 from stack import CONTENTS, REPOSITORY, Stack, in_thread
 from teleop_testing.processes import free_port
+from teleop_testing.waiting import PATIENCE_S
 from test_replicas import streaming
 from uploads import keep_uploading
 
@@ -39,7 +40,7 @@ async def test_a_backup_made_under_load_restores_to_the_same_data(stack, other_s
     await in_thread(other_stack.script, "restore.sh", str(tmp_path / "quiet"))
     assert other_stack.query(CONTENTS) == stack.query(CONTENTS)
     assert other_stack.hashes_of_files() == stack.hashes_of_files()
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         answer = await client.get(f"{other_stack.url}/sessions/{recorded['session_id']}/ledger")
     assert answer.json() == recorded | {"exported": answer.json()["exported"]}
     async with streaming(other_stack, "restored"):

@@ -14,7 +14,7 @@ from teleop_schema.files import FilePlan
 from teleop_testing.files import dataset_file
 from teleop_testing.processes import free_port
 from teleop_testing.s3 import S3Folder, s3_server
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 from uploads import Bytes
 
 PARTS_BYTES = 12 * 1024 * 1024
@@ -65,7 +65,7 @@ async def test_everything_is_kept_in_the_bucket(s3_stack, bucket, tmp_path):
     file = dataset_file(content, "data/chunk-000/file-000.parquet", dataset="someone/picking")
     async with Uploader(s3_stack.url) as uploader:
         await uploader.upload(FilePlan(file=file), Bytes(content))
-    async with httpx.AsyncClient(base_url=s3_stack.url) as client:
+    async with httpx.AsyncClient(base_url=s3_stack.url, timeout=PATIENCE_S) as client:
         stored = await client.get(f"/datasets/robot_A/someone/picking/files/{file.path}")
         assert hashlib.sha256(stored.content).hexdigest() == file.sha256
         videos = (await client.get(f"/sessions/{ledger['session_id']}/videos")).json()["videos"]

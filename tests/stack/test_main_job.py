@@ -13,6 +13,7 @@ from lerobot_robot_virtual.scene import read_frame_counter
 from recorder import FRAMES, PICTURE_EVERY, state_of
 from teleop_schema.files import FilePlan
 from teleop_testing.files import dataset_file
+from teleop_testing.waiting import PATIENCE_S
 from uploads import Bytes
 
 EXPORT_TO_DATASET = Path(sys.executable).parent / "export-to-dataset"
@@ -28,13 +29,15 @@ def test_every_sample_is_there(recorded):
 
 def test_its_video_is_there_and_plays(stack, recorded):
     """The robot's own encoder made it, its own process brought it; a player may ask for a part."""
-    found = httpx.get(f"{stack.url}/sessions/{recorded['session_id']}/videos").json()
+    found = httpx.get(f"{stack.url}/sessions/{recorded['session_id']}/videos", timeout=PATIENCE_S).json()
     assert sum(video["frame_count"] for video in found["videos"]) == FRAMES // PICTURE_EVERY
     for video in found["videos"]:
         assert video["quarantine"] is None
-        whole = httpx.get(f"{stack.url}{video['content']}").content
+        whole = httpx.get(f"{stack.url}{video['content']}", timeout=PATIENCE_S).content
         assert hashlib.sha256(whole).hexdigest() == video["sha256"]
-        part = httpx.get(f"{stack.url}{video['content']}", headers={"Range": "bytes=100-199"})
+        part = httpx.get(
+            f"{stack.url}{video['content']}", headers={"Range": "bytes=100-199"}, timeout=PATIENCE_S
+        )
         assert (part.status_code, part.content) == (206, whole[100:200])
 
 
@@ -44,7 +47,9 @@ def test_an_export_opens_in_lerobot(stack, recorded, tmp_path, monkeypatch):
     root = tmp_path / "waving"
     words = ["--session_id", str(recorded["session_id"]), "--repo_id", "someone/waving", "--root", str(root)]
     stack.run([str(EXPORT_TO_DATASET), "--backend_url", stack.url, *words])
-    (export,) = httpx.get(f"{stack.url}/exports", params={"repo_id": "someone/waving"}).json()["exports"]
+    (export,) = httpx.get(
+        f"{stack.url}/exports", params={"repo_id": "someone/waving"}, timeout=PATIENCE_S
+    ).json()["exports"]
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     dataset = LeRobotDataset("someone/waving", root=root, video_backend="pyav")
@@ -67,7 +72,7 @@ async def test_a_large_file_passes_the_proxy(stack, tmp_path):
     assert receipt.sha256 == again.sha256 == file.sha256
     assert uploader.sent_bytes == LARGE_BYTES
     address = f"{stack.url}/datasets/robot_A/someone/large/files/{file.path}"
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         assert hashlib.sha256((await client.get(address)).content).hexdigest() == file.sha256
     memory = stack.container("proxy").stats(stream=False)["memory_stats"]
     used = memory.get("max_usage", memory["usage"])
@@ -76,7 +81,7 @@ async def test_a_large_file_passes_the_proxy(stack, tmp_path):
 
 def test_one_document_describes_all_addresses(stack):
     """What the proxy serves at /openapi.json is what its services answer, address by address."""
-    document = httpx.get(f"{stack.url}/openapi.json").json()
+    document = httpx.get(f"{stack.url}/openapi.json", timeout=PATIENCE_S).json()
     expected: dict[str, Any] = {}
     for service, port in (
         ("telemetry-service", 8001),
@@ -92,12 +97,12 @@ def test_one_document_describes_all_addresses(stack):
         for name in ("session_id", "episode_index", "export_id", "video_id", "upload_id", "path"):
             address = address.replace(f"{{{name}}}", "1")
         # HEAD or GET, whatever a service says, it is a service that says it.
-        assert "x-request-id" in httpx.get(f"{stack.url}{address}").headers, address
+        assert "x-request-id" in httpx.get(f"{stack.url}{address}", timeout=PATIENCE_S).headers, address
 
 
 def test_the_door_says_what_is_wrong(stack):
     """Unknown addresses are told as problems; metrics are not published."""
     for path in ("/nothing", "/metrics"):
-        answer = httpx.get(f"{stack.url}{path}")
+        answer = httpx.get(f"{stack.url}{path}", timeout=PATIENCE_S)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
         assert answer.headers["content-type"] == "application/problem+json"

@@ -15,7 +15,7 @@ from resending import ResendingRobot
 from stack import DEFECTS, Stack, in_thread
 from teleop_schema.files import FilePlan
 from teleop_testing.files import dataset_file
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 from uploads import Bytes
 
 ROBOTS = 50
@@ -152,7 +152,7 @@ async def test_an_upload_goes_on_when_its_replica_is_killed(scaled):
     assert interruptions
     assert receipt.sha256 == file.sha256
     assert uploader.sent_bytes < 1.5 * LARGE_BYTES
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         address = f"{scaled.url}/datasets/robot_A/someone/interrupted/files/{file.path}"
         assert hashlib.sha256((await client.get(address)).content).hexdigest() == file.sha256
 
@@ -162,7 +162,7 @@ async def test_what_a_killed_worker_began_another_one_finishes(scaled):
     robot = ResendingRobot("long", [scaled.address], batch_frames=LONG_BATCH)
     robot.end(LONG_FRAMES)
     await robot.run()
-    async with httpx.AsyncClient(base_url=scaled.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=scaled.url, timeout=PATIENCE_S) as client:
 
         async def exports() -> list[dict[str, object]]:
             return [(await client.get(f"/exports/{number}")).json() for number in numbers]

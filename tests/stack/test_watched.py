@@ -10,11 +10,9 @@ import pytest
 import yaml
 from recorder import record
 from stack import REPOSITORY, Stack, in_thread
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 MONITORING = REPOSITORY / "deploy/monitoring"
-# Until Prometheus has asked everyone anew and looked at its rules, twice.
-PATIENCE_S = 90.0
 ASK = """
 import sys, urllib.request
 for address in sys.argv[1:]:
@@ -68,7 +66,7 @@ def prometheus(stack: Stack) -> Iterator[Prometheus]:
 async def test_every_replica_is_found_by_its_services_name(prometheus):
     """Also those that were added later; nothing names them but the network."""
     wanted = {"telemetry-service": 2, "video-ingest-service": 1, "export-service": 1}
-    await until(lambda: prometheus.up() == wanted, patience_s=PATIENCE_S)
+    await until(lambda: prometheus.up() == wanted)
 
 
 async def test_all_rules_are_looked_at(prometheus):
@@ -82,7 +80,7 @@ async def test_all_rules_are_looked_at(prometheus):
         assert not [rule for rule in rules if rule.get("lastError")]
         return {rule["name"] for rule in rules if rule["health"] == "ok"}
 
-    await until(lambda: sound() == wanted, patience_s=PATIENCE_S)
+    await until(lambda: sound() == wanted)
 
 
 async def test_the_dashboard_has_something_to_show(prometheus, recorded):
@@ -101,12 +99,12 @@ async def test_the_dashboard_has_something_to_show(prometheus, recorded):
 
 async def test_an_alert_comes_and_says_what_to_do(stack, prometheus, tmp_path):
     """A chunk that is no video: accepted, quarantined, and somebody hears of it."""
-    await until(lambda: prometheus.query("quarantined_videos_total") != [[]], patience_s=PATIENCE_S)
+    await until(lambda: prometheus.query("quarantined_videos_total") != [[]])
     assert "VideoQuarantined" not in prometheus.alerts()
     session = (await in_thread(record, stack.url, tmp_path))["session_id"]
     sent = await in_thread(upload_nonsense, stack, session)
     assert sent.status_code == 201, sent.text
-    await until(lambda: "VideoQuarantined" in prometheus.alerts(), patience_s=PATIENCE_S)
+    await until(lambda: "VideoQuarantined" in prometheus.alerts())
     alert = prometheus.alerts()["VideoQuarantined"]
     assert alert["state"] == "firing"
     # How many is an estimate: Prometheus extends what it saw to the whole of its window.
@@ -124,5 +122,8 @@ def upload_nonsense(stack: Stack, session: int) -> httpx.Response:
         "end_timestamp": "2026-11-23T09:20:58Z",
     }
     return httpx.post(
-        f"{stack.url}/upload/video", data=fields, files={"file": ("chunk.mp4", b"no video" * 100)}
+        f"{stack.url}/upload/video",
+        data=fields,
+        files={"file": ("chunk.mp4", b"no video" * 100)},
+        timeout=PATIENCE_S,
     )

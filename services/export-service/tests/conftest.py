@@ -14,8 +14,8 @@ from export_service.app import create_app
 from export_service.settings import ExportSettings
 from teleop_testing.recorded import record_columns, record_session
 from teleop_testing.recorded_video import RecordedVideo, record_video
+from teleop_testing.waiting import PATIENCE_S
 
-PATIENCE_S = 120.0
 Record = Callable[..., Awaitable[int]]
 
 

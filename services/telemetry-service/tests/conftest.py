@@ -7,6 +7,7 @@ import pytest_asyncio
 from telemetry_service.app import create_app
 from telemetry_service.settings import TelemetrySettings
 from teleop_testing.serving import serving
+from teleop_testing.waiting import PATIENCE_S
 
 
 @pytest_asyncio.fixture
@@ -20,5 +21,5 @@ async def service(database_url) -> AsyncIterator[str]:
 @pytest_asyncio.fixture
 async def http(service) -> AsyncIterator[httpx.AsyncClient]:
     """HTTP client of that service."""
-    async with httpx.AsyncClient(base_url=f"http://{service}", timeout=60) as client:
+    async with httpx.AsyncClient(base_url=f"http://{service}", timeout=PATIENCE_S) as client:
         yield client

@@ -13,6 +13,7 @@ from teleop_runtime.store import Store, open_store
 from teleop_testing.recorded import record_session
 from teleop_testing.serving import serving
 from teleop_testing.storing import stored
+from teleop_testing.waiting import PATIENCE_S
 from video_ingest_service.app import create_app
 from video_ingest_service.catalog import Catalog
 from video_ingest_service.probe import Prober
@@ -66,7 +67,7 @@ async def service(database_url, store_root) -> AsyncIterator[str]:
 @pytest_asyncio.fixture
 async def http(service) -> AsyncIterator[httpx.AsyncClient]:
     """HTTP client of that service."""
-    async with httpx.AsyncClient(base_url=f"http://{service}", timeout=60) as client:
+    async with httpx.AsyncClient(base_url=f"http://{service}", timeout=PATIENCE_S) as client:
         yield client
 
 

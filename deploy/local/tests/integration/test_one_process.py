@@ -16,6 +16,7 @@ import psutil
 import pytest
 from teleop_testing.processes import free_port
 from teleop_testing.tus import DATASET, TUS, metadata_of
+from teleop_testing.waiting import PATIENCE_S
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -35,7 +36,7 @@ def started(command: list[str], folder: Path, port: int, **settings: str):
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not is_ready(port):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -48,13 +49,13 @@ def started(command: list[str], folder: Path, port: int, **settings: str):
 
 def is_ready(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S).status_code == 200
     except httpx.TransportError:
         return False
 
 
 def ledger_of(port: int, session: int) -> dict:
-    answer: dict = httpx.get(f"http://127.0.0.1:{port}/sessions/{session}/ledger").json()
+    answer: dict = httpx.get(f"http://127.0.0.1:{port}/sessions/{session}/ledger", timeout=PATIENCE_S).json()
     return answer
 
 
@@ -78,7 +79,7 @@ UVICORN = [str(Path(sys.executable).parent / "uvicorn"), "lerobot_backend.app:ap
 async def assert_own_connections(port: int) -> None:
     """Connections have the services' own limits, not those of whoever started uvicorn."""
     address = f"127.0.0.1:{port}/{'x' * 9000}"
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         assert (await client.get(f"http://{address}")).json()["code"] == "target_too_long"
     with pytest.raises(InvalidStatus, match="414"):
         async with connect(f"ws://{address}"):
@@ -126,13 +127,16 @@ def test_settings_of_the_services_count(folder):
     port = free_port()
     headers = {**TUS, "Upload-Length": "5", **metadata_of(DATASET)}
     with started(MODULE, folder, port, INGEST_MAX_OPEN_UPLOADS="1", TELEMETRY_RETENTION_DAYS="30"):
-        answers = [httpx.post(f"http://127.0.0.1:{port}/files", headers=headers) for _ in range(2)]
+        answers = [
+            httpx.post(f"http://127.0.0.1:{port}/files", headers=headers, timeout=PATIENCE_S)
+            for _ in range(2)
+        ]
     assert [answer.status_code for answer in answers] == [201, 429]
     assert answers[1].json()["code"] == "too_many_uploads"
 
 
 def wait_until_ready_again(port: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while is_ready(port):
         assert time.monotonic() < deadline
     while not is_ready(port):

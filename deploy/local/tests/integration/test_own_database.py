@@ -28,7 +28,7 @@ from teleop_runtime.frames import FrameReader
 from teleop_testing.processes import free_port, own_postgres
 from teleop_testing.serving import serving
 from teleop_testing.tus import DATASET, TUS, metadata_of
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 from video_ingest_service.app import ingest_part
 from websockets.asyncio.client import connect
 
@@ -180,7 +180,7 @@ async def everything_on(url, folder):
     ]
     async with (
         serving(assemble("all", parts, exposure="local")) as address,
-        httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as http,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
     ):
         yield http, address
 
@@ -199,7 +199,10 @@ async def test_database_that_is_not_migrated(database_url):
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute("DROP TABLE alembic_version; ALTER TABLE teleop_session RENAME TO gone")
     app = assemble("telemetry", [telemetry_part(database_url)], exposure="local")
-    async with serving(app) as address, httpx.AsyncClient(base_url=f"http://{address}") as http:
+    async with (
+        serving(app) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
         assert "python -m teleop_schema.migrate" in (await reasons(http))["database"]
         async with connect(f"ws://{address}/ws/log/robot_A") as websocket:
             await websocket.send('{"observation": {"a.pos": 1}, "action": {"a.pos": 1}}')

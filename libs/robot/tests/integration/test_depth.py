@@ -9,11 +9,11 @@ from lerobot_robot_backend import video_codec
 from lerobot_robot_backend.video_spool import ENCODER_LOG, finished_segments
 from teleop_schema.session import Camera
 from teleop_testing.segments import no_video
+from teleop_testing.waiting import PATIENCE_S
 
 HEIGHT, WIDTH = 61, 90
 CAMERAS = {"front_depth": Camera(HEIGHT, WIDTH, 30.0, channels=1)}
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
-PATIENCE_S = 60.0
 
 
 def depth(number: int, dtype: type = np.uint16) -> np.ndarray:

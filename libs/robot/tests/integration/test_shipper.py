@@ -13,6 +13,7 @@ from lerobot_robot_backend.shipper import backoff_s, ship_all, ship_stream
 from lerobot_robot_backend.stream import FileLock, SpoolError, read_progress
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
+from teleop_testing.waiting import PATIENCE_S
 from websockets.asyncio.server import serve
 
 NAMES = ("shoulder.pos", "elbow.pos")
@@ -285,12 +286,16 @@ async def test_command_line(make_client, backend):
     """`python -m lerobot_robot_backend.shipper --all <spool>` ships and exits."""
     client = recorded(make_client, 3)
     command = [sys.executable, "-m", "lerobot_robot_backend.shipper", "--all", str(client.spool_dir)]
-    finished = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    finished = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert finished.returncode == 0
     assert "complete: session 1, 3 frames" in finished.stderr
     missing = [*command[:3], str(client.spool_dir / "missing")]
     (client.spool_dir / "missing").mkdir()
-    finished = await asyncio.to_thread(subprocess.run, missing, capture_output=True, text=True, timeout=60)
+    finished = await asyncio.to_thread(
+        subprocess.run, missing, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert finished.returncode == 1
     assert "session.json can't be read" in finished.stderr
 

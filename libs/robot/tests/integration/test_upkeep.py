@@ -9,9 +9,9 @@ from lerobot_robot_backend.spool import SpoolWriter
 from lerobot_robot_backend.stream import StreamFile
 from lerobot_robot_backend.upkeep import Upkeep
 from teleop_schema.session import SessionDescription
+from teleop_testing.waiting import PATIENCE_S
 
 SESSION = SessionDescription(robot_type="r", fps=60, state_names=("a",), action_names=("b",), started_at_us=0)
-PATIENCE_S = 30.0
 
 
 class Video:

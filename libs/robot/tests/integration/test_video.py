@@ -22,11 +22,11 @@ from teleop_schema.limits import Limits
 from teleop_schema.session import Camera
 from teleop_testing.segments import assert_all_told, decode, no_video, read_video, wait_for
 from teleop_testing.spooled import pass_time
+from teleop_testing.waiting import PATIENCE_S
 
 HEIGHT, WIDTH = 120, 160
 CAMERAS = {"front": Camera(HEIGHT, WIDTH, 30.0), "wrist": Camera(HEIGHT, WIDTH, 30.0)}
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
-PATIENCE_S = 60.0
 
 
 def picture(number: int, *, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:

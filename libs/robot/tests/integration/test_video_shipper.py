@@ -30,10 +30,10 @@ from teleop_schema.files import Receipt
 from teleop_schema.session import Camera
 from teleop_testing.file_backend import FileBackend, file_backend
 from teleop_testing.spooled import pass_time
+from teleop_testing.waiting import PATIENCE_S
 
 CAMERAS = {"front": Camera(96, 128, 30.0), "wrist": Camera(96, 128, 30.0)}
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
-PATIENCE_S = 60.0
 
 
 @pytest_asyncio.fixture

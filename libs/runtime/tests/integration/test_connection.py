@@ -14,9 +14,8 @@ from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.connection import MAX_TARGET_BYTES, peer_of
 from teleop_runtime.operations import Operation
 from teleop_runtime.serve import SERVER_OPTIONS
-from teleop_testing.robot import PATIENCE_S
 from teleop_testing.serving import serving
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Opcode

@@ -17,6 +17,7 @@ from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.operations import JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, NotFound, StorageUnavailable
 from teleop_testing.serving import serving
+from teleop_testing.waiting import PATIENCE_S
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -111,7 +112,7 @@ async def server(ailments):
 @pytest_asyncio.fixture
 async def http(server):
     """HTTP client of the server."""
-    async with httpx.AsyncClient(base_url=f"http://{server}", timeout=60) as client:
+    async with httpx.AsyncClient(base_url=f"http://{server}", timeout=PATIENCE_S) as client:
         yield client
 
 

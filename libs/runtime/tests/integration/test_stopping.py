@@ -8,6 +8,7 @@ import time
 import httpx
 import pytest
 from teleop_testing.processes import free_port
+from teleop_testing.waiting import PATIENCE_S
 
 SERVER = """
 import asyncio, sys
@@ -56,10 +57,10 @@ def start():
         )
         started.append(process)
         address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
-                if httpx.get(f"{address}/readyz").status_code == 200:
+                if httpx.get(f"{address}/readyz", timeout=PATIENCE_S).status_code == 200:
                     return process, address
             except httpx.TransportError:
                 time.sleep(0.05)
@@ -76,10 +77,10 @@ def test_drain_comes_before_the_end(start):
     process, address = start("drains")
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "draining\n"
-    answer = httpx.get(f"{address}/readyz")
+    answer = httpx.get(f"{address}/readyz", timeout=PATIENCE_S)
     assert (answer.status_code, answer.json()["process"]) == (503, "draining")
-    assert httpx.get(f"{address}/wait").json() == "done"
-    rest, _ = process.communicate(timeout=20)
+    assert httpx.get(f"{address}/wait", timeout=PATIENCE_S).json() == "done"
+    rest, _ = process.communicate(timeout=PATIENCE_S)
     assert rest == "drained\nstopped\n"
 
 
@@ -89,7 +90,7 @@ def test_second_signal_does_not_wait(start):
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "draining\n"
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=20)
+    rest, _ = process.communicate(timeout=PATIENCE_S)
     assert rest == "stopped\n"
 
 
@@ -97,5 +98,5 @@ def test_failing_drain_does_not_keep_the_process(start):
     """A drain that fails is logged, and the process stops all the same."""
     process, _ = start("fails")
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=20)
+    rest, _ = process.communicate(timeout=PATIENCE_S)
     assert rest == "draining\nstopped\n"

@@ -8,8 +8,7 @@ from itertools import pairwise
 import pytest
 from export_service import client, events
 from export_service.build import build
-
-PATIENCE_S = 30.0
+from teleop_testing.waiting import PATIENCE_S
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.verify import verify
 from teleop_testing.processes import ServiceProcess, own_postgres
+from teleop_testing.waiting import PATIENCE_S
 
-PATIENCE_S = 60.0
 FRAMES = 300_000
 # Shares of the time that an export takes.
 KILLED_AT = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
@@ -71,7 +71,7 @@ async def test_killed_export_is_finished_after_the_restart(process, record, tmp_
     """kill -9 in the middle: nothing half-done is ever seen, and the next process makes it anew."""
     session = await record(FRAMES, episodes=episodes())
     root = tmp_path / "exports"
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         with process:
             url = await begin(http, process, session)
             process.kill()
@@ -94,7 +94,7 @@ async def test_killed_while_video_is_copied(process, record, film, tmp_path):
     session = await record(3000, episodes=list(pairwise(range(0, 3001, 300))))
     await film(session, 3000, height=240, width=320)
     root = tmp_path / "exports"
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         with process:
             body = {"session_ids": [session], "repo_id": "lab/pick"}
             asked = await http.post(f"http://{process.address}/exports", json=body)
@@ -133,7 +133,7 @@ async def test_killed_at_any_moment_with_video(process, record, film, tmp_path):
             verify(folder, frames=3000, advance=lambda done, total: None, single_precision=True)
         return folders
 
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         body = {"session_ids": [session], "repo_id": "lab/pick"}
         with process:
             url, took_s = "", 0.0
@@ -157,7 +157,7 @@ async def test_killed_at_any_moment_with_video(process, record, film, tmp_path):
 async def test_worker_alone_finishes_what_the_service_began(process, record, database):
     """`python -m export_service.worker` needs no service beside it."""
     session = await record(FRAMES, episodes=episodes())
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         with process:
             await begin(http, process, session)
             process.kill()
@@ -179,7 +179,7 @@ async def test_service_leaves_the_work_to_workers(process, record):
     """With EXPORT_WORK_HERE off nothing is made until a worker process runs; then it is."""
     process.environment["EXPORT_WORK_HERE"] = "false"
     session = await record(300)
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         with process:
             body = {"session_ids": [session], "repo_id": "lab/pick"}
             asked = await http.post(f"http://{process.address}/exports", json=body)
@@ -203,7 +203,7 @@ async def test_export_outlives_the_database(record_elsewhere, tmp_path):
             "EXPORT_ROOT": str(tmp_path),
             "STORE_URL": str(tmp_path / "store"),
         }
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
             with ServiceProcess("export_service", environment, "EXPORT_PORT") as process:
                 url = await begin(http, process, session)
                 await asyncio.to_thread(postgres.stop, signal.SIGQUIT)

@@ -11,8 +11,8 @@ import pytest
 from export_service import hub_settings, pusher
 from teleop_testing.hub import TOKEN, hub_serving
 from teleop_testing.processes import ServiceProcess
+from teleop_testing.waiting import PATIENCE_S
 
-PATIENCE_S = 60.0
 REPO = "lab/pick"
 
 # huggingface_hub's own, in what it calls of httpx.
@@ -320,7 +320,7 @@ async def test_killed_push_goes_on_where_it_was(record, database_url, tmp_path, 
             "STORE_URL": str(tmp_path / "store"),
             **environment(endpoint, tmp_path),
         }
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
             with ServiceProcess("export_service", settings, "EXPORT_PORT") as process:
                 body = {"session_ids": [session], "repo_id": REPO, "push_to_hub": {}}
                 url = f"http://{process.address}/exports"

@@ -11,14 +11,13 @@ from export_service.database import open_pool
 from export_service.kept_reader import KeptReader
 from teleop_runtime import libpq
 from teleop_testing.vanishing import vanishing_host
+from teleop_testing.waiting import PATIENCE_S
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="packets are dropped by a filter of Linux"),
     pytest.mark.root("some kernels let only a process with CAP_NET_ADMIN drop packets"),
 ]
 
-# Without any bound, TCP goes on trying for a quarter of an hour.
-PATIENCE_S = 30.0
 QUICK = {
     "connect_timeout": "2",
     "keepalives": "1",

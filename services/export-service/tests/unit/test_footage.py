@@ -9,9 +9,9 @@ import av
 import numpy as np
 from export_service.video_chunks import Chunk
 from export_service.video_source import FETCHED_AHEAD, OPEN_SEGMENTS, Footage
+from teleop_testing.waiting import PATIENCE_S
 
 PICTURES, CHUNKS = 10, 20
-PATIENCE_S = 30.0
 
 
 class Fetching:

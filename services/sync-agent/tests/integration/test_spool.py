@@ -15,7 +15,7 @@ from sync_agent.errors import Stuck
 from sync_agent.settings import Settings
 from teleop_schema.session import Camera
 from teleop_testing.processes import ServiceProcess
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
 FRAMES = 90
@@ -76,7 +76,7 @@ async def test_samples_and_video_of_the_spool(agent, server, tmp_path):
 
 
 def videos_of(server: ServiceProcess, session_id: int | None) -> dict:
-    return httpx.get(f"http://{server.address}/sessions/{session_id}/videos").json()
+    return httpx.get(f"http://{server.address}/sessions/{session_id}/videos", timeout=PATIENCE_S).json()
 
 
 async def test_any_robots_streams(agent, tmp_path, running):

@@ -25,9 +25,9 @@ from telemetry_service.writer import Writer
 from teleop_runtime.database import open_pool
 from teleop_schema.errors import Fenced
 from teleop_testing.robot import batch, description, values_of
+from teleop_testing.waiting import PATIENCE_S
 
 ROBOTS = 3
-PATIENCE_S = 20.0
 
 # A bomb ends its own backend when its countdown is over. Sequences count through rollbacks.
 BOMBS = """

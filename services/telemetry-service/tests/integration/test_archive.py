@@ -26,6 +26,7 @@ from teleop_schema.errors import NotFound
 from teleop_testing.recorded import NAMES, NEXT_PARTITION, OLD
 from teleop_testing.robot import TestRobot, batch, description
 from teleop_testing.serving import serving
+from teleop_testing.waiting import PATIENCE_S
 
 AGE = timedelta(days=30)
 CONTENT = """
@@ -128,7 +129,7 @@ async def test_archived_sessions_answer_as_before(recorded, retention, database_
 
     async with (
         serving(create_app(settings)) as address,
-        httpx.AsyncClient(base_url=f"http://{address}") as http,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
     ):
         before = await answers(http)
         await retention.once()

@@ -13,8 +13,8 @@ import pytest_asyncio
 from telemetry_service.frame_endpoints import FrameFile
 from teleop_runtime.frames import FrameReader
 from teleop_schema.messages import Batch
-from teleop_testing.robot import JOINTS, PATIENCE_S, TestRobot, batch, description, values_of
-from teleop_testing.waiting import until
+from teleop_testing.robot import JOINTS, TestRobot, batch, description, values_of
+from teleop_testing.waiting import PATIENCE_S, until
 
 FRAMES = 50
 JSON, CSV = "application/json", "text/csv"

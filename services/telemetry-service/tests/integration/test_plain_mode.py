@@ -6,8 +6,7 @@ import json
 import pytest
 from telemetry_service.refusals import MAX_REASONS
 from teleop_testing.plain import FRAME, client, complete, ledger_of
-from teleop_testing.robot import PATIENCE_S
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 

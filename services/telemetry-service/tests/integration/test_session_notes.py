@@ -18,6 +18,7 @@ from teleop_schema.session import Camera
 from teleop_testing.recorded import record_session
 from teleop_testing.robot import TestRobot, batch, description
 from teleop_testing.serving import serving
+from teleop_testing.waiting import PATIENCE_S
 
 SESSION = description(cameras={"front": Camera(48, 64), "top": Camera(48, 64)}, task="pick", host={"n": "ä"})
 NO_VIDEO = Event(kind="no_video", frame_index=0, camera="top", note="it is grayscale")
@@ -40,7 +41,7 @@ async def http(database_url, tmp_path):
     settings = TelemetrySettings(database_url=database_url, store_url=str(tmp_path), _env_file=None)
     async with (
         serving(create_app(settings)) as address,
-        httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as http,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
     ):
         yield http
 

@@ -8,12 +8,15 @@ import pytest
 from teleop_schema.files import FilePlan, Planned
 from teleop_testing.files import dataset_file, encode_video, video_file
 from teleop_testing.processes import ingest_process
+from teleop_testing.waiting import PATIENCE_S
 
 PLANS = "/files/plan"
 
 
 def plan(process, file) -> Planned:
-    answer = httpx.post(f"http://{process.address}{PLANS}", content=msgspec.json.encode(FilePlan(file)))
+    answer = httpx.post(
+        f"http://{process.address}{PLANS}", content=msgspec.json.encode(FilePlan(file)), timeout=PATIENCE_S
+    )
     assert answer.status_code == 200, answer.text
     return msgspec.json.decode(answer.content, type=Planned)
 
@@ -24,11 +27,13 @@ def send(process, upload: str, content: bytes) -> httpx.Response:
         "Upload-Offset": "0",
         "Content-Type": "application/offset+octet-stream",
     }
-    return httpx.patch(f"http://{process.address}{upload}", headers=headers, content=content)
+    return httpx.patch(
+        f"http://{process.address}{upload}", headers=headers, content=content, timeout=PATIENCE_S
+    )
 
 
 def fetch(process, receipt) -> bytes:
-    return httpx.get(f"http://{process.address}/videos/{receipt.id}/content").content
+    return httpx.get(f"http://{process.address}/videos/{receipt.id}/content", timeout=PATIENCE_S).content
 
 
 @pytest.mark.parametrize("dies_at", ["object", "name"])

@@ -13,7 +13,7 @@ import pytest
 from teleop_schema.files import DatasetFile, FilePlan, Planned
 from teleop_testing.processes import ingest_process
 from teleop_testing.tus import arrived_bytes
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 from video_ingest_service.upload_table import UploadTable
 from video_ingest_service.uploads import Uploads
 
@@ -225,7 +225,7 @@ async def test_largest_plan(http):
 async def test_killed_service(database_url, store_root, content):
     """After kill -9 of the service in the middle of an upload, the same plan goes on with what is there."""
     with ingest_process(database_url, store_root) as service:
-        async with httpx.AsyncClient(base_url=f"http://{service.address}", timeout=60) as http:
+        async with httpx.AsyncClient(base_url=f"http://{service.address}", timeout=PATIENCE_S) as http:
             planned = await ask(http, plan_of(content))
             assert (await send(http, planned, content, upto=MIB)).status_code == 204
 
@@ -254,7 +254,7 @@ async def test_killed_service(database_url, store_root, content):
 async def test_stopped_service(database_url, store_root, content):
     """A service that is asked to stop in the middle of an upload keeps what came, and stops."""
     with ingest_process(database_url, store_root) as service:
-        async with httpx.AsyncClient(base_url=f"http://{service.address}", timeout=60) as http:
+        async with httpx.AsyncClient(base_url=f"http://{service.address}", timeout=PATIENCE_S) as http:
             planned = await ask(http, plan_of(content))
 
             async def half_then_nothing():
@@ -301,8 +301,8 @@ async def test_replicas(database_url, store_root, content):
     """Two services on one store and database take turns with one upload."""
     with ingest_process(database_url, store_root) as one, ingest_process(database_url, store_root) as two:
         async with (
-            httpx.AsyncClient(base_url=f"http://{one.address}", timeout=60) as first,
-            httpx.AsyncClient(base_url=f"http://{two.address}", timeout=60) as second,
+            httpx.AsyncClient(base_url=f"http://{one.address}", timeout=PATIENCE_S) as first,
+            httpx.AsyncClient(base_url=f"http://{two.address}", timeout=PATIENCE_S) as second,
         ):
             planned = await ask(first, plan_of(content))
             assert await ask(second, plan_of(content)) == planned
@@ -318,8 +318,8 @@ async def test_replica_is_busy(database_url, store_root, content):
     """While one service writes to an upload, another one refuses to, and knows what is durable."""
     with ingest_process(database_url, store_root) as one, ingest_process(database_url, store_root) as two:
         async with (
-            httpx.AsyncClient(base_url=f"http://{one.address}", timeout=60) as first,
-            httpx.AsyncClient(base_url=f"http://{two.address}", timeout=60) as second,
+            httpx.AsyncClient(base_url=f"http://{one.address}", timeout=PATIENCE_S) as first,
+            httpx.AsyncClient(base_url=f"http://{two.address}", timeout=PATIENCE_S) as second,
         ):
             planned = await ask(first, plan_of(content))
             go_on = asyncio.Event()

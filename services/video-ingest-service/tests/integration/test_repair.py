@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from teleop_schema.identifiers import stored_path
 from teleop_testing.files import dataset_file, manifest_of
+from teleop_testing.waiting import PATIENCE_S
 
 # The real LeRobot, killed -9 in the middle of its third episode.
 RECORDER = """
@@ -70,7 +71,7 @@ async def test_a_torn_dataset_becomes_a_whole_version(http, publish, torn, store
     notes = stored_path("arm:left.json")
     torn = torn | {notes: b"{}"}
     await publish(torn, episodes=2)
-    answer = await http.post(f"{ADDRESS}/repair", timeout=120)
+    answer = await http.post(f"{ADDRESS}/repair", timeout=PATIENCE_S)
     assert answer.status_code == 201, answer.text
     version = answer.json()["version"]
     assert (version["version"], version["source"], version["repaired_from"]) == (2, "repair", 1)
@@ -90,7 +91,7 @@ async def test_a_torn_dataset_becomes_a_whole_version(http, publish, torn, store
 async def test_the_same_repair_again_is_the_same_version(http, publish, torn):
     """And a repaired version needs none."""
     await publish(torn, episodes=2)
-    answers = [(await http.post(f"{ADDRESS}/repair", timeout=120)).json() for _ in range(2)]
+    answers = [(await http.post(f"{ADDRESS}/repair", timeout=PATIENCE_S)).json() for _ in range(2)]
     assert answers[0]["version"] == answers[1]["version"]
     refused = await http.post(f"{ADDRESS}/repair?version=2")
     assert (refused.status_code, refused.json()["code"]) == (409, "already_sound")
@@ -106,7 +107,7 @@ async def test_what_is_finalised_and_whole_is_not_repaired(http, publish):
 async def test_what_can_not_be_repaired_says_why(http, publish):
     """No version comes of it."""
     await publish({"meta/info.json": b"not even JSON", "data/file.parquet": b"PAR1 and nothing"})
-    refused = await http.post(f"{ADDRESS}/repair", timeout=120)
+    refused = await http.post(f"{ADDRESS}/repair", timeout=PATIENCE_S)
     assert (refused.status_code, refused.json()["code"]) == (409, "not_repairable")
     assert "info.json" in refused.json()["detail"]
     assert len((await http.get(f"{ADDRESS}/versions")).json()["versions"]) == 1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from teleop_schema.files import DroppedFrames
 from teleop_testing.files import encode_video, sha256_of, video_file
 from teleop_testing.recorded import record_session
+from teleop_testing.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ async def test_any_range_is_the_same_slice_of_the_file(service, send, session):
         assert answer.headers["content-range"] == f"bytes {first}-{end - 1}/{len(content)}"
         assert answer.content == content[first:end]
 
-    with httpx.Client(base_url=f"http://{service}") as client:
+    with httpx.Client(base_url=f"http://{service}", timeout=PATIENCE_S) as client:
         await asyncio.to_thread(check)
 
 

@@ -17,6 +17,7 @@ from uuid import uuid4
 import httpx
 
 from teleop_testing.processes import free_port
+from teleop_testing.waiting import PATIENCE_S
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "radosgw", "radosgw-admin", "ceph-authtool", "monmaptool")
 START_TIMEOUT_S = 60.0
@@ -136,7 +137,7 @@ def _wait_for(url: str, folder: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         with suppress(httpx.TransportError):
-            if httpx.get(url).status_code == 200:
+            if httpx.get(url, timeout=PATIENCE_S).status_code == 200:
                 return
         assert time.monotonic() < deadline, [path.read_text()[-500:] for path in folder.glob("*.log")]
         time.sleep(0.1)

@@ -10,8 +10,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 from teleop_testing.database import Database
-from teleop_testing.robot import PATIENCE_S
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 FRAME: dict[str, Any] = {
     "observation": {"pan.pos": 1.5, "grip.pos": -2},

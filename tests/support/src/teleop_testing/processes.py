@@ -19,6 +19,8 @@ import httpx
 from lerobot_backend.postgres import EmbeddedPostgres
 from teleop_schema.migrate import migrate
 
+from teleop_testing.waiting import PATIENCE_S
+
 START_TIMEOUT_S = 180.0
 
 
@@ -86,7 +88,7 @@ class ServiceProcess:
 
     def _ready(self) -> bool:
         try:
-            return httpx.get(f"http://{self.address}/readyz").status_code == 200
+            return httpx.get(f"http://{self.address}/readyz", timeout=PATIENCE_S).status_code == 200
         except httpx.TransportError:
             return False
 

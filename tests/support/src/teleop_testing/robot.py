@@ -13,9 +13,10 @@ from teleop_schema.session import SessionDescription
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from teleop_testing.waiting import PATIENCE_S
+
 STARTED_US = 1_763_860_000_000_000
 PERIOD_US = 16_667
-PATIENCE_S = 20.0
 
 JOINTS = ("shoulder_pan.pos", "gripper.pos")
 

@@ -14,7 +14,7 @@ from teleop_schema.files import DroppedFrames
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Event
 
-PATIENCE_S = 60.0
+from teleop_testing.waiting import PATIENCE_S
 
 
 @dataclass
