@@ -78,6 +78,7 @@ class Agent:
             files,
             below=settings.reclaim_below,
             server=settings.server,
+            doubt=self._recall.want,
         )
         self._versions = 0
 

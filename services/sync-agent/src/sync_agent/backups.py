@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
-from lerobot_robot_backend.backend_http import BackendHttp, dataset_address
+from lerobot_robot_backend.backend_http import ANSWER_S, BackendHttp, dataset_address
 from msgspec import Struct
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion
 
 PAGE_FILES = 10_000
 # A server that never comes to an end of its pages is not believed.
 MAX_PAGES = 2 * MAX_DATASET_FILES // PAGE_FILES
+# A server that reads its bytes again answers when it has read them all.
+SLOWEST_READ_BYTES_PER_S = 10_000_000
 
 
 class StoredFile(Struct, frozen=True, kw_only=True):
@@ -60,10 +62,14 @@ async def stored_files(
     return files
 
 
-async def verify_stored(backend: BackendHttp, robot_id: str, dataset: str, version: int | None) -> Verified:
-    """Have the server read every byte of the version again. Raises as `stored_files` does."""
+async def verify_stored(
+    backend: BackendHttp, robot_id: str, dataset: str, version: int | None, *, size_bytes: int
+) -> Verified:
+    """Have the server read every byte of the version, which has so many. Raises as `stored_files` does."""
     wanted = "" if version is None else f"?version={version}"
-    return await backend.ask("POST", dataset_address(robot_id, dataset, "verify") + wanted, Verified)
+    address = dataset_address(robot_id, dataset, "verify") + wanted
+    patience_s = ANSWER_S + size_bytes / SLOWEST_READ_BYTES_PER_S
+    return await backend.ask("POST", address, Verified, patience_s=patience_s)
 
 
 def differences(mine: dict[str, tuple[int, str]], theirs: dict[str, StoredFile]) -> Iterator[tuple[str, str]]:

@@ -278,6 +278,7 @@ class Datasets:
             committed_at=time.time(),
             manifest_sha256=manifest_sha256,
             again="",
+            kept="",
         )
         log.info(
             "stored",

@@ -1,8 +1,8 @@
 """Makes room by deleting datasets that the server has for good; off unless asked for.
 
 Only whole datasets go: closed by their recorder, committed, each of their files hashed anew right before
-and equal to its receipt, with nothing else in the folder, and the server saying once more that it has that
-version. What remains is a note in `.uploaded`, and the receipts.
+and equal to its receipt, with nothing else in the folder, and the server having read every byte of that
+version again and found it right. What remains is a note in `.uploaded`, and the receipts.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from teleop_schema.errors import BadInput
 from teleop_schema.files import Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path
 
+from sync_agent.backups import Verified, verify_stored
 from sync_agent.chunking import digest
 from sync_agent.dataset_sync import Place
 from sync_agent.datasets import Datasets, Tended
@@ -39,6 +40,10 @@ log = logging.getLogger(__name__)
 
 class NotProven(Exception):
     """Something in the folder is not, beyond doubt, on the server."""
+
+
+class NotStored(NotProven):
+    """The server has lost or damaged bytes of it."""
 
 
 class ReclaimNote(Struct, kw_only=True):
@@ -71,8 +76,13 @@ class Reaper:
         *,
         below: int | None,
         server: str,
+        doubt: Callable[[], None],
     ) -> None:
-        """`below`: delete while less than that is free; None: never delete anything."""
+        """Nothing happens before `run`.
+
+        below  delete while less than that is free; None: never delete anything
+        doubt  called when the server has found that it lost bytes, which it then also tells when it is asked
+        """
         self._robot_id = robot_id
         self._datasets = datasets
         self._state = state
@@ -80,6 +90,7 @@ class Reaper:
         self._uploader = uploader
         self._below = below
         self._server = server
+        self._doubt = doubt
         self._kept_until_s: dict[Path, float] = {}
 
     async def run(self) -> None:
@@ -104,6 +115,9 @@ class Reaper:
             except (NotProven, Refused, Interrupted, OSError) as error:
                 self._kept_until_s[tended.place.folder] = time.monotonic() + RETRY_S
                 log.warning("kept", extra={"dataset": tended.place.name, "reason": explain(error)})
+                await self._datasets.note(tended, kept=explain(error))
+                if isinstance(error, NotStored):
+                    self._doubt()
         return deleted
 
     async def _reclaim(self, tended: Tended) -> None:
@@ -118,6 +132,11 @@ class Reaper:
             finalised=True,
         )
         version = await self._uploader.commit(self._robot_id, place.name, manifest)
+        # What the server's database says is no proof: a disk may have lost what it tells of.
+        verified = await verify_stored(
+            self._uploader.backend, self._robot_id, place.name, version.version, size_bytes=version.size_bytes
+        )
+        check_verified(verified, proven)
         note = ReclaimNote(
             dataset=place.name,
             robot_id=self._robot_id,
@@ -132,7 +151,7 @@ class Reaper:
         await asyncio.to_thread(
             receipts.note_reclaimed, place.folder.relative_to(place.root).as_posix(), note
         )
-        await self._datasets.note(tended, state="reclaimed", fingerprint="")
+        await self._datasets.note(tended, state="reclaimed", fingerprint="", kept="")
         await asyncio.to_thread(delete, place.folder, proven)
         log.info("reclaimed", extra={"dataset": place.name, "freed_bytes": version.size_bytes})
 
@@ -190,6 +209,17 @@ def prove(place: Place, files: dict[str, FileRow], receipts: Receipts) -> list[F
     if not any(row.path == INFO for row in proven):
         raise NotProven(f"there is no {INFO}")
     return proven
+
+
+def check_verified(verified: Verified, files: list[FileRow]) -> None:
+    """Raise NotStored unless the server has read the bytes of all these files, and found all of them right."""
+    if verified.damaged:
+        first, more = verified.damaged[0], len(verified.damaged) - 1
+        others = f" (and {more} more)" if more else ""
+        raise NotStored(f"{first.path} is damaged on the server: {first.damage}{others}")
+    objects = len({file.sha256 for file in files})
+    if verified.checked != objects:
+        raise NotStored(f"the server has read {verified.checked} of the {objects} objects that it is to have")
 
 
 def _stored_as(path: str) -> str:

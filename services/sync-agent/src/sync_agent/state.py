@@ -77,6 +77,7 @@ class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     bytes_done      of `bytes_total`, which are in files of the present state that the server lacked
     manifest_sha256 of the version that the server has; "": it can't be asked whether it still has it
     again           why it is brought again; "": it is not
+    kept            why it was not deleted when room was wanted, the last time; "": it could go
     """
 
     folder: str
@@ -103,6 +104,7 @@ class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     skipped: tuple[str, ...] = ()
     manifest_sha256: str = ""
     again: str = ""
+    kept: str = ""
 
 
 class State:

@@ -140,6 +140,8 @@ def describe_note(row: DatasetRow) -> str:
         notes.append(f"its recorder died: sync-agent repair {row.folder}")
     elif row.state == "waiting" and row.reason != row.again:
         notes.append(row.reason)
+    if row.kept:
+        notes.append(f"not deleted to make room: {row.kept}")
     notes += [f"flagged: {flag}" for flag in row.flags[:1]]
     notes += [f"left out: {skipped}" for skipped in row.skipped[:1]]
     return "; ".join(notes)

@@ -58,7 +58,8 @@ async def compare(row: DatasetRow, robot_id: str, backend: BackendHttp) -> Compa
         (found.problems if known else found.left_out).append((skipped.path, skipped.reason))
     left_out = {skipped.path for skipped in seen.skipped}
     found.only_there = sorted(theirs.keys() - mine.keys() - left_out)
-    verified = await verify_stored(backend, robot_id, row.name, row.version)
+    size_bytes = sum(file.size_bytes for file in theirs.values())
+    verified = await verify_stored(backend, robot_id, row.name, row.version, size_bytes=size_bytes)
     found.read_there = verified.checked
     found.problems += [(file.path, f"damaged on the server: {file.damage}") for file in verified.damaged]
     return found

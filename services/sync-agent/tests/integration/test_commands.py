@@ -331,21 +331,26 @@ async def test_mistakes(agent, outputs):
     assert agent("restore", "nothing", "--into", outputs / "x").returncode == 1
 
 
-async def test_reclaiming(agent, outputs):
-    """Only a dataset that is proven goes; one without a receipt, or with something more in it, stays."""
+async def test_reclaiming(agent, outputs, tmp_path):
+    """Only a dataset that is proven goes; one without a receipt, with something more in it, or that the server
+    has damaged, stays."""
     proven = make_dataset(outputs / "proven", files={LARGE_PATH: LARGE})
     unproven = make_dataset(outputs / "unproven")
     more = make_dataset(outputs / "more")
+    damaged = make_dataset(outputs / "damaged", files={"extra/own.json": b"its own bytes"})
     assert agent.once().returncode == 0
+    stored = tmp_path / "store/robot_A/damaged/extra/own.json"
+    stored.chmod(0o644)
+    flip(stored)
     (outputs / ".uploaded/unproven/meta/info.json.json").unlink()
     (more / ".cache/huggingface").mkdir(parents=True)
     (more / ".cache/huggingface/notes").write_bytes(b"no file of a dataset")
-    kept = contents(unproven), contents(more)
+    kept = contents(unproven), contents(more), contents(damaged)
     with agent.running("run", "--watch", outputs, "--reclaim-when-below", "1000TB"):
         await until(lambda: not proven.exists())
-        await asyncio.sleep(5.0)
+        await until(lambda: all(d["state"] == "reclaimed" or d.get("kept") for d in status(agent)["datasets"]))
         assert {d["name"]: d["state"] for d in status(agent)["datasets"]}["proven"] == "reclaimed"
-    assert (contents(unproven), contents(more)) == kept
+    assert (contents(unproven), contents(more), contents(damaged)) == kept
     note = json.loads((outputs / ".uploaded/proven/reclaimed.json").read_text())
     assert (note["dataset"], note["version"]) == ("proven", 1)
     pasted = shlex.split(note["restore"])

@@ -64,6 +64,7 @@ class FileBackend:
         self.files: dict[tuple[str, ...], FilePlan] = {}
         self.versions: dict[tuple[str, str], list[Manifest]] = {}
         self.uploads: dict[str, StoredUpload] = {}
+        self.damaged: set[str] = set()
         self._names = count(1)
 
     def content(self, robot_id: str, dataset: str, path: str) -> bytes:
@@ -89,6 +90,8 @@ class FileBackend:
             return self._known(msgspec.json.decode(await request.read(), type=Held))
         if request.path.startswith("/files/"):
             return await self._upload(request, request.path.removeprefix("/files/"))
+        if request.path.startswith("/datasets/") and request.path.endswith("/verify"):
+            return self._verify(request.path, int(request.query["version"]))
         if request.path.startswith("/datasets/") and request.path.endswith("/versions"):
             return self._commit(request.path, msgspec.json.decode(await request.read(), type=Manifest))
         return _problem(404, "not_found", f"nothing lives at {request.path}")
@@ -117,7 +120,7 @@ class FileBackend:
             HeldVersion(name, digest_of(manifest))
             for (robot_id, name), manifests in self.versions.items()
             for manifest in manifests
-            if robot_id == held.robot_id
+            if robot_id == held.robot_id and not any(file.sha256 in self.damaged for file in manifest.files)
         }
         lacking = []
         for video in held.videos:
@@ -173,16 +176,31 @@ class FileBackend:
         if hashlib.sha256(content).hexdigest() != file.sha256 or len(content) != file.size_bytes:
             return False
         self.objects[file.sha256] = content
+        self.damaged.discard(file.sha256)
         self.files[_key(file)] = upload.plan
         return True
 
+    def _verify(self, path: str, version: int) -> web.Response:
+        """Of a damaged object nothing is kept; until it is looked at, nobody knows."""
+        robot_id, dataset = _dataset_of(path, "/verify")
+        objects = {file.sha256: file.path for file in self.versions[robot_id, dataset][version - 1].files}
+        damaged = []
+        for sha256, name in objects.items():
+            content = self.objects.get(sha256)
+            if content is None or hashlib.sha256(content).hexdigest() != sha256:
+                damaged.append({"path": name, "sha256": sha256, "damage": "it is not what it was"})
+                self.damaged.add(sha256)
+                self.objects.pop(sha256, None)
+                self.files = {key: plan for key, plan in self.files.items() if plan.file.sha256 != sha256}
+        return _json({"checked": len(objects), "damaged": damaged})
+
     def _commit(self, path: str, manifest: Manifest) -> web.Response:
-        robot_id, dataset = unquote(path).removeprefix("/datasets/").removesuffix("/versions").split("/", 1)
-        lacking = [file.path for file in manifest.files if file.sha256 not in self.objects]
-        if lacking:
-            return _problem(409, "files_missing", f"{lacking[:100]} are not there")
+        robot_id, dataset = _dataset_of(path, "/versions")
         versions = self.versions.setdefault((robot_id, dataset), [])
         if not versions or versions[-1] != manifest:
+            lacking = [file.path for file in manifest.files if file.sha256 not in self.objects]
+            if lacking:
+                return _problem(409, "files_missing", f"{lacking[:100]} are not there")
             versions.append(manifest)
         version = DatasetVersion(
             robot_id=robot_id,
@@ -214,6 +232,11 @@ async def file_backend() -> AsyncIterator[FileBackend]:
         yield backend
     finally:
         await runner.cleanup()
+
+
+def _dataset_of(path: str, suffix: str) -> tuple[str, str]:
+    robot_id, dataset = unquote(path).removeprefix("/datasets/").removesuffix(suffix).split("/", 1)
+    return robot_id, dataset
 
 
 def _key(file: VideoFile | DatasetFile) -> tuple[str, ...]:
