@@ -123,11 +123,11 @@ def held_frames(stream_dirs: Iterable[Path]) -> Iterator[HeldFrames]:
 def held_videos(stream_dirs: Iterable[Path]) -> Iterator[HeldVideo]:
     """Segments that the server has confirmed."""
     for stream_dir in stream_dirs:
-        for camera_key, numbers in stored_segments(stream_dir).items():
-            try:
+        try:
+            for camera_key, numbers in stored_segments(stream_dir).items():
                 yield HeldVideo(read_stream(stream_dir).stream, camera_key, ranges_of(numbers))
-            except SpoolError as error:
-                log.error("%s", error)
+        except (SpoolError, OSError) as error:
+            log.error("%s", error)
 
 
 def samples_of(robot_id: str, stream_dirs: Iterable[Path]) -> Held:
@@ -170,7 +170,7 @@ async def recall(
         try:
             async with BackendHttp(url, token=token) as backend:
                 recalled = bring_again(dirs, await ask(backend, asked))
-        except (Interrupted, Refused, Unaskable, OSError) as error:
+        except (Interrupted, Refused, Unaskable, ValueError) as error:
             log.warning("what %s still knows of %s can't be asked: %s", url, robot_id, error)
             continue
         streams, segments = streams + recalled.streams, segments + recalled.segments
@@ -180,21 +180,24 @@ async def recall(
 
 
 def bring_again(stream_dirs: Iterable[Path], lacking: Lacking) -> Recalled:
-    """Note in the spool what the server lacks: whoever ships it next sends it. Raises OSError."""
+    """Note in the spool what the server lacks: whoever ships it next sends it.
+
+    A stream that can't be written is logged, and asked for again the next time.
+    """
     frames = {each.stream: each for each in lacking.frames}
     videos = [each for each in lacking.videos if each.chunks]
     streams = segments = 0
     for stream_dir in stream_dirs:
         try:
             stream = read_stream(stream_dir).stream
-        except SpoolError:
-            continue
-        if stream in frames:
-            streams += _forget_frames(stream_dir, frames[stream].frames)
-        for video in videos:
-            if video.stream == stream:
-                numbers = [n for first, end in video.chunks for n in range(first, end)]
-                segments += sum(forget_stored(stream_dir, video.camera_key, n) for n in numbers)
+            if stream in frames:
+                streams += _forget_frames(stream_dir, frames[stream].frames)
+            for video in videos:
+                if video.stream == stream:
+                    numbers = [n for first, end in video.chunks for n in range(first, end)]
+                    segments += sum(forget_stored(stream_dir, video.camera_key, n) for n in numbers)
+        except (SpoolError, OSError) as error:
+            log.error("%s", error)
     return Recalled(streams, segments)
 
 

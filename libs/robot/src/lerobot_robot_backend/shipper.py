@@ -27,11 +27,9 @@ from lerobot_robot_backend.spool_reader import SpoolReader
 from lerobot_robot_backend.stream import (
     SESSION_FILE,
     SHIPPER_LOCK,
-    WRITER_LOCK,
     Progress,
     SpoolError,
-    find_streams,
-    is_locked,
+    left_by_server,
     locked,
     read_progress,
     write_progress,
@@ -246,37 +244,43 @@ async def ship_all(
 ) -> int:
     """Ship every stream that a finished recording left in the spool; returns how many were shipped here.
 
-    So are those that the server has confirmed and, asked for them, does not know any more.
+    So are those that the server has confirmed and, asked for them, does not know any more. One whose server
+    can't be reached is tried for ever, and holds up those of no other server.
 
     backend_url  instead of the ones that the streams were recorded for
     refill       offer all that the server once had, to one that can't be asked
     """
+    prune_spool(spool_dir)
+    async with asyncio.TaskGroup() as servers:
+        shipped = [
+            servers.create_task(_ship_left(left, backend_url, token, refill))
+            for left in left_by_server(spool_dir, backend_url).values()
+        ]
+    return sum(server.result() for server in shipped)
+
+
+async def _ship_left(left: list[Path], backend_url: str | None, token: str | None, refill: bool) -> int:
+    """The same of the streams of one server."""
     # Only this needs HTTP: the shipper of one session is small.
     from lerobot_robot_backend.recall import recall, samples_of
 
-    prune_spool(spool_dir)
     slots = asyncio.Semaphore(CONCURRENT_STREAMS)
-    shipped = 0
 
-    async def ship(stream_dir: Path) -> None:
-        nonlocal shipped
+    async def ship(stream_dir: Path) -> bool:
         try:
-            done = await ship_stream(stream_dir, backend_url=backend_url, token=token, slots=slots)
-            shipped += done
-        except SpoolError as error:
+            return await ship_stream(stream_dir, backend_url=backend_url, token=token, slots=slots)
+        except (SpoolError, OSError) as error:
             log.error("%s", error)
+        except Exception:  # one odd stream must not end the work for the others
+            log.exception("%s can't be shipped", stream_dir)
+        return False
 
-    left = [each for each in find_streams(spool_dir) if not is_locked(each / WRITER_LOCK)]
     ended = [] if refill else [each for each in left if read_progress(each).ended]
     async with asyncio.TaskGroup() as group:
-        for stream_dir in left:
-            if stream_dir not in ended:
-                group.create_task(ship(stream_dir))
+        shipping = [group.create_task(ship(each)) for each in left if each not in ended]
         await recall(ended, samples_of, backend_url=backend_url, token=token)
-        for stream_dir in ended:
-            if not read_progress(stream_dir).ended:
-                group.create_task(ship(stream_dir))
-    return shipped
+        shipping += [group.create_task(ship(each)) for each in ended if not read_progress(each).ended]
+    return sum(stream.result() for stream in shipping)
 
 
 def _explain(error: InvalidStatus) -> str:
@@ -300,17 +304,16 @@ def main(arguments: list[str] | None = None) -> int:
     token = os.environ.get("LEROBOT_BACKEND_TOKEN")
     try:
         if chosen.all:
-            with locked(chosen.directory / ".all.lock") as held:
-                if held:
-                    work = ship_all(
-                        chosen.directory, backend_url=chosen.backend_url, token=token, refill=chosen.refill
-                    )
-                    asyncio.run(work)
-                return 0 if held else EXIT_LOCKED
+            # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
+            work = ship_all(
+                chosen.directory, backend_url=chosen.backend_url, token=token, refill=chosen.refill
+            )
+            asyncio.run(work)
+            return 0
         prune_spool(chosen.directory.absolute().parent.parent)
         held = asyncio.run(ship_stream(chosen.directory, backend_url=chosen.backend_url, token=token))
         return 0 if held else EXIT_LOCKED
-    except SpoolError as error:
+    except (SpoolError, OSError) as error:
         log.error("%s", error)
         return 1
 

@@ -10,9 +10,10 @@ shipper.log        what the shipper did
 """
 
 import fcntl
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,12 @@ SHIPPER_LOG = "shipper.log"
 # Of frames between others.
 GONE = "the spool's records of these frames are gone"
 _STATE_BYTES = 4096
+# What every disk that is mounted there has, and only root may look into.
+LOST_AND_FOUND = "lost+found"
+# JSON that nests too deeply is a RecursionError.
+UNREADABLE = (OSError, msgspec.MsgspecError, RecursionError)
+
+log = logging.getLogger("lerobot_robot_backend.stream")
 
 
 class SpoolError(RuntimeError):
@@ -102,7 +109,7 @@ def read_stream(stream_dir: Path) -> StreamFile:
     """What session.json says; raises SpoolError if there is none or it is damaged."""
     try:
         return msgspec.json.decode((stream_dir / SESSION_FILE).read_bytes(), type=StreamFile)
-    except (OSError, msgspec.MsgspecError) as error:
+    except UNREADABLE as error:
         raise SpoolError(f"{stream_dir / SESSION_FILE} can't be read: {error}") from error
 
 
@@ -110,7 +117,7 @@ def read_progress(stream_dir: Path) -> Progress:
     """What has been acknowledged; nothing if the file is missing or damaged: the server knows better."""
     try:
         return msgspec.json.decode((stream_dir / ACKED_FILE).read_bytes(), type=Progress)
-    except (OSError, msgspec.MsgspecError):
+    except UNREADABLE:
         return Progress()
 
 
@@ -143,7 +150,7 @@ def read_writer_state(stream_dir: Path) -> WriterState:
     """What the recording process last told; nothing if it can't be read."""
     try:
         return msgspec.json.decode((stream_dir / WRITER_STATE).read_bytes(), type=WriterState)
-    except (OSError, msgspec.MsgspecError):
+    except UNREADABLE:
         return WriterState()
 
 
@@ -154,11 +161,51 @@ def read_whole_progress(stream_dir: Path) -> Progress:
     return msgspec.structs.replace(progress, trouble=trouble, slowest_sync_ms=state.slowest_sync_ms)
 
 
-def find_streams(spool_dir: Path) -> Iterator[Path]:
-    """Directories of all streams in the spool, oldest first within a robot."""
-    found = list(spool_dir.glob(f"*/*/{SESSION_FILE}"))
-    for session_file in sorted(found, key=lambda path: (path.parent.parent.name, path.stat().st_mtime_ns)):
-        yield session_file.parent
+def find_streams(spool_dir: Path, refused: Callable[[OSError], None] = lambda _error: None) -> Iterator[Path]:
+    """Directories of all streams in the spool, oldest first within a robot.
+
+    refused  called with the error of each folder that can't be looked into: there may be streams in it
+    """
+    found = []
+    for robot_dir in _folders(spool_dir, refused):
+        for stream_dir in _folders(robot_dir, refused):
+            try:
+                found.append((robot_dir, (stream_dir / SESSION_FILE).stat().st_mtime_ns, stream_dir))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                refused(error)
+    for *_, stream_dir in sorted(found):
+        yield stream_dir
+
+
+def _folders(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir() and entry.name != LOST_AND_FOUND]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        refused(error)
+        return []
+
+
+def left_by_server(spool_dir: Path, backend_url: str | None = None) -> dict[str, list[Path]]:
+    """Streams that no process records any more, by the server that they go to.
+
+    What can't be read is logged.
+
+    backend_url  instead of the ones that they were recorded for
+    """
+    found: dict[str, list[Path]] = {}
+    for stream_dir in find_streams(spool_dir, lambda error: log.error("%s", error)):
+        try:
+            if not is_locked(stream_dir / WRITER_LOCK):
+                url = backend_url or read_stream(stream_dir).backend_url
+                found.setdefault(url, []).append(stream_dir)
+        except (SpoolError, OSError) as error:
+            log.error("%s", error)
+    return found
 
 
 def check_free_space(folder: Path, min_free_bytes: int) -> None:

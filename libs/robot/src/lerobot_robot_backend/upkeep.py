@@ -113,8 +113,15 @@ class Upkeep:
         others = [path for path in find_streams(self._spool_dir) if path != self._writer.stream_dir]
         if others:
             start_shipper(SAMPLES, self._spool_dir, self._token, "--all")
-        if any(holds_video(path) for path in others):
+        if any(_may_hold_video(path) for path in others):
             start_shipper(VIDEO, self._spool_dir, self._token, "--all")
+
+
+def _may_hold_video(stream_dir: Path) -> bool:
+    try:
+        return holds_video(stream_dir)
+    except OSError:
+        return True  # its shipper tells why that can't be told
 
 
 class _DiskWatch:

@@ -20,8 +20,8 @@ from lerobot_robot_backend.retention import prune_spool
 from lerobot_robot_backend.stream import (
     WRITER_LOCK,
     SpoolError,
-    find_streams,
     is_locked,
+    left_by_server,
     locked,
     read_stream,
 )
@@ -104,28 +104,39 @@ async def ship_video(
 async def ship_all_video(spool_dir: Path, *, backend_url: str | None = None, token: str | None = None) -> int:
     """Ship the video of every stream that nobody records any more; returns how many segments were refused.
 
-    So is what the server has confirmed and, asked for it, does not know any more.
+    So is what the server has confirmed and, asked for it, does not know any more. A server that can't be
+    reached is tried for ever, and holds up the video of no other one.
     """
+    prune_spool(spool_dir)
+    async with asyncio.TaskGroup() as servers:
+        refused = [
+            servers.create_task(_ship_left(url, left, token))
+            for url, left in left_by_server(spool_dir, backend_url).items()
+        ]
+    return sum(server.result() for server in refused)
+
+
+async def _ship_left(backend_url: str, left: list[Path], token: str | None) -> int:
+    """The same of the streams of one server."""
     slots = asyncio.Semaphore(CONCURRENT_UPLOADS)
-    refused = 0
 
-    async def ship(stream_dir: Path) -> None:
-        nonlocal refused
+    async def ship(stream_dir: Path) -> int:
         try:
-            async with Uploader(backend_url or read_stream(stream_dir).backend_url, token=token) as uploader:
+            if not has_unstored_video(stream_dir):
+                return 0
+            async with Uploader(backend_url, token=token) as uploader:
                 shipped = await ship_video(stream_dir, uploader, follow=True, slots=slots)
-                refused += shipped.refused if shipped else 0
-        except (SpoolError, OSError, Refused) as error:
+            return shipped.refused if shipped else 0
+        except (SpoolError, OSError, Refused, ValueError) as error:
             log.error("%s: %s", stream_dir, error)
+        except Exception:  # one odd stream must not end the work for the others
+            log.exception("%s: its video can't be shipped", stream_dir)
+        return 0
 
-    left = [each for each in find_streams(spool_dir) if not is_locked(each / WRITER_LOCK)]
     await recall(left, video_of, backend_url=backend_url, token=token)
     async with asyncio.TaskGroup() as group:
-        for stream_dir in left:
-            if has_unstored_video(stream_dir):
-                group.create_task(ship(stream_dir))
-    prune_spool(spool_dir)
-    return refused
+        streams = [group.create_task(ship(stream_dir)) for stream_dir in left]
+    return sum(stream.result() for stream in streams)
 
 
 def is_recorded(stream_dir: Path) -> bool:
@@ -191,12 +202,9 @@ def main(arguments: list[str] | None = None) -> int:
     token = os.environ.get("LEROBOT_BACKEND_TOKEN")
     try:
         if chosen.all:
-            with locked(chosen.directory / ".all-video.lock") as held:
-                if not held:
-                    return EXIT_LOCKED
-                work = ship_all_video(chosen.directory, backend_url=chosen.backend_url, token=token)
-                refused = asyncio.run(work)
-            return EXIT_REFUSED if refused else 0
+            # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
+            work = ship_all_video(chosen.directory, backend_url=chosen.backend_url, token=token)
+            return EXIT_REFUSED if asyncio.run(work) else 0
         stream_dir = chosen.directory.absolute()
         code = asyncio.run(_ship_one(stream_dir, chosen.backend_url, token))
         prune_spool(stream_dir.parent.parent)

@@ -113,7 +113,7 @@ def part_path(folder: Path, chunk_index: int) -> Path:
 
 def find_parts(stream_dir: Path) -> list[Path]:
     """Segments that are not finished, per camera in order."""
-    found = [path for path in (stream_dir / VIDEO_DIR).glob("*/*.part") if _NUMBERED.fullmatch(path.name)]
+    found = [path for path in _files(stream_dir) if path.suffix == ".part" and _NUMBERED.fullmatch(path.name)]
     return sorted(found, key=lambda path: (path.parent, int(path.stem)))
 
 
@@ -142,13 +142,11 @@ def stored_segments(stream_dir: Path) -> dict[str, list[int]]:
     """Camera -> ascending numbers of the segments that the server has confirmed and that are still here.
 
     Those of which an earlier release has removed the sidecar can't be sent again: they are not among them.
+
+    Raises OSError.
     """
     found = {}
-    for folder in (stream_dir / VIDEO_DIR).glob("*/"):
-        try:
-            names = set(os.listdir(folder))
-        except FileNotFoundError:
-            continue  # all of it was old enough to go
+    for folder, names in _camera_names(stream_dir).items():
         receipts = [name.removesuffix(STORED_SUFFIX) for name in names if name.endswith(STORED_SUFFIX)]
         numbers = [int(n) for n in receipts if {f"{n}.mp4", f"{n}.json"} <= names]
         if numbers:
@@ -171,29 +169,30 @@ def forget_stored(stream_dir: Path, camera_key: str, chunk_index: int) -> bool:
 
 def count_segments(stream_dir: Path, camera_key: str) -> tuple[int, int]:
     """How many segments of a camera lie here, and how many of them the server has."""
-    stored = len(list(camera_dir(stream_dir, camera_key).glob(f"*{STORED_SUFFIX}")))
+    names = _camera_names(stream_dir).get(camera_dir(stream_dir, camera_key), ())
+    stored = sum(name.endswith(STORED_SUFFIX) for name in names)
     unstored = sum(path.parent.name == camera_key for path in _unstored(stream_dir))
     return stored + unstored, stored
 
 
 def has_unstored_video(stream_dir: Path) -> bool:
-    """Whether anything of the stream's video is not on the server yet."""
+    """Whether anything of the stream's video is not on the server yet. Raises OSError."""
     return bool(find_parts(stream_dir)) or bool(_unstored(stream_dir))
 
 
 def holds_video(stream_dir: Path) -> bool:
-    """Whether there are pictures in the stream's directory, stored or not."""
-    return any(any((stream_dir / VIDEO_DIR).glob(f"*/*.{kind}")) for kind in ("part", "mp4"))
+    """Whether there are pictures in the stream's directory, stored or not. Raises OSError."""
+    return any(path.suffix in (".part", ".mp4") for path in _files(stream_dir))
 
 
 def without_video(stream_dir: Path, cameras: Iterable[str], frame_index: int) -> tuple[Event, ...]:
     """What there is to tell, before `frame_index`, of those cameras of which no picture ever got into a file.
 
-    Of a stream that nobody records or encodes any more.
+    Of a stream that nobody records or encodes any more. Raises OSError.
     """
-    silent = [
-        name for name in sorted(cameras) if not any(map(_shows, camera_dir(stream_dir, name).glob("*")))
-    ]
+    files = _files(stream_dir)
+    shown = {path.parent.name for path in files if path.parent.name in cameras and _shows(path)}
+    silent = sorted(set(cameras) - shown)
     return tuple(
         Event(kind="no_video", frame_index=frame_index, camera=name, note=NO_PICTURE) for name in silent
     )
@@ -224,7 +223,7 @@ def prune_video(stream_dir: Path, keep_s: float, now_s: float) -> None:
     now_s  as `running_s` tells it
     The last receipt of each camera stays, so that numbers go on behind it.
     """
-    receipts = sorted((stream_dir / VIDEO_DIR).glob(f"*/*{STORED_SUFFIX}"))
+    receipts = sorted(path for path in _files(stream_dir) if path.name.endswith(STORED_SUFFIX))
     last = {path.parent: path for path in receipts}
     for receipt in receipts:
         try:
@@ -243,7 +242,7 @@ def prune_video(stream_dir: Path, keep_s: float, now_s: float) -> None:
 def remove_video(stream_dir: Path) -> None:
     """Remove all of the stream's video files and their folders. Raises OSError."""
     video = stream_dir / VIDEO_DIR
-    for path in video.glob("*/*"):
+    for path in _files(stream_dir):
         if _NUMBERED.fullmatch(path.name):
             path.unlink(missing_ok=True)
     for folder in (*video.glob("*"), video):
@@ -254,13 +253,31 @@ def remove_video(stream_dir: Path) -> None:
 def _unstored(stream_dir: Path) -> list[Path]:
     """Sidecars of what the server lacks, by their numbers, then by camera."""
     found = []
-    for folder in (stream_dir / VIDEO_DIR).glob("*/"):
-        names = set(os.listdir(folder))
+    for folder, names in _camera_names(stream_dir).items():
         for name in names:
             number = name.removesuffix(".json")
             if number.isdecimal() and name != number and number + STORED_SUFFIX not in names:
                 found.append((int(number), folder / name))
     return [path for _, path in sorted(found)]
+
+
+def _files(stream_dir: Path) -> list[Path]:
+    """What lies in the cameras' folders. Raises OSError, as `glob` does not: nothing is taken for empty."""
+    return [folder / name for folder, names in _camera_names(stream_dir).items() for name in names]
+
+
+def _camera_names(stream_dir: Path) -> dict[Path, set[str]]:
+    """The names in each camera's folder. Raises OSError."""
+    found = {}
+    try:
+        with os.scandir(stream_dir / VIDEO_DIR) as entries:
+            folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+    except FileNotFoundError:
+        return {}
+    for folder in folders:
+        with suppress(FileNotFoundError):  # all of it was old enough to go
+            found[folder] = set(os.listdir(folder))
+    return found
 
 
 def _stored_path(sidecar: Path) -> Path:

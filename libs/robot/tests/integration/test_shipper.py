@@ -1,11 +1,13 @@
 """The shipper against a backend that misbehaves on command."""
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from lerobot_robot_backend import shipper
@@ -13,6 +15,7 @@ from lerobot_robot_backend.shipper import backoff_s, ship_all, ship_stream
 from lerobot_robot_backend.stream import FileLock, SpoolError, read_progress
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
+from teleop_testing.spooled import redirect
 from teleop_testing.waiting import PATIENCE_S
 from websockets.asyncio.server import serve
 
@@ -298,6 +301,55 @@ async def test_command_line(make_client, backend):
     )
     assert finished.returncode == 1
     assert "session.json can't be read" in finished.stderr
+
+
+async def test_a_silent_server_holds_up_no_other(make_client, backend, until, monkeypatch):
+    """What waits for it keeps nothing from those that are there, be it brought by this command or another."""
+    monkeypatch.setattr(shipper, "CONCURRENT_STREAMS", 1)
+    monkeypatch.setattr(shipper, "PONG_S", 1000.0)
+    asked: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    async with await asyncio.start_server(lambda _, writer: asked.put(writer), "127.0.0.1", 0) as silent:
+        url = f"ws://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        waiting, left = recorded(make_client, 1), recorded(make_client, 2)
+        redirect(waiting.stream_dir, url)
+        command = ["--all", str(left.spool_dir)]
+        first = asyncio.create_task(asyncio.to_thread(shipper.main, command))
+        connection = await asked.get()
+        await until(lambda: left.progress.ended)
+        later = recorded(make_client, 3)
+        assert await asyncio.to_thread(shipper.main, command) == 0
+        assert later.progress.ended
+        assert not first.done()
+        shutil.rmtree(waiting.stream_dir)
+        connection.close()
+        assert await first == 0
+
+
+@pytest.mark.parametrize("odd", ["folder", "lock", "nested"])
+async def test_an_odd_stream_holds_up_no_other(make_client, backend, caplog, monkeypatch, odd):
+    """One that may not be read or locked, or nests too deeply, is named; the others are brought."""
+    first, second = recorded(make_client, 1), recorded(make_client, 2)
+    if odd == "nested":
+        (first.stream_dir / "session.json").write_text('{"a":' * 100_000)
+    else:
+        refused = first.stream_dir / ("session.json" if odd == "folder" else "shipper.lock")
+        refuse(monkeypatch, refused)
+    assert await ship_all(first.spool_dir) == 1
+    assert second.progress.ended
+    assert str(first.stream_dir) in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """As if the file were somebody else's, for root, too."""
+    opened, looked_at = os.open, Path.stat
+
+    def deny(asked: object) -> None:
+        if str(asked) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", lambda asked, *rest, **more: deny(asked) or opened(asked, *rest, **more))
+    monkeypatch.setattr(Path, "stat", lambda asked, **more: deny(asked) or looked_at(asked, **more))
 
 
 def test_backoff_grows_and_stays_bounded():

@@ -1,15 +1,18 @@
 """Video segments on their way from the spool to a backend, over real sockets."""
 
 import asyncio
+import errno
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
 import pytest_asyncio
+from lerobot_robot_backend import video_shipper
 from lerobot_robot_backend.age import running_s
 from lerobot_robot_backend.recall import recall, video_of
 from lerobot_robot_backend.retention import KEEP_S
@@ -19,17 +22,20 @@ from lerobot_robot_backend.video_shipper import VideoShipped, ship_all_video, sh
 from lerobot_robot_backend.video_spool import (
     VIDEO_SHIPPER_LOCK,
     camera_dir,
+    find_parts,
     finished_segments,
     has_unstored_video,
+    holds_video,
     next_chunk_index,
     prune_video,
+    stored_segments,
 )
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
 from teleop_schema.files import Receipt
 from teleop_schema.session import Camera
 from teleop_testing.file_backend import FileBackend, file_backend
-from teleop_testing.spooled import pass_time
+from teleop_testing.spooled import pass_time, redirect
 from teleop_testing.waiting import PATIENCE_S
 
 CAMERAS = {"front": Camera(96, 128, 30.0), "wrist": Camera(96, 128, 30.0)}
@@ -180,6 +186,48 @@ async def test_what_was_left_is_shipped(record, files):
     assert told.count(b"stored robot_A") == len(files.files) == 8
     assert await ship_all_video(clients[0].spool_dir, backend_url=files.url) == 0
     assert not any(has_unstored_video(client.stream_dir) for client in clients)
+
+
+async def test_a_silent_server_holds_up_no_other(record, files, until, monkeypatch):
+    """What waits for it keeps no video from those that are there, by this command or by another."""
+    monkeypatch.setattr(video_shipper, "CONCURRENT_UPLOADS", 1)
+    asked: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    async with await asyncio.start_server(lambda _, writer: asked.put(writer), "127.0.0.1", 0) as silent:
+        url = f"ws://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        waiting, left = await asyncio.to_thread(record), await asyncio.to_thread(record)
+        redirect(waiting.stream_dir, url)
+        redirect(left.stream_dir, files.url)
+        command = ["--all", str(left.spool_dir)]
+        first = asyncio.create_task(asyncio.to_thread(video_shipper.main, command))
+        connection = await asked.get()
+        await until(lambda: not has_unstored_video(left.stream_dir))
+        later = await asyncio.to_thread(record)
+        redirect(later.stream_dir, files.url)
+        assert await asyncio.to_thread(video_shipper.main, command) == 0
+        assert not has_unstored_video(later.stream_dir)
+        assert not first.done()
+        # What is removed is waited for no longer.
+        for segment in list(finished_segments(waiting.stream_dir)):
+            segment.path.unlink()
+        connection.close()
+        silent.close()
+        assert await first == 1
+
+
+@pytest.mark.parametrize("asked", [has_unstored_video, stored_segments, find_parts, holds_video])
+def test_a_folder_that_may_not_be_read_is_not_taken_for_empty(record, monkeypatch, asked):
+    """Nothing is called stored that nobody can see."""
+    client = record()
+    scandir = os.scandir
+
+    def deny(path):
+        if Path(path).name == "video":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(PermissionError, match="video"):
+        asked(client.stream_dir)
 
 
 async def test_stored_segments_stay_for_a_day(record, files, uploader):

@@ -212,7 +212,7 @@ def prove(place: Place, files: dict[str, FileRow], receipts: Receipts) -> list[F
 
 
 def check_verified(verified: Verified, files: list[FileRow]) -> None:
-    """Raise NotStored unless the server has read the bytes of all these files, and found all of them right."""
+    """Raise NotStored unless the server has read all bytes of these files, and found them right."""
     if verified.damaged:
         first, more = verified.damaged[0], len(verified.damaged) - 1
         others = f" (and {more} more)" if more else ""

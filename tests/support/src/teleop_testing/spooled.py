@@ -12,7 +12,7 @@ from lerobot_robot_backend.age import NOTE, Noted, running_s
 from lerobot_robot_backend.record import MAX_RECORD_BYTES
 from lerobot_robot_backend.spool import SpoolWriter
 from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import StreamFile
+from lerobot_robot_backend.stream import SESSION_FILE, StreamFile, read_stream
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch
 from teleop_schema.session import SessionDescription
@@ -75,3 +75,9 @@ def covered(found: list[Batch]) -> list[int]:
 def kill_writer(writer: SpoolWriter) -> None:
     """What is left of a writer whose process was killed."""
     writer._writer_lock.release()
+
+
+def redirect(stream_dir: Path, backend_url: str) -> None:
+    """As if the stream had been recorded for that server."""
+    stream = msgspec.structs.replace(read_stream(stream_dir), backend_url=backend_url)
+    (stream_dir / SESSION_FILE).write_bytes(msgspec.json.encode(stream))
