@@ -29,7 +29,8 @@ class PlainFrame(Struct, frozen=True, forbid_unknown_fields=True):
 
     observation, action  name -> value, for example {"shoulder_pan.pos": 1.5}; names that the first frame had
                          and this one lacks are NaN
-    timestamp            s since the Unix epoch; None: the time of arrival
+    timestamp            s since the Unix epoch; None: the time of arrival; of several frames in a message:
+                         evenly since the message before, not slower than the declared rate
     observation_age_us   of an action that follows without a new observation: how long before the frame's time
                          the repeated one was taken, us; 0: the observation is the frame's own
     """

@@ -108,6 +108,11 @@ class FrameBlock(Struct, frozen=True, gc=False):
     events: tuple[Event, ...] = ()
 
     @property
+    def started_us(self) -> int:
+        """The time of the first frame of all that are not missing, us since the Unix epoch."""
+        return int.from_bytes(self.runs[0].timestamps[:TIMESTAMP_BYTES], "little", signed=True)
+
+    @property
     def rows(self) -> int:
         """Frames that are not missing."""
         rows = 0

@@ -15,7 +15,7 @@ from teleop_runtime.problems import as_message
 from teleop_schema.errors import BackendError, BadMessage
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Welcome
-from teleop_schema.plain import PlainFrame, decode_plain
+from teleop_schema.plain import decode_plain
 from teleop_schema.session import Fps, SessionDescription, Text
 
 from telemetry_service import metrics
@@ -129,14 +129,13 @@ class PlainConnection:
         frames = decode_plain(message)
         if self._session is not None:
             return self._session.receive(frames, arrived_us)
-        session = PlainSession(frames[0])
+        session = PlainSession(frames[0], fps=self._query.fps)
         block = session.receive(frames, arrived_us)
-        await self._open(session, frames[0], arrived_us)
+        await self._open(session, block.started_us)
         self._session = session
         return block
 
-    async def _open(self, session: PlainSession, frame: PlainFrame, arrived_us: int) -> None:
-        started_us = arrived_us if frame.timestamp is None else round(frame.timestamp * 1e6)
+    async def _open(self, session: PlainSession, started_us: int) -> None:
         description = SessionDescription(
             robot_type=self._query.robot_type,
             fps=self._query.fps,

@@ -15,6 +15,8 @@ from teleop_schema.plain import PlainFrame, Value
 
 from telemetry_service.frame_block import Beyond, FrameBlock, Run, block_of_batch, extra_text
 
+US_PER_S = 1_000_000
+
 
 @dataclass(frozen=True)
 class Store:
@@ -74,12 +76,17 @@ class AcknowledgedSession:
 
 
 class PlainSession:
-    """Numbers and columns for frames that come as names and values."""
+    """Numbers and columns for frames that come as names and values.
 
-    def __init__(self, first_frame: PlainFrame) -> None:
+    fps  the rate that was declared for them
+    """
+
+    def __init__(self, first_frame: PlainFrame, *, fps: float) -> None:
         self.state_names = tuple(first_frame.observation)
         self.action_names = tuple(first_frame.action)
         self.next = 0
+        self._period_us = round(US_PER_S / fps)
+        self._arrived_us: int | None = None
         self._known = {
             "observation": frozenset(first_frame.observation),
             "action": frozenset(first_frame.action),
@@ -90,7 +97,8 @@ class PlainSession:
         state = [[frame.observation.get(name) for name in self.state_names] for frame in frames]
         action = [[frame.action.get(name) for name in self.action_names] for frame in frames]
         timestamps = [
-            arrived_us if frame.timestamp is None else round(frame.timestamp * 1e6) for frame in frames
+            taken_us if frame.timestamp is None else round(frame.timestamp * US_PER_S)
+            for frame, taken_us in zip(frames, self._taken_us(len(frames), arrived_us), strict=True)
         ]
         first, end = self.next, self.next + len(frames)
         beyond = {
@@ -116,6 +124,14 @@ class PlainSession:
             ),
             beyond=beyond,
         )
+
+    def _taken_us(self, frames: int, arrived_us: int) -> list[int]:
+        """When the frames of a message were taken that do not tell it: the last as it arrived, the others
+        evenly since the message before, but not slower than was declared."""
+        since = None if self._arrived_us is None else max(0, arrived_us - self._arrived_us)
+        step_us = self._period_us if since is None else min(self._period_us, since // frames)
+        self._arrived_us = arrived_us
+        return [arrived_us - step_us * later for later in reversed(range(frames))]
 
     def _strangers(self, frame: PlainFrame) -> dict[str, Any]:
         found: dict[str, Any] = {}

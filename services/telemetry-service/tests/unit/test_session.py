@@ -101,7 +101,7 @@ def test_gap_carries_no_values(name):
 
 def test_plain_frames_are_numbered_as_they_arrive():
     """The first frame gives names and order; values go by name, missing times are those of arrival."""
-    plain = PlainSession(PlainFrame({"a": 1, "b": 2}, {"a": 3}))
+    plain = PlainSession(PlainFrame({"a": 1, "b": 2}, {"a": 3}), fps=50)
     block = plain.receive(
         [PlainFrame({"b": 2, "a": 1}, {"a": 3}), PlainFrame({"a": 4, "b": 5}, {"a": 6}, 1.5)], ARRIVED_US
     )
@@ -109,26 +109,42 @@ def test_plain_frames_are_numbered_as_they_arrive():
     assert (run.first, run.count, plain.next) == (0, 2, 2)
     assert struct.unpack("<4f", run.state) == (1, 2, 4, 5)
     assert struct.unpack("<2f", run.action) == (3, 6)
-    assert struct.unpack("<2q", run.timestamps) == (ARRIVED_US, 1_500_000)
+    assert struct.unpack("<2q", run.timestamps) == (ARRIVED_US - 20_000, 1_500_000)
+
+
+def test_frames_of_a_message_lie_between_the_one_before_and_its_arrival():
+    """Evenly, the last one as it arrived, and no farther apart than the declared rate has it."""
+    plain = PlainSession(PlainFrame({"a": 1}), fps=50)
+    times = []
+    for frames, arrived_us in ((3, 0), (3, 60_000), (4, 100_000), (2, 900_000), (2, 900_000)):
+        block = plain.receive([PlainFrame({"a": 1})] * frames, ARRIVED_US + arrived_us)
+        times.append([us - ARRIVED_US for us in struct.unpack(f"<{frames}q", block.runs[0].timestamps)])
+    assert times == [
+        [-40_000, -20_000, 0],
+        [20_000, 40_000, 60_000],
+        [70_000, 80_000, 90_000, 100_000],
+        [880_000, 900_000],
+        [900_000, 900_000],
+    ]
 
 
 def test_plain_strangers_are_kept_in_extra():
     """Names that the first frame had not are kept beside the vectors."""
-    plain = PlainSession(PlainFrame({"a": 1}))
+    plain = PlainSession(PlainFrame({"a": 1}), fps=50)
     block = plain.receive([PlainFrame({"a": 1}), PlainFrame({"a": 1, "c": 2.5}, {"d": 3.5})], ARRIVED_US)
     assert block.beyond == {1: Beyond('{"observation":{"c":2.5},"action":{"d":3.5}}')}
 
 
 def test_plain_frame_repeats_an_observation():
     """A plain client says how old an observation is that it repeats beside a newer action."""
-    plain = PlainSession(PlainFrame({"a": 1}))
+    plain = PlainSession(PlainFrame({"a": 1}), fps=50)
     block = plain.receive([PlainFrame({"a": 1}), PlainFrame({"a": 1}, observation_age_us=7)], ARRIVED_US)
     assert block.beyond == {1: Beyond(observation_age_us=7)}
 
 
 def test_plain_frame_that_lacks_a_name_stays():
     """What the first frame had and another one lacks is NaN there, even beside a stranger."""
-    plain = PlainSession(PlainFrame({"a": 1, "b": 2}, {"a": 3}))
+    plain = PlainSession(PlainFrame({"a": 1, "b": 2}, {"a": 3}), fps=50)
     block = plain.receive([PlainFrame({"b": True, "c": 5}), PlainFrame({"a": "Infinity", "b": 1e39})], 0)
     [run] = block.runs
     assert str(struct.unpack("<4f", run.state)) == "(nan, 1.0, inf, inf)"
