@@ -21,7 +21,7 @@ from teleop_runtime.columns import unpack
 from teleop_schema.columns import Column
 
 from export_service.errors import RecordingChanged
-from export_service.pace import Flags
+from export_service.loop_times import Flags
 from export_service.plan import Piece
 from export_service.recorded import Session
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export_service.pace import US_PER_S, Flags, Integers
+from export_service.loop_times import US_PER_S, Flags, Integers
 
 # For so long the picture before stands in for pictures that are missing.
 SHORT_HOLE_S = 0.1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from export_service.dataset_video import DatasetVideo
 from export_service.dataset_writer import DatasetWriter, NonFiniteValue
 from export_service.errors import NotFinite
 from export_service.frame_source import Reader, read_pieces
+from export_service.loop_times import AROUND_S
 from export_service.order import Order, provenance
 from export_service.plan import Piece
 from export_service.report import EpisodeTime, Report, finish_report
@@ -121,14 +123,16 @@ def _write_episodes(
         state_width=len(order.state_names),
         action_width=len(order.action_names),
         column_bytes=max(map(bytes_of, columns.values()), default=0),
+        around={source.session_id: ceil(AROUND_S * source.fps) for source in order.sources},
     )
     lengths: list[int] = []
     times: list[EpisodeTime] = []
     frames_read = 0
-    for pieces, frames in batches:
-        rows = choose_rows(frames, pieces, fps=order.fps, repeated=order.repeated)
-        frames_read += len(frames)
-        del frames
+    for fetched in batches:
+        rows = choose_rows(fetched, fps=order.fps, repeated=order.repeated)
+        pieces = fetched.pieces
+        frames_read += len(fetched.frames)
+        del fetched
         shown = video.add(pieces, rows)
         # What reading and matching gave back stays in the allocator's arenas: of five hours 70 MiB.
         pa.default_memory_pool().release_unused()

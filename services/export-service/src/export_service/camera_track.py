@@ -15,8 +15,8 @@ from teleop_schema.errors import BackendError
 
 from export_service.align import Matched, match
 from export_service.errors import RecordingChanged
+from export_service.loop_times import Integers
 from export_service.order import Source
-from export_service.pace import Integers
 from export_service.plan import Piece
 from export_service.report import CameraReport, EncodedEpisode
 from export_service.rows import MS_PER_US, Rows, ShownEpisodes

@@ -12,7 +12,8 @@ from teleop_runtime.libpq import bounded
 from teleop_schema.connections import PREPARE
 
 from export_service.database import Connection
-from export_service.pace import Integers, Samples
+from export_service.loop_times import Integers
+from export_service.pace import Samples
 from export_service.video_chunks import Chunk
 
 CHUNKS = """

@@ -1,8 +1,8 @@
 """Recorded frames, read ahead of what is being written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import zip_longest
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,22 @@ import pyarrow as pa
 
 from export_service.added_columns import frames_at_once
 from export_service.errors import RecordingChanged
+from export_service.loop_times import Integers
 from export_service.plan import Piece
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Some pieces of a session, with exactly their frames, one piece after the other.
+
+    index, taken_us  (N,) of all frames around these: which iteration each is, and when it was taken, us since
+                     the Unix epoch, robot's clock
+    """
+
+    pieces: Sequence[Piece]
+    frames: pa.Table
+    index: Integers
+    taken_us: Integers
 
 
 class Reader(Protocol):
@@ -22,29 +37,43 @@ class Reader(Protocol):
 
 
 def read_pieces(
-    reader: Reader, pieces: Sequence[Piece], *, state_width: int, action_width: int, column_bytes: int = 0
-) -> Iterator[tuple[Sequence[Piece], pa.Table]]:
-    """The pieces in order, some at a time, with exactly their frames, one piece after the other.
+    reader: Reader,
+    pieces: Sequence[Piece],
+    *,
+    state_width: int,
+    action_width: int,
+    column_bytes: int = 0,
+    around: Mapping[int, int] | None = None,
+) -> Iterator[Fetched]:
+    """The pieces in order, some at a time.
+
+    around  of each session: times of so many iterations before these pieces, and after them, are wanted, too
 
     A fetch holds frames_at_once, or one longer piece; the next one runs while the caller works on this one,
     so that at most two are in memory. Raises RecordingChanged.
     """
 
-    def fetch(batch: Sequence[Piece]) -> pa.Table:
-        first, end = batch[0].first, batch[-1].end
+    def fetch(batch: Sequence[Piece]) -> Fetched:
+        session = batch[0].session_id
+        more = (around or {}).get(session, 0)
         table = reader.read(
-            batch[0].session_id, first, end, state_width=state_width, action_width=action_width
+            session,
+            max(0, batch[0].first - more),
+            batch[-1].end + more,
+            state_width=state_width,
+            action_width=action_width,
         )
-        return _cut(table, batch)
+        taken_us = table.column("timestamp").cast(pa.int64()).to_numpy()
+        return Fetched(batch, _cut(table, batch), table.column("frame_index").to_numpy(), taken_us)
 
     with ThreadPoolExecutor(1, thread_name_prefix="read-frames") as thread:
         batches = list(_batches(pieces, frames_at_once(column_bytes)))
         ahead = thread.submit(fetch, batches[0])
-        for batch, following in zip_longest(batches, batches[1:]):
+        for following in [*batches[1:], None]:
             # Not kept here while the caller works on it: it may let go of it before it is done.
             fetched = [ahead.result()]
             ahead = thread.submit(fetch, following) if following else Future()
-            yield batch, fetched.pop()
+            yield fetched.pop()
 
 
 def _batches(pieces: Sequence[Piece], most: int) -> Iterator[list[Piece]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export_service.pace import Flags, Integers
+from export_service.loop_times import Flags, Integers
 
 # Times are told in at least so many ticks per second, as in what FFmpeg writes.
 MIN_TICKS_PER_S = 10_000

@@ -1,30 +1,28 @@
 """How fast a loop really ran, and which of its samples become rows, so that a dataset plays as fast. Pure.
 
 A dataset has one rate, and its time is a count of rows: LeRobot's `timestamp` is k / fps. How fast the loop
-was is told by the times of its samples, not by what it declared.
+was is told by the times of its samples (`loop_times`), not by what it declared.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+from export_service.loop_times import US_PER_S, Flags, Integers, LoopTimes, elapsed, usual_step
 
-US_PER_S = 1_000_000
-# A loop stands still where a step takes that long, and so many of its usual ones.
-STALL_US = 100_000
-STALL_STEPS = 3.0
+# A loop was held up where a step takes so many of its usual ones, and that long: it went on at its rate.
+STALL_US = 80_000
+STALL_STEPS = 2.5
 # Where so much of an episode's time has no rows, and at least so many rows, the report names it.
 MISSING_ROWS = 2.5
 # A row that jitter left without a sample gets one of the samples so near to it.
 REACH = 8
-# What a loop was late and made up for within this time was no change of its rate.
-MADE_UP_US = US_PER_S
 # A rate is told of as much as this.
 MEASURED_US = US_PER_S
+# How fast a loop was is told of stretches of this time, so that a fast one makes up for no slow one.
+STRETCH_US = 2 * US_PER_S
 # A loop that is slower than declared by less is taken for what it declared: it plays that much too fast.
 SLOWER = 0.05
 # A rate is the whole number above it if so little is missing.
@@ -33,18 +31,40 @@ NEARLY = 0.01
 
 @dataclass(frozen=True)
 class Pace:
-    """Steps from one sample to the next, and how long they took, a stall counting as a usual one."""
+    """How fast a loop ran while it did, without stalls.
 
-    steps: int = 0
-    moving_us: int = 0
+    stretches  (steps from one sample to the next, us that they took), of about STRETCH_US each
+    """
+
+    stretches: tuple[tuple[int, int], ...] = ()
+
+    @cached_property
+    def moving_us(self) -> int:
+        return sum(us for _, us in self.stretches)
 
     @property
     def hz(self) -> float | None:
-        """Samples per second; None if that is told by too few of them."""
-        return self.steps * US_PER_S / self.moving_us if self.moving_us >= MEASURED_US else None
+        """Samples per second, on average; None if that is told by too few of them."""
+        steps = sum(steps for steps, _ in self.stretches)
+        return steps * US_PER_S / self.moving_us if self.moving_us >= MEASURED_US else None
 
-    def __add__(self, other: "Pace") -> "Pace":
-        return Pace(self.steps + other.steps, self.moving_us + other.moving_us)
+    def lost(self, fps: float) -> float:
+        """Which part of the time a dataset of `fps` rows per second has no rows for: 0 where the loop was
+        faster, for then samples are left out."""
+        lost_us = sum(max(0.0, us - steps * US_PER_S / fps) for steps, us in self.stretches)
+        return lost_us / max(1, self.moving_us)
+
+    def slow_for(self, fps: float) -> bool:
+        """Whether its rows at `fps` would be over well before it was."""
+        return self.hz is not None and self.lost(fps) > SLOWER
+
+    @cached_property
+    def reached(self) -> int:
+        """The highest whole rate that the loop had a sample for each row of; 0 if that is not told."""
+        rate = int((self.hz or 0.0) * (1 + NEARLY))
+        while rate > 1 and self.lost(rate) > NEARLY:
+            rate -= 1
+        return rate
 
 
 @dataclass(frozen=True)
@@ -83,6 +103,15 @@ class Stall:
 
 
 @dataclass(frozen=True)
+class Slow:
+    """From sample `first` to `last` the loop ran at `hz` only: that plays too fast."""
+
+    first: int
+    last: int
+    hz: float
+
+
+@dataclass(frozen=True)
 class Chosen:
     """The samples of an episode that become its rows.
 
@@ -90,58 +119,71 @@ class Chosen:
     pace         of all samples
     recorded_us  from the first sample to the end of the last one's step
     stalls       in order
+    slow         in order
+    shared       of how many samples the time is that of another one, too
     """
 
     positions: Integers
     pace: Pace
     recorded_us: int
     stalls: tuple[Stall, ...]
+    slow: tuple[Slow, ...]
+    shared: int
 
 
-def measure(samples: Samples, *, repeated: bool) -> Pace:
+def measure(samples: Samples, times: LoopTimes, *, repeated: bool) -> Pace:
     """The pace of samples, of which two belong together if none is missing between them.
 
-    repeated  also of those without an observation of their own
+    times     of these samples, and of others
+    repeated  also of samples without an observation of their own
     """
     # Within a run of samples none of which is missing, index and position differ by the same.
     run = samples.index - np.arange(len(samples))
     counted = samples.own | repeated
-    run, taken_us = run[counted], samples.taken_us[counted]
-    steps = np.diff(taken_us)[np.diff(run) == 0]
-    usual = _usual(steps)
-    return Pace(len(steps), int(_moving(_on_time(steps, usual), usual).sum())) if usual else Pace()
+    due_us = times.at(samples.index[counted]).due_us
+    steps = np.diff(due_us)[np.diff(run[counted]) == 0]
+    return _pace(_moving(steps, usual_step(steps)))
 
 
-def reached(hz: float) -> int:
-    """The highest whole rate that a loop of `hz` has a sample for each row of."""
-    return int(hz * (1 + NEARLY))
-
-
-def choose_samples(sample_us: Integers, *, fps: int) -> Chosen:
+def choose_samples(times: LoopTimes, *, fps: int) -> Chosen:
     """The samples that become an episode's rows.
 
-    Every one, as long as `fps` rows per second are never ahead of them by more than a row; else those nearest
-    to the times of the rows (`thin_out`). A clock that does not move says nothing: then every one, too.
+    Every one, as long as `fps` rows per second are never ahead of them by more than a row; in stretches in
+    which they are, those nearest to the times of the rows (`thin_out`). A clock that does not move says
+    nothing: then every one, too.
 
-    sample_us  (N,) us since the Unix epoch, robot's clock, as recorded; a step back counts as a usual one
+    times  (N,) of the episode's samples
     """
-    steps = np.diff(sample_us)
-    timely = _on_time(steps, US_PER_S // fps)
-    usual = _usual(timely)
-    moving = _moving(timely, usual)
-    elapsed = _elapsed(np.where(steps < 0, usual, steps))
-    # In units of 1 / fps us, in which rows are US_PER_S apart: whole numbers, so nothing is rounded.
-    ahead = np.arange(len(sample_us)) * US_PER_S - _elapsed(moving) * fps
-    if usual and len(ahead) and (ahead - np.minimum.accumulate(ahead)).max() > US_PER_S:
-        positions = thin_out(elapsed, usual_us=usual, fps=fps)
-    else:
-        positions = np.arange(len(sample_us))
+    steps = np.diff(times.due_us)
+    usual = usual_step(steps)
+    moving = _moving(steps, usual)
+    positions = _thinned(moving, elapsed(steps), usual, fps) if usual else np.arange(len(times.index))
+    told_us = times.told_us - times.told_us[:1]
     return Chosen(
         positions,
-        Pace(len(steps), int(moving.sum())) if usual else Pace(),
-        int(elapsed[-1]) + usual if len(elapsed) else 0,
-        _stalls(positions, elapsed[positions], fps),
+        _pace(moving) if usual else Pace(),
+        int(told_us[-1]) + usual if len(told_us) else 0,
+        _stalls(positions, told_us[positions], fps),
+        _slow(moving, fps) if usual else (),
+        int(np.count_nonzero(times.shared)),
     )
+
+
+def _thinned(moving: Integers, elapsed_us: Integers, usual: int, fps: int) -> Integers:
+    # In units of 1 / fps us, in which rows are US_PER_S apart: whole numbers, so nothing is rounded.
+    ahead = np.arange(len(elapsed_us)) * US_PER_S - elapsed(moving) * fps
+    lead = ahead - np.minimum.accumulate(ahead)
+    begins = np.flatnonzero(lead == 0)
+    ends = np.concatenate([begins[1:], [len(lead)]])
+    kept: list[Integers] = []
+    reached = 0
+    for stretch in np.flatnonzero(np.maximum.reduceat(lead, begins) > US_PER_S).tolist():
+        first, end = int(begins[stretch]), int(ends[stretch])
+        kept.append(np.arange(reached, first))
+        kept.append(first + thin_out(elapsed_us[first:end] - elapsed_us[first], usual_us=usual, fps=fps))
+        reached = end
+    positions: Integers = np.concatenate([*kept, np.arange(reached, len(lead))]).astype(np.int64)
+    return positions
 
 
 def thin_out(elapsed_us: Integers, *, usual_us: int, fps: int) -> Integers:
@@ -206,41 +248,33 @@ def _stalls(positions: Integers, elapsed_us: Integers, fps: int) -> tuple[Stall,
     )
 
 
-def _usual(steps: Integers) -> int:
-    """The usual step, us; 0 if the clock does not tell."""
-    forward = steps[steps >= 0]
-    return int(np.median(forward)) if len(forward) else 0
+def _slow(moving: Integers, fps: int) -> tuple[Slow, ...]:
+    """Where the loop was slower than `fps` for a stretch, of those that follow each other one."""
+    number, steps, us = _in_stretches(moving)
+    found: list[Slow] = []
+    for each in np.flatnonzero((steps * US_PER_S < us * fps * (1 - SLOWER)) & (us >= MEASURED_US)).tolist():
+        first, last = np.searchsorted(number, [each, each + 1]).tolist()
+        if found and found[-1].last == first:
+            first = found.pop().first
+        took = int(moving[first:last].sum())
+        found.append(Slow(first, last, (last - first) * US_PER_S / took))
+    return tuple(found)
 
 
-def _on_time(steps: Integers, due: int) -> Integers:
-    """The steps as they would have been without what a loop was late and made up for within MADE_UP_US.
-
-    A loop that follows a clock, and was held up, runs its next iterations in a burst: it is as fast as ever,
-    and each of its samples is a row. How late it is, if a step is `due` us, rises there and falls again: such
-    hills are levelled, the sum stays.
-    """
-    if not due or not (steps > due + due // 2).any():
-        return steps
-    late, width = _elapsed(steps - due), MADE_UP_US // due + 1
-    before = _lowest_of_next(late[::-1], width)[::-1]
-    return np.diff(np.maximum(before, _lowest_of_next(late, width))) + due
+def _pace(moving: Integers) -> Pace:
+    _, steps, us = _in_stretches(moving)
+    return Pace(tuple(zip(steps.tolist(), us.tolist(), strict=True)))
 
 
-def _lowest_of_next(values: Integers, width: int) -> Integers:
-    """(N,) of each value and its `width - 1` next ones the lowest."""
-    lowest, seen = values.copy(), 1
-    while seen < min(width, len(values)):
-        more = min(seen, width - seen)
-        lowest[:-more] = np.minimum(lowest[:-more], lowest[more:])
-        seen += more
-    return lowest
+def _in_stretches(moving: Integers) -> tuple[Integers, Integers, Integers]:
+    """The stretch of each step; of each stretch how many steps it has, and how long they took."""
+    _, number = np.unique(elapsed(moving)[:-1] // STRETCH_US, return_inverse=True)
+    steps = np.bincount(number)
+    us = np.zeros(len(steps), np.int64)
+    np.add.at(us, number, moving)
+    return number, steps, us
 
 
 def _moving(steps: Integers, usual: int) -> Integers:
-    """The steps without the time that the loop stood still, or its clock was set."""
-    still = (steps < 0) | (steps > max(STALL_US, STALL_STEPS * usual))
-    return np.where(still, usual, steps)
-
-
-def _elapsed(steps: Integers) -> Integers:
-    return np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
+    """The steps without the time that the loop was held up, and did not make up for."""
+    return np.where(steps > max(STALL_US, STALL_STEPS * usual), usual, steps)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from teleop_dataset.v3.info import Camera
 
 from export_service.errors import BadFps, RatesDiffer, SessionsDiffer
-from export_service.pace import SLOWER, Pace, reached
+from export_service.pace import SLOWER, Pace
 from export_service.recorded import Session
 
 
@@ -29,14 +29,21 @@ class Recorded:
 
     def slow_for(self, fps: float) -> bool:
         """Whether its rows at `fps` would be over well before it was."""
-        return self.hz is not None and self.hz < fps * (1 - SLOWER)
+        return self.pace.slow_for(fps)
+
+    @property
+    def told_hz(self) -> str:
+        """At what rate it was recorded, in words."""
+        slow = self.pace.reached < (self.hz or 0.0) * (1 - SLOWER)
+        return f"{self.hz:.2f} Hz, parts of it at {self.pace.reached} Hz" if slow else f"{self.hz:.2f} Hz"
 
 
 def choose_fps(episodes: Sequence[Recorded], cameras: Sequence[Camera], wanted: int | None) -> int:
     """The dataset's rate.
 
     wanted  as asked for; None: the declared rate of all loops, or that of the fastest camera if it is lower;
-            if every episode was really slower than that, and about as slow, the rate that it was measured at
+            if every episode was really slower than that, and about as slow, the rate that it was measured
+            at, all through
     raises  BadFps, SessionsDiffer, RatesDiffer
     """
     if wanted is not None:
@@ -47,13 +54,13 @@ def choose_fps(episodes: Sequence[Recorded], cameras: Sequence[Camera], wanted: 
     slow = [each for each in episodes if each.slow_for(rate)]
     if not slow:
         return rate
-    slowest = min(slow, key=lambda each: each.hz or 0.0)
-    fps = max(1, reached(slowest.hz or 0.0))
-    others = [each for each in episodes if each.hz is not None and each.hz > fps / (1 - SLOWER) + 1]
+    slowest = min(slow, key=lambda each: each.pace.reached)
+    fps = max(1, slowest.pace.reached)
+    others = [each for each in episodes if each.pace.reached > fps / (1 - SLOWER) + 1]
     if others:
         raise RatesDiffer(
-            f"{slowest.name} was recorded at {slowest.hz:.2f} Hz instead of {rate}, {others[0].name} at "
-            f"{others[0].hz:.2f} Hz",
+            f"{slowest.name} was recorded at {slowest.told_hz} instead of {rate}, {others[0].name} at "
+            f"{others[0].told_hz}",
             field="fps",
             hint=f"ask for an fps of {fps}, or leave out what is slower",
         )
@@ -65,10 +72,9 @@ def _check_wanted(episodes: Sequence[Recorded], wanted: int) -> None:
     slowest = min(episodes, key=_highest)
     limit = _highest(slowest)
     if wanted > limit:
-        hz = slowest.hz or slowest.session.fps
+        told = f"{slowest.session.fps:.4g} Hz" if slowest.hz is None else slowest.told_hz
         raise BadFps(
-            f"fps {wanted} is above the {hz:.4g} Hz at which {slowest.name} was recorded: rows can't be "
-            "invented",
+            f"fps {wanted} is above the {told} at which {slowest.name} was recorded: rows can't be invented",
             field="fps",
             limit=limit,
             hint=f"ask for an fps of {limit}, or leave out what is slower" if limit else None,
@@ -80,7 +86,8 @@ def _highest(episode: Recorded) -> int:
     declared = int(episode.session.fps)
     if episode.hz is None:
         return declared
-    return reached(episode.hz) if episode.slow_for(declared) else max(declared, reached(episode.hz))
+    reached = episode.pace.reached
+    return reached if episode.slow_for(declared) else max(declared, reached)
 
 
 def _check_declared(episodes: Sequence[Recorded]) -> None:

@@ -148,10 +148,15 @@ def _write(
 def _tables(session: RawSession, reader: Reader) -> Iterator[pa.Table]:
     if not session.pieces:
         return
-    widths = {"state_width": len(session.state_names), "action_width": len(session.action_names)}
-    batches = read_pieces(reader, session.pieces, column_bytes=bytes_of(session.columns), **widths)
-    for _, table in batches:
-        yield table
+    batches = read_pieces(
+        reader,
+        session.pieces,
+        state_width=len(session.state_names),
+        action_width=len(session.action_names),
+        column_bytes=bytes_of(session.columns),
+    )
+    for fetched in batches:
+        yield fetched.frames
 
 
 def _pictures(session: RawSession) -> int:

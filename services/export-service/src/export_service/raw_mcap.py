@@ -30,7 +30,7 @@ from export_service.foxglove import (
     value_message,
     value_schema,
 )
-from export_service.pace import Integers
+from export_service.loop_times import Integers
 from export_service.raw import RawSession
 from export_service.video_source import Footage, Segment
 

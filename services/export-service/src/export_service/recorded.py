@@ -11,7 +11,8 @@ from teleop_schema.columns import Column
 from teleop_schema.depth import DepthUnit
 
 from export_service.align import PictureHole
-from export_service.pace import Flags, Integers, Pace, Samples, measure
+from export_service.loop_times import Flags, Integers, LoopTimes
+from export_service.pace import Pace, Samples, measure
 
 Status = Literal["recording", "complete", "interrupted"]
 Outcome = Literal["success", "failure", "discarded"]
@@ -139,16 +140,18 @@ def ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
         yield row, limit if row.end is None else min(row.end, session.watermark)
 
 
-def paces(session: Session, samples: Samples, *, repeated: bool) -> dict[int | None, Pace]:
+def paces(session: Session, samples: Samples, times: LoopTimes, *, repeated: bool) -> dict[int | None, Pace]:
     """Of each episode, by its index; of a session without any, under None.
 
     samples   all of the session's
+    times     theirs
     repeated  also of those without an observation of their own
     """
     if not session.episodes:
-        return {None: measure(samples, repeated=repeated)}
+        return {None: measure(samples, times, repeated=repeated)}
     return {
-        row.index: measure(samples.within(row.first, end), repeated=repeated) for row, end in ended(session)
+        row.index: measure(samples.within(row.first, end), times, repeated=repeated)
+        for row, end in ended(session)
     }
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, structs
 
 from export_service.added_columns import ChosenColumns, LeftOutColumn
-from export_service.pace import SLOWER, US_PER_S, Chosen, Integers
+from export_service.loop_times import US_PER_S, Integers
+from export_service.pace import SLOWER, Chosen
 from export_service.plan import REPEATING, Piece, Plan
 from export_service.recorded import Session
 
@@ -40,6 +41,14 @@ class StallTime(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class SlowTime(Struct, frozen=True, kw_only=True):
+    """From `first_frame` to `last_frame` the loop ran at `measured_hz` only: that plays too fast."""
+
+    first_frame: int
+    last_frame: int
+    measured_hz: float
+
+
 class EpisodeTime(Struct, frozen=True, kw_only=True):
     """How an exported episode plays, against how it was recorded.
 
@@ -49,6 +58,9 @@ class EpisodeTime(Struct, frozen=True, kw_only=True):
     recorded_s       how long it took, stalls and all
     dataset_s        how long it takes in the dataset
     stalls           the first MAX_STALLS
+    slow             the first MAX_STALLS stretches, of two seconds or more, in which the loop was slower than
+                     the dataset by more than a twentieth
+    shared_times     of so many frames the time is that of another one, too: they count as evenly spread
     """
 
     episode_index: int | None
@@ -58,6 +70,8 @@ class EpisodeTime(Struct, frozen=True, kw_only=True):
     recorded_s: float
     dataset_s: float
     stalls: list[StallTime] = []
+    slow: list[SlowTime] = []
+    shared_times: int = 0
 
 
 class SessionReport(Struct, frozen=True, kw_only=True):
@@ -175,12 +189,20 @@ def told_time(piece: Piece, chosen: Chosen, index: Integers, *, fps: int) -> Epi
             )
             for stall in chosen.stalls[:MAX_STALLS]
         ],
+        slow=[
+            SlowTime(
+                first_frame=int(index[each.first]), last_frame=int(index[each.last]), measured_hz=each.hz
+            )
+            for each in chosen.slow[:MAX_STALLS]
+        ],
+        shared_times=chosen.shared,
     )
 
 
 def _worth_telling(time: EpisodeTime, declared_fps: float | None, fps: int) -> bool:
     off = time.measured_hz is not None and declared_fps and abs(time.measured_hz / declared_fps - 1) > SLOWER
-    return bool(off or time.stalls or abs(time.recorded_s - time.dataset_s) > 1 / fps)
+    named = time.stalls or time.slow or time.shared_times
+    return bool(off or named or abs(time.recorded_s - time.dataset_s) > 1 / fps)
 
 
 def _report(session: Session, plan: Plan, chosen: ChosenColumns) -> SessionReport:

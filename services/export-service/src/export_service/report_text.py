@@ -83,6 +83,16 @@ def _time(time: EpisodeTime) -> Iterator[str]:
             f"  stall: {named}{stall.seconds:.2f} s from frame {stall.after_frame} to {stall.next_frame}, "
             "which follow each other in the dataset"
         )
+    for slow in time.slow:
+        yield (
+            f"  slow: {named}frames {slow.first_frame} to {slow.last_frame} were recorded at "
+            f"{slow.measured_hz:.2f} Hz only, and play faster than that"
+        )
+    if time.shared_times:
+        yield (
+            f"  times: {named}{time.shared_times} frames have the same time as another one: they count as "
+            "evenly spread"
+        )
 
 
 def _camera(camera: CameraReport) -> Iterator[str]:

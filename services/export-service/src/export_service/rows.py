@@ -1,6 +1,6 @@
 """The rows of some episodes: which of their recorded frames they are, and how old what they hold is. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import OBSERVATION_AGE, PICTURE_AGE
 from teleop_dataset.v3.stats import Stats
 
-from export_service.pace import Integers, choose_samples
-from export_service.plan import Piece
+from export_service.frame_source import Fetched
+from export_service.loop_times import Integers, loop_times
+from export_service.pace import choose_samples
 from export_service.report import EpisodeTime, told_time
 
 MS_PER_US = 1e-3
@@ -53,21 +54,23 @@ class ShownEpisodes:
     age_ms: npt.NDArray[np.float32]
 
 
-def choose_rows(frames: pa.Table, pieces: Sequence[Piece], *, fps: int, repeated: bool) -> Rows:
-    """All frames of `pieces` that have an observation of their own, or of a faster loop those nearest to the
-    times of the rows.
+def choose_rows(fetched: Fetched, *, fps: int, repeated: bool) -> Rows:
+    """All frames of the pieces that have an observation of their own, or where the loop was faster those
+    nearest to the times of the rows.
 
-    frames    of the pieces, one after the other
     fps       of the dataset
     repeated  also frames that repeat the observation of an earlier one
     """
+    frames = fetched.frames
     sample_us = frames.column("timestamp").cast(pa.int64()).to_numpy()
     own = frames.column("observation_age_us").is_null().to_numpy() | repeated
+    index = frames.column("frame_index").to_numpy()
+    session = loop_times(fetched.index, fetched.taken_us)
     every: list[Integers] = []
     lengths, times, begin = [], [], 0
-    for piece in pieces:
+    for piece in fetched.pieces:
         offsets = np.flatnonzero(own[begin : begin + piece.frames])
-        chosen = choose_samples(sample_us[begin + offsets], fps=fps)
+        chosen = choose_samples(session.at(index[begin + offsets]), fps=fps)
         every.append(begin + offsets[chosen.positions])
         lengths.append(len(chosen.positions))
         times.append(told_time(piece, chosen, piece.first + offsets, fps=fps))

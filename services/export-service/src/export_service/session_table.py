@@ -14,6 +14,7 @@ from export_service.column_table import read_columns, read_values
 from export_service.database import Connection, Pool, connect
 from export_service.errors import NothingToExport
 from export_service.finite import not_finite
+from export_service.loop_times import loop_times
 from export_service.pace import Samples, measure
 from export_service.recorded import EpisodeRow, Footage, Hole, Session, holes, paces
 from export_service.selection import SessionFilter
@@ -145,6 +146,7 @@ async def _session(
 ) -> Session:
     watermark = row["frames"]
     samples = await read_samples(connection, row["id"], watermark)
+    times = loop_times(samples.index, samples.taken_us)
     named = [
         Hole(gap["first_frame"], gap["end_frame"], gap["reason"])
         for gap in gaps
@@ -172,14 +174,14 @@ async def _session(
         holes=holes(samples.index, watermark, named),
         cameras=tuple(sorted(row["cameras"])),
         not_finite=not_finite(samples, _value_names(row), repeated=repeated),
-        pace=measure(samples, repeated=True),
+        pace=measure(samples, times, repeated=True),
         repeating=() if repeated else samples.index[~samples.own].tolist(),
         columns=columns,
         values=await read_values(connection, row["id"], watermark, columns, samples, repeated=repeated),
     )
     return replace(
         session,
-        paces=paces(session, samples, repeated=repeated),
+        paces=paces(session, samples, times, repeated=repeated),
         footage=await _footage(connection, session, cameras, samples),
     )
 

@@ -9,7 +9,7 @@ from teleop_schema.depth import DepthUnit
 
 from export_service.align import Loss, Pictures, find_holes, match
 from export_service.errors import VideoDiffers
-from export_service.pace import US_PER_S, Integers
+from export_service.loop_times import US_PER_S, Integers
 from export_service.recorded import Footage
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

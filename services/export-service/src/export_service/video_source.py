@@ -16,7 +16,7 @@ from teleop_dataset.mp4_samples import samples_of
 
 from export_service.align import Pictures
 from export_service.errors import VideoUnreadable
-from export_service.pace import Integers
+from export_service.loop_times import Integers
 from export_service.video_chunks import Chunk, gather_pictures, usable
 
 # Of one camera: an episode of a minute needs no file twice.

@@ -16,8 +16,8 @@ from teleop_dataset.v3.numbering import pictures_are_found
 
 from export_service.declared_rate import description_at
 from export_service.errors import NotStreamable, VideoUnreadable
+from export_service.loop_times import Integers
 from export_service.mp4_writer import Mp4Writer
-from export_service.pace import Integers
 from export_service.video_source import Part, Segment
 
 # Encoders by what they make, and their settings. Every picture is a keyframe, as in what the robot's own

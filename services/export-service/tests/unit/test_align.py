@@ -12,7 +12,7 @@ from export_service.align import (
     find_holes,
     match,
 )
-from export_service.pace import US_PER_S
+from export_service.loop_times import US_PER_S
 from hypothesis import given
 from hypothesis import strategies as st
 

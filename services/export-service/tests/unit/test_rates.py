@@ -2,7 +2,8 @@
 
 import pytest
 from export_service.errors import BadFps, RatesDiffer, SessionsDiffer
-from export_service.pace import US_PER_S, Pace
+from export_service.loop_times import US_PER_S
+from export_service.pace import Pace
 from export_service.rates import Recorded, choose_fps
 from export_service.recorded import Footage, Session
 from teleop_dataset.v3.info import Camera
@@ -11,7 +12,7 @@ FRONT = Camera("front", 48, 64, "h264", "yuv420p")
 
 
 def pace(hz, *, seconds=6.0):
-    return Pace(round(hz * seconds), round(seconds * US_PER_S))
+    return Pace(((round(hz * seconds), round(seconds * US_PER_S)),))
 
 
 def episodes(*rates, declared=30.0, session=1, cameras=None):
