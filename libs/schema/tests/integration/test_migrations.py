@@ -36,6 +36,14 @@ async def test_partitions_appear_ahead_of_the_sessions(database):
     assert {row["relid"] for row in names} == {f"teleop_frame_{part}" for part in (0, 1, 5, 6)}
 
 
+async def test_a_renamed_partition_is_still_one(database):
+    """Nothing is made beside it."""
+    await database.connection.execute("ALTER TABLE teleop_frame_0 RENAME TO renamed")
+    await database.connection.execute("SELECT ensure_frame_partition(5)")
+    names = await database.fetch("SELECT relid::text FROM pg_partition_tree('teleop_frame') WHERE isleaf")
+    assert {row["relid"] for row in names} == {"renamed", "teleop_frame_1"}
+
+
 async def test_partitions_made_at_the_same_moment_do_not_collide(database_url):
     """Two services that open sessions of a new partition together both go on."""
 

@@ -21,6 +21,8 @@ FLUSH_ROWS = 6000
 LANES = 2
 MAX_HELD_BYTES = 64 * 1024 * 1024
 LOCKED_RETRY_S = 0.1
+# Of frames that their table takes no more.
+HELD_RETRY_S = 2.0
 STOP_TIMEOUT_S = 2.0
 
 
@@ -121,29 +123,33 @@ class Batcher:
         return shares
 
     async def _commit_in_lane(self, shares: Sequence[Share]) -> None:
-        locked: list[Share] = []
+        unsettled: list[Share] = []
         try:
             blocks = quarantine([share.block for share in shares])
             checked = [share.of(block) for share, block in zip(shares, blocks, strict=True)]
-            locked = await self._commit.settle(checked)
+            unsettled = await self._commit.settle(checked)
         except Exception as error:
             log.error("frames can't be encoded", exc_info=error)
             for share in shares:
                 share.writer.fail(error)
         finally:
             self._lanes.release()
-            self._let_go(shares, locked)
+            self._let_go(shares, unsettled)
 
-    def _let_go(self, shares: Sequence[Share], locked: Sequence[Share]) -> None:
-        """The writers of a commit may go on, but for those whose session's row somebody else holds."""
-        if locked:
-            metrics.SESSIONS_LOCKED.inc(len(locked))
-            asyncio.get_running_loop().call_later(LOCKED_RETRY_S, self._retry, locked)
-        stuck = {share.writer for share in locked}
+    def _let_go(self, shares: Sequence[Share], unsettled: Sequence[Share]) -> None:
+        """The writers of a commit may go on, but for those whose share is neither stored nor refused."""
+        held = [share for share in unsettled if self.trouble.of(share.writer)]
+        locked = [share for share in unsettled if not self.trouble.of(share.writer)]
+        metrics.SESSIONS_LOCKED.inc(len(locked))
+        for again, delay_s in ((locked, LOCKED_RETRY_S), (held, HELD_RETRY_S)):
+            if again:
+                asyncio.get_running_loop().call_later(delay_s, self._retry, again)
+        stuck = {share.writer for share in unsettled}
         for share in shares:
             if share.writer in stuck:
                 continue
             writer = share.writer
+            self.trouble.ends(writer)
             self._hold(-share.held_bytes)
             if writer.failure is not None:
                 self._hold(-sum(block.size_bytes for block in writer.take()))

@@ -90,7 +90,8 @@ class Commit:
         """Return once every share has succeeded or failed.
 
         The answer is the shares of which neither can be said yet, because somebody else holds their
-        session's row: they must not keep the others waiting.
+        session's row, or because the table itself takes none of their frames, of which `trouble` tells under
+        their writer: they must not keep the others waiting.
 
         sift_after  failures in a row, of one unknown kind, after which the culprit is looked for
         """
@@ -111,6 +112,8 @@ class Commit:
             except asyncpg.UniqueViolationError as error:
                 return locked + await self._apart(shares, FrameExists(str(error)))
             except REFUSALS as error:
+                if is_of_the_database(error):
+                    return locked + await self._hold(shares, error)
                 return locked + await self._apart(shares, error)
             except Exception as error:
                 failures = [*(failures if _kind(error) in failures[-1:] else ()), _kind(error)]
@@ -155,6 +158,23 @@ class Commit:
         locked += [rest for rest, share in zip(rests, refused, strict=True) if rest is share]
         return [rest for rest, share in zip(rests, refused, strict=True) if rest and rest is not share]
 
+    async def _hold(self, shares: Sequence[Share], error: Exception) -> list[Share]:
+        """Store what the table takes; the shares of which it takes nothing wait until it does."""
+        if len(shares) > 1:
+            middle = len(shares) // 2
+            return await self.settle(shares[:middle]) + await self.settle(shares[middle:])
+        [share] = shares
+        if isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name:
+            # The partition is gone.
+            try:
+                await self._table.ensure_partition(share.writer.session_id)
+            except Exception as reason:
+                error = reason
+        metrics.COMMIT_FAILURES.inc()
+        log.warning("frames wait for their table", session=share.writer.session_id, error=repr(error))
+        self.trouble.begins(share.writer, error)
+        return [share]
+
     async def _apart(self, shares: Sequence[Share], error: Exception) -> list[Share]:
         """Find what the database refuses and store the rest; a frame that it refuses becomes a named gap."""
         if len(shares) > 1:
@@ -166,6 +186,8 @@ class Commit:
             log.error("frames refused", session=writer.session_id, error=str(error))
             writer.fail(error)
             return []
+        if not block.events:
+            return await self._sift_frames(share, error)
         for part in _parts(block, writer.session_id, error):
             if await self.settle([share.of(part)]):
                 return [share]
@@ -271,7 +293,7 @@ def _resolve(share: Share, watermark: Watermark | None) -> Share | None:
 
 
 def _parts(block: FrameBlock, session_id: int, error: Exception) -> list[FrameBlock]:
-    """What to store, in this order, instead of a block that the database refuses.
+    """What to store, in this order, instead of a block with events that the database refuses.
 
     Events go first, because they are told again only until their frames are acknowledged.
     """
@@ -281,10 +303,4 @@ def _parts(block: FrameBlock, session_id: int, error: Exception) -> list[FrameBl
     if len(block.events) == 1:
         log.error("event refused", session=session_id, told=repr(block.events[0]), error=str(error))
         return []
-    if block.events:
-        return [replace(only_events, events=(event,)) for event in block.events]
-    if block.end - block.first == 1:
-        log.error("frame refused", session=session_id, frame=block.first, error=str(error))
-        return [block.without({block.first: f"refused: {error}"})]
-    middle = (block.first + block.end) // 2
-    return [block.between(block.first, middle), block.between(middle, block.end)]
+    return [replace(only_events, events=(event,)) for event in block.events]

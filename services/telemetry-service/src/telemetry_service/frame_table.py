@@ -10,6 +10,7 @@ from teleop_runtime.database import Connection, Pool, transaction
 from telemetry_service.event_rows import store_events
 from telemetry_service.frame_block import FrameBlock
 from telemetry_service.frame_columns import COLUMNS, encode_rows
+from telemetry_service.frame_partition import ensure_partition
 from telemetry_service.instants import instant_of
 
 TIMESTAMP = struct.Struct("<q")
@@ -94,6 +95,11 @@ class FrameTable:
         async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
             rows = await connection.fetch(READ_WATERMARKS, session_ids)
         return {row["id"]: Watermark(row["epoch"], row["next_frame_index"]) for row in rows}
+
+    async def ensure_partition(self, session_id: int) -> None:
+        """Make a place for the session's frames again; raises StorageUnavailable."""
+        async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
+            await ensure_partition(connection, session_id)
 
     async def _advance(self, connection: Connection, appends: Sequence[Append]) -> set[Claim]:
         rows = await connection.fetch(

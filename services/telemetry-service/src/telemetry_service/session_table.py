@@ -18,6 +18,7 @@ from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
 from telemetry_service.event_rows import close_episodes, read_columns, store_events
+from telemetry_service.frame_partition import ensure_partition
 from telemetry_service.instants import instant_of
 from telemetry_service.numbers import SessionNumbers
 from telemetry_service.refusals import Refusal
@@ -243,7 +244,7 @@ async def _note_refusals(connection: Connection, session_id: int, refusals: Sequ
 async def _opened(connection: Connection, row: asyncpg.Record | None) -> OpenSession | None:
     if row is None:
         return None
-    await connection.execute("SELECT ensure_frame_partition($1)", row["id"])
+    await ensure_partition(connection, row["id"])
     columns = tuple(await read_columns(connection, row["id"]))
     return OpenSession(row["id"], row["epoch"], row["next_frame_index"], columns)
 

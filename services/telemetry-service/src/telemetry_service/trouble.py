@@ -11,7 +11,12 @@ from telemetry_service import metrics
 
 # SQLSTATE classes that speak of the database, not of what it was given: trying again helps, once it is well.
 # Connection, rollback, access and names (a migration on its way), resources, state, operators, system, setup.
+# So do constraints, but for those that what a robot tells may violate: no place for the session's frames (its
+# partition is gone), a column or a rule that somebody else has given the table.
 DATABASE_CLASSES = frozenset(("08", "25", "28", "3D", "40", "42", "53", "55", "57", "58", "F0"))
+CONSTRAINTS = "23"
+OF_CONTENT = frozenset(("episode_check", "episode_outcome_check"))
+UNIQUE = "23505"
 
 
 class Trouble:
@@ -35,8 +40,12 @@ class Trouble:
         finally:
             self._listeners.discard(listener)
 
+    def of(self, commit: object) -> bool:
+        """Whether `commit` failed, and waits."""
+        return commit in self._failing
+
     def begins(self, commit: object, error: Exception) -> None:
-        """`commit` fails and is tried again."""
+        """`commit`, or a writer's share of one, fails and is tried again."""
         found = explain(error)
         known = self._failing.pop(commit, None)
         self._failing[commit] = found
@@ -64,12 +73,17 @@ class Trouble:
 def is_of_the_database(error: Exception) -> bool:
     """Whether `error` says something of the database, rather than of the frames it was given."""
     if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "")[:2] in DATABASE_CLASSES
+        code = error.sqlstate or ""
+        if code.startswith(CONSTRAINTS):
+            return code != UNIQUE and error.constraint_name not in OF_CONTENT
+        return code[:2] in DATABASE_CLASSES
     return isinstance(error, OSError | asyncpg.InterfaceError)
 
 
 def explain(error: Exception) -> BackendError:
     """What to say of a commit that failed with `error`."""
-    if is_of_the_database(error):
+    if isinstance(error, BackendError):
+        return error
+    if is_of_the_database(error) and not isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return trouble_of(error) or StorageUnavailable()
     return StorageUnavailable(f"frames can't be committed: {error}")

@@ -12,6 +12,7 @@ from teleop_schema.errors import Conflict, NotFound
 
 from telemetry_service.event_rows import read_columns
 from telemetry_service.frame_accounts import measure_frames
+from telemetry_service.frame_partition import ensure_partition
 
 # Two replicas at once would only do the same work twice.
 RETENTION_LOCK = 7_264_981_004
@@ -242,7 +243,7 @@ async def claim_for_restore(connection: Connection, session_id: int) -> Copied:
     found = await archived(connection, session_id)
     if found is None:
         raise NotFound(f"no frames of session {session_id} have left the database", field="session_id")
-    await connection.execute("SELECT ensure_frame_partition($1)", session_id)
+    await ensure_partition(connection, session_id)
     return found
 
 

@@ -1,0 +1,13 @@
+"""The partitions of `teleop_frame`."""
+
+import asyncpg
+from teleop_runtime.database import Connection
+from teleop_schema.errors import StorageUnavailable
+
+
+async def ensure_partition(connection: Connection, session_id: int) -> None:
+    """Let there be a place for the session's frames; raises StorageUnavailable with what is in the way."""
+    try:
+        await connection.execute("SELECT ensure_frame_partition($1)", session_id)
+    except asyncpg.ObjectNotInPrerequisiteStateError as error:
+        raise StorageUnavailable(f"frames can't be stored: {error.message}", hint=error.hint) from error
