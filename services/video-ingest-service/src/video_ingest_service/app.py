@@ -17,6 +17,7 @@ from video_ingest_service import (
     dataset_endpoints,
     hub_endpoints,
     known_endpoints,
+    later_looks,
     multipart_endpoints,
     plan_endpoints,
     room,
@@ -71,6 +72,9 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
             uploads = Uploads(UploadTable(pool), store, catalog, max_open=max_open_uploads)
             sweeper = sweep.Sweeper(pool, store, uploads)
             background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
+            background.every(
+                later_looks.LOOK_EVERY_S, "looks into video", partial(later_looks.look, pool, store, prober)
+            )
             background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
             background.every(NOTE_EVERY_S, "notes on versions", partial(note_all_versions, pool, store))
             background.every(NOTE_EVERY_S, "notes on video", partial(note_all_chunks, pool, store))

@@ -104,7 +104,9 @@ class Catalog:
             await self._publish(connection, file, path, chunks)
             row = await add_chunk(connection, session, file, path, probed)
             await note_chunk(connection, self._store, row["id"])
-        if probed.problem is not None:
+        if not probed.looked:
+            log.warning("video is looked into later", path=path, problem=probed.problem)
+        elif probed.problem is not None:
             QUARANTINED.inc()
             log.warning("video quarantined", path=path, problem=probed.problem)
         return _video_receipt(file, row), True

@@ -11,6 +11,9 @@ PROBES = Counter(
 QUARANTINED = Counter(
     "quarantined_videos_total", "Video chunks that can't be used as video", registry=REGISTRY
 )
+UNLOOKED = Gauge(
+    "videos_not_looked_into", "Video chunks that no look has come to an end with yet", registry=REGISTRY
+)
 DAMAGED = Counter("damaged_objects_total", "Stored objects found damaged or missing", registry=REGISTRY)
 VERIFIED_BYTES = Counter("verified_bytes_total", "Stored bytes read again and hashed", registry=REGISTRY)
 SWEPT_OBJECTS = Counter(

@@ -21,16 +21,27 @@ from video_ingest_service.worker_messages import Probed, Question
 log = get_logger(__name__)
 
 # Starting a process and loading FFmpeg takes 0.2 s, so they are kept; FFmpeg's leaks end with them.
+WORKER = (sys.executable, "-m", "video_ingest_service.probe_worker")
 MAX_WORKERS = 2
 PROBES_PER_WORKER = 200
 PROBE_TIMEOUT_S = 60.0
 # Somebody else may have killed the first process, or kept it from working.
 ATTEMPTS = 2
+# What ends a process from outside (a machine that runs out of memory, somebody who stops it) says nothing of
+# the file that it looked into, and neither does time that it was not given.
+FROM_OUTSIDE = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 MAX_ANSWER_BYTES = 64 * 1024
 
 
 class _Died(Exception):
-    """A worker came to no answer; the text says why."""
+    """A worker came to no answer; the text says why.
+
+    verdict  whether that says something of the file
+    """
+
+    def __init__(self, reason: str, *, verdict: bool) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
 
 
 class _Worker:
@@ -44,9 +55,7 @@ class _Worker:
     async def start(cls) -> Self:
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "video_ingest_service.probe_worker",
+            *WORKER,
             stdin=pipe,
             stdout=pipe,
             stderr=asyncio.subprocess.DEVNULL,
@@ -67,11 +76,14 @@ class _Worker:
                 await stdin.drain()
                 answer = await stdout.readline()
         except TimeoutError:
-            raise _Died(f"looking into it takes more than {PROBE_TIMEOUT_S:.0f} s") from None
+            raise _Died(f"it takes more than {PROBE_TIMEOUT_S:.0f} s", verdict=False) from None
         except (ConnectionError, ValueError):
             answer = b""
         if not answer.endswith(b"\n"):
-            raise _Died(f"the decoder crashed on it ({_cause(await self._process.wait())})")
+            code = await self._process.wait()
+            if -code in FROM_OUTSIDE:
+                raise _Died(f"the process was killed ({_cause(code)})", verdict=False)
+            raise _Died(f"the decoder crashed on it ({_cause(code)})", verdict=True)
         return msgspec.json.decode(answer, type=Probed)
 
     @property
@@ -105,26 +117,33 @@ class Prober:
     async def look(self, store: Store, file: VideoFile) -> Probed:
         """What the stored bytes of `file` are; a file that breaks the decoder is a problem, not an error."""
         told = None if file.frames is None else len(file.frames.frame_index)
-        async with self._places, store.as_file(file.sha256) as path:
-            probed = await self._look(Question(str(path), told))
+        return await self.look_at(store, file.sha256, told_frames=told, depth=file.depth_unit is not None)
+
+    async def look_at(self, store: Store, sha256: str, *, told_frames: int | None, depth: bool) -> Probed:
+        """What the object is, of which was told how many pictures it has, and whether they are depth."""
+        async with self._places, store.as_file(sha256) as path:
+            probed = await self._look(Question(str(path), told_frames))
         found = probed.codec, probed.pix_fmt
-        if probed.problem is None and file.depth_unit and found != (DEPTH_CODEC, DEPTH_PIX_FMT):
+        if probed.problem is None and depth and found != (DEPTH_CODEC, DEPTH_PIX_FMT):
             problem = f"depth is {DEPTH_CODEC} {DEPTH_PIX_FMT}, this is {probed.codec} {probed.pix_fmt}"
             probed = msgspec.structs.replace(probed, problem=problem)
-        PROBES.labels("sound" if probed.problem is None else "problem").inc()
+        if probed.looked:
+            PROBES.labels("sound" if probed.problem is None else "problem").inc()
         return probed
 
     async def _look(self, question: Question) -> Probed:
-        reason = ""
+        died = _Died("", verdict=False)
         for _ in range(ATTEMPTS):
             try:
                 async with self._worker() as worker:
                     return await worker.ask(question)
             except _Died as death:
-                reason = str(death)
-                log.warning("a probe died", path=Path(question.path).name, reason=reason)
+                died = death
+                log.warning("a probe died", path=Path(question.path).name, reason=str(death))
                 PROBES.labels("died").inc()
-        return Probed(problem=reason)
+        if died.verdict:
+            return Probed(problem=str(died))
+        return Probed(problem=f"not looked into yet: {died}", looked=False)
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[_Worker]:

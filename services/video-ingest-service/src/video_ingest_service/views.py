@@ -19,6 +19,7 @@ class VideoView(Struct, kw_only=True):
     depth_unit         the pictures are codes of depth, and the camera gave it in this unit; null: colours
     dropped            frames whose picture is missing within or right before this chunk
     quarantine         why it is no usable video; null: it is one
+    look_after         when the server looks into it again, for it could not yet; null: it has
     content            address of the bytes
     """
 
@@ -42,6 +43,7 @@ class VideoView(Struct, kw_only=True):
     keyframes: int | None
     dropped: list[DroppedFrames]
     quarantine: str | None
+    look_after: datetime | None
     stored_at: datetime
     content: str
 

@@ -10,6 +10,7 @@ class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     keyframes  how many of them can be decoded by themselves
     fps        pictures per second, measured over the whole file
     problem    why it can't be used as video; None if it can
+    looked     whether a look came to an end: else `problem` is no verdict on the file
     """
 
     frames: int | None = None
@@ -20,6 +21,7 @@ class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     width: int | None = None
     height: int | None = None
     problem: str | None = None
+    looked: bool = True
 
 
 class Question(Struct, frozen=True):

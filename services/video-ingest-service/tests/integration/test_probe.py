@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import av
 import pytest
-from teleop_testing.files import encode_depth, encode_video, video_file
+from teleop_testing.files import dying_of, encode_depth, encode_video, video_file
 from video_ingest_service import probe
 from video_ingest_service.worker_messages import Probed
 
@@ -147,14 +147,34 @@ async def test_a_killed_worker_is_not_the_files_fault(look, prober):
 
 
 async def test_a_worker_that_hangs_is_given_up(look, prober, monkeypatch):
-    """The file that makes two of them hang is called so; the next one is looked into."""
+    """Of a file that nobody had time for nothing is said yet; the next one is looked into."""
     assert (await look(encode_video(2))).problem is None
     monkeypatch.setattr(probe, "PROBE_TIMEOUT_S", 0.000_001)
     found = await look(encode_video(2, seed=1))
-    assert found.problem is not None
-    assert "takes more than" in found.problem
+    assert found == Probed(problem="not looked into yet: it takes more than 0 s", looked=False)
     monkeypatch.undo()
     assert (await look(encode_video(2, seed=2))).problem is None
+
+
+@pytest.mark.parametrize(
+    ("number", "found"),
+    [
+        (
+            signal.SIGKILL,
+            Probed(problem="not looked into yet: the process was killed (SIGKILL)", looked=False),
+        ),
+        (
+            signal.SIGTERM,
+            Probed(problem="not looked into yet: the process was killed (SIGTERM)", looked=False),
+        ),
+        (signal.SIGSEGV, Probed(problem="the decoder crashed on it (SIGSEGV)")),
+        (signal.SIGABRT, Probed(problem="the decoder crashed on it (SIGABRT)")),
+    ],
+)
+async def test_only_a_crash_is_a_verdict(look, monkeypatch, number, found):
+    """Who is killed by the machine, or by somebody, has said nothing of the file."""
+    monkeypatch.setattr(probe, "WORKER", dying_of(number))
+    assert await look(encode_video(2)) == found
 
 
 async def test_many_at_once_share_a_few_processes(look, prober):

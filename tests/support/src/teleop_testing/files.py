@@ -1,6 +1,7 @@
 """Files as robots have them, and what robots tell of them."""
 
 import hashlib
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -42,6 +43,11 @@ def encode_video(
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             _encode(output, stream, frames, np.random.default_rng(seed))
         return file.read()
+
+
+def dying_of(number: int) -> tuple[str, ...]:
+    """A command that dies of that signal once it is asked something."""
+    return sys.executable, "-c", f"import os; input(); os.kill(os.getpid(), {number})"
 
 
 def encode_depth(frames: int, *, width: int = 64, height: int = 48) -> bytes:
