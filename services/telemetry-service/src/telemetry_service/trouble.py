@@ -86,4 +86,5 @@ def explain(error: Exception) -> BackendError:
         return error
     if is_of_the_database(error) and not isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return trouble_of(error) or StorageUnavailable()
-    return StorageUnavailable(f"frames can't be committed: {error}")
+    # Without the row that failed, which PostgreSQL's details quote.
+    return StorageUnavailable(f"frames can't be committed: {getattr(error, 'message', None) or error}")
