@@ -9,7 +9,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE
        session_archive, session_account
     TO telemetry;
 GRANT USAGE, UPDATE ON SEQUENCE teleop_session_id_seq TO telemetry;
-GRANT SELECT ON session_overview, teleop_frame_data, session_export, installation, video_chunk TO telemetry;
+GRANT SELECT
+    ON session_overview, episode_overview, teleop_frame_data, session_export, installation, video_chunk
+    TO telemetry;
 -- They make and drop tables with the rights of their owner.
 REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition TO telemetry;
@@ -26,6 +28,6 @@ GRANT USAGE
     ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_id_seq, procrastinate_periodic_defers_id_seq
     TO export;
 GRANT SELECT
-    ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, session_mark, session_column,
-       session_export, session_archive, video_chunk, stored_object, installation
+    ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, episode_overview, session_mark,
+       session_column, session_export, session_archive, video_chunk, stored_object, installation
     TO export;

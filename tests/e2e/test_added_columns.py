@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -71,12 +72,13 @@ for frames in (45, 0, 37):
         action = {name: position + 0.5 for name, position in observation.items()}
         robot.send_action(action)
         iteration += 1
+        task = "pick" if iteration < 75 else "place"
         if frames:  # else the scene is reset
             vectors = {
                 "action": np.float32(list(action.values())),
                 "observation.state": np.float32(list(observation.values())),
             }
-            dataset.add_frame({**vectors, **{n: value(f) for n, f in added.items()}, "task": "pick"})
+            dataset.add_frame({**vectors, **{n: value(f) for n, f in added.items()}, "task": task})
     if frames:
         dataset.save_episode()
 dataset.finalize()
@@ -133,8 +135,8 @@ def same_statistics(ours: dict, theirs: dict, told: str) -> None:
 
 
 def test_added_columns_come_back_as_lerobot_wrote_them(backend, start, output, tmp_path):
-    """Rows, types, features and statistics of the export are those of the dataset that LeRobot's own API
-    wrote while the plugin listened; LeRobot opens both, and makes batches of them."""
+    """Rows, tasks, types, features and statistics of the export are those of the dataset that LeRobot's own
+    API wrote while the plugin listened; LeRobot opens both, and makes batches of them."""
     script, own = tmp_path / "record.py", tmp_path / "own"
     script.write_text(SCRIPT)
     flags = [f"--backend_url=ws://{backend.address}", "--robot_id=robot_A"]
@@ -145,6 +147,8 @@ def test_added_columns_come_back_as_lerobot_wrote_them(backend, start, output, t
     assert rows_of(ours).num_rows == 82
     assert rows_of(ours).equals(rows_of(own))
     assert described(ours) == described(own)
+    tasks = [pd.read_parquet(root / "meta/tasks.parquet") for root in (ours, own)]
+    assert tasks[0].equals(tasks[1])
     infos = [json.loads((root / "meta/info.json").read_text()) for root in (ours, own)]
     assert infos[0]["features"] == infos[1]["features"]
     assert list(infos[0]["features"]) == list(infos[1]["features"])
@@ -155,6 +159,7 @@ def test_added_columns_come_back_as_lerobot_wrote_them(backend, start, output, t
     episodes = [pq.read_table(root / "meta/episodes") for root in (ours, own)]
     assert episodes[0].schema.names == episodes[1].schema.names
     for mine, theirs in zip(*(table.to_pylist() for table in episodes), strict=True):
+        assert set(mine["tasks"]) == set(theirs["tasks"])
         for key in stats[0]:
             of = [
                 {name.rpartition("/")[2]: each[name] for name in each if name.startswith(f"stats/{key}/")}

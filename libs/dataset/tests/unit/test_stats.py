@@ -150,8 +150,11 @@ def test_describing_leaves_the_values_as_they_were():
 @settings(deadline=None, max_examples=60)
 def test_numbering(lengths, fps, data):
     """The columns that follow from lengths and tasks alone have the statistics of their values."""
-    tasks = data.draw(st.lists(st.integers(0, 3), min_size=len(lengths), max_size=len(lengths)))
-    episodes = Episodes(0, 0, np.array(lengths), np.array(tasks))
+    cuts = [data.draw(st.sets(st.integers(1, max(1, n - 1)), max_size=2)) for n in lengths]
+    task_rows = [np.diff(sorted({0, *cut, n})) for cut, n in zip(cuts, lengths, strict=True)]
+    runs = sum(map(len, task_rows))
+    tasks = data.draw(st.lists(st.integers(0, 3), min_size=runs, max_size=runs))
+    episodes = Episodes(0, 0, np.array(lengths), np.array(tasks), np.concatenate(task_rows))
     columns = numbering_columns(episodes, fps)
     of_episodes, of_dataset = numbering_stats(episodes, fps), dataset_numbering_stats([episodes], fps)
     for key, column in columns.items():
@@ -162,8 +165,8 @@ def test_numbering(lengths, fps, data):
 
 def test_numbering_in_parts():
     """Episodes written in several goes are numbered on."""
-    first = Episodes(0, 0, np.array([3, 2]), np.array([0, 1]))
-    second = Episodes(2, 5, np.array([4]), np.array([0]))
+    first = Episodes(0, 0, np.array([3, 2]), np.array([0, 1]), np.array([3, 2]))
+    second = Episodes(2, 5, np.array([4]), np.array([0]), np.array([4]))
     columns = numbering_columns(second, 60)
     assert columns["index"].tolist() == [5, 6, 7, 8]
     assert columns["episode_index"].tolist() == [2, 2, 2, 2]

@@ -221,6 +221,12 @@ class TelemetryClient:
         self._episode_open = True
         return self._episode_index
 
+    def change_task(self, task: str, *, first_frame: int | None = None) -> None:
+        """Say that the open episode goes on with another task, from the next frame (or `first_frame`) on."""
+        if self._episode_open:
+            first = self.logged if first_frame is None else first_frame
+            self._tell(kind="episode_task", frame_index=first, episode_index=self._episode_index, task=task)
+
     def end_episode(
         self, outcome: Outcome | None = None, *, note: str | None = None, end_frame: int | None = None
     ) -> None:
@@ -232,13 +238,8 @@ class TelemetryClient:
             return
         self._episode_open = False
         end = self.logged if end_frame is None else end_frame
-        self._tell(
-            kind="episode_end",
-            frame_index=end,
-            episode_index=self._episode_index,
-            outcome=outcome,
-            note=note,
-        )
+        about = {"episode_index": self._episode_index, "outcome": outcome, "note": note}
+        self._tell(kind="episode_end", frame_index=end, **about)
 
     def declare_column(self, name: str, dtype: str, shape: Sequence[int], names: Any = None) -> None:
         """Say what values of a column are, which `log` may be given from now on; again changes nothing.

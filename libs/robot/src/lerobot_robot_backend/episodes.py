@@ -14,6 +14,7 @@ class EpisodeTracker:
     def __init__(self, client: TelemetryClient) -> None:
         self._client = client
         self._end_frame: int | None = None
+        self._task: str | None = None
 
     def add_frame(self, task: str | None) -> None:
         """LeRobot has added the frame that was logged last."""
@@ -22,7 +23,9 @@ class EpisodeTracker:
             return
         if self._end_frame is None:
             self._client.start_episode(task, first_frame=logged - 1)
-        self._end_frame = logged
+        elif task is not None and task != self._task:
+            self._client.change_task(task, first_frame=logged - 1)
+        self._end_frame, self._task = logged, task
 
     def save(self) -> None:
         """LeRobot has saved the episode."""

@@ -12,6 +12,9 @@ class FakeClient:
     def start_episode(self, task, *, first_frame):
         self.told.append(("start", task, first_frame))
 
+    def change_task(self, task, *, first_frame):
+        self.told.append(("task", task, first_frame))
+
     def end_episode(self, outcome, *, note, end_frame):
         self.told.append(("end", outcome, note, end_frame))
 
@@ -21,10 +24,10 @@ def client() -> FakeClient:
     return FakeClient()
 
 
-def record(client: FakeClient, tracker: EpisodeTracker, frames: int) -> None:
+def record(client: FakeClient, tracker: EpisodeTracker, frames: int, task: str = "pick") -> None:
     for _ in range(frames):
         client.logged += 1
-        tracker.add_frame("pick")
+        tracker.add_frame(task)
 
 
 def test_reset_phase_belongs_to_no_episode(client):
@@ -41,6 +44,25 @@ def test_reset_phase_belongs_to_no_episode(client):
         ("end", None, None, 8),
         ("start", "pick", 18),
         ("end", None, None, 20),
+    ]
+
+
+def test_each_frame_has_its_task(client):
+    """As in LeRobot's dataset, where it may be another than that of the frame before; each episode begins
+    with its own."""
+    tracker = EpisodeTracker(client)
+    record(client, tracker, 2, "open")
+    client.logged += 3
+    record(client, tracker, 2, "take")
+    record(client, tracker, 1, "open")
+    tracker.save()
+    record(client, tracker, 2, "open")
+    assert client.told == [
+        ("start", "open", 0),
+        ("task", "take", 5),
+        ("task", "open", 7),
+        ("end", None, None, 8),
+        ("start", "open", 8),
     ]
 
 

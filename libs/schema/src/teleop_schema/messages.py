@@ -30,6 +30,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     """Something that happened in the stream, told with the frame batch that follows it (or with `end`).
 
     episode_start  frame_index is the first frame of episode_index
+    episode_task   frame_index is the first frame of episode_index whose task is `task`
     episode_end    frame_index is one past the last frame of episode_index
     mark           frame_index is the frame that `note` speaks of
     column         frames from frame_index on may have a value of `column`
@@ -38,7 +39,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     Events are told at least once: storing one twice changes nothing.
     """
 
-    kind: Literal["episode_start", "episode_end", "mark", "column", "no_video"]
+    kind: Literal["episode_start", "episode_task", "episode_end", "mark", "column", "no_video"]
     frame_index: Index
     episode_index: EpisodeIndex | None = None
     task: Text | None = None

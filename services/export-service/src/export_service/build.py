@@ -9,7 +9,6 @@ from typing import Literal
 import pyarrow as pa
 from msgspec import Struct
 from teleop_dataset.v3.info import ACTION, STATE, recorded_features
-from teleop_dataset.v3.tasks import number_tasks
 from teleop_dataset.verify import verify
 
 from export_service.added_columns import bytes_of, features_of, with_columns
@@ -64,13 +63,11 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
         observation_age=order.repeated and order.capture_time,
         added=features_of(order.columns),
     )
-    tasks = number_tasks(piece.task for piece in order.pieces)
     with (
         DatasetWriter(
             root,
             features,
             fps=order.fps,
-            tasks=tasks,
             limits=order.limits,
             finite=_must_be_finite(order),
         ) as writer,
@@ -99,7 +96,7 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
     return Built(
         episodes=writer.episodes,
         frames=writer.frames,
-        tasks=len(tasks),
+        tasks=len(writer.tasks),
         files=len(sizes),
         size_bytes=sum(sizes),
         videos=video.files,
@@ -143,11 +140,10 @@ def _write_episodes(
             picture_age=order.capture_time,
         )
         table = with_columns(table, columns[pieces[0].session_id], order.columns)
-        tasks = [piece.task for piece in pieces]
         clips = {camera: each.clips for camera, each in shown.items()}
         pictures = {camera: each.stats for camera, each in shown.items()}
         try:
-            writer.add(table, rows.lengths, tasks, clips, pictures)
+            writer.add(table, rows.lengths, rows.tasks, clips, pictures)
         except NonFiniteValue as error:
             raise _not_finite(order, pieces[error.episode], str(error)) from error
         lengths += rows.lengths

@@ -17,7 +17,7 @@ from teleop_dataset.v3.data import column_values, data_schema, data_table
 from teleop_dataset.v3.episodes import Clip, episodes_schema, episodes_table, put_in_place
 from teleop_dataset.v3.info import CAPTURE_TIME, DEFAULT_FEATURES, Features, info_document
 from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits, Place
-from teleop_dataset.v3.numbering import Episodes, dataset_numbering_stats, numbering_stats
+from teleop_dataset.v3.numbering import Episodes, TaskRows, dataset_numbering_stats, numbering_stats
 from teleop_dataset.v3.stats import Stats, dataset_document, describe
 from teleop_dataset.v3.tasks import tasks_table
 
@@ -88,6 +88,7 @@ class DatasetWriter:
     """Writes episodes in order; the dataset is complete after `finish`.
 
     not_finite  by feature, how many rows have a value that is NaN or infinite
+    tasks       of the rows, numbered as they appeared
     """
 
     def __init__(
@@ -96,7 +97,6 @@ class DatasetWriter:
         features: Features,
         *,
         fps: int,
-        tasks: Mapping[str, int],
         limits: FileLimits,
         finite: Collection[str] | None = None,
     ) -> None:
@@ -109,7 +109,7 @@ class DatasetWriter:
         self.root = root
         self.features = features
         self.fps = fps
-        self.tasks = tasks
+        self.tasks: dict[str, int] = {}
         self.episodes = 0
         self.frames = 0
         self.recorded = RecordedStats(features)
@@ -124,18 +124,20 @@ class DatasetWriter:
         self,
         frames: pa.Table,
         lengths: Sequence[int],
-        tasks: Sequence[str],
+        tasks: Sequence[Sequence[TaskRows]],
         clips: Mapping[str, Sequence[Clip]],
         pictures: Mapping[str, Stats],
     ) -> None:
         """Write some episodes; raises NonFiniteValue for a feature that may have none.
 
         frames           recorded frames of all of them, one after the other
-        lengths, tasks   of each
+        lengths, tasks   of each; its tasks as they follow one another
         clips, pictures  of each camera's feature: where each episode's video lies, and its statistics
         """
-        numbers = np.array([self.tasks[task] for task in tasks])
-        episodes = Episodes(self.episodes, self.frames, np.array(lengths), numbers)
+        told = [each for episode in tasks for each in episode]
+        numbers = np.array([self.tasks.setdefault(each.task, len(self.tasks)) for each in told])
+        task_rows = np.array([each.rows for each in told])
+        episodes = Episodes(self.episodes, self.frames, np.array(lengths), numbers, task_rows)
         table = data_table(self._data_schema, frames, episodes, self.fps)
         values = {key: column_values(table, key) for key in table.column_names if key not in DEFAULT_FEATURES}
         self._look_at_finite(values, episodes)
@@ -146,7 +148,8 @@ class DatasetWriter:
             for begin, length in zip(episodes.begins.tolist(), lengths, strict=True)
         ]
         stats |= {**numbering_stats(episodes, self.fps), **pictures}
-        self._rows.append(episodes_table(self._episodes_schema, episodes, tasks, places, stats, clips))
+        names = [list(dict.fromkeys(each.task for each in episode)) for episode in tasks]
+        self._rows.append(episodes_table(self._episodes_schema, episodes, names, places, stats, clips))
         self._every.append(episodes)
         self.episodes += len(lengths)
         self.frames += table.num_rows

@@ -30,8 +30,11 @@ REPEATING = "no observation of its own: it repeats that of an earlier frame besi
 class Piece:
     """Frames `first` to `end - 1` of a session, all of them stored: one episode of the dataset.
 
+    task           of its first frame
     episode_index  the episode it comes from, None where the session has none
     repeating      how many of its frames do not become rows, for they repeat an earlier observation
+    changes        of the task, within the piece: the frame that another one begins with, and this task;
+                   ascending
     """
 
     session_id: int
@@ -40,6 +43,7 @@ class Piece:
     task: str
     episode_index: int | None
     repeating: int = 0
+    changes: tuple[tuple[int, str], ...] = ()
 
     @property
     def frames(self) -> int:
@@ -103,7 +107,7 @@ def make_plan(
     """Every stored frame of `sessions`, either in a piece or in an exclusion.
 
     labels            outcomes to export; discarded episodes never are
-    task              the only task to export; None: all
+    task              of the episodes to export, one of their tasks at least; None: all
     on_gap            what to do with an episode that has a hole, in its samples or in a camera's pictures:
                       split it there, or raise EpisodeHasGap
     on_not_finite     what to do with frames that hold a value which is NaN or infinite: cut them out, if not
@@ -176,12 +180,15 @@ def _recorded(sessions: Sequence[Session], pieces: Sequence[Piece]) -> list[Reco
 
 @dataclass(frozen=True)
 class _Span:
-    """A stretch of a session that is treated alike; `reason` says why it is left out, None that it is not."""
+    """A stretch of a session that is treated alike; `reason` says why it is left out, None that it is not.
+
+    tasks  the frames that its tasks begin with, the first of them its own first one, and the tasks
+    """
 
     first: int
     end: int
     index: int | None
-    task: str
+    tasks: tuple[tuple[int, str], ...]
     reason: str | None
 
 
@@ -200,18 +207,20 @@ def _spans(session: Session, labels: Collection[Label], wanted: str | None) -> I
     """The whole session below its watermark, in order, without overlap."""
     task = session.task or DEFAULT_TASK
     if not session.episodes:
-        yield _Span(0, session.watermark, None, task, _reason(None, task, labels, wanted))
+        whole = ((0, task),)
+        yield _Span(0, session.watermark, None, whole, _reason(None, whole, labels, wanted))
         return
     reached = 0
     for row, end in _ended(session):
         if row.first > reached:
-            yield _Span(reached, row.first, None, task, "outside of every episode")
+            yield _Span(reached, row.first, None, (), "outside of every episode")
         if end > row.first:
-            ours = row.task or task
+            told = [(row.first, row.task), *(change for change in row.changes if change[0] < end)]
+            ours = tuple((frame, each or task) for frame, each in told)
             yield _Span(row.first, end, row.index, ours, _reason(row.outcome, ours, labels, wanted))
         reached = max(reached, end)
     if session.watermark > reached:
-        yield _Span(reached, session.watermark, None, task, "outside of every episode")
+        yield _Span(reached, session.watermark, None, (), "outside of every episode")
 
 
 def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
@@ -227,14 +236,17 @@ def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
         yield row, end
 
 
-def _reason(outcome: str | None, task: str, labels: Collection[Label], wanted: str | None) -> str | None:
+def _reason(
+    outcome: str | None, tasks: Sequence[tuple[int, str]], labels: Collection[Label], wanted: str | None
+) -> str | None:
     """Why an episode is left out; None: it is not."""
     if outcome == "discarded":
         return "discarded"
     label = outcome or "unlabelled"
     if label not in labels:
         return f"outcome not asked for: {label}"
-    return None if wanted in (None, task) else f"task not asked for: {task}"
+    names = dict.fromkeys(task for _, task in tasks)
+    return None if wanted is None or wanted in names else f"task not asked for: {', '.join(names)}"
 
 
 def _unseen(session: Session, cameras: Sequence[str]) -> list[_Unseen]:
@@ -296,10 +308,24 @@ def _finite_runs(
 
 
 def _pieces(session: Session, span: _Span, runs: Sequence[Run]) -> list[Piece]:
-    return [
-        Piece(session.id, first, end, span.task, span.index, _between(session.repeating, first, end))
-        for first, end in runs
-    ]
+    return [_piece(session, span, first, end) for first, end in runs]
+
+
+def _piece(session: Session, span: _Span, first: int, end: int) -> Piece:
+    begun = bisect_right(span.tasks, first, key=_frame) - 1
+    return Piece(
+        session.id,
+        first,
+        end,
+        span.tasks[begun][1],
+        span.index,
+        _between(session.repeating, first, end),
+        span.tasks[begun + 1 : bisect_left(span.tasks, end, key=_frame)],
+    )
+
+
+def _frame(task: tuple[int, str]) -> int:
+    return task[0]
 
 
 def _between(numbers: Sequence[int], first: int, end: int) -> int:

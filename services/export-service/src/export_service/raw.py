@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 from teleop_schema.columns import Column
@@ -152,6 +152,14 @@ def _pieces(session: Session) -> Iterator[Piece]:
         for begin in range(first, end, most):
             stop = min(begin + most, end)
             yield Piece(session.id, begin, stop, session.task or DEFAULT_TASK, None)
+
+
+def told_tasks(episode: EpisodeRow, session: RawSession) -> list[dict[str, Any]]:
+    """Tasks of the episode one after the other, each with its first frame."""
+    return [
+        {"first_frame": frame, "task": task or session.task}
+        for frame, task in ((episode.first, episode.task), *episode.changes)
+    ]
 
 
 def _report(session: Session) -> SessionReport:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from export_service.added_columns import bytes_of
 from export_service.build import Built, Watch
 from export_service.frame_source import Reader, read_pieces
-from export_service.raw import RawOrder, RawSession
+from export_service.raw import RawOrder, RawSession, told_tasks
 from export_service.raw_mcap import write_mcap
 from export_service.raw_parquet import (
     ACTION,
@@ -57,7 +57,8 @@ where the shape is not [1], a list of all of its values in C order; null: the fr
 | session_id, robot_id | as above |
 | episode_index | int64 |
 | first_frame, end_frame | int64, half open; end_frame is null if the episode was never ended |
-| task | string, or null |
+| task | string, or null: of its first frame |
+| tasks | list of (first_frame int64, task string or null): its tasks one after the other |
 | outcome | success, failure, discarded, or null |
 
 | {GAPS} | |
@@ -86,8 +87,8 @@ order where the shape is not [1]; a frame without a value has no message |
 Depth is HEVC of 12 bits without loss, which few players show; what its codes stand for is in its channel's
 metadata, as `info.json` of a LeRobot dataset has it.
 
-Metadata records tell session, episodes with task and outcome, gaps with their reasons, and of each column its
-dtype, shape and names.
+Metadata records tell session, episodes with their tasks and outcome, gaps with their reasons, and of each
+column its dtype, shape and names.
 {REPORT} accounts for every frame of every session.
 """
 
@@ -112,7 +113,7 @@ def build_raw(
     return Built(
         episodes=sum(len(session.episodes) for session in order.sessions),
         frames=order.report.exported,
-        tasks=len({each.task for session in order.sessions for each in session.episodes if each.task}),
+        tasks=_tasks(order),
         files=len(paths),
         size_bytes=sum(path.stat().st_size for path in paths),
         videos=sum(len(session.footage) for session in order.sessions) if order.format == "mcap" else 0,
@@ -161,6 +162,17 @@ def _tables(session: RawSession, reader: Reader) -> Iterator[pa.Table]:
 
 def _pictures(session: RawSession) -> int:
     return sum(footage.pictures for footage in session.footage.values())
+
+
+def _tasks(order: RawOrder) -> int:
+    """How many different ones the episodes have."""
+    told = [
+        each["task"]
+        for session in order.sessions
+        for episode in session.episodes
+        for each in told_tasks(episode, session)
+    ]
+    return len({task for task in told if task})
 
 
 def _tell(watch: Watch, before: int, total: int, done: int) -> None:

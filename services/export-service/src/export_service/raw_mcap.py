@@ -31,7 +31,7 @@ from export_service.foxglove import (
     value_schema,
 )
 from export_service.loop_times import Integers
-from export_service.raw import RawSession
+from export_service.raw import RawSession, told_tasks
 from export_service.video_source import Footage, Segment
 
 STATE_TOPIC, ACTION_TOPIC = "/robot/state", "/robot/action"
@@ -148,6 +148,7 @@ def _add_metadata(writer: Writer, session: RawSession) -> None:
                 "first_frame": str(episode.first),
                 "end_frame": "" if episode.end is None else str(episode.end),
                 "task": episode.task or "",
+                "tasks": json.dumps(told_tasks(episode, session)),
                 "outcome": episode.outcome or "",
             },
         )

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from teleop_runtime.columns import arrow_type, unpack
 
-from export_service.raw import RawSession
+from export_service.raw import RawSession, told_tasks
 
 FRAMES, COLUMNS = "frames.parquet", "columns.parquet"
 EPISODES, GAPS = "episodes.parquet", "gaps.parquet"
@@ -32,6 +32,7 @@ _EPISODES = pa.schema(
         "first_frame": pa.int64(),
         "end_frame": pa.int64(),
         "task": pa.string(),
+        "tasks": pa.list_(pa.struct({"first_frame": pa.int64(), "task": pa.string()})),
         "outcome": pa.string(),
     }
 )
@@ -73,6 +74,7 @@ def write_tables(
             "first_frame": episode.first,
             "end_frame": episode.end,
             "task": episode.task or session.task,
+            "tasks": told_tasks(episode, session),
             "outcome": episode.outcome,
         }
         for episode in session.episodes

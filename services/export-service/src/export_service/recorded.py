@@ -29,13 +29,18 @@ class Hole:
 
 @dataclass(frozen=True)
 class EpisodeRow:
-    """One row of `episode`; `end` is None while it is being recorded (or was never told)."""
+    """One row of `episode_overview`; `end` is None while it is being recorded (or was never told).
+
+    task     of its first frame
+    changes  of the task: the frame that another one begins with, and this task; ascending
+    """
 
     index: int
     first: int
     end: int | None
     task: str | None = None
     outcome: Outcome | None = None
+    changes: tuple[tuple[int, str | None], ...] = ()
 
 
 @dataclass(frozen=True)

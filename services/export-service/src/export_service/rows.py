@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import OBSERVATION_AGE, PICTURE_AGE
+from teleop_dataset.v3.numbering import TaskRows
 from teleop_dataset.v3.stats import Stats
 
 from export_service.frame_source import Fetched
 from export_service.loop_times import Integers, loop_times
 from export_service.pace import choose_samples
+from export_service.plan import Piece
 from export_service.report import EpisodeTime, told_time
 
 MS_PER_US = 1e-3
@@ -27,12 +30,14 @@ class Rows:
     lengths    rows of each episode
     sample_us  of each row: when its frame was taken, us since the Unix epoch, robot's clock
     times      of each episode: how it plays, against how it was recorded
+    tasks      of each episode: its tasks one after the other, each with its rows
     """
 
     frames: pa.Table
     lengths: list[int]
     sample_us: Integers
     times: list[EpisodeTime]
+    tasks: list[list[TaskRows]]
 
     @property
     def index(self) -> Integers:
@@ -67,17 +72,26 @@ def choose_rows(fetched: Fetched, *, fps: int, repeated: bool) -> Rows:
     index = frames.column("frame_index").to_numpy()
     session = loop_times(fetched.index, fetched.taken_us)
     every: list[Integers] = []
-    lengths, times, begin = [], [], 0
+    lengths, times, tasks, begin = [], [], [], 0
     for piece in fetched.pieces:
         offsets = np.flatnonzero(own[begin : begin + piece.frames])
         chosen = choose_samples(session.at(index[begin + offsets]), fps=fps)
         every.append(begin + offsets[chosen.positions])
         lengths.append(len(chosen.positions))
         times.append(told_time(piece, chosen, piece.first + offsets, fps=fps))
+        tasks.append(_tasks(piece, piece.first + offsets[chosen.positions]))
         begin += piece.frames
     taken = np.concatenate(every)
     rows = frames if len(taken) == len(frames) else frames.take(pa.array(taken))
-    return Rows(rows, lengths, sample_us[taken], times)
+    return Rows(rows, lengths, sample_us[taken], times, tasks)
+
+
+def _tasks(piece: Piece, index: Integers) -> list[TaskRows]:
+    """Tasks of which there are rows, one after the other; `index`: of the rows, their frames' numbers."""
+    told = [(piece.first, piece.task), *piece.changes]
+    edges = [*np.searchsorted(index, [frame for frame, _ in told]).tolist(), len(index)]
+    rows = [end - begin for begin, end in pairwise(edges)]
+    return [TaskRows(task, count) for (_, task), count in zip(told, rows, strict=True) if count]
 
 
 def with_ages(

@@ -20,7 +20,8 @@ class SessionFilter(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Sessions that all of this is true of. What is not named is not looked at.
 
     robot_id, robot_type  of the session
-    task                  of the session or of one of its episodes; only episodes of this task are exported
+    task                  of the session or of one of its episodes; only episodes of this task are exported,
+                          one with several tasks whole if this is any of them
     outcome               of one of its episodes; only episodes of this outcome are exported
     tags                  the session has all of them
     from, to              it began at or after `from` and before `to`, ISO 8601 with a zone

@@ -36,7 +36,9 @@ SELECT id FROM teleop_session s
    AND (%(robot_id)s::text IS NULL OR robot_id = %(robot_id)s)
    AND (%(robot_type)s::text IS NULL OR robot_type = %(robot_type)s)
    AND (%(task)s::text IS NULL OR task = %(task)s
-        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.task = %(task)s))
+        OR EXISTS (SELECT FROM episode_overview e
+                    WHERE e.session_id = s.id
+                      AND e.tasks @> jsonb_build_array(jsonb_build_object('task', %(task)s::text))))
    AND (%(outcome)s::text IS NULL
         OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id
                    AND coalesce(e.outcome, 'unlabelled') = %(outcome)s)
@@ -48,8 +50,8 @@ SELECT id FROM teleop_session s
 """
 
 EPISODES = """
-SELECT session_id, episode_index, start_frame, end_frame, task, outcome
-  FROM episode WHERE session_id = ANY(%s) ORDER BY session_id, episode_index
+SELECT session_id, episode_index, start_frame, end_frame, task, outcome, tasks
+  FROM episode_overview WHERE session_id = ANY(%s) ORDER BY session_id, episode_index
 """
 
 GAPS = """
@@ -152,13 +154,7 @@ async def _session(
         for gap in gaps
         if gap["session_id"] == row["id"]
     ]
-    recorded = tuple(
-        EpisodeRow(
-            each["episode_index"], each["start_frame"], each["end_frame"], each["task"], each["outcome"]
-        )
-        for each in episodes
-        if each["session_id"] == row["id"]
-    )
+    recorded = tuple(_episode(each) for each in episodes if each["session_id"] == row["id"])
     session = Session(
         id=row["id"],
         robot_id=row["robot_id"],
@@ -183,6 +179,17 @@ async def _session(
         session,
         paces=paces(session, samples, times, repeated=repeated),
         footage=await _footage(connection, session, cameras, samples),
+    )
+
+
+def _episode(row: DictRow) -> EpisodeRow:
+    return EpisodeRow(
+        row["episode_index"],
+        row["start_frame"],
+        row["end_frame"],
+        row["task"],
+        row["outcome"],
+        tuple((each["first_frame"], each["task"]) for each in row["tasks"][1:]),
     )
 
 

@@ -18,6 +18,7 @@ from teleop_testing.recorded_video import record_video
 RECORDED = """
 SELECT frame_index, "timestamp", state, action FROM teleop_frame WHERE session_id = $1 ORDER BY frame_index
 """
+CHANGE_TASK = """UPDATE episode SET later_tasks = '{"50": "place"}' WHERE episode_index = 0"""
 EPISODES = [(0, 100, "pick", "success"), (120, 200, None, "discarded")]
 
 
@@ -62,6 +63,7 @@ def counters(data, codec="h264"):
 async def test_parquet_holds_everything_that_was_recorded(backend, record, database):
     """Frames with their times, discarded ones too; episodes and gaps beside them, and a key to it."""
     session = await record(300, episodes=EPISODES, gaps=[(50, 60, "disk full")], task="pick")
+    await database.connection.execute(CHANGE_TASK)
     export, folder = await backend.export(session, format="parquet")
     assert {path.name for path in folder.iterdir()} == {f"session-{session}", "README.md", "report.json"}
     table = pq.read_table(folder / f"session-{session}/frames.parquet")
@@ -76,6 +78,11 @@ async def test_parquet_holds_everything_that_was_recorded(backend, record, datab
         found = np.stack([table.column(prefix + name).to_numpy() for name in NAMES], axis=1)
         np.testing.assert_array_equal(found, np.float32([row[key] for row in rows]))
     episodes = pq.read_table(folder / f"session-{session}/episodes.parquet").to_pylist()
+    assert [each["tasks"] for each in episodes] == [
+        [{"first_frame": 0, "task": "pick"}, {"first_frame": 50, "task": "place"}],
+        [{"first_frame": 120, "task": "pick"}],
+    ]
+    assert export["numbers"]["tasks"] == 2
     assert [(each["first_frame"], each["end_frame"], each["outcome"]) for each in episodes] == [
         (0, 100, "success"),
         (120, 200, "discarded"),
@@ -114,6 +121,7 @@ async def test_sessions_of_different_robots_go_together(backend, record):
 async def test_mcap_has_joints_at_the_times_they_were_taken(backend, record, database):
     """State and action on topics of their own, by name."""
     session = await record(300, episodes=EPISODES, gaps=[(50, 60, "disk full")], task="pick")
+    await database.connection.execute(CHANGE_TASK)
     _, folder = await backend.export(session, format="mcap")
     path = folder / f"session-{session}.mcap"
     rows = await database.fetch(
@@ -146,6 +154,8 @@ async def test_mcap_has_joints_at_the_times_they_were_taken(backend, record, dat
     assert metadata["session"]["task"] == "pick"
     assert metadata["session"]["robot_id"] == "robot_A"
     assert metadata["episode 1"]["outcome"] == "discarded"
+    told = [{"first_frame": 0, "task": "pick"}, {"first_frame": 50, "task": "place"}]
+    assert json.loads(metadata["episode 0"]["tasks"]) == told
     assert metadata["gap 0"] == {"first_frame": "50", "end_frame": "60", "reason": "disk full"}
 
 

@@ -86,6 +86,18 @@ async def test_only_episodes_of_the_task_are_exported(backend, lab):
     assert [each["reason"] for each in session["excluded"]] == ["task not asked for: pick"]
 
 
+async def test_an_episode_is_found_by_any_of_its_tasks(backend, lab, database):
+    """It is exported whole, with all of its tasks."""
+    await database.connection.execute(
+        """UPDATE episode SET later_tasks = '{"30": "wipe"}' WHERE session_id = $1 AND episode_index = 1""",
+        lab["pick"],
+    )
+    asked = await ask(backend, {"task": "wipe"})
+    assert asked["request"]["session_ids"] == [lab["pick"]]
+    made = await backend.ended(asked["id"])
+    assert (made["numbers"]["frames"], made["numbers"]["tasks"]) == (40, 2)
+
+
 async def test_sessions_are_fixed_when_the_export_is_asked_for(backend, record, lab):
     """One recorded later makes another export of the same filter, and leaves the earlier as it is."""
     first = await ask(backend, {"robot_id": "robot_B"})

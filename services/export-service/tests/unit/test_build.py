@@ -114,6 +114,25 @@ def test_sound_dataset_passes(dataset):
     check(dataset)
 
 
+def test_rows_have_the_tasks_of_their_frames(tmp_path):
+    """As LeRobot has it: a task for each row, in the order of the tasks' appearance; an episode names each of
+    its tasks once. One whose frames are all left out by a lower rate is none."""
+    made = order(
+        (0, 100, "fold", None, ((40, "pick"), (60, "fold"), (61, "gone"), (62, "open"))), (100, 300, "pick")
+    )
+    made = structs.replace(made, fps=30)
+    built = build(tmp_path, made, Memory(), ignore)
+    rows = pd.read_parquet(tmp_path / DATA)
+    tasks = pd.read_parquet(tmp_path / "meta/tasks.parquet")
+    assert list(tasks.index) == ["fold", "pick", "open"]
+    assert built.tasks == json.loads((tmp_path / "meta/info.json").read_text())["total_tasks"] == 3
+    assert rows.task_index.tolist() == [0] * 20 + [1] * 10 + [0] + [2] * 19 + [1] * 100
+    episodes = pq.read_table(tmp_path / EPISODES).to_pylist()
+    assert [each["tasks"] for each in episodes] == [["fold", "pick", "open"], ["pick"]]
+    assert [each["stats/task_index/mean"] for each in episodes] == [[pytest.approx(48 / 50)], [1]]
+    check(tmp_path, frames=150)
+
+
 def test_missing_frames_are_noticed(dataset):
     """As many frames as were committed and not excluded, no more and no less."""
     with pytest.raises(VerificationFailed, match="280 frames where 281 should be"):

@@ -126,6 +126,24 @@ def test_tasks_fall_back():
     assert plan(session()).pieces[0].task == "teleoperation"
 
 
+def test_an_episode_has_several_tasks():
+    """Each piece has those of its frames; an episode is chosen by any of them, and whole."""
+    row = EpisodeRow(0, 0, 60, "open", changes=((20, None), (40, "take"), (70, "fold")))
+    rows = (row, EpisodeRow(1, 60, 90, "open"))
+    recorded = session(holes=[Hole(30, 40, "lost")], episodes=rows, task="pick")
+    assert [(piece.first, piece.task, piece.changes) for piece in plan(recorded).pieces] == [
+        (0, "open", ((20, "pick"),)),
+        (40, "take", ()),
+        (60, "open", ()),
+    ]
+    made = make_plan([recorded], labels=ALL_LABELS, on_gap="split", task="pick")
+    assert spans(made) == [(0, 30), (40, 60)]
+    made = make_plan([recorded], labels=ALL_LABELS, on_gap="split", task="open")
+    assert spans(made) == [(0, 30), (40, 60), (60, 90)]
+    with pytest.raises(NothingToExport):
+        make_plan([recorded], labels=ALL_LABELS, on_gap="split", task="fold")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [

@@ -8,10 +8,23 @@ from teleop_runtime.database import Connection
 from teleop_schema.columns import Column
 from teleop_schema.messages import Event
 
+from telemetry_service.views import EpisodeView
+
 START_EPISODES = """
 INSERT INTO episode (session_id, episode_index, start_frame, task)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[])
 ON CONFLICT (session_id, episode_index) DO NOTHING
+"""
+
+# What was told before stays: a task that a person has given since is not undone by a robot's resend.
+CHANGE_TASKS = """
+UPDATE episode e
+   SET later_tasks = told.tasks || coalesce(e.later_tasks, '{}')
+  FROM (SELECT session_id, episode_index, jsonb_object_agg(frame_index, task) AS tasks
+          FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[])
+               AS each(session_id, episode_index, frame_index, task)
+         GROUP BY session_id, episode_index) AS told
+ WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index
 """
 
 # An episode that has an end keeps it: what a person has trimmed since is not undone by a robot's resend.
@@ -54,6 +67,11 @@ READ_COLUMNS = """
 SELECT to_jsonb(c) - 'session_id' FROM session_column c WHERE session_id = $1 ORDER BY position
 """
 
+READ_EPISODES = """
+SELECT to_jsonb(e) - 'session_id' FROM episode_overview e
+ WHERE session_id = $1 AND ($2::int IS NULL OR episode_index = $2) ORDER BY episode_index
+"""
+
 CLOSE_EPISODES = """
 UPDATE episode SET end_frame = greatest(start_frame, $2) WHERE session_id = $1 AND end_frame IS NULL
 """
@@ -68,6 +86,14 @@ async def read_columns(connection: Connection, session_id: int) -> list[Column]:
     """Columns of a session beyond state and action, by position."""
     rows = await connection.fetch(READ_COLUMNS, session_id)
     return [msgspec.json.decode(row[0], type=Column) for row in rows]
+
+
+async def read_episodes(
+    connection: Connection, session_id: int, episode_index: int | None = None
+) -> list[EpisodeView]:
+    """The session's episodes, or the one of that number, in order."""
+    rows = await connection.fetch(READ_EPISODES, session_id, episode_index)
+    return [msgspec.json.decode(row[0], type=EpisodeView) for row in rows]
 
 
 async def store_events(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
@@ -95,6 +121,7 @@ async def store_events(connection: Connection, events: Sequence[tuple[int, Event
 
 async def _store_episodes(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
     starts = [(session, event) for session, event in events if event.kind == "episode_start"]
+    tasks = [(session, event) for session, event in events if event.kind == "episode_task"]
     # The first end that was told is the one that counts, of an episode as of all its tellings.
     ends = list(
         {
@@ -107,6 +134,11 @@ async def _store_episodes(connection: Connection, events: Sequence[tuple[int, Ev
         connection,
         START_EPISODES,
         [(session, event.episode_index, event.frame_index, event.task) for session, event in starts],
+    )
+    await _apply(
+        connection,
+        CHANGE_TASKS,
+        [(session, event.episode_index, event.frame_index, event.task) for session, event in tasks],
     )
     await _apply(
         connection,

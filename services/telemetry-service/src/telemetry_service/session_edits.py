@@ -4,6 +4,7 @@ from msgspec import UNSET
 from teleop_runtime.database import Pool, connected, transaction
 from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
 
+from telemetry_service.event_rows import read_episodes
 from telemetry_service.views import EpisodeChange, EpisodeView, SessionChange
 
 EDIT_TIMEOUT_S = 10.0
@@ -63,11 +64,13 @@ SELECT e.start_frame, e.end_frame, s.next_frame_index
 CHANGE_EPISODE = """
 UPDATE episode
    SET task = CASE WHEN $3 THEN $4 ELSE task END,
+       later_tasks = CASE WHEN $3 THEN (SELECT jsonb_object_agg(told.frame, $4::text)
+                                          FROM jsonb_object_keys(later_tasks) AS told(frame))
+                          ELSE later_tasks END,
        outcome = CASE WHEN $5 THEN $6 ELSE outcome END,
        note = CASE WHEN $7 THEN $8 ELSE note END,
        start_frame = $9, end_frame = $10
  WHERE session_id = $1 AND episode_index = $2
-RETURNING *
 """
 
 
@@ -122,7 +125,7 @@ class SessionEdits:
                 raise SessionNotFound.of(session_id)
             if stored is None:
                 raise NotFound(f"session {session_id} has no episode {episode_index}", field="episode_index")
-            row = await connection.fetchrow(
+            await connection.execute(
                 CHANGE_EPISODE,
                 session_id,
                 episode_index,
@@ -131,8 +134,8 @@ class SessionEdits:
                 *(change.note is not UNSET, change.note or None),
                 *_bounds(change, *stored.values()),
             )
-        assert row is not None  # noqa: S101
-        return EpisodeView(**{name: row[name] for name in EpisodeView.__struct_fields__})
+            [episode] = await read_episodes(connection, session_id, episode_index)
+        return episode
 
 
 def _bounds(

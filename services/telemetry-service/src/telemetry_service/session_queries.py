@@ -11,10 +11,9 @@ from teleop_runtime.logs import get_logger
 from teleop_schema.errors import SessionNotFound
 
 from telemetry_service.camera_accounts import camera_accounts, have_arrived
-from telemetry_service.event_rows import read_columns
+from telemetry_service.event_rows import read_columns, read_episodes
 from telemetry_service.frame_accounts import Account, account_frames, keep
 from telemetry_service.views import (
-    EpisodeView,
     GapView,
     Ledger,
     MarkView,
@@ -38,7 +37,9 @@ SELECT * FROM session_overview s
    AND ($1::text IS NULL OR robot_id = $1)
    AND ($2::text IS NULL OR status = $2)
    AND ($3::text IS NULL OR task = $3
-        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.task = $3))
+        OR EXISTS (SELECT FROM episode_overview e
+                    WHERE e.session_id = s.id
+                      AND e.tasks @> jsonb_build_array(jsonb_build_object('task', $3))))
    AND ($4::text IS NULL OR $4 = ANY(tags))
    AND ($5::text IS NULL
         OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.outcome = $5))
@@ -124,9 +125,7 @@ class SessionQueries:
             row = await connection.fetchrow(GET_SESSION, session_id)
             if row is None:
                 raise SessionNotFound.of(session_id)
-            episodes = await connection.fetch(
-                "SELECT * FROM episode WHERE session_id = $1 ORDER BY episode_index", session_id
-            )
+            episodes = await read_episodes(connection, session_id)
             columns = await read_columns(connection, session_id)
             marks = await connection.fetch(
                 "SELECT * FROM session_mark WHERE session_id = $1 ORDER BY frame_index, note", session_id
@@ -138,7 +137,7 @@ class SessionQueries:
             cameras=msgspec.json.decode(row["cameras"]),
             host=msgspec.json.decode(row["host"]),
             columns=columns,
-            episode_list=[_view(episode, EpisodeView) for episode in episodes],
+            episode_list=episodes,
             marks=[_view(mark, MarkView) for mark in marks],
         )
 

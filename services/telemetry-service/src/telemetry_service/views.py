@@ -61,13 +61,25 @@ class SessionView(Struct, kw_only=True):
     found_at: datetime | None
 
 
+class TaskView(Struct, kw_only=True):
+    """The task of an episode's frames from first_frame on; null: that of the session."""
+
+    first_frame: int
+    task: str | None
+
+
 class EpisodeView(Struct, kw_only=True):
-    """One episode, frames start_frame to end_frame - 1; end_frame is null while it is being recorded."""
+    """One episode, frames start_frame to end_frame - 1; end_frame is null while it is being recorded.
+
+    task   of its first frame
+    tasks  one after the other, at least that one
+    """
 
     episode_index: int
     start_frame: int
     end_frame: int | None
     task: str | None
+    tasks: list[TaskView]
     outcome: Outcome | None
     note: str | None
 
@@ -127,7 +139,10 @@ class SessionChange(Struct, forbid_unknown_fields=True):
 
 
 class EpisodeChange(Struct, forbid_unknown_fields=True):
-    """What a person may change of an episode; what is left out stays."""
+    """What a person may change of an episode; what is left out stays.
+
+    task  of all of its frames, whatever their tasks were
+    """
 
     task: Text | UnsetType | None = UNSET
     outcome: Outcome | UnsetType | None = UNSET

@@ -85,6 +85,10 @@ async def recorded(database_url, database):
             WHERE session_id = $1 AND frame_index % 11 = 4""",
         sessions[1],
     )
+    await database.connection.execute(
+        """UPDATE episode SET later_tasks = '{"50": "place"}' WHERE session_id = $1 AND episode_index = 0""",
+        sessions[0],
+    )
     await database.connection.execute(OLD)
     await database.connection.execute(NEXT_PARTITION)
     record_session(database_url, 40)

@@ -1,5 +1,6 @@
 """Events: however oddly they are told, a session's episodes and cameras make sense in the end."""
 
+import pytest
 from teleop_schema.messages import Ack, End, Ended, Event
 from teleop_schema.session import Camera
 from teleop_testing.robot import TestRobot, batch, description
@@ -23,8 +24,11 @@ async def record(service, *events: Event, frames: int = 10, **ending) -> None:
 
 
 async def episodes(database) -> list[tuple]:
-    rows = await database.fetch("SELECT * FROM episode ORDER BY episode_index")
-    return [tuple(row.values())[1:] for row in rows]
+    rows = await database.fetch(
+        """SELECT episode_index, start_frame, end_frame, task, outcome, note
+             FROM episode ORDER BY episode_index"""
+    )
+    return [tuple(row.values()) for row in rows]
 
 
 HISTORIES = [
@@ -54,6 +58,72 @@ async def test_events_become_episodes(service, database):
         await record(service, *events)
         assert await episodes(database) == expected
         await database.connection.execute("DELETE FROM episode")
+
+
+def change(index: int, frame: int, task: str) -> Event:
+    return Event(kind="episode_task", episode_index=index, frame_index=frame, task=task)
+
+
+async def told_tasks(http) -> list[list[tuple[int, str | None]]]:
+    """Of each episode of the only session, as told."""
+    [session] = (await http.get("/sessions")).json()["sessions"]
+    found = (await http.get(f"/sessions/{session['id']}")).json()["episode_list"]
+    assert [each["task"] for each in found] == [each["tasks"][0]["task"] for each in found]
+    return [[(each["first_frame"], each["task"]) for each in episode["tasks"]] for episode in found]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([start(0, 1, task="open"), change(0, 4, "take"), end(0, 8)], [[(1, "open"), (4, "take")]]),
+        # Of an episode that is still open, and of one that began without a task.
+        ([start(0, 1), change(0, 4, "take")], [[(1, None), (4, "take")]]),
+        # In any order, and twice, as it was told first; another episode's is its own.
+        (
+            [
+                *(start(0, 0, task="a"), change(0, 4, "c"), change(0, 2, "b"), change(0, 4, "c"), end(0, 5)),
+                *(start(1, 5, task="a"), end(1, 9)),
+            ],
+            [[(0, "a"), (2, "b"), (4, "c")], [(5, "a")]],
+        ),
+        # One that goes on is no other; none of no episode.
+        ([start(0, 0, task="a"), change(0, 2, "a"), change(1, 2, "b"), end(0, 5)], [[(0, "a")]]),
+        # What was told of frames outside is not of the episode.
+        ([start(0, 3, task="a"), change(0, 2, "b"), change(0, 7, "c"), end(0, 7)], [[(3, "b")]]),
+    ],
+)
+async def test_task_changes_within_an_episode(service, http, events, expected):
+    """Each task with its first frame."""
+    await record(service, *events)
+    assert await told_tasks(http) == expected
+
+
+async def test_tasks_follow_what_people_change(service, http):
+    """Trimmed off, a task is none of the episode; another task given is that of all of its frames, and what
+    the robot tells again undoes neither; sessions are found by any task of an episode."""
+    events = (start(0, 0, task="open"), change(0, 4, "take"))
+
+    async def found(task: str) -> bool:
+        return bool((await http.get("/sessions", params={"task": task})).json()["sessions"])
+
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 10, events=(*events, end(0, 8))))
+        await robot.acked(10)
+        [session] = (await http.get("/sessions")).json()["sessions"]
+        path = f"/sessions/{session['id']}/episodes/0"
+        assert await found("open")
+        assert await found("take")
+        trimmed = (await http.patch(path, json={"start_frame": 4})).json()
+        assert (trimmed["task"], trimmed["tasks"]) == ("take", [{"first_frame": 4, "task": "take"}])
+        assert not await found("open")
+        await http.patch(path, json={"start_frame": 2, "end_frame": 4})
+        assert await told_tasks(http) == [[(2, "open")]]
+        await http.patch(path, json={"task": "fold", "end_frame": 10})
+        await robot.send(batch(10, 2, events=events))
+        await robot.acked(12)
+    assert await told_tasks(http) == [[(2, "fold")]]
+    assert not await found("take")
+    assert (await http.patch(path, json={"task": None})).json()["tasks"] == [{"first_frame": 2, "task": None}]
 
 
 async def test_killed_recorder_leaves_whole_episodes(service, database):

@@ -132,6 +132,7 @@ async def test_session_tells_all_about_itself(http, service):
             "start_frame": 2,
             "end_frame": 6,
             "task": None,
+            "tasks": [{"first_frame": 2, "task": None}],
             "outcome": "success",
             "note": None,
         }
@@ -210,6 +211,7 @@ async def test_episode_is_changed(http, service):
         "start_frame": 3,
         "end_frame": 6,
         "task": None,
+        "tasks": [{"first_frame": 3, "task": None}],
         "outcome": "success",
         "note": None,
     }

@@ -78,20 +78,20 @@ def statistics_per_row(features: Features) -> dict[str, int]:
 def episodes_table(
     schema: pa.Schema,
     episodes: Episodes,
-    tasks: Sequence[str],
+    tasks: Sequence[Sequence[str]],
     places: Sequence[Place],
     stats: Mapping[str, Stats],
     clips: Mapping[str, Sequence[Clip]],
 ) -> pa.Table:
     """Rows of consecutive episodes, still without the columns of their own place.
 
-    tasks, places  of each episode: what it shows, and the data file that it lies in
+    tasks, places  of each episode: each of its tasks once, and the data file that it lies in
     stats          of each feature, episode by episode
     clips          of each camera's feature, episode by episode
     """
     columns: dict[str, Any] = {
         "episode_index": episodes.indexes,
-        "tasks": [[task] for task in tasks],
+        "tasks": [list(each) for each in tasks],
         "length": episodes.lengths,
         "data/chunk_index": [place.chunk for place in places],
         "data/file_index": [place.file for place in places],

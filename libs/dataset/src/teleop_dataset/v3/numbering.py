@@ -5,13 +5,29 @@ They follow from the episodes' lengths and tasks alone, and so do their statisti
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from teleop_dataset.v3.stats import Integers, Stats, Values, describe_weighted, interpolate, ranks
+from teleop_dataset.v3.stats import (
+    Integers,
+    Stats,
+    Values,
+    describe,
+    describe_weighted,
+    interpolate,
+    ranks,
+)
 
 # LeRobot's own (tolerance_s), seconds.
 TOLERANCE_S = 1e-4
+
+
+class TaskRows(NamedTuple):
+    """Rows of one task, one after the other in an episode."""
+
+    task: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -21,13 +37,15 @@ class Episodes:
     index       episode_index of the first of them
     first       `index` of the first frame, which is also its row number in the dataset
     lengths     (E,) frames of each, at least 1
-    task_index  (E,)
+    task_index  (R,) of their tasks, one after the other; an episode has at least one
+    task_rows   (R,) how many rows each of these has
     """
 
     index: int
     first: int
     lengths: Integers
     task_index: Integers
+    task_rows: Integers
 
     @property
     def indexes(self) -> Integers:
@@ -54,7 +72,7 @@ def numbering_columns(episodes: Episodes, fps: int) -> dict[str, Values]:
         "frame_index": frame_index,
         "episode_index": np.repeat(episodes.indexes, lengths),
         "index": index,
-        "task_index": np.repeat(episodes.task_index, lengths),
+        "task_index": np.repeat(episodes.task_index, episodes.task_rows),
     }
 
 
@@ -66,7 +84,7 @@ def numbering_stats(episodes: Episodes, fps: int) -> dict[str, Stats]:
         "frame_index": _counting_stats(zeros, episodes.lengths),
         "episode_index": _constant_stats(episodes.indexes, episodes.lengths),
         "index": _counting_stats(episodes.begins, episodes.lengths),
-        "task_index": _constant_stats(episodes.task_index, episodes.lengths),
+        "task_index": _task_stats(episodes),
     }
 
 
@@ -74,10 +92,11 @@ def dataset_numbering_stats(every: Sequence[Episodes], fps: int) -> dict[str, St
     """Statistics of the columns over a whole dataset; `every` is all of its episodes, in order."""
     lengths = np.concatenate([each.lengths for each in every])
     tasks = np.concatenate([each.task_index for each in every])
+    task_rows = np.concatenate([each.task_rows for each in every])
     frame_index = np.arange(lengths.max())
     # Frame k is in every episode that is longer than k.
     having = len(lengths) - np.searchsorted(np.sort(lengths), frame_index, side="right")
-    task_frames = np.bincount(tasks, weights=lengths).astype(np.int64)
+    task_frames = np.bincount(tasks, weights=task_rows).astype(np.int64)
     used = np.flatnonzero(task_frames)
     return {
         "timestamp": describe_weighted(_timestamps(frame_index, fps), having),
@@ -107,6 +126,13 @@ def pictures_are_found(first: int, frames: int, fps: float) -> bool:
 
 def _timestamps(frame_index: Integers, fps: float) -> Values:
     return (frame_index / fps).astype(np.float32)
+
+
+def _task_stats(episodes: Episodes) -> Stats:
+    if len(episodes.task_index) == len(episodes.lengths):
+        return _constant_stats(episodes.task_index, episodes.lengths)
+    rows = np.repeat(episodes.task_index, episodes.task_rows)
+    return describe({"task_index": rows[:, None]}, episodes.lengths)["task_index"]
 
 
 def _constant_stats(values: Integers, lengths: Integers) -> Stats:

@@ -1,7 +1,7 @@
 """`meta/tasks.parquet`: the tasks, each at the row that its index names."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -42,11 +42,6 @@ TASKS_SCHEMA = pa.schema(
     [pa.field("task_index", pa.int64()), pa.field("task", pa.string())],
     metadata={"pandas": json.dumps(_PANDAS)},
 )
-
-
-def number_tasks(tasks: Iterable[str]) -> dict[str, int]:
-    """Each task once, numbered by first appearance."""
-    return {task: number for number, task in enumerate(dict.fromkeys(tasks))}
 
 
 def tasks_table(tasks: Sequence[str]) -> pa.Table:
