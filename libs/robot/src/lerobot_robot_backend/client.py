@@ -184,7 +184,7 @@ class TelemetryClient:
                      would teach an old observation beside a new action
         picture_us   camera -> when its picture in the observation was taken, by the same clock; without it
                      that of the frame. A picture is (height, width, 3) uint8, RGB; of depth (height, width)
-                     uint16 in mm or float32 in m; each new one is an array of its own, else recorded once
+                     uint16 in mm or float32 in m; one that shows what the last did is recorded once
 
         Raises ValueError naming the value that is no number, SpoolError if the disk is full; then the frame's
         index is used up, and the server is told of the gap and its reason.

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -255,10 +255,11 @@ class Tap:
             captured_us, observed_us = client.clock.now_us(), captured_us
             age_us = max(captured_us - observed_us, 1)
         self._observation_used = True
+        hold = self._dataset.tapped and self._records_dataset()
         sample = functools.partial(
             self._append,
             client,
-            self._observation,
+            _lasting(self._observation, self._picture_us) if hold else self._observation,
             action,
             sent_action=sent if isinstance(sent, dict) else None,
             captured_us=captured_us,
@@ -266,7 +267,7 @@ class Tap:
             picture_us=self._picture_us,
         )
         # LeRobot adds a frame to its dataset, and with it columns of the command's own, after it has acted.
-        if self._dataset.tapped and self._records_dataset():
+        if hold:
             self._held = sample
         else:
             sample()
@@ -326,6 +327,21 @@ class Tap:
             if text not in self._told:
                 self._told.add(text)
                 log.warning("backend: %s; LeRobot goes on (told once)", text)
+
+
+def _lasting(observation: dict[str, Any], timed: Mapping[str, int]) -> dict[str, Any]:
+    """The observation as it is now, though the robot may fill its arrays again before it is written.
+
+    timed  pictures that have a time: LeRobot's cameras give each as an array of its own
+    """
+    return {
+        name: value.copy() if name not in timed and _is_array(value) else value
+        for name, value in observation.items()
+    }
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and hasattr(value, "copy")
 
 
 def _find(holder: Any, *path: str) -> Any:

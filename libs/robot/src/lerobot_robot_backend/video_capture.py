@@ -50,6 +50,7 @@ class _Camera:
     channels values per pixel: RGB, or 1 of depth
     seen     how many different pictures the loop has seen, of which `handed_over` went to the encoder
     index    the loop iteration that first saw the last one, `picture`
+    content  what that one showed, if it had no time of its own: its array may be filled again
     reason   why the last one was not handed over
     why      why any was not
     """
@@ -61,6 +62,7 @@ class _Camera:
     index: int = -1
     picture: Any = None
     captured_us: int | None = None
+    content: bytes | None = None
     reason: Reason = Reason.NONE
     why: Reason = Reason.NONE
 
@@ -118,8 +120,8 @@ class VideoCapture:
         """Hand over the pictures of a frame that were not in the frame before; raises nothing.
 
         captured_us  time of the frame, and of its pictures that have none of their own
-        picture_us   camera -> when the picture was taken; without it a picture is new if it is another array
-                     with another content
+        picture_us   camera -> when the picture was taken; without it a picture is new if it shows anything
+                     else than the one before, be it in the same array
         """
         with self._lock:
             for number, camera in enumerate(self._cameras):
@@ -127,9 +129,11 @@ class VideoCapture:
                 if picture is None or frame_index <= camera.index:
                     continue
                 own_us = _checked_time(picture_us.get(camera.name))
-                if _is_same(camera, picture, own_us):
+                content = _content(picture) if own_us is None else None
+                if _is_same(camera, picture, own_us, content):
                     continue
                 camera.picture, camera.captured_us, camera.index = picture, own_us, frame_index
+                camera.content = content
                 self._hand_over(number, camera, captured_us if own_us is None else own_us)
 
     def keep_encoding(self) -> None:
@@ -242,12 +246,21 @@ def _checked_time(us: Any) -> int | None:
     return checked if _EARLIEST_US <= checked <= _LATEST_US else None
 
 
-def _is_same(camera: _Camera, picture: Any, captured_us: int | None) -> bool:
+def _content(picture: Any) -> bytes | None:
+    """A copy of what it shows: 0.03 ms for 640x480 in colours, 0.2 ms for 1920x1080; to compare two of them
+    takes as long again. A hash takes longer. None if it is no picture."""
+    return picture.tobytes() if kind_of(picture) is not None else None
+
+
+def _is_same(camera: _Camera, picture: Any, captured_us: int | None, content: bytes | None) -> bool:
     """Whether it is the picture that this camera gave last."""
     if camera.picture is None:
         return False
     if captured_us is not None and captured_us != camera.captured_us:
         return False
+    if content is not None and camera.content is not None:
+        same_shape: bool = picture.shape == camera.picture.shape
+        return same_shape and content == camera.content
     if picture is camera.picture:
         return True
     # The same time: a copy, or a new picture whose time was taken for the one before.

@@ -288,6 +288,28 @@ def test_pictures_are_recorded_with_their_own_times(tap, monkeypatch, capsys):
     assert read_stream(client.stream_dir).session.cameras == cameras
 
 
+def test_what_waits_for_its_dataset_is_kept_as_it_was(tap, monkeypatch):
+    """A robot may fill its arrays again before LeRobot adds the frame, or acts again."""
+    robot = Robot()
+    tap._robot_found(robot, SimpleNamespace(fps=60, dataset=SimpleNamespace()))
+    robot.connect()
+    tap._dataset.tapped = True
+    pictures = []
+    kept = tap._client.log
+    monkeypatch.setattr(
+        tap._client,
+        "log",
+        lambda observation, *more, **named: (
+            pictures.append(int(observation["front"][0, 0, 0])) or kept(observation, *more, **named)
+        ),
+    )
+    for k in range(3):
+        robot.observation["front"][:] = k
+        step(robot)
+    robot.disconnect()
+    assert pictures == [0, 1, 2]
+
+
 def test_last_line_says_what_is_safe(tap, robot, capsys, caplog):
     """At the end people read how much is where, and what could not be recorded."""
     caplog.set_level(logging.ERROR)

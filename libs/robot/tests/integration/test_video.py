@@ -85,6 +85,24 @@ async def test_every_new_picture_is_recorded_once(make_recording):
     assert str(counts["front"]) == "320 pictures recorded, 0 dropped, 0 of 2 segments on the server"
 
 
+async def test_an_array_that_is_filled_again_holds_a_new_picture(make_recording):
+    """As simulators render: without a time, a picture is new if it shows anything else than the last one did,
+    in whichever array."""
+    client = make_recording()
+    buffers = {"front": picture(0), "wrist": picture(0)[:, ::-1]}
+    for k in range(10):
+        for buffer in buffers.values():
+            buffer[:] = picture(k)
+        client.log(JOINTS | buffers, JOINTS)
+        client.log(JOINTS | buffers, JOINTS)
+        client.log(JOINTS | {"front": buffers["front"].copy(), "wrist": buffers["wrist"]}, JOINTS)
+    finish(client)
+    for camera in CAMERAS:
+        recorded = read_video(client.stream_dir, camera)
+        assert recorded.counters == [*range(10)]
+        assert recorded.frame_indexes == [*range(0, 30, 3)]
+
+
 async def test_one_can_wait_for_the_encoder(make_recording):
     """Before its loop begins, a program may wait until pictures are encoded; but not for ever."""
     client = make_recording()
