@@ -39,12 +39,13 @@ class Agent:
     """Everything that one `sync-agent` does. A context: it holds its roots while it lasts."""
 
     def __init__(self, settings: Settings, *, quiet_ns: int = QUIET_NS) -> None:
-        """Raises AgentError if the state can't be opened, RootTaken if another agent holds one of the roots.
+        """Raises AgentError if the state can't be opened, Taken if another agent holds it, or a root.
 
         quiet_ns  how long an unfinished dataset must not change before its recorder counts as dead
         """
         self.settings = settings
-        self.state = State(state_path(settings.state_dir, settings.robot_id))
+        self.state = State(state_path(settings.state_dir, settings.robot_id), hold=True)
+        self.state.set_room_aside()
         self._receipts = {root: Receipts(root) for root in settings.roots}
         try:
             for root, receipts in self._receipts.items():

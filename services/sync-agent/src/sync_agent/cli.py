@@ -4,7 +4,7 @@ exit codes:
   0    all is well; of `once`, all is safe on the server; of `run`, it was told to end
   1    something failed, differs, or is not safe yet
   2    the command is not understood, or can't be done as things are set up
-  3    another agent watches the same folder
+  3    another agent watches the same folder, or runs for the same robot here
   75   no backend could be reached in time (once, verify, restore)
   130  Ctrl-C
 
@@ -22,11 +22,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from sync_agent.errors import AgentError, DiskFull, ServerAway, Stuck
+from sync_agent.errors import AgentError
 from sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT, Settings, make_settings
 from sync_agent.state import State, default_state_dir, find_states, state_path
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TAKEN, EXIT_AWAY, EXIT_INTERRUPTED = 0, 1, 2, 3, 75, 130
+# Others are those of the errors.
+EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 ONCE_TIMEOUT_S = 60.0
 # Wider than any table: what is not shown on a terminal is never folded.
 PIPE_COLUMNS = 100_000
@@ -34,15 +35,12 @@ PIPE_COLUMNS = 100_000
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    from sync_agent.receipts import RootTaken
-
     chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.command(chosen))
     except AgentError as error:
         print(f"sync-agent: {error}", file=sys.stderr)
-        codes = {RootTaken: EXIT_TAKEN, ServerAway: EXIT_AWAY, Stuck: EXIT_FAILED, DiskFull: EXIT_FAILED}
-        return codes.get(type(error), EXIT_USAGE)
+        return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

@@ -3,21 +3,42 @@
 import errno
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What a person has to set right.
+_SET_WRONG = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP})
 
 
 class AgentError(Exception):
-    """The agent can't do what was asked of it; the message says what to do about it."""
+    """The agent can't do what was asked of it as things are set up; the message says what to change.
+
+    exit_code  of the command; the service's unit starts an agent again after all but this one
+    """
+
+    exit_code = 2
+
+
+class Failed(AgentError):
+    """It did not work, or something is not right: it may work the next time."""
+
+    exit_code = 1
+
+
+class Taken(AgentError):
+    """Another agent has what this one needs for itself."""
+
+    exit_code = 3
 
 
 class ServerAway(AgentError):
     """No backend could be reached for as long as one was willing to wait."""
 
+    exit_code = 75
 
-class Stuck(AgentError):
+
+class Stuck(Failed):
     """The backend is there, but what it was asked has to be tried again for longer than one would wait."""
 
 
-class DiskFull(AgentError):
+class DiskFull(Failed):
     """What the agent has to keep finds no room: it can go on once there is some."""
 
 
@@ -27,8 +48,18 @@ class LeftChanged(Exception):
 
 def not_written(what: str, error: OSError) -> AgentError:
     """What to raise when `what` can't be written."""
-    failure = DiskFull if error.errno in _NO_ROOM else AgentError
-    return failure(f"{what} can't be written: {error.strerror}")
+    return _kind(error)(f"{what} can't be written: {error.strerror}")
+
+
+def not_read(what: str, error: OSError) -> AgentError:
+    """What to raise when `what` can't be read."""
+    return _kind(error)(f"{what} can't be read: {error.strerror}")
+
+
+def _kind(error: OSError) -> type[AgentError]:
+    if error.errno in _NO_ROOM:
+        return DiskFull
+    return AgentError if error.errno in _SET_WRONG else Failed
 
 
 def explain(error: Exception) -> str:

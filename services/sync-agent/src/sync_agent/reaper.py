@@ -98,6 +98,7 @@ class Reaper:
         while self._below is not None:
             for root in self._receipts:
                 await self.make_room(root)
+            await asyncio.to_thread(self._state.set_room_aside)
             await asyncio.sleep(CHECK_S)
 
     async def make_room(self, root: Path) -> int:
@@ -137,30 +138,50 @@ class Reaper:
             self._uploader.backend, self._robot_id, place.name, version.version, size_bytes=version.size_bytes
         )
         check_verified(verified, proven)
-        note = ReclaimNote(
-            dataset=place.name,
-            robot_id=self._robot_id,
-            server=self._server,
+        receipts.forget_reclaimed(place.folder.relative_to(place.root).as_posix())
+        # The one thing that is written while the disk is full; all else has room once something is deleted.
+        await self._datasets.note(
+            tended,
+            state="reclaimed",
+            fingerprint="",
+            kept="",
             version=version.version,
-            files=len(proven),
+            files=version.files,
             size_bytes=version.size_bytes,
-            total_episodes=row.total_episodes,
-            reclaimed_at=time.time(),
-            restore=restore_command(place, version.version, self._robot_id, self._server),
         )
-        await asyncio.to_thread(
-            receipts.note_reclaimed, place.folder.relative_to(place.root).as_posix(), note
-        )
-        await self._datasets.note(tended, state="reclaimed", fingerprint="", kept="")
-        await asyncio.to_thread(delete, place.folder, proven)
+        await asyncio.to_thread(self._finish, tended.row)
         log.info("reclaimed", extra={"dataset": place.name, "freed_bytes": version.size_bytes})
 
     def _finish_deleting(self, root: Path) -> None:
-        """What a process that was killed while deleting has left."""
+        """What a process that was killed while deleting has left, and notes that there was no room for."""
         for row in self._state.datasets():
-            folder = Path(row.folder)
-            if row.state == "reclaimed" and row.root == str(root) and not (folder / INFO).exists():
-                delete(folder, list(self._state.files(row.folder).values()))
+            if row.state == "reclaimed" and row.root == str(root) and not (Path(row.folder) / INFO).exists():
+                self._finish(row)
+
+    def _finish(self, row: DatasetRow) -> None:
+        """Delete what is left of a reclaimed dataset, and note what became of it."""
+        folder, root = Path(row.folder), Path(row.root)
+        if folder.exists():
+            delete(folder, list(self._state.files(row.folder).values()))
+        receipts, relative = self._receipts[root], folder.relative_to(root).as_posix()
+        if receipts.is_reclaimed(relative):
+            return
+        version = row.version or 0
+        note = ReclaimNote(
+            dataset=row.name,
+            robot_id=self._robot_id,
+            server=self._server,
+            version=version,
+            files=row.files,
+            size_bytes=row.size_bytes,
+            total_episodes=row.total_episodes,
+            reclaimed_at=time.time(),
+            restore=restore_command(Place(root, folder, row.name), version, self._robot_id, self._server),
+        )
+        try:
+            receipts.note_reclaimed(relative, note)
+        except OSError as error:
+            log.warning("no room for its note yet", extra={"dataset": row.name, "error": explain(error)})
 
 
 def restore_command(place: Place, version: int, robot_id: str, server: str) -> str:

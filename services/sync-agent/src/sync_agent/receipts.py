@@ -12,7 +12,7 @@ from lerobot_robot_backend.stream import FileLock, make_directory, replace_file
 from msgspec import Struct
 from teleop_schema.files import Receipt
 
-from sync_agent.errors import AgentError, not_written
+from sync_agent.errors import Taken, not_written
 
 RECEIPTS_FOLDER = ".uploaded"
 LOCK_FILE = "sync-agent.lock"
@@ -49,7 +49,7 @@ class Receipts:
     def hold(self) -> bool:
         """Take the root for this process; whether it had to be made for that.
 
-        Raises RootTaken, or AgentError if it can't be written.
+        Raises Taken, or AgentError if it can't be written.
         """
         made = not self._root.exists()
         try:
@@ -59,9 +59,7 @@ class Receipts:
         except OSError as error:
             raise not_written(f"{self._folder}, where the agent keeps its receipts,", error) from error
         if not held:
-            raise RootTaken(
-                f"another sync-agent watches {self._root}; stop it first, or watch another folder"
-            )
+            raise Taken(f"another sync-agent watches {self._root}; stop it first, or watch another folder")
         self._lock = lock
         return made
 
@@ -78,6 +76,14 @@ class Receipts:
         """Keep, beside its receipts, what became of a dataset. Raises OSError."""
         _write_durably(self._folder / dataset / RECLAIMED_FILE, msgspec.json.encode(note))
 
+    def forget_reclaimed(self, dataset: str) -> None:
+        """What became of it the last time is over. Raises OSError."""
+        (self._folder / dataset / RECLAIMED_FILE).unlink(missing_ok=True)
+
+    def is_reclaimed(self, dataset: str) -> bool:
+        """Whether it is noted what became of a dataset."""
+        return (self._folder / dataset / RECLAIMED_FILE).exists()
+
     def read(self, path: str) -> LocalReceipt | None:
         """The receipt of a file; None if there is none that can be read."""
         try:
@@ -92,10 +98,6 @@ class Receipts:
 
     def _path(self, path: str) -> Path:
         return self._folder / (path + _SUFFIX)
-
-
-class RootTaken(AgentError):
-    """Another agent watches this folder."""
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -22,7 +22,7 @@ from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_file_path, local_path
 
 from sync_agent.backups import StoredFile, stored_files
-from sync_agent.errors import AgentError
+from sync_agent.errors import AgentError, Failed
 
 PIECE_BYTES = 256 * 1024
 PIECES_AHEAD = 16
@@ -142,12 +142,12 @@ def unpack(stream: "_Pipe | BinaryIO", folder: Path, dataset: str, files: dict[s
                 told = left.pop(path, None)
                 content = archive.extractfile(member) if member.isreg() else None
                 if told is None or content is None:
-                    raise AgentError(f"the archive holds {member.name!r}, which is no file of the dataset")
+                    raise Failed(f"the archive holds {member.name!r}, which is no file of the dataset")
                 _write(content, folder / local_path(path), told)
     except tarfile.TarError as error:
         raise Interrupted(f"the archive broke off: {error}") from error
     if left:
-        raise AgentError(f"the archive lacks {min(left)}")
+        raise Failed(f"the archive lacks {min(left)}")
     for below, _, _ in os.walk(folder, topdown=False):
         sync_directory(Path(below))
 
@@ -157,7 +157,7 @@ def _path_within(name: str, dataset: str) -> str:
     try:
         return check_file_path(PurePosixPath(name).relative_to(dataset).as_posix())
     except (ValueError, BadInput) as error:
-        raise AgentError(f"the archive holds {name!r}, outside of the dataset") from error
+        raise Failed(f"the archive holds {name!r}, outside of the dataset") from error
 
 
 def _write(content: IO[bytes], path: Path, told: StoredFile) -> None:
@@ -172,4 +172,4 @@ def _write(content: IO[bytes], path: Path, told: StoredFile) -> None:
         os.fsync(file.fileno())
         size_bytes = file.tell()
     if (size_bytes, found.hexdigest()) != (told.size_bytes, told.sha256):
-        raise AgentError(f"{told.path} is not what the server tells: restore again, or verify the dataset")
+        raise Failed(f"{told.path} is not what the server tells: restore again, or verify the dataset")

@@ -11,7 +11,7 @@ from lerobot_robot_backend.stream import default_spool_dir
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 
-from sync_agent.errors import AgentError
+from sync_agent.errors import AgentError, not_read
 from sync_agent.state import default_state_dir
 
 DEFAULT_PARALLEL = 4
@@ -152,7 +152,7 @@ def check_readable(folder: Path, option: str) -> Path:
     try:
         there = folder.exists()
     except OSError as error:
-        raise AgentError(f"{option} {folder} can't be read: {error.strerror}") from error
+        raise not_read(f"{option} {folder}", error) from error
     if there and not folder.is_dir():
         raise AgentError(f"{option} {folder} is no folder")
     if there and not os.access(folder, os.R_OK | os.X_OK):

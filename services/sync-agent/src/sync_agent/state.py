@@ -1,25 +1,33 @@
 """What the agent remembers, in SQLite: what each file was when the server took it, how each dataset stands.
 
 Losing it costs reading and hashing everything once more: what the server has, its plans tell. One process
-writes (the agent that holds the roots' locks); `status`, `pause` and `resume` look at it and set its flags.
+writes, the agent that holds it; `status`, `pause` and `resume` look at it and set its flags.
 """
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from lerobot_robot_backend.stream import FileLock
 from msgspec import Struct
 
-from sync_agent.errors import AgentError, DiskFull, not_written
+from sync_agent.errors import DiskFull, Failed, Taken, not_read, not_written
 
 # Bumped when the tables change: an older file is put aside, which costs hashing, never data.
 SCHEMA_VERSION = 1
-BUSY_TIMEOUT_S = 5.0
+# Somebody else's lock on it is waited for, a bit at a time: meanwhile other threads may read.
+BUSY_PATIENCE_S = 60.0
+BUSY_TRY_S = 0.2
+# SQLite's log begins anew after so many pages of 4096 bytes, so that it never needs more than the reserve.
+WAL_PAGES = 64
+RESERVE_BYTES = 1024 * 1024
 # A file that was changed so shortly before it was read may have changed once more without its time telling.
 CLOCK_TICK_NS = 2_000_000_000
 
@@ -34,6 +42,11 @@ CREATE TABLE failure (
     PRIMARY KEY (folder, path)) WITHOUT ROWID;
 CREATE TABLE dataset (folder TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE agent (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+FILES = """
+SELECT path, size_bytes, mtime_ns, changed_ns, inode, read_at_ns, sha256, anchored, stored_at, known_to_server
+  FROM file
 """
 
 
@@ -108,72 +121,140 @@ class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class State:
-    """The database of one robot's agent; every change is on the disk when its method returns."""
+    """The database of one robot's agent; every change is on the disk when its method returns.
 
-    def __init__(self, path: Path) -> None:
-        """Open or make it; a damaged file, or one of another version, is put aside. Raises AgentError."""
+    While another process has it locked, it is waited for. Every method raises Failed if it can't be used.
+    """
+
+    def __init__(self, path: Path, *, hold: bool = False) -> None:
+        """Open or make it.
+
+        hold  as the agent does, one at a time; a damaged file, or one of another version, is put aside
+
+        Raises Taken if another agent holds it, AgentError.
+        """
         self.path = path
         self._lock = threading.Lock()
+        self._holder = FileLock(path.with_name(f"{path.name}.lock")) if hold else None
+        self._reserve = path.with_name(f"{path.name}.reserve")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if self._holder and not self._holder.acquire():
+                raise Taken(
+                    f"another sync-agent runs for {path.stem} here, and keeps its memory in {path}: let one "
+                    "watch all folders (--watch again for more), or give this one a --state-dir of its own"
+                )
             self._connection = self._open()
         except OSError as error:
+            self._release()
             raise not_written(f"{path.parent}, where the agent keeps its memory,", error) from error
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
+            self._release()
             raise self._failure(error) from error
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return self._connect()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:
-            for suffix in ("", "-wal", "-shm"):
-                stale = self.path.with_name(self.path.name + suffix)
-                if stale.exists():
-                    os.replace(stale, stale.with_name(f"{stale.name}.put-aside"))
-            return self._connect()
+            return self._patiently(self._connect)
+        except sqlite3.DatabaseError as error:
+            if not self._holder or not _is_damage(error):
+                raise
+        for suffix in ("", "-wal", "-shm"):
+            stale = self.path.with_name(self.path.name + suffix)
+            if stale.exists():
+                os.replace(stale, stale.with_name(f"{stale.name}.put-aside"))
+        return self._patiently(self._connect)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            self.path, timeout=BUSY_TRY_S, isolation_level=None, check_same_thread=False
         )
         try:
             os.chmod(self.path, 0o600)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
             elif version != SCHEMA_VERSION:
-                raise sqlite3.DatabaseError(f"version {version}")
+                raise sqlite3.DatabaseError(f"it is of version {version}")
+            elif self._holder:
+                _read_all(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _ask(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
+        def ask() -> list[tuple[Any, ...]]:
+            with self._lock:
                 return self._connection.execute(statement, values).fetchall()
-            except sqlite3.OperationalError as error:
-                raise self._failure(error) from error
 
-    def _failure(self, error: sqlite3.OperationalError) -> AgentError:
-        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
-        return (DiskFull if full else AgentError)(f"the agent's memory {self.path} can't be used: {error}")
+        try:
+            return self._patiently(ask)
+        except sqlite3.ProgrammingError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise self._failure(error) from error
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        try:
+            yield
+        except msgspec.MsgspecError as error:
+            raise self._failure(sqlite3.DatabaseError(f"a row is none: {error}")) from error
+
+    def _patiently[T](self, work: Callable[[], T]) -> T:
+        """What `work` gives; tried again while somebody else has the file locked, and once there is room."""
+        give_up_s = time.monotonic() + BUSY_PATIENCE_S
+        while True:
+            try:
+                return work()
+            except sqlite3.OperationalError as error:
+                busy = _code(error) == sqlite3.SQLITE_BUSY and time.monotonic() < give_up_s
+                if not busy and not (self._is_full(error) and self._use_reserve()):
+                    raise
+
+    def set_room_aside(self) -> None:
+        """Keep some room of the disk, so that what is done about a full one can be noted.
+
+        From a disk that has not much more it is not taken.
+        """
+        with suppress(OSError):
+            if not self._reserve.exists() and _free_bytes(self.path) > 10 * RESERVE_BYTES:
+                self._reserve.write_bytes(bytes(RESERVE_BYTES))
+
+    def _use_reserve(self) -> bool:
+        if self._holder:
+            with suppress(OSError):
+                self._reserve.unlink()
+                return True
+        return False
+
+    def _is_full(self, error: sqlite3.Error) -> bool:
+        code = _code(error)
+        # A file beside the database that can't be made, or grow, is told as any other trouble of the disk.
+        unclear = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+        return code == sqlite3.SQLITE_FULL or (unclear and _free_bytes(self.path) < RESERVE_BYTES)
+
+    def _failure(self, error: sqlite3.Error) -> Failed:
+        kind = DiskFull if self._is_full(error) else Failed
+        remedy = "; an agent puts it aside when it starts" if _is_damage(error) else ""
+        return kind(f"the agent's memory {self.path} can't be used: {error}{remedy}")
+
+    def _release(self) -> None:
+        if self._holder:
+            self._holder.release()
 
     def close(self) -> None:
         self._connection.close()
+        self._release()
 
     def files(self, folder: str) -> dict[str, FileRow]:
         """What the server has of a dataset, by path."""
-        rows = self._ask(
-            """SELECT path, size_bytes, mtime_ns, changed_ns, inode, read_at_ns, sha256, anchored,
-                      stored_at, known_to_server FROM file WHERE folder = ?""",
-            (folder,),
-        )
-        return {row[0]: msgspec.convert(row, FileRow, strict=False) for row in rows}
+        rows = self._ask(f"{FILES} WHERE folder = ?", (folder,))
+        with self._decoding():
+            return {row[0]: msgspec.convert(row, FileRow, strict=False) for row in rows}
 
     def note_stored(self, folder: str, row: FileRow) -> None:
         """The server has given a receipt for this file."""
@@ -188,7 +269,7 @@ class State:
         """What another server (or the same under another address) has, this one is asked for anew."""
         if self.note("server") != server.encode():
             self._ask("UPDATE file SET known_to_server = 0")
-            for row in list(self.datasets()):
+            for row in self.datasets():
                 again = msgspec.structs.replace(row, fingerprint="", saved_episodes=0, manifest_sha256="")
                 self.note_dataset(again)
             self.set_note("server", server.encode())
@@ -213,12 +294,14 @@ class State:
     def dataset(self, folder: str) -> DatasetRow | None:
         """How a dataset stands; None if nothing is known of it."""
         rows = self._ask("SELECT row FROM dataset WHERE folder = ?", (folder,))
-        return msgspec.json.decode(rows[0][0], type=DatasetRow) if rows else None
+        with self._decoding():
+            return msgspec.json.decode(rows[0][0], type=DatasetRow) if rows else None
 
-    def datasets(self) -> Iterator[DatasetRow]:
+    def datasets(self) -> list[DatasetRow]:
         """All datasets, by folder."""
-        for (row,) in self._ask("SELECT row FROM dataset ORDER BY folder"):
-            yield msgspec.json.decode(row, type=DatasetRow)
+        rows = self._ask("SELECT row FROM dataset ORDER BY folder")
+        with self._decoding():
+            return [msgspec.json.decode(row, type=DatasetRow) for (row,) in rows]
 
     def note_dataset(self, row: DatasetRow) -> None:
         """Remember how a dataset stands."""
@@ -244,6 +327,33 @@ class State:
         self._ask("INSERT OR REPLACE INTO agent VALUES (?, ?)", (name, value))
 
 
+def _read_all(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError unless all of it can be read: opening it reads its first page only."""
+    (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if told != "ok":
+        raise sqlite3.DatabaseError(told)
+    try:
+        for (row,) in connection.execute("SELECT row FROM dataset"):
+            msgspec.json.decode(row, type=DatasetRow)
+        for row in connection.execute(FILES):
+            msgspec.convert(row, FileRow, strict=False)
+    except msgspec.MsgspecError as error:
+        raise sqlite3.DatabaseError(f"a row is none: {error}") from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's error code without its details; errors of ours, and of text that is none, tell of damage."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path.parent).free
+
+
 def default_state_dir() -> Path:
     """lerobot_backend/sync-agent in $XDG_STATE_HOME or ~/.local/state."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -256,5 +366,11 @@ def state_path(state_dir: Path, robot_id: str) -> Path:
 
 
 def find_states(state_dir: Path) -> list[str]:
-    """Robots that an agent has run for on this machine."""
-    return sorted(path.stem for path in state_dir.glob("*.sqlite"))
+    """Robots that an agent has run for on this machine. Raises AgentError."""
+    try:
+        names = os.listdir(state_dir)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise not_read(f"{state_dir}, where agents keep their memory,", error) from error
+    return sorted(name.removesuffix(".sqlite") for name in names if name.endswith(".sqlite"))

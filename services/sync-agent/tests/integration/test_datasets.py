@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from sync_agent.errors import Stuck
-from sync_agent.receipts import Receipts, RootTaken
+from sync_agent.errors import Stuck, Taken
+from sync_agent.receipts import Receipts
 from teleop_testing.dataset_folders import RowRecorder, contents, make_dataset
 from teleop_testing.waiting import until
 
@@ -140,7 +140,7 @@ async def test_a_name_the_server_has_no_place_for(make_agent, backend, outputs):
 async def test_two_agents_on_one_folder(make_agent, outputs):
     """The second agent on a folder says so and leaves it alone."""
     make_agent()
-    with pytest.raises(RootTaken, match="another sync-agent"):
+    with pytest.raises(Taken, match="another sync-agent"):
         make_agent(robot_id="robot_B")
 
 

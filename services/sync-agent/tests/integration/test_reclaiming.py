@@ -1,9 +1,14 @@
 """Room is made on a full disk, and the last copy of nothing is deleted for it."""
 
 import hashlib
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 from sync_agent import reaper
+from sync_agent.state import State
 from sync_agent.status import describe_note
 from teleop_testing.dataset_folders import contents, make_dataset
 from teleop_testing.waiting import until
@@ -66,3 +71,46 @@ async def test_what_the_server_has_is_deleted(make_agent, backend, outputs, runn
         await until(lambda: not folder.exists())
     assert agent.datasets.tended[folder].row.state == "reclaimed"
     assert "POST /datasets/robot_A/picking/verify" in backend.requests
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def fill(disk: Path) -> None:
+    """To the last byte."""
+    with (disk / "filler").open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.root("a small disk is mounted")
+@pytest.mark.parametrize("runs", [True, False])
+async def test_a_disk_that_is_full_to_the_last_byte(make_agent, small_disk, running, runs):
+    """An agent makes room, be it that it runs by then or is started on the full disk."""
+    outputs = small_disk / "outputs"
+    folder = make_dataset(outputs / "picking", files={"extra/large.json": bytes(4_000_000)})
+    here = {"roots": (outputs,), "state_dir": small_disk / "state", "reclaim_below": 10_000_000}
+    agent = make_agent(**here)
+    assert await agent.once(30.0)
+    if not runs:
+        agent.close()
+        fill(small_disk)
+        agent = make_agent(**here)
+    async with running(agent):
+        if runs:
+            fill(small_disk)
+        await until(lambda: (outputs / ".uploaded/picking/reclaimed.json").exists())
+        assert not folder.exists()
+    with closing(State(small_disk / "state/robot_A.sqlite")) as state:
+        assert state.dataset(str(folder)).state == "reclaimed"

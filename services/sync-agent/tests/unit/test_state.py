@@ -1,10 +1,14 @@
 """The agent's memory."""
 
 import sqlite3
+import threading
 from contextlib import closing
+from pathlib import Path
 
+import msgspec
 import pytest
-from sync_agent.errors import AgentError
+from sync_agent import state as state_module
+from sync_agent.errors import AgentError, Failed, Taken
 from sync_agent.state import DatasetRow, FileRow, State
 
 ROW = FileRow("meta/info.json", 10, 5, 6, 7, 3 * 10**9, "ab" * 32, b"\x01\x00", "2026-01-01")
@@ -38,8 +42,8 @@ def test_a_damaged_file_is_put_aside(tmp_path, damage):
     """A damaged memory is kept for a look, and the agent starts with an empty one."""
     path = tmp_path / "robot_A.sqlite"
     path.write_bytes(damage)
-    with closing(State(path)) as state:
-        assert list(state.datasets()) == []
+    with closing(State(path, hold=True)) as state:
+        assert state.datasets() == []
     assert path.with_name("robot_A.sqlite.put-aside").read_bytes() == damage
 
 
@@ -48,16 +52,83 @@ def test_a_newer_version_is_put_aside(tmp_path):
     path = tmp_path / "robot_A.sqlite"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version=99")
-    with closing(State(path)) as state:
-        assert list(state.datasets()) == []
+    with closing(State(path, hold=True)) as state:
+        assert state.datasets() == []
     assert path.with_name("robot_A.sqlite.put-aside").exists()
+
+
+def damage_pages(path: Path) -> None:
+    """Beyond what opening it reads."""
+    content = bytearray(path.read_bytes())
+    for page in range(5, len(content) // 4096, 3):
+        content[page * 4096 : page * 4096 + 2048] = b"\xa5" * 2048
+    path.write_bytes(content)
+
+
+def damage_row(path: Path) -> None:
+    """Every page is sound, but what one holds is not."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO dataset VALUES ('/outputs/b', '{\"folder\": 7}')")
+
+
+@pytest.mark.parametrize("damage", [damage_pages, damage_row])
+def test_damage_within_the_file(tmp_path, damage):
+    """The next agent puts it aside; who only looks says so, and leaves it where it is."""
+    path = tmp_path / "robot_A.sqlite"
+    with closing(State(path, hold=True)) as state:
+        for number in range(40):
+            state.note_stored(f"/outputs/{number}", msgspec.structs.replace(ROW, anchored=b"x" * 2000))
+        state.note_dataset(DatasetRow(folder="/outputs/a", root="/outputs", name="a"))
+    damage(path)
+    with closing(State(path)) as state, pytest.raises(Failed, match="an agent puts it aside") as told:
+        _ = state.datasets(), [state.files(f"/outputs/{number}") for number in range(40)]
+    assert told.value.exit_code == 1
+    with closing(State(path, hold=True)) as state:
+        assert state.datasets() == []
+    assert path.with_name("robot_A.sqlite.put-aside").exists()
+
+
+def test_a_lock_is_waited_for(tmp_path, monkeypatch):
+    """A backup tool that has the file locked costs time; one that never lets go ends this run only."""
+    path = tmp_path / "robot_A.sqlite"
+    with closing(State(path, hold=True)) as state, closing(locker(path)) as other:
+        writing = threading.Thread(target=state.note_stored, args=("/outputs/a", ROW))
+        writing.start()
+        # Meanwhile others may read.
+        assert state.files("/outputs/a") == {}
+        other.execute("ROLLBACK")
+        writing.join()
+        assert state.files("/outputs/a") == {ROW.path: ROW}
+        monkeypatch.setattr(state_module, "BUSY_PATIENCE_S", 0.0)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Failed, match="locked") as told:
+            state.doubt("/outputs/a")
+    assert told.value.exit_code == 1
+
+
+def locker(path: Path) -> sqlite3.Connection:
+    """Somebody who has it locked."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+def test_one_agent_at_a_time(tmp_path):
+    """A second one with the same robot is told what to do; who only looks is let in."""
+    path = tmp_path / "robot_A.sqlite"
+    with closing(State(path, hold=True)), closing(State(path)) as looking:
+        assert looking.datasets() == []
+        with pytest.raises(Taken, match=r"another sync-agent runs for robot_A.*--state-dir") as told:
+            State(path, hold=True)
+        assert told.value.exit_code == 3
+    State(path, hold=True).close()
 
 
 def test_a_folder_that_can_not_be_made(tmp_path):
     """The message says which folder, and what it is for."""
     (tmp_path / "file").write_text("")
     with pytest.raises(AgentError, match=r"/file, where the agent keeps its memory"):
-        State(tmp_path / "file" / "robot_A.sqlite")
+        State(tmp_path / "file" / "robot_A.sqlite", hold=True)
 
 
 def test_racy_times_are_not_trusted():
