@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -26,7 +26,8 @@ from teleop_dataset.parquet_thrift import read_footer
 INFO = "meta/info.json"
 MAX_INFO_BYTES = 16 * 1024**2
 # Folders that hold no datasets of their own: what huggingface_hub keeps, and the markers of what was sent.
-_NOT_LOOKED_INTO = frozenset({"hub"})
+_NOT_LOOKED_INTO = frozenset({"hub", "lost+found"})
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 # What lerobot removes again: pictures of the episode being recorded, and folders of tempfile.mkdtemp() in
 # which it encodes each episode's video.
 _TEMPORARY = re.compile(r"images|tmp[a-z0-9_]{8}")
@@ -168,29 +169,40 @@ class DatasetSeen:
         return [(file, file.content) for file in self.files.values() if isinstance(file.content, VideoSeen)]
 
 
-def find_datasets(root: Path) -> Iterator[Path]:
+def find_datasets(root: Path, refused: Callable[[OSError], None] = lambda _error: None) -> Iterator[Path]:
     """Every folder at or below `root` that has a `meta/info.json`, of whatever version; sorted.
 
-    Doesn't look into datasets, hidden folders and `hub`; goes MAX_NAME_PARTS deep, as deep as names may.
+    Doesn't look into datasets, hidden folders, `hub` and `lost+found`; goes MAX_NAME_PARTS deep, as deep as
+    names may.
+
+    refused  called with the error of each folder that can't be looked into: there may be datasets in it
     """
-    yield from _find(root, MAX_NAME_PARTS)
+    yield from _find(root, MAX_NAME_PARTS, refused)
 
 
-def _find(folder: Path, depth: int) -> Iterator[Path]:
+def _find(folder: Path, depth: int, refused: Callable[[OSError], None]) -> Iterator[Path]:
     try:
-        if stat.S_ISREG(os.lstat(folder / INFO).st_mode):
+        if _is_file(folder / INFO):
             yield folder
             return
-    except OSError:
-        pass
-    try:
         with os.scandir(folder) as entries:
             below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            refused(error)
         return
     for name in below:
         if depth and not name.startswith(".") and name not in _NOT_LOOKED_INTO:
-            yield from _find(folder / name, depth - 1)
+            yield from _find(folder / name, depth - 1, refused)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise
 
 
 def is_passed_over(path: str) -> bool:
@@ -347,6 +359,8 @@ def _read_info(dataset: Path, files: Mapping[str, FileSeen]) -> tuple[Info | Non
         return msgspec.json.decode(encoded, type=Info), ""
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         return None, f"{INFO} can't be read (yet): {error}"
+    except RecursionError:
+        return None, f"{INFO} can't be read: it nests too deeply"
 
 
 def _same(previous: DatasetSeen, files: Mapping[str, FileSeen]) -> bool:

@@ -1,13 +1,11 @@
 """The shipper against a backend that misbehaves on command."""
 
 import asyncio
-import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from lerobot_robot_backend import shipper
@@ -15,6 +13,7 @@ from lerobot_robot_backend.shipper import backoff_s, ship_all, ship_stream
 from lerobot_robot_backend.stream import FileLock, SpoolError, read_progress
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
+from teleop_testing.refusing import refuse
 from teleop_testing.spooled import redirect
 from teleop_testing.waiting import PATIENCE_S
 from websockets.asyncio.server import serve
@@ -338,18 +337,6 @@ async def test_an_odd_stream_holds_up_no_other(make_client, backend, caplog, mon
     assert second.progress.ended
     assert str(first.stream_dir) in caplog.text
     assert "Traceback" not in caplog.text
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    """As if the file were somebody else's, for root, too."""
-    opened, looked_at = os.open, Path.stat
-
-    def deny(asked: object) -> None:
-        if str(asked) == str(path):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-
-    monkeypatch.setattr(os, "open", lambda asked, *rest, **more: deny(asked) or opened(asked, *rest, **more))
-    monkeypatch.setattr(Path, "stat", lambda asked, **more: deny(asked) or looked_at(asked, **more))
 
 
 def test_backoff_grows_and_stays_bounded():

@@ -1,13 +1,11 @@
 """Video segments on their way from the spool to a backend, over real sockets."""
 
 import asyncio
-import errno
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -35,6 +33,7 @@ from lerobot_robot_virtual.scene import render
 from teleop_schema.files import Receipt
 from teleop_schema.session import Camera
 from teleop_testing.file_backend import FileBackend, file_backend
+from teleop_testing.refusing import refuse
 from teleop_testing.spooled import pass_time, redirect
 from teleop_testing.waiting import PATIENCE_S
 
@@ -218,14 +217,7 @@ async def test_a_silent_server_holds_up_no_other(record, files, until, monkeypat
 def test_a_folder_that_may_not_be_read_is_not_taken_for_empty(record, monkeypatch, asked):
     """Nothing is called stored that nobody can see."""
     client = record()
-    scandir = os.scandir
-
-    def deny(path):
-        if Path(path).name == "video":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", deny)
+    refuse(monkeypatch, client.stream_dir / "video")
     with pytest.raises(PermissionError, match="video"):
         asked(client.stream_dir)
 

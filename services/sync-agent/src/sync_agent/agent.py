@@ -31,6 +31,7 @@ from sync_agent.status import HEARTBEAT_S, NOW_NOTE, Now
 CONTROL_S = 0.5
 REPORT_S = 1.0
 PING_S = 5.0
+MAX_PROBLEMS_TOLD = 1000
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,11 @@ class Agent:
         for receipts in self._receipts.values():
             receipts.release()
         self.state.close()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What can't be read here, or not be brought, and why."""
+        return (*self.spool.now.problems, *self.datasets.problems)[:MAX_PROBLEMS_TOLD]
 
     @property
     def sent_bytes(self) -> int:
@@ -169,6 +175,8 @@ class Agent:
                 self._recall.want()
             if now.trouble and now.trouble != (told and told.trouble):
                 log.warning("trying again", extra={"trouble": now.trouble})
+            for problem in sorted(set(now.problems) - set(told.problems if told else ())):
+                log.error("not brought", extra={"problem": problem})
             if told is None or replace(now, at=told.at) != told or now.at - told.at > HEARTBEAT_S:
                 told = now
                 await asyncio.to_thread(self._tell, now)
@@ -192,6 +200,7 @@ class Agent:
             sent_bytes=self.sent_bytes,
             slowest_sync_ms=spool.slowest_sync_ms,
             asked_at=self._recall.asked_at,
+            problems=self.problems,
             again_streams=spool.again_streams,
             again_segments=spool.again_segments,
         )

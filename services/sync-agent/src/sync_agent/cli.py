@@ -252,6 +252,8 @@ def _once(chosen: argparse.Namespace) -> int:
                 )
             for skipped in row.skipped:
                 print(f"{row.name}: left out: {skipped}", file=sys.stderr)
+        for problem in agent.problems:
+            print(f"not brought: {problem}", file=sys.stderr)
         return EXIT_OK if safe else EXIT_FAILED
     finally:
         agent.close()

@@ -158,7 +158,7 @@ class DatasetSync:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(self._parallel):
                     workers.create_task(work())
-        except* (LeftChanged, OSError) as errors:
+        except* Exception as errors:
             raise _first(errors) from None
 
     async def _upload(self, job: "_Job", file: FileSeen) -> None:

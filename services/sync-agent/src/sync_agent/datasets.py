@@ -18,7 +18,7 @@ from teleop_schema.files import DatasetVersion
 from teleop_schema.identifiers import check_dataset_name
 
 from sync_agent.dataset_sync import DatasetSync, FilesFailed, Place, Progress
-from sync_agent.errors import LeftChanged, explain
+from sync_agent.errors import AgentError, LeftChanged, explain
 from sync_agent.folders import fingerprint
 from sync_agent.receipts import Receipts
 from sync_agent.state import DatasetRow, State
@@ -75,7 +75,8 @@ class Tended:
 class Datasets:
     """All datasets of one agent.
 
-    tended  by folder
+    tended    by folder
+    problems  folders that can't be looked into, and why: there may be datasets in them
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Datasets:
     ) -> None:
         """`receipts`: of each watched root."""
         self.tended: dict[Path, Tended] = {}
+        self.problems: tuple[str, ...] = ()
         self._sync = sync
         self._state = state
         self._receipts = receipts
@@ -121,14 +123,15 @@ class Datasets:
         await self.find()
         async with asyncio.TaskGroup() as tasks:
             tending = [tasks.create_task(self._tend_once(tended)) for tended in self.tended.values()]
-        return all(task.result() for task in tending)
+        return all(task.result() for task in tending) and not self.problems
 
     async def find(self) -> list[Tended]:
         """Look for datasets; gives the new ones. Those whose names collide are noted as failed."""
         found = []
+        refused: list[OSError] = []
         names = {tended.place.name: folder for folder, tended in self.tended.items()}
         for root in self._receipts:
-            for folder in await asyncio.to_thread(lambda root=root: list(find_datasets(root))):  # type: ignore[misc]
+            for folder in await asyncio.to_thread(_list_datasets, root, refused):
                 if folder in self.tended:
                     continue
                 name = unicodedata.normalize("NFC", folder.relative_to(root).as_posix())
@@ -140,6 +143,7 @@ class Datasets:
                     continue
                 names[name] = folder
                 found.append(tended)
+        self.problems = tuple(explain(error) for error in refused)
         return found
 
     def _known(self, root: Path, folder: Path, name: str) -> DatasetRow:
@@ -185,7 +189,20 @@ class Datasets:
             await asyncio.sleep(min(pause_s, LOOK_AGAIN_S))
 
     async def _step(self, tended: Tended) -> float:
-        """Look at the dataset, do what is due, and tell in how many seconds to look again."""
+        """Do what is due for the dataset, and tell in how many seconds to look again.
+
+        One that makes something fail is failed, with the reason: the others go on.
+        """
+        try:
+            return await self._do_what_is_due(tended)
+        except AgentError:
+            raise
+        except Exception as error:
+            log.exception("failed", extra={"dataset": tended.place.name})
+            await self.note(tended, state="failed", error=explain(error) or type(error).__name__)
+            return RETRY_FAILED_S
+
+    async def _do_what_is_due(self, tended: Tended) -> float:
         folder = tended.place.folder
         mark = await asyncio.to_thread(fingerprint, folder)
         if mark and mark == tended.row.fingerprint and _is_settled(tended.row):
@@ -346,6 +363,10 @@ class Datasets:
             error=progress.trouble,
         )
         return progress.sent_bytes
+
+
+def _list_datasets(root: Path, refused: list[OSError]) -> list[Path]:
+    return list(find_datasets(root, refused.append))
 
 
 def _totals(verdict: Verdict) -> dict[str, int]:

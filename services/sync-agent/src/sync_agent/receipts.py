@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from lerobot_robot_backend.stream import FileLock, make_directory, replace_file
+from lerobot_robot_backend.stream import UNREADABLE, FileLock, make_directory, replace_file
 from msgspec import Struct
 from teleop_schema.files import Receipt
 
@@ -88,7 +88,7 @@ class Receipts:
         """The receipt of a file; None if there is none that can be read."""
         try:
             return msgspec.json.decode(self._path(path).read_bytes(), type=LocalReceipt)
-        except (OSError, msgspec.MsgspecError):
+        except UNREADABLE:
             return None
 
     def remove(self, path: str) -> None:

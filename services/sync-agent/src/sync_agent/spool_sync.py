@@ -7,6 +7,7 @@ behind (the machine was switched off, they were killed) is brought on here.
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from lerobot_robot_backend.video_shipper import is_recorded, ship_video
 from lerobot_robot_backend.video_spool import has_unstored_video
 from teleop_schema.holding import Lacking
 
+from sync_agent.errors import explain
 from sync_agent.lanes import Lanes, LaneUploader, Priority
 
 SCAN_S = 10.0
@@ -43,6 +45,7 @@ class SpoolNow:
     trouble          why some of the samples can't be kept or shipped at present
     slowest_sync_ms  longest that the disk has taken for samples that were logged
     stored_segments  video segments that were stored by this process
+    problems         streams and folders that can't be read, or brought, and why
     again_streams, again_segments  of these the server had forgotten samples, and video segments: sent again
     """
 
@@ -53,6 +56,7 @@ class SpoolNow:
     slowest_sync_ms: float = 0.0
     stored_segments: int = 0
     refused_segments: int = 0
+    problems: tuple[str, ...] = ()
     again_streams: int = 0
     again_segments: int = 0
 
@@ -71,7 +75,8 @@ class SpoolSync:
         self._token = token
         self._slots = asyncio.Semaphore(CONCURRENT_STREAMS)
         self._shipping: dict[tuple[str, Path], asyncio.Task[None]] = {}
-        self._not_before_s: dict[Path, float] = {}
+        self._not_before_s: dict[tuple[str, Path], float] = {}
+        self._failed: dict[tuple[str, Path], str] = {}
 
     async def run(self) -> None:
         """Ship for ever what is there and what comes; nothing while the lanes are closed."""
@@ -94,19 +99,13 @@ class SpoolSync:
                 await asyncio.wait(self._shipping.values(), timeout=POLL_S)
                 self._reap()
                 await self._look()
-            return not self.now.samples and not self.now.videos
+            return not self.now.samples and not self.now.videos and not self.now.problems
         finally:
             await self._stop()
 
     async def bring_again(self, lacking: Lacking) -> Recalled:
         """Send once more what the server has forgotten, with the next look at the spool."""
-        try:
-            recalled = await asyncio.to_thread(
-                lambda: bring_again(list(find_streams(self._spool_dir)), lacking)
-            )
-        except OSError as error:
-            log.error("the spool can't be written", extra={"error": str(error)})
-            return Recalled()
+        recalled = await asyncio.to_thread(lambda: bring_again(list(find_streams(self._spool_dir)), lacking))
         if recalled.segments:
             self._not_before_s.clear()
         self.now.again_streams += recalled.streams
@@ -117,37 +116,58 @@ class SpoolSync:
         """Begin with every stream that is not being shipped yet."""
         self._reap()
         samples, videos = await self._look()
-        for stream_dir in samples:
-            key = "samples", stream_dir
-            if key not in self._shipping:
-                self._shipping[key] = asyncio.create_task(self._ship_samples(stream_dir))
-        for stream_dir in videos:
-            key = "video", stream_dir
-            if key not in self._shipping and self._not_before_s.get(stream_dir, 0.0) <= time.monotonic():
-                self._shipping[key] = asyncio.create_task(self._ship_video(stream_dir))
+        for kind, ship, stream_dirs in (
+            ("samples", self._ship_samples, samples),
+            ("video", self._ship_video, videos),
+        ):
+            for stream_dir in stream_dirs:
+                key = kind, stream_dir
+                if key not in self._shipping and self._not_before_s.get(key, 0.0) <= time.monotonic():
+                    self._shipping[key] = asyncio.create_task(self._try(key, ship))
+
+    async def _try(self, key: tuple[str, Path], ship: Callable[[Path], Awaitable[None]]) -> None:
+        """Ship samples or video of one stream; if that fails, the others go on: it is tried much later."""
+        kind, stream_dir = key
+        self._failed.pop(key, None)
+        try:
+            await ship(stream_dir)
+        except Exception as error:
+            expected = isinstance(error, SpoolError | OSError)
+            log.error(
+                "can't be shipped",
+                extra={"stream": stream_dir.name, "what": kind, "error": explain(error)},
+                exc_info=None if expected else error,
+            )
+            self._failed[key] = f"{stream_dir}: {explain(error) or type(error).__name__}"
+            self._not_before_s[key] = time.monotonic() + RETRY_S
 
     async def _look(self) -> tuple[list[Path], list[Path]]:
         """Streams with samples, and with video, that the server lacks and that nobody records any more."""
-        streams, recorded = await asyncio.to_thread(self._find)
+        streams, recorded, problems = await asyncio.to_thread(self._find)
         samples = [stream_dir for stream_dir, progress, _ in streams if not progress.ended]
         videos = [stream_dir for stream_dir, _, has_video in streams if has_video]
         self.now.samples, self.now.videos = len(samples), len(videos)
+        self.now.problems = tuple(dict.fromkeys((*problems, *self._failed.values())))
         self.now.acked = sum(progress.next for _, progress, _ in streams)
         everywhere = (*recorded, *(progress for _, progress, _ in streams))
         self.now.trouble = next((p.trouble for p in everywhere if p.trouble and not p.ended), None)
         self.now.slowest_sync_ms = max((p.slowest_sync_ms for p in everywhere), default=0.0)
         return samples, videos
 
-    def _find(self) -> tuple[list[tuple[Path, Progress, bool]], list[Progress]]:
-        """Streams that nobody records any more, and how those fare that are being recorded."""
+    def _find(self) -> tuple[list[tuple[Path, Progress, bool]], list[Progress], list[str]]:
+        """Streams that nobody records any more, how those fare that are recorded, and what can't be read."""
         streams, recorded = [], []
-        for stream_dir in find_streams(self._spool_dir):
-            progress = read_whole_progress(stream_dir)
-            if is_recorded(stream_dir):
-                recorded.append(progress)
-            else:
-                streams.append((stream_dir, progress, has_unstored_video(stream_dir)))
-        return streams, recorded
+        refused: list[OSError] = []
+        for stream_dir in find_streams(self._spool_dir, refused.append):
+            try:
+                progress = read_whole_progress(stream_dir)
+                if is_recorded(stream_dir):
+                    recorded.append(progress)
+                else:
+                    streams.append((stream_dir, progress, has_unstored_video(stream_dir)))
+            except OSError as error:
+                refused.append(error)
+        return streams, recorded, [explain(error) for error in refused]
 
     async def _ship_samples(self, stream_dir: Path) -> None:
         shipping = asyncio.create_task(
@@ -162,23 +182,17 @@ class SpoolSync:
                 else:
                     await asyncio.wait((shipping,), timeout=POLL_S)
             shipping.result()
-        except SpoolError as error:
-            log.error("samples can't be shipped", extra={"stream": stream_dir.name, "error": str(error)})
         finally:
             shipping.cancel()
             await asyncio.gather(shipping, return_exceptions=True)
 
     async def _ship_video(self, stream_dir: Path) -> None:
         """Ship a stream's segments; what is refused, or can't be finished, is tried again much later."""
-        try:
-            shipped = await ship_video(stream_dir, self._uploader)
-        except (SpoolError, OSError) as error:
-            log.error("video can't be shipped", extra={"stream": stream_dir.name, "error": str(error)})
-            shipped = None
+        shipped = await ship_video(stream_dir, self._uploader)
         if shipped is not None:
             self.now.stored_segments += shipped.stored
             self.now.refused_segments += shipped.refused
-        self._not_before_s[stream_dir] = time.monotonic() + RETRY_S
+        self._not_before_s["video", stream_dir] = time.monotonic() + RETRY_S
 
     def _reap(self) -> None:
         for key, task in list(self._shipping.items()):

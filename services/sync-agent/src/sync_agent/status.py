@@ -26,6 +26,7 @@ class Now(Struct, kw_only=True, omit_defaults=True):
     at              seconds since the Unix epoch
     ended           the last that it tells
     asked_at        when the server said last that it still has what it confirmed, but for what is sent again
+    problems        what can't be read, or not be brought, and why
     again_streams   streams whose samples, and video segments that, it did not know any more: brought again
     """
 
@@ -42,6 +43,7 @@ class Now(Struct, kw_only=True, omit_defaults=True):
     sent_bytes: int = 0
     slowest_sync_ms: float = 0.0
     asked_at: float | None = None
+    problems: tuple[str, ...] = ()
     again_streams: int = 0
     again_segments: int = 0
 
@@ -69,7 +71,7 @@ def read_status(robot_id: str, state: State, *, now_s: float | None = None) -> S
         running=agent is not None and not agent.ended and at - agent.at < SILENT_S,
         paused=state.paused,
         agent=agent,
-        datasets=list(state.datasets()),
+        datasets=state.datasets(),
     )
 
 
@@ -88,6 +90,9 @@ def headline(status: Status) -> str:
         line += f", {agent.samples} streams with samples and {agent.videos} with video to send"
     if agent.refused_segments:
         line += f", {agent.refused_segments} video segments refused"
+    if agent.problems:
+        more = len(agent.problems) - 1
+        line += f", not brought: {agent.problems[0]}" + (f" (and {more} more)" if more else "")
     if agent.slowest_sync_ms:
         line += f", slowest sync of samples {agent.slowest_sync_ms:.0f} ms"
     if agent.slowest_sync_ms > 1e3 * SLOW_SYNC_S:

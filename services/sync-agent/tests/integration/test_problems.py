@@ -1,0 +1,107 @@
+"""What can't be read or locked, or makes something fail, is named and ends nothing else."""
+
+import pytest
+from sync_agent import datasets, reaper
+from sync_agent.errors import DiskFull
+from sync_agent.status import headline, read_status
+from teleop_testing.dataset_folders import make_dataset
+from teleop_testing.refusing import refuse
+from teleop_testing.spooled import open_writer
+from teleop_testing.waiting import until
+
+
+@pytest.fixture
+def stream_dir(tmp_path):
+    """A stream that was recorded and not sent."""
+    writer = open_writer(tmp_path / "spool")
+    writer.append_frame(1000, (1.0, 2.0))
+    writer.close()
+    (writer.stream_dir / "video/front").mkdir(parents=True)
+    return writer.stream_dir
+
+
+@pytest.mark.parametrize(
+    "what", ["..", "session.json", "writer.lock", "shipper.lock", "video", "video/front"]
+)
+async def test_a_stream_of_somebody_else(make_agent, outputs, stream_dir, monkeypatch, what):
+    """It is not called safe, but named; what lies beside it is brought."""
+    refused = stream_dir.parent if what == ".." else stream_dir / what
+    if what.startswith("video"):
+        (stream_dir / "acked").write_text('{"next": 1, "ended": true}')
+    folder = make_dataset(outputs / "picking")
+    agent = make_agent()
+    refuse(monkeypatch, refused)
+    assert not await agent.once(30.0)
+    assert agent.state.dataset(str(folder)).state == "stored"
+    (problem,) = agent.problems
+    assert str(refused) in problem
+    assert "Permission denied" in problem
+    assert f"not brought: {problem}" in headline(read_status("robot_A", agent.state))
+
+
+async def test_a_folder_below_the_watched_one(make_agent, outputs, monkeypatch):
+    """There may be datasets in it; what the file system itself has for root is no such folder."""
+    for name in ("closed", "lost+found"):
+        (outputs / name).mkdir()
+        refuse(monkeypatch, outputs / name)
+    folder = make_dataset(outputs / "picking")
+    agent = make_agent()
+    assert not await agent.once(30.0)
+    assert agent.state.dataset(str(folder)).state == "stored"
+    assert agent.problems == (f"{outputs / 'closed'}: Permission denied",)
+
+
+async def test_an_info_that_nests_too_deeply(make_agent, outputs, monkeypatch):
+    """It is no reason to end."""
+    monkeypatch.setattr(datasets, "ONCE_PATIENCE_S", 5.0)
+    folder = make_dataset(outputs / "bad")
+    info = (folder / "meta/info.json").read_text()
+    (folder / "meta/info.json").write_text(info.rstrip()[:-1] + ', "x": ' + '{"a":' * 5000 + "1" + "}" * 5001)
+    good = make_dataset(outputs / "good")
+    agent = make_agent()
+    assert not await agent.once(30.0)
+    assert "nests too deeply" in agent.state.dataset(str(folder)).reason
+    assert agent.state.dataset(str(good)).state == "stored"
+
+
+async def test_a_dataset_that_makes_something_fail(make_agent, outputs, running, monkeypatch):
+    """Whatever nobody foresaw: that one is failed with its reason, the others are brought."""
+    bad, good = make_dataset(outputs / "bad"), make_dataset(outputs / "good")
+    agent = make_agent()
+    save = agent.datasets._sync.save
+
+    async def fail(place, *rest):
+        if place.folder == bad:
+            raise ValueError("a defect")
+        return await save(place, *rest)
+
+    monkeypatch.setattr(agent.datasets._sync, "save", fail)
+    async with running(agent):
+        await until(lambda: {t.row.state for t in agent.datasets.tended.values()} == {"failed", "stored"})
+        assert agent.datasets.tended[bad].row.error == "a defect"
+        assert agent.datasets.tended[good].row.state == "stored"
+
+
+async def test_a_memory_that_finds_no_room(make_agent, outputs, monkeypatch):
+    """That is no dataset's failure: the agent ends, and says why."""
+    make_dataset(outputs / "picking")
+    agent = make_agent()
+
+    def refuse_row(*_):
+        raise DiskFull("the agent's memory can't be used: the disk is full")
+
+    monkeypatch.setattr(agent.state, "note_stored", refuse_row)
+    with pytest.raises(DiskFull):
+        await agent.once(30.0)
+
+
+async def test_a_reclaimed_dataset_that_came_back(make_agent, outputs, running, monkeypatch):
+    """What is noted of it is of the last time."""
+    monkeypatch.setattr(reaper, "CHECK_S", 0.05)
+    folder = make_dataset(outputs / "picking")
+    note = outputs / ".uploaded/picking/reclaimed.json"
+    note.parent.mkdir(parents=True)
+    note.write_text("{}")
+    async with running(make_agent(reclaim_below=10**18)):
+        await until(lambda: not folder.exists() and note.exists())
+        assert b'"version":1' in note.read_bytes()
