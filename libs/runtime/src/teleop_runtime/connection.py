@@ -161,7 +161,13 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
-        """Close for what can't be read. uvicorn closes at once: who still sends then hears nothing."""
+        """Close for what can't be read, after what came before it in the same piece, which uvicorn forgets.
+
+        It closes at once, too: who still sends then hears nothing.
+        """
+        self.handle_events()
+        if self._refused:
+            return
         said = self.conn.close_sent
         assert said is not None  # noqa: S101
         self.queue.put_nowait({"type": "websocket.disconnect", "code": said.code, "reason": said.reason})

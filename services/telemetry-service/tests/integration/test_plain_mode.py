@@ -5,6 +5,7 @@ import json
 
 import pytest
 from telemetry_service.refusals import MAX_REASONS
+from teleop_schema.limits import MAX_MESSAGE_BYTES
 from teleop_testing.plain import FRAME, client, complete, ledger_of
 from teleop_testing.waiting import PATIENCE_S, until
 from websockets.asyncio.client import connect
@@ -59,6 +60,23 @@ async def test_client_that_sends_and_leaves_loses_nothing(service, database):
             await robot.send({"observation": {"a": number}})
     session = await complete(database)
     assert await database.frame_indexes(session["id"]) == list(range(300))
+
+
+async def test_frames_right_before_what_can_not_be_read(service, database):
+    """They came in one piece with the beginning of a message that is too large, and are stored."""
+    async with client(service) as robot:
+        line = robot.connection
+        for number in range(3):
+            line.protocol.send_text(json.dumps({"observation": {"a": number}}).encode())
+        line.protocol.send_text(b'"' + b"x" * (MAX_MESSAGE_BYTES + 1) + b'"')
+        line.transport.write(b"".join(line.protocol.data_to_send()))
+        await line.wait_closed()
+        assert line.close_code == 1009
+
+    async def interrupted() -> int | None:
+        return await database.value("SELECT id FROM teleop_session WHERE status = 'interrupted'")
+
+    assert await database.frame_indexes(await until(interrupted)) == [0, 1, 2]
 
 
 async def test_arrival_is_the_time_of_a_frame_without_one(service, database):
