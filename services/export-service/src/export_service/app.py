@@ -24,6 +24,8 @@ from export_service.session_table import SessionTable
 from export_service.settings import ExportSettings
 from export_service.worker import Worker, working
 
+READY_TIMEOUT_S = 2.0
+
 
 def export_part(
     database_url: str, export_root: Path, store_url: str, hub: HubSettings, *, work_here: bool = True
@@ -51,6 +53,12 @@ def export_part(
                 background.every(
                     queue_watch.LOOK_EVERY_S, "length of the queue", partial(queue_watch.look, pool)
                 )
+
+                async def check_folder() -> None:
+                    async with asyncio.timeout(READY_TIMEOUT_S):
+                        await asyncio.to_thread(folders.check_writable)
+
+                making = {"export folder": check_folder} if work_here else {}
                 yield Running(
                     state={
                         "exports": exports,
@@ -60,7 +68,7 @@ def export_part(
                         "export_followers": events.Followers(),
                         "recorded_sessions": SessionTable(pool),
                     },
-                    checks={"export database": partial(check_database, pool), **work.checks()},
+                    checks={"export database": partial(check_database, pool), **making, **work.checks()},
                     drain=work.stop,
                 )
 

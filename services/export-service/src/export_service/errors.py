@@ -15,8 +15,18 @@ class BadFps(BadInput):
     code = "bad_fps"
 
 
-class NotConnected(StorageUnavailable):
+class NotMade(StorageUnavailable):
+    """An export can't be made now, for a reason that is not its own: it waits, and no attempt is lost."""
+
+
+class NotConnected(NotMade):
     """The database has no connection left for the making of an export; nothing of it has been begun."""
+
+
+class FolderUnusable(NotMade):
+    """The folder of the exports can't be written now."""
+
+    code = "exports_unwritable"
 
 
 class SessionUnfinished(Conflict):

@@ -23,19 +23,20 @@ MAX_ATTEMPTS = 10
 NS_PER_US = 1_000
 
 STATE = """
-SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at,
+SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
        (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
   FROM export WHERE id = %s
 """
 
 GET = """
-SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at, report,
+SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
+       report,
        (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
   FROM export WHERE id = %s
 """
 
 PAGE = """
-SELECT id, status, request, progress, numbers, problem, created_at, started_at, finished_at,
+SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
        (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
   FROM export
  WHERE (%(cursor)s::bigint IS NULL OR id < %(cursor)s)
@@ -63,7 +64,7 @@ RETURNING id
 CLAIM = """
 UPDATE export
    SET status = 'running', attempt = attempt + 1, attempts_left = attempts_left - 1, progress = '{}',
-       started_at = now()
+       waits_for = NULL, started_at = now()
  WHERE id = %s AND status IN ('queued', 'running') AND attempts_left > 0
 RETURNING id, attempt, fingerprint, work_order
 """
@@ -76,7 +77,9 @@ UPDATE export SET status = 'failed', problem = %s, finished_at = now()
 NOTE_PROGRESS = "UPDATE export SET progress = %s WHERE id = %s AND attempt = %s AND status = 'running'"
 
 HAND_BACK = """
-UPDATE export SET status = 'queued', progress = '{}', started_at = NULL, attempts_left = attempts_left + %s
+UPDATE export
+   SET status = 'queued', progress = '{}', started_at = NULL, waits_for = %s,
+       attempts_left = attempts_left + %s
  WHERE id = %s AND attempt = %s AND status = 'running'
 """
 
@@ -105,7 +108,7 @@ SELECT coalesce(max((extract(epoch FROM other.finished_at) * 1000000)::bigint), 
 
 LOCK = "SELECT status, fingerprint FROM export WHERE id = %s FOR UPDATE"
 
-CANCEL = "UPDATE export SET status = 'cancelled', finished_at = now() WHERE id = %s"
+CANCEL = "UPDATE export SET status = 'cancelled', waits_for = NULL, finished_at = now() WHERE id = %s"
 
 FORGET = "DELETE FROM export WHERE id = %s"
 
@@ -188,9 +191,10 @@ class ExportTable:
         stages = {stage: {"done": done, "total": total} for stage, (done, total) in progress.items()}
         return await self._change(NOTE_PROGRESS, _json(stages), claim.id, claim.attempt)
 
-    async def hand_back(self, claim: Claim, *, begun: bool = True) -> None:
-        """Leave the export to the next attempt; if this one was not even begun it does not count."""
-        await self._change(HAND_BACK, int(not begun), claim.id, claim.attempt)
+    async def hand_back(self, claim: Claim, problem: Problem | None = None) -> None:
+        """Leave the export to the next attempt. If it waits because of `problem` this one does not count."""
+        told = None if problem is None else _json(problem)
+        await self._change(HAND_BACK, told, int(problem is not None), claim.id, claim.attempt)
 
     async def fail(self, claim: Claim, problem: Problem) -> bool:
         """End the export with `problem`; False if the claim is lost."""

@@ -9,6 +9,8 @@ from uuid import uuid4
 from teleop_runtime.app import unusable
 from teleop_schema.errors import NoSpace
 
+from export_service.errors import FolderUnusable
+
 KEEP_FREE = 0.05
 _DISCARDED = "discarded-"
 
@@ -47,11 +49,26 @@ class Folders:
             )
 
     def begin(self, export_id: int, attempt: int) -> Path:
-        """A new, empty folder to build in."""
+        """A new, empty folder to build in; raises FolderUnusable."""
         folder = self._building / self._made(export_id, attempt)
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        self._make(folder)
         return folder
+
+    def check_writable(self) -> None:
+        """Raise FolderUnusable unless something can be built."""
+        probe = self._building / f"{_DISCARDED}{uuid4().hex}"
+        self._make(probe)
+        shutil.rmtree(probe, ignore_errors=True)
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise FolderUnusable(
+                f"the folder of the exports can't be written: {error.strerror}",
+                hint="let the backend write there again (EXPORT_ROOT/.building); nothing else has to be done",
+            ) from error
 
     def published(self, export_id: int, fingerprint: str) -> Path:
         return self.root / f"export-{export_id}-{fingerprint[:12]}-{self._database}"

@@ -52,9 +52,10 @@ class Numbers(Struct, frozen=True, kw_only=True):
 class ExportView(Struct, kw_only=True):
     """One export.
 
-    numbers  once it is done
-    error    once it failed
-    push     to the Hub, if one was asked for
+    numbers    once it is done
+    error      once it failed
+    waits_for  what keeps it from being made now, though it is its turn; null: nothing does
+    push       to the Hub, if one was asked for
     """
 
     id: int
@@ -63,6 +64,7 @@ class ExportView(Struct, kw_only=True):
     progress: list[StageProgress]
     numbers: Numbers | None
     error: Problem | None
+    waits_for: Problem | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

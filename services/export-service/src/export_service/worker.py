@@ -29,7 +29,7 @@ from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 from export_service.build import Built, Stage, build
 from export_service.chunk_table import ChunkReader
 from export_service.database import name_of, open_pool
-from export_service.errors import Cancelled, NotConnected
+from export_service.errors import Cancelled, NotConnected, NotMade
 from export_service.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
 from export_service.folders import Folders, make_durable
 from export_service.hub_settings import HubSettings
@@ -96,27 +96,37 @@ class Worker:
         claim = await self._exports.claim(export_id, as_problem(gave_up))
         if claim is None:
             return
-        folder = await asyncio.to_thread(self._folders.begin, claim.id, claim.attempt)
         try:
-            built = await self._build(claim, folder)
-            await self._publish(claim, built, folder)
+            await self._make(claim)
         except Cancelled:
             log.info("export stopped", export_id=claim.id)
             EXPORTS.labels("cancelled").inc()
         except asyncio.CancelledError:
             await self._exports.hand_back(claim)
             raise
-        except NotConnected as error:
-            log.warning("export waits for a connection", export_id=claim.id, error=error.detail)
-            await self._exports.hand_back(claim, begun=False)
+        except NotMade as error:
+            log.warning("export waits", export_id=claim.id, error=error.detail, hint=error.hint)
+            await self._exports.hand_back(claim, as_problem(error))
             raise
         except AWAY as error:
             log.warning("export interrupted, to be tried again", export_id=claim.id, error=str(error))
             raise
         except Exception as error:
             await self._fail(claim, error)
+
+    async def _make(self, claim: Claim) -> None:
+        """Build and publish; raises NotMade if that is not the export's fault, and whatever is."""
+        folder = await asyncio.to_thread(self._folders.begin, claim.id, claim.attempt)
+        try:
+            built = await self._build(claim, folder)
+            await self._publish(claim, built, folder)
+        except OSError:
+            await asyncio.to_thread(self._folders.check_writable)
+            raise
         finally:
-            await asyncio.to_thread(self._folders.discard, folder)
+            # What can't be removed now is swept once it can.
+            with suppress(OSError):
+                await asyncio.to_thread(self._folders.discard, folder)
 
     async def _build(self, claim: Claim, folder: Path) -> Built:
         """Build in a thread, telling progress; the thread has ended when this returns or raises."""
@@ -175,7 +185,8 @@ class Worker:
             log.warning("export failed", export_id=claim.id, code=error.code, error=error.detail)
         else:
             log.error("export failed", export_id=claim.id, exc_info=error)
-            error = BackendError("something went wrong in the backend; its log says what")
+            what = error.strerror if isinstance(error, OSError) else None
+            error = BackendError(f"{what or 'something went wrong'} in the backend; its log says what")
         if await self._exports.fail(claim, as_problem(error)):
             EXPORTS.labels("failed").inc()
 

@@ -1,0 +1,72 @@
+"""A folder of exports that can't be written for a while: moved away, read-only, over its quota."""
+
+import errno
+from pathlib import Path
+
+import pytest
+from export_service import export_table, worker
+from teleop_testing.waiting import until
+
+
+@pytest.fixture
+def building(tmp_path, monkeypatch) -> Path:
+    """Where exports are built; one has only one attempt."""
+    monkeypatch.setattr(export_table, "MAX_ATTEMPTS", 1)
+    return tmp_path / "exports/.building"
+
+
+async def waits(backend, export_id: int) -> dict:
+    """The export once it says what it waits for."""
+
+    async def told() -> dict | None:
+        export = (await backend.http.get(f"/exports/{export_id}")).json()
+        assert export["status"] in ("queued", "running"), export
+        return export if export["waits_for"] else None
+
+    return await until(told)
+
+
+async def test_an_export_waits_while_nothing_can_be_built(backend, record, building):
+    """The reason is told in the system's words, at /readyz too; it is made once that is over."""
+    session = await record(30)
+    building.rename(building.with_name("away"))
+    export_id = (await backend.ask(session))["id"]
+    export = await waits(backend, export_id)
+    assert export["waits_for"]["code"] == "exports_unwritable"
+    assert "can't be written: No such file or directory" in export["waits_for"]["detail"]
+    answer = await backend.http.get("/readyz")
+    assert answer.status_code == 503
+    assert "No such file or directory" in answer.json()["export folder"]
+    building.with_name("away").rename(building)
+    export = await backend.ended(export_id)
+    assert (export["status"], export["waits_for"]) == ("done", None)
+    assert (await backend.http.get("/readyz")).status_code == 200
+
+
+async def test_a_folder_that_can_be_written_no_more_in_the_middle(backend, record, building, monkeypatch):
+    """Nothing is half published, no attempt is lost."""
+    session = await record(30)
+    real = worker.build
+
+    def build(folder: Path, *about, **more):
+        building.rename(building.with_name("away"))
+        monkeypatch.setattr(worker, "build", real)
+        raise OSError(errno.EROFS, "Read-only file system", str(folder))
+
+    monkeypatch.setattr(worker, "build", build)
+    export_id = (await backend.ask(session))["id"]
+    await waits(backend, export_id)
+    building.with_name("away").rename(building)
+    assert (await backend.ended(export_id))["status"] == "done"
+
+
+async def test_what_else_the_system_refuses_is_told_in_its_words(backend, record, monkeypatch):
+    """The folder is well: then it fails, and not for a reason that only the log knows."""
+    session = await record(30)
+
+    def build(*about, **more):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(worker, "build", build)
+    export = await backend.ended((await backend.ask(session))["id"])
+    assert export["error"]["detail"] == "Input/output error in the backend; its log says what"
