@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from teleop_schema.columns import VALUE_BYTES
@@ -12,6 +12,8 @@ DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
 KNOWN = frozenset(
     {"timestamp", "frame_index", "episode_index", "index", "task_index", "action", "observation.state"}
 )
+
+IMAGES = "observation.images."
 
 # Calls something, and never lets LeRobot feel that it failed.
 type Guard = Callable[..., None]
@@ -93,3 +95,37 @@ def columns_of(features: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str
         for name, feature in features.items()
         if name not in KNOWN and feature["dtype"] in VALUE_BYTES
     }
+
+
+def not_kept(
+    features: Mapping[str, Mapping[str, Any]], vectors: Mapping[str, Sequence[str]], cameras: Collection[str]
+) -> dict[str, str]:
+    """Name -> why, of a dataset's features that the session does not have, or has otherwise.
+
+    vectors  feature -> names of the values that the session has for it, which are the robot's own
+    cameras  that the robot has
+    """
+    found = {}
+    for name, feature in features.items():
+        dtype = feature["dtype"]
+        if name in vectors:
+            given = _value_names(feature.get("names"))
+            if given is not None and given != list(vectors[name]):
+                found[name] = f"the command's dataset had {_listed(given)}, kept are {_listed(vectors[name])}"
+        elif dtype in ("image", "video"):
+            if name.removeprefix(IMAGES) not in cameras:
+                found[name] = "a picture that the command made, not the robot"
+        elif name not in KNOWN and dtype not in VALUE_BYTES:
+            found[name] = f"it is of dtype {dtype}; numbers and truth values are kept"
+    return found
+
+
+def _value_names(names: Any) -> list[str] | None:
+    """Of a vector's values, which LeRobot has as a list or behind what they are names of."""
+    if isinstance(names, Mapping):
+        return [each for values in names.values() for each in values]
+    return None if names is None else list(names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"[{', '.join(names)}]"

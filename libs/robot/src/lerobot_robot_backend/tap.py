@@ -20,7 +20,7 @@ from teleop_schema.session import Camera
 
 from lerobot_robot_backend.cameras import find_camera, picture_time
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.dataset_tap import DatasetTap, columns_of
+from lerobot_robot_backend.dataset_tap import DatasetTap, columns_of, not_kept
 from lerobot_robot_backend.episodes import EpisodeTracker
 from lerobot_robot_backend.options import Request, options_or_exit
 from lerobot_robot_backend.robots import RobotWatch, script_rate
@@ -29,6 +29,7 @@ from lerobot_robot_backend.robots import RobotWatch, script_rate
 FINISH_S = 2.0
 # For the encoder to start, before the robot is told to be connected.
 START_S = 3.0
+_LONGEST_NOTE = 1000
 
 log = logging.getLogger("lerobot_robot_backend")
 
@@ -54,6 +55,7 @@ class Tap:
         self._lost = 0
         self._dataset = DatasetTap(guard=self._guarded, add=self._dataset_added, tell=self._tell)
         self._held: Callable[..., None] | None = None
+        self._not_kept: dict[str, str] | None = None
 
     def install(self) -> None:
         """Wait for the robot, and wrap LeRobot's dataset if it is in use."""
@@ -78,6 +80,8 @@ class Tap:
             lines += [f"{name}: {counts}" for name, counts in self._client.pictures(FINISH_S).items()]
             left_out = self._client.cameras_not_recorded
             lines += [f"not recorded: camera {name}: {why}" for name, why in left_out.items()]
+            unlike = (self._not_kept or {}).items()
+            lines += [f"not recorded: {name} of the command's dataset: {why}" for name, why in unlike]
         elif self._robot is not None or self._request.by_flag:
             lines = [f"nothing was recorded: {self._why_not}"]
         else:  # the environment names a backend for all commands, and this one has nothing to record
@@ -189,9 +193,7 @@ class Tap:
             self._why_not = "it has no rate (fps); say --backend_fps=30 or what its loop runs at"
             log.warning("backend: %s: not recorded", self._why_not)
             return
-        # As LeRobot has it. What else there is, an `int` for example, is kept beside the vectors, exactly.
-        names = [name for name, kind in robot.observation_features.items() if kind is float]
-        action_names = [name for name, kind in robot.action_features.items() if kind is float]
+        names, action_names = _vector_names(robot)
         cameras = {name: find_camera(robot, name) for name in robot.observation_features}
         self._cameras = {
             name: camera for name, camera in cameras.items() if hasattr(camera, "latest_timestamp")
@@ -216,7 +218,7 @@ class Tap:
         )
         # The loop has not begun: once it has, pictures wait for nothing but room in memory.
         client.wait_for_encoder(START_S)
-        self._episodes = EpisodeTracker(client)
+        self._episodes, self._not_kept = EpisodeTracker(client), None
         self._dataset.install()
         log.info(
             "backend: recording %s for %s in %s", options.robot_id, options.backend_url, client.stream_dir
@@ -296,6 +298,8 @@ class Tap:
         client = self._client
         if client is None:
             return
+        if self._not_kept is None:
+            self._guarded(self._note_not_kept, client, features)
         columns = {}
         for name, (dtype, shape, names) in columns_of(features).items():
             if name in frame:
@@ -303,6 +307,14 @@ class Tap:
                 columns[name] = frame[name]
         self._guarded(self._let_go, columns)
         self._tell("add_frame", task)
+
+    def _note_not_kept(self, client: TelemetryClient, features: dict[str, Any]) -> None:
+        """Tell once what the command's dataset has that the session has not, or otherwise."""
+        names, action_names = _vector_names(self._robot)
+        vectors = {"observation.state": names, "action": action_names}
+        self._not_kept = not_kept(features, vectors, _describe_cameras(self._robot))
+        for name, why in self._not_kept.items():
+            client.mark(f"not recorded: {name}: {why}"[:_LONGEST_NOTE])
 
     def _close(self) -> None:
         self._guarded(self._let_go)
@@ -348,6 +360,13 @@ def _find(holder: Any, *path: str) -> Any:
     for name in path:
         holder = getattr(holder, name, None)
     return holder
+
+
+def _vector_names(robot: Any) -> tuple[list[str], list[str]]:
+    """Names of state and action, as LeRobot has it: what else there is, an `int` for example, is kept beside
+    the vectors, exactly."""
+    observed, asked = robot.observation_features.items(), robot.action_features.items()
+    return [name for name, kind in observed if kind is float], [name for name, kind in asked if kind is float]
 
 
 def _describe_cameras(robot: Any) -> dict[str, Camera]:

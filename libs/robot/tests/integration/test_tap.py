@@ -310,6 +310,37 @@ def test_what_waits_for_its_dataset_is_kept_as_it_was(tap, monkeypatch):
     assert pictures == [0, 1, 2]
 
 
+def test_what_only_the_dataset_has_is_named(tap, monkeypatch, capsys):
+    """A text, a picture of the command's own, vectors that it has made of the robot's: at the end, and in the
+    session; not what is kept."""
+    robot = Robot()
+    tap._robot_found(robot, SimpleNamespace(fps=60, dataset=SimpleNamespace()))
+    robot.connect()
+    step(robot)
+    features = {
+        "observation.state": {"dtype": "float32", "shape": (2,), "names": ["ee.x", "ee.y"]},
+        "action": {"dtype": "float32", "shape": (1,), "names": {"motors": ["joint.pos"]}},
+        "observation.images.front": {"dtype": "video", "shape": (48, 64, 3), "names": None},
+        "observation.images.script": {"dtype": "image", "shape": (48, 64, 3), "names": None},
+        "instruction": {"dtype": "string", "shape": (1,), "names": None},
+        "intervention": {"dtype": "bool", "shape": (1,), "names": None},
+        "task_index": {"dtype": "int64", "shape": (1,), "names": None},
+    }
+    for _ in range(2):
+        tap._dataset_added(features, {"instruction": "go", "intervention": np.array([True])}, "pick")
+    step(robot)
+    marks = [event.note for event in recorded(tap).events if event.kind == "mark"]
+    assert marks == [
+        "not recorded: observation.state: the command's dataset had [ee.x, ee.y], kept are [joint.pos]",
+        "not recorded: observation.images.script: a picture that the command made, not the robot",
+        "not recorded: instruction: it is of dtype string; numbers and truth values are kept",
+    ]
+    tap.finish()
+    told = capsys.readouterr().err
+    assert "backend: not recorded: instruction of the command's dataset: it is of dtype string" in told
+    assert told.count("of the command's dataset") == 3
+
+
 def test_last_line_says_what_is_safe(tap, robot, capsys, caplog):
     """At the end people read how much is where, and what could not be recorded."""
     caplog.set_level(logging.ERROR)
