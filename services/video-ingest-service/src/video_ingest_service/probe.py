@@ -77,7 +77,8 @@ class _Worker:
                 answer = await stdout.readline()
         except TimeoutError:
             raise _Died(f"it takes more than {PROBE_TIMEOUT_S:.0f} s", verdict=False) from None
-        except (ConnectionError, ValueError):
+        except (ConnectionError, ValueError, RuntimeError):
+            # RuntimeError: so uvloop says that the process has closed its end already.
             answer = b""
         if not answer.endswith(b"\n"):
             code = await self._process.wait()

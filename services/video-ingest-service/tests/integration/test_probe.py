@@ -177,6 +177,18 @@ async def test_only_a_crash_is_a_verdict(look, monkeypatch, number, found):
     assert await look(encode_video(2)) == found
 
 
+async def test_a_worker_that_is_gone_before_it_is_asked(look, monkeypatch):
+    """As uvloop tells it: its pipe is closed."""
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("unable to perform operation on a closed handler")
+
+    monkeypatch.setattr(probe, "WORKER", ("sh", "-c", "kill -9 $$"))
+    monkeypatch.setattr(asyncio.StreamWriter, "write", write)
+    found = await look(encode_video(2))
+    assert (found.problem, found.looked) == ("not looked into yet: the process was killed (SIGKILL)", False)
+
+
 async def test_many_at_once_share_a_few_processes(look, prober):
     """No more than MAX_WORKERS, which are used again."""
     contents = [encode_video(2, seed=seed) for seed in range(8)]
