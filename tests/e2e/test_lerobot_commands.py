@@ -204,7 +204,7 @@ async def test_recording_without_a_server_is_delivered_later(database_url, datab
     ("flags", "message"),
     [
         (["--backend_url=ws://localhost:8000"], "error: --backend_url needs --robot_id"),
-        (["--backend_url=ws://localhost:8000", "--robot_id=../x"], "error: --robot_id: "),
+        (["--backend_url=ws://localhost:8000", "--robot_id=../x"], "error: --robot_id '../x' is not "),
         (["--backend_url=localhost", "--robot_id=robot_A"], "error: --backend_url: "),
     ],
 )

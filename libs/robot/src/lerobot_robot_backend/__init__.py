@@ -42,6 +42,6 @@ def _is_plugin_import() -> bool:
 
 
 if _is_plugin_import():
-    from lerobot_robot_backend.plugin import activate
+    from lerobot_robot_backend.entrance import activate_or_tell
 
-    activate()
+    activate_or_tell()

@@ -11,7 +11,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from lerobot_robot_backend.options import EXIT_USAGE
+from lerobot_robot_backend.exits import EXIT_USAGE
 from lerobot_robot_backend.plugin import activate
 
 USAGE = """\

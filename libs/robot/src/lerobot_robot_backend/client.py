@@ -26,7 +26,7 @@ from lerobot_robot_backend.stream import (
     Progress,
     SpoolError,
     StreamFile,
-    check_free_space,
+    check_spool,
     default_spool_dir,
     read_whole_progress,
 )
@@ -90,7 +90,7 @@ class TelemetryClient:
         min_free_bytes  free room on that disk without which no session starts
         ship            start a process that brings the samples to the server
 
-        Raises ValueError for a bad address, robot_id or description, SpoolError if there is no room.
+        Raises ValueError for a bad address, robot_id or description, SpoolError if the spool takes nothing.
         """
         self.clock = CaptureClock()
         self.robot_id = check_robot_id(robot_id)
@@ -123,7 +123,7 @@ class TelemetryClient:
         self._all_floats = [float] * (self._state_count + self._action_count)
         self._episode_index = -1
         self._episode_open = False
-        check_free_space(self.spool_dir, min_free_bytes)
+        check_spool(self.spool_dir, robot_id, min_free_bytes)
         self._writer = SpoolWriter(self.spool_dir, description)
         self.stream_dir = self._writer.stream_dir
         self._video = self._open_video(quality)

@@ -1,17 +1,17 @@
 """What the user asked of the backend: flags taken from the command line, and the environment."""
 
+import difflib
 import functools
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
 from teleop_schema.errors import BadRobotId
 from teleop_schema.identifiers import check_robot_id
 
 from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.client import MIN_FREE_BYTES
-from lerobot_robot_backend.stream import SpoolError, check_free_space, default_spool_dir
+from lerobot_robot_backend.exits import exit_with
+from lerobot_robot_backend.stream import SpoolError, check_spool, default_spool_dir
 from lerobot_robot_backend.video_choice import choose_video
 
 VARIABLES = {
@@ -21,7 +21,8 @@ VARIABLES = {
     "backend_fps": "LEROBOT_BACKEND_FPS",
     "backend_task": None,
 }
-EXIT_USAGE = 2
+# How alike two names are of which one is the other, mistyped; of 1.
+_ALIKE = 0.8
 
 
 class BadFlag(ValueError):
@@ -44,10 +45,12 @@ class Request:
     """What the command line and the environment say of the backend, not looked at yet.
 
     by_flag  the command line names something, so this command is meant, whether it makes a robot or not
+    others   the command line's other flags, among which a mistyped one of ours may be
     """
 
     values: Mapping[str, str]
     by_flag: bool
+    others: tuple[str, ...] = ()
 
     @functools.cached_property
     def options(self) -> Options:
@@ -55,11 +58,13 @@ class Request:
         url, robot_id = self.values.get("backend_url"), self.values.get("robot_id")
         if url is None:
             name = next(iter(self.values))
-            raise BadFlag(f"--{name} needs --backend_url, for example ws://localhost:8000")
+            raise BadFlag(
+                f"--{name} needs --backend_url, for example ws://localhost:8000{self._meant('backend_url')}"
+            )
         if robot_id is None:
             raise BadFlag(
                 "--backend_url needs --robot_id (or LEROBOT_BACKEND_ROBOT_ID): "
-                "the name under which this robot's data is kept"
+                f"the name under which this robot's data is kept{self._meant('robot_id')}"
             )
         fps = _rate(self.values.get("backend_fps"))
         try:
@@ -71,17 +76,22 @@ class Request:
                 fps,
             )
         except BadRobotId as error:
-            raise BadFlag(f"--robot_id: {error}") from error
+            raise BadFlag(f"--{error}") from error
         except ValueError as error:
             raise BadFlag(f"--backend_url: {error}") from error
 
+    def _meant(self, name: str) -> str:
+        """Names the flag that may have been meant to be the missing one."""
+        like = difflib.get_close_matches(name, self.others, n=1, cutoff=_ALIKE)
+        return f"; --{like[0]} is no flag of the backend: is it mistyped?" if like else ""
+
 
 def options_or_exit(request: Request) -> Options:
-    """The valid options, with a disk that can take what they ask for; else the process ends, saying why."""
+    """The valid options, with a spool that can take what they ask for; else the process ends, saying why."""
     try:
         options = request.options
         choose_video(None)
-        check_free_space(default_spool_dir(), MIN_FREE_BYTES)
+        check_spool(default_spool_dir(), options.robot_id, MIN_FREE_BYTES)
     except (ValueError, SpoolError) as error:
         exit_with(str(error))
     return options
@@ -98,7 +108,8 @@ def read_request(argv: list[str], environment: Mapping[str, str]) -> Request | N
     chosen = given | {name: value for name, value in known.items() if value and name not in given}
     if not given and "backend_url" not in chosen:
         return None
-    return Request(chosen, bool(given))
+    others = tuple(each[2:].partition("=")[0] for each in argv if each.startswith("--"))
+    return Request(chosen, bool(given), others)
 
 
 def _rate(text: str | None) -> float | None:
@@ -129,9 +140,3 @@ def _take_flags(argv: list[str]) -> dict[str, str]:
         given[name] = value
     argv[:] = rest
     return given
-
-
-def exit_with(message: str) -> NoReturn:
-    """End the process for a mistake in how it was started."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(EXIT_USAGE)

@@ -8,7 +8,8 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from lerobot_robot_backend.options import BadFlag, exit_with, options_or_exit, read_request
+from lerobot_robot_backend.exits import exit_with
+from lerobot_robot_backend.options import BadFlag, options_or_exit, read_request
 
 
 @functools.cache

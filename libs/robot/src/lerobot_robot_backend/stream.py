@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,11 +92,18 @@ class WriterState(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def default_spool_dir() -> Path:
-    """LEROBOT_BACKEND_SPOOL, else lerobot_backend/spool in $XDG_STATE_HOME or ~/.local/state."""
-    if chosen := os.environ.get("LEROBOT_BACKEND_SPOOL"):
+    """LEROBOT_BACKEND_SPOOL, else lerobot_backend/spool in $XDG_STATE_HOME or ~/.local/state.
+
+    Raises SpoolError if that is in the home of a user who has none.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    chosen = os.environ.get("LEROBOT_BACKEND_SPOOL") or f"{state}/lerobot_backend/spool"
+    try:
         return Path(chosen).expanduser()
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "lerobot_backend" / "spool"
+    except RuntimeError as error:
+        raise SpoolError(
+            f"there is no folder {chosen} for samples: {error} Name one with LEROBOT_BACKEND_SPOOL"
+        ) from error
 
 
 def write_stream(stream_dir: Path, description: StreamFile) -> None:
@@ -208,15 +216,32 @@ def left_by_server(spool_dir: Path, backend_url: str | None = None) -> dict[str,
     return found
 
 
-def check_free_space(folder: Path, min_free_bytes: int) -> None:
-    """Raise SpoolError if the disk of `folder` (which need not exist yet) has less than that free."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free_bytes = shutil.disk_usage(existing).free
+def check_spool(spool_dir: Path, robot_id: str, min_free_bytes: int) -> None:
+    """Raise SpoolError unless a session of that robot can be kept in the spool, which is made if missing.
+
+    It is tried out: what a folder's mode says is not the whole truth (read-only disks, quotas, other users).
+    Where there is no room for a session, nothing is made.
+    """
+    home = spool_dir.absolute() / robot_id
+    another = "choose another folder with LEROBOT_BACKEND_SPOOL"
+    try:
+        existing = next(path for path in (home, *home.parents) if path.exists())
+        free_bytes = shutil.disk_usage(existing).free
+        if free_bytes >= min_free_bytes:
+            make_directory(home, exist_ok=True)
+            with tempfile.TemporaryFile(dir=home):
+                sync_directory(home)
+                sync_directory(spool_dir)
+    except OSError as error:
+        why = "what is there is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise SpoolError(
+            f"nothing can be recorded into {home}: {why}; let the user who records read and write it, "
+            f"or {another}"
+        ) from error
     if free_bytes < min_free_bytes:
         raise SpoolError(
-            f"only {free_bytes / 1e9:.2f} GB are free on the disk of {folder}, a session starts with at "
-            f"least {min_free_bytes / 1e9:.2f} GB; free some space, or choose another disk with "
-            "LEROBOT_BACKEND_SPOOL"
+            f"only {free_bytes / 1e9:.2f} GB are free on the disk of {spool_dir}, a session starts with at "
+            f"least {min_free_bytes / 1e9:.2f} GB; free some space, or {another}"
         )
 
 

@@ -19,7 +19,7 @@ from lerobot_robot_backend.stream import (
     FileLock,
     SpoolError,
     StreamFile,
-    check_free_space,
+    check_spool,
     find_streams,
     is_locked,
 )
@@ -228,9 +228,11 @@ def test_killed_writer_loses_nothing_that_was_logged(tmp_path, seed):
 
 def test_little_room_is_refused_in_words(tmp_path):
     """A session is not started on a disk that is nearly full; the message names room, place and remedy."""
+    spool = tmp_path / "not" / "there" / "spool"
     with pytest.raises(SpoolError, match=r"free on the disk of .*spool.*LEROBOT_BACKEND_SPOOL"):
-        check_free_space(tmp_path / "not" / "there" / "spool", 2**62)
-    check_free_space(tmp_path, 0)
+        check_spool(spool, "robot_A", 2**62)
+    check_spool(spool, "robot_A", 0)
+    assert list(find_streams(spool)) == []
 
 
 def test_lock_is_free_after_release(tmp_path):

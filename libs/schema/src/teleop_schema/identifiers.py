@@ -16,7 +16,8 @@ def check_robot_id(robot_id: str, *, field: str = "robot_id") -> str:
     field  where it was told
     """
     if not _ROBOT_ID.fullmatch(robot_id):
-        raise BadRobotId(f"robot_id {robot_id!r}: {BadRobotId.__doc__}", field=field, limit=64)
+        allowed = "1 to 64 of A-Z a-z 0-9 _ . -, beginning with neither dot nor dash"
+        raise BadRobotId(f"robot_id {robot_id!r} is not {allowed}", field=field, limit=64)
     return robot_id
 
 

@@ -7,7 +7,7 @@ from datetime import time
 from pathlib import Path
 
 from lerobot_robot_backend.address import check_backend_url
-from lerobot_robot_backend.stream import default_spool_dir
+from lerobot_robot_backend.stream import SpoolError, default_spool_dir
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 
@@ -100,7 +100,7 @@ def make_settings(
             between=None if between is None else parse_between(between),
             metrics_port=metrics_port,
         )
-    except (ValueError, BadInput) as error:
+    except (ValueError, BadInput, SpoolError) as error:
         raise AgentError(str(error)) from error
 
 
