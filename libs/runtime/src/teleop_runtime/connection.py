@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 from starlette.websockets import WebSocket
 from teleop_schema.errors import BackendError, BadInput, HeadersTooLarge, TargetTooLong
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import HeaderLineTooLong, TooManyHeaders
@@ -137,6 +137,12 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
         return message
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            # A refusal over HTTP is all that there will be; uvicorn would log a fault of the endpoint.
+            self.handshake_complete = True
 
     def keepalive_timeout(self) -> None:
         """A ping was not answered in time: uvicorn would end the connection whatever else has come."""

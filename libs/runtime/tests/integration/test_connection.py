@@ -9,11 +9,12 @@ import pytest_asyncio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocketDisconnect
-from teleop_runtime.app import Part, Running, assemble
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from teleop_runtime.app import Part, Running, assemble, refuse
 from teleop_runtime.connection import MAX_TARGET_BYTES, peer_of
 from teleop_runtime.operations import Operation
 from teleop_runtime.serve import SERVER_OPTIONS
+from teleop_schema.errors import StorageUnavailable
 from teleop_testing.serving import serving
 from teleop_testing.waiting import PATIENCE_S, until
 from websockets.asyncio.client import connect
@@ -60,11 +61,14 @@ async def server(listener):
     async def lifespan():
         yield Running(state={})
 
+    async def decline(websocket: WebSocket) -> None:
+        await refuse(websocket, StorageUnavailable("this process is about to stop"))
+
     part = Part(
         name="part",
         lifespan=lifespan,
         operations=[Operation("GET", "/names/{name:path}", tell, media=["text/plain"])],
-        websockets=[WebSocketRoute("/listen", listener.listen)],
+        websockets=[WebSocketRoute("/listen", listener.listen), WebSocketRoute("/refused", decline)],
     )
     async with serving(assemble("example", [part], exposure="local")) as address:
         yield address
@@ -108,6 +112,15 @@ async def test_longest_target(server):
     target = target_of(MAX_TARGET_BYTES, "/names/")
     head, _ = await ask(server, f"GET {target} HTTP/1.1", f"Host: {server}", "Connection: close")
     assert head.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_refused_handshake_is_no_fault_in_the_log(server, caplog):
+    """An endpoint that refuses over HTTP, as each does while its process ends, has answered."""
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://{server}/refused")
+    assert refused.value.response.status_code == 503
+    assert "about to stop" in (refused.value.response.body or b"").decode()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 async def test_handshake_with_a_target_too_long(server, listener):
