@@ -115,7 +115,7 @@ class End(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, t
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="welcome"):
-    """Answer to `hello`: send from `next` on."""
+    """Answer to `hello`, in plain mode to the first frame: send from `next` on."""
 
     session_id: int
     epoch: int

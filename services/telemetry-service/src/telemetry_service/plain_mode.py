@@ -1,5 +1,6 @@
 """The plain mode of `/ws/log/{robot_id}`: JSON frames from any WebSocket client.
 
+Nothing is said before the first frame: it has the names without which there is no session to welcome.
 What never arrived can't be known here, so such sessions are `best_effort`. A message that can't be
 understood is answered with an error, left out and counted in the session's ledger; the connection goes on.
 """
