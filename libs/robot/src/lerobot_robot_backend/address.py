@@ -1,5 +1,6 @@
 """The backend's address as people write it."""
 
+import argparse
 from urllib.parse import urlsplit
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -24,3 +25,11 @@ def check_backend_url(url: str) -> str:
             "a token goes into --backend_token or LEROBOT_BACKEND_TOKEN"
         )
     return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def backend_url_option(text: str) -> str:
+    """The same of a command line's option; raises argparse's error, which names the option."""
+    try:
+        return check_backend_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -14,6 +14,7 @@ from lerobot_robot_backend.segment import (
 )
 from lerobot_robot_backend.stream import (
     ACKED_FILE,
+    ADDRESS_FILE,
     SESSION_FILE,
     SHIPPER_LOCK,
     SHIPPER_LOG,
@@ -92,7 +93,7 @@ def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
     remove_video(stream_dir)
     leftovers = [path for suffix in PREPARED_SUFFIXES for path in stream_dir.glob(f"*{suffix}")]
     locks = (WRITER_LOCK, SHIPPER_LOCK, VIDEO_SHIPPER_LOCK, ENCODER_LOCK)
-    names = (ACKED_FILE, WRITER_STATE, *locks, SHIPPER_LOG, ENCODER_LOG, SESSION_FILE)
+    names = (ACKED_FILE, ADDRESS_FILE, WRITER_STATE, *locks, SHIPPER_LOG, ENCODER_LOG, SESSION_FILE)
     for path in (*leftovers, *(stream_dir / name for name in names)):
         path.unlink(missing_ok=True)
     with suppress(OSError):  # something else lies there: it is not ours to remove

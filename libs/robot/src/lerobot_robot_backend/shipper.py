@@ -21,6 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
+from lerobot_robot_backend.address import backend_url_option
 from lerobot_robot_backend.retention import prune_spool, prune_stream, seal_acknowledged
 from lerobot_robot_backend.shipping import NotBelieved, Refused, Shipping
 from lerobot_robot_backend.spool_reader import SpoolReader
@@ -31,7 +32,10 @@ from lerobot_robot_backend.stream import (
     SpoolError,
     left_by_server,
     locked,
+    name_holder,
     read_progress,
+    read_stream,
+    send_to,
     write_progress,
 )
 
@@ -47,6 +51,7 @@ REFUSED_BACKOFF_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
 CONCURRENT_STREAMS = 4
 REPEAT_LOG_S = 600.0
+TAKE_OVER_POLL_S = 0.5
 EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
 
 log = logging.getLogger("lerobot_robot_backend.shipper")
@@ -65,12 +70,13 @@ class Shipper:
     ) -> None:
         """Raises SpoolError if the directory holds no stream.
 
-        backend_url  instead of the one that the stream was recorded for
+        backend_url  ship there, whatever the stream says; else follow what it says at each connection
         """
         self._dir = stream_dir
         self._reader = SpoolReader(stream_dir)
         self._description = self._reader.description
-        self._url = f"{backend_url or self._description.backend_url}/ws/log/{self._description.robot_id}"
+        self._backend_url = backend_url
+        self._url = self._address()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._jitter = jitter
         self._progress = read_progress(stream_dir)
@@ -85,6 +91,8 @@ class Shipper:
         failures = 0
         while (self._dir / SESSION_FILE).exists():
             longest_s = UNREACHABLE_BACKOFF_S
+            with suppress(SpoolError):  # files have run out for a moment: it goes where it went before
+                self._url = self._address()
             known = self._progress
             shipping = Shipping(self._reader, self._description, known.next, known.once)
             try:
@@ -116,6 +124,11 @@ class Shipper:
     def close(self) -> None:
         """Let go of the stream's files."""
         self._reader.close()
+
+    def _address(self) -> str:
+        """Where the stream goes now: it may have been corrected since the last connection."""
+        backend_url = self._backend_url or read_stream(self._dir).backend_url
+        return f"{backend_url}/ws/log/{self._description.robot_id}"
 
     async def _connect(self, shipping: Shipping) -> None:
         """Speak over one connection until it ends, or the session is complete."""
@@ -222,17 +235,59 @@ async def ship_stream(
 ) -> bool:
     """Ship one stream to its end; False, and nothing done, if another process is at it.
 
+    backend_url  from now on it goes there, whoever ships it
+
     Raises SpoolError if the directory holds no stream.
     """
     with locked(stream_dir / SHIPPER_LOCK) as held:
         if not held:
             return False
-        shipper = Shipper(stream_dir, backend_url=backend_url, token=token)
+        instead = None
+        if backend_url is not None:
+            try:
+                send_to(stream_dir, backend_url)
+            except OSError as error:  # a full disk, which shipping may relieve
+                log.error("%s: its address can't be noted: %s; shipping goes on", stream_dir, error.strerror)
+                instead = backend_url
+        shipper = Shipper(stream_dir, backend_url=instead, token=token)
         try:
             await shipper.run(slots)
         finally:
             shipper.close()
     return True
+
+
+async def take_over(
+    stream_dir: Path,
+    backend_url: str,
+    *,
+    token: str | None = None,
+    slots: asyncio.Semaphore | None = None,
+) -> bool:
+    """Have one stream shipped to that server, also if another process is at it; whether it was done here.
+
+    That process is told the address, which it follows from its next connection on, and is waited for. Raises
+    SpoolError, OSError.
+    """
+    told = False
+    while not await ship_stream(stream_dir, backend_url=backend_url, token=token, slots=slots):
+        if not told:
+            told = True
+            send_to(stream_dir, backend_url)
+            holder = name_holder(stream_dir / SHIPPER_LOCK)
+            log.warning("%s", describe_holder(stream_dir, holder, backend_url))
+        await asyncio.sleep(TAKE_OVER_POLL_S)
+        if read_progress(stream_dir).ended:
+            return False
+    return True
+
+
+def describe_holder(stream_dir: Path, holder: str, backend_url: str) -> str:
+    """Who is at a stream that is to go to another server, for people."""
+    return (
+        f"{stream_dir} is shipped by {holder}, which was told to go to {backend_url} from its next try on; "
+        "this waits for it, and does it itself once that has ended"
+    )
 
 
 async def ship_all(
@@ -247,7 +302,7 @@ async def ship_all(
     So are those that the server has confirmed and, asked for them, does not know any more. One whose server
     can't be reached is tried for ever, and holds up those of no other server.
 
-    backend_url  instead of the ones that the streams were recorded for
+    backend_url  from now on all of them go there, those that another process ships as well, see `take_over`
     refill       offer all that the server once had, to one that can't be asked
     """
     prune_spool(spool_dir)
@@ -268,7 +323,9 @@ async def _ship_left(left: list[Path], backend_url: str | None, token: str | Non
 
     async def ship(stream_dir: Path) -> bool:
         try:
-            return await ship_stream(stream_dir, backend_url=backend_url, token=token, slots=slots)
+            if backend_url is None:
+                return await ship_stream(stream_dir, token=token, slots=slots)
+            return await take_over(stream_dir, backend_url, token=token, slots=slots)
         except (SpoolError, OSError) as error:
             log.error("%s", error)
         except Exception:  # one odd stream must not end the work for the others
@@ -297,7 +354,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--refill", action="store_true", help="with --all: offer all that the server once had"
     )
-    parser.add_argument("--backend_url", help="ship there, not where the stream was recorded for")
+    parser.add_argument(
+        "--backend_url", type=backend_url_option, help="ship there from now on, not where it was recorded for"
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("websockets").setLevel(logging.ERROR)
@@ -311,8 +370,13 @@ def main(arguments: list[str] | None = None) -> int:
             asyncio.run(work)
             return 0
         prune_spool(chosen.directory.absolute().parent.parent)
-        held = asyncio.run(ship_stream(chosen.directory, backend_url=chosen.backend_url, token=token))
-        return 0 if held else EXIT_LOCKED
+        if chosen.backend_url is not None:
+            asyncio.run(take_over(chosen.directory, chosen.backend_url, token=token))
+            return 0
+        if asyncio.run(ship_stream(chosen.directory, token=token)):
+            return 0
+        log.error("%s ships %s", name_holder(chosen.directory / SHIPPER_LOCK), chosen.directory)
+        return EXIT_LOCKED
     except (SpoolError, OSError) as error:
         log.error("%s", error)
         return 1

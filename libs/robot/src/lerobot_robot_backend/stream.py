@@ -2,10 +2,11 @@
 
 session.json       what is recorded and where it goes; written once, before the first sample
 frames-NNNNNN.seg  the samples, see `segment` and `record`
+address            where it goes instead, once that was corrected
 acked              how far the server has confirmed, replaced atomically by the shipper
 writer.state       how the recording process fares with its disk, overwritten in place
 writer.lock        locked by the recording process for as long as it lives
-shipper.lock       locked by the process that ships the stream
+shipper.lock       locked by the process that ships the stream, whose number it holds
 shipper.log        what the shipper did
 """
 
@@ -15,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,10 @@ from msgspec import Struct
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
+from lerobot_robot_backend.address import check_backend_url
+
 SESSION_FILE = "session.json"
+ADDRESS_FILE = "address"
 ACKED_FILE = "acked"
 WRITER_LOCK = "writer.lock"
 WRITER_STATE = "writer.state"
@@ -114,11 +118,25 @@ def write_stream(stream_dir: Path, description: StreamFile) -> None:
 
 
 def read_stream(stream_dir: Path) -> StreamFile:
-    """What session.json says; raises SpoolError if there is none or it is damaged."""
+    """What session.json says, with the address where the stream goes now.
+
+    Raises SpoolError if there is none or it is damaged.
+    """
     try:
-        return msgspec.json.decode((stream_dir / SESSION_FILE).read_bytes(), type=StreamFile)
+        stream = msgspec.json.decode((stream_dir / SESSION_FILE).read_bytes(), type=StreamFile)
     except UNREADABLE as error:
         raise SpoolError(f"{stream_dir / SESSION_FILE} can't be read: {error}") from error
+    with suppress(OSError, ValueError):  # it was never corrected, as nearly all are
+        corrected = check_backend_url((stream_dir / ADDRESS_FILE).read_text())
+        stream = msgspec.structs.replace(stream, backend_url=corrected)
+    return stream
+
+
+def send_to(stream_dir: Path, backend_url: str) -> None:
+    """Have the stream go there from its next connection on, whoever ships it. Raises SpoolError, OSError."""
+    backend_url = check_backend_url(backend_url)
+    if read_stream(stream_dir).backend_url != backend_url:
+        replace_file(stream_dir / ADDRESS_FILE, backend_url.encode(), durable=True)
 
 
 def read_progress(stream_dir: Path) -> Progress:
@@ -261,6 +279,9 @@ class FileLock:
             os.close(fd)
             return False
         self._fd = fd
+        with suppress(OSError):  # on a full disk nobody is told who it is
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
         return True
 
     def release(self) -> None:
@@ -283,6 +304,15 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def name_holder(path: Path) -> str:
+    """The process that holds the lock on `path`, and how to end it, as far as it said who it is."""
+    try:
+        pid = int(path.read_bytes())
+        return f"process {pid} (kill {pid} ends it)"
+    except (OSError, ValueError):
+        return "another process"
 
 
 @contextmanager

@@ -9,23 +9,29 @@ import asyncio
 import logging
 import os
 import sys
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Self
 
 from teleop_schema.files import FilePlan, Receipt
 
+from lerobot_robot_backend.address import backend_url_option
 from lerobot_robot_backend.recall import recall, video_of
 from lerobot_robot_backend.retention import prune_spool
+from lerobot_robot_backend.shipper import TAKE_OVER_POLL_S, describe_holder
 from lerobot_robot_backend.stream import (
     WRITER_LOCK,
     SpoolError,
     is_locked,
     left_by_server,
     locked,
+    name_holder,
     read_stream,
+    send_to,
 )
 from lerobot_robot_backend.uploading import (
+    ByteSource,
     FileBytes,
     Interrupted,
     Refused,
@@ -59,9 +65,44 @@ class VideoShipped:
     refused: int = 0
 
 
+class Uploads(Protocol):
+    """What brings a file to a server; an `Uploader` does."""
+
+    async def upload(self, plan: FilePlan, source: ByteSource) -> Receipt:
+        """The server's receipt. One try: raises as `Uploader.upload` does."""
+
+
+class StreamUploader:
+    """Brings files to the server to which a stream goes at that moment: its address may be corrected."""
+
+    def __init__(self, stream_dir: Path, *, token: str | None) -> None:
+        """Raises SpoolError if the directory holds no stream."""
+        self._dir = stream_dir
+        self._token = token
+        self._url = read_stream(stream_dir).backend_url
+        self._uploader = Uploader(self._url, token=token)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._uploader.close()
+
+    async def upload(self, plan: FilePlan, source: ByteSource) -> Receipt:
+        """As `Uploader.upload`."""
+        url = self._url
+        with suppress(SpoolError):  # files have run out for a moment: it goes where it went before
+            url = read_stream(self._dir).backend_url
+        if url != self._url:
+            log.info("%s goes to %s now", self._dir, url)
+            await self._uploader.close()
+            self._url, self._uploader = url, Uploader(url, token=self._token)
+        return await self._uploader.upload(plan, source)
+
+
 async def ship_video(
     stream_dir: Path,
-    uploader: Uploader,
+    uploader: Uploads,
     *,
     follow: bool = False,
     slots: asyncio.Semaphore | None = None,
@@ -106,17 +147,19 @@ async def ship_all_video(spool_dir: Path, *, backend_url: str | None = None, tok
 
     So is what the server has confirmed and, asked for it, does not know any more. A server that can't be
     reached is tried for ever, and holds up the video of no other one.
+
+    backend_url  from now on all of them go there; a process that is at one of them follows, and is waited for
     """
     prune_spool(spool_dir)
     async with asyncio.TaskGroup() as servers:
         refused = [
-            servers.create_task(_ship_left(url, left, token))
-            for url, left in left_by_server(spool_dir, backend_url).items()
+            servers.create_task(_ship_left(left, backend_url, token))
+            for left in left_by_server(spool_dir, backend_url).values()
         ]
     return sum(server.result() for server in refused)
 
 
-async def _ship_left(backend_url: str, left: list[Path], token: str | None) -> int:
+async def _ship_left(left: list[Path], backend_url: str | None, token: str | None) -> int:
     """The same of the streams of one server."""
     slots = asyncio.Semaphore(CONCURRENT_UPLOADS)
 
@@ -124,8 +167,7 @@ async def _ship_left(backend_url: str, left: list[Path], token: str | None) -> i
         try:
             if not has_unstored_video(stream_dir):
                 return 0
-            async with Uploader(backend_url, token=token) as uploader:
-                shipped = await ship_video(stream_dir, uploader, follow=True, slots=slots)
+            shipped = await _ship(stream_dir, backend_url, token, slots)
             return shipped.refused if shipped else 0
         except (SpoolError, OSError, Refused, ValueError) as error:
             log.error("%s: %s", stream_dir, error)
@@ -137,6 +179,33 @@ async def _ship_left(backend_url: str, left: list[Path], token: str | None) -> i
     async with asyncio.TaskGroup() as group:
         streams = [group.create_task(ship(stream_dir)) for stream_dir in left]
     return sum(stream.result() for stream in streams)
+
+
+async def _ship(
+    stream_dir: Path,
+    backend_url: str | None,
+    token: str | None,
+    slots: asyncio.Semaphore | None = None,
+) -> VideoShipped | None:
+    """Ship the stream's video, to that server from now on; None if another process is at it.
+
+    That one follows a corrected address, and is waited for until it has nothing left to ship, or has ended.
+    """
+    if backend_url is not None:
+        send_to(stream_dir, backend_url)
+    told = False
+    while True:
+        async with StreamUploader(stream_dir, token=token) as uploader:
+            shipped = await ship_video(stream_dir, uploader, follow=True, slots=slots)
+        if shipped is not None or backend_url is None:
+            return shipped
+        if not has_unstored_video(stream_dir):
+            return VideoShipped()
+        if not told:
+            told = True
+            holder = name_holder(stream_dir / VIDEO_SHIPPER_LOCK)
+            log.warning("the video of %s", describe_holder(stream_dir, holder, backend_url))
+        await asyncio.sleep(TAKE_OVER_POLL_S)
 
 
 def is_recorded(stream_dir: Path) -> bool:
@@ -155,7 +224,7 @@ async def _recover(stream_dir: Path) -> None:
 
 
 async def _upload(
-    segment: Segment, uploader: Uploader, slot: AbstractAsyncContextManager[object]
+    segment: Segment, uploader: Uploads, slot: AbstractAsyncContextManager[object]
 ) -> Receipt | None:
     """The server's receipt; None if it refuses the segment, or the file is not the one that was recorded."""
     told: str | None = None
@@ -196,7 +265,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("directory", type=Path, help="a stream's directory; with --all that of the spool")
     parser.add_argument("--all", action="store_true", help="ship what finished recordings left in the spool")
-    parser.add_argument("--backend_url", help="ship there, not where the stream was recorded for")
+    parser.add_argument(
+        "--backend_url", type=backend_url_option, help="ship there from now on, not where it was recorded for"
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     token = os.environ.get("LEROBOT_BACKEND_TOKEN")
@@ -206,20 +277,15 @@ def main(arguments: list[str] | None = None) -> int:
             work = ship_all_video(chosen.directory, backend_url=chosen.backend_url, token=token)
             return EXIT_REFUSED if asyncio.run(work) else 0
         stream_dir = chosen.directory.absolute()
-        code = asyncio.run(_ship_one(stream_dir, chosen.backend_url, token))
+        shipped = asyncio.run(_ship(stream_dir, chosen.backend_url, token))
         prune_spool(stream_dir.parent.parent)
-        return code
+        if shipped is None:
+            log.error("%s ships the video of %s", name_holder(stream_dir / VIDEO_SHIPPER_LOCK), stream_dir)
+            return EXIT_LOCKED
+        return EXIT_REFUSED if shipped.refused else 0
     except (SpoolError, OSError) as error:
         log.error("%s", error)
         return EXIT_REFUSED
-
-
-async def _ship_one(stream_dir: Path, backend_url: str | None, token: str | None) -> int:
-    async with Uploader(backend_url or read_stream(stream_dir).backend_url, token=token) as uploader:
-        shipped = await ship_video(stream_dir, uploader, follow=True)
-    if shipped is None:
-        return EXIT_LOCKED
-    return EXIT_REFUSED if shipped.refused else 0
 
 
 if __name__ == "__main__":

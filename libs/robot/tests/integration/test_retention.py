@@ -12,7 +12,14 @@ from lerobot_robot_backend.record import MAX_RECORD_BYTES
 from lerobot_robot_backend.retention import KEEP_S, prune_spool, prune_stream, seal_acknowledged
 from lerobot_robot_backend.segment import HEADER_BYTES, SegmentHeader, find_segments
 from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.stream import Progress, StreamFile, read_progress, read_stream, write_progress
+from lerobot_robot_backend.stream import (
+    Progress,
+    StreamFile,
+    read_progress,
+    read_stream,
+    send_to,
+    write_progress,
+)
 from teleop_schema.holding import HeldFrames, Lacking
 from teleop_schema.session import SessionDescription
 from teleop_testing.spooled import pass_time
@@ -69,6 +76,7 @@ def test_ended_stream_is_removed_as_a_whole(stream_dir, tmp_path):
     write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
     pass_time(tmp_path, KEEP_S + 60)
+    send_to(stream_dir, "ws://somewhere-else:8000")
     prune_spool(tmp_path)
     assert not stream_dir.exists()
 

@@ -14,7 +14,7 @@ from lerobot_robot_backend import video_shipper
 from lerobot_robot_backend.age import running_s
 from lerobot_robot_backend.recall import recall, video_of
 from lerobot_robot_backend.retention import KEEP_S
-from lerobot_robot_backend.stream import SHIPPER_LOG, SpoolError
+from lerobot_robot_backend.stream import SHIPPER_LOG, SpoolError, send_to
 from lerobot_robot_backend.uploading import Uploader
 from lerobot_robot_backend.video_shipper import VideoShipped, ship_all_video, ship_video
 from lerobot_robot_backend.video_spool import (
@@ -258,3 +258,17 @@ async def test_what_is_sent_again_is_not_removed_meanwhile(record, files, upload
     prune_video(client.stream_dir, KEEP_S, running_s(client.spool_dir))
     assert len(list(finished_segments(client.stream_dir))) == 4
     assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=4)
+
+
+async def test_corrected_address_is_followed(record, files, unused_tcp_port, caplog):
+    """Video that a shipper waits with for a wrong address goes to the right one, by that shipper itself."""
+    client = record()
+    send_to(client.stream_dir, f"ws://127.0.0.1:{unused_tcp_port}")
+    waiting = asyncio.create_task(ship_all_video(client.spool_dir))
+    async with asyncio.timeout(PATIENCE_S):
+        while "waits: " not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await ship_all_video(client.spool_dir, backend_url=files.url) == 0
+        assert await waiting == 0
+    assert len(contents(files)) == 4
+    assert f"kill {os.getpid()}" in caplog.text
