@@ -27,11 +27,13 @@ _LIST_HEAD_BYTES, _ENTRY_BYTES = 8, 78
 
 @dataclass(frozen=True)
 class Samples:
-    """The pictures of an mp4's video, in the order of decoding.
+    """The pictures of an mp4's video, in the order of decoding; those that an edit list hides, too, for what
+    is shown may build upon them.
 
     offset, size  (N,) of each in the file, bytes; all of them lie in it
     pts, dts      (N,) when it is shown and decoded, in `ticks_per_s`; what is shown first is shown at pts 0
     keyframe      (N,)
+    shown         (N,) whether a player shows it
     description   what `stsd` says of how the pictures are encoded, equal for those encoded alike
     """
 
@@ -40,6 +42,7 @@ class Samples:
     pts: Integers
     dts: Integers
     keyframe: npt.NDArray[np.bool_]
+    shown: npt.NDArray[np.bool_]
     ticks_per_s: int
     description: bytes
 
@@ -81,20 +84,31 @@ def read_samples(header: memoryview, size_bytes: int) -> Samples | None:
         keyframe[:] = False
         numbers = np.frombuffer(table[b"stss"], ">u4", offset=8)
         keyframe[numbers[numbers <= len(size)].astype(np.int64) - 1] = True
-    return Samples(offset, size, pts - first, dts - first, keyframe, ticks, _description(table[b"stsd"]))
+    shown = np.ones(len(size), np.bool_)
+    return Samples(
+        offset, size, pts - first, dts - first, keyframe, shown, ticks, _description(table[b"stsd"])
+    )
 
 
 def _demux(path: Path, description: bytes) -> Samples:
     with closing(av.open(str(path))) as container:
         stream = container.streams.video[0]
         found = [
-            (packet.pos or 0, packet.size, packet.pts, packet.dts, packet.is_keyframe)
+            (
+                packet.pos or 0,
+                packet.size,
+                packet.pts,
+                packet.dts,
+                packet.is_keyframe,
+                not packet.is_discard,
+            )
             for packet in container.demux(stream)
             if packet.size and packet.pts is not None and packet.dts is not None
         ]
-        offset, size, pts, dts, keyframe = np.array(found, np.int64).reshape(-1, 5).T
+        offset, size, pts, dts, keyframe, shown = np.array(found, np.int64).reshape(-1, 6).T
         ticks = round(1 / stream.time_base) if stream.time_base else 1
-    return Samples(offset, size, pts, dts, keyframe.astype(np.bool_), ticks, description)
+    flags = keyframe.astype(np.bool_), shown.astype(np.bool_)
+    return Samples(offset, size, pts, dts, *flags, ticks, description)
 
 
 def _description_of(header: memoryview) -> bytes:

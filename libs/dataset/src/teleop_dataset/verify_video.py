@@ -99,6 +99,7 @@ def _read_times(path: Path) -> tuple[Times, npt.NDArray[np.bool_]]:
             f"the dataset breaks its format: {path.name} can't be played: {error}"
         ) from error
     order = np.argsort(samples.pts)
+    order = order[samples.shown[order]]
     return samples.pts[order] / samples.ticks_per_s, samples.keyframe[order]
 
 

@@ -84,6 +84,8 @@ def test_edited_video_is_left_to_a_library(tmp_path):
     assert read(path) is None
     samples = samples_of(path)
     assert told(samples) == demuxed(path)
+    with av.open(str(path)) as container:
+        assert samples.shown.sum() == sum(1 for _ in container.decode(video=0)) < 20
 
 
 def test_a_file_that_ends_within_its_video_is_refused(tmp_path):

@@ -72,8 +72,9 @@ class VideoFile(
     camera_key   as the session's cameras are named ("front")
     chunk_index  from 0, without gaps, per camera
     start_us     capture time of the first frame, us since the Unix epoch, the robot's clock
-    end_us       capture time of the last frame
-    frames       None if the sender does not know them
+    end_us       capture time of the last frame, or when its time was over: either way
+    frames       None if the sender does not know them: then frames lie as in the file from start_us on, or
+                 evenly up to end_us where the file's rate is another
     dropped      what is missing within or right before this chunk
     depth_unit   the pictures are depth, quantised as `teleop_schema.depth` says, and the camera gave it in
                  this unit; None: they are colours

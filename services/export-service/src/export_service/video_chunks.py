@@ -14,6 +14,8 @@ from export_service.recorded import Footage
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOREVER = 2**62
+# The file's own times are right if they end so many pictures from where the sender says that they do.
+AS_IN_THE_FILE = 1.5
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,19 @@ def look_at_footage(
 
 
 def _captured_us(chunk: Chunk) -> Integers:
+    """When each picture was taken.
+
+    If the sender does not know, as in the file, from `start` on: `end` may be when the last one was taken, or
+    when its time was over. Where the file's rate is not that of the camera they lie evenly up to `end`.
+    """
     if chunk.captured_us is not None:
         return chunk.captured_us
     start, end = (_us(each) for each in (chunk.start, chunk.end))
     count = chunk.frame_count or 0
-    if end == start and chunk.fps:
-        end = start + round((count - 1) * US_PER_S / chunk.fps)
+    if chunk.fps:
+        last = start + round((count - 1) * US_PER_S / chunk.fps)
+        if end == start or abs(end - last) * chunk.fps <= AS_IN_THE_FILE * US_PER_S:
+            end = last
     captured_us: Integers = np.rint(np.linspace(start, end, count)).astype(np.int64)
     return captured_us
 

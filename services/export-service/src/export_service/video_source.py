@@ -55,7 +55,10 @@ class Kind:
 
 
 class Segment:
-    """One mp4 file of pictures, numbered from 0 in the order in which they are shown."""
+    """One mp4 file of pictures, numbered from 0 in the order in which they are shown.
+
+    hides  it holds pictures that are not shown, and have no number: others build upon them
+    """
 
     def __init__(self, path: Path, kinds: dict[bytes, Kind] | None = None) -> None:
         """
@@ -80,14 +83,15 @@ class Segment:
         self.sizes = samples.size
         self._offset = samples.offset
         self._pts, self._dts = samples.pts, samples.dts
-        shown = np.sort(samples.pts)
+        self.hides = not samples.shown.all()
+        shown = np.sort(samples.pts[samples.shown])
         self._number = {pts: number for number, pts in enumerate(shown.tolist())}
         # Only where pictures lie in the order in which they are shown can they be taken out one by one.
-        self.in_order = bool((samples.pts == shown).all())
+        self.in_order = not self.hides and bool((samples.pts == shown).all())
 
     @property
     def pictures(self) -> int:
-        return len(self.sizes)
+        return len(self._number)
 
     def packets(self, numbers: Integers) -> Iterator[tuple[int, bytes]]:
         """Pictures as they are compressed, with their numbers (never descending); only of a segment that is
@@ -140,7 +144,7 @@ class Segment:
     def _needed(self, wanted: Integers) -> Iterator[int]:
         """Positions of the packets to decode, ascending: from the keyframe on that a picture builds upon."""
         if not self.in_order:
-            yield from range(self.pictures)
+            yield from range(len(self.sizes))
             return
         keyframes = np.flatnonzero(self.keyframe)
         reached = 0

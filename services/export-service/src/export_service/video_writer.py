@@ -90,6 +90,8 @@ def _obstacle(segment: Segment, numbers: Integers, camera: Camera) -> str | None
     kind = segment.kind
     if (kind.codec, kind.pix_fmt) != (camera.codec, camera.pix_fmt):
         return f"it is {kind.codec} {kind.pix_fmt}, not {camera.codec} {camera.pix_fmt}"
+    if segment.hides:
+        return "it holds pictures that are not shown: it was cut without being encoded"
     if not segment.in_order:
         return "its pictures do not lie in the order in which they are shown"
     follows = np.diff(numbers, prepend=_NONE_BEFORE) == 1

@@ -14,6 +14,7 @@ from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import read_frame_counter, render
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
+from teleop_testing.files import hide_first
 
 CAMERA = Camera("front", 48, 64, "h264", "yuv420p")
 FPS = 30
@@ -34,6 +35,19 @@ def make(path, pictures=20, *, gop=1, first=0, threads=1, options=None):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def test_only_pictures_that_are_shown_have_a_number(tmp_path):
+    """What was cut without being encoded holds others, too: they are decoded, counted and copied never."""
+    path = make(tmp_path / "whole.mp4", gop=20)
+    path.write_bytes(hide_first(path.read_bytes(), 7))
+    with Segment(path) as segment:
+        assert segment.pictures == 13
+        found = segment.decode(np.array([0, 5, 12]))
+        seen = [(number, read_frame_counter(each.to_ndarray(format="rgb24"))) for number, each in found]
+        looked = look([Part(segment, np.arange(13))], CAMERA)
+    assert seen == [(0, 7), (5, 12), (12, 19)]
+    assert "not shown" in looked.obstacle
 
 
 def write(root, *episodes, limits=LEROBOTS_LIMITS):

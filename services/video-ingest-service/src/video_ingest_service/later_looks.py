@@ -33,7 +33,9 @@ async def look(pool: Pool, store: Store, prober: Prober) -> None:
 
 async def _look(pool: Pool, store: Store, prober: Prober, chunk: Unlooked) -> None:
     try:
-        probed = await prober.look_at(store, chunk.sha256, told_frames=chunk.told, depth=chunk.depth)
+        probed = await prober.look_at(
+            store, chunk.sha256, told_frames=chunk.told, depth=chunk.depth, span_us=chunk.span_us
+        )
     except ObjectMissing:
         log.warning("video can't be looked into, for its file is not there", path=chunk.path)
         return

@@ -31,6 +31,9 @@ ATTEMPTS = 2
 # the file that it looked into, and neither does time that it was not given.
 FROM_OUTSIDE = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 MAX_ANSWER_BYTES = 64 * 1024
+US_PER_S = 1_000_000
+# Cameras are not as fast as their files say, but nor are they half or twice as fast.
+SPAN_OFF_S, SPAN_OFF = 1.0, 0.5
 
 
 class _Died(Exception):
@@ -118,16 +121,27 @@ class Prober:
     async def look(self, store: Store, file: VideoFile) -> Probed:
         """What the stored bytes of `file` are; a file that breaks the decoder is a problem, not an error."""
         told = None if file.frames is None else len(file.frames.frame_index)
-        return await self.look_at(store, file.sha256, told_frames=told, depth=file.depth_unit is not None)
+        return await self.look_at(
+            store,
+            file.sha256,
+            told_frames=told,
+            depth=file.depth_unit is not None,
+            span_us=file.end_us - file.start_us,
+        )
 
-    async def look_at(self, store: Store, sha256: str, *, told_frames: int | None, depth: bool) -> Probed:
-        """What the object is, of which was told how many pictures it has, and whether they are depth."""
+    async def look_at(
+        self, store: Store, sha256: str, *, told_frames: int | None, depth: bool, span_us: int
+    ) -> Probed:
+        """What the object is, of which was told how many pictures it has, whether they are depth, and within
+        what time they were taken."""
         async with self._places, store.as_file(sha256) as path:
             probed = await self._look(Question(str(path), told_frames))
         found = probed.codec, probed.pix_fmt
         if probed.problem is None and depth and found != (DEPTH_CODEC, DEPTH_PIX_FMT):
             problem = f"depth is {DEPTH_CODEC} {DEPTH_PIX_FMT}, this is {probed.codec} {probed.pix_fmt}"
             probed = msgspec.structs.replace(probed, problem=problem)
+        if probed.problem is None and span_us and told_frames is None:
+            probed = msgspec.structs.replace(probed, problem=_span_problem(span_us, probed))
         if probed.looked:
             PROBES.labels("sound" if probed.problem is None else "problem").inc()
         return probed
@@ -161,6 +175,20 @@ class Prober:
             self._idle.append(worker)
         else:
             await worker.end()
+
+
+def _span_problem(span_us: int, probed: Probed) -> str | None:
+    """What is wrong if the pictures can't have been taken between the times that their sender told."""
+    span_s = span_us / US_PER_S
+    if not (probed.frames and probed.fps):
+        return None
+    lasts_s = probed.frames / probed.fps
+    if abs(span_s - lasts_s) <= max(SPAN_OFF_S, SPAN_OFF * max(span_s, lasts_s)):
+        return None
+    return (
+        f"its {probed.frames} pictures at {probed.fps:.4g} per second last {lasts_s:.2f} s, from "
+        f"start_timestamp to end_timestamp it is {span_s:.2f} s"
+    )
 
 
 def _cause(returncode: int) -> str:

@@ -29,6 +29,7 @@ PTS_TOLERANCE = 0.25
 # Only mp4, only what the file itself holds: formats that name further files or addresses are never opened.
 FORMAT = "mp4"
 OPTIONS = {"protocol_whitelist": "file"}
+WITHOUT_EDITS = {"advanced_editlist": "0"}
 
 
 class Unusable(Exception):
@@ -76,15 +77,17 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
     if codec.width * codec.height > MAX_PIXELS:
         raise Unusable(f"a picture of {codec.width}x{codec.height} is larger than {MAX_PIXELS} pixels")
     found["frames"] = 0
-    pictures = [packet for packet in container.demux(stream) if packet.size]
+    packets = [packet for packet in container.demux(stream) if packet.size]
+    # What an edit list hides is no picture, others may only build upon it.
+    pictures = [packet for packet in packets if not packet.is_discard]
     times = [packet.pts for packet in pictures if packet.pts is not None]
     keyframes = [packet.pts for packet in pictures if packet.is_keyframe and packet.pts is not None]
     found |= {"frames": len(pictures), "keyframes": len(keyframes)}
     if not pictures:
         raise Unusable("it holds no frames")
-    if stream.frames and stream.frames != len(pictures):
-        raise Unusable(f"it was cut off: {stream.frames} frames are listed, {len(pictures)} are there")
-    if not pictures[0].is_keyframe or not keyframes:
+    if stream.frames and stream.frames != len(packets) and (there := _count(container.name)) < stream.frames:
+        raise Unusable(f"it was cut off: {stream.frames} frames are listed, {there} are there")
+    if not packets[0].is_keyframe:
         raise Unusable("it does not begin with a keyframe")
     if len(times) < len(pictures) or stream.time_base is None:
         raise Unusable("some frames have no time")
@@ -92,7 +95,14 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
     codec.thread_count = 1
     codec.options = {"err_detect": "explode"}
     _decode(container, stream, 0, 1)
-    _decode(container, stream, max(keyframes), sum(time >= max(keyframes) for time in times))
+    last = max(packet.pts for packet in packets if packet.is_keyframe and packet.pts is not None)
+    _decode(container, stream, last, sum(time >= last for time in times))
+
+
+def _count(path: str) -> int:
+    """How many pictures are there, those included that an edit list hides and that nothing shown needs."""
+    with contextlib.closing(av.open(path, format=FORMAT, options=OPTIONS | WITHOUT_EDITS)) as container:
+        return sum(1 for packet in container.demux(video=0) if packet.size)
 
 
 def _rate(shown: list[int], tick_s: Fraction) -> float | None:
@@ -115,6 +125,11 @@ def _decode(container: InputContainer, stream: VideoStream, keyframe: int, wante
     decoded = 0
     try:
         for picture in container.decode(stream):
+            if picture.rotation:
+                raise Unusable(
+                    f"players turn its pictures by {abs(picture.rotation)} degrees, which datasets know "
+                    "nothing of: turn the pictures themselves (ffmpeg -i turned.mp4 upright.mp4)"
+                )
             if picture.is_corrupt:
                 raise Unusable(f"{where} frames are damaged")
             decoded += 1

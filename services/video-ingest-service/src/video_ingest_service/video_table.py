@@ -49,7 +49,8 @@ UPDATE video_chunk
        look_after = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(failed_looks, 10))
  WHERE id IN (SELECT id FROM video_chunk WHERE look_after <= now() ORDER BY look_after LIMIT $1
                  FOR UPDATE SKIP LOCKED)
-RETURNING id, file_path, sha256, cardinality(frame_indices) AS told, depth_unit IS NOT NULL AS depth
+RETURNING id, file_path, sha256, cardinality(frame_indices) AS told, depth_unit IS NOT NULL AS depth,
+          (extract(epoch FROM end_timestamp - start_timestamp) * 1000000)::bigint AS span_us
 """
 
 # What the look found; else what the sender told stays.
@@ -249,8 +250,9 @@ async def add_chunk(
 class Unlooked(NamedTuple):
     """A chunk that nobody could look into yet.
 
-    told   how many pictures its sender says there are; None: it did not say
-    depth  whether they are depth
+    told     how many pictures its sender says there are; None: it did not say
+    depth    whether they are depth
+    span_us  from its start to its end
     """
 
     id: int
@@ -258,6 +260,7 @@ class Unlooked(NamedTuple):
     sha256: str
     told: int | None
     depth: bool
+    span_us: int
 
 
 async def take_unlooked(connection: Connection, limit: int) -> list[Unlooked]:

@@ -12,7 +12,8 @@ class VideoView(Struct, kw_only=True):
     """One chunk of one camera's video of one session.
 
     file_path          where it lies below the backup folder
-    start_timestamp    capture time of the first picture, robot's clock; end_timestamp of the last
+    start_timestamp    capture time of the first picture, robot's clock; end_timestamp of the last,
+                       or when its time was over
     first_frame_index  frame of the session that first saw the first picture; null if the sender did not know
     frame_count        pictures in the file
     fps                pictures per second of the file's own timeline

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import av
 import pytest
-from teleop_testing.files import dying_of, encode_depth, encode_video, video_file
+from teleop_testing.files import dying_of, encode_depth, encode_video, hide_first, turn_over, video_file
 from video_ingest_service import probe
 from video_ingest_service.worker_messages import Probed
 
@@ -18,7 +18,7 @@ from video_ingest_service.worker_messages import Probed
 def look(store, prober, keep):
     """What the prober says of some bytes."""
 
-    async def look(content: bytes, *, told: int | None = None, **about: str) -> Probed:
+    async def look(content: bytes, *, told: int | None = None, **about: object) -> Probed:
         await keep(content)
         indices = None if told is None else range(told)
         return await prober.look(store, video_file(content, 1, indices=indices, **about))
@@ -111,6 +111,34 @@ async def test_what_is_no_usable_video_has_a_reason(look, content, told, reason)
     found = await look(content, told=told)
     assert found.problem is not None
     assert reason in found.problem
+
+
+async def test_only_pictures_that_are_shown_count(look):
+    """What was cut without being encoded still holds those that the shown ones build upon."""
+    found = await look(hide_first(encode_video(30), 3), told=27)
+    assert (found.frames, found.fps, found.problem) == (27, 30.0, None)
+
+
+async def test_a_video_that_players_turn_is_refused(look):
+    """A dataset's pictures would lie upside down; the reason says what to do."""
+    found = await look(turn_over(encode_video(30)), told=30)
+    assert "turn its pictures by 180 degrees" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("span_s", "sound"), [(0, True), (0.9, True), (1, True), (2, True), (2.1, False), (10, False)]
+)
+async def test_a_span_that_is_none_of_its_pictures_is_refused(look, span_s, sound):
+    """Thirty pictures at 30 a second take a second, not ten. A camera slower than its file says may be."""
+    file = encode_video(30)
+    found = await look(file, start_us=0, end_us=round(span_s * 1_000_000))
+    assert (found.problem is None) == sound
+    assert sound or "last 1.00 s" in found.problem
+
+
+async def test_a_span_tells_nothing_beside_each_pictures_time(look):
+    """Those are what counts."""
+    assert (await look(encode_video(30), told=30, start_us=0, end_us=10_000_000)).problem is None
 
 
 async def test_damaged_first_frames_are_found(look):

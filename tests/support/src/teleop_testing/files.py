@@ -1,6 +1,7 @@
 """Files as robots have them, and what robots tell of them."""
 
 import hashlib
+import struct
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,26 @@ def encode_video(
 def dying_of(number: int) -> tuple[str, ...]:
     """A command that dies of that signal once it is asked something."""
     return sys.executable, "-c", f"import os; input(); os.kill(os.getpid(), {number})"
+
+
+def hide_first(content: bytes, frames: int) -> bytes:
+    """The same mp4 with an edit list that shows what follows its first `frames`: as cutting without encoding
+    leaves it (ffmpeg -ss … -c copy), for what is shown builds upon them."""
+    with av.open(BytesIO(content), "r") as container:
+        stream = container.streams.video[0]
+        first = min(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+        assert stream.time_base is not None
+        hidden = first + int(frames / VIDEO_FPS / stream.time_base)
+    at = content.index(b"elst") + 4 + 12
+    begins = int.from_bytes(content[at : at + 4], "big") + hidden
+    return content[:at] + begins.to_bytes(4, "big") + content[at + 4 :]
+
+
+def turn_over(content: bytes) -> bytes:
+    """The same mp4, whose metadata have players turn it by 180 degrees."""
+    at = content.index(b"tkhd") + 4 + 40
+    matrix = struct.pack(">9i", -(1 << 16), 0, 0, 0, -(1 << 16), 0, 0, 0, 1 << 30)
+    return content[:at] + matrix + content[at + len(matrix) :]
 
 
 def encode_depth(frames: int, *, width: int = 64, height: int = 48) -> bytes:
