@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.image_stats import PictureLevels, looked_at_rows, looked_at_step
+from teleop_dataset.v3.image_stats import PictureLevels, sampled_rows, thinning
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import FileLimits
 from teleop_dataset.v3.stats import join
@@ -55,7 +55,7 @@ class CameraTrack:
         self._files = files
         self._fps = fps
         self._advance = advance
-        step = looked_at_step(camera.height, camera.width)
+        step = thinning(camera.height, camera.width)
         self._thin: ThinDepth | ThinPictures = ThinDepth(step) if camera.depth_unit else ThinPictures(step)
         self._series = VideoSeries(root, camera, fps, limits, rows)
         self._footage: Footage | None = None
@@ -180,13 +180,13 @@ class CameraTrack:
     ) -> Iterator[Part]:
         """An episode's parts; once one is done, `levels` has those of its pictures that are looked
         at: so a segment is fetched and opened once for both."""
-        rows, weights = looked_at_rows(len(numbers))
+        rows = sampled_rows(len(numbers))
         begin = 0
         for part in footage.parts(numbers, then):
             yield part
             end = begin + len(part.numbers)
             within = slice(*np.searchsorted(rows, [begin, end]))
-            self._look(part.segment, part.numbers[rows[within] - begin], weights[within], levels)
+            self._look(part.segment, part.numbers[rows[within] - begin], levels)
             self.rows += end - begin
             self._advance()
             begin = end
@@ -199,11 +199,9 @@ class CameraTrack:
             for number, frame in segment.decode(different):
                 yield frame, often[number]
 
-    def _look(self, segment: Segment, numbers: Integers, weights: Integers, levels: PictureLevels) -> None:
-        """Add how bright some pictures of a segment are, each as often as its weight says."""
-        different, place = np.unique(numbers, return_inverse=True)
-        times = np.zeros(len(different), np.int64)
-        np.add.at(times, place, weights)
+    def _look(self, segment: Segment, numbers: Integers, levels: PictureLevels) -> None:
+        """Add how bright some pictures of a segment are, each as often as it is named."""
+        different, times = np.unique(numbers, return_counts=True)
         frames = (frame for _, frame in segment.decode(different))
         thin: Iterator[Planes | Codes] = self._thin.of(frames)
         for picture, count in zip(thin, times.tolist(), strict=True):

@@ -30,7 +30,7 @@ MAX_FPS = 10_000
 MAX_CAMERAS = 64
 
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
-WRITER_VERSION = 7
+WRITER_VERSION = 8
 
 VALUE_BYTES = 4
 NUMBERING_BYTES = 48

@@ -1,12 +1,9 @@
-"""Statistics of a camera's pictures, from some of those that LeRobot would look at.
+"""Statistics of a camera's pictures, from those pictures and pixels that LeRobot looks at.
 
-Decoding is what costs: LeRobot looks at every sixth picture of a minute, here it is one of eight of those,
-and of large ones at a quarter of its pixels. Measured on the virtual robot's pictures, drawn, with a sensor's
-noise, and with light that drifts by 40 %, against all that LeRobot looks at: the means of an episode differ
-by at most 0.003, deviations by 0.002, quantiles and extremes, which single pixels make, by three of the 256
-levels (0.012), white being 1; the quantiles of drawn pictures, which have few levels, by five. With one of
-sixteen it was 0.011, 0.005 and 0.024. Pixels have 256 levels, those of depth 4096: how often each occurs
-tells every statistic of what was looked at, of an episode and of all of them.
+No fewer: what happens in a few pictures, or in every eighth, or repeats every eighth pixel, was over- or
+underrated by a fifth of all brightness where every eighth picture was looked at, and a quarter of the pixels.
+Decoding LeRobot's 121 pictures of 600 of 640x480 takes 0.1 s. Pixels have 256 levels, those of depth 4096:
+how often each occurs tells every statistic of what was looked at, of an episode and of all of them.
 """
 
 import numpy as np
@@ -20,9 +17,6 @@ from teleop_dataset.v3.stats import Floats, Integers, Stats, describe_weighted
 _BRIGHTNESS: Floats = np.arange(256) / 255.0
 # Frames looked at per episode (lerobot.datasets.compute_stats.estimate_num_samples).
 _SAMPLES_MIN, _SAMPLES_MAX, _SAMPLES_POWER = 100, 10_000, 0.75
-# Of so many pictures that LeRobot would look at, one is; of an episode not fewer than _LOOKED_AT_MIN.
-_STANDS_FOR = 8
-_LOOKED_AT_MIN = 8
 # Larger pictures are thinned out to about this many pixels along their longer side
 # (lerobot.datasets.compute_stats.auto_downsample_height_width).
 _THIN_ABOVE, _THIN_TO = 300, 150
@@ -34,26 +28,10 @@ def sampled_rows(frames: int) -> Integers:
     return np.round(np.linspace(0, frames - 1, samples)).astype(np.int64)
 
 
-def looked_at_rows(frames: int) -> tuple[Integers, Integers]:
-    """The rows of an episode of `frames` whose pictures are looked at, ascending, and how many of LeRobot's
-    each stands for: together as many, so that its merging gives this episode the weight that it gives others.
-    """
-    theirs = sampled_rows(frames)
-    looked_at = max(min(len(theirs), _LOOKED_AT_MIN), len(theirs) // _STANDS_FOR)
-    edges = np.arange(looked_at + 1) * len(theirs) // looked_at
-    return theirs[(edges[:-1] + edges[1:]) // 2], np.diff(edges)
-
-
 def thinning(height: int, width: int) -> int:
     """Of how many pixels, along each side, LeRobot looks at one."""
     longer = max(height, width)
     return 1 if longer < _THIN_ABOVE else longer // _THIN_TO
-
-
-def looked_at_step(height: int, width: int) -> int:
-    """Of how many pixels, along each side, one is looked at: of large pictures half of LeRobot's."""
-    theirs = thinning(height, width)
-    return theirs if theirs == 1 else 2 * theirs
 
 
 class PictureLevels:
