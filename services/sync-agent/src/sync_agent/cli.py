@@ -1,7 +1,7 @@
 """Brings what a robot PC records to the backend, and back.
 
 exit codes:
-  0    all is well; of `once`, all is safe on the server; of `run`, it was told to end
+  0    all is well; of `once`, all is safe on the server; of `run`, it was told to end (SIGTERM)
   1    something failed, differs, or is not safe yet
   2    the command is not understood, or can't be done as things are set up
   3    another agent watches the same folder, or runs for the same robot here
@@ -290,6 +290,9 @@ async def _until_told(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await task
     except asyncio.CancelledError:
+        # Of the task itself; Ctrl-C has cancelled whoever waits here for it.
+        if (here := asyncio.current_task()) is not None and here.cancelling():
+            raise
         return None
 
 

@@ -182,6 +182,15 @@ async def test_status_knows_whether_an_agent_runs(agent, outputs):
         assert not status(agent)["running"]
 
 
+async def test_ctrl_c(agent, outputs, tmp_path):
+    """Both working commands end with the same code, that of a command that was interrupted."""
+    with (tmp_path / "log").open("wb") as log, agent.running("run", "--watch", outputs, log=log) as process:
+        await until(lambda: b'"watching"' in (tmp_path / "log").read_bytes())
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert b"Traceback" not in (tmp_path / "log").read_bytes()
+
+
 async def test_killed_in_the_middle_of_a_file(agent, outputs, line):
     """An agent that is killed -9 in the middle of a file costs at most what was on the wire right then."""
     folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
