@@ -19,7 +19,9 @@ EPISODES = 10
 EPISODE_S = 5.0
 PAUSE_S = (3.0, 6.0)
 OUTAGE_S = 2.0
-MOST_SENT = 1.15
+# What each of ten faults finds on its way is sent again, which is much of so small a dataset, and more of it
+# on a slow machine. Files that were sent anew whenever they have grown would make it more than 5.
+MOST_SENT = 1.5
 FAULTS = ["agent"] * 5 + ["server"] * 3 + ["line"] * 2
 
 
