@@ -236,7 +236,7 @@ async def test_command_line(backend, record, tmp_path):
     }
     status, out, err = await run_cli(*words, **environment)
     assert (status, err.count("done")) == (0, 4), err
-    assert f"1 episode, 100 frames in {tmp_path / 'home' / 'lab' / 'pick'}" in out
+    assert f"1 episode, 100 frames at 60 fps in {tmp_path / 'home' / 'lab' / 'pick'}" in out
     assert "episode 1: frames 100 to 199: discarded" in out
     assert 'LeRobotDataset("lab/pick")' in out
     assert pq.read_table(tmp_path / "home/lab/pick/data").num_rows == 100
