@@ -29,6 +29,7 @@ ALL = {
     "length of the queue",
     "look for dead workers",
     "look for pushes",
+    "looks into video",
     "making of exports",
     "notes on sessions",
     "notes on versions",
