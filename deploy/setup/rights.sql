@@ -5,8 +5,8 @@
 GRANT SELECT ON alembic_version TO telemetry, ingest, export;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, session_mark, session_column,
-       session_archive, session_account
+    ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, episode_pause, session_mark,
+       session_column, session_archive, session_account
     TO telemetry;
 GRANT USAGE, UPDATE ON SEQUENCE teleop_session_id_seq TO telemetry;
 GRANT SELECT
@@ -28,6 +28,6 @@ GRANT USAGE
     ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_id_seq, procrastinate_periodic_defers_id_seq
     TO export;
 GRANT SELECT
-    ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, episode_overview, session_mark,
-       session_column, session_export, session_archive, video_chunk, stored_object, installation
+    ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, episode_overview, episode_pause,
+       session_mark, session_column, session_export, session_archive, video_chunk, stored_object, installation
     TO export;

@@ -32,6 +32,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     episode_start  frame_index is the first frame of episode_index
     episode_task   frame_index is the first frame of episode_index whose task is `task`
     episode_end    frame_index is one past the last frame of episode_index
+    episode_pause  frames frame_index to end_frame - 1 lie within episode_index, but do not belong to it
     mark           frame_index is the frame that `note` speaks of
     column         frames from frame_index on may have a value of `column`
     no_video       `camera` has no video, and will not have any; `note` says why
@@ -39,8 +40,11 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     Events are told at least once: storing one twice changes nothing.
     """
 
-    kind: Literal["episode_start", "episode_task", "episode_end", "mark", "column", "no_video"]
+    kind: Literal[
+        "episode_start", "episode_task", "episode_pause", "episode_end", "mark", "column", "no_video"
+    ]
     frame_index: Index
+    end_frame: Index | None = None
     episode_index: EpisodeIndex | None = None
     task: Text | None = None
     outcome: Literal["success", "failure", "discarded"] | None = None
@@ -51,6 +55,10 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     def __post_init__(self) -> None:
         if self.kind.startswith("episode") != (self.episode_index is not None):
             raise ValueError("episodes have one, other events none: field `episode_index`")
+        if (self.kind == "episode_pause") != (self.end_frame is not None):
+            raise ValueError("a pause has an end, other events none: field `end_frame`")
+        if self.end_frame is not None and self.end_frame <= self.frame_index:
+            raise ValueError("a pause ends after it begins: field `end_frame`")
         if (self.kind == "column") != (self.column is not None):
             raise ValueError("a column's event has one, others none: field `column`")
         if (self.kind == "no_video") != (self.camera is not None):

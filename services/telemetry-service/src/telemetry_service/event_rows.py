@@ -1,5 +1,5 @@
-"""Events as rows of `episode`, `session_mark`, `session_column`, and of sessions without some camera's video;
-storing one twice changes nothing."""
+"""Events as rows of `episode`, `episode_pause`, `session_mark`, `session_column`, and of sessions without
+some camera's video; storing one twice changes nothing."""
 
 from collections.abc import Sequence
 
@@ -35,6 +35,11 @@ UPDATE episode e
   FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
        AS told(session_id, episode_index, frame_index, task, outcome, note)
  WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index AND e.end_frame IS NULL
+"""
+
+STORE_PAUSES = """
+INSERT INTO episode_pause (session_id, first_frame, end_frame, episode_index)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[]) ON CONFLICT DO NOTHING
 """
 
 STORE_MARKS = """
@@ -112,6 +117,7 @@ async def store_events(connection: Connection, events: Sequence[tuple[int, Event
         [(session, event.camera, event.note or "") for session, event in without_video],
     )
     await _store_episodes(connection, events)
+    await _store_pauses(connection, events)
     await _apply(
         connection,
         STORE_MARKS,
@@ -147,6 +153,15 @@ async def _store_episodes(connection: Connection, events: Sequence[tuple[int, Ev
             (session, event.episode_index, event.frame_index, event.task, event.outcome, event.note)
             for session, event in ends
         ],
+    )
+
+
+async def _store_pauses(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
+    pauses = [(session, event) for session, event in events if event.kind == "episode_pause"]
+    await _apply(
+        connection,
+        STORE_PAUSES,
+        [(session, event.frame_index, event.end_frame, event.episode_index) for session, event in pauses],
     )
 
 

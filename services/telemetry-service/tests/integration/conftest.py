@@ -58,7 +58,12 @@ async def ingest(database_url) -> AsyncIterator[Ingest]:
 async def recorded(database_url, database):
     """Four sessions of the first partition, long over, and one behind them; the ids of the four."""
     record = [
-        {"frames": 25_000, "episodes": [(0, 100, "pick", "success"), (100, 20_000)], "robot_id": "robot_B"},
+        {
+            "frames": 25_000,
+            "episodes": [(0, 100, "pick", "success"), (100, 20_000)],
+            "pauses": [(30, 60), (5_000, 5_001)],
+            "robot_id": "robot_B",
+        },
         {"frames": 500, "gaps": [(10, 20, "spool_full"), (499, 500, "refused")]},
         {"frames": 0},
         {"frames": 300, "names": ("a.pos",), "actions": ()},

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -312,14 +313,16 @@ async def test_a_lost_database_leaves_archived_sessions(
     await retention.once()
     store = open_store(archive_address(str(tmp_path)))
 
-    async def told() -> list[object]:
+    async def told() -> list[Any]:
         addresses = [f"/sessions/{id_}{what}" for id_ in recorded for what in ("", "/ledger")]
         answers = [(await http.get(address)).json() for address in addresses]
         for answer in answers:
             assert answer.pop("archived_at") is not None
-        return answers
+        pauses = "SELECT * FROM episode_pause ORDER BY session_id, first_frame"
+        return [*answers, *(tuple(row.values()) for row in await database.fetch(pauses))]
 
     before = await told()
+    assert before[-2:] == [(recorded[0], 30, 60, 0), (recorded[0], 5_000, 5_001, 0)]
     await database.connection.execute("TRUNCATE robot, teleop_session CASCADE")
     await database.connection.execute("UPDATE installation SET id = gen_random_uuid()")
     assert (await adopt(pool, store)).archived == 4

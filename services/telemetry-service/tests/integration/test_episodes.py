@@ -60,6 +60,17 @@ async def test_events_become_episodes(service, database):
         await database.connection.execute("DELETE FROM episode")
 
 
+async def test_pauses_are_stored_once(service, database):
+    """Frames within an episode that do not belong to it, however often they are told."""
+    pauses = [
+        Event(kind="episode_pause", episode_index=0, frame_index=first, end_frame=last)
+        for first, last in ((2, 4), (6, 7))
+    ]
+    await record(service, start(0, 0), *pauses, *pauses, end(0, 8), events=pauses[:1])
+    rows = await database.fetch("SELECT * FROM episode_pause ORDER BY first_frame")
+    assert [tuple(row.values())[1:] for row in rows] == [(2, 4, 0), (6, 7, 0)]
+
+
 def change(index: int, frame: int, task: str) -> Event:
     return Event(kind="episode_task", episode_index=index, frame_index=frame, task=task)
 

@@ -44,6 +44,7 @@ def record_session(
     frames: int,
     *,
     episodes: Sequence[tuple[Any, ...]] = (),
+    pauses: Sequence[tuple[int, int]] = (),
     gaps: Sequence[tuple[int, int, str]] = (),
     lost: Sequence[int] = (),
     fps: float = 60.0,
@@ -61,6 +62,7 @@ def record_session(
     """Store a session and return its number.
 
     episodes  (first, end, task, outcome), the last two as far as they are given
+    pauses    (first, end) of episode 0: frames that LeRobot's dataset did not take
     gaps      (first, end, reason): frames that are missing, and named
     lost      frames that nobody knows of
     fps, hz   the declared rate of its loop, and that at which it really ran, if it is another
@@ -106,6 +108,9 @@ def record_session(
             cursor.executemany(
                 "INSERT INTO episode VALUES (%s, %s, %s, %s, %s, %s)",
                 [(session, index, *(*row, None, None)[:4]) for index, row in enumerate(episodes)],
+            )
+            cursor.executemany(
+                "INSERT INTO episode_pause VALUES (%s, %s, %s, 0)", [(session, *each) for each in pauses]
             )
             cursor.executemany(
                 "INSERT INTO frame_gap VALUES (%s, %s, %s, %s)", [(session, *gap) for gap in gaps]

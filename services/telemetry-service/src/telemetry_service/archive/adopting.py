@@ -27,6 +27,9 @@ ON CONFLICT DO NOTHING RETURNING id
 """
 BELONGINGS = {
     "episodes": "INSERT INTO episode SELECT * FROM jsonb_populate_recordset(NULL::episode, $1::jsonb)",
+    "pauses": """
+        INSERT INTO episode_pause SELECT * FROM jsonb_populate_recordset(NULL::episode_pause, $1::jsonb)
+    """,
     "gaps": "INSERT INTO frame_gap SELECT * FROM jsonb_populate_recordset(NULL::frame_gap, $1::jsonb)",
     "columns": """
         INSERT INTO session_column SELECT * FROM jsonb_populate_recordset(NULL::session_column, $1::jsonb)
@@ -55,6 +58,7 @@ class About(msgspec.Struct, frozen=True):
     account: msgspec.Raw
     session: msgspec.Raw
     episodes: msgspec.Raw = msgspec.Raw(b"[]")
+    pauses: msgspec.Raw = msgspec.Raw(b"[]")
     gaps: msgspec.Raw = msgspec.Raw(b"[]")
     columns: msgspec.Raw = msgspec.Raw(b"[]")
     marks: msgspec.Raw = msgspec.Raw(b"[]")

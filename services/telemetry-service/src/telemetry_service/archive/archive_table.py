@@ -56,6 +56,8 @@ SELECT s.id, s.robot_id, s.next_frame_index, s.status,
            'session', to_jsonb(s),
            'episodes', (SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.episode_index), '[]')
                           FROM episode e WHERE e.session_id = s.id),
+           'pauses', (SELECT coalesce(jsonb_agg(to_jsonb(p) ORDER BY p.first_frame), '[]')
+                        FROM episode_pause p WHERE p.session_id = s.id),
            'gaps', (SELECT coalesce(jsonb_agg(to_jsonb(g) ORDER BY g.first_frame), '[]')
                       FROM frame_gap g WHERE g.session_id = s.id),
            'columns', (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.position), '[]')
@@ -115,7 +117,7 @@ class Recorded:
     """A session that has ended, as of one moment.
 
     columns  beyond state and action
-    about    JSON object of its row, its episodes, gaps, columns and marks
+    about    JSON object of its row, its episodes and their pauses, gaps, columns and marks
     account  what the ledger measures of its frames
     """
 
