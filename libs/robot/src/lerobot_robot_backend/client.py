@@ -241,6 +241,16 @@ class TelemetryClient:
         about = {"episode_index": self._episode_index, "outcome": outcome, "note": note}
         self._tell(kind="episode_end", frame_index=end, **about)
 
+    def pause_episode(self, first_frame: int, end_frame: int) -> None:
+        """Say that frames `first_frame` to `end_frame - 1`, though within the open episode, do not belong to
+        it: they are no rows of a dataset, and the rows before and after follow each other."""
+        self._tell(
+            kind="episode_pause",
+            frame_index=first_frame,
+            end_frame=end_frame,
+            episode_index=self._episode_index,
+        )
+
     def declare_column(self, name: str, dtype: str, shape: Sequence[int], names: Any = None) -> None:
         """Say what values of a column are, which `log` may be given from now on; again changes nothing.
 
@@ -284,15 +294,7 @@ class TelemetryClient:
 
     def summary(self) -> str:
         """One line for people: what is safe where."""
-        progress = self.progress
-        done = f"{self.logged} frames logged, {self.acknowledged} acknowledged by the server"
-        if progress.session_id is not None:
-            done += f" (session {progress.session_id})"
-        if progress.ended:
-            return f"{done}: complete"
-        rest = f"the rest is safe in {self.stream_dir}"
-        rest += f" and is being shipped by process {self.shipper_pid}" if self.shipper_pid else ""
-        return f"{done}; {rest}" + (f" (now: {progress.trouble})" if progress.trouble else "")
+        return self.progress.summary(self.logged, self.stream_dir, self.shipper_pid)
 
     def wait_for_encoder(self, timeout_s: float) -> bool:
         """Whether pictures are encoded, after at most so long: those of before wait in memory for 2 s."""

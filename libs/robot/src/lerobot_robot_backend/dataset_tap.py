@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -20,9 +21,11 @@ type Guard = Callable[..., None]
 
 
 class DatasetTap:
-    """Wraps LeRobot's dataset class.
+    """Wraps LeRobot's dataset class, and follows one dataset: the first that is given a frame while something
+    is recorded. Once that one is finalized, or let go of, the next that is given a frame takes its place.
 
-    tapped  whether it is in use, and wrapped
+    tapped        whether the class is in use, and wrapped
+    not_followed  of each other dataset that was given frames meanwhile: what to say of it
     """
 
     def __init__(
@@ -38,6 +41,9 @@ class DatasetTap:
         tell  "save", or "discard" and why
         """
         self.tapped = False
+        self.not_followed: list[str] = []
+        self._followed: weakref.ref[Any] | None = None
+        self._name = ""
         self._guard = guard
         self._add = add
         self._tell = tell
@@ -51,17 +57,35 @@ class DatasetTap:
         dataset = module.LeRobotDataset
         dataset.add_frame = self._wrap_add_frame(dataset.add_frame)
         dataset.save_episode = self._wrap_save_episode(dataset.save_episode)
-        dataset.clear_episode_buffer = self._wrap_end(dataset.clear_episode_buffer, "recorded again")
-        dataset.finalize = self._wrap_end(
-            dataset.finalize, "the recording ended before the episode was saved"
-        )
+        dataset.clear_episode_buffer = self._wrap_clear(dataset.clear_episode_buffer)
+        dataset.finalize = self._wrap_finalize(dataset.finalize)
+
+    def follow_next(self) -> None:
+        """Follow whichever dataset is given a frame next: a new recording has begun."""
+        self._followed = None
+
+    def _follows(self, dataset: Any) -> bool:
+        return self._followed is not None and self._followed() is dataset
+
+    def _added(self, dataset: Any, frame: dict[str, Any], task: str | None) -> None:
+        followed = None if self._followed is None else self._followed()
+        if followed is None:
+            if self._followed is not None:
+                self._tell("discard", "its dataset was let go of before the episode was saved")
+            self._followed, self._name = weakref.ref(dataset), _name(dataset)
+        elif followed is not dataset:
+            told = f"dataset {_name(dataset)}: episodes are those of {self._name}, which took a frame first"
+            if told not in self.not_followed:
+                self.not_followed.append(told)
+            return
+        self._add(dataset.features, frame, task)
 
     def _wrap_add_frame(self, add_frame: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(add_frame)
         def add_frame_and_tell(dataset: Any, frame: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             task = frame.get("task")  # taken out of the frame by LeRobot
             result = add_frame(dataset, frame, *args, **kwargs)
-            self._guard(self._add, dataset.features, frame, task)
+            self._guard(self._added, dataset, frame, task)
             return result
 
         return add_frame_and_tell
@@ -72,20 +96,38 @@ class DatasetTap:
             try:
                 result = save_episode(dataset, *args, **kwargs)
             except BaseException as error:
-                self._guard(self._tell, "discard", f"saving failed: {type(error).__name__}: {error}"[:500])
+                if self._follows(dataset):
+                    why = f"saving failed: {type(error).__name__}: {error}"[:500]
+                    self._guard(self._tell, "discard", why)
                 raise
-            self._guard(self._tell, "save")
+            if self._follows(dataset):
+                self._guard(self._tell, "save")
             return result
 
         return save_and_tell
 
-    def _wrap_end(self, end: Callable[..., Any], why: str) -> Callable[..., Any]:
-        @functools.wraps(end)
-        def tell_and_end(dataset: Any, *args: Any, **kwargs: Any) -> Any:
-            self._guard(self._tell, "discard", why)
-            return end(dataset, *args, **kwargs)
+    def _wrap_clear(self, clear: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(clear)
+        def tell_and_clear(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._follows(dataset):
+                self._guard(self._tell, "discard", "recorded again")
+            return clear(dataset, *args, **kwargs)
 
-        return tell_and_end
+        return tell_and_clear
+
+    def _wrap_finalize(self, finalize: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(finalize)
+        def tell_and_finalize(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._follows(dataset):
+                self._guard(self._tell, "discard", "the recording ended before the episode was saved")
+                self._followed = None
+            return finalize(dataset, *args, **kwargs)
+
+        return tell_and_finalize
+
+
+def _name(dataset: Any) -> str:
+    return f"{dataset.repo_id} ({dataset.root})"
 
 
 def columns_of(features: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, tuple[int, ...], Any]]:

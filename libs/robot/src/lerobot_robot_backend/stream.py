@@ -78,6 +78,21 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     slowest_sync_ms: float = 0.0
     once: int = 0
 
+    def summary(self, logged: int, stream_dir: Path, shipper_pid: int | None) -> str:
+        """One line for people: what is safe where.
+
+        logged       frames of the stream, of which this tells how many have arrived
+        shipper_pid  the process that ships the rest, if there is one
+        """
+        done = f"{logged} frames logged, {min(self.next, logged)} acknowledged by the server"
+        if self.session_id is not None:
+            done += f" (session {self.session_id})"
+        if self.ended:
+            return f"{done}: complete"
+        rest = f"the rest is safe in {stream_dir}"
+        rest += f" and is being shipped by process {shipper_pid}" if shipper_pid else ""
+        return f"{done}; {rest}" + (f" (now: {self.trouble})" if self.trouble else "")
+
 
 @dataclass(frozen=True)
 class StreamEnd:

@@ -21,7 +21,7 @@ from teleop_schema.session import Camera
 from lerobot_robot_backend.cameras import find_camera, picture_time
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.dataset_tap import DatasetTap, columns_of, not_kept
-from lerobot_robot_backend.episodes import EpisodeTracker
+from lerobot_robot_backend.episodes import Added, Columns, EpisodeTracker, Step
 from lerobot_robot_backend.options import Request, options_or_exit
 from lerobot_robot_backend.robots import RobotWatch, script_rate
 
@@ -53,8 +53,8 @@ class Tap:
         self._picture_us: dict[str, int] = {}
         self._told: set[str] = set()
         self._lost = 0
+        self._not_placed = 0
         self._dataset = DatasetTap(guard=self._guarded, add=self._dataset_added, tell=self._tell)
-        self._held: Callable[..., None] | None = None
         self._not_kept: dict[str, str] | None = None
 
     def install(self) -> None:
@@ -82,6 +82,12 @@ class Tap:
             lines += [f"not recorded: camera {name}: {why}" for name, why in left_out.items()]
             unlike = (self._not_kept or {}).items()
             lines += [f"not recorded: {name} of the command's dataset: {why}" for name, why in unlike]
+            lines += [f"not followed: {why}" for why in self._dataset.not_followed]
+            if self._not_placed:
+                lines.append(
+                    f"{self._not_placed} frames were added to the dataset without an action of their own: "
+                    "episodes have them only if their action was the one before"
+                )
         elif self._robot is not None or self._request.by_flag:
             lines = [f"nothing was recorded: {self._why_not}"]
         else:  # the environment names a backend for all commands, and this one has nothing to record
@@ -218,7 +224,8 @@ class Tap:
         )
         # The loop has not begun: once it has, pictures wait for nothing but room in memory.
         client.wait_for_encoder(START_S)
-        self._episodes, self._not_kept = EpisodeTracker(client), None
+        self._episodes, self._not_kept = EpisodeTracker(client, names, action_names), None
+        self._dataset.follow_next()
         self._dataset.install()
         log.info(
             "backend: recording %s for %s in %s", options.robot_id, options.backend_url, client.stream_dir
@@ -242,51 +249,53 @@ class Tap:
         self._picture_us = times
 
     def _log(self, action: dict[str, Any] | None, sent: Any) -> None:
-        client = self._client
-        if client is None:
+        client, episodes = self._client, self._episodes
+        if client is None or episodes is None:
             return
-        self._guarded(self._let_go)
-        if self._observation is None or action is None:
-            missing = "action" if self._observation is not None else "observation"
-            client.lose(f"the robot gave no {missing}")
-            self._lost += 1
-            raise ValueError(f"the robot gave no {missing}")
-        captured_us, age_us = client.clock.at_us(self._captured_ns), 0
-        if self._observation_used:
-            # Its time is that of the action: two frames with the time of one observation would tell nothing.
-            captured_us, observed_us = client.clock.now_us(), captured_us
-            age_us = max(captured_us - observed_us, 1)
-        self._observation_used = True
         hold = self._dataset.tapped and self._records_dataset()
-        sample = functools.partial(
-            self._append,
-            client,
-            _lasting(self._observation, self._picture_us) if hold else self._observation,
-            action,
-            sent_action=sent if isinstance(sent, dict) else None,
-            captured_us=captured_us,
-            observation_age_us=age_us,
-            picture_us=self._picture_us,
-        )
-        # LeRobot adds a frame to its dataset, and with it columns of the command's own, after it has acted.
-        if hold:
-            self._held = sample
+        observation = self._observation
+        if observation is None or action is None:
+            missing = "action" if observation is not None else "observation"
+            log_it = functools.partial(self._lose, client, f"the robot gave no {missing}")
         else:
-            sample()
+            captured_us, age_us = self._times(client)
+            log_it = functools.partial(
+                self._append,
+                client,
+                _lasting(observation, self._picture_us) if hold else observation,
+                action,
+                sent_action=sent if isinstance(sent, dict) else None,
+                captured_us=captured_us,
+                observation_age_us=age_us,
+                picture_us=self._picture_us,
+            )
+            self._observation_used = True
+        # LeRobot adds a frame to its dataset, and with it columns of the command's own, after it has acted.
+        episodes.step(Step(observation, action, log_it), hold=hold)
+
+    def _times(self, client: TelemetryClient) -> tuple[int, int]:
+        """Of the action that was sent now: its frame's time, and how old its observation is then."""
+        observed_us = client.clock.at_us(self._captured_ns)
+        if not self._observation_used:
+            return observed_us, 0
+        # Its time is that of the action: two frames with the time of one observation would tell nothing.
+        acted_us = client.clock.now_us()
+        return acted_us, max(acted_us - observed_us, 1)
 
     def _records_dataset(self) -> bool:
         return self._command is None or _find(self._command, "dataset") is not None
 
-    def _let_go(self, columns: dict[str, Any] | None = None) -> None:
-        """Log the frame that was kept back for its columns, if there is one."""
-        held, self._held = self._held, None
-        if held is not None:
-            held(columns=columns)
+    def _lose(self, client: TelemetryClient, why: str, columns: Columns | None) -> None:
+        self._lost += 1
+        client.lose(why)
+        raise ValueError(why)
 
-    def _append(self, client: TelemetryClient, *sample: Any, **more: Any) -> None:
+    def _append(
+        self, client: TelemetryClient, observation: Any, action: Any, columns: Columns | None, **more: Any
+    ) -> None:
         before = client.logged
         try:
-            client.log(*sample, **more)
+            client.log(observation, action, columns=columns, **more)
         except Exception as error:
             self._lost += 1
             if client.logged == before:
@@ -294,9 +303,9 @@ class Tap:
             raise
 
     def _dataset_added(self, features: dict[str, Any], frame: dict[str, Any], task: str | None) -> None:
-        """LeRobot has added the frame of the latest action to its dataset."""
-        client = self._client
-        if client is None:
+        """LeRobot has added a frame to the dataset that is followed."""
+        client, episodes = self._client, self._episodes
+        if client is None or episodes is None:
             return
         if self._not_kept is None:
             self._guarded(self._note_not_kept, client, features)
@@ -305,8 +314,8 @@ class Tap:
             if name in frame:
                 self._guarded(client.declare_column, name, dtype, shape, names)
                 columns[name] = frame[name]
-        self._guarded(self._let_go, columns)
-        self._tell("add_frame", task)
+        observation = None if self._observation_used else self._observation
+        episodes.add_frame(Added(frame, columns, task), observation)
 
     def _note_not_kept(self, client: TelemetryClient, features: dict[str, Any]) -> None:
         """Tell once what the command's dataset has that the session has not, or otherwise."""
@@ -317,16 +326,17 @@ class Tap:
             client.mark(f"not recorded: {name}: {why}"[:_LONGEST_NOTE])
 
     def _close(self) -> None:
-        self._guarded(self._let_go)
         if self._episodes is not None:
-            self._episodes.discard("the recording ended before the episode was saved")
+            self._guarded(self._episodes.let_go)
+            self._guarded(self._episodes.discard, "the recording ended before the episode was saved")
+            self._not_placed += self._episodes.not_placed
+            self._lost += self._episodes.lost
             self._episodes = None
         self._observation = None
         if self._client is not None:
             self._client.close()
 
     def _tell(self, what: str, *about: Any) -> None:
-        self._guarded(self._let_go)
         if self._episodes is not None:
             getattr(self._episodes, what)(*about)
 

@@ -1,6 +1,7 @@
 """Columns beyond state and action: as a loop of one's own gives them, and as LeRobot's dataset does."""
 
 import functools
+import gc
 from types import SimpleNamespace
 
 import numpy as np
@@ -92,6 +93,7 @@ def tap(tmp_path, monkeypatch) -> Tap:
     monkeypatch.setenv("LEROBOT_BACKEND_SPOOL", str(tmp_path / "spool"))
     client = functools.partial(TelemetryClient, ship=False, min_free_bytes=0, video="off")
     monkeypatch.setattr(tap_module, "TelemetryClient", client)
+    monkeypatch.setattr(tap_module, "FINISH_S", 0.0)
     for name in ("add_frame", "save_episode", "clear_episode_buffer", "finalize"):
         monkeypatch.setattr(LeRobotDataset, name, getattr(LeRobotDataset, name))  # put back at the end
     tap = Tap(Request({"backend_url": "ws://localhost:8000", "robot_id": "robot_A"}, by_flag=True))
@@ -159,6 +161,113 @@ def test_columns_of_a_dataset_are_recorded(tap, tmp_path):
     events = [event for batch in iter(lambda: reader.read(Limits()), None) for event in batch.events]
     told = [(each.kind, each.frame_index) for each in (*events, *reader.end.events) if each.column is None]
     assert told == [("episode_start", 0), ("episode_end", 3), ("episode_start", 4), ("episode_end", 6)]
+
+
+JOINTS_ALONE = {key: FEATURES[key] for key in ("action", "observation.state")}
+
+
+def told_episodes(client) -> list[tuple]:
+    """What the session was told of its episodes: kind, frame, and the end of a pause or the outcome."""
+    reader = SpoolReader(client.stream_dir)
+    events = [event for batch in iter(lambda: reader.read(Limits()), None) for event in batch.events]
+    return [
+        (each.kind.removeprefix("episode_"), each.frame_index, each.end_frame or each.outcome)
+        for each in (*events, *reader.end.events)
+        if each.episode_index is not None
+    ]
+
+
+def joints(position: float, action: float) -> dict:
+    return {"observation.state": np.float32([position]), "action": np.float32([action]), "task": "pick"}
+
+
+def test_frames_that_the_dataset_does_not_take_are_a_pause(tap, tmp_path):
+    """As a person takes over from a policy: the robot acts, nothing is added; all of it is recorded."""
+    dataset = LeRobotDataset.create("a/b", 30, JOINTS_ALONE, root=tmp_path / "dataset", use_videos=False)
+    robot = tap._robot
+    for number in range(12):
+        robot.get_observation()
+        robot.send_action({"joint.pos": float(number)})
+        if not 3 <= number < 9:
+            dataset.add_frame(joints(1.0, number))
+    dataset.save_episode()
+    robot.disconnect()
+    assert told_episodes(tap._client) == [("start", 0, None), ("pause", 3, 9), ("end", 12, None)]
+    assert tap._client.logged == 12
+    assert dataset.meta.total_frames == 6
+
+
+def test_frames_that_are_added_before_they_are_acted_on(tap, tmp_path):
+    """Each keeps what was added with it, in its own episode."""
+    features = {**JOINTS_ALONE, "next.reward": FEATURES["next.reward"]}
+    dataset = LeRobotDataset.create("a/b", 30, features, root=tmp_path / "dataset", use_videos=False)
+    robot = tap._robot
+    for number in range(6):
+        robot.get_observation()
+        dataset.add_frame(joints(1.0, number) | {"next.reward": np.float32([number])})
+        robot.send_action({"joint.pos": float(number)})
+        if number in (2, 5):
+            dataset.save_episode()
+    robot.disconnect()
+    _, values = read(tap._client)
+    assert {frame: np.frombuffer(each[0], np.float32)[0] for frame, each in values.items()} == {
+        number: number for number in range(6)
+    }
+    assert [each[:2] for each in told_episodes(tap._client)] == [
+        *(("start", 0), ("end", 3)),
+        *(("start", 3), ("end", 6)),
+    ]
+
+
+def test_one_dataset_is_followed_and_the_others_are_named(tap, tmp_path, capsys):
+    """What becomes of another dataset changes no episode; once the first is finalized another may follow."""
+    first, good, later = (
+        LeRobotDataset.create(f"u/{name}", 30, JOINTS_ALONE, root=tmp_path / name, use_videos=False)
+        for name in ("first", "good", "later")
+    )
+    robot = tap._robot
+    for number in range(4):
+        robot.get_observation()
+        robot.send_action({"joint.pos": float(number)})
+        first.add_frame(joints(1.0, number))
+        good.add_frame(joints(1.0, number))
+    good.clear_episode_buffer()
+    good.finalize()
+    first.save_episode()
+    first.finalize()
+    robot.get_observation()
+    robot.send_action({"joint.pos": 4.0})
+    later.add_frame(joints(1.0, 4))
+    later.save_episode()
+    robot.disconnect()
+    assert told_episodes(tap._client) == [
+        *(("start", 0, None), ("end", 4, None)),
+        *(("start", 4, None), ("end", 5, None)),
+    ]
+    tap.finish()
+    told = [line for line in capsys.readouterr().err.splitlines() if "not followed" in line]
+    assert told == [
+        f"backend: not followed: dataset u/good ({tmp_path}/good): episodes are those of u/first "
+        f"({tmp_path}/first), which took a frame first"
+    ]
+
+
+def test_episode_of_a_dataset_that_nobody_has_any_more_is_discarded(tap, tmp_path):
+    """It was never saved; what another dataset takes then is an episode of its own, from its first frame."""
+    robot = tap._robot
+    for name in ("lost", "kept"):
+        dataset = None
+        gc.collect()
+        dataset = LeRobotDataset.create("a/b", 30, JOINTS_ALONE, root=tmp_path / name, use_videos=False)
+        robot.get_observation()
+        robot.send_action({"joint.pos": 0.0})
+        dataset.add_frame(joints(1.0, 0.0))
+    dataset.save_episode()
+    robot.disconnect()
+    assert [each[0::2] for each in told_episodes(tap._client)] == [
+        *(("start", None), ("end", "discarded")),
+        *(("start", None), ("end", None)),
+    ]
 
 
 def test_frame_that_was_kept_back_comes_before_what_is_lost_after_it(tap):

@@ -1,13 +1,21 @@
+import numpy as np
 import pytest
-from lerobot_robot_backend.episodes import EpisodeTracker
+from lerobot_robot_backend.episodes import NEVER_SENT, Added, EpisodeTracker, Step
 
 
 class FakeClient:
-    """Keeps what it is told; `logged` as the test says."""
+    """Keeps what it is told; `frames` are those logged, each with its columns, or why it is missing."""
 
     def __init__(self) -> None:
-        self.logged = 0
+        self.frames: list = []
         self.told: list[tuple] = []
+
+    @property
+    def logged(self) -> int:
+        return len(self.frames)
+
+    def lose(self, reason):
+        self.frames.append(reason)
 
     def start_episode(self, task, *, first_frame):
         self.told.append(("start", task, first_frame))
@@ -15,31 +23,64 @@ class FakeClient:
     def change_task(self, task, *, first_frame):
         self.told.append(("task", task, first_frame))
 
+    def pause_episode(self, first_frame, end_frame):
+        self.told.append(("pause", first_frame, end_frame))
+
     def end_episode(self, outcome, *, note, end_frame):
         self.told.append(("end", outcome, note, end_frame))
 
 
+class Loop:
+    """A robot's loop beside a dataset; the joint is wherever the test puts it."""
+
+    def __init__(self) -> None:
+        self.client = FakeClient()
+        self.tracker = EpisodeTracker(self.client, ["j"], ["j"])
+        self.observation: dict[str, float] | None = None
+        self.sent = True
+
+    def observe(self, position: float = 0.0) -> float:
+        self.observation, self.sent = {"j": position}, False
+        return position
+
+    def act(self, action: float = 0.0) -> None:
+        self.sent = True
+        self.tracker.step(Step(self.observation, {"j": action}, self.client.frames.append), hold=True)
+
+    def add(
+        self, number: int | None = None, state: float = 0.0, action: float = 0.0, task: str = "pick"
+    ) -> None:
+        frame = {"observation.state": np.float32([state]), "action": np.float32([action])}
+        added = Added(frame, {} if number is None else {"n": number}, task)
+        self.tracker.add_frame(added, None if self.sent else self.observation)
+
+    def steps(self, count: int, *, added: bool, task: str = "pick") -> None:
+        for _ in range(count):
+            self.observe()
+            self.act()
+            if added:
+                self.add(task=task)
+
+
 @pytest.fixture
-def client() -> FakeClient:
-    return FakeClient()
+def loop() -> Loop:
+    return Loop()
 
 
-def record(client: FakeClient, tracker: EpisodeTracker, frames: int, task: str = "pick") -> None:
-    for _ in range(frames):
-        client.logged += 1
-        tracker.add_frame(task)
+def numbers(loop: Loop) -> list:
+    """Which frame of the dataset each logged one is."""
+    return [frame if isinstance(frame, str) else (frame or {}).get("n") for frame in loop.client.frames]
 
 
-def test_reset_phase_belongs_to_no_episode(client):
+def test_reset_phase_belongs_to_no_episode(loop):
     """The episode ends with the last frame of the dataset, not with the last frame before it is saved."""
-    tracker = EpisodeTracker(client)
-    client.logged = 5
-    record(client, tracker, 3)
-    client.logged += 10
-    tracker.save()
-    record(client, tracker, 2)
-    tracker.save()
-    assert client.told == [
+    loop.steps(5, added=False)
+    loop.steps(3, added=True)
+    loop.steps(10, added=False)
+    loop.tracker.save()
+    loop.steps(2, added=True)
+    loop.tracker.save()
+    assert loop.client.told == [
         ("start", "pick", 5),
         ("end", None, None, 8),
         ("start", "pick", 18),
@@ -47,18 +88,18 @@ def test_reset_phase_belongs_to_no_episode(client):
     ]
 
 
-def test_each_frame_has_its_task(client):
+def test_each_frame_has_its_task(loop):
     """As in LeRobot's dataset, where it may be another than that of the frame before; each episode begins
     with its own."""
-    tracker = EpisodeTracker(client)
-    record(client, tracker, 2, "open")
-    client.logged += 3
-    record(client, tracker, 2, "take")
-    record(client, tracker, 1, "open")
-    tracker.save()
-    record(client, tracker, 2, "open")
-    assert client.told == [
+    loop.steps(2, added=True, task="open")
+    loop.steps(3, added=False)
+    loop.steps(2, added=True, task="take")
+    loop.steps(1, added=True, task="open")
+    loop.tracker.save()
+    loop.steps(2, added=True, task="open")
+    assert loop.client.told == [
         ("start", "open", 0),
+        ("pause", 2, 5),
         ("task", "take", 5),
         ("task", "open", 7),
         ("end", None, None, 8),
@@ -66,17 +107,82 @@ def test_each_frame_has_its_task(client):
     ]
 
 
-def test_episode_recorded_again_is_discarded_once(client):
+def test_frames_that_are_not_added_are_a_pause_of_the_episode(loop):
+    """However many, between two that are: a person takes over, every third frame is added only."""
+    loop.steps(2, added=True)
+    loop.steps(4, added=False)
+    loop.steps(1, added=True)
+    loop.steps(1, added=False)
+    loop.steps(1, added=True)
+    loop.steps(3, added=False)
+    loop.tracker.save()
+    loop.tracker.let_go()
+    assert loop.client.told == [
+        ("start", "pick", 0),
+        ("pause", 2, 6),
+        ("pause", 7, 8),
+        ("end", None, None, 9),
+    ]
+    assert loop.client.logged == 12
+
+
+def test_episode_recorded_again_is_discarded_once(loop):
     """Throwing an episode away tells so once; saving nothing tells nothing."""
-    tracker = EpisodeTracker(client)
-    record(client, tracker, 2)
-    tracker.discard("recorded again")
-    tracker.discard("the recording ended")
-    tracker.save()
-    assert client.told == [("start", "pick", 0), ("end", "discarded", "recorded again", 2)]
+    loop.steps(2, added=True)
+    loop.tracker.discard("recorded again")
+    loop.tracker.discard("the recording ended")
+    loop.tracker.save()
+    assert loop.client.told == [("start", "pick", 0), ("end", "discarded", "recorded again", 2)]
 
 
-def test_frame_that_was_never_logged_opens_nothing(client):
+def test_frame_that_was_never_logged_opens_nothing(loop):
     """A dataset that is filled from elsewhere is no episode of this session."""
-    EpisodeTracker(client).add_frame("pick")
-    assert client.told == []
+    loop.add()
+    assert (loop.client.told, loop.tracker.not_placed) == ([], 0)
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_frame_that_is_added_before_the_action_waits_for_it(loop, moves):
+    """Its columns stay its own, episodes begin and end with their own actions, also of a robot at rest."""
+    for number in range(6):
+        position = loop.observe(float(number) if moves else 0.0)
+        loop.add(number, position, float(number))
+        loop.act(float(number))
+        if number in (2, 5):
+            loop.tracker.save()
+    assert numbers(loop) == [0, 1, 2, 3, 4, 5]
+    assert [each[-1] for each in loop.client.told] == [0, 3, 3, 6]
+
+
+def test_environments_observe_once_more_before_they_add(loop):
+    """What they add is the observation that the action followed, not the one that it led to."""
+    position = loop.observe(0.0)
+    for number in range(4):
+        loop.act(float(number))
+        before, position = position, loop.observe(number + 1.0)
+        loop.add(number, before, float(number))
+    loop.tracker.save()
+    assert numbers(loop) == [0, 1, 2, 3]
+    assert loop.client.told == [("start", "pick", 0), ("end", None, None, 4)]
+
+
+def test_frame_whose_action_is_never_sent_is_missing_by_name(loop):
+    """The episode has its place, whether it is saved then or another frame is added."""
+    for number in range(2):
+        loop.add(number, loop.observe(float(number)))
+        loop.act()
+    loop.add(2, loop.observe(2.0))
+    loop.add(3, loop.observe(3.0))
+    loop.tracker.save()
+    assert numbers(loop) == [0, 1, NEVER_SENT, NEVER_SENT]
+    assert loop.client.told == [("start", "pick", 0), ("end", None, None, 4)]
+    assert loop.tracker.lost == 2
+
+
+def test_more_frames_than_actions_are_counted(loop):
+    """A strategy that adds what it has buffered: nobody can say which steps that was."""
+    loop.steps(5, added=False)
+    for number in range(5):
+        loop.add(number)
+    loop.tracker.save()
+    assert (loop.tracker.not_placed, loop.client.told) == (4, [("start", "pick", 4), ("end", None, None, 5)])
