@@ -67,13 +67,14 @@ def value(feature):
 
 robot.connect()
 for frames in (45, 0, 37):
-    for _ in range(frames or 10):
+    for number in range(frames + 10):
         observation = robot.get_observation()
         action = {name: position + 0.5 for name, position in observation.items()}
         robot.send_action(action)
         iteration += 1
         task = "pick" if iteration < 75 else "place"
-        if frames:  # else the scene is reset
+        # Else the scene is reset; or the recorder waits, at first for three steps, then for seven.
+        if frames and number not in (20, 21, 22, *range(30, 37)):
             vectors = {
                 "action": np.float32(list(action.values())),
                 "observation.state": np.float32(list(observation.values())),

@@ -244,12 +244,9 @@ class TelemetryClient:
     def pause_episode(self, first_frame: int, end_frame: int) -> None:
         """Say that frames `first_frame` to `end_frame - 1`, though within the open episode, do not belong to
         it: they are no rows of a dataset, and the rows before and after follow each other."""
-        self._tell(
-            kind="episode_pause",
-            frame_index=first_frame,
-            end_frame=end_frame,
-            episode_index=self._episode_index,
-        )
+        if self._episode_open:
+            told = {"frame_index": first_frame, "end_frame": end_frame}
+            self._tell(kind="episode_pause", episode_index=self._episode_index, **told)
 
     def declare_column(self, name: str, dtype: str, shape: Sequence[int], names: Any = None) -> None:
         """Say what values of a column are, which `log` may be given from now on; again changes nothing.

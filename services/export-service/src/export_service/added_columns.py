@@ -99,7 +99,7 @@ def _part(session: Session, pieces: Sequence[Piece]) -> _Part:
     within = np.zeros(len(session.values.index), bool)
     for piece in pieces:
         if piece.session_id == session.id:
-            within[slice(*np.searchsorted(session.values.index, [piece.first, piece.end]))] = True
+            within |= piece.holds(session.values.index)
     rows = within & session.values.rows
     return _Part(session, {column.name: column for column in session.columns}, rows)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from export_service.errors import NotFinite
 from export_service.pace import Samples
+from export_service.pauses import Pauses
 from export_service.recorded import Hole
 
 OnNotFinite = Literal["split", "keep", "refuse"]
@@ -40,11 +41,12 @@ def not_finite(samples: Samples, names: Sequence[str], *, repeated: bool) -> tup
 
 
 def cut_out(
-    runs: Sequence[Run], unfit: Sequence[Hole], *, loop_hz: float
+    runs: Sequence[Run], unfit: Sequence[Hole], pauses: Pauses, *, loop_hz: float
 ) -> tuple[list[Run], list[tuple[int, int, str]]]:
     """Frames that are left of `runs` without the `unfit` ones, and those that are not, each with the reason.
 
-    unfit  ascending, disjoint
+    unfit   ascending, disjoint
+    pauses  none of whose frames are meant, though runs may hold them
     """
     kept: list[Run] = []
     left_out: list[tuple[int, int, str]] = []
@@ -52,10 +54,11 @@ def cut_out(
         holes = [hole for hole in unfit if hole.end > first and hole.first < end]
         reached = first
         for hole in (*holes, Hole(end, end, "")):
-            if reached < hole.first and holes and hole.first - reached < SHORTEST_S * loop_hz:
-                left_out.append((reached, hole.first, SHORT))
-            elif reached < hole.first:
-                kept.append((reached, hole.first))
+            for part in pauses.trimmed([(reached, hole.first)]):
+                if holes and pauses.others(*part) < SHORTEST_S * loop_hz:
+                    left_out.append((*part, SHORT))
+                else:
+                    kept.append(part)
             if hole.first < hole.end:
                 left_out.append((max(hole.first, first), min(hole.end, end), hole.reason))
             reached = hole.end
@@ -63,22 +66,26 @@ def cut_out(
 
 
 def check_loss(
-    named: str, on_not_finite: OnNotFinite, runs: Sequence[Run], left_out: Sequence[tuple[int, int, str]]
+    named: str,
+    on_not_finite: OnNotFinite,
+    runs: Sequence[Run],
+    left_out: Sequence[tuple[int, int, str]],
+    pauses: Pauses,
 ) -> None:
     """Raise NotFinite if an episode loses frames and may not, or more of them than MOST_LOST."""
-    lost = _count(left_out)
-    if not lost or (on_not_finite == "split" and lost <= MOST_LOST * _count(runs)):
+    lost, frames = _count(left_out, pauses), _count(runs, pauses)
+    if not lost or (on_not_finite == "split" and lost <= MOST_LOST * frames):
         return
     unfit = [each for each in left_out if each[2] != SHORT]
-    frames, (first, _, reason) = _count(unfit), unfit[0]
+    unfit_frames, (first, _, reason) = _count(unfit, pauses), unfit[0]
     raise NotFinite(
-        f"{named} has {frames} frames with a value that is not finite: {reason} in frame {first}; without "
-        f"them and pieces shorter than a second it would lose {lost / _count(runs):.1%}",
+        f"{named} has {unfit_frames} frames with a value that is not finite: {reason} in frame {first}; "
+        f"without them and pieces shorter than a second it would lose {lost / frames:.1%}",
         field="on_not_finite",
         hint='ask for on_not_finite "keep" to have them as they are, or give the episode the outcome '
         '"discarded"',
     )
 
 
-def _count(runs: Sequence[tuple[int, int] | tuple[int, int, str]]) -> int:
-    return sum(run[1] - run[0] for run in runs)
+def _count(runs: Sequence[tuple[int, int] | tuple[int, int, str]], pauses: Pauses) -> int:
+    return sum(pauses.others(run[0], run[1]) for run in runs)

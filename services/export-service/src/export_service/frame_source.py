@@ -98,12 +98,15 @@ def _cut(table: pa.Table, pieces: Sequence[Piece]) -> pa.Table:
     parts = []
     for piece in pieces:
         begin, end = np.searchsorted(indexes, [piece.first, piece.end]).tolist()
-        if end - begin != piece.frames:
+        part = table.slice(begin, end - begin)
+        if piece.pauses:
+            part = part.filter(pa.array(piece.holds(indexes[begin:end])))
+        if len(part) != piece.frames:
             raise RecordingChanged(
                 f"of the frames {piece.first} to {piece.end - 1} of session {piece.session_id}, "
-                f"{end - begin} are left"
+                f"{len(part)} are left"
             )
-        parts.append(table.slice(begin, end - begin))
+        parts.append(part)
     if sum(map(len, parts)) == len(table):
         return table.combine_chunks()
     return pa.concat_tables(parts).combine_chunks()

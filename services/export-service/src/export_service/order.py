@@ -299,6 +299,7 @@ def provenance(order: Order, report: Report) -> dict[str, Any]:
                 "recorded_episode": piece.episode_index,
                 "first_frame": piece.first,
                 "end_frame": piece.end,
+                "pauses": piece.pauses,
             }
             for number, piece in enumerate(order.pieces)
         ],

@@ -13,7 +13,9 @@ from teleop_dataset.v3.info import Camera
 from export_service.alike import check_alike, choose_cameras
 from export_service.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, VideoUnfinished
 from export_service.finite import OnNotFinite, Run, check_loss, cut_out
+from export_service.loop_times import Flags, Integers
 from export_service.pace import Pace
+from export_service.pauses import Pauses, Spans, in_spans
 from export_service.rates import Recorded, choose_fps
 from export_service.recorded import EpisodeRow, Hole, Session, ended
 
@@ -23,18 +25,22 @@ ALL_LABELS: frozenset[Label] = frozenset({"success", "failure", "unlabelled"})
 DEFAULT_TASK = "teleoperation"
 # Reasons named at most where nothing is left.
 MAX_REASONS = 5
+PAUSED = "within the episode, but not added to it: its rows before and after follow each other"
+# Of one episode, that are told one by one.
+MAX_PAUSES = 100
 REPEATING = "no observation of its own: it repeats that of an earlier frame beside a newer action"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames `first` to `end - 1` of a session, all of them stored: one episode of the dataset.
+    """Frames `first` to `end - 1` of a session without `pauses`, all stored: one episode of the dataset.
 
     task           of its first frame
     episode_index  the episode it comes from, None where the session has none
     repeating      how many of its frames do not become rows, for they repeat an earlier observation
     changes        of the task, within the piece: the frame that another one begins with, and this task;
                    ascending
+    pauses         frames in between that do not belong to it; ascending, disjoint
     """
 
     session_id: int
@@ -44,10 +50,16 @@ class Piece:
     episode_index: int | None
     repeating: int = 0
     changes: tuple[tuple[int, str], ...] = ()
+    pauses: Spans = ()
 
     @property
     def frames(self) -> int:
-        return self.end - self.first
+        return self.end - self.first - sum(end - first for first, end in self.pauses)
+
+    def holds(self, index: Integers) -> Flags:
+        """(N,) whether each of these frames, ascending, belongs to it."""
+        flags: Flags = (index >= self.first) & (index < self.end) & ~in_spans(self.pauses, index)
+        return flags
 
 
 @dataclass(frozen=True)
@@ -129,11 +141,11 @@ def make_plan(
         unseen = _unseen(session, names)
         for span in _spans(session, labels, task):
             if span.reason is None:
-                missing = _holes_in(session.holes, span.first, span.end)
-                blind = _holes_in(unseen, span.first, span.end)
+                missing = _outside(session.pauses, _holes_in(session.holes, span.first, span.end))
+                blind = _outside(session.pauses, _holes_in(unseen, span.first, span.end))
                 _check_holes(session, span, missing, blind, on_gap, video_unfinished=video_unfinished)
-                runs, left_out = _finite_runs(session, span, unseen, on_not_finite)
-                excluded += left_out
+                runs, left_out = _finite_runs(session, span, missing, blind, on_not_finite)
+                excluded += [*left_out, *_paused(session, span)]
                 for piece in _pieces(session, span, runs):
                     if piece.repeating < piece.frames:
                         pieces.append(piece)
@@ -289,22 +301,39 @@ def _check_holes(
 
 
 def _finite_runs(
-    session: Session, span: _Span, unseen: Sequence[_Unseen], on_not_finite: OnNotFinite
+    session: Session,
+    span: _Span,
+    missing: Sequence[Hole],
+    blind: Sequence[_Unseen],
+    on_not_finite: OnNotFinite,
 ) -> tuple[list[Run], list[Exclusion]]:
     """Frames that can become rows; and those that can't, for they or their neighbours are not finite."""
+    pauses = session.pauses
     runs = [
         run
-        for begin, stop in stored_runs(session.holes, span.first, span.end)
-        for run in stored_runs(unseen, begin, stop)
+        for begin, stop in stored_runs(missing, span.first, span.end)
+        for run in pauses.trimmed(stored_runs(blind, begin, stop))
     ]
-    unfit = _holes_in(session.not_finite, span.first, span.end)
+    unfit = _outside(pauses, _holes_in(session.not_finite, span.first, span.end))
     if on_not_finite == "keep" or not unfit:
         return runs, []
-    kept, left_out = cut_out(runs, unfit, loop_hz=session.loop_hz)
-    check_loss(_named(session, span), on_not_finite, runs, left_out)
+    kept, left_out = cut_out(runs, unfit, pauses, loop_hz=session.loop_hz)
+    check_loss(_named(session, span), on_not_finite, runs, left_out, pauses)
     return kept, [
-        Exclusion(session.id, first, end, end - first, reason, span.index) for first, end, reason in left_out
+        Exclusion(session.id, first, end, pauses.others(first, end), reason, span.index)
+        for first, end, reason in left_out
     ]
+
+
+def _paused(session: Session, span: _Span) -> Iterator[Exclusion]:
+    """The stored frames of its pauses, one by one unless there are very many."""
+    pauses = session.pauses.within(span.first, span.end)
+    frames = [_count(stored_runs(session.holes, first, end)) for first, end in pauses]
+    if len(pauses) > MAX_PAUSES:
+        pauses, frames = ((pauses[0][0], pauses[-1][1]),), [sum(frames)]
+    for (first, end), count in zip(pauses, frames, strict=True):
+        if count:
+            yield Exclusion(session.id, first, end, count, PAUSED, span.index)
 
 
 def _pieces(session: Session, span: _Span, runs: Sequence[Run]) -> list[Piece]:
@@ -321,6 +350,7 @@ def _piece(session: Session, span: _Span, first: int, end: int) -> Piece:
         span.index,
         _between(session.repeating, first, end),
         span.tasks[begun + 1 : bisect_left(span.tasks, end, key=_frame)],
+        session.pauses.within(first, end),
     )
 
 
@@ -362,6 +392,18 @@ def _holes_in[H: Hole | _Unseen](holes: Sequence[H], first: int, end: int) -> li
         if hole.first >= end:
             break
         found.append(replace(hole, first=max(hole.first, first), end=min(hole.end, end)))
+    return found
+
+
+def _outside[H: Hole | _Unseen](pauses: Pauses, holes: Sequence[H]) -> list[H]:
+    """The parts of `holes` that lie in no pause: in one, nothing of the episode is missing."""
+    found = []
+    for hole in holes:
+        reached = hole.first
+        for first, end in (*pauses.within(hole.first, hole.end), (hole.end, hole.end)):
+            if first > reached:
+                found.append(replace(hole, first=reached, end=first))
+            reached = end
     return found
 
 

@@ -11,6 +11,7 @@ from teleop_schema.errors import BadInput
 from export_service.added_columns import bytes_of, frames_at_once
 from export_service.errors import CameraMissing, NothingToExport
 from export_service.order import LEROBOT, ExportRequest, check_accounted, check_unfinished
+from export_service.pauses import Spans
 from export_service.plan import DEFAULT_TASK, Piece, stored_runs
 from export_service.recorded import EpisodeRow, Footage, Hole, Session
 from export_service.report import MissingFrames, Report, SessionReport
@@ -28,6 +29,7 @@ class RawSession(Struct, frozen=True, kw_only=True):
 
     pieces    all stored frames, ascending, in each as many as are read at a time
     episodes  as they are noted, discarded ones too
+    pauses    frames within episodes that do not belong to them
     gaps      frames that were never stored
     footage   of each camera
     columns   beyond state and action
@@ -46,6 +48,7 @@ class RawSession(Struct, frozen=True, kw_only=True):
     gaps: tuple[Hole, ...]
     footage: dict[str, Footage]
     columns: tuple[Column, ...] = ()
+    pauses: Spans = ()
 
 
 class RawOrder(Struct, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
@@ -130,6 +133,7 @@ def _raw(session: Session, request: ExportRequest) -> RawSession:
         gaps=session.holes,
         footage=_footage(session, request) if request.format == "mcap" else {},
         columns=session.columns,
+        pauses=session.pauses.spans,
     )
 
 

@@ -20,6 +20,7 @@ from export_service.raw_parquet import (
     EPISODES,
     FRAMES,
     GAPS,
+    PAUSES,
     STATE,
     write_tables,
 )
@@ -61,6 +62,12 @@ where the shape is not [1], a list of all of its values in C order; null: the fr
 | tasks | list of (first_frame int64, task string or null): its tasks one after the other |
 | outcome | success, failure, discarded, or null |
 
+| {PAUSES} | |
+|---|---|
+| session_id, robot_id | as above |
+| first_frame, end_frame | int64, half open: recorded within an episode, but not added to LeRobot's dataset, \
+in which the rows before and after follow each other |
+
 | {GAPS} | |
 |---|---|
 | session_id, robot_id | as above |
@@ -87,8 +94,8 @@ order where the shape is not [1]; a frame without a value has no message |
 Depth is HEVC of 12 bits without loss, which few players show; what its codes stand for is in its channel's
 metadata, as `info.json` of a LeRobot dataset has it.
 
-Metadata records tell session, episodes with their tasks and outcome, gaps with their reasons, and of each
-column its dtype, shape and names.
+Metadata records tell session, episodes with their tasks and outcome, pauses of episodes (frames, half open,
+that LeRobot's dataset did not take), gaps with their reasons, and of each column its dtype, shape and names.
 {REPORT} accounts for every frame of every session.
 """
 

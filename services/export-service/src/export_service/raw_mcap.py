@@ -152,6 +152,8 @@ def _add_metadata(writer: Writer, session: RawSession) -> None:
                 "outcome": episode.outcome or "",
             },
         )
+    if session.pauses:
+        writer.add_metadata("pauses", {"frames": json.dumps(session.pauses)})
     for column in session.columns:
         writer.add_metadata(
             f"column {column.name}",

@@ -11,7 +11,7 @@ from teleop_runtime.columns import arrow_type, unpack
 from export_service.raw import RawSession, told_tasks
 
 FRAMES, COLUMNS = "frames.parquet", "columns.parquet"
-EPISODES, GAPS = "episodes.parquet", "gaps.parquet"
+EPISODES, PAUSES, GAPS = "episodes.parquet", "pauses.parquet", "gaps.parquet"
 STATE, ACTION, ADDED = "observation.", "action.", "columns."
 COMPRESSION = "zstd"
 
@@ -36,6 +36,7 @@ _EPISODES = pa.schema(
         "outcome": pa.string(),
     }
 )
+_PAUSES = pa.schema({**_WHOSE, "first_frame": pa.int64(), "end_frame": pa.int64()})
 _GAPS = pa.schema({**_WHOSE, "first_frame": pa.int64(), "end_frame": pa.int64(), "reason": pa.string()})
 
 
@@ -80,6 +81,8 @@ def write_tables(
         for episode in session.episodes
     ]
     pq.write_table(pa.Table.from_pylist(episodes, _EPISODES), folder / EPISODES)
+    pauses = [{**whose, "first_frame": first, "end_frame": end} for first, end in session.pauses]
+    pq.write_table(pa.Table.from_pylist(pauses, _PAUSES), folder / PAUSES)
     gaps = [
         {**whose, "first_frame": gap.first, "end_frame": gap.end, "reason": gap.reason}
         for gap in session.gaps

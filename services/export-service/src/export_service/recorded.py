@@ -13,6 +13,7 @@ from teleop_schema.depth import DepthUnit
 from export_service.align import PictureHole
 from export_service.loop_times import Flags, Integers, LoopTimes
 from export_service.pace import Pace, Samples, measure
+from export_service.pauses import Pauses, without
 
 Status = Literal["recording", "complete", "interrupted"]
 Outcome = Literal["success", "failure", "discarded"]
@@ -102,6 +103,7 @@ class Session:
                None
     not_finite  samples with a value that is NaN or infinite, ascending, disjoint
     repeating  index of the samples that do not, for they have no observation of their own, ascending
+    pauses     of its episodes
     columns    beyond state and action, by position
     values     which of its samples have values of them
     """
@@ -124,6 +126,7 @@ class Session:
     paces: Mapping[int | None, Pace] = field(default_factory=dict)
     not_finite: Sequence[Hole] = ()
     repeating: Sequence[int] = ()
+    pauses: Pauses = field(default_factory=Pauses)
     columns: tuple[Column, ...] = ()
     values: Values = field(default_factory=Values.none, compare=False)
 
@@ -155,7 +158,7 @@ def paces(session: Session, samples: Samples, times: LoopTimes, *, repeated: boo
     if not session.episodes:
         return {None: measure(samples, times, repeated=repeated)}
     return {
-        row.index: measure(samples.within(row.first, end), times, repeated=repeated)
+        row.index: measure(*without(samples.within(row.first, end), times, session.pauses), repeated=repeated)
         for row, end in ended(session)
     }
 

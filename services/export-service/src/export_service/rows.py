@@ -16,6 +16,7 @@ from teleop_dataset.v3.stats import Stats
 from export_service.frame_source import Fetched
 from export_service.loop_times import Integers, loop_times
 from export_service.pace import choose_samples
+from export_service.pauses import closed
 from export_service.plan import Piece
 from export_service.report import EpisodeTime, told_time
 
@@ -74,12 +75,13 @@ def choose_rows(fetched: Fetched, *, fps: int, repeated: bool) -> Rows:
     every: list[Integers] = []
     lengths, times, tasks, begin = [], [], [], 0
     for piece in fetched.pieces:
+        ours = index[begin : begin + piece.frames]
         offsets = np.flatnonzero(own[begin : begin + piece.frames])
-        chosen = choose_samples(session.at(index[begin + offsets]), fps=fps)
+        chosen = choose_samples(closed(session.at(ours), piece.pauses).at(ours[offsets]), fps=fps)
         every.append(begin + offsets[chosen.positions])
         lengths.append(len(chosen.positions))
-        times.append(told_time(piece, chosen, piece.first + offsets, fps=fps))
-        tasks.append(_tasks(piece, piece.first + offsets[chosen.positions]))
+        times.append(told_time(piece, chosen, ours[offsets], fps=fps))
+        tasks.append(_tasks(piece, ours[offsets[chosen.positions]]))
         begin += piece.frames
     taken = np.concatenate(every)
     rows = frames if len(taken) == len(frames) else frames.take(pa.array(taken))

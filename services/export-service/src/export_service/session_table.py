@@ -16,6 +16,7 @@ from export_service.errors import NothingToExport
 from export_service.finite import not_finite
 from export_service.loop_times import loop_times
 from export_service.pace import Samples, measure
+from export_service.pauses import Pauses, in_spans
 from export_service.recorded import EpisodeRow, Footage, Hole, Session, holes, paces
 from export_service.selection import SessionFilter
 from export_service.video_chunks import Chunk, look_at_footage, usable
@@ -57,6 +58,11 @@ SELECT session_id, episode_index, start_frame, end_frame, task, outcome, tasks
 GAPS = """
 SELECT session_id, first_frame, end_frame, reason
   FROM frame_gap WHERE session_id = ANY(%s) ORDER BY session_id, first_frame
+"""
+
+
+PAUSES = """
+SELECT session_id, first_frame, end_frame FROM episode_pause WHERE session_id = ANY(%s)
 """
 
 
@@ -126,10 +132,18 @@ async def _read(
         )
     episodes = await _fetch(connection, EPISODES, wanted)
     gaps = await _fetch(connection, GAPS, wanted)
+    pauses = await _pauses(connection, wanted)
     columns = await read_columns(connection, wanted)
     found = {
         row["id"]: await _session(
-            connection, row, episodes, gaps, columns.get(row["id"], ()), cameras, repeated=repeated
+            connection,
+            row,
+            episodes,
+            gaps,
+            pauses[row["id"]],
+            columns.get(row["id"], ()),
+            cameras,
+            repeated=repeated,
         )
         for row in rows
     }
@@ -141,6 +155,7 @@ async def _session(
     row: DictRow,
     episodes: list[DictRow],
     gaps: list[DictRow],
+    pauses: Pauses,
     columns: tuple[Column, ...],
     cameras: Collection[str] | None,
     *,
@@ -171,7 +186,8 @@ async def _session(
         cameras=tuple(sorted(row["cameras"])),
         not_finite=not_finite(samples, _value_names(row), repeated=repeated),
         pace=measure(samples, times, repeated=True),
-        repeating=() if repeated else samples.index[~samples.own].tolist(),
+        repeating=() if repeated else _repeating(samples, pauses),
+        pauses=pauses,
         columns=columns,
         values=await read_values(connection, row["id"], watermark, columns, samples, repeated=repeated),
     )
@@ -191,6 +207,20 @@ def _episode(row: DictRow) -> EpisodeRow:
         row["outcome"],
         tuple((each["first_frame"], each["task"]) for each in row["tasks"][1:]),
     )
+
+
+def _repeating(samples: Samples, pauses: Pauses) -> list[int]:
+    """Index of the samples without an observation of their own, of those that belong to episodes at all."""
+    repeating: list[int] = samples.index[~samples.own & ~in_spans(pauses.spans, samples.index)].tolist()
+    return repeating
+
+
+async def _pauses(connection: Connection, session_ids: list[int]) -> dict[int, Pauses]:
+    rows = await _fetch(connection, PAUSES, session_ids)
+    return {
+        each: Pauses.of((row["first_frame"], row["end_frame"]) for row in rows if row["session_id"] == each)
+        for each in session_ids
+    }
 
 
 def _value_names(row: DictRow) -> list[str]:

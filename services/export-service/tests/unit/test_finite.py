@@ -5,9 +5,12 @@ import pytest
 from export_service.errors import NotFinite
 from export_service.finite import SHORT, check_loss, cut_out, not_finite
 from export_service.pace import Samples
+from export_service.pauses import Pauses
 from export_service.recorded import Hole
 
 NAMES = ["observation a.pos", "observation b.pos", "action a.pos"]
+
+NEVER = Pauses()
 
 
 def samples(index, positions, own=None):
@@ -36,7 +39,7 @@ def test_frames_that_become_no_rows_do_not_count():
 def test_short_pieces_go_with_what_was_cut_out():
     """Only those beside a cut: a short run without any stays."""
     unfit = [Hole(100, 102, "x is not finite"), Hole(110, 111, "x is not finite")]
-    kept, left_out = cut_out([(0, 400), (500, 520)], unfit, loop_hz=60.0)
+    kept, left_out = cut_out([(0, 400), (500, 520)], unfit, NEVER, loop_hz=60.0)
     assert kept == [(0, 100), (111, 400), (500, 520)]
     assert left_out == [
         (100, 102, "x is not finite"),
@@ -48,10 +51,10 @@ def test_short_pieces_go_with_what_was_cut_out():
 def test_an_episode_that_would_lose_much_is_refused():
     """One refusal that names sensor and option, instead of many episodes of a frame."""
     unfit = [Hole(frame, frame + 1, "observation b.pos is not finite") for frame in range(0, 118, 2)]
-    kept, left_out = cut_out([(0, 118)], unfit, loop_hz=30.0)
+    kept, left_out = cut_out([(0, 118)], unfit, NEVER, loop_hz=30.0)
     assert (kept, sum(end - first for first, end, _ in left_out)) == ([], 118)
     with pytest.raises(NotFinite, match=r"59 frames .* observation b\.pos") as caught:
-        check_loss("session 1", "split", [(0, 118)], left_out)
+        check_loss("session 1", "split", [(0, 118)], left_out, NEVER)
     assert caught.value.field == "on_not_finite"
     assert "keep" in caught.value.hint
 
@@ -59,8 +62,8 @@ def test_an_episode_that_would_lose_much_is_refused():
 def test_a_little_loss_is_none_unless_it_is_refused():
     """Up to a twentieth."""
     left_out = [(10, 15, "observation b.pos is not finite")]
-    check_loss("session 1", "split", [(0, 100)], left_out)
+    check_loss("session 1", "split", [(0, 100)], left_out, NEVER)
     with pytest.raises(NotFinite):
-        check_loss("session 1", "refuse", [(0, 100)], left_out)
+        check_loss("session 1", "refuse", [(0, 100)], left_out, NEVER)
     with pytest.raises(NotFinite):
-        check_loss("session 1", "split", [(0, 99)], left_out)
+        check_loss("session 1", "split", [(0, 99)], left_out, NEVER)

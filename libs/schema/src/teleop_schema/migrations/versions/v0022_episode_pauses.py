@@ -5,8 +5,8 @@ Written by telemetry-service alone.
 
 from teleop_schema.migrations import run_sql
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 
 SCHEMA = """
 CREATE TABLE episode_pause (
