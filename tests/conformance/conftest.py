@@ -3,6 +3,7 @@
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -134,8 +135,10 @@ def dataset(exporter: Exporter, session: int) -> Path:
 @pytest.fixture(scope="session")
 def lerobot(caches: Path) -> Iterator[LeRobotCommands]:
     """Runs a command of LeRobot: lerobot("lerobot-train", …)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("HF_HOME", str(caches))
-        with lerobot_commands() as commands:
-            yield commands
+    with ExitStack() as stack:
+        # Only what is started here is offline: other tests of this process are not.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HF_HUB_OFFLINE", "1")
+            patch.setenv("HF_HOME", str(caches))
+            commands = stack.enter_context(lerobot_commands())
+        yield commands
