@@ -136,7 +136,7 @@ async def test_a_proxy_that_refuses_is_asked_less_and_less(uploader, backend, so
     trying = asyncio.create_task(
         persevere(lambda: uploader.upload(plan_of(CONTENT), source), report=told.append, jitter=lambda: -1.0)
     )
-    await until(lambda: len(told) == 4)
+    await until(lambda: len(told) >= 4)
     trying.cancel()
     assert not any(error.progressed for error in told)
     assert str(status) in str(told[0])
