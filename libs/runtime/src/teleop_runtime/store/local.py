@@ -19,7 +19,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
 from uuid import UUID, uuid4
 
-import aiofiles
 from teleop_schema.errors import NoSpace
 
 from teleop_runtime.store.durable import (
@@ -36,7 +35,7 @@ from teleop_runtime.store.hashes import Hashes, check_sha256
 from teleop_runtime.store.protocol import KEPT_FREE, NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.receiving import receive
 from teleop_runtime.store.staged_file import STAGED_MODE, UNVERIFIED_SUFFIX, StagedFile, durable_size
-from teleop_runtime.store.threads import THREADS, causes_named, in_thread
+from teleop_runtime.store.threads import in_thread
 from teleop_runtime.store.writers import Writers
 
 NOTES = ".notes"
@@ -123,22 +122,21 @@ class LocalStore:
 
     async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         try:
-            with causes_named():
-                file = await aiofiles.open(self._object(sha256), "rb", buffering=0, executor=THREADS)
+            file = await in_thread(self._object(sha256).open, "rb", buffering=0)
         except FileNotFoundError:
             raise ObjectMissing(sha256) from None
         try:
             left = BLOCK_BYTES if end is None else end - start
-            await file.seek(start)
+            await in_thread(file.seek, start)
             while left > 0:
-                with causes_named():
-                    block = await file.read(min(BLOCK_BYTES, left))
+                block = await in_thread(file.read, min(BLOCK_BYTES, left))
                 if not block:
                     return
                 yield block
                 left = BLOCK_BYTES if end is None else left - len(block)
         finally:
-            await file.close()
+            # Also where the reader is gone and cancels this: it is waited for.
+            await in_thread(file.close)
 
     async def remove(self, sha256: str) -> None:
         await in_thread(self._object(sha256).unlink, missing_ok=True)
