@@ -4,13 +4,13 @@ A note tells what a session is called, how it was recorded, which cameras it had
 many frames its robot logged. It is made before anybody hears of the session, and again at its end.
 """
 
-from teleop_runtime.database import Connection, Pool, connected, transaction
+from teleop_runtime.database import Connection, Pool, transaction
+from teleop_runtime.noting import note_all
 from teleop_runtime.store import Store, read_notes
 from teleop_schema.errors import StorageUnavailable
 
 FOLDER = "sessions/known"
 NOTE_EVERY_S = 60.0
-NOTED_TOGETHER = 100
 TIMEOUT_S = 60.0
 
 TOLD = """
@@ -56,16 +56,15 @@ async def note_session(connection: Connection, store: Store, session_id: int) ->
 
 async def note_all_sessions(pool: Pool, store: Store) -> None:
     """Note the sessions that are not noted yet: those of a release, or a time, without notes."""
-    while await _note_some(pool, store):
-        pass
+
+    async def note(connection: Connection, session_id: int) -> None:
+        await note_session(connection, store, session_id)
+
+    await note_all(pool, _unnoted, note, timeout_s=TIMEOUT_S)
 
 
-async def _note_some(pool: Pool, store: Store) -> int:
-    async with connected(pool, timeout_s=TIMEOUT_S) as connection:
-        unnoted = await connection.fetch(UNNOTED, NOTED_TOGETHER)
-        for row in unnoted:
-            await note_session(connection, store, row["id"])
-    return len(unnoted)
+async def _unnoted(connection: Connection, limit: int) -> list[int]:
+    return [row["id"] for row in await connection.fetch(UNNOTED, limit)]
 
 
 async def find_sessions(pool: Pool, store: Store) -> int:

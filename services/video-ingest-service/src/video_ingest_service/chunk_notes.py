@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
-from teleop_runtime.database import Connection, Pool, connected, transaction
+from teleop_runtime.database import Connection, Pool, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.noting import note_all
 from teleop_runtime.store import Store, read_notes
 
 from video_ingest_service.tree import video_path
@@ -25,7 +26,6 @@ from video_ingest_service.video_table import (
 log = get_logger(__name__)
 
 FOLDER = "videos"
-NOTED_TOGETHER = 100
 TIMEOUT_S = 120.0
 
 
@@ -66,16 +66,11 @@ async def note_chunk(connection: Connection, store: Store, chunk_id: int) -> Non
 
 async def note_all_chunks(pool: Pool, store: Store) -> None:
     """Note the chunks that are not noted yet: those of a release without notes."""
-    while await _note_some(pool, store):
-        pass
 
+    async def note(connection: Connection, chunk_id: int) -> None:
+        await note_chunk(connection, store, chunk_id)
 
-async def _note_some(pool: Pool, store: Store) -> int:
-    async with connected(pool, timeout_s=TIMEOUT_S) as connection:
-        unnoted = await unnoted_chunks(connection, NOTED_TOGETHER)
-        for chunk_id in unnoted:
-            await note_chunk(connection, store, chunk_id)
-    return len(unnoted)
+    await note_all(pool, unnoted_chunks, note, timeout_s=TIMEOUT_S)
 
 
 async def adopt_chunks(pool: Pool, store: Store) -> AdoptedChunks:

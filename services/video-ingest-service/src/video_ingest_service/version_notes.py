@@ -8,15 +8,15 @@ from datetime import datetime
 import asyncpg
 import msgspec
 from msgspec import Struct
-from teleop_runtime.database import Connection, Pool, connected
+from teleop_runtime.database import Connection, Pool
 from teleop_runtime.logs import get_logger
+from teleop_runtime.noting import note_all
 from teleop_runtime.store import Store, read_notes
 from teleop_schema.files import Manifest, ManifestFile
 
 log = get_logger(__name__)
 
 FOLDER = "versions"
-NOTED_TOGETHER = 100
 READ_TIMEOUT_S = 120.0
 
 UNNOTED = "SELECT id FROM dataset_version WHERE noted_at IS NULL ORDER BY id LIMIT $1"
@@ -41,16 +41,15 @@ class VersionNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 async def note_all_versions(pool: Pool, store: Store) -> None:
     """Note every version that is not noted yet: those of a release that noted them later, or not at all."""
-    while await _note_some(pool, store):
-        pass
+
+    async def note(connection: Connection, version_id: int) -> None:
+        await note_version(connection, store, version_id)
+
+    await note_all(pool, _unnoted, note, timeout_s=READ_TIMEOUT_S)
 
 
-async def _note_some(pool: Pool, store: Store) -> int:
-    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
-        unnoted = await connection.fetch(UNNOTED, NOTED_TOGETHER)
-        for row in unnoted:
-            await note_version(connection, store, row["id"])
-    return len(unnoted)
+async def _unnoted(connection: Connection, limit: int) -> list[int]:
+    return [row["id"] for row in await connection.fetch(UNNOTED, limit)]
 
 
 async def note_version(connection: Connection, store: Store, version_id: int) -> None:
