@@ -24,6 +24,7 @@ from teleop_runtime.store import (
 from teleop_runtime.store.local import LocalStore
 from teleop_runtime.store.staged_file import StagedFile
 from teleop_schema.errors import NoSpace, Overloaded
+from teleop_testing.disks import disk_of
 from teleop_testing.storing import content_of, parts_of, stored
 
 MIB = 1024 * 1024
@@ -195,15 +196,8 @@ async def test_no_more_files_can_be_opened(store, monkeypatch):
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 32 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with disk_of(tmp_path / "disk", 32 << 20) as folder:
+        yield folder
 
 
 def remount(folder, how: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 
 import pytest
+from teleop_testing.disks import disk_of
 
 pytestmark = pytest.mark.root("a small disk is mounted")
 
@@ -15,15 +16,8 @@ FRAMES = 60_000
 @pytest.fixture
 def small_disk(tmp_path):
     """Exports are made on a filesystem of one MiB."""
-    root = tmp_path / "exports"
-    root.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "tmpfs", root], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("only root may mount a small filesystem")
-    yield root
-    subprocess.run(["umount", root], check=True)
+    with disk_of(tmp_path / "exports", SIZE_BYTES) as folder:
+        yield folder
 
 
 async def test_what_does_not_fit_is_refused(small_disk, serve, record):

@@ -1,7 +1,6 @@
 """Room is made on a full disk, and the last copy of nothing is deleted for it."""
 
 import hashlib
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from sync_agent import reaper
 from sync_agent.state import State
 from sync_agent.status import describe_note
 from teleop_testing.dataset_folders import contents, make_dataset
+from teleop_testing.disks import disk_of
 from teleop_testing.waiting import until
 
 EVERYTHING = 10**18  # bytes that no disk has free
@@ -76,15 +76,8 @@ async def test_what_the_server_has_is_deleted(make_agent, backend, outputs, runn
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 40 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with disk_of(tmp_path / "disk", 40 << 20) as folder:
+        yield folder
 
 
 def fill(disk: Path) -> None:
