@@ -17,11 +17,12 @@ from teleop_schema.session import FeatureName
 from export_service.added_columns import bytes_of, choose_columns
 from export_service.errors import FramesUnaccounted, SessionUnfinished
 from export_service.finite import OnNotFinite
-from export_service.plan import ALL_LABELS, Label, OnGap, Piece, Plan, make_plan
+from export_service.plan import OnGap, Piece, Plan, make_plan
 from export_service.push import PushRequest, check_push
 from export_service.recorded import UNNAMED, Session
 from export_service.report import Report, make_report
 from export_service.selection import SessionFilter, check_filter
+from export_service.spans import ALL_LABELS, Label
 from export_service.splits import Split, check_split, split_pieces
 
 MAX_SESSIONS = 1000

@@ -5,24 +5,21 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import zip_longest
 from typing import Literal
 
 from teleop_dataset.v3.info import Camera
 
 from export_service.alike import check_alike, choose_cameras
-from export_service.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, VideoUnfinished
+from export_service.errors import EpisodeHasGap, NothingToExport, VideoUnfinished
 from export_service.finite import OnNotFinite, Run, check_loss, cut_out
 from export_service.loop_times import Flags, Integers
 from export_service.pace import Pace
 from export_service.pauses import Pauses, Spans, in_spans
 from export_service.rates import Recorded, choose_fps
-from export_service.recorded import EpisodeRow, Hole, Session, ended
+from export_service.recorded import Hole, Session
+from export_service.spans import Label, Span, name_of, spans_of
 
 OnGap = Literal["split", "refuse"]
-Label = Literal["success", "failure", "unlabelled"]
-ALL_LABELS: frozenset[Label] = frozenset({"success", "failure", "unlabelled"})
-DEFAULT_TASK = "teleoperation"
 # Reasons named at most where nothing is left.
 MAX_REASONS = 5
 PAUSED = "within the episode, but not added to it: its rows before and after follow each other"
@@ -139,7 +136,7 @@ def make_plan(
     gaps: list[Gap] = []
     for session in sessions:
         unseen = _unseen(session, names)
-        for span in _spans(session, labels, task):
+        for span in spans_of(session, labels, task):
             if span.reason is None:
                 missing = _outside(session.pauses, _holes_in(session.holes, span.first, span.end))
                 blind = _outside(session.pauses, _holes_in(unseen, span.first, span.end))
@@ -191,20 +188,6 @@ def _recorded(sessions: Sequence[Session], pieces: Sequence[Piece]) -> list[Reco
 
 
 @dataclass(frozen=True)
-class _Span:
-    """A stretch of a session that is treated alike; `reason` says why it is left out, None that it is not.
-
-    tasks  the frames that its tasks begin with, the first of them its own first one, and the tasks
-    """
-
-    first: int
-    end: int
-    index: int | None
-    tasks: tuple[tuple[int, str], ...]
-    reason: str | None
-
-
-@dataclass(frozen=True)
 class _Unseen:
     """Frames that one of the cameras has no picture for."""
 
@@ -213,52 +196,6 @@ class _Unseen:
     reason: str
     camera: str
     awaited: bool
-
-
-def _spans(session: Session, labels: Collection[Label], wanted: str | None) -> Iterator[_Span]:
-    """The whole session below its watermark, in order, without overlap."""
-    task = session.task or DEFAULT_TASK
-    if not session.episodes:
-        whole = ((0, task),)
-        yield _Span(0, session.watermark, None, whole, _reason(None, whole, labels, wanted))
-        return
-    reached = 0
-    for row, end in _ended(session):
-        if row.first > reached:
-            yield _Span(reached, row.first, None, (), "outside of every episode")
-        if end > row.first:
-            told = [(row.first, row.task), *(change for change in row.changes if change[0] < end)]
-            ours = tuple((frame, each or task) for frame, each in told)
-            yield _Span(row.first, end, row.index, ours, _reason(row.outcome, ours, labels, wanted))
-        reached = max(reached, end)
-    if session.watermark > reached:
-        yield _Span(reached, session.watermark, None, (), "outside of every episode")
-
-
-def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
-    """Episodes, each with its end; raises EpisodesOverlap."""
-    rows = list(ended(session))
-    for (row, end), following in zip_longest(rows, rows[1:]):
-        if following is not None and end > following[0].first:
-            raise EpisodesOverlap(
-                f"episodes {row.index} and {following[0].index} of session {session.id} share the frames "
-                f"{following[0].first} to {end - 1}",
-                hint="correct where one of them begins or ends",
-            )
-        yield row, end
-
-
-def _reason(
-    outcome: str | None, tasks: Sequence[tuple[int, str]], labels: Collection[Label], wanted: str | None
-) -> str | None:
-    """Why an episode is left out; None: it is not."""
-    if outcome == "discarded":
-        return "discarded"
-    label = outcome or "unlabelled"
-    if label not in labels:
-        return f"outcome not asked for: {label}"
-    names = dict.fromkeys(task for _, task in tasks)
-    return None if wanted is None or wanted in names else f"task not asked for: {', '.join(names)}"
 
 
 def _unseen(session: Session, cameras: Sequence[str]) -> list[_Unseen]:
@@ -279,7 +216,7 @@ def _unseen(session: Session, cameras: Sequence[str]) -> list[_Unseen]:
 
 def _check_holes(
     session: Session,
-    span: _Span,
+    span: Span,
     missing: Sequence[Hole],
     blind: Sequence[_Unseen],
     on_gap: OnGap,
@@ -289,7 +226,7 @@ def _check_holes(
     awaited = next((hole for hole in blind if hole.awaited), None)
     if awaited is not None and not video_unfinished:
         raise VideoUnfinished(
-            f"{_named(session, span)} has no video for the frames {awaited.first} to {awaited.end - 1}: "
+            f"{name_of(session, span)} has no video for the frames {awaited.first} to {awaited.end - 1}: "
             f"{awaited.reason}",
             field="session_ids",
             hint="wait until its video has arrived; include_unfinished exports what is there, and cameras "
@@ -302,7 +239,7 @@ def _check_holes(
 
 def _finite_runs(
     session: Session,
-    span: _Span,
+    span: Span,
     missing: Sequence[Hole],
     blind: Sequence[_Unseen],
     on_not_finite: OnNotFinite,
@@ -318,14 +255,14 @@ def _finite_runs(
     if on_not_finite == "keep" or not unfit:
         return runs, []
     kept, left_out = cut_out(runs, unfit, pauses, loop_hz=session.loop_hz)
-    check_loss(_named(session, span), on_not_finite, runs, left_out, pauses)
+    check_loss(name_of(session, span), on_not_finite, runs, left_out, pauses)
     return kept, [
         Exclusion(session.id, first, end, pauses.others(first, end), reason, span.index)
         for first, end, reason in left_out
     ]
 
 
-def _paused(session: Session, span: _Span) -> Iterator[Exclusion]:
+def _paused(session: Session, span: Span) -> Iterator[Exclusion]:
     """The stored frames of its pauses, one by one unless there are very many."""
     pauses = session.pauses.within(span.first, span.end)
     frames = [_count(stored_runs(session.holes, first, end)) for first, end in pauses]
@@ -336,11 +273,11 @@ def _paused(session: Session, span: _Span) -> Iterator[Exclusion]:
             yield Exclusion(session.id, first, end, count, PAUSED, span.index)
 
 
-def _pieces(session: Session, span: _Span, runs: Sequence[Run]) -> list[Piece]:
+def _pieces(session: Session, span: Span, runs: Sequence[Run]) -> list[Piece]:
     return [_piece(session, span, first, end) for first, end in runs]
 
 
-def _piece(session: Session, span: _Span, first: int, end: int) -> Piece:
+def _piece(session: Session, span: Span, first: int, end: int) -> Piece:
     begun = bisect_right(span.tasks, first, key=_frame) - 1
     return Piece(
         session.id,
@@ -363,7 +300,7 @@ def _between(numbers: Sequence[int], first: int, end: int) -> int:
     return bisect_left(numbers, end) - bisect_left(numbers, first)
 
 
-def _blind(session: Session, span: _Span, blind: Sequence[_Unseen]) -> Iterator[Exclusion]:
+def _blind(session: Session, span: Span, blind: Sequence[_Unseen]) -> Iterator[Exclusion]:
     for hole in blind:
         frames = _count(stored_runs(session.holes, hole.first, hole.end))
         if frames:
@@ -407,13 +344,9 @@ def _outside[H: Hole | _Unseen](pauses: Pauses, holes: Sequence[H]) -> list[H]:
     return found
 
 
-def _refusal(session: Session, span: _Span, hole: Hole | _Unseen) -> EpisodeHasGap:
+def _refusal(session: Session, span: Span, hole: Hole | _Unseen) -> EpisodeHasGap:
     return EpisodeHasGap(
-        f"{_named(session, span)} lacks the frames {hole.first} to {hole.end - 1}: {hole.reason}",
+        f"{name_of(session, span)} lacks the frames {hole.first} to {hole.end - 1}: {hole.reason}",
         field="on_gap",
         hint='ask for on_gap "split", or give the episode the outcome "discarded"',
     )
-
-
-def _named(session: Session, span: _Span) -> str:
-    return f"session {session.id}" if span.index is None else f"episode {span.index} of session {session.id}"

@@ -12,9 +12,10 @@ from export_service.added_columns import bytes_of, frames_at_once
 from export_service.errors import CameraMissing, NothingToExport
 from export_service.order import LEROBOT, ExportRequest, check_accounted, check_unfinished
 from export_service.pauses import Spans
-from export_service.plan import DEFAULT_TASK, Piece, stored_runs
+from export_service.plan import Piece, stored_runs
 from export_service.recorded import EpisodeRow, Footage, Hole, Session
 from export_service.report import MissingFrames, Report, SessionReport
+from export_service.spans import DEFAULT_TASK
 
 RawFormat = Literal["parquet", "mcap"]
 

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct, field, structs
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 
-from export_service.plan import Label
+from export_service.spans import Label
 
 MAX_WORDS = 1000
 MAX_TAGS = 100

@@ -6,8 +6,9 @@ from export_service.finite import SHORT
 from export_service.loop_times import loop_times
 from export_service.pace import Samples, measure
 from export_service.pauses import Pauses, in_spans, without
-from export_service.plan import ALL_LABELS, MAX_PAUSES, PAUSED, make_plan
+from export_service.plan import MAX_PAUSES, PAUSED, make_plan
 from export_service.recorded import EpisodeRow, Hole, Session
+from export_service.spans import ALL_LABELS
 from hypothesis import given
 from hypothesis import strategies as st
 
