@@ -158,11 +158,18 @@ class Commit:
         locked += [rest for rest, share in zip(rests, refused, strict=True) if rest is share]
         return [rest for rest, share in zip(rests, refused, strict=True) if rest and rest is not share]
 
+    async def _halves(self, shares: Sequence[Share], *, sift_after: int = SIFT_AFTER) -> list[Share]:
+        """Settle each half by itself: what troubles one share then holds up its half only."""
+        middle = len(shares) // 2
+        return [
+            *await self.settle(shares[:middle], sift_after=sift_after),
+            *await self.settle(shares[middle:], sift_after=sift_after),
+        ]
+
     async def _hold(self, shares: Sequence[Share], error: Exception) -> list[Share]:
         """Store what the table takes; the shares of which it takes nothing wait until it does."""
         if len(shares) > 1:
-            middle = len(shares) // 2
-            return await self.settle(shares[:middle]) + await self.settle(shares[middle:])
+            return await self._halves(shares)
         [share] = shares
         if isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name:
             # The partition is gone.
@@ -178,8 +185,7 @@ class Commit:
     async def _apart(self, shares: Sequence[Share], error: Exception) -> list[Share]:
         """Find what the database refuses and store the rest; a frame that it refuses becomes a named gap."""
         if len(shares) > 1:
-            middle = len(shares) // 2
-            return await self.settle(shares[:middle]) + await self.settle(shares[middle:])
+            return await self._halves(shares)
         [share] = shares
         writer, block = share.writer, share.block
         if isinstance(error, FrameExists) or not (block.rows or block.events):
@@ -199,11 +205,7 @@ class Commit:
         """Find who holds up the others, again and again, for a reason that may lie in its frames."""
         if len(shares) == 1:
             return await self._sift_frames(shares[0], error)
-        middle = len(shares) // 2
-        return [
-            *await self.settle(shares[:middle], sift_after=1),
-            *await self.settle(shares[middle:], sift_after=1),
-        ]
+        return await self._halves(shares, sift_after=1)
 
     async def _sift_frames(self, rest: Share, error: Exception) -> list[Share]:
         """Store what can be stored of one robot's frames, from the front.
