@@ -193,7 +193,7 @@ class TelemetryClient:
             captured_us = self.clock.now_us()
         packed = b""
         if columns:
-            packed, extra = self._pack(columns, extra)
+            packed, extra = self._columns.pack(columns, extra, tell=self._tell_column)
         before = self.logged
         try:
             return self._append(
@@ -258,6 +258,11 @@ class TelemetryClient:
         """
         if (column := self._columns.declare(name, dtype, shape, names)) is not None:
             self._tell_column(column)
+
+    def tell_not_recorded(self, feature: str, why: str) -> None:
+        """Say that the dataset which is recorded beside this session has a feature that the session lacks, or
+        has otherwise: exports tell it in their reports and cards."""
+        self._tell(kind="not_recorded", frame_index=self.logged, feature=feature, note=why)
 
     def mark(self, note: str) -> None:
         """Leave a note at the next frame."""
@@ -372,17 +377,6 @@ class TelemetryClient:
     def _tell_column(self, column: Column) -> None:
         self._writer.append_event(Event(kind="column", frame_index=self.logged, column=column))
         self._columns.add(column)
-
-    def _pack(
-        self, columns: Mapping[str, Any], extra: Mapping[str, Any] | None
-    ) -> tuple[bytes, Mapping[str, Any] | None]:
-        """The columns' values, packed, and the extra, with those that can't be packed."""
-        for name, value in columns.items():
-            with suppress(ValueError, SpoolError):
-                if (column := self._columns.infer(name, value)) is not None:
-                    self._tell_column(column)
-        packed, rest = self._columns.pack(columns)
-        return packed, {**(extra or {}), "columns": rest} if rest else extra
 
     def _picked(self, observation: Mapping[str, Any], action: Mapping[str, Any]) -> tuple[Any, ...]:
         """The values of a frame some of which are missing."""

@@ -1,10 +1,13 @@
 """Columns beyond state and action: what a loop gives for them, packed as bytes that keep every bit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from teleop_schema.columns import MAX_COLUMN_BYTES, MAX_COLUMNS, Column, pack_values
+
+from lerobot_robot_backend.stream import SpoolError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +35,21 @@ class Columns:
         """The column was told: values of it may follow."""
         self._known[column.name] = column
 
-    def infer(self, name: str, value: Any) -> Column | None:
+    def pack(
+        self, values: Mapping[str, Any], extra: Mapping[str, Any] | None, *, tell: Callable[[Column], None]
+    ) -> tuple[bytes, Mapping[str, Any] | None]:
+        """The columns' values, packed, and the extra, with those that can't be packed.
+
+        tell  is told the column that a first value of its own makes, and adds it; may raise SpoolError
+        """
+        for name, value in values.items():
+            with suppress(ValueError, SpoolError):
+                if (column := self._infer(name, value)) is not None:
+                    tell(column)
+        packed, rest = self._pack(values)
+        return packed, {**(extra or {}), "columns": rest} if rest else extra
+
+    def _infer(self, name: str, value: Any) -> Column | None:
         """The column that a first value of its own makes, if it is new; raises ValueError."""
         if name in self._known:
             return None
@@ -41,7 +58,7 @@ class Columns:
         given = np.asarray(value)
         return self.declare(name, given.dtype.name, given.shape or (1,))
 
-    def pack(self, values: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    def _pack(self, values: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
         """The values of declared columns, packed, and those that are none of them or do not fit theirs."""
         packed: dict[int, bytes] = {}
         rest = {}

@@ -55,7 +55,8 @@ class Tap:
         self._lost = 0
         self._not_placed = 0
         self._dataset = DatasetTap(guard=self._guarded, add=self._dataset_added, tell=self._tell)
-        self._not_kept: dict[str, str] | None = None
+        self._features: Any = None
+        self._not_kept: dict[str, str] = {}
 
     def install(self) -> None:
         """Wait for the robot, and wrap LeRobot's dataset if it is in use."""
@@ -80,7 +81,7 @@ class Tap:
             lines += [f"{name}: {counts}" for name, counts in self._client.pictures(FINISH_S).items()]
             left_out = self._client.cameras_not_recorded
             lines += [f"not recorded: camera {name}: {why}" for name, why in left_out.items()]
-            unlike = (self._not_kept or {}).items()
+            unlike = self._not_kept.items()
             lines += [f"not recorded: {name} of the command's dataset: {why}" for name, why in unlike]
             lines += [f"not followed: {why}" for why in self._dataset.not_followed]
             if self._not_placed:
@@ -224,7 +225,8 @@ class Tap:
         )
         # The loop has not begun: once it has, pictures wait for nothing but room in memory.
         client.wait_for_encoder(START_S)
-        self._episodes, self._not_kept = EpisodeTracker(client, names, action_names), None
+        self._episodes = EpisodeTracker(client, names, action_names)
+        self._features, self._not_kept = None, {}
         self._dataset.follow_next()
         self._dataset.install()
         log.info(
@@ -307,23 +309,27 @@ class Tap:
         client, episodes = self._client, self._episodes
         if client is None or episodes is None:
             return
-        if self._not_kept is None:
-            self._guarded(self._note_not_kept, client, features)
-        columns = {}
-        for name, (dtype, shape, names) in columns_of(features).items():
-            if name in frame:
-                self._guarded(client.declare_column, name, dtype, shape, names)
-                columns[name] = frame[name]
+        if features is not self._features:
+            self._guarded(self._note_features, client, features)
+        columns = {name: frame[name] for name in columns_of(features) if name in frame}
         observation = None if self._observation_used else self._observation
         episodes.add_frame(Added(frame, columns, task), observation)
 
-    def _note_not_kept(self, client: TelemetryClient, features: dict[str, Any]) -> None:
-        """Tell once what the command's dataset has that the session has not, or otherwise."""
+    def _note_features(self, client: TelemetryClient, features: dict[str, Any]) -> None:
+        """Tell once of each feature of the command's dataset that is a column of the session, or not kept."""
         names, action_names = _vector_names(self._robot)
         vectors = {"observation.state": names, "action": action_names}
-        self._not_kept = not_kept(features, vectors, _describe_cameras(self._robot))
-        for name, why in self._not_kept.items():
-            client.mark(f"not recorded: {name}: {why}"[:_LONGEST_NOTE])
+        unlike = not_kept(features, vectors, _describe_cameras(self._robot))
+        for name, (dtype, shape, value_names) in columns_of(features).items():
+            try:
+                client.declare_column(name, dtype, shape, value_names)
+            except ValueError as error:
+                unlike[name] = str(error).removeprefix(f"{name} is not recorded: ")
+        for name, why in unlike.items():
+            if name not in self._not_kept:
+                client.tell_not_recorded(name, why[:_LONGEST_NOTE])
+                self._not_kept[name] = why
+        self._features = features
 
     def _close(self) -> None:
         if self._episodes is not None:

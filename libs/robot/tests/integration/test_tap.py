@@ -329,16 +329,21 @@ def test_what_only_the_dataset_has_is_named(tap, monkeypatch, capsys):
     for _ in range(2):
         tap._dataset_added(features, {"instruction": "go", "intervention": np.array([True])}, "pick")
     step(robot)
-    marks = [event.note for event in recorded(tap).events if event.kind == "mark"]
-    assert marks == [
-        "not recorded: observation.state: the command's dataset had [ee.x, ee.y], kept are [joint.pos]",
-        "not recorded: observation.images.script: a picture that the command made, not the robot",
-        "not recorded: instruction: it is of dtype string; numbers and truth values are kept",
+    # Another dataset of the same recording.
+    tap._dataset_added(
+        {**features, "map": {"dtype": "float32", "shape": (64, 64), "names": None}}, {}, "pick"
+    )
+    told = [(event.feature, event.note) for event in recorded(tap).events if event.kind == "not_recorded"]
+    assert told == [
+        ("observation.state", "the command's dataset had [ee.x, ee.y], kept are [joint.pos]"),
+        ("observation.images.script", "a picture that the command made, not the robot"),
+        ("instruction", "it is of dtype string; numbers and truth values are kept"),
+        ("map", "a value of map has 16384 bytes: field `shape`"),
     ]
     tap.finish()
-    told = capsys.readouterr().err
-    assert "backend: not recorded: instruction of the command's dataset: it is of dtype string" in told
-    assert told.count("of the command's dataset") == 3
+    said = capsys.readouterr().err
+    assert "backend: not recorded: instruction of the command's dataset: it is of dtype string" in said
+    assert said.count("of the command's dataset: ") == 4
 
 
 def test_last_line_says_what_is_safe(tap, robot, capsys, caplog):

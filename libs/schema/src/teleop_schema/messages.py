@@ -36,12 +36,21 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     mark           frame_index is the frame that `note` speaks of
     column         frames from frame_index on may have a value of `column`
     no_video       `camera` has no video, and will not have any; `note` says why
+    not_recorded   the recording command's dataset has `feature`, the session has not, or has it otherwise;
+                   `note` says why
 
     Events are told at least once: storing one twice changes nothing.
     """
 
     kind: Literal[
-        "episode_start", "episode_task", "episode_pause", "episode_end", "mark", "column", "no_video"
+        "episode_start",
+        "episode_task",
+        "episode_pause",
+        "episode_end",
+        "mark",
+        "column",
+        "no_video",
+        "not_recorded",
     ]
     frame_index: Index
     end_frame: Index | None = None
@@ -51,6 +60,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     note: Text | None = None
     column: Column | None = None
     camera: FeatureName | None = None
+    feature: FeatureName | None = None
 
     def __post_init__(self) -> None:
         if self.kind.startswith("episode") != (self.episode_index is not None):
@@ -63,6 +73,8 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
             raise ValueError("a column's event has one, others none: field `column`")
         if (self.kind == "no_video") != (self.camera is not None):
             raise ValueError("an event of no video names a camera, others none: field `camera`")
+        if (self.kind == "not_recorded") != (self.feature is not None):
+            raise ValueError("what is not recorded is a feature, others name none: field `feature`")
 
 
 class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):

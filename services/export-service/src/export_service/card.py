@@ -108,6 +108,7 @@ def _ledger(report: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield from _some(rows, MAX_ROWS)
     yield from _columns(report)
+    yield from _not_recorded(report)
 
 
 def _columns(report: Mapping[str, Any]) -> Iterator[str]:
@@ -125,6 +126,25 @@ def _columns(report: Mapping[str, Any]) -> Iterator[str]:
     lines += left_out
     if lines:
         yield from ("", "Columns that the recording command added:", "")
+        yield from _some(lines, MAX_ROWS)
+
+
+def _not_recorded(report: Mapping[str, Any]) -> Iterator[str]:
+    """What was there while recording, and is not kept as it was; reports of older versions tell none."""
+    sessions: dict[tuple[str, str], list[str]] = {}
+    for session in report["sessions"]:
+        for each in session.get("not_recorded", ()):
+            sessions.setdefault((each["name"], each["reason"]), []).append(str(session["session_id"]))
+    lines = [
+        f"- `{_plain(name)}` of session {', '.join(numbers)}: {_plain(reason)}"
+        for (name, reason), numbers in sessions.items()
+    ]
+    if lines:
+        yield from (
+            "",
+            "What the robot, or the recording command's own dataset, had and the recording has not:",
+            "",
+        )
         yield from _some(lines, MAX_ROWS)
 
 

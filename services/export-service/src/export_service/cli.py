@@ -253,6 +253,8 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
                 f"column {column['name']} of session {session['session_id']} was left out: "
                 f"{column['reason']}; {column['hint']}"
             )
+        for lacking in session.get("not_recorded", ()):
+            yield (f"not recorded in session {session['session_id']}: {lacking['name']}: {lacking['reason']}")
         for gap in session["gaps"]:
             yield (
                 f"split in session {session['session_id']}: frames {gap['first_frame']} to "
@@ -311,6 +313,9 @@ class Bars:
             self._tasks[stage] = self._bars.add_task(_WORDS.get(stage, stage))
         self._bars.update(self._tasks[stage], completed=done, total=total)
 
+    def note(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, soft_wrap=True)
+
 
 class Lines:
     """Progress for logs."""
@@ -323,6 +328,9 @@ class Lines:
         if done >= total and stage not in self._finished:
             self._finished.add(stage)
             self._console.print(f"{_WORDS.get(stage, stage)}: done", soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

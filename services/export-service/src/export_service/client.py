@@ -3,11 +3,11 @@
 import asyncio
 import shutil
 import tarfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -21,8 +21,15 @@ SILENCE_TIMEOUT_S = 60.0
 
 _SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 
-Progress = Callable[[str, int, int], None]
-"""Told a stage, how much of it is done and how much there is."""
+
+class Progress(Protocol):
+    """Shows how far it is."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Told a stage, how much of it is done and how much there is."""
+
+    def note(self, line: str) -> None:
+        """Told what a person should know meanwhile."""
 
 
 class ExportError(Exception):
@@ -75,10 +82,16 @@ class Client:
 
     async def follow(self, export_id: int, progress: Progress) -> dict[str, Any]:
         """The export once it is done; raises ExportError if it fails or is cancelled."""
+        noted = None
         async with aclosing(self._states(export_id)) as states:
             async for export in states:
                 for stage in export["progress"]:
                     progress(stage["stage"], stage["done"], stage["total"])
+                # Each time that the backend looks whether it can go on it waits for nothing, for a moment.
+                waits_for = export.get("waits_for") and _waiting(export["waits_for"])
+                if waits_for and waits_for != noted:
+                    progress.note(waits_for)
+                noted = None if export["progress"] else waits_for or noted
                 if export["status"] == "done":
                     break
                 if export["status"] == "failed":
@@ -157,6 +170,11 @@ async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
     if response.status >= 400:
         raise _told(content)
     return content
+
+
+def _waiting(problem: dict[str, Any]) -> str:
+    hint = f"; {problem['hint']}" if problem.get("hint") else ""
+    return f"waiting: {problem['detail']}{hint}"
 
 
 def _told(problem: dict[str, Any]) -> ExportError:

@@ -14,7 +14,7 @@ from export_service.order import LEROBOT, ExportRequest, check_accounted, check_
 from export_service.pauses import Spans
 from export_service.plan import Piece, stored_runs
 from export_service.recorded import EpisodeRow, Footage, Hole, Session
-from export_service.report import MissingFrames, Report, SessionReport
+from export_service.report import MissingFrames, Report, SessionReport, told_not_recorded
 from export_service.spans import DEFAULT_TASK
 
 RawFormat = Literal["parquet", "mcap"]
@@ -178,4 +178,5 @@ def _report(session: Session) -> SessionReport:
             MissingFrames(reason=gap.reason, episode_index=None, first_frame=gap.first, end_frame=gap.end)
             for gap in session.holes
         ],
+        not_recorded=told_not_recorded(session),
     )

@@ -106,6 +106,9 @@ class Session:
     pauses     of its episodes
     columns    beyond state and action, by position
     values     which of its samples have values of them
+    not_recorded
+               features that its robot or the dataset of its command had, and that it has not, or otherwise,
+               each with the reason
     """
 
     id: int
@@ -129,6 +132,7 @@ class Session:
     pauses: Pauses = field(default_factory=Pauses)
     columns: tuple[Column, ...] = ()
     values: Values = field(default_factory=Values.none, compare=False)
+    not_recorded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def loop_hz(self) -> float:

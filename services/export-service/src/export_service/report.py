@@ -74,6 +74,14 @@ class EpisodeTime(Struct, frozen=True, kw_only=True):
     shared_times: int = 0
 
 
+class NotRecorded(Struct, frozen=True):
+    """A feature that the robot or the dataset of the recording command had, and that the session has not, or
+    has otherwise: no export can have it."""
+
+    name: str
+    reason: str
+
+
 class SessionReport(Struct, frozen=True, kw_only=True):
     """What became of one session: committed = exported + the frames of `excluded`.
 
@@ -84,6 +92,7 @@ class SessionReport(Struct, frozen=True, kw_only=True):
                   time in the dataset is not that of the recording
     columns_left_out
                   that a command added to its frames, and that are not in the dataset
+    not_recorded  what was there when it was recorded, and is not kept as it was
     """
 
     session_id: int
@@ -96,6 +105,7 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     measured_hz: float | None = None
     times: list[EpisodeTime] = []
     columns_left_out: list[LeftOutColumn] = []
+    not_recorded: list[NotRecorded] = []
 
 
 class EncodedEpisode(Struct, frozen=True, kw_only=True):
@@ -236,7 +246,13 @@ def _report(session: Session, plan: Plan, chosen: ChosenColumns) -> SessionRepor
         declared_fps=session.fps,
         measured_hz=session.pace.hz,
         columns_left_out=list(chosen.left_out.get(session.id, ())),
+        not_recorded=told_not_recorded(session),
     )
+
+
+def told_not_recorded(session: Session) -> list[NotRecorded]:
+    """What a report says of it."""
+    return [NotRecorded(name, reason) for name, reason in session.not_recorded.items()]
 
 
 def finish_report(

@@ -64,6 +64,8 @@ def _session(session: SessionReport) -> Iterator[str]:
         yield f"  left out: {_episode(excluded.episode_index)}{some}: {excluded.reason}"
     for column in session.columns_left_out:
         yield f"  column left out: {column.name}: {column.reason}; {column.hint}"
+    for lacking in session.not_recorded:
+        yield f"  not recorded: {lacking.name}: {lacking.reason}"
     for gap in session.gaps:
         yield (
             f"  split: {_episode(gap.episode_index)}frames {gap.first_frame} to {gap.end_frame - 1} are "

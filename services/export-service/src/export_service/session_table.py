@@ -25,6 +25,7 @@ SESSIONS = """
 SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
        greatest(next_frame_index, CASE WHEN found_at IS NOT NULL THEN logged_frames END) AS frames,
        ARRAY(SELECT jsonb_object_keys(cameras)) AS cameras,
+       host->'cameras_not_recorded' AS cameras_left_out, host->'features_not_recorded' AS features_left_out,
        EXISTS (SELECT FROM session_archive a
                 WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
   FROM teleop_session WHERE id = ANY(%s) AND deleted_at IS NULL
@@ -190,6 +191,7 @@ async def _session(
         pauses=pauses,
         columns=columns,
         values=await read_values(connection, row["id"], watermark, columns, samples, repeated=repeated),
+        not_recorded=_not_recorded(row),
     )
     return replace(
         session,
@@ -221,6 +223,18 @@ async def _pauses(connection: Connection, session_ids: list[int]) -> dict[int, P
         each: Pauses.of((row["first_frame"], row["end_frame"]) for row in rows if row["session_id"] == each)
         for each in session_ids
     }
+
+
+def _not_recorded(row: DictRow) -> dict[str, str]:
+    """By name of a dataset's feature; a host's description is free, and may hold anything by these names."""
+    told: dict[str, str] = {}
+    for prefix, left_out in (
+        ("observation.images.", row["cameras_left_out"]),
+        ("", row["features_left_out"]),
+    ):
+        if isinstance(left_out, dict):
+            told |= {f"{prefix}{name}": str(why) for name, why in left_out.items()}
+    return told
 
 
 def _value_names(row: DictRow) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from export_service.card import card
+from export_service.cli import parse, summary
 
 LEVELS = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 DTYPES = [
@@ -161,3 +162,37 @@ async def test_values_that_are_not_finite_are_kept(backend, record, add_columns,
     error = (await backend.ended(asked["id"]))["error"]
     assert (error["code"], error["field"]) == ("not_finite", "on_not_finite")
     assert "a value of reward that is not finite" in error["detail"]
+
+
+async def test_what_was_never_recorded_is_told(backend, record, database):
+    """What only the command's dataset had, and cameras without video: in the report, for machines and for
+    people, of every format, in the card and on the terminal."""
+    first, second = await record(40), await record(40)
+    why = {"instruction": "a text", "observation.state": "made of the robot's"}
+    for session in (first, second):
+        await database.connection.execute(
+            "UPDATE teleop_session SET host = $2::jsonb WHERE id = $1",
+            session,
+            json.dumps({"features_not_recorded": why, "cameras_not_recorded": {"grey": "no colours"}}),
+        )
+    free = await record(40)
+    await database.connection.execute(
+        """UPDATE teleop_session SET host = '{"features_not_recorded": 7}' WHERE id = $1""", free
+    )
+    told = [{"name": "observation.images.grey", "reason": "no colours"}] + [
+        {"name": name, "reason": reason} for name, reason in why.items()
+    ]
+    _, folder = await backend.export(first, format="parquet")
+    assert json.loads((folder / "report.json").read_text())["sessions"][0]["not_recorded"] == told
+    export, folder = await backend.export(first, second, free)
+    assert [each["not_recorded"] for each in export["report"]["sessions"]] == [told, told, []]
+    text = (await backend.http.get(f"/exports/{export['id']}/report.txt")).text
+    assert text.count("  not recorded: instruction: a text\n") == 2
+    info = json.loads((folder / "meta/info.json").read_text())
+    origin = json.loads((folder / "meta/backend.json").read_text())["report"]
+    words = card("lab/pick", info, origin, ["t"], 1)
+    assert f"- `instruction` of session {first}, {second}: a text\n" in words
+    arguments = parse(["--session_id", "1", "--repo_id", "lab/pick"])
+    assert f"not recorded in session {first}: observation.images.grey: no colours" in summary(
+        export, folder, arguments
+    )

@@ -1,10 +1,14 @@
 """A folder of exports that can't be written for a while: moved away, read-only, over its quota."""
 
+import asyncio
 import errno
+import io
 from pathlib import Path
 
 import pytest
 from export_service import export_table, worker
+from export_service.cli import export, parse
+from rich.console import Console
 from teleop_testing.waiting import until
 
 
@@ -41,6 +45,31 @@ async def test_an_export_waits_while_nothing_can_be_built(backend, record, build
     export = await backend.ended(export_id)
     assert (export["status"], export["waits_for"]) == ("done", None)
     assert (await backend.http.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_who_asked_on_the_command_line_reads_what_is_waited_for(
+    backend, record, building, database, tmp_path, terminal
+):
+    """Once, however often the backend looks again, with what to do about it; then the export goes on."""
+    session = await record(30)
+    building.rename(building.with_name("away"))
+    words = ["--session_id", str(session), "--repo_id", "lab/pick", "--root", str(tmp_path / "made")]
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=300)
+    asked = parse([*words, "--backend_url", str(backend.http.base_url)])
+    work = asyncio.create_task(export(asked, console))
+    await until(lambda: work.done() or "waiting: " in output.getvalue())
+
+    async def looked_again() -> bool:
+        return await database.value("SELECT attempt > 1 AND status = 'queued' FROM export")
+
+    await until(looked_again)
+    building.with_name("away").rename(building)
+    await work
+    (told,) = [line for line in output.getvalue().splitlines() if "waiting: " in line]
+    assert "can't be written: No such file or directory" in told
+    assert (tmp_path / "made/meta/info.json").is_file()
 
 
 async def test_a_folder_that_can_be_written_no_more_in_the_middle(backend, record, building, monkeypatch):

@@ -1,7 +1,7 @@
-"""Events as rows of `episode`, `episode_pause`, `session_mark`, `session_column`, and of sessions without
-some camera's video; storing one twice changes nothing."""
+"""Events as rows of `episode`, `episode_pause`, `session_mark`, `session_column`, and what sessions tell of
+cameras and features that they lack; storing one twice changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from teleop_runtime.database import Connection
@@ -68,6 +68,18 @@ UPDATE teleop_session s
  WHERE s.id = told.session_id
 """
 
+# What the session tells of its own host comes with its description; this is learned with the first frame that
+# the command's dataset takes.
+LEAVE_OUT_FEATURES = """
+UPDATE teleop_session s
+   SET host = s.host || jsonb_build_object(
+           'features_not_recorded', told.why || coalesce(s.host->'features_not_recorded', '{}'))
+  FROM (SELECT session_id, jsonb_object_agg(feature, why) AS why
+          FROM unnest($1::bigint[], $2::text[], $3::text[]) AS each(session_id, feature, why)
+         GROUP BY session_id) AS told
+ WHERE s.id = told.session_id
+"""
+
 READ_COLUMNS = """
 SELECT to_jsonb(c) - 'session_id' FROM session_column c WHERE session_id = $1 ORDER BY position
 """
@@ -104,7 +116,6 @@ async def read_episodes(
 async def store_events(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
     """Apply events, each with its session's id, in the transaction that `connection` is in."""
     columns = [(session, event.column) for session, event in events if event.column]
-    without_video = [(session, event) for session, event in events if event.kind == "no_video"]
     marks = [(session, event) for session, event in events if event.kind == "mark"]
     await _apply(
         connection,
@@ -114,7 +125,12 @@ async def store_events(connection: Connection, events: Sequence[tuple[int, Event
     await _apply(
         connection,
         LEAVE_OUT_CAMERAS,
-        [(session, event.camera, event.note or "") for session, event in without_video],
+        _reasons((session, event.camera, event.note) for session, event in events if event.camera),
+    )
+    await _apply(
+        connection,
+        LEAVE_OUT_FEATURES,
+        _reasons((session, event.feature, event.note) for session, event in events if event.feature),
     )
     await _store_episodes(connection, events)
     await _store_pauses(connection, events)
@@ -123,6 +139,14 @@ async def store_events(connection: Connection, events: Sequence[tuple[int, Event
         STORE_MARKS,
         [(session, event.frame_index, event.note or "") for session, event in marks],
     )
+
+
+def _reasons(told: Iterable[tuple[int, str, str | None]]) -> list[tuple[int, str, str]]:
+    """Of each session and name the reason that was told first."""
+    first: dict[tuple[int, str], str] = {}
+    for session, name, why in told:
+        first.setdefault((session, name), why or "")
+    return [(*whose, why) for whose, why in first.items()]
 
 
 async def _store_episodes(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:

@@ -208,3 +208,22 @@ async def test_cameras_without_video_are_left_out(service, database, http):
     assert found["host"] == {"name": "pc", "cameras_not_recorded": why}
     ledger = (await http.get(f"/sessions/{number}/ledger")).json()
     assert [camera["camera_key"] for camera in ledger["cameras"]] == ["front"]
+
+
+async def test_what_only_the_commands_dataset_had_is_kept_with_the_session(service, database, http):
+    """Told with the first frame that it takes, and later ones, and again: each feature once, as it was told
+    first."""
+
+    def told(feature: str, why: str) -> Event:
+        return Event(kind="not_recorded", frame_index=1, feature=feature, note=why)
+
+    async with TestRobot.connected(service, session=description(host={"name": "pc"})) as robot:
+        await robot.send(batch(0, 2, events=(told("observation.state", "[ee.x]"), told("map", "too large"))))
+        await robot.send(batch(2, 2, events=(told("map", "again"),)))
+        await robot.say(End(frames=4, events=(told("words", "a language"),)))
+        while not isinstance(await robot.hear_any(), Ended):
+            pass
+    number = await database.value("SELECT max(id) FROM teleop_session")
+    why = {"observation.state": "[ee.x]", "map": "too large", "words": "a language"}
+    found = (await http.get(f"/sessions/{number}")).json()
+    assert found["host"] == {"name": "pc", "features_not_recorded": why}
