@@ -3,6 +3,7 @@
 import json
 import struct
 from importlib.resources import files
+from typing import get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ GOLDEN = {
     if path.name.endswith(".json")
 }
 CONTROLS = ["hello", "end", "welcome", "ack", "nack", "ended", "drain", "error"]
-BATCHES = ["batch", "batch_columns", "batch_gap"]
+BATCHES = ["batch", "batch_columns", "batch_events", "batch_gap"]
 
 
 def test_every_kind_of_message_has_one():
@@ -28,6 +29,13 @@ def test_every_kind_of_message_has_one():
     }
     assert kinds == set(CONTROLS)
     assert set(GOLDEN) == {*CONTROLS, *BATCHES, "plain"}
+
+
+def test_every_kind_of_event_is_in_one():
+    """With all that events of its kind have."""
+    told = [event for name in (*BATCHES, "end") for event in GOLDEN[name]["fields"]["events"]]
+    assert {event["kind"] for event in told} == set(get_args(get_type_hints(messages.Event)["kind"]))
+    assert {name for event in told for name in event} == {*messages.Event.__struct_fields__}
 
 
 @pytest.mark.parametrize("name", CONTROLS)

@@ -8,7 +8,7 @@ from teleop_runtime.database import Connection
 from teleop_schema.columns import Column
 from teleop_schema.messages import Event
 
-from telemetry_service.views import EpisodeView
+from telemetry_service.views import MAX_PAUSES, EpisodeView
 
 START_EPISODES = """
 INSERT INTO episode (session_id, episode_index, start_frame, task)
@@ -84,8 +84,21 @@ READ_COLUMNS = """
 SELECT to_jsonb(c) - 'session_id' FROM session_column c WHERE session_id = $1 ORDER BY position
 """
 
+# Of pauses, as of tasks, what lies within the episode as it is bounded now.
 READ_EPISODES = """
-SELECT to_jsonb(e) - 'session_id' FROM episode_overview e
+SELECT to_jsonb(e) - 'session_id' || to_jsonb(paused)
+  FROM episode_overview e
+ CROSS JOIN LATERAL (
+       SELECT coalesce(jsonb_agg(jsonb_build_object('first_frame', first_frame, 'end_frame', end_frame)
+                                 ORDER BY first_frame) FILTER (WHERE number <= $3), '[]') AS pauses,
+              count(*) AS pause_count, coalesce(sum(end_frame - first_frame), 0)::bigint AS paused_frames
+         FROM (SELECT greatest(p.first_frame, e.start_frame) AS first_frame,
+                      least(p.end_frame, e.end_frame) AS end_frame,
+                      row_number() OVER (ORDER BY p.first_frame) AS number
+                 FROM episode_pause p
+                WHERE p.session_id = e.session_id AND p.episode_index = e.episode_index
+                  AND p.end_frame > e.start_frame
+                  AND (e.end_frame IS NULL OR p.first_frame < e.end_frame)) AS within) AS paused
  WHERE session_id = $1 AND ($2::int IS NULL OR episode_index = $2) ORDER BY episode_index
 """
 
@@ -109,7 +122,7 @@ async def read_episodes(
     connection: Connection, session_id: int, episode_index: int | None = None
 ) -> list[EpisodeView]:
     """The session's episodes, or the one of that number, in order."""
-    rows = await connection.fetch(READ_EPISODES, session_id, episode_index)
+    rows = await connection.fetch(READ_EPISODES, session_id, episode_index, MAX_PAUSES)
     return [msgspec.json.decode(row[0], type=EpisodeView) for row in rows]
 
 

@@ -38,6 +38,7 @@ class Run(Struct, frozen=True, gc=False):
     timestamps  (count,) int64 little-endian, us since the Unix epoch
     state       (count, S) float32 little-endian
     action      (count, A) float32 little-endian
+    untold      they came without a time: theirs is that of their arrival
     """
 
     first: int
@@ -45,6 +46,7 @@ class Run(Struct, frozen=True, gc=False):
     timestamps: bytes
     state: bytes
     action: bytes
+    untold: bool = False
 
     @property
     def end(self) -> int:
@@ -63,6 +65,7 @@ class Run(Struct, frozen=True, gc=False):
             self._rows(self.timestamps, first, end),
             self._rows(self.state, first, end),
             self._rows(self.action, first, end),
+            self.untold,
         )
 
     def _rows(self, column: bytes, first: int, end: int) -> bytes:
@@ -119,6 +122,11 @@ class FrameBlock(Struct, frozen=True, gc=False):
         for run in self.runs:
             rows += run.count
         return rows
+
+    @property
+    def untold_times(self) -> int:
+        """Those of them that came without a time."""
+        return sum(run.count for run in self.runs if run.untold)
 
     @property
     def size_bytes(self) -> int:

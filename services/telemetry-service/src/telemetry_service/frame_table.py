@@ -19,16 +19,17 @@ COMMIT_TIMEOUT_S = 30.0
 # Rows that somebody else holds are skipped: they are tried again, and nobody waits for them.
 ADVANCE = """
 WITH wanted AS (
-    SELECT s.id, b.last, b.frame_time
-      FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::timestamptz[])
-           AS b(id, epoch, first, last, frame_time)
+    SELECT s.id, b.last, b.frame_time, b.untold
+      FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::bigint[])
+           AS b(id, epoch, first, last, frame_time, untold)
       JOIN teleop_session s ON s.id = b.id AND s.epoch = b.epoch AND s.next_frame_index = b.first
        FOR NO KEY UPDATE OF s SKIP LOCKED
 )
 UPDATE teleop_session s
    SET next_frame_index = wanted.last, last_commit_at = now(),
        status = 'recording', end_time = NULL, logged_frames = NULL,
-       last_frame_time = coalesce(wanted.frame_time, s.last_frame_time)
+       last_frame_time = coalesce(wanted.frame_time, s.last_frame_time),
+       untold_times = s.untold_times + wanted.untold
   FROM wanted WHERE s.id = wanted.id
 RETURNING s.id, s.epoch
 """
@@ -109,6 +110,7 @@ class FrameTable:
             [append.block.first for append in appends],
             [append.block.end for append in appends],
             [_last_time(append.block) for append in appends],
+            [append.block.untold_times for append in appends],
         )
         return {(row["id"], row["epoch"]) for row in rows}
 

@@ -6,6 +6,7 @@ are numbered as they arrive, the first one fixes the names.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -94,9 +95,7 @@ class PlainSession:
 
     def receive(self, frames: Sequence[PlainFrame], arrived_us: int) -> FrameBlock:
         """Frames as a block; NaN stands for what a frame lacks."""
-        state = [[frame.observation.get(name) for name in self.state_names] for frame in frames]
-        action = [[frame.action.get(name) for name in self.action_names] for frame in frames]
-        timestamps = [
+        times = [
             taken_us if frame.timestamp is None else round(frame.timestamp * US_PER_S)
             for frame, taken_us in zip(frames, self._taken_us(len(frames), arrived_us), strict=True)
         ]
@@ -109,21 +108,17 @@ class PlainSession:
             for number, frame in enumerate(frames)
             if (strangers := self._strangers(frame)) or frame.observation_age_us
         }
-        self.next = end
-        return FrameBlock(
-            first=first,
-            end=end,
-            runs=(
-                Run(
-                    first,
-                    len(frames),
-                    np.array(timestamps, "<i8").tobytes(),
-                    _float32(state),
-                    _float32(action),
-                ),
-            ),
-            beyond=beyond,
-        )
+        runs = []
+        for untold, timed in groupby(zip(frames, times, strict=True), key=_comes_without_time):
+            runs.append(self._run(*zip(*timed, strict=True), untold=untold))
+        return FrameBlock(first=first, end=end, runs=tuple(runs), beyond=beyond)
+
+    def _run(self, frames: Sequence[PlainFrame], times_us: Sequence[int], *, untold: bool) -> Run:
+        state = [[frame.observation.get(name) for name in self.state_names] for frame in frames]
+        action = [[frame.action.get(name) for name in self.action_names] for frame in frames]
+        timestamps = np.array(times_us, "<i8").tobytes()
+        first, self.next = self.next, self.next + len(frames)
+        return Run(first, len(frames), timestamps, _float32(state), _float32(action), untold)
 
     def _taken_us(self, frames: int, arrived_us: int) -> list[int]:
         """When the frames of a message were taken that do not tell it: the last as it arrived, the others
@@ -140,6 +135,10 @@ class PlainSession:
             if not values.keys() <= known:
                 found[part] = {name: value for name, value in values.items() if name not in known}
         return found
+
+
+def _comes_without_time(timed: tuple[PlainFrame, int]) -> bool:
+    return timed[0].timestamp is None
 
 
 def _float32(rows: Sequence[Sequence[Value]]) -> bytes:

@@ -183,6 +183,7 @@ class SessionQueries:
             and have_arrived(cameras),
             gaps=[_view(gap, GapView) for gap in gaps],
             declared_hz=session["fps"],
+            times_not_told=session["untold_times"],
         )
 
     async def _keep(self, account: Account) -> None:

@@ -38,9 +38,9 @@ ON CONFLICT (robot_id) DO UPDATE SET robot_type = $2, last_seen_at = now()
 
 CREATE = """
 INSERT INTO teleop_session (id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
-                            action_names, cameras, host, delivery)
+                            action_names, cameras, host, delivery, untold_times)
 OVERRIDING SYSTEM VALUE
-VALUES ($12, $1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11)
+VALUES ($12, $1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11, 0)
 ON CONFLICT (stream_id) DO NOTHING
 RETURNING id, epoch, next_frame_index
 """

@@ -9,6 +9,8 @@ from teleop_schema.messages import Index
 from teleop_schema.session import Text
 
 MAX_TAGS = 100
+# Of one episode: a command that adds every third step to its dataset pauses at each.
+MAX_PAUSES = 100
 
 Outcome = Literal["success", "failure", "discarded"]
 Status = Literal["recording", "complete", "interrupted"]
@@ -68,11 +70,22 @@ class TaskView(Struct, kw_only=True):
     task: str | None
 
 
+class PauseView(Struct, kw_only=True):
+    """Frames first_frame to end_frame - 1."""
+
+    first_frame: int
+    end_frame: int
+
+
 class EpisodeView(Struct, kw_only=True):
     """One episode, frames start_frame to end_frame - 1; end_frame is null while it is being recorded.
 
-    task   of its first frame
-    tasks  one after the other, at least that one
+    task    of its first frame
+    tasks   one after the other, at least that one
+    pauses  frames within it that do not belong to it, for LeRobot's dataset did not take them: the first
+            MAX_PAUSES
+    pause_count, paused_frames
+            of all of them
     """
 
     episode_index: int
@@ -80,6 +93,9 @@ class EpisodeView(Struct, kw_only=True):
     end_frame: int | None
     task: str | None
     tasks: list[TaskView]
+    pauses: list[PauseView]
+    pause_count: int
+    paused_frames: int
     outcome: Outcome | None
     note: str | None
 
@@ -191,6 +207,10 @@ class Ledger(Struct, kw_only=True):
     jitter_ms      standard deviation of the period
     longest_stall_ms, stall_at_frame   longest period, and the frame it ended with
     backwards      frames older than the one before
+    times_not_told
+                   frames that came without a time, as plain ones may: theirs is when they arrived, so what is
+                   told of rate, stalls and jitter is that of their way here; null: nobody counted them, for
+                   they came to a server of an older version
     implausible    frames from before 2000, or from later than a day after the session's last commit
     repeated_observations
                    frames without an observation of their own: an action that followed, beside the observation
@@ -221,6 +241,7 @@ class Ledger(Struct, kw_only=True):
     longest_stall_ms: float | None
     stall_at_frame: int | None
     backwards: int
+    times_not_told: int | None
     implausible: int
     repeated_observations: int
     not_finite: dict[str, int]

@@ -1,6 +1,7 @@
 """Events: however oddly they are told, a session's episodes and cameras make sense in the end."""
 
 import pytest
+from telemetry_service.views import MAX_PAUSES
 from teleop_schema.messages import Ack, End, Ended, Event
 from teleop_schema.session import Camera
 from teleop_testing.robot import TestRobot, batch, description
@@ -60,8 +61,9 @@ async def test_events_become_episodes(service, database):
         await database.connection.execute("DELETE FROM episode")
 
 
-async def test_pauses_are_stored_once(service, database):
-    """Frames within an episode that do not belong to it, however often they are told."""
+async def test_pauses_are_stored_once(service, database, http):
+    """Frames within an episode that do not belong to it, however often they are told; they are shown with
+    their episode, as far as they lie in it."""
     pauses = [
         Event(kind="episode_pause", episode_index=0, frame_index=first, end_frame=last)
         for first, last in ((2, 4), (6, 7))
@@ -69,6 +71,29 @@ async def test_pauses_are_stored_once(service, database):
     await record(service, start(0, 0), *pauses, *pauses, end(0, 8), events=pauses[:1])
     rows = await database.fetch("SELECT * FROM episode_pause ORDER BY first_frame")
     assert [tuple(row.values())[1:] for row in rows] == [(2, 4, 0), (6, 7, 0)]
+    [session] = (await http.get("/sessions")).json()["sessions"]
+    [episode] = (await http.get(f"/sessions/{session['id']}")).json()["episode_list"]
+    assert [tuple(pause.values()) for pause in episode["pauses"]] == [(2, 4), (6, 7)]
+    assert (episode["pause_count"], episode["paused_frames"]) == (2, 3)
+    path = f"/sessions/{session['id']}/episodes/0"
+    trimmed = (await http.patch(path, json={"start_frame": 3, "end_frame": 6})).json()
+    assert trimmed["pauses"] == [{"first_frame": 3, "end_frame": 4}]
+    assert (trimmed["pause_count"], trimmed["paused_frames"]) == (1, 1)
+
+
+async def test_very_many_pauses_are_counted(service, http):
+    """Of a command that adds every other step: the first are shown."""
+    events = [
+        Event(kind="episode_pause", episode_index=0, frame_index=frame, end_frame=frame + 1)
+        for frame in range(1, 2 * MAX_PAUSES + 10, 2)
+    ]
+    await record(service, start(0, 0), *events, frames=300)
+    [session] = (await http.get("/sessions")).json()["sessions"]
+    [episode] = (await http.get(f"/sessions/{session['id']}")).json()["episode_list"]
+    assert episode["pauses"] == [
+        {"first_frame": frame, "end_frame": frame + 1} for frame in range(1, 2 * MAX_PAUSES, 2)
+    ]
+    assert episode["pause_count"] == episode["paused_frames"] == MAX_PAUSES + 5
 
 
 def change(index: int, frame: int, task: str) -> Event:

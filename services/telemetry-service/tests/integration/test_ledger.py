@@ -4,6 +4,7 @@ import re
 import struct
 
 import pytest
+from teleop_testing.plain import FRAME, client, complete
 from teleop_testing.robot import PERIOD_US, STARTED_US, TestRobot, batch, record
 
 MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
@@ -51,6 +52,24 @@ async def test_ledger_of_repeated_observations(http, service, database):
     assert {
         row["frame_index"]: row["observation_age_us"] for row in rows if row["observation_age_us"]
     } == ages
+
+
+async def test_ledger_of_frames_without_a_time(http, service, database):
+    """Of plain messages and arrays, those are counted whose time is that of their arrival; robots of the
+    acknowledged mode tell each; what an older server took nobody has counted, and it says so."""
+    timed = [FRAME | {"timestamp": STARTED_US / 1e6 + number} for number in range(3)]
+    bare = {name: value for name, value in FRAME.items() if name != "timestamp"}
+    async with client(service) as robot:
+        await robot.send(bare)
+        await robot.send([*timed[:2], bare, bare, timed[2]])
+        await robot.acked(6)
+    plain = (await complete(database))["id"]
+    assert (await ledger(http, plain))["times_not_told"] == 3
+    told = await record(service, frames=10)
+    assert (await ledger(http, told))["times_not_told"] == 0
+    # As an older service leaves them, before and after the migration.
+    await database.connection.execute("UPDATE teleop_session SET untold_times = NULL")
+    assert [(await ledger(http, each))["times_not_told"] for each in (plain, told)] == [None, 0]
 
 
 CAMERAS = "UPDATE teleop_session SET cameras = $2 WHERE id = $1"

@@ -11,6 +11,8 @@ from teleop_testing.database import Database
 from teleop_testing.robot import PERIOD_US, STARTED_US, TestRobot, batch, record
 from teleop_testing.waiting import until
 
+UNPAUSED = {"pauses": [], "pause_count": 0, "paused_frames": 0}
+
 HOUR_US = 3_600_000_000
 
 
@@ -133,6 +135,7 @@ async def test_session_tells_all_about_itself(http, service):
             "end_frame": 6,
             "task": None,
             "tasks": [{"first_frame": 2, "task": None}],
+            **UNPAUSED,
             "outcome": "success",
             "note": None,
         }
@@ -212,6 +215,7 @@ async def test_episode_is_changed(http, service):
         "end_frame": 6,
         "task": None,
         "tasks": [{"first_frame": 3, "task": None}],
+        **UNPAUSED,
         "outcome": "success",
         "note": None,
     }

@@ -105,11 +105,12 @@ def test_plain_frames_are_numbered_as_they_arrive():
     block = plain.receive(
         [PlainFrame({"b": 2, "a": 1}, {"a": 3}), PlainFrame({"a": 4, "b": 5}, {"a": 6}, 1.5)], ARRIVED_US
     )
-    [run] = block.runs
-    assert (run.first, run.count, plain.next) == (0, 2, 2)
-    assert struct.unpack("<4f", run.state) == (1, 2, 4, 5)
-    assert struct.unpack("<2f", run.action) == (3, 6)
-    assert struct.unpack("<2q", run.timestamps) == (ARRIVED_US - 20_000, 1_500_000)
+    first, second = block.runs
+    assert [(run.first, run.count, run.untold) for run in block.runs] == [(0, 1, True), (1, 1, False)]
+    assert (block.first, block.end, plain.next, block.untold_times) == (0, 2, 2, 1)
+    assert struct.unpack("<4f", first.state + second.state) == (1, 2, 4, 5)
+    assert struct.unpack("<2f", first.action + second.action) == (3, 6)
+    assert struct.unpack("<2q", first.timestamps + second.timestamps) == (ARRIVED_US - 20_000, 1_500_000)
 
 
 def test_frames_of_a_message_lie_between_the_one_before_and_its_arrival():
