@@ -40,11 +40,13 @@ class Running:
 
     state   what its endpoints find in `request.state`
     checks  what must work for the part to be ready, by name; each raises if it does not
+    told    what a person should hear of, though the part does its work, by name; each raises if there is any
     drain   finishes the work in hand before the process stops
     """
 
     state: Mapping[str, Any]
     checks: Mapping[str, Check] = field(default_factory=dict)
+    told: Mapping[str, Check] = field(default_factory=dict)
     drain: Check | None = None
 
 
@@ -67,6 +69,7 @@ class Health:
 
     def __init__(self) -> None:
         self.checks: dict[str, Check] = {}
+        self.told: dict[str, Check] = {}
         self.draining = False
         self._asked: dict[str, asyncio.Task[str | None]] = {}
 
@@ -75,17 +78,26 @@ class Health:
         return JsonResponse({"status": "ok"})
 
     async def readyz(self, _request: Request) -> Response:
-        """200 while every check passes, 503 with the reasons otherwise; both within 2 s."""
-        reasons = {"process": "draining"} if self.draining else {}
-        asked = {name: self._ask(name, check) for name, check in self.checks.items()}
+        """200 while every check passes, 503 with the reasons otherwise; both within 2 s, and with what else a
+        person should hear of."""
+        words = await self._reasons(self.checks | self.told)
+        if self.draining:
+            words = {"process": "draining", **words}
+        unready = bool(words.keys() - self.told.keys())
+        status = "unready" if unready else "ready"
+        return JsonResponse({"status": status, **words}, status_code=503 if unready else 200)
+
+    async def _reasons(self, checks: Mapping[str, Check]) -> dict[str, str]:
+        """Why checks do not pass, by name."""
+        asked = {name: self._ask(name, check) for name, check in checks.items()}
         if asked:
             await asyncio.wait(asked.values(), timeout=CHECKED_WITHIN_S)
+        reasons = {}
         for name, task in asked.items():
             reason = task.result() if task.done() else f"no answer within {CHECKED_WITHIN_S} s"
             if reason is not None:
                 reasons[name] = reason
-        status = "unready" if reasons else "ready"
-        return JsonResponse({"status": status, **reasons}, status_code=503 if reasons else 200)
+        return reasons
 
     def _ask(self, name: str, check: Check) -> "asyncio.Task[str | None]":
         """A check that runs; one that has not come to an end since the last time is not begun again."""
@@ -141,6 +153,7 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
                 raise
             for part in running:
                 health.checks.update(part.checks)
+                health.told.update(part.told)
 
             async def drain() -> None:
                 health.draining = True

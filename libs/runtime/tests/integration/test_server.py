@@ -72,12 +72,12 @@ async def echo(websocket):
     await websocket.close()
 
 
-def part(name: str, checks=None, **more) -> Part:
+def part(name: str, checks=None, told=None, **more) -> Part:
     """A part that puts its own name into the state."""
 
     @asynccontextmanager
     async def lifespan():
-        yield Running(state={name: name}, checks=checks or {})
+        yield Running(state={name: name}, checks=checks or {}, told=told or {})
 
     return Part(name=name, lifespan=lifespan, **{"operations": [], **more})
 
@@ -88,13 +88,22 @@ def ailments():
     return []
 
 
+@pytest.fixture
+def remarks():
+    """What the second part wants a person to hear of."""
+    return []
+
+
 @pytest_asyncio.fixture
-async def server(ailments):
+async def server(ailments, remarks):
     """Address of the server."""
 
-    async def check():
-        if ailments:
-            raise RuntimeError(ailments[0])
+    def complains(of):
+        async def check():
+            if of:
+                raise RuntimeError(of[0])
+
+        return check
 
     operations = [
         Operation("GET", "/things/{thing_id}", get_thing, answer=Thing, errors=[NotFound]),
@@ -104,7 +113,8 @@ async def server(ailments):
         Operation("GET", "/half", break_off, media=["text/plain"]),
     ]
     first = part("first", operations=operations, websockets=[WebSocketRoute("/echo", echo)])
-    app = assemble("example", [first, part("second", {"second": check})], exposure="local")
+    second = part("second", {"second": complains(ailments)}, {"third": complains(remarks)})
+    app = assemble("example", [first, second], exposure="local")
     async with serving(app) as address:
         yield address
 
@@ -240,6 +250,17 @@ async def test_readiness_tells_what_ails(http, ailments):
     answer = await http.get("/readyz")
     assert (answer.status_code, answer.json()) == (503, {"status": "unready", "second": "out of order"})
     assert (await http.get("/healthz")).status_code == 200
+
+
+async def test_readiness_tells_what_a_person_should_hear_of(http, ailments, remarks):
+    """Which keeps nobody away: it is still 200."""
+    remarks.append("a little slow")
+    answer = await http.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "third": "a little slow"})
+    ailments.append("out of order")
+    answer = await http.get("/readyz")
+    words = {"status": "unready", "second": "out of order", "third": "a little slow"}
+    assert (answer.status_code, answer.json()) == (503, words)
 
 
 async def test_metrics_count_by_route(http):
