@@ -1,7 +1,7 @@
 """The one place that writes `export`."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,15 @@ from export_service.errors import Cancelled, ExportNotFound
 from export_service.order import ExportRequest, Order
 from export_service.raw import RawOrder
 from export_service.report import Report
-from export_service.views import ExportDetail, ExportFilter, ExportPage, ExportView, Numbers, view
+from export_service.views import (
+    CorrectedVideo,
+    ExportDetail,
+    ExportFilter,
+    ExportPage,
+    ExportView,
+    Numbers,
+    view,
+)
 
 MAX_ATTEMPTS = 10
 NS_PER_US = 1_000
@@ -45,6 +53,22 @@ SELECT id, status, request, progress, numbers, problem, waits_for, created_at, s
    AND (%(session_id)s::bigint IS NULL
         OR report->'sessions' @> jsonb_build_array(jsonb_build_object('session_id', %(session_id)s::bigint)))
  ORDER BY id DESC LIMIT %(limit)s
+"""
+
+# Usually nothing was corrected since: then the order, which may be large, is not read.
+CORRECTED = """
+SELECT e.id, c.session_id, c.camera_key AS camera, count(*) AS chunks
+  FROM (SELECT id, created_at,
+               ARRAY(SELECT number::bigint
+                       FROM jsonb_path_query(work_order, '$.sources[*].chunks[*][*]') AS number
+                      UNION ALL
+                     SELECT number::bigint
+                       FROM jsonb_path_query(work_order, '$.sessions[*].footage.*.chunks[*]') AS number)
+               AS chunks
+          FROM export
+         WHERE id = ANY(%s) AND created_at < (SELECT max(corrected_at) FROM video_chunk)) AS e
+  JOIN video_chunk c ON c.id = ANY(e.chunks) AND c.corrected_at > e.created_at
+ GROUP BY e.id, c.session_id, c.camera_key ORDER BY e.id, c.session_id, c.camera_key
 """
 
 PUBLISHED = "SELECT status, fingerprint, request->>'repo_id' AS repo_id FROM export WHERE id = %s"
@@ -156,11 +180,11 @@ class ExportTable:
 
     async def get(self, export_id: int) -> ExportDetail:
         """One export; raises ExportNotFound."""
-        return view(await self._row(GET, export_id), ExportDetail)
+        return await self._view(GET, export_id, ExportDetail)
 
     async def state(self, export_id: int) -> ExportView:
         """One export without its account; raises ExportNotFound."""
-        return view(await self._row(STATE, export_id), ExportView)
+        return await self._view(STATE, export_id, ExportView)
 
     async def page(self, wanted: ExportFilter) -> ExportPage:
         """Up to `limit` exports older than the one `cursor` names, newest first."""
@@ -168,7 +192,8 @@ class ExportTable:
         async with connect(self._pool) as connection:
             found = await connection.execute(PAGE, {**structs.asdict(wanted), "limit": limit + 1})
             rows = await found.fetchall()
-        exports = [view(row, ExportView) for row in rows[:limit]]
+            corrected = await _corrected(connection, [row["id"] for row in rows[:limit]])
+        exports = [view(row, ExportView, corrected[row["id"]]) for row in rows[:limit]]
         return ExportPage(exports=exports, next_cursor=exports[-1].id if len(rows) > limit else None)
 
     async def published(self, export_id: int) -> tuple[str, str, str]:
@@ -247,6 +272,12 @@ class ExportTable:
             rows = await (await connection.execute(RUNNING)).fetchall()
         return {(row["id"], row["attempt"]) for row in rows}
 
+    async def _view[View: ExportView](self, query: str, export_id: int, kind: type[View]) -> View:
+        row = await self._row(query, export_id)
+        async with connect(self._pool) as connection:
+            corrected = await _corrected(connection, [export_id])
+        return view(row, kind, corrected[export_id])
+
     async def _row(self, query: str, export_id: int) -> DictRow:
         async with connect(self._pool) as connection:
             row = await (await connection.execute(query, [export_id])).fetchone()
@@ -257,6 +288,14 @@ class ExportTable:
     async def _change(self, query: str, *values: Any) -> bool:
         async with connect(self._pool) as connection:
             return (await connection.execute(query, values)).rowcount == 1
+
+
+async def _corrected(connection: Connection, ids: Sequence[int]) -> dict[int, list[CorrectedVideo]]:
+    """Of each of these exports, the video that turned out otherwise since it was asked for."""
+    found: dict[int, list[CorrectedVideo]] = {export_id: [] for export_id in ids}
+    for row in await (await connection.execute(CORRECTED, [list(ids)])).fetchall():
+        found[row.pop("id")].append(CorrectedVideo(**row))
+    return found
 
 
 def _unknown(export_id: int) -> ExportNotFound:

@@ -23,6 +23,11 @@ def _head(export: ExportDetail) -> Iterator[str]:
         )
     if export.error is not None:
         yield f"failed: {export.error.detail}"
+    for video in export.video_corrected:
+        yield (
+            f"made of video that turned out to hold other pictures: session {video.session_id}, camera "
+            f"{video.camera}, {video.chunks} chunks; ask for the export again"
+        )
     if export.push is not None:
         push = export.push
         told = push.commit_url or (push.error.detail if push.error is not None else "")

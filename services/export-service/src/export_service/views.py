@@ -49,6 +49,14 @@ class Numbers(Struct, frozen=True, kw_only=True):
     duration_s: float
 
 
+class CorrectedVideo(Struct, frozen=True, kw_only=True):
+    """Video of which so many chunks turned out to hold other pictures than was known."""
+
+    session_id: int
+    camera: str
+    chunks: int
+
+
 class ExportView(Struct, kw_only=True):
     """One export.
 
@@ -56,6 +64,9 @@ class ExportView(Struct, kw_only=True):
     error      once it failed
     waits_for  what keeps it from being made now, though it is its turn; null: nothing does
     push       to the Hub, if one was asked for
+    video_corrected
+               what it was made of and turned out otherwise since it was asked for: pictures may be beside the
+               wrong rows, ask for it again
     """
 
     id: int
@@ -69,6 +80,7 @@ class ExportView(Struct, kw_only=True):
     started_at: datetime | None
     finished_at: datetime | None
     push: PushView | None
+    video_corrected: list[CorrectedVideo]
 
 
 class ExportDetail(ExportView, kw_only=True):
@@ -97,8 +109,9 @@ class ExportPage(Struct, kw_only=True):
     next_cursor: int | None
 
 
-def view[View: ExportView](row: dict[str, Any], kind: type[View]) -> View:
-    """A row of `export` as `kind`."""
+def view[View: ExportView](row: dict[str, Any], kind: type[View], corrected: list[CorrectedVideo]) -> View:
+    """A row of `export` as `kind`; `corrected` are its video_corrected."""
     progress = [{"stage": name, **row["progress"][name]} for name in STAGES if name in row["progress"]]
     push = row["push"] and {**row["push"], "error": row["push"]["problem"]}
-    return msgspec.convert({**row, "progress": progress, "error": row["problem"], "push": push}, kind)
+    told = {"progress": progress, "error": row["problem"], "push": push, "video_corrected": corrected}
+    return msgspec.convert({**row, **told}, kind)

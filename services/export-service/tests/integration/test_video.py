@@ -201,6 +201,29 @@ async def test_video_that_cannot_be_used_is_cut_out(backend, record, film):
     assert "chunk 1 can't be used" in export["report"]["sessions"][0]["excluded"][0]["reason"]
 
 
+@pytest.mark.parametrize("form", ["lerobot-v3.0", "mcap"])
+async def test_what_was_made_of_other_pictures_is_told(backend, record, film, database, form):
+    """By session and camera, wherever the export is shown; asked for again it is another one."""
+    session, other = await record(300), await record(300)
+    await film(session, 300)
+    await film(session, 300, "wrist")
+    await film(other, 300)
+    made, of_other = await backend.ask(session, format=form), await backend.ask(other, format=form)
+    await backend.ended(made["id"])
+    assert made["video_corrected"] == []
+    await database.connection.execute(
+        "UPDATE video_chunk SET quarantine = 'it is turned', corrected_at = now()"
+        f" WHERE session_id = {session} AND camera_key = 'wrist' AND chunk_index IN (0, 2)"
+    )
+    told = [{"session_id": session, "camera": "wrist", "chunks": 2}]
+    page = (await backend.http.get("/exports")).json()["exports"]
+    assert {each["id"]: each["video_corrected"] for each in page} == {made["id"]: told, of_other["id"]: []}
+    text = (await backend.http.get(f"/exports/{made['id']}/report.txt")).text
+    assert f"session {session}, camera wrist, 2 chunks; ask for the export again" in text
+    again = await backend.ask(session, format=form, include_unfinished=True)
+    assert (again["id"] != made["id"], again["video_corrected"]) == (True, [])
+
+
 async def test_lost_object_fails_the_export(backend, record, film, store):
     """And says so; nothing is left."""
     session = await record(100)

@@ -17,7 +17,6 @@ from video_ingest_service import (
     dataset_endpoints,
     hub_endpoints,
     known_endpoints,
-    later_looks,
     multipart_endpoints,
     plan_endpoints,
     room,
@@ -28,6 +27,8 @@ from video_ingest_service import (
 )
 from video_ingest_service.catalog import Catalog
 from video_ingest_service.chunk_notes import note_all_chunks
+from video_ingest_service.later_looks import LOOK_EVERY_S as LOOK_VIDEO_EVERY_S
+from video_ingest_service.later_looks import LaterLooks
 from video_ingest_service.ownership import claim
 from video_ingest_service.probe import Prober
 from video_ingest_service.repairs import Repairs
@@ -72,9 +73,8 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
             uploads = Uploads(UploadTable(pool), store, catalog, max_open=max_open_uploads)
             sweeper = sweep.Sweeper(pool, store, uploads)
             background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
-            background.every(
-                later_looks.LOOK_EVERY_S, "looks into video", partial(later_looks.look, pool, store, prober)
-            )
+            looks = LaterLooks(pool, store, prober)
+            background.every(LOOK_VIDEO_EVERY_S, "looks into video", looks.look)
             background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
             background.every(NOTE_EVERY_S, "notes on versions", partial(note_all_versions, pool, store))
             background.every(NOTE_EVERY_S, "notes on video", partial(note_all_chunks, pool, store))
@@ -92,6 +92,8 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
                     "store": check_store,
                     **background.checks(),
                 },
+                # Whoever sends must not be kept away: what is sent is kept.
+                told={"video": looks.check},
             )
 
     return Part(

@@ -14,6 +14,16 @@ QUARANTINED = Counter(
 UNLOOKED = Gauge(
     "videos_not_looked_into", "Video chunks that no look has come to an end with yet", registry=REGISTRY
 )
+OUTDATED = Gauge(
+    "videos_to_look_into_again",
+    "Video chunks that an older release has looked into, and this one has not yet",
+    registry=REGISTRY,
+)
+CORRECTED = Counter(
+    "corrected_videos_total",
+    "Video chunks in which a later look found other pictures than an earlier one",
+    registry=REGISTRY,
+)
 DAMAGED = Counter("damaged_objects_total", "Stored objects found damaged or missing", registry=REGISTRY)
 VERIFIED_BYTES = Counter("verified_bytes_total", "Stored bytes read again and hashed", registry=REGISTRY)
 SWEPT_OBJECTS = Counter(

@@ -13,7 +13,7 @@ from teleop_schema.files import DroppedFrames, VideoFile
 
 from video_ingest_service.coverage import Chunk, runs_of
 from video_ingest_service.errors import VideoNotFound
-from video_ingest_service.worker_messages import Probed
+from video_ingest_service.worker_messages import LOOK_VERSION, Probed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ID = 2**63 - 1
@@ -36,33 +36,12 @@ SELECT * FROM video_chunk WHERE session_id = $1 AND camera_key = $2 AND chunk_in
 ADD_CHUNK = """
 INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
                          end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
-                         fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit, look_after)
+                         fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit,
+                         look_version, look_after)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-        CASE WHEN $22 THEN NULL ELSE now() + interval '30 seconds' END)
+        $22, CASE WHEN $22 > 0 THEN NULL ELSE now() + interval '30 seconds' END)
 RETURNING *
 """
-
-# Others may be at it as well; who dies meanwhile leaves it to whoever comes then.
-TAKE_UNLOOKED = """
-UPDATE video_chunk
-   SET failed_looks = failed_looks + 1,
-       look_after = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(failed_looks, 10))
- WHERE id IN (SELECT id FROM video_chunk WHERE look_after <= now() ORDER BY look_after LIMIT $1
-                 FOR UPDATE SKIP LOCKED)
-RETURNING id, file_path, sha256, cardinality(frame_indices) AS told, depth_unit IS NOT NULL AS depth,
-          (extract(epoch FROM end_timestamp - start_timestamp) * 1000000)::bigint AS span_us
-"""
-
-# What the look found; else what the sender told stays.
-NOTE_LOOK = """
-UPDATE video_chunk
-   SET frame_count = coalesce($2, frame_count), fps = coalesce($3, fps), codec = $4, pix_fmt = $5,
-       width = coalesce($6, width), height = coalesce($7, height), keyframes = $8, quarantine = $9,
-       look_after = NULL
- WHERE id = $1 AND look_after IS NOT NULL
-"""
-
-COUNT_UNLOOKED = "SELECT count(*) FROM video_chunk WHERE look_after IS NOT NULL"
 
 # The whole row, whatever columns it has by then.
 AS_TOLD = """
@@ -85,10 +64,11 @@ ADOPT_CHUNK = """
 INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
                          end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
                          fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit, look_after,
-                         stored_at, noted_at)
+                         look_version, corrected_at, stored_at, noted_at)
 SELECT $1, camera_key, chunk_index, $2, sha256, size_bytes, start_timestamp,
        end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
-       fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit, look_after, stored_at,
+       fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit, look_after,
+       coalesce(look_version, CASE WHEN look_after IS NULL THEN 1 ELSE 0 END), corrected_at, stored_at,
        CASE WHEN file_path = $2 THEN now() END
   FROM jsonb_populate_record(NULL::video_chunk, $3::jsonb->'chunk')
 ON CONFLICT (session_id, camera_key, chunk_index) DO NOTHING
@@ -103,7 +83,7 @@ SELECT c.*, s.robot_id FROM video_chunk c JOIN teleop_session s ON s.id = c.sess
 LIST_CHUNKS = """
 SELECT id, session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp, end_timestamp,
        first_frame_index, frame_count, fps, codec, pix_fmt, width, height, depth_unit, keyframes, dropped,
-       quarantine, look_after, stored_at
+       quarantine, look_after, corrected_at, stored_at
   FROM video_chunk
  WHERE session_id = $1 AND ($2::text IS NULL OR camera_key = $2) AND id > $3
  ORDER BY id LIMIT $4
@@ -241,53 +221,10 @@ async def add_chunk(
         probed.keyframes,
         probed.problem,
         file.depth_unit,
-        probed.looked,
+        LOOK_VERSION if probed.looked else 0,
     )
     assert row is not None  # noqa: S101
     return row
-
-
-class Unlooked(NamedTuple):
-    """A chunk that nobody could look into yet.
-
-    told     how many pictures its sender says there are; None: it did not say
-    depth    whether they are depth
-    span_us  from its start to its end
-    """
-
-    id: int
-    path: str
-    sha256: str
-    told: int | None
-    depth: bool
-    span_us: int
-
-
-async def take_unlooked(connection: Connection, limit: int) -> list[Unlooked]:
-    """Up to `limit` chunks that are to be looked into now; each is due again unless `note_look` comes."""
-    return [Unlooked(*row) for row in await connection.fetch(TAKE_UNLOOKED, limit)]
-
-
-async def note_look(connection: Connection, chunk_id: int, probed: Probed) -> None:
-    """Keep what a look into the chunk found."""
-    await connection.execute(
-        NOTE_LOOK,
-        chunk_id,
-        probed.frames,
-        probed.fps,
-        probed.codec,
-        probed.pix_fmt,
-        probed.width,
-        probed.height,
-        probed.keyframes,
-        probed.problem,
-    )
-
-
-async def count_unlooked(connection: Connection) -> int:
-    """How many chunks nobody could look into yet."""
-    found: int = await connection.fetchval(COUNT_UNLOOKED)
-    return found
 
 
 async def chunk_as_told(connection: Connection, chunk_id: int) -> tuple[str, str]:

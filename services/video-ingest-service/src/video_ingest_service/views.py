@@ -20,7 +20,9 @@ class VideoView(Struct, kw_only=True):
     depth_unit         the pictures are codes of depth, and the camera gave it in this unit; null: colours
     dropped            frames whose picture is missing within or right before this chunk
     quarantine         why it is no usable video; null: it is one
-    look_after         when the server looks into it again, for it could not yet; null: it has
+    look_after         when the server looks into it again, for it could not yet, or not as well as now;
+                       null: it has
+    corrected_at       when a later look found other pictures in it than an earlier one; null: none has
     content            address of the bytes
     """
 
@@ -45,6 +47,7 @@ class VideoView(Struct, kw_only=True):
     dropped: list[DroppedFrames]
     quarantine: str | None
     look_after: datetime | None
+    corrected_at: datetime | None
     stored_at: datetime
     content: str
 

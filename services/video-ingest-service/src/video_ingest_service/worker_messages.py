@@ -2,6 +2,10 @@
 
 from msgspec import Struct
 
+# Raised whenever a look finds something else in the same file than before: what an older one has looked into
+# is looked into again then. 2: what an edit list hides is no picture, what players turn is no usable video.
+LOOK_VERSION = 2
+
 
 class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a look into a video file found; None where it did not get that far.

@@ -1,14 +1,16 @@
-"""Video chunks that nobody could look into when they came."""
+"""Video chunks that nobody could look into when they came, or that an older release has looked into."""
 
+import asyncio
 import signal
-from functools import partial
 
 import pytest
 from teleop_schema.migrations.versions import v0019_later_looks
-from teleop_testing.files import dying_of, encode_video, video_file
-from video_ingest_service import later_looks, probe
+from teleop_testing.files import dying_of, encode_video, hide_first, sha256_of, turn_over, video_file
+from video_ingest_service import chunk_notes, later_looks, probe
 from video_ingest_service.adopt import adopt
-from video_ingest_service.metrics import UNLOOKED
+from video_ingest_service.later_looks import LaterLooks
+from video_ingest_service.metrics import CORRECTED, OUTDATED, QUARANTINED, UNLOOKED
+from video_ingest_service.worker_messages import LOOK_VERSION
 
 ROW = "SELECT quarantine, look_after > now() AS later, failed_looks, codec, frame_count FROM video_chunk"
 DUE = "UPDATE video_chunk SET look_after = now() WHERE look_after IS NOT NULL"
@@ -27,9 +29,15 @@ def film(catalog, keep, session):
 
 
 @pytest.fixture
-def later(pool, store, prober):
+def looks(pool, store, prober) -> LaterLooks:
+    """Looks into chunks, as one replica does."""
+    return LaterLooks(pool, store, prober)
+
+
+@pytest.fixture
+def later(looks):
     """Looks into those whose time has come."""
-    return partial(later_looks.look, pool, store, prober)
+    return looks.look
 
 
 async def test_a_chunk_that_nobody_could_look_into_is_looked_into_later(
@@ -57,6 +65,23 @@ async def test_a_chunk_that_nobody_could_look_into_is_looked_into_later(
     assert UNLOOKED.collect()[0].samples[0].value == 0
 
 
+async def test_what_nobody_can_look_into_for_long_is_told(film, looks, database, monkeypatch):
+    """After half an hour, with the reason, until somebody could."""
+    await looks.check()
+    monkeypatch.setattr(probe, "WORKER", dying_of(signal.SIGKILL))
+    await film()
+    for _ in range(later_looks.TOLD_AFTER_LOOKS):
+        await looks.check()
+        await database.connection.execute(DUE)
+        await looks.look()
+    with pytest.raises(RuntimeError, match=r"1 video chunks .*000000.mp4: .*\(SIGKILL\)"):
+        await looks.check()
+    monkeypatch.undo()
+    await database.connection.execute(DUE)
+    await looks.look()
+    await looks.check()
+
+
 async def test_a_later_look_may_be_a_verdict(film, later, database, monkeypatch):
     """Then it is not looked into any more."""
     monkeypatch.setattr(probe, "WORKER", dying_of(signal.SIGKILL))
@@ -82,3 +107,120 @@ async def test_what_was_quarantined_without_a_verdict_is_looked_into(film, later
     await database.connection.execute(v0019_later_looks.RELEASE)
     await later()
     assert await database.value("SELECT quarantine FROM video_chunk") == "the decoder crashed on it (SIGSEGV)"
+
+
+# As releases left them that counted what an edit list hides, and knew nothing of rotation.
+OLDER = """
+UPDATE video_chunk SET look_version = 1, quarantine = NULL, frame_count = frame_count + $1
+ WHERE chunk_index = $2
+"""
+CHUNKS = """
+SELECT frame_count, quarantine, corrected_at IS NOT NULL, look_version, look_after
+  FROM video_chunk ORDER BY chunk_index
+"""
+
+
+def value(metric) -> float:
+    return metric.collect()[0].samples[0].value
+
+
+@pytest.fixture
+def arrive(catalog, keep, session):
+    """Stores a chunk, of which only the time is told."""
+
+    async def arrive(index: int, content: bytes) -> None:
+        await keep(content)
+        await catalog.accept(video_file(content, session, chunk_index=index))
+
+    return arrive
+
+
+async def test_what_an_older_release_looked_into_is_looked_into_again(arrive, later, database, pool, store):
+    """Once: pictures are counted as players show them, what they turn is quarantined, what was right stays; a
+    new database learns it so, too."""
+    for index, content in enumerate(
+        [encode_video(30), hide_first(encode_video(30), 3), turn_over(encode_video(9))]
+    ):
+        await arrive(index, content)
+    for index, too_many in enumerate([0, 3, 0]):
+        await database.connection.execute(OLDER, too_many, index)
+    corrected, quarantined = value(CORRECTED), value(QUARANTINED)
+    await later()
+    right, counted, turned = (tuple(row.values()) for row in await database.fetch(CHUNKS))
+    assert right == (30, None, False, LOOK_VERSION, None)
+    assert counted == (27, None, True, LOOK_VERSION, None)
+    assert "turn its pictures by 180 degrees" in turned[1]
+    assert turned[2:] == (True, LOOK_VERSION, None)
+    assert (value(CORRECTED) - corrected, value(QUARANTINED) - quarantined) == (2, 1)
+    assert value(OUTDATED) == 0
+    await pool.execute("TRUNCATE video_chunk")
+    await chunk_notes.adopt_chunks(pool, store)
+    assert [tuple(row.values()) for row in await database.fetch(CHUNKS)] == [right, counted, turned]
+
+
+async def test_a_big_library_is_looked_into_a_few_at_a_time(arrive, later, database, monkeypatch):
+    """The newest first, and after what nobody could look into yet; until then what is known holds."""
+    monkeypatch.setattr(later_looks, "LOOKED_TOGETHER", 2)
+    content = encode_video(30)
+    for index in range(4):
+        await arrive(index, content)
+        await database.connection.execute(OLDER, 5, index)
+    await database.connection.execute(
+        "UPDATE video_chunk SET look_after = now(), look_version = 0 WHERE chunk_index = 0"
+    )
+    for outdated, counts in [(2, [30, 35, 35, 30]), (0, [30, 30, 30, 30])]:
+        await later()
+        assert value(OUTDATED) == outdated
+        assert [row["frame_count"] for row in await database.fetch(CHUNKS)] == counts
+
+
+async def test_two_replicas_look_again_at_once(arrive, looks, pool, store, prober, database):
+    """Each chunk ends up right, and is told of once."""
+    contents = [hide_first(encode_video(30, seed=seed), 3) for seed in range(6)]
+    for index, content in enumerate(contents):
+        await arrive(index, content)
+        await database.connection.execute(OLDER, 3, index)
+    corrected = value(CORRECTED)
+    await asyncio.gather(looks.look(), LaterLooks(pool, store, prober).look())
+    assert [row["frame_count"] for row in await database.fetch(CHUNKS)] == [27] * 6
+    assert value(CORRECTED) - corrected == 6
+
+
+async def test_a_look_again_that_comes_to_no_end_changes_nothing(
+    arrive, later, database, prober, monkeypatch
+):
+    """What is known holds; it is tried again, and does not count as never looked into."""
+    await arrive(0, hide_first(encode_video(30), 3))
+    await database.connection.execute(OLDER, 3, 0)
+    await prober._idle[0].end()
+    monkeypatch.setattr(probe, "WORKER", dying_of(signal.SIGKILL))
+    await later()
+    assert tuple((await database.fetch(CHUNKS))[0].values())[:4] == (30, None, False, 1)
+    assert (value(UNLOOKED), value(OUTDATED)) == (0, 1)
+    monkeypatch.undo()
+    await database.connection.execute(DUE)
+    await later()
+    assert (await database.fetch(CHUNKS))[0]["frame_count"] == 27
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_bytes_that_have_changed_say_nothing_of_what_was_sent(
+    arrive, later, database, store_root, catalog, keep, session, gone
+):
+    """A disk's fault is told as damage, not as the video's; once it has come anew it is looked into."""
+    content = hide_first(encode_video(30), 3)
+    sha256 = sha256_of(content)
+    await arrive(0, content)
+    await database.connection.execute(OLDER, 3, 0)
+    (stored,) = store_root.glob(f".objects/*/*/{sha256}")
+    stored.chmod(0o600)
+    stored.unlink() if gone else stored.write_bytes(bytes(len(content)))
+    for _ in range(2):
+        await later()
+        assert tuple((await database.fetch(CHUNKS))[0].values())[:4] == (30, None, False, 1)
+        assert await database.value("SELECT damage FROM stored_object") is not None
+    await keep(content)
+    await catalog.accept(video_file(content, session))
+    await database.connection.execute(DUE)
+    await later()
+    assert (await database.fetch(CHUNKS))[0]["frame_count"] == 27
