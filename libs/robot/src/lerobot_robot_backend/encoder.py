@@ -1,9 +1,9 @@
 """Turns a session's pictures into video: `python -m lerobot_robot_backend.encoder <stream dir> --ring FD`.
 
 A process of its own per session, at low priority, started by the recording process, from which it inherits
-the ring. It ends when the recording is over, or its process is dead, after it has dealt with all that lies in
-the ring. It may be killed at any moment: what it has not put into a file still lies in the ring for the next
-one, or is named as missing.
+the ring, and the stream's lock (ENCODER_LOCK) in an open file. It ends when the recording is over, or its
+process is dead, after it has dealt with all that lies in the ring. It may be killed at any moment: what it
+has not put into a file still lies in the ring for the next one, or is named as missing.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from lerobot_robot_backend.picture_kind import Kind
 from lerobot_robot_backend.picture_ring import DamagedRing, PictureRing, TakenPicture
 from lerobot_robot_backend.stream import (
     WRITER_LOCK,
-    FileLock,
     StreamFile,
     is_locked,
     read_stream,
@@ -37,7 +36,6 @@ from lerobot_robot_backend.video_choice import Quality
 from lerobot_robot_backend.video_codec import EncodingFailed, PictureEncoder
 from lerobot_robot_backend.video_finish import finish_part
 from lerobot_robot_backend.video_spool import (
-    ENCODER_LOCK,
     find_parts,
     make_camera_dir,
     next_chunk_index,
@@ -51,11 +49,9 @@ SYNC_S = 1.0
 # The disk's rest is kept for the samples, of which each is worth more than a picture.
 MIN_FREE_BYTES = 500_000_000
 NICENESS = 10
-EXIT_LOCKED = 75  # EX_TEMPFAIL: another process encodes this stream
 
 _POLL_S = 0.01
 _LIFE_CHECK_S = 0.5
-_LOCK_S = 10.0
 _MAX_REASONS = 5
 _MAX_REASON_CHARACTERS = 500
 
@@ -367,12 +363,6 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
-    lock = FileLock(chosen.directory / ENCODER_LOCK)
-    deadline_s = time.monotonic() + _LOCK_S
-    while not lock.acquire():
-        if time.monotonic() > deadline_s:
-            return EXIT_LOCKED
-        time.sleep(_POLL_S)
     ring = PictureRing(chosen.ring)
     encode(chosen.directory, ring, chosen.quality, min_free_bytes=chosen.min_free_bytes)
     return 0

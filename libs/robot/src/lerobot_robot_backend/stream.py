@@ -10,11 +10,13 @@ shipper.lock       locked by the process that ships the stream, whose number it 
 shipper.log        what the shipper did
 """
 
+import errno
 import fcntl
 import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ SHIPPER_LOG = "shipper.log"
 # Of frames between others.
 GONE = "the spool's records of these frames are gone"
 _STATE_BYTES = 4096
+_LOCK_POLL_S = 0.001
 # What every disk that is mounted there has, and only root may look into.
 LOST_AND_FOUND = "lost+found"
 # JSON that nests too deeply is a RecursionError.
@@ -298,6 +301,19 @@ class FileLock:
             os.ftruncate(fd, 0)
             os.pwrite(fd, str(os.getpid()).encode(), 0)
         return True
+
+    def acquire_soon(self, timeout_s: float) -> int:
+        """The file that holds the lock now, for a child to inherit; raises OSError if it is not free so long.
+
+        The child holds it on, whatever becomes of this process.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not self.acquire():
+            if time.monotonic() > deadline_s:
+                raise OSError(errno.EAGAIN, f"{self._path} is locked by another process")
+            time.sleep(_LOCK_POLL_S)
+        assert self._fd is not None  # noqa: S101
+        return self._fd
 
     def release(self) -> None:
         """Let go; in a forked child this closes the child's copy, and the parent keeps the lock."""

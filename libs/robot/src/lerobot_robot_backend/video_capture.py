@@ -22,8 +22,10 @@ from lerobot_robot_backend.picture_ring import (
     Reason,
     create_ring,
 )
+from lerobot_robot_backend.stream import FileLock
 from lerobot_robot_backend.video_choice import RGB, Quality
 from lerobot_robot_backend.video_spool import (
+    ENCODER_LOCK,
     ENCODER_LOG,
     VIDEO_DIR,
     count_segments,
@@ -38,6 +40,8 @@ _LONGEST_RESTART_S = 30.0
 _EARLIEST_US = -62_135_596_800_000_000
 _LATEST_US = 253_402_300_799_999_999
 _POLL_S = 0.01
+# Who asks whether a stream is encoded holds its lock for some microseconds.
+_LOCK_S = 1.0
 _NEVER = "the robot gave no picture of it"
 
 log = logging.getLogger("lerobot_robot_backend")
@@ -145,6 +149,10 @@ class VideoCapture:
             self._start_encoder()
 
     def _start_encoder(self) -> None:
+        """Start one that holds the stream's lock from its first moment on; raises OSError.
+
+        If it took the lock itself, a recording that is over before would look as if nobody encoded it.
+        """
         self._started_s = time.monotonic()
         arguments = [
             "--ring",
@@ -153,12 +161,17 @@ class VideoCapture:
             self._quality,
             str(self._stream_dir.absolute()),
         ]
-        self._encoder = start_child(
-            "lerobot_robot_backend.encoder",
-            arguments,
-            self._stream_dir / ENCODER_LOG,
-            inherited_fds=[self._ring.fd],
-        )
+        lock = FileLock(self._stream_dir / ENCODER_LOCK)
+        try:
+            lock_fd = lock.acquire_soon(_LOCK_S)
+            self._encoder = start_child(
+                "lerobot_robot_backend.encoder",
+                arguments,
+                self._stream_dir / ENCODER_LOG,
+                inherited_fds=[self._ring.fd, lock_fd],
+            )
+        finally:
+            lock.release()
 
     @property
     def encoder_pid(self) -> int | None:

@@ -9,9 +9,10 @@ import pytest
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.retention import KEEP_S, prune_stream
 from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import Progress, read_stream, write_progress
+from lerobot_robot_backend.stream import Progress, is_locked, read_stream, write_progress
 from lerobot_robot_backend.video_capture import PictureCounts
 from lerobot_robot_backend.video_spool import (
+    ENCODER_LOCK,
     ENCODER_LOG,
     finished_segments,
 )
@@ -126,6 +127,22 @@ async def test_killed_encoder_loses_nothing(make_recording):
     assert not recorded.dropped
     counts = client.pictures()["front"]
     assert (counts.recorded, counts.dropped) == (90, 0)
+
+
+async def test_stream_is_encoded_from_its_first_moment_on(make_recording):
+    """Before its encoder has begun to work: a recording may be over by then, and its video be asked for."""
+    client = make_recording()
+    lock = client.stream_dir / ENCODER_LOCK
+    assert is_locked(lock)
+    assert client.wait_for_encoder(PATIENCE_S)
+    client._upkeep.stop()
+    os.kill(client._video.encoder_pid, signal.SIGKILL)
+    wait_for(lambda: client._video.encoder_pid is None, "the encoder is gone")
+    assert not is_locked(lock)
+    client.close()
+    assert is_locked(lock)
+    finish(client)
+    assert not is_locked(lock)
 
 
 async def test_encoder_ends_with_its_recording_only(make_recording):
