@@ -22,6 +22,8 @@ USUAL_STEPS = 8
 # A loop catches up in steps so many times as fast as its usual ones; where such a part of them are, what is
 # usual can't be told from a few at once.
 CATCHES_UP, OFTEN = 2, 0.01
+# A session begins late if so much of what it makes up for is made up for in such steps.
+BY_BURSTS = 0.75
 # Its usual step is told by so many times as many at once as it may catch up within.
 EXACTLY = 8
 # Samples that share a time had a pause before them if they would be so many times as slow otherwise.
@@ -137,18 +139,28 @@ def _levelled(index: Integers, told_us: Integers, due: int) -> Integers:
 
     A loop that follows a clock, and was held up, runs its next iterations in a burst: it is as fast as ever,
     and each of its samples is a row. How late it is, if a step is `due` us, rises there and falls again: such
-    hills are levelled. Of what was before the first sample nothing is known: a fall soon after it is the end
-    of a hill, too.
+    hills are levelled. Of what was before the first sample nothing is known: where a burst soon makes up for
+    how late it was, that is the end of a hill, too.
     """
     on_time = (index - index[0]) * due
     late, width = told_us - on_time, MADE_UP_US // due + 1
     before = _lowest_of_next(late[::-1], width)[::-1]
     level = np.maximum(before, _lowest_of_next(late, width))
-    foot = int(np.argmin(late[:width]))
-    if foot <= width // 2:
-        level[:foot] = late[foot]
+    foot = _foot(late[:width], due)
+    level[:foot] = late[foot]
     levelled: Integers = level + on_time
     return levelled
+
+
+def _foot(late: Integers, due: int) -> int:
+    """Where a hill ends that the first sample lies on; 0 if there is none.
+
+    A loop that only was a bit faster then falls as well, but in no burst.
+    """
+    foot = int(np.argmax(late <= late.min() + due // 2))
+    fall = -np.diff(late[: foot + 1])
+    caught_up = fall[fall * CATCHES_UP > due].sum()
+    return foot if caught_up >= BY_BURSTS * (late[0] - late[foot]) else 0
 
 
 def _lowest_of_next(values: Integers, width: int) -> Integers:
