@@ -37,6 +37,52 @@ record.init_keyboard_listener = listener
 sys.argv[0] = "lerobot-record"
 record.main()
 """
+# Runs lerobot-rollout on a policy that knows nothing, with an operator who at given steps of its loop pauses
+# it, takes over, and gives back.
+SCRIPTED_ROLLOUT = """
+import sys
+from torch import ones, zeros
+from lerobot.configs.types import FeatureType, PolicyFeature
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot.policies.factory import make_pre_post_processors
+import lerobot.rollout.strategies.dagger as dagger
+import lerobot.scripts.lerobot_rollout as rollout
+from lerobot_robot_virtual.arm import NAMES
+
+folder = sys.argv[1]
+joints = (len(NAMES),)
+shapes = {"observation.state": joints, "observation.images.front": (3, 48, 64), "action": joints}
+kinds = (FeatureType.STATE, FeatureType.VISUAL, FeatureType.ACTION)
+state, front, action = (PolicyFeature(*each) for each in zip(kinds, shapes.values()))
+small = {"dim_model": 16, "n_heads": 2, "dim_feedforward": 16}
+small |= {"n_encoder_layers": 1, "n_vae_encoder_layers": 1}
+config = ACTConfig(
+    input_features={"observation.state": state, "observation.images.front": front},
+    output_features={"action": action},
+    chunk_size=8, n_action_steps=8, pretrained_backbone_weights=None, device="cpu", **small,
+)
+stats = {name: {"mean": zeros(shape), "std": ones(shape)} for name, shape in shapes.items()}
+for part in (ACTPolicy(config), *make_pre_post_processors(config, dataset_stats=stats)):
+    part.save_pretrained(folder)
+
+class Operated(dagger.DAggerEvents):
+    step = -1
+    presses = {15: "pause_resume", 25: "correction", 40: "correction", 45: "pause_resume"}
+
+    def consume_transition(self):
+        self.step += 1
+        if self.step in self.presses:
+            self.request_transition(self.presses[self.step])
+        if self.step == 60:
+            self.stop_recording.set()
+        return super().consume_transition()
+
+dagger.DAggerEvents = Operated
+dagger.create_key_listener = lambda *told, **more: None
+sys.argv = ["lerobot-rollout", f"--policy.path={folder}", *sys.argv[2:]]
+rollout.main()
+"""
 
 
 def teleoperate(url: str, seconds: float) -> list[str]:
@@ -152,6 +198,47 @@ async def test_episode_recorded_again_is_kept_as_discarded(service, database, st
     ]
     kept = episodes[1]["end_frame"] - episodes[1]["start_frame"]
     assert pq.read_table(root / "data").num_rows == kept
+
+
+async def test_rollout_is_recorded_with_its_corrections(
+    service, database, start, output, tmp_path, environment
+):
+    """A policy acts, a person pauses it and takes over: every step is recorded, and the rows of LeRobot's
+    dataset are those of the episode outside of its pauses, float by float, with what marks a correction."""
+    root = tmp_path / "dataset"
+    flags = {
+        "strategy.type": "dagger",
+        "strategy.record_autonomous": "true",
+        "strategy.smooth_handover": "false",
+        "return_to_initial_position": "false",
+        "fps": 30,
+        "robot.cameras": "{front: {type: virtual, width: 64, height: 48, fps: 30}}",
+        "dataset.repo_id": "someone/rollout_picking",
+        "dataset.root": root,
+        "dataset.single_task": "pick the cube",
+        "dataset.push_to_hub": "false",
+        "play_sounds": "false",
+        "backend_url": f"ws://{service.address}",
+        "robot_id": "robot_A",
+    }
+    words = [*ROBOT, *TELEOP, *(f"--{name}={value}" for name, value in flags.items())]
+    environment["LEROBOT_BACKEND_VIDEO"] = "off"
+    command = start(sys.executable, "-c", SCRIPTED_ROLLOUT, str(tmp_path / "policy"), *words)
+    assert command.wait(PATIENCE_S) == 0, output()
+    session = await ended_session(database)
+    assert (session["status"], session["fps"], session["task"]) == ("complete", 30, "pick the cube")
+    [episode] = await database.fetch("SELECT start_frame, end_frame, outcome FROM episode")
+    assert tuple(episode.values()) == (0, 61, None)
+    pauses = await database.fetch("SELECT first_frame, end_frame FROM episode_pause ORDER BY first_frame")
+    assert [tuple(pause.values()) for pause in pauses] == [(15, 25), (40, 45)]
+    added = [*range(15), *range(25, 40), *range(45, 61)]
+    written = pq.read_table(root / "data").to_pydict()
+    states, actions = await stored_frames(database)
+    np.testing.assert_array_equal(states[added], np.array(written["observation.state"], np.float32))
+    np.testing.assert_array_equal(actions[added], np.array(written["action"], np.float32))
+    packed = await database.fetch("SELECT columns FROM teleop_frame ORDER BY frame_index")
+    corrected = [bool(packed[frame]["columns"][-1]) for frame in added]
+    assert corrected == written["intervention"] == [25 <= frame < 40 for frame in added]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
