@@ -25,6 +25,7 @@ SHAPES = {"one": (1,), "many": (3,), "table": (2, 3), "cube": (2, 1, 2)}
 ADDED = {
     "intervention": {"dtype": "bool", "shape": (1,), "names": None},
     "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
+    "instruction": {"dtype": "string", "shape": (1,), "names": None},
     "complementary_info.pose": {"dtype": "float64", "shape": (3,), "names": ["x", "y", "z"]},
     **{
         f"{dtype}_{name}": {"dtype": dtype, "shape": shape, "names": None}
@@ -57,6 +58,8 @@ dataset = LeRobotDataset.create(
 random = np.random.default_rng(7)
 
 def value(feature):
+    if feature["dtype"] == "string":
+        return "집어 " * int(random.integers(0, 5)) + str(iteration)
     kind = np.dtype(feature["dtype"])
     if kind.kind == "f":
         return random.normal(size=feature["shape"]).astype(kind)
@@ -197,6 +200,10 @@ def test_added_columns_come_back_as_lerobot_wrote_them(backend, start, output, t
             np.testing.assert_array_equal(datasets[0][row][key], value, err_msg=key)
     same_after_merging(datasets, rows_of(own), tmp_path)
     batches = [next(iter(DataLoader(dataset, batch_size=16))) for dataset in datasets]
+    texts = [batch.pop("instruction") for batch in batches]
+    assert texts == [rows_of(own)["instruction"].to_pylist()[:16]] * 2
     for key, feature in ADDED.items():
+        if key not in batches[0]:
+            continue
         shape = () if feature["shape"] == (1,) else feature["shape"]
         assert batches[0][key].shape == batches[1][key].shape == (16, *shape), key

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from teleop_dataset.v3.data import column_values
+from teleop_dataset.v3.episodes import WITHOUT_STATISTICS
 from teleop_dataset.v3.info import DEFAULT_FEATURES, Features
 from teleop_dataset.v3.selection import Selection
 from teleop_dataset.v3.stats import Moments, Stats, count_finite, promoted
@@ -24,7 +25,7 @@ class RecordedStats:
         recorded = {
             key: feature
             for key, feature in features.items()
-            if key not in DEFAULT_FEATURES and feature["dtype"] != "video"
+            if key not in DEFAULT_FEATURES and feature["dtype"] not in ("video", *WITHOUT_STATISTICS)
         }
         self._moments = {key: Moments() for key in recorded}
         self._columns = sum(feature["shape"][-1] for feature in recorded.values())

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from teleop_schema.columns import MAX_COLUMN_BYTES, MAX_COLUMNS, Column, pack_values
+from teleop_schema.columns import MAX_COLUMN_BYTES, MAX_COLUMNS, TEXT, TEXT_SIZE, Column, pack_values
 
 from lerobot_robot_backend.stream import SpoolError
 
@@ -53,6 +53,8 @@ class Columns:
         """The column that a first value of its own makes, if it is new; raises ValueError."""
         if name in self._known:
             return None
+        if isinstance(value, str):
+            return self.declare(name, TEXT, (1,))
         import numpy as np  # here and below: only sessions with columns need it, and importing it takes long
 
         given = np.asarray(value)
@@ -61,21 +63,26 @@ class Columns:
     def _pack(self, values: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
         """The values of declared columns, packed, and those that are none of them or do not fit theirs."""
         packed: dict[int, bytes] = {}
+        texts: dict[int, bytes] = {}
         rest = {}
         left = MAX_COLUMN_BYTES
         for name, value in values.items():
             column = self._known.get(name)
             content = None if column is None else _exactly(value, column)
-            if column is None or content is None or len(content) > left:
+            if column is None or content is None or len(content) + column.is_text * TEXT_SIZE.size > left:
                 rest[name] = value
             else:
-                packed[column.position] = content
-                left -= len(content)
-        return (pack_values(packed) if packed else b""), rest
+                (texts if column.is_text else packed)[column.position] = content
+                left -= len(content) + column.is_text * TEXT_SIZE.size
+        return (pack_values(packed, texts) if packed or texts else b""), rest
 
 
 def _exactly(value: Any, column: Column) -> bytes | None:
     """The value in the column's dtype and shape; None if it can't be said without loss of kind or size."""
+    if column.is_text:
+        with suppress(UnicodeEncodeError):  # half a character
+            return value.encode() if isinstance(value, str) else None
+        return None
     import numpy as np
 
     given: NDArray[Any] = np.asarray(value)

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from teleop_schema.columns import VALUE_BYTES
+from teleop_schema.columns import TEXT, VALUE_BYTES
 
 DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
 # What each dataset has, and what the session has as its vectors.
@@ -15,6 +15,7 @@ KNOWN = frozenset(
 )
 
 IMAGES = "observation.images."
+COLUMN_TYPES = frozenset({*VALUE_BYTES, TEXT})
 
 # Calls something, and never lets LeRobot feel that it failed.
 type Guard = Callable[..., None]
@@ -131,11 +132,11 @@ def _name(dataset: Any) -> str:
 
 
 def columns_of(features: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, tuple[int, ...], Any]]:
-    """Name -> dtype, shape and names of a dataset's numeric features that a session has no vector for."""
+    """Name -> dtype, shape and names of a dataset's numbers and texts that a session has no vector for."""
     return {
         name: (feature["dtype"], tuple(feature["shape"]), feature.get("names"))
         for name, feature in features.items()
-        if name not in KNOWN and feature["dtype"] in VALUE_BYTES
+        if name not in KNOWN and feature["dtype"] in COLUMN_TYPES
     }
 
 
@@ -157,8 +158,8 @@ def not_kept(
         elif dtype in ("image", "video"):
             if name.removeprefix(IMAGES) not in cameras:
                 found[name] = "a picture that the command made, not the robot"
-        elif name not in KNOWN and dtype not in VALUE_BYTES:
-            found[name] = f"it is of dtype {dtype}; numbers and truth values are kept"
+        elif name not in KNOWN and dtype not in COLUMN_TYPES:
+            found[name] = f"it is of dtype {dtype}; numbers, truth values and texts are kept"
     return found
 
 

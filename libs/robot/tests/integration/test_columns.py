@@ -13,7 +13,7 @@ from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.options import Request
 from lerobot_robot_backend.spool_reader import SpoolReader
 from lerobot_robot_backend.tap import Tap
-from teleop_schema.columns import Column, positions_in
+from teleop_schema.columns import Column, positions_in, unpack_texts
 from teleop_schema.limits import Limits
 
 NAMES = ("shoulder.pos", "elbow.pos")
@@ -31,6 +31,7 @@ FEATURES = {
     "byte": {"dtype": "uint8", "shape": (3,), "names": None},
     "pose": {"dtype": "float64", "shape": (7,), "names": ["x", "y", "z", "qx", "qy", "qz", "qw"]},
     "touch": {"dtype": "float32", "shape": (2, 3), "names": None},
+    "instruction": {"dtype": "string", "shape": (1,), "names": None},
 }
 
 
@@ -46,8 +47,11 @@ def read(client) -> tuple[list[Column], dict[int, dict[int, bytes]]]:
             values[batch.first + offset] = {}
             for position in positions_in(packed):
                 size = columns[position].size_bytes
-                values[batch.first + offset][position] = packed[at : at + size]
+                if not columns[position].is_text:
+                    values[batch.first + offset][position] = packed[at : at + size]
                 at += size
+            texts = [position for position in positions_in(packed) if columns[position].is_text]
+            values[batch.first + offset] |= zip(texts, unpack_texts(packed[at:]), strict=True)
     return columns, values
 
 
@@ -76,12 +80,19 @@ def test_what_does_not_fit_its_column_goes_to_extra(make_client):
         client.declare_column("n", "int8", (1,))
         client.declare_column("n", "int8", (1,))
         client.log(JOINTS, JOINTS, columns={"n": 128, "v": [1.0, 2.0]})
-        client.log(JOINTS, JOINTS, columns={"n": 1.5, "v": [1.0], "big": np.zeros(9000), "word": "x"})
+        client.log(JOINTS, JOINTS, columns={"n": 1.5, "v": [1.0], "big": np.zeros(9000), "word": 1j})
+        client.log(JOINTS, JOINTS, columns={"v": "x", "said": "y" * 8000})
+        client.log(JOINTS, JOINTS, columns={"said": "half \ud800"})
+        client.log(JOINTS, JOINTS, columns={"said": "줘"})
         with pytest.raises(ValueError, match="m is not recorded"):
             client.declare_column("m", "complex64", (1,))
     columns, values = read(client)
-    assert [column.name for column in columns] == ["n", "v"]
-    assert values == {0: {1: np.array([1.0, 2.0]).tobytes()}}
+    assert [(column.name, column.dtype) for column in columns] == [
+        ("n", "int8"),
+        ("v", "float64"),
+        ("said", "string"),
+    ]
+    assert values == {0: {1: np.array([1.0, 2.0]).tobytes()}, 4: {2: "줘".encode()}}
     batch = SpoolReader(client.stream_dir).read(Limits())
     assert batch.extra[0] == {"columns": {"n": 128}}
     assert set(batch.extra[1]["columns"]) == {"n", "v", "big", "word"}
@@ -118,6 +129,9 @@ def frame_of(number: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(number)
     frame = {}
     for name, feature in FEATURES.items():
+        if feature["dtype"] == "string":
+            frame[name] = f"집어 {number}" * number
+            continue
         kind = np.dtype(feature["dtype"])
         if kind.kind == "f":
             frame[name] = random.normal(size=feature["shape"]).astype(kind)
@@ -154,6 +168,9 @@ def test_columns_of_a_dataset_are_recorded(tap, tmp_path):
     table = pq.read_table(tmp_path / "dataset/data/chunk-000/file-000.parquet")
     for row, frame in enumerate(sorted(values)):
         for column in columns:
+            if column.is_text:
+                assert values[frame][column.position].decode() == table[column.name][row].as_py()
+                continue
             kept = np.frombuffer(values[frame][column.position], column.dtype).reshape(column.shape)
             written = np.array(table[column.name][row].as_py(), column.dtype).reshape(column.shape)
             np.testing.assert_array_equal(kept, written)

@@ -322,6 +322,7 @@ def test_what_only_the_dataset_has_is_named(tap, monkeypatch, capsys):
         "action": {"dtype": "float32", "shape": (1,), "names": {"motors": ["joint.pos"]}},
         "observation.images.front": {"dtype": "video", "shape": (48, 64, 3), "names": None},
         "observation.images.script": {"dtype": "image", "shape": (48, 64, 3), "names": None},
+        "words": {"dtype": "language", "shape": (1,), "names": None},
         "instruction": {"dtype": "string", "shape": (1,), "names": None},
         "intervention": {"dtype": "bool", "shape": (1,), "names": None},
         "task_index": {"dtype": "int64", "shape": (1,), "names": None},
@@ -337,12 +338,12 @@ def test_what_only_the_dataset_has_is_named(tap, monkeypatch, capsys):
     assert told == [
         ("observation.state", "the command's dataset had [ee.x, ee.y], kept are [joint.pos]"),
         ("observation.images.script", "a picture that the command made, not the robot"),
-        ("instruction", "it is of dtype string; numbers and truth values are kept"),
+        ("words", "it is of dtype language; numbers, truth values and texts are kept"),
         ("map", "a value of map has 16384 bytes: field `shape`"),
     ]
     tap.finish()
     said = capsys.readouterr().err
-    assert "backend: not recorded: instruction of the command's dataset: it is of dtype string" in said
+    assert "backend: not recorded: words of the command's dataset: it is of dtype language" in said
     assert said.count("of the command's dataset: ") == 4
 
 

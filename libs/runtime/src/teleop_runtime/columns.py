@@ -1,18 +1,21 @@
 """A session's columns beyond state and action, packed by frame in the table, as Arrow; pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from teleop_schema.columns import Column, head_of, positions_in
+from teleop_schema.columns import Column, head_of, pack_texts, positions_in, unpack_texts
 
-# Positions of columns, the frames that have values of just these, and their bytes as (frames, bytes).
-type _Alike = tuple[list[int], NDArray[np.int64], NDArray[np.uint8]]
+# Positions of columns, the frames that have values of just these, their bytes but for texts as (frames,
+# bytes), and what stands behind these, of each frame.
+type _Alike = tuple[list[int], NDArray[np.int64], NDArray[np.uint8], list[bytes]]
 
 
 def arrow_type(column: Column) -> pa.DataType:
-    """A plain value for shape [1]; else a list of the values in C order, its length that of the shape."""
+    """A plain value for shape [1]; else a list of the values in C order, its length that of the shape. Texts
+    are strings."""
     kind = pa.type_for_alias(column.dtype)
     return kind if column.shape == (1,) else pa.list_(pa.field("element", kind), column.values)
 
@@ -28,14 +31,24 @@ def unpack(
     """
     known = {column.position: column for column in columns}
     named = {column.name: column for column in columns}
-    alike = list(_alike(packed))
+    alike = list(_alike(packed, known))
     wanted = columns if names is None else [named[name] for name in names]
-    return [_unpacked(len(packed), alike, column, known) for column in wanted]
+    return [
+        _unpacked_texts(len(packed), alike, column, known)
+        if column.is_text
+        else _unpacked(len(packed), alike, column, known)
+        for column in wanted
+    ]
 
 
 def pack(arrays: Sequence[pa.Array], columns: Sequence[Column]) -> pa.Array:
     """What `unpack` makes `arrays` of, one of each of `columns`, at least one; null: a frame without any."""
     present = np.stack([_present(array) for array in arrays], axis=1)
+    texts = {
+        column.position: array.cast(pa.binary()).to_pylist()
+        for array, column in zip(arrays, columns, strict=True)
+        if column.is_text
+    }
     contents = [_bytes_of(array, column) for array, column in zip(arrays, columns, strict=True)]
     packed: list[bytes | None] = [None] * len(present)
     for pattern in np.unique(present, axis=0):
@@ -45,14 +58,17 @@ def pack(arrays: Sequence[pa.Array], columns: Sequence[Column]) -> pa.Array:
         head = head_of([columns[number].position for number in chosen])
         rows = np.flatnonzero((present == pattern).all(axis=1))
         values = np.concatenate([contents[number][rows] for number in chosen], axis=1)
+        told = [position for number in chosen if (position := columns[number].position) in texts]
         for row, content in zip(rows.tolist(), values, strict=True):
-            packed[row] = head + content.tobytes()
+            packed[row] = head + content.tobytes() + pack_texts({each: texts[each][row] for each in told})
     return pa.array(packed, pa.binary())
 
 
 def _bytes_of(array: pa.Array, column: Column) -> NDArray[np.uint8]:
-    """(frames, bytes of a value), 0 where there is none."""
+    """(frames, bytes of a value), 0 where there is none; no bytes of texts."""
     found = np.zeros((len(array), column.size_bytes), np.uint8)
+    if column.is_text:
+        return found
     some = array.drop_null()
     flat = some.flatten() if isinstance(some, pa.FixedSizeListArray) else some
     kind = np.dtype(column.dtype).newbyteorder("<")
@@ -69,7 +85,7 @@ def _present(array: pa.Array) -> NDArray[np.bool_]:
 def _unpacked(frames: int, alike: Sequence[_Alike], column: Column, known: Mapping[int, Column]) -> pa.Array:
     values = np.zeros((frames, column.values), np.dtype(column.dtype))
     present = np.zeros(frames, bool)
-    for positions, rows, content in alike:
+    for positions, rows, content, _ in alike:
         if column.position not in positions:
             continue
         before = [each for each in positions if each < column.position]
@@ -85,12 +101,27 @@ def _unpacked(frames: int, alike: Sequence[_Alike], column: Column, known: Mappi
     return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=mask)
 
 
-def _alike(packed: pa.ChunkedArray) -> Iterator[_Alike]:
+def _unpacked_texts(
+    frames: int, alike: Sequence[_Alike], column: Column, known: Mapping[int, Column]
+) -> pa.Array:
+    found: list[bytes | None] = [None] * frames
+    for positions, rows, _, behind in alike:
+        if column.position in positions:
+            number = sum(known[each].is_text for each in positions if each < column.position)
+            for row, texts in zip(rows.tolist(), behind, strict=True):
+                found[row] = next(islice(unpack_texts(texts), number, None))
+    return pa.array(found, pa.binary()).cast(pa.string())
+
+
+def _alike(packed: pa.ChunkedArray, known: Mapping[int, Column]) -> Iterator[_Alike]:
     texts = packed.to_pylist()
     found: dict[bytes, list[int]] = {}
     for row, text in enumerate(texts):
         if text:
             found.setdefault(text[: 1 + text[0]], []).append(row)
     for head, rows in found.items():
-        joined = b"".join([texts[row] for row in rows])
-        yield positions_in(head), np.array(rows), np.frombuffer(joined, np.uint8).reshape(len(rows), -1)
+        positions = positions_in(head)
+        size = len(head) + sum(known[position].size_bytes for position in positions)
+        joined = b"".join([texts[row][:size] for row in rows])
+        behind = [texts[row][size:] for row in rows]
+        yield positions, np.array(rows), np.frombuffer(joined, np.uint8).reshape(len(rows), -1), behind

@@ -39,6 +39,30 @@ def test_every_bit_comes_back():
     ]
 
 
+def test_texts_come_back():
+    """Beside values of fixed size and alone, empty ones and NUL too; those of other columns stay apart."""
+    columns = [
+        Column(3, "instruction", "string", (1,)),
+        Column(0, "count", "int16", (1,)),
+        Column(12, "note", "string", (1,)),
+    ]
+    rows = [
+        pack_values({0: b"\x01\x02"}, {3: "컵을 잡아".encode(), 12: b"a\0b"}),
+        None,
+        pack_values({}, {12: b""}),
+        pack_values({0: b"\x03\x04"}),
+        pack_values({0: b"\x05\x06"}, {3: b"put", 12: b"c" * 7000}),
+    ]
+    packed = pa.chunked_array([pa.array(rows, pa.binary())])
+    instruction, count, note = unpack(packed, columns)
+    assert instruction.to_pylist() == ["컵을 잡아", None, None, None, "put"]
+    assert count.to_pylist() == [0x0201, None, None, 0x0403, 0x0605]
+    assert note.to_pylist() == ["a\0b", None, "", None, "c" * 7000]
+    assert pack([instruction, count, note], columns).to_pylist() == rows
+    assert unpack(packed, columns, ["note"])[0].to_pylist() == note.to_pylist()
+    assert [array.type for array in unpack(packed[:0], columns)] == [pa.string(), pa.int16(), pa.string()]
+
+
 def test_no_frames_have_the_types_of_many():
     """An empty table has the columns, too."""
     empty = unpack(pa.chunked_array([], pa.binary()), COLUMNS)

@@ -1,16 +1,19 @@
 """Columns of a session beyond state and action, and how one frame's values of them are packed.
 
-A command may record what no joint measures: `next.reward`, `intervention`, any numeric feature of a LeRobot
-dataset. Each such column is told once in the stream, and from then on is known by its position. A frame's
-values are one string of bytes, so that doubles and 64-bit integers stay exact:
+A command may record what no joint measures: `next.reward`, `intervention`, any feature of numbers or texts of
+a LeRobot dataset. Each such column is told once in the stream, and from then on is known by its position. A
+frame's values are one string of bytes, so that doubles and 64-bit integers stay exact:
 
     0  u8  size of the bitmap in bytes, n
     1  n   bitmap: bit p % 8 of byte p // 8 says that the frame has a value of the column at position p
-    …      these values, in the order of the positions: C order, little-endian, a truth value is one byte
+    …      these values, but for texts, in the order of the positions: C order, little-endian, a truth value
+           is one byte
+    …      its texts, in the order of the positions: u16 size in bytes, little-endian, then UTF-8
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -38,7 +41,12 @@ Dtype = Literal[
     "float16",
     "float32",
     "float64",
+    "string",
 ]
+TEXT = "string"
+TEXT_SIZE = struct.Struct("<H")
+# What is reckoned for a text; it may have up to MAX_COLUMN_BYTES.
+TEXT_BYTES = 1024
 VALUE_BYTES: dict[str, int] = {
     "bool": 1,
     "int8": 1,
@@ -53,6 +61,9 @@ VALUE_BYTES: dict[str, int] = {
     "uint64": 8,
     "float64": 8,
 }
+
+
+NO_TEXTS: Mapping[int, bytes] = {}
 
 
 class Column(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -75,6 +86,13 @@ class Column(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     def __post_init__(self) -> None:
         if self.size_bytes > MAX_COLUMN_BYTES:
             raise ValueError(f"a value of {self.name} has {self.size_bytes} bytes: field `shape`")
+        if self.is_text and self.shape != (1,):
+            raise ValueError(f"{self.name} is a text, whose shape is [1]: field `shape`")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are texts, each of its own size."""
+        return self.dtype == TEXT
 
     @property
     def values(self) -> int:
@@ -83,14 +101,35 @@ class Column(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of one frame's value."""
-        return VALUE_BYTES[self.dtype] * self.values
+        """Bytes of one frame's value among those of fixed size."""
+        return 0 if self.is_text else VALUE_BYTES[self.dtype] * self.values
+
+    @property
+    def room_bytes(self) -> int:
+        """What to reckon for one frame's value, where memory or a disk is to suffice."""
+        return TEXT_BYTES if self.is_text else self.size_bytes
 
 
-def pack_values(values: dict[int, bytes]) -> bytes:
-    """A frame's values as one string of bytes; position -> value's bytes, at least one."""
-    positions = sorted(values)
-    return head_of(positions) + b"".join(values[each] for each in positions)
+def pack_values(values: Mapping[int, bytes], texts: Mapping[int, bytes] = NO_TEXTS) -> bytes:
+    """A frame's values as one string of bytes; position -> value's bytes, or text in UTF-8, at least one."""
+    head = head_of(sorted((*values, *texts)))
+    return head + b"".join(values[each] for each in sorted(values)) + pack_texts(texts)
+
+
+def pack_texts(texts: Mapping[int, bytes]) -> bytes:
+    """A frame's texts, position -> UTF-8, as they stand behind its other values."""
+    return b"".join(TEXT_SIZE.pack(len(texts[each])) + texts[each] for each in sorted(texts))
+
+
+def unpack_texts(packed: bytes) -> Iterator[bytes]:
+    """The texts that stand behind a frame's other values; raises struct.error if they end too early."""
+    at = 0
+    while at < len(packed):
+        (size,) = TEXT_SIZE.unpack_from(packed, at)
+        at += TEXT_SIZE.size + size
+        if at > len(packed):
+            raise struct.error(f"a text ends {at - len(packed)} bytes behind the end")
+        yield packed[at - size : at]
 
 
 def head_of(positions: Sequence[int]) -> bytes:
@@ -117,10 +156,23 @@ def unknown_columns(packed: bytes, known: Mapping[int, Column], field: str) -> l
         raise BadMessage(f"{field} holds {len(packed)} bytes", field=field, limit=MAX_PACKED_BYTES)
     positions = positions_in(packed)
     unknown = [position for position in positions if position not in known]
-    needed = 1 + packed[0] + sum(known[position].size_bytes for position in positions if position in known)
-    if not unknown and len(packed) != needed:
+    if unknown:
+        return unknown
+    needed = 1 + packed[0] + sum(known[position].size_bytes for position in positions)
+    texts = sum(known[position].is_text for position in positions)
+    if len(packed) < needed or (len(packed) > needed and not texts):
         raise BadMessage(f"{field} holds {len(packed)} bytes, its columns need {needed}", field=field)
-    return unknown
+    _check_texts(packed[needed:], texts, field)
+    return []
+
+
+def _check_texts(packed: bytes, count: int, field: str) -> None:
+    try:
+        found = [text.decode() for text in unpack_texts(packed)]
+    except (struct.error, UnicodeDecodeError) as error:
+        raise BadMessage(f"{field} holds a text that can't be read: {error}", field=field) from error
+    if len(found) != count:
+        raise BadMessage(f"{field} holds {len(found)} texts, its columns need {count}", field=field)
 
 
 def check_told(column: Column, known: Mapping[int, Column], field: str) -> None:

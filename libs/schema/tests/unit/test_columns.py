@@ -1,7 +1,14 @@
 """Columns beyond state and action, and how a frame's values of them are packed."""
 
 import pytest
-from teleop_schema.columns import Column, check_told, pack_values, positions_in, unknown_columns
+from teleop_schema.columns import (
+    Column,
+    check_told,
+    pack_values,
+    positions_in,
+    unknown_columns,
+    unpack_texts,
+)
 from teleop_schema.errors import BadMessage
 
 REWARD = Column(0, "next.reward", "float64", (1,))
@@ -27,6 +34,25 @@ def test_packed_values_fit_their_columns():
         with pytest.raises(BadMessage) as caught:
             unknown_columns(wrong, KNOWN, "columns[0]")
         assert caught.value.field == "columns[0]"
+
+
+def test_texts_stand_behind_the_other_values():
+    """Each with its size, in the order of their positions; what is no UTF-8, or another number of texts, is
+    refused."""
+    known = KNOWN | {2: Column(2, "instruction", "string", (1,)), 4: Column(4, "note", "string", (1,))}
+    packed = pack_values({9: b"\x01"}, {4: b"", 2: "집어".encode()})
+    assert packed == b"\x02\x14\x02" + b"\x01" + b"\x06\0" + "집어".encode() + b"\0\0"
+    assert [text.decode() for text in unpack_texts(packed[4:])] == ["집어", ""]
+    assert unknown_columns(packed, known, "columns[0]") == []
+    alone = pack_values({}, {2: b"pick"})
+    assert unknown_columns(alone, known, "columns[0]") == []
+    broken = pack_values({}, {2: b"\xff"})
+    for wrong in (packed[:-1], packed[:-2], packed + b"\0\0", packed[:3], alone[:-1], broken):
+        with pytest.raises(BadMessage) as caught:
+            unknown_columns(wrong, known, "columns[0]")
+        assert caught.value.field == "columns[0]"
+    with pytest.raises(ValueError, match="whose shape is"):
+        Column(0, "words", "string", (2,))
 
 
 def test_a_column_is_what_it_was_told_to_be():

@@ -18,7 +18,7 @@ GOLDEN = {
     if path.name.endswith(".json")
 }
 CONTROLS = ["hello", "end", "welcome", "ack", "nack", "ended", "drain", "error"]
-BATCHES = ["batch", "batch_columns", "batch_events", "batch_gap"]
+BATCHES = ["batch", "batch_columns", "batch_events", "batch_gap", "batch_texts"]
 
 
 def test_every_kind_of_message_has_one():

@@ -162,8 +162,8 @@ def features_of(columns: Sequence[Column]) -> Features:
 
 
 def bytes_of(columns: Collection[Column]) -> int:
-    """Of one frame's values of all of them."""
-    return sum(column.size_bytes for column in columns)
+    """What is reckoned for one frame's values of all of them."""
+    return sum(column.room_bytes for column in columns)
 
 
 def frames_at_once(column_bytes: int) -> int:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from teleop_dataset.recorded_stats import RecordedStats
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import column_values, data_schema, data_table
-from teleop_dataset.v3.episodes import Clip, episodes_schema, episodes_table, put_in_place
+from teleop_dataset.v3.episodes import WITHOUT_STATISTICS, Clip, episodes_schema, episodes_table, put_in_place
 from teleop_dataset.v3.info import CAPTURE_TIME, DEFAULT_FEATURES, Features, info_document
 from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits, Place
 from teleop_dataset.v3.numbering import Episodes, TaskRows, dataset_numbering_stats, numbering_stats
@@ -103,6 +103,9 @@ class DatasetWriter:
         """
         finite  features whose values must be; None: all. Statistics of others are those of the finite values
         """
+        self._described = {
+            key: each for key, each in features.items() if each["dtype"] not in WITHOUT_STATISTICS
+        }
         self._finite = features.keys() if finite is None else finite
         self.not_finite: Counter[str] = Counter()
         self._limits = limits
@@ -139,7 +142,8 @@ class DatasetWriter:
         task_rows = np.array([each.rows for each in told])
         episodes = Episodes(self.episodes, self.frames, np.array(lengths), numbers, task_rows)
         table = data_table(self._data_schema, frames, episodes, self.fps)
-        values = {key: column_values(table, key) for key in table.column_names if key not in DEFAULT_FEATURES}
+        described = self._described.keys() - DEFAULT_FEATURES.keys()
+        values = {key: column_values(table, key) for key in table.column_names if key in described}
         self._look_at_finite(values, episodes)
         stats = describe(values, episodes.lengths)
         self.recorded.add(values, stats)
@@ -176,7 +180,7 @@ class DatasetWriter:
         recorded, pictures  statistics of the recorded features and of the cameras' over the whole dataset
         """
         found = {**recorded, **pictures, **dataset_numbering_stats(self._every, self.fps)}
-        stats = {key: found[key] for key in self.features}
+        stats = {key: found[key] for key in self._described}
         pq.write_table(tasks_table(list(self.tasks)), self.root / layout.TASKS)
         self._write_json(layout.STATS, dataset_document(stats, pictures))
         self._write_json(layout.PROVENANCE, provenance)

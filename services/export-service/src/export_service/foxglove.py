@@ -20,7 +20,7 @@ _US_PER_S, _NS_PER_US = 1_000_000, 1_000
 _VARINT, _DOUBLE_BITS, _LENGTH, _FLOAT_BITS = 0, 1, 2, 5
 _DOUBLE, _FLOAT, _INT32, _INT64, _UINT32, _UINT64, _BOOL = 1, 2, 5, 3, 13, 4, 8
 _STRING, _BYTES, _MESSAGE = 9, 12, 11
-# What protobuf has for each of numpy's types; every value of it is exact there.
+# What protobuf has for each of numpy's types, and for texts; every value of it is exact there.
 _KINDS = {
     "bool": ("Bool", _BOOL),
     "int8": ("Int32", _INT32),
@@ -34,6 +34,7 @@ _KINDS = {
     "float16": ("Float", _FLOAT),
     "float32": ("Float", _FLOAT),
     "float64": ("Double", _DOUBLE),
+    "string": ("String", _STRING),
 }
 _OPTIONAL, _REPEATED = 1, 3
 
@@ -78,6 +79,14 @@ def value_message(taken_us: int, values: npt.NDArray[Any], *, single: bool) -> b
         bits, content = _VARINT, b"".join(map(_varint, values.tolist()))
     told = _varint(2 << 3 | bits) + content if single else _bytes(2, content)
     return _timestamp(taken_us) + told
+
+
+def text_message(taken_us: int, text: str) -> bytes:
+    """One sample's text of a column.
+
+    taken_us  us since the Unix epoch
+    """
+    return _timestamp(taken_us) + _bytes(2, text.encode())
 
 
 def value_schema(dtype: str, *, single: bool) -> tuple[str, bytes]:

@@ -49,7 +49,7 @@ where the shape is not [1], a list of all of its values in C order; null: the fr
 |---|---|
 | session_id, robot_id | as above |
 | name | string, behind the prefix {ADDED} of {FRAMES} |
-| dtype | string: as numpy calls it |
+| dtype | string: as numpy calls it, or "string" |
 | shape | list of int64: of one frame's value |
 | names | string, JSON of what these values are called, or null |
 

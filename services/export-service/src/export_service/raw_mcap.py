@@ -27,6 +27,7 @@ from export_service.foxglove import (
     VIDEO_SCHEMA,
     compressed_video,
     joint_states,
+    text_message,
     value_message,
     value_schema,
 )
@@ -190,8 +191,7 @@ def _joints(session: RawSession, tables: Iterator[pa.Table]) -> Iterator[Message
                     yield Message(time_us * NS_PER_US, topic, frame, joint_states(time_us, names, values))
             for each in columns:
                 if next(each.present):
-                    content = value_message(time_us, next(each.values), single=each.single)
-                    yield Message(time_us * NS_PER_US, each.topic, frame, content)
+                    yield Message(time_us * NS_PER_US, each.topic, frame, each.message(time_us))
 
 
 @dataclass(frozen=True)
@@ -205,15 +205,25 @@ class _Values:
     topic: str
     single: bool
     present: Iterator[bool]
-    values: Iterator[npt.NDArray[Any]]
+    values: Iterator[npt.NDArray[Any] | str]
+
+    def message(self, taken_us: int) -> bytes:
+        """The next value."""
+        value = next(self.values)
+        if isinstance(value, str):
+            return text_message(taken_us, value)
+        return value_message(taken_us, value, single=self.single)
 
 
 def _values(column: Column, array: pa.Array) -> _Values:
     some = array.drop_null() if array.null_count else array
+    topic, single = column_topic(column.name), column.shape == (1,)
+    present = iter(array.is_valid().to_pylist())
+    if column.is_text:
+        return _Values(topic, single, present, iter(some.to_pylist()))
     flat = some.flatten() if isinstance(some, pa.FixedSizeListArray) else some
     values = flat.to_numpy(zero_copy_only=False).reshape(len(some), column.values)
-    present = iter(array.is_valid().to_pylist())
-    return _Values(column_topic(column.name), column.shape == (1,), present, iter(values))
+    return _Values(topic, single, present, iter(values))
 
 
 def _pictures(camera: str, footage: Footage) -> Iterator[Message]:

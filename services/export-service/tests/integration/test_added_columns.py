@@ -60,6 +60,30 @@ async def test_values_and_statistics_of_every_type(backend, record, add_columns)
             same_statistics(name, told, values[rows])
 
 
+async def test_texts_are_strings(backend, record, add_columns):
+    """Each as it was recorded, without statistics, as LeRobot has them."""
+    session = await record(120, episodes=[(0, 100), (100, 120)])
+    words = np.array([[f"집어 {number} " * (number % 7)] for number in range(120)])
+    reward = some("float32", 120, 1)
+    await add_columns(
+        session,
+        {
+            "instruction": (range(120), words),
+            "next.reward": (range(120), reward),
+            "sometimes": (range(20), np.array([["only here"]] * 20)),
+        },
+    )
+    export, folder = await backend.export(session)
+    assert [each["name"] for each in export["report"]["columns"]] == ["instruction", "next.reward"]
+    info = json.loads((folder / "meta/info.json").read_text())
+    assert info["features"]["instruction"] == {"dtype": "string", "shape": [1], "names": None}
+    rows = pq.read_table(folder / "data")
+    assert rows["instruction"].to_pylist() == words[:, 0].tolist()
+    assert rows["next.reward"].to_pylist() == reward[:, 0].tolist()
+    assert "instruction" not in json.loads((folder / "meta/stats.json").read_text())
+    assert not any("instruction" in name for name in pq.read_table(folder / "meta/episodes").column_names)
+
+
 def same_statistics(name, found, values):
     assert found["count"] == [len(values)], name
     exact = values.reshape(-1, values.shape[-1])

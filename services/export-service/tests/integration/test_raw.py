@@ -265,6 +265,24 @@ async def test_mcap_has_added_columns_on_topics_of_their_own(backend, with_colum
     }
 
 
+async def test_texts_that_a_command_added(backend, record, add_columns):
+    """Strings in a table, messages with a string in MCAP; a frame without one has none."""
+    session = await record(20)
+    said = np.array([["집어"], [""], ['put "it"'], ["down " * 600]])
+    await add_columns(session, {"said": (ADDED_TO, said)})
+    _, folder = await backend.export(session, format="parquet")
+    column = pq.read_table(folder / f"session-{session}/frames.parquet")["columns.said"]
+    assert column.type == pa.string()
+    assert {frame: text for frame, text in enumerate(column.to_pylist()) if text is not None} == dict(
+        zip(ADDED_TO, said[:, 0].tolist(), strict=True)
+    )
+    _, folder = await backend.export(session, format="mcap")
+    found = messages_of(folder / f"session-{session}.mcap", "/columns/said")
+    kind = video_message(found[0][0])
+    assert [message.sequence for _, _, message in found] == ADDED_TO
+    assert [kind.FromString(message.data).value for _, _, message in found] == said[:, 0].tolist()
+
+
 async def test_mcap_is_in_the_order_of_time(backend, record, film):
     """Joints and pictures interleaved, so that a player reads it once from front to back."""
     session = await record(120)

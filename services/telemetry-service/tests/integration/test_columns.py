@@ -1,5 +1,6 @@
 """Columns beyond state and action: from the wire to the table, and back in every format."""
 
+import csv
 import io
 import json
 
@@ -70,6 +71,27 @@ async def test_columns_come_back_in_every_format(service, http):
     rows = (await read("text/csv")).decode().splitlines()
     assert "0.1,9007199254740993,,0," in rows[2]
     assert ',,-1,"[1.5,null,""Infinity"",-2.0]",0,' in rows[4]
+
+
+async def test_texts_come_back_in_every_format(service, http):
+    """As they were; what no frame's text can be is refused."""
+    text = Column(0, "instruction", "string", (1,))
+    words = 'take "it", 그리고\n놓아'
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 2, columns={1: pack_values({}, {0: words.encode()})}, events=told(text)))
+        await robot.acked(2)
+        session = robot.welcome.session_id
+        await robot.send(batch(2, 1, columns={0: pack_values({}, {0: b"\xff"})}))
+        assert (await robot.hear_any()).field == "columns[0]"
+    path = f"/sessions/{session}/frames"
+    arrow = await http.get(path, headers={"Accept": "application/vnd.apache.arrow.stream"})
+    assert pa.ipc.open_stream(arrow.content).read_all()["columns.instruction"].to_pylist() == [None, words]
+    frames = (await http.get(path)).json()["frames"]
+    assert [frame.get("columns") for frame in frames] == [None, {"instruction": words}]
+    rows = csv.DictReader(io.StringIO((await http.get(path, headers={"Accept": "text/csv"})).text))
+    assert [row["columns.instruction"] for row in rows] == ["", words]
+    thinned = (await http.get(path, params={"max_points": 2})).json()["frames"]
+    assert len(thinned) == 2
 
 
 async def test_columns_are_thinned_out(service, http):

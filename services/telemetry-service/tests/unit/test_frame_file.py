@@ -16,7 +16,11 @@ from telemetry_service.archive.frame_file import (
 from teleop_runtime.frames import frame_schema
 from teleop_schema.columns import Column, pack_values
 
-COLUMNS = [Column(0, "flag", "bool", (1,)), Column(1, "pose", "float64", (2, 2), ["a", "b"])]
+COLUMNS = [
+    Column(0, "flag", "bool", (1,)),
+    Column(1, "pose", "float64", (2, 2), ["a", "b"]),
+    Column(2, "said", "string", (1,)),
+]
 POSE = np.array([0.1, np.nan, np.inf, -0.0])
 
 
@@ -30,7 +34,11 @@ def frames() -> pa.Table:
         "action": [[]] * 3,
         "extra": ['{"a": 1}', None, None],
         "observation_age_us": [None, 5, None],
-        "columns": [pack_values({0: b"\x01", 1: POSE.tobytes()}), None, pack_values({1: POSE.tobytes()})],
+        "columns": [
+            pack_values({0: b"\x01", 1: POSE.tobytes()}, {2: "놓아".encode()}),
+            None,
+            pack_values({1: POSE.tobytes()}),
+        ],
     }
     return pa.table(rows, frame_schema(2, 0))
 
@@ -44,6 +52,7 @@ def test_every_column_has_its_own_type_there_and_comes_back(frames, tmp_path):
     assert table["columns.flag"].to_pylist() == [True, None, None]
     assert table["columns.pose"].type.value_type == pa.float64()
     assert str(table["columns.pose"].to_pylist()) == str([POSE.tolist(), None, POSE.tolist()])
+    assert table["columns.said"].to_pylist() == ["놓아", None, None]
     (back,) = read_in_blocks(path)
     assert bits_of(back).equals(bits_of(frames.cast(SCHEMA)))
     some = ArchivedFrames(path).read(1, 5, 8, state_width=2, action_width=0)

@@ -126,20 +126,23 @@ def record_columns(
 ) -> None:
     """Give frames of a session values beyond state and action.
 
-    columns  name -> frames that have a value of it, and these values, (frames, *shape)
+    columns  name -> frames that have a value of it, and these values, (frames, *shape), or texts, (frames, 1)
     names    of a column's values, where it has any
     """
-    packed: dict[int, dict[int, bytes]] = {}
+    packed: dict[int, tuple[dict[int, bytes], dict[int, bytes]]] = {}
     with psycopg.connect(database_url, autocommit=True) as connection, connection.cursor() as cursor:
         for position, (name, (frames, values)) in enumerate(columns.items()):
             told = Jsonb(names[name]) if names and name in names else None
-            about = [session, position, name, values.dtype.name, list(values.shape[1:]), told]
+            text = values.dtype.kind == "U"
+            dtype = "string" if text else values.dtype.name
+            about = [session, position, name, dtype, list(values.shape[1:]), told]
             cursor.execute("INSERT INTO session_column VALUES (%s, %s, %s, %s, %s, %s)", about)
             for frame, value in zip(frames, values, strict=True):
-                packed.setdefault(frame, {})[position] = np.ascontiguousarray(value).tobytes()
+                content = value.item().encode() if text else np.ascontiguousarray(value).tobytes()
+                packed.setdefault(frame, ({}, {}))[text][position] = content
         cursor.executemany(
             "UPDATE teleop_frame SET columns = %s WHERE session_id = %s AND frame_index = %s",
-            [(pack_values(values), session, frame) for frame, values in packed.items()],
+            [(pack_values(*values), session, frame) for frame, values in packed.items()],
         )
 
 

@@ -111,7 +111,7 @@ class SessionFiles:
 
 def _stored(reader: FrameReader, session: Recorded) -> Iterator[pa.Table]:
     """The frames that the database holds, a block at a time, as they lie in the file."""
-    added = sum(column.size_bytes for column in session.columns) // VALUE_BYTES
+    added = sum(column.room_bytes for column in session.columns) // VALUE_BYTES
     block = BLOCK_VALUES // (1 + session.state_width + session.action_width + added)
     read = partial(
         reader.read,
