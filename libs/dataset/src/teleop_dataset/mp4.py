@@ -1,10 +1,12 @@
 """mp4 files by their boxes: how many frames there are and where each lies, without a video library.
 
-Format: ISO/IEC 14496-12 (boxes `moov`, `mdat`, `hdlr`, `stsz`, `stsc`, `stco`, `co64`).
+Format: ISO/IEC 14496-12 (boxes `moov`, `mdat`, `mvhd`, `mdhd`, `hdlr`, `elst`, `stts`, `ctts`, `stsz`,
+`stsc`, `stco`, `co64`).
 """
 
+import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import BinaryIO
@@ -18,13 +20,15 @@ MAX_FRAMES = 10_000_000
 _BOX = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
 _SAMPLE_TABLE = (b"mdia", b"minf", b"stbl")
+# A 16.16 fixed point number.
+_NORMAL_SPEED = 1 << 16
 
 
 @dataclass(frozen=True)
 class Movie:
     """The video of an mp4 file.
 
-    frames        that its table lists
+    frames        that players show
     whole_frames  how many of them, from the first on, lie in the file with all of their bytes
     media_begin   where the payload of `mdat` begins
     media_bytes   how long it is meant to be; the file may be shorter
@@ -40,16 +44,69 @@ def read_movie(file: BinaryIO, size_bytes: int) -> Movie:
     """The video of the file; raises BrokenFile if there is none, or its table can't be read."""
     header, media = read_header(file, size_bytes)
     track = video_track(header)
-    sizes, offsets = list_samples(dict(read_boxes(find_box(track, *_SAMPLE_TABLE))))
-    whole = next(
-        (
-            number
-            for number, (size, offset) in enumerate(zip(sizes, offsets, strict=True))
-            if offset + size > size_bytes
-        ),
-        len(sizes),
-    )
-    return Movie(len(sizes), whole, *media)
+    table = dict(read_boxes(find_box(track, *_SAMPLE_TABLE)))
+    sizes, offsets = list_samples(table)
+    missing = [offset + size > size_bytes for size, offset in zip(sizes, offsets, strict=True)]
+    shown, lost_from = _shown(header, track, table, missing)
+    return Movie(len(shown), sum(time < lost_from for time in shown), *media)
+
+
+def _shown(
+    header: memoryview, track: memoryview, table: Mapping[bytes, memoryview], missing: Sequence[bool]
+) -> tuple[Sequence[int], float]:
+    """When each picture that players show is shown, and the time of the first of `missing` (of each sample).
+
+    Of tables and edit lists that LeRobot never writes, all that are there count, in the order of decoding.
+    """
+    edit, ticks = only_edit(header, track), ticks_per_s(find_box(track, b"mdia", b"mdhd"))
+    steps = _runs(table.get(b"stts"), len(missing), "I")
+    shifts = _runs(table[b"ctts"], len(missing), "i") if b"ctts" in table else [0] * len(missing)
+    if edit is None or steps is None or shifts is None:
+        times: Sequence[int] = range(len(missing))
+        shown = times
+    else:
+        begin, end = edit[0], edit[0] + edit[1] * ticks
+        times = [dts + shift for dts, shift in zip(accumulate(steps, initial=0), shifts, strict=False)]
+        shown = [time for time in times if begin <= time < end]
+    lost = [time for time, gone in zip(times, missing, strict=True) if gone]
+    return shown, min(lost, default=math.inf)
+
+
+def only_edit(header: memoryview, track: memoryview) -> tuple[int, float] | None:
+    """From which of its ticks on the track is shown, and for how many seconds; None if it is not one stretch.
+
+    header, track  what `moov` and its `trak` hold; raises BrokenFile
+    """
+    edits = dict(read_boxes(track)).get(b"edts")
+    if edits is None:
+        return 0, math.inf
+    box = find_box(edits, b"elst")
+    entry = struct.Struct(">QqI" if len(box) and box[0] == 1 else ">IiI")
+    if len(box) != 8 + entry.size or struct.unpack_from(">I", box, 4)[0] != 1:
+        return None
+    duration, begin, speed = entry.unpack_from(box, 8)
+    movie_ticks = ticks_per_s(find_box(header, b"mvhd"))
+    if speed != _NORMAL_SPEED or begin < 0 or not duration or not movie_ticks:
+        return None
+    return begin, duration / movie_ticks
+
+
+def ticks_per_s(box: memoryview) -> int:
+    """Of an `mvhd` or `mdhd`; 0 if it is cut off."""
+    at = 20 if len(box) and box[0] == 1 else 12
+    return int(struct.unpack_from(">I", box, at)[0]) if len(box) >= at + 4 else 0
+
+
+def _runs(box: memoryview | None, samples: int, code: str) -> list[int] | None:
+    """A value per sample from a table of (how many samples, value); None unless it is of so many."""
+    if box is None or len(box) < 8:
+        return None
+    values: list[int] = []
+    for count, value in struct.iter_unpack(f">I{code}", box[8 : 8 + (len(box) - 8) // 8 * 8]):
+        if count > samples - len(values):
+            return None
+        values += [value] * count
+    return values if len(values) == samples else None
 
 
 def read_header(file: BinaryIO, size_bytes: int) -> tuple[memoryview, tuple[int, int]]:

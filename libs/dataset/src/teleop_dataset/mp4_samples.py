@@ -14,12 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from teleop_dataset.errors import BrokenFile
-from teleop_dataset.mp4 import MAX_FRAMES, find_box, list_samples, read_boxes, read_header, video_track
+from teleop_dataset.mp4 import (
+    MAX_FRAMES,
+    find_box,
+    list_samples,
+    only_edit,
+    read_boxes,
+    read_header,
+    ticks_per_s,
+    video_track,
+)
 
 Integers = npt.NDArray[np.int64]
 
-# A 16.16 fixed point number.
-_NORMAL_SPEED = 1 << 16
 _BOX_HEAD_BYTES = 8
 # Of a list: version, flags and how many entries. Of a VisualSampleEntry, up to the boxes within.
 _LIST_HEAD_BYTES, _ENTRY_BYTES = 8, 78
@@ -75,9 +82,8 @@ def read_samples(header: memoryview, size_bytes: int) -> Samples | None:
     dts = np.concatenate([[0], np.cumsum(steps[:-1])])
     pts = dts + shift
     first = int(pts.min())
-    ticks = _ticks_per_s(find_box(track, b"mdia", b"mdhd"))
-    last_s = (int(pts.max()) - first) / ticks if ticks else 0.0
-    if not ticks or not _shows_all(header, track, first, last_s):
+    ticks, edit = ticks_per_s(find_box(track, b"mdia", b"mdhd")), only_edit(header, track)
+    if not ticks or edit is None or edit[0] != first or edit[1] <= (int(pts.max()) - first) / ticks:
         return None
     keyframe = np.ones(len(size), np.bool_)
     if b"stss" in table:
@@ -139,21 +145,3 @@ def _runs(box: memoryview | None, frames: int, kind: "np.dtype[np.integer]") -> 
         return None
     values: Integers = np.repeat(entries["value"].astype(np.int64), counts)
     return values
-
-
-def _shows_all(header: memoryview, track: memoryview, first: int, last_s: float) -> bool:
-    """Whether the track is shown from its picture at `first` (in its ticks) on, beyond that at `last_s`."""
-    edits = dict(read_boxes(track)).get(b"edts")
-    if edits is None:
-        return first == 0
-    box = find_box(edits, b"elst")
-    entry = struct.Struct(">QqI" if box[0] == 1 else ">IiI")
-    if len(box) != 8 + entry.size or struct.unpack_from(">I", box, 4)[0] != 1:
-        return False
-    duration, begin, rate = entry.unpack_from(box, 8)
-    movie_ticks = _ticks_per_s(find_box(header, b"mvhd"))
-    return bool(rate == _NORMAL_SPEED and begin == first and movie_ticks and duration / movie_ticks > last_s)
-
-
-def _ticks_per_s(box: memoryview) -> int:
-    return int(struct.unpack_from(">I", box, 20 if box[0] else 12)[0])

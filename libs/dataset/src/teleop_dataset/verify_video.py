@@ -100,7 +100,10 @@ def _read_times(path: Path) -> tuple[Times, npt.NDArray[np.bool_]]:
         ) from error
     order = np.argsort(samples.pts)
     order = order[samples.shown[order]]
-    return samples.pts[order] / samples.ticks_per_s, samples.keyframe[order]
+    keyframes = samples.keyframe[order]
+    # What the first that is shown builds upon may be hidden before it.
+    keyframes[:1] |= samples.keyframe[:1] & ~samples.shown[:1]
+    return samples.pts[order] / samples.ticks_per_s, keyframes
 
 
 def _require(holds: Any, rule: str) -> None:

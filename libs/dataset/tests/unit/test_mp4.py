@@ -43,14 +43,35 @@ def test_frames_and_their_bytes(data):
 
 
 def test_cut_off_file_has_the_frames_before_the_cut():
-    """With moov in front, every frame that is there as a whole counts."""
+    """With moov in front, every picture counts up to the first that is not there as a whole."""
     with av.open(io.BytesIO(FASTSTART)) as file:
-        ends = [packet.pos + packet.size for packet in file.demux(video=0) if packet.size]
+        found = [(packet.pos + packet.size, packet.pts) for packet in file.demux(video=0) if packet.size]
+    assert [time for _, time in found] != sorted(time for _, time in found)
     whole = read_movie(io.BytesIO(FASTSTART), len(FASTSTART))
     for length in range(whole.media_begin, len(FASTSTART)):
         movie = read_movie(io.BytesIO(FASTSTART[:length]), length)
         assert movie.frames == FRAMES
-        assert movie.whole_frames == sum(end <= length for end in ends)
+        lost_from = min(time for end, time in found if end > length)
+        assert movie.whole_frames == sum(time < lost_from for _, time in found)
+
+
+@pytest.mark.parametrize("codec", ["h264", "libsvtav1"])
+@pytest.mark.parametrize(("begin", "duration"), [(0, None), (5, None), (8, None), (0, 17), (5, 17)])
+def test_frames_are_those_that_players_show(codec, begin, duration):
+    """Whatever an edit list hides: at the beginning, at the end, both."""
+    data = bytearray(encoded(codec))
+    with av.open(io.BytesIO(bytes(data))) as file:
+        ticks = round(1 / file.streams.video[0].time_base)
+    at = data.index(b"elst") + 4 + 8
+    told, first = struct.unpack_from(">Ii", data, at)
+    # In the movie's ticks of 1/1000 s, and in the track's.
+    told = told if duration is None else 1000 * duration // 30
+    struct.pack_into(">Ii", data, at, told, first + begin * ticks // 30)
+    with av.open(io.BytesIO(bytes(data))) as file:
+        shown = sum(1 for _ in file.decode(video=0))
+    movie = read_movie(io.BytesIO(bytes(data)), len(data))
+    assert (movie.frames, movie.whole_frames) == (shown, shown)
+    assert shown < FRAMES or not (begin or duration)
 
 
 def test_file_without_its_table_is_no_video():

@@ -21,30 +21,35 @@ CODED_MARGIN = 128
 
 
 def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps: float) -> None:
-    """Some stretches (begin, end) of an mp4's frames, packet by packet, shown one right after the other.
+    """Some stretches (begin, end) of the pictures that an mp4 shows, packet by packet, one after the other.
 
-    Each must begin and end where an episode does: its first is a keyframe, and nothing outside needs it.
-    Raises BrokenFile if there are fewer frames.
+    Each must begin and end where an episode does: its first is a keyframe, and nothing outside needs it; but
+    the file's first may build upon hidden ones, which stay hidden before it.
+    Raises BrokenFile if there are fewer pictures, or hidden ones between them.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    copied, left = 0, list(ranges)
+    number, copied, left = 0, 0, list(ranges)
     # LeRobot's own options when it joins episodes.
     with av.open(str(source)) as given, av.open(str(target), "w", options={"movflags": "faststart"}) as made:
         stream = given.streams.video[0]
         copy = made.add_stream_from_template(stream, opaque=True)
         copy.time_base = stream.time_base
         tick_s = float(stream.time_base or 1)
-        for number, packet in enumerate(given.demux(stream)):
+        for packet in given.demux(stream):
             if left and number == left[0][1]:
                 left.pop(0)
             if packet.dts is None or not left:
                 break
-            if number >= left[0][0]:
-                early = round((number - copied) / fps / tick_s)
-                packet.pts, packet.dts = (packet.pts or 0) - early, packet.dts - early
-                packet.stream = copy
-                made.mux(packet)
-                copied += 1
+            early, before = round((number - copied) / fps / tick_s), number < left[0][0]
+            number += not packet.is_discard
+            if before:
+                continue
+            if packet.is_discard and copied:
+                raise BrokenFile(f"{source.name} hides pictures between those that it shows")
+            copied += not packet.is_discard
+            packet.pts, packet.dts = (packet.pts or 0) - early, packet.dts - early
+            packet.stream = copy
+            made.mux(packet)
     if copied < (wanted := sum(end - begin for begin, end in ranges)):
         raise BrokenFile(f"{source.name} gives {copied} frames instead of {wanted}")
 
@@ -133,7 +138,8 @@ class ClipReader:
         context.options = {"max_pixels": str(limit), "err_detect": "explode"}
         # PyAV's logging takes Python's lock: from a decoder's thread that can block for ever.
         self._stream.thread_type = "NONE"
-        self._packets = enumerate(self._file.demux(self._stream))
+        self._packets = self._file.demux(self._stream)
+        self._passed = 0
 
     def close(self) -> None:
         self._file.close()
@@ -146,13 +152,14 @@ class ClipReader:
         context = self._stream.codec_context
         context.flush_buffers()
         shown = 0
-        for number, packet in self._packets:
-            if number < first:
-                continue
-            for frame in context.decode(packet):
+        for packet in self._packets:
+            wanted = self._passed >= first
+            self._passed += bool(packet.size) and not packet.is_discard
+            # Of what is hidden nothing comes out, but others may build upon it.
+            for frame in context.decode(packet) if wanted else ():
                 yield self._sound(frame)
                 shown += 1
-            if number == first + length - 1:
+            if self._passed == first + length:
                 break
         for frame in context.decode(None):
             yield self._sound(frame)
