@@ -79,7 +79,7 @@ async def create_upload(request: Request) -> Response:
 
 @speaking_tus
 async def tell_offset(request: Request) -> Response:
-    """How many bytes of an upload are stored for good."""
+    """How many bytes of an upload are stored for good; all of them: the file is."""
     uploads = _uploads(request)
     upload = await uploads.find(_upload_id(request))
     headers = {"Cache-Control": "no-store", **tus.progress(await uploads.offset(upload), upload.expires_at)}
@@ -164,7 +164,12 @@ OPERATIONS = [
         status=201,
         errors=[*APPEND_ERRORS, BadInput, ChunkConflict, TooManyUploads, UnknownSession],
     ),
-    Operation("HEAD", ONE_UPLOAD, tell_offset, errors=[BadTusVersion, UnknownUpload, UploadGone]),
+    Operation(
+        "HEAD",
+        ONE_UPLOAD,
+        tell_offset,
+        errors=[BadTusVersion, ChecksumMismatch, NoSpace, UnknownUpload, UploadBusy, UploadGone],
+    ),
     Operation(
         "PATCH", ONE_UPLOAD, append_bytes, status=204, errors=[*APPEND_ERRORS, UnknownUpload, UploadGone]
     ),

@@ -124,7 +124,17 @@ class Uploads:
         return upload
 
     async def offset(self, upload: Upload) -> int:
-        """How many bytes of an upload are durable; raises UnknownUpload."""
+        """How many bytes of an upload are durable; if it is all of them, the file is stored now.
+
+        A client that hears that number takes its file for stored, while the process that took the last bytes
+        may have died before it was. Raises UnknownUpload, and why the file can't be stored.
+        """
+        offset = await self._staged(upload)
+        if offset == upload.length and upload.finished_at is None:
+            await self._complete(upload)
+        return offset
+
+    async def _staged(self, upload: Upload) -> int:
         if upload.finished_at is not None and upload.length is not None:
             return upload.length
         staged = await self._store.staged_bytes(upload.id)
@@ -250,7 +260,7 @@ class Uploads:
                 f"this upload's length is {upload.length}", field="Upload-Length", limit=upload.length
             )
         _check_limit(upload.file or {}, patch.length)
-        offset = await self.offset(upload)
+        offset = await self._staged(upload)
         if patch.length < offset:
             raise BadTusHeader("this upload has more bytes already", field="Upload-Length")
         await self.check_room(patch.length - offset)

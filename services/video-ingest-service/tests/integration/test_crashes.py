@@ -1,5 +1,6 @@
 """kill -9 of the service, in the worst moments."""
 
+import io
 from pathlib import Path
 
 import httpx
@@ -8,7 +9,11 @@ import pytest
 from teleop_schema.files import FilePlan, Planned
 from teleop_testing.files import dataset_file, encode_video, video_file
 from teleop_testing.processes import ingest_process
+from teleop_testing.tus import DATASET
 from teleop_testing.waiting import PATIENCE_S
+from tusclient.client import TusClient
+from tusclient.exceptions import TusUploadFailed
+from tusclient.uploader import Uploader
 
 PLANS = "/files/plan"
 
@@ -64,6 +69,36 @@ async def test_no_byte_is_sent_twice_after_a_kill(
         assert (store_root / receipt.path).read_bytes() == content
         assert plan(process, file).receipt == receipt
     assert await database.value("SELECT count(*) FROM stored_object") == 1
+
+
+@pytest.mark.parametrize("dies_at", ["object", "name"])
+def test_who_hears_that_all_bytes_are_there_has_its_file_stored(
+    database_url, store_root, content, monkeypatch, dies_at
+):
+    """Killed after the last byte came: a tus client asks for the offset, and is done if it is the length."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("DIES_AT", dies_at)
+    dying = ingest_process(database_url, store_root, "dying_service")
+    dying.start()
+    try:
+        uploader = uploading(dying, content, metadata=DATASET)
+        with pytest.raises(TusUploadFailed):
+            uploader.upload()
+    finally:
+        dying.kill()
+        dying.log.unlink()
+    upload = uploader.url.removeprefix(f"http://{dying.address}")
+    with ingest_process(database_url, store_root) as process:
+        goes_on = uploading(process, content, url=f"http://{process.address}{upload}")
+        assert goes_on.offset == len(content)
+        goes_on.upload()
+        address = f"http://{process.address}/datasets/robot_A/{DATASET['dataset']}/files/{DATASET['path']}"
+        assert httpx.get(address, timeout=PATIENCE_S).content == content
+
+
+def uploading(process, content: bytes, **about) -> Uploader:
+    client = TusClient(f"http://{process.address}/files")
+    return client.uploader(file_stream=io.BytesIO(content), **about)
 
 
 async def test_two_replicas_share_one_store(database_url, store_root, session):
