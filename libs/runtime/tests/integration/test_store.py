@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from teleop_runtime.store import (
@@ -23,6 +24,8 @@ from teleop_testing.files import sha256_of
 from teleop_testing.storing import begun, content_of, parts_of, stored
 
 MIB = 1024 * 1024
+# A file system's clock ticks, a bucket's counts seconds.
+CLOCKS_APART_S = 60.0
 NOBODY = "0" * 64
 
 
@@ -323,6 +326,20 @@ async def test_cancelled_append(store):
     with suppress(asyncio.CancelledError):
         await task
     assert await store.append(upload_id, 3, parts_of(b"def"), limit=10) == 6
+
+
+async def test_uploads_are_listed(store):
+    """Each with the time of its last bytes, until it is discarded; what they hold does not matter."""
+    before = datetime.now(UTC) - timedelta(seconds=CLOCKS_APART_S)
+    assert [each async for each in store.list_uploads()] == []
+    empty, full = await begun(store), await begun(store)
+    await store.append(full, 0, parts_of(os.urandom(6 * MIB)), limit=6 * MIB)
+    listed = {upload: changed_at async for upload, changed_at in store.list_uploads()}
+    assert listed.keys() == {empty, full}
+    after = datetime.now(UTC) + timedelta(seconds=CLOCKS_APART_S)
+    assert all(before < changed_at < after for changed_at in listed.values())
+    await store.discard(full)
+    assert [upload async for upload, _ in store.list_uploads()] == [empty]
 
 
 async def test_discarded_while_written(store):

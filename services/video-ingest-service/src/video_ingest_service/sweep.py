@@ -1,6 +1,6 @@
 """Keeps the store tidy, in one replica at a time.
 
-- Uploads whose time is over go.
+- Uploads whose time is over go, also those that only a lost state of the database knew.
 - A recording of fifty episodes would keep fifty copies of its growing videos: of each recording's versions
   that are not finalised and of each file's revisions only the newest few stay, and objects that nothing
   refers to go. What no later version is known to hold stays, whatever its name is used for since.
@@ -61,6 +61,7 @@ class Sweeper:
         if self._listed_at is None or datetime.now(UTC) > self._listed_at + LIST_EVERY:
             await self._compare(connection)
             await self._tell_unclaimed(connection)
+            uploads += await self._uploads.sweep_unknown()
         released |= set(await sweep_table.unreferenced(connection, ORPHANS_STAY))
         removed = [await remove_unreferenced(self._pool, self._store, sha256) for sha256 in released]
         if uploads or any(removed):

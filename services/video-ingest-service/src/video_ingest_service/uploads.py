@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
@@ -201,6 +202,18 @@ class Uploads:
             for upload_id in expired:
                 await self.terminate(upload_id)
             swept += len(expired)
+        return swept
+
+    async def sweep_unknown(self) -> int:
+        """Forget bytes of uploads that the database knows nothing of, once one would have expired; how many.
+
+        An older state of it, or another one, knew them: nobody can go on with them any more.
+        """
+        before, swept = datetime.now(UTC) - timedelta(seconds=UNFINISHED_S), 0
+        async for upload_id, changed_at in self._store.list_uploads():
+            if changed_at < before and await self._table.find(upload_id) is None:
+                await self._store.discard(upload_id)
+                swept += 1
         return swept
 
     async def _add_planned(self, plan: FilePlan, plan_key: str) -> Upload:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from teleop_testing.storing import begun
 from video_ingest_service.adopt import adopt
 from video_ingest_service.errors import ObjectGone
 from video_ingest_service.recordings import beginnings
@@ -207,6 +208,16 @@ async def test_an_adopted_object_may_still_be_claimed(sweeper, keep, store, cata
     await database.connection.execute(AN_HOUR_AGO)
     await sweeper.sweep()
     assert await store.size(sha256) == 6
+
+
+async def test_bytes_of_uploads_that_nobody_knows_go(sweeper, store, store_root, pool):
+    """Of those that a database knew which was restored to an older state, a week after their last byte."""
+    old, young, known = [await begun(store, b"some") for _ in range(3)]
+    await UploadTable(pool).add(known, lasts_s=60)
+    for upload in (old, known):
+        os.utime(store_root / ".incoming" / str(upload), (0, 0))
+    await sweeper.sweep()
+    assert {upload async for upload, _ in store.list_uploads()} == {young, known}
 
 
 async def test_nothing_that_is_referred_to_goes(sweeper, catalog, keep, store, session, record, database):

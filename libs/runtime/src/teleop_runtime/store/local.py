@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from uuid import UUID, uuid4
 
@@ -34,7 +35,13 @@ from teleop_runtime.store.errors import ChecksumMismatch, ObjectMissing
 from teleop_runtime.store.hashes import Hashes, check_sha256
 from teleop_runtime.store.protocol import KEPT_FREE, NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.receiving import receive
-from teleop_runtime.store.staged_file import STAGED_MODE, UNVERIFIED_SUFFIX, StagedFile, durable_size
+from teleop_runtime.store.staged_file import (
+    STAGED_MODE,
+    UNVERIFIED_SUFFIX,
+    StagedFile,
+    durable_size,
+    list_staged,
+)
 from teleop_runtime.store.threads import in_thread
 from teleop_runtime.store.writers import Writers
 
@@ -113,6 +120,10 @@ class LocalStore:
                 (self.incoming / f"{upload_id}{suffix}").unlink(missing_ok=True)
 
         await in_thread(remove)
+
+    async def list_uploads(self) -> AsyncIterator[tuple[UUID, datetime]]:
+        for found in await in_thread(list_staged, self.incoming):
+            yield found
 
     async def size(self, sha256: str) -> int | None:
         try:

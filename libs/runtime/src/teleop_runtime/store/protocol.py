@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -84,6 +85,9 @@ class Store(Protocol):
 
     async def discard(self, upload_id: UUID) -> None:
         """Forget an upload; nothing happens if there is none."""
+
+    def list_uploads(self) -> AsyncIterator[tuple[UUID, datetime]]:
+        """(upload, when it last got bytes) of every upload that is neither discarded nor unknown."""
 
     async def size(self, sha256: str) -> int | None:
         """Bytes of an object; None if there is none."""

@@ -20,7 +20,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -49,6 +49,7 @@ PART_BYTES = 5 * 1024 * 1024
 MAX_MULTIPART_PARTS = 10_000
 READ_BYTES = 1024 * 1024
 OFFSET_DIGITS = 20
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_RETRIES = 5
 RETRY_TIMEOUT = timedelta(seconds=30)
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -152,6 +153,16 @@ class S3ObjectStore:
         await self._delete(
             [f"incoming/{upload_id}/{name}" for name in await self._list(f"incoming/{upload_id}")]
         )
+
+    async def list_uploads(self) -> AsyncIterator[tuple[UUID, datetime]]:
+        changed: dict[UUID, datetime] = {}
+        with reaching():
+            async for page in obstore.list(self._bucket, prefix="incoming"):
+                for found in page:
+                    upload_id = UUID(found["path"].split("/")[1])
+                    changed[upload_id] = max(found["last_modified"], changed.get(upload_id, EPOCH))
+        for each in changed.items():
+            yield each
 
     async def size(self, sha256: str) -> int | None:
         try:

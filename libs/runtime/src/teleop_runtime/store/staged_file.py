@@ -9,6 +9,8 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -202,6 +204,15 @@ def durable_size(path: Path) -> int | None:
         os.close(fd)
     unverified_from = read_unverified(path)
     return size if unverified_from is None else min(size, unverified_from)
+
+
+def list_staged(folder: Path) -> list[tuple[UUID, datetime]]:
+    """Every upload, and when it last changed."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(ValueError, FileNotFoundError):
+            found.append((UUID(path.name), datetime.fromtimestamp(path.stat().st_mtime, UTC)))
+    return found
 
 
 def _forget_unverified(path: Path) -> None:
