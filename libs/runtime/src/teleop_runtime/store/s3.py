@@ -40,8 +40,9 @@ from teleop_runtime.store.errors import (
     UnknownUpload,
     UploadBusy,
 )
-from teleop_runtime.store.hashes import Hashes, check_sha256
+from teleop_runtime.store.hashes import Hashes
 from teleop_runtime.store.protocol import NOTHING_BEGUN, Checksum, Recipe
+from teleop_runtime.store.s3_keys import checked, end_of, object_key, parts_among
 from teleop_runtime.store.writers import Writers
 
 # The least that S3 takes as a part of a multipart upload, and the most of an upload in memory.
@@ -99,7 +100,7 @@ class S3ObjectStore:
                 raise OffsetMismatch(stored=stored, sent=offset)
             if checksum is None:
                 return await self._receive(upload_id, offset, parts, limit)
-            return await self._receive_checked(upload_id, offset, parts, limit, checksum)
+            return await self._receivechecked(upload_id, offset, parts, limit, checksum)
 
         return await self._writers.run(upload_id, write)
 
@@ -108,7 +109,7 @@ class S3ObjectStore:
         if not found:
             return None
         unverified_from = await self._unverified_from(upload_id)
-        end = _end_of(found)
+        end = end_of(found)
         return end if unverified_from is None else min(end, unverified_from)
 
     async def digest(self, upload_id: UUID) -> str:
@@ -133,19 +134,40 @@ class S3ObjectStore:
         sent = size_bytes - sum(length for _, length, _ in recipe.copied)
         if stored != sent:
             raise ChecksumMismatch(f"{stored} bytes were sent where {sent} are missing", field="size_bytes")
-        checked = _checked(self._mixed(upload_id, size_bytes, recipe), sha256)
+        blocks = checked(self._mixed(upload_id, size_bytes, recipe), sha256)
         if size_bytes <= PART_BYTES:
-            await self._put(_object(sha256), b"".join([block async for block in checked]))
-            return
-        with reaching():
-            await obstore.put_async(
-                self._bucket,
-                _object(sha256),
-                checked,
-                use_multipart=True,
-                chunk_size=max(PART_BYTES, -(-size_bytes // MAX_MULTIPART_PARTS)),
-                max_concurrency=1,
-            )
+            await self._put(object_key(sha256), b"".join([block async for block in blocks]))
+        elif await self._is_whole(sha256, size_bytes):
+            # Whoever put it there may not have heard of it, each time anew if that takes S3 long.
+            async for _ in blocks:
+                pass
+        else:
+            await self._put_large(blocks, sha256, size_bytes)
+
+    async def _put_large(self, blocks: AsyncIterator[bytes], sha256: str, size_bytes: int) -> None:
+        try:
+            with reaching():
+                await obstore.put_async(
+                    self._bucket,
+                    object_key(sha256),
+                    blocks,
+                    use_multipart=True,
+                    chunk_size=max(PART_BYTES, -(-size_bytes // MAX_MULTIPART_PARTS)),
+                    max_concurrency=1,
+                )
+        except FileNotFoundError:
+            # Of an upload that is complete S3 knows nothing any more, whether its answer came or not.
+            if not await self._is_whole(sha256, size_bytes):
+                raise StoreUnusable("the file store lost an upload while it was written") from None
+
+    async def _is_whole(self, sha256: str, size_bytes: int) -> bool:
+        """Whether the object is there with the bytes that it must have; reads them."""
+        if await self.size(sha256) != size_bytes:
+            return False
+        hashed = hashlib.sha256()
+        async for block in self._get(object_key(sha256)):
+            hashed.update(block)
+        return hashed.hexdigest() == sha256
 
     async def discard(self, upload_id: UUID) -> None:
         await self._writers.end(upload_id)
@@ -167,18 +189,18 @@ class S3ObjectStore:
     async def size(self, sha256: str) -> int | None:
         try:
             with reaching():
-                return (await obstore.head_async(self._bucket, _object(sha256)))["size"]
+                return (await obstore.head_async(self._bucket, object_key(sha256)))["size"]
         except FileNotFoundError:
             return None
 
     async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         if (size := await self.size(sha256)) is None:
             raise ObjectMissing(sha256)
-        async for block in self._get(_object(sha256), start, size if end is None else min(end, size)):
+        async for block in self._get(object_key(sha256), start, size if end is None else min(end, size)):
             yield block
 
     async def remove(self, sha256: str) -> None:
-        await self._delete([_object(sha256)])
+        await self._delete([object_key(sha256)])
 
     async def list_objects(self) -> AsyncIterator[tuple[str, int]]:
         async for key, size_bytes in self._keys("objects"):
@@ -270,7 +292,7 @@ class S3ObjectStore:
                 await put()
         return offset
 
-    async def _receive_checked(
+    async def _receivechecked(
         self, upload_id: UUID, offset: int, parts: AsyncIterator[bytes], limit: int, checksum: Checksum
     ) -> int:
         hashed = hashlib.new(checksum.algorithm)
@@ -323,7 +345,7 @@ class S3ObjectStore:
 
     async def _staged(self, upload_id: UUID, start: int, end: int) -> AsyncIterator[bytes]:
         """Bytes [start, end) of an upload."""
-        for offset, size in _parts(await self._list(f"incoming/{upload_id}")):
+        for offset, size in parts_among(await self._list(f"incoming/{upload_id}")):
             if offset < end and offset + size > start:
                 key = f"incoming/{upload_id}/{offset:0{OFFSET_DIGITS}}"
                 async for block in self._get(key, max(start - offset, 0), min(end - offset, size)):
@@ -338,7 +360,7 @@ class S3ObjectStore:
             at = offset + length
             if length:
                 try:
-                    async for block in self._get(_object(recipe.base), base_offset, base_offset + length):
+                    async for block in self._get(object_key(recipe.base), base_offset, base_offset + length):
                         yield block
                 except FileNotFoundError:
                     raise ChecksumMismatch(
@@ -384,31 +406,3 @@ def reaching() -> Iterator[None]:
         raise
     except BaseError as error:
         raise StoreUnusable(f"the file store can't be used now: {type(error).__name__}") from error
-
-
-def _object(sha256: str) -> str:
-    return f"objects/{sha256[:2]}/{sha256[2:4]}/{sha256}"
-
-
-def _parts(found: dict[str, int]) -> list[tuple[int, int]]:
-    """(offset, size) of the parts among an upload's keys, as far as they follow each other."""
-    parts, end = [], 0
-    for offset, size in sorted((int(name), size) for name, size in found.items() if name.isdigit()):
-        if offset != end:
-            break
-        parts.append((offset, size))
-        end += size
-    return parts
-
-
-def _end_of(found: dict[str, int]) -> int:
-    return sum(size for _, size in _parts(found))
-
-
-async def _checked(blocks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
-    """`blocks`, and at their end ChecksumMismatch unless they are what they must be."""
-    hashed = hashlib.sha256()
-    async for block in blocks:
-        hashed.update(block)
-        yield block
-    check_sha256(hashed.hexdigest(), sha256)

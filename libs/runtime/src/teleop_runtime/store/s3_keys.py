@@ -1,0 +1,36 @@
+"""Under which keys the store on S3 keeps what, and whether bytes on their way there are right; pure."""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+from teleop_runtime.store.hashes import check_sha256
+
+
+def object_key(sha256: str) -> str:
+    """Of the object with that SHA-256."""
+    return f"objects/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def parts_among(found: dict[str, int]) -> list[tuple[int, int]]:
+    """(offset, size) of the parts among an upload's keys, as far as they follow each other."""
+    parts, end = [], 0
+    for offset, size in sorted((int(name), size) for name, size in found.items() if name.isdigit()):
+        if offset != end:
+            break
+        parts.append((offset, size))
+        end += size
+    return parts
+
+
+def end_of(found: dict[str, int]) -> int:
+    """The offset of an upload that has these keys."""
+    return sum(size for _, size in parts_among(found))
+
+
+async def checked(blocks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
+    """`blocks`, and at their end ChecksumMismatch unless they are what they must be."""
+    hashed = hashlib.sha256()
+    async for block in blocks:
+        hashed.update(block)
+        yield block
+    check_sha256(hashed.hexdigest(), sha256)
