@@ -1,5 +1,7 @@
 """The service as machines see it."""
 
+import os
+
 from teleop_testing.files import encode_video, video_file
 from teleop_testing.waiting import until
 
@@ -61,6 +63,25 @@ async def test_it_is_ready_while_database_and_store_answer(http, store_root):
     store_root.unlink()
     moved.rename(store_root)
     assert (await http.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_it_is_not_ready_while_no_file_fits(http, store_root, monkeypatch):
+    """Bytes are left, but the file system can have no further file: told, and refused as 507."""
+    statvfs = os.statvfs
+
+    def without_inodes(path):
+        told = list(statvfs(path)[:10])
+        told[7] = 0
+        return os.statvfs_result(told)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "statvfs", without_inodes)
+        answer = await http.get("/readyz")
+        assert (answer.status_code, "no further file fits" in answer.json()["store"]) == (503, True)
+        form = {"robot_id": "robot_A", "dataset": "ds", "path": "meta/info.json"}
+        answer = await http.post("/upload/sync", data=form, files={"file": ("x", b"{}")})
+        assert (answer.status_code, answer.json()["code"]) == (507, "no_space")
+    assert (await http.get("/readyz")).status_code == 200
 
 
 async def test_it_is_not_ready_while_nothing_fits(http, monkeypatch):

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from uuid import uuid4
 
+from teleop_schema.errors import NoSpace
+
 from teleop_runtime.store.errors import PathTaken
 
 BLOCK_BYTES = 1024 * 1024
@@ -28,6 +30,17 @@ else:
     def sync_data(fd: int) -> None:
         """Return once the file's bytes and length are on the medium."""
         os.fdatasync(fd)
+
+
+def check_another_file_fits(folder: Path) -> None:
+    """Raise NoSpace if the file system has bytes left, but no file can be made any more."""
+    disk = os.statvfs(folder)
+    # Some file systems do not count: 0 of 0.
+    if disk.f_files and not disk.f_favail:
+        raise NoSpace(
+            "no further file fits the disk: its file system has as many as it can have (df -i)",
+            hint="remove files from the server's disk that nobody needs, or let it have more inodes",
+        )
 
 
 def sync_directory(folder: Path) -> None:

@@ -25,6 +25,7 @@ from teleop_schema.errors import NoSpace
 from teleop_runtime.store.durable import (
     BLOCK_BYTES,
     OBJECT_MODE,
+    check_another_file_fits,
     make_folder,
     place,
     sync_data,
@@ -270,6 +271,7 @@ class LocalStore:
         return free - int(disk.f_blocks * disk.f_frsize * KEPT_FREE), free
 
     def _check_room(self, size_bytes: int = 0, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
+        check_another_file_fits(self.root)
         room, free = self._room()
         if size_bytes + sum(begun.values()) <= room:
             return
