@@ -21,8 +21,9 @@ MISSING_ROWS = 2.5
 REACH = 8
 # A rate is told of as much as this.
 MEASURED_US = US_PER_S
-# How fast a loop was is told of stretches of this time, so that a fast one makes up for no slow one.
-STRETCH_US = 2 * US_PER_S
+# How fast a loop was is told of stretches of this time, so that a fast one makes up for no slow one, and of
+# so many of its steps, for what one of them is late says little of many.
+STRETCH_US, STRETCH_STEPS = 2 * US_PER_S, 30
 # A loop that is slower than declared by less is taken for what it declared: it plays that much too fast.
 SLOWER = 0.05
 # A rate is the whole number above it if so little is missing.
@@ -33,7 +34,7 @@ NEARLY = 0.01
 class Pace:
     """How fast a loop ran while it did, without stalls.
 
-    stretches  (steps from one sample to the next, us that they took), of about STRETCH_US each
+    stretches  (steps from one sample to the next, us that they took), of about STRETCH_US, or STRETCH_STEPS
     """
 
     stretches: tuple[tuple[int, int], ...] = ()
@@ -42,11 +43,14 @@ class Pace:
     def moving_us(self) -> int:
         return sum(us for _, us in self.stretches)
 
+    @cached_property
+    def steps(self) -> int:
+        return sum(steps for steps, _ in self.stretches)
+
     @property
     def hz(self) -> float | None:
         """Samples per second, on average; None if that is told by too few of them."""
-        steps = sum(steps for steps, _ in self.stretches)
-        return steps * US_PER_S / self.moving_us if self.moving_us >= MEASURED_US else None
+        return self.steps * US_PER_S / self.moving_us if self.moving_us >= MEASURED_US else None
 
     def lost(self, fps: float) -> float:
         """Which part of the time a dataset of `fps` rows per second has no rows for: 0 where the loop was
@@ -54,15 +58,16 @@ class Pace:
         lost_us = sum(max(0.0, us - steps * US_PER_S / fps) for steps, us in self.stretches)
         return lost_us / max(1, self.moving_us)
 
-    def slow_for(self, fps: float) -> bool:
-        """Whether its rows at `fps` would be over well before it was."""
-        return self.hz is not None and self.lost(fps) > SLOWER
+    def slow_for(self, fps: float, *, by: float = SLOWER) -> bool:
+        """Whether its rows at `fps` would be over before it was: by such a part of its time, and by more than
+        one step, for a single sample may be late by that."""
+        return self.hz is not None and self.lost(fps) > max(by, 1 / self.steps)
 
     @cached_property
     def reached(self) -> int:
         """The highest whole rate that the loop had a sample for each row of; 0 if that is not told."""
-        rate = int((self.hz or 0.0) * (1 + NEARLY))
-        while rate > 1 and self.lost(rate) > NEARLY:
+        rate = int(self.hz * (1 + max(NEARLY, 1 / self.steps))) if self.hz else 0
+        while rate > 1 and self.slow_for(rate, by=NEARLY):
             rate -= 1
         return rate
 
@@ -268,7 +273,8 @@ def _pace(moving: Integers) -> Pace:
 
 def _in_stretches(moving: Integers) -> tuple[Integers, Integers, Integers]:
     """The stretch of each step; of each stretch how many steps it has, and how long they took."""
-    _, number = np.unique(elapsed(moving)[:-1] // STRETCH_US, return_inverse=True)
+    stretch_us = max(STRETCH_US, STRETCH_STEPS * int(np.median(moving))) if len(moving) else STRETCH_US
+    _, number = np.unique(elapsed(moving)[:-1] // stretch_us, return_inverse=True)
     steps = np.bincount(number)
     us = np.zeros(len(steps), np.int64)
     np.add.at(us, number, moving)

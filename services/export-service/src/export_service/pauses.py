@@ -13,10 +13,14 @@ from typing import Self
 
 import numpy as np
 
-from export_service.loop_times import Flags, Integers, LoopTimes, elapsed
+from export_service.loop_times import US_PER_S, Flags, Integers, LoopTimes, elapsed
 from export_service.pace import Samples
 
 Spans = tuple[tuple[int, int], ...]
+# Pauses are the rule if so much of an episode's rows are as many iterations apart, give or take so many.
+RULE, ALIKE = 0.9, 1 / 3
+# Fewer rows that are further apart may be so by chance.
+RULED_STEPS, RULED_US = 10, US_PER_S // 2
 
 
 @dataclass(frozen=True)
@@ -99,19 +103,41 @@ def without(samples: Samples, times: LoopTimes, pauses: Pauses) -> tuple[Samples
 
 
 def closed(times: LoopTimes, spans: Spans) -> LoopTimes:
-    """The times of iterations in none of `spans`, as if none had passed there: a usual step at most."""
+    """The times of iterations in none of `spans`, as if none had passed there: a usual step at most.
+
+    Where pauses are the rule, of a recorder that adds every third frame, the rows are as far apart as they
+    really are.
+    """
     joined = np.diff(_paused_before(spans, times.index)) > 0
     if not joined.any():
         return times
-    return replace(times, told_us=_joined(times.told_us, joined), due_us=_joined(times.due_us, joined))
+    apart = np.diff(times.index)
+    ruled = _ruled(apart, np.diff(times.told_us))
+    real = ~joined if ruled is None else ruled
+
+    def close(us: Integers) -> Integers:
+        steps = np.diff(us)
+        usual = int(np.median(steps[real] if real.any() else steps // apart))
+        closed: Integers = us[0] + elapsed(np.where(real, steps, np.minimum(steps, usual)))
+        return closed
+
+    return replace(times, told_us=close(times.told_us), due_us=close(times.due_us))
 
 
-def _joined(us: Integers, joined: Flags) -> Integers:
-    steps = np.diff(us)
-    # Where pauses are the rule, that is what the rows are apart.
-    usual = int(np.median(steps))
-    times: Integers = us[0] + elapsed(np.where(joined, np.minimum(steps, usual), steps))
-    return times
+def _ruled(apart: Integers, steps: Integers) -> Flags | None:
+    """(N,) which of an episode's rows are as far from the next as nearly all are; None: there is no rule.
+
+    Two numbers of iterations may take turns: of a loop at 60 Hz a recorder of 25 rows per second takes every
+    second or third one.
+
+    apart, steps  how many iterations, and us, there are from each row to the next
+    """
+    median = np.median(apart)
+    near = apart[2 * np.abs(apart - median) <= median]
+    usual = np.mean(near) if len(near) else median
+    ruled: Flags = np.abs(apart - usual) < max(1, ALIKE * usual)
+    told = len(apart) >= RULED_STEPS or np.median(steps) <= RULED_US
+    return ruled if told and np.count_nonzero(ruled) >= RULE * len(apart) else None
 
 
 def _paused_before(spans: Spans, index: Integers) -> Integers:

@@ -146,6 +146,16 @@ def test_a_loop_that_slows_down_is_thinned_where_it_is_fast(loop):
     assert np.abs(late).max() <= (2 + 2 * stalls) * US_PER_S / 30
 
 
+@given(st.integers(0, 2**32), st.sampled_from([4, 5, 10]), st.integers(8, 120))
+def test_a_loop_of_few_samples_a_second_is_not_slow_by_chance(seed, hz, count):
+    """However late each of them is within its time, and however short its episode: a whole rate less would be
+    a fourth of its rows."""
+    late = np.random.default_rng(seed).uniform(0, 0.5, count)
+    pace = measured(EPOCH_US + np.rint((np.arange(count) + late) * US_PER_S / hz).astype(np.int64))
+    assert not pace.slow_for(hz)
+    assert pace.hz is None or pace.reached >= hz
+
+
 def test_samples_that_repeat_an_observation_are_no_steps():
     """A loop of 30 Hz that observes at every fifteenth iteration records 2 observations a second."""
     sample_us = np.rint(np.arange(300) * US_PER_S / 30).astype(np.int64)

@@ -1,5 +1,7 @@
 """Frames within an episode that LeRobot's dataset did not take."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from export_service.finite import SHORT
@@ -58,6 +60,33 @@ def test_a_rate_of_every_third_frame_is_a_third():
     every = Pauses(tuple((n + 1, n + 3) for n in range(0, 300, 3)))
     left, times = apart(recorded(np.arange(300) * 11_111), every)
     assert measure(left, times, repeated=False).hz == pytest.approx(30.0, rel=1e-3)
+
+
+def between(rows) -> Pauses:
+    """What lies between these frames."""
+    return Pauses(tuple((a + 1, b) for a, b in pairwise(rows) if b > a + 1))
+
+
+@pytest.mark.parametrize("first", range(8))
+def test_frames_taken_now_and_then_are_as_fast_as_the_loop(first):
+    """Where rows follow no rule each pause is one: what it takes is no time of the episode, so that none
+    of them is slow by chance. Also waypoints that a person adds, seconds apart."""
+    random = np.random.default_rng(first)
+    by_chance = np.flatnonzero(random.random(600) < 0.5).tolist()
+    waypoints = np.cumsum(random.integers(30, 200, 12)).tolist()
+    for rows in (by_chance, waypoints, [*range(20), 400, 401, 900]):
+        samples = recorded(np.arange(2400) * 33_333)
+        times = loop_times(samples.index, samples.taken_us)
+        left, told = without(samples.within(rows[0], rows[-1] + 1), times, between(rows))
+        assert len(left) == len(rows)
+        assert set(np.diff(told.told_us).tolist()) == {33_333}
+
+
+def test_a_rule_may_take_turns():
+    """At 60 Hz 25 rows per second are every second or third frame: their time is what really passed."""
+    rows = [round(row * 2.4) for row in range(200)]
+    left, times = apart(recorded(np.arange(rows[-1] + 1) * 16_667), between(rows))
+    assert measure(left, times, repeated=False).hz == pytest.approx(25.0, rel=0.01)
 
 
 def session(watermark=400, *, pauses, holes=(), **changes):
