@@ -30,12 +30,13 @@ def record(url: str, spool_dir: Path) -> dict[str, Any]:
         min_free_bytes=0,
     ) as client:
         client.start_episode("wave")
-        picture = None
+        picture, taken_us = None, 0
         for index in range(FRAMES):
             positions = leader_positions(index / RATE_HZ)
             if index % PICTURE_EVERY == 0:
                 picture = render("front", positions, index, height=HEIGHT, width=WIDTH)
-            client.log({**positions, "front": picture}, positions)
+                taken_us = client.clock.now_us()
+            client.log({**positions, "front": picture}, positions, picture_us={"front": taken_us})
             time.sleep(1 / RATE_HZ)
         client.end_episode("success")
     assert client.drain(timeout_s=PATIENCE_S) == FRAMES

@@ -34,6 +34,9 @@ from lerobot_robot_backend.video_spool import (
 
 # The encoder may pause that long, for example because it is started again.
 RING_S = 2.0
+# A picture without a time of its own that shows what the last did is that of a scene which rests, as in a
+# simulator: it is recorded again after so long, and so is not taken for that of a camera which stands still.
+SEEN_AGAIN_US = 200_000
 # Between two starts of the encoder; doubled each time, where it ends at once.
 _RESTART_S = 1.0
 _LONGEST_RESTART_S = 30.0
@@ -55,6 +58,7 @@ class _Camera:
     seen     how many different pictures the loop has seen, of which `handed_over` went to the encoder
     index    the loop iteration that first saw the last one, `picture`
     content  what that one showed, if it had no time of its own: its array may be filled again
+    taken_us when it was, as far as known
     reason   why the last one was not handed over
     why      why any was not
     """
@@ -67,6 +71,7 @@ class _Camera:
     picture: Any = None
     captured_us: int | None = None
     content: bytes | None = None
+    taken_us: int = 0
     reason: Reason = Reason.NONE
     why: Reason = Reason.NONE
 
@@ -125,7 +130,7 @@ class VideoCapture:
 
         captured_us  time of the frame, and of its pictures that have none of their own
         picture_us   camera -> when the picture was taken; without it a picture is new if it shows anything
-                     else than the one before, be it in the same array
+                     else than the one before, be it in the same array, or was recorded SEEN_AGAIN_US ago
         """
         with self._lock:
             for number, camera in enumerate(self._cameras):
@@ -134,11 +139,13 @@ class VideoCapture:
                     continue
                 own_us = _checked_time(picture_us.get(camera.name))
                 content = _content(picture) if own_us is None else None
-                if _is_same(camera, picture, own_us, content):
+                rests = content is not None and captured_us - camera.taken_us >= SEEN_AGAIN_US
+                if not rests and _is_same(camera, picture, own_us, content):
                     continue
                 camera.picture, camera.captured_us, camera.index = picture, own_us, frame_index
                 camera.content = content
-                self._hand_over(number, camera, captured_us if own_us is None else own_us)
+                camera.taken_us = captured_us if own_us is None else own_us
+                self._hand_over(number, camera, camera.taken_us)
 
     def keep_encoding(self) -> None:
         """Start the encoder if it does not run but should."""

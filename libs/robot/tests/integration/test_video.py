@@ -66,7 +66,10 @@ async def test_every_new_picture_is_recorded_once(make_recording):
         image = picture(k)
         for _ in range(2):
             client.log(
-                JOINTS | {"front": image, "wrist": image.copy()}, JOINTS, picture_us={"front": taken_us}
+                JOINTS | {"front": image, "wrist": image.copy()},
+                JOINTS,
+                captured_us=taken_us,
+                picture_us={"front": taken_us},
             )
         if k % 20 == 0:
             wait_for(lambda: client._video._ring.is_empty, "the encoder takes pictures")
@@ -94,14 +97,29 @@ async def test_an_array_that_is_filled_again_holds_a_new_picture(make_recording)
     for k in range(10):
         for buffer in buffers.values():
             buffer[:] = picture(k)
-        client.log(JOINTS | buffers, JOINTS)
-        client.log(JOINTS | buffers, JOINTS)
-        client.log(JOINTS | {"front": buffers["front"].copy(), "wrist": buffers["wrist"]}, JOINTS)
+        copied = buffers | {"front": buffers["front"].copy()}
+        for iteration, pictures in enumerate((buffers, buffers, copied), 3 * k):
+            client.log(JOINTS | pictures, JOINTS, captured_us=client.clock.started_us + iteration * 16_667)
     finish(client)
     for camera in CAMERAS:
         recorded = read_video(client.stream_dir, camera)
         assert recorded.counters == [*range(10)]
         assert recorded.frame_indexes == [*range(0, 30, 3)]
+
+
+async def test_a_scene_that_rests_is_seen_again(make_recording):
+    """Of pictures without a time nobody can tell a scene in which nothing moves from a camera that stands
+    still: what the robot goes on to give is recorded five times a second."""
+    client = make_recording()
+    for k in range(60):
+        taken_us = client.clock.started_us + k * 33_334
+        pictures = {"front": picture(0), "wrist": picture(0)}
+        times = {"wrist": client.clock.started_us}
+        client.log(JOINTS | pictures, JOINTS, captured_us=taken_us, picture_us=times)
+    finish(client)
+    seen = read_video(client.stream_dir, "front")
+    assert (seen.frame_indexes, set(seen.counters)) == ([*range(0, 60, 6)], {0})
+    assert read_video(client.stream_dir, "wrist").frame_indexes == [0]
 
 
 async def test_one_can_wait_for_the_encoder(make_recording):

@@ -39,8 +39,10 @@ grey = numpy.zeros((120, 160, 1), numpy.uint8)
 number = 0
 while True:
     picture = render("front", REST, number, height=120, width=160)
+    now_us = client.clock.now_us()
     for _ in range(2):
-        client.log({"shoulder.pos": 0.0, "front": picture, "grey": grey}, {"shoulder.pos": 0.0})
+        observation = {"shoulder.pos": 0.0, "front": picture, "grey": grey}
+        client.log(observation, {"shoulder.pos": 0.0}, captured_us=now_us)
     number += 1
     print(number, client._video.encoder_pid, flush=True)
     time.sleep(1 / 60)

@@ -144,14 +144,16 @@ def main(backend_url: str, robot_id: str, spool: str, oracle: str, camera: str =
     ):
         print(client.stream_dir.name, flush=True)
         begun = time.perf_counter()
-        frame = 0
+        frame = taken_us = 0
         try:
             while True:
                 observation, action = arm.positions, leader_positions(frame / FPS)
                 arm.command(action)
                 if camera and frame % PICTURE_EVERY == 0:
                     picture = np.full((48, 64, 3), frame % 256, np.uint8)
-                client.log({**observation, CAMERA: picture} if camera else observation, action)
+                    taken_us = client.clock.now_us()
+                seen = {**observation, CAMERA: picture} if camera else observation
+                client.log(seen, action, picture_us={CAMERA: taken_us})
                 os.write(notes.fileno(), np.array([*observation.values(), *action.values()], "<f4").tobytes())
                 frame += 1
                 time.sleep(max(0.0, begun + frame / FPS - time.perf_counter()))
