@@ -152,9 +152,11 @@ def not_kept(
     for name, feature in features.items():
         dtype = feature["dtype"]
         if name in vectors:
-            given = _value_names(feature.get("names"))
-            if given is not None and given != list(vectors[name]):
-                found[name] = f"the command's dataset had {_listed(given)}, kept are {_listed(vectors[name])}"
+            given, ours = _value_names(feature.get("names")), list(vectors[name])
+            shape = tuple(feature["shape"])
+            if given not in (None, ours) or (given is None and shape != (len(ours),)):
+                had = f"shape {shape}" if given is None else _listed(given)
+                found[name] = f"the command's dataset had {had}, kept are {_listed(ours)}"
         elif dtype in ("image", "video"):
             if name.removeprefix(IMAGES) not in cameras:
                 found[name] = "a picture that the command made, not the robot"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_backend.dataset_tap import IMAGES
 
 NEVER_SENT = "LeRobot's dataset took it, but no action was sent for it"
 
@@ -59,6 +60,7 @@ class EpisodeTracker:
         self._client = client
         self._names = state_names, action_names
         self._held: Step | None = None
+        self._last: Step | None = None
         self._waiting: Added | None = None
         self._adds_first: bool | None = None
         self._end_frame: int | None = None
@@ -72,6 +74,7 @@ class EpisodeTracker:
         try:
             self.let_go()
         finally:
+            self._last = step
             if self._waiting is not None:
                 added, self._waiting = self._waiting, None
                 self._take(step, added)
@@ -117,19 +120,19 @@ class EpisodeTracker:
         """Whether the frame is that of an observation whose action is still to be sent.
 
         Else it is that of the step before it: environments observe once more before a frame is added. Where
-        the values do not tell the two apart, it is as it was the last time.
+        nothing tells the two apart, it is as it was the last time.
         """
-        held = self._held
-        if held is None:
+        if self._last is None:
             return True
-        states, actions = self._names
-        state = added.frame.get("observation.state")
-        before, now = (_holds(state, values, states) for values in (held.observation, observation))
-        if before != now:
-            self._adds_first = now
-        elif self._adds_first is None:
-            self._adds_first = not _holds(added.frame.get("action"), held.action, actions)
-        return self._adds_first
+        told = _whose(added.frame, self._last.observation, observation, self._names[0])
+        if told is None and self._adds_first is None:
+            action = added.frame.get("action")
+            # Actions of another form (a gripper's way, not the joints') tell nothing; to act first is usual.
+            alike = action is not None and len(action) == len(self._names[1])
+            told = alike and not _holds(action, self._last.action, self._names[1])
+        if told is not None:
+            self._adds_first = told
+        return bool(self._adds_first)
 
     def _give_up_waiting(self) -> None:
         if self._waiting is not None:
@@ -161,6 +164,26 @@ class EpisodeTracker:
             return
         end_frame, self._end_frame = self._end_frame, None
         self._client.end_episode("discarded" if discarded else None, note=discarded, end_frame=end_frame)
+
+
+def _whose(
+    frame: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+    now: Mapping[str, Any],
+    names: Sequence[str],
+) -> bool | None:
+    """Whether a frame is of the observation `now`, not of that `before`; None: it may be of either.
+
+    A picture in it is the very array that was observed, unless the robot gives the same one each time.
+    """
+    before = before or {}
+    for name, value in frame.items():
+        camera = name.removeprefix(IMAGES)
+        if camera != name and (before.get(camera) is value) != (now.get(camera) is value):
+            return now.get(camera) is value
+    state = frame.get("observation.state")
+    ours, theirs = _holds(state, now, names), _holds(state, before, names)
+    return ours if ours != theirs else None
 
 
 def _holds(feature: Any, values: Mapping[str, Any] | None, names: Sequence[str]) -> bool:

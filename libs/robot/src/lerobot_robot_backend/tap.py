@@ -285,7 +285,8 @@ class Tap:
         return acted_us, max(acted_us - observed_us, 1)
 
     def _records_dataset(self) -> bool:
-        return self._command is None or _find(self._command, "dataset") is not None
+        # Settings that say nothing of a dataset do not say that there is none: those of an environment.
+        return getattr(self._command, "dataset", True) is not None
 
     def _lose(self, client: TelemetryClient, why: str, columns: Columns | None) -> None:
         self._lost += 1

@@ -19,7 +19,7 @@ from lerobot_robot_backend.video_spool import finished_segments
 from teleop_schema.limits import Limits
 from teleop_schema.session import Camera
 
-COMMAND = SimpleNamespace(fps=60)
+COMMAND = SimpleNamespace(fps=60, dataset=None)
 
 
 class Robot:
@@ -288,10 +288,12 @@ def test_pictures_are_recorded_with_their_own_times(tap, monkeypatch, capsys):
     assert read_stream(client.stream_dir).session.cameras == cameras
 
 
-def test_what_waits_for_its_dataset_is_kept_as_it_was(tap, monkeypatch):
-    """A robot may fill its arrays again before LeRobot adds the frame, or acts again."""
+@pytest.mark.parametrize("settings", [{"dataset": SimpleNamespace()}, {}], ids=["dataset", "environment"])
+def test_what_waits_for_its_dataset_is_kept_as_it_was(tap, monkeypatch, settings):
+    """A robot may fill its arrays again before LeRobot adds the frame, or acts again; also if the settings
+    around it say nothing of a dataset, as those of an environment."""
     robot = Robot()
-    tap._robot_found(robot, SimpleNamespace(fps=60, dataset=SimpleNamespace()))
+    tap._robot_found(robot, SimpleNamespace(fps=60, **settings))
     robot.connect()
     tap._dataset.tapped = True
     pictures = []

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from lerobot_robot_backend.dataset_tap import IMAGES
 from lerobot_robot_backend.episodes import NEVER_SENT, Added, EpisodeTracker, Step
 
 
@@ -186,3 +187,58 @@ def test_more_frames_than_actions_are_counted(loop):
         loop.add(number)
     loop.tracker.save()
     assert (loop.tracker.not_placed, loop.client.told) == (4, [("start", "pick", 4), ("end", None, None, 5)])
+
+
+def environment(loop, positions, *, action, pictures=False):
+    """What an environment's recorder does: it adds what it observed before it acted, once it has observed
+    again; `action` is that of the frame.
+
+    pictures  each observation has one, an array of its own
+    """
+
+    def observe(position):
+        loop.observe(position)
+        loop.observation["front"] = np.zeros(1)
+        return dict(loop.observation)
+
+    before = observe(positions[0])
+    for number, position in enumerate(positions):
+        loop.act(float(number))
+        now = observe(position)
+        frame = {"observation.state": np.float32([before["j"]]), "action": np.float32(action(number))}
+        if pictures:
+            frame |= {IMAGES + "front": before["front"]}
+        loop.tracker.add_frame(Added(frame, {"n": number}, "pick"), loop.observation)
+        before = now
+    loop.tracker.save()
+
+
+@pytest.mark.parametrize(("action", "pictures"), [([0.0, 1.0], False), ([0.0, 1.0], True), ([-1.0], True)])
+def test_a_robot_at_rest_hides_no_order(loop, action, pictures):
+    """Where the first observations are alike and actions are of another form than the robot's, pictures tell
+    whose frame it is, and to act first is what is usual: no row is another's."""
+    environment(loop, [0.0] * 5 + [1.0, 2.0, 3.0], action=lambda _: action, pictures=pictures)
+    assert numbers(loop) == [*range(8)]
+    assert loop.client.told == [("start", "pick", 0), ("end", None, None, 8)]
+
+
+def test_a_wrong_order_is_corrected_once_the_robot_moves(loop):
+    """Actions of the same number of values, scaled, tell wrongly; from the first motion on it is right."""
+    environment(loop, [0.0] * 5 + [float(number) for number in range(1, 6)], action=lambda n: [10.0 * n + 1])
+    assert numbers(loop)[6:] == [*range(6, 10)]
+    assert loop.tracker.not_placed == 1
+
+
+def test_adding_first_after_a_rest_is_told_by_the_pictures(loop):
+    """Nothing moved while the scene was reset, and the first frames show the same joints and actions."""
+    for number in range(8):
+        loop.observe(0.0)
+        loop.observation["front"] = np.zeros(1)
+        if number >= 3:
+            frame = {"observation.state": np.float32([0.0]), "action": np.float32([0.0])}
+            frame |= {IMAGES + "front": loop.observation["front"]}
+            loop.tracker.add_frame(Added(frame, {"n": number}, "pick"), loop.observation)
+        loop.act(0.0)
+    loop.tracker.save()
+    loop.tracker.let_go()
+    assert numbers(loop) == [None, None, None, *range(3, 8)]
