@@ -3,7 +3,7 @@
 import asyncpg
 from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
-from teleop_runtime.store import Store
+from teleop_runtime.store import PathTaken, Store
 from teleop_schema.files import DatasetFile, Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key, check_dataset_name, check_file_path, check_robot_id
 
@@ -128,7 +128,11 @@ class Catalog:
         """Bind the object to the tree: its row is held, its bytes are there, its name points to them."""
         await keep_object(connection, file.sha256, file.size_bytes, chunks)
         await self._check_stored(file)
-        await self._store.name(path, file.sha256)
+        try:
+            await self._store.name(path, file.sha256)
+        except PathTaken as taken:
+            hint = "a name is a file's or a folder's for good: give the new one another name"
+            raise PathTaken(taken.detail, field="path", hint=hint) from None
 
     async def _heal(self, file: VideoFile | DatasetFile) -> None:
         """If the object was damaged: its bytes have come anew, every name of it gets them."""

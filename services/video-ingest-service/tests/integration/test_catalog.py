@@ -4,7 +4,7 @@ import asyncio
 from uuid import UUID, uuid4
 
 import pytest
-from teleop_runtime.store import open_store
+from teleop_runtime.store import PathTaken, open_store
 from teleop_schema.errors import BadInput, BadRobotId
 from teleop_testing.files import dataset_file, encode_video, sha256_of, video_file
 from teleop_testing.recorded import record_session
@@ -210,6 +210,18 @@ async def test_damaged_bytes_are_wanted_again_and_heal_everywhere(catalog, keep,
     assert not new
     assert [(store_root / path).read_bytes() for path in paths] == [b"precious", b"precious"]
     assert await database.value("SELECT damage FROM stored_object") is None
+
+
+@pytest.mark.parametrize(("first", "then"), [("a.json", "a.json/b.json"), ("a.json/b.json", "a.json")])
+async def test_a_file_where_a_folder_is_and_the_reverse(catalog, keep, first, then):
+    """Refused by the field, with what to do; what was there stays."""
+    await keep(b"one")
+    await catalog.accept(dataset_file(b"one", first))
+    await keep(b"two")
+    with pytest.raises(PathTaken) as refused:
+        await catalog.accept(dataset_file(b"two", then))
+    assert (refused.value.field, refused.value.hint is not None) == ("path", True)
+    assert (await catalog.known(dataset_file(b"one", first))) is not None
 
 
 async def test_ten_robots_may_have_the_same_dataset(catalog, keep, database, database_url):
