@@ -1,11 +1,15 @@
 """`make demo`, shortened."""
 
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 
+import psutil
+import pytest
 from teleop_testing.processes import free_port
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
 # What the light environment of `make demo` does not have.
 HEAVY = ("torch", "lerobot", "datasets", "cv2")
@@ -21,6 +25,25 @@ def test_demo_accounts_for_every_frame():
     last = done.stdout.splitlines()[-1]
     assert "1 episode, 300 frames" in done.stdout
     assert re.fullmatch(r"logged=300 committed=300 exported=300 gaps=0 duplicates=0", last), done.stdout
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_demo_leaves_nothing_behind(told: signal.Signals):
+    """Ctrl-C on the way: what was logged is brought, one line says so, and no process goes on."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        command = [sys.executable, "-m", "lerobot_backend.demo", "--seconds", "600", "--port", str(free_port())]
+        demo = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert demo.stdout is not None
+        before = next(line for line in demo.stdout if "durable" in line)
+        children = psutil.Process(demo.pid).children(recursive=True)
+        demo.send_signal(told)
+        after = demo.communicate(timeout=PATIENCE_S)[0]
+        assert demo.returncode == 130, before + after
+        assert after.endswith("stopped; what was recorded until then is kept\n"), before + after
+        assert "Traceback" not in after
+        wait_for(lambda: not any(child.is_running() for child in children))
 
 
 def test_demo_and_backend_import_nothing_heavy():

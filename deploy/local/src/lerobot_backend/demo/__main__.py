@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lerobot_backend.demo.relay import Relay, relay_to
-from lerobot_backend.demo.teleoperation import teleoperate
+from lerobot_backend.demo.teleoperation import connect, teleoperate
 
 ROBOT_ID = "robot_A"
 CUT_S = 2.0
 START_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 60.0
+# Exit status after Ctrl-C, as of the other commands.
+INTERRUPTED = 130
 
 
 def main() -> int:
@@ -32,6 +34,17 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000, help="where the backend listens (8000)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where it keeps data (./data)")
     arguments = parser.parse_args()
+    # Told to end, it stops in order, as after Ctrl-C: else the backend would go on without it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return show(arguments)
+    except KeyboardInterrupt:
+        print("\nstopped; what was recorded until then is kept")
+        return INTERRUPTED
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """The demo with its backend, which on a terminal serves on afterwards; returns the exit code."""
     with backend(arguments.port, arguments.data_dir) as process, relay_to(arguments.port) as relay:
         accounts = run(arguments, relay)
         if sys.stdout.isatty() and accounts:
@@ -56,12 +69,13 @@ def run(arguments: argparse.Namespace, relay: Relay) -> bool:
             remark = "   connection back"
         print(f"  {second:2d} s   logged {logged:5d}   durable {acknowledged:5d}{remark}", flush=True)
 
-    spool = arguments.data_dir / "spool"
-    client, values = teleoperate(
-        f"ws://127.0.0.1:{relay.port}", ROBOT_ID, spool, arguments.seconds, each_second
-    )
-    relay.mend()
-    client.drain(timeout_s=DRAIN_TIMEOUT_S)
+    client = connect(f"ws://127.0.0.1:{relay.port}", ROBOT_ID, arguments.data_dir / "spool")
+    try:
+        values = teleoperate(client, arguments.seconds, each_second)
+    finally:
+        # Also after Ctrl-C: what was logged is brought, and its shipper ends; the line is there only now.
+        relay.mend()
+        client.drain(timeout_s=DRAIN_TIMEOUT_S)
     session = client.session_id
     ledger = get(f"{api}/sessions/{session}/ledger")
     print(f"session {session}: {ledger['committed']} frames, measured {ledger['measured_hz']:.2f} Hz")

@@ -20,6 +20,7 @@ class Relay:
     def __init__(self, upstream_ports: Sequence[int]) -> None:
         self._upstream_ports = cycle(upstream_ports)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._lines: set[asyncio.Task[None]] = set()
         self._whole = True
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -57,7 +58,10 @@ class Relay:
         self.started.set()
         await self._stopped.wait()
         server.close()
+        self._flowing.set()
         self._reset_all()
+        # What asyncio has to cancel at its end, it tells the terminal of at length.
+        await asyncio.gather(*self._lines, return_exceptions=True)
 
     def stop(self) -> None:
         """End `serve`, resetting every connection."""
@@ -67,8 +71,11 @@ class Relay:
         if not self._whole:
             writer.transport.abort()
             return
+        line = asyncio.create_task(self._join(reader, writer, next(self._upstream_ports)))
+        self._lines.add(line)
+        line.add_done_callback(self._lines.discard)
         with suppress(OSError):
-            await self._join(reader, writer, next(self._upstream_ports))
+            await line
         writer.close()
 
     async def _join(

@@ -16,17 +16,9 @@ MAX_STEP_DEG = 20.0
 MADE_UP_S = 0.25
 
 
-def teleoperate(
-    backend_url: str, robot_id: str, spool: Path, seconds: float, each_second: Callable[[int, int, int], None]
-) -> tuple[TelemetryClient, NDArray[np.float32]]:
-    """Record one episode; returns the closed client and what it logged.
-
-    each_second  called once a second with the second, the frames logged and the frames acknowledged
-    returns      (N, 12) float32: state, then action, of each frame
-    """
-    arm = VirtualArm(MAX_STEP_DEG)
-    logged = []
-    client = TelemetryClient(
+def connect(backend_url: str, robot_id: str, spool: Path) -> TelemetryClient:
+    """A session of the virtual SO-101."""
+    return TelemetryClient(
         backend_url,
         robot_id,
         state_names=NAMES,
@@ -37,6 +29,18 @@ def teleoperate(
         spool_dir=spool,
         min_free_bytes=100_000_000,
     )
+
+
+def teleoperate(
+    client: TelemetryClient, seconds: float, each_second: Callable[[int, int, int], None]
+) -> NDArray[np.float32]:
+    """Record one episode and close the session; returns what was logged.
+
+    each_second  called once a second with the second, the frames logged and the frames acknowledged
+    returns      (N, 12) float32: state, then action, of each frame
+    """
+    arm = VirtualArm(MAX_STEP_DEG)
+    logged = []
     with client:
         client.start_episode(TASK)
         due = time.perf_counter()
@@ -52,4 +56,4 @@ def teleoperate(
             due = max(due + 1 / FPS, now - MADE_UP_S)
             time.sleep(max(0.0, due - now))
         client.end_episode("success")
-    return client, np.array(logged, np.float32)
+    return np.array(logged, np.float32)
