@@ -4,6 +4,8 @@ import argparse
 from urllib.parse import urlsplit
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+# Where robots connect, below the backend's address.
+_STREAM_PATH = "/ws/log"
 
 
 def check_backend_url(url: str) -> str:
@@ -24,6 +26,9 @@ def check_backend_url(url: str) -> str:
             f"{parts.scheme}://{parts.hostname} is to be given without user, query and fragment; "
             "a token goes into --backend_token or LEROBOT_BACKEND_TOKEN"
         )
+    if f"{_STREAM_PATH}/" in f"{parts.path}/":
+        before = url.partition(_STREAM_PATH)[0]
+        raise ValueError(f"{url!r} says too much: the backend's address is {before}, the rest is added to it")
     return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import msgspec
 from teleop_schema.columns import Column
@@ -234,6 +234,8 @@ class TelemetryClient:
 
         outcome  success, failure, discarded; None: not judged
         """
+        if outcome is not None and outcome not in get_args(Outcome):
+            raise ValueError(f"outcome is {outcome!r}, not one of {', '.join(get_args(Outcome))}")
         if not self._episode_open:
             return
         self._episode_open = False

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from teleop_schema.errors import BadMessage
 from teleop_schema.messages import SUBPROTOCOL, decode_server_control
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,6 +24,7 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketExce
 from websockets.typing import Subprotocol
 
 from lerobot_robot_backend.address import backend_url_option
+from lerobot_robot_backend.named_folder import check_named
 from lerobot_robot_backend.retention import prune_spool, prune_stream, seal_acknowledged
 from lerobot_robot_backend.shipping import NotBelieved, Refused, Shipping
 from lerobot_robot_backend.spool_reader import SpoolReader
@@ -342,8 +345,12 @@ async def _ship_left(left: list[Path], backend_url: str | None, token: str | Non
 
 def _explain(error: InvalidStatus) -> str:
     """What a server says that answers the handshake with an HTTP error."""
-    body = (error.response.body or b"").decode("utf-8", "replace").strip()
-    return f"the server refuses with {error.response.status_code}" + (f": {body[:500]}" if body else "")
+    body = error.response.body or b""
+    try:
+        words = str(msgspec.json.decode(body, type=dict[str, Any])["detail"])
+    except (msgspec.DecodeError, KeyError):
+        words = body.decode("utf-8", "replace").strip()[:500]
+    return f"the server refuses with {error.response.status_code}" + (f": {words}" if words else "")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -362,12 +369,13 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("websockets").setLevel(logging.ERROR)
     token = os.environ.get("LEROBOT_BACKEND_TOKEN")
     try:
+        check_named(chosen.directory, whole_spool=chosen.all)
         if chosen.all:
             # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
             work = ship_all(
                 chosen.directory, backend_url=chosen.backend_url, token=token, refill=chosen.refill
             )
-            asyncio.run(work)
+            log.info("brought by this process: %d recordings of %s", asyncio.run(work), chosen.directory)
             return 0
         prune_spool(chosen.directory.absolute().parent.parent)
         if chosen.backend_url is not None:

@@ -44,6 +44,7 @@ _STATE_BYTES = 4096
 _LOCK_POLL_S = 0.001
 # What every disk that is mounted there has, and only root may look into.
 LOST_AND_FOUND = "lost+found"
+CORRECTION = "python -m lerobot_robot_backend.shipper --backend_url ws://localhost:8000"
 # JSON that nests too deeply is a RecursionError.
 UNREADABLE = (OSError, msgspec.MsgspecError, RecursionError)
 
@@ -94,7 +95,10 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
             return f"{done}: complete"
         rest = f"the rest is safe in {stream_dir}"
         rest += f" and is being shipped by process {shipper_pid}" if shipper_pid else ""
-        return f"{done}; {rest}" + (f" (now: {self.trouble})" if self.trouble else "")
+        rest += f" (now: {self.trouble})" if self.trouble else ""
+        if self.trouble and self.session_id is None:
+            rest += f"; if its address is mistyped: {CORRECTION} {stream_dir}"
+        return f"{done}; {rest}"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 from teleop_schema.files import FilePlan, Receipt
 
 from lerobot_robot_backend.address import backend_url_option
+from lerobot_robot_backend.named_folder import check_named
 from lerobot_robot_backend.recall import recall, video_of
 from lerobot_robot_backend.retention import prune_spool
 from lerobot_robot_backend.shipper import TAKE_OVER_POLL_S, describe_holder
@@ -272,6 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     token = os.environ.get("LEROBOT_BACKEND_TOKEN")
     try:
+        check_named(chosen.directory, whole_spool=chosen.all)
         if chosen.all:
             # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
             work = ship_all_video(chosen.directory, backend_url=chosen.backend_url, token=token)

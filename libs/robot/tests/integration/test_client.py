@@ -140,6 +140,8 @@ def test_episodes_are_numbered_by_the_session(make_client):
         client.end_episode("success")
         assert client.start_episode("pick") == 0
         client.log(joints(), joints())
+        with pytest.raises(ValueError, match="'succes', not one of success, failure"):
+            client.end_episode("succes")
         client.end_episode("discarded", note="slipped")
         assert client.start_episode("pick") == 1
         client.log(joints(), joints())
@@ -205,12 +207,22 @@ def test_drain_says_what_is_in_the_way(make_client):
         client.drain(0.0)
     assert client.session_id == 5
     assert client.acknowledged == 1
+    assert "mistyped" not in client.summary()  # a server has answered there
     assert (
         "2 frames logged, 1 acknowledged by the server (session 5); the rest is safe in" in client.summary()
     )
     write_progress(client.stream_dir, Progress(next=2, session_id=5, ended=True))
     assert client.drain(0.0) == 2
     assert client.summary().endswith(": complete")
+
+
+def test_last_line_corrects_a_mistyped_address(make_client):
+    """Whoever was never answered finds in it what to type."""
+    with make_client() as client:
+        client.log(joints(), joints())
+    write_progress(client.stream_dir, Progress(next=0, trouble="ws://x: Name or service not known"))
+    command = f"python -m lerobot_robot_backend.shipper --backend_url ws://localhost:8000 {client.stream_dir}"
+    assert client.summary().endswith(f"; if its address is mistyped: {command}")
 
 
 def test_damaged_note_of_progress_is_no_obstacle(make_client):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from lerobot_robot_backend import shipper
+from lerobot_robot_backend import shipper, video_shipper
 from lerobot_robot_backend.shipper import backoff_s, ship_all, ship_stream
 from lerobot_robot_backend.stream import FileLock, SpoolError, read_progress
 from teleop_schema.limits import Limits
@@ -163,14 +163,15 @@ async def test_fatal_error_is_told_and_tried_again(make_client, backend, until):
     assert backend.stream.rows == expected_rows(5)
 
 
-async def test_http_refusal_is_told_with_its_words(make_client, backend, until):
+@pytest.mark.parametrize("body", ["no token\n", '{"code":"no_token","detail":"no token"}'])
+async def test_http_refusal_is_told_with_its_words(make_client, backend, until, body):
     """A missing token is said with the server's own words."""
     refusals = []
 
     def refuse(connection, request):
         if len(refusals) < 2:
             refusals.append(request)
-            return connection.respond(401, "no token\n")
+            return connection.respond(401, body)
         return None
 
     async with serve(
@@ -300,6 +301,22 @@ async def test_command_line(make_client, backend):
     )
     assert finished.returncode == 1
     assert "session.json can't be read" in finished.stderr
+
+
+@pytest.mark.parametrize("main", [shipper.main, video_shipper.main])
+def test_another_folder_than_the_spool_is_refused(make_client, caplog, main):
+    """A mistyped spool is not taken for one in which nothing waits."""
+    client = recorded(make_client, 1)
+    spool, stream = client.spool_dir, client.stream_dir
+    for words, reason in (
+        (["--all", f"{spool}x"], "there is no folder"),
+        (["--all", f"{stream.parent}"], f"name the spool, {spool}"),
+        (["--all", f"{stream}"], "leave --all out"),
+        ([f"{spool}"], "say --all"),
+    ):
+        caplog.clear()
+        assert main(words) == 1
+        assert reason in caplog.text, words
 
 
 async def test_a_silent_server_holds_up_no_other(make_client, backend, until, monkeypatch):

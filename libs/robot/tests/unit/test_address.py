@@ -35,3 +35,10 @@ def test_what_is_no_address_is_named(given):
     with pytest.raises(ValueError, match=r"address|without user") as error:
         check_backend_url(given)
     assert "u:p" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", ["ws://localhost:8000/ws/log/robot_A", "http://localhost:8000/ws/log"])
+def test_address_of_a_stream_is_shortened(given):
+    """Whoever pastes the whole WebSocket address is told which part of it is wanted."""
+    with pytest.raises(ValueError, match=r"the backend's address is \w+://localhost:8000,"):
+        check_backend_url(given)
