@@ -21,7 +21,7 @@ from video_ingest_service.object_table import (
 )
 from video_ingest_service.probe import Prober
 from video_ingest_service.tree import dataset_path, video_path
-from video_ingest_service.video_table import SessionRow, add_chunk, find_chunk, find_session
+from video_ingest_service.video_table import SessionRow, add_chunk, find_chunk, find_session, us_of
 
 log = get_logger(__name__)
 
@@ -187,7 +187,28 @@ async def _find_video(connection: Connection, session: SessionRow, file: VideoFi
             f"is stored with SHA-256 {row['sha256']}",
             field="chunk_index",
         )
+    _check_same_times(file, row)
     return _video_receipt(file, row)
+
+
+def _check_same_times(file: VideoFile, row: asyncpg.Record) -> None:
+    """Raise ChunkConflict if pictures that go by time would lie elsewhere now: they stay where they are.
+
+    Who sends a chunk again to correct its times must not be told that it is done.
+    """
+    if file.frames is not None or row["frame_indices"] is not None:
+        return
+    for field, told_us, stored in (
+        ("start_timestamp", file.start_us, row["start_timestamp"]),
+        ("end_timestamp", file.end_us, row["end_timestamp"]),
+    ):
+        if told_us != us_of(stored):
+            raise ChunkConflict(
+                f"chunk {file.chunk_index} of camera {file.camera_key!r} is stored with {field} "
+                f"{stored.isoformat()}, and keeps it",
+                field=field,
+                hint="send it under another camera_key, and name that one in the cameras of an export",
+            )
 
 
 async def _find_dataset_file(connection: Connection, file: DatasetFile) -> Receipt | None:

@@ -34,7 +34,7 @@ class FileNotFound(NotFound):
 
 
 class ChunkConflict(Conflict):
-    """This chunk of the session's video is stored already, with other bytes."""
+    """This chunk of the session's video is stored already, with other bytes or other times."""
 
     code = "chunk_conflict"
 

@@ -169,7 +169,7 @@ def _summed_up(rows: Sequence[asyncpg.Record], session_fps: float) -> list[Chunk
     return [
         Chunk(
             index=row["chunk_index"],
-            span_us=(_us(row["start_timestamp"]), _us(row["end_timestamp"])),
+            span_us=(us_of(row["start_timestamp"]), us_of(row["end_timestamp"])),
             runs=_runs(row, session_fps),
             dropped=dropped_of(row),
             pictures=row["frame_count"] or 0,
@@ -258,7 +258,8 @@ def _array(values: Sequence[int] | None) -> list[Any] | None:
     return None if values is None else list(values)
 
 
-def _us(instant: datetime) -> int:
+def us_of(instant: datetime) -> int:
+    """Microseconds since the Unix epoch."""
     return (instant - EPOCH) // timedelta(microseconds=1)
 
 

@@ -57,6 +57,11 @@ async def test_video(http, session, database, store_root):
     assert (again.status_code, again.json()["id"]) == (200, number)
     other = await upload(http, content + b"x", video_of(session), kind="video")
     assert (other.status_code, other.json()["code"]) == (409, "chunk_conflict")
+    corrected = {"start_timestamp": "2026-01-05T09:59:59Z", "end_timestamp": "2026-01-05T10:00:07Z"}
+    for name, instant in corrected.items():  # nobody is to think that it has been corrected
+        moved = await upload(http, content, video_of(session, **{name: instant}), kind="video")
+        assert (moved.status_code, moved.json()["code"]) == (409, "chunk_conflict")
+        assert (moved.json()["field"], "cameras" in moved.json()["hint"]) == (name, True)
     assert (store_root / f"robot_A/sessions/{session}/front/000000.mp4").read_bytes() == content
     rows = await database.fetch("SELECT start_timestamp::text, end_timestamp::text FROM video_chunk")
     assert [(r["start_timestamp"][:19], r["end_timestamp"][:21]) for r in rows] == [
