@@ -1,6 +1,7 @@
 """The export CLI's side of HTTP: ask, follow, fetch, unpack."""
 
 import asyncio
+import os
 import shutil
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -50,6 +51,15 @@ def http_url(backend_url: str) -> str:
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
+def _why(error: Exception) -> str:
+    """What is in the way of a connection, in the system's own words where it has some."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, OSError) and cause.errno:
+        # Errors of name resolution are negative, and say it in their own words.
+        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+    return str(error) or "no answer in time"
+
+
 class Client:
     """One backend. Every method raises ExportError."""
 
@@ -67,7 +77,7 @@ class Client:
                 yield cls(session, url)
             except (aiohttp.ClientConnectionError, TimeoutError) as error:
                 raise ExportError(
-                    f"cannot reach the backend at {url}: {str(error) or 'no answer in time'}",
+                    f"cannot reach the backend at {url}: {_why(error)}",
                     "is it running, and is this its address? --backend_url or LEROBOT_BACKEND_URL set it",
                 ) from error
             except aiohttp.ClientError as error:
@@ -109,11 +119,13 @@ class Client:
                 push = export["push"]
                 if push is None:
                     break
-                progress("push", push["done_bytes"], push["total_bytes"])
-                if push["status"] == "done":
-                    return str(push["commit_url"])
                 if push["status"] == "failed":
                     raise _told(push["error"])
+                ended = push["status"] == "done"
+                if push["total_bytes"] or ended:  # nothing of nothing, before it begins, is not all
+                    progress("push", push["done_bytes"], push["total_bytes"])
+                if ended:
+                    return str(push["commit_url"])
         raise ExportError(f"export {export_id} is not to be pushed any more", "run the command again")
 
     async def _states(self, export_id: int) -> AsyncGenerator[dict[str, Any]]:

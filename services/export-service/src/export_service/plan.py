@@ -229,8 +229,8 @@ def _check_holes(
             f"{name_of(session, span)} has no video for the frames {awaited.first} to {awaited.end - 1}: "
             f"{awaited.reason}",
             field="session_ids",
-            hint="wait until its video has arrived; include_unfinished exports what is there, and cameras "
-            "names the cameras to export",
+            hint=f"wait until its video has arrived; if it has, look at its times (GET /sessions/{session.id}"
+            "/videos); include_unfinished exports what is there, and cameras names the cameras to export",
         )
     if on_gap == "refuse" and (missing or blind):
         hole: Hole | _Unseen = missing[0] if missing else blind[0]
