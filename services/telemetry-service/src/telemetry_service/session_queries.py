@@ -28,6 +28,7 @@ log = get_logger(__name__)
 
 READ_TIMEOUT_S = 60.0
 KEEP_TIMEOUT_S = 5.0
+MEASURED_DIGITS = 3
 
 type Row = Mapping[str, Any] | asyncpg.Record
 
@@ -92,8 +93,8 @@ class SessionQueries:
                 last_seen_at=row["seen_at"],
                 online=row["online"],
                 session_id=row["session_id"],
-                rate_hz=row["rate_hz"],
-                lag_s=row["lag_s"] if row["online"] else None,
+                rate_hz=_rounded(row["rate_hz"]),
+                lag_s=_rounded(row["lag_s"]) if row["online"] else None,
             )
             for row in rows
         ]
@@ -164,7 +165,7 @@ class SessionQueries:
         missing = session["missing"]
         committed = measured["committed"]
         return _view(
-            measured,
+            {name: _rounded(value) for name, value in measured.items()},
             Ledger,
             session_id=session_id,
             status=session["status"],
@@ -193,6 +194,11 @@ class SessionQueries:
                 await keep(connection, account)
         except (OSError, asyncpg.PostgresError) as error:
             log.warning("an account could not be kept", session=account.session_id, error=repr(error))
+
+
+def _rounded(value: Any) -> Any:
+    """A rate or a time to as many digits as its samples' times have: these are whole microseconds."""
+    return round(value, MEASURED_DIGITS) if isinstance(value, float) else value
 
 
 async def _archived_account(connection: Connection, session_id: int) -> Row:
