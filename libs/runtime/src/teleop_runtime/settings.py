@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SECRETS = Path("/run/secrets")
@@ -54,12 +55,15 @@ def load_settings[Settings: BaseSettings](kind: type[Settings]) -> Settings:
     try:
         return kind()
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, mistake['loc'])) or kind.__name__}: {mistake['msg']}"
-            for mistake in error.errors()
-        ]
-        print("the configuration is wrong:", *lines, sep="\n", file=sys.stderr)
+        print("the configuration is wrong:", *map(_told, error.errors()), sep="\n", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _told(mistake: ErrorDetails) -> str:
+    """A line on one mistake: the variable, unless several don't fit each other, and the reason."""
+    variable = ".".join(map(str, mistake["loc"]))
+    reason = mistake["msg"].removeprefix("Value error, ")
+    return f"  {variable}: {reason}" if variable else f"  {reason}"
 
 
 def read_command_line(about: str, *kinds: type[BaseSettings]) -> None:

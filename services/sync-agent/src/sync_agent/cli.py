@@ -35,7 +35,10 @@ PIPE_COLUMNS = 100_000
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_with_dashes(unknown)}")
     try:
         return int(chosen.command(chosen))
     except AgentError as error:
@@ -43,6 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _with_dashes(words: list[str]) -> str:
+    """What is meant by options that are written as those of LeRobot are."""
+    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+    meant = [flag.replace("_", "-") for flag in flags if "_" in flag]
+    return f"; meant is {', '.join(meant)}?" if meant else ""
 
 
 def _parser() -> argparse.ArgumentParser:

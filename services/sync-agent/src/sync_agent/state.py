@@ -270,8 +270,9 @@ class State:
         if self.note("server") != server.encode():
             self._ask("UPDATE file SET known_to_server = 0")
             for row in self.datasets():
-                again = msgspec.structs.replace(row, fingerprint="", saved_episodes=0, manifest_sha256="")
-                self.note_dataset(again)
+                state = "waiting" if row.state == "stored" else row.state
+                nothing = {"version": None, "fingerprint": "", "saved_episodes": 0, "manifest_sha256": ""}
+                self.note_dataset(msgspec.structs.replace(row, state=state, size_bytes=0, **nothing))
             self.set_note("server", server.encode())
 
     def forget_file(self, folder: str, path: str) -> None:

@@ -329,6 +329,7 @@ async def test_mistakes(agent, outputs):
         (("once", "--watch", outputs / "mistyped"), "is not there"),
         (("repair", outputs / "mistyped"), "is no folder"),
         (("repair", outputs, "--info", outputs / "mistyped"), "is no file"),
+        (("once", "--robot_id", "robot_A"), "meant is --robot-id?"),
         (("restore", "../picking", "--into", outputs / "x"), "dataset '../picking'"),
         (("once", "--watch", outputs, "--timeout", "nan"), "no number of seconds"),
     ]:
@@ -337,6 +338,8 @@ async def test_mistakes(agent, outputs):
         assert told in done.stderr
         assert "Traceback" not in done.stderr
     assert not (outputs / "mistyped").exists()
+    no_dataset = agent("repair", outputs)
+    assert (no_dataset.returncode, "so this is no dataset" in no_dataset.stderr) == (1, True)
     assert agent("restore", "nothing", "--into", outputs / "x").returncode == 1
 
 

@@ -29,12 +29,14 @@ def test_another_server_has_nothing(tmp_path):
     with closing(State(tmp_path / "robot_A.sqlite")) as state:
         state.use_server("http://one:8000")
         state.note_stored("/outputs/a", ROW)
-        state.note_dataset(DatasetRow(folder="/outputs/a", root="/outputs", name="a", fingerprint="x"))
+        about = {"state": "stored", "saved_episodes": 2, "version": 3, "fingerprint": "x"}
+        state.note_dataset(DatasetRow(folder="/outputs/a", root="/outputs", name="a", **about))
         state.use_server("http://one:8000")
         assert state.files("/outputs/a")[ROW.path].known_to_server
         state.use_server("http://two:8000")
         assert not state.files("/outputs/a")[ROW.path].known_to_server
-        assert state.dataset("/outputs/a").fingerprint == ""
+        row = state.dataset("/outputs/a")
+        assert (row.state, row.saved_episodes, row.version, row.fingerprint) == ("waiting", 0, None, "")
 
 
 @pytest.mark.parametrize("damage", [b"no database at all, but long enough to be read" * 100, b"short"])

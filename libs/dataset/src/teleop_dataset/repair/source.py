@@ -49,6 +49,11 @@ def read_info(source: Path, earlier: Path | None, report: RepairReport) -> dict[
     if info is None and (info := _salvaged(torn)) is not None:
         lost = "what stood after the features (robot_type, sizes of files)"
         report.lose(f"{lost} in {layout.INFO}", "the file is cut off; defaults are in their place")
+    if info is None and not (source / layout.INFO).parent.is_dir():
+        raise NotRepairable(
+            f"there is no folder {Path(layout.INFO).parent} in it, so this is no dataset",
+            hint="name the folder of one dataset",
+        )
     if info is None:
         raise NotRepairable(
             f"{layout.INFO} is missing or torn, and only there stands what the columns are",
