@@ -31,7 +31,15 @@ def test_demo_accounts_for_every_frame():
 def test_stopped_demo_leaves_nothing_behind(told: signal.Signals):
     """Ctrl-C on the way: what was logged is brought, one line says so, and no process goes on."""
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
-        command = [sys.executable, "-m", "lerobot_backend.demo", "--seconds", "600", "--port", str(free_port())]
+        command = [
+            sys.executable,
+            "-m",
+            "lerobot_backend.demo",
+            "--seconds",
+            "600",
+            "--port",
+            str(free_port()),
+        ]
         demo = subprocess.Popen(
             command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
