@@ -32,6 +32,8 @@ CONTROL_S = 0.5
 REPORT_S = 1.0
 PING_S = 5.0
 MAX_PROBLEMS_TOLD = 1000
+# Of the patience of `once`: other processes' share with streams that they are at. Datasets come after them.
+OTHERS_SHARE = 2 / 3
 
 log = logging.getLogger(__name__)
 
@@ -115,22 +117,26 @@ class Agent:
         except* AgentError as errors:
             raise _first(errors) from None
 
-    async def once(self, timeout_s: float) -> bool:
-        """Bring what is there to the server; whether all of it is safe then.
+    async def once(self, timeout_s: float) -> list[str]:
+        """Bring what is there to the server; for people, a line for each thing that is not safe there then.
 
         Raises ServerAway or Stuck once nothing has got on for `timeout_s`.
         """
         try:
             async with self._connections(), asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(self._fail_when_stuck(timeout_s))
+                spool_done = asyncio.Event()
+                watching = tasks.create_task(self._fail_when_stuck(timeout_s, spool_done))
                 reporting = tasks.create_task(self._report())
                 # First what the server has forgotten, so that it is among what is brought.
-                safe = [await self._recall.once(), await self.spool.once(), await self.datasets.once()]
+                await self._recall.once()
+                unsafe = await self.spool.once(timeout_s * OTHERS_SHARE)
+                spool_done.set()
+                unsafe += await self.datasets.once()
                 watching.cancel()
                 reporting.cancel()
         except* AgentError as errors:
             raise _first(errors) from None
-        return all(safe)
+        return [*unsafe, *(f"not brought: {problem}" for problem in self.problems)]
 
     def figures(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
         """Of the metrics: name, help, value, labels."""
@@ -205,15 +211,18 @@ class Agent:
             again_segments=spool.again_segments,
         )
 
-    async def _fail_when_stuck(self, timeout_s: float) -> None:
-        """Raise once nothing has got on for so long: ServerAway, or Stuck if the server is there."""
+    async def _fail_when_stuck(self, timeout_s: float, spool_done: asyncio.Event) -> None:
+        """Raise once nothing has got on for so long: ServerAway, or Stuck if the server is there.
+
+        spool_done  set once what is in the way of samples is no reason any more to give up the rest
+        """
         before, since_s = self._achieved(), time.monotonic()
         while True:
             await asyncio.sleep(REPORT_S)
             if self._achieved() != before:
                 before, since_s = self._achieved(), time.monotonic()
             elif time.monotonic() - since_s >= timeout_s:
-                trouble = self._trouble()
+                trouble = self._trouble(of_spool=not spool_done.is_set())
                 async with BackendHttp(self.settings.server, token=self.settings.token) as backend:
                     if why := await why_away(backend, PING_S):
                         raise ServerAway(f"no backend could be reached for {timeout_s:g} s: {why}")
@@ -222,10 +231,10 @@ class Agent:
                 # Large files are being hashed, here or there.
                 since_s = time.monotonic()
 
-    def _trouble(self) -> str | None:
+    def _trouble(self, *, of_spool: bool = True) -> str | None:
         """Why something has to be tried again; None if all goes well."""
         uploads = (uploader.trouble for uploader in self._uploaders)
-        troubles = (self.spool.now.trouble, *uploads, self._recall.trouble)
+        troubles = (of_spool and self.spool.now.trouble, *uploads, self._recall.trouble)
         return next((trouble for trouble in troubles if trouble), None)
 
     def _achieved(self) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from sync_agent.errors import AgentError
+from sync_agent.errors import AgentError, Failed
 from sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT, Settings, make_settings
 from sync_agent.state import State, default_state_dir, find_states, state_path
 
@@ -244,7 +244,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 def _once(chosen: argparse.Namespace) -> int:
     from sync_agent.agent import Agent
-    from sync_agent.status import describe_note, describe_state
+    from sync_agent.status import describe_unusual
 
     settings = _settings(chosen)
     # `run` waits for a folder that a recording is yet to make; here a mistyped one would be called safe.
@@ -253,18 +253,13 @@ def _once(chosen: argparse.Namespace) -> int:
     _prepare()
     agent = Agent(settings)
     try:
-        safe = asyncio.run(_until_told(_with_bars(agent, agent.once(chosen.timeout))))
-        for row in (tended.row for tended in agent.datasets.tended.values()):
-            if row.state != "stored" or not row.finalised:
-                print(
-                    ": ".join(filter(None, (row.name, describe_state(row), describe_note(row)))),
-                    file=sys.stderr,
-                )
-            for skipped in row.skipped:
-                print(f"{row.name}: left out: {skipped}", file=sys.stderr)
-        for problem in agent.problems:
-            print(f"not brought: {problem}", file=sys.stderr)
-        return EXIT_OK if safe else EXIT_FAILED
+        unsafe = asyncio.run(_until_told(_with_bars(agent, agent.once(chosen.timeout))))
+        if unsafe is None:
+            raise Failed("told to end before all was brought")
+        notes = [line for tended in agent.datasets.tended.values() for line in describe_unusual(tended.row)]
+        for line in dict.fromkeys([*notes, *unsafe]):
+            print(line, file=sys.stderr)
+        return EXIT_FAILED if unsafe else EXIT_OK
     finally:
         agent.close()
 

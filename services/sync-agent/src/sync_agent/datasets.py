@@ -22,6 +22,7 @@ from sync_agent.errors import AgentError, LeftChanged, explain
 from sync_agent.folders import fingerprint
 from sync_agent.receipts import Receipts
 from sync_agent.state import DatasetRow, State
+from sync_agent.status import describe_unsafe
 from sync_agent.watcher import dataset_of, may_be_new, watch
 
 RESCAN_S = 60.0
@@ -118,12 +119,15 @@ class Datasets:
                     continue
                 await asyncio.sleep(LOOK_AGAIN_S)
 
-    async def once(self) -> bool:
-        """Save what is there; whether every dataset is safe on the server as it lies there now, all of it."""
+    async def once(self) -> list[str]:
+        """Save what is there; beside `problems` a line for whatever is not safe as it lies here, and why."""
         await self.find()
         async with asyncio.TaskGroup() as tasks:
-            tending = [tasks.create_task(self._tend_once(tended)) for tended in self.tended.values()]
-        return all(task.result() for task in tending) and not self.problems
+            tending = [(each, tasks.create_task(self._tend_once(each))) for each in self.tended.values()]
+        rows = await asyncio.to_thread(self._state.datasets)
+        unsafe = {row.folder: row for row in rows if row.error == GONE_THERE}
+        unsafe |= {tended.row.folder: tended.row for tended, safe in tending if not safe.result()}
+        return [line for row in unsafe.values() for line in describe_unsafe(row)]
 
     async def find(self) -> list[Tended]:
         """Look for datasets; gives the new ones. Those whose names collide are noted as failed."""

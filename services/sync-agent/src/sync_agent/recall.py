@@ -70,21 +70,21 @@ class Recall:
         """Ask soon: the server was away, and is there again."""
         self._wanted.set()
 
-    async def once(self) -> bool:
-        """Ask until there is an answer; whether all that the server lacks is still here to be sent again."""
+    async def once(self) -> None:
+        """Ask until there is an answer; what the server lacks is to be sent again then, or noted as lost."""
         rows, held = await asyncio.to_thread(self._held)
         if not (held.versions or held.videos or held.frames):
-            return True
+            return
         try:
             lacking = await persevere(lambda: ask(self._backend, held), report=self._stumble)
         except (Unaskable, Refused) as error:
             log.warning("the server can't tell what it knows", extra={"detail": str(error)})
-            return True
+            return
         finally:
             self.trouble = None
         self.asked_at = time.time()
         await asyncio.to_thread(self._note_installation, lacking)
-        return await self._bring_again(rows, lacking)
+        await self._bring_again(rows, lacking)
 
     def _held(self) -> tuple[list[DatasetRow], Held]:
         rows, streams = self._datasets.held(), list(find_streams(self._spool_dir))
@@ -95,7 +95,7 @@ class Recall:
             frames=tuple(held_frames(streams)),
         )
 
-    async def _bring_again(self, rows: list[DatasetRow], lacking: Lacking) -> bool:
+    async def _bring_again(self, rows: list[DatasetRow], lacking: Lacking) -> None:
         versions = set(lacking.versions)
         lost = 0
         for row in rows:
@@ -114,7 +114,6 @@ class Recall:
                     "datasets_not_here_either": lost,
                 },
             )
-        return not lost
 
     def _note_installation(self, lacking: Lacking) -> None:
         told = str(lacking.installation).encode()

@@ -1,7 +1,8 @@
 """Ships what lies in the spool: samples of streams that nobody records any more, and finished video segments.
 
 The recording command starts shippers of its own; a lock per stream keeps the two apart. What they leave
-behind (the machine was switched off, they were killed) is brought on here.
+behind (the machine was switched off, they were killed) is brought on here. One that can't reach its server
+is told the agent's.
 """
 
 import asyncio
@@ -15,14 +16,19 @@ from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.recall import Recalled, bring_again
 from lerobot_robot_backend.shipper import CONCURRENT_STREAMS, ship_stream
 from lerobot_robot_backend.stream import (
+    SHIPPER_LOCK,
+    WRITER_LOCK,
     Progress,
     SpoolError,
     find_streams,
+    is_locked,
+    name_holder,
     read_progress,
     read_whole_progress,
+    send_to,
 )
 from lerobot_robot_backend.video_shipper import is_recorded, ship_video
-from lerobot_robot_backend.video_spool import has_unstored_video
+from lerobot_robot_backend.video_spool import VIDEO_SHIPPER_LOCK, has_unstored_video
 from teleop_schema.holding import Lacking
 
 from sync_agent.errors import explain
@@ -30,7 +36,7 @@ from sync_agent.lanes import Lanes, LaneUploader, Priority
 
 SCAN_S = 10.0
 POLL_S = 0.5
-# Video that is still there after it was shipped was refused, or another process is at it.
+# Video that is still there after it was shipped was refused.
 RETRY_S = 600.0
 
 log = logging.getLogger(__name__)
@@ -77,6 +83,8 @@ class SpoolSync:
         self._shipping: dict[tuple[str, Path], asyncio.Task[None]] = {}
         self._not_before_s: dict[tuple[str, Path], float] = {}
         self._failed: dict[tuple[str, Path], str] = {}
+        self._held: dict[tuple[str, Path], str] = {}
+        self._recorded: list[Path] = []
 
     async def run(self) -> None:
         """Ship for ever what is there and what comes; nothing while the lanes are closed."""
@@ -91,17 +99,39 @@ class SpoolSync:
         finally:
             await self._stop()
 
-    async def once(self) -> bool:
-        """Ship what is there; whether the server has all of it then."""
+    async def once(self, others_patience_s: float) -> list[str]:
+        """Ship what is there; beside `now.problems` a line for whatever the server lacks then, and why.
+
+        others_patience_s  how long other processes that are at a stream may bring nothing
+        """
+        before, patient_until_s = None, 0.0
         try:
-            await self._start()
-            while self._shipping:
-                await asyncio.wait(self._shipping.values(), timeout=POLL_S)
-                self._reap()
-                await self._look()
-            return not self.now.samples and not self.now.videos and not self.now.problems
+            while True:
+                lacking = await self._ship_all()
+                if (now := (self.now.acked, lacking)) != before:
+                    before, patient_until_s = now, time.monotonic() + others_patience_s
+                if not self._is_others(lacking) or time.monotonic() >= patient_until_s:
+                    break
+                await asyncio.sleep(POLL_S)
         finally:
             await self._stop()
+        return [self._why(*key) for key in lacking if key not in self._failed]
+
+    async def _ship_all(self) -> list[tuple[str, Path]]:
+        """Ship what this process can; gives what the server lacks then."""
+        await self._start()
+        while self._shipping:
+            await asyncio.wait(self._shipping.values(), timeout=POLL_S)
+            self._reap()
+            await self._look()
+        samples, videos = await self._look()
+        kinds = ("samples", samples), ("video", videos), ("recording", self._recorded)
+        return [(kind, stream_dir) for kind, stream_dirs in kinds for stream_dir in stream_dirs]
+
+    def _is_others(self, lacking: list[tuple[str, Path]]) -> bool:
+        """Whether another process is at some of it that will have an end: not at a recording that goes on."""
+        encoding = (not is_locked(each / WRITER_LOCK) for kind, each in lacking if kind == "recording")
+        return not self._held.keys().isdisjoint(lacking) or any(encoding)
 
     async def bring_again(self, lacking: Lacking) -> Recalled:
         """Send once more what the server has forgotten, with the next look at the spool."""
@@ -129,6 +159,7 @@ class SpoolSync:
         """Ship samples or video of one stream; if that fails, the others go on: it is tried much later."""
         kind, stream_dir = key
         self._failed.pop(key, None)
+        self._held.pop(key, None)
         try:
             await ship(stream_dir)
         except Exception as error:
@@ -147,14 +178,15 @@ class SpoolSync:
         samples = [stream_dir for stream_dir, progress, _ in streams if not progress.ended]
         videos = [stream_dir for stream_dir, _, has_video in streams if has_video]
         self.now.samples, self.now.videos = len(samples), len(videos)
+        self._recorded = [stream_dir for stream_dir, _ in recorded]
         self.now.problems = tuple(dict.fromkeys((*problems, *self._failed.values())))
         self.now.acked = sum(progress.next for _, progress, _ in streams)
-        everywhere = (*recorded, *(progress for _, progress, _ in streams))
+        everywhere = (*(progress for _, progress in recorded), *(progress for _, progress, _ in streams))
         self.now.trouble = next((p.trouble for p in everywhere if p.trouble and not p.ended), None)
         self.now.slowest_sync_ms = max((p.slowest_sync_ms for p in everywhere), default=0.0)
         return samples, videos
 
-    def _find(self) -> tuple[list[tuple[Path, Progress, bool]], list[Progress], list[str]]:
+    def _find(self) -> tuple[list[tuple[Path, Progress, bool]], list[tuple[Path, Progress]], list[str]]:
         """Streams that nobody records any more, how those fare that are recorded, and what can't be read."""
         streams, recorded = [], []
         refused: list[OSError] = []
@@ -162,7 +194,7 @@ class SpoolSync:
             try:
                 progress = read_whole_progress(stream_dir)
                 if is_recorded(stream_dir):
-                    recorded.append(progress)
+                    recorded.append((stream_dir, progress))
                 else:
                     streams.append((stream_dir, progress, has_unstored_video(stream_dir)))
             except OSError as error:
@@ -181,7 +213,11 @@ class SpoolSync:
                         await asyncio.wait((shipping,), timeout=POLL_S)
                 else:
                     await asyncio.wait((shipping,), timeout=POLL_S)
-            shipping.result()
+            if not shipping.result():
+                self._held["samples", stream_dir] = name_holder(stream_dir / SHIPPER_LOCK)
+                if read_progress(stream_dir).trouble:
+                    # Its address may be wrong, and it would try that one for ever.
+                    await asyncio.to_thread(send_to, stream_dir, self._server)
         finally:
             shipping.cancel()
             await asyncio.gather(shipping, return_exceptions=True)
@@ -189,10 +225,25 @@ class SpoolSync:
     async def _ship_video(self, stream_dir: Path) -> None:
         """Ship a stream's segments; what is refused, or can't be finished, is tried again much later."""
         shipped = await ship_video(stream_dir, self._uploader)
-        if shipped is not None:
-            self.now.stored_segments += shipped.stored
-            self.now.refused_segments += shipped.refused
+        if shipped is None:
+            self._held["video", stream_dir] = name_holder(stream_dir / VIDEO_SHIPPER_LOCK)
+            return
+        self.now.stored_segments += shipped.stored
+        self.now.refused_segments += shipped.refused
         self._not_before_s["video", stream_dir] = time.monotonic() + RETRY_S
+
+    def _why(self, kind: str, stream_dir: Path) -> str:
+        """Why the server lacks something of a stream of which nothing failed, for people."""
+        trouble = read_progress(stream_dir).trouble if kind == "samples" else None
+        if kind == "recording":
+            why = "it goes on, or its pictures are being encoded"
+        elif holder := self._held.get((kind, stream_dir)):
+            why = f"{holder} is at it" + (f": {trouble}" if trouble else "")
+        elif (kind, stream_dir) in self._not_before_s:
+            why = "some of it is refused, or can't be read: the log says why"
+        else:
+            why = "it came meanwhile"
+        return f"{kind} of {stream_dir.parent.name}, {stream_dir}: not on the server yet: {why}"
 
     def _reap(self) -> None:
         for key, task in list(self._shipping.items()):

@@ -270,9 +270,10 @@ class State:
         if self.note("server") != server.encode():
             self._ask("UPDATE file SET known_to_server = 0")
             for row in self.datasets():
-                state = "waiting" if row.state == "stored" else row.state
                 nothing = {"version": None, "fingerprint": "", "saved_episodes": 0, "manifest_sha256": ""}
-                self.note_dataset(msgspec.structs.replace(row, state=state, size_bytes=0, **nothing))
+                if row.state == "stored":
+                    nothing |= {"state": "waiting", "reason": f"{server} is yet to be asked for it"}
+                self.note_dataset(msgspec.structs.replace(row, size_bytes=0, **nothing))
             self.set_note("server", server.encode())
 
     def forget_file(self, folder: str, path: str) -> None:

@@ -136,6 +136,20 @@ def describe_state(row: DatasetRow) -> str:
     return row.state
 
 
+def describe_unusual(row: DatasetRow) -> list[str]:
+    """A line for each thing about a dataset that is not as it should be in the end."""
+    lines = [f"{row.name}: left out: {skipped}" for skipped in row.skipped]
+    if row.state != "stored" or not row.finalised:
+        lines.insert(0, ": ".join(filter(None, (row.name, describe_state(row), describe_note(row)))))
+    return lines
+
+
+def describe_unsafe(row: DatasetRow) -> list[str]:
+    """The same of one that the server does not have as it lies here: at least one line."""
+    changed = f"{row.name}: not as it was stored" + (f": {row.reason}" if row.reason else "")
+    return describe_unusual(row) or [changed]
+
+
 def describe_note(row: DatasetRow) -> str:
     """What one should know of the dataset."""
     notes = [row.error] if row.error else []

@@ -191,6 +191,17 @@ async def test_ctrl_c(agent, outputs, tmp_path):
     assert b"Traceback" not in (tmp_path / "log").read_bytes()
 
 
+async def test_once_that_is_told_to_end(agent, outputs, tmp_path, line):
+    """It has not brought everything, and says so."""
+    make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
+    arguments = ("once", "--watch", outputs, "--bandwidth", "1MB/s")
+    with (tmp_path / "log").open("wb") as log, agent.running(*arguments, log=log) as process:
+        await until(lambda: line.sent_bytes > 0)
+        process.terminate()
+        assert process.wait() == 1
+    assert b"sync-agent: told to end before all was brought" in (tmp_path / "log").read_bytes()
+
+
 async def test_killed_in_the_middle_of_a_file(agent, outputs, line):
     """An agent that is killed -9 in the middle of a file costs at most what was on the wire right then."""
     folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from sync_agent import datasets
 from sync_agent.errors import Stuck, Taken
 from sync_agent.receipts import Receipts
 from teleop_testing.dataset_folders import RowRecorder, contents, make_dataset
@@ -34,7 +35,7 @@ async def test_a_closed_dataset(make_agent, backend, outputs):
     folder = make_dataset(outputs / "picking", files={"meta/extra/notes.md": b"# how it went"})
     before = contents(folder)
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert stored(backend) == before == contents(folder)
     (version,) = versions(backend)
     assert (version.finalised, version.total_episodes) == (True, 2)
@@ -46,7 +47,7 @@ async def test_receipts(make_agent, backend, outputs):
     """Each file has its receipt, with what the server said; a changed file has another one."""
     folder = make_dataset(outputs / "me/picking")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     receipts = Receipts(outputs)
     assert {
         path.relative_to(outputs / ".uploaded").as_posix() for path in outputs.glob(".uploaded/**/*.json")
@@ -55,7 +56,7 @@ async def test_receipts(make_agent, backend, outputs):
     assert first.receipt.path == "robot_A/me/picking/meta/stats.json"
     assert first.sha256 == first.receipt.sha256
     (folder / "meta/stats.json").write_text('{"changed": true}')
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     again = receipts.read("me/picking/meta/stats.json")
     assert again.size_bytes == len('{"changed": true}')
     assert again.sha256 != first.sha256
@@ -82,16 +83,16 @@ async def test_nothing_is_sent_twice(make_agent, backend, outputs):
     """Another agent with the memory of the first asks nothing; one without it hashes, and sends nothing."""
     make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     agent.close()
     received = backend.received_bytes
     backend.requests.clear()
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     agent.close()
     assert not [request for request in backend.requests if "plan" in request]
     agent.state.path.unlink()
-    assert await make_agent().once(30.0)
+    assert await make_agent().once(30.0) == []
     assert backend.received_bytes == received
     assert len(versions(backend)) == 1
 
@@ -100,7 +101,7 @@ async def test_cuts_on_the_way(make_agent, backend, outputs):
     """Connections that break cost no byte."""
     folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     backend.cut_after.extend([1, 100_000, 300_000])
-    assert await make_agent().once(30.0)
+    assert await make_agent().once(30.0) == []
     assert stored(backend) == contents(folder)
     assert backend.received_bytes == sum(len(content) for content in contents(folder).values())
 
@@ -109,8 +110,8 @@ async def test_another_robots_dataset_of_the_same_name(make_agent, backend, outp
     """Two robots may call their datasets alike."""
     make_dataset(outputs / "picking")
     other = make_dataset(tmp_path / "others/picking", episodes=3)
-    assert await make_agent().once(30.0)
-    assert await make_agent(robot_id="robot_B", roots=(tmp_path / "others",)).once(30.0)
+    assert await make_agent().once(30.0) == []
+    assert await make_agent(robot_id="robot_B", roots=(tmp_path / "others",)).once(30.0) == []
     assert backend.versions["robot_A", "picking"][0].total_episodes == 2
     assert backend.versions["robot_B", "picking"][0].total_episodes == 3
     assert backend.content("robot_B", "picking", "meta/info.json") == (other / "meta/info.json").read_bytes()
@@ -121,18 +122,31 @@ async def test_the_same_name_in_two_roots(make_agent, backend, outputs, tmp_path
     make_dataset(outputs / "picking")
     second = make_dataset(tmp_path / "others/picking", episodes=3)
     agent = make_agent(roots=(outputs, tmp_path / "others"))
-    assert not await agent.once(30.0)
+    assert await agent.once(30.0)
     assert [version.total_episodes for version in versions(backend)] == [2]
     row = row_of(agent, second)
     assert row.state == "failed"
     assert str(outputs / "picking") in row.error
 
 
+async def test_a_stored_dataset_that_is_changed(make_agent, outputs, monkeypatch):
+    """It is not safe as it lies there now, and a line says so."""
+    folder = make_dataset(outputs / "picking")
+    agent = make_agent()
+    assert await agent.once(30.0) == []
+    monkeypatch.setattr(datasets, "ONCE_PATIENCE_S", 0.0)
+    shard = next(folder.glob("data/*/*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    (line,) = await agent.once(30.0)
+    assert line.startswith("picking: not as it was stored: ")
+    assert not line.endswith(": ")
+
+
 async def test_a_name_the_server_has_no_place_for(make_agent, backend, outputs):
     """A dataset called as an address of the server is failed before anything is sent."""
     folder = make_dataset(outputs / "versions")
     agent = make_agent()
-    assert not await agent.once(30.0)
+    assert await agent.once(30.0)
     assert "taken by the backend" in row_of(agent, folder).error
     assert not backend.requests or not any("plan" in request for request in backend.requests)
 
@@ -152,7 +166,7 @@ async def test_links_and_devices(make_agent, backend, outputs, tmp_path):
     (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
     os.mkfifo(folder / "meta/pipe.json")
     agent = make_agent()
-    assert not await agent.once(30.0)
+    assert await agent.once(30.0)
     assert row_of(agent, folder).state == "stored"
     assert b"secret" not in stored(backend).values()
     assert set(row_of(agent, folder).skipped) == {
@@ -193,7 +207,7 @@ async def test_a_file_that_changes_while_it_is_sent(make_agent, backend, outputs
                 file.write(b"other bytes")
 
     backend.before = change
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert changed
     assert stored(backend) == contents(folder)
 
@@ -211,7 +225,7 @@ async def test_a_file_that_shrinks_while_it_is_sent(make_agent, backend, outputs
             os.truncate(folder / LARGE_PATH, 500_000)
 
     backend.before = shrink
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert shrunk
     assert stored(backend) == contents(folder)
 
@@ -220,9 +234,9 @@ async def test_what_vanishes_here_stays_there(make_agent, backend, outputs):
     """Nothing is deleted on the server; the next version is without the file."""
     folder = make_dataset(outputs / "picking", files={"meta/notes.md": b"notes"})
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     (folder / "meta/notes.md").unlink()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert "meta/notes.md" in backend.paths("robot_A", "picking")
     assert ["meta/notes.md" in {file.path for file in version.files} for version in versions(backend)] == [
         True, False,
@@ -234,14 +248,14 @@ async def test_a_refused_file(make_agent, backend, outputs):
     folder = make_dataset(outputs / "picking", files={"meta/notes.md": b"notes"})
     backend.refusals.append(("POST", "/files/plan", 422, "bad_input"))
     agent = make_agent()
-    assert not await agent.once(30.0)
+    assert await agent.once(30.0)
     row = row_of(agent, folder)
     assert row.state == "failed"
     assert "told to" in row.error
     assert len(backend.paths("robot_A", "picking")) == len(contents(folder)) - 1
     assert not versions(backend)
     # Asked again, the server has nothing against it.
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert stored(backend) == contents(folder)
 
 
@@ -249,11 +263,11 @@ async def test_a_server_that_lost_files(make_agent, backend, outputs):
     """If the server lacks what it once had, it gets it again."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     backend.files.clear()
     backend.objects.clear()
     (folder / "meta/stats.json").write_text("{}")
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert stored(backend) == contents(folder)
 
 
@@ -297,7 +311,7 @@ async def test_a_recording_is_not_safe_yet(make_agent, backend, outputs):
     recorder = RowRecorder(outputs / "picking")
     recorder.save_episode()
     agent = make_agent()
-    assert not await agent.once(30.0)
+    assert await agent.once(30.0)
     assert [version.total_episodes for version in versions(backend)] == [1]
     recorder.die()
 
@@ -337,7 +351,7 @@ async def test_bandwidth(make_agent, backend, outputs):
     make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     loop = asyncio.get_running_loop()
     begun_s = loop.time()
-    assert await make_agent(bandwidth=1_000_000).once(30.0)
+    assert await make_agent(bandwidth=1_000_000).once(30.0) == []
     assert loop.time() - begun_s >= 1.5
 
 
@@ -346,7 +360,7 @@ async def test_an_unsupported_dataset(make_agent, outputs):
     (outputs / "old/meta").mkdir(parents=True)
     (outputs / "old/meta/info.json").write_text(json.dumps({"codebase_version": "v2.1", "total_episodes": 1}))
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     row = row_of(agent, outputs / "old")
     assert row.state == "unsupported"
     assert "v2.1" in row.reason

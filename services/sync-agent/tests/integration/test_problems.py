@@ -31,11 +31,12 @@ async def test_a_stream_of_somebody_else(make_agent, outputs, stream_dir, monkey
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
     refuse(monkeypatch, refused)
-    assert not await agent.once(30.0)
+    unsafe = await agent.once(30.0)
     assert agent.state.dataset(str(folder)).state == "stored"
     (problem,) = agent.problems
     assert str(refused) in problem
     assert "Permission denied" in problem
+    assert unsafe == [f"not brought: {problem}"]
     assert f"not brought: {problem}" in headline(read_status("robot_A", agent.state))
 
 
@@ -46,7 +47,7 @@ async def test_a_folder_below_the_watched_one(make_agent, outputs, monkeypatch):
         refuse(monkeypatch, outputs / name)
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert not await agent.once(30.0)
+    assert await agent.once(30.0)
     assert agent.state.dataset(str(folder)).state == "stored"
     assert agent.problems == (f"{outputs / 'closed'}: Permission denied",)
 
@@ -59,7 +60,7 @@ async def test_an_info_that_nests_too_deeply(make_agent, outputs, monkeypatch):
     (folder / "meta/info.json").write_text(info.rstrip()[:-1] + ', "x": ' + '{"a":' * 5000 + "1" + "}" * 5001)
     good = make_dataset(outputs / "good")
     agent = make_agent()
-    assert not await agent.once(30.0)
+    assert await agent.once(30.0)
     assert "nests too deeply" in agent.state.dataset(str(folder)).reason
     assert agent.state.dataset(str(good)).state == "stored"
 

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from sync_agent import recall
+from sync_agent.datasets import GONE_THERE
 from sync_agent.errors import Stuck
 from sync_agent.status import describe_note, headline, read_status
 from teleop_testing.dataset_folders import contents, make_dataset
@@ -22,11 +23,11 @@ async def test_a_server_that_forgot_everything(make_agent, backend, outputs):
     """A closed dataset that nobody has touched is brought again, byte for byte; then it is safe."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     agent.close()
     backend.forget()
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert stored(backend) == contents(folder)
     assert len(backend.versions["robot_A", "picking"]) == 1
     assert (row_of(agent, folder).state, row_of(agent, folder).again) == ("stored", "")
@@ -61,10 +62,10 @@ async def test_a_server_that_knows_is_sent_nothing(make_agent, backend, outputs)
     for number in range(3):
         make_dataset(outputs / f"picking{number}")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     agent.close()
     backend.requests.clear()
-    assert await make_agent().once(30.0)
+    assert await make_agent().once(30.0) == []
     assert backend.requests == ["POST /files/known"]
 
 
@@ -72,7 +73,7 @@ async def test_nothing_is_called_safe_by_heart(make_agent, backend, outputs):
     """While the server can't be asked, `once` does not say that it has everything."""
     make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     agent.close()
     backend.refusals += [("POST", "/files/known", 503, "storage_unavailable")] * 100
     with pytest.raises(Stuck, match="storage_unavailable"):
@@ -83,29 +84,31 @@ async def test_a_server_of_an_older_release(make_agent, backend, outputs):
     """It can't tell what it knows: the agent's own memory has to do."""
     make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     agent.close()
     backend.refusals.append(("POST", "/files/known", 405, "method_not_allowed"))
-    assert await make_agent().once(30.0)
+    assert await make_agent().once(30.0) == []
 
 
 async def test_what_is_not_here_either(make_agent, backend, outputs):
     """A dataset that was removed here once it was stored is told as lost, until the server knows it again."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     versions = dict(backend.versions)
     shutil.rmtree(folder)
     backend.forget()
     for _ in range(2):
-        assert not await agent.once(30.0)
+        agent.close()
+        agent = make_agent()
+        assert await agent.once(30.0) == [f"picking: lost: {GONE_THERE}"]
         row = row_of(agent, folder)
         assert row.state == "lost"
         assert "lerobot-backend adopt" in describe_note(row)
     backend.versions.update(versions)
     agent.close()
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert (row_of(agent, folder).state, row_of(agent, folder).error) == ("stored", None)
 
 
@@ -113,11 +116,11 @@ async def test_another_database_is_remembered(make_agent, backend, outputs, capl
     """The agent knows which one it spoke with, and says when it is another."""
     make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0)
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
+    assert await agent.once(30.0) == []
     assert agent.state.note(recall.INSTALLATION_NOTE) == str(backend.installation).encode()
     backend.forget()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert agent.state.note(recall.INSTALLATION_NOTE) == str(backend.installation).encode()
     assert "another database" in caplog.text
 
@@ -126,7 +129,7 @@ async def test_the_memory_of_an_older_agent(make_agent, backend, outputs):
     """It does not know the hash of its version: the version is committed once more, and no byte is sent."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     row = row_of(agent, folder)
     agent.state._ask(
         "UPDATE dataset SET row = json_remove(row, '$.manifest_sha256') WHERE folder = ?", (str(folder),)
@@ -135,7 +138,7 @@ async def test_the_memory_of_an_older_agent(make_agent, backend, outputs):
     agent.close()
     received = backend.received_bytes
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(30.0) == []
     assert row_of(agent, folder).manifest_sha256 == row.manifest_sha256
     assert backend.received_bytes == received
 

@@ -1,15 +1,28 @@
 """What recording commands left in the spool is brought on, to a real backend."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.stream import find_streams, read_progress
+from lerobot_robot_backend.shipper import ship_stream
+from lerobot_robot_backend.stream import (
+    SHIPPER_LOCK,
+    Progress,
+    find_streams,
+    locked,
+    read_progress,
+    read_stream,
+    write_progress,
+)
+from lerobot_robot_backend.video_shipper import is_recorded
+from lerobot_robot_backend.video_spool import ENCODER_LOCK, VIDEO_SHIPPER_LOCK, has_unstored_video
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
+from sync_agent import agent as composition
 from sync_agent.agent import Agent
 from sync_agent.errors import Stuck
 from sync_agent.settings import Settings
@@ -45,13 +58,18 @@ def agent(server: ServiceProcess, tmp_path: Path, outputs: Path) -> Iterator[Age
     agent.close()
 
 
-def record(spool: Path, *, robot_id: str = "robot_A", cameras: bool = False) -> TelemetryClient:
-    """A session that was recorded for a server that is not there, and whose shippers never ran."""
-    client = TelemetryClient(
+def session(spool: Path, *, robot_id: str = "robot_A", cameras: bool = False) -> TelemetryClient:
+    """A session for a server that is not there, whose shippers never run."""
+    return TelemetryClient(
         "ws://127.0.0.1:9", robot_id, state_names=tuple(JOINTS), action_names=tuple(JOINTS), fps=30,
         cameras={"front": Camera(96, 128, 30.0)} if cameras else {}, spool_dir=spool, ship=False,
         min_free_bytes=0,
     )  # fmt: skip
+
+
+def record(spool: Path, *, robot_id: str = "robot_A", cameras: bool = False) -> TelemetryClient:
+    """One that is over."""
+    client = session(spool, robot_id=robot_id, cameras=cameras)
     for frame in range(FRAMES):
         pictures = {"front": render("front", REST, frame, height=96, width=128)} if cameras else {}
         client.log(JOINTS | pictures, JOINTS)
@@ -63,8 +81,7 @@ async def test_samples_and_video_of_the_spool(agent, server, tmp_path):
     """Both are on the server afterwards, tied to the same session, and the spool knows it."""
     client = record(tmp_path / "spool", cameras=True)
     await until(lambda: (client.stream_dir / "video").exists())
-    # Beside an encoder that is still at work it says that not all is safe.
-    await until(lambda: agent.once(60.0))
+    assert await agent.once(PATIENCE_S) == []
     (stream_dir,) = find_streams(tmp_path / "spool")
     progress = read_progress(stream_dir)
     assert (progress.next, progress.ended) == (FRAMES, True)
@@ -73,6 +90,11 @@ async def test_samples_and_video_of_the_spool(agent, server, tmp_path):
     assert (camera["camera_key"], camera["quarantined"]) == ("front", 0)
     assert videos["frames"] == FRAMES
     assert camera["pictures"] + sum(gap["end"] - gap["first"] for gap in camera["uncovered"]) >= FRAMES
+
+
+async def encoded(stream_dir: Path) -> None:
+    """Return once the encoder has ended, and left something to ship."""
+    await until(lambda: has_unstored_video(stream_dir) and not is_recorded(stream_dir))
 
 
 def videos_of(server: ServiceProcess, session_id: int | None) -> dict:
@@ -97,7 +119,7 @@ async def test_a_stream_the_server_refuses(agent, tmp_path):
     """`once` does not wait for ever for a stream that the server will not have."""
     client = record(tmp_path / "spool")
     first = client.stream_dir / "session.json"
-    assert await agent.once(60.0)
+    assert await agent.once(60.0) == []
     # The same stream with another description: the server knows better.
     first.write_text(first.read_text().replace("shoulder.pos", "wrist.pos"))
     (client.stream_dir / "acked").unlink()
@@ -116,3 +138,73 @@ async def test_a_paused_agent_ships_nothing(agent, tmp_path, running):
         assert read_progress(stream_dir).next == 0
         agent.state.paused = False
         await until(lambda: read_progress(stream_dir).ended)
+
+
+async def test_a_shipper_with_a_wrong_address_is_told_the_agents(agent, tmp_path):
+    """What it would offer to a wrong address for ever, it brings to the agent's server itself."""
+    client = record(tmp_path / "spool")
+    shipping = asyncio.create_task(ship_stream(client.stream_dir))
+    await until(lambda: client.progress.trouble)
+    assert await agent.once(60.0) == []
+    assert await shipping
+    assert read_stream(client.stream_dir).backend_url == agent.settings.server.replace("http", "ws")
+
+
+async def test_a_recording_that_goes_on_is_named(agent, tmp_path):
+    """More of it may come, so it is not safe yet; the datasets do not wait for it."""
+    client = session(tmp_path / "spool")
+    client.log(JOINTS, JOINTS)
+    assert await agent.once(PATIENCE_S) == [
+        f"recording of robot_A, {client.stream_dir}: not on the server yet: "
+        "it goes on, or its pictures are being encoded"
+    ]
+    client.close()
+    assert await agent.once(PATIENCE_S) == []
+
+
+async def test_an_encoder_at_work_is_waited_for(agent, tmp_path):
+    """It will end, and what it leaves is brought with the rest."""
+    client = record(tmp_path / "spool")
+    with locked(client.stream_dir / ENCODER_LOCK):
+        bringing = asyncio.create_task(agent.once(PATIENCE_S))
+        await until(lambda: client.stream_dir in agent.spool._recorded)
+    assert await bringing == []
+
+
+@pytest.mark.parametrize("kind", ["samples", "video"])
+async def test_what_another_process_holds_is_named(agent, tmp_path, monkeypatch, kind):
+    """A shipper that does not follow is named with what ends it, and the datasets do not wait for it."""
+    monkeypatch.setattr(composition, "OTHERS_SHARE", 0.0)
+    client = record(tmp_path / "spool", cameras=kind == "video")
+    if kind == "video":
+        await encoded(client.stream_dir)
+    trouble = "ws://localhosd:8000: Name or service not known" if kind == "samples" else None
+    with locked(client.stream_dir / (SHIPPER_LOCK if kind == "samples" else VIDEO_SHIPPER_LOCK)):
+        write_progress(client.stream_dir, Progress(trouble=trouble))
+        (line,) = await agent.once(60.0)
+    assert line == (
+        f"{kind} of robot_A, {client.stream_dir}: not on the server yet: process {os.getpid()} "
+        f"(kill {os.getpid()} ends it) is at it" + (f": {trouble}" if trouble else "")
+    )
+    assert await agent.once(60.0) == []
+
+
+async def test_a_damaged_stream_is_named(agent, tmp_path):
+    """What can't be read is not on the server, and said to be in the way."""
+    client = record(tmp_path / "spool")
+    (client.stream_dir / "session.json").write_text("{")
+    (line,) = await agent.once(60.0)
+    assert line.startswith(f"not brought: {client.stream_dir}: ")
+    assert "session.json can't be read" in line
+
+
+async def test_damaged_video_is_named(agent, tmp_path):
+    """What is told of a segment can't be read: it is not stored, and keeps `once` from ending with 0."""
+    client = record(tmp_path / "spool", cameras=True)
+    await encoded(client.stream_dir)
+    for sidecar in client.stream_dir.glob("video/*/*.json"):
+        sidecar.write_text("{")
+    assert await agent.once(60.0) == [
+        f"video of robot_A, {client.stream_dir}: not on the server yet: "
+        "some of it is refused, or can't be read: the log says why"
+    ]

@@ -25,7 +25,7 @@ def test_files_are_remembered(tmp_path):
 
 
 def test_another_server_has_nothing(tmp_path):
-    """What one server has says nothing of another one."""
+    """What one server has says nothing of another one, and is not called stored there."""
     with closing(State(tmp_path / "robot_A.sqlite")) as state:
         state.use_server("http://one:8000")
         state.note_stored("/outputs/a", ROW)
@@ -33,10 +33,12 @@ def test_another_server_has_nothing(tmp_path):
         state.note_dataset(DatasetRow(folder="/outputs/a", root="/outputs", name="a", **about))
         state.use_server("http://one:8000")
         assert state.files("/outputs/a")[ROW.path].known_to_server
+        assert state.dataset("/outputs/a").state == "stored"
         state.use_server("http://two:8000")
         assert not state.files("/outputs/a")[ROW.path].known_to_server
         row = state.dataset("/outputs/a")
         assert (row.state, row.saved_episodes, row.version, row.fingerprint) == ("waiting", 0, None, "")
+        assert row.reason == ("http://two:8000 is yet to be asked for it")
 
 
 @pytest.mark.parametrize("damage", [b"no database at all, but long enough to be read" * 100, b"short"])
