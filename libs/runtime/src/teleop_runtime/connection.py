@@ -13,12 +13,19 @@ from typing import Any, cast
 
 import msgspec
 from starlette.websockets import WebSocket
-from teleop_schema.errors import BackendError, BadInput, HeadersTooLarge, TargetTooLong
+from teleop_schema.errors import (
+    BackendError,
+    BadInput,
+    BadMessage,
+    HeadersTooLarge,
+    MessageTooLarge,
+    TargetTooLong,
+)
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import HeaderLineTooLong, TooManyHeaders
-from websockets.frames import Frame
+from websockets.frames import Close, CloseCode, Frame
 from websockets.http11 import Request
 
 from teleop_runtime.logs import get_logger
@@ -44,12 +51,14 @@ class Peer:
     patient     set by the endpoint: silence is no reason to end the line, for who does not read answers no
                 ping; TCP notices by itself when the other machine is gone
     on_reading  called when it reads again
+    unread      why the message for which the line was closed could not be read
     """
 
     def __init__(self) -> None:
         self.reads = True
         self.patient = False
         self.on_reading: Callable[[], None] = lambda: None
+        self.unread: BackendError | None = None
 
 
 def peer_of(websocket: WebSocket) -> Peer:
@@ -176,6 +185,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             return
         said = self.conn.close_sent
         assert said is not None  # noqa: S101
+        self.peer.unread = _unread(said)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": said.code, "reason": said.reason})
         self._refused = self.close_sent = True
         if self.read_paused:
@@ -212,6 +222,12 @@ def _say_and_close(transport: asyncio.Transport, last: bytes, loop: asyncio.Abst
     if transport.can_write_eof():
         transport.write_eof()
     loop.call_later(LINGER_S, transport.abort)
+
+
+def _unread(said: Close) -> BackendError:
+    """Why a message could not be read, as the line was closed for it."""
+    kind = MessageTooLarge if said.code == CloseCode.MESSAGE_TOO_BIG else BadMessage
+    return kind(f"a message could not be read: {said.reason}")
 
 
 def _keep_alive(transport: BaseTransport) -> None:

@@ -67,10 +67,15 @@ class PlainConnection:
         self.notices = Notices(self.writer, batcher.trouble)
 
     async def receive(self) -> None:
-        """Take messages for ever; raises WebSocketDisconnect when the client goes."""
+        """Take messages for ever; raises what `receive_message` does when there are no more."""
         turns = Turns()
         while True:
-            message = await receive_message(self._websocket)
+            try:
+                message = await receive_message(self._websocket)
+            except BackendError as unread:
+                # How many frames it held nobody knows.
+                self._refusals.add("", unread)
+                raise
             try:
                 block = await self._block_of(message)
             except BackendError as error:

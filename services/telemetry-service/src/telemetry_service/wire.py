@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Sequence
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from teleop_runtime.connection import peer_of
 from teleop_schema.messages import ServerMessage, encode_control
 
 # A close frame holds 125 bytes, two of them for the code.
@@ -16,9 +17,15 @@ GONE = (WebSocketDisconnect, RuntimeError)
 
 
 async def receive_message(websocket: WebSocket) -> str | bytes:
-    """Next message, text or binary; raises WebSocketDisconnect when there is none any more."""
+    """Next message, text or binary.
+
+    Raises WebSocketDisconnect when there is none any more, MessageTooLarge or BadMessage if the connection was
+    closed for one that could not be read.
+    """
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
+        if (unread := peer_of(websocket).unread) is not None:
+            raise unread
         raise WebSocketDisconnect(message["code"], message.get("reason"))
     text: str | None = message.get("text")
     return message["bytes"] if text is None else text

@@ -62,8 +62,15 @@ async def test_client_that_sends_and_leaves_loses_nothing(service, database):
     assert await database.frame_indexes(session["id"]) == list(range(300))
 
 
-async def test_frames_right_before_what_can_not_be_read(service, database):
-    """They came in one piece with the beginning of a message that is too large, and are stored."""
+async def test_a_message_that_can_not_be_read(service, database, http):
+    """It is counted as refused; the frames that came in one piece with its beginning are stored."""
+
+    async def refused() -> float:
+        told = (await http.get("/metrics")).text.splitlines()
+        name = 'telemetry_messages_refused_total{code="message_too_large"} '
+        return sum(float(line.removeprefix(name)) for line in told if line.startswith(name))
+
+    before = await refused()
     async with client(service) as robot:
         line = robot.connection
         for number in range(3):
@@ -76,7 +83,18 @@ async def test_frames_right_before_what_can_not_be_read(service, database):
     async def interrupted() -> int | None:
         return await database.value("SELECT id FROM teleop_session WHERE status = 'interrupted'")
 
-    assert await database.frame_indexes(await until(interrupted)) == [0, 1, 2]
+    session = {"id": await until(interrupted)}
+    assert await database.frame_indexes(session["id"]) == [0, 1, 2]
+    ledger = await ledger_of(http, session)
+    assert (ledger["refused"], ledger["complete"]) == (1, False)
+    (refusal,) = ledger["refusals"]
+    assert refusal["reason"].startswith("a message could not be read: ")
+    assert str(MAX_MESSAGE_BYTES) in refusal["reason"]
+
+    async def counted() -> bool:
+        return await refused() > before
+
+    await until(counted)
 
 
 async def test_arrival_is_the_time_of_a_frame_without_one(service, database):
