@@ -55,6 +55,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 CONCURRENT_STREAMS = 4
 REPEAT_LOG_S = 600.0
 TAKE_OVER_POLL_S = 0.5
+EXIT_FAILED = 1  # something stays on the disk; the log says what
 EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
 
 log = logging.getLogger("lerobot_robot_backend.shipper")
@@ -299,6 +300,7 @@ async def ship_all(
     backend_url: str | None = None,
     token: str | None = None,
     refill: bool = False,
+    failed: Callable[[Exception], None] = lambda _error: None,
 ) -> int:
     """Ship every stream that a finished recording left in the spool; returns how many were shipped here.
 
@@ -307,17 +309,27 @@ async def ship_all(
 
     backend_url  from now on all of them go there, those that another process ships as well, see `take_over`
     refill       offer all that the server once had, to one that can't be asked
+    failed       called with the error of each stream that can't be read or shipped, which is logged
+
+    Raises SpoolError if there is no spool.
     """
+    by_server = left_by_server(spool_dir, backend_url, failed=failed)
     prune_spool(spool_dir)
     async with asyncio.TaskGroup() as servers:
         shipped = [
-            servers.create_task(_ship_left(left, backend_url, token, refill))
-            for left in left_by_server(spool_dir, backend_url).values()
+            servers.create_task(_ship_left(left, backend_url, token, refill, failed))
+            for left in by_server.values()
         ]
     return sum(server.result() for server in shipped)
 
 
-async def _ship_left(left: list[Path], backend_url: str | None, token: str | None, refill: bool) -> int:
+async def _ship_left(
+    left: list[Path],
+    backend_url: str | None,
+    token: str | None,
+    refill: bool,
+    failed: Callable[[Exception], None],
+) -> int:
     """The same of the streams of one server."""
     # Only this needs HTTP: the shipper of one session is small.
     from lerobot_robot_backend.recall import recall, samples_of
@@ -331,8 +343,10 @@ async def _ship_left(left: list[Path], backend_url: str | None, token: str | Non
             return await take_over(stream_dir, backend_url, token=token, slots=slots)
         except (SpoolError, OSError) as error:
             log.error("%s", error)
-        except Exception:  # one odd stream must not end the work for the others
+            failed(error)
+        except Exception as error:  # one odd stream must not end the work for the others
             log.exception("%s can't be shipped", stream_dir)
+            failed(error)
         return False
 
     ended = [] if refill else [each for each in left if read_progress(each).ended]
@@ -372,11 +386,11 @@ def main(arguments: list[str] | None = None) -> int:
         check_named(chosen.directory, whole_spool=chosen.all)
         if chosen.all:
             # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
-            work = ship_all(
-                chosen.directory, backend_url=chosen.backend_url, token=token, refill=chosen.refill
-            )
-            log.info("brought by this process: %d recordings of %s", asyncio.run(work), chosen.directory)
-            return 0
+            failed: list[Exception] = []
+            options = {"backend_url": chosen.backend_url, "refill": chosen.refill}
+            shipped = asyncio.run(ship_all(chosen.directory, token=token, failed=failed.append, **options))
+            log.info("brought by this process: %d recordings of %s", shipped, chosen.directory)
+            return EXIT_FAILED if failed else 0
         prune_spool(chosen.directory.absolute().parent.parent)
         if chosen.backend_url is not None:
             asyncio.run(take_over(chosen.directory, chosen.backend_url, token=token))
@@ -387,7 +401,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_LOCKED
     except (SpoolError, OSError) as error:
         log.error("%s", error)
-        return 1
+        return EXIT_FAILED
 
 
 if __name__ == "__main__":

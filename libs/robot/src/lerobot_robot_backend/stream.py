@@ -238,21 +238,31 @@ def _folders(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
         return []
 
 
-def left_by_server(spool_dir: Path, backend_url: str | None = None) -> dict[str, list[Path]]:
+def left_by_server(
+    spool_dir: Path, backend_url: str | None = None, *, failed: Callable[[Exception], None]
+) -> dict[str, list[Path]]:
     """Streams that no process records any more, by the server that they go to.
 
-    What can't be read is logged.
-
     backend_url  instead of the ones that they were recorded for
+    failed       called with the error of each stream or folder that can't be read, which is logged
+
+    Raises SpoolError if there is no spool.
     """
+
+    def tell(error: Exception) -> None:
+        log.error("%s", error)
+        failed(error)
+
+    if not spool_dir.is_dir():
+        raise SpoolError(f"{spool_dir} is no folder, so there is nothing in it to ship")
     found: dict[str, list[Path]] = {}
-    for stream_dir in find_streams(spool_dir, lambda error: log.error("%s", error)):
+    for stream_dir in find_streams(spool_dir, tell):
         try:
             if not is_locked(stream_dir / WRITER_LOCK):
                 url = backend_url or read_stream(stream_dir).backend_url
                 found.setdefault(url, []).append(stream_dir)
         except (SpoolError, OSError) as error:
-            log.error("%s", error)
+            tell(error)
     return found
 
 

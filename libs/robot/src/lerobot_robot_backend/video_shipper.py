@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,24 +144,35 @@ async def ship_video(
     return shipped
 
 
-async def ship_all_video(spool_dir: Path, *, backend_url: str | None = None, token: str | None = None) -> int:
+async def ship_all_video(
+    spool_dir: Path,
+    *,
+    backend_url: str | None = None,
+    token: str | None = None,
+    failed: Callable[[Exception], None] = lambda _error: None,
+) -> int:
     """Ship the video of every stream that nobody records any more; returns how many segments were refused.
 
     So is what the server has confirmed and, asked for it, does not know any more. A server that can't be
     reached is tried for ever, and holds up the video of no other one.
 
     backend_url  from now on all of them go there; a process that is at one of them follows, and is waited for
+    failed       called with the error of each stream that can't be read or shipped, which is logged
+
+    Raises SpoolError if there is no spool.
     """
+    by_server = left_by_server(spool_dir, backend_url, failed=failed)
     prune_spool(spool_dir)
     async with asyncio.TaskGroup() as servers:
         refused = [
-            servers.create_task(_ship_left(left, backend_url, token))
-            for left in left_by_server(spool_dir, backend_url).values()
+            servers.create_task(_ship_left(left, backend_url, token, failed)) for left in by_server.values()
         ]
     return sum(server.result() for server in refused)
 
 
-async def _ship_left(left: list[Path], backend_url: str | None, token: str | None) -> int:
+async def _ship_left(
+    left: list[Path], backend_url: str | None, token: str | None, failed: Callable[[Exception], None]
+) -> int:
     """The same of the streams of one server."""
     slots = asyncio.Semaphore(CONCURRENT_UPLOADS)
 
@@ -172,8 +184,10 @@ async def _ship_left(left: list[Path], backend_url: str | None, token: str | Non
             return shipped.refused if shipped else 0
         except (SpoolError, OSError, Refused, ValueError) as error:
             log.error("%s: %s", stream_dir, error)
-        except Exception:  # one odd stream must not end the work for the others
+            failed(error)
+        except Exception as error:  # one odd stream must not end the work for the others
             log.exception("%s: its video can't be shipped", stream_dir)
+            failed(error)
         return 0
 
     await recall(left, video_of, backend_url=backend_url, token=token)
@@ -276,8 +290,10 @@ def main(arguments: list[str] | None = None) -> int:
         check_named(chosen.directory, whole_spool=chosen.all)
         if chosen.all:
             # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
-            work = ship_all_video(chosen.directory, backend_url=chosen.backend_url, token=token)
-            return EXIT_REFUSED if asyncio.run(work) else 0
+            failed: list[Exception] = []
+            to = {"backend_url": chosen.backend_url, "token": token}
+            refused = asyncio.run(ship_all_video(chosen.directory, failed=failed.append, **to))
+            return EXIT_REFUSED if refused or failed else 0
         stream_dir = chosen.directory.absolute()
         shipped = asyncio.run(_ship(stream_dir, chosen.backend_url, token))
         prune_spool(stream_dir.parent.parent)

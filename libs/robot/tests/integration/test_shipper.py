@@ -338,7 +338,8 @@ async def test_a_silent_server_holds_up_no_other(make_client, backend, until, mo
         assert not first.done()
         shutil.rmtree(waiting.stream_dir)
         connection.close()
-        assert await first == 0
+        # The one that is gone could not be brought.
+        assert await first == 1
 
 
 @pytest.mark.parametrize("odd", ["folder", "lock", "nested"])
@@ -350,10 +351,25 @@ async def test_an_odd_stream_holds_up_no_other(make_client, backend, caplog, mon
     else:
         refused = first.stream_dir / ("session.json" if odd == "folder" else "shipper.lock")
         refuse(monkeypatch, refused)
-    assert await ship_all(first.spool_dir) == 1
+    failed: list[Exception] = []
+    assert await ship_all(first.spool_dir, failed=failed.append) == 1
     assert second.progress.ended
     assert str(first.stream_dir) in caplog.text
     assert "Traceback" not in caplog.text
+    (error,) = failed
+    assert str(first.stream_dir) in str(error)
+
+
+def test_the_command_tells_whether_it_brought_everything(make_client, backend, spool, caplog):
+    """It ends with 1 if a stream could not be read, or there is no spool."""
+    assert shipper.main(["--all", str(spool)]) == 1
+    assert f"no folder {spool}" in caplog.text
+    client = recorded(make_client, 1)
+    (client.stream_dir / "session.json").write_text("{")
+    assert shipper.main(["--all", str(spool)]) == 1
+    assert "session.json can't be read" in caplog.text
+    shutil.rmtree(client.stream_dir)
+    assert shipper.main(["--all", str(spool)]) == 0
 
 
 def test_backoff_grows_and_stays_bounded():

@@ -187,6 +187,19 @@ async def test_what_was_left_is_shipped(record, files):
     assert not any(has_unstored_video(client.stream_dir) for client in clients)
 
 
+async def test_the_command_tells_of_what_it_could_not_bring(record, files, caplog):
+    """A stream that can't be read is named, the others are brought; so is a spool that is not there."""
+    odd, whole = record(), record()
+    (odd.stream_dir / "session.json").write_text("{")
+    command = ["--all", "--backend_url", files.url, str(odd.spool_dir)]
+    assert await asyncio.to_thread(video_shipper.main, command) == 1
+    assert f"{odd.stream_dir}/session.json can't be read" in caplog.text
+    assert not has_unstored_video(whole.stream_dir)
+    shutil.rmtree(odd.stream_dir)
+    assert await asyncio.to_thread(video_shipper.main, command) == 0
+    assert await asyncio.to_thread(video_shipper.main, ["--all", f"{odd.spool_dir}-mistyped"]) == 1
+
+
 async def test_a_silent_server_holds_up_no_other(record, files, until, monkeypatch):
     """What waits for it keeps no video from those that are there, by this command or by another."""
     monkeypatch.setattr(video_shipper, "CONCURRENT_UPLOADS", 1)

@@ -248,8 +248,11 @@ def _once(chosen: argparse.Namespace) -> int:
 
     settings = _settings(chosen)
     # `run` waits for a folder that a recording is yet to make; here a mistyped one would be called safe.
-    if chosen.watch and (missing := [root for root in settings.roots if not root.exists()]):
-        raise AgentError(f"--watch {missing[0]} is not there, so there is nothing in it to bring")
+    named = [("--watch", root) for root in settings.roots if chosen.watch]
+    named += [("--spool", settings.spool_dir)] if chosen.spool else []
+    for option, folder in named:
+        if not folder.exists():
+            raise AgentError(f"{option} {folder} is not there, so there is nothing in it to bring")
     _prepare()
     agent = Agent(settings)
     try:

@@ -338,6 +338,7 @@ async def test_mistakes(agent, outputs):
         (("verify", "nothing"), "no agent has run"),
         (("pause",), "no agent has run"),
         (("once", "--watch", outputs / "mistyped"), "is not there"),
+        (("once", "--watch", outputs, "--spool", outputs / "mistyped"), "is not there"),
         (("repair", outputs / "mistyped"), "is no folder"),
         (("repair", outputs, "--info", outputs / "mistyped"), "is no file"),
         (("once", "--robot_id", "robot_A"), "meant is --robot-id?"),

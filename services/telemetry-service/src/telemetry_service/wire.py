@@ -19,8 +19,8 @@ GONE = (WebSocketDisconnect, RuntimeError)
 async def receive_message(websocket: WebSocket) -> str | bytes:
     """Next message, text or binary.
 
-    Raises WebSocketDisconnect when there is none any more, MessageTooLarge or BadMessage if the connection was
-    closed for one that could not be read.
+    Raises WebSocketDisconnect when there is none any more, MessageTooLarge or BadMessage if the connection
+    was closed for one that could not be read.
     """
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
