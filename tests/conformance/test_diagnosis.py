@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from teleop_testing.waiting import PATIENCE_S
 
 COMMANDS = Path(sys.executable).parent
 
@@ -23,7 +24,7 @@ def test_lerobot_doctor_finds_nothing(picked):
     """Metadata, times, actions, video, statistics, readiness for training: nothing but that the clock of this
     recording is more even than a real one."""
     words = [COMMANDS / "lerobot-doctor", "check", picked, "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     report = json.loads(done.stdout)
     assert len(report["checks"]) >= 10
     found = [
@@ -38,7 +39,7 @@ def test_lerobot_doctor_finds_nothing(picked):
 def test_robovet_finds_nothing(picked, tmp_path):
     """None of its checks of structure, times, statistics and video fails or warns."""
     words = [COMMANDS / "robovet", "doctor", picked, "--json", tmp_path / "findings.json"]
-    subprocess.run(words, capture_output=True, text=True, check=True)
+    subprocess.run(words, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     findings = json.loads((tmp_path / "findings.json").read_text())["results"]
     assert len(findings) >= 30
     assert [each for each in findings if each["severity"].upper() not in ("PASS", "INFO")] == []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from teleop_testing.processes import ServiceProcess, telemetry_process
+from teleop_testing.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.wait()
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture

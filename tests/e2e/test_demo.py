@@ -19,7 +19,9 @@ def test_demo_accounts_for_every_frame():
     """Record, cut, reconnect, export, check: the last line has equal numbers, no gap, no duplicate."""
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
         command = ["-m", "lerobot_backend.demo", "--seconds", "5", "--port", str(free_port())]
-        done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "connection cut" in done.stdout
     last = done.stdout.splitlines()[-1]
@@ -58,5 +60,7 @@ def test_demo_and_backend_import_nothing_heavy():
     """Neither PyTorch nor LeRobot is needed for the backend and the demo, even where they are installed."""
     imports = "import sys, lerobot_backend.app, lerobot_backend.demo.__main__, export_service.cli"
     check = f"{imports}; print([name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     assert done.stdout.strip() == "[]"

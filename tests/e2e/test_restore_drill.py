@@ -102,7 +102,7 @@ def site(backend: ServiceProcess, tmp_path: Path) -> Site:
     make_dataset(tmp_path / "outputs/before")
     site.bring()
     backend.stop()
-    subprocess.run(["cp", "-a", server / "data", server / "base-copy"], check=True)
+    subprocess.run(["cp", "-a", server / "data", server / "base-copy"], check=True, timeout=PATIENCE_S)
     backend.start()
     site.record()
     make_dataset(tmp_path / "outputs/after", episodes=3)
@@ -160,7 +160,9 @@ def test_a_lost_database(site):
     with pytest.raises(AssertionError, match="lerobot-backend adopt"):
         site.backend.start()
     adopting = [sys.executable, "-m", "lerobot_backend", "adopt"]
-    done = subprocess.run(adopting, env=site.backend.environment, capture_output=True, text=True)
+    done = subprocess.run(
+        adopting, env=site.backend.environment, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     assert "2 more are known by name" in done.stdout
     assert "2 versions of datasets and 2 video chunks are back" in done.stdout
@@ -192,7 +194,7 @@ def test_a_lost_database_and_no_agent(backend, tmp_path):
     backend.stop()
     shutil.rmtree(site.server / "data")
     adopting = [sys.executable, "-m", "lerobot_backend", "adopt"]
-    subprocess.run(adopting, env=backend.environment, capture_output=True, check=True)
+    subprocess.run(adopting, env=backend.environment, capture_output=True, check=True, timeout=PATIENCE_S)
     # The streams know the address.
     backend.start()
     assert not complete()

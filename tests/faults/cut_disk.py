@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from teleop_testing.waiting import PATIENCE_S
+
 FICLONE = 0x40049409
 OUTER_BYTES = 4 * 1024**3  # sparse
 DISK_BYTES = 1024**3
@@ -65,14 +67,14 @@ def cut_disk() -> Iterator[CutDisk]:
 def _make_image(path: Path, size_bytes: int, *make: str) -> Path:
     with path.open("wb") as file:
         file.truncate(size_bytes)
-    subprocess.run([*make, str(path)], check=True)
+    subprocess.run([*make, str(path)], check=True, timeout=PATIENCE_S)
     return path
 
 
 @contextmanager
 def _mounted(image: Path, where: Path) -> Iterator[Path]:
     where.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(where)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(where)], check=True, timeout=PATIENCE_S)
     try:
         yield where
     finally:
@@ -82,7 +84,7 @@ def _mounted(image: Path, where: Path) -> Iterator[Path]:
 def _unmount(where: Path) -> None:
     """Others (whoever lists all mounts) may hold it for a moment."""
     for _ in range(50):
-        if subprocess.run(["umount", str(where)], capture_output=True).returncode == 0:
+        if subprocess.run(["umount", str(where)], capture_output=True, timeout=PATIENCE_S).returncode == 0:
             return
         time.sleep(0.2)
-    subprocess.run(["umount", str(where)], check=True)
+    subprocess.run(["umount", str(where)], check=True, timeout=PATIENCE_S)

@@ -103,5 +103,7 @@ async def test_database_that_has_gone_in_the_middle_of_an_export(tmp_path, troub
 def everyone_of(postmaster: int) -> list[int]:
     """The server's processes."""
     tell = ["ps", "-o", "pid=", "--ppid", str(postmaster)]
-    children = subprocess.run(tell, capture_output=True, text=True, check=True).stdout.split()
+    children = subprocess.run(
+        tell, capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    ).stdout.split()
     return [postmaster, *map(int, children)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from teleop_testing.once import once
+from teleop_testing.waiting import PATIENCE_S
 
 SCRIPT = Path(__file__).with_name("scripted_recording.py")
 KILLED = -9
@@ -29,7 +30,7 @@ EPISODES = [[0, 21, "pick"], [1, 30, "pick"], [2, 17, "place"], [3, 24, "pick"]]
 def run_recording(root: Path, **plan: Any) -> int:
     """Record with LeRobot in a process of its own; its exit code."""
     command = [sys.executable, str(SCRIPT), json.dumps({"root": str(root), **plan})]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode in (0, KILLED), done.stderr
     return done.returncode
 

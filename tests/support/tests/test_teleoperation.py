@@ -7,6 +7,7 @@ import psutil
 import pytest
 from teleop_testing.processes import free_port
 from teleop_testing.teleoperation import SHIPPER, Teleoperation
+from teleop_testing.waiting import PATIENCE_S
 
 # Nobody listens there; the samples stay on the disk.
 NOBODY = f"127.0.0.1:{free_port()}"
@@ -26,7 +27,7 @@ def stranger():
 
     yield start
     for process in started:
-        process.communicate()
+        process.communicate(timeout=PATIENCE_S)
 
 
 def test_a_strangers_shipper_is_never_signalled(tmp_path, stranger):

@@ -44,7 +44,7 @@ def started(command: list[str], folder: Path, port: int, **settings: str):
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait()
+        process.wait(PATIENCE_S)
 
 
 def is_ready(port: int) -> bool:
@@ -155,6 +155,7 @@ def test_taken_port_is_named(folder):
             env={**os.environ, "LEROBOT_BACKEND_PORT": str(port)},
             capture_output=True,
             text=True,
+            timeout=PATIENCE_S,
         )
     assert second.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
@@ -171,6 +172,7 @@ def test_what_keeps_the_database_from_starting_is_told_without_a_traceback(folde
         env={**os.environ, "LEROBOT_BACKEND_PORT": str(free_port())},
         capture_output=True,
         text=True,
+        timeout=PATIENCE_S,
     )
     assert done.returncode != 0
     reason = f"cannot keep data in {folder}/data: File exists; choose another folder"
@@ -187,6 +189,7 @@ def test_a_folder_that_cannot_be_used_is_told_without_a_traceback(folder):
         env={**os.environ, "LEROBOT_BACKEND_PORT": str(free_port())},
         capture_output=True,
         text=True,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 1
     (reason,) = done.stderr.splitlines()
@@ -203,6 +206,7 @@ def test_local_posture_does_not_listen_to_the_network(folder):
         env={**os.environ, "LEROBOT_BACKEND_HOST": "0.0.0.0"},
         capture_output=True,
         text=True,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 2
     assert "set LEROBOT_BACKEND_EXPOSURE=lab" in done.stderr
@@ -217,6 +221,7 @@ def test_wrong_settings_are_all_told(folder):
         env={**os.environ, **wrong},
         capture_output=True,
         text=True,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 2
     for name in wrong:

@@ -121,7 +121,7 @@ def pgbouncer(url, postgres, mode):
             yield f"postgresql://{about['user']}@127.0.0.1:{port}/{about['dbname']}"
         finally:
             process.terminate()
-            process.wait()
+            process.wait(PATIENCE_S)
 
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -132,7 +132,7 @@ needs_pgbouncer = pytest.mark.skipif(PGBOUNCER is None, reason="needs Debian's p
 async def test_pgbouncer_in_session_mode(odd_url, postgres):
     """Works with its default configuration, and what is needed is set behind it."""
     with pgbouncer(odd_url, postgres, "session") as url:
-        found = await asyncio.wait_for(settings_of_every_driver(url), 60)
+        found = await asyncio.wait_for(settings_of_every_driver(url), PATIENCE_S)
     assert all(settings == WANTED for settings in found.values()), found
 
 
@@ -147,7 +147,7 @@ async def test_pgbouncer_in_transaction_mode_is_named(database_url, postgres, dr
         pgbouncer(database_url, postgres, "transaction") as url,
         pytest.raises(CannotStart, match="pool_mode = session"),
     ):
-        async with asyncio.timeout(60), POOLS[driver](url):
+        async with asyncio.timeout(PATIENCE_S), POOLS[driver](url):
             pass
 
 
@@ -162,6 +162,7 @@ def test_another_encoding_is_named(database_url, postgres):
                 env={**os.environ, "DATABASE_URL": postgres.url(name)},
                 capture_output=True,
                 text=True,
+                timeout=PATIENCE_S,
             )
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

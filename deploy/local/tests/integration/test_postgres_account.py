@@ -12,6 +12,7 @@ import pytest
 from lerobot_backend import postgres_account
 from lerobot_backend.postgres import EmbeddedPostgres
 from lerobot_backend.postgres_account import NAME, PACKAGE, PostgresFailed
+from teleop_testing.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.root("PostgreSQL is started by root")
 
@@ -56,7 +57,7 @@ def start(folder: Path, *capabilities: str) -> subprocess.CompletedProcess[str]:
     """What comes of a start and a stop by a root that has no other capabilities."""
     kept = ",".join(["-all", *(f"+{name}" for name in capabilities)])
     command = ["setpriv", f"--bounding-set={kept}", sys.executable, "-c", START, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_it_has_an_account_of_its_own_and_no_capability(folder):

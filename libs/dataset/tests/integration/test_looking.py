@@ -12,6 +12,7 @@ import pytest
 from teleop_dataset.folder import DatasetSeen, find_datasets, look
 from teleop_dataset.mp4 import read_movie
 from teleop_dataset.readiness import DEBOUNCE_NS, QUIET_NS, Kind, judge
+from teleop_testing.waiting import PATIENCE_S
 
 SOON_NS = 60 * 10**9
 FRAMES = (21, 30, 17, 24)
@@ -95,7 +96,9 @@ def test_every_state_is_found(recording):
 def test_recorder_that_lives_is_seen(recording, tmp_path):
     """A dataset that has been quiet for long is not dead while its recorder holds the data file open."""
     dataset = tmp_path / "picking"
-    subprocess.run(["cp", "-r", str(recording.state(3, "halfway")), str(dataset)], check=True)
+    subprocess.run(
+        ["cp", "-r", str(recording.state(3, "halfway")), str(dataset)], check=True, timeout=PATIENCE_S
+    )
     with (dataset / "data/chunk-000/file-000.parquet").open("ab"):
         seen = look(dataset)
         assert seen.writers == {os.getpid()}

@@ -23,6 +23,7 @@ from teleop_testing.repaired import (
     pictures,
     rows,
 )
+from teleop_testing.waiting import PATIENCE_S
 
 EPISODES = [[0, 21, "pick"], [1, 30, "pick"], [2, 17, "place"], [3, 24, "pick"]]
 # Steps of saving an episode after which all of its bytes are there.
@@ -198,7 +199,7 @@ def test_command_prints_the_report(recording, tmp_path):
 
     def run(source: Path, target: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "teleop_dataset.repair", str(source), str(tmp_path / target)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
     done = run(recording.state(3, "_save_episode_data"), "repaired")
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import pytest
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.repair import find_sound, repair
 from teleop_testing.repaired import DATA
+from teleop_testing.waiting import PATIENCE_S
 
 
 def test_a_closed_dataset_is_sound(recording):
@@ -45,7 +46,7 @@ def test_what_a_recorder_left_beside_sound_files_is_told(recording, tmp_path):
 def test_the_command_writes_nothing_then(recording, tmp_path):
     """It says what is there, and ends with 0."""
     command = [sys.executable, "-m", "teleop_dataset.repair", recording.whole, tmp_path / "repaired"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "nothing is wrong: 4 episodes, 92 frames; nothing was written\n"
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ import pytest
 from teleop_dataset import folder
 from teleop_dataset.folder import TableSeen, VideoSeen, find_datasets, look, open_regular
 from teleop_dataset.open_files import writers
+from teleop_testing.waiting import PATIENCE_S
 
 DATA = "data/chunk-000/file-000.parquet"
 SETTLED_S = 10
@@ -39,7 +40,9 @@ def test_modules_for_looking_are_light():
         "import sys, teleop_dataset.folder, teleop_dataset.readiness;"
         "print([m for m in ('pyarrow', 'numpy', 'av', 'torch', 'pandas') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -1,6 +1,5 @@
 """A backend in memory, that can be told to misbehave; the real one is used in tests/e2e."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
@@ -153,15 +152,3 @@ def make_client(spool: Path, backend: Backend) -> Callable[..., TelemetryClient]
         return TelemetryClient(backend.url, "robot_A", **(settings | {"min_free_bytes": 0} | options))
 
     return make
-
-
-@pytest.fixture
-def until() -> Callable[..., Awaitable[None]]:
-    """Wait for what must come."""
-
-    async def wait(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-
-    return wait

@@ -9,7 +9,7 @@ import pytest
 from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream, take_over
 from lerobot_robot_backend.stream import locked, read_stream, send_to
-from teleop_testing.waiting import PATIENCE_S
+from teleop_testing.waiting import PATIENCE_S, until
 
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
 
@@ -34,7 +34,7 @@ def shipper_command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
-async def test_corrected_address_is_followed(make_client, backend, until, unused_tcp_port):
+async def test_corrected_address_is_followed(make_client, backend, unused_tcp_port):
     """`--all --backend_url` brings what another `--all` would offer to a wrong address for ever."""
     clients = [recorded(make_client, count) for count in (1, 2)]
     spool = clients[0].spool_dir
@@ -50,7 +50,7 @@ async def test_corrected_address_is_followed(make_client, backend, until, unused
     assert {read_stream(client.stream_dir).backend_url for client in clients} == {backend.url}
 
 
-async def test_stream_is_taken_over_from_a_process_that_does_not_follow(make_client, backend, until, caplog):
+async def test_stream_is_taken_over_from_a_process_that_does_not_follow(make_client, backend, caplog):
     """It is named, and once somebody has ended it the stream is shipped."""
     client = recorded(make_client, 3)
     with locked(client.stream_dir / "shipper.lock"):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from teleop_testing.waiting import PATIENCE_S
 
 FLAGS = ["--backend_url=ws://localhost:8000", "--robot_id=robot_A"]
 # As LeRobot imports plugins, and then moves its robot.
@@ -42,6 +43,7 @@ def lerobot_command(
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
+        timeout=PATIENCE_S,
     )
 
 

@@ -15,7 +15,7 @@ from teleop_schema.limits import Limits
 from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
 from teleop_testing.refusing import refuse
 from teleop_testing.spooled import redirect
-from teleop_testing.waiting import PATIENCE_S
+from teleop_testing.waiting import PATIENCE_S, until
 from websockets.asyncio.server import serve
 
 NAMES = ("shoulder.pos", "elbow.pos")
@@ -70,7 +70,7 @@ async def test_recording_arrives_whole(make_client, backend):
     assert client.session_id == stream.session_id
 
 
-async def test_frames_arrive_while_they_are_recorded(make_client, backend, until):
+async def test_frames_arrive_while_they_are_recorded(make_client, backend):
     """Nothing waits for the end of the recording."""
     with make_client() as client:
         shipping = asyncio.create_task(ship_stream(client.stream_dir))
@@ -145,7 +145,7 @@ async def test_drain_moves_to_another_connection(make_client, backend):
     assert backend.stream.rows == expected_rows(20)
 
 
-async def test_fatal_error_is_told_and_tried_again(make_client, backend, until):
+async def test_fatal_error_is_told_and_tried_again(make_client, backend):
     """What the server refuses is written where people look, and nothing is given up."""
 
     async def script(connection, number, count, message):
@@ -164,7 +164,7 @@ async def test_fatal_error_is_told_and_tried_again(make_client, backend, until):
 
 
 @pytest.mark.parametrize("body", ["no token\n", '{"code":"no_token","detail":"no token"}'])
-async def test_http_refusal_is_told_with_its_words(make_client, backend, until, body):
+async def test_http_refusal_is_told_with_its_words(make_client, backend, body):
     """A missing token is said with the server's own words."""
     refusals = []
 
@@ -185,7 +185,7 @@ async def test_http_refusal_is_told_with_its_words(make_client, backend, until, 
     assert client.progress.ended
 
 
-async def test_what_is_no_telemetry_server_is_named(make_client, backend, until):
+async def test_what_is_no_telemetry_server_is_named(make_client, backend):
     """A WebSocket server that does not speak the protocol gets no samples."""
     async with serve(backend.speak, "127.0.0.1", 0) as server:
         client = recorded(make_client, 1)
@@ -253,7 +253,7 @@ async def test_leftovers_of_all_robots_are_shipped(make_client, backend):
     assert sorted(stream.next for stream in backend.streams.values()) == [1, 3, 4, 5, 6]
 
 
-async def test_client_ships_by_a_process_of_its_own(make_client, backend, until):
+async def test_client_ships_by_a_process_of_its_own(make_client, backend):
     """The client's shipper outlives a kill, and brings everything to the server."""
     with make_client(ship=True) as client:
         log(client, 10)
@@ -264,7 +264,7 @@ async def test_client_ships_by_a_process_of_its_own(make_client, backend, until)
     assert backend.stream.end.reason == "closed"
 
 
-async def test_leftovers_get_a_shipper_at_the_next_start(make_client, backend, until):
+async def test_leftovers_get_a_shipper_at_the_next_start(make_client, backend):
     """What an earlier session could not deliver is delivered beside the next one."""
     earlier = recorded(make_client, 7)
     with make_client(ship=True) as client:
@@ -274,7 +274,7 @@ async def test_leftovers_get_a_shipper_at_the_next_start(make_client, backend, u
     assert sorted(stream.next for stream in backend.streams.values()) == [1, 7]
 
 
-async def test_killed_shipper_is_replaced(make_client, backend, until):
+async def test_killed_shipper_is_replaced(make_client, backend):
     """A shipper that was killed is started again, at the latest when the session is closed."""
     with make_client(ship=True) as client:
         log(client, 1)
@@ -319,7 +319,7 @@ def test_another_folder_than_the_spool_is_refused(make_client, caplog, main):
         assert reason in caplog.text, words
 
 
-async def test_a_silent_server_holds_up_no_other(make_client, backend, until, monkeypatch):
+async def test_a_silent_server_holds_up_no_other(make_client, backend, monkeypatch):
     """What waits for it keeps nothing from those that are there, be it brought by this command or another."""
     monkeypatch.setattr(shipper, "CONCURRENT_STREAMS", 1)
     monkeypatch.setattr(shipper, "PONG_S", 1000.0)
@@ -398,7 +398,7 @@ async def test_nack_storm_is_survived(make_client, backend):
     assert read_progress(client.stream_dir).ended
 
 
-async def test_unreachable_server_is_named(make_client, backend, unused_tcp_port, until):
+async def test_unreachable_server_is_named(make_client, backend, unused_tcp_port):
     """While nobody listens, the reason can be read, and the samples stay."""
     client = recorded(make_client, 1)
     url = f"ws://127.0.0.1:{unused_tcp_port}"
@@ -421,7 +421,7 @@ async def test_removed_stream_ends_its_shipper(make_client, unused_tcp_port):
 
 
 @pytest.mark.parametrize("moved_to", [121, 2**32])
-async def test_watermark_that_somebody_moved_is_not_believed(make_client, backend, until, moved_to):
+async def test_watermark_that_somebody_moved_is_not_believed(make_client, backend, moved_to):
     """A server that claims more than was logged here is sent nothing; all is kept, which `trouble` says."""
     with make_client() as client:
         log(client, 100)

@@ -64,10 +64,18 @@ def recorder(spool, tmp_path):
 def run_on(recorder: subprocess.Popen, spool: Path) -> tuple[Path, int, int]:
     """Let it record until pictures are in a file; its stream, how many pictures it told of, its encoder."""
     number = encoder = 0
-    while number < 30 or not any(read_part(part).numbers for part in spool.glob("*/*/video/front/*.part")):
+    while number < 30 or not any(map(pictures_in, spool.glob("*/*/video/front/*.part"))):
         number, encoder = map(int, recorder.stdout.readline().split())
     (stream_dir,) = spool.glob("robot_A/*")
     return stream_dir, number, encoder
+
+
+def pictures_in(part: Path) -> int:
+    """How many pictures the unfinished segment holds; none once it was finished, and has another name."""
+    try:
+        return len(read_part(part).numbers)
+    except FileNotFoundError:
+        return 0
 
 
 def kill_both(recorder: subprocess.Popen, encoder: int, stream_dir: Path) -> None:

@@ -35,7 +35,7 @@ from teleop_schema.session import Camera
 from teleop_testing.file_backend import FileBackend, file_backend
 from teleop_testing.refusing import refuse
 from teleop_testing.spooled import pass_time, redirect
-from teleop_testing.waiting import PATIENCE_S
+from teleop_testing.waiting import PATIENCE_S, until
 
 CAMERAS = {"front": Camera(96, 128, 30.0), "wrist": Camera(96, 128, 30.0)}
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
@@ -180,7 +180,8 @@ async def test_what_was_left_is_shipped(record, files):
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, str(clients[0].spool_dir), stderr=subprocess.PIPE
     )
-    _, told = await process.communicate()
+    async with asyncio.timeout(PATIENCE_S):
+        _, told = await process.communicate()
     assert process.returncode == 0, told
     assert told.count(b"stored robot_A") == len(files.files) == 8
     assert await ship_all_video(clients[0].spool_dir, backend_url=files.url) == 0
@@ -200,7 +201,7 @@ async def test_the_command_tells_of_what_it_could_not_bring(record, files, caplo
     assert await asyncio.to_thread(video_shipper.main, ["--all", f"{odd.spool_dir}-mistyped"]) == 1
 
 
-async def test_a_silent_server_holds_up_no_other(record, files, until, monkeypatch):
+async def test_a_silent_server_holds_up_no_other(record, files, monkeypatch):
     """What waits for it keeps no video from those that are there, by this command or by another."""
     monkeypatch.setattr(video_shipper, "CONCURRENT_UPLOADS", 1)
     asked: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()

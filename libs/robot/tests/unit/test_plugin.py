@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from lerobot_robot_backend.options import BadFlag, Options, read_request
+from teleop_testing.waiting import PATIENCE_S
 
 COMMAND = ["lerobot-teleoperate", "--robot.type=so101_follower", "--robot.id=x"]
 
@@ -81,5 +82,7 @@ def test_import_is_light(module):
     """Importing the package loads neither LeRobot nor numpy, and taps nothing, also with a URL set."""
     code = f"import sys, {module}; print({{'lerobot', 'numpy', 'torch', 'draccus'}} & set(sys.modules))"
     environment = {**os.environ, "LEROBOT_BACKEND_URL": "ws://localhost:8000"}
-    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    output = subprocess.check_output(
+        [sys.executable, "-c", code], env=environment, text=True, timeout=PATIENCE_S
+    )
     assert output.strip() == "set()"

@@ -26,6 +26,7 @@ from teleop_runtime.store.staged_file import StagedFile
 from teleop_schema.errors import NoSpace, Overloaded
 from teleop_testing.disks import disk_of
 from teleop_testing.storing import content_of, parts_of, stored
+from teleop_testing.waiting import PATIENCE_S
 
 MIB = 1024 * 1024
 NOTHING = Checksum("sha256", sha256().digest())
@@ -201,7 +202,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def remount(folder, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
+    subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True, timeout=PATIENCE_S)
 
 
 @pytest.mark.root("a small disk is mounted")

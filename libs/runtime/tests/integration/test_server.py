@@ -294,7 +294,7 @@ async def spoken(server: str, *sent: bytes) -> bytes:
     try:
         for each in sent:
             writer.write(each)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             return await reader.read()
     finally:
         writer.close()

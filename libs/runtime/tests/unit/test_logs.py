@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from teleop_testing.waiting import PATIENCE_S
+
 SCRIPT = """
 import logging
 from teleop_runtime.logs import configure_logs, get_logger
@@ -23,7 +25,9 @@ except ZeroDivisionError as error:
 
 def test_logs_are_json_lines_without_secrets():
     """One JSON object a line on standard error, ours and libraries' alike; secrets are blacked out."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     ours, theirs, broken = map(json.loads, done.stderr.splitlines())
     assert (ours["event"], ours["robot"], ours["level"]) == ("robot connected", "robot_A", "info")
     assert ours["token"] == ours["database_url"] == "[redacted]"

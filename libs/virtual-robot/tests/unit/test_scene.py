@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from lerobot_robot_virtual.arm import REST, leader_positions
 from lerobot_robot_virtual.scene import VIEWS, read_frame_counter, render
+from teleop_testing.waiting import PATIENCE_S
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -68,5 +69,5 @@ def test_impossible_pictures_are_refused(view, height, width, named):
 def test_import_needs_no_lerobot(part):
     """The demo runs where LeRobot is not installed."""
     code = f"import sys, lerobot_robot_virtual{part}; print({{'lerobot', 'torch'}} & set(sys.modules))"
-    output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    output = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=PATIENCE_S)
     assert output.strip() == "set()"

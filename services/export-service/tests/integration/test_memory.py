@@ -6,6 +6,7 @@ import sys
 from itertools import pairwise
 
 import pytest
+from teleop_testing.waiting import PATIENCE_S
 
 PROGRAM = """
 import asyncio, sys
@@ -84,4 +85,4 @@ import pyarrow as pa
 assert pa.array([1.5, 2.5]).to_numpy().tolist() == [1.5, 2.5]
 assert "pandas" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=PATIENCE_S)

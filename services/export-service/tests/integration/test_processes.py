@@ -172,7 +172,8 @@ async def test_worker_alone_finishes_what_the_service_began(process, record, dat
         assert await until(done)
     finally:
         worker.terminate()
-        assert await worker.wait() == 0
+        async with asyncio.timeout(PATIENCE_S):
+            assert await worker.wait() == 0
 
 
 async def test_service_leaves_the_work_to_workers(process, record):
@@ -191,7 +192,8 @@ async def test_service_leaves_the_work_to_workers(process, record):
             )
             assert (await ended(http, url))["status"] == "done"
             worker.terminate()
-            assert await worker.wait() == 0
+            async with asyncio.timeout(PATIENCE_S):
+                assert await worker.wait() == 0
 
 
 async def test_export_outlives_the_database(record_elsewhere, tmp_path):
@@ -222,7 +224,8 @@ async def run_cli(*words, **environment):
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **environment},
     )
-    out, err = await process.communicate()
+    async with asyncio.timeout(PATIENCE_S):
+        out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
 
 

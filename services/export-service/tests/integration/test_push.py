@@ -289,7 +289,8 @@ async def test_command_line_pushes(hub, backend, record, tmp_path):
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "LEROBOT_BACKEND_URL": str(backend.http.base_url)},
         )
-        out, err = await process.communicate()
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await process.communicate()
         return process.returncode, out.decode(), err.decode()
 
     status, out, err = await run(tmp_path / "one", "--push_to_hub")

@@ -19,7 +19,7 @@ from lerobot_backend.demo.relay import Relay, relay_to
 from sync_agent.status import size_text
 from teleop_testing.dataset_folders import contents, make_dataset
 from teleop_testing.processes import ServiceProcess, ingest_process
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 # Root reads what it may not, unless it lets go of that.
 WITHOUT_POWERS = (
@@ -48,7 +48,9 @@ class Commands:
         self.prefix: list[str] = []
 
     def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self._command(arguments), env=self.environment, capture_output=True, text=True)
+        return subprocess.run(
+            self._command(arguments), env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S
+        )
 
     @contextmanager
     def running(
@@ -178,7 +180,7 @@ async def test_status_knows_whether_an_agent_runs(agent, outputs):
     with agent.running("run", "--watch", outputs) as process:
         await until(lambda: status(agent)["running"])
         process.terminate()
-        process.wait()
+        process.wait(PATIENCE_S)
         assert not status(agent)["running"]
 
 
@@ -187,7 +189,7 @@ async def test_ctrl_c(agent, outputs, tmp_path):
     with (tmp_path / "log").open("wb") as log, agent.running("run", "--watch", outputs, log=log) as process:
         await until(lambda: b'"watching"' in (tmp_path / "log").read_bytes())
         process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
+        assert process.wait(PATIENCE_S) == 130
     assert b"Traceback" not in (tmp_path / "log").read_bytes()
 
 
@@ -198,7 +200,7 @@ async def test_once_that_is_told_to_end(agent, outputs, tmp_path, line):
     with (tmp_path / "log").open("wb") as log, agent.running(*arguments, log=log) as process:
         await until(lambda: line.sent_bytes > 0)
         process.terminate()
-        assert process.wait() == 1
+        assert process.wait(PATIENCE_S) == 1
     assert b"sync-agent: told to end before all was brought" in (tmp_path / "log").read_bytes()
 
 
@@ -228,7 +230,7 @@ async def test_the_server_is_killed_and_the_line_cut(agent, outputs, line, servi
         line.mend()
         await until(lambda: [dataset.get("state") for dataset in status(agent)["datasets"]] == ["stored"])
         process.send_signal(signal.SIGTERM)
-        assert process.wait() == 0
+        assert process.wait(PATIENCE_S) == 0
     assert agent("verify", "picking").returncode == 0
     assert line.sent_bytes < 1.05 * sum(map(len, contents(folder).values())) + 2 * ON_THE_WIRE_BYTES
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from sync_agent.lanes import Lanes, Priority
+from teleop_testing.waiting import PATIENCE_S
 
 
 async def settled() -> None:
@@ -19,7 +20,7 @@ async def test_lower_priorities_wait():
         waiting = asyncio.create_task(lanes.pass_through(Priority.DATASET, 1))
         await settled()
         assert not waiting.done()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, PATIENCE_S)
 
 
 async def test_closed_lanes():
@@ -30,4 +31,4 @@ async def test_closed_lanes():
     await settled()
     assert not any(task.done() for task in waiting)
     lanes.set_open(True)
-    await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE_S)

@@ -344,6 +344,7 @@ async def test_the_commands(recorded, database, tmp_path):
             capture_output=True,
             text=True,
             cwd=tmp_path,
+            timeout=PATIENCE_S,
         )
         return done.returncode, done.stdout + done.stderr
 

@@ -38,7 +38,9 @@ ADDRESS = "/datasets/robot_A/someone/torn"
 def torn(tmp_path_factory) -> dict[str, bytes]:
     """Files of a dataset without footers, by path."""
     root = tmp_path_factory.mktemp("torn") / "dataset"
-    subprocess.run([sys.executable, "-c", RECORDER, root], capture_output=True, check=False)
+    subprocess.run(
+        [sys.executable, "-c", RECORDER, root], capture_output=True, check=False, timeout=PATIENCE_S
+    )
     files = (path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 

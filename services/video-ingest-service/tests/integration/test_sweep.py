@@ -7,6 +7,7 @@ import sys
 import pytest
 from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
 from teleop_testing.storing import begun
+from teleop_testing.waiting import PATIENCE_S
 from video_ingest_service.adopt import adopt
 from video_ingest_service.errors import ObjectGone
 from video_ingest_service.recordings import beginnings
@@ -182,7 +183,8 @@ async def unclaimed(database_url, store_root, *options: str) -> str:
         env={**os.environ, "DATABASE_URL": database_url, "STORE_URL": str(store_root)},
         stdout=asyncio.subprocess.PIPE,
     )
-    told, _ = await process.communicate()
+    async with asyncio.timeout(PATIENCE_S):
+        told, _ = await process.communicate()
     assert process.returncode == 0
     return told.decode()
 

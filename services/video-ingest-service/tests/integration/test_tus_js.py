@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from teleop_testing.waiting import PATIENCE_S
 
 MIB = 1024 * 1024
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -27,7 +28,9 @@ def client(tmp_path_factory) -> Path:
     for name in ("package.json", "package-lock.json", "client.mjs"):
         shutil.copy(SOURCE / name, folder)
     install = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        install, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     return folder / "client.mjs"
 
@@ -40,7 +43,8 @@ def run(client, service, content, tmp_path):
         (tmp_path / "content").write_bytes(content)
         arguments = (client, f"http://{service}/files", scenario, tmp_path / "content", PATH)
         node = await asyncio.create_subprocess_exec("node", *arguments, stdout=asyncio.subprocess.PIPE)
-        return json.loads((await node.communicate())[0])
+        async with asyncio.timeout(PATIENCE_S):
+            return json.loads((await node.communicate())[0])
 
     return run
 

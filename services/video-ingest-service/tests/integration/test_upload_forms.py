@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 from video_ingest_service import body
 
 MIB = 1024 * 1024
@@ -83,7 +83,8 @@ async def test_curl(service, store_root, tmp_path, file_first):
     curl = await asyncio.create_subprocess_exec(
         *command, f"http://{service}/upload/sync", stdout=asyncio.subprocess.PIPE
     )
-    assert (await curl.communicate())[0] == b"201"
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await curl.communicate())[0] == b"201"
     assert (store_root / STORED).read_bytes() == content
 
 
@@ -165,7 +166,7 @@ async def test_early_refusal(http, service):
         ]
     )
     writer.write((head + form).encode())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert b" 422 " in await reader.readline()
     writer.close()
 
@@ -176,7 +177,7 @@ async def test_wrong_content_length(service, length):
     host, port = service.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"POST /upload/sync HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert b" 400 " in await reader.readline()
     writer.close()
 
@@ -187,7 +188,7 @@ async def test_endless_form(service, session):
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST /upload/video HTTP/1.1\r\nHost: {service}\r\nContent-Length: {3 * 1024**3}\r\n"
     writer.write((head + "Content-Type: multipart/form-data; boundary=XX\r\n\r\n").encode())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert b" 413 " in await reader.readline()
     writer.close()
 
@@ -213,7 +214,7 @@ async def test_trickle(service, database, store_root, monkeypatch):
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST /upload/sync HTTP/1.1\r\nHost: {service}\r\nContent-Length: 99999\r\n"
     writer.write((head + "Content-Type: multipart/form-data; boundary=XX\r\n\r\n--XX\r\n").encode())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         told = await reader.read()
     assert b" 408 " in told.partition(b"\r\n")[0]
     writer.close()

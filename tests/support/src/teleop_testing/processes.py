@@ -84,7 +84,7 @@ class ServiceProcess:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
+        self._process.wait(PATIENCE_S)
 
     def _ready(self) -> bool:
         try:

@@ -19,6 +19,8 @@ from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
 from numpy.typing import NDArray
 from teleop_schema.session import Camera
 
+from teleop_testing.waiting import PATIENCE_S
+
 FPS = 60
 WIDTH = 2 * len(NAMES)
 CAMERA = "front"
@@ -114,7 +116,7 @@ class Teleoperation:
     def close(self) -> None:
         """End it as Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
-        self._process.communicate()
+        self._process.communicate(timeout=PATIENCE_S)
 
     def kill(self) -> None:
         """kill -9, unless it has ended."""
