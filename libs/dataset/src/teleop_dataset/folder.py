@@ -9,6 +9,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -38,6 +39,15 @@ _VIDEO = re.compile(r"videos/([^/]+)/chunk-\d+/file-\d+\.mp4")
 _TABLE = re.compile(r"(data|meta/episodes)/chunk-\d+/file-\d+\.parquet")
 # A file changed this shortly before it was read may change again without its time telling.
 _CLOCK_TICK_NS = 2_000_000_000
+
+
+class LinkedDataset(OSError):
+    """A dataset behind a symbolic link, which is not followed; `target` is the folder that it leads to."""
+
+    def __init__(self, link: Path, target: Path) -> None:
+        what = f"a symbolic link, which is not followed, to the dataset {target}: watch {target.parent}"
+        super().__init__(errno.ELOOP, what, str(link))
+        self.target = target
 
 
 class _Feature(msgspec.Struct, frozen=True):
@@ -175,7 +185,8 @@ def find_datasets(root: Path, refused: Callable[[OSError], None] = lambda _error
     Doesn't look into datasets, hidden folders, `hub` and `lost+found`; goes MAX_NAME_PARTS deep, as deep as
     names may.
 
-    refused  called with the error of each folder that can't be looked into: there may be datasets in it
+    refused  called with the error of each folder that can't be looked into: there may be datasets in it; with
+             LinkedDataset for a link to one
     """
     yield from _find(root, MAX_NAME_PARTS, refused)
 
@@ -186,14 +197,23 @@ def _find(folder: Path, depth: int, refused: Callable[[OSError], None]) -> Itera
             yield folder
             return
         with os.scandir(folder) as entries:
-            below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            looked_into = [entry for entry in entries if depth and not _is_passed_by(entry.name)]
+        below = sorted(entry.name for entry in looked_into if entry.is_dir(follow_symlinks=False))
+        links = [Path(entry.path) for entry in looked_into if entry.is_symlink()]
     except OSError as error:
         if error.errno not in _NOT_THERE:
             refused(error)
         return
+    for link in links:
+        with suppress(OSError):  # it leads nowhere, or where nobody may look
+            if _is_file(link / INFO):
+                refused(LinkedDataset(link, link.resolve()))
     for name in below:
-        if depth and not name.startswith(".") and name not in _NOT_LOOKED_INTO:
-            yield from _find(folder / name, depth - 1, refused)
+        yield from _find(folder / name, depth - 1, refused)
+
+
+def _is_passed_by(name: str) -> bool:
+    return name.startswith(".") or name in _NOT_LOOKED_INTO
 
 
 def _is_file(path: Path) -> bool:

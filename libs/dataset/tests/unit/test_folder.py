@@ -58,6 +58,21 @@ def test_datasets_are_found_wherever_they_lie(tmp_path):
     assert list(find_datasets(tmp_path / "missing")) == []
 
 
+def test_links_to_datasets_are_told(tmp_path):
+    """They are not followed; other links are nobody's concern."""
+    dataset = make(tmp_path / "elsewhere/picking")
+    root = tmp_path / "outputs"
+    root.mkdir()
+    (root / "linked").symlink_to(dataset)
+    for name, target in {"away": tmp_path / "missing", "round": root / "round", "other": tmp_path}.items():
+        (root / name).symlink_to(target)
+    refused: list[OSError] = []
+    assert list(find_datasets(root, refused.append)) == []
+    (error,) = refused
+    assert (error.filename, error.target) == (str(root / "linked"), dataset)
+    assert f"watch {tmp_path / 'elsewhere'}" in error.strerror
+
+
 def test_search_ends_somewhere(tmp_path):
     """A name has so many parts and no more; what lies deeper could not be named."""
     deep = tmp_path.joinpath(*(str(number) for number in range(8)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lerobot_robot_backend.uploading import Refused
 from msgspec.structs import replace
-from teleop_dataset.folder import DatasetSeen, find_datasets, look
+from teleop_dataset.folder import DatasetSeen, LinkedDataset, find_datasets, look
 from teleop_dataset.readiness import QUIET_NS, Kind, Verdict, judge
 from teleop_schema.errors import BadInput
 from teleop_schema.files import DatasetVersion
@@ -147,8 +147,14 @@ class Datasets:
                     continue
                 names[name] = folder
                 found.append(tended)
-        self.problems = tuple(explain(error) for error in refused)
+        self.problems = tuple(explain(error) for error in refused if not self._is_tended_elsewhere(error))
         return found
+
+    def _is_tended_elsewhere(self, error: OSError) -> bool:
+        """Whether it is a link to a dataset that is looked after where it is."""
+        return isinstance(error, LinkedDataset) and any(
+            error.target == folder.resolve() for folder in self.tended
+        )
 
     def _known(self, root: Path, folder: Path, name: str) -> DatasetRow:
         row = self._state.dataset(str(folder))

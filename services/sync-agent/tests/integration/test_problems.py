@@ -52,6 +52,16 @@ async def test_a_folder_below_the_watched_one(make_agent, outputs, monkeypatch):
     assert agent.problems == (f"{outputs / 'closed'}: Permission denied",)
 
 
+async def test_a_link_to_a_dataset(make_agent, outputs, tmp_path):
+    """It is not followed, and named, unless the dataset is looked after where it is."""
+    for name, target in {"away": tmp_path / "elsewhere/away", "again": outputs / "picking"}.items():
+        make_dataset(target)
+        (outputs / name).symlink_to(target)
+    (line,) = await make_agent().once(30.0)
+    assert line.startswith(f"not brought: {outputs / 'away'}: a symbolic link")
+    assert line.endswith(f"watch {tmp_path / 'elsewhere'}")
+
+
 async def test_an_info_that_nests_too_deeply(make_agent, outputs, monkeypatch):
     """It is no reason to end."""
     monkeypatch.setattr(datasets, "ONCE_PATIENCE_S", 5.0)
