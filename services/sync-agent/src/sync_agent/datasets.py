@@ -42,7 +42,7 @@ MAX_SKIPPED_TOLD = 1000
 # Of `once`: a dataset that changes for longer is being recorded.
 ONCE_PATIENCE_S = 20.0
 # States in which the server has said that it has what is told of a dataset, here or not.
-NOT_HERE = ("reclaimed", "lost")
+NOT_HERE = ("reclaimed", "lost", "gone")
 HELD_STATES = ("stored", *NOT_HERE)
 FORGOTTEN = "the server does not know it any more"
 GONE_THERE = (
@@ -331,7 +331,8 @@ class Datasets:
             again = {"reason": FORGOTTEN, "again": FORGOTTEN, "manifest_sha256": ""}
             await self._change(row, state="waiting", fingerprint="", saved_episodes=0, **again)
             return True
-        await self._change(row, state="lost" if row.state == "stored" else row.state, error=GONE_THERE)
+        state = row.state if row.state == "reclaimed" else "lost"
+        await self._change(row, state=state, error=GONE_THERE)
         return False
 
     async def found_again(self, row: DatasetRow) -> None:

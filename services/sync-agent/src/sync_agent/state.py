@@ -270,10 +270,13 @@ class State:
         if self.note("server") != server.encode():
             self._ask("UPDATE file SET known_to_server = 0")
             for row in self.datasets():
-                nothing = {"version": None, "fingerprint": "", "saved_episodes": 0, "manifest_sha256": ""}
-                if row.state == "stored":
-                    nothing |= {"state": "waiting", "reason": f"{server} is yet to be asked for it"}
-                self.note_dataset(msgspec.structs.replace(row, size_bytes=0, **nothing))
+                changes: dict[str, object] = {"fingerprint": ""}
+                # What is not here any more can't be sent: for that version the other one is asked.
+                if Path(row.folder).exists():
+                    changes |= {"version": None, "saved_episodes": 0, "manifest_sha256": "", "size_bytes": 0}
+                    if row.state == "stored":
+                        changes |= {"state": "waiting", "reason": f"{server} is yet to be asked for it"}
+                self.note_dataset(msgspec.structs.replace(row, **changes))
             self.set_note("server", server.encode())
 
     def forget_file(self, folder: str, path: str) -> None:

@@ -112,6 +112,31 @@ async def test_what_is_not_here_either(make_agent, backend, outputs):
     assert (row_of(agent, folder).state, row_of(agent, folder).error) == ("stored", None)
 
 
+async def test_what_was_removed_beside_a_running_agent(make_agent, backend, outputs, running):
+    """The server is asked for it all the same: nobody else has it."""
+    folder = make_dataset(outputs / "picking")
+    agent = make_agent()
+    async with running(agent):
+        await until(lambda: (row := row_of(agent, folder)) and row.state == "stored")
+        shutil.rmtree(folder)
+        agent.datasets.tended[folder].hinted.set()
+        await until(lambda: row_of(agent, folder).state == "gone")
+    backend.forget()
+    assert await make_agent().once(30.0) == [f"picking: lost: {GONE_THERE}"]
+
+
+async def test_what_was_removed_is_asked_of_another_server(make_agent, backend, outputs):
+    """A server under a new address may be another one, which has nothing of it."""
+    folder = make_dataset(outputs / "picking")
+    agent = make_agent()
+    assert await agent.once(30.0) == []
+    agent.close()
+    shutil.rmtree(folder)
+    backend.forget()
+    agent = make_agent(server=backend.url.replace("127.0.0.1", "localhost"))
+    assert await agent.once(30.0) == [f"picking: lost: {GONE_THERE}"]
+
+
 async def test_another_database_is_remembered(make_agent, backend, outputs, caplog):
     """The agent knows which one it spoke with, and says when it is another."""
     make_dataset(outputs / "picking")

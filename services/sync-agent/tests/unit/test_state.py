@@ -29,16 +29,24 @@ def test_another_server_has_nothing(tmp_path):
     with closing(State(tmp_path / "robot_A.sqlite")) as state:
         state.use_server("http://one:8000")
         state.note_stored("/outputs/a", ROW)
-        about = {"state": "stored", "saved_episodes": 2, "version": 3, "fingerprint": "x"}
-        state.note_dataset(DatasetRow(folder="/outputs/a", root="/outputs", name="a", **about))
+        here = str(tmp_path)
+        state.note_dataset(
+            DatasetRow(folder=here, root="/", name="here", state="stored", version=3, saved_episodes=2)
+        )
+        state.note_dataset(
+            DatasetRow(folder="/outputs/a", root="/outputs", name="a", state="reclaimed", manifest_sha256="y")
+        )
         state.use_server("http://one:8000")
         assert state.files("/outputs/a")[ROW.path].known_to_server
-        assert state.dataset("/outputs/a").state == "stored"
+        assert state.dataset(here).state == "stored"
         state.use_server("http://two:8000")
         assert not state.files("/outputs/a")[ROW.path].known_to_server
+        row = state.dataset(here)
+        assert (row.state, row.reason) == ("waiting", "http://two:8000 is yet to be asked for it")
+        assert (row.version, row.saved_episodes) == (None, 0)
+        # What can't be sent any more is asked for.
         row = state.dataset("/outputs/a")
-        assert (row.state, row.saved_episodes, row.version, row.fingerprint) == ("waiting", 0, None, "")
-        assert row.reason == ("http://two:8000 is yet to be asked for it")
+        assert (row.state, row.manifest_sha256) == ("reclaimed", "y")
 
 
 @pytest.mark.parametrize("damage", [b"no database at all, but long enough to be read" * 100, b"short"])
