@@ -372,16 +372,25 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
-    """Put `content` at `path` in one step; `durable`: on the disk before this returns."""
+    """Put `content` at `path` in one step; `durable`: on the disk before this returns.
+
+    Raises OSError, which names `path`; what was there stays then.
+    """
     temporary = path.with_name(path.name + ".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, content)
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(temporary, path)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            while content:  # where there is not enough room, some of it is written first
+                content = content[os.write(fd, content) :]
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
     if durable:
         sync_directory(path.parent)
 
