@@ -286,7 +286,8 @@ class Datasets:
         except (FilesFailed, Refused, OSError) as error:
             log.error("failed", extra={"dataset": tended.place.name, "error": explain(error)})
             await self.note(tended, state="failed", error=explain(error))
-            return RETRY_FAILED_S
+            # A person who makes room here, or gives a right, gives no hint.
+            return RESCAN_S if isinstance(error, OSError) else RETRY_FAILED_S
         finally:
             progress, tended.progress = tended.progress, None
         await self.note(

@@ -52,6 +52,22 @@ async def test_a_folder_below_the_watched_one(make_agent, outputs, monkeypatch):
     assert agent.problems == (f"{outputs / 'closed'}: Permission denied",)
 
 
+async def test_what_the_disk_refuses_is_tried_again_soon(make_agent, outputs, running, monkeypatch):
+    """It is named, and once a person has put it right nothing else has to be done."""
+    folder = make_dataset(outputs / "picking")
+    agent = make_agent()
+    in_the_way = outputs / ".uploaded/picking"
+    in_the_way.touch()
+    monkeypatch.setattr(datasets, "RESCAN_S", 0.05)
+    async with running(agent):
+        failed = await until(
+            lambda: (row := agent.state.dataset(str(folder))) and row.state == "failed" and row
+        )
+        assert str(in_the_way) in failed.error
+        in_the_way.unlink()
+        await until(lambda: agent.state.dataset(str(folder)).state == "stored")
+
+
 async def test_a_link_to_a_dataset(make_agent, outputs, tmp_path):
     """It is not followed, and named, unless the dataset is looked after where it is."""
     for name, target in {"away": tmp_path / "elsewhere/away", "again": outputs / "picking"}.items():
