@@ -61,6 +61,7 @@ OTHERS = {
     ("teleop_runtime/store/writers.py", "run"): ENDS_WITH_ITS_CALLER,
     ("export_service/worker.py", "until_asked_to_end"): ENDS_WITH_ITS_CALLER,
     ("lerobot_backend/postgres.py", "_launch"): "waits for a process that ends; the watch starts it again",
+    ("lerobot_backend/demo/relay.py", "_relay"): ENDS_WITH_ITS_CALLER,
     ("lerobot_backend/demo/relay.py", "running"): "only in the demonstration, which looks whether it works",
 }
 BEGIN = {"create_task", "ensure_future", "Thread"}
