@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from figures import Figure, at_most
 from lerobot_robot_backend import TelemetryClient
-from lerobot_robot_backend.video_spool import finished_segments
+from lerobot_robot_backend.video.files import finished_segments
 from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
 from lerobot_robot_virtual.scene import render
 from loop import RATE_HZ, neighbour, nobody, quantile, sink, sleep_until
@@ -146,7 +146,7 @@ def _cpu_time_of(client: TelemetryClient) -> Iterator[list[float]]:
     encoder = next(
         child
         for child in psutil.Process().children()
-        if "lerobot_robot_backend.encoder" in child.cmdline() and str(client.stream_dir) in child.cmdline()
+        if {"lerobot_robot_backend.video.encoder", str(client.stream_dir)} <= {*child.cmdline()}
     )
     before = encoder.cpu_times()
     taken = [0.0]

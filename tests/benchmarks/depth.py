@@ -15,8 +15,8 @@ import av
 import numpy as np
 from figures import Figure, at_most
 from lerobot.datasets.video_utils import StreamingVideoEncoder
-from lerobot_robot_backend.picture_kind import Kind
-from lerobot_robot_backend.video_codec import PictureEncoder, write_mp4
+from lerobot_robot_backend.video.codec import PictureEncoder, write_mp4
+from lerobot_robot_backend.video.picture_kind import Kind
 from lerobot_robot_virtual.arm import VirtualArm
 from lerobot_robot_virtual.scene import as_depth, render
 

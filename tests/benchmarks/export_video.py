@@ -18,8 +18,8 @@ from typing import Any
 import av
 import httpx
 import numpy as np
-from export_service.video_source import Part, Segment
-from export_service.video_writer import VideoSeries, look
+from export_service.making.video_source import Part, Segment
+from export_service.making.video_writer import VideoSeries, look
 from figures import Figure, at_least, at_most
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS

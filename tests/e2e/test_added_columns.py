@@ -38,7 +38,7 @@ SCRIPT = """
 import json, sys
 from types import SimpleNamespace
 import numpy as np
-import lerobot_robot_backend.tap as tap
+import lerobot_robot_backend.lerobot.tap as tap
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_robot_virtual.arm import NAMES
 from lerobot_robot_virtual.devices import VirtualSO101Follower, VirtualSO101FollowerConfig

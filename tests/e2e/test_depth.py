@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.video_spool import has_unstored_video, holds_video
+from lerobot_robot_backend.video.files import has_unstored_video, holds_video
 from teleop_schema.session import Camera
 from teleop_testing.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S

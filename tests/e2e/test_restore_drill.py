@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.stream import read_progress
-from lerobot_robot_backend.video_spool import has_unstored_video
+from lerobot_robot_backend.spool.stream import read_progress
+from lerobot_robot_backend.video.files import has_unstored_video
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
 from teleop_schema.session import Camera

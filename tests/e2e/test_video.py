@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 import httpx
-from lerobot_robot_backend.video_spool import has_unstored_video
+from lerobot_robot_backend.video.files import has_unstored_video
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_testing.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lerobot_robot_backend.video_spool import has_unstored_video, holds_video
+from lerobot_robot_backend.video.files import has_unstored_video, holds_video
 from lerobot_robot_virtual.arm import NAMES
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_testing.processes import ServiceProcess

@@ -9,9 +9,9 @@ import httpx
 import msgspec
 import numpy as np
 from file_accounts import Stored
-from lerobot_robot_backend.video_finish import recover
+from lerobot_robot_backend.shipping.recovery import recover
+from lerobot_robot_backend.video.files import STORED_SUFFIX, has_unstored_video
 from lerobot_robot_backend.video_shipper import is_recorded
-from lerobot_robot_backend.video_spool import STORED_SUFFIX, has_unstored_video
 from teleop_schema.files import VideoFile
 from teleop_testing.database import Database
 from teleop_testing.files import sha256_of

@@ -2,7 +2,7 @@
 
 import runpy
 
-from telemetry_service import frame_table
+from telemetry_service.tables import frame_table
 
 frame_table.COMMIT_TIMEOUT_S = 4.0
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import lerobot_robot_backend.client as client_module
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.record import MAX_RECORD_BYTES
-from lerobot_robot_backend.spool import SpoolWriter
+from lerobot_robot_backend.spool.record import MAX_RECORD_BYTES
+from lerobot_robot_backend.spool.writer import SpoolWriter
 
 RATE_HZ = 60
 MAX_FRAMES = 200_000

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 from cut_disk import CutDisk, cut_disk
-from lerobot_robot_backend.segment import find_segments
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import read_writer_state
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.spool.segment import find_segments
+from lerobot_robot_backend.spool.stream import read_writer_state
 from noted_robot import Notes
 from teleop_schema.limits import Limits
 from teleop_testing.waiting import wait_for

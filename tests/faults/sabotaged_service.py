@@ -4,8 +4,8 @@ import os
 import runpy
 
 import teleop_runtime.database
-from telemetry_service.frame_block import FrameBlock
-from telemetry_service.writer import Writer
+from telemetry_service.frames.block import FrameBlock
+from telemetry_service.receiving.writer import Writer
 
 
 def acknowledge_before_commit() -> None:

@@ -21,7 +21,7 @@ import httpx
 import psycopg
 from cut_disk import CutDisk, cut_disk
 from lerobot_backend.postgres import EmbeddedPostgres
-from lerobot_robot_backend.uploading import Uploader
+from lerobot_robot_backend.shipping.uploading import Uploader
 from resending import ResendingRobot
 from teleop_schema.files import FilePlan
 from teleop_schema.migrate import migrate

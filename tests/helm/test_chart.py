@@ -14,7 +14,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from export_service.hub_settings import HubSettings
+from export_service.hub.settings import HubSettings
 from export_service.settings import ExportSettings
 from telemetry_service.settings import TelemetrySettings
 from teleop_testing.waiting import PATIENCE_S

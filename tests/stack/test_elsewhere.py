@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import psycopg
 import pytest
-from lerobot_robot_backend.uploading import Uploader
+from lerobot_robot_backend.shipping.uploading import Uploader
 from recorder import record
 from stack import READY_S, REPOSITORY, Stack
 from teleop_schema.files import FilePlan

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from lerobot_robot_backend.uploading import Uploader
+from lerobot_robot_backend.shipping.uploading import Uploader
 from lerobot_robot_virtual.scene import read_frame_counter
 from recorder import FRAMES, PICTURE_EVERY, state_of
 from teleop_schema.files import FilePlan

@@ -10,7 +10,7 @@ from io import BytesIO
 import httpx
 import numpy as np
 import pytest
-from lerobot_robot_backend.uploading import Interrupted, Uploader, persevere
+from lerobot_robot_backend.shipping.uploading import Interrupted, Uploader, persevere
 from resending import ResendingRobot
 from stack import DEFECTS, Stack, in_thread
 from teleop_schema.files import FilePlan

@@ -15,8 +15,8 @@ from teleop_testing.serving import serving
 from teleop_testing.storing import stored
 from teleop_testing.waiting import PATIENCE_S
 from video_ingest_service.app import create_app
-from video_ingest_service.catalog import Catalog
-from video_ingest_service.probe import Prober
+from video_ingest_service.files.catalog import Catalog
+from video_ingest_service.files.probe import Prober
 from video_ingest_service.settings import IngestSettings
 
 MIB = 1024 * 1024

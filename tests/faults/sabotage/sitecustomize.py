@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 def forget_what_a_dead_encoder_left() -> None:
     """An encoder removes the pictures that the one before had put into an unfinished file."""
-    from lerobot_robot_backend import video_spool
+    from lerobot_robot_backend.video import files as video_spool
 
     found = video_spool.find_parts
 
@@ -25,7 +25,7 @@ def forget_what_a_dead_encoder_left() -> None:
 
 def call_stored_what_was_only_begun() -> None:
     """An agent writes receipts of its own, and sends the bytes afterwards."""
-    from lerobot_robot_backend.uploading import Uploader
+    from lerobot_robot_backend.shipping.uploading import Uploader
     from teleop_schema.files import Receipt
 
     upload, sending = Uploader.upload, set()
@@ -67,7 +67,7 @@ def tell_offsets_before_the_disk() -> None:
 
 def call_done_what_is_not_published() -> None:
     """A worker marks an export as done, and moves it into place afterwards."""
-    from export_service.export_table import ExportTable
+    from export_service.tables.export_table import ExportTable
 
     publish = ExportTable.publish
     moving = set()
@@ -87,7 +87,7 @@ def call_done_what_is_not_published() -> None:
 
 # Defect -> what the command line of the program has in it.
 PROGRAMS = {
-    forget_what_a_dead_encoder_left: "lerobot_robot_backend.encoder",
+    forget_what_a_dead_encoder_left: "lerobot_robot_backend.video.encoder",
     call_stored_what_was_only_begun: "sync-agent",
     trust_offsets: "video_ingest_service",
     tell_offsets_before_the_disk: "video_ingest_service",

@@ -6,7 +6,7 @@
 import socket
 import sys
 
-from export_service.hub_settings import HubSettings
+from export_service.hub.settings import HubSettings
 from teleop_runtime.app import CannotStart
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serve import serve

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from export_service.app import export_part
-from export_service.hub_settings import HubSettings
+from export_service.hub.settings import HubSettings
 from starlette.applications import Starlette
 from telemetry_service.app import telemetry_part
 from teleop_runtime.app import Part, Running, assemble

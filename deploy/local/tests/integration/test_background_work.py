@@ -12,7 +12,7 @@ import telemetry_service
 import teleop_runtime
 import video_ingest_service
 from export_service.app import export_part
-from export_service.hub_settings import HubSettings
+from export_service.hub.settings import HubSettings
 from lerobot_backend.app import postgres_part
 from lerobot_backend.postgres import EmbeddedPostgres
 from telemetry_service.app import telemetry_part
@@ -46,12 +46,18 @@ VITAL = {"batcher", "making of exports", "pushing", "watch over PostgreSQL"}
 # service runs goes through `Background`.
 ENDS_WITH_ITS_CALLER = "awaited by what began it, which hears of its errors"
 OTHERS = {
-    ("telemetry_service/batcher.py", "run"): "one commit: told to the writers whose frames it holds",
-    ("telemetry_service/log_endpoint.py", "_talk"): ENDS_WITH_ITS_CALLER,
-    ("telemetry_service/numbers.py", "take"): ENDS_WITH_ITS_CALLER,
-    ("telemetry_service/plain_mode.py", "_refuse"): "goes on after any error, as long as its connection",
-    ("telemetry_service/session_table.py", "_take_over"): ENDS_WITH_ITS_CALLER,
-    ("video_ingest_service/verification.py", "verify_objects"): ENDS_WITH_ITS_CALLER,
+    (
+        "telemetry_service/receiving/batcher.py",
+        "run",
+    ): "one commit: told to the writers whose frames it holds",
+    ("telemetry_service/receiving/log_endpoint.py", "_talk"): ENDS_WITH_ITS_CALLER,
+    ("telemetry_service/tables/numbers.py", "take"): ENDS_WITH_ITS_CALLER,
+    (
+        "telemetry_service/receiving/plain_mode.py",
+        "_refuse",
+    ): "goes on after any error, as long as its connection",
+    ("telemetry_service/tables/session_table.py", "_take_over"): ENDS_WITH_ITS_CALLER,
+    ("video_ingest_service/files/verification.py", "verify_objects"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/app.py", "_ask"): "a check of readiness, whose result it is",
     ("teleop_runtime/background.py", "_start"): "what this is about",
     ("teleop_runtime/graceful.py", "drain_before_exit"): "around `handle`, see there",

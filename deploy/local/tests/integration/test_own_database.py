@@ -17,9 +17,9 @@ import pyarrow as pa
 import pytest
 from adbc_driver_manager import AdbcStatement
 from export_service.app import export_part
-from export_service.chunk_table import ChunkReader
-from export_service.database import open_pool as open_export_pool
-from export_service.hub_settings import HubSettings
+from export_service.hub.settings import HubSettings
+from export_service.tables.chunk_table import ChunkReader
+from export_service.tables.database import open_pool as open_export_pool
 from psycopg.conninfo import conninfo_to_dict
 from telemetry_service.app import telemetry_part
 from teleop_runtime.app import CannotStart, assemble

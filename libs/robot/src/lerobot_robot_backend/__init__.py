@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lerobot_robot_backend.client import TelemetryClient as TelemetryClient
-    from lerobot_robot_backend.stream import SpoolError as SpoolError
+    from lerobot_robot_backend.spool.stream import SpoolError as SpoolError
 
 _HOMES = {
     "TelemetryClient": "lerobot_robot_backend.client",
-    "SpoolError": "lerobot_robot_backend.stream",
+    "SpoolError": "lerobot_robot_backend.spool.stream",
     "ship_all": "lerobot_robot_backend.shipper",
     "ship_stream": "lerobot_robot_backend.shipper",
 }
@@ -42,6 +42,6 @@ def _is_plugin_import() -> bool:
 
 
 if _is_plugin_import():
-    from lerobot_robot_backend.entrance import activate_or_tell
+    from lerobot_robot_backend.lerobot.entrance import activate_or_tell
 
     activate_or_tell()

@@ -11,8 +11,8 @@ import runpy
 import sys
 from pathlib import Path
 
-from lerobot_robot_backend.exits import EXIT_USAGE
-from lerobot_robot_backend.plugin import activate
+from lerobot_robot_backend.lerobot.exits import EXIT_USAGE
+from lerobot_robot_backend.lerobot.plugin import activate
 
 USAGE = """\
 usage: python -m lerobot_robot_backend.auto --backend_url=ws://host:8000 --robot_id=robot_A script.py …

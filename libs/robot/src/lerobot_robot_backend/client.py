@@ -17,12 +17,11 @@ from teleop_schema.session import Camera
 
 from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.clock import CaptureClock
-from lerobot_robot_backend.columns import Columns
 from lerobot_robot_backend.description import describe, describe_host
-from lerobot_robot_backend.extra import encode_all_extra
-from lerobot_robot_backend.record import encode_beyond
-from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.stream import (
+from lerobot_robot_backend.spool.columns import Columns
+from lerobot_robot_backend.spool.extra import encode_all_extra
+from lerobot_robot_backend.spool.record import encode_beyond
+from lerobot_robot_backend.spool.stream import (
     Progress,
     SpoolError,
     StreamFile,
@@ -30,13 +29,14 @@ from lerobot_robot_backend.stream import (
     default_spool_dir,
     read_whole_progress,
 )
+from lerobot_robot_backend.spool.values import differ, number, picker, within_float32
+from lerobot_robot_backend.spool.writer import SpoolWriter
 from lerobot_robot_backend.upkeep import Upkeep
-from lerobot_robot_backend.values import differ, number, picker, within_float32
-from lerobot_robot_backend.video_choice import Video, choose_video
-from lerobot_robot_backend.video_spool import without_unrecorded
+from lerobot_robot_backend.video.choice import Video, choose_video
+from lerobot_robot_backend.video.files import without_unrecorded
 
 if TYPE_CHECKING:
-    from lerobot_robot_backend.video_capture import PictureCounts, VideoCapture
+    from lerobot_robot_backend.video.capture import PictureCounts, VideoCapture
 
 MIN_FREE_BYTES = 2_000_000_000
 Outcome = Literal["success", "failure", "discarded"]
@@ -357,7 +357,7 @@ class TelemetryClient:
 
     def _open_video(self, quality: Video) -> "VideoCapture | None":
         if self._session.cameras and quality != "off":
-            from lerobot_robot_backend.video_capture import VideoCapture  # numpy, which others do without
+            from lerobot_robot_backend.video.capture import VideoCapture  # numpy, which others do without
 
             try:
                 return VideoCapture(self.stream_dir, self._session, quality)

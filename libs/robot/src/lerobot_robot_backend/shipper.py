@@ -24,11 +24,12 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketExce
 from websockets.typing import Subprotocol
 
 from lerobot_robot_backend.address import backend_url_option
-from lerobot_robot_backend.named_folder import check_named
-from lerobot_robot_backend.retention import prune_spool, prune_stream, seal_acknowledged
-from lerobot_robot_backend.shipping import NotBelieved, Refused, Shipping
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import (
+from lerobot_robot_backend.shipping.backoff import backoff_s
+from lerobot_robot_backend.shipping.named_folder import check_named
+from lerobot_robot_backend.shipping.protocol import NotBelieved, Refused, Shipping
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.shipping.retention import prune_spool, prune_stream, seal_acknowledged
+from lerobot_robot_backend.spool.stream import (
     SESSION_FILE,
     SHIPPER_LOCK,
     Progress,
@@ -46,7 +47,6 @@ LINGER_S = 1 / 6  # ten frames a message at 60 Hz: what a message costs the serv
 PING_S = 5.0
 PONG_S = 10.0  # with PING_S: a dead connection is noticed after 15 s
 ANSWER_S = 60.0  # longest silence while something is unacknowledged
-FIRST_BACKOFF_S = 0.2
 # A server that can't be reached is asked again soon, so that samples are safe soon after it is back; one that
 # answers and refuses is left in peace.
 UNREACHABLE_BACKOFF_S = 5.0
@@ -224,12 +224,6 @@ class Shipper:
             self._damage_logged += 1
 
 
-def backoff_s(failures: int, longest_s: float, jitter: float) -> float:
-    """Seconds to wait after so many failures in a row; `jitter` is in 0 to 1."""
-    delay_s = min(longest_s, FIRST_BACKOFF_S * 2.0 ** min(failures, 16))
-    return delay_s * (0.5 + 0.5 * jitter)
-
-
 async def ship_stream(
     stream_dir: Path,
     *,
@@ -332,7 +326,7 @@ async def _ship_left(
 ) -> int:
     """The same of the streams of one server."""
     # Only this needs HTTP: the shipper of one session is small.
-    from lerobot_robot_backend.recall import recall, samples_of
+    from lerobot_robot_backend.shipping.recall import recall, samples_of
 
     slots = asyncio.Semaphore(CONCURRENT_STREAMS)
 

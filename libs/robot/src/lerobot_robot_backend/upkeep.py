@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lerobot_robot_backend.children import start_child
-from lerobot_robot_backend.flusher import SLOW_SYNC_S, Flusher
-from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.stream import (
+from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S, Flusher
+from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOG,
     WriterState,
     WriterStateFile,
     find_streams,
 )
-from lerobot_robot_backend.video_spool import holds_video
+from lerobot_robot_backend.spool.writer import SpoolWriter
+from lerobot_robot_backend.video.files import holds_video
 
 if TYPE_CHECKING:
-    from lerobot_robot_backend.video_capture import VideoCapture
+    from lerobot_robot_backend.video.capture import VideoCapture
 
 SAMPLES = "lerobot_robot_backend.shipper"
 VIDEO = "lerobot_robot_backend.video_shipper"

@@ -18,11 +18,20 @@ from typing import Protocol, Self
 from teleop_schema.files import FilePlan, Receipt
 
 from lerobot_robot_backend.address import backend_url_option
-from lerobot_robot_backend.named_folder import check_named
-from lerobot_robot_backend.recall import recall, video_of
-from lerobot_robot_backend.retention import prune_spool
 from lerobot_robot_backend.shipper import TAKE_OVER_POLL_S, describe_holder
-from lerobot_robot_backend.stream import (
+from lerobot_robot_backend.shipping.named_folder import check_named
+from lerobot_robot_backend.shipping.recall import recall, video_of
+from lerobot_robot_backend.shipping.retention import prune_spool
+from lerobot_robot_backend.shipping.uploading import (
+    ByteSource,
+    FileBytes,
+    Interrupted,
+    Refused,
+    SourceChanged,
+    Uploader,
+    persevere,
+)
+from lerobot_robot_backend.spool.stream import (
     WRITER_LOCK,
     SpoolError,
     is_locked,
@@ -32,16 +41,7 @@ from lerobot_robot_backend.stream import (
     read_stream,
     send_to,
 )
-from lerobot_robot_backend.uploading import (
-    ByteSource,
-    FileBytes,
-    Interrupted,
-    Refused,
-    SourceChanged,
-    Uploader,
-    persevere,
-)
-from lerobot_robot_backend.video_spool import (
+from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,
     VIDEO_SHIPPER_LOCK,
     Segment,
@@ -232,7 +232,7 @@ async def _recover(stream_dir: Path) -> None:
     """Finish what a dead encoder left; in a process of its own, for this one is to stay small."""
     if not find_parts(stream_dir):
         return
-    command = [sys.executable, "-P", "-m", "lerobot_robot_backend.video_finish", str(stream_dir)]
+    command = [sys.executable, "-P", "-m", "lerobot_robot_backend.shipping.recovery", str(stream_dir)]
     process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
     if await process.wait() != 0:
         log.error("%s: what its encoder left could not be finished; it is kept for later", stream_dir)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from lerobot_robot_backend.encoder import CameraRecorder
-from lerobot_robot_backend.part_file import PartWriter, SegmentHead
-from lerobot_robot_backend.picture_ring import Reason, create_ring
-from lerobot_robot_backend.video_codec import EncodingFailed, PictureEncoder
-from lerobot_robot_backend.video_finish import finish_part
-from lerobot_robot_backend.video_spool import finished_segments, make_camera_dir
+from lerobot_robot_backend.video.codec import EncodingFailed, PictureEncoder
+from lerobot_robot_backend.video.encoder import CameraRecorder
+from lerobot_robot_backend.video.files import finished_segments, make_camera_dir
+from lerobot_robot_backend.video.finish import finish_part
+from lerobot_robot_backend.video.part_file import PartWriter, SegmentHead
+from lerobot_robot_backend.video.picture_ring import Reason, create_ring
 
 HEAD = SegmentHead(
     robot_id="robot_A",

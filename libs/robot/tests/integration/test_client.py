@@ -5,8 +5,8 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import Progress, SpoolError, read_stream, write_progress
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.spool.stream import Progress, SpoolError, read_stream, write_progress
 from teleop_schema.errors import BadRobotId
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from lerobot_robot_backend import tap as tap_module
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.options import Request
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.tap import Tap
+from lerobot_robot_backend.lerobot import tap as tap_module
+from lerobot_robot_backend.lerobot.options import Request
+from lerobot_robot_backend.lerobot.tap import Tap
+from lerobot_robot_backend.shipping.reader import SpoolReader
 from teleop_schema.columns import Column, positions_in, unpack_texts
 from teleop_schema.limits import Limits
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream, take_over
-from lerobot_robot_backend.stream import locked, read_stream, send_to
+from lerobot_robot_backend.shipping import backoff
+from lerobot_robot_backend.spool.stream import locked, read_stream, send_to
 from teleop_testing.waiting import PATIENCE_S, until
 
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
@@ -17,7 +18,7 @@ JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Tests do not wait as long as robots do."""
-    monkeypatch.setattr(shipper, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_BACKOFF_S", 0.01)
     monkeypatch.setattr(shipper, "UNREACHABLE_BACKOFF_S", 0.05)
 
 

@@ -5,8 +5,8 @@ import msgspec
 import numpy as np
 import pytest
 from lerobot.datasets.depth_utils import quantize_depth
-from lerobot_robot_backend import video_codec
-from lerobot_robot_backend.video_spool import ENCODER_LOG, finished_segments
+from lerobot_robot_backend.video import codec as video_codec
+from lerobot_robot_backend.video.files import ENCODER_LOG, finished_segments
 from teleop_schema.session import Camera
 from teleop_testing.segments import no_video
 from teleop_testing.waiting import PATIENCE_S

@@ -107,7 +107,7 @@ def test_home_of_nobody_ends_the_command():
     assert ended.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["msgspec", "lerobot_robot_backend.tap"])
+@pytest.mark.parametrize("module", ["msgspec", "lerobot_robot_backend.lerobot.tap"])
 def test_broken_plugin_ends_a_command_with_its_flags(tmp_path, module):
     """Whatever fails, at the first import or the last: the reason is the last line, and the robot stays."""
     ended = lerobot_command(FLAGS, broken=[module], LEROBOT_BACKEND_SPOOL=str(tmp_path))

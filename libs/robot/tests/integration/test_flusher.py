@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from lerobot_robot_backend import flusher
-from lerobot_robot_backend.flusher import Flusher
-from lerobot_robot_backend.spool_reader import SpoolReader
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.spool import flusher
+from lerobot_robot_backend.spool.flusher import Flusher
 from teleop_testing.power import watched_disk
 from teleop_testing.spooled import SMALL, batches, open_writer, states, write
 from teleop_testing.waiting import wait_for

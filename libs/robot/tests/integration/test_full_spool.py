@@ -5,8 +5,8 @@ import threading
 
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import SpoolError
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.spool.stream import SpoolError
 from teleop_testing.spooled import batches, covered
 from teleop_testing.waiting import until
 

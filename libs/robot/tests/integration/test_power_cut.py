@@ -8,15 +8,15 @@ import msgspec
 import numpy as np
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.encoder import Finisher
-from lerobot_robot_backend.part_file import PartWriter, SegmentHead, read_part
-from lerobot_robot_backend.segment import find_segments
-from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import read_stream
-from lerobot_robot_backend.video_codec import PictureEncoder
-from lerobot_robot_backend.video_finish import finish_part
-from lerobot_robot_backend.video_spool import finished_segments, make_camera_dir, mark_stored, part_path
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.spool.segment import find_segments
+from lerobot_robot_backend.spool.stream import read_stream
+from lerobot_robot_backend.spool.writer import SpoolWriter
+from lerobot_robot_backend.video.codec import PictureEncoder
+from lerobot_robot_backend.video.encoder import Finisher
+from lerobot_robot_backend.video.files import finished_segments, make_camera_dir, mark_stored, part_path
+from lerobot_robot_backend.video.finish import finish_part
+from lerobot_robot_backend.video.part_file import PartWriter, SegmentHead, read_part
 from teleop_schema.files import Receipt
 from teleop_testing.files import sha256_of
 from teleop_testing.power import Disk, watched_disk

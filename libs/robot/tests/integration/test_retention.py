@@ -6,13 +6,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from lerobot_robot_backend.age import NOTE, running_s
-from lerobot_robot_backend.recall import Recalled, bring_again
-from lerobot_robot_backend.record import MAX_RECORD_BYTES
-from lerobot_robot_backend.retention import KEEP_S, prune_spool, prune_stream, seal_acknowledged
-from lerobot_robot_backend.segment import HEADER_BYTES, SegmentHeader, find_segments
-from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.stream import (
+from lerobot_robot_backend.shipping.recall import Recalled, bring_again
+from lerobot_robot_backend.shipping.retention import KEEP_S, prune_spool, prune_stream, seal_acknowledged
+from lerobot_robot_backend.spool.age import NOTE, running_s
+from lerobot_robot_backend.spool.record import MAX_RECORD_BYTES
+from lerobot_robot_backend.spool.segment import HEADER_BYTES, SegmentHeader, find_segments
+from lerobot_robot_backend.spool.stream import (
     Progress,
     StreamFile,
     read_progress,
@@ -20,6 +19,7 @@ from lerobot_robot_backend.stream import (
     send_to,
     write_progress,
 )
+from lerobot_robot_backend.spool.writer import SpoolWriter
 from teleop_schema.holding import HeldFrames, Lacking
 from teleop_schema.session import SessionDescription
 from teleop_testing.spooled import pass_time
@@ -120,7 +120,7 @@ def test_another_start_of_the_computer(tmp_path, monkeypatch):
     """How long it was off nobody knows: the count goes on where it was, and not backwards."""
     before_s = running_s(tmp_path)
     pass_time(tmp_path, 100.0)
-    monkeypatch.setattr("lerobot_robot_backend.age._boot", lambda: "another")
+    monkeypatch.setattr("lerobot_robot_backend.spool.age._boot", lambda: "another")
     after_s = running_s(tmp_path)
     assert 100.0 <= after_s - before_s < 100.0 + KEEP_S
     assert running_s(tmp_path) >= after_s

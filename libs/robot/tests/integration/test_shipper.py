@@ -9,8 +9,10 @@ import sys
 
 import pytest
 from lerobot_robot_backend import shipper, video_shipper
-from lerobot_robot_backend.shipper import backoff_s, ship_all, ship_stream
-from lerobot_robot_backend.stream import FileLock, SpoolError, read_progress
+from lerobot_robot_backend.shipper import ship_all, ship_stream
+from lerobot_robot_backend.shipping import backoff
+from lerobot_robot_backend.shipping.backoff import backoff_s
+from lerobot_robot_backend.spool.stream import FileLock, SpoolError, read_progress
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
 from teleop_testing.refusing import refuse
@@ -24,7 +26,7 @@ NAMES = ("shoulder.pos", "elbow.pos")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Tests do not wait as long as robots do."""
-    monkeypatch.setattr(shipper, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_BACKOFF_S", 0.01)
     monkeypatch.setattr(shipper, "REFUSED_BACKOFF_S", 0.05)
     monkeypatch.setattr(shipper, "LINGER_S", 0.01)
 

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from lerobot_robot_backend.record import encode_beyond
-from lerobot_robot_backend.segment import find_segments, prepare_segment
-from lerobot_robot_backend.spool_reader import LOST_AT_MOST_S, SpoolReader
-from lerobot_robot_backend.stream import (
+from lerobot_robot_backend.shipping.reader import LOST_AT_MOST_S, SpoolReader
+from lerobot_robot_backend.spool.record import encode_beyond
+from lerobot_robot_backend.spool.segment import find_segments, prepare_segment
+from lerobot_robot_backend.spool.stream import (
     FileLock,
     SpoolError,
     StreamFile,
@@ -186,8 +186,8 @@ WRITER = """
 import sys
 from pathlib import Path
 import msgspec
-from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.stream import StreamFile
+from lerobot_robot_backend.spool.writer import SpoolWriter
+from lerobot_robot_backend.spool.stream import StreamFile
 counter = open(sys.argv[2], "wb", buffering=0)
 description = msgspec.json.decode(sys.stdin.buffer.read(), type=StreamFile)
 writer = SpoolWriter(Path(sys.argv[1]), description, segment_bytes=int(sys.argv[3]))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from lerobot_robot_backend.segment import prepare_segment, segment_path
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import (
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.spool.segment import prepare_segment, segment_path
+from lerobot_robot_backend.spool.stream import (
     SpoolError,
 )
 from teleop_schema.messages import Event

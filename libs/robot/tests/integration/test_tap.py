@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from lerobot.utils.feature_utils import build_dataset_frame, hw_to_dataset_features
-from lerobot_robot_backend import tap as tap_module
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.options import Request
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import read_stream
-from lerobot_robot_backend.tap import Tap
-from lerobot_robot_backend.video_spool import finished_segments
+from lerobot_robot_backend.lerobot import tap as tap_module
+from lerobot_robot_backend.lerobot.options import Request
+from lerobot_robot_backend.lerobot.tap import Tap
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.spool.stream import read_stream
+from lerobot_robot_backend.video.files import finished_segments
 from teleop_schema.limits import Limits
 from teleop_schema.session import Camera
 

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 from lerobot_robot_backend import upkeep
-from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.stream import StreamFile
+from lerobot_robot_backend.spool.stream import StreamFile
+from lerobot_robot_backend.spool.writer import SpoolWriter
 from lerobot_robot_backend.upkeep import Upkeep
 from teleop_schema.session import SessionDescription
 from teleop_testing.waiting import PATIENCE_S

@@ -7,11 +7,11 @@ import signal
 import numpy as np
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.retention import KEEP_S, prune_stream
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import Progress, is_locked, read_stream, write_progress
-from lerobot_robot_backend.video_capture import PictureCounts
-from lerobot_robot_backend.video_spool import (
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.shipping.retention import KEEP_S, prune_stream
+from lerobot_robot_backend.spool.stream import Progress, is_locked, read_stream, write_progress
+from lerobot_robot_backend.video.capture import PictureCounts
+from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,
     ENCODER_LOG,
     finished_segments,
@@ -325,10 +325,10 @@ async def test_frame_that_became_a_gap_keeps_its_picture(make_recording):
 
 async def test_full_disk_costs_pictures_by_name(make_client, tmp_path, monkeypatch):
     """Too little room for video: the pictures are named as missing, and recorded again when there is room."""
-    from lerobot_robot_backend import encoder as encoder_module
     from lerobot_robot_backend.client import TelemetryClient
-    from lerobot_robot_backend.encoder import encode
-    from lerobot_robot_backend.picture_ring import Reason, create_ring
+    from lerobot_robot_backend.video import encoder as encoder_module
+    from lerobot_robot_backend.video.encoder import encode
+    from lerobot_robot_backend.video.picture_ring import Reason, create_ring
 
     monkeypatch.setattr(TelemetryClient, "_open_video", lambda *_: None)
     client = make_client(cameras={"front": CAMERAS["front"]})
@@ -366,7 +366,7 @@ async def test_stream_with_unstored_video_is_not_removed(make_recording):
 
 async def test_sessions_without_memory_for_pictures_go_on(make_client, monkeypatch, caplog):
     """Without room for the ring the joints are recorded; log and session say that video is not."""
-    from lerobot_robot_backend import video_capture
+    from lerobot_robot_backend.video import capture as video_capture
 
     def refuse(*_):
         raise OSError(12, "Cannot allocate memory")

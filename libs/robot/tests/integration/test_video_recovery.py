@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from lerobot_robot_backend.part_file import read_part
-from lerobot_robot_backend.stream import is_locked
-from lerobot_robot_backend.video_finish import recover
-from lerobot_robot_backend.video_spool import (
+from lerobot_robot_backend.shipping.recovery import recover
+from lerobot_robot_backend.spool.stream import is_locked
+from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,
     NO_PICTURE,
     camera_dir,
@@ -18,6 +17,7 @@ from lerobot_robot_backend.video_spool import (
     finished_segments,
     has_unstored_video,
 )
+from lerobot_robot_backend.video.part_file import read_part
 from teleop_testing.segments import no_video, read_video, wait_for
 
 # Records pictures, two loop iterations each, until it is killed; says after each how many there were.

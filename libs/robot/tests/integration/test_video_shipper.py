@@ -11,13 +11,12 @@ import msgspec
 import pytest
 import pytest_asyncio
 from lerobot_robot_backend import video_shipper
-from lerobot_robot_backend.age import running_s
-from lerobot_robot_backend.recall import recall, video_of
-from lerobot_robot_backend.retention import KEEP_S
-from lerobot_robot_backend.stream import SHIPPER_LOG, SpoolError, send_to
-from lerobot_robot_backend.uploading import Uploader
-from lerobot_robot_backend.video_shipper import VideoShipped, ship_all_video, ship_video
-from lerobot_robot_backend.video_spool import (
+from lerobot_robot_backend.shipping.recall import recall, video_of
+from lerobot_robot_backend.shipping.retention import KEEP_S
+from lerobot_robot_backend.shipping.uploading import Uploader
+from lerobot_robot_backend.spool.age import running_s
+from lerobot_robot_backend.spool.stream import SHIPPER_LOG, SpoolError, send_to
+from lerobot_robot_backend.video.files import (
     VIDEO_SHIPPER_LOCK,
     camera_dir,
     find_parts,
@@ -28,6 +27,7 @@ from lerobot_robot_backend.video_spool import (
     prune_video,
     stored_segments,
 )
+from lerobot_robot_backend.video_shipper import VideoShipped, ship_all_video, ship_video
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
 from teleop_schema.files import Receipt
@@ -136,7 +136,7 @@ async def test_removed_segment_is_waited_for_no_longer(record, uploader, files):
 
 async def test_two_shippers_never_send_the_same(record, files, uploader):
     """The one that comes second does nothing."""
-    from lerobot_robot_backend.stream import locked
+    from lerobot_robot_backend.spool.stream import locked
 
     client = record()
     with locked(client.stream_dir / VIDEO_SHIPPER_LOCK):

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from lerobot_robot_backend.cameras import find_camera, picture_time
+from lerobot_robot_backend.lerobot.cameras import find_camera, picture_time
 
 OLD, NEW = object(), object()
 

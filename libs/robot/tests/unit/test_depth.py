@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from lerobot.datasets.depth_utils import quantize_depth
-from lerobot_robot_backend.depth import depth_codes
-from lerobot_robot_backend.picture_kind import Kind, kind_of
+from lerobot_robot_backend.video.depth import depth_codes
+from lerobot_robot_backend.video.picture_kind import Kind, kind_of
 
 EVERY_MM = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256, 1)
 METRES = np.concatenate([np.linspace(-5, 12, 4000), [0.0, np.inf, 1e30]]).astype(np.float32).reshape(-1, 1, 1)

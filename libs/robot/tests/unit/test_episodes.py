@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from lerobot_robot_backend.dataset_tap import IMAGES
-from lerobot_robot_backend.episodes import NEVER_SENT, Added, EpisodeTracker, Step
+from lerobot_robot_backend.lerobot.dataset_tap import IMAGES
+from lerobot_robot_backend.lerobot.episodes import NEVER_SENT, Added, EpisodeTracker, Step
 
 
 class FakeClient:

@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from lerobot_robot_backend.extra import encode_extra
-from lerobot_robot_backend.record import MAX_TAIL_BYTES
+from lerobot_robot_backend.spool.extra import encode_extra
+from lerobot_robot_backend.spool.record import MAX_TAIL_BYTES
 
 
 def decode(encoded: bytes) -> object:

@@ -5,7 +5,7 @@ import uuid
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lerobot_robot_backend.part_file import PartPictures, PartWriter, SegmentHead, read_part
+from lerobot_robot_backend.video.part_file import PartPictures, PartWriter, SegmentHead, read_part
 from teleop_schema.files import DroppedFrames
 
 HEAD = SegmentHead(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lerobot_robot_backend.picture_ring import DamagedRing, PictureRing, Reason, create_ring
+from lerobot_robot_backend.video.picture_ring import DamagedRing, PictureRing, Reason, create_ring
 
 CAPACITY = 4096
 SIZES = st.tuples(st.integers(1, 20), st.integers(1, 20))

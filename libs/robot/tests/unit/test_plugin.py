@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from lerobot_robot_backend.options import BadFlag, Options, read_request
+from lerobot_robot_backend.lerobot.options import BadFlag, Options, read_request
 from teleop_testing.waiting import PATIENCE_S
 
 COMMAND = ["lerobot-teleoperate", "--robot.type=so101_follower", "--robot.id=x"]

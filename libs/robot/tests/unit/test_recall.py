@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from lerobot_robot_backend.recall import in_requests
+from lerobot_robot_backend.shipping.recall import in_requests
 from teleop_schema.holding import MAX_HELD, MAX_HELD_CHUNKS, Held, HeldFrames, HeldVersion, HeldVideo
 
 STREAM = UUID(int=1)

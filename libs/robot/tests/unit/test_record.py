@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lerobot_robot_backend.record import (
+from lerobot_robot_backend.spool.record import (
     ALIGNMENT,
     MAX_RECORD_BYTES,
     MAX_TAIL_BYTES,

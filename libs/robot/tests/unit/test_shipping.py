@@ -7,8 +7,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from lerobot_robot_backend.shipping import NotBelieved, Refused, Shipping
-from lerobot_robot_backend.stream import StreamEnd, StreamFile
+from lerobot_robot_backend.shipping.protocol import NotBelieved, Refused, Shipping
+from lerobot_robot_backend.spool.stream import StreamEnd, StreamFile
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import Limits
 from teleop_schema.messages import (

@@ -5,7 +5,7 @@ from teleop_runtime.serve import serve
 from teleop_runtime.settings import load_settings, read_command_line
 
 from export_service.app import create_app
-from export_service.hub_settings import HubSettings
+from export_service.hub.settings import HubSettings
 from export_service.settings import ExportSettings
 
 if __name__ == "__main__":

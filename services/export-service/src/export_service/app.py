@@ -12,16 +12,17 @@ from teleop_runtime.background import Background
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 
-from export_service import endpoints, events, push_endpoints, queue_watch
-from export_service.database import check_database, name_of, open_pool
-from export_service.export_table import ExportTable
-from export_service.folders import Folders
-from export_service.hub_settings import HubSettings
-from export_service.jobs import MAKING, PUSHING, Jobs
-from export_service.push_table import PushTable
-from export_service.pusher import Pusher
-from export_service.session_table import SessionTable
+from export_service.api import endpoints, events, push_endpoints
+from export_service.hub.pusher import Pusher
+from export_service.hub.settings import HubSettings
 from export_service.settings import ExportSettings
+from export_service.tables.database import check_database, name_of, open_pool
+from export_service.tables.export_table import ExportTable
+from export_service.tables.push_table import PushTable
+from export_service.tables.session_table import SessionTable
+from export_service.work import queue_watch
+from export_service.work.folders import Folders
+from export_service.work.jobs import MAKING, PUSHING, Jobs
 from export_service.worker import Worker, working
 
 READY_TIMEOUT_S = 2.0

@@ -18,7 +18,7 @@ from teleop_schema.identifiers import check_repo_id
 
 from export_service import client
 from export_service.client import Client, ExportError, check_free
-from export_service.words import told_frames
+from export_service.planning.words import told_frames
 
 DEFAULT_URL = "http://localhost:8000"
 OUTCOMES = ("success", "failure", "unlabelled")

@@ -26,23 +26,24 @@ from teleop_runtime.store import Store, open_store
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 
-from export_service.build import Built, Stage, build
-from export_service.chunk_table import ChunkReader
-from export_service.database import name_of, open_pool
 from export_service.errors import Cancelled, NotConnected, NotMade
-from export_service.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
-from export_service.folders import Folders, make_durable
-from export_service.hub_settings import HubSettings
-from export_service.jobs import AWAY, MAKING, PUSHING, Jobs
-from export_service.kept_reader import KeptReader
+from export_service.hub.pusher import Pusher
+from export_service.hub.settings import HubSettings
+from export_service.making.build import build
+from export_service.making.kept_reader import KeptReader
+from export_service.making.stored_files import StoredFiles
 from export_service.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
-from export_service.push_table import PushTable
-from export_service.pusher import Pusher
-from export_service.raw import RawOrder
-from export_service.raw_build import build_raw
+from export_service.planning.raw_order import RawOrder
+from export_service.planning.stages import Built, Stage
+from export_service.planning.views import Numbers
+from export_service.raw.build import build_raw
 from export_service.settings import ExportSettings
-from export_service.stored_files import StoredFiles
-from export_service.views import Numbers
+from export_service.tables.chunk_table import ChunkReader
+from export_service.tables.database import name_of, open_pool
+from export_service.tables.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
+from export_service.tables.push_table import PushTable
+from export_service.work.folders import Folders, make_durable
+from export_service.work.jobs import AWAY, MAKING, PUSHING, Jobs
 
 log = get_logger(__name__)
 

@@ -4,7 +4,8 @@ import asyncio
 
 import psycopg
 import pytest
-from export_service import export_table, worker
+from export_service import worker
+from export_service.tables import export_table
 from teleop_runtime import background
 from teleop_testing.waiting import until
 

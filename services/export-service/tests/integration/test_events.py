@@ -6,8 +6,9 @@ import time
 from itertools import pairwise
 
 import pytest
-from export_service import client, events
-from export_service.build import build
+from export_service import client
+from export_service.api import events
+from export_service.making.build import build
 from teleop_testing.waiting import PATIENCE_S
 
 
@@ -23,7 +24,7 @@ def slowly(monkeypatch):
         return build(folder, order, reader, chunks, files, wait)
 
     monkeypatch.setattr("export_service.worker.build", build_slowly)
-    monkeypatch.setattr("export_service.added_columns.READ_FRAMES", 100)
+    monkeypatch.setattr("export_service.planning.added_columns.READ_FRAMES", 100)
 
 
 async def heard(backend, export_id, **headers):

@@ -13,10 +13,10 @@ import asyncio, sys
 from contextlib import closing
 from pathlib import Path
 import msgspec
-from export_service.build import build
-from export_service.chunk_table import ChunkReader
-from export_service.order import Order
-from export_service.stored_files import StoredFiles
+from export_service.making.build import build
+from export_service.tables.chunk_table import ChunkReader
+from export_service.planning.order import Order
+from export_service.making.stored_files import StoredFiles
 from teleop_runtime.frames import FrameReader
 from teleop_runtime.store import open_store
 from teleop_testing.memory import peak_bytes

@@ -8,7 +8,8 @@ import sys
 
 import httpx
 import pytest
-from export_service import hub_settings, pusher
+from export_service.hub import pusher
+from export_service.hub import settings as hub_settings
 from teleop_testing.hub import TOKEN, hub_serving
 from teleop_testing.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S

@@ -6,8 +6,9 @@ import io
 from pathlib import Path
 
 import pytest
-from export_service import export_table, worker
+from export_service import worker
 from export_service.cli import export, parse
+from export_service.tables import export_table
 from rich.console import Console
 from teleop_testing.waiting import until
 

@@ -6,9 +6,9 @@ import sys
 import psycopg
 import pytest
 from adbc_driver_manager import Error as AdbcError
-from export_service.chunk_table import ChunkReader
-from export_service.database import open_pool
-from export_service.kept_reader import KeptReader
+from export_service.making.kept_reader import KeptReader
+from export_service.tables.chunk_table import ChunkReader
+from export_service.tables.database import open_pool
 from teleop_runtime import libpq
 from teleop_testing.vanishing import vanishing_host
 from teleop_testing.waiting import PATIENCE_S

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from export_service.align import (
+from export_service.timing.align import (
     NONE_NEAR,
     NOT_BEGUN,
     SHORT_HOLE_S,
@@ -12,7 +12,7 @@ from export_service.align import (
     find_holes,
     match,
 )
-from export_service.loop_times import US_PER_S
+from export_service.timing.loop_times import US_PER_S
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from export_service.errors import NotFinite
-from export_service.finite import SHORT, check_loss, cut_out, not_finite
-from export_service.pace import Samples
-from export_service.pauses import Pauses
-from export_service.recorded import Hole
+from export_service.sessions.finite import SHORT, check_loss, cut_out, not_finite
+from export_service.sessions.recorded import Hole
+from export_service.timing.pace import Samples
+from export_service.timing.pauses import Pauses
 
 NAMES = ["observation a.pos", "observation b.pos", "action a.pos"]
 

@@ -1,7 +1,7 @@
 """The messages are what protobuf itself makes of the same values."""
 
 import pytest
-from export_service.foxglove import joint_states
+from export_service.raw.foxglove import joint_states
 from google.protobuf.timestamp_pb2 import Timestamp
 
 

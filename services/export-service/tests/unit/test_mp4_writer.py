@@ -5,8 +5,8 @@ import io
 import av
 import numpy as np
 import pytest
-from export_service import mp4_writer
-from export_service.mp4_writer import Mp4Writer
+from export_service.making import mp4_writer
+from export_service.making.mp4_writer import Mp4Writer
 
 SIZE = (48, 64)
 FPS = 30

@@ -5,8 +5,8 @@ import json
 import msgspec
 import pytest
 from export_service.errors import SessionUnfinished
-from export_service.order import ExportRequest, Order, check_request, fingerprint, make_order
-from export_service.recorded import EpisodeRow, Session
+from export_service.planning.order import ExportRequest, Order, check_request, fingerprint, make_order
+from export_service.sessions.recorded import EpisodeRow, Session
 from msgspec import structs
 from teleop_schema.errors import BadInput
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from export_service.loop_times import US_PER_S, loop_times
-from export_service.pace import MISSING_ROWS, STALL_US, Samples, choose_samples, measure, thin_out
+from export_service.timing.loop_times import US_PER_S, loop_times
+from export_service.timing.pace import MISSING_ROWS, STALL_US, Samples, choose_samples, measure, thin_out
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from export_service.finite import SHORT
-from export_service.loop_times import loop_times
-from export_service.pace import Samples, measure
-from export_service.pauses import Pauses, in_spans, without
-from export_service.plan import MAX_PAUSES, PAUSED, make_plan
-from export_service.recorded import EpisodeRow, Hole, Session
-from export_service.spans import ALL_LABELS
+from export_service.planning.plan import MAX_PAUSES, PAUSED, make_plan
+from export_service.sessions.finite import SHORT
+from export_service.sessions.recorded import EpisodeRow, Hole, Session
+from export_service.sessions.spans import ALL_LABELS
+from export_service.timing.loop_times import loop_times
+from export_service.timing.pace import Samples, measure
+from export_service.timing.pauses import Pauses, in_spans, without
 from hypothesis import given
 from hypothesis import strategies as st
 

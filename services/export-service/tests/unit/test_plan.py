@@ -2,9 +2,9 @@
 
 import pytest
 from export_service.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
-from export_service.plan import make_plan
-from export_service.recorded import UNNAMED, EpisodeRow, Hole, Session, name_holes
-from export_service.spans import ALL_LABELS
+from export_service.planning.plan import make_plan
+from export_service.sessions.recorded import UNNAMED, EpisodeRow, Hole, Session, name_holes
+from export_service.sessions.spans import ALL_LABELS
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -2,10 +2,10 @@
 
 import pytest
 from export_service.errors import BadFps, RatesDiffer, SessionsDiffer
-from export_service.loop_times import US_PER_S
-from export_service.pace import Pace
-from export_service.rates import Recorded, choose_fps
-from export_service.recorded import Footage, Session
+from export_service.sessions.rates import Recorded, choose_fps
+from export_service.sessions.recorded import Footage, Session
+from export_service.timing.loop_times import US_PER_S
+from export_service.timing.pace import Pace
 from teleop_dataset.v3.info import Camera
 
 FRONT = Camera("front", 48, 64, "h264", "yuv420p")

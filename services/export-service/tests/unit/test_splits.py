@@ -1,8 +1,8 @@
 """Which episodes are for training and which for what else."""
 
 import pytest
-from export_service.plan import Piece
-from export_service.splits import check_split, split_pieces
+from export_service.planning.plan import Piece
+from export_service.planning.splits import check_split, split_pieces
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.errors import BadInput

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 from export_service.errors import NotStreamable
-from export_service.video_source import Part, Segment
-from export_service.video_writer import VideoSeries, encode, look
+from export_service.making.video_source import Part, Segment
+from export_service.making.video_writer import VideoSeries, encode, look
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import read_frame_counter, render
 from teleop_dataset.v3.info import Camera
@@ -284,7 +284,7 @@ def test_long_episode_has_a_file_of_its_own(tmp_path, monkeypatch):
         asked.append((first, frames, fps))
         return frames < 10
 
-    monkeypatch.setattr("export_service.video_writer.pictures_are_found", found)
+    monkeypatch.setattr("export_service.making.video_writer.pictures_are_found", found)
     with Segment(make(tmp_path / "segment.mp4")) as segment:
         lengths = (3, 4, 12, 5)
         clips = write(tmp_path, *([Part(segment, np.arange(length))] for length in lengths))

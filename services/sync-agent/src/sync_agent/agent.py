@@ -10,22 +10,22 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-from lerobot_robot_backend.backend_http import BackendHttp
-from lerobot_robot_backend.uploading import Interrupted, Refused
+from lerobot_robot_backend.shipping.backend_http import BackendHttp
+from lerobot_robot_backend.shipping.uploading import Interrupted, Refused
 from msgspec.structs import replace
 from teleop_dataset.readiness import QUIET_NS
 from teleop_schema.files import DatasetVersion
 
-from sync_agent.dataset_sync import DatasetSync
-from sync_agent.datasets import Datasets, Tended
 from sync_agent.errors import AgentError, ServerAway, Stuck
-from sync_agent.lanes import Lanes, LaneUploader, Priority
-from sync_agent.reaper import Reaper
-from sync_agent.recall import Recall
-from sync_agent.receipts import Receipts
+from sync_agent.keeping.receipts import Receipts
+from sync_agent.keeping.state import State, state_path
+from sync_agent.restoring.reaper import Reaper
+from sync_agent.sending.dataset_sync import DatasetSync
+from sync_agent.sending.datasets import Datasets, Tended
+from sync_agent.sending.lanes import Lanes, LaneUploader, Priority
+from sync_agent.sending.recall import Recall
+from sync_agent.sending.spool_sync import SpoolSync
 from sync_agent.settings import Settings
-from sync_agent.spool_sync import SpoolSync
-from sync_agent.state import State, state_path
 from sync_agent.status import HEARTBEAT_S, NOW_NOTE, Now
 
 CONTROL_S = 0.5

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from sync_agent.errors import AgentError, Failed
+from sync_agent.keeping.state import State, default_state_dir, find_states, state_path
 from sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT, Settings, make_settings
-from sync_agent.state import State, default_state_dir, find_states, state_path
 
 # Others are those of the errors.
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
@@ -341,13 +341,13 @@ def _set_paused(chosen: argparse.Namespace) -> int:
 
 
 def _verify(chosen: argparse.Namespace) -> int:
-    from sync_agent.remote import verify
+    from sync_agent.restoring.remote import verify
 
     return EXIT_OK if asyncio.run(verify(chosen, _robots(chosen))) else EXIT_FAILED
 
 
 def _restore(chosen: argparse.Namespace) -> int:
-    from sync_agent.remote import fetch
+    from sync_agent.restoring.remote import fetch
 
     return EXIT_OK if asyncio.run(fetch(chosen)) else EXIT_FAILED
 

@@ -6,8 +6,8 @@ import logging
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from sync_agent.datasets import Datasets
 from sync_agent.logs import PlainFormatter
+from sync_agent.sending.datasets import Datasets
 
 REFRESH_S = 0.25
 

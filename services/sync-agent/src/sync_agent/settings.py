@@ -7,12 +7,12 @@ from datetime import time
 from pathlib import Path
 
 from lerobot_robot_backend.address import check_backend_url
-from lerobot_robot_backend.stream import SpoolError, default_spool_dir
+from lerobot_robot_backend.spool.stream import SpoolError, default_spool_dir
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 
 from sync_agent.errors import AgentError, not_read
-from sync_agent.state import default_state_dir
+from sync_agent.keeping.state import default_state_dir
 
 DEFAULT_PARALLEL = 4
 MAX_PARALLEL = 32

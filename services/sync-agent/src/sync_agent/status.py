@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from lerobot_robot_backend.flusher import SLOW_SYNC_S
+from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S
 from msgspec import Struct
 
-from sync_agent.state import DatasetRow, State
+from sync_agent.keeping.state import DatasetRow, State
 
 if TYPE_CHECKING:
     from rich.table import Table

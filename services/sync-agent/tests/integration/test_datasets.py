@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from sync_agent import datasets
 from sync_agent.errors import Stuck, Taken
-from sync_agent.receipts import Receipts
+from sync_agent.keeping.receipts import Receipts
+from sync_agent.sending import datasets
 from teleop_testing.dataset_folders import RowRecorder, contents, make_dataset
 from teleop_testing.waiting import until
 

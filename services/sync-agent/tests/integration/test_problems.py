@@ -1,8 +1,9 @@
 """What can't be read or locked, or makes something fail, is named and ends nothing else."""
 
 import pytest
-from sync_agent import datasets, reaper
 from sync_agent.errors import DiskFull
+from sync_agent.restoring import reaper
+from sync_agent.sending import datasets
 from sync_agent.status import headline, read_status
 from teleop_testing.dataset_folders import make_dataset
 from teleop_testing.refusing import refuse

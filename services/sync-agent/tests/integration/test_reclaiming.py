@@ -6,8 +6,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from sync_agent import reaper
-from sync_agent.state import State
+from sync_agent.keeping.state import State
+from sync_agent.restoring import reaper
 from sync_agent.status import describe_note
 from teleop_testing.dataset_folders import contents, make_dataset
 from teleop_testing.disks import disk_of

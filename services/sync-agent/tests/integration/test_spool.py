@@ -9,7 +9,7 @@ import httpx
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.shipper import ship_stream
-from lerobot_robot_backend.stream import (
+from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
     Progress,
     find_streams,
@@ -18,8 +18,8 @@ from lerobot_robot_backend.stream import (
     read_stream,
     write_progress,
 )
+from lerobot_robot_backend.video.files import ENCODER_LOCK, VIDEO_SHIPPER_LOCK, has_unstored_video
 from lerobot_robot_backend.video_shipper import is_recorded
-from lerobot_robot_backend.video_spool import ENCODER_LOCK, VIDEO_SHIPPER_LOCK, has_unstored_video
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
 from sync_agent import agent as composition

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from lerobot_robot_backend.uploading import FileBytes
-from sync_agent.chunking import digest
-from sync_agent.dataset_sync import Place
-from sync_agent.reaper import NotProven, delete, is_deletable, prove
-from sync_agent.receipts import LocalReceipt, Receipts
-from sync_agent.state import DatasetRow, FileRow
+from lerobot_robot_backend.shipping.uploading import FileBytes
+from sync_agent.keeping.receipts import LocalReceipt, Receipts
+from sync_agent.keeping.state import DatasetRow, FileRow
+from sync_agent.restoring.reaper import NotProven, delete, is_deletable, prove
+from sync_agent.sending.chunking import digest
+from sync_agent.sending.dataset_sync import Place
 from teleop_schema.files import Receipt
 from teleop_schema.identifiers import local_path, stored_path
 from teleop_testing.dataset_folders import contents, make_dataset

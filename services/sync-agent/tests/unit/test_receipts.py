@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sync_agent.receipts import LocalReceipt, Receipts
+from sync_agent.keeping.receipts import LocalReceipt, Receipts
 from teleop_schema.files import Receipt
 from teleop_testing.power import watched_disk
 

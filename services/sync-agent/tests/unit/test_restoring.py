@@ -6,10 +6,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from lerobot_robot_backend.uploading import Interrupted
-from sync_agent.backups import StoredFile, differences
+from lerobot_robot_backend.shipping.uploading import Interrupted
 from sync_agent.errors import AgentError
-from sync_agent.restoring import unpack
+from sync_agent.restoring.backups import StoredFile, differences
+from sync_agent.restoring.restoring import unpack
 from teleop_testing.dataset_folders import contents
 
 FILES = {"meta/info.json": b"{}", "data/file-000.parquet": b"rows" * 1000}

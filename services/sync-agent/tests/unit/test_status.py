@@ -1,6 +1,6 @@
 """What `status` says of the disk that samples are kept on."""
 
-from lerobot_robot_backend.stream import WriterState, WriterStateFile
+from lerobot_robot_backend.spool.stream import WriterState, WriterStateFile
 from sync_agent.status import headline, read_status
 from teleop_testing.spooled import open_writer
 

@@ -13,7 +13,7 @@ from teleop_runtime.background import Background
 from teleop_runtime.database import check_database, open_pool
 from teleop_runtime.store import Store, open_store
 
-from telemetry_service import frame_endpoints, session_endpoints, storage
+from telemetry_service import storage
 from telemetry_service.archive import (
     LOOK_EVERY_S,
     RETENTION_CONNECTIONS,
@@ -23,16 +23,17 @@ from telemetry_service.archive import (
     archive_address,
 )
 from telemetry_service.audit import Audit
-from telemetry_service.batcher import LANES, Batcher
-from telemetry_service.connections import Connections
-from telemetry_service.frame_endpoints import MAX_FRAME_READERS
-from telemetry_service.frame_table import FrameTable
-from telemetry_service.log_endpoint import log_telemetry
-from telemetry_service.session_edits import SessionEdits
-from telemetry_service.session_notes import NOTE_EVERY_S, note_all_sessions
-from telemetry_service.session_queries import SessionQueries
-from telemetry_service.session_table import SessionTable
+from telemetry_service.reading import frame_endpoints, session_endpoints
+from telemetry_service.reading.frame_endpoints import MAX_FRAME_READERS
+from telemetry_service.reading.session_edits import SessionEdits
+from telemetry_service.reading.session_queries import SessionQueries
+from telemetry_service.receiving.batcher import LANES, Batcher
+from telemetry_service.receiving.connections import Connections
+from telemetry_service.receiving.log_endpoint import log_telemetry
 from telemetry_service.settings import TelemetrySettings
+from telemetry_service.tables.frame_table import FrameTable
+from telemetry_service.tables.session_notes import NOTE_EVERY_S, note_all_sessions
+from telemetry_service.tables.session_table import SessionTable
 
 # Each kind of work has connections of its own, so that readers can never keep frames or robots waiting.
 OPENING_CONNECTIONS = 5

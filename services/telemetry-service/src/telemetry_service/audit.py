@@ -8,8 +8,8 @@ import asyncio
 from teleop_runtime.database import Pool, connected, transaction
 from teleop_runtime.logs import get_logger
 
-from telemetry_service.frame_accounts import account_frames, keep
 from telemetry_service.metrics import FRAMES_UNACCOUNTED, SESSIONS_AUDITED
+from telemetry_service.tables.frame_accounts import account_frames, keep
 
 log = get_logger(__name__)
 

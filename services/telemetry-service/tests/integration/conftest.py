@@ -8,11 +8,11 @@ from uuid import uuid4
 import numpy as np
 import pytest_asyncio
 from telemetry_service.archive.retention import RETENTION_CONNECTIONS
-from telemetry_service.batcher import LANES, Batcher
-from telemetry_service.frame_block import block_of_batch
-from telemetry_service.frame_table import FrameTable
-from telemetry_service.session_table import SessionTable
-from telemetry_service.writer import Writer
+from telemetry_service.frames.block import block_of_batch
+from telemetry_service.receiving.batcher import LANES, Batcher
+from telemetry_service.receiving.writer import Writer
+from telemetry_service.tables.frame_table import FrameTable
+from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.database import open_pool
 from teleop_testing.recorded import NEXT_PARTITION, OLD, record_columns, record_session
 from teleop_testing.robot import batch, description

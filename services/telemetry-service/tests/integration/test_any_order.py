@@ -17,11 +17,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from telemetry_service.batcher import LANES, Batcher
-from telemetry_service.frame_table import FrameTable
-from telemetry_service.session import AcknowledgedSession, Store
-from telemetry_service.session_table import SessionTable
-from telemetry_service.writer import Writer
+from telemetry_service.receiving.batcher import LANES, Batcher
+from telemetry_service.receiving.session import AcknowledgedSession, Store
+from telemetry_service.receiving.writer import Writer
+from telemetry_service.tables.frame_table import FrameTable
+from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.database import open_pool
 from teleop_schema.errors import Fenced
 from teleop_testing.robot import batch, description, values_of
@@ -197,8 +197,8 @@ def bombed_database_url(database_url):
 def test_any_order_any_breakdown_stores_every_frame_once(bombed_database_url, monkeypatch):
     """Duplicates, overlaps, holes, zombies, take-overs and commits that fail midway leave no trace."""
     # Small commits, so that a history has many of them.
-    monkeypatch.setattr("telemetry_service.batcher.FLUSH_ROWS", 8)
-    monkeypatch.setattr("telemetry_service.batcher.FLUSH_AFTER_S", 0.005)
+    monkeypatch.setattr("telemetry_service.receiving.batcher.FLUSH_ROWS", 8)
+    monkeypatch.setattr("telemetry_service.receiving.batcher.FLUSH_AFTER_S", 0.005)
     Histories.database_url = bombed_database_url
     run_state_machine_as_test(
         Histories,

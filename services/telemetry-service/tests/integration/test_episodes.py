@@ -1,7 +1,7 @@
 """Events: however oddly they are told, a session's episodes and cameras make sense in the end."""
 
 import pytest
-from telemetry_service.views import MAX_PAUSES
+from telemetry_service.tables.views import MAX_PAUSES
 from teleop_schema.messages import Ack, End, Ended, Event
 from teleop_schema.session import Camera
 from teleop_testing.robot import TestRobot, batch, description

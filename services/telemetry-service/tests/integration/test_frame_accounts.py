@@ -6,14 +6,14 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from telemetry_service import session_queries
 from telemetry_service.audit import LONG_FRAMES, Audit
-from telemetry_service.frame_accounts import Account, account_frames, measure_frames
-from telemetry_service.frame_block import block_of_batch
-from telemetry_service.frame_table import Append, FrameTable
-from telemetry_service.session_edits import SessionEdits
-from telemetry_service.session_queries import SessionQueries
-from telemetry_service.session_table import SessionTable
+from telemetry_service.frames.block import block_of_batch
+from telemetry_service.reading import session_queries
+from telemetry_service.reading.session_edits import SessionEdits
+from telemetry_service.reading.session_queries import SessionQueries
+from telemetry_service.tables.frame_accounts import Account, account_frames, measure_frames
+from telemetry_service.tables.frame_table import Append, FrameTable
+from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.database import open_pool, transaction
 from teleop_testing.recorded import record_session
 from teleop_testing.robot import JOINTS, PERIOD_US, STARTED_US, batch, description

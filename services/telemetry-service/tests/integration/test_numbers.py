@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from telemetry_service.numbers import HIGHEST_NOTE, SessionNumbers
-from telemetry_service.session_table import SessionTable
+from telemetry_service.tables.numbers import HIGHEST_NOTE, SessionNumbers
+from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.database import open_pool
 from teleop_runtime.store import open_store
 from teleop_testing.robot import description

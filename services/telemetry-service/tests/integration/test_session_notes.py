@@ -7,9 +7,9 @@ import pytest
 import pytest_asyncio
 from telemetry_service.app import create_app
 from telemetry_service.archive import adopt, archive_address
-from telemetry_service.session_notes import FOLDER, note_all_sessions
-from telemetry_service.session_table import SessionTable
 from telemetry_service.settings import TelemetrySettings
+from telemetry_service.tables.session_notes import FOLDER, note_all_sessions
+from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.database import open_pool
 from teleop_runtime.store import open_store
 from teleop_schema.errors import StorageUnavailable

@@ -80,7 +80,7 @@ async def test_opening_gives_up_in_time(ingest, hold_row, monkeypatch):
     stream = uuid4()
     opened = await ingest.table.open(stream, "robot_A", description(), delivery="acknowledged")
     stranger = await hold_row(opened.id, "psql")
-    monkeypatch.setattr("telemetry_service.session_table.OPEN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("telemetry_service.tables.session_table.OPEN_TIMEOUT_S", 0.5)
     attempts = [
         ingest.table.open(stream, "robot_A", description(), delivery="acknowledged") for _ in range(6)
     ]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from telemetry_service.frame_block import (
+from telemetry_service.frames.block import (
     MAX_EXTRA_BYTES,
     MAX_EXTRA_DEPTH,
     Gap,
@@ -16,7 +16,7 @@ from telemetry_service.frame_block import (
     extra_text,
     merge_blocks,
 )
-from telemetry_service.frame_columns import MAX_TIMESTAMP_US, MIN_TIMESTAMP_US, quarantine
+from telemetry_service.frames.columns import MAX_TIMESTAMP_US, MIN_TIMESTAMP_US, quarantine
 from teleop_schema.errors import BadMessage
 from teleop_testing.robot import batch, values_of
 

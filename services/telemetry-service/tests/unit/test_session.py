@@ -5,8 +5,8 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from telemetry_service.frame_block import Beyond
-from telemetry_service.session import AcknowledgedSession, Known, PlainSession, Rewind, Store
+from telemetry_service.frames.block import Beyond
+from telemetry_service.receiving.session import AcknowledgedSession, Known, PlainSession, Rewind, Store
 from teleop_schema.errors import BadMessage
 from teleop_schema.plain import PlainFrame
 from teleop_testing.robot import batch

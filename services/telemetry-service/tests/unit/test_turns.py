@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 from starlette.websockets import WebSocket
-from telemetry_service.batcher import Batcher
-from telemetry_service.plain_mode import PlainConnection, PlainQuery
-from telemetry_service.turns import TURN_BYTES, Turns
+from telemetry_service.receiving.batcher import Batcher
+from telemetry_service.receiving.plain_mode import PlainConnection, PlainQuery
+from telemetry_service.receiving.turns import TURN_BYTES, Turns
 from teleop_schema.limits import MAX_MESSAGE_BYTES
 
 SMALL_BYTES = TURN_BYTES // 8

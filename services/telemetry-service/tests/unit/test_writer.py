@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from telemetry_service.frame_block import block_of_batch
-from telemetry_service.writer import MAX_WAITING_BYTES, Writer
+from telemetry_service.frames.block import block_of_batch
+from telemetry_service.receiving.writer import MAX_WAITING_BYTES, Writer
 from teleop_schema.errors import Fenced
 from teleop_testing.robot import batch
 

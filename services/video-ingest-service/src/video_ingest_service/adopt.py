@@ -20,14 +20,14 @@ from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
 from teleop_schema.files import digest_of
 
-from video_ingest_service import sweep_table
-from video_ingest_service.chunk_notes import AdoptedChunks, adopt_chunks
-from video_ingest_service.dataset_table import ensure_dataset
-from video_ingest_service.ownership import ASK
+from video_ingest_service.datasets.version_notes import VersionNote, read_versions
+from video_ingest_service.files.chunk_notes import AdoptedChunks, adopt_chunks
 from video_ingest_service.settings import IngestSettings
-from video_ingest_service.sweep import list_store
-from video_ingest_service.version_notes import VersionNote, read_versions
-from video_ingest_service.version_table import adopt_version
+from video_ingest_service.tables import sweep_table
+from video_ingest_service.tables.dataset_table import ensure_dataset
+from video_ingest_service.tables.version_table import adopt_version
+from video_ingest_service.upkeep.ownership import ASK
+from video_ingest_service.upkeep.sweep import list_store
 
 log = get_logger(__name__)
 

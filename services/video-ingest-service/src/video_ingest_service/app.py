@@ -13,29 +13,28 @@ from teleop_runtime.background import Background
 from teleop_runtime.database import check_database, open_pool
 from teleop_runtime.store import open_store
 
-from video_ingest_service import (
+from video_ingest_service.api import (
     dataset_endpoints,
     hub_endpoints,
     known_endpoints,
     multipart_endpoints,
     plan_endpoints,
-    room,
-    sweep,
     tus_endpoints,
     version_endpoints,
     video_endpoints,
 )
-from video_ingest_service.catalog import Catalog
-from video_ingest_service.chunk_notes import note_all_chunks
-from video_ingest_service.later_looks import LOOK_EVERY_S as LOOK_VIDEO_EVERY_S
-from video_ingest_service.later_looks import LaterLooks
-from video_ingest_service.ownership import claim
-from video_ingest_service.probe import Prober
-from video_ingest_service.repairs import Repairs
+from video_ingest_service.datasets.repairs import Repairs
+from video_ingest_service.datasets.version_notes import note_all_versions
+from video_ingest_service.files.catalog import Catalog
+from video_ingest_service.files.chunk_notes import note_all_chunks
+from video_ingest_service.files.probe import Prober
 from video_ingest_service.settings import IngestSettings
-from video_ingest_service.upload_table import UploadTable
-from video_ingest_service.uploads import MAX_OPEN_UPLOADS, Uploads
-from video_ingest_service.version_notes import note_all_versions
+from video_ingest_service.tables.upload_table import UploadTable
+from video_ingest_service.upkeep import room, sweep
+from video_ingest_service.upkeep.later_looks import LOOK_EVERY_S as LOOK_VIDEO_EVERY_S
+from video_ingest_service.upkeep.later_looks import LaterLooks
+from video_ingest_service.upkeep.ownership import claim
+from video_ingest_service.uploads.uploads import MAX_OPEN_UPLOADS, Uploads
 
 CONNECTIONS = 12
 READY_TIMEOUT_S = 2.0

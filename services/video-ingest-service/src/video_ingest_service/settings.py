@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from teleop_runtime.posture import check_listening
 from teleop_runtime.settings import ProcessSettings, ServiceSettings
 
-from video_ingest_service.uploads import MAX_OPEN_UPLOADS
+from video_ingest_service.uploads.uploads import MAX_OPEN_UPLOADS
 
 
 class UploadSettings(ProcessSettings):

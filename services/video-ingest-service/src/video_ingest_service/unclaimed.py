@@ -14,10 +14,10 @@ from teleop_runtime.database import connected, open_pool
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
 
-from video_ingest_service import sweep_table
-from video_ingest_service.ownership import claim
 from video_ingest_service.settings import IngestSettings
-from video_ingest_service.sweep import remove_unreferenced
+from video_ingest_service.tables import sweep_table
+from video_ingest_service.upkeep.ownership import claim
+from video_ingest_service.upkeep.sweep import remove_unreferenced
 
 READ_TIMEOUT_S = 300.0
 CONNECTIONS = 2

@@ -11,7 +11,7 @@ from teleop_runtime.serve import serve
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store.local import LocalStore
 from video_ingest_service.app import create_app
-from video_ingest_service.catalog import Catalog
+from video_ingest_service.files.catalog import Catalog
 from video_ingest_service.settings import IngestSettings
 
 

@@ -8,7 +8,6 @@ from teleop_runtime.store import PathTaken, open_store
 from teleop_schema.errors import BadInput, BadRobotId
 from teleop_testing.files import dataset_file, encode_video, sha256_of, video_file
 from teleop_testing.recorded import record_session
-from video_ingest_service.catalog import Catalog
 from video_ingest_service.errors import (
     ChunkConflict,
     NamesOverlap,
@@ -16,6 +15,7 @@ from video_ingest_service.errors import (
     RobotMismatch,
     UnknownSession,
 )
+from video_ingest_service.files.catalog import Catalog
 
 
 async def test_a_dataset_file_gets_its_name_and_its_receipt(catalog, keep, store_root):

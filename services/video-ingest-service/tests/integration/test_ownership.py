@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from teleop_runtime.app import CannotStart
 from teleop_runtime.store import open_store
-from video_ingest_service.ownership import claim
+from video_ingest_service.upkeep.ownership import claim
 
 NEW_NAME = "UPDATE installation SET id = gen_random_uuid()"
 NAME = "SELECT id::text FROM installation"

@@ -10,8 +10,8 @@ from fractions import Fraction
 import av
 import pytest
 from teleop_testing.files import dying_of, encode_depth, encode_video, hide_first, turn_over, video_file
-from video_ingest_service import probe
-from video_ingest_service.worker_messages import Probed
+from video_ingest_service.files import probe
+from video_ingest_service.model.worker_messages import Probed
 
 
 @pytest.fixture

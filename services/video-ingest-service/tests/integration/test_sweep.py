@@ -9,12 +9,12 @@ from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256
 from teleop_testing.storing import begun
 from teleop_testing.waiting import PATIENCE_S
 from video_ingest_service.adopt import adopt
+from video_ingest_service.datasets.recordings import beginnings
+from video_ingest_service.datasets.versions import commit_version
 from video_ingest_service.errors import ObjectGone
-from video_ingest_service.recordings import beginnings
-from video_ingest_service.sweep import Sweeper
-from video_ingest_service.upload_table import UploadTable
-from video_ingest_service.uploads import Uploads
-from video_ingest_service.versions import commit_version
+from video_ingest_service.tables.upload_table import UploadTable
+from video_ingest_service.upkeep.sweep import Sweeper
+from video_ingest_service.uploads.uploads import Uploads
 
 AN_HOUR_AGO = "UPDATE stored_object SET stored_at = stored_at - interval '61 minutes'"
 

@@ -23,9 +23,9 @@ from teleop_testing.tus import (
 from teleop_testing.waiting import until
 from tusclient.client import TusClient
 from tusclient.exceptions import TusUploadFailed
-from video_ingest_service import body
-from video_ingest_service.upload_table import UploadTable
-from video_ingest_service.uploads import Uploads
+from video_ingest_service.api import body
+from video_ingest_service.tables.upload_table import UploadTable
+from video_ingest_service.uploads.uploads import Uploads
 
 MIB = 1024 * 1024
 

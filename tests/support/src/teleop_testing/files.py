@@ -14,8 +14,8 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
-from lerobot_robot_backend.picture_kind import Kind
-from lerobot_robot_backend.video_codec import PictureEncoder, write_mp4
+from lerobot_robot_backend.video.codec import PictureEncoder, write_mp4
+from lerobot_robot_backend.video.picture_kind import Kind
 from teleop_schema.files import DatasetFile, FrameTimes, Manifest, ManifestFile, VideoFile
 
 from teleop_testing.robot import PERIOD_US, STARTED_US

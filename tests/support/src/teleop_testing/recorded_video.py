@@ -20,7 +20,7 @@ from uuid import uuid4
 import av
 import numpy as np
 import psycopg
-from lerobot_robot_backend.depth import depth_codes
+from lerobot_robot_backend.video.depth import depth_codes
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import as_depth, render
 from psycopg.types.json import Jsonb

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import av
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.video_spool import Segment, finished_segments
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.video.files import Segment, finished_segments
 from lerobot_robot_virtual.scene import Picture, read_frame_counter
 from teleop_schema.files import DroppedFrames
 from teleop_schema.limits import Limits

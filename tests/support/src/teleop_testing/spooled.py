@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import msgspec
 import numpy as np
-from lerobot_robot_backend.age import NOTE, Noted, running_s
-from lerobot_robot_backend.record import MAX_RECORD_BYTES
-from lerobot_robot_backend.spool import SpoolWriter
-from lerobot_robot_backend.spool_reader import SpoolReader
-from lerobot_robot_backend.stream import SESSION_FILE, StreamFile, read_stream
+from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.spool.age import NOTE, Noted, running_s
+from lerobot_robot_backend.spool.record import MAX_RECORD_BYTES
+from lerobot_robot_backend.spool.stream import SESSION_FILE, StreamFile, read_stream
+from lerobot_robot_backend.spool.writer import SpoolWriter
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch
 from teleop_schema.session import SessionDescription

@@ -28,7 +28,7 @@ CAMERA = "front"
 PICTURE_EVERY = 2
 SHIPPER = "lerobot_robot_backend.shipper"
 VIDEO_SHIPPER = "lerobot_robot_backend.video_shipper"
-ENCODER = "lerobot_robot_backend.encoder"
+ENCODER = "lerobot_robot_backend.video.encoder"
 CHILDREN = (SHIPPER, VIDEO_SHIPPER, ENCODER)
 LOOK_EVERY_S = 0.01
 

@@ -16,8 +16,8 @@ from telemetry_service.archive.adopting import adopt
 from telemetry_service.archive.restoring import restore_partition, restore_session
 from telemetry_service.archive.retention import RETENTION_CONNECTIONS, Retention
 from telemetry_service.archive.session_files import SessionFiles, archive_address
-from telemetry_service.session_table import SessionTable
 from telemetry_service.settings import TelemetrySettings
+from telemetry_service.tables.session_table import SessionTable
 
 
 def main() -> int:

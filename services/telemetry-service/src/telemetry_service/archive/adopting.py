@@ -14,7 +14,7 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.store import Store
 
 from telemetry_service.archive.session_files import ASK, FOLDER, TOLD_OF
-from telemetry_service.session_notes import SEE_ROBOT, find_sessions
+from telemetry_service.tables.session_notes import SEE_ROBOT, find_sessions
 
 log = get_logger(__name__)
 

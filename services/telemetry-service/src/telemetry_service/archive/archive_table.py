@@ -10,9 +10,9 @@ from teleop_runtime.database import Connection
 from teleop_schema.columns import Column
 from teleop_schema.errors import Conflict, NotFound
 
-from telemetry_service.event_rows import read_columns
-from telemetry_service.frame_accounts import measure_frames
-from telemetry_service.frame_partition import ensure_partition
+from telemetry_service.tables.event_rows import read_columns
+from telemetry_service.tables.frame_accounts import measure_frames
+from telemetry_service.tables.frame_partition import ensure_partition
 
 # Two replicas at once would only do the same work twice.
 RETENTION_LOCK = 7_264_981_004

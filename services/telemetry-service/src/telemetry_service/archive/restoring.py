@@ -11,7 +11,7 @@ from teleop_schema.errors import NotFound
 from telemetry_service.archive import archive_table
 from telemetry_service.archive.frame_file import read_in_blocks
 from telemetry_service.archive.session_files import SessionFiles
-from telemetry_service.frame_columns import COLUMNS, encode_tables
+from telemetry_service.frames.columns import COLUMNS, encode_tables
 
 RESTORE_TIMEOUT_S = 3600.0
 

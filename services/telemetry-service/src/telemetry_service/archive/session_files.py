@@ -24,8 +24,8 @@ from telemetry_service.archive.frame_file import (
     read_in_blocks,
     to_file,
 )
-from telemetry_service.frame_block import VALUE_BYTES
-from telemetry_service.frame_formats import encode_parquet
+from telemetry_service.frames.block import VALUE_BYTES
+from telemetry_service.frames.formats import encode_parquet
 
 TOLD_OF = "/session.json"
 # Below the store of videos and datasets, whose sweeps remove what they have no row of. No robot is called so.

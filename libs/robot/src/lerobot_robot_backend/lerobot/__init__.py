@@ -1,0 +1,1 @@
+"""What LeRobot's commands are recorded with."""

@@ -1,0 +1,142 @@
+"""What the user asked of the backend: flags taken from the command line, and the environment."""
+
+import difflib
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from teleop_schema.errors import BadRobotId
+from teleop_schema.identifiers import check_robot_id
+
+from lerobot_robot_backend.address import check_backend_url
+from lerobot_robot_backend.client import MIN_FREE_BYTES
+from lerobot_robot_backend.lerobot.exits import exit_with
+from lerobot_robot_backend.spool.stream import SpoolError, check_spool, default_spool_dir
+from lerobot_robot_backend.video.choice import choose_video
+
+VARIABLES = {
+    "backend_url": "LEROBOT_BACKEND_URL",
+    "robot_id": "LEROBOT_BACKEND_ROBOT_ID",
+    "backend_token": "LEROBOT_BACKEND_TOKEN",
+    "backend_fps": "LEROBOT_BACKEND_FPS",
+    "backend_task": None,
+}
+# How alike two names are of which one is the other, mistyped; of 1.
+_ALIKE = 0.8
+
+
+class BadFlag(ValueError):
+    """A flag is missing, or its value is wrong; the message names it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked of the backend; valid."""
+
+    backend_url: str
+    robot_id: str
+    token: str | None = None
+    task: str | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line and the environment say of the backend, not looked at yet.
+
+    by_flag  the command line names something, so this command is meant, whether it makes a robot or not
+    others   the command line's other flags, among which a mistyped one of ours may be
+    """
+
+    values: Mapping[str, str]
+    by_flag: bool
+    others: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def options(self) -> Options:
+        """Raises BadFlag, naming the flag or its variable."""
+        url, robot_id = self.values.get("backend_url"), self.values.get("robot_id")
+        if url is None:
+            name = next(iter(self.values))
+            raise BadFlag(
+                f"--{name} needs --backend_url, for example ws://localhost:8000{self._meant('backend_url')}"
+            )
+        if robot_id is None:
+            raise BadFlag(
+                "--backend_url needs --robot_id (or LEROBOT_BACKEND_ROBOT_ID): "
+                f"the name under which this robot's data is kept{self._meant('robot_id')}"
+            )
+        fps = _rate(self.values.get("backend_fps"))
+        try:
+            return Options(
+                check_backend_url(url),
+                check_robot_id(robot_id),
+                self.values.get("backend_token"),
+                self.values.get("backend_task"),
+                fps,
+            )
+        except BadRobotId as error:
+            raise BadFlag(f"--{error}") from error
+        except ValueError as error:
+            raise BadFlag(f"--backend_url: {error}") from error
+
+    def _meant(self, name: str) -> str:
+        """Names the flag that may have been meant to be the missing one."""
+        like = difflib.get_close_matches(name, self.others, n=1, cutoff=_ALIKE)
+        return f"; --{like[0]} is no flag of the backend: is it mistyped?" if like else ""
+
+
+def options_or_exit(request: Request) -> Options:
+    """The valid options, with a spool that can take what they ask for; else the process ends, saying why."""
+    try:
+        options = request.options
+        choose_video(None)
+        check_spool(default_spool_dir(), options.robot_id, MIN_FREE_BYTES)
+    except (ValueError, SpoolError) as error:
+        exit_with(str(error))
+    return options
+
+
+def read_request(argv: list[str], environment: Mapping[str, str]) -> Request | None:
+    """Remove the backend's flags from `argv`, and return what they and the environment say.
+
+    returns  None where neither names a backend
+    raises   BadFlag for a flag without a value
+    """
+    given = _take_flags(argv)
+    known = {name: environment.get(variable) for name, variable in VARIABLES.items() if variable}
+    chosen = given | {name: value for name, value in known.items() if value and name not in given}
+    if not given and "backend_url" not in chosen:
+        return None
+    others = tuple(each[2:].partition("=")[0] for each in argv if each.startswith("--"))
+    return Request(chosen, bool(given), others)
+
+
+def _rate(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        fps = float(text)
+    except ValueError:
+        fps = 0.0
+    if not 0 < fps < float("inf"):
+        raise BadFlag(f"--backend_fps: {text!r} is not a rate in Hz, for example 30")
+    return fps
+
+
+def _take_flags(argv: list[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    rest: list[str] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or name not in VARIABLES:
+            rest.append(argument)
+            continue
+        if not equals:
+            value = next(arguments, "")
+        if not value or (not equals and value.startswith("--")):
+            raise BadFlag(f"--{name} needs a value")
+        given[name] = value
+    argv[:] = rest
+    return given

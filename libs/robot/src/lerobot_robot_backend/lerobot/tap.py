@@ -1,0 +1,396 @@
+"""Listens in on a LeRobot command: its robot's observations and actions, and its dataset's episodes.
+
+Nothing here raises into LeRobot, waits, or touches the network: what goes wrong is counted and logged once.
+The first robot that the command makes is recorded; the arms that a bimanual robot is made of are not
+recorded again beside it, and a second robot is named at the end as one that was not recorded.
+"""
+
+import functools
+import importlib.metadata
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from teleop_schema.session import Camera
+
+from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_backend.lerobot.cameras import find_camera, picture_time
+from lerobot_robot_backend.lerobot.dataset_tap import DatasetTap, columns_of, not_kept
+from lerobot_robot_backend.lerobot.episodes import Added, Columns, EpisodeTracker, Step
+from lerobot_robot_backend.lerobot.options import Request, options_or_exit
+from lerobot_robot_backend.lerobot.robots import RobotWatch, script_rate
+
+# At the end of the command, to be able to say that everything has arrived.
+FINISH_S = 2.0
+# For the encoder to start, before the robot is told to be connected.
+START_S = 3.0
+_LONGEST_NOTE = 1000
+
+log = logging.getLogger("lerobot_robot_backend")
+
+
+class Tap:
+    """One command's recording: at most one session at a time, from `connect` to `disconnect` of its robot."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._pid = os.getpid()
+        self._robot: Any = None
+        self._command: Any = None
+        self._others: list[str] = []
+        self._why_not = "the command made no robot"
+        self._client: TelemetryClient | None = None
+        self._episodes: EpisodeTracker | None = None
+        self._observation: dict[str, Any] | None = None
+        self._captured_ns = 0
+        self._observation_used = False
+        self._cameras: dict[str, Any] = {}
+        self._picture_us: dict[str, int] = {}
+        self._told: set[str] = set()
+        self._lost = 0
+        self._not_placed = 0
+        self._dataset = DatasetTap(guard=self._guarded, add=self._dataset_added, tell=self._tell)
+        self._features: Any = None
+        self._not_kept: dict[str, str] = {}
+
+    def install(self) -> None:
+        """Wait for the robot, and wrap LeRobot's dataset if it is in use."""
+        RobotWatch(before=self._check_request, found=self._robot_found).install()
+        self._dataset.install()
+
+    def finish(self) -> None:
+        """At the process's end: close the session, and say what is safe where, or why nothing is."""
+        if os.getpid() != self._pid:
+            return
+        self._guarded(self._close)
+        with suppress(OSError):  # the terminal was closed
+            for line in self._last_lines():
+                print(f"backend: {line}", file=sys.stderr)
+
+    def _last_lines(self) -> list[str]:
+        if self._client is not None:
+            with suppress(TimeoutError, KeyboardInterrupt):
+                self._client.drain(FINISH_S)
+            lost = f"; {self._lost} could not be recorded, see the log" if self._lost else ""
+            lines = [f"{self._client.summary()}{lost}"]
+            lines += [f"{name}: {counts}" for name, counts in self._client.pictures(FINISH_S).items()]
+            left_out = self._client.cameras_not_recorded
+            lines += [f"not recorded: camera {name}: {why}" for name, why in left_out.items()]
+            unlike = self._not_kept.items()
+            lines += [f"not recorded: {name} of the command's dataset: {why}" for name, why in unlike]
+            lines += [f"not followed: {why}" for why in self._dataset.not_followed]
+            if self._not_placed:
+                lines.append(
+                    f"{self._not_placed} frames were added to the dataset without an action of their own: "
+                    "episodes have them only if their action was the one before"
+                )
+        elif self._robot is not None or self._request.by_flag:
+            lines = [f"nothing was recorded: {self._why_not}"]
+        else:  # the environment names a backend for all commands, and this one has nothing to record
+            lines = []
+        return lines + [f"not recorded: {other}: one process records one robot" for other in self._others]
+
+    def _check_request(self) -> None:
+        if os.getpid() == self._pid:
+            options_or_exit(self._request)
+
+    def _robot_found(self, robot: Any, command: Any) -> None:
+        if os.getpid() != self._pid:
+            return
+        if self._robot is None:
+            self._robot, self._command = robot, command
+            self._why_not = "its robot was not connected"
+            self._guarded(self._tap_robot, robot)
+        else:
+            self._guarded(self._wrap, robot, "connect", self._note_other)
+
+    def _tap_robot(self, robot: Any) -> None:
+        try:
+            self._wrap(robot, "connect", self._wrap_connect)
+            self._wrap(robot, "get_observation", self._wrap_get_observation)
+            self._wrap(robot, "send_action", self._wrap_send_action)
+            self._wrap(robot, "disconnect", self._wrap_disconnect)
+        except Exception as error:
+            self._why_not = f"{type(robot).__name__} can't be listened to: {type(error).__name__}: {error}"
+            raise
+
+    @staticmethod
+    def _wrap(robot: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        # On the object, not on its class: the same class may serve inside of it.
+        setattr(robot, name, wrap(getattr(robot, name)))
+
+    def _note_other(self, connect: Callable[..., Any]) -> Callable[..., Any]:
+        robot = getattr(connect, "__self__", None)
+
+        @functools.wraps(connect)
+        def connect_and_note(*args: Any, **kwargs: Any) -> Any:
+            result = connect(*args, **kwargs)
+            name = f"{type(robot).__name__} {getattr(robot, 'id', None) or ''}".strip()
+            if name not in self._others:
+                self._others.append(name)
+                log.warning("backend: %s is not recorded: one process records one robot", name)
+            return result
+
+        return connect_and_note
+
+    def _wrap_connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(connect)
+        def connect_and_open(*args: Any, **kwargs: Any) -> Any:
+            result = connect(*args, **kwargs)
+            self._guarded(self._open_or_say_why)
+            return result
+
+        return connect_and_open
+
+    def _wrap_get_observation(self, get_observation: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(get_observation)
+        def get_and_keep(*args: Any, **kwargs: Any) -> Any:
+            # Robots read their joints first, then the latest pictures: so this is when the joints were there.
+            captured_ns = time.monotonic_ns()
+            before = {name: camera.latest_timestamp for name, camera in self._cameras.items()}
+            observation = get_observation(*args, **kwargs)
+            if self._client is not None:
+                self._captured_ns, self._observation_used = captured_ns, False
+                self._observation = dict(observation) if isinstance(observation, dict) else None
+                self._guarded(self._time_pictures, before)
+            return observation
+
+        return get_and_keep
+
+    def _wrap_send_action(self, send_action: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(send_action)
+        def send_and_log(*args: Any, **kwargs: Any) -> Any:
+            if self._client is None:
+                return send_action(*args, **kwargs)
+            action = args[0] if args else kwargs.get("action")
+            asked = dict(action) if isinstance(action, dict) else None
+            sent = send_action(*args, **kwargs)
+            self._guarded(self._log, asked, sent)
+            return sent
+
+        return send_and_log
+
+    def _wrap_disconnect(self, disconnect: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(disconnect)
+        def disconnect_and_close(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return disconnect(*args, **kwargs)
+            finally:
+                self._guarded(self._close)
+
+        return disconnect_and_close
+
+    def _open_or_say_why(self) -> None:
+        try:
+            self._open()
+        except Exception as error:
+            self._why_not = f"{type(error).__name__}: {error}"
+            raise
+
+    def _open(self) -> None:
+        self._guarded(self._close)
+        robot, options = self._robot, self._request.options
+        fps = options.fps or self._command_rate()
+        if not fps:
+            self._why_not = "it has no rate (fps); say --backend_fps=30 or what its loop runs at"
+            log.warning("backend: %s: not recorded", self._why_not)
+            return
+        names, action_names = _vector_names(robot)
+        cameras = {name: find_camera(robot, name) for name in robot.observation_features}
+        self._cameras = {
+            name: camera for name, camera in cameras.items() if hasattr(camera, "latest_timestamp")
+        }
+        self._client = client = TelemetryClient(
+            options.backend_url,
+            options.robot_id,
+            state_names=names,
+            action_names=action_names,
+            fps=fps,
+            robot_type=robot.name,
+            task=options.task
+            or _find(self._command, "dataset", "single_task")
+            or _find(self._command, "task"),
+            cameras=_describe_cameras(robot),
+            host={
+                "command": Path(sys.argv[0]).name,
+                "lerobot": importlib.metadata.version("lerobot"),
+                "robot.id": robot.id,
+            },
+            token=options.token,
+        )
+        # The loop has not begun: once it has, pictures wait for nothing but room in memory.
+        client.wait_for_encoder(START_S)
+        self._episodes = EpisodeTracker(client, names, action_names)
+        self._features, self._not_kept = None, {}
+        self._dataset.follow_next()
+        self._dataset.install()
+        log.info(
+            "backend: recording %s for %s in %s", options.robot_id, options.backend_url, client.stream_dir
+        )
+
+    def _command_rate(self) -> float | None:
+        if self._command is None:
+            return script_rate()
+        fps = _find(self._command, "fps") or _find(self._command, "dataset", "fps")
+        return float(fps) if fps else None
+
+    def _time_pictures(self, before: dict[str, Any]) -> None:
+        """Note when each camera took the picture that the robot has just given."""
+        if self._client is None or self._observation is None:
+            return
+        clock, times = self._client.clock, {}
+        for name, camera in self._cameras.items():
+            moment = picture_time(camera, self._observation.get(name), before.get(name))
+            if moment is not None:
+                times[name] = clock.at_performance_us(moment)
+        self._picture_us = times
+
+    def _log(self, action: dict[str, Any] | None, sent: Any) -> None:
+        client, episodes = self._client, self._episodes
+        if client is None or episodes is None:
+            return
+        hold = self._dataset.tapped and self._records_dataset()
+        observation = self._observation
+        if observation is None or action is None:
+            missing = "action" if observation is not None else "observation"
+            log_it = functools.partial(self._lose, client, f"the robot gave no {missing}")
+        else:
+            captured_us, age_us = self._times(client)
+            log_it = functools.partial(
+                self._append,
+                client,
+                _lasting(observation, self._picture_us) if hold else observation,
+                action,
+                sent_action=sent if isinstance(sent, dict) else None,
+                captured_us=captured_us,
+                observation_age_us=age_us,
+                picture_us=self._picture_us,
+            )
+            self._observation_used = True
+        # LeRobot adds a frame to its dataset, and with it columns of the command's own, after it has acted.
+        episodes.step(Step(observation, action, log_it), hold=hold)
+
+    def _times(self, client: TelemetryClient) -> tuple[int, int]:
+        """Of the action that was sent now: its frame's time, and how old its observation is then."""
+        observed_us = client.clock.at_us(self._captured_ns)
+        if not self._observation_used:
+            return observed_us, 0
+        # Its time is that of the action: two frames with the time of one observation would tell nothing.
+        acted_us = client.clock.now_us()
+        return acted_us, max(acted_us - observed_us, 1)
+
+    def _records_dataset(self) -> bool:
+        # Settings that say nothing of a dataset do not say that there is none: those of an environment.
+        return getattr(self._command, "dataset", True) is not None
+
+    def _lose(self, client: TelemetryClient, why: str, columns: Columns | None) -> None:
+        self._lost += 1
+        client.lose(why)
+        raise ValueError(why)
+
+    def _append(
+        self, client: TelemetryClient, observation: Any, action: Any, columns: Columns | None, **more: Any
+    ) -> None:
+        before = client.logged
+        try:
+            client.log(observation, action, columns=columns, **more)
+        except Exception as error:
+            self._lost += 1
+            if client.logged == before:
+                client.lose(f"{type(error).__name__}: {error}")
+            raise
+
+    def _dataset_added(self, features: dict[str, Any], frame: dict[str, Any], task: str | None) -> None:
+        """LeRobot has added a frame to the dataset that is followed."""
+        client, episodes = self._client, self._episodes
+        if client is None or episodes is None:
+            return
+        if features is not self._features:
+            self._guarded(self._note_features, client, features)
+        columns = {name: frame[name] for name in columns_of(features) if name in frame}
+        observation = None if self._observation_used else self._observation
+        episodes.add_frame(Added(frame, columns, task), observation)
+
+    def _note_features(self, client: TelemetryClient, features: dict[str, Any]) -> None:
+        """Tell once of each feature of the command's dataset that is a column of the session, or not kept."""
+        names, action_names = _vector_names(self._robot)
+        vectors = {"observation.state": names, "action": action_names}
+        unlike = not_kept(features, vectors, _describe_cameras(self._robot))
+        for name, (dtype, shape, value_names) in columns_of(features).items():
+            try:
+                client.declare_column(name, dtype, shape, value_names)
+            except ValueError as error:
+                unlike[name] = str(error).removeprefix(f"{name} is not recorded: ")
+        for name, why in unlike.items():
+            if name not in self._not_kept:
+                client.tell_not_recorded(name, why[:_LONGEST_NOTE])
+                self._not_kept[name] = why
+        self._features = features
+
+    def _close(self) -> None:
+        if self._episodes is not None:
+            self._guarded(self._episodes.let_go)
+            self._guarded(self._episodes.discard, "the recording ended before the episode was saved")
+            self._not_placed += self._episodes.not_placed
+            self._lost += self._episodes.lost
+            self._episodes = None
+        self._observation = None
+        if self._client is not None:
+            self._client.close()
+
+    def _tell(self, what: str, *about: Any) -> None:
+        if self._episodes is not None:
+            getattr(self._episodes, what)(*about)
+
+    def _guarded(self, do: Callable[..., None], *args: Any) -> None:
+        """Do it, and never let LeRobot feel that it failed."""
+        try:
+            do(*args)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            if text not in self._told:
+                self._told.add(text)
+                log.warning("backend: %s; LeRobot goes on (told once)", text)
+
+
+def _lasting(observation: dict[str, Any], timed: Mapping[str, int]) -> dict[str, Any]:
+    """The observation as it is now, though the robot may fill its arrays again before it is written.
+
+    timed  pictures that have a time: LeRobot's cameras give each as an array of its own
+    """
+    return {
+        name: value.copy() if name not in timed and _is_array(value) else value
+        for name, value in observation.items()
+    }
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and hasattr(value, "copy")
+
+
+def _find(holder: Any, *path: str) -> Any:
+    for name in path:
+        holder = getattr(holder, name, None)
+    return holder
+
+
+def _vector_names(robot: Any) -> tuple[list[str], list[str]]:
+    """Names of state and action, as LeRobot has it: what else there is, an `int` for example, is kept beside
+    the vectors, exactly."""
+    observed, asked = robot.observation_features.items(), robot.action_features.items()
+    return [name for name, kind in observed if kind is float], [name for name, kind in asked if kind is float]
+
+
+def _describe_cameras(robot: Any) -> dict[str, Camera]:
+    cameras = {}
+    for name, shape in robot.observation_features.items():
+        if isinstance(shape, tuple) and len(shape) in (2, 3) and shape[0] and shape[1]:
+            fps = getattr(find_camera(robot, name), "fps", None)
+            channels = int(shape[2]) if len(shape) == 3 else 1
+            cameras[name] = Camera(int(shape[0]), int(shape[1]), float(fps) if fps else None, channels)
+    return cameras

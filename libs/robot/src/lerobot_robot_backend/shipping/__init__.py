@@ -1,0 +1,1 @@
+"""What the spool holds goes to the server."""

@@ -1,0 +1,28 @@
+"""The folder that a person names to a shipper: the spool, or one stream in it."""
+
+from pathlib import Path
+
+from lerobot_robot_backend.spool.stream import SESSION_FILE, SpoolError, find_streams
+
+
+def check_named(directory: Path, *, whole_spool: bool) -> None:
+    """Raise SpoolError if it is something else than the spool, or than a stream's folder; OSError.
+
+    Else a mistyped name would look like a spool in which nothing waits.
+    """
+    if not directory.is_dir():
+        raise SpoolError(f"there is no folder {directory}")
+    if not whole_spool:
+        if not _holds_stream(directory) and any(find_streams(directory)):
+            raise SpoolError(f"{directory} is a spool: say --all to have all of it brought")
+    elif _holds_stream(directory):
+        raise SpoolError(f"{directory} is one recording: leave --all out, or name the spool above it")
+    elif any(map(_holds_stream, directory.iterdir())):
+        raise SpoolError(f"{directory} is the folder of one robot: name the spool, {directory.parent}")
+
+
+def _holds_stream(folder: Path) -> bool:
+    try:
+        return (folder / SESSION_FILE).is_file()
+    except OSError:
+        return False

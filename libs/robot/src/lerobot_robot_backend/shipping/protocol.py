@@ -1,0 +1,195 @@
+"""The telemetry protocol over one connection, robot side: what to send, what answers mean. No I/O."""
+
+from collections import deque
+from typing import Protocol
+
+from teleop_schema.errors import BadMessage
+from teleop_schema.limits import Limits
+from teleop_schema.messages import (
+    Ack,
+    Batch,
+    Drain,
+    End,
+    Ended,
+    ErrorMessage,
+    Hello,
+    Nack,
+    ServerMessage,
+    Welcome,
+    encode_batch,
+    encode_control,
+)
+
+from lerobot_robot_backend.spool.stream import GONE, StreamEnd, StreamFile
+
+
+class BatchSource(Protocol):
+    """Where batches come from; `SpoolReader` is one."""
+
+    next_index: int
+
+    def seek(self, index: int) -> None: ...
+    def read(self, limits: Limits) -> Batch | None: ...
+    def furthest(self) -> int: ...
+    @property
+    def end(self) -> StreamEnd | None: ...
+
+
+class Refused(Exception):
+    """The server will not take this stream now; the text says why."""
+
+
+class NotBelieved(Exception):
+    """The server claims frames of this stream that were never logged here; the text says which."""
+
+
+class Shipping:
+    """State of one connection.
+
+    acked       every frame below is durable on the server
+    session_id  the server's number of the session, None before `welcome`
+    ended       the server has the whole session
+    leaving     the server asks to connect again
+    complaint   last error that the server told without closing; over once frames are acknowledged again
+    """
+
+    def __init__(self, source: BatchSource, description: StreamFile, acked: int, once: int = 0) -> None:
+        """`once`: every frame below it was durable at some time, if that is more than `acked`."""
+        self.acked = acked
+        self.session_id: int | None = None
+        self.ended = False
+        self.leaving = False
+        self.complaint: str | None = None
+        self._source = source
+        self._description = description
+        self._once_acked = max(acked, once)
+        self._limits: Limits | None = None
+        self._in_flight: deque[tuple[int, int]] = deque()  # end index, bytes
+        self._in_flight_bytes = 0
+        self._rewound_to: int | None = None
+        self._told_frames: int | None = None
+        self._caught_up = False
+
+    def hello(self) -> str:
+        """The first message."""
+        description = self._description
+        return encode_control(Hello(description.stream, description.session, self.acked))
+
+    def next_message(self) -> str | bytes | None:
+        """The next message; None if there is nothing to send now, or too much is unacknowledged."""
+        limits = self._limits
+        if limits is None or self._told_frames is not None or self.leaving:
+            return None
+        if len(self._in_flight) >= limits.window_batches or self._in_flight_bytes >= limits.window_bytes:
+            return None
+        batch = self._source.read(limits)
+        if batch is not None:
+            message = _encode_fitting(batch, limits)
+            self._in_flight.append((batch.end, len(message)))
+            self._in_flight_bytes += len(message)
+            self._caught_up = batch.count < limits.max_frames and 2 * len(message) < limits.max_message_bytes
+            return message
+        self._caught_up = True
+        end = self._source.end
+        # Told only when nothing is under way: the server may not be rewound behind an `end`.
+        if end is None or self._in_flight:
+            return None
+        if end.frames < self._once_acked and self.acked < self._once_acked:
+            return self._tell_gone(end.frames)
+        self._told_frames = max(end.frames, self.acked)
+        return encode_control(End(self._told_frames, end.reason, end.events))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer is due."""
+        return bool(self._in_flight) or self._told_frames is not None or self._limits is None
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether the last message held all that there was."""
+        return self._caught_up
+
+    def receive(self, message: ServerMessage) -> None:
+        """Take an answer in. Raises Refused, NotBelieved, or BadMessage for one that has no place here."""
+        if isinstance(message, ErrorMessage):
+            self._complain(message)
+        elif isinstance(message, Drain):
+            self.leaving = True
+        elif isinstance(message, Welcome):
+            if self._limits is not None:
+                raise BadMessage("the server sent a second welcome")
+            self._check_welcome(message.next)
+            self._limits = message.limits
+            self.session_id = message.session_id
+            self.acked = message.next
+            self._source.seek(message.next)
+        elif self._limits is None:
+            raise BadMessage(f"the server sent {type(message).__name__} before welcome")
+        elif isinstance(message, Ack):
+            self._acknowledge(message.next)
+        elif isinstance(message, Nack):
+            self._rewind(message.expected)
+        elif isinstance(message, Ended):
+            if message.frames != self._told_frames:
+                raise NotBelieved(
+                    f"the server ends the session at {message.frames} frames, it was told {self._told_frames}"
+                )
+            self._acknowledge(message.frames)
+            self.ended = True
+
+    def _tell_gone(self, first: int) -> bytes:
+        """The server lost frames that it had confirmed once, and the spool no longer has them either."""
+        self._source.seek(self._once_acked)
+        batch = Batch(first=first, count=self._once_acked - first, gap=GONE)
+        message = encode_batch(batch)
+        self._in_flight.append((batch.end, len(message)))
+        self._in_flight_bytes += len(message)
+        return message
+
+    def _check_welcome(self, next_index: int) -> None:
+        # Looked at on the disk only when it matters: mostly the server is behind what it acknowledged.
+        if next_index > max(self.acked, self._source.next_index) and next_index > self._source.furthest():
+            raise NotBelieved(
+                f"the server claims {next_index} frames of this session, {self._source.furthest()} at most "
+                "can have been logged here: somebody else wrote to it. Nothing is sent, everything is kept"
+            )
+
+    def _acknowledge(self, next_index: int) -> None:
+        if next_index > (self._told_frames or self._source.next_index):
+            raise NotBelieved(f"the server acknowledges frames up to {next_index}, which were never sent")
+        if next_index > self.acked:
+            self.complaint = None
+        self.acked = max(self.acked, next_index)
+        if self._rewound_to is not None and next_index > self._rewound_to:
+            self._rewound_to = None
+        while self._in_flight and self._in_flight[0][0] <= next_index:
+            self._in_flight_bytes -= self._in_flight.popleft()[1]
+
+    def _rewind(self, expected: int) -> None:
+        if expected > max(self.acked, self._source.next_index):
+            raise NotBelieved(f"the server asks for frame {expected}, before which nothing was sent")
+        # Each batch that was under way behind a missing one is refused; only the first refusal counts.
+        if expected == self._rewound_to:
+            return
+        self._rewound_to = expected
+        self._in_flight.clear()
+        self._in_flight_bytes = 0
+        self._told_frames = None
+        self.acked = min(self.acked, expected)
+        self._source.seek(expected)
+
+    def _complain(self, message: ErrorMessage) -> None:
+        text = f"{message.code}: {message.detail}" + (f" ({message.field})" if message.field else "")
+        text += f"; {message.hint}" if message.hint else ""
+        if message.fatal:
+            raise Refused(text)
+        self.complaint = text
+
+
+def _encode_fitting(batch: Batch, limits: Limits) -> bytes:
+    """The batch as a message; a frame that no message can hold becomes a gap that says so."""
+    message = encode_batch(batch)
+    if len(message) <= limits.max_message_bytes:
+        return message
+    reason = f"{batch.count} frames make {len(message)} bytes, the server takes {limits.max_message_bytes}"
+    return encode_batch(Batch(first=batch.first, count=batch.count, gap=reason))

@@ -1,0 +1,387 @@
+"""Reading end of a stream: batches of frames in order, while it is being written, whatever is damaged."""
+
+import os
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from teleop_schema.limits import Limits
+from teleop_schema.messages import Batch, Event
+
+from lerobot_robot_backend.spool.record import (
+    ALIGNMENT,
+    HEAD,
+    MAX_RECORD_BYTES,
+    DamagedRecord,
+    Kind,
+    Record,
+    decode_beyond,
+    decode_event,
+    decode_record,
+)
+from lerobot_robot_backend.spool.segment import (
+    HEADER_BYTES,
+    DamagedSegment,
+    SegmentHeader,
+    adopt_prepared,
+    find_segments,
+)
+from lerobot_robot_backend.spool.stream import (
+    GONE,
+    WRITER_LOCK,
+    SpoolError,
+    StreamEnd,
+    is_locked,
+    read_stream,
+)
+from lerobot_robot_backend.video.files import ENCODER_LOCK, without_video
+
+_CHUNK_BYTES = 4 * MAX_RECORD_BYTES
+_MAX_GAP = 2**32
+_SOMETHING = re.compile(rb"[^\0]")
+# Room in a message for what is not frames: field names, one reason.
+_MESSAGE_MARGIN_BYTES = 8 * 1024
+# The sync is due every 40 ms; a disk that takes seconds for it is told of by `status`.
+LOST_AT_MOST_S = 5.0
+
+
+class SpoolReader:
+    """Reads one stream from any frame on. Of one process only, at most one at a time per stream.
+
+    next_index  the frame that the next batch begins with
+    damage      what was found damaged so far, for the log
+    """
+
+    def __init__(self, stream_dir: Path) -> None:
+        """Raises SpoolError if the directory holds no stream."""
+        self.description = read_stream(stream_dir)
+        if not is_locked(stream_dir / WRITER_LOCK):
+            try:
+                adopt_prepared(stream_dir)
+            except OSError as error:
+                raise SpoolError(f"{stream_dir} can't be put in order: {error.strerror}") from error
+        self.next_index = 0
+        self.damage: list[str] = []
+        self._stream_dir = stream_dir
+        session = self.description.session
+        self._state_bytes = 4 * len(session.state_names)
+        self._vector_bytes = self._state_bytes + 4 * len(session.action_names)
+        self._segment: _OpenSegment | None = None
+        self._suspect: tuple[int, int] | None = None
+        self._damaged: str | None = None
+        self._pending: Record | None = None
+        self._events: list[Event] = []
+        self._over: Literal["closed", "writer_died"] | None = None
+
+    def seek(self, index: int) -> None:
+        """Make `index` the frame that the next batch begins with, with the events told before it."""
+        self.next_index = index
+        self._suspect = self._pending = self._over = None
+        self._events = []
+        self._damaged = None
+        self._close_segment()
+        for number, path in reversed(find_segments(self._stream_dir).items()):
+            segment = _OpenSegment(number, path)
+            if segment.first_index is not None and segment.first_index <= index:
+                self._segment = segment
+                return
+            segment.close()
+
+    def read(self, limits: Limits) -> Batch | None:
+        """The next frames, as many as there are within the limits; None if there is none at present.
+
+        A batch holds frames, or it is a gap. After None, `end` says whether the stream is over.
+        """
+        frames: list[Record] = []
+        budget = limits.max_message_bytes - _MESSAGE_MARGIN_BYTES
+        while len(frames) < limits.max_frames:
+            record = self._pending or self._next_record()
+            self._pending = None
+            if record is None:
+                break
+            if record.kind == Kind.EVENT:
+                self._take_event(record)
+                budget -= record.size
+                continue
+            if record.kind != Kind.FRAME or record.index != self.next_index + len(frames):
+                if frames:
+                    self._pending = record
+                    break
+                if gap := self._take_gap(record):
+                    return gap
+                continue
+            budget -= record.size
+            if frames and budget < 0:
+                self._pending = record
+                break
+            self._mark_damage(record.index)
+            frames.append(record)
+        return self._make_batch(frames) if frames else None
+
+    def furthest(self) -> int:
+        """One past the highest frame index that anybody can have of this stream, told by what is on the disk.
+
+        A power loss may take records from the disk that the server has had already: where the writer ended
+        without closing the stream, as many frames as LOST_AT_MOST_S holds may be missing here.
+        """
+        whole = is_locked(self._stream_dir / WRITER_LOCK)
+        logged = 0
+        for number, path in reversed(find_segments(self._stream_dir).items()):
+            with closing(_OpenSegment(number, path)) as segment:
+                logged, closed = segment.look_through(logged)
+                whole = whole or closed
+                if segment.first_index is not None:
+                    break
+        return logged + (0 if whole else round(self.description.session.fps * LOST_AT_MOST_S))
+
+    @property
+    def end(self) -> StreamEnd | None:
+        """Set once everything has been read of a stream that nobody writes any more.
+
+        A recorder that was killed could not tell which of its cameras have no video: so they are named
+        here, once its encoder has done what it can.
+        """
+        if self._over is None:
+            return None
+        events = tuple(self._events)
+        if self._over == "writer_died":
+            if is_locked(self._stream_dir / ENCODER_LOCK):
+                return None
+            cameras = self.description.session.cameras.keys() - {event.camera for event in events}
+            events += without_video(self._stream_dir, cameras, self.next_index)
+        return StreamEnd(self.next_index, self._over, events)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._close_segment()
+
+    def _mark_damage(self, index: int) -> None:
+        """There was damage, and no frame is missing: what was lost there is an event."""
+        if self._damaged is not None:
+            note = f"an event was lost: {self._damaged}"
+            self._events.append(Event(kind="mark", frame_index=index, note=note))
+            self._damaged = None
+
+    def _take_event(self, record: Record) -> None:
+        if record.index < self.next_index:
+            return
+        try:
+            self._events.append(decode_event(record))
+        except msgspec.MsgspecError as error:
+            self.damage.append(f"an event before frame {record.index} can't be read: {error}")
+
+    def _take_gap(self, record: Record) -> Batch | None:
+        """The gap that `record` tells of, or that lies before it; the record then comes again."""
+        first = self.next_index
+        if record.kind == Kind.FRAME and record.index < first:
+            return None
+        if record.index > first:
+            self._pending = record
+            end, reason = record.index, self._damaged or GONE
+            self._damaged = None
+        elif record.kind == Kind.GAP:
+            end, reason = record.end, record.tail().decode("utf-8", "replace")
+        else:  # CLOSE at the right place
+            self._mark_damage(first)
+            self._over = "closed"
+            return None
+        if end <= first:
+            return None
+        count = min(end - first, _MAX_GAP)
+        if count < end - first:
+            self._pending = record
+        self.next_index = first + count
+        return Batch(first=first, count=count, gap=reason, events=self._take_events())
+
+    def _make_batch(self, frames: list[Record]) -> Batch:
+        first = self.next_index
+        self.next_index += len(frames)
+        split, end = self._state_bytes, self._vector_bytes
+        extra: dict[int, dict[str, Any]] = {}
+        ages_us: dict[int, int] = {}
+        columns: dict[int, bytes] = {}
+        for offset, frame in enumerate(frames):
+            if frame.tail_size:
+                beyond = decode_beyond(frame, end)
+                if beyond.extra:
+                    extra[offset] = beyond.extra
+                if beyond.observation_age_us:
+                    ages_us[offset] = beyond.observation_age_us
+                if beyond.columns:
+                    columns[offset] = beyond.columns
+        return Batch(
+            first=first,
+            count=len(frames),
+            timestamps=b"".join(frame.number.to_bytes(8, "little", signed=True) for frame in frames),
+            state=b"".join(frame.body[:split] for frame in frames),
+            action=b"".join(frame.body[split:end] for frame in frames),
+            extra=extra,
+            observation_ages_us=ages_us,
+            columns=columns,
+            events=self._take_events(),
+        )
+
+    def _take_events(self) -> tuple[Event, ...]:
+        events, self._events = tuple(self._events), []
+        return events
+
+    def _next_record(self) -> Record | None:
+        """The record at the present place, going on over segments and damage; None if there is none now."""
+        while self._over is None:
+            if self._segment is not None:
+                try:
+                    if record := self._segment.read():
+                        return record
+                except DamagedRecord:
+                    pass  # looked at again below
+            if not self._go_on():
+                return None
+        return None
+
+    def _go_on(self) -> bool:
+        """Nothing can be read here: move on, or find that the stream is over; False: wait for the writer."""
+        # Asked before looking again: what is not there once the writer is dead will never be there.
+        alive = is_locked(self._stream_dir / WRITER_LOCK)
+        segments = find_segments(self._stream_dir)
+        segment = self._segment
+        if segment is None:
+            return self._open_next(segments) or self._die_unless(alive)
+        later = {number: path for number, path in segments.items() if number > segment.number}
+        what = "zeros instead of a record"
+        try:
+            if segment.peek():
+                return True
+        except DamagedRecord as error:
+            what = str(error)
+        else:
+            if alive and not later:
+                return False
+            # Nobody will write here any more: zeros in between are damage, zeros at the end are not.
+            if not segment.find_record():
+                return self._open_next(later) or self._die_unless(alive)
+        return self._skip_damage(segment, what, alive=alive, later=later)
+
+    def _skip_damage(
+        self, segment: "_OpenSegment", what: str, *, alive: bool, later: dict[int, Path]
+    ) -> bool:
+        """Go on behind a damaged place; False if it may be a record that is just being written."""
+        place = segment.number, segment.offset
+        if alive and not later and self._suspect != place:
+            self._suspect = place
+            return False
+        found = segment.find_record()
+        if not found and not later:
+            # The end is the record over which its writer died: that log() never returned.
+            return self._die_unless(alive)
+        self._damaged = f"{segment.path.name} is damaged at byte {segment.offset}: {what}"
+        self.damage.append(self._damaged)
+        if found:
+            segment.offset = found
+        else:
+            self._open_next(later)
+        return True
+
+    def _open_next(self, segments: dict[int, Path]) -> bool:
+        """Open the first of `segments`; whether there is one."""
+        if not segments:
+            return False
+        self._close_segment()
+        number, path = next(iter(segments.items()))
+        self._segment = _OpenSegment(number, path)
+        if self._segment.first_index is None:
+            self._damaged = f"the header of {path.name} is damaged"
+            self.damage.append(self._damaged)
+        return True
+
+    def _die_unless(self, alive: bool) -> bool:
+        if not alive:
+            self._over = "writer_died"
+        return False
+
+    def _close_segment(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+
+class _OpenSegment:
+    """A segment file and the place in it; read with pread, for a mapped file that shrinks would be fatal."""
+
+    def __init__(self, number: int, path: Path) -> None:
+        self.number = number
+        self.path = path
+        self.offset = HEADER_BYTES
+        self._chunk_at = 0
+        self._chunk = b""
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SpoolError(f"{path} can't be read: {error.strerror}") from error
+        try:
+            self.first_index: int | None = SegmentHeader.decode(
+                os.pread(self._fd, HEADER_BYTES, 0)
+            ).first_index
+        except (DamagedSegment, OSError):
+            self.first_index = None
+
+    def read(self) -> Record | None:
+        """The record at the offset, which then moves on; None if none is there. Raises DamagedRecord."""
+        record = self.peek()
+        if record is not None:
+            self.offset += record.size
+        return record
+
+    def peek(self) -> Record | None:
+        """The record at the offset; None if none is there. Raises DamagedRecord."""
+        try:
+            if record := decode_record(self._chunk, self.offset - self._chunk_at):
+                return record
+        except DamagedRecord:
+            pass  # cut off at the end of what was read before, or written since
+        if not self._pread(HEAD.size, self.offset).strip(b"\0"):
+            return None
+        self._chunk_at, self._chunk = self.offset, self._pread(_CHUNK_BYTES, self.offset)
+        return decode_record(self._chunk)
+
+    def look_through(self, highest: int) -> tuple[int, bool]:
+        """One past the highest frame index here, or `highest`, and whether the stream is closed here.
+
+        Leaves the offset at the end.
+        """
+        highest, closed = max(highest, self.first_index or 0), False
+        while True:
+            try:
+                record = self.read()
+            except DamagedRecord:
+                record = None
+            if record is not None:
+                highest, closed = max(highest, record.end), record.kind == Kind.CLOSE
+            elif found := self.find_record():
+                self.offset = found
+            else:
+                return highest, closed
+
+    def find_record(self) -> int:
+        """Offset of the next whole record behind the present place, 0 if there is none."""
+        content = self._pread(1 << 31, self.offset)
+        place = ALIGNMENT
+        while found := _SOMETHING.search(content, place):
+            place = found.start() - found.start() % ALIGNMENT
+            try:
+                if decode_record(content, place) is not None:
+                    return self.offset + place
+            except DamagedRecord:
+                pass
+            place += ALIGNMENT
+        return 0
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._fd, size, offset)
+        except OSError as error:
+            raise DamagedRecord(f"the disk gives an error: {error.strerror}") from error

@@ -1,0 +1,112 @@
+"""What may leave the spool: segments that the server has had for a day. What is unsent stays, always."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from lerobot_robot_backend.spool.age import age_s, running_s, stamp
+from lerobot_robot_backend.spool.segment import (
+    HEADER_BYTES,
+    PREPARED_SUFFIXES,
+    DamagedSegment,
+    SegmentHeader,
+    find_segments,
+)
+from lerobot_robot_backend.spool.stream import (
+    ACKED_FILE,
+    ADDRESS_FILE,
+    SESSION_FILE,
+    SHIPPER_LOCK,
+    SHIPPER_LOG,
+    WRITER_LOCK,
+    WRITER_STATE,
+    find_streams,
+    read_progress,
+)
+from lerobot_robot_backend.video.files import (
+    ENCODER_LOCK,
+    ENCODER_LOG,
+    VIDEO_SHIPPER_LOCK,
+    holds_video,
+    prune_video,
+    remove_video,
+)
+
+KEEP_S = 24 * 3600.0
+# An acknowledged segment is read-only, and its age is that of its acknowledgement.
+_SEALED_MODE = 0o400
+_UNSEALED_MODE = 0o600
+
+
+def seal_acknowledged(stream_dir: Path, acked: int, *, ended: bool) -> int:
+    """Seal the segments whose frames are all below `acked`; returns how many were sealed now."""
+    segments = list(find_segments(stream_dir).values())
+    sealed, now_s = 0, running_s(stream_dir.parent.parent)
+    for position, path in enumerate(segments):
+        following = segments[position + 1] if position + 1 < len(segments) else None
+        done = ended if following is None else _first_index(following) <= acked
+        if done and not _is_sealed(path):
+            stamp(path, now_s)
+            os.chmod(path, _SEALED_MODE)
+            sealed += 1
+    return sealed
+
+
+def unseal_unacknowledged(stream_dir: Path, acked: int) -> None:
+    """Let segments stay that the server has confirmed once and lost: all but those below `acked`.
+
+    Raises OSError.
+    """
+    segments = list(find_segments(stream_dir).values())
+    for path, following in zip(segments, [*segments[1:], None], strict=True):
+        if (following is None or _first_index(following) > acked) and _is_sealed(path):
+            os.chmod(path, _UNSEALED_MODE)
+
+
+def prune_spool(spool_dir: Path, *, keep_s: float = KEEP_S) -> None:
+    """Remove what every stream of the spool no longer needs."""
+    for stream_dir in list(find_streams(spool_dir)):
+        with suppress(OSError):
+            prune_stream(stream_dir, keep_s=keep_s)
+
+
+def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
+    """Remove segments sealed for longer than `keep_s`, video that was stored as long ago, and in the end all.
+
+    The directory of an ended stream goes with its last segment, once all of its video is stored, too.
+
+    Raises OSError if the disk refuses.
+    """
+    progress = read_progress(stream_dir)
+    now_s = running_s(stream_dir.parent.parent)
+    seal_acknowledged(stream_dir, progress.next, ended=progress.ended)
+    prune_video(stream_dir, keep_s, now_s)
+    sealed = [path for path in find_segments(stream_dir).values() if _is_sealed(path)]
+    # All of them, so that the age of those that have none yet begins for all at once.
+    old = {path for path in sealed if age_s(path, now_s) >= keep_s}
+    for path in find_segments(stream_dir).values():
+        if path not in old:
+            return
+        path.unlink(missing_ok=True)
+    if not progress.ended or holds_video(stream_dir):
+        return
+    remove_video(stream_dir)
+    leftovers = [path for suffix in PREPARED_SUFFIXES for path in stream_dir.glob(f"*{suffix}")]
+    locks = (WRITER_LOCK, SHIPPER_LOCK, VIDEO_SHIPPER_LOCK, ENCODER_LOCK)
+    names = (ACKED_FILE, ADDRESS_FILE, WRITER_STATE, *locks, SHIPPER_LOG, ENCODER_LOG, SESSION_FILE)
+    for path in (*leftovers, *(stream_dir / name for name in names)):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # something else lies there: it is not ours to remove
+        stream_dir.rmdir()
+
+
+def _is_sealed(path: Path) -> bool:
+    return path.stat().st_mode & 0o200 == 0
+
+
+def _first_index(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            return SegmentHeader.decode(file.read(HEADER_BYTES)).first_index
+    except DamagedSegment:
+        return 2**63

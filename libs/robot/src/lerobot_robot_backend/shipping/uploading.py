@@ -1,0 +1,319 @@
+"""Uploads that resume: `POST /files/plan`, then the missing bytes by tus, until there is a receipt.
+
+Nothing is remembered on this side. The same plan is answered with the same upload, and the upload itself
+tells how far it got; so any process can go on where another one was killed.
+"""
+
+import asyncio
+import hashlib
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Planned, Receipt
+
+from lerobot_robot_backend.shipping.backend_http import (
+    ANSWER_S,
+    BackendHttp,
+    Interrupted,
+    Refused,
+    dataset_address,
+)
+from lerobot_robot_backend.shipping.backoff import backoff_s
+from lerobot_robot_backend.shipping.throttle import Throttle
+
+__all__ = ["ByteSource", "FileBytes", "Interrupted", "Refused", "SourceChanged", "Uploader", "persevere"]
+
+TUS_VERSION = "1.0.0"
+PIECE_BYTES = 512 * 1024
+STALL_S = 60.0  # longest time in which not a single piece goes out
+# So few bytes are sent without asking first how many of them an earlier process has brought over.
+OPTIMISTIC_BYTES = 64 * 1024
+LONGEST_BACKOFF_S = 60.0
+
+
+class SourceChanged(Exception):
+    """The file is no longer the one that the plan tells of."""
+
+
+class ByteSource(Protocol):
+    """Where a file's bytes come from."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset` on, fewer only at the end; called from other threads."""
+
+
+class FileBytes:
+    """Bytes of an open file; nothing moves its position."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        pieces = []
+        while size > 0 and (piece := os.pread(self._fd, size, offset)):
+            pieces.append(piece)
+            offset += len(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+
+class Uploader:
+    """Brings files to the backend; every call resumes where an earlier one, of whatever process, was cut.
+
+    sent_bytes    bytes of files that went out so far, those that never arrived included
+    gained_bytes  the same, but each of a file counted when it went out for the first time: what is sent again
+                  and again, and refused each time, is no gain
+    """
+
+    def __init__(
+        self, backend_url: str, *, token: str | None = None, throttle: Throttle | None = None
+    ) -> None:
+        """`backend_url`: http(s):// or ws(s)://; raises ValueError if it is no such address."""
+        self.backend = BackendHttp(backend_url, token=token)
+        self.sent_bytes = 0
+        self.gained_bytes = 0
+        self._reached: dict[str, _Reached] = {}
+        self._throttle = throttle or Throttle()
+
+    async def __aenter__(self) -> "Uploader":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.backend.close()
+
+    async def upload(
+        self, plan: FilePlan, source: ByteSource, *, advance: Callable[[int], None] = lambda _: None
+    ) -> Receipt:
+        """The server's receipt for the file; only what the server lacks is sent. One try: see `persevere`.
+
+        source   the bytes that the plan's hashes were made of
+        advance  called with the number of bytes that went out
+
+        Raises Refused, Interrupted (call again), SourceChanged.
+        """
+        planned = await self._plan(plan)
+        if planned.receipt is None:
+            try:
+                await self._send_missing(plan, planned, source, advance)
+            except SourceChanged:
+                # Until it expires, the server would keep room for what can't come any more.
+                self._reached.pop(planned.upload or "", None)
+                with suppress(Interrupted, Refused):
+                    await self._terminate(planned.upload or "")
+                raise
+            except Refused:
+                self._reached.pop(planned.upload or "", None)
+                raise
+            # The chunks have done their part: a list of them may be a tenth of a percent of the file.
+            planned = await self._plan(FilePlan(plan.file))
+        if planned.receipt is None:
+            raise Interrupted("the backend has all bytes, but gave no receipt yet", progressed=True)
+        if (planned.receipt.sha256, planned.receipt.size_bytes) != (plan.file.sha256, plan.file.size_bytes):
+            raise Interrupted("the backend gave the receipt of another file")
+        return planned.receipt
+
+    async def commit(self, robot_id: str, dataset: str, manifest: Manifest) -> DatasetVersion:
+        """Make the files that were uploaded one version of the dataset; the same manifest again is harmless.
+
+        Raises Refused (code "files_missing" if the server lacks some of the files), Interrupted.
+        """
+        address = dataset_address(robot_id, dataset, "versions")
+        return await self.backend.ask("POST", address, DatasetVersion, body=manifest)
+
+    async def _plan(self, plan: FilePlan) -> Planned:
+        planned = await self.backend.ask("POST", "/files/plan", Planned, body=plan)
+        in_file = all(
+            offset >= 0 and length > 0 and offset + length <= plan.file.size_bytes
+            for offset, length in planned.missing
+        )
+        if not in_file or (planned.receipt is None and planned.upload is None):
+            raise Interrupted("the backend's answer to the plan makes no sense")
+        return planned
+
+    async def _send_missing(
+        self, plan: FilePlan, planned: Planned, source: ByteSource, advance: Callable[[int], None]
+    ) -> None:
+        address = planned.upload or ""
+        total_bytes = sum(length for _, length in planned.missing)
+        reached = self._reached.setdefault(address, _Reached())
+        offset = 0 if total_bytes <= OPTIMISTIC_BYTES else await self._offset(address)
+        # Into a socket goes whatever something on the way swallows; what the server has is what got through.
+        progressed, reached.stored = offset > reached.stored, offset
+        body = _Body(self, planned.missing, offset, source, advance, reached)
+        try:
+            try:
+                await self._patch(address, body, total_bytes)
+            except Interrupted as error:
+                if error.code != "offset_mismatch":
+                    raise
+                body.start(await self._offset(address))
+                await self._patch(address, body, total_bytes)
+            self._reached.pop(address, None)
+        except Interrupted as error:
+            error.progressed = progressed
+            if error.code == "checksum_mismatch" and not await asyncio.to_thread(_is_same, plan, source):
+                raise SourceChanged("the file is not the one that was hashed any more") from error
+            raise
+
+    async def _terminate(self, address: str) -> None:
+        async with self.backend.request("DELETE", address, headers={"Tus-Resumable": TUS_VERSION}):
+            pass
+
+    async def _offset(self, address: str) -> int:
+        """How many bytes of the upload's body the server has."""
+        async with self.backend.request(
+            "HEAD", address, headers={"Tus-Resumable": TUS_VERSION}, patience_s=STALL_S
+        ) as (response, _):
+            told = response.headers.get("Upload-Offset", "")
+        if not told.isascii() or not told.isdigit():
+            raise Interrupted(f"{self.backend.url} does not tell how much of an upload it has")
+        return int(told)
+
+    async def _patch(self, address: str, body: "_Body", total_bytes: int) -> None:
+        if body.offset > total_bytes:
+            raise Interrupted(f"{self.backend.url} has more bytes of an upload than there are")
+        headers = {
+            "Tus-Resumable": TUS_VERSION,
+            "Upload-Offset": str(body.offset),
+            "Content-Type": "application/offset+octet-stream",
+            "Content-Length": str(total_bytes - body.offset),
+        }
+        try:
+            async with asyncio.timeout(STALL_S) as body.deadline:
+                data = body.pieces() if total_bytes > body.offset else b""
+                async with self.backend.request(
+                    "PATCH", address, headers=headers, data=data, patience_s=None
+                ):
+                    pass
+        except TimeoutError:
+            failure = Interrupted(f"{self.backend.url} takes no more bytes")
+        except Interrupted as error:
+            failure = error
+        else:
+            return
+        raise body.trouble or failure
+
+    async def _let_out(self, size_bytes: int) -> None:
+        await self._throttle.pass_through(size_bytes)
+        self.sent_bytes += size_bytes
+
+    @property
+    def piece_bytes(self) -> int:
+        """How many bytes go out at a time."""
+        return min(PIECE_BYTES, self._throttle.piece_bytes or PIECE_BYTES)
+
+
+@dataclass
+class _Reached:
+    """How far an upload has come, over all attempts.
+
+    stored  bytes that the server had when the last attempt began
+    sent    up to where bytes have gone out
+    """
+
+    stored: int = 0
+    sent: int = 0
+
+
+class _Body:
+    """What one PATCH sends, and how far it got.
+
+    trouble  why the source could not be read; aiohttp tells only that the body broke off
+    """
+
+    def __init__(
+        self,
+        uploader: Uploader,
+        missing: Sequence[tuple[int, int]],
+        offset: int,
+        source: ByteSource,
+        advance: Callable[[int], None],
+        reached: _Reached,
+    ) -> None:
+        self._uploader = uploader
+        self._reached = reached
+        self._missing = missing
+        self._source = source
+        self._advance = advance
+        self.deadline: asyncio.Timeout | None = None
+        self.trouble: Exception | None = None
+        self.start(offset)
+
+    def start(self, offset: int) -> None:
+        """Send from `offset` of the upload on."""
+        self.offset = offset
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        sent = self.offset
+        for start, size in pieces_from(self._missing, self.offset, self._uploader.piece_bytes):
+            try:
+                piece = await asyncio.to_thread(self._source.read_at, start, size)
+            except OSError as error:
+                self.trouble = SourceChanged(f"the file can't be read any more: {error}")
+                raise self.trouble from error
+            if len(piece) != size:
+                self.trouble = SourceChanged("the file is shorter than when it was hashed")
+                raise self.trouble
+            await self._uploader._let_out(size)
+            self._wait(STALL_S)
+            yield piece
+            sent += size
+            self._uploader.gained_bytes += max(0, sent - max(self._reached.sent, sent - size))
+            self._reached.sent = max(self._reached.sent, sent)
+            self._advance(size)
+        self._wait(ANSWER_S)
+
+    def _wait(self, seconds: float) -> None:
+        if self.deadline is not None and not self.deadline.expired():
+            self.deadline.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+def pieces_from(
+    missing: Sequence[tuple[int, int]], offset: int, piece_bytes: int
+) -> Iterator[tuple[int, int]]:
+    """(offset, length) in the file of what follows the first `offset` bytes of `missing`, in pieces."""
+    for start, length in missing:
+        skipped = min(offset, length)
+        offset -= skipped
+        for position in range(start + skipped, start + length, piece_bytes):
+            yield position, min(piece_bytes, start + length - position)
+
+
+async def persevere[T](
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    report: Callable[[Interrupted], None] = lambda _: None,
+    jitter: Callable[[], float] = random.random,
+) -> T:
+    """What `attempt` gives in the end: it is called again, with growing pauses, while it is Interrupted."""
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except Interrupted as error:
+            failures = 0 if error.progressed else failures + 1
+            report(error)
+        await asyncio.sleep(backoff_s(failures, LONGEST_BACKOFF_S, jitter()))
+
+
+def _is_same(plan: FilePlan, source: ByteSource) -> bool:
+    """Whether the source still holds the bytes that the plan tells of."""
+    digest = hashlib.sha256()
+    offset = 0
+    try:
+        while piece := source.read_at(offset, PIECE_BYTES):
+            digest.update(piece)
+            offset += len(piece)
+            if offset > plan.file.size_bytes:
+                return False
+    except OSError:
+        return False
+    return digest.hexdigest() == plan.file.sha256

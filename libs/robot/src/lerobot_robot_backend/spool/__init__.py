@@ -1,0 +1,1 @@
+"""The spool: a stream's directory, its segments and records; written by the recording process."""

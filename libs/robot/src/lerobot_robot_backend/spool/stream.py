@@ -1,0 +1,412 @@
+"""One stream's directory: `<spool>/<robot_id>/<stream uuid>/`, and what lies in it.
+
+session.json       what is recorded and where it goes; written once, before the first sample
+frames-NNNNNN.seg  the samples, see `segment` and `record`
+address            where it goes instead, once that was corrected
+acked              how far the server has confirmed, replaced atomically by the shipper
+writer.state       how the recording process fares with its disk, overwritten in place
+writer.lock        locked by the recording process for as long as it lives
+shipper.lock       locked by the process that ships the stream, whose number it holds
+shipper.log        what the shipper did
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from teleop_schema.messages import Event
+from teleop_schema.session import SessionDescription
+
+from lerobot_robot_backend.address import check_backend_url
+
+SESSION_FILE = "session.json"
+ADDRESS_FILE = "address"
+ACKED_FILE = "acked"
+WRITER_LOCK = "writer.lock"
+WRITER_STATE = "writer.state"
+SHIPPER_LOCK = "shipper.lock"
+SHIPPER_LOG = "shipper.log"
+# Of frames between others.
+GONE = "the spool's records of these frames are gone"
+_STATE_BYTES = 4096
+_LOCK_POLL_S = 0.001
+# What every disk that is mounted there has, and only root may look into.
+LOST_AND_FOUND = "lost+found"
+CORRECTION = "python -m lerobot_robot_backend.shipper --backend_url ws://localhost:8000"
+# JSON that nests too deeply is a RecursionError.
+UNREADABLE = (OSError, msgspec.MsgspecError, RecursionError)
+
+log = logging.getLogger("lerobot_robot_backend.spool.stream")
+
+
+class SpoolError(RuntimeError):
+    """The spool can't take or give samples; the message says what to do about it."""
+
+
+class StreamFile(Struct, frozen=True, kw_only=True):
+    """Content of session.json."""
+
+    stream: UUID
+    robot_id: str
+    backend_url: str
+    session: SessionDescription
+
+
+class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a stream is; the shipper keeps its part of it in `acked`.
+
+    next             every frame below it is durable on the server
+    session_id       the server's number of this session; None before the first `welcome`
+    ended            the server has the whole session
+    trouble          why nothing can be kept, or nothing be shipped, at present
+    slowest_sync_ms  longest that the disk has taken for what was logged; not in `acked`
+    once             every frame below it was durable once, before the server lost some; 0: it lost none
+    """
+
+    next: int = 0
+    session_id: int | None = None
+    ended: bool = False
+    trouble: str | None = None
+    slowest_sync_ms: float = 0.0
+    once: int = 0
+
+    def summary(self, logged: int, stream_dir: Path, shipper_pid: int | None) -> str:
+        """One line for people: what is safe where.
+
+        logged       frames of the stream, of which this tells how many have arrived
+        shipper_pid  the process that ships the rest, if there is one
+        """
+        done = f"{logged} frames logged, {min(self.next, logged)} acknowledged by the server"
+        if self.session_id is not None:
+            done += f" (session {self.session_id})"
+        if self.ended:
+            return f"{done}: complete"
+        rest = f"the rest is safe in {stream_dir}"
+        rest += f" and is being shipped by process {shipper_pid}" if shipper_pid else ""
+        rest += f" (now: {self.trouble})" if self.trouble else ""
+        if self.trouble and self.session_id is None:
+            rest += f"; if its address is mistyped: {CORRECTION} {stream_dir}"
+        return f"{done}; {rest}"
+
+
+@dataclass(frozen=True)
+class StreamEnd:
+    """The stream has `frames` frames; `events` are those after the last one."""
+
+    frames: int
+    reason: Literal["closed", "writer_died"]
+    events: tuple[Event, ...]
+
+
+class WriterState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Content of `writer.state`: `trouble` keeps frames from being kept, or is about to."""
+
+    trouble: str | None = None
+    slowest_sync_ms: float = 0.0
+
+
+def default_spool_dir() -> Path:
+    """LEROBOT_BACKEND_SPOOL, else lerobot_backend/spool in $XDG_STATE_HOME or ~/.local/state.
+
+    Raises SpoolError if that is in the home of a user who has none.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    chosen = os.environ.get("LEROBOT_BACKEND_SPOOL") or f"{state}/lerobot_backend/spool"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError as error:
+        raise SpoolError(
+            f"there is no folder {chosen} for samples: {error} Name one with LEROBOT_BACKEND_SPOOL"
+        ) from error
+
+
+def write_stream(stream_dir: Path, description: StreamFile) -> None:
+    """Write session.json, durable on disk; from now on others see the stream."""
+    replace_file(stream_dir / SESSION_FILE, msgspec.json.encode(description), durable=True)
+    for folder in (stream_dir.parent, stream_dir.parent.parent):
+        sync_directory(folder)
+
+
+def read_stream(stream_dir: Path) -> StreamFile:
+    """What session.json says, with the address where the stream goes now.
+
+    Raises SpoolError if there is none or it is damaged.
+    """
+    try:
+        stream = msgspec.json.decode((stream_dir / SESSION_FILE).read_bytes(), type=StreamFile)
+    except UNREADABLE as error:
+        raise SpoolError(f"{stream_dir / SESSION_FILE} can't be read: {error}") from error
+    with suppress(OSError, ValueError):  # it was never corrected, as nearly all are
+        corrected = check_backend_url((stream_dir / ADDRESS_FILE).read_text())
+        stream = msgspec.structs.replace(stream, backend_url=corrected)
+    return stream
+
+
+def send_to(stream_dir: Path, backend_url: str) -> None:
+    """Have the stream go there from its next connection on, whoever ships it. Raises SpoolError, OSError."""
+    backend_url = check_backend_url(backend_url)
+    if read_stream(stream_dir).backend_url != backend_url:
+        replace_file(stream_dir / ADDRESS_FILE, backend_url.encode(), durable=True)
+
+
+def read_progress(stream_dir: Path) -> Progress:
+    """What has been acknowledged; nothing if the file is missing or damaged: the server knows better."""
+    try:
+        return msgspec.json.decode((stream_dir / ACKED_FILE).read_bytes(), type=Progress)
+    except UNREADABLE:
+        return Progress()
+
+
+def write_progress(stream_dir: Path, progress: Progress) -> None:
+    """Replace `acked`. Not flushed: an older one costs only a question to the server."""
+    replace_file(stream_dir / ACKED_FILE, msgspec.json.encode(progress), durable=False)
+
+
+class WriterStateFile:
+    """Where the recording process tells others how it fares: a file whose room was taken at the start.
+
+    So it can be written on a disk that is full.
+    """
+
+    def __init__(self, stream_dir: Path) -> None:
+        """Raises OSError."""
+        self._fd = os.open(stream_dir / WRITER_STATE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.write(WriterState())
+
+    def write(self, state: WriterState) -> None:
+        """Replace what it says. Raises OSError."""
+        os.pwrite(self._fd, msgspec.json.encode(state)[:_STATE_BYTES].ljust(_STATE_BYTES), 0)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._fd)
+
+
+def read_writer_state(stream_dir: Path) -> WriterState:
+    """What the recording process last told; nothing if it can't be read."""
+    try:
+        return msgspec.json.decode((stream_dir / WRITER_STATE).read_bytes(), type=WriterState)
+    except UNREADABLE:
+        return WriterState()
+
+
+def read_whole_progress(stream_dir: Path) -> Progress:
+    """What the shipper and the recording process last told; a living writer's trouble comes first."""
+    progress, state = read_progress(stream_dir), read_writer_state(stream_dir)
+    trouble = state.trouble if state.trouble and is_locked(stream_dir / WRITER_LOCK) else progress.trouble
+    return msgspec.structs.replace(progress, trouble=trouble, slowest_sync_ms=state.slowest_sync_ms)
+
+
+def find_streams(spool_dir: Path, refused: Callable[[OSError], None] = lambda _error: None) -> Iterator[Path]:
+    """Directories of all streams in the spool, oldest first within a robot.
+
+    refused  called with the error of each folder that can't be looked into: there may be streams in it
+    """
+    found = []
+    for robot_dir in _folders(spool_dir, refused):
+        for stream_dir in _folders(robot_dir, refused):
+            try:
+                found.append((robot_dir, (stream_dir / SESSION_FILE).stat().st_mtime_ns, stream_dir))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                refused(error)
+    for *_, stream_dir in sorted(found):
+        yield stream_dir
+
+
+def _folders(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir() and entry.name != LOST_AND_FOUND]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        refused(error)
+        return []
+
+
+def left_by_server(
+    spool_dir: Path, backend_url: str | None = None, *, failed: Callable[[Exception], None]
+) -> dict[str, list[Path]]:
+    """Streams that no process records any more, by the server that they go to.
+
+    backend_url  instead of the ones that they were recorded for
+    failed       called with the error of each stream or folder that can't be read, which is logged
+
+    Raises SpoolError if there is no spool.
+    """
+
+    def tell(error: Exception) -> None:
+        log.error("%s", error)
+        failed(error)
+
+    if not spool_dir.is_dir():
+        raise SpoolError(f"{spool_dir} is no folder, so there is nothing in it to ship")
+    found: dict[str, list[Path]] = {}
+    for stream_dir in find_streams(spool_dir, tell):
+        try:
+            if not is_locked(stream_dir / WRITER_LOCK):
+                url = backend_url or read_stream(stream_dir).backend_url
+                found.setdefault(url, []).append(stream_dir)
+        except (SpoolError, OSError) as error:
+            tell(error)
+    return found
+
+
+def check_spool(spool_dir: Path, robot_id: str, min_free_bytes: int) -> None:
+    """Raise SpoolError unless a session of that robot can be kept in the spool, which is made if missing.
+
+    It is tried out: what a folder's mode says is not the whole truth (read-only disks, quotas, other users).
+    Where there is no room for a session, nothing is made.
+    """
+    home = spool_dir.absolute() / robot_id
+    another = "choose another folder with LEROBOT_BACKEND_SPOOL"
+    try:
+        existing = next(path for path in (home, *home.parents) if path.exists())
+        free_bytes = shutil.disk_usage(existing).free
+        if free_bytes >= min_free_bytes:
+            make_directory(home, exist_ok=True)
+            with tempfile.TemporaryFile(dir=home):
+                sync_directory(home)
+                sync_directory(spool_dir)
+    except OSError as error:
+        why = "what is there is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise SpoolError(
+            f"nothing can be recorded into {home}: {why}; let the user who records read and write it, "
+            f"or {another}"
+        ) from error
+    if free_bytes < min_free_bytes:
+        raise SpoolError(
+            f"only {free_bytes / 1e9:.2f} GB are free on the disk of {spool_dir}, a session starts with at "
+            f"least {min_free_bytes / 1e9:.2f} GB; free some space, or {another}"
+        )
+
+
+class FileLock:
+    """An exclusive lock on a file, gone with the process that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> bool:
+        """Whether the lock is held now; False if another holder has it."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        with suppress(OSError):  # on a full disk nobody is told who it is
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
+        return True
+
+    def acquire_soon(self, timeout_s: float) -> int:
+        """The file that holds the lock now, for a child to inherit; raises OSError if it is not free so long.
+
+        The child holds it on, whatever becomes of this process.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not self.acquire():
+            if time.monotonic() > deadline_s:
+                raise OSError(errno.EAGAIN, f"{self._path} is locked by another process")
+            time.sleep(_LOCK_POLL_S)
+        assert self._fd is not None  # noqa: S101
+        return self._fd
+
+    def release(self) -> None:
+        """Let go; in a forked child this closes the child's copy, and the parent keeps the lock."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock on `path`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def name_holder(path: Path) -> str:
+    """The process that holds the lock on `path`, and how to end it, as far as it said who it is."""
+    try:
+        pid = int(path.read_bytes())
+        return f"process {pid} (kill {pid} ends it)"
+    except (OSError, ValueError):
+        return "another process"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock on `path` if it is free; yields whether it is held."""
+    lock = FileLock(path)
+    held = lock.acquire()
+    try:
+        yield held
+    finally:
+        lock.release()
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
+    """Put `content` at `path` in one step; `durable`: on the disk before this returns.
+
+    Raises OSError, which names `path`; what was there stays then.
+    """
+    temporary = path.with_name(path.name + ".new")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            while content:  # where there is not enough room, some of it is written first
+                content = content[os.write(fd, content) :]
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    if durable:
+        sync_directory(path.parent)
+
+
+def make_directory(path: Path, *, mode: int = 0o777, exist_ok: bool = False) -> None:
+    """Make `path`, and what is missing above it, durably; raises OSError, FileExistsError if it is there."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(mode, parents=True, exist_ok=exist_ok)
+    for folder in reversed(missing):
+        sync_directory(folder.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names created in `path` survive a power loss."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,303 @@
+"""Writing end of a stream: appends records to a memory-mapped segment, with no system call on the way."""
+
+import errno
+import mmap
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from teleop_schema.messages import Event
+
+from lerobot_robot_backend.spool.record import (
+    MAX_RECORD_BYTES,
+    FrameEncoder,
+    encode_close,
+    encode_event,
+    encode_gap,
+)
+from lerobot_robot_backend.spool.segment import (
+    HEADER_BYTES,
+    SEGMENT_BYTES,
+    SegmentHeader,
+    prepare_segment,
+    segment_path,
+)
+from lerobot_robot_backend.spool.stream import (
+    WRITER_LOCK,
+    FileLock,
+    SpoolError,
+    StreamFile,
+    make_directory,
+    sync_directory,
+    write_stream,
+)
+
+# The first bytes of a record say that there is one: they are stored last, in one aligned store.
+_COMMIT_BYTES = 8
+# Kept free at the end of each segment, so that on a full disk a gap and the session's end can still be told.
+_RESERVE_BYTES = 4096
+_RETRY_S = 1.0
+_MAX_REASON_CHARACTERS = 500
+_writers: "weakref.WeakSet[SpoolWriter]" = weakref.WeakSet()
+
+
+class _Gap(NamedTuple):
+    """Frames `[first, end)` are missing, and why."""
+
+    first: int
+    end: int
+    reason: str
+
+    def encode(self) -> bytes:
+        return encode_gap(self.first, self.end - self.first, self.reason)
+
+
+class SpoolWriter:
+    """Appends to one stream; whatever was appended survives the death of this process.
+
+    Safe to call from several threads. A forked child can't write.
+    """
+
+    def __init__(
+        self,
+        spool_dir: Path,
+        description: StreamFile,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        prepare: Callable[..., Path] = prepare_segment,
+    ) -> None:
+        """Create the stream's directory, `stream_dir`; raises SpoolError if that is impossible.
+
+        segment_bytes  size of a segment, at least twice the largest record
+        prepare        takes the room of a segment on the disk
+        """
+        if segment_bytes < 2 * MAX_RECORD_BYTES:
+            raise ValueError(f"a segment has at least {2 * MAX_RECORD_BYTES} bytes")
+        self.next_index = 0
+        self.stream_dir = spool_dir / description.robot_id / str(description.stream)
+        self._stream = description.stream
+        self._counts = len(description.session.state_names), len(description.session.action_names)
+        self._encode_frame = FrameEncoder(*self._counts).encode
+        self._segment_bytes = segment_bytes
+        self._prepare = prepare
+        self._lock = threading.Lock()
+        self._prepared: Path | None = None
+        self._map: mmap.mmap | None = None
+        self._fd = self._number = -1
+        self._offset = self._end = 0
+        self._untold: _Gap | None = None
+        self._refusal: str | None = None
+        self._retry_at_s = 0.0
+        self._sync_lock = threading.Lock()
+        self._left: deque[int] = deque()  # segments not in use any more, not synced since
+        self._synced = (-1, 0)
+        self._writer_lock = FileLock(self.stream_dir / WRITER_LOCK)
+        try:
+            make_directory(self.stream_dir, mode=0o700)
+            self._writer_lock.acquire()
+            self.prepare_next()
+            self._start_segment()
+            # Last: whoever sees a stream finds its writer alive.
+            write_stream(self.stream_dir, description)
+        except OSError as error:
+            self._writer_lock.release()
+            raise SpoolError(f"no session can be kept in {self.stream_dir}: {error.strerror}") from error
+        _writers.add(self)
+
+    def append_frame(self, captured_us: int, values: Sequence[float], tail: bytes = b"") -> int:
+        """Append one frame and return its index.
+
+        captured_us  us since the Unix epoch
+        values       state, then action
+        tail         MessagePack map of what goes beyond them
+
+        Raises SpoolError if the disk is full: then the index is used up, and the frame becomes a gap with
+        that reason. Raises OverflowError for a value beyond float32: then nothing has happened.
+        """
+        with self._lock:
+            record = self._encode_frame(self.next_index, captured_us, values, tail)
+            try:
+                self._append(record, self.next_index + 1)
+            except SpoolError as error:
+                self._lose(1, str(error))
+                raise
+            return self.next_index - 1
+
+    def append_gap(self, count: int, reason: str) -> None:
+        """Use up `count` frame indexes for frames that are missing, and why."""
+        with self._lock:
+            self._lose(count, reason)
+
+    def append_event(self, event: Event) -> None:
+        """Append an event, to be told with the next frame. Raises SpoolError if the disk is full."""
+        with self._lock:
+            self._append(encode_event(self.next_index, event), self.next_index)
+
+    def sync(self) -> bool:
+        """Bring to the disk what was appended before this call; False if all of it was there.
+
+        For a thread of its own: the loop never waits for it. Raises OSError if the disk has lost something.
+        """
+        with self._sync_lock:
+            # In this order: the loop may go over to the next segment meanwhile.
+            offset, number = self._offset, self._number
+            fd = self._fd
+            if (number, offset) == self._synced or fd < 0:
+                return False
+            new_name = number != self._synced[0]
+            self._synced = number, offset  # also if it fails: a second sync would succeed over a loss
+            while self._left and self._left[0] != fd:
+                self._sync_left()
+            os.fdatasync(fd)
+            if new_name:
+                # Before this a power loss leaves the segment its prepared name: readers look there, too.
+                sync_directory(self.stream_dir)
+            return True
+
+    def close(self) -> None:
+        """Say that the session is over, bring it to the disk, let go; calling it again changes nothing."""
+        with self._lock:
+            if self._map is None:
+                return
+            try:
+                self._append(encode_close(self.next_index), self.next_index, reserve=0)
+            finally:
+                with suppress(OSError):  # a disk with errors: reading the segments tells what it took
+                    self.sync()
+                self._map.close()
+                self._map = None
+                with self._sync_lock:
+                    for fd in (*self._left, self._fd):
+                        os.close(fd)
+                    self._left.clear()
+                    self._fd = -1
+                if self._prepared is not None:
+                    self._prepared.unlink(missing_ok=True)
+                self._writer_lock.release()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is over."""
+        return self._map is None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why frames are lost at present; None while they are kept."""
+        return self._refusal
+
+    @property
+    def wants_next(self) -> bool:
+        """Whether a segment should be prepared: the current one is half full, or there is none."""
+        return self._prepared is None and 2 * self._offset > self._end
+
+    def prepare_next(self) -> None:
+        """Take the next segment's room on the disk; slow, for a thread of its own. Raises OSError."""
+        number = self._number + 1
+        prepared = self._prepare(self.stream_dir, number, self._segment_bytes)
+        with self._lock:
+            if number == self._number + 1 and (self._map is not None or number == 0):
+                self._prepared = prepared
+            else:
+                prepared.unlink(missing_ok=True)
+
+    def _append(self, record: bytes, next_index: int, *, reserve: int = _RESERVE_BYTES) -> None:
+        """Store a whole record, and the gap before it that was not told yet; raising SpoolError neither.
+
+        Afterwards `next_index` is the stream's next.
+        """
+        if self._map is None:
+            raise SpoolError("this session is closed")
+        if self._untold is not None:
+            record = self._untold.encode() + record
+        end = self._offset + len(record)
+        if end > self._end - reserve:
+            self._next_segment()
+            end = self._offset + len(record)
+        start = self._offset
+        self._map[start + _COMMIT_BYTES : end] = record[_COMMIT_BYTES:]
+        # No call between these: a KeyboardInterrupt can't come in between, so nobody ever reads a record
+        # whose place is then given to another one.
+        self._map[start : start + _COMMIT_BYTES] = record[:_COMMIT_BYTES]
+        self._offset = end
+        self.next_index = next_index
+        self._untold = None
+
+    def _next_segment(self) -> None:
+        """Go over to the next segment. Raises SpoolError if there is none to be had: `refusal` says why."""
+        if self._prepared is None and self._refusal is not None and time.monotonic() < self._retry_at_s:
+            raise SpoolError(self._refusal)
+        try:
+            if self._prepared is None:
+                number = self._number + 1
+                self._prepared = self._prepare(self.stream_dir, number, self._segment_bytes, quick=True)
+            self._start_segment()
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._refusal = (
+                "the disk of the spool is full" if full else f"the spool takes nothing: {error.strerror}"
+            )
+            self._retry_at_s = time.monotonic() + _RETRY_S
+            raise SpoolError(self._refusal) from error
+        self._refusal = None
+
+    def _start_segment(self) -> None:
+        """Go over to the prepared segment: complete under its prepared name, then visible to readers."""
+        if self._prepared is None:
+            raise AssertionError("no segment was prepared")
+        first_index = self.next_index if self._untold is None else self._untold.first
+        header = SegmentHeader(self._stream, first_index, *self._counts)
+        fd = os.open(self._prepared, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            mapped = mmap.mmap(fd, self._segment_bytes)
+            mapped[:HEADER_BYTES] = header.encode()
+            os.rename(self._prepared, segment_path(self.stream_dir, self._number + 1))
+        except OSError:
+            os.close(fd)
+            raise
+        if self._map is not None:
+            self._map.close()
+            self._left.append(self._fd)
+        self._map, self._fd, self._prepared = mapped, fd, None
+        self._number += 1
+        self._offset, self._end = HEADER_BYTES, self._segment_bytes
+
+    def _lose(self, count: int, reason: str) -> None:
+        """Use up indexes for frames that are missing.
+
+        Told at once. While nothing more can be kept, all of them become one gap, with the reason of the
+        first; it goes before the next record that finds room, as the session's end always does.
+        """
+        first, why = (self.next_index, reason) if self._untold is None else self._untold[::2]
+        self.next_index += count
+        self._untold = _Gap(first, self.next_index, why[:_MAX_REASON_CHARACTERS])
+        if self._refusal is None:
+            with suppress(SpoolError):
+                self._append(b"", self.next_index)
+
+    def _sync_left(self) -> None:
+        fd = self._left.popleft()
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+
+    def _abandon(self) -> None:
+        """In a forked child: the stream belongs to the parent."""
+        self._map = self._prepared = None
+        self._fd = -1
+        self._lock, self._sync_lock = threading.Lock(), threading.Lock()
+        self._writer_lock.release()
+
+
+def _abandon_all() -> None:
+    for writer in list(_writers):
+        writer._abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,382 @@
+"""Turns a session's pictures into video.
+
+Run as `python -m lerobot_robot_backend.video.encoder <stream dir> --ring FD`.
+
+A process of its own per session, at low priority, started by the recording process, from which it inherits
+the ring, and the stream's lock (ENCODER_LOCK) in an open file. It ends when the recording is over, or its
+process is dead, after it has dealt with all that lies in the ring. It may be killed at any moment: what it
+has not put into a file still lies in the ring for the next one, or is named as missing.
+"""
+
+import argparse
+import logging
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from teleop_schema.files import DroppedFrames
+
+from lerobot_robot_backend.spool.stream import (
+    WRITER_LOCK,
+    StreamFile,
+    is_locked,
+    read_stream,
+    sync_directory,
+)
+from lerobot_robot_backend.video.choice import Quality
+from lerobot_robot_backend.video.codec import EncodingFailed, PictureEncoder
+from lerobot_robot_backend.video.files import (
+    find_parts,
+    make_camera_dir,
+    next_chunk_index,
+    part_path,
+    recorded_cameras,
+)
+from lerobot_robot_backend.video.finish import finish_part
+from lerobot_robot_backend.video.part_file import (
+    MAX_PART_BYTES,
+    PartWriter,
+    SegmentHead,
+    read_part,
+    sync_part,
+)
+from lerobot_robot_backend.video.picture_kind import Kind
+from lerobot_robot_backend.video.picture_ring import DamagedRing, PictureRing, TakenPicture
+
+SEGMENT_S = 10
+# Pictures are larger and less dear than joint values, which are synced every 40 ms.
+SYNC_S = 1.0
+# The disk's rest is kept for the samples, of which each is worth more than a picture.
+MIN_FREE_BYTES = 500_000_000
+NICENESS = 10
+
+_POLL_S = 0.01
+_LIFE_CHECK_S = 0.5
+_MAX_REASONS = 5
+_MAX_REASON_CHARACTERS = 500
+
+log = logging.getLogger("lerobot_robot_backend.video.encoder")
+
+
+class NoRoom(OSError):
+    """Not enough of the disk is free for video."""
+
+
+class CameraRecorder:
+    """Puts one camera's pictures into segments.
+
+    A segment is full after `pictures_per_segment` pictures, and then stays open until the next picture comes
+    or the recording ends: so there is always one that can say what is missing at the end.
+    """
+
+    def __init__(
+        self,
+        ring: PictureRing,
+        camera: int,
+        head: SegmentHead,
+        folder: Path,
+        quality: Quality,
+        finish: Callable[[Path], None],
+        *,
+        pictures_per_segment: int,
+        min_free_bytes: int = MIN_FREE_BYTES,
+    ) -> None:
+        """Go on behind what an encoder before has recorded.
+
+        head    of the camera's segments: number and size are filled in for each
+        finish  is given each segment that is complete
+        """
+        self._ring = ring
+        self._camera = camera
+        self._head = head
+        self._folder = folder
+        self._quality = quality
+        self._finish = finish
+        self._pictures_per_segment = pictures_per_segment
+        self._min_free_bytes = min_free_bytes
+        self._part: PartWriter | None = None
+        self._encoder: PictureEncoder | None = None
+        self._in_segment = 0
+        self._shape: tuple[int, int, Kind] | None = None
+        self._reasons: list[str] = []
+        account = ring.account(camera)
+        self._next, self._after, self._recorded = account.taken, account.taken_index, account.recorded
+        self._resume()
+
+    def take(self, picture: TakenPicture) -> None:
+        """Record a picture; one that can't be recorded is named as missing before the next."""
+        if picture.number < self._next:
+            return  # in a file since before the last encoder died
+        try:
+            self._record(picture)
+        except (OSError, EncodingFailed) as error:
+            self._encoder = None  # the next picture must not build on one that is missing
+            self._excuse(error.strerror or str(error) if isinstance(error, OSError) else str(error))
+            return
+        self._in_segment += 1
+        self._recorded += 1
+        self._next, self._after = picture.number + 1, picture.frame_index + 1
+        self._ring.take(self._camera, self._next, self._after, self._recorded)
+
+    def end(self) -> None:
+        """Complete the last segment; nothing more comes."""
+        account = self._ring.account(self._camera)
+        missing = account.seen - self._next
+        dropped = None
+        if missing > 0:
+            dropped = self._dropped(account.seen_index + 1, missing, account.reason.text)
+        self._tell(dropped)
+        if self._part is None:
+            return
+        try:
+            self._part.append_end(dropped)
+        except OSError as error:
+            log.error("%s: %s", self._part.path, error)
+        self._complete()
+
+    def _record(self, picture: TakenPicture) -> None:
+        height, width = picture.pixels.shape[:2]
+        shape = height, width, picture.kind
+        part, encoder = self._part, self._encoder
+        full = part is not None and (
+            self._in_segment >= self._pictures_per_segment or part.size_bytes >= MAX_PART_BYTES
+        )
+        if part is None or encoder is None or full or shape != self._shape:
+            part, encoder = self._begin_segment(*shape)
+        try:
+            packet = encoder.encode(picture.pixels)
+            dropped = None
+            if missing := picture.number - self._next:
+                dropped = self._dropped(picture.frame_index, missing, picture.reason.text)
+            part.append_picture(picture.number, picture.frame_index, picture.captured_us, packet, dropped)
+        except (OSError, EncodingFailed):
+            if part is not self._part:  # no picture is in it: its number stays free
+                part.close()
+                part.path.unlink(missing_ok=True)
+            raise
+        self._reasons = []
+        self._tell(dropped)
+        if part is not self._part:
+            self._complete()
+            self._part, self._encoder = part, encoder
+            self._in_segment, self._shape = 0, shape
+
+    def _begin_segment(self, height: int, width: int, kind: Kind) -> tuple[PartWriter, PictureEncoder]:
+        """The next segment; the one before is complete only when this one has a picture."""
+        free_bytes = shutil.disk_usage(self._folder).free
+        if free_bytes < self._min_free_bytes:
+            raise NoRoom(f"only {free_bytes / 1e9:.2f} GB are free on the disk of the spool")
+        encoder = PictureEncoder(height, width, self._head.fps, self._quality, kind)
+        index = next_chunk_index(self._folder)
+        head = msgspec.structs.replace(
+            self._head,
+            chunk_index=index,
+            height=encoder.size[0],
+            width=encoder.size[1],
+            depth_unit=kind.depth_unit,
+        )
+        return PartWriter(part_path(self._folder, index), head), encoder
+
+    def _complete(self) -> None:
+        if self._part is not None:
+            self._part.close()
+            self._finish(self._part.path)
+            self._part = None
+
+    def _dropped(self, end: int, missing: int, reason: str) -> DroppedFrames:
+        text = "; ".join(self._reasons) or reason
+        first = min(self._after, end - 1)
+        return DroppedFrames(first, end, f"{missing} pictures: {text}"[:_MAX_REASON_CHARACTERS])
+
+    def _tell(self, dropped: DroppedFrames | None) -> None:
+        if dropped is not None:
+            where = f"frames {dropped.first} to {dropped.end - 1}"
+            log.warning("camera %s, %s: missing are %s", self._head.camera_key, where, dropped.reason)
+
+    def _excuse(self, reason: str) -> None:
+        if reason not in self._reasons and len(self._reasons) < _MAX_REASONS:
+            self._reasons.append(reason)
+            log.error("camera %s: %s", self._head.camera_key, reason)
+
+    def _resume(self) -> None:
+        """Go on behind what the encoder before has put into files, whether or not it could note it."""
+        parts = [path for path in find_parts(self._folder.parent.parent) if path.parent == self._folder]
+        for path in parts:
+            part = read_part(path)
+            if not part.numbers:
+                path.unlink()
+                continue
+            self._complete()
+            self._part, self._in_segment = PartWriter(path), len(part.numbers)
+            self._recorded += sum(number >= self._next for number in part.numbers)
+            self._next = max(self._next, part.numbers[-1] + 1)
+            self._after = max(self._after, part.frame_indexes[-1] + 1)
+        self._ring.take(self._camera, self._next, self._after, self._recorded)
+
+
+class Finisher:
+    """A thread that does what waits for the disk, so that encoding never does.
+
+    It makes finished segments of complete parts, and each second brings the pictures of open ones to the
+    disk: a power loss takes no more than those of the last moments.
+    """
+
+    def __init__(self, stream_dir: Path) -> None:
+        self._stream_dir = stream_dir
+        self._named: set[Path] = set()
+        self._paths: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="segment finisher")
+        self._thread.start()
+
+    def finish(self, path: Path) -> None:
+        """Finish this part, soon."""
+        self._paths.put(path)
+
+    def close(self) -> None:
+        """Return once everything is finished."""
+        self._paths.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                path = self._paths.get(timeout=SYNC_S)
+            except queue.Empty:
+                path = self._stream_dir
+            self._sync_parts()
+            if path is None:
+                return
+            if path != self._stream_dir:
+                self._finish(path)
+
+    def _finish(self, path: Path) -> None:
+        try:
+            segment = finish_part(path)
+        except OSError as error:
+            log.error("%s can't be finished now: %s; it is kept for later", path, error)
+            return
+        except Exception:
+            # A defect, or a part that is damaged: it lies there for the shipper, and the next ones come.
+            log.exception("%s can't be finished", path)
+            return
+        if segment is not None:
+            frames = len(segment.video.frames.frame_index) if segment.video.frames else 0
+            log.info("finished %s: %d pictures", segment.path, frames)
+
+    def _sync_parts(self) -> None:
+        parts = set(find_parts(self._stream_dir))
+        for path in parts:
+            with suppress(OSError):  # a new one without a picture, removed; or a disk with errors
+                sync_part(path)
+                if path not in self._named:
+                    sync_directory(path.parent)
+        self._named = parts
+
+
+def encode(stream_dir: Path, ring: PictureRing, quality: Quality, *, min_free_bytes: int) -> None:
+    """Return once the recording is over and all its pictures are in finished segments.
+
+    Raises SpoolError if the directory holds no stream.
+    """
+    stream = read_stream(stream_dir)
+    finisher = Finisher(stream_dir)
+    try:
+        recorders = [
+            _make_recorder(stream_dir, stream, ring, camera, name, quality, finisher, min_free_bytes)
+            for camera, name in enumerate(recorded_cameras(stream.session))
+        ]
+        ring.attend()
+        _pump(stream_dir, ring, recorders)
+        for recorder in recorders:
+            recorder.end()
+    finally:
+        finisher.close()
+
+
+def _make_recorder(
+    stream_dir: Path,
+    stream: StreamFile,
+    ring: PictureRing,
+    camera: int,
+    name: str,
+    quality: Quality,
+    finisher: Finisher,
+    min_free_bytes: int,
+) -> CameraRecorder:
+    fps = picture_rate(stream.session.fps, stream.session.cameras[name].fps)
+    head = SegmentHead(
+        robot_id=stream.robot_id,
+        session=stream.stream,
+        camera_key=name,
+        chunk_index=0,
+        fps=fps,
+        height=0,
+        width=0,
+    )
+    return CameraRecorder(
+        ring,
+        camera,
+        head,
+        make_camera_dir(stream_dir, name),
+        quality,
+        finisher.finish,
+        pictures_per_segment=max(1, round(SEGMENT_S * fps)),
+        min_free_bytes=min_free_bytes,
+    )
+
+
+def picture_rate(loop_fps: float, camera_fps: float | None) -> float:
+    """How many different pictures the loop sees in a second."""
+    return min(loop_fps, camera_fps or loop_fps)
+
+
+def _pump(stream_dir: Path, ring: PictureRing, recorders: list[CameraRecorder]) -> None:
+    """Record what comes through the ring until nobody writes into it any more."""
+    recording, checked_at_s = True, 0.0
+    while True:
+        # Asked before looking into the ring: what is not there once the writer is gone will never be there.
+        if time.monotonic() >= checked_at_s + _LIFE_CHECK_S:
+            recording, checked_at_s = is_locked(stream_dir / WRITER_LOCK), time.monotonic()
+        over = ring.closed or not recording
+        try:
+            while (picture := ring.read()) is not None:
+                recorders[picture.camera].take(picture)
+                ring.release(picture.end)
+        except (DamagedRing, IndexError) as error:
+            log.error("%s", error)
+            ring.release_all()
+        if over:
+            return
+        time.sleep(_POLL_S)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lerobot_robot_backend.video.encoder", description=__doc__
+    )
+    parser.add_argument("directory", type=Path, help="a stream's directory")
+    parser.add_argument("--ring", type=int, required=True, help="inherited file descriptor of the ring")
+    parser.add_argument("--quality", choices=("high", "lossless"), default="high")
+    parser.add_argument("--min_free_bytes", type=int, default=MIN_FREE_BYTES)
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # It ends by itself, after the recording process, which gets the same signals.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICENESS)
+    ring = PictureRing(chosen.ring)
+    encode(chosen.directory, ring, chosen.quality, min_free_bytes=chosen.min_free_bytes)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

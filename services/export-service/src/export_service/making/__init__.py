@@ -1,0 +1,1 @@
+"""A LeRobot dataset is written: rows, pictures, statistics."""

@@ -1,0 +1,1 @@
+"""Sessions as they were recorded, as Parquet and MCAP."""

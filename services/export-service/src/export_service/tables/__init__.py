@@ -1,0 +1,1 @@
+"""SQL, each statement beside the function that runs it."""

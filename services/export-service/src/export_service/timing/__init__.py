@@ -1,0 +1,1 @@
+"""When samples and pictures were taken, and which belongs to which row; pure."""

@@ -1,0 +1,1 @@
+"""The queue, the worker's folders, and what watches both."""

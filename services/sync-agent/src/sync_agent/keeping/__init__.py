@@ -1,0 +1,1 @@
+"""What the agent remembers, and what it may remove."""

@@ -1,0 +1,1 @@
+"""What the server holds comes back, is checked, and is removed here once it is safe there."""

@@ -1,0 +1,84 @@
+"""What the server tells of a dataset's backup."""
+
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+from lerobot_robot_backend.shipping.backend_http import ANSWER_S, BackendHttp, dataset_address
+from msgspec import Struct
+from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion
+
+PAGE_FILES = 10_000
+# A server that never comes to an end of its pages is not believed.
+MAX_PAGES = 2 * MAX_DATASET_FILES // PAGE_FILES
+# A server that reads its bytes again answers when it has read them all.
+SLOWEST_READ_BYTES_PER_S = 10_000_000
+
+
+class StoredFile(Struct, frozen=True, kw_only=True):
+    """A file of a version; `damage` tells what the last look at its bytes found wrong."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    damage: str | None = None
+
+
+class _Page(Struct, kw_only=True):
+    newest: DatasetVersion | None
+    files: list[StoredFile]
+    next_after: str | None
+
+
+class DamagedFile(Struct, kw_only=True):
+    """A file whose stored bytes are not what they were."""
+
+    path: str
+    damage: str
+
+
+class Verified(Struct, kw_only=True):
+    """What the server found when it read all bytes again."""
+
+    checked: int
+    damaged: list[DamagedFile]
+
+
+async def stored_files(
+    backend: BackendHttp, robot_id: str, dataset: str, version: int | None
+) -> dict[str, StoredFile]:
+    """Files of a version (None: of the newest, one that is closed before one that is not), by path.
+
+    Raises Interrupted (its code tells if there is no such dataset or version), Refused.
+    """
+    files: dict[str, StoredFile] = {}
+    after = ""
+    for _ in range(MAX_PAGES):
+        wanted = {"limit": PAGE_FILES, "after": after} | ({} if version is None else {"version": version})
+        page = await backend.ask("GET", f"{dataset_address(robot_id, dataset)}?{urlencode(wanted)}", _Page)
+        files |= {file.path: file for file in page.files}
+        if page.next_after is None:
+            break
+        after = page.next_after
+    return files
+
+
+async def verify_stored(
+    backend: BackendHttp, robot_id: str, dataset: str, version: int | None, *, size_bytes: int
+) -> Verified:
+    """Have the server read every byte of the version, which has so many. Raises as `stored_files` does."""
+    wanted = "" if version is None else f"?version={version}"
+    address = dataset_address(robot_id, dataset, "verify") + wanted
+    patience_s = ANSWER_S + size_bytes / SLOWEST_READ_BYTES_PER_S
+    return await backend.ask("POST", address, Verified, patience_s=patience_s)
+
+
+def differences(mine: dict[str, tuple[int, str]], theirs: dict[str, StoredFile]) -> Iterator[tuple[str, str]]:
+    """(path, what is wrong) of each file that is not the same here (size, hash) and there."""
+    for path, (size_bytes, sha256) in sorted(mine.items()):
+        stored = theirs.get(path)
+        if stored is None:
+            yield path, "not on the server"
+        elif stored.size_bytes != size_bytes:
+            yield path, f"{size_bytes} bytes here, {stored.size_bytes} on the server"
+        elif stored.sha256 != sha256:
+            yield path, "other bytes here than on the server"

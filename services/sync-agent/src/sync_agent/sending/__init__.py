@@ -1,0 +1,1 @@
+"""What is on the disk goes to the server."""

@@ -1,0 +1,1 @@
+"""Samples as they are taken in and given out, and what is counted of them; pure."""

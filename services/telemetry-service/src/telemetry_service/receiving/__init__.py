@@ -1,0 +1,1 @@
+"""The WebSocket: both modes, and how samples get into the database."""

@@ -1,0 +1,1 @@
+"""Versions of backed-up datasets, and their repair."""

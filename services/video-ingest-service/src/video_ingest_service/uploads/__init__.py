@@ -1,0 +1,1 @@
+"""Files on their way in: resumable, in parts, and how far they got."""
