@@ -29,14 +29,13 @@ from lerobot_robot_backend.shipping.named_folder import check_named
 from lerobot_robot_backend.shipping.protocol import NotBelieved, Refused, Shipping
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.shipping.retention import prune_spool, prune_stream, seal_acknowledged
+from lerobot_robot_backend.spool.locks import locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SESSION_FILE,
     SHIPPER_LOCK,
     Progress,
     SpoolError,
     left_by_server,
-    locked,
-    name_holder,
     read_progress,
     read_stream,
     send_to,

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 
 from lerobot_robot_backend.children import start_child
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S, Flusher
-from lerobot_robot_backend.spool.stream import (
-    SHIPPER_LOG,
-    WriterState,
-    WriterStateFile,
-    find_streams,
-)
+from lerobot_robot_backend.spool.stream import SHIPPER_LOG, WriterState, WriterStateFile, find_streams
 from lerobot_robot_backend.spool.writer import SpoolWriter
 from lerobot_robot_backend.video.files import holds_video
 

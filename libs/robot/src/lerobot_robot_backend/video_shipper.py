@@ -31,16 +31,8 @@ from lerobot_robot_backend.shipping.uploading import (
     Uploader,
     persevere,
 )
-from lerobot_robot_backend.spool.stream import (
-    WRITER_LOCK,
-    SpoolError,
-    is_locked,
-    left_by_server,
-    locked,
-    name_holder,
-    read_stream,
-    send_to,
-)
+from lerobot_robot_backend.spool.locks import is_locked, locked, name_holder
+from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, left_by_server, read_stream, send_to
 from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,
     VIDEO_SHIPPER_LOCK,

@@ -12,7 +12,8 @@ from lerobot_robot_backend import shipper, video_shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
 from lerobot_robot_backend.shipping import backoff
 from lerobot_robot_backend.shipping.backoff import backoff_s
-from lerobot_robot_backend.spool.stream import FileLock, SpoolError, read_progress
+from lerobot_robot_backend.spool.locks import FileLock
+from lerobot_robot_backend.spool.stream import SpoolError, read_progress
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
 from teleop_testing.refusing import refuse

@@ -13,16 +13,10 @@ from uuid import uuid4
 import msgspec
 import pytest
 from lerobot_robot_backend.shipping.reader import LOST_AT_MOST_S, SpoolReader
+from lerobot_robot_backend.spool.locks import FileLock, is_locked
 from lerobot_robot_backend.spool.record import encode_beyond
 from lerobot_robot_backend.spool.segment import find_segments, prepare_segment
-from lerobot_robot_backend.spool.stream import (
-    FileLock,
-    SpoolError,
-    StreamFile,
-    check_spool,
-    find_streams,
-    is_locked,
-)
+from lerobot_robot_backend.spool.stream import SpoolError, StreamFile, check_spool, find_streams
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Event
 from teleop_testing.spooled import (

@@ -9,7 +9,8 @@ import pytest
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.shipping.retention import KEEP_S, prune_stream
-from lerobot_robot_backend.spool.stream import Progress, is_locked, read_stream, write_progress
+from lerobot_robot_backend.spool.locks import is_locked
+from lerobot_robot_backend.spool.stream import Progress, read_stream, write_progress
 from lerobot_robot_backend.video.capture import PictureCounts
 from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,

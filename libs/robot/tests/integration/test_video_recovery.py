@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from lerobot_robot_backend.shipping.recovery import recover
-from lerobot_robot_backend.spool.stream import is_locked
+from lerobot_robot_backend.spool.locks import is_locked
 from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,
     NO_PICTURE,

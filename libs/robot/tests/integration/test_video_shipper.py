@@ -136,7 +136,7 @@ async def test_removed_segment_is_waited_for_no_longer(record, uploader, files):
 
 async def test_two_shippers_never_send_the_same(record, files, uploader):
     """The one that comes second does nothing."""
-    from lerobot_robot_backend.spool.stream import locked
+    from lerobot_robot_backend.spool.locks import locked
 
     client = record()
     with locked(client.stream_dir / VIDEO_SHIPPER_LOCK):

@@ -3,7 +3,7 @@
 import resource
 
 import pytest
-from lerobot_robot_backend.spool.stream import replace_file
+from lerobot_robot_backend.spool.durable import replace_file
 
 
 @pytest.fixture

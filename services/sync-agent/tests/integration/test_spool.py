@@ -9,11 +9,11 @@ import httpx
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.shipper import ship_stream
+from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
     Progress,
     find_streams,
-    locked,
     read_progress,
     read_stream,
     write_progress,

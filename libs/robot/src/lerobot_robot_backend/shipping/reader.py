@@ -10,6 +10,7 @@ import msgspec
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch, Event
 
+from lerobot_robot_backend.spool.locks import is_locked
 from lerobot_robot_backend.spool.record import (
     ALIGNMENT,
     HEAD,
@@ -28,14 +29,7 @@ from lerobot_robot_backend.spool.segment import (
     adopt_prepared,
     find_segments,
 )
-from lerobot_robot_backend.spool.stream import (
-    GONE,
-    WRITER_LOCK,
-    SpoolError,
-    StreamEnd,
-    is_locked,
-    read_stream,
-)
+from lerobot_robot_backend.spool.stream import GONE, WRITER_LOCK, SpoolError, StreamEnd, read_stream
 from lerobot_robot_backend.video.files import ENCODER_LOCK, without_video
 
 _CHUNK_BYTES = 4 * MAX_RECORD_BYTES

@@ -21,11 +21,11 @@ from teleop_schema.holding import (
 
 from lerobot_robot_backend.shipping.backend_http import BackendHttp, Interrupted, Refused
 from lerobot_robot_backend.shipping.retention import unseal_unacknowledged
+from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
     Progress,
     SpoolError,
-    locked,
     read_progress,
     read_stream,
     write_progress,

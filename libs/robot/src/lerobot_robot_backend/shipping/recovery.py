@@ -11,7 +11,8 @@ from teleop_schema.files import DroppedFrames
 from teleop_schema.limits import Limits
 
 from lerobot_robot_backend.shipping.reader import SpoolReader
-from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, is_locked, locked
+from lerobot_robot_backend.spool.locks import is_locked, locked
+from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError
 from lerobot_robot_backend.video.files import ENCODER_LOCK, Segment, find_parts
 from lerobot_robot_backend.video.finish import finish_part
 from lerobot_robot_backend.video.part_file import PartWriter, read_part

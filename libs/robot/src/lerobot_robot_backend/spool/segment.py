@@ -9,8 +9,8 @@ from uuid import UUID
 
 import google_crc32c
 
+from lerobot_robot_backend.spool.durable import sync_directory
 from lerobot_robot_backend.spool.record import CRC
-from lerobot_robot_backend.spool.stream import sync_directory
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 HEADER_BYTES = 64

@@ -10,15 +10,12 @@ shipper.lock       locked by the process that ships the stream, whose number it 
 shipper.log        what the shipper did
 """
 
-import errno
-import fcntl
 import logging
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +27,8 @@ from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
 from lerobot_robot_backend.address import check_backend_url
+from lerobot_robot_backend.spool.durable import make_directory, replace_file, sync_directory
+from lerobot_robot_backend.spool.locks import is_locked
 
 SESSION_FILE = "session.json"
 ADDRESS_FILE = "address"
@@ -41,7 +40,6 @@ SHIPPER_LOG = "shipper.log"
 # Of frames between others.
 GONE = "the spool's records of these frames are gone"
 _STATE_BYTES = 4096
-_LOCK_POLL_S = 0.001
 # What every disk that is mounted there has, and only root may look into.
 LOST_AND_FOUND = "lost+found"
 CORRECTION = "python -m lerobot_robot_backend.shipper --backend_url ws://localhost:8000"
@@ -293,120 +291,3 @@ def check_spool(spool_dir: Path, robot_id: str, min_free_bytes: int) -> None:
             f"only {free_bytes / 1e9:.2f} GB are free on the disk of {spool_dir}, a session starts with at "
             f"least {min_free_bytes / 1e9:.2f} GB; free some space, or {another}"
         )
-
-
-class FileLock:
-    """An exclusive lock on a file, gone with the process that holds it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd: int | None = None
-
-    def acquire(self) -> bool:
-        """Whether the lock is held now; False if another holder has it."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
-        self._fd = fd
-        with suppress(OSError):  # on a full disk nobody is told who it is
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, str(os.getpid()).encode(), 0)
-        return True
-
-    def acquire_soon(self, timeout_s: float) -> int:
-        """The file that holds the lock now, for a child to inherit; raises OSError if it is not free so long.
-
-        The child holds it on, whatever becomes of this process.
-        """
-        deadline_s = time.monotonic() + timeout_s
-        while not self.acquire():
-            if time.monotonic() > deadline_s:
-                raise OSError(errno.EAGAIN, f"{self._path} is locked by another process")
-            time.sleep(_LOCK_POLL_S)
-        assert self._fd is not None  # noqa: S101
-        return self._fd
-
-    def release(self) -> None:
-        """Let go; in a forked child this closes the child's copy, and the parent keeps the lock."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock on `path`."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def name_holder(path: Path) -> str:
-    """The process that holds the lock on `path`, and how to end it, as far as it said who it is."""
-    try:
-        pid = int(path.read_bytes())
-        return f"process {pid} (kill {pid} ends it)"
-    except (OSError, ValueError):
-        return "another process"
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock on `path` if it is free; yields whether it is held."""
-    lock = FileLock(path)
-    held = lock.acquire()
-    try:
-        yield held
-    finally:
-        lock.release()
-
-
-def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
-    """Put `content` at `path` in one step; `durable`: on the disk before this returns.
-
-    Raises OSError, which names `path`; what was there stays then.
-    """
-    temporary = path.with_name(path.name + ".new")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            while content:  # where there is not enough room, some of it is written first
-                content = content[os.write(fd, content) :]
-            if durable:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    if durable:
-        sync_directory(path.parent)
-
-
-def make_directory(path: Path, *, mode: int = 0o777, exist_ok: bool = False) -> None:
-    """Make `path`, and what is missing above it, durably; raises OSError, FileExistsError if it is there."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(mode, parents=True, exist_ok=exist_ok)
-    for folder in reversed(missing):
-        sync_directory(folder.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make names created in `path` survive a power loss."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from teleop_schema.messages import Event
 
+from lerobot_robot_backend.spool.durable import make_directory, sync_directory
+from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.spool.record import (
     MAX_RECORD_BYTES,
     FrameEncoder,
@@ -28,15 +30,7 @@ from lerobot_robot_backend.spool.segment import (
     prepare_segment,
     segment_path,
 )
-from lerobot_robot_backend.spool.stream import (
-    WRITER_LOCK,
-    FileLock,
-    SpoolError,
-    StreamFile,
-    make_directory,
-    sync_directory,
-    write_stream,
-)
+from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, StreamFile, write_stream
 
 # The first bytes of a record say that there is one: they are stored last, in one aligned store.
 _COMMIT_BYTES = 8

@@ -15,7 +15,7 @@ import numpy as np
 from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.children import start_child
-from lerobot_robot_backend.spool.stream import FileLock
+from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.video.choice import RGB, Quality
 from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,

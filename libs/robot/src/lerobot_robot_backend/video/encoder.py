@@ -24,13 +24,9 @@ from pathlib import Path
 import msgspec
 from teleop_schema.files import DroppedFrames
 
-from lerobot_robot_backend.spool.stream import (
-    WRITER_LOCK,
-    StreamFile,
-    is_locked,
-    read_stream,
-    sync_directory,
-)
+from lerobot_robot_backend.spool.durable import sync_directory
+from lerobot_robot_backend.spool.locks import is_locked
+from lerobot_robot_backend.spool.stream import WRITER_LOCK, StreamFile, read_stream
 from lerobot_robot_backend.video.choice import Quality
 from lerobot_robot_backend.video.codec import EncodingFailed, PictureEncoder
 from lerobot_robot_backend.video.files import (

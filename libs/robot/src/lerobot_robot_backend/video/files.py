@@ -23,7 +23,7 @@ from teleop_schema.messages import Event
 from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.spool.age import age_s, running_s, stamp
-from lerobot_robot_backend.spool.stream import replace_file, sync_directory
+from lerobot_robot_backend.spool.durable import replace_file, sync_directory
 from lerobot_robot_backend.video.choice import RGB, SINGLE, Video
 from lerobot_robot_backend.video.part_file import read_part
 

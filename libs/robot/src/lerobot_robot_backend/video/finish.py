@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from teleop_schema.files import FrameTimes, VideoFile
 
-from lerobot_robot_backend.spool.stream import replace_file
+from lerobot_robot_backend.spool.durable import replace_file
 from lerobot_robot_backend.video.codec import EncodingFailed, write_mp4
 from lerobot_robot_backend.video.files import Segment
 from lerobot_robot_backend.video.part_file import PartPictures, read_part

@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from lerobot_robot_backend.spool.stream import UNREADABLE, FileLock, make_directory, replace_file
+from lerobot_robot_backend.spool.durable import make_directory, replace_file
+from lerobot_robot_backend.spool.locks import FileLock
+from lerobot_robot_backend.spool.stream import UNREADABLE
 from msgspec import Struct
 from teleop_schema.files import Receipt
 

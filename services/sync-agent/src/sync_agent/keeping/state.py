@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from lerobot_robot_backend.spool.stream import FileLock
+from lerobot_robot_backend.spool.locks import FileLock
 from msgspec import Struct
 
 from sync_agent.errors import DiskFull, Failed, Taken, not_read, not_written

@@ -17,7 +17,7 @@ from typing import IO, BinaryIO, cast
 
 from lerobot_robot_backend.shipping.backend_http import BackendHttp, dataset_address
 from lerobot_robot_backend.shipping.uploading import Interrupted
-from lerobot_robot_backend.spool.stream import sync_directory
+from lerobot_robot_backend.spool.durable import sync_directory
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_file_path, local_path
 

@@ -15,14 +15,13 @@ from pathlib import Path
 from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.shipper import CONCURRENT_STREAMS, ship_stream
 from lerobot_robot_backend.shipping.recall import Recalled, bring_again
+from lerobot_robot_backend.spool.locks import is_locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
     WRITER_LOCK,
     Progress,
     SpoolError,
     find_streams,
-    is_locked,
-    name_holder,
     read_progress,
     read_whole_progress,
     send_to,

@@ -1,0 +1,87 @@
+"""Locks on files: gone with the process that holds them, however it ends."""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_LOCK_POLL_S = 0.001
+
+
+class FileLock:
+    """An exclusive lock on a file, gone with the process that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> bool:
+        """Whether the lock is held now; False if another holder has it."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        with suppress(OSError):  # on a full disk nobody is told who it is
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
+        return True
+
+    def acquire_soon(self, timeout_s: float) -> int:
+        """The file that holds the lock now, for a child to inherit; raises OSError if it is not free so long.
+
+        The child holds it on, whatever becomes of this process.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not self.acquire():
+            if time.monotonic() > deadline_s:
+                raise OSError(errno.EAGAIN, f"{self._path} is locked by another process")
+            time.sleep(_LOCK_POLL_S)
+        assert self._fd is not None  # noqa: S101
+        return self._fd
+
+    def release(self) -> None:
+        """Let go; in a forked child this closes the child's copy, and the parent keeps the lock."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock on `path`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def name_holder(path: Path) -> str:
+    """The process that holds the lock on `path`, and how to end it, as far as it said who it is."""
+    try:
+        pid = int(path.read_bytes())
+        return f"process {pid} (kill {pid} ends it)"
+    except (OSError, ValueError):
+        return "another process"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock on `path` if it is free; yields whether it is held."""
+    lock = FileLock(path)
+    held = lock.acquire()
+    try:
+        yield held
+    finally:
+        lock.release()
