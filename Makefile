@@ -44,7 +44,7 @@ restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a back
 	@COMPOSE="$(COMPOSE)" deploy/stack/restore.sh "$(FROM)"
 
 test: .venv/installed-dev  ## every test on real parts, as an ordinary user, but for those that need docker
-	$(BIN)/python -m teleop_testing.ordinary $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-root: .venv/installed-dev  ## the few tests of what only root may do
 	$(BIN)/pytest -m root

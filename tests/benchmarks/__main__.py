@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from teleop_testing.priority import renounce_real_time
+from teleop_testing.machine.priority import renounce_real_time
 
 NAMES = (
     "loop",

@@ -11,9 +11,9 @@ import numpy as np
 import psycopg
 import pyarrow.parquet as pq
 from figures import Figure, at_least
-from teleop_runtime.frames import FrameReader
-from teleop_testing.processes import ServiceProcess, own_postgres
-from teleop_testing.recorded import record_session
+from teleop_runtime.postgres.frames import FrameReader
+from teleop_testing.backends.processes import ServiceProcess, own_postgres
+from teleop_testing.datasets.recorded import record_session
 
 ROUNDS = 3
 JOINTS = [f"{joint}.pos" for joint in ("pan", "lift", "elbow", "flex", "roll", "gripper")]

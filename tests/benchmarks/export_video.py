@@ -23,10 +23,10 @@ from export_service.making.video_writer import VideoSeries, look
 from figures import Figure, at_least, at_most
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS
-from teleop_testing.memory import peak_bytes
-from teleop_testing.processes import ServiceProcess, own_postgres
-from teleop_testing.recorded import record_session
-from teleop_testing.recorded_video import record_video
+from teleop_testing.backends.processes import ServiceProcess, own_postgres
+from teleop_testing.datasets.recorded import record_session
+from teleop_testing.datasets.recorded_video import record_video
+from teleop_testing.machine.memory import peak_bytes
 
 ROUNDS = 5
 CAMERAS = ("front", "wrist")

@@ -19,7 +19,7 @@ from figures import Figure, at_most
 from lerobot_robot_backend.shipper import LINGER_S
 from load import LoadRobot, connect, frames_batch, message_of
 from teleop_schema.limits import MAX_MESSAGE_BYTES
-from teleop_testing.processes import own_postgres, telemetry_process
+from teleop_testing.backends.processes import own_postgres, telemetry_process
 
 ROBOTS = int(os.environ.get("FAIRNESS_ROBOTS", "300"))
 # Opening a session is a transaction of its own; all at once would only queue.

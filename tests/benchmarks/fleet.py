@@ -10,7 +10,7 @@ import uvloop
 from figures import Figure, at_most
 from lerobot_robot_backend.shipper import LINGER_S
 from load import LoadRobot, connect, frames_batch, message_of
-from teleop_testing.processes import own_postgres, telemetry_process
+from teleop_testing.backends.processes import own_postgres, telemetry_process
 
 ROBOTS = int(os.environ.get("FLEET_ROBOTS", "1000"))
 SECONDS = 30

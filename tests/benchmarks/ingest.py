@@ -13,7 +13,7 @@ from figures import Figure, at_least
 from load import JOINTS, connect, frames_batch, message_of
 from telemetry_service.frames.block import block_of_batch
 from telemetry_service.frames.columns import COLUMNS, encode_rows
-from teleop_testing.processes import own_postgres, telemetry_process
+from teleop_testing.backends.processes import own_postgres, telemetry_process
 
 ROUNDS = 3
 ROBOTS = 20

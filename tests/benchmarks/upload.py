@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from figures import Figure, at_least
 from teleop_schema.files import DatasetFile, FilePlan, Planned
-from teleop_testing.processes import free_port, ingest_process, own_postgres
+from teleop_testing.backends.processes import free_port, ingest_process, own_postgres
 
 ROUNDS = 3
 FILE_BYTES = 1_000_000_000

@@ -14,10 +14,10 @@ import numpy as np
 import psycopg
 import pytest
 from huggingface_hub import constants
-from teleop_testing.lerobot_commands import LeRobotCommands, lerobot_commands
-from teleop_testing.processes import ServiceProcess
-from teleop_testing.recorded import record_session
-from teleop_testing.recorded_video import RecordedVideo, record_video
+from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.datasets.lerobot_commands import LeRobotCommands, lerobot_commands
+from teleop_testing.datasets.recorded import record_session
+from teleop_testing.datasets.recorded_video import RecordedVideo, record_video
 from teleop_testing.waiting import PATIENCE_S
 
 NAMES = [f"{joint}.pos" for joint in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "gripper")]

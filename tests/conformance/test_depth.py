@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import as_depth, depth_as_picture, read_frame_counter, render
-from teleop_testing.recorded_video import STARTED_US
+from teleop_testing.datasets.recorded_video import STARTED_US
 
 FRAMES, FPS, CAMERA_FPS = 120, 60, 30
 EPISODES = [(0, 50, "pick", None), (50, FRAMES, "place", None)]

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from lerobot_robot_virtual.scene import read_frame_counter
-from teleop_testing.recorded_video import STARTED_US
+from teleop_testing.datasets.recorded_video import STARTED_US
 
 US_PER_S = 1_000_000
 # Rates of the cameras where several are needed.

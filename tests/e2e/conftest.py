@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from teleop_testing.processes import ServiceProcess, telemetry_process
+from teleop_testing.backends.processes import ServiceProcess, telemetry_process
 from teleop_testing.waiting import PATIENCE_S
 
 

@@ -8,7 +8,7 @@ import tempfile
 
 import psutil
 import pytest
-from teleop_testing.processes import free_port
+from teleop_testing.backends.processes import free_port
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
 # What the light environment of `make demo` does not have.

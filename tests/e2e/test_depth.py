@@ -11,7 +11,7 @@ import numpy as np
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.video.files import has_unstored_video, holds_video
 from teleop_schema.session import Camera
-from teleop_testing.processes import ServiceProcess
+from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S
 
 JOINTS = {"shoulder.pos": 1.0}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from lerobot_robot_virtual.arm import NAMES
-from teleop_testing.database import Database
+from teleop_testing.backends.database import Database
 from teleop_testing.waiting import PATIENCE_S, until
 
 COMMANDS = Path(sys.executable).parent

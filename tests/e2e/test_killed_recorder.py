@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from teleop_testing.processes import ServiceProcess
-from teleop_testing.recording import Command, record_command, sync_agent
+from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.datasets.recording import Command, record_command, sync_agent
 from teleop_testing.waiting import PATIENCE_S
 
 SAVED = 6

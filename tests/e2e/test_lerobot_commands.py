@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from lerobot_robot_virtual.arm import NAMES, REST, VirtualArm
-from teleop_testing.database import Database
-from teleop_testing.processes import telemetry_process
+from teleop_testing.backends.database import Database
+from teleop_testing.backends.processes import telemetry_process
 from teleop_testing.waiting import PATIENCE_S
 
 COMMANDS = Path(sys.executable).parent

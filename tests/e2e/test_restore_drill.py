@@ -21,8 +21,8 @@ from lerobot_robot_backend.video.files import has_unstored_video
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
 from teleop_schema.session import Camera
-from teleop_testing.dataset_folders import contents, make_dataset
-from teleop_testing.processes import ServiceProcess
+from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}

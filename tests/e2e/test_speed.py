@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 from lerobot_robot_backend.client import TelemetryClient
-from teleop_testing.processes import ServiceProcess
+from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S
 
 JOINTS = {"shoulder.pos": 1.0}

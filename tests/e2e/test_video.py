@@ -10,7 +10,7 @@ import av
 import httpx
 from lerobot_robot_backend.video.files import has_unstored_video
 from lerobot_robot_virtual.scene import read_frame_counter
-from teleop_testing.processes import ServiceProcess
+from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S
 
 TELEOPERATE = Path(sys.executable).parent / "lerobot-teleoperate"

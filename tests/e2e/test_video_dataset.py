@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from lerobot_robot_backend.video.files import has_unstored_video, holds_video
 from lerobot_robot_virtual.arm import NAMES
 from lerobot_robot_virtual.scene import read_frame_counter
-from teleop_testing.processes import ServiceProcess
+from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S
 
 COMMANDS = Path(sys.executable).parent

@@ -13,9 +13,9 @@ from lerobot_robot_backend.shipping.recovery import recover
 from lerobot_robot_backend.video.files import STORED_SUFFIX, has_unstored_video
 from lerobot_robot_backend.video_shipper import is_recorded
 from teleop_schema.files import VideoFile
-from teleop_testing.database import Database
-from teleop_testing.files import sha256_of
-from teleop_testing.teleoperation import PICTURE_EVERY, Teleoperation
+from teleop_testing.backends.database import Database
+from teleop_testing.datasets.files import sha256_of
+from teleop_testing.robots.teleoperation import PICTURE_EVERY, Teleoperation
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
 # By how much a grey picture's mean may be another after it was encoded.

@@ -27,7 +27,7 @@ from chaos_files import Files
 from chaos_line import line_to
 from chaos_robots import Faults, Robots
 from file_accounts import Stored
-from teleop_testing.processes import (
+from teleop_testing.backends.processes import (
     ServiceProcess,
     export_process,
     export_worker,

@@ -14,9 +14,9 @@ import asyncpg
 import httpx
 from chaos_robots import Faults, freeze, kill, stop
 from file_accounts import check_rows
-from teleop_testing.processes import ServiceProcess
-from teleop_testing.recorded import record_session
-from teleop_testing.teleoperation import FPS
+from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.datasets.recorded import record_session
+from teleop_testing.robots.teleoperation import FPS
 from teleop_testing.waiting import wait_for
 
 # Enough that an export takes about as long as a fault.

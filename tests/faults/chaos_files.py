@@ -15,10 +15,10 @@ import httpx
 from chaos_line import Line
 from chaos_robots import Faults, freeze, kill, stop
 from file_accounts import Stored, check_dataset
-from teleop_testing.dataset_folders import RowRecorder
-from teleop_testing.files import encode_video
-from teleop_testing.processes import ServiceProcess
-from teleop_testing.recording import sync_agent
+from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.datasets.dataset_folders import RowRecorder
+from teleop_testing.datasets.files import encode_video
+from teleop_testing.datasets.recording import sync_agent
 from teleop_testing.waiting import wait_for
 
 ROBOT_ID = "robot_A"

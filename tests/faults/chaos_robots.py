@@ -12,8 +12,8 @@ from pathlib import Path
 from accounts import check, check_video, wait_for_ledgers, wait_until_filed, wait_until_recorded
 from file_accounts import Stored
 from lerobot_robot_backend.spool.stream import read_progress
-from teleop_testing.processes import ServiceProcess
-from teleop_testing.teleoperation import ENCODER, SHIPPER, VIDEO_SHIPPER, Teleoperation
+from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.robots.teleoperation import ENCODER, SHIPPER, VIDEO_SHIPPER, Teleoperation
 from teleop_testing.waiting import wait_for
 
 ROBOTS = 3

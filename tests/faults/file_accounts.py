@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from teleop_testing.database import Database
-from teleop_testing.dataset_folders import contents
-from teleop_testing.files import sha256_of
+from teleop_testing.backends.database import Database
+from teleop_testing.datasets.dataset_folders import contents
+from teleop_testing.datasets.files import sha256_of
 from teleop_testing.waiting import wait_for
 
 FRAMES = """

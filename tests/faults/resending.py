@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from teleop_schema.errors import BadMessage
 from teleop_schema.messages import Ack, Drain, End, Ended, ErrorMessage, Nack
-from teleop_testing.robot import TestRobot, batch
+from teleop_testing.robots.robot import TestRobot, batch
 from websockets.exceptions import WebSocketException
 
 WINDOW_BATCHES = 64

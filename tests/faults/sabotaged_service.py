@@ -3,7 +3,7 @@
 import os
 import runpy
 
-import teleop_runtime.database
+import teleop_runtime.postgres.pool
 from telemetry_service.frames.block import FrameBlock
 from telemetry_service.receiving.writer import Writer
 
@@ -21,12 +21,12 @@ def acknowledge_before_commit() -> None:
 
 def commit_without_waiting_for_the_disk() -> None:
     """PostgreSQL answers a COMMIT before it is on disk."""
-    wanted = teleop_runtime.database.PREPARE
-    teleop_runtime.database.PREPARE = wanted.replace(
+    wanted = teleop_runtime.postgres.pool.PREPARE
+    teleop_runtime.postgres.pool.PREPARE = wanted.replace(
         "'synchronous_commit', 'on'", "'synchronous_commit', 'off'"
     )
-    teleop_runtime.database.DURABLE = ("off",)
-    assert wanted != teleop_runtime.database.PREPARE
+    teleop_runtime.postgres.pool.DURABLE = ("off",)
+    assert wanted != teleop_runtime.postgres.pool.PREPARE
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ from lerobot_robot_backend.shipping.uploading import Uploader
 from resending import ResendingRobot
 from teleop_schema.files import FilePlan
 from teleop_schema.migrate import migrate
-from teleop_testing.files import dataset_file
-from teleop_testing.processes import ingest_process, telemetry_process
-from teleop_testing.tus import create, patch
+from teleop_testing.backends.processes import ingest_process, telemetry_process
+from teleop_testing.datasets.files import dataset_file
+from teleop_testing.robots.tus import create, patch
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
 ROBOTS = 3

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
-from teleop_testing.processes import free_port, own_postgres
-from teleop_testing.recorded import record_session
+from teleop_testing.backends.processes import free_port, own_postgres
+from teleop_testing.datasets.recorded import record_session
 from teleop_testing.waiting import PATIENCE_S, until
 
 MODULES = ("telemetry_service", "video_ingest_service", "export_service", "export_service.worker")

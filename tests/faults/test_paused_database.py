@@ -8,7 +8,7 @@ import asyncpg
 import psutil
 from lerobot_backend.postgres import EmbeddedPostgres
 from resending import ResendingRobot
-from teleop_testing.processes import own_postgres, telemetry_process
+from teleop_testing.backends.processes import own_postgres, telemetry_process
 from teleop_testing.waiting import until
 
 ROBOTS = 50

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from lerobot_backend.demo.relay import Relay, relay_to
-from teleop_testing.processes import ingest_process
-from teleop_testing.recording import Command, record_command, sync_agent
+from teleop_testing.backends.processes import ingest_process
+from teleop_testing.datasets.recording import Command, record_command, sync_agent
 from teleop_testing.waiting import PATIENCE_S
 
 EPISODES = 10

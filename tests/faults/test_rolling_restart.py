@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 from resending import ResendingRobot
-from teleop_testing.processes import ServiceProcess, own_postgres, telemetry_process
+from teleop_testing.backends.processes import ServiceProcess, own_postgres, telemetry_process
 from teleop_testing.waiting import until
 from test_paused_database import DEFECTS
 

@@ -10,7 +10,7 @@ from base_images import ensure_base_images
 from docker.errors import DockerException
 from recorder import record
 from stack import REPOSITORY, Stack
-from teleop_testing.processes import free_port
+from teleop_testing.backends.processes import free_port
 
 PROJECT = "lerobot-backend-test"
 MISSING = """\

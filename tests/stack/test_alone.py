@@ -9,7 +9,7 @@ import docker
 import httpx
 import pytest
 from docker.errors import ContainerError
-from teleop_testing.dataset_folders import contents, make_dataset
+from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.waiting import PATIENCE_S
 
 LIMITS = {

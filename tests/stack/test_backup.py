@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from stack import CONTENTS, REPOSITORY, Stack, in_thread
-from teleop_testing.processes import free_port
+from teleop_testing.backends.processes import free_port
 from teleop_testing.waiting import PATIENCE_S
 from test_replicas import streaming
 from uploads import keep_uploading

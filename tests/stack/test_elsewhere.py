@@ -11,9 +11,9 @@ from lerobot_robot_backend.shipping.uploading import Uploader
 from recorder import record
 from stack import READY_S, REPOSITORY, Stack
 from teleop_schema.files import FilePlan
-from teleop_testing.files import dataset_file
-from teleop_testing.processes import free_port
-from teleop_testing.s3 import S3Folder, s3_server
+from teleop_testing.backends.processes import free_port
+from teleop_testing.backends.s3 import S3Folder, s3_server
+from teleop_testing.datasets.files import dataset_file
 from teleop_testing.waiting import PATIENCE_S, until
 from uploads import Bytes
 

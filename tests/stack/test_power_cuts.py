@@ -11,7 +11,7 @@ from cut_disk import CutDisk, cut_disk
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.spool.stream import SpoolError
-from teleop_testing.spooled import batches, covered
+from teleop_testing.robots.spooled import batches, covered
 from teleop_testing.waiting import wait_for
 
 SAMPLE = {"a": 1.0}

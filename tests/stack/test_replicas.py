@@ -14,7 +14,7 @@ from lerobot_robot_backend.shipping.uploading import Interrupted, Uploader, pers
 from resending import ResendingRobot
 from stack import DEFECTS, Stack, in_thread
 from teleop_schema.files import FilePlan
-from teleop_testing.files import dataset_file
+from teleop_testing.datasets.files import dataset_file
 from teleop_testing.waiting import PATIENCE_S, until
 from uploads import Bytes
 

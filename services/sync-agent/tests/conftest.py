@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from sync_agent.agent import Agent
 from sync_agent.settings import Settings
-from teleop_testing.file_backend import FileBackend, file_backend
+from teleop_testing.backends.file_backend import FileBackend, file_backend
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import httpx
 import pytest_asyncio
 from telemetry_service.app import create_app
 from telemetry_service.settings import TelemetrySettings
-from teleop_testing.serving import serving
+from teleop_testing.backends.serving import serving
 from teleop_testing.waiting import PATIENCE_S
 
 

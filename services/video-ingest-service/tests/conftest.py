@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from teleop_runtime.database import Pool, open_pool
+from teleop_runtime.postgres.pool import Pool, open_pool
 from teleop_runtime.store import Store, open_store
-from teleop_testing.recorded import record_session
-from teleop_testing.serving import serving
-from teleop_testing.storing import stored
+from teleop_testing.backends.serving import serving
+from teleop_testing.datasets.recorded import record_session
+from teleop_testing.datasets.storing import stored
 from teleop_testing.waiting import PATIENCE_S
 from video_ingest_service.app import create_app
 from video_ingest_service.files.catalog import Catalog

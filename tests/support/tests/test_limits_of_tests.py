@@ -9,7 +9,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[3]
 # Measurements, and what has a limit of its own kind around it: the whole of the tests.
-WITHOUT = ("tests/benchmarks", "tests/stack", "tests/support/src/teleop_testing/ordinary.py")
+WITHOUT = ("tests/benchmarks", "tests/stack", "tests/support/src/teleop_testing/machine/ordinary.py")
 RUNS = ("run", "check_output", "check_call")
 
 

@@ -8,7 +8,7 @@ from teleop_testing.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.root("it is about what root starts")
 
-ORDINARY = [sys.executable, "-m", "teleop_testing.ordinary"]
+ORDINARY = [sys.executable, "-m", "teleop_testing.machine.ordinary"]
 TELL = 'id -un; cat seen; touch "$HOME/written"; grep CapEff /proc/self/status; echo "$HOME"; exit 7'
 
 

@@ -5,8 +5,8 @@ import sys
 
 import psutil
 import pytest
-from teleop_testing.processes import free_port
-from teleop_testing.teleoperation import SHIPPER, Teleoperation
+from teleop_testing.backends.processes import free_port
+from teleop_testing.robots.teleoperation import SHIPPER, Teleoperation
 from teleop_testing.waiting import PATIENCE_S
 
 # Nobody listens there; the samples stay on the disk.

@@ -7,9 +7,9 @@ import socket
 import sys
 
 from export_service.hub.settings import HubSettings
-from teleop_runtime.app import CannotStart
 from teleop_runtime.logs import configure_logs
-from teleop_runtime.serve import serve
+from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.serving.serve import serve
 from teleop_runtime.settings import load_settings, read_command_line
 
 from lerobot_backend.adopt import adopt_files

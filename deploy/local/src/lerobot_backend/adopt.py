@@ -4,7 +4,7 @@ import asyncio
 
 from telemetry_service.archive import adopt as adopt_sessions
 from telemetry_service.archive import archive_address
-from teleop_runtime.database import open_pool
+from teleop_runtime.postgres.pool import open_pool
 from teleop_runtime.store import open_store
 from teleop_schema.migrate import migrate
 from video_ingest_service.adopt import adopt, begin

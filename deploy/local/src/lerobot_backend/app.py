@@ -9,10 +9,10 @@ from export_service.app import export_part
 from export_service.hub.settings import HubSettings
 from starlette.applications import Starlette
 from telemetry_service.app import telemetry_part
-from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.background import Background
 from teleop_runtime.logs import configure_logs, get_logger
-from teleop_runtime.serve import adapt_uvicorn
+from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.serving.serve import adapt_uvicorn
 from teleop_runtime.settings import load_settings
 from teleop_schema.migrate import migrate
 from video_ingest_service.app import ingest_part

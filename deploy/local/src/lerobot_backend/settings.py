@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 from telemetry_service.settings import RetentionSettings
-from teleop_runtime.posture import check_listening
+from teleop_runtime.serving.posture import check_listening
 from video_ingest_service.settings import UploadSettings
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from teleop_testing.processes import free_port
-from teleop_testing.tus import DATASET, TUS, metadata_of
+from teleop_testing.backends.processes import free_port
+from teleop_testing.robots.tus import DATASET, TUS, metadata_of
 from teleop_testing.waiting import PATIENCE_S
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus

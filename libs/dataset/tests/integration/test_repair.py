@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.repair import RepairReport, repair
-from teleop_testing.repaired import (
+from teleop_testing.datasets.repaired import (
     CAMERAS,
     DATA,
     FRAMES,

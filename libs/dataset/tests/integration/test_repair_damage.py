@@ -12,7 +12,7 @@ from teleop_dataset.errors import NotRepairable
 from teleop_dataset.mp4_samples import samples_of
 from teleop_dataset.repair import RepairReport, find_sound, repair
 from teleop_schema.errors import BackendError
-from teleop_testing.repaired import (
+from teleop_testing.datasets.repaired import (
     CAMERAS,
     DATA,
     FRAMES,

@@ -10,7 +10,7 @@ import pytest
 from av.video.frame import PictureType
 from teleop_dataset.mp4_samples import samples_of
 from teleop_dataset.repair import find_sound, repair
-from teleop_testing.repaired import CAMERAS, FRAMES, assert_lerobot_reads
+from teleop_testing.datasets.repaired import CAMERAS, FRAMES, assert_lerobot_reads
 
 FPS = 30
 VIDEO = f"videos/{CAMERAS[0]}/chunk-000/file-000.mp4"

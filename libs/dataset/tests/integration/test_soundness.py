@@ -7,7 +7,7 @@ import sys
 import pytest
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.repair import find_sound, repair
-from teleop_testing.repaired import DATA
+from teleop_testing.datasets.repaired import DATA
 from teleop_testing.waiting import PATIENCE_S
 
 

@@ -8,7 +8,7 @@ from lerobot.datasets.depth_utils import quantize_depth
 from lerobot_robot_backend.video import codec as video_codec
 from lerobot_robot_backend.video.files import ENCODER_LOG, finished_segments
 from teleop_schema.session import Camera
-from teleop_testing.segments import no_video
+from teleop_testing.robots.segments import no_video
 from teleop_testing.waiting import PATIENCE_S
 
 HEIGHT, WIDTH = 61, 90

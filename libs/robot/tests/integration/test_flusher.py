@@ -9,8 +9,8 @@ import pytest
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.spool import flusher
 from lerobot_robot_backend.spool.flusher import Flusher
-from teleop_testing.power import watched_disk
-from teleop_testing.spooled import SMALL, batches, open_writer, states, write
+from teleop_testing.machine.power import watched_disk
+from teleop_testing.robots.spooled import SMALL, batches, open_writer, states, write
 from teleop_testing.waiting import wait_for
 
 

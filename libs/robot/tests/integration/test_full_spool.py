@@ -7,7 +7,7 @@ import pytest
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.spool.stream import SpoolError
-from teleop_testing.spooled import batches, covered
+from teleop_testing.robots.spooled import batches, covered
 from teleop_testing.waiting import until
 
 SAMPLE = {"shoulder.pos": 1.0, "elbow.pos": 2.0}

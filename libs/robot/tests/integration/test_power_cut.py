@@ -1,4 +1,4 @@
-"""What a power cut leaves of a stream, whenever it comes; see `teleop_testing.power`."""
+"""What a power cut leaves of a stream, whenever it comes; see `teleop_testing.machine.power`."""
 
 import uuid
 from datetime import UTC, datetime
@@ -18,9 +18,17 @@ from lerobot_robot_backend.video.files import finished_segments, make_camera_dir
 from lerobot_robot_backend.video.finish import finish_part
 from lerobot_robot_backend.video.part_file import PartWriter, SegmentHead, read_part
 from teleop_schema.files import Receipt
-from teleop_testing.files import sha256_of
-from teleop_testing.power import Disk, watched_disk
-from teleop_testing.spooled import RECORD_BYTES, SMALL, batches, kill_writer, open_writer, states, write
+from teleop_testing.datasets.files import sha256_of
+from teleop_testing.machine.power import Disk, watched_disk
+from teleop_testing.robots.spooled import (
+    RECORD_BYTES,
+    SMALL,
+    batches,
+    kill_writer,
+    open_writer,
+    states,
+    write,
+)
 from teleop_testing.waiting import wait_for
 
 PER_SEGMENT = SMALL // RECORD_BYTES

@@ -22,7 +22,7 @@ from lerobot_robot_backend.spool.stream import (
 from lerobot_robot_backend.spool.writer import SpoolWriter
 from teleop_schema.holding import HeldFrames, Lacking
 from teleop_schema.session import SessionDescription
-from teleop_testing.spooled import pass_time
+from teleop_testing.robots.spooled import pass_time
 
 SMALL = 2 * MAX_RECORD_BYTES
 FRAMES = 3 * SMALL // 40

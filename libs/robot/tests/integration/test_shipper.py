@@ -16,8 +16,8 @@ from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.spool.stream import SpoolError, read_progress
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
-from teleop_testing.refusing import refuse
-from teleop_testing.spooled import redirect
+from teleop_testing.backends.refusing import refuse
+from teleop_testing.robots.spooled import redirect
 from teleop_testing.waiting import PATIENCE_S, until
 from websockets.asyncio.server import serve
 

@@ -19,7 +19,7 @@ from lerobot_robot_backend.spool.segment import find_segments, prepare_segment
 from lerobot_robot_backend.spool.stream import SpoolError, StreamFile, check_spool, find_streams
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Event
-from teleop_testing.spooled import (
+from teleop_testing.robots.spooled import (
     RECORD_BYTES,
     SESSION,
     SMALL,

@@ -8,7 +8,7 @@ from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.spool.segment import prepare_segment, segment_path
 from lerobot_robot_backend.spool.stream import SpoolError
 from teleop_schema.messages import Event
-from teleop_testing.spooled import (
+from teleop_testing.robots.spooled import (
     RECORD_BYTES,
     SMALL,
     batches,

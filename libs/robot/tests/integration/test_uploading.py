@@ -22,7 +22,7 @@ from lerobot_robot_backend.shipping.uploading import (
     pieces_from,
 )
 from teleop_schema.files import DatasetFile, FilePlan, Manifest, ManifestFile
-from teleop_testing.file_backend import FileBackend, file_backend
+from teleop_testing.backends.file_backend import FileBackend, file_backend
 from teleop_testing.waiting import until
 
 CONTENT = random.Random(1).randbytes(3_000_000)

@@ -22,8 +22,8 @@ from lerobot_robot_virtual.scene import render
 from teleop_schema.files import DroppedFrames
 from teleop_schema.limits import Limits
 from teleop_schema.session import Camera
-from teleop_testing.segments import assert_all_told, decode, no_video, read_video, wait_for
-from teleop_testing.spooled import pass_time
+from teleop_testing.robots.segments import assert_all_told, decode, no_video, read_video, wait_for
+from teleop_testing.robots.spooled import pass_time
 from teleop_testing.waiting import PATIENCE_S
 
 HEIGHT, WIDTH = 120, 160

@@ -18,7 +18,7 @@ from lerobot_robot_backend.video.files import (
     has_unstored_video,
 )
 from lerobot_robot_backend.video.part_file import read_part
-from teleop_testing.segments import no_video, read_video, wait_for
+from teleop_testing.robots.segments import no_video, read_video, wait_for
 
 # Records pictures, two loop iterations each, until it is killed; says after each how many there were.
 RECORDER = """

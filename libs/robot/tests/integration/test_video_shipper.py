@@ -32,9 +32,9 @@ from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
 from teleop_schema.files import Receipt
 from teleop_schema.session import Camera
-from teleop_testing.file_backend import FileBackend, file_backend
-from teleop_testing.refusing import refuse
-from teleop_testing.spooled import pass_time, redirect
+from teleop_testing.backends.file_backend import FileBackend, file_backend
+from teleop_testing.backends.refusing import refuse
+from teleop_testing.robots.spooled import pass_time, redirect
 from teleop_testing.waiting import PATIENCE_S, until
 
 CAMERAS = {"front": Camera(96, 128, 30.0), "wrist": Camera(96, 128, 30.0)}

@@ -2,8 +2,8 @@
 
 from typing import LiteralString
 
-from teleop_runtime.app import CannotStart
-from teleop_runtime.database import Pool, connected
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import Store
 
 TIMEOUT_S = 30.0

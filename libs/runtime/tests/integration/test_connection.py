@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from teleop_runtime.app import Part, Running, assemble, refuse
-from teleop_runtime.connection import MAX_TARGET_BYTES, peer_of
-from teleop_runtime.operations import Operation
-from teleop_runtime.serve import SERVER_OPTIONS
+from teleop_runtime.serving.app import Part, Running, assemble, refuse
+from teleop_runtime.serving.connection import MAX_TARGET_BYTES, peer_of
+from teleop_runtime.serving.operations import Operation
+from teleop_runtime.serving.serve import SERVER_OPTIONS
 from teleop_schema.errors import StorageUnavailable
-from teleop_testing.serving import serving
+from teleop_testing.backends.serving import serving
 from teleop_testing.waiting import PATIENCE_S, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus

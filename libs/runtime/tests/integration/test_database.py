@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 import pytest_asyncio
 from adbc_driver_manager import OperationalError
-from teleop_runtime.database import connected, open_pool, transaction
-from teleop_runtime.frames import FrameReader, frame_schema
+from teleop_runtime.postgres.frames import FrameReader, frame_schema
+from teleop_runtime.postgres.pool import connected, open_pool, transaction
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import Fenced, StorageUnavailable
 from teleop_testing.waiting import until

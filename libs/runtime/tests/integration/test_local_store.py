@@ -24,8 +24,8 @@ from teleop_runtime.store import (
 from teleop_runtime.store.local import LocalStore
 from teleop_runtime.store.staged_file import StagedFile
 from teleop_schema.errors import NoSpace, Overloaded
-from teleop_testing.disks import disk_of
-from teleop_testing.storing import content_of, parts_of, stored
+from teleop_testing.datasets.storing import content_of, parts_of, stored
+from teleop_testing.machine.disks import disk_of
 from teleop_testing.waiting import PATIENCE_S
 
 MIB = 1024 * 1024

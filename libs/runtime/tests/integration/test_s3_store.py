@@ -6,8 +6,8 @@ from functools import partial
 import obstore
 import pytest
 from teleop_runtime.store import StoreUnusable, open_store
-from teleop_testing.files import sha256_of
-from teleop_testing.storing import begun, content_of
+from teleop_testing.datasets.files import sha256_of
+from teleop_testing.datasets.storing import begun, content_of
 
 CONTENT = os.urandom(12 * 1024 * 1024)
 SHA256 = sha256_of(CONTENT)

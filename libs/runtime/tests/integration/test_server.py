@@ -13,10 +13,10 @@ from msgspec import Struct
 from openapi_spec_validator import validate
 from starlette.responses import StreamingResponse
 from starlette.routing import WebSocketRoute
-from teleop_runtime.app import Part, Running, assemble
-from teleop_runtime.operations import JsonResponse, Operation, read_body
+from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, NotFound, StorageUnavailable
-from teleop_testing.serving import serving
+from teleop_testing.backends.serving import serving
 from teleop_testing.waiting import PATIENCE_S
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus

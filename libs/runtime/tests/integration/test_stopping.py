@@ -7,16 +7,16 @@ import time
 
 import httpx
 import pytest
-from teleop_testing.processes import free_port
+from teleop_testing.backends.processes import free_port
 from teleop_testing.waiting import PATIENCE_S
 
 SERVER = """
 import asyncio, sys
 from contextlib import asynccontextmanager
-from teleop_runtime.app import Part, Running, assemble
+from teleop_runtime.serving.app import Part, Running, assemble
 from teleop_runtime.logs import configure_logs
-from teleop_runtime.serve import serve
-from teleop_runtime.operations import JsonResponse, Operation
+from teleop_runtime.serving.serve import serve
+from teleop_runtime.serving.operations import JsonResponse, Operation
 
 configure_logs("ERROR")
 behaviour, port = sys.argv[1], int(sys.argv[2])

@@ -20,8 +20,8 @@ from teleop_runtime.store import (
     UploadBusy,
 )
 from teleop_schema.errors import BodyTooLarge
-from teleop_testing.files import sha256_of
-from teleop_testing.storing import begun, content_of, parts_of, stored
+from teleop_testing.datasets.files import sha256_of
+from teleop_testing.datasets.storing import begun, content_of, parts_of, stored
 
 MIB = 1024 * 1024
 # A file system's clock ticks, a bucket's counts seconds.

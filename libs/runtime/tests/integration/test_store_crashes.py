@@ -13,8 +13,8 @@ from teleop_runtime.store import (
     Store,
     UploadBusy,
 )
-from teleop_testing.files import sha256_of
-from teleop_testing.storing import begun, content_of, parts_of
+from teleop_testing.datasets.files import sha256_of
+from teleop_testing.datasets.storing import begun, content_of, parts_of
 
 MIB = 1024 * 1024
 

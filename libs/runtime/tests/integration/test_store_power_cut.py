@@ -1,11 +1,11 @@
-"""What a power cut leaves of a local store, whenever it comes: see `teleop_testing.power`."""
+"""What a power cut leaves of a local store, whenever it comes: see `teleop_testing.machine.power`."""
 
 from pathlib import Path
 
 from teleop_runtime.store.local import LocalStore
-from teleop_testing.files import sha256_of
-from teleop_testing.power import watched_disk
-from teleop_testing.storing import begun, content_of, parts_of, stored
+from teleop_testing.datasets.files import sha256_of
+from teleop_testing.datasets.storing import begun, content_of, parts_of, stored
+from teleop_testing.machine.power import watched_disk
 
 CONTENT = b"c" * 300_000
 

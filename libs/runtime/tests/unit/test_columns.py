@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
-from teleop_runtime.columns import pack, unpack
+from teleop_runtime.postgres.columns import pack, unpack
 from teleop_schema.columns import Column, pack_values
 
 COLUMNS = [

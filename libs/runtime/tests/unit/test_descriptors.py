@@ -3,8 +3,8 @@
 import resource
 
 import pytest
-from teleop_runtime.app import assemble
 from teleop_runtime.descriptors import ENOUGH, raise_limit
+from teleop_runtime.serving.app import assemble
 
 
 @pytest.fixture

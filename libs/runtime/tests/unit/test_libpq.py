@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from teleop_runtime.libpq import BOUNDS, bounded
+from teleop_runtime.postgres.libpq import BOUNDS, bounded
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Meta, Struct, field
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_runtime.operations import MAX_JSON_BYTES, Operation, describe, read_body, read_query
+from teleop_runtime.serving.operations import MAX_JSON_BYTES, Operation, describe, read_body, read_query
 from teleop_schema.errors import BadInput, BodyTooLarge, NotFound, WrongMediaType
 
 

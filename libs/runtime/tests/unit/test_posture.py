@@ -1,7 +1,7 @@
 """Who is let in, and who is not."""
 
 import pytest
-from teleop_runtime.posture import check_access, is_loopback_host
+from teleop_runtime.serving.posture import check_access, is_loopback_host
 from teleop_schema.errors import Forbidden
 
 

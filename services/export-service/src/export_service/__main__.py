@@ -1,7 +1,7 @@
 """`python -m export_service`: makes LeRobot datasets of what was recorded."""
 
 from teleop_runtime.logs import configure_logs
-from teleop_runtime.serve import serve
+from teleop_runtime.serving.serve import serve
 from teleop_runtime.settings import load_settings, read_command_line
 
 from export_service.app import create_app

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
-from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.background import Background
+from teleop_runtime.serving.app import Part, Running, assemble
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 

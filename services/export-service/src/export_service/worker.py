@@ -16,11 +16,11 @@ import psycopg
 import pyarrow as pa
 from adbc_driver_manager import Error as AdbcError
 from msgspec import structs
-from teleop_runtime.app import CannotStart
 from teleop_runtime.background import Background
-from teleop_runtime.graceful import SIGNALS, end_in_time
 from teleop_runtime.logs import configure_logs, get_logger
-from teleop_runtime.problems import as_problem
+from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.serving.graceful import SIGNALS, end_in_time
+from teleop_runtime.serving.problems import as_problem
 from teleop_runtime.settings import load_settings, read_command_line
 from teleop_runtime.store import Store, open_store
 from teleop_runtime.trouble import trouble_of

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 
 import pytest
-from teleop_testing.disks import disk_of
+from teleop_testing.machine.disks import disk_of
 
 pytestmark = pytest.mark.root("a small disk is mounted")
 

@@ -17,9 +17,9 @@ from export_service.making.build import build
 from export_service.tables.chunk_table import ChunkReader
 from export_service.planning.order import Order
 from export_service.making.stored_files import StoredFiles
-from teleop_runtime.frames import FrameReader
+from teleop_runtime.postgres.frames import FrameReader
 from teleop_runtime.store import open_store
-from teleop_testing.memory import peak_bytes
+from teleop_testing.machine.memory import peak_bytes
 
 root, url = Path(sys.argv[1]), sys.argv[2]
 order = msgspec.json.decode(Path(sys.argv[3]).read_bytes(), type=Order)

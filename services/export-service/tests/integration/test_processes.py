@@ -12,7 +12,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.verify import verify
-from teleop_testing.processes import ServiceProcess, own_postgres
+from teleop_testing.backends.processes import ServiceProcess, own_postgres
 from teleop_testing.waiting import PATIENCE_S
 
 FRAMES = 300_000

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from export_service.hub import pusher
 from export_service.hub import settings as hub_settings
-from teleop_testing.hub import TOKEN, hub_serving
-from teleop_testing.processes import ServiceProcess
+from teleop_testing.backends.hub import TOKEN, hub_serving
+from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S
 
 REPO = "lab/pick"

@@ -12,8 +12,8 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from lerobot_robot_virtual.scene import read_frame_counter
 from mcap.reader import make_reader
-from teleop_testing.recorded import NAMES
-from teleop_testing.recorded_video import record_video
+from teleop_testing.datasets.recorded import NAMES
+from teleop_testing.datasets.recorded_video import record_video
 
 RECORDED = """
 SELECT frame_index, "timestamp", state, action FROM teleop_frame WHERE session_id = $1 ORDER BY frame_index

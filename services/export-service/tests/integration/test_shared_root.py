@@ -2,7 +2,7 @@
 
 import pytest
 from export_service.work.folders import Folders
-from teleop_runtime.app import CannotStart
+from teleop_runtime.serving.app import CannotStart
 
 
 def published(folders, content):

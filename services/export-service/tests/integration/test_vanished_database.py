@@ -9,8 +9,8 @@ from adbc_driver_manager import Error as AdbcError
 from export_service.making.kept_reader import KeptReader
 from export_service.tables.chunk_table import ChunkReader
 from export_service.tables.database import open_pool
-from teleop_runtime import libpq
-from teleop_testing.vanishing import vanishing_host
+from teleop_runtime.postgres import libpq
+from teleop_testing.machine.vanishing import vanishing_host
 from teleop_testing.waiting import PATIENCE_S
 
 pytestmark = [

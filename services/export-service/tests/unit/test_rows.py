@@ -6,7 +6,7 @@ import pytest
 from export_service.making.frame_source import read_pieces
 from export_service.making.rows import choose_rows
 from export_service.planning.plan import Piece
-from teleop_runtime.frames import frame_schema
+from teleop_runtime.postgres.frames import frame_schema
 
 FPS = 30
 STEP_US = 33_333

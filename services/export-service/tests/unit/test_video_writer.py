@@ -14,7 +14,7 @@ from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import read_frame_counter, render
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
-from teleop_testing.files import hide_first
+from teleop_testing.datasets.files import hide_first
 
 CAMERA = Camera("front", 48, 64, "h264", "yuv420p")
 FPS = 30

@@ -17,8 +17,8 @@ from typing import IO
 import pytest
 from lerobot_backend.demo.relay import Relay, relay_to
 from sync_agent.status import size_text
-from teleop_testing.dataset_folders import contents, make_dataset
-from teleop_testing.processes import ServiceProcess, ingest_process
+from teleop_testing.backends.processes import ServiceProcess, ingest_process
+from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.waiting import PATIENCE_S, until
 
 # Root reads what it may not, unless it lets go of that.

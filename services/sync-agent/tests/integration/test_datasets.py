@@ -11,7 +11,7 @@ from aiohttp import web
 from sync_agent.errors import Stuck, Taken
 from sync_agent.keeping.receipts import Receipts
 from sync_agent.sending import datasets
-from teleop_testing.dataset_folders import RowRecorder, contents, make_dataset
+from teleop_testing.datasets.dataset_folders import RowRecorder, contents, make_dataset
 from teleop_testing.waiting import until
 
 LARGE = random.Random(7).randbytes(2_000_000)

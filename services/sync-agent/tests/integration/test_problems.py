@@ -5,9 +5,9 @@ from sync_agent.errors import DiskFull
 from sync_agent.restoring import reaper
 from sync_agent.sending import datasets
 from sync_agent.status import headline, read_status
-from teleop_testing.dataset_folders import make_dataset
-from teleop_testing.refusing import refuse
-from teleop_testing.spooled import open_writer
+from teleop_testing.backends.refusing import refuse
+from teleop_testing.datasets.dataset_folders import make_dataset
+from teleop_testing.robots.spooled import open_writer
 from teleop_testing.waiting import until
 
 

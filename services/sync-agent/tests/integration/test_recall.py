@@ -7,7 +7,7 @@ from sync_agent.errors import Stuck
 from sync_agent.sending import recall
 from sync_agent.sending.datasets import GONE_THERE
 from sync_agent.status import describe_note, headline, read_status
-from teleop_testing.dataset_folders import contents, make_dataset
+from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.waiting import until
 
 

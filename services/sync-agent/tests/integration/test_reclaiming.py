@@ -9,8 +9,8 @@ import pytest
 from sync_agent.keeping.state import State
 from sync_agent.restoring import reaper
 from sync_agent.status import describe_note
-from teleop_testing.dataset_folders import contents, make_dataset
-from teleop_testing.disks import disk_of
+from teleop_testing.datasets.dataset_folders import contents, make_dataset
+from teleop_testing.machine.disks import disk_of
 from teleop_testing.waiting import until
 
 EVERYTHING = 10**18  # bytes that no disk has free

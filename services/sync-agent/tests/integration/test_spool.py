@@ -27,7 +27,7 @@ from sync_agent.agent import Agent
 from sync_agent.errors import Stuck
 from sync_agent.settings import Settings
 from teleop_schema.session import Camera
-from teleop_testing.processes import ServiceProcess
+from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S, until
 
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}

@@ -2,7 +2,7 @@
 
 import pytest
 from sync_agent.watching.folders import fingerprint
-from teleop_testing.dataset_folders import make_dataset
+from teleop_testing.datasets.dataset_folders import make_dataset
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sync_agent.sending.chunking import digest
 from sync_agent.sending.dataset_sync import Place
 from teleop_schema.files import Receipt
 from teleop_schema.identifiers import local_path, stored_path
-from teleop_testing.dataset_folders import contents, make_dataset
+from teleop_testing.datasets.dataset_folders import contents, make_dataset
 
 STORED_AT = datetime(2026, 1, 5, 10, tzinfo=UTC)
 

@@ -1,10 +1,10 @@
-"""Receipts, and what a power cut leaves of them: see `teleop_testing.power`."""
+"""Receipts, and what a power cut leaves of them: see `teleop_testing.machine.power`."""
 
 from datetime import UTC, datetime
 
 from sync_agent.keeping.receipts import LocalReceipt, Receipts
 from teleop_schema.files import Receipt
-from teleop_testing.power import watched_disk
+from teleop_testing.machine.power import watched_disk
 
 
 def test_receipt_is_there_after_a_power_cut(tmp_path):

@@ -10,7 +10,7 @@ from lerobot_robot_backend.shipping.uploading import Interrupted
 from sync_agent.errors import AgentError
 from sync_agent.restoring.backups import StoredFile, differences
 from sync_agent.restoring.restoring import unpack
-from teleop_testing.dataset_folders import contents
+from teleop_testing.datasets.dataset_folders import contents
 
 FILES = {"meta/info.json": b"{}", "data/file-000.parquet": b"rows" * 1000}
 

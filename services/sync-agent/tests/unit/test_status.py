@@ -2,7 +2,7 @@
 
 from lerobot_robot_backend.spool.stream import WriterState, WriterStateFile
 from sync_agent.status import headline, read_status
-from teleop_testing.spooled import open_writer
+from teleop_testing.robots.spooled import open_writer
 
 
 async def test_trouble_of_a_recording_and_its_slow_disk(make_agent, tmp_path):

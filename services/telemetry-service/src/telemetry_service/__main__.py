@@ -1,7 +1,7 @@
 """`python -m telemetry_service`: takes joint telemetry into PostgreSQL, and reads it back."""
 
 from teleop_runtime.logs import configure_logs
-from teleop_runtime.serve import serve
+from teleop_runtime.serving.serve import serve
 from teleop_runtime.settings import load_settings, read_command_line
 
 from telemetry_service.app import create_app

@@ -8,9 +8,9 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
-from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.background import Background
-from teleop_runtime.database import check_database, open_pool
+from teleop_runtime.postgres.pool import check_database, open_pool
+from teleop_runtime.serving.app import Part, Running, assemble
 from teleop_runtime.store import Store, open_store
 
 from telemetry_service import storage

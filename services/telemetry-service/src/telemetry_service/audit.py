@@ -5,8 +5,8 @@ Of long ones it keeps what the ledger tells.
 
 import asyncio
 
-from teleop_runtime.database import Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected, transaction
 
 from telemetry_service.metrics import FRAMES_UNACCOUNTED, SESSIONS_AUDITED
 from telemetry_service.tables.frame_accounts import account_frames, keep

@@ -3,7 +3,7 @@
 from typing import Self
 
 from pydantic import Field, model_validator
-from teleop_runtime.posture import check_listening
+from teleop_runtime.serving.posture import check_listening
 from teleop_runtime.settings import ProcessSettings, ServiceSettings
 
 

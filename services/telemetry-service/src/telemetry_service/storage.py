@@ -1,6 +1,6 @@
 """Tells how much the database holds, and which robots have gone silent."""
 
-from teleop_runtime.database import Pool, connected
+from teleop_runtime.postgres.pool import Pool, connected
 
 from telemetry_service import metrics
 

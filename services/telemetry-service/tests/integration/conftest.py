@@ -13,9 +13,9 @@ from telemetry_service.receiving.batcher import LANES, Batcher
 from telemetry_service.receiving.writer import Writer
 from telemetry_service.tables.frame_table import FrameTable
 from telemetry_service.tables.session_table import SessionTable
-from teleop_runtime.database import open_pool
-from teleop_testing.recorded import NEXT_PARTITION, OLD, record_columns, record_session
-from teleop_testing.robot import batch, description
+from teleop_runtime.postgres.pool import open_pool
+from teleop_testing.datasets.recorded import NEXT_PARTITION, OLD, record_columns, record_session
+from teleop_testing.robots.robot import batch, description
 
 
 @dataclass

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 from teleop_schema.messages import Ack, End, Ended, ErrorMessage, Event, Hello, Nack
-from teleop_testing.robot import TestRobot, batch, description, dial, values_of
+from teleop_testing.robots.robot import TestRobot, batch, description, dial, values_of
 from websockets.exceptions import ConnectionClosed
 
 

@@ -22,9 +22,9 @@ from telemetry_service.receiving.session import AcknowledgedSession, Store
 from telemetry_service.receiving.writer import Writer
 from telemetry_service.tables.frame_table import FrameTable
 from telemetry_service.tables.session_table import SessionTable
-from teleop_runtime.database import open_pool
+from teleop_runtime.postgres.pool import open_pool
 from teleop_schema.errors import Fenced
-from teleop_testing.robot import batch, description, values_of
+from teleop_testing.robots.robot import batch, description, values_of
 from teleop_testing.waiting import PATIENCE_S
 
 ROBOTS = 3

@@ -21,12 +21,12 @@ from telemetry_service.archive.archive_table import StillInUse, drop_partition, 
 from telemetry_service.archive.restoring import restore_partition, restore_session
 from telemetry_service.settings import TelemetrySettings
 from telemetry_service.storage import look
-from teleop_runtime.app import CannotStart
+from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import ChecksumMismatch, open_store
 from teleop_schema.errors import NotFound
-from teleop_testing.recorded import NAMES, NEXT_PARTITION, OLD
-from teleop_testing.robot import TestRobot, batch, description
-from teleop_testing.serving import serving
+from teleop_testing.backends.serving import serving
+from teleop_testing.datasets.recorded import NAMES, NEXT_PARTITION, OLD
+from teleop_testing.robots.robot import TestRobot, batch, description
 from teleop_testing.waiting import PATIENCE_S
 
 AGE = timedelta(days=30)

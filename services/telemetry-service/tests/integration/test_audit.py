@@ -3,7 +3,7 @@
 from telemetry_service import metrics
 from telemetry_service.audit import Audit
 from teleop_schema.messages import End, Ended
-from teleop_testing.robot import TestRobot, batch
+from teleop_testing.robots.robot import TestRobot, batch
 from teleop_testing.waiting import until
 
 

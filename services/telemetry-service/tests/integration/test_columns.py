@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from teleop_schema.columns import Column, pack_values
 from teleop_schema.messages import Event
-from teleop_testing.robot import TestRobot, batch
+from teleop_testing.robots.robot import TestRobot, batch
 
 REWARD = Column(0, "next.reward", "float64", (1,))
 COUNT = Column(1, "count", "int64", (1,))

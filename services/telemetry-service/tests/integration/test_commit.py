@@ -14,7 +14,7 @@ from telemetry_service.receiving.writer import Writer
 from teleop_schema.errors import Fenced, StorageUnavailable
 from teleop_schema.limits import MAX_TEXT_LENGTH
 from teleop_schema.messages import ErrorMessage, Event
-from teleop_testing.robot import TestRobot, batch, description, dial
+from teleop_testing.robots.robot import TestRobot, batch, description, dial
 from teleop_testing.waiting import until
 
 COMMITS = """

@@ -4,7 +4,7 @@ import pytest
 from telemetry_service.tables.views import MAX_PAUSES
 from teleop_schema.messages import Ack, End, Ended, Event
 from teleop_schema.session import Camera
-from teleop_testing.robot import TestRobot, batch, description
+from teleop_testing.robots.robot import TestRobot, batch, description
 
 
 def start(index: int, frame: int, **more) -> Event:

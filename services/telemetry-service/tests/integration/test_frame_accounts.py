@@ -14,9 +14,9 @@ from telemetry_service.reading.session_queries import SessionQueries
 from telemetry_service.tables.frame_accounts import Account, account_frames, measure_frames
 from telemetry_service.tables.frame_table import Append, FrameTable
 from telemetry_service.tables.session_table import SessionTable
-from teleop_runtime.database import open_pool, transaction
-from teleop_testing.recorded import record_session
-from teleop_testing.robot import JOINTS, PERIOD_US, STARTED_US, batch, description
+from teleop_runtime.postgres.pool import open_pool, transaction
+from teleop_testing.datasets.recorded import record_session
+from teleop_testing.robots.robot import JOINTS, PERIOD_US, STARTED_US, batch, description
 
 NOTHING = {"timestamps": b"", "state": b"", "action": b""}
 VALUES = (0.5, float("nan"), float("inf"))

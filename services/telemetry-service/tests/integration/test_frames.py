@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
 from telemetry_service.reading.frame_endpoints import FrameFile
-from teleop_runtime.frames import FrameReader
+from teleop_runtime.postgres.frames import FrameReader
 from teleop_schema.messages import Batch
-from teleop_testing.robot import JOINTS, TestRobot, batch, description, values_of
+from teleop_testing.robots.robot import JOINTS, TestRobot, batch, description, values_of
 from teleop_testing.waiting import PATIENCE_S, until
 
 FRAMES = 50

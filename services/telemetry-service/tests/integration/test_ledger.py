@@ -4,8 +4,8 @@ import re
 import struct
 
 import pytest
-from teleop_testing.plain import FRAME, client, complete
-from teleop_testing.robot import PERIOD_US, STARTED_US, TestRobot, batch, record
+from teleop_testing.robots.plain import FRAME, client, complete
+from teleop_testing.robots.robot import PERIOD_US, STARTED_US, TestRobot, batch, record
 
 MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 

@@ -4,9 +4,9 @@ import asyncio
 import json
 
 import pytest
-from teleop_runtime.connection import WebSocketConnection
-from teleop_runtime.serve import SERVER_OPTIONS
-from teleop_testing.plain import FRAME, client, complete, ended, ledger_of
+from teleop_runtime.serving.connection import WebSocketConnection
+from teleop_runtime.serving.serve import SERVER_OPTIONS
+from teleop_testing.robots.plain import FRAME, client, complete, ended, ledger_of
 from teleop_testing.waiting import until
 from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_in_thread

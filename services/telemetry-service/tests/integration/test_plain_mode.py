@@ -6,7 +6,7 @@ import json
 import pytest
 from telemetry_service.tables.refusals import MAX_REASONS
 from teleop_schema.limits import MAX_MESSAGE_BYTES
-from teleop_testing.plain import FRAME, client, complete, ledger_of
+from teleop_testing.robots.plain import FRAME, client, complete, ledger_of
 from teleop_testing.waiting import PATIENCE_S, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus

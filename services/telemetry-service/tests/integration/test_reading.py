@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest_asyncio
 from openapi_spec_validator import validate
 from teleop_schema.messages import Event
-from teleop_testing.database import Database
-from teleop_testing.robot import PERIOD_US, STARTED_US, TestRobot, batch, record
+from teleop_testing.backends.database import Database
+from teleop_testing.robots.robot import PERIOD_US, STARTED_US, TestRobot, batch, record
 from teleop_testing.waiting import until
 
 UNPAUSED = {"pauses": [], "pause_count": 0, "paused_frames": 0}

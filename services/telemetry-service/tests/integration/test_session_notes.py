@@ -10,14 +10,14 @@ from telemetry_service.archive import adopt, archive_address
 from telemetry_service.settings import TelemetrySettings
 from telemetry_service.tables.session_notes import FOLDER, note_all_sessions
 from telemetry_service.tables.session_table import SessionTable
-from teleop_runtime.database import open_pool
+from teleop_runtime.postgres.pool import open_pool
 from teleop_runtime.store import open_store
 from teleop_schema.errors import StorageUnavailable
 from teleop_schema.messages import End, Ended, Event
 from teleop_schema.session import Camera
-from teleop_testing.recorded import record_session
-from teleop_testing.robot import TestRobot, batch, description
-from teleop_testing.serving import serving
+from teleop_testing.backends.serving import serving
+from teleop_testing.datasets.recorded import record_session
+from teleop_testing.robots.robot import TestRobot, batch, description
 from teleop_testing.waiting import PATIENCE_S
 
 SESSION = description(cameras={"front": Camera(48, 64), "top": Camera(48, 64)}, task="pick", host={"n": "ä"})

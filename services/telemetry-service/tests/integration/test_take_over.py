@@ -9,8 +9,8 @@ from telemetry_service.app import create_app
 from telemetry_service.settings import TelemetrySettings
 from teleop_schema.errors import SessionMismatch
 from teleop_schema.messages import ErrorMessage, Hello
-from teleop_testing.robot import TestRobot, batch, description, dial
-from teleop_testing.serving import serving
+from teleop_testing.backends.serving import serving
+from teleop_testing.robots.robot import TestRobot, batch, description, dial
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from telemetry_service.frames.block import (
 )
 from telemetry_service.frames.columns import MAX_TIMESTAMP_US, MIN_TIMESTAMP_US, quarantine
 from teleop_schema.errors import BadMessage
-from teleop_testing.robot import batch, values_of
+from teleop_testing.robots.robot import batch, values_of
 
 
 def block(first: int, count: int, **changes):

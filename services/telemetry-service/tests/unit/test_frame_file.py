@@ -13,7 +13,7 @@ from telemetry_service.archive.frame_file import (
     read_in_blocks,
     to_file,
 )
-from teleop_runtime.frames import frame_schema
+from teleop_runtime.postgres.frames import frame_schema
 from teleop_schema.columns import Column, pack_values
 
 COLUMNS = [

@@ -9,7 +9,7 @@ from telemetry_service.frames.block import Beyond
 from telemetry_service.receiving.session import AcknowledgedSession, Known, PlainSession, Rewind, Store
 from teleop_schema.errors import BadMessage
 from teleop_schema.plain import PlainFrame
-from teleop_testing.robot import batch
+from teleop_testing.robots.robot import batch
 
 ARRIVED_US = 1_763_860_000_000_000
 

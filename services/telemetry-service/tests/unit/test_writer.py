@@ -6,7 +6,7 @@ import pytest
 from telemetry_service.frames.block import block_of_batch
 from telemetry_service.receiving.writer import MAX_WAITING_BYTES, Writer
 from teleop_schema.errors import Fenced
-from teleop_testing.robot import batch
+from teleop_testing.robots.robot import batch
 
 
 def hold(writer: Writer, first: int, count: int) -> None:

@@ -1,7 +1,7 @@
 """`python -m video_ingest_service`: takes files, keeps and checks them, and gives them back."""
 
 from teleop_runtime.logs import configure_logs
-from teleop_runtime.serve import serve
+from teleop_runtime.serving.serve import serve
 from teleop_runtime.settings import load_settings, read_command_line
 
 from video_ingest_service.app import create_app

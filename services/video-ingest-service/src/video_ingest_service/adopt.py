@@ -13,9 +13,9 @@ import asyncio
 import sys
 from dataclasses import dataclass, field
 
-from teleop_runtime.app import CannotStart
-from teleop_runtime.database import Connection, Pool, connected, open_pool, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, open_pool, transaction
+from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
 from teleop_schema.files import digest_of

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
-from teleop_runtime.app import Part, Running, assemble
 from teleop_runtime.background import Background
-from teleop_runtime.database import check_database, open_pool
+from teleop_runtime.postgres.pool import check_database, open_pool
+from teleop_runtime.serving.app import Part, Running, assemble
 from teleop_runtime.store import open_store
 
 from video_ingest_service.api import (

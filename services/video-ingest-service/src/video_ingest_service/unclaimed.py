@@ -9,8 +9,8 @@ import argparse
 import asyncio
 import sys
 
-from teleop_runtime.app import CannotStart
-from teleop_runtime.database import connected, open_pool
+from teleop_runtime.postgres.pool import connected, open_pool
+from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
 

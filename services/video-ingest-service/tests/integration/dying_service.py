@@ -7,7 +7,7 @@ name    the tree has its name, the row is not committed
 import os
 import signal
 
-from teleop_runtime.serve import serve
+from teleop_runtime.serving.serve import serve
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store.local import LocalStore
 from video_ingest_service.app import create_app

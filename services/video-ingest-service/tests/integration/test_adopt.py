@@ -3,10 +3,10 @@
 import shutil
 
 import pytest
-from teleop_runtime.app import CannotStart
+from teleop_runtime.serving.app import CannotStart
 from teleop_schema.files import DroppedFrames, digest_of
-from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
-from teleop_testing.recorded import record_session
+from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from teleop_testing.datasets.recorded import record_session
 from video_ingest_service.adopt import adopt
 from video_ingest_service.datasets.version_notes import note_all_versions
 from video_ingest_service.datasets.versions import commit_version

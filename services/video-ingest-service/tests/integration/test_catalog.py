@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 from teleop_runtime.store import PathTaken, open_store
 from teleop_schema.errors import BadInput, BadRobotId
-from teleop_testing.files import dataset_file, encode_video, sha256_of, video_file
-from teleop_testing.recorded import record_session
+from teleop_testing.datasets.files import dataset_file, encode_video, sha256_of, video_file
+from teleop_testing.datasets.recorded import record_session
 from video_ingest_service.errors import (
     ChunkConflict,
     NamesOverlap,

@@ -7,9 +7,9 @@ import httpx
 import msgspec
 import pytest
 from teleop_schema.files import FilePlan, Planned
-from teleop_testing.files import dataset_file, encode_video, video_file
-from teleop_testing.processes import ingest_process
-from teleop_testing.tus import DATASET
+from teleop_testing.backends.processes import ingest_process
+from teleop_testing.datasets.files import dataset_file, encode_video, video_file
+from teleop_testing.robots.tus import DATASET
 from teleop_testing.waiting import PATIENCE_S
 from tusclient.client import TusClient
 from tusclient.exceptions import TusUploadFailed

@@ -7,7 +7,7 @@ import tarfile
 
 import msgspec
 import pytest
-from teleop_testing.files import dataset_file, manifest_of, sha256_of
+from teleop_testing.datasets.files import dataset_file, manifest_of, sha256_of
 
 FILES = {
     "meta/info.json": b'{"codebase_version": "v3.0"}',

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from teleop_schema.identifiers import stored_path
-from teleop_testing.files import dataset_file, manifest_of
+from teleop_testing.datasets.files import dataset_file, manifest_of
 
 PAGE = {"Origin": "https://visualizer.example"}
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from teleop_schema.migrations.versions import v0019_later_looks
-from teleop_testing.files import dying_of, encode_video, hide_first, sha256_of, turn_over, video_file
+from teleop_testing.datasets.files import dying_of, encode_video, hide_first, sha256_of, turn_over, video_file
 from video_ingest_service.adopt import adopt
 from video_ingest_service.files import chunk_notes, probe
 from video_ingest_service.metrics import CORRECTED, OUTDATED, QUARANTINED, UNLOOKED

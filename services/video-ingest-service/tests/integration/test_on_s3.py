@@ -5,7 +5,7 @@ import tarfile
 
 import msgspec
 import pytest
-from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
 from video_ingest_service.adopt import adopt
 from video_ingest_service.tables.upload_table import UploadTable
 from video_ingest_service.upkeep.sweep import Sweeper

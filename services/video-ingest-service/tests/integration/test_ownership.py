@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from teleop_runtime.app import CannotStart
+from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import open_store
 from video_ingest_service.upkeep.ownership import claim
 

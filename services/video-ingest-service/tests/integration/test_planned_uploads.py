@@ -11,8 +11,8 @@ import httpx
 import msgspec
 import pytest
 from teleop_schema.files import DatasetFile, FilePlan, Planned
-from teleop_testing.processes import ingest_process
-from teleop_testing.tus import arrived_bytes
+from teleop_testing.backends.processes import ingest_process
+from teleop_testing.robots.tus import arrived_bytes
 from teleop_testing.waiting import PATIENCE_S, until
 from video_ingest_service.tables.upload_table import UploadTable
 from video_ingest_service.uploads.uploads import Uploads

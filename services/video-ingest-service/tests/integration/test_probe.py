@@ -9,7 +9,14 @@ from fractions import Fraction
 
 import av
 import pytest
-from teleop_testing.files import dying_of, encode_depth, encode_video, hide_first, turn_over, video_file
+from teleop_testing.datasets.files import (
+    dying_of,
+    encode_depth,
+    encode_video,
+    hide_first,
+    turn_over,
+    video_file,
+)
 from video_ingest_service.files import probe
 from video_ingest_service.model.worker_messages import Probed
 

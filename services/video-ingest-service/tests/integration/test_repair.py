@@ -10,7 +10,7 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 from teleop_schema.identifiers import stored_path
-from teleop_testing.files import dataset_file, manifest_of
+from teleop_testing.datasets.files import dataset_file, manifest_of
 from teleop_testing.waiting import PATIENCE_S
 
 # The real LeRobot, killed -9 in the middle of its third episode.

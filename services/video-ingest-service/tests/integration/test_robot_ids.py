@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from teleop_testing.files import dataset_file
+from teleop_testing.datasets.files import dataset_file
 
 ROBOT = "robot_A\n"
 FILE = {"robot_id": ROBOT, "dataset": "picking", "path": "meta/info.json"}

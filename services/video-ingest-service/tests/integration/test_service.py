@@ -2,7 +2,7 @@
 
 import os
 
-from teleop_testing.files import encode_video, video_file
+from teleop_testing.datasets.files import encode_video, video_file
 from teleop_testing.waiting import until
 
 

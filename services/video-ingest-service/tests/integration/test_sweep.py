@@ -5,8 +5,8 @@ import os
 import sys
 
 import pytest
-from teleop_testing.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
-from teleop_testing.storing import begun
+from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
+from teleop_testing.datasets.storing import begun
 from teleop_testing.waiting import PATIENCE_S
 from video_ingest_service.adopt import adopt
 from video_ingest_service.datasets.recordings import beginnings

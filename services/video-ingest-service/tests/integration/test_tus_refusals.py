@@ -4,8 +4,18 @@ import base64
 import hashlib
 
 import pytest
-from teleop_testing.files import sha256_of
-from teleop_testing.tus import BODY, DATASET, STORED, TUS, create, leftovers, metadata_of, offset_of, patch
+from teleop_testing.datasets.files import sha256_of
+from teleop_testing.robots.tus import (
+    BODY,
+    DATASET,
+    STORED,
+    TUS,
+    create,
+    leftovers,
+    metadata_of,
+    offset_of,
+    patch,
+)
 
 
 async def test_wrong_file(http, content, store_root):

@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 
 import pytest
-from teleop_testing.files import sha256_of
-from teleop_testing.tus import (
+from teleop_testing.datasets.files import sha256_of
+from teleop_testing.robots.tus import (
     BODY,
     DATASET,
     STORED,

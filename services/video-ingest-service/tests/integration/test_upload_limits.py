@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from teleop_runtime.store.local import LocalStore
 from teleop_schema.files import DatasetFile, FilePlan
-from teleop_testing.serving import serving
+from teleop_testing.backends.serving import serving
 from video_ingest_service.app import create_app
 from video_ingest_service.settings import IngestSettings
 

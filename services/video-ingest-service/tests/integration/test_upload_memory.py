@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from teleop_testing.memory import peak_bytes
-from teleop_testing.processes import ServiceProcess, ingest_process
+from teleop_testing.backends.processes import ServiceProcess, ingest_process
+from teleop_testing.machine.memory import peak_bytes
 
 UPLOADS = 20
 # Three times the limit, together.

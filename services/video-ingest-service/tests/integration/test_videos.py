@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from teleop_schema.files import DroppedFrames
-from teleop_testing.files import encode_video, sha256_of, video_file
-from teleop_testing.recorded import record_session
+from teleop_testing.datasets.files import encode_video, sha256_of, video_file
+from teleop_testing.datasets.recorded import record_session
 from teleop_testing.waiting import PATIENCE_S
 
 

@@ -16,9 +16,9 @@ import pytest_asyncio
 from lerobot_backend.postgres import EmbeddedPostgres
 from teleop_schema.migrate import migrate
 
-from teleop_testing.database import Database
-from teleop_testing.priority import renounce_real_time
-from teleop_testing.s3 import S3Folder, s3_server, which_server
+from teleop_testing.backends.database import Database
+from teleop_testing.backends.s3 import S3Folder, s3_server, which_server
+from teleop_testing.machine.priority import renounce_real_time
 
 _numbers = itertools.count()
 MEMORY = Path("/dev/shm")

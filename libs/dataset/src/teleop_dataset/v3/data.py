@@ -43,8 +43,9 @@ def data_schema(features: Features) -> pa.Schema:
 def data_table(schema: pa.Schema, frames: pa.Table, episodes: Episodes, fps: int) -> pa.Table:
     """The rows of consecutive episodes.
 
-    frames   their recorded frames, one after the other, as teleop_runtime.frames reads them; what else the
-             schema has is there under the name of the feature: ages as lists, added columns in their type
+    frames   their recorded frames, one after the other, as teleop_runtime.postgres.frames reads them; what
+             else the schema has is there under the name of the feature: ages as lists, added columns in their
+             type
     returns  one row per frame: `timestamp` is on the grid of fps, the real time is in `capture.time_ns`
     """
     columns: dict[str, Any] = dict(numbering_columns(episodes, fps))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from teleop_runtime.app import unusable
+from teleop_runtime.serving.app import unusable
 from teleop_runtime.store.errors import PathTaken
 from teleop_runtime.store.local import LocalStore
 from teleop_runtime.store.protocol import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
-from teleop_runtime.operations import JsonResponse, Operation, read_body, read_query
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import BadInput, Conflict, NoSpace, NotFound
 
 from export_service.api.archive import Archive

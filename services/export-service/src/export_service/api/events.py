@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from teleop_runtime.operations import Operation
+from teleop_runtime.serving.operations import Operation
 from teleop_schema.errors import NotFound, StorageUnavailable, TooManyConnections
 
 from export_service.api.endpoints import export_id_of

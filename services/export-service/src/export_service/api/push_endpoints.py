@@ -2,7 +2,7 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_runtime.operations import JsonResponse, Operation, read_body
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, Conflict, NotFound
 
 from export_service.api.endpoints import export_id_of

@@ -5,7 +5,7 @@ from functools import partial
 
 from teleop_runtime.background import Background
 from teleop_runtime.logs import get_logger
-from teleop_runtime.problems import as_problem
+from teleop_runtime.serving.problems import as_problem
 from teleop_schema.errors import BackendError
 
 from export_service.errors import Cancelled, HubUnavailable

@@ -29,7 +29,7 @@ class Fetched:
 
 
 class Reader(Protocol):
-    """teleop_runtime.frames.FrameReader, as far as it is needed here."""
+    """teleop_runtime.postgres.frames.FrameReader, as far as it is needed here."""
 
     def read(
         self, session_id: int, first: int, end: int, *, state_width: int, action_width: int

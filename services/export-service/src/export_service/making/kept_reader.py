@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from adbc_driver_manager import Error as AdbcError
-from teleop_runtime.frames import FrameReader
+from teleop_runtime.postgres.frames import FrameReader
 
 
 class KeptReader:

@@ -17,7 +17,7 @@ from teleop_dataset.v3.info import (
     STATE,
     Features,
 )
-from teleop_runtime.columns import unpack
+from teleop_runtime.postgres.columns import unpack
 from teleop_schema.columns import Column
 
 from export_service.errors import RecordingChanged

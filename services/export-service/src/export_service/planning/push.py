@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
-from teleop_runtime.problems import Problem
+from teleop_runtime.serving.problems import Problem
 from teleop_schema.errors import BadInput
 
 PushStatus = Literal["waiting", "queued", "running", "done", "failed"]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
-from teleop_runtime.problems import Problem
+from teleop_runtime.serving.problems import Problem
 
 from export_service.planning.order import MAX_ID, ExportRequest
 from export_service.planning.push import PushView

@@ -14,7 +14,7 @@ import pyarrow as pa
 from av.bitstream import BitStreamFilterContext
 from mcap.writer import CompressionType, Writer
 from teleop_dataset.v3.depth import depth_info
-from teleop_runtime.columns import unpack
+from teleop_runtime.postgres.columns import unpack
 from teleop_schema.columns import Column
 from teleop_schema.depth import DepthUnit
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from teleop_runtime.columns import arrow_type, unpack
+from teleop_runtime.postgres.columns import arrow_type, unpack
 
 from export_service.planning.raw_order import RawSession, told_tasks
 

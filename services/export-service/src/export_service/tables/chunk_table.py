@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import psycopg
 from psycopg.rows import DictRow, dict_row
-from teleop_runtime.libpq import bounded
+from teleop_runtime.postgres.libpq import bounded
 from teleop_schema.connections import PREPARE
 
 from export_service.sessions.video_chunks import Chunk

@@ -10,11 +10,11 @@ from socket import SHUT_RDWR, socket
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from teleop_runtime.app import CannotStart
-from teleop_runtime.database import ANSWER_WITHIN_S, SHARED_SESSIONS, once_usable
-from teleop_runtime.libpq import bounded
 from teleop_runtime.logs import get_logger
-from teleop_runtime.readiness import REVISION, STATE, judge
+from teleop_runtime.postgres.libpq import bounded
+from teleop_runtime.postgres.pool import ANSWER_WITHIN_S, SHARED_SESSIONS, once_usable
+from teleop_runtime.postgres.readiness import REVISION, STATE, judge
+from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.connections import PREPARE
 from teleop_schema.errors import StorageUnavailable
@@ -34,7 +34,7 @@ RECONNECT_S = 2.0
 async def open_pool(database_url: str) -> AsyncIterator[Pool]:
     """A pool of up to CONNECTIONS connections; waits for the database as long as it takes.
 
-    Raises CannotStart if a pooler in between shares sessions, see `teleop_runtime.database`.
+    Raises CannotStart if a pooler in between shares sessions, see `teleop_runtime.postgres.pool`.
     """
     pool = AsyncConnectionPool(
         bounded(database_url),

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import structs
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
-from teleop_runtime.problems import Problem
+from teleop_runtime.serving.problems import Problem
 
 from export_service.errors import Cancelled, ExportNotFound
 from export_service.planning.order import ExportRequest, Order

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from psycopg.types.json import Jsonb
-from teleop_runtime.problems import Problem
+from teleop_runtime.serving.problems import Problem
 
 from export_service.planning.push import PushRequest
 from export_service.tables.database import Connection, Pool, connect

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
-from teleop_runtime.app import unusable
+from teleop_runtime.serving.app import unusable
 from teleop_schema.errors import NoSpace
 
 from export_service.errors import FolderUnusable

@@ -5,9 +5,9 @@ import asyncio
 import sys
 from datetime import timedelta
 
-from teleop_runtime.app import CannotStart
-from teleop_runtime.database import open_pool
 from teleop_runtime.logs import configure_logs
+from teleop_runtime.postgres.pool import open_pool
+from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 from teleop_schema.errors import BackendError

@@ -8,9 +8,9 @@ still have them, or are lost with the database.
 from dataclasses import dataclass
 
 import msgspec
-from teleop_runtime.app import CannotStart
-from teleop_runtime.database import Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected, transaction
+from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import Store
 
 from telemetry_service.archive.session_files import ASK, FOLDER, TOLD_OF

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 from teleop_schema.columns import Column
 from teleop_schema.errors import Conflict, NotFound
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from teleop_runtime.columns import arrow_type, pack, unpack
-from teleop_runtime.frames import frame_schema
+from teleop_runtime.postgres.columns import arrow_type, pack, unpack
+from teleop_runtime.postgres.frames import frame_schema
 from teleop_schema.columns import Column
 
 # Lists of any length, for Parquet's reader takes none whose length is fixed at 0.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from teleop_runtime.database import Pool, connected
+from teleop_runtime.postgres.pool import Pool, connected
 from teleop_schema.errors import NotFound
 
 from telemetry_service.archive import archive_table

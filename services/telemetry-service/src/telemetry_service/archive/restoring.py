@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from starlette.concurrency import iterate_in_threadpool
-from teleop_runtime.database import Pool, connected, transaction
+from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_schema.errors import NotFound
 
 from telemetry_service.archive import archive_table

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
-from teleop_runtime.app import CannotStart
-from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
+from teleop_runtime.serving.app import CannotStart
 
 from telemetry_service import metrics
 from telemetry_service.archive import archive_table

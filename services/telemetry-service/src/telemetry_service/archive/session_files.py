@@ -11,9 +11,9 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 import pyarrow as pa
 from starlette.concurrency import iterate_in_threadpool
-from teleop_runtime.database import Pool
-from teleop_runtime.frames import FrameReader, in_blocks
 from teleop_runtime.ownership import claim_store
+from teleop_runtime.postgres.frames import FrameReader, in_blocks
+from teleop_runtime.postgres.pool import Pool
 from teleop_runtime.store import ChecksumMismatch, Store
 
 from telemetry_service.archive.archive_table import Copied, NotAccounted, Recorded

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from teleop_runtime.columns import unpack
-from teleop_runtime.frames import frame_schema
+from teleop_runtime.postgres.columns import unpack
+from teleop_runtime.postgres.frames import frame_schema
 from teleop_schema.columns import Column
 
 FORMATS = {

@@ -1,7 +1,7 @@
 """Whether the video of a session's cameras has arrived. On the caller's connection."""
 
 import asyncpg
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 
 from telemetry_service.tables.views import CameraAccount
 

@@ -13,8 +13,8 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
-from teleop_runtime.frames import FrameReader, in_blocks
-from teleop_runtime.operations import Operation, read_query
+from teleop_runtime.postgres.frames import FrameReader, in_blocks
+from teleop_runtime.serving.operations import Operation, read_query
 from teleop_schema.errors import BadInput, NotAcceptable, SessionArchived, SessionNotFound
 
 from telemetry_service.archive import FOLDER, Archive, names_of

@@ -1,7 +1,7 @@
 """What people change of sessions and episodes."""
 
 from msgspec import UNSET
-from teleop_runtime.database import Pool, connected, transaction
+from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
 
 from telemetry_service.tables.event_rows import read_episodes

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.logs import get_logger
-from teleop_runtime.operations import JsonResponse, Operation, read_body, read_query
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
 from teleop_schema.identifiers import check_robot_id
 

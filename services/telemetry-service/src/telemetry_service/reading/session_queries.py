@@ -6,8 +6,8 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_schema.errors import SessionNotFound
 
 from telemetry_service.reading.camera_accounts import camera_accounts, have_arrived

@@ -3,8 +3,8 @@
 from collections import deque
 
 from starlette.websockets import WebSocket
-from teleop_runtime.connection import peer_of
-from teleop_runtime.problems import as_message
+from teleop_runtime.serving.connection import peer_of
+from teleop_runtime.serving.problems import as_message
 from teleop_schema.messages import Ack, ErrorMessage
 
 from telemetry_service.receiving.trouble import Trouble

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from teleop_runtime.app import refuse
-from teleop_runtime.connection import peer_of
 from teleop_runtime.logs import get_logger
-from teleop_runtime.operations import read_query
-from teleop_runtime.problems import as_backend_error, as_message
+from teleop_runtime.serving.app import refuse
+from teleop_runtime.serving.connection import peer_of
+from teleop_runtime.serving.operations import read_query
+from teleop_runtime.serving.problems import as_backend_error, as_message
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError
 from teleop_schema.identifiers import check_robot_id

@@ -12,7 +12,7 @@ from uuid import uuid4
 from msgspec import Struct
 from starlette.websockets import WebSocket
 from teleop_runtime.logs import get_logger
-from teleop_runtime.problems import as_message
+from teleop_runtime.serving.problems import as_message
 from teleop_schema.errors import BackendError, BadMessage
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Welcome

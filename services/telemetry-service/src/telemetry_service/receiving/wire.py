@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Sequence
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
-from teleop_runtime.connection import peer_of
+from teleop_runtime.serving.connection import peer_of
 from teleop_schema.messages import ServerMessage, encode_control
 
 # A close frame holds 125 bytes, two of them for the code.

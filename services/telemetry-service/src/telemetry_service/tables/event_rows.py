@@ -4,7 +4,7 @@ cameras and features that they lack; storing one twice changes nothing."""
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 from teleop_schema.columns import Column
 from teleop_schema.messages import Event
 

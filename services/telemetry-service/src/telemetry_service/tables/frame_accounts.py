@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 
 # date_part: extract makes a numeric of each difference, which took a quarter of the time. From the future: as
 # of the last commit, so that what was measured is not another thing tomorrow.

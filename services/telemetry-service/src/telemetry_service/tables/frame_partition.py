@@ -1,7 +1,7 @@
 """The partitions of `teleop_frame`."""
 
 import asyncpg
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 from teleop_schema.errors import StorageUnavailable
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from teleop_runtime.database import Connection, Pool, transaction
+from teleop_runtime.postgres.pool import Connection, Pool, transaction
 
 from telemetry_service.frames.block import FrameBlock
 from telemetry_service.frames.columns import COLUMNS, encode_rows

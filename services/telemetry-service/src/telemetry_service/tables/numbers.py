@@ -6,8 +6,8 @@ already has files. So the store remembers the highest number, and does so before
 
 import asyncio
 
-from teleop_runtime.database import Connection, Pool, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, transaction
 from teleop_runtime.store import Store
 from teleop_schema.errors import StorageUnavailable
 

@@ -4,8 +4,8 @@ A note tells what a session is called, how it was recorded, which cameras it had
 many frames its robot logged. It is made before anybody hears of the session, and again at its end.
 """
 
-from teleop_runtime.database import Connection, Pool, transaction
-from teleop_runtime.noting import note_all
+from teleop_runtime.postgres.noting import note_all
+from teleop_runtime.postgres.pool import Connection, Pool, transaction
 from teleop_runtime.store import Store, read_notes
 from teleop_schema.errors import StorageUnavailable
 

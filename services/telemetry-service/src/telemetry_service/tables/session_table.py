@@ -9,8 +9,8 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_runtime.store import Store
 from teleop_schema.columns import Column
 from teleop_schema.errors import Conflict, Fenced, SessionArchived, SessionMismatch, StorageUnavailable

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import PurePosixPath
 
-from teleop_runtime.database import Pool
+from teleop_runtime.postgres.pool import Pool
 from teleop_runtime.store import Store
 from teleop_runtime.tar import end_bytes, padding, tar_header
 from teleop_schema.errors import BackendError

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from teleop_runtime import problems
+from teleop_runtime.serving import problems
 from teleop_runtime.store import Store
 from teleop_schema.identifiers import local_path
 

@@ -6,8 +6,8 @@ import asyncpg
 from msgspec import Meta, Struct, structs
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_runtime.database import Pool, connected
-from teleop_runtime.operations import JsonResponse, Operation, read_query
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 

@@ -7,9 +7,9 @@ here, and nowhere else.
 
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_runtime import problems
-from teleop_runtime.database import Connection, Pool, connected
-from teleop_runtime.operations import Operation
+from teleop_runtime.postgres.pool import Connection, Pool, connected
+from teleop_runtime.serving import problems
+from teleop_runtime.serving.operations import Operation
 from teleop_schema.errors import BackendError, BadInput
 from teleop_schema.identifiers import check_dataset_name, check_robot_id, stored_path
 

@@ -2,8 +2,8 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_runtime.database import Pool, transaction
-from teleop_runtime.operations import JsonResponse, Operation, read_body
+from teleop_runtime.postgres.pool import Pool, transaction
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, BodyTooLarge
 from teleop_schema.holding import MAX_HELD_CHUNKS, Held, Lacking
 from teleop_schema.identifiers import check_robot_id

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from teleop_runtime.operations import JsonResponse, Operation
+from teleop_runtime.serving.operations import JsonResponse, Operation
 from teleop_runtime.store import ChecksumMismatch
 from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace, WrongMediaType
 from teleop_schema.files import Receipt

@@ -2,7 +2,7 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_runtime.operations import JsonResponse, Operation, read_body
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
 from teleop_runtime.store import ChecksumMismatch
 from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace
 from teleop_schema.files import FilePlan, Planned

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from teleop_runtime.operations import Operation
-from teleop_runtime.problems import answer_backend_error
+from teleop_runtime.serving.operations import Operation
+from teleop_runtime.serving.problems import answer_backend_error
 from teleop_runtime.store import ChecksumMismatch, OffsetMismatch, UnknownUpload, UploadBusy
 from teleop_schema.errors import (
     BackendError,

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Meta, Struct, structs
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from teleop_runtime import problems
-from teleop_runtime.database import Pool, connected
-from teleop_runtime.operations import JsonResponse, Operation, read_body, read_query
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving import problems
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
 from teleop_runtime.store import Store
 from teleop_schema.errors import BackendError, BadInput
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest

@@ -8,8 +8,8 @@ import asyncpg
 from msgspec import Meta, Struct, convert
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_runtime.database import Pool, connected
-from teleop_runtime.operations import JsonResponse, Operation, read_query
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
 from teleop_schema.errors import BadInput, SessionNotFound
 
 from video_ingest_service.api.content import BINARY, answer_content

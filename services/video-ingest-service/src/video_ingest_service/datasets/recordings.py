@@ -8,8 +8,8 @@ records, rows are only ever appended to `data/…/*.parquet`, and an episode is 
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from teleop_runtime.database import Pool, connected
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.store import ObjectMissing, Store
 
 from video_ingest_service.tables.recording_table import (

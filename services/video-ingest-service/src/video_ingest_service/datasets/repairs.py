@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import aiofiles
 import msgspec
-from teleop_runtime.database import Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import Store
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path

@@ -8,9 +8,9 @@ from datetime import datetime
 import asyncpg
 import msgspec
 from msgspec import Struct
-from teleop_runtime.database import Connection, Pool
 from teleop_runtime.logs import get_logger
-from teleop_runtime.noting import note_all
+from teleop_runtime.postgres.noting import note_all
+from teleop_runtime.postgres.pool import Connection, Pool
 from teleop_runtime.store import Store, read_notes
 from teleop_schema.files import Manifest, ManifestFile
 

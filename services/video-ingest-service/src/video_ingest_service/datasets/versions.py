@@ -2,8 +2,8 @@
 
 import asyncio
 
-from teleop_runtime.database import Pool, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, transaction
 from teleop_runtime.store import Store
 from teleop_schema.files import DatasetVersion, Manifest, digest_of
 from teleop_schema.identifiers import check_dataset_name, check_robot_id

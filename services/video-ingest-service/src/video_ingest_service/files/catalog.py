@@ -1,8 +1,8 @@
 """What is stored under which name: video chunks of sessions, files of datasets."""
 
 import asyncpg
-from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_runtime.store import PathTaken, Store
 from teleop_schema.files import DatasetFile, Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key, check_dataset_name, check_file_path, check_robot_id

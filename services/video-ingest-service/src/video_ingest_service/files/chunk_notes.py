@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
-from teleop_runtime.database import Connection, Pool, transaction
 from teleop_runtime.logs import get_logger
-from teleop_runtime.noting import note_all
+from teleop_runtime.postgres.noting import note_all
+from teleop_runtime.postgres.pool import Connection, Pool, transaction
 from teleop_runtime.store import Store, read_notes
 
 from video_ingest_service.model.tree import video_path

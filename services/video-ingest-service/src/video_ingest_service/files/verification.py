@@ -5,8 +5,8 @@ import errno
 import hashlib
 from collections.abc import AsyncIterator
 
-from teleop_runtime.database import Pool, connected
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.store import DiskFailed, ObjectMissing, Store
 
 from video_ingest_service.metrics import DAMAGED, VERIFIED_BYTES

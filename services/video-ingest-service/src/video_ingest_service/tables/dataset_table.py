@@ -1,7 +1,7 @@
 """Rows of `dataset` and `dataset_file`. Every function works on its caller's connection."""
 
 import asyncpg
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 from teleop_schema.files import DatasetFile
 
 from video_ingest_service.errors import NamesOverlap

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from uuid import UUID
 
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 from teleop_schema.holding import HeldFrames, HeldVersion, HeldVideo, ranges_of
 
 INSTALLATION = "SELECT id FROM installation"

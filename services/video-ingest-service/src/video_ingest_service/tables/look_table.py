@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 
 from video_ingest_service.model.worker_messages import LOOK_VERSION, Probed
 

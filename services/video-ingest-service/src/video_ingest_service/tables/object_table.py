@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 
 # Whoever adds a reference to an object touches its row, and so waits for a sweep that is removing it.
 KEEP = """

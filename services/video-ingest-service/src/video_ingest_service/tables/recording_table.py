@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 
 UNJUDGED = """
 SELECT dataset_id FROM dataset_version WHERE source = 'robot' AND NOT finalised

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 from teleop_schema.files import DatasetVersion
 
 from video_ingest_service.errors import FileNotFound

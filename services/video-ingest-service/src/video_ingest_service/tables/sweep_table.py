@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import asyncpg
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 
 # Two replicas that both hold it would remove things twice; one that finds it taken has nothing to do.
 SWEEP_LOCK = 7_264_981_003

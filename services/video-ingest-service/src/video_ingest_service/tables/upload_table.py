@@ -7,8 +7,8 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from teleop_runtime.database import Pool, connected
-from teleop_runtime.problems import Problem
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving.problems import Problem
 
 from video_ingest_service.model.announced import Announced
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import asyncpg
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 from teleop_schema.files import DatasetVersion, Manifest, ManifestFile
 
 from video_ingest_service.errors import DatasetNotFound, VersionNotFound

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from teleop_runtime.database import Connection
+from teleop_runtime.postgres.pool import Connection
 from teleop_schema.files import DroppedFrames, VideoFile
 
 from video_ingest_service.errors import VideoNotFound

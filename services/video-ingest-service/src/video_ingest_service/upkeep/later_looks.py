@@ -6,8 +6,8 @@ version of the look has looked into (LOOK_VERSION) is looked into again, once, a
 first; what is known of it holds until then.
 """
 
-from teleop_runtime.database import Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import ObjectMissing, Store
 
 from video_ingest_service.files.chunk_notes import note_chunk

@@ -6,8 +6,8 @@ would remove each other's.
 
 from functools import partial
 
-from teleop_runtime.database import Pool, once_usable
 from teleop_runtime.ownership import claim_store
+from teleop_runtime.postgres.pool import Pool, once_usable
 from teleop_runtime.store import Store
 
 ASK = "SELECT id::text, EXISTS (SELECT FROM stored_object) FROM installation"

@@ -11,8 +11,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from teleop_runtime.database import Connection, Pool, connected, transaction
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_runtime.store import Store
 
 from video_ingest_service.datasets.recordings import judge_recordings

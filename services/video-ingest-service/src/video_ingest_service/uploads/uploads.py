@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 from teleop_runtime.logs import get_logger
-from teleop_runtime.problems import as_problem
+from teleop_runtime.serving.problems import as_problem
 from teleop_runtime.store import (
     Checksum,
     ChecksumMismatch,

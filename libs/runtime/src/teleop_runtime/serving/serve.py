@@ -13,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 from teleop_schema.limits import MAX_MESSAGE_BYTES
 
-from teleop_runtime.connection import HttpConnection, WebSocketConnection
+from teleop_runtime.serving.connection import HttpConnection, WebSocketConnection
 
 PING_INTERVAL_S = 5.0
 DEAD_AFTER_S = 15.0

@@ -1,4 +1,4 @@
-"""`python -m teleop_testing.ordinary COMMAND…`: run a command as an ordinary user, whoever starts it.
+"""`python -m teleop_testing.machine.ordinary COMMAND…`: run a command as an ordinary user, whoever starts it.
 
 An ordinary user's command is simply run. Root's is run as `nobody`, with a home of its own that is removed
 afterwards: almost nobody runs a backend as root, and root is refused nothing, which hides faults. What the

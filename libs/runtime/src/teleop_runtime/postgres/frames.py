@@ -9,7 +9,7 @@ import pyarrow as pa
 from adbc_driver_manager import AdbcConnection, AdbcStatement, AdbcStatusCode, OperationalError
 from teleop_schema.connections import PREPARE
 
-from teleop_runtime.libpq import bounded
+from teleop_runtime.postgres.libpq import bounded
 
 # Integers only, so nothing needs quoting; without bound parameters ADBC reads through binary COPY.
 FRAMES = """
@@ -28,7 +28,8 @@ def frame_schema(state_width: int, action_width: int) -> pa.Schema:
                         action, and were that old at `timestamp`, when the action was sent. Null: the
                         observation was taken for this frame, at `timestamp`
     columns             the frame's values of the session's columns beyond state and action, packed: see
-                        teleop_runtime.columns, and table session_column for what they are; null: it has none
+                        teleop_runtime.postgres.columns, and table session_column for what they are;
+                        null: it has none
     """
     return pa.schema(
         [

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from teleop_testing.processes import free_port
+from teleop_testing.backends.processes import free_port
 
 TOKEN = "hf_" + "standin" * 5
 USER = "lab"

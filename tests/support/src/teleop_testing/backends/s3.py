@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from teleop_testing.ceph import ceph_s3, missing_programs
+from teleop_testing.backends.ceph import ceph_s3, missing_programs
 
 OWN_SERVER = "TELEOP_TEST_S3"
 BUCKET, PREFIX = "robots", "some/prefix"

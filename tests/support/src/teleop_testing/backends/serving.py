@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from starlette.applications import Starlette
-from teleop_runtime.serve import SERVER_OPTIONS
+from teleop_runtime.serving.serve import SERVER_OPTIONS
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from teleop_runtime.store import Store
 
-from teleop_testing.files import sha256_of
+from teleop_testing.datasets.files import sha256_of
 
 
 async def parts_of(content: bytes, size: int = 65_536) -> AsyncIterator[bytes]:

@@ -1,6 +1,6 @@
 """What libpq, which is under psycopg and ADBC, has to know of a database beside its address.
 
-asyncpg is not libpq; `teleop_runtime.database` bounds what it waits for.
+asyncpg is not libpq; `teleop_runtime.postgres.pool` bounds what it waits for.
 """
 
 from urllib.parse import parse_qsl, urlencode, urlsplit

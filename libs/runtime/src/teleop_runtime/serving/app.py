@@ -19,13 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from teleop_schema.errors import BackendError, Forbidden
 
-from teleop_runtime import problems
 from teleop_runtime.descriptors import raise_limit
-from teleop_runtime.early_answers import EarlyAnswers
-from teleop_runtime.graceful import drain_before_exit, start_ends_when_asked
 from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS, show_metrics
-from teleop_runtime.operations import JsonResponse, Operation, describe
-from teleop_runtime.posture import check_access
+from teleop_runtime.serving import problems
+from teleop_runtime.serving.early_answers import EarlyAnswers
+from teleop_runtime.serving.graceful import drain_before_exit, start_ends_when_asked
+from teleop_runtime.serving.operations import JsonResponse, Operation, describe
+from teleop_runtime.serving.posture import check_access
 from teleop_runtime.settings import Exposure
 
 # Kubernetes and proxies give up soon; with the way there and back it is less than 2 s.

@@ -18,7 +18,7 @@ from lerobot_robot_backend.video.codec import PictureEncoder, write_mp4
 from lerobot_robot_backend.video.picture_kind import Kind
 from teleop_schema.files import DatasetFile, FrameTimes, Manifest, ManifestFile, VideoFile
 
-from teleop_testing.robot import PERIOD_US, STARTED_US
+from teleop_testing.robots.robot import PERIOD_US, STARTED_US
 
 VIDEO_FPS = 30
 ENCODING = {

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
-from teleop_testing.database import Database
+from teleop_testing.backends.database import Database
 from teleop_testing.waiting import PATIENCE_S, until
 
 FRAME: dict[str, Any] = {

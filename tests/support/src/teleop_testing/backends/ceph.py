@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import httpx
 
-from teleop_testing.processes import free_port
+from teleop_testing.backends.processes import free_port
 from teleop_testing.waiting import PATIENCE_S
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "radosgw", "radosgw-admin", "ceph-authtool", "monmaptool")

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from teleop_schema.decoding import DECODE_ERRORS, explain, field_of, hint_of
 from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, WrongMediaType
 
-from teleop_runtime.problems import Problem
+from teleop_runtime.serving.problems import Problem
 
 MAX_JSON_BYTES = 1024 * 1024
 JSON = "application/json"

@@ -30,7 +30,7 @@ from websockets.http11 import Request
 
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import ERRORS
-from teleop_runtime.problems import as_problem
+from teleop_runtime.serving.problems import as_problem
 
 log = get_logger(__name__)
 

@@ -8,9 +8,9 @@ import asyncpg
 from teleop_schema.connections import DURABLE, PREPARE
 from teleop_schema.errors import BackendError, StorageUnavailable
 
-from teleop_runtime.app import CannotStart
 from teleop_runtime.logs import get_logger
-from teleop_runtime.readiness import REVISION, STATE, judge
+from teleop_runtime.postgres.readiness import REVISION, STATE, judge
+from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.trouble import USED_UP, trouble_of
 
 log = get_logger(__name__)

@@ -27,7 +27,7 @@ from psycopg.types.json import Jsonb
 from teleop_runtime.store import open_store
 from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT, DepthUnit
 
-from teleop_testing.recorded import STARTED
+from teleop_testing.datasets.recorded import STARTED
 
 US_PER_S = 1_000_000
 STARTED_US = round(datetime.fromisoformat(STARTED).timestamp()) * US_PER_S

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from teleop_runtime.database import Connection, Pool, connected
+from teleop_runtime.postgres.pool import Connection, Pool, connected
 
 NOTED_TOGETHER = 100
 

@@ -1,0 +1,1 @@
+"""Datasets, as LeRobot makes them or as they are found."""

@@ -1,0 +1,1 @@
+"""What a machine does to programs: full disks, power cuts, other users."""
