@@ -198,7 +198,8 @@ class ExportTable:
 
     async def published(self, export_id: int) -> tuple[str, str, str]:
         """Status, fingerprint and repo_id; raises ExportNotFound."""
-        row = await self._row(PUBLISHED, export_id)
+        async with connect(self._pool) as connection:
+            row = await _row(connection, PUBLISHED, export_id)
         return row["status"], row["fingerprint"], row["repo_id"]
 
     async def claim(self, export_id: int, gave_up: Problem) -> Claim | None:
@@ -273,21 +274,21 @@ class ExportTable:
         return {(row["id"], row["attempt"]) for row in rows}
 
     async def _view[View: ExportView](self, query: str, export_id: int, kind: type[View]) -> View:
-        row = await self._row(query, export_id)
         async with connect(self._pool) as connection:
+            row = await _row(connection, query, export_id)
             corrected = await _corrected(connection, [export_id])
         return view(row, kind, corrected[export_id])
-
-    async def _row(self, query: str, export_id: int) -> DictRow:
-        async with connect(self._pool) as connection:
-            row = await (await connection.execute(query, [export_id])).fetchone()
-        if row is None:
-            raise _unknown(export_id)
-        return row
 
     async def _change(self, query: str, *values: Any) -> bool:
         async with connect(self._pool) as connection:
             return (await connection.execute(query, values)).rowcount == 1
+
+
+async def _row(connection: Connection, query: str, export_id: int) -> DictRow:
+    row = await (await connection.execute(query, [export_id])).fetchone()
+    if row is None:
+        raise _unknown(export_id)
+    return row
 
 
 async def _corrected(connection: Connection, ids: Sequence[int]) -> dict[int, list[CorrectedVideo]]:

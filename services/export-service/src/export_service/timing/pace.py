@@ -29,6 +29,9 @@ SLOWER = 0.05
 # A rate is the whole number above it if so little is missing.
 NEARLY = 0.01
 
+NO_STEPS = np.zeros(0, np.int64)
+type Stretches = tuple[Integers, Integers, Integers]
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -147,7 +150,7 @@ def measure(samples: Samples, times: LoopTimes, *, repeated: bool) -> Pace:
     counted = samples.own | repeated
     due_us = times.at(samples.index[counted]).due_us
     steps = np.diff(due_us)[np.diff(run[counted]) == 0]
-    return _pace(_moving(steps, usual_step(steps)))
+    return _pace(_in_stretches(_moving(steps, usual_step(steps))))
 
 
 def choose_samples(times: LoopTimes, *, fps: int) -> Chosen:
@@ -163,13 +166,14 @@ def choose_samples(times: LoopTimes, *, fps: int) -> Chosen:
     usual = usual_step(steps)
     moving = _moving(steps, usual)
     positions = _thinned(moving, elapsed(steps), usual, fps) if usual else np.arange(len(times.index))
+    stretches = _in_stretches(moving if usual else NO_STEPS)
     told_us = times.told_us - times.told_us[:1]
     return Chosen(
         positions,
-        _pace(moving) if usual else Pace(),
+        _pace(stretches),
         int(told_us[-1]) + usual if len(told_us) else 0,
         _stalls(positions, told_us[positions], fps),
-        _slow(moving, fps) if usual else (),
+        _slow(moving, stretches, fps),
         int(np.count_nonzero(times.shared)),
     )
 
@@ -253,9 +257,9 @@ def _stalls(positions: Integers, elapsed_us: Integers, fps: int) -> tuple[Stall,
     )
 
 
-def _slow(moving: Integers, fps: int) -> tuple[Slow, ...]:
+def _slow(moving: Integers, stretches: Stretches, fps: int) -> tuple[Slow, ...]:
     """Where the loop was slower than `fps` for a stretch, of those that follow each other one."""
-    number, steps, us = _in_stretches(moving)
+    number, steps, us = stretches
     found: list[Slow] = []
     for each in np.flatnonzero((steps * US_PER_S < us * fps * (1 - SLOWER)) & (us >= MEASURED_US)).tolist():
         first, last = np.searchsorted(number, [each, each + 1]).tolist()
@@ -266,19 +270,20 @@ def _slow(moving: Integers, fps: int) -> tuple[Slow, ...]:
     return tuple(found)
 
 
-def _pace(moving: Integers) -> Pace:
-    _, steps, us = _in_stretches(moving)
+def _pace(stretches: Stretches) -> Pace:
+    _, steps, us = stretches
     return Pace(tuple(zip(steps.tolist(), us.tolist(), strict=True)))
 
 
-def _in_stretches(moving: Integers) -> tuple[Integers, Integers, Integers]:
+def _in_stretches(moving: Integers) -> Stretches:
     """The stretch of each step; of each stretch how many steps it has, and how long they took."""
-    stretch_us = max(STRETCH_US, STRETCH_STEPS * int(np.median(moving))) if len(moving) else STRETCH_US
-    _, number = np.unique(elapsed(moving)[:-1] // stretch_us, return_inverse=True)
-    steps = np.bincount(number)
-    us = np.zeros(len(steps), np.int64)
-    np.add.at(us, number, moving)
-    return number, steps, us
+    if not len(moving):
+        return NO_STEPS, NO_STEPS, NO_STEPS
+    at_us = elapsed(moving)
+    stretch = at_us[:-1] // max(STRETCH_US, STRETCH_STEPS * int(np.median(moving)))
+    begins = np.concatenate([[True], stretch[1:] != stretch[:-1]])
+    bounds = np.append(np.flatnonzero(begins), len(moving))
+    return np.cumsum(begins) - 1, np.diff(bounds), np.diff(at_us[bounds])
 
 
 def _moving(steps: Integers, usual: int) -> Integers:
