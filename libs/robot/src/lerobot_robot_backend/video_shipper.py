@@ -18,7 +18,7 @@ from typing import Protocol, Self
 from teleop_schema.files import FilePlan, Receipt
 
 from lerobot_robot_backend.address import backend_url_option
-from lerobot_robot_backend.shipper import TAKE_OVER_POLL_S, describe_holder
+from lerobot_robot_backend.shipper import EXIT_FAILED, EXIT_LOCKED, TAKE_OVER_POLL_S, describe_holder
 from lerobot_robot_backend.shipping.named_folder import check_named
 from lerobot_robot_backend.shipping.recall import recall, video_of
 from lerobot_robot_backend.shipping.retention import prune_spool
@@ -45,8 +45,6 @@ from lerobot_robot_backend.video.files import (
 
 POLL_S = 1.0
 CONCURRENT_UPLOADS = 4
-EXIT_REFUSED = 1  # something stays on the disk; the log says what
-EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
 
 log = logging.getLogger("lerobot_robot_backend.video_shipper")
 
@@ -285,17 +283,17 @@ def main(arguments: list[str] | None = None) -> int:
             failed: list[Exception] = []
             to = {"backend_url": chosen.backend_url, "token": token}
             refused = asyncio.run(ship_all_video(chosen.directory, failed=failed.append, **to))
-            return EXIT_REFUSED if refused or failed else 0
+            return EXIT_FAILED if refused or failed else 0
         stream_dir = chosen.directory.absolute()
         shipped = asyncio.run(_ship(stream_dir, chosen.backend_url, token))
         prune_spool(stream_dir.parent.parent)
         if shipped is None:
             log.error("%s ships the video of %s", name_holder(stream_dir / VIDEO_SHIPPER_LOCK), stream_dir)
             return EXIT_LOCKED
-        return EXIT_REFUSED if shipped.refused else 0
+        return EXIT_FAILED if shipped.refused else 0
     except (SpoolError, OSError) as error:
         log.error("%s", error)
-        return EXIT_REFUSED
+        return EXIT_FAILED
 
 
 if __name__ == "__main__":
