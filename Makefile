@@ -23,10 +23,10 @@ help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/installed-local  ## record a virtual robot, cut the line, export the session, check it
-	@$(BIN)/python -m lerobot_backend.demo
+	@$(BIN)/python -m teleop_backend.demo
 
 run: .venv/installed-local  ## the backend on 127.0.0.1:8000; data in ./data and ./lerobot_backup
-	@$(BIN)/python -m lerobot_backend
+	@$(BIN)/python -m teleop_backend
 
 up: | $(filter .compose/%,$(COMPOSE))  ## build and start the stack of containers, wait until it is ready
 	@COMPOSE="$(COMPOSE)" deploy/stack/up.sh
@@ -77,14 +77,14 @@ chaos: .venv/installed-dev  ## a thousand faults at random under load, then the 
 lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked requirements
 	$(UV) lock --upgrade
 	for package in telemetry-service video-ingest-service export-service sync-agent; do \
-		$(UV) export -q --frozen --no-emit-workspace --no-header --package $$package --no-default-groups -o requirements/$$package.txt >/dev/null; done
-	$(UV) export -q --frozen --no-emit-workspace --no-header --package teleop-schema --extra migrate --no-default-groups -o requirements/setup.txt >/dev/null
+		$(UV) export -q --frozen --no-emit-workspace --no-header --package lerobot-backend-$${package%-service} --no-default-groups -o requirements/$$package.txt >/dev/null; done
+	$(UV) export -q --frozen --no-emit-workspace --no-header --package lerobot-backend-schema --extra migrate --no-default-groups -o requirements/setup.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group build --only-group image -o requirements/build.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image -o requirements/dev.txt >/dev/null
 
 openapi: .venv/installed-local  ## write the document of all addresses that the stack's proxy serves
-	$(BIN)/python -m lerobot_backend.openapi >deploy/proxy/openapi.json
+	$(BIN)/python -m teleop_backend.openapi >deploy/proxy/openapi.json
 
 clean:  ## remove what was installed; recorded data stays
 	rm -rf .venv .uv .compose .mypy_cache .ruff_cache .pytest_cache

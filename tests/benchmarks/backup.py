@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import psutil
 from figures import Figure, at_most
-from lerobot_backend.demo.relay import relay_to
+from teleop_backend.demo.relay import relay_to
 from teleop_testing.backends.processes import ingest_process, own_postgres
 from teleop_testing.datasets.recording import Command, record_command, sync_agent
 

@@ -31,7 +31,7 @@ def run() -> list[Figure]:
         session = record(postgres.url())
         environment = {"DATABASE_URL": postgres.url(), "EXPORT_ROOT": f"{folder}/exports"}
         with (
-            ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
+            ServiceProcess("teleop_export", environment, "EXPORT_PORT") as service,
             httpx.Client(base_url=f"http://{service.address}", timeout=60) as http,
         ):
             export(http, session, "warm-up")

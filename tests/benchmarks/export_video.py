@@ -18,11 +18,11 @@ from typing import Any
 import av
 import httpx
 import numpy as np
-from export_service.making.video_source import Part, Segment
-from export_service.making.video_writer import VideoSeries, look
 from figures import Figure, at_least, at_most
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS
+from teleop_export.making.video_source import Part, Segment
+from teleop_export.making.video_writer import VideoSeries, look
 from teleop_testing.backends.processes import ServiceProcess, own_postgres
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.datasets.recorded_video import record_video
@@ -87,11 +87,11 @@ def exporting(database_url: str, folder: Path) -> Iterator[Exporting]:
         "EXPORT_WORK_HERE": "false",
     }
     with (
-        ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
+        ServiceProcess("teleop_export", environment, "EXPORT_PORT") as service,
         httpx.Client(base_url=f"http://{service.address}", timeout=60) as http,
     ):
         worker = subprocess.Popen(
-            [sys.executable, "-m", "export_service.worker"],
+            [sys.executable, "-m", "teleop_export.worker"],
             env=service.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

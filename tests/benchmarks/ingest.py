@@ -11,8 +11,8 @@ import numpy as np
 import uvloop
 from figures import Figure, at_least
 from load import JOINTS, connect, frames_batch, message_of
-from telemetry_service.frames.block import block_of_batch
-from telemetry_service.frames.columns import COLUMNS, encode_rows
+from teleop_telemetry.frames.block import block_of_batch
+from teleop_telemetry.frames.columns import COLUMNS, encode_rows
 from teleop_testing.backends.processes import own_postgres, telemetry_process
 
 ROUNDS = 3

@@ -114,7 +114,7 @@ def exporter(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     }
     with (
         psycopg.connect(url, autocommit=True) as connection,
-        ServiceProcess("export_service", environment, "EXPORT_PORT") as service,
+        ServiceProcess("teleop_export", environment, "EXPORT_PORT") as service,
         httpx.Client(base_url=f"http://{service.address}", timeout=PATIENCE_S) as http,
     ):
         yield Exporter(http, connection, url, folder, store)

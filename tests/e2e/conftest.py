@@ -20,7 +20,7 @@ def backend() -> Iterator[ServiceProcess]:
             "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
             "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
         }
-        with ServiceProcess("lerobot_backend", environment, "LEROBOT_BACKEND_PORT") as process:
+        with ServiceProcess("teleop_backend", environment, "LEROBOT_BACKEND_PORT") as process:
             yield process
 
 

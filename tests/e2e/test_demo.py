@@ -18,7 +18,7 @@ HEAVY = ("torch", "lerobot", "datasets", "cv2")
 def test_demo_accounts_for_every_frame():
     """Record, cut, reconnect, export, check: the last line has equal numbers, no gap, no duplicate."""
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
-        command = ["-m", "lerobot_backend.demo", "--seconds", "5", "--port", str(free_port())]
+        command = ["-m", "teleop_backend.demo", "--seconds", "5", "--port", str(free_port())]
         done = subprocess.run(
             [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S
         )
@@ -36,7 +36,7 @@ def test_stopped_demo_leaves_nothing_behind(told: signal.Signals):
         command = [
             sys.executable,
             "-m",
-            "lerobot_backend.demo",
+            "teleop_backend.demo",
             "--seconds",
             "600",
             "--port",
@@ -58,7 +58,7 @@ def test_stopped_demo_leaves_nothing_behind(told: signal.Signals):
 
 def test_demo_and_backend_import_nothing_heavy():
     """Neither PyTorch nor LeRobot is needed for the backend and the demo, even where they are installed."""
-    imports = "import sys, lerobot_backend.app, lerobot_backend.demo.__main__, export_service.cli"
+    imports = "import sys, teleop_backend.app, teleop_backend.demo.__main__, teleop_export.cli"
     check = f"{imports}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=PATIENCE_S

@@ -159,7 +159,7 @@ def test_a_lost_database(site):
     shutil.rmtree(site.server / "data")
     with pytest.raises(AssertionError, match="lerobot-backend adopt"):
         site.backend.start()
-    adopting = [sys.executable, "-m", "lerobot_backend", "adopt"]
+    adopting = [sys.executable, "-m", "teleop_backend", "adopt"]
     done = subprocess.run(
         adopting, env=site.backend.environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
@@ -193,7 +193,7 @@ def test_a_lost_database_and_no_agent(backend, tmp_path):
     (pictures,) = [site.pictures(number) for number in complete().values()]
     backend.stop()
     shutil.rmtree(site.server / "data")
-    adopting = [sys.executable, "-m", "lerobot_backend", "adopt"]
+    adopting = [sys.executable, "-m", "teleop_backend", "adopt"]
     subprocess.run(adopting, env=backend.environment, capture_output=True, check=True, timeout=PATIENCE_S)
     # The streams know the address.
     backend.start()

@@ -204,7 +204,7 @@ async def run(
     *,
     parts: Collection[str] = PARTS,
     only: Collection[str] = (),
-    telemetry: str = "telemetry_service",
+    telemetry: str = "teleop_telemetry",
     look_at: Callable[[Path], object] = lambda _: None,
 ) -> None:
     """Raise AssertionError, naming the seed, if anything was lost, doubled, or said to be safe too early.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import cycle
 
-from lerobot_backend.demo.relay import Relay, running
+from teleop_backend.demo.relay import Relay, running
 
 SAMPLES = b" /ws/"
 MAX_PIECE_BYTES = 64 * 1024

@@ -2,9 +2,9 @@
 
 import runpy
 
-from telemetry_service.tables import frame_table
+from teleop_telemetry.tables import frame_table
 
 frame_table.COMMIT_TIMEOUT_S = 4.0
 
 if __name__ == "__main__":
-    runpy.run_module("telemetry_service", run_name="__main__")
+    runpy.run_module("teleop_telemetry", run_name="__main__")

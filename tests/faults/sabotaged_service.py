@@ -4,8 +4,8 @@ import os
 import runpy
 
 import teleop_runtime.postgres.pool
-from telemetry_service.frames.block import FrameBlock
-from telemetry_service.receiving.writer import Writer
+from teleop_telemetry.frames.block import FrameBlock
+from teleop_telemetry.receiving.writer import Writer
 
 
 def acknowledge_before_commit() -> None:
@@ -31,4 +31,4 @@ def commit_without_waiting_for_the_disk() -> None:
 
 if __name__ == "__main__":
     globals()[os.environ["SABOTAGE"]]()
-    runpy.run_module("telemetry_service", run_name="__main__")
+    runpy.run_module("teleop_telemetry", run_name="__main__")

@@ -12,7 +12,7 @@ from teleop_testing.backends.processes import free_port, own_postgres
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.waiting import PATIENCE_S, until
 
-MODULES = ("telemetry_service", "video_ingest_service", "export_service", "export_service.worker")
+MODULES = ("teleop_telemetry", "teleop_video_ingest", "teleop_export", "teleop_export.worker")
 PORTS = ("TELEMETRY_PORT", "INGEST_PORT", "EXPORT_PORT")
 FRAMES = 200_000
 
@@ -85,7 +85,7 @@ async def test_database_that_has_gone_in_the_middle_of_an_export(tmp_path, troub
     with own_postgres() as postgres:
         session = record_session(postgres.url(), FRAMES)
         with running(MODULES[:3], postgres.url(), tmp_path) as started:
-            await export_begun(started["export_service"][1], session)
+            await export_begun(started["teleop_export"][1], session)
             if trouble == "stopped":
                 postgres.stop(signal.SIGQUIT)
                 ended(started, signal.SIGTERM)

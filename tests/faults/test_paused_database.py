@@ -6,8 +6,8 @@ from pathlib import Path
 
 import asyncpg
 import psutil
-from lerobot_backend.postgres import EmbeddedPostgres
 from resending import ResendingRobot
+from teleop_backend.postgres import EmbeddedPostgres
 from teleop_testing.backends.processes import own_postgres, telemetry_process
 from teleop_testing.waiting import until
 

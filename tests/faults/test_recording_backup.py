@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from lerobot_backend.demo.relay import Relay, relay_to
+from teleop_backend.demo.relay import Relay, relay_to
 from teleop_testing.backends.processes import ingest_process
 from teleop_testing.datasets.recording import Command, record_command, sync_agent
 from teleop_testing.waiting import PATIENCE_S

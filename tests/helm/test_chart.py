@@ -14,11 +14,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from export_service.hub.settings import HubSettings
-from export_service.settings import ExportSettings
-from telemetry_service.settings import TelemetrySettings
+from teleop_export.hub.settings import HubSettings
+from teleop_export.settings import ExportSettings
+from teleop_telemetry.settings import TelemetrySettings
 from teleop_testing.waiting import PATIENCE_S
-from video_ingest_service.settings import IngestSettings
+from teleop_video_ingest.settings import IngestSettings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "lerobot-backend"

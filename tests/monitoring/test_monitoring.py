@@ -15,7 +15,7 @@ from teleop_testing.waiting import PATIENCE_S
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "lerobot-backend.json"
-SERVICES = ("telemetry_service", "video_ingest_service", "export_service")
+SERVICES = ("teleop_telemetry", "teleop_video_ingest", "teleop_export")
 PORTS = {"telemetry-service": 8001, "video-ingest-service": 8002, "export-service": 8003}
 # Made by Prometheus itself.
 BUILT_IN = {"up", "ALERTS"}

@@ -17,7 +17,7 @@ OWN_MB = {
     "export-service": 290,
     "sync-agent": 190,
 }
-OWN_SERVICES = {"telemetry_service", "video_ingest_service", "export_service", "sync_agent"}
+OWN_SERVICES = {"teleop_telemetry", "teleop_video_ingest", "teleop_export", "teleop_sync_agent"}
 
 
 @pytest.mark.parametrize("service", [*SERVICES, *ONCE])

@@ -19,7 +19,7 @@ DATA = "data/chunk-000/file-000.parquet"
 PICTURES, GREY = 3, 120
 ENCODE = f"""
 import av, numpy
-from export_service.making.video_writer import encode
+from teleop_export.making.video_writer import encode
 from teleop_dataset.v3.info import Camera
 
 grey = av.VideoFrame.from_ndarray(numpy.full((64, 64, 3), {GREY}, numpy.uint8), format="rgb24")
@@ -106,7 +106,7 @@ def test_sessions_are_exported_as_they_were_recorded(stack, recorded, tmp_path):
 @pytest.mark.parametrize(
     ("image", "command"),
     [
-        ("video-ingest-service", ["python", "-m", "video_ingest_service.datasets.repair_worker"]),
+        ("video-ingest-service", ["python", "-m", "teleop_video_ingest.datasets.repair_worker"]),
         ("sync-agent", ["python", "-m", "teleop_dataset.repair"]),
     ],
 )

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import pytest_asyncio
 import uvicorn
-from export_service.app import create_app
-from export_service.settings import ExportSettings
+from teleop_export.app import create_app
+from teleop_export.settings import ExportSettings
 from teleop_testing.datasets.recorded import record_columns, record_session
 from teleop_testing.datasets.recorded_video import RecordedVideo, record_video
 from teleop_testing.waiting import PATIENCE_S

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sync_agent.agent import Agent
-from sync_agent.settings import Settings
+from teleop_sync_agent.agent import Agent
+from teleop_sync_agent.settings import Settings
 from teleop_testing.backends.file_backend import FileBackend, file_backend
 
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest_asyncio
-from telemetry_service.app import create_app
-from telemetry_service.settings import TelemetrySettings
+from teleop_telemetry.app import create_app
+from teleop_telemetry.settings import TelemetrySettings
 from teleop_testing.backends.serving import serving
 from teleop_testing.waiting import PATIENCE_S
 

@@ -14,10 +14,10 @@ from teleop_testing.backends.serving import serving
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.datasets.storing import stored
 from teleop_testing.waiting import PATIENCE_S
-from video_ingest_service.app import create_app
-from video_ingest_service.files.catalog import Catalog
-from video_ingest_service.files.probe import Prober
-from video_ingest_service.settings import IngestSettings
+from teleop_video_ingest.app import create_app
+from teleop_video_ingest.files.catalog import Catalog
+from teleop_video_ingest.files.probe import Prober
+from teleop_video_ingest.settings import IngestSettings
 
 MIB = 1024 * 1024
 

@@ -67,7 +67,7 @@ def tell_offsets_before_the_disk() -> None:
 
 def call_done_what_is_not_published() -> None:
     """A worker marks an export as done, and moves it into place afterwards."""
-    from export_service.tables.export_table import ExportTable
+    from teleop_export.tables.export_table import ExportTable
 
     publish = ExportTable.publish
     moving = set()
@@ -89,9 +89,9 @@ def call_done_what_is_not_published() -> None:
 PROGRAMS = {
     forget_what_a_dead_encoder_left: "lerobot_robot_backend.video.encoder",
     call_stored_what_was_only_begun: "sync-agent",
-    trust_offsets: "video_ingest_service",
-    tell_offsets_before_the_disk: "video_ingest_service",
-    call_done_what_is_not_published: "export_service",
+    trust_offsets: "teleop_video_ingest",
+    tell_offsets_before_the_disk: "teleop_video_ingest",
+    call_done_what_is_not_published: "teleop_export",
 }
 
 for defect, program in PROGRAMS.items():

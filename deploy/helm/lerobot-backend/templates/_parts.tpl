@@ -5,7 +5,7 @@ proxy: {image: proxy, port: 8000, ready: /healthz, writable: [/data, /config]}
 telemetry-service: {image: telemetry-service, port: 8001, ready: /readyz, role: telemetry, store: true, files: {{ $local }}}
 video-ingest-service: {image: video-ingest-service, port: 8002, ready: /readyz, role: ingest, store: true, files: {{ $local }}}
 export-service: {image: export-service, port: 8003, ready: /readyz, role: export, store: true, files: true}
-export-worker: {image: export-service, role: export, store: true, files: true, hub: true, command: [python, -m, export_service.worker]}
+export-worker: {image: export-service, role: export, store: true, files: true, hub: true, command: [python, -m, teleop_export.worker]}
 {{- end }}
 
 {{- define "backend.labels" -}}

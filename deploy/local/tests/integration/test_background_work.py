@@ -5,21 +5,21 @@ import errno
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import export_service
-import lerobot_backend
 import pytest
-import telemetry_service
+import teleop_backend
+import teleop_export
 import teleop_runtime
-import video_ingest_service
-from export_service.app import export_part
-from export_service.hub.settings import HubSettings
-from lerobot_backend.app import postgres_part
-from lerobot_backend.postgres import EmbeddedPostgres
-from telemetry_service.app import telemetry_part
+import teleop_telemetry
+import teleop_video_ingest
+from teleop_backend.app import postgres_part
+from teleop_backend.postgres import EmbeddedPostgres
+from teleop_export.app import export_part
+from teleop_export.hub.settings import HubSettings
 from teleop_runtime import background
 from teleop_runtime.background import Background
+from teleop_telemetry.app import telemetry_part
 from teleop_testing.waiting import until
-from video_ingest_service.app import ingest_part
+from teleop_video_ingest.app import ingest_part
 
 ALL = {
     "archiving",
@@ -47,17 +47,17 @@ VITAL = {"batcher", "making of exports", "pushing", "watch over PostgreSQL"}
 ENDS_WITH_ITS_CALLER = "awaited by what began it, which hears of its errors"
 OTHERS = {
     (
-        "telemetry_service/receiving/batcher.py",
+        "teleop_telemetry/receiving/batcher.py",
         "run",
     ): "one commit: told to the writers whose frames it holds",
-    ("telemetry_service/receiving/log_endpoint.py", "_talk"): ENDS_WITH_ITS_CALLER,
-    ("telemetry_service/tables/numbers.py", "take"): ENDS_WITH_ITS_CALLER,
+    ("teleop_telemetry/receiving/log_endpoint.py", "_talk"): ENDS_WITH_ITS_CALLER,
+    ("teleop_telemetry/tables/numbers.py", "take"): ENDS_WITH_ITS_CALLER,
     (
-        "telemetry_service/receiving/plain_mode.py",
+        "teleop_telemetry/receiving/plain_mode.py",
         "_refuse",
     ): "goes on after any error, as long as its connection",
-    ("telemetry_service/tables/session_table.py", "_take_over"): ENDS_WITH_ITS_CALLER,
-    ("video_ingest_service/files/verification.py", "verify_objects"): ENDS_WITH_ITS_CALLER,
+    ("teleop_telemetry/tables/session_table.py", "_take_over"): ENDS_WITH_ITS_CALLER,
+    ("teleop_video_ingest/files/verification.py", "verify_objects"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/serving/app.py", "_ask"): "a check of readiness, whose result it is",
     ("teleop_runtime/background.py", "_start"): "what this is about",
     ("teleop_runtime/serving/graceful.py", "drain_before_exit"): "around `handle`, see there",
@@ -65,10 +65,10 @@ OTHERS = {
     ("teleop_runtime/serving/operations.py", "answer"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/serving/operations.py", "while_connected"): "around `answer`, see there",
     ("teleop_runtime/store/writers.py", "run"): ENDS_WITH_ITS_CALLER,
-    ("export_service/worker.py", "until_asked_to_end"): ENDS_WITH_ITS_CALLER,
-    ("lerobot_backend/postgres.py", "_launch"): "waits for a process that ends; the watch starts it again",
-    ("lerobot_backend/demo/relay.py", "_relay"): ENDS_WITH_ITS_CALLER,
-    ("lerobot_backend/demo/relay.py", "running"): "only in the demonstration, which looks whether it works",
+    ("teleop_export/worker.py", "until_asked_to_end"): ENDS_WITH_ITS_CALLER,
+    ("teleop_backend/postgres.py", "_launch"): "waits for a process that ends; the watch starts it again",
+    ("teleop_backend/demo/relay.py", "_relay"): ENDS_WITH_ITS_CALLER,
+    ("teleop_backend/demo/relay.py", "running"): "only in the demonstration, which looks whether it works",
 }
 BEGIN = {"create_task", "ensure_future", "Thread"}
 
@@ -88,7 +88,7 @@ def begun(package: object) -> set[tuple[str, str]]:
 
 def test_nothing_else_begins_by_itself():
     """A new task or thread belongs into `Background`, or into the list above with the reason why not."""
-    packages = (teleop_runtime, telemetry_service, video_ingest_service, export_service, lerobot_backend)
+    packages = (teleop_runtime, teleop_telemetry, teleop_video_ingest, teleop_export, teleop_backend)
     assert set().union(*map(begun, packages)) == set(OTHERS)
 
 

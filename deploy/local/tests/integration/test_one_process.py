@@ -72,8 +72,8 @@ async def record(port: int, frames: int) -> int:
     return session
 
 
-MODULE = [sys.executable, "-m", "lerobot_backend"]
-UVICORN = [str(Path(sys.executable).parent / "uvicorn"), "lerobot_backend.app:app", "--port", "{port}"]
+MODULE = [sys.executable, "-m", "teleop_backend"]
+UVICORN = [str(Path(sys.executable).parent / "uvicorn"), "teleop_backend.app:app", "--port", "{port}"]
 
 
 async def assert_own_connections(port: int) -> None:
@@ -104,7 +104,7 @@ async def test_records_and_shows_after_a_kill(folder, command):
 async def test_stopping_leaves_nothing_running(folder):
     """SIGTERM ends the backend and its PostgreSQL."""
     port = free_port()
-    with started([sys.executable, "-m", "lerobot_backend"], folder, port) as process:
+    with started([sys.executable, "-m", "teleop_backend"], folder, port) as process:
         children = psutil.Process(process.pid).children(recursive=True)
         assert any(child.name() == "postgres" for child in children)
     assert not [child for child in children if child.is_running() and child.name() == "postgres"]
@@ -113,7 +113,7 @@ async def test_stopping_leaves_nothing_running(folder):
 async def test_postgres_that_dies_is_started_again(folder):
     """The backend looks after its database: killed, it comes back by itself and nothing is lost."""
     port = free_port()
-    with started([sys.executable, "-m", "lerobot_backend"], folder, port):
+    with started([sys.executable, "-m", "teleop_backend"], folder, port):
         session = await record(port, 50)
         pid = int((folder / "data/postgres/postmaster.pid").read_text().splitlines()[0])
         os.kill(pid, signal.SIGKILL)
@@ -147,7 +147,7 @@ def wait_until_ready_again(port: int) -> None:
 def test_taken_port_is_named(folder):
     """A port that somebody has already is a clear error, not a traceback."""
     port = free_port()
-    command = [sys.executable, "-m", "lerobot_backend"]
+    command = [sys.executable, "-m", "teleop_backend"]
     with started(command, folder, port):
         second = subprocess.run(
             command,
@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_used_is_told_without_a_traceback(folder):
 def test_local_posture_does_not_listen_to_the_network(folder):
     """Opening the backend to other machines has to be asked for by name."""
     done = subprocess.run(
-        [sys.executable, "-m", "lerobot_backend"],
+        [sys.executable, "-m", "teleop_backend"],
         cwd=folder,
         env={**os.environ, "LEROBOT_BACKEND_HOST": "0.0.0.0"},
         capture_output=True,
@@ -216,7 +216,7 @@ def test_wrong_settings_are_all_told(folder):
     """Each mistake in the environment has its line."""
     wrong = {"LEROBOT_BACKEND_PORT": "high", "LEROBOT_BACKEND_EXPOSURE": "world"}
     done = subprocess.run(
-        [sys.executable, "-m", "lerobot_backend"],
+        [sys.executable, "-m", "teleop_backend"],
         cwd=folder,
         env={**os.environ, **wrong},
         capture_output=True,

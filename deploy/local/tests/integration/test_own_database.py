@@ -16,20 +16,20 @@ import psycopg
 import pyarrow as pa
 import pytest
 from adbc_driver_manager import AdbcStatement
-from export_service.app import export_part
-from export_service.hub.settings import HubSettings
-from export_service.tables.chunk_table import ChunkReader
-from export_service.tables.database import open_pool as open_export_pool
 from psycopg.conninfo import conninfo_to_dict
-from telemetry_service.app import telemetry_part
+from teleop_export.app import export_part
+from teleop_export.hub.settings import HubSettings
+from teleop_export.tables.chunk_table import ChunkReader
+from teleop_export.tables.database import open_pool as open_export_pool
 from teleop_runtime.postgres.frames import FrameReader
 from teleop_runtime.postgres.pool import open_pool
 from teleop_runtime.serving.app import CannotStart, assemble
+from teleop_telemetry.app import telemetry_part
 from teleop_testing.backends.processes import free_port, own_postgres
 from teleop_testing.backends.serving import serving
 from teleop_testing.robots.tus import DATASET, TUS, metadata_of
 from teleop_testing.waiting import PATIENCE_S, until
-from video_ingest_service.app import ingest_part
+from teleop_video_ingest.app import ingest_part
 from websockets.asyncio.client import connect
 
 ODD = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from lerobot_backend.postgres import EmbeddedPostgres
-from lerobot_backend.postgres_account import PostgresFailed
+from teleop_backend.postgres import EmbeddedPostgres
+from teleop_backend.postgres_account import PostgresFailed
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from lerobot_backend import postgres_account
-from lerobot_backend.postgres import EmbeddedPostgres
-from lerobot_backend.postgres_account import NAME, PACKAGE, PostgresFailed
+from teleop_backend import postgres_account
+from teleop_backend.postgres import EmbeddedPostgres
+from teleop_backend.postgres_account import NAME, PACKAGE, PostgresFailed
 from teleop_testing.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.root("PostgreSQL is started by root")
@@ -24,8 +24,8 @@ OF_A_CONTAINER = [
 START = """
 import sys
 from pathlib import Path
-from lerobot_backend.postgres import EmbeddedPostgres
-from lerobot_backend.postgres_account import PostgresFailed
+from teleop_backend.postgres import EmbeddedPostgres
+from teleop_backend.postgres_account import PostgresFailed
 server = EmbeddedPostgres(Path(sys.argv[1]))
 try:
     server.start()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lerobot_backend.openapi import openapi
+from teleop_backend.openapi import openapi
 
 SERVED = Path(__file__).parents[3] / "proxy/openapi.json"
 

@@ -1,9 +1,9 @@
 """Configuration of the one-process default."""
 
-from export_service.settings import ExportSettings
-from lerobot_backend.settings import LocalSettings
-from telemetry_service.settings import TelemetrySettings
-from video_ingest_service.settings import IngestSettings
+from teleop_backend.settings import LocalSettings
+from teleop_export.settings import ExportSettings
+from teleop_telemetry.settings import TelemetrySettings
+from teleop_video_ingest.settings import IngestSettings
 
 # Where everything is follows from the two folders and the one address.
 PLACES = {"DATABASE_URL", "STORE_URL", "EXPORT_ROOT", "EXPORT_WORK_HERE"}

@@ -9,8 +9,8 @@ from teleop_runtime.store import Store
 TIMEOUT_S = 30.0
 IF_LOST = (
     "If that database is lost for good, let this one take its files over: in one process `lerobot-backend "
-    "adopt`, else `python -m telemetry_service.archive adopt` where telemetry-service runs, and then "
-    "`python -m video_ingest_service.adopt` where video-ingest-service does."
+    "adopt`, else `python -m teleop_telemetry.archive adopt` where telemetry-service runs, and then "
+    "`python -m teleop_video_ingest.adopt` where video-ingest-service does."
 )
 
 

@@ -69,7 +69,7 @@ def _told(mistake: ErrorDetails) -> str:
 def read_command_line(about: str, *kinds: type[BaseSettings]) -> None:
     """Tell `--help` what a server is and reads, and refuse every other argument; both end the process.
 
-    about  one sentence, first of all how it is called: "`python -m telemetry_service`: …"
+    about  one sentence, first of all how it is called: "`python -m teleop_telemetry`: …"
     kinds  whose settings it loads
     """
     called, _, description = about.partition(": ")

@@ -4,8 +4,8 @@ import asyncio
 
 import psycopg
 import pytest
-from export_service import worker
-from export_service.tables import export_table
+from teleop_export import worker
+from teleop_export.tables import export_table
 from teleop_runtime import background
 from teleop_testing.waiting import until
 

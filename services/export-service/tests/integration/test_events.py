@@ -6,9 +6,9 @@ import time
 from itertools import pairwise
 
 import pytest
-from export_service import client
-from export_service.api import events
-from export_service.making.build import build
+from teleop_export import client
+from teleop_export.api import events
+from teleop_export.making.build import build
 from teleop_testing.waiting import PATIENCE_S
 
 
@@ -23,8 +23,8 @@ def slowly(monkeypatch):
 
         return build(folder, order, reader, chunks, files, wait)
 
-    monkeypatch.setattr("export_service.worker.build", build_slowly)
-    monkeypatch.setattr("export_service.planning.added_columns.READ_FRAMES", 100)
+    monkeypatch.setattr("teleop_export.worker.build", build_slowly)
+    monkeypatch.setattr("teleop_export.planning.added_columns.READ_FRAMES", 100)
 
 
 async def heard(backend, export_id, **headers):

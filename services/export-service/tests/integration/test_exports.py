@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from export_service.making.build import build
-from export_service.tables.session_table import SessionTable
+from teleop_export.making.build import build
+from teleop_export.tables.session_table import SessionTable
 
 LEVELS = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
@@ -72,7 +72,7 @@ async def test_report_accounts_for_every_frame(backend, record):
 @pytest.mark.parametrize("format", ["lerobot-v3.0", "parquet"])
 async def test_frames_that_nobody_knows_of_are_waited_for(backend, record, monkeypatch, format):
     """No session leaves as whole that may not be: until they have come, are given up, or it is asked for."""
-    monkeypatch.setattr("export_service.api.endpoints.RECHECK_AFTER_S", 0.0)
+    monkeypatch.setattr("teleop_export.api.endpoints.RECHECK_AFTER_S", 0.0)
     session = await record(100, gaps=[(10, 12, "disk full")], lost=[40, 41, 42])
     refusal = await backend.ask(session, format=format, status=409)
     assert (refusal["code"], refusal["field"]) == ("frames_unaccounted", "session_ids")
@@ -84,7 +84,7 @@ async def test_frames_that_nobody_knows_of_are_waited_for(backend, record, monke
 
 async def test_frames_lost_with_a_database_are_waited_for(backend, record, database, monkeypatch):
     """Of a session that the store alone told of, as many as its robot logged."""
-    monkeypatch.setattr("export_service.api.endpoints.RECHECK_AFTER_S", 0.0)
+    monkeypatch.setattr("teleop_export.api.endpoints.RECHECK_AFTER_S", 0.0)
     lost, whole = await record(0), await record(30)
     await database.connection.execute(
         "UPDATE teleop_session SET found_at = now(), logged_frames = 140 WHERE id = $1", lost
@@ -110,7 +110,7 @@ async def test_frames_that_come_while_one_waits_are_waited_for(backend, record, 
         return await looked(self, *words, **more)
 
     looked = SessionTable.read
-    monkeypatch.setattr("export_service.api.endpoints.RECHECK_AFTER_S", 0.0)
+    monkeypatch.setattr("teleop_export.api.endpoints.RECHECK_AFTER_S", 0.0)
     monkeypatch.setattr(SessionTable, "read", read)
     assert (await backend.ask(session))["report"]["committed"] == 100
 
@@ -262,7 +262,7 @@ async def test_sessions_that_cannot_be_exported_say_why(backend, record, databas
 
 async def test_full_disk_is_told_before_anything_is_written(backend, record, monkeypatch):
     """507, with how much room there is."""
-    monkeypatch.setattr("export_service.work.folders.KEEP_FREE", 1.0)
+    monkeypatch.setattr("teleop_export.work.folders.KEEP_FREE", 1.0)
     assert (await backend.ask(await record(10), status=507))["code"] == "no_space"
 
 
@@ -318,8 +318,8 @@ def slowly(monkeypatch):
 
         return build(*work, watch=wait)
 
-    monkeypatch.setattr("export_service.worker.build", build_slowly)
-    monkeypatch.setattr("export_service.planning.added_columns.READ_FRAMES", 100)
+    monkeypatch.setattr("teleop_export.worker.build", build_slowly)
+    monkeypatch.setattr("teleop_export.planning.added_columns.READ_FRAMES", 100)
 
 
 async def test_cancelling_a_running_export_leaves_nothing(backend, record, slowly):
@@ -337,7 +337,7 @@ async def test_cancelling_a_running_export_leaves_nothing(backend, record, slowl
 
 async def test_stopping_the_service_hands_a_running_export_back(serve, record, database, slowly, monkeypatch):
     """It is queued again, with nothing left of the attempt; the next service makes it."""
-    monkeypatch.setattr("export_service.work.jobs.SHUTDOWN_GRACE_S", 0.1)
+    monkeypatch.setattr("teleop_export.work.jobs.SHUTDOWN_GRACE_S", 0.1)
     session = await record(20_000, episodes=list(pairwise(range(0, 20_001, 100))))
     async with serve() as backend:
         export = await backend.ask(session)

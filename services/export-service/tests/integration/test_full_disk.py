@@ -46,7 +46,7 @@ async def test_video_that_does_not_fit_is_refused(small_disk, serve, record, fil
 @pytest.mark.parametrize("format", ["lerobot-v3.0", "parquet", "mcap"])
 async def test_disk_that_fills_up_fails_the_export(small_disk, serve, record, monkeypatch, format):
     """By name, with nothing left and nothing half published; the same request succeeds once there is room."""
-    monkeypatch.setattr("export_service.work.folders.KEEP_FREE", -100.0)
+    monkeypatch.setattr("teleop_export.work.folders.KEEP_FREE", -100.0)
     session = await record(FRAMES)
     async with serve() as backend:
         failed = await backend.ended((await backend.ask(session, format=format))["id"])
@@ -61,7 +61,7 @@ async def test_disk_that_fills_up_fails_the_export(small_disk, serve, record, mo
 
 async def test_disk_that_fills_up_with_video_fails_the_export(small_disk, serve, record, film, monkeypatch):
     """By name too, in the middle of a copied mp4; the same request succeeds once there is room."""
-    monkeypatch.setattr("export_service.work.folders.KEEP_FREE", -100.0)
+    monkeypatch.setattr("teleop_export.work.folders.KEEP_FREE", -100.0)
     session = await record(1200)
     video = await film(session, 1200, segment=100, same_pictures=True, height=480, width=640)
     async with serve() as backend:

@@ -2,7 +2,7 @@
 
 import psycopg
 import pytest
-from export_service.making.kept_reader import KeptReader
+from teleop_export.making.kept_reader import KeptReader
 
 CONNECTED = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 

@@ -13,10 +13,10 @@ import asyncio, sys
 from contextlib import closing
 from pathlib import Path
 import msgspec
-from export_service.making.build import build
-from export_service.tables.chunk_table import ChunkReader
-from export_service.planning.order import Order
-from export_service.making.stored_files import StoredFiles
+from teleop_export.making.build import build
+from teleop_export.tables.chunk_table import ChunkReader
+from teleop_export.planning.order import Order
+from teleop_export.making.stored_files import StoredFiles
 from teleop_runtime.postgres.frames import FrameReader
 from teleop_runtime.store import open_store
 from teleop_testing.machine.memory import peak_bytes
@@ -79,7 +79,7 @@ def test_a_worker_finds_no_pandas():
     """Arrow, which looks for it with every array it is given, goes on without."""
     program = """
 import sys
-from export_service.worker import WithoutPandas
+from teleop_export.worker import WithoutPandas
 sys.meta_path.insert(0, WithoutPandas())
 import pyarrow as pa
 assert pa.array([1.5, 2.5]).to_numpy().tolist() == [1.5, 2.5]

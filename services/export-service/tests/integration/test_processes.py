@@ -28,7 +28,7 @@ def process(database_url, tmp_path):
         "EXPORT_ROOT": str(tmp_path / "exports"),
         "STORE_URL": str(tmp_path / "store"),
     }
-    return ServiceProcess("export_service", environment, "EXPORT_PORT")
+    return ServiceProcess("teleop_export", environment, "EXPORT_PORT")
 
 
 async def until(condition):
@@ -155,14 +155,14 @@ async def test_killed_at_any_moment_with_video(process, record, film, tmp_path):
 
 
 async def test_worker_alone_finishes_what_the_service_began(process, record, database):
-    """`python -m export_service.worker` needs no service beside it."""
+    """`python -m teleop_export.worker` needs no service beside it."""
     session = await record(FRAMES, episodes=episodes())
     async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         with process:
             await begin(http, process, session)
             process.kill()
     worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "export_service.worker", env=process.environment
+        sys.executable, "-m", "teleop_export.worker", env=process.environment
     )
 
     async def done():
@@ -188,7 +188,7 @@ async def test_service_leaves_the_work_to_workers(process, record):
             await asyncio.sleep(2.0)
             assert (await http.get(url)).json()["status"] == "queued"
             worker = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "export_service.worker", env=process.environment
+                sys.executable, "-m", "teleop_export.worker", env=process.environment
             )
             assert (await ended(http, url))["status"] == "done"
             worker.terminate()
@@ -206,7 +206,7 @@ async def test_export_outlives_the_database(record_elsewhere, tmp_path):
             "STORE_URL": str(tmp_path / "store"),
         }
         async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
-            with ServiceProcess("export_service", environment, "EXPORT_PORT") as process:
+            with ServiceProcess("teleop_export", environment, "EXPORT_PORT") as process:
                 url = await begin(http, process, session)
                 await asyncio.to_thread(postgres.stop, signal.SIGQUIT)
                 answer = await http.get(url)
@@ -219,7 +219,7 @@ async def test_export_outlives_the_database(record_elsewhere, tmp_path):
 async def run_cli(*words, **environment):
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "export_service.cli", *map(str, words)),
+        *("-m", "teleop_export.cli", *map(str, words)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **environment},

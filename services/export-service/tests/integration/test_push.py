@@ -8,8 +8,8 @@ import sys
 
 import httpx
 import pytest
-from export_service.hub import pusher
-from export_service.hub import settings as hub_settings
+from teleop_export.hub import pusher
+from teleop_export.hub import settings as hub_settings
 from teleop_testing.backends.hub import TOKEN, hub_serving
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S
@@ -274,7 +274,7 @@ async def test_command_line_pushes(hub, backend, record, tmp_path):
     async def run(root, *words):
         command = (
             "-m",
-            "export_service.cli",
+            "teleop_export.cli",
             "--session_id",
             str(session),
             "--repo_id",
@@ -324,7 +324,7 @@ async def test_killed_push_goes_on_where_it_was(record, database_url, tmp_path, 
             **environment(endpoint, tmp_path),
         }
         async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
-            with ServiceProcess("export_service", settings, "EXPORT_PORT") as process:
+            with ServiceProcess("teleop_export", settings, "EXPORT_PORT") as process:
                 body = {"session_ids": [session], "repo_id": REPO, "push_to_hub": {}}
                 url = f"http://{process.address}/exports"
                 url += f"/{(await http.post(url, json=body)).json()['id']}"

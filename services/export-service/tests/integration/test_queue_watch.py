@@ -1,8 +1,8 @@
 """What /metrics tells of exports, whichever process works on them."""
 
-from export_service import metrics
-from export_service.tables.database import open_pool
-from export_service.work import queue_watch
+from teleop_export import metrics
+from teleop_export.tables.database import open_pool
+from teleop_export.work import queue_watch
 
 INSERT = """
 INSERT INTO export (fingerprint, request, work_order, report, status, attempts_left, problem, created_at,

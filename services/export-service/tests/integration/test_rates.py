@@ -5,7 +5,7 @@ import json
 import av
 import pyarrow.parquet as pq
 import pytest
-from export_service.hub.card import card
+from teleop_export.hub.card import card
 
 VIDEO = "videos/observation.images.front/chunk-000/file-000.mp4"
 

@@ -155,7 +155,7 @@ async def test_filter_that_nothing_passes_is_a_conflict(backend, lab):
 
 async def test_too_many_sessions_are_refused(backend, lab, monkeypatch):
     """With the limit and what to do."""
-    monkeypatch.setattr("export_service.api.endpoints.MAX_SESSIONS", 1)
+    monkeypatch.setattr("teleop_export.api.endpoints.MAX_SESSIONS", 1)
     problem = await ask(backend, {"robot_id": "robot_A"}, 422)
     assert (problem["field"], problem["limit"]) == ("filter", 1)
 

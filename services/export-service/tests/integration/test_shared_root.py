@@ -1,7 +1,7 @@
 """Where datasets are built and kept: several databases may use one root."""
 
 import pytest
-from export_service.work.folders import Folders
+from teleop_export.work.folders import Folders
 from teleop_runtime.serving.app import CannotStart
 
 

@@ -6,10 +6,10 @@ import io
 from pathlib import Path
 
 import pytest
-from export_service import worker
-from export_service.cli import export, parse
-from export_service.tables import export_table
 from rich.console import Console
+from teleop_export import worker
+from teleop_export.cli import export, parse
+from teleop_export.tables import export_table
 from teleop_testing.waiting import until
 
 

@@ -6,9 +6,9 @@ import sys
 import psycopg
 import pytest
 from adbc_driver_manager import Error as AdbcError
-from export_service.making.kept_reader import KeptReader
-from export_service.tables.chunk_table import ChunkReader
-from export_service.tables.database import open_pool
+from teleop_export.making.kept_reader import KeptReader
+from teleop_export.tables.chunk_table import ChunkReader
+from teleop_export.tables.database import open_pool
 from teleop_runtime.postgres import libpq
 from teleop_testing.machine.vanishing import vanishing_host
 from teleop_testing.waiting import PATIENCE_S

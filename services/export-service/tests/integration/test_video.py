@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from export_service.making.build import build
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_dataset.v3.layout import BYTES_PER_MB, FileLimits
+from teleop_export.making.build import build
 
 FRONT = "observation.images.front"
 
@@ -72,7 +72,7 @@ def packets(path):
 async def test_videos_stay_near_their_limit(backend, record, film, monkeypatch):
     """A new file is begun before one grows too large; an episode never lies in two."""
     small = FileLimits(1, 60_000 / BYTES_PER_MB, one_file=False)
-    monkeypatch.setattr("export_service.planning.order.LEROBOTS_LIMITS", small)
+    monkeypatch.setattr("teleop_export.planning.order.LEROBOTS_LIMITS", small)
     session = await record(600, episodes=list(pairwise(range(0, 601, 60))))
     await film(session, 600)
     _, folder = await backend.export(session)
@@ -245,7 +245,7 @@ async def test_cancelling_while_video_is_copied_leaves_nothing(backend, record, 
 
         return build(*work, watch=wait)
 
-    monkeypatch.setattr("export_service.worker.build", build_slowly)
+    monkeypatch.setattr("teleop_export.worker.build", build_slowly)
     session = await record(2000)
     await film(session, 2000, segment=10)
     export = await backend.ask(session)

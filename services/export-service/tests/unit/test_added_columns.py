@@ -3,11 +3,11 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from export_service.errors import RecordingChanged
-from export_service.planning import added_columns
-from export_service.planning.added_columns import choose_columns, frames_at_once, with_columns
-from export_service.planning.plan import Piece
-from export_service.sessions.recorded import Session, Values
+from teleop_export.errors import RecordingChanged
+from teleop_export.planning import added_columns
+from teleop_export.planning.added_columns import choose_columns, frames_at_once, with_columns
+from teleop_export.planning.plan import Piece
+from teleop_export.sessions.recorded import Session, Values
 from teleop_schema.columns import MAX_COLUMN_BYTES, Column, pack_values
 
 FRAMES = 10

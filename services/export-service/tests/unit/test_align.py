@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from export_service.timing.align import (
+from hypothesis import given
+from hypothesis import strategies as st
+from teleop_export.timing.align import (
     NONE_NEAR,
     NOT_BEGUN,
     SHORT_HOLE_S,
@@ -12,9 +14,7 @@ from export_service.timing.align import (
     find_holes,
     match,
 )
-from export_service.timing.loop_times import US_PER_S
-from hypothesis import given
-from hypothesis import strategies as st
+from teleop_export.timing.loop_times import US_PER_S
 
 NOTHING = np.zeros(0, np.int64)
 LOOP_FPS = 60.0

@@ -5,7 +5,7 @@ import os
 import tarfile
 
 import pytest
-from export_service.api.archive import Archive
+from teleop_export.api.archive import Archive
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from export_service.errors import Cancelled, NotFinite, RecordingChanged
-from export_service.making import build as building
-from export_service.planning.order import ExportRequest, make_order
-from export_service.sessions.recorded import EpisodeRow, Session
 from msgspec import structs
 from teleop_dataset.errors import VerificationFailed
 from teleop_dataset.v3.layout import BYTES_PER_MB, ONE_FILE, FileLimits, Place
 from teleop_dataset.verify import verify
+from teleop_export.errors import Cancelled, NotFinite, RecordingChanged
+from teleop_export.making import build as building
+from teleop_export.planning.order import ExportRequest, make_order
+from teleop_export.sessions.recorded import EpisodeRow, Session
 
 NAMES = ("a.pos", "b.pos")
 FRAMES = 300
@@ -253,7 +253,7 @@ def test_watch_stops_the_work(tmp_path):
 def test_data_files_stay_near_their_limit(tmp_path, monkeypatch):
     """A new file is begun before one grows too large; an episode is never cut."""
     small = FileLimits(6000 / BYTES_PER_MB, 1, one_file=False)
-    monkeypatch.setattr("export_service.planning.order.LEROBOTS_LIMITS", small)
+    monkeypatch.setattr("teleop_export.planning.order.LEROBOTS_LIMITS", small)
     build(tmp_path, order((0, 100), (100, 101), (101, 300)), Memory(), ignore)
     assert len(list(tmp_path.glob("data/*/*.parquet"))) == 3
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from export_service.cli import default_root, lerobot_home, parse, request_of
-from export_service.client import ExportError, _put, _unpack, http_url
+from teleop_export.cli import default_root, lerobot_home, parse, request_of
+from teleop_export.client import ExportError, _put, _unpack, http_url
 
 
 @pytest.mark.parametrize(

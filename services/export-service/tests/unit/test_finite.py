@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from export_service.errors import NotFinite
-from export_service.sessions.finite import SHORT, check_loss, cut_out, not_finite
-from export_service.sessions.recorded import Hole
-from export_service.timing.pace import Samples
-from export_service.timing.pauses import Pauses
+from teleop_export.errors import NotFinite
+from teleop_export.sessions.finite import SHORT, check_loss, cut_out, not_finite
+from teleop_export.sessions.recorded import Hole
+from teleop_export.timing.pace import Samples
+from teleop_export.timing.pauses import Pauses
 
 NAMES = ["observation a.pos", "observation b.pos", "action a.pos"]
 

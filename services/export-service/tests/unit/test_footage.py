@@ -7,8 +7,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from export_service.making.video_source import FETCHED_AHEAD, OPEN_SEGMENTS, Footage
-from export_service.sessions.video_chunks import Chunk
+from teleop_export.making.video_source import FETCHED_AHEAD, OPEN_SEGMENTS, Footage
+from teleop_export.sessions.video_chunks import Chunk
 from teleop_testing.waiting import PATIENCE_S
 
 PICTURES, CHUNKS = 10, 20

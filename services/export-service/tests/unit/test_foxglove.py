@@ -1,8 +1,8 @@
 """The messages are what protobuf itself makes of the same values."""
 
 import pytest
-from export_service.raw.foxglove import joint_states
 from google.protobuf.timestamp_pb2 import Timestamp
+from teleop_export.raw.foxglove import joint_states
 
 
 @pytest.mark.parametrize("taken_us", [0, 1_700_000_000_123_456, -1, -62_135_596_800_000_000])

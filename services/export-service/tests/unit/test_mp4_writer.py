@@ -5,8 +5,8 @@ import io
 import av
 import numpy as np
 import pytest
-from export_service.making import mp4_writer
-from export_service.making.mp4_writer import Mp4Writer
+from teleop_export.making import mp4_writer
+from teleop_export.making.mp4_writer import Mp4Writer
 
 SIZE = (48, 64)
 FPS = 30

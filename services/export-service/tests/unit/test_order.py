@@ -4,10 +4,10 @@ import json
 
 import msgspec
 import pytest
-from export_service.errors import SessionUnfinished
-from export_service.planning.order import ExportRequest, Order, check_request, fingerprint, make_order
-from export_service.sessions.recorded import EpisodeRow, Session
 from msgspec import structs
+from teleop_export.errors import SessionUnfinished
+from teleop_export.planning.order import ExportRequest, Order, check_request, fingerprint, make_order
+from teleop_export.sessions.recorded import EpisodeRow, Session
 from teleop_schema.errors import BadInput
 
 REQUEST = ExportRequest(session_ids=(1,), repo_id="lab/pick")

@@ -4,15 +4,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from export_service.planning.plan import MAX_PAUSES, PAUSED, make_plan
-from export_service.sessions.finite import SHORT
-from export_service.sessions.recorded import EpisodeRow, Hole, Session
-from export_service.sessions.spans import ALL_LABELS
-from export_service.timing.loop_times import loop_times
-from export_service.timing.pace import Samples, measure
-from export_service.timing.pauses import Pauses, in_spans, without
 from hypothesis import given
 from hypothesis import strategies as st
+from teleop_export.planning.plan import MAX_PAUSES, PAUSED, make_plan
+from teleop_export.sessions.finite import SHORT
+from teleop_export.sessions.recorded import EpisodeRow, Hole, Session
+from teleop_export.sessions.spans import ALL_LABELS
+from teleop_export.timing.loop_times import loop_times
+from teleop_export.timing.pace import Samples, measure
+from teleop_export.timing.pauses import Pauses, in_spans, without
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6).map(
     lambda found: [(first, first + frames) for first, frames in found]

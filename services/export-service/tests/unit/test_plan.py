@@ -1,12 +1,12 @@
 """Which frames become which episodes."""
 
 import pytest
-from export_service.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
-from export_service.planning.plan import make_plan
-from export_service.sessions.recorded import UNNAMED, EpisodeRow, Hole, Session, name_holes
-from export_service.sessions.spans import ALL_LABELS
 from hypothesis import given
 from hypothesis import strategies as st
+from teleop_export.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
+from teleop_export.planning.plan import make_plan
+from teleop_export.sessions.recorded import UNNAMED, EpisodeRow, Hole, Session, name_holes
+from teleop_export.sessions.spans import ALL_LABELS
 
 NAMES = ("a.pos", "b.pos")
 

@@ -1,12 +1,12 @@
 """Which rate a dataset has."""
 
 import pytest
-from export_service.errors import BadFps, RatesDiffer, SessionsDiffer
-from export_service.sessions.rates import Recorded, choose_fps
-from export_service.sessions.recorded import Footage, Session
-from export_service.timing.loop_times import US_PER_S
-from export_service.timing.pace import Pace
 from teleop_dataset.v3.info import Camera
+from teleop_export.errors import BadFps, RatesDiffer, SessionsDiffer
+from teleop_export.sessions.rates import Recorded, choose_fps
+from teleop_export.sessions.recorded import Footage, Session
+from teleop_export.timing.loop_times import US_PER_S
+from teleop_export.timing.pace import Pace
 
 FRONT = Camera("front", 48, 64, "h264", "yuv420p")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from export_service.making.frame_source import read_pieces
-from export_service.making.rows import choose_rows
-from export_service.planning.plan import Piece
+from teleop_export.making.frame_source import read_pieces
+from teleop_export.making.rows import choose_rows
+from teleop_export.planning.plan import Piece
 from teleop_runtime.postgres.frames import frame_schema
 
 FPS = 30

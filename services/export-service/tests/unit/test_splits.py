@@ -1,10 +1,10 @@
 """Which episodes are for training and which for what else."""
 
 import pytest
-from export_service.planning.plan import Piece
-from export_service.planning.splits import check_split, split_pieces
 from hypothesis import given
 from hypothesis import strategies as st
+from teleop_export.planning.plan import Piece
+from teleop_export.planning.splits import check_split, split_pieces
 from teleop_schema.errors import BadInput
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}

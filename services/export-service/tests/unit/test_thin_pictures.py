@@ -3,7 +3,7 @@
 import av
 import numpy as np
 import pytest
-from export_service.making.thin_pictures import ThinPictures
+from teleop_export.making.thin_pictures import ThinPictures
 
 # Of 256, from rounding twice, into the picture's own colours and back, and from sharing them.
 LEVELS_OFF, MEAN_OFF = 6, 2.5

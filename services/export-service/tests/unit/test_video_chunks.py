@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from export_service.sessions.video_chunks import Chunk, gather_pictures
+from teleop_export.sessions.video_chunks import Chunk, gather_pictures
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,13 +7,13 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
-from export_service.errors import NotStreamable
-from export_service.making.video_source import Part, Segment
-from export_service.making.video_writer import VideoSeries, encode, look
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import read_frame_counter, render
 from teleop_dataset.v3.info import Camera
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
+from teleop_export.errors import NotStreamable
+from teleop_export.making.video_source import Part, Segment
+from teleop_export.making.video_writer import VideoSeries, encode, look
 from teleop_testing.datasets.files import hide_first
 
 CAMERA = Camera("front", 48, 64, "h264", "yuv420p")
@@ -284,7 +284,7 @@ def test_long_episode_has_a_file_of_its_own(tmp_path, monkeypatch):
         asked.append((first, frames, fps))
         return frames < 10
 
-    monkeypatch.setattr("export_service.making.video_writer.pictures_are_found", found)
+    monkeypatch.setattr("teleop_export.making.video_writer.pictures_are_found", found)
     with Segment(make(tmp_path / "segment.mp4")) as segment:
         lengths = (3, 4, 12, 5)
         clips = write(tmp_path, *([Part(segment, np.arange(length))] for length in lengths))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from lerobot_backend.demo.relay import Relay, relay_to
-from sync_agent.status import size_text
+from teleop_backend.demo.relay import Relay, relay_to
+from teleop_sync_agent.status import size_text
 from teleop_testing.backends.processes import ServiceProcess, ingest_process
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.waiting import PATIENCE_S, until
@@ -68,7 +68,7 @@ class Commands:
         return self("once", "--watch", self.outputs, *arguments)
 
     def _command(self, arguments: tuple[object, ...]) -> list[str]:
-        return [*self.prefix, sys.executable, "-m", "sync_agent.cli", *map(str, arguments)]
+        return [*self.prefix, sys.executable, "-m", "teleop_sync_agent.cli", *map(str, arguments)]
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from sync_agent.errors import Stuck, Taken
-from sync_agent.keeping.receipts import Receipts
-from sync_agent.sending import datasets
+from teleop_sync_agent.errors import Stuck, Taken
+from teleop_sync_agent.keeping.receipts import Receipts
+from teleop_sync_agent.sending import datasets
 from teleop_testing.datasets.dataset_folders import RowRecorder, contents, make_dataset
 from teleop_testing.waiting import until
 
@@ -291,7 +291,7 @@ async def test_a_recording_is_followed(make_agent, running, backend, outputs):
 
 async def test_a_recorder_that_died(make_agent, running, backend, outputs):
     """What it left is stored as it is, and `status` says how to repair it."""
-    from sync_agent.status import describe_note
+    from teleop_sync_agent.status import describe_note
 
     recorder = RowRecorder(outputs / "picking")
     recorder.save_episode()

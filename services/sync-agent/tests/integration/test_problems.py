@@ -1,10 +1,10 @@
 """What can't be read or locked, or makes something fail, is named and ends nothing else."""
 
 import pytest
-from sync_agent.errors import DiskFull
-from sync_agent.restoring import reaper
-from sync_agent.sending import datasets
-from sync_agent.status import headline, read_status
+from teleop_sync_agent.errors import DiskFull
+from teleop_sync_agent.restoring import reaper
+from teleop_sync_agent.sending import datasets
+from teleop_sync_agent.status import headline, read_status
 from teleop_testing.backends.refusing import refuse
 from teleop_testing.datasets.dataset_folders import make_dataset
 from teleop_testing.robots.spooled import open_writer

@@ -3,10 +3,10 @@
 import shutil
 
 import pytest
-from sync_agent.errors import Stuck
-from sync_agent.sending import recall
-from sync_agent.sending.datasets import GONE_THERE
-from sync_agent.status import describe_note, headline, read_status
+from teleop_sync_agent.errors import Stuck
+from teleop_sync_agent.sending import recall
+from teleop_sync_agent.sending.datasets import GONE_THERE
+from teleop_sync_agent.status import describe_note, headline, read_status
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.waiting import until
 

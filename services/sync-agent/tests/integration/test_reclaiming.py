@@ -6,9 +6,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from sync_agent.keeping.state import State
-from sync_agent.restoring import reaper
-from sync_agent.status import describe_note
+from teleop_sync_agent.keeping.state import State
+from teleop_sync_agent.restoring import reaper
+from teleop_sync_agent.status import describe_note
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.machine.disks import disk_of
 from teleop_testing.waiting import until

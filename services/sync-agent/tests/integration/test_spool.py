@@ -22,11 +22,11 @@ from lerobot_robot_backend.video.files import ENCODER_LOCK, VIDEO_SHIPPER_LOCK, 
 from lerobot_robot_backend.video_shipper import is_recorded
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
-from sync_agent import agent as composition
-from sync_agent.agent import Agent
-from sync_agent.errors import Stuck
-from sync_agent.settings import Settings
 from teleop_schema.session import Camera
+from teleop_sync_agent import agent as composition
+from teleop_sync_agent.agent import Agent
+from teleop_sync_agent.errors import Stuck
+from teleop_sync_agent.settings import Settings
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S, until
 
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]
     folders = {"LEROBOT_BACKEND_DATA_DIR": "data", "LEROBOT_BACKEND_BACKUP_DIR": "backup"}
     home = tmp_path_factory.mktemp("server")
     environment = {name: str(home / folder) for name, folder in folders.items()}
-    with ServiceProcess("lerobot_backend", environment, "LEROBOT_BACKEND_PORT") as server:
+    with ServiceProcess("teleop_backend", environment, "LEROBOT_BACKEND_PORT") as server:
         yield server
 
 

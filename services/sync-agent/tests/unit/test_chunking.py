@@ -7,9 +7,9 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_agent.sending.chunking import Digest, ShortRead, digest, is_delta
-from sync_agent.watching.snapshot import HeldBytes
 from teleop_schema.files import CHUNK_HASH_BYTES, CHUNK_RECORD_BYTES, MAX_DELTA_BYTES
+from teleop_sync_agent.sending.chunking import Digest, ShortRead, digest, is_delta
+from teleop_sync_agent.watching.snapshot import HeldBytes
 
 CONTENT = random.Random(3).randbytes(3_000_000)
 

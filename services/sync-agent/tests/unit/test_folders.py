@@ -1,7 +1,7 @@
 """Whether a stored dataset's folder is as it was: what is no part of it says nothing about that."""
 
 import pytest
-from sync_agent.watching.folders import fingerprint
+from teleop_sync_agent.watching.folders import fingerprint
 from teleop_testing.datasets.dataset_folders import make_dataset
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from sync_agent.sending.lanes import Lanes, Priority
+from teleop_sync_agent.sending.lanes import Lanes, Priority
 from teleop_testing.waiting import PATIENCE_S
 
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from sync_agent.logs import JsonFormatter
+from teleop_sync_agent.logs import JsonFormatter
 
 
 def test_names_stay_readable():

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from lerobot_robot_backend.shipping.uploading import FileBytes
-from sync_agent.keeping.receipts import LocalReceipt, Receipts
-from sync_agent.keeping.state import DatasetRow, FileRow
-from sync_agent.restoring.reaper import NotProven, delete, is_deletable, prove
-from sync_agent.sending.chunking import digest
-from sync_agent.sending.dataset_sync import Place
 from teleop_schema.files import Receipt
 from teleop_schema.identifiers import local_path, stored_path
+from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts
+from teleop_sync_agent.keeping.state import DatasetRow, FileRow
+from teleop_sync_agent.restoring.reaper import NotProven, delete, is_deletable, prove
+from teleop_sync_agent.sending.chunking import digest
+from teleop_sync_agent.sending.dataset_sync import Place
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
 
 STORED_AT = datetime(2026, 1, 5, 10, tzinfo=UTC)

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from sync_agent.keeping.receipts import LocalReceipt, Receipts
 from teleop_schema.files import Receipt
+from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts
 from teleop_testing.machine.power import watched_disk
 
 

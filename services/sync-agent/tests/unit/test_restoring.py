@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from lerobot_robot_backend.shipping.uploading import Interrupted
-from sync_agent.errors import AgentError
-from sync_agent.restoring.backups import StoredFile, differences
-from sync_agent.restoring.restoring import unpack
+from teleop_sync_agent.errors import AgentError
+from teleop_sync_agent.restoring.backups import StoredFile, differences
+from teleop_sync_agent.restoring.restoring import unpack
 from teleop_testing.datasets.dataset_folders import contents
 
 FILES = {"meta/info.json": b"{}", "data/file-000.parquet": b"rows" * 1000}

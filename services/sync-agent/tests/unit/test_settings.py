@@ -3,8 +3,8 @@
 from datetime import time
 
 import pytest
-from sync_agent.errors import AgentError
-from sync_agent.settings import lerobot_home, make_settings, parse_between, parse_size
+from teleop_sync_agent.errors import AgentError
+from teleop_sync_agent.settings import lerobot_home, make_settings, parse_between, parse_size
 
 
 @pytest.mark.parametrize(

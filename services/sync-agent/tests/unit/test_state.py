@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sync_agent.errors import AgentError, Failed, Taken
-from sync_agent.keeping import state as state_module
-from sync_agent.keeping.state import DatasetRow, FileRow, State
+from teleop_sync_agent.errors import AgentError, Failed, Taken
+from teleop_sync_agent.keeping import state as state_module
+from teleop_sync_agent.keeping.state import DatasetRow, FileRow, State
 
 ROW = FileRow("meta/info.json", 10, 5, 6, 7, 3 * 10**9, "ab" * 32, b"\x01\x00", "2026-01-01")
 

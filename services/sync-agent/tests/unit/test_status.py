@@ -1,7 +1,7 @@
 """What `status` says of the disk that samples are kept on."""
 
 from lerobot_robot_backend.spool.stream import WriterState, WriterStateFile
-from sync_agent.status import headline, read_status
+from teleop_sync_agent.status import headline, read_status
 from teleop_testing.robots.spooled import open_writer
 
 

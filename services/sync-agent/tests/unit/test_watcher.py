@@ -5,8 +5,8 @@ import logging
 import resource
 from pathlib import Path
 
-from sync_agent.watching import watcher
-from sync_agent.watching.watcher import dataset_of, may_be_new, watch
+from teleop_sync_agent.watching import watcher
+from teleop_sync_agent.watching.watcher import dataset_of, may_be_new, watch
 from teleop_testing.waiting import until
 
 ROOT = Path("/outputs")

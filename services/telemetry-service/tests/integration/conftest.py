@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import numpy as np
 import pytest_asyncio
-from telemetry_service.archive.retention import RETENTION_CONNECTIONS
-from telemetry_service.frames.block import block_of_batch
-from telemetry_service.receiving.batcher import LANES, Batcher
-from telemetry_service.receiving.writer import Writer
-from telemetry_service.tables.frame_table import FrameTable
-from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.postgres.pool import open_pool
+from teleop_telemetry.archive.retention import RETENTION_CONNECTIONS
+from teleop_telemetry.frames.block import block_of_batch
+from teleop_telemetry.receiving.batcher import LANES, Batcher
+from teleop_telemetry.receiving.writer import Writer
+from teleop_telemetry.tables.frame_table import FrameTable
+from teleop_telemetry.tables.session_table import SessionTable
 from teleop_testing.datasets.recorded import NEXT_PARTITION, OLD, record_columns, record_session
 from teleop_testing.robots.robot import batch, description
 

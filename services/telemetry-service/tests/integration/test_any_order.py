@@ -17,13 +17,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from telemetry_service.receiving.batcher import LANES, Batcher
-from telemetry_service.receiving.session import AcknowledgedSession, Store
-from telemetry_service.receiving.writer import Writer
-from telemetry_service.tables.frame_table import FrameTable
-from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.postgres.pool import open_pool
 from teleop_schema.errors import Fenced
+from teleop_telemetry.receiving.batcher import LANES, Batcher
+from teleop_telemetry.receiving.session import AcknowledgedSession, Store
+from teleop_telemetry.receiving.writer import Writer
+from teleop_telemetry.tables.frame_table import FrameTable
+from teleop_telemetry.tables.session_table import SessionTable
 from teleop_testing.robots.robot import batch, description, values_of
 from teleop_testing.waiting import PATIENCE_S
 
@@ -197,8 +197,8 @@ def bombed_database_url(database_url):
 def test_any_order_any_breakdown_stores_every_frame_once(bombed_database_url, monkeypatch):
     """Duplicates, overlaps, holes, zombies, take-overs and commits that fail midway leave no trace."""
     # Small commits, so that a history has many of them.
-    monkeypatch.setattr("telemetry_service.receiving.batcher.FLUSH_ROWS", 8)
-    monkeypatch.setattr("telemetry_service.receiving.batcher.FLUSH_AFTER_S", 0.005)
+    monkeypatch.setattr("teleop_telemetry.receiving.batcher.FLUSH_ROWS", 8)
+    monkeypatch.setattr("teleop_telemetry.receiving.batcher.FLUSH_AFTER_S", 0.005)
     Histories.database_url = bombed_database_url
     run_state_machine_as_test(
         Histories,

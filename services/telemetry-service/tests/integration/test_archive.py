@@ -14,16 +14,16 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from telemetry_service import metrics
-from telemetry_service.app import create_app
-from telemetry_service.archive import Retention, SessionFiles, adopt, archive_address
-from telemetry_service.archive.archive_table import StillInUse, drop_partition, try_lock
-from telemetry_service.archive.restoring import restore_partition, restore_session
-from telemetry_service.settings import TelemetrySettings
-from telemetry_service.storage import look
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import ChecksumMismatch, open_store
 from teleop_schema.errors import NotFound
+from teleop_telemetry import metrics
+from teleop_telemetry.app import create_app
+from teleop_telemetry.archive import Retention, SessionFiles, adopt, archive_address
+from teleop_telemetry.archive.archive_table import StillInUse, drop_partition, try_lock
+from teleop_telemetry.archive.restoring import restore_partition, restore_session
+from teleop_telemetry.settings import TelemetrySettings
+from teleop_telemetry.storage import look
 from teleop_testing.backends.serving import serving
 from teleop_testing.datasets.recorded import NAMES, NEXT_PARTITION, OLD
 from teleop_testing.robots.robot import TestRobot, batch, description
@@ -221,7 +221,7 @@ class Interfering:
 
 async def test_a_copy_that_differs_is_found(recorded, retention, database, monkeypatch):
     """The copy is compared with the database before anything is dropped."""
-    from telemetry_service.archive import session_files
+    from teleop_telemetry.archive import session_files
 
     def damaged(schema, tables):
         return encode(schema, (table.slice(1) for table in tables))
@@ -339,7 +339,7 @@ async def test_the_commands(recorded, database, tmp_path):
 
     def archive(*arguments: str) -> tuple[int, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "telemetry_service.archive", *arguments],
+            [sys.executable, "-m", "teleop_telemetry.archive", *arguments],
             env={**os.environ, "DATABASE_URL": database.url, "STORE_URL": str(tmp_path)},
             capture_output=True,
             text=True,

@@ -1,8 +1,8 @@
 """The counting of ended sessions, which finds what is neither stored nor named."""
 
-from telemetry_service import metrics
-from telemetry_service.audit import Audit
 from teleop_schema.messages import End, Ended
+from teleop_telemetry import metrics
+from teleop_telemetry.audit import Audit
 from teleop_testing.robots.robot import TestRobot, batch
 from teleop_testing.waiting import until
 

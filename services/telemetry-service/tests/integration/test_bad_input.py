@@ -105,7 +105,7 @@ async def test_foreign_page(service):
 
 async def test_too_many_connections(service, monkeypatch):
     """One connection too many is refused with 429 and gets in when there is room again."""
-    monkeypatch.setattr("telemetry_service.receiving.log_endpoint.MAX_CONNECTIONS", 2)
+    monkeypatch.setattr("teleop_telemetry.receiving.log_endpoint.MAX_CONNECTIONS", 2)
     async with TestRobot.connected(service) as first, TestRobot.connected(service, "robot_B"):
         with pytest.raises(InvalidStatus) as refused:
             await dial(service, "robot_C")
@@ -153,7 +153,7 @@ async def test_wrong_first_message(service, database):
 
 async def test_no_hello(service, monkeypatch):
     """A connection that says nothing is told so, and ended."""
-    monkeypatch.setattr("telemetry_service.receiving.acknowledged.HELLO_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("teleop_telemetry.receiving.acknowledged.HELLO_TIMEOUT_S", 0.2)
     async with dial(service) as connection:
         robot = TestRobot(connection, uuid4())
         error = await fatal_error(robot)

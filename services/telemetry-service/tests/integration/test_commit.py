@@ -6,14 +6,14 @@ import string
 import struct
 
 import pytest
-from telemetry_service.frames.columns import MAX_TIMESTAMP_US
-from telemetry_service.receiving import batcher
-from telemetry_service.receiving.commit import FrameExists, OutOfStep, Unstorable
-from telemetry_service.receiving.trouble import OF_CONTENT
-from telemetry_service.receiving.writer import Writer
 from teleop_schema.errors import Fenced, StorageUnavailable
 from teleop_schema.limits import MAX_TEXT_LENGTH
 from teleop_schema.messages import ErrorMessage, Event
+from teleop_telemetry.frames.columns import MAX_TIMESTAMP_US
+from teleop_telemetry.receiving import batcher
+from teleop_telemetry.receiving.commit import FrameExists, OutOfStep, Unstorable
+from teleop_telemetry.receiving.trouble import OF_CONTENT
+from teleop_telemetry.receiving.writer import Writer
 from teleop_testing.robots.robot import TestRobot, batch, description, dial
 from teleop_testing.waiting import until
 
@@ -234,7 +234,7 @@ async def test_locked_session_keeps_nobody_waiting(ingest, database):
 
 async def test_each_writer_waits_with_few_bytes(ingest, database, monkeypatch):
     """While commits hang, a writer that holds enough is given no more; it is when they go on."""
-    monkeypatch.setattr("telemetry_service.receiving.writer.MAX_WAITING_BYTES", 20_000)
+    monkeypatch.setattr("teleop_telemetry.receiving.writer.MAX_WAITING_BYTES", 20_000)
     writer = await ingest.writer()
     async with database.commits_blocked():
         await ingest.send(writer, 0, 1)
@@ -261,7 +261,7 @@ async def test_frame_by_frame_is_no_reason_to_wait(ingest, database):
 async def test_all_writers_together_wait_with_limited_bytes(ingest, database, monkeypatch):
     """While commits hang, what is held in all is bounded; afterwards nothing is held any more."""
     limit = 4 * 2**20
-    monkeypatch.setattr("telemetry_service.receiving.batcher.MAX_HELD_BYTES", limit)
+    monkeypatch.setattr("teleop_telemetry.receiving.batcher.MAX_HELD_BYTES", limit)
     writers = [await ingest.writer() for _ in range(10)]
     extra = {number: {"note": "x" * 60_000} for number in range(8)}
     async with database.commits_blocked():

@@ -1,9 +1,9 @@
 """Events: however oddly they are told, a session's episodes and cameras make sense in the end."""
 
 import pytest
-from telemetry_service.tables.views import MAX_PAUSES
 from teleop_schema.messages import Ack, End, Ended, Event
 from teleop_schema.session import Camera
+from teleop_telemetry.tables.views import MAX_PAUSES
 from teleop_testing.robots.robot import TestRobot, batch, description
 
 

@@ -6,15 +6,15 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from telemetry_service.audit import LONG_FRAMES, Audit
-from telemetry_service.frames.block import block_of_batch
-from telemetry_service.reading import session_queries
-from telemetry_service.reading.session_edits import SessionEdits
-from telemetry_service.reading.session_queries import SessionQueries
-from telemetry_service.tables.frame_accounts import Account, account_frames, measure_frames
-from telemetry_service.tables.frame_table import Append, FrameTable
-from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.postgres.pool import open_pool, transaction
+from teleop_telemetry.audit import LONG_FRAMES, Audit
+from teleop_telemetry.frames.block import block_of_batch
+from teleop_telemetry.reading import session_queries
+from teleop_telemetry.reading.session_edits import SessionEdits
+from teleop_telemetry.reading.session_queries import SessionQueries
+from teleop_telemetry.tables.frame_accounts import Account, account_frames, measure_frames
+from teleop_telemetry.tables.frame_table import Append, FrameTable
+from teleop_telemetry.tables.session_table import SessionTable
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.robots.robot import JOINTS, PERIOD_US, STARTED_US, batch, description
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
-from telemetry_service.reading.frame_endpoints import FrameFile
 from teleop_runtime.postgres.frames import FrameReader
 from teleop_schema.messages import Batch
+from teleop_telemetry.reading.frame_endpoints import FrameFile
 from teleop_testing.robots.robot import JOINTS, TestRobot, batch, description, values_of
 from teleop_testing.waiting import PATIENCE_S, until
 
@@ -119,7 +119,7 @@ async def test_ranges(session, read):
 async def test_blocks_are_joined(session, read, monkeypatch):
     """A session that is read in many blocks is the same as in one."""
     whole = {media_type: await read(session, media_type) for media_type in (JSON, CSV, ARROW, PARQUET)}
-    monkeypatch.setattr("telemetry_service.reading.frame_endpoints.BLOCK_VALUES", 7 * 5)
+    monkeypatch.setattr("teleop_telemetry.reading.frame_endpoints.BLOCK_VALUES", 7 * 5)
     for media_type, table in whole.items():
         assert await read(session, media_type) == table
 
@@ -127,7 +127,7 @@ async def test_blocks_are_joined(session, read, monkeypatch):
 @pytest.mark.parametrize("block_values", [10_000, 7 * 5, 2])
 async def test_envelope_keeps_peaks(session, read, monkeypatch, block_values):
     """However few points are asked for, and however it is read, least and greatest values are among them."""
-    monkeypatch.setattr("telemetry_service.reading.frame_endpoints.BLOCK_VALUES", block_values)
+    monkeypatch.setattr("teleop_telemetry.reading.frame_endpoints.BLOCK_VALUES", block_values)
     for max_points in (2, 3, 10, 49, 50, 1000):
         table = await read(session, max_points=max_points)
         assert table.num_rows <= max_points
@@ -220,7 +220,7 @@ async def test_file_has_a_name(session, http):
 
 async def test_reader_that_leaves_lets_go(session, http, database, monkeypatch):
     """Clients that break off their reading use up neither readers nor database connections."""
-    monkeypatch.setattr("telemetry_service.reading.frame_endpoints.BLOCK_VALUES", 7)
+    monkeypatch.setattr("teleop_telemetry.reading.frame_endpoints.BLOCK_VALUES", 7)
     for _ in range(6):
         async with http.stream("GET", f"/sessions/{session}/frames") as answer:
             await anext(answer.aiter_bytes())
@@ -242,7 +242,7 @@ async def test_reading_ends_with_its_client(session, service, monkeypatch):
         await listen(answer, receive)
         noticed.set()
 
-    monkeypatch.setattr("telemetry_service.reading.frame_endpoints.BLOCK_VALUES", 2)
+    monkeypatch.setattr("teleop_telemetry.reading.frame_endpoints.BLOCK_VALUES", 2)
     monkeypatch.setattr(FrameReader, "read", read_slowly)
     monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(close(reader)))
     monkeypatch.setattr(FrameFile, "listen_for_disconnect", listen_loudly)

@@ -5,10 +5,10 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from telemetry_service.tables.numbers import HIGHEST_NOTE, SessionNumbers
-from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.postgres.pool import open_pool
 from teleop_runtime.store import open_store
+from teleop_telemetry.tables.numbers import HIGHEST_NOTE, SessionNumbers
+from teleop_telemetry.tables.session_table import SessionTable
 from teleop_testing.robots.robot import description
 
 OLDER = "SELECT setval(pg_get_serial_sequence('teleop_session', 'id'), 2)"

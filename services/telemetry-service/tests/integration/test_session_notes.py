@@ -5,16 +5,16 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import pytest_asyncio
-from telemetry_service.app import create_app
-from telemetry_service.archive import adopt, archive_address
-from telemetry_service.settings import TelemetrySettings
-from telemetry_service.tables.session_notes import FOLDER, note_all_sessions
-from telemetry_service.tables.session_table import SessionTable
 from teleop_runtime.postgres.pool import open_pool
 from teleop_runtime.store import open_store
 from teleop_schema.errors import StorageUnavailable
 from teleop_schema.messages import End, Ended, Event
 from teleop_schema.session import Camera
+from teleop_telemetry.app import create_app
+from teleop_telemetry.archive import adopt, archive_address
+from teleop_telemetry.settings import TelemetrySettings
+from teleop_telemetry.tables.session_notes import FOLDER, note_all_sessions
+from teleop_telemetry.tables.session_table import SessionTable
 from teleop_testing.backends.serving import serving
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.robots.robot import TestRobot, batch, description

@@ -5,10 +5,10 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from telemetry_service.app import create_app
-from telemetry_service.settings import TelemetrySettings
 from teleop_schema.errors import SessionMismatch
 from teleop_schema.messages import ErrorMessage, Hello
+from teleop_telemetry.app import create_app
+from teleop_telemetry.settings import TelemetrySettings
 from teleop_testing.backends.serving import serving
 from teleop_testing.robots.robot import TestRobot, batch, description, dial
 
@@ -80,7 +80,7 @@ async def test_opening_gives_up_in_time(ingest, hold_row, monkeypatch):
     stream = uuid4()
     opened = await ingest.table.open(stream, "robot_A", description(), delivery="acknowledged")
     stranger = await hold_row(opened.id, "psql")
-    monkeypatch.setattr("telemetry_service.tables.session_table.OPEN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("teleop_telemetry.tables.session_table.OPEN_TIMEOUT_S", 0.5)
     attempts = [
         ingest.table.open(stream, "robot_A", description(), delivery="acknowledged") for _ in range(6)
     ]

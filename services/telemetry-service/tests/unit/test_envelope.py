@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from telemetry_service.frames.envelope import bucket_frames, envelope
+from teleop_telemetry.frames.envelope import bucket_frames, envelope
 
 
 def table(values: list[float]) -> pa.Table:

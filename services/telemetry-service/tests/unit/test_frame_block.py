@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from telemetry_service.frames.block import (
+from teleop_schema.errors import BadMessage
+from teleop_telemetry.frames.block import (
     MAX_EXTRA_BYTES,
     MAX_EXTRA_DEPTH,
     Gap,
@@ -16,8 +17,7 @@ from telemetry_service.frames.block import (
     extra_text,
     merge_blocks,
 )
-from telemetry_service.frames.columns import MAX_TIMESTAMP_US, MIN_TIMESTAMP_US, quarantine
-from teleop_schema.errors import BadMessage
+from teleop_telemetry.frames.columns import MAX_TIMESTAMP_US, MIN_TIMESTAMP_US, quarantine
 from teleop_testing.robots.robot import batch, values_of
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from telemetry_service.archive.frame_file import (
+from teleop_runtime.postgres.frames import frame_schema
+from teleop_schema.columns import Column, pack_values
+from teleop_telemetry.archive.frame_file import (
     SCHEMA,
     ArchivedFrames,
     bits_of,
@@ -13,8 +15,6 @@ from telemetry_service.archive.frame_file import (
     read_in_blocks,
     to_file,
 )
-from teleop_runtime.postgres.frames import frame_schema
-from teleop_schema.columns import Column, pack_values
 
 COLUMNS = [
     Column(0, "flag", "bool", (1,)),

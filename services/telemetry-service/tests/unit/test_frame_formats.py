@@ -1,7 +1,7 @@
 """Which format a client gets."""
 
 import pytest
-from telemetry_service.frames.formats import choose_format
+from teleop_telemetry.frames.formats import choose_format
 
 JSON, CSV = "application/json", "text/csv"
 ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"

@@ -5,10 +5,10 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from telemetry_service.frames.block import Beyond
-from telemetry_service.receiving.session import AcknowledgedSession, Known, PlainSession, Rewind, Store
 from teleop_schema.errors import BadMessage
 from teleop_schema.plain import PlainFrame
+from teleop_telemetry.frames.block import Beyond
+from teleop_telemetry.receiving.session import AcknowledgedSession, Known, PlainSession, Rewind, Store
 from teleop_testing.robots.robot import batch
 
 ARRIVED_US = 1_763_860_000_000_000

@@ -2,7 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
-from telemetry_service.settings import TelemetrySettings
+from teleop_telemetry.settings import TelemetrySettings
 
 
 def settings(**changes: str) -> TelemetrySettings:

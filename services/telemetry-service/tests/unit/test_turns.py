@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 from starlette.websockets import WebSocket
-from telemetry_service.receiving.batcher import Batcher
-from telemetry_service.receiving.plain_mode import PlainConnection, PlainQuery
-from telemetry_service.receiving.turns import TURN_BYTES, Turns
 from teleop_schema.limits import MAX_MESSAGE_BYTES
+from teleop_telemetry.receiving.batcher import Batcher
+from teleop_telemetry.receiving.plain_mode import PlainConnection, PlainQuery
+from teleop_telemetry.receiving.turns import TURN_BYTES, Turns
 
 SMALL_BYTES = TURN_BYTES // 8
 

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from telemetry_service.frames.block import block_of_batch
-from telemetry_service.receiving.writer import MAX_WAITING_BYTES, Writer
 from teleop_schema.errors import Fenced
+from teleop_telemetry.frames.block import block_of_batch
+from teleop_telemetry.receiving.writer import MAX_WAITING_BYTES, Writer
 from teleop_testing.robots.robot import batch
 
 

@@ -10,9 +10,9 @@ import signal
 from teleop_runtime.serving.serve import serve
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store.local import LocalStore
-from video_ingest_service.app import create_app
-from video_ingest_service.files.catalog import Catalog
-from video_ingest_service.settings import IngestSettings
+from teleop_video_ingest.app import create_app
+from teleop_video_ingest.files.catalog import Catalog
+from teleop_video_ingest.settings import IngestSettings
 
 
 async def die(*_: object, **__: object) -> None:

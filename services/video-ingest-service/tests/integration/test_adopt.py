@@ -7,12 +7,12 @@ from teleop_runtime.serving.app import CannotStart
 from teleop_schema.files import DroppedFrames, digest_of
 from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
 from teleop_testing.datasets.recorded import record_session
-from video_ingest_service.adopt import adopt
-from video_ingest_service.datasets.version_notes import note_all_versions
-from video_ingest_service.datasets.versions import commit_version
-from video_ingest_service.files.catalog import Catalog
-from video_ingest_service.files.chunk_notes import note_all_chunks
-from video_ingest_service.upkeep.ownership import claim
+from teleop_video_ingest.adopt import adopt
+from teleop_video_ingest.datasets.version_notes import note_all_versions
+from teleop_video_ingest.datasets.versions import commit_version
+from teleop_video_ingest.files.catalog import Catalog
+from teleop_video_ingest.files.chunk_notes import note_all_chunks
+from teleop_video_ingest.upkeep.ownership import claim
 
 FORGET = """
 TRUNCATE video_chunk, upload, dataset, dataset_file, dataset_version, dataset_version_file, stored_object

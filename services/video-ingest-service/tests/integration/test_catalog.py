@@ -8,14 +8,14 @@ from teleop_runtime.store import PathTaken, open_store
 from teleop_schema.errors import BadInput, BadRobotId
 from teleop_testing.datasets.files import dataset_file, encode_video, sha256_of, video_file
 from teleop_testing.datasets.recorded import record_session
-from video_ingest_service.errors import (
+from teleop_video_ingest.errors import (
     ChunkConflict,
     NamesOverlap,
     ObjectGone,
     RobotMismatch,
     UnknownSession,
 )
-from video_ingest_service.files.catalog import Catalog
+from teleop_video_ingest.files.catalog import Catalog
 
 
 async def test_a_dataset_file_gets_its_name_and_its_receipt(catalog, keep, store_root):

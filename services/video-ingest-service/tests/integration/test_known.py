@@ -7,7 +7,7 @@ import pytest
 from teleop_schema.files import digest_of
 from teleop_schema.holding import Held, HeldFrames, HeldVersion, HeldVideo, Lacking
 from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
-from video_ingest_service.datasets.versions import commit_version
+from teleop_video_ingest.datasets.versions import commit_version
 
 STRANGER = uuid.UUID(int=7)
 FILES = {"meta/info.json": b"{}", "data/file.parquet": b"rows"}

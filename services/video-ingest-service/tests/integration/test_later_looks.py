@@ -6,12 +6,12 @@ import signal
 import pytest
 from teleop_schema.migrations.versions import v0019_later_looks
 from teleop_testing.datasets.files import dying_of, encode_video, hide_first, sha256_of, turn_over, video_file
-from video_ingest_service.adopt import adopt
-from video_ingest_service.files import chunk_notes, probe
-from video_ingest_service.metrics import CORRECTED, OUTDATED, QUARANTINED, UNLOOKED
-from video_ingest_service.model.worker_messages import LOOK_VERSION
-from video_ingest_service.upkeep import later_looks
-from video_ingest_service.upkeep.later_looks import LaterLooks
+from teleop_video_ingest.adopt import adopt
+from teleop_video_ingest.files import chunk_notes, probe
+from teleop_video_ingest.metrics import CORRECTED, OUTDATED, QUARANTINED, UNLOOKED
+from teleop_video_ingest.model.worker_messages import LOOK_VERSION
+from teleop_video_ingest.upkeep import later_looks
+from teleop_video_ingest.upkeep.later_looks import LaterLooks
 
 ROW = "SELECT quarantine, look_after > now() AS later, failed_looks, codec, frame_count FROM video_chunk"
 DUE = "UPDATE video_chunk SET look_after = now() WHERE look_after IS NOT NULL"

@@ -6,10 +6,10 @@ import tarfile
 import msgspec
 import pytest
 from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
-from video_ingest_service.adopt import adopt
-from video_ingest_service.tables.upload_table import UploadTable
-from video_ingest_service.upkeep.sweep import Sweeper
-from video_ingest_service.uploads.uploads import Uploads
+from teleop_video_ingest.adopt import adopt
+from teleop_video_ingest.tables.upload_table import UploadTable
+from teleop_video_ingest.upkeep.sweep import Sweeper
+from teleop_video_ingest.uploads.uploads import Uploads
 
 FILES = {"meta/info.json": b"{}", "data/file.parquet": b"PAR1" * 1_000_000}
 ADDRESS = "/datasets/robot_A/someone/picking"

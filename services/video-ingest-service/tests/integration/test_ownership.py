@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import open_store
-from video_ingest_service.upkeep.ownership import claim
+from teleop_video_ingest.upkeep.ownership import claim
 
 NEW_NAME = "UPDATE installation SET id = gen_random_uuid()"
 NAME = "SELECT id::text FROM installation"
@@ -52,7 +52,7 @@ def test_the_service_ends_with_the_reason(database_url, store, store_root):
     """In one line, without a traceback."""
     (store_root / ".owner").write_text(f"{uuid4()}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "video_ingest_service"],
+        [sys.executable, "-m", "teleop_video_ingest"],
         env={"DATABASE_URL": database_url, "STORE_URL": str(store_root), "INGEST_PORT": "0", "PATH": ""},
         cwd=Path(store_root).parent,
         capture_output=True,

@@ -14,8 +14,8 @@ from teleop_schema.files import DatasetFile, FilePlan, Planned
 from teleop_testing.backends.processes import ingest_process
 from teleop_testing.robots.tus import arrived_bytes
 from teleop_testing.waiting import PATIENCE_S, until
-from video_ingest_service.tables.upload_table import UploadTable
-from video_ingest_service.uploads.uploads import Uploads
+from teleop_video_ingest.tables.upload_table import UploadTable
+from teleop_video_ingest.uploads.uploads import Uploads
 
 MIB = 1024 * 1024
 CHUNK = 16 * 1024
@@ -287,7 +287,7 @@ async def test_died_before_it_was_noted(http, pool, store, catalog, content, sto
         raise ConnectionResetError("killed here")
 
     with monkeypatch.context() as patched:
-        patched.setattr("video_ingest_service.files.catalog.Catalog.accept", die)
+        patched.setattr("teleop_video_ingest.files.catalog.Catalog.accept", die)
         assert (await send(http, planned, content)).status_code >= 500
     assert await offset_of(http, planned) == len(content)
     assert (await send(http, planned, content, offset=len(content))).status_code == 204

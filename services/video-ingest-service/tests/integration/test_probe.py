@@ -17,8 +17,8 @@ from teleop_testing.datasets.files import (
     turn_over,
     video_file,
 )
-from video_ingest_service.files import probe
-from video_ingest_service.model.worker_messages import Probed
+from teleop_video_ingest.files import probe
+from teleop_video_ingest.model.worker_messages import Probed
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """What /metrics tells of the store."""
 
 from teleop_runtime.store import open_store
-from video_ingest_service.metrics import FREE_BYTES
-from video_ingest_service.upkeep import room
+from teleop_video_ingest.metrics import FREE_BYTES
+from teleop_video_ingest.upkeep import room
 
 
 async def test_room_is_told(tmp_path):

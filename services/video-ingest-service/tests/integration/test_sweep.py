@@ -8,13 +8,13 @@ import pytest
 from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
 from teleop_testing.datasets.storing import begun
 from teleop_testing.waiting import PATIENCE_S
-from video_ingest_service.adopt import adopt
-from video_ingest_service.datasets.recordings import beginnings
-from video_ingest_service.datasets.versions import commit_version
-from video_ingest_service.errors import ObjectGone
-from video_ingest_service.tables.upload_table import UploadTable
-from video_ingest_service.upkeep.sweep import Sweeper
-from video_ingest_service.uploads.uploads import Uploads
+from teleop_video_ingest.adopt import adopt
+from teleop_video_ingest.datasets.recordings import beginnings
+from teleop_video_ingest.datasets.versions import commit_version
+from teleop_video_ingest.errors import ObjectGone
+from teleop_video_ingest.tables.upload_table import UploadTable
+from teleop_video_ingest.upkeep.sweep import Sweeper
+from teleop_video_ingest.uploads.uploads import Uploads
 
 AN_HOUR_AGO = "UPDATE stored_object SET stored_at = stored_at - interval '61 minutes'"
 
@@ -179,7 +179,7 @@ async def test_what_the_database_does_not_know_stays_until_an_operator_removes_i
 async def unclaimed(database_url, store_root, *options: str) -> str:
     """What the operator's command prints."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "video_ingest_service.unclaimed", *options),
+        *(sys.executable, "-m", "teleop_video_ingest.unclaimed", *options),
         env={**os.environ, "DATABASE_URL": database_url, "STORE_URL": str(store_root)},
         stdout=asyncio.subprocess.PIPE,
     )

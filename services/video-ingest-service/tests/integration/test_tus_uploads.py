@@ -21,11 +21,11 @@ from teleop_testing.robots.tus import (
     patch,
 )
 from teleop_testing.waiting import until
+from teleop_video_ingest.api import body
+from teleop_video_ingest.tables.upload_table import UploadTable
+from teleop_video_ingest.uploads.uploads import Uploads
 from tusclient.client import TusClient
 from tusclient.exceptions import TusUploadFailed
-from video_ingest_service.api import body
-from video_ingest_service.tables.upload_table import UploadTable
-from video_ingest_service.uploads.uploads import Uploads
 
 MIB = 1024 * 1024
 

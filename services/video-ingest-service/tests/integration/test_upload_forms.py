@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from teleop_testing.waiting import PATIENCE_S, until
-from video_ingest_service.api import body
+from teleop_video_ingest.api import body
 
 MIB = 1024 * 1024
 DATASET = {"robot_id": "robot_A", "dataset": "me/ds", "path": "data/file-000.parquet"}

@@ -12,8 +12,8 @@ import pytest_asyncio
 from teleop_runtime.store.local import LocalStore
 from teleop_schema.files import DatasetFile, FilePlan
 from teleop_testing.backends.serving import serving
-from video_ingest_service.app import create_app
-from video_ingest_service.settings import IngestSettings
+from teleop_video_ingest.app import create_app
+from teleop_video_ingest.settings import IngestSettings
 
 MIB = 1024 * 1024
 DISK_BYTES = 10 * MIB

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from teleop_schema.errors import BadInput
 from teleop_schema.files import DatasetFile, VideoFile
-from video_ingest_service.model.announced import complete, from_fields, from_metadata
+from teleop_video_ingest.model.announced import complete, from_fields, from_metadata
 
 SHA256 = "ab" * 32
 VIDEO = {

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.files import DroppedFrames
-from video_ingest_service.model.coverage import MAX_NAMED_GAPS, Chunk, cover, runs_of
+from teleop_video_ingest.model.coverage import MAX_NAMED_GAPS, Chunk, cover, runs_of
 
 
 def chunk(index, indices, *, dropped=(), fps=30.0, quarantined=False, span_us=None) -> Chunk:

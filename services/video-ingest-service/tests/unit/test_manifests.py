@@ -5,7 +5,7 @@ import pytest
 from teleop_schema.errors import BadInput
 from teleop_schema.files import digest_of
 from teleop_testing.datasets.files import manifest_of
-from video_ingest_service.model.manifests import check_manifest
+from teleop_video_ingest.model.manifests import check_manifest
 
 FILES = {"meta/info.json": b"1", "data/file.parquet": b"2"}
 OTHER = manifest_of({"a.json": b""})

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, WrongMediaType
-from video_ingest_service.errors import BadForm
-from video_ingest_service.uploads import multipart
-from video_ingest_service.uploads.multipart import FormReader
+from teleop_video_ingest.errors import BadForm
+from teleop_video_ingest.uploads import multipart
+from teleop_video_ingest.uploads.multipart import FormReader
 
 TYPE = "multipart/form-data; boundary=XX"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.errors import BadInput
-from video_ingest_service.uploads.plan import check_chunks, copied_ranges, missing_ranges
+from teleop_video_ingest.uploads.plan import check_chunks, copied_ranges, missing_ranges
 
 # Few different chunks, so that files share many of them.
 CHUNKS = st.lists(st.sampled_from([b"a", b"bb", b"ccc", b"dddd", b"a" * 9]), max_size=30)

@@ -2,7 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
-from video_ingest_service.settings import IngestSettings
+from teleop_video_ingest.settings import IngestSettings
 
 DATABASE = "postgresql://user@localhost/teleop"
 

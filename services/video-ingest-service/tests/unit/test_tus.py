@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.errors import BackendError, BodyTooLarge, WrongMediaType
 from teleop_schema.files import MAX_FILE_BYTES
-from video_ingest_service.errors import BadTusHeader, BadTusVersion, UnknownChecksum
-from video_ingest_service.uploads import tus
+from teleop_video_ingest.errors import BadTusHeader, BadTusVersion, UnknownChecksum
+from teleop_video_ingest.uploads import tus
 
 BODY = {"content-type": tus.BODY_TYPE}
 HEADERS = st.dictionaries(

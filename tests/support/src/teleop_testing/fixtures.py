@@ -13,7 +13,7 @@ import asyncpg
 import hypothesis
 import pytest
 import pytest_asyncio
-from lerobot_backend.postgres import EmbeddedPostgres
+from teleop_backend.postgres import EmbeddedPostgres
 from teleop_schema.migrate import migrate
 
 from teleop_testing.backends.database import Database

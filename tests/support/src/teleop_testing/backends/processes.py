@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-from lerobot_backend.postgres import EmbeddedPostgres
+from teleop_backend.postgres import EmbeddedPostgres
 from teleop_schema.migrate import migrate
 
 from teleop_testing.waiting import PATIENCE_S
@@ -107,7 +107,7 @@ class WorkerProcess(ServiceProcess):
     """An export worker without the service around it: it listens nowhere."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        super().__init__("export_service.worker", environment, "EXPORT_PORT")
+        super().__init__("teleop_export.worker", environment, "EXPORT_PORT")
 
     def _ready(self) -> bool:
         """Whether everything is loaded, so that it takes SIGTERM as it should."""
@@ -116,13 +116,13 @@ class WorkerProcess(ServiceProcess):
         return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def telemetry_process(database_url: str, module: str = "telemetry_service") -> ServiceProcess:
+def telemetry_process(database_url: str, module: str = "teleop_telemetry") -> ServiceProcess:
     """telemetry-service (or a `module` that takes its place) as a process, not yet started."""
     return ServiceProcess(module, {"DATABASE_URL": database_url}, "TELEMETRY_PORT")
 
 
 def ingest_process(
-    database_url: str, store_url: str | Path, module: str = "video_ingest_service"
+    database_url: str, store_url: str | Path, module: str = "teleop_video_ingest"
 ) -> ServiceProcess:
     """video-ingest-service (or a `module` that takes its place) as a process, not yet started."""
     environment = {"DATABASE_URL": database_url, "STORE_URL": str(store_url)}
@@ -131,7 +131,7 @@ def ingest_process(
 
 def export_process(database_url: str, store_url: str | Path, root: Path) -> ServiceProcess:
     """export-service, which makes its exports itself and publishes them below `root`, not yet started."""
-    return ServiceProcess("export_service", _exporting(database_url, store_url, root), "EXPORT_PORT")
+    return ServiceProcess("teleop_export", _exporting(database_url, store_url, root), "EXPORT_PORT")
 
 
 def export_worker(database_url: str, store_url: str | Path, root: Path) -> WorkerProcess:

@@ -1,0 +1,80 @@
+"""All services in one process, on an embedded PostgreSQL: `uvicorn teleop_backend.app:app --port 8000`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from starlette.applications import Starlette
+from teleop_export.app import export_part
+from teleop_export.hub.settings import HubSettings
+from teleop_runtime.background import Background
+from teleop_runtime.logs import configure_logs, get_logger
+from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.serving.serve import adapt_uvicorn
+from teleop_runtime.settings import load_settings
+from teleop_schema.migrate import migrate
+from teleop_telemetry.app import telemetry_part
+from teleop_video_ingest.app import ingest_part
+
+from teleop_backend.postgres import EmbeddedPostgres
+from teleop_backend.settings import LocalSettings
+
+log = get_logger(__name__)
+
+WATCH_EVERY_S = 1.0
+# No robot is called so: its name would begin with a dot.
+EXPORTS_FOLDER = ".exports"
+
+
+def postgres_part(postgres: EmbeddedPostgres) -> Part:
+    """The database as a part: started and migrated before the services, stopped after them."""
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[Running]:
+        await asyncio.to_thread(postgres.start)
+        try:
+            async with Background() as background:
+                background.every(
+                    WATCH_EVERY_S, "watch over PostgreSQL", partial(_keep_running, postgres), vital=True
+                )
+                await asyncio.to_thread(migrate, postgres.url())
+                yield Running(state={}, checks=background.checks())
+        finally:
+            await asyncio.to_thread(postgres.stop)
+
+    return Part(name="postgres", operations=[], lifespan=lifespan)
+
+
+async def _keep_running(postgres: EmbeddedPostgres) -> None:
+    """Start the database again if it has died; the services wait for it meanwhile."""
+    if postgres.pid is None:
+        log.error("PostgreSQL has died, starting it again", log=str(postgres.log))
+        await asyncio.to_thread(postgres.ensure_running)
+
+
+def create_app(settings: LocalSettings) -> Starlette:
+    """The whole backend; its data in `settings.data_dir`, its files in `settings.backup_dir`."""
+    postgres = EmbeddedPostgres(settings.data_dir)
+    parts = [
+        postgres_part(postgres),
+        telemetry_part(postgres.url(), str(settings.backup_dir), settings.retention_days),
+        ingest_part(postgres.url(), str(settings.backup_dir), max_open_uploads=settings.max_open_uploads),
+        export_part(
+            postgres.url(),
+            settings.backup_dir / EXPORTS_FOLDER,
+            str(settings.backup_dir),
+            load_settings(HubSettings),
+        ),
+    ]
+    return assemble("lerobot-backend", parts, exposure=settings.exposure)
+
+
+def __getattr__(name: str) -> Starlette:
+    """`app`, made when uvicorn asks for it, so that importing this module starts nothing."""
+    if name != "app":
+        raise AttributeError(name)
+    settings = load_settings(LocalSettings)
+    configure_logs(settings.log_level)
+    adapt_uvicorn()
+    return create_app(settings)

@@ -1,0 +1,226 @@
+"""A real PostgreSQL of one's own: started from a wheel, kept in one folder, reached over a private socket."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from teleop_backend.postgres_account import (
+    BINARIES,
+    Account,
+    PostgresFailed,
+    programs_for,
+    server_account,
+)
+
+SUPERUSER = "teleop"
+DATABASE = "teleop"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+
+
+class EmbeddedPostgres:
+    """One PostgreSQL cluster in `folder`, made on first start.
+
+    A server that an earlier, killed backend left running is taken over as it is. Only one backend at a
+    time holds a folder. Run as root, PostgreSQL itself runs as another account: see `postgres_account`.
+    """
+
+    def __init__(self, folder: Path, *, settings: dict[str, str] | None = None) -> None:
+        self.folder = folder.absolute()
+        self.cluster = self.folder / "postgres"
+        self.log = self.folder / "postgres.log"
+        # In /tmp, because a socket's path may not be longer than 107 bytes.
+        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+        self.sockets = Path(f"/tmp/lerobot-backend-{os.geteuid()}-{name}")  # noqa: S108
+        self.settings = settings or {}
+        self._lock: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once the server takes connections; raises PostgresFailed."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            raise PostgresFailed(
+                f"cannot keep data in {self.folder}: {error.strerror}; choose another folder with "
+                "LEROBOT_BACKEND_DATA_DIR"
+            ) from error
+        try:
+            if not (self.cluster / "PG_VERSION").exists():
+                self._make_cluster()
+            self.ensure_running()
+        except OSError as error:
+            self._drop_lock()
+            raise PostgresFailed(f"PostgreSQL can't be started in {self.folder}: {error}") from error
+        except BaseException:
+            self._drop_lock()
+            raise
+
+    def ensure_running(self) -> None:
+        """Start the server again if it has died; raises PostgresFailed, OSError if that can't be told now."""
+        if self.pid is None:
+            self._launch()
+        self._wait_until_ready()
+
+    def stop(self, signal_number: int = signal.SIGINT) -> None:
+        """Shut down; SIGINT ends sessions in order, SIGQUIT is an immediate stop without checkpoint."""
+        if (pid := self.pid) is not None:
+            os.kill(pid, signal_number)
+            _wait_gone(pid)
+            shutil.rmtree(self.sockets, ignore_errors=True)
+        self._drop_lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server, None when there is none; OSError if that can't be told now.
+
+        A server of which nothing can be learned, for want of a file descriptor, is not one that has died.
+        """
+        child = self._process
+        own = child is not None and child.returncode is None
+        try:
+            pid = child.pid if child is not None and own else int(self._pidfile()[0])
+            os.kill(pid, 0)
+        except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
+            return None
+        except PermissionError:
+            # There is a process, though one of another account.
+            pass
+        return pid if own or self._is_server(pid) else None
+
+    def url(self, database: str = DATABASE) -> str:
+        """Where to connect to, as a `postgresql://` address that asyncpg, psycopg and libpq understand."""
+        return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self.sockets), safe='')}"
+
+    def _is_server(self, pid: int) -> bool:
+        """Whether a process is the server of this cluster: after a reboot its number may be anybody's."""
+        process = Path(f"/proc/{pid}")
+        if sys.platform != "linux":
+            return True
+        try:
+            # PostgreSQL stays in its cluster's folder.
+            return (process / "cwd").samefile(self.cluster)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            # Root without the capability to look into another account's processes, as in a container.
+            return (process / "comm").read_text().strip() == "postgres"
+
+    def _make_cluster(self) -> None:
+        shutil.rmtree(self.cluster, ignore_errors=True)
+        unfinished = self.folder / "postgres.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        account = server_account(self.cluster)
+        command = [
+            *(str(programs_for(account) / "initdb"), "--pgdata", _name_of(unfinished, account)),
+            *("--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--no-locale"),
+        ]
+        if account is None:
+            done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+        else:
+            account.own(unfinished)
+            done = account.run(command, unfinished)
+        if done.returncode != 0:
+            raise PostgresFailed(f"initdb failed: {done.stderr.strip()}")
+        (unfinished / "pg_hba.conf").write_text("local all all trust\n")
+        unfinished.rename(self.cluster)
+
+    def _launch(self) -> None:
+        account = server_account(self.cluster)
+        self._make_socket_folder(account)
+        settings = {"listen_addresses": "", "unix_socket_directories": str(self.sockets), **self.settings}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        who: dict[str, Any] = {"cwd": "/"}
+        if account is not None:
+            account.own(self.cluster)
+            who = account.popen_options(self.cluster)
+        (self.cluster / "postmaster.pid").unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(programs_for(account) / "postgres"), "-D", _name_of(self.cluster, account), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **who,
+            )
+        # A child that ended and is not waited for would look alive.
+        threading.Thread(target=self._process.wait, name="postgres-reaper", daemon=True).start()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            if time.monotonic() > deadline or (self._process and self._process.returncode is not None):
+                raise PostgresFailed(f"PostgreSQL did not start; the end of {self.log}:\n{self._log_end()}")
+            time.sleep(0.02)
+        # Status 1: it is there already.
+        if self._create_database().returncode not in (0, 1):
+            raise PostgresFailed(f"cannot create the database; the end of {self.log}:\n{self._log_end()}")
+
+    def _make_socket_folder(self, account: Account | None) -> None:
+        """Private to its owner, because the socket asks for no password."""
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        try:
+            self.sockets.mkdir(mode=0o700)
+        except FileExistsError:
+            raise PostgresFailed(f"{self.sockets} belongs to somebody else; remove it") from None
+        if account is not None:
+            account.own(self.sockets)
+
+    def _answers(self) -> bool:
+        command = [str(BINARIES / "pg_isready"), "-q", "-h", str(self.sockets), "-U", SUPERUSER]
+        return subprocess.run(command).returncode == 0
+
+    def _create_database(self) -> subprocess.CompletedProcess[bytes]:
+        command = [str(BINARIES / "createdb"), "-h", str(self.sockets), "-U", SUPERUSER, DATABASE]
+        return subprocess.run(command, capture_output=True)
+
+    def _log_end(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
+
+    def _pidfile(self) -> list[str]:
+        return (self.cluster / "postmaster.pid").read_text().splitlines()
+
+    def _take_lock(self) -> None:
+        descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise PostgresFailed(
+                f"another backend is running on {self.folder}; stop it, or choose another folder with "
+                "LEROBOT_BACKEND_DATA_DIR"
+            ) from None
+        self._lock = descriptor
+
+    def _drop_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _name_of(folder: Path, account: Account | None) -> str:
+    """What PostgreSQL is told that its cluster is called: of another account, the folder it is started in."""
+    return str(folder) if account is None or sys.platform != "linux" else "/proc/self/cwd"
+
+
+def _wait_gone(pid: int) -> None:
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise PostgresFailed(f"PostgreSQL (process {pid}) did not stop within {STOP_TIMEOUT_S:.0f} s")

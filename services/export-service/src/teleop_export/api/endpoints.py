@@ -1,0 +1,205 @@
+"""HTTP: ask for exports, follow them, fetch them."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from msgspec import structs
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
+from teleop_schema.errors import BadInput, Conflict, NoSpace, NotFound
+
+from teleop_export.api.archive import Archive
+from teleop_export.api.report_text import report_text
+from teleop_export.errors import ExportNotFound, ExportNotReady, FramesUnaccounted
+from teleop_export.planning.order import (
+    LEROBOT,
+    MAX_ID,
+    MAX_SESSIONS,
+    ExportRequest,
+    Order,
+    check_request,
+    fingerprint,
+    make_order,
+)
+from teleop_export.planning.raw_order import RawOrder, make_raw_order
+from teleop_export.planning.views import ExportDetail, ExportFilter, ExportPage
+from teleop_export.tables.export_table import ExportTable
+from teleop_export.tables.push_table import PushTable
+from teleop_export.tables.session_table import SessionTable
+from teleop_export.work.folders import Folders
+from teleop_export.work.jobs import Jobs
+
+RECHECK_AFTER_S = 1.0
+
+
+async def create_export(request: Request) -> Response:
+    """Have a dataset made of one or more sessions.
+
+    The same request again answers with the same export, as long as the sessions hold the same; one that
+    failed or was cancelled is made anew.
+    """
+    sessions: SessionTable = request.state.recorded_sessions
+    exports: ExportTable = request.state.exports
+    folders: Folders = request.state.export_folders
+    jobs: Jobs = request.state.export_jobs
+    pushes: PushTable = request.state.export_pushes
+    wanted = await read_body(request, ExportRequest)
+    check_request(wanted)
+    wanted = await _chosen(wanted, sessions)
+    try:
+        order = await _order(wanted, sessions)
+    except FramesUnaccounted:
+        # What was committed at this moment may have been seen in part.
+        await asyncio.sleep(RECHECK_AFTER_S)
+        order = await _order(wanted, sessions)
+    await asyncio.to_thread(folders.check_space, order.size_bytes)
+    name = await asyncio.to_thread(fingerprint, wanted, order)
+    export_id = await exports.put(structs.replace(wanted, push_to_hub=None), order, name, jobs.enqueue)
+    if wanted.push_to_hub is not None:
+        await pushes.put(export_id, wanted.push_to_hub, again=False)
+    detail = await exports.get(export_id)
+    return JsonResponse(detail, 202, headers={"Location": f"/exports/{export_id}"})
+
+
+async def _order(wanted: ExportRequest, sessions: SessionTable) -> Order | RawOrder:
+    recorded = await sessions.read(wanted.session_ids or (), repeated=wanted.include_repeated)
+    make = make_order if wanted.format == LEROBOT else make_raw_order
+    return await asyncio.to_thread(make, wanted, recorded)
+
+
+async def _chosen(wanted: ExportRequest, sessions: SessionTable) -> ExportRequest:
+    """The request with the sessions that its filter finds now, which it keeps."""
+    if wanted.filter is None:
+        return wanted
+    found = await sessions.find(wanted.filter, unfinished=wanted.include_unfinished, limit=MAX_SESSIONS)
+    return structs.replace(wanted, session_ids=found)
+
+
+async def list_exports(request: Request) -> Response:
+    """Exports, newest first, a page at a time."""
+    exports: ExportTable = request.state.exports
+    wanted = read_query(request, ExportFilter)
+    return JsonResponse(await exports.page(wanted))
+
+
+async def get_export(request: Request) -> Response:
+    """One export: how far it is, what it consists of, which frames it holds and which not."""
+    exports: ExportTable = request.state.exports
+    return JsonResponse(await exports.get(export_id_of(request)))
+
+
+async def get_report(request: Request) -> Response:
+    """The account of an export as text: what it consists of, and where every recorded frame is."""
+    exports: ExportTable = request.state.exports
+    return PlainTextResponse(report_text(await exports.get(export_id_of(request))))
+
+
+async def delete_export(request: Request) -> Response:
+    """Cancel an export that is queued or running; remove one that has ended, with its files."""
+    exports: ExportTable = request.state.exports
+    folders: Folders = request.state.export_folders
+    export_id = export_id_of(request)
+
+    async def discard(name: str) -> None:
+        await asyncio.to_thread(folders.discard, folders.published(export_id, name))
+
+    await exports.remove(export_id, discard)
+    return Response(status_code=204)
+
+
+async def get_archive(request: Request) -> Response:
+    """The dataset as an uncompressed tar stream, in a folder of the dataset's name; the same each time.
+
+    Its files have the time of publication, always later than that of earlier exports of that name.
+    """
+    folder, repo_id = await _published(request)
+    name = repo_id.split("/")[1]
+    archive = await asyncio.to_thread(Archive, folder, name)
+    headers = {
+        "Content-Length": str(archive.size_bytes),
+        "ETag": archive.etag,
+        "Content-Disposition": f'attachment; filename="{name}.tar"',
+    }
+    return StreamingResponse(archive.stream(), media_type="application/x-tar", headers=headers)
+
+
+async def get_file(request: Request) -> Response:
+    """One file of the dataset, or a range of it."""
+    folder, _ = await _published(request)
+    path = await asyncio.to_thread(partial(_find, folder, request.path_params["path"]))
+    media = "application/json" if path.suffix == ".json" else "application/octet-stream"
+    return FileResponse(path, media_type=media)
+
+
+async def _published(request: Request) -> tuple[Path, str]:
+    """Folder and repo_id of a finished export; raises ExportNotFound, ExportNotReady."""
+    exports: ExportTable = request.state.exports
+    folders: Folders = request.state.export_folders
+    export_id = export_id_of(request)
+    status, name, repo_id = await exports.published(export_id)
+    if status != "done":
+        raise ExportNotReady(f"export {export_id} is {status}", hint=f"GET /exports/{export_id} tells more")
+    folder = folders.published(export_id, name)
+    if not await asyncio.to_thread(folder.is_dir):
+        raise ExportNotFound(
+            f"the files of export {export_id} are gone", hint="DELETE the export, then ask for it again"
+        )
+    return folder, repo_id
+
+
+def _find(folder: Path, path: str) -> Path:
+    """The file at `path` below `folder`; raises NotFound for anything else, wherever it may point."""
+    try:
+        found = (folder / path).resolve()
+        if found.is_relative_to(folder.resolve()) and found.is_file():
+            return found
+    except (OSError, ValueError):
+        pass
+    raise NotFound(f"the dataset has no file {path!r}", field="path")
+
+
+def export_id_of(request: Request) -> int:
+    """Export id of the address; raises ExportNotFound for one that no export can have."""
+    export_id: int = request.path_params["export_id"]
+    if not 1 <= export_id <= MAX_ID:
+        raise ExportNotFound(f"there is no export {export_id}", field="export_id")
+    return export_id
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/exports",
+        create_export,
+        body=ExportRequest,
+        answer=ExportDetail,
+        status=202,
+        errors=[BadInput, NotFound, Conflict, NoSpace],
+    ),
+    Operation("GET", "/exports", list_exports, query=ExportFilter, answer=ExportPage, errors=[BadInput]),
+    Operation("GET", "/exports/{export_id:int}", get_export, answer=ExportDetail, errors=[NotFound]),
+    Operation(
+        "GET",
+        "/exports/{export_id:int}/report.txt",
+        get_report,
+        media=["text/plain"],
+        errors=[NotFound],
+    ),
+    Operation("DELETE", "/exports/{export_id:int}", delete_export, status=204, errors=[NotFound]),
+    Operation(
+        "GET",
+        "/exports/{export_id:int}/archive",
+        get_archive,
+        media=["application/x-tar"],
+        errors=[NotFound, Conflict],
+    ),
+    Operation(
+        "GET",
+        "/exports/{export_id:int}/files/{path:path}",
+        get_file,
+        media=["application/octet-stream", "application/json"],
+        errors=[NotFound, Conflict],
+    ),
+)

@@ -1,0 +1,115 @@
+"""HTTP: following an export as it changes, by server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from teleop_runtime.serving.operations import Operation
+from teleop_schema.errors import NotFound, StorageUnavailable, TooManyConnections
+
+from teleop_export.api.endpoints import export_id_of
+from teleop_export.errors import ExportNotFound
+from teleop_export.planning.views import ExportView
+from teleop_export.tables.export_table import ExportTable
+
+# Every replica looks into the one table, so it does not matter which of them makes the export.
+LOOK_EVERY_S = 0.25
+HEARTBEAT_S = 10.0
+RECONNECT_MS = 1000
+MAX_FOLLOWERS = 200
+# Id of the last event. A browser that comes back with it has heard everything.
+LAST = "last"
+
+
+class Followers:
+    """How many are following exports in this process."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Count one; raises TooManyConnections beyond MAX_FOLLOWERS."""
+        if self._count >= MAX_FOLLOWERS:
+            raise TooManyConnections(
+                f"{MAX_FOLLOWERS} clients follow exports already",
+                limit=MAX_FOLLOWERS,
+                hint="GET /exports/{id} now and then tells the same",
+            )
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+
+async def follow_export(request: Request) -> Response:
+    """The export's state at once and whenever it changes, until it has ended; `gone` if it was removed.
+
+    Each `state` event is what GET /exports/{id} answers, but for the report.
+    """
+    exports: ExportTable = request.state.exports
+    followers: Followers = request.state.export_followers
+    export_id = export_id_of(request)
+    first = await exports.state(export_id)
+    if ended(first) and request.headers.get("last-event-id") == LAST:
+        # 204 is what tells an EventSource not to connect again.
+        return Response(status_code=204)
+    events = _counted(followers, _events(exports, first))
+    await anext(events)
+    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def ended(export: ExportView) -> bool:
+    """Whether nothing will change any more unless somebody asks for it."""
+    if export.status in ("queued", "running"):
+        return False
+    return export.status != "done" or export.push is None or export.push.status in ("done", "failed")
+
+
+async def _counted(followers: Followers, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """`events`, after an empty one that tells that there was room for them."""
+    with followers.one_more():
+        yield b""
+        async for event in events:
+            yield event
+
+
+async def _events(exports: ExportTable, export: ExportView) -> AsyncIterator[bytes]:
+    yield b"retry: %d\n\n" % RECONNECT_MS
+    told, number, quiet_s = b"", 0, 0.0
+    while True:
+        content = msgspec.json.encode(export)
+        if content != told:
+            number += 1
+            event_id = LAST if ended(export) else str(number)
+            yield f"id: {event_id}\nevent: state\ndata: ".encode() + content + b"\n\n"
+            told, quiet_s = content, 0.0
+        elif quiet_s >= HEARTBEAT_S:
+            yield b": alive\n\n"
+            quiet_s = 0.0
+        if ended(export):
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+        quiet_s += LOOK_EVERY_S
+        try:
+            export = await exports.state(export.id)
+        except ExportNotFound:
+            yield f"id: {LAST}\nevent: gone\ndata: {{}}\n\n".encode()
+            return
+        except StorageUnavailable:
+            continue
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/exports/{export_id:int}/events",
+        follow_export,
+        media=["text/event-stream"],
+        errors=[NotFound, TooManyConnections],
+    ),
+)

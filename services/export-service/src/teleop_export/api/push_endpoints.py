@@ -1,0 +1,45 @@
+"""HTTP: have finished exports pushed to the Hub."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
+from teleop_schema.errors import BadInput, Conflict, NotFound
+
+from teleop_export.api.endpoints import export_id_of
+from teleop_export.errors import NotPushable, PushBusy
+from teleop_export.planning.order import LEROBOT
+from teleop_export.planning.push import PushRequest, PushView, check_push
+from teleop_export.tables.export_table import ExportTable
+from teleop_export.tables.push_table import PushTable
+
+
+async def push_export(request: Request) -> Response:
+    """Push an export to the Hub, again if it was pushed before or that failed; one not done yet, once it is.
+
+    The export itself stays as it is, whatever becomes of the push. `push` of the export tells how far it is.
+    """
+    exports: ExportTable = request.state.exports
+    pushes: PushTable = request.state.export_pushes
+    export_id = export_id_of(request)
+    wanted = await read_body(request, PushRequest)
+    check_push(wanted)
+    made = await exports.state(export_id)
+    if made.request.format != LEROBOT:
+        raise NotPushable(f"export {export_id} is no dataset, but {made.request.format}")
+    if not await pushes.put(export_id, wanted, again=True):
+        raise PushBusy(f"export {export_id} is being pushed", hint=f"GET /exports/{export_id} tells how far")
+    detail = await exports.get(export_id)
+    return JsonResponse(detail.push, 202, headers={"Location": f"/exports/{export_id}"})
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/exports/{export_id:int}/push",
+        push_export,
+        body=PushRequest,
+        answer=PushView,
+        status=202,
+        errors=[BadInput, NotFound, Conflict],
+    ),
+)

@@ -1,0 +1,117 @@
+"""The account of an export as text for people. Pure."""
+
+from collections.abc import Iterator
+
+from teleop_export.planning.report import CameraReport, ColumnReport, EpisodeTime, SessionReport
+from teleop_export.planning.views import ExportDetail
+from teleop_export.planning.words import told_frames
+
+
+def report_text(export: ExportDetail) -> str:
+    """What was asked for, what became of it, and where every recorded frame is."""
+    return "\n".join([*_head(export), *_ledger(export), ""])
+
+
+def _head(export: ExportDetail) -> Iterator[str]:
+    yield f"export {export.id}: {export.request.repo_id}, {export.status}"
+    yield f"asked for {export.created_at:%Y-%m-%d %H:%M:%S %Z}"
+    if export.numbers is not None:
+        numbers = export.numbers
+        yield (
+            f"{numbers.episodes} episodes, {numbers.frames} frames, {numbers.tasks} tasks, {numbers.videos} "
+            f"videos, {numbers.files} files, {numbers.size_bytes} bytes, made in {numbers.duration_s:.1f} s"
+        )
+    if export.error is not None:
+        yield f"failed: {export.error.detail}"
+    for video in export.video_corrected:
+        yield (
+            f"made of video that turned out to hold other pictures: session {video.session_id}, camera "
+            f"{video.camera}, {video.chunks} chunks; ask for the export again"
+        )
+    if export.push is not None:
+        push = export.push
+        told = push.commit_url or (push.error.detail if push.error is not None else "")
+        yield f"push to the Hub: {push.status}{': ' if told else ''}{told}"
+
+
+def _ledger(export: ExportDetail) -> Iterator[str]:
+    report = export.report
+    yield ""
+    yield f"{report.committed} committed - {report.excluded} excluded = {report.exported} exported"
+    if report.fps is not None:
+        yield f"{report.fps} rows per second"
+    for column in report.columns:
+        yield from _column(column)
+    for session in report.sessions:
+        yield from _session(session)
+    for camera in report.cameras:
+        yield from _camera(camera)
+
+
+def _column(column: ColumnReport) -> Iterator[str]:
+    unfit = f", not finite in {column.not_finite} rows" if column.not_finite else ""
+    yield f"column {column.name}: {column.dtype} {column.shape}{unfit}"
+
+
+def _session(session: SessionReport) -> Iterator[str]:
+    left_out = sum(excluded.frames for excluded in session.excluded)
+    yield ""
+    yield (
+        f"session {session.session_id}: {session.committed} committed - {left_out} excluded = "
+        f"{session.exported} exported, in {session.episodes} episodes"
+    )
+    if session.measured_hz is not None:
+        yield f"  its loop ran at {session.measured_hz:.2f} Hz, {session.declared_fps:g} declared"
+    for time in session.times:
+        yield from _time(time)
+    for excluded in session.excluded:
+        some = told_frames(excluded.first_frame, excluded.end_frame, excluded.frames)
+        yield f"  left out: {_episode(excluded.episode_index)}{some}: {excluded.reason}"
+    for column in session.columns_left_out:
+        yield f"  column left out: {column.name}: {column.reason}; {column.hint}"
+    for lacking in session.not_recorded:
+        yield f"  not recorded: {lacking.name}: {lacking.reason}"
+    for gap in session.gaps:
+        yield (
+            f"  split: {_episode(gap.episode_index)}frames {gap.first_frame} to {gap.end_frame - 1} are "
+            f"missing: {gap.reason}"
+        )
+
+
+def _time(time: EpisodeTime) -> Iterator[str]:
+    measured = "" if time.measured_hz is None else f" at {time.measured_hz:.2f} Hz"
+    named = _episode(time.episode_index)
+    yield (
+        f"  time: {named}frames {time.first_frame} to {time.end_frame - 1}, recorded{measured}: "
+        f"{time.recorded_s:.2f} s, in the dataset {time.dataset_s:.2f} s"
+    )
+    for stall in time.stalls:
+        yield (
+            f"  stall: {named}{stall.seconds:.2f} s from frame {stall.after_frame} to {stall.next_frame}, "
+            "which follow each other in the dataset"
+        )
+    for slow in time.slow:
+        yield (
+            f"  slow: {named}frames {slow.first_frame} to {slow.last_frame} were recorded at "
+            f"{slow.measured_hz:.2f} Hz only, and play faster than that"
+        )
+    if time.shared_times:
+        yield (
+            f"  times: {named}{time.shared_times} frames have the same time as another one: they count as "
+            "evenly spread"
+        )
+
+
+def _camera(camera: CameraReport) -> Iterator[str]:
+    yield ""
+    yield (
+        f"camera {camera.camera}: {camera.recorded} pictures recorded, {camera.used} used, {camera.unused} "
+        f"not; {camera.repeated} rows repeat one, {camera.stood_in} of them for want of their own"
+    )
+    yield f"  {camera.copied} episodes copied bit for bit, {len(camera.encoded)} encoded anew"
+    for encoded in camera.encoded:
+        yield f"  encoded anew: episode {encoded.episode_index}: {encoded.reason}"
+
+
+def _episode(index: int | None) -> str:
+    return "" if index is None else f"episode {index}, "

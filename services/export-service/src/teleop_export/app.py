@@ -1,0 +1,89 @@
+"""Composition of export-service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from starlette.applications import Starlette
+from teleop_runtime.background import Background
+from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.settings import load_settings
+from teleop_runtime.store import open_store
+
+from teleop_export.api import endpoints, events, push_endpoints
+from teleop_export.hub.pusher import Pusher
+from teleop_export.hub.settings import HubSettings
+from teleop_export.settings import ExportSettings
+from teleop_export.tables.database import check_database, name_of, open_pool
+from teleop_export.tables.export_table import ExportTable
+from teleop_export.tables.push_table import PushTable
+from teleop_export.tables.session_table import SessionTable
+from teleop_export.work import queue_watch
+from teleop_export.work.folders import Folders
+from teleop_export.work.jobs import MAKING, PUSHING, Jobs
+from teleop_export.worker import Worker, working
+
+READY_TIMEOUT_S = 2.0
+
+
+def export_part(
+    database_url: str, export_root: Path, store_url: str, hub: HubSettings, *, work_here: bool = True
+) -> Part:
+    """export-service as a part of a server; `work_here`: with workers of its own."""
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[Running]:
+        async with open_pool(database_url) as pool:
+            folders = await asyncio.to_thread(Folders, export_root, await name_of(pool))
+            exports = ExportTable(pool)
+            pushes = PushTable(pool)
+            jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
+            await jobs.open()
+            await push_jobs.open()
+            workers: list[Worker | Pusher] = []
+            if work_here:
+                store = await asyncio.to_thread(open_store, store_url)
+                workers = [
+                    Worker(database_url, exports, jobs, folders, store),
+                    Pusher(pushes, push_jobs, folders, hub),
+                ]
+
+            async with Background() as background, working(*workers) as work:
+                background.every(
+                    queue_watch.LOOK_EVERY_S, "length of the queue", partial(queue_watch.look, pool)
+                )
+
+                async def check_folder() -> None:
+                    async with asyncio.timeout(READY_TIMEOUT_S):
+                        await asyncio.to_thread(folders.check_writable)
+
+                making = {"export folder": check_folder} if work_here else {}
+                yield Running(
+                    state={
+                        "exports": exports,
+                        "export_folders": folders,
+                        "export_jobs": jobs,
+                        "export_pushes": pushes,
+                        "export_followers": events.Followers(),
+                        "recorded_sessions": SessionTable(pool),
+                    },
+                    checks={"export database": partial(check_database, pool), **making, **work.checks()},
+                    drain=work.stop,
+                )
+
+    operations = (*endpoints.OPERATIONS, *events.OPERATIONS, *push_endpoints.OPERATIONS)
+    return Part(name="export-service", operations=operations, lifespan=lifespan)
+
+
+def create_app(settings: ExportSettings) -> Starlette:
+    """export-service as a server of its own."""
+    part = export_part(
+        settings.database_url,
+        settings.export_root,
+        settings.store_url,
+        load_settings(HubSettings),
+        work_here=settings.work_here,
+    )
+    return assemble("export-service", [part], exposure=settings.exposure)

@@ -1,0 +1,337 @@
+"""`export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset`: recorded sessions to a dataset on this
+machine, ready for LeRobotDataset."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from teleop_schema.errors import BadInput
+from teleop_schema.identifiers import check_repo_id
+
+from teleop_export import client
+from teleop_export.client import Client, ExportError, check_free
+from teleop_export.planning.words import told_frames
+
+DEFAULT_URL = "http://localhost:8000"
+OUTCOMES = ("success", "failure", "unlabelled")
+DATASET, PARQUET, MCAP = "lerobot-v3.0", "parquet", "mcap"
+REFUSED, INTERRUPTED = 1, 130
+
+_WORDS = {
+    "data": "reading and writing frames",
+    "video": "copying video",
+    "statistics": "exact statistics",
+    "verify": "verifying",
+    "download": "downloading",
+    "push": "pushing to the Hub",
+}
+_HOW_TO_OPEN = {
+    PARQUET: "README.md in it says what the columns are; pandas.read_parquet reads a file",
+    MCAP: "open a file in Foxglove, or with mcap.reader.make_reader of the library mcap",
+}
+
+
+def main() -> None:
+    """Console script. Exit status 0: the dataset is there; 1: it is not, and why; 2: wrong usage."""
+    arguments = parse(sys.argv[1:])
+    console = Console(stderr=True, highlight=False)
+    try:
+        asyncio.run(export(arguments, console))
+    except ExportError as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        if error.hint:
+            console.print(f"hint: {error.hint}", markup=False, soft_wrap=True)
+        raise SystemExit(REFUSED) from None
+    except OSError as error:
+        # Of files on this machine: those of the connection are ExportErrors.
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        console.print("hint: choose another place with --root, or make room there", soft_wrap=True)
+        raise SystemExit(REFUSED) from None
+    except KeyboardInterrupt:
+        console.print("stopped; the backend goes on, run the command again to fetch the dataset")
+        raise SystemExit(INTERRUPTED) from None
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line; exits with status 2 and the reason if it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="export-to-dataset", description="Make a LeRobot dataset of recorded sessions."
+    )
+    option = parser.add_argument
+    option("--session_id", type=int, action="append", help="repeat it to merge sessions")
+    _choosing(parser.add_argument_group("or, instead of --session_id, all sessions that this is true of"))
+    option("--repo_id", required=True, help="name of the dataset, user/name")
+    option("--backend_url", default=os.environ.get("LEROBOT_BACKEND_URL", DEFAULT_URL), help="%(default)s")
+    option(
+        "--root",
+        type=Path,
+        help="the folder to make; default: $HF_LEROBOT_HOME/<repo_id>, of other formats ./<name>-<format>",
+    )
+    option(
+        "--format",
+        choices=(DATASET, PARQUET, MCAP),
+        default=DATASET,
+        help="the sessions as they were recorded: tables, or files of joints and video for Foxglove; "
+        "default: %(default)s",
+    )
+    option("--on_gap", choices=("split", "refuse"), default="split", help="episodes that lack frames")
+    option(
+        "--on_not_finite",
+        choices=("split", "keep", "refuse"),
+        default="split",
+        help="frames that hold a value which is NaN or infinite; default: %(default)s",
+    )
+    option("--include_outcomes", nargs="+", choices=OUTCOMES, help="default: all")
+    option("--include_unfinished", action="store_true", help="also sessions that are still being recorded")
+    option(
+        "--include_incomplete",
+        action="store_true",
+        help="also sessions of which nobody knows what became of some frames",
+    )
+    option(
+        "--no_capture_time",
+        action="store_true",
+        help="leave out the columns that tell when samples and pictures were taken, to merge with datasets "
+        "that lerobot-record made",
+    )
+    option(
+        "--include_repeated",
+        action="store_true",
+        help="also frames that repeat the observation of an earlier one beside a newer action",
+    )
+    option("--fps", type=int, help="rows per second; default: that of the cameras, or of the sessions")
+    option("--cameras", nargs="*", help="default: all that have video; none after it: joints alone")
+    option("--split", nargs="+", type=_share, metavar="NAME=SHARE", help="for example train=0.9 val=0.1")
+    option("--split_seed", type=int, default=0, help="another one draws other episodes; default: %(default)s")
+    option(
+        "--streaming_safe", action="store_true", help="one mp4 a camera, as StreamingLeRobotDataset needs it"
+    )
+    _pushing(parser.add_argument_group("the Hugging Face Hub"))
+    arguments = parser.parse_args(words)
+    if arguments.session_id and (also := filter_of(arguments)):
+        parser.error(f"which sessions? either --session_id says it, or {', '.join(also)}, not both")
+    if not arguments.session_id and not filter_of(arguments):
+        parser.error("which sessions? give --session_id, or what they have in common, for example --robot_id")
+    try:
+        check_repo_id(arguments.repo_id)
+    except BadInput as error:
+        parser.error(f"{error.detail}: {error.hint}")
+    return arguments
+
+
+def _choosing(group: argparse._ArgumentGroup) -> None:
+    option = group.add_argument
+    option("--robot_id")
+    option("--robot_type")
+    option("--task", help="only episodes of this task are exported")
+    option("--outcome", choices=OUTCOMES, help="only episodes of this outcome are exported")
+    option("--tag", action="append", help="repeat it for sessions that have all of them")
+    option("--since", type=_instant, help="began at or after this: 2026-01-31, or with a time and a zone")
+    option("--until", type=_instant, help="began before this")
+
+
+def _pushing(group: argparse._ArgumentGroup) -> None:
+    option = group.add_argument
+    option("--push_to_hub", action="store_true", help="with the token of the backend's export worker")
+    option("--public", action="store_true", help="the repository is created private without this")
+    option("--overwrite", action="store_true", help="replace there what does not come from these recordings")
+    option("--token_name", help="which of the worker's tokens to use")
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=SHARE, as in val=0.1") from None
+
+
+def _instant(text: str) -> str:
+    """ISO 8601 with a zone; the local one where none is given."""
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; give it as 2026-01-31 or 2026-01-31T10:00:00+09:00"
+        ) from None
+
+
+async def export(arguments: argparse.Namespace, console: Console) -> None:
+    """Make and fetch the dataset, then say what it is; raises ExportError."""
+    target: Path = arguments.root or default_root(arguments)
+    check_free(target)
+    async with Client.connect(arguments.backend_url) as backend:
+        asked = await backend.ask(request_of(arguments))
+        with showing(console) as progress:
+            made = await backend.follow(asked["id"], progress)
+            await backend.fetch(asked["id"], target, progress, is_dataset=arguments.format == DATASET)
+        print("\n".join(summary(made, target, arguments)))
+        if arguments.push_to_hub:
+            with showing(console) as progress:
+                commit_url = await backend.follow_push(asked["id"], progress)
+            print(f"on the Hub: {commit_url}")
+
+
+def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Body of POST /exports."""
+    request: dict[str, Any] = {
+        "repo_id": arguments.repo_id,
+        "on_gap": arguments.on_gap,
+        "include_unfinished": arguments.include_unfinished,
+        "include_capture_time": not arguments.no_capture_time,
+    }
+    if arguments.on_not_finite != "split":
+        request["on_not_finite"] = arguments.on_not_finite
+    if arguments.include_incomplete:
+        request["include_incomplete"] = True
+    if arguments.include_repeated:
+        request["include_repeated"] = True
+    if arguments.fps is not None:
+        request["fps"] = arguments.fps
+    if arguments.cameras is not None:
+        request["cameras"] = arguments.cameras
+    if arguments.session_id:
+        request["session_ids"] = arguments.session_id
+    else:
+        request["filter"] = filter_of(arguments)
+    if arguments.split:
+        request |= {"split": dict(arguments.split), "split_seed": arguments.split_seed}
+    if arguments.format != DATASET:
+        request["format"] = arguments.format
+    if arguments.streaming_safe:
+        request["streaming_safe"] = True
+    if arguments.push_to_hub:
+        request["push_to_hub"] = push_of(arguments)
+    if arguments.include_outcomes:
+        request["include_outcomes"] = sorted(set(arguments.include_outcomes))
+    return request
+
+
+def filter_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """`filter` of the body; empty if nothing is asked of the sessions."""
+    wanted = {
+        "robot_id": arguments.robot_id,
+        "robot_type": arguments.robot_type,
+        "task": arguments.task,
+        "outcome": arguments.outcome,
+        "tags": arguments.tag,
+        "from": arguments.since,
+        "to": arguments.until,
+    }
+    return {name: value for name, value in wanted.items() if value}
+
+
+def push_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """`push_to_hub` of the body."""
+    push: dict[str, Any] = {"private": not arguments.public, "overwrite": arguments.overwrite}
+    return push | ({"token_name": arguments.token_name} if arguments.token_name else {})
+
+
+def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -> Iterator[str]:
+    """What was made, what was left out, how to load it."""
+    numbers, report = made["numbers"], made["report"]
+    episodes = f"{numbers['episodes']} episode" + ("" if numbers["episodes"] == 1 else "s")
+    # What was recorded has no rate of its own.
+    rate = f" at {report['fps']} fps" if report.get("fps") else ""
+    yield f"{episodes}, {numbers['frames']} frames{rate} in {target}"
+    for session in report["sessions"]:
+        for excluded in session["excluded"]:
+            episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "
+            some = told_frames(excluded["first_frame"], excluded["end_frame"], excluded["frames"])
+            yield f"left out of session {session['session_id']}: {episode}{some}: {excluded['reason']}"
+        # Backends of older versions tell of none.
+        for column in session.get("columns_left_out", ()):
+            yield (
+                f"column {column['name']} of session {session['session_id']} was left out: "
+                f"{column['reason']}; {column['hint']}"
+            )
+        for lacking in session.get("not_recorded", ()):
+            yield (f"not recorded in session {session['session_id']}: {lacking['name']}: {lacking['reason']}")
+        for gap in session["gaps"]:
+            yield (
+                f"split in session {session['session_id']}: frames {gap['first_frame']} to "
+                f"{gap['end_frame'] - 1} are missing, {gap['reason']}"
+            )
+    for camera in report["cameras"]:
+        for encoded in camera["encoded"]:
+            yield (
+                f"camera {camera['camera']} of episode {encoded['episode_index']} was encoded anew: "
+                f"{encoded['reason']}"
+            )
+    yield ""
+    if arguments.format != DATASET:
+        yield _HOW_TO_OPEN[arguments.format]
+        return
+    yield "from lerobot.datasets.lerobot_dataset import LeRobotDataset"
+    root = f', root="{target}"' if arguments.root else ""
+    yield f'dataset = LeRobotDataset("{arguments.repo_id}"{root})'
+
+
+def default_root(arguments: argparse.Namespace) -> Path:
+    """Where LeRobot looks for a dataset; what is none goes into the working directory."""
+    if arguments.format == DATASET:
+        return lerobot_home() / str(arguments.repo_id)
+    return Path(f"{arguments.repo_id.rpartition('/')[2]}-{arguments.format}")
+
+
+def lerobot_home() -> Path:
+    """Where LeRobot keeps datasets (lerobot.utils.constants, huggingface_hub.constants)."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    huggingface = os.path.expandvars(os.environ.get("HF_HOME") or str(cache))
+    home = os.environ.get("HF_LEROBOT_HOME") or str(Path(huggingface).expanduser() / "lerobot")
+    return Path(home).expanduser()
+
+
+@contextmanager
+def showing(console: Console) -> Iterator[client.Progress]:
+    """A bar per stage on a terminal, a line per finished stage elsewhere."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bars:
+        yield Bars(bars)
+
+
+class Bars:
+    """Progress for eyes."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(_WORDS.get(stage, stage))
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def note(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, soft_wrap=True)
+
+
+class Lines:
+    """Progress for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._finished: set[str] = set()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if done >= total and stage not in self._finished:
+            self._finished.add(stage)
+            self._console.print(f"{_WORDS.get(stage, stage)}: done", soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Pushes finished exports to the Hub, one after the other, beside the making of others."""
+
+import asyncio
+from functools import partial
+
+from teleop_runtime.background import Background
+from teleop_runtime.logs import get_logger
+from teleop_runtime.serving.problems import as_problem
+from teleop_schema.errors import BackendError
+
+from teleop_export.errors import Cancelled, HubUnavailable
+from teleop_export.hub.settings import HubSettings
+from teleop_export.hub.upload import Access, Parcel, push
+from teleop_export.metrics import PUSHES
+from teleop_export.tables.push_table import MAX_ATTEMPTS, PushClaim, PushTable
+from teleop_export.work.folders import Folders
+from teleop_export.work.jobs import AWAY, Jobs
+
+log = get_logger(__name__)
+
+TELL_PROGRESS_S = 0.2
+LOOK_EVERY_S = 1.0
+
+
+class Watched:
+    """Progress of the push in a thread, and the way to stop it."""
+
+    def __init__(self) -> None:
+        self.done_bytes, self.total_bytes = 0, 0
+        self.stopped = False
+
+    def __call__(self, done_bytes: int, total_bytes: int) -> None:
+        if self.stopped:
+            raise Cancelled
+        self.done_bytes, self.total_bytes = done_bytes, total_bytes
+
+
+class Pusher:
+    """Pushes what is due. Any number of them may work on one database and root.
+
+    A push that fails leaves the export as it is: published here, and to be pushed again on request.
+    """
+
+    def __init__(self, pushes: PushTable, jobs: Jobs, folders: Folders, hub: HubSettings) -> None:
+        self._pushes = pushes
+        self._jobs = jobs
+        self._folders = folders
+        self._hub = hub
+        jobs.register(self.push)
+
+    def work_on(self, background: Background) -> None:
+        """Push what is due, as long as `background` goes on."""
+        background.every(LOOK_EVERY_S, "look for pushes", self._look)
+        background.keep("pushing", self._jobs.work, vital=True)
+
+    async def push(self, export_id: int) -> None:
+        """Push one export if that is still wanted; its row tells how that ended."""
+        gave_up = BackendError(f"gave up: {MAX_ATTEMPTS} attempts were made, none came to an end")
+        claim = await self._pushes.claim(export_id, as_problem(gave_up))
+        if claim is None:
+            return
+        try:
+            access = await self._hub.access(claim.wanted.token_name)
+            commit_url = await self._push(claim, access)
+            if await self._pushes.finish(claim, commit_url):
+                log.info("export pushed", export_id=export_id, repo_id=claim.repo_id)
+                PUSHES.labels("done").inc()
+        except Cancelled:
+            log.info("push stopped", export_id=export_id)
+            PUSHES.labels("cancelled").inc()
+        except asyncio.CancelledError:
+            await self._pushes.hand_back(claim, None)
+            raise
+        except AWAY as error:
+            log.warning("push interrupted, to be tried again", export_id=export_id, error=str(error))
+            raise
+        except HubUnavailable as error:
+            await self._try_again(claim, error)
+        except Exception as error:
+            await self._fail(claim, error)
+
+    async def _push(self, claim: PushClaim, access: Access) -> str:
+        """Push in a thread, telling progress; the thread has ended when this returns or raises."""
+        watched = Watched()
+        folder = self._folders.published(claim.export_id, claim.fingerprint)
+        parcel = Parcel(folder, claim.repo_id, claim.fingerprint, claim.streams)
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(None, partial(push, parcel, claim.wanted, access, watched))
+        try:
+            while not (await asyncio.wait([work], timeout=TELL_PROGRESS_S))[0]:
+                if not await self._tell(claim, watched):
+                    raise Cancelled
+        finally:
+            watched.stopped = True
+            await asyncio.wait([work])
+            failure = work.exception()
+        # Files that are suddenly missing belong to an export that was removed.
+        if not await self._tell(claim, watched):
+            raise Cancelled
+        if failure is not None:
+            raise failure
+        return work.result()
+
+    async def _tell(self, claim: PushClaim, watched: Watched) -> bool:
+        return await self._pushes.note_progress(claim, watched.done_bytes, watched.total_bytes)
+
+    async def _try_again(self, claim: PushClaim, error: HubUnavailable) -> None:
+        """Leave the push to the next attempt, which comes after a while; fail it after the last."""
+        if claim.attempts_left == 0:
+            await self._fail(claim, error)
+            return
+        log.warning("the Hub is away, to be tried again", export_id=claim.export_id, error=error.detail)
+        await self._pushes.hand_back(claim, as_problem(error))
+        raise error
+
+    async def _fail(self, claim: PushClaim, error: Exception) -> None:
+        if isinstance(error, BackendError):
+            log.warning("push failed", export_id=claim.export_id, code=error.code, error=error.detail)
+        else:
+            log.error("push failed", export_id=claim.export_id, exc_info=error)
+            error = BackendError("something went wrong in the backend; its log says what")
+        if await self._pushes.fail(claim, as_problem(error)):
+            PUSHES.labels("failed").inc()
+
+    async def _look(self) -> None:
+        """Take up what has become due, and the jobs that dead workers left."""
+        await self._pushes.queue_due(self._jobs.enqueue)
+        if found := await self._jobs.recover():
+            log.warning("pushes of a dead worker queued again", jobs=found)

@@ -1,0 +1,352 @@
+"""Which frames become which episodes of the dataset, which are left out, and why. Pure."""
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from teleop_dataset.v3.info import Camera
+
+from teleop_export.errors import EpisodeHasGap, NothingToExport, VideoUnfinished
+from teleop_export.sessions.alike import check_alike, choose_cameras
+from teleop_export.sessions.finite import OnNotFinite, Run, check_loss, cut_out
+from teleop_export.sessions.rates import Recorded, choose_fps
+from teleop_export.sessions.recorded import Hole, Session
+from teleop_export.sessions.spans import Label, Span, name_of, spans_of
+from teleop_export.timing.loop_times import Flags, Integers
+from teleop_export.timing.pace import Pace
+from teleop_export.timing.pauses import Pauses, Spans, in_spans
+
+OnGap = Literal["split", "refuse"]
+# Reasons named at most where nothing is left.
+MAX_REASONS = 5
+PAUSED = "within the episode, but not added to it: its rows before and after follow each other"
+# Of one episode, that are told one by one.
+MAX_PAUSES = 100
+REPEATING = "no observation of its own: it repeats that of an earlier frame beside a newer action"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Frames `first` to `end - 1` of a session without `pauses`, all stored: one episode of the dataset.
+
+    task           of its first frame
+    episode_index  the episode it comes from, None where the session has none
+    repeating      how many of its frames do not become rows, for they repeat an earlier observation
+    changes        of the task, within the piece: the frame that another one begins with, and this task;
+                   ascending
+    pauses         frames in between that do not belong to it; ascending, disjoint
+    """
+
+    session_id: int
+    first: int
+    end: int
+    task: str
+    episode_index: int | None
+    repeating: int = 0
+    changes: tuple[tuple[int, str], ...] = ()
+    pauses: Spans = ()
+
+    @property
+    def frames(self) -> int:
+        return self.end - self.first - sum(end - first for first, end in self.pauses)
+
+    def holds(self, index: Integers) -> Flags:
+        """(N,) whether each of these frames, ascending, belongs to it."""
+        flags: Flags = (index >= self.first) & (index < self.end) & ~in_spans(self.pauses, index)
+        return flags
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """`frames` stored frames between `first` and `end - 1` that do not go into the dataset."""
+
+    session_id: int
+    first: int
+    end: int
+    frames: int
+    reason: str
+    episode_index: int | None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A hole inside an exported episode: it is missing in the recording, so the episode was split there."""
+
+    session_id: int
+    first: int
+    end: int
+    reason: str
+    episode_index: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An export before anything is read.
+
+    fps      of the dataset
+    cameras  whose video the dataset has
+    pieces   in the order of the dataset's episodes
+    """
+
+    fps: int
+    cameras: tuple[Camera, ...]
+    pieces: tuple[Piece, ...]
+    excluded: tuple[Exclusion, ...]
+    gaps: tuple[Gap, ...]
+
+    @cached_property
+    def frames(self) -> int:
+        return sum(piece.frames for piece in self.pieces)
+
+
+def make_plan(
+    sessions: Sequence[Session],
+    *,
+    labels: Collection[Label],
+    on_gap: OnGap,
+    on_not_finite: OnNotFinite = "split",
+    task: str | None = None,
+    fps: int | None = None,
+    cameras: Sequence[str] | None = None,
+    video_unfinished: bool = False,
+) -> Plan:
+    """Every stored frame of `sessions`, either in a piece or in an exclusion.
+
+    labels            outcomes to export; discarded episodes never are
+    task              of the episodes to export, one of their tasks at least; None: all
+    on_gap            what to do with an episode that has a hole, in its samples or in a camera's pictures:
+                      split it there, or raise EpisodeHasGap
+    on_not_finite     what to do with frames that hold a value which is NaN or infinite: cut them out, if not
+                      much of the episode is lost by that, keep them, or raise NotFinite
+    fps, cameras      as asked for; None: what the sessions have
+    video_unfinished  take what has arrived of the video, even if more may come
+
+    Raises BadFps, RatesDiffer, SessionsDiffer, CameraMissing, VideoDiffers, VideoUnfinished, EpisodesOverlap,
+    EpisodeHasGap, NotFinite,
+    NothingToExport.
+    """
+    chosen = choose_cameras(sessions, cameras, video_unfinished=video_unfinished)
+    check_alike(sessions)
+    names = [camera.name for camera in chosen]
+    pieces: list[Piece] = []
+    excluded: list[Exclusion] = []
+    gaps: list[Gap] = []
+    for session in sessions:
+        unseen = _unseen(session, names)
+        for span in spans_of(session, labels, task):
+            if span.reason is None:
+                missing = _outside(session.pauses, _holes_in(session.holes, span.first, span.end))
+                blind = _outside(session.pauses, _holes_in(unseen, span.first, span.end))
+                _check_holes(session, span, missing, blind, on_gap, video_unfinished=video_unfinished)
+                runs, left_out = _finite_runs(session, span, missing, blind, on_not_finite)
+                excluded += [*left_out, *_paused(session, span)]
+                for piece in _pieces(session, span, runs):
+                    if piece.repeating < piece.frames:
+                        pieces.append(piece)
+                    else:
+                        excluded.append(
+                            Exclusion(session.id, piece.first, piece.end, piece.frames, REPEATING, span.index)
+                        )
+                excluded += _blind(session, span, blind)
+                gaps += [Gap(session.id, hole.first, hole.end, hole.reason, span.index) for hole in missing]
+            elif frames := _count(stored_runs(session.holes, span.first, span.end)):
+                excluded.append(Exclusion(session.id, span.first, span.end, frames, span.reason, span.index))
+    if not pieces:
+        raise _nothing(sessions, excluded)
+    episodes = _recorded(sessions, pieces)
+    rate = choose_fps(episodes, chosen, fps)
+    return Plan(rate, chosen, tuple(pieces), tuple(excluded), tuple(gaps))
+
+
+def _nothing(sessions: Sequence[Session], excluded: Sequence[Exclusion]) -> NothingToExport:
+    named = f"sessions {', '.join(str(session.id) for session in sessions)}"
+    if not excluded:
+        return NothingToExport(
+            f"{named} hold no frame to export", hint="the ledger of a session tells what it holds"
+        )
+    frames: Counter[str] = Counter()
+    for each in excluded:
+        frames[each.reason] += each.frames
+    left_out = "; ".join(f"{count} frames: {reason}" for reason, count in frames.most_common(MAX_REASONS))
+    return NothingToExport(
+        f"{named} have no frame left to export ({left_out})",
+        hint="ask for what they have, or correct the episodes (PATCH /sessions/{id}/episodes/{index})",
+    )
+
+
+def _recorded(sessions: Sequence[Session], pieces: Sequence[Piece]) -> list[Recorded]:
+    """The episodes that `pieces` come from."""
+    numbered = {session.id: session for session in sessions}
+    exported = dict.fromkeys((piece.session_id, piece.episode_index) for piece in pieces)
+    return [
+        Recorded(numbered[number], index, numbered[number].paces.get(index, Pace()))
+        for number, index in exported
+    ]
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    """Frames that one of the cameras has no picture for."""
+
+    first: int
+    end: int
+    reason: str
+    camera: str
+    awaited: bool
+
+
+def _unseen(session: Session, cameras: Sequence[str]) -> list[_Unseen]:
+    """Where any of the cameras has no picture: ascending, disjoint."""
+    named = [
+        _Unseen(hole.first, hole.end, f"camera {camera}: {hole.reason}", camera, hole.awaited)
+        for camera in cameras
+        for hole in session.footage[camera].holes
+    ]
+    found: list[_Unseen] = []
+    reached = 0
+    for hole in sorted(named, key=lambda each: (each.first, each.end)):
+        if hole.end > max(hole.first, reached):
+            found.append(replace(hole, first=max(hole.first, reached)))
+            reached = hole.end
+    return found
+
+
+def _check_holes(
+    session: Session,
+    span: Span,
+    missing: Sequence[Hole],
+    blind: Sequence[_Unseen],
+    on_gap: OnGap,
+    *,
+    video_unfinished: bool,
+) -> None:
+    awaited = next((hole for hole in blind if hole.awaited), None)
+    if awaited is not None and not video_unfinished:
+        raise VideoUnfinished(
+            f"{name_of(session, span)} has no video for the frames {awaited.first} to {awaited.end - 1}: "
+            f"{awaited.reason}",
+            field="session_ids",
+            hint=f"wait until its video has arrived; if it has, look at its times (GET /sessions/{session.id}"
+            "/videos); include_unfinished exports what is there, and cameras names the cameras to export",
+        )
+    if on_gap == "refuse" and (missing or blind):
+        hole: Hole | _Unseen = missing[0] if missing else blind[0]
+        raise _refusal(session, span, hole)
+
+
+def _finite_runs(
+    session: Session,
+    span: Span,
+    missing: Sequence[Hole],
+    blind: Sequence[_Unseen],
+    on_not_finite: OnNotFinite,
+) -> tuple[list[Run], list[Exclusion]]:
+    """Frames that can become rows; and those that can't, for they or their neighbours are not finite."""
+    pauses = session.pauses
+    runs = [
+        run
+        for begin, stop in stored_runs(missing, span.first, span.end)
+        for run in pauses.trimmed(stored_runs(blind, begin, stop))
+    ]
+    unfit = _outside(pauses, _holes_in(session.not_finite, span.first, span.end))
+    if on_not_finite == "keep" or not unfit:
+        return runs, []
+    kept, left_out = cut_out(runs, unfit, pauses, loop_hz=session.loop_hz)
+    check_loss(name_of(session, span), on_not_finite, runs, left_out, pauses)
+    return kept, [
+        Exclusion(session.id, first, end, pauses.others(first, end), reason, span.index)
+        for first, end, reason in left_out
+    ]
+
+
+def _paused(session: Session, span: Span) -> Iterator[Exclusion]:
+    """The stored frames of its pauses, one by one unless there are very many."""
+    pauses = session.pauses.within(span.first, span.end)
+    frames = [_count(stored_runs(session.holes, first, end)) for first, end in pauses]
+    if len(pauses) > MAX_PAUSES:
+        pauses, frames = ((pauses[0][0], pauses[-1][1]),), [sum(frames)]
+    for (first, end), count in zip(pauses, frames, strict=True):
+        if count:
+            yield Exclusion(session.id, first, end, count, PAUSED, span.index)
+
+
+def _pieces(session: Session, span: Span, runs: Sequence[Run]) -> list[Piece]:
+    return [_piece(session, span, first, end) for first, end in runs]
+
+
+def _piece(session: Session, span: Span, first: int, end: int) -> Piece:
+    begun = bisect_right(span.tasks, first, key=_frame) - 1
+    return Piece(
+        session.id,
+        first,
+        end,
+        span.tasks[begun][1],
+        span.index,
+        _between(session.repeating, first, end),
+        span.tasks[begun + 1 : bisect_left(span.tasks, end, key=_frame)],
+        session.pauses.within(first, end),
+    )
+
+
+def _frame(task: tuple[int, str]) -> int:
+    return task[0]
+
+
+def _between(numbers: Sequence[int], first: int, end: int) -> int:
+    """How many of `numbers` (ascending) lie between `first` and `end - 1`."""
+    return bisect_left(numbers, end) - bisect_left(numbers, first)
+
+
+def _blind(session: Session, span: Span, blind: Sequence[_Unseen]) -> Iterator[Exclusion]:
+    for hole in blind:
+        frames = _count(stored_runs(session.holes, hole.first, hole.end))
+        if frames:
+            yield Exclusion(session.id, hole.first, hole.end, frames, hole.reason, span.index)
+
+
+def _count(runs: Iterable[tuple[int, int]]) -> int:
+    return sum(end - first for first, end in runs)
+
+
+def stored_runs(holes: Sequence[Hole | _Unseen], first: int, end: int) -> Iterator[tuple[int, int]]:
+    """Runs of stored frames between `first` and `end`."""
+    for hole in _holes_in(holes, first, end):
+        if hole.first > first:
+            yield first, hole.first
+        first = hole.end
+    if end > first:
+        yield first, end
+
+
+def _holes_in[H: Hole | _Unseen](holes: Sequence[H], first: int, end: int) -> list[H]:
+    """The parts of `holes` (ascending, disjoint) that lie between `first` and `end`."""
+    begin = bisect_right(holes, first, key=lambda hole: hole.end)
+    found = []
+    for hole in holes[begin:]:
+        if hole.first >= end:
+            break
+        found.append(replace(hole, first=max(hole.first, first), end=min(hole.end, end)))
+    return found
+
+
+def _outside[H: Hole | _Unseen](pauses: Pauses, holes: Sequence[H]) -> list[H]:
+    """The parts of `holes` that lie in no pause: in one, nothing of the episode is missing."""
+    found = []
+    for hole in holes:
+        reached = hole.first
+        for first, end in (*pauses.within(hole.first, hole.end), (hole.end, hole.end)):
+            if first > reached:
+                found.append(replace(hole, first=reached, end=first))
+            reached = end
+    return found
+
+
+def _refusal(session: Session, span: Span, hole: Hole | _Unseen) -> EpisodeHasGap:
+    return EpisodeHasGap(
+        f"{name_of(session, span)} lacks the frames {hole.first} to {hole.end - 1}: {hole.reason}",
+        field="on_gap",
+        hint='ask for on_gap "split", or give the episode the outcome "discarded"',
+    )

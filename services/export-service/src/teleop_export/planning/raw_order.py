@@ -1,0 +1,182 @@
+"""What a worker is told to make where a recording is wanted as it is, not as a LeRobot dataset. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from msgspec import Struct
+from teleop_schema.columns import Column
+from teleop_schema.errors import BadInput
+
+from teleop_export.errors import CameraMissing, NothingToExport
+from teleop_export.planning.added_columns import bytes_of, frames_at_once
+from teleop_export.planning.order import LEROBOT, ExportRequest, check_accounted, check_unfinished
+from teleop_export.planning.plan import Piece, stored_runs
+from teleop_export.planning.report import MissingFrames, Report, SessionReport, told_not_recorded
+from teleop_export.sessions.recorded import EpisodeRow, Footage, Hole, Session
+from teleop_export.sessions.spans import DEFAULT_TASK
+from teleop_export.timing.pauses import Spans
+
+RawFormat = Literal["parquet", "mcap"]
+
+VALUE_BYTES = 4
+FRAME_BYTES = 40
+# A frame as JSON, on two topics.
+MESSAGE_BYTES, JSON_VALUE_BYTES = 120, 40
+
+
+class RawSession(Struct, frozen=True, kw_only=True):
+    """A session as it was recorded.
+
+    pieces    all stored frames, ascending, in each as many as are read at a time
+    episodes  as they are noted, discarded ones too
+    pauses    frames within episodes that do not belong to them
+    gaps      frames that were never stored
+    footage   of each camera
+    columns   beyond state and action
+    """
+
+    session_id: int
+    robot_id: str = ""
+    robot_type: str
+    fps: float
+    task: str | None
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    committed: int
+    pieces: tuple[Piece, ...]
+    episodes: tuple[EpisodeRow, ...]
+    gaps: tuple[Hole, ...]
+    footage: dict[str, Footage]
+    columns: tuple[Column, ...] = ()
+    pauses: Spans = ()
+
+
+class RawOrder(Struct, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
+    """Sessions to be written one by one; `report` accounts for all of their frames."""
+
+    format: RawFormat
+    sessions: tuple[RawSession, ...]
+    report: Report
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes on disk, rather more than less."""
+        return sum(self._size(session) for session in self.sessions)
+
+    def _size(self, session: RawSession) -> int:
+        values = len(session.state_names) + len(session.action_names)
+        added_bytes = bytes_of(session.columns)
+        if self.format == "parquet":
+            return session.committed * (FRAME_BYTES + VALUE_BYTES * values + added_bytes)
+        video_bytes = sum(footage.size_bytes for footage in session.footage.values())
+        frame_bytes = MESSAGE_BYTES * (1 + len(session.columns)) + JSON_VALUE_BYTES * values + added_bytes
+        return session.committed * frame_bytes + video_bytes
+
+
+def make_raw_order(request: ExportRequest, sessions: Sequence[Session]) -> RawOrder:
+    """What `request` means for `sessions`, which are the ones it names, in its order.
+
+    Raises BadInput for what has a meaning for datasets only, SessionUnfinished,
+    FramesUnaccounted, NothingToExport.
+    """
+    _check(request)
+    check_unfinished(request, sessions)
+    check_accounted(request, sessions)
+    if not any(session.committed for session in sessions):
+        raise NothingToExport("the sessions hold no frame to export", field="session_ids")
+    assert request.format != LEROBOT  # noqa: S101
+    return RawOrder(
+        format=request.format,
+        sessions=tuple(_raw(session, request) for session in sessions),
+        report=Report(
+            committed=sum(session.committed for session in sessions),
+            excluded=0,
+            exported=sum(session.committed for session in sessions),
+            sessions=[_report(session) for session in sessions],
+        ),
+    )
+
+
+def _check(request: ExportRequest) -> None:
+    given = {
+        "on_gap": request.on_gap != "split",
+        "on_not_finite": request.on_not_finite != "split",
+        "include_outcomes": request.include_outcomes is not None,
+        "include_capture_time": not request.include_capture_time,
+        "fps": request.fps is not None,
+        "cameras": request.format == "parquet" and bool(request.cameras),
+        "split": request.split is not None,
+        "streaming_safe": request.streaming_safe,
+        "push_to_hub": request.push_to_hub is not None,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise BadInput(
+                f"{name} is for datasets; as {request.format}, sessions are exported as they were recorded",
+                field=name,
+                hint=f'leave it out, or ask for the format "{LEROBOT}"',
+            )
+
+
+def _raw(session: Session, request: ExportRequest) -> RawSession:
+    return RawSession(
+        session_id=session.id,
+        robot_id=session.robot_id,
+        robot_type=session.robot_type,
+        fps=session.fps,
+        task=session.task,
+        state_names=session.state_names,
+        action_names=session.action_names,
+        committed=session.committed,
+        pieces=tuple(_pieces(session)),
+        episodes=session.episodes,
+        gaps=session.holes,
+        footage=_footage(session, request) if request.format == "mcap" else {},
+        columns=session.columns,
+        pauses=session.pauses.spans,
+    )
+
+
+def _footage(session: Session, request: ExportRequest) -> dict[str, Footage]:
+    """Of the cameras asked for, by default all."""
+    wanted = session.footage if request.cameras is None else request.cameras
+    missing = [camera for camera in wanted if camera not in session.footage]
+    if missing:
+        raise CameraMissing(
+            f"session {session.id} has no video of camera {missing[0]}",
+            field="cameras",
+            hint=f"it has video of: {', '.join(session.footage) or 'none'}",
+        )
+    return {camera: replace(session.footage[camera], holes=()) for camera in wanted}
+
+
+def _pieces(session: Session) -> Iterator[Piece]:
+    most = frames_at_once(bytes_of(session.columns))
+    for first, end in stored_runs(session.holes, 0, session.watermark):
+        for begin in range(first, end, most):
+            stop = min(begin + most, end)
+            yield Piece(session.id, begin, stop, session.task or DEFAULT_TASK, None)
+
+
+def told_tasks(episode: EpisodeRow, session: RawSession) -> list[dict[str, Any]]:
+    """Tasks of the episode one after the other, each with its first frame."""
+    return [
+        {"first_frame": frame, "task": task or session.task}
+        for frame, task in ((episode.first, episode.task), *episode.changes)
+    ]
+
+
+def _report(session: Session) -> SessionReport:
+    return SessionReport(
+        session_id=session.id,
+        committed=session.committed,
+        exported=session.committed,
+        episodes=len(session.episodes),
+        excluded=[],
+        gaps=[
+            MissingFrames(reason=gap.reason, episode_index=None, first_frame=gap.first, end_frame=gap.end)
+            for gap in session.holes
+        ],
+        not_recorded=told_not_recorded(session),
+    )

@@ -1,0 +1,55 @@
+"""Choosing sessions by what they are instead of by their numbers. Pure."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct, field, structs
+from teleop_schema.errors import BadInput
+from teleop_schema.identifiers import check_robot_id
+
+from teleop_export.sessions.spans import Label
+
+MAX_WORDS = 1000
+MAX_TAGS = 100
+
+Words = Annotated[str, Meta(min_length=1, max_length=MAX_WORDS)]
+Instant = Annotated[datetime, Meta(tz=True)]
+
+
+class SessionFilter(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sessions that all of this is true of. What is not named is not looked at.
+
+    robot_id, robot_type  of the session
+    task                  of the session or of one of its episodes; only episodes of this task are exported,
+                          one with several tasks whole if this is any of them
+    outcome               of one of its episodes; only episodes of this outcome are exported
+    tags                  the session has all of them
+    from, to              it began at or after `from` and before `to`, ISO 8601 with a zone
+    """
+
+    robot_id: Words | None = None
+    robot_type: Words | None = None
+    task: Words | None = None
+    outcome: Label | None = None
+    tags: Annotated[tuple[Words, ...], Meta(max_length=MAX_TAGS)] = ()
+    since: Instant | None = field(default=None, name="from")
+    until: Instant | None = field(default=None, name="to")
+
+
+def check_filter(wanted: SessionFilter) -> None:
+    """Raise BadInput for a filter that says nothing, or that no session can pass."""
+    if wanted == SessionFilter():
+        raise BadInput(
+            "filter is empty: it would export everything ever recorded",
+            field="filter",
+            hint=f"name some of {', '.join(each.encode_name for each in structs.fields(SessionFilter))}",
+        )
+    if wanted.robot_id is not None:
+        check_robot_id(wanted.robot_id, field="filter.robot_id")
+    for name in ("robot_type", "task"):
+        if "\0" in (getattr(wanted, name) or ""):
+            raise BadInput(f"{name} holds a NUL character", field=f"filter.{name}")
+    if any("\0" in tag for tag in wanted.tags):
+        raise BadInput("a tag holds a NUL character", field="filter.tags")
+    if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
+        raise BadInput("to is not after from", field="filter.to")

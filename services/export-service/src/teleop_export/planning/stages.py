@@ -1,0 +1,30 @@
+"""What is told of an export while it is made, and once it is. Pure."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from teleop_export.planning.report import Report
+
+Stage = Literal["data", "video", "statistics", "verify"]
+STAGES: tuple[Stage, ...] = ("data", "video", "statistics", "verify")
+
+Watch = Callable[[Stage, int, int], None]
+"""Told a stage, the frames done and those to do in all; may raise to stop the work."""
+
+
+class Built(Struct, frozen=True, kw_only=True):
+    """What lies in the folder, and the account of it.
+
+    video_bytes  of the compressed pictures alone
+    """
+
+    episodes: int
+    frames: int
+    tasks: int
+    files: int
+    size_bytes: int
+    videos: int
+    video_bytes: int
+    report: Report

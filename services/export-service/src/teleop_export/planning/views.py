@@ -1,0 +1,117 @@
+"""What the endpoints answer."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+from teleop_runtime.serving.problems import Problem
+
+from teleop_export.planning.order import MAX_ID, ExportRequest
+from teleop_export.planning.push import PushView
+from teleop_export.planning.report import Report
+from teleop_export.planning.stages import STAGES, Stage
+
+MAX_PAGE = 1000
+
+Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+class StageProgress(Struct, frozen=True, kw_only=True):
+    """Frames that a stage has done, of those it has to do; frames that it takes twice count twice.
+
+    data        read from the database and written
+    video       pictures copied, or encoded anew, of all cameras
+    statistics  read back for exact quantiles
+    verify      read back and checked against the format
+    """
+
+    stage: Stage
+    done: int
+    total: int
+
+
+class Numbers(Struct, frozen=True, kw_only=True):
+    """What a finished dataset consists of, and how long its making took.
+
+    videos       files of video
+    video_bytes  of the compressed pictures in them
+    """
+
+    episodes: int
+    frames: int
+    tasks: int
+    files: int
+    size_bytes: int
+    videos: int
+    video_bytes: int
+    duration_s: float
+
+
+class CorrectedVideo(Struct, frozen=True, kw_only=True):
+    """Video of which so many chunks turned out to hold other pictures than was known."""
+
+    session_id: int
+    camera: str
+    chunks: int
+
+
+class ExportView(Struct, kw_only=True):
+    """One export.
+
+    numbers    once it is done
+    error      once it failed
+    waits_for  what keeps it from being made now, though it is its turn; null: nothing does
+    push       to the Hub, if one was asked for
+    video_corrected
+               what it was made of and turned out otherwise since it was asked for: pictures may be beside the
+               wrong rows, ask for it again
+    """
+
+    id: int
+    status: Status
+    request: ExportRequest
+    progress: list[StageProgress]
+    numbers: Numbers | None
+    error: Problem | None
+    waits_for: Problem | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    push: PushView | None
+    video_corrected: list[CorrectedVideo]
+
+
+class ExportDetail(ExportView, kw_only=True):
+    """One export with its account: which frames are in it, which are not, and why."""
+
+    report: Report
+
+
+class ExportFilter(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which exports to list: those that all of this is true of.
+
+    session_id  one of the sessions that they hold frames of
+    """
+
+    status: Status | None = None
+    repo_id: str | None = None
+    session_id: Id | None = None
+    cursor: Id | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+
+
+class ExportPage(Struct, kw_only=True):
+    """Exports, newest first; `next_cursor` asks for the following page."""
+
+    exports: list[ExportView]
+    next_cursor: int | None
+
+
+def view[View: ExportView](row: dict[str, Any], kind: type[View], corrected: list[CorrectedVideo]) -> View:
+    """A row of `export` as `kind`; `corrected` are its video_corrected."""
+    progress = [{"stage": name, **row["progress"][name]} for name in STAGES if name in row["progress"]]
+    push = row["push"] and {**row["push"], "error": row["push"]["problem"]}
+    told = {"progress": progress, "error": row["problem"], "push": push, "video_corrected": corrected}
+    return msgspec.convert({**row, **told}, kind)

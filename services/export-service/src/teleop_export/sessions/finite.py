@@ -1,0 +1,91 @@
+"""What becomes of samples that hold a value which is NaN or infinite. Pure."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from teleop_export.errors import NotFinite
+from teleop_export.sessions.recorded import Hole
+from teleop_export.timing.pace import Samples
+from teleop_export.timing.pauses import Pauses
+
+OnNotFinite = Literal["split", "keep", "refuse"]
+
+# A shorter piece between two cuts teaches nothing.
+SHORTEST_S = 1.0
+SHORT = "shorter than a second, beside values that are not finite"
+# An episode that would lose more is refused: its sensor is broken, or named wrongly.
+MOST_LOST = 0.05
+
+Run = tuple[int, int]
+
+
+def not_finite(samples: Samples, names: Sequence[str], *, repeated: bool) -> tuple[Hole, ...]:
+    """Runs of samples with a value that is not finite, each with the first name of such a value.
+
+    names     of the values of state and action, in this order
+    repeated  also samples without an observation of their own, which become no rows otherwise
+    """
+    position = np.where(samples.own | repeated, samples.not_finite, 0)
+    found = np.flatnonzero(position)
+    if not len(found):
+        return ()
+    index, which = samples.index[found], position[found]
+    edges = np.flatnonzero((np.diff(index) != 1) | (np.diff(which) != 0)) + 1
+    begins, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(found)]])
+    return tuple(
+        Hole(int(index[begin]), int(index[end - 1]) + 1, f"{names[which[begin] - 1]} is not finite")
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+    )
+
+
+def cut_out(
+    runs: Sequence[Run], unfit: Sequence[Hole], pauses: Pauses, *, loop_hz: float
+) -> tuple[list[Run], list[tuple[int, int, str]]]:
+    """Frames that are left of `runs` without the `unfit` ones, and those that are not, each with the reason.
+
+    unfit   ascending, disjoint
+    pauses  none of whose frames are meant, though runs may hold them
+    """
+    kept: list[Run] = []
+    left_out: list[tuple[int, int, str]] = []
+    for first, end in runs:
+        holes = [hole for hole in unfit if hole.end > first and hole.first < end]
+        reached = first
+        for hole in (*holes, Hole(end, end, "")):
+            for part in pauses.trimmed([(reached, hole.first)]):
+                if holes and pauses.others(*part) < SHORTEST_S * loop_hz:
+                    left_out.append((*part, SHORT))
+                else:
+                    kept.append(part)
+            if hole.first < hole.end:
+                left_out.append((max(hole.first, first), min(hole.end, end), hole.reason))
+            reached = hole.end
+    return kept, left_out
+
+
+def check_loss(
+    named: str,
+    on_not_finite: OnNotFinite,
+    runs: Sequence[Run],
+    left_out: Sequence[tuple[int, int, str]],
+    pauses: Pauses,
+) -> None:
+    """Raise NotFinite if an episode loses frames and may not, or more of them than MOST_LOST."""
+    lost, frames = _count(left_out, pauses), _count(runs, pauses)
+    if not lost or (on_not_finite == "split" and lost <= MOST_LOST * frames):
+        return
+    unfit = [each for each in left_out if each[2] != SHORT]
+    unfit_frames, (first, _, reason) = _count(unfit, pauses), unfit[0]
+    raise NotFinite(
+        f"{named} has {unfit_frames} frames with a value that is not finite: {reason} in frame {first}; "
+        f"without them and pieces shorter than a second it would lose {lost / frames:.1%}",
+        field="on_not_finite",
+        hint='ask for on_not_finite "keep" to have them as they are, or give the episode the outcome '
+        '"discarded"',
+    )
+
+
+def _count(runs: Sequence[tuple[int, int] | tuple[int, int, str]], pauses: Pauses) -> int:
+    return sum(pauses.others(run[0], run[1]) for run in runs)

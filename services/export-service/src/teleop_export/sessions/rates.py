@@ -1,0 +1,119 @@
+"""The rate of a dataset, so that it plays as fast as what was recorded. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from teleop_dataset.v3.info import Camera
+
+from teleop_export.errors import BadFps, RatesDiffer, SessionsDiffer
+from teleop_export.sessions.recorded import Session
+from teleop_export.timing.pace import SLOWER, Pace
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An episode that goes into the dataset, `index` None for all of a session without any."""
+
+    session: Session
+    index: int | None
+    pace: Pace
+
+    @property
+    def name(self) -> str:
+        told = f"session {self.session.id}"
+        return told if self.index is None else f"episode {self.index} of {told}"
+
+    @property
+    def hz(self) -> float | None:
+        return self.pace.hz
+
+    def slow_for(self, fps: float) -> bool:
+        """Whether its rows at `fps` would be over well before it was."""
+        return self.pace.slow_for(fps)
+
+    @property
+    def told_hz(self) -> str:
+        """At what rate it was recorded, in words."""
+        slow = self.pace.reached < (self.hz or 0.0) * (1 - SLOWER)
+        return f"{self.hz:.2f} Hz, parts of it at {self.pace.reached} Hz" if slow else f"{self.hz:.2f} Hz"
+
+
+def choose_fps(episodes: Sequence[Recorded], cameras: Sequence[Camera], wanted: int | None) -> int:
+    """The dataset's rate.
+
+    wanted  as asked for; None: the declared rate of all loops, or that of the fastest camera if it is lower;
+            if every episode was really slower than that, and about as slow, the rate that it was measured
+            at, all through
+    raises  BadFps, SessionsDiffer, RatesDiffer
+    """
+    if wanted is not None:
+        _check_wanted(episodes, wanted)
+        return wanted
+    _check_declared(episodes)
+    rate = _declared_rate(episodes[0].session, [each.session for each in episodes], cameras)
+    slow = [each for each in episodes if each.slow_for(rate)]
+    if not slow:
+        return rate
+    slowest = min(slow, key=lambda each: each.pace.reached)
+    fps = max(1, slowest.pace.reached)
+    others = [each for each in episodes if each.pace.reached > fps / (1 - SLOWER) + 1]
+    if others:
+        raise RatesDiffer(
+            f"{slowest.name} was recorded at {slowest.told_hz} instead of {rate}, {others[0].name} at "
+            f"{others[0].told_hz}",
+            field="fps",
+            hint=f"ask for an fps of {fps}, or leave out what is slower",
+        )
+    return fps
+
+
+def _check_wanted(episodes: Sequence[Recorded], wanted: int) -> None:
+    """Rows can't be invented: no more of them per second than there are samples."""
+    slowest = min(episodes, key=_highest)
+    limit = _highest(slowest)
+    if wanted > limit:
+        told = f"{slowest.session.fps:.4g} Hz" if slowest.hz is None else slowest.told_hz
+        raise BadFps(
+            f"fps {wanted} is above the {told} at which {slowest.name} was recorded: rows can't be invented",
+            field="fps",
+            limit=limit,
+            hint=f"ask for an fps of {limit}, or leave out what is slower" if limit else None,
+        )
+
+
+def _highest(episode: Recorded) -> int:
+    """The highest rate that may be asked for."""
+    declared = int(episode.session.fps)
+    if episode.hz is None:
+        return declared
+    reached = episode.pace.reached
+    return reached if episode.slow_for(declared) else max(declared, reached)
+
+
+def _check_declared(episodes: Sequence[Recorded]) -> None:
+    first = episodes[0]
+    for other in episodes[1:]:
+        if other.session.fps != first.session.fps:
+            lowest = min(map(_highest, episodes))
+            raise SessionsDiffer(
+                f"sessions {first.session.id} and {other.session.id} differ in fps: {first.session.fps:g} "
+                f"and {other.session.fps:g}",
+                field="fps",
+                hint=f"ask for an fps that none of them is below: {lowest}",
+            )
+
+
+def _declared_rate(first: Session, sessions: Sequence[Session], cameras: Sequence[Camera]) -> int:
+    loop = first.fps
+    pictures = max(
+        (round(session.footage[camera.name].fps) for camera in cameras for session in sessions), default=0
+    )
+    if 0 < pictures < loop:
+        return pictures
+    if not loop.is_integer():
+        raise BadFps(
+            f"session {first.id} has fps {loop:g}; LeRobot datasets take whole numbers only",
+            field="fps",
+            hint=f"ask for an fps of {int(loop)} or less" if loop >= 1 else None,
+        )
+    return int(loop)

@@ -1,0 +1,199 @@
+"""What the rows of `video_chunk` tell about a camera's pictures. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from teleop_schema.depth import DepthUnit
+
+from teleop_export.errors import VideoDiffers
+from teleop_export.sessions.recorded import Footage
+from teleop_export.timing.align import Loss, Pictures, find_holes, match
+from teleop_export.timing.loop_times import US_PER_S, Integers
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FOREVER = 2**62
+# The file's own times are right if they end so many pictures from where the sender says that they do.
+AS_IN_THE_FILE = 1.5
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One row of `video_chunk`.
+
+    frame_indices, captured_us  of each picture; None if the sender did not know them
+    dropped                     (first, end, reason): iterations whose picture is missing
+    quarantine                  why it can't be used; None: it can
+    depth_unit                  the pictures are depth, given in this unit; None: they are colours
+    """
+
+    id: int
+    chunk_index: int
+    sha256: str
+    size_bytes: int
+    start: datetime
+    end: datetime
+    frame_count: int | None
+    frame_indices: Integers | None
+    captured_us: Integers | None
+    dropped: Sequence[tuple[int, int, str]]
+    fps: float | None
+    codec: str | None
+    pix_fmt: str | None
+    width: int | None
+    height: int | None
+    quarantine: str | None
+    depth_unit: DepthUnit | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why its pictures can't be exported."""
+        if self.quarantine is not None:
+            return self.quarantine
+        if not self.frame_count or not (self.codec and self.pix_fmt and self.width and self.height):
+            return "nobody could look into it"
+        if self.frame_indices is not None and len(self.frame_indices) != self.frame_count:
+            return f"it holds {self.frame_count} pictures, and tells of {len(self.frame_indices)}"
+        return None
+
+
+def usable(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Those that pictures can be taken from."""
+    return [chunk for chunk in chunks if chunk.problem is None]
+
+
+def goes_by_time(chunks: Sequence[Chunk]) -> bool:
+    """Whether nobody knows which iteration of the loop saw the pictures of these usable chunks."""
+    told = [chunk.frame_indices for chunk in chunks if chunk.frame_indices is not None]
+    return len(told) < len(chunks) or bool((np.diff(np.concatenate(told)) <= 0).any())
+
+
+def gather_pictures(chunks: Sequence[Chunk]) -> Pictures:
+    """All pictures of one camera in one session.
+
+    chunks  all of its rows by chunk_index, of which at least one is usable
+    """
+    good = usable(chunks)
+    captured = np.concatenate([_captured_us(chunk) for chunk in good])
+    rate = _rate(good, captured)
+    if goes_by_time(good):
+        return Pictures(np.maximum.accumulate(captured), None, rate)
+    seen_at = np.concatenate([chunk.frame_indices for chunk in good if chunk.frame_indices is not None])
+    return Pictures(captured, seen_at, rate, _losses(chunks))
+
+
+def look_at_footage(
+    camera: str,
+    session_id: int,
+    chunks: Sequence[Chunk],
+    *,
+    index: Integers,
+    sample_us: Integers | None,
+    loop_fps: float,
+) -> Footage:
+    """What a camera has recorded, and which of the session's samples it has no picture for.
+
+    index, sample_us  of all samples of the session, as `match` wants them
+    raises            VideoDiffers if the camera's pictures changed on the way
+    """
+    good = usable(chunks)
+    first = good[0]
+    for other in good[1:]:
+        if (other.height, other.width) != (first.height, first.width):
+            raise VideoDiffers(
+                f"camera {camera} of session {session_id} changed from {first.width}x{first.height} to "
+                f"{other.width}x{other.height}",
+                field="cameras",
+                hint="leave the camera out: name the others in cameras",
+            )
+        if bool(other.depth_unit) != bool(first.depth_unit):
+            raise VideoDiffers(
+                f"camera {camera} of session {session_id} changed between colours and depth",
+                field="cameras",
+                hint="leave the camera out: name the others in cameras",
+            )
+    pictures = gather_pictures(chunks)
+    matched = match(pictures, index=index, sample_us=sample_us, loop_fps=loop_fps)
+    return Footage(
+        height=first.height or 0,
+        width=first.width or 0,
+        codec=first.codec or "",
+        pix_fmt=first.pix_fmt or "",
+        fps=pictures.fps,
+        chunks=tuple(chunk.id for chunk in good),
+        pictures=len(pictures.captured_us),
+        size_bytes=sum(chunk.size_bytes for chunk in good),
+        holes=tuple(find_holes(pictures, matched, index, loop_fps=loop_fps)),
+        depth_unit=first.depth_unit,
+    )
+
+
+def _captured_us(chunk: Chunk) -> Integers:
+    """When each picture was taken.
+
+    If the sender does not know, as in the file, from `start` on: `end` may be when the last one was taken, or
+    when its time was over. Where the file's rate is not that of the camera they lie evenly up to `end`.
+    """
+    if chunk.captured_us is not None:
+        return chunk.captured_us
+    start, end = (_us(each) for each in (chunk.start, chunk.end))
+    count = chunk.frame_count or 0
+    if chunk.fps:
+        last = start + round((count - 1) * US_PER_S / chunk.fps)
+        if end == start or abs(end - last) * chunk.fps <= AS_IN_THE_FILE * US_PER_S:
+            end = last
+    captured_us: Integers = np.rint(np.linspace(start, end, count)).astype(np.int64)
+    return captured_us
+
+
+def _us(moment: datetime) -> int:
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * US_PER_S + since.microseconds
+
+
+def _rate(chunks: Sequence[Chunk], captured_us: Integers) -> float:
+    """The highest rate that a chunk tells of; else what the pictures' times tell."""
+    told = max((chunk.fps for chunk in chunks if chunk.fps), default=0.0)
+    if told or len(captured_us) < 2:
+        return told or 1.0
+    return US_PER_S / max(1.0, float(np.median(np.diff(captured_us))))
+
+
+def _losses(chunks: Sequence[Chunk]) -> list[Loss]:
+    """What is known to be missing: named by the sender, in a chunk that can't be used, or in one that has not
+    arrived. Ascending and disjoint."""
+    found: list[Loss] = []
+    reached, number = 0, 0
+    missing: tuple[str, bool] | None = None
+    for chunk in chunks:
+        if chunk.chunk_index > number and missing is None:
+            missing = (f"its video chunk {number} has not arrived", True)
+        number = chunk.chunk_index + 1
+        if chunk.problem is not None:
+            missing = missing or (
+                f"its video chunk {chunk.chunk_index} can't be used: {chunk.problem}",
+                False,
+            )
+            continue
+        if chunk.frame_indices is None:
+            continue
+        if missing is not None:
+            found.append(Loss(reached, int(chunk.frame_indices[0]), *missing))
+            missing = None
+        found += [Loss(first, end, f"not recorded: {reason}") for first, end, reason in chunk.dropped]
+        reached = int(chunk.frame_indices[-1]) + 1
+    if missing is not None:
+        found.append(Loss(reached, _FOREVER, *missing))
+    return _disjoint(found)
+
+
+def _disjoint(losses: Sequence[Loss]) -> list[Loss]:
+    """Each cut to what those before it do not cover."""
+    kept: list[Loss] = []
+    reached = 0
+    for loss in sorted(losses, key=lambda each: (each.first, each.end)):
+        if loss.end > max(loss.first, reached):
+            kept.append(Loss(max(loss.first, reached), loss.end, loss.reason, loss.awaited))
+            reached = loss.end
+    return kept

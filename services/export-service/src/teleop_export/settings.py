@@ -1,0 +1,35 @@
+"""Configuration of export-service."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from teleop_runtime.serving.posture import check_listening
+from teleop_runtime.settings import ServiceSettings
+
+
+class ExportSettings(ServiceSettings):
+    """Environment of export-service."""
+
+    export_root: Path = Field(
+        Path("lerobot_backup/.exports"),
+        alias="EXPORT_ROOT",
+        description="where finished datasets live; each is built beside them, on the same filesystem",
+    )
+    store_url: str = Field(
+        "lerobot_backup",
+        alias="STORE_URL",
+        description="where video-ingest-service keeps the recorded video: a directory, or s3://bucket/prefix",
+    )
+    work_here: bool = Field(
+        True,
+        alias="EXPORT_WORK_HERE",
+        description="make exports in the service's own process; false where `teleop_export.worker`s do",
+    )
+    host: str = Field("127.0.0.1", alias="EXPORT_HOST", description="where it listens")
+    port: int = Field(8003, alias="EXPORT_PORT", ge=0, le=65_535, description="on which port; 0: any")
+
+    @model_validator(mode="after")
+    def _stay_local(self) -> Self:
+        check_listening(self.host, self.exposure, "EXPORT_HOST")
+        return self

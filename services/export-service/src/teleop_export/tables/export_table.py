@@ -1,0 +1,307 @@
+"""The one place that writes `export`."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import structs
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+from teleop_runtime.serving.problems import Problem
+
+from teleop_export.errors import Cancelled, ExportNotFound
+from teleop_export.planning.order import ExportRequest, Order
+from teleop_export.planning.raw_order import RawOrder
+from teleop_export.planning.report import Report
+from teleop_export.planning.stages import Stage
+from teleop_export.planning.views import (
+    CorrectedVideo,
+    ExportDetail,
+    ExportFilter,
+    ExportPage,
+    ExportView,
+    Numbers,
+    view,
+)
+from teleop_export.tables.database import Connection, Pool, connect
+
+MAX_ATTEMPTS = 10
+NS_PER_US = 1_000
+
+STATE = """
+SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
+       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
+  FROM export WHERE id = %s
+"""
+
+GET = """
+SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
+       report,
+       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
+  FROM export WHERE id = %s
+"""
+
+PAGE = """
+SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
+       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
+  FROM export
+ WHERE (%(cursor)s::bigint IS NULL OR id < %(cursor)s)
+   AND (%(status)s::text IS NULL OR status = %(status)s)
+   AND (%(repo_id)s::text IS NULL OR request->>'repo_id' = %(repo_id)s)
+   AND (%(session_id)s::bigint IS NULL
+        OR report->'sessions' @> jsonb_build_array(jsonb_build_object('session_id', %(session_id)s::bigint)))
+ ORDER BY id DESC LIMIT %(limit)s
+"""
+
+# Usually nothing was corrected since: then the order, which may be large, is not read.
+CORRECTED = """
+SELECT e.id, c.session_id, c.camera_key AS camera, count(*) AS chunks
+  FROM (SELECT id, created_at,
+               ARRAY(SELECT number::bigint
+                       FROM jsonb_path_query(work_order, '$.sources[*].chunks[*][*]') AS number
+                      UNION ALL
+                     SELECT number::bigint
+                       FROM jsonb_path_query(work_order, '$.sessions[*].footage.*.chunks[*]') AS number)
+               AS chunks
+          FROM export
+         WHERE id = ANY(%s) AND created_at < (SELECT max(corrected_at) FROM video_chunk)) AS e
+  JOIN video_chunk c ON c.id = ANY(e.chunks) AND c.corrected_at > e.created_at
+ GROUP BY e.id, c.session_id, c.camera_key ORDER BY e.id, c.session_id, c.camera_key
+"""
+
+PUBLISHED = "SELECT status, fingerprint, request->>'repo_id' AS repo_id FROM export WHERE id = %s"
+
+FIND = "SELECT id FROM export WHERE fingerprint = %s"
+
+# One that failed or was cancelled is made anew; any other stays as it is, and nothing comes back.
+PUT = """
+INSERT INTO export (fingerprint, request, work_order, report, attempts_left) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (fingerprint) DO UPDATE
+   SET status = 'queued', problem = NULL, progress = '{}', attempts_left = excluded.attempts_left,
+       created_at = now(), started_at = NULL, finished_at = NULL
+ WHERE export.status IN ('failed', 'cancelled')
+RETURNING id
+"""
+
+CLAIM = """
+UPDATE export
+   SET status = 'running', attempt = attempt + 1, attempts_left = attempts_left - 1, progress = '{}',
+       waits_for = NULL, started_at = now()
+ WHERE id = %s AND status IN ('queued', 'running') AND attempts_left > 0
+RETURNING id, attempt, fingerprint, work_order
+"""
+
+GIVE_UP = """
+UPDATE export SET status = 'failed', problem = %s, finished_at = now()
+ WHERE id = %s AND status IN ('queued', 'running')
+"""
+
+NOTE_PROGRESS = "UPDATE export SET progress = %s WHERE id = %s AND attempt = %s AND status = 'running'"
+
+HAND_BACK = """
+UPDATE export
+   SET status = 'queued', progress = '{}', started_at = NULL, waits_for = %s,
+       attempts_left = attempts_left + %s
+ WHERE id = %s AND attempt = %s AND status = 'running'
+"""
+
+FAIL = """
+UPDATE export SET status = 'failed', problem = %s, finished_at = now()
+ WHERE id = %s AND attempt = %s AND status = 'running'
+"""
+
+LOCK_RUNNING = """
+SELECT extract(epoch FROM clock_timestamp() - started_at)::float8 AS duration_s
+  FROM export WHERE id = %s AND attempt = %s AND status = 'running' FOR UPDATE
+"""
+
+PUBLISH = """
+UPDATE export SET status = 'done', numbers = %s, report = %s,
+       finished_at = 'epoch'::timestamptz + %s * interval '1 microsecond'
+ WHERE id = %s
+"""
+
+# Whatever was published under the name of this export before.
+LAST_PUBLISHED = """
+SELECT coalesce(max((extract(epoch FROM other.finished_at) * 1000000)::bigint), 0) AS us
+  FROM export JOIN export AS other ON other.request->>'repo_id' = export.request->>'repo_id'
+ WHERE export.id = %s AND other.status = 'done'
+"""
+
+LOCK = "SELECT status, fingerprint FROM export WHERE id = %s FOR UPDATE"
+
+CANCEL = "UPDATE export SET status = 'cancelled', waits_for = NULL, finished_at = now() WHERE id = %s"
+
+FORGET = "DELETE FROM export WHERE id = %s"
+
+FORGET_PUSH = "DELETE FROM export_push WHERE export_id = %s"
+
+RUNNING = "SELECT id, attempt FROM export WHERE status = 'running'"
+
+Progress = dict[Stage, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to make an export, until a later attempt takes it."""
+
+    id: int
+    attempt: int
+    fingerprint: str
+    order: Order | RawOrder
+
+
+class ExportTable:
+    """Reads and writes `export`. Every method raises StorageUnavailable when the database is away."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def put(
+        self,
+        request: ExportRequest,
+        order: Order | RawOrder,
+        fingerprint: str,
+        enqueue: Callable[[Connection, int], Awaitable[None]],
+    ) -> int:
+        """The id of the export that `fingerprint` names; `enqueue` is called in the same transaction if it is
+        to be made."""
+        content = (fingerprint, _json(request), _json(order), _json(order.report), MAX_ATTEMPTS)
+        async with connect(self._pool) as connection, connection.transaction():
+            row = await (await connection.execute(PUT, content)).fetchone()
+            if row is not None:
+                await enqueue(connection, row["id"])
+                return int(row["id"])
+            row = await (await connection.execute(FIND, [fingerprint])).fetchone()
+            assert row is not None  # noqa: S101
+            return int(row["id"])
+
+    async def get(self, export_id: int) -> ExportDetail:
+        """One export; raises ExportNotFound."""
+        return await self._view(GET, export_id, ExportDetail)
+
+    async def state(self, export_id: int) -> ExportView:
+        """One export without its account; raises ExportNotFound."""
+        return await self._view(STATE, export_id, ExportView)
+
+    async def page(self, wanted: ExportFilter) -> ExportPage:
+        """Up to `limit` exports older than the one `cursor` names, newest first."""
+        limit = wanted.limit
+        async with connect(self._pool) as connection:
+            found = await connection.execute(PAGE, {**structs.asdict(wanted), "limit": limit + 1})
+            rows = await found.fetchall()
+            corrected = await _corrected(connection, [row["id"] for row in rows[:limit]])
+        exports = [view(row, ExportView, corrected[row["id"]]) for row in rows[:limit]]
+        return ExportPage(exports=exports, next_cursor=exports[-1].id if len(rows) > limit else None)
+
+    async def published(self, export_id: int) -> tuple[str, str, str]:
+        """Status, fingerprint and repo_id; raises ExportNotFound."""
+        async with connect(self._pool) as connection:
+            row = await _row(connection, PUBLISHED, export_id)
+        return row["status"], row["fingerprint"], row["repo_id"]
+
+    async def claim(self, export_id: int, gave_up: Problem) -> Claim | None:
+        """Start the next attempt; None if nothing is to be made. Fails the export if no attempt is left."""
+        async with connect(self._pool) as connection, connection.transaction():
+            row = await (await connection.execute(CLAIM, [export_id])).fetchone()
+            if row is None:
+                await connection.execute(GIVE_UP, [_json(gave_up), export_id])
+                return None
+        order = msgspec.convert(row["work_order"], Order | RawOrder)
+        return Claim(row["id"], row["attempt"], row["fingerprint"], order)
+
+    async def note_progress(self, claim: Claim, progress: Progress) -> bool:
+        """Tell how far it is; False if the claim is lost."""
+        stages = {stage: {"done": done, "total": total} for stage, (done, total) in progress.items()}
+        return await self._change(NOTE_PROGRESS, _json(stages), claim.id, claim.attempt)
+
+    async def hand_back(self, claim: Claim, problem: Problem | None = None) -> None:
+        """Leave the export to the next attempt. If it waits because of `problem` this one does not count."""
+        told = None if problem is None else _json(problem)
+        await self._change(HAND_BACK, told, int(problem is not None), claim.id, claim.attempt)
+
+    async def fail(self, claim: Claim, problem: Problem) -> bool:
+        """End the export with `problem`; False if the claim is lost."""
+        return await self._change(FAIL, _json(problem), claim.id, claim.attempt)
+
+    async def publish(
+        self,
+        claim: Claim,
+        numbers: Callable[[float], Numbers],
+        report: Report,
+        move: Callable[[int], Awaitable[None]],
+    ) -> Numbers:
+        """Mark as done what `move` puts in place; nobody can cancel or take over in between.
+
+        move     told when it is published, ns since the Unix epoch: later than all of that name before
+        numbers  made of the attempt's duration in seconds
+        report   the account as it became
+        Raises Cancelled if the claim is lost.
+        """
+        async with connect(self._pool) as connection, connection.transaction():
+            found = await connection.execute(LOCK_RUNNING, [claim.id, claim.attempt])
+            row = await found.fetchone()
+            if row is None:
+                raise Cancelled
+            last = await (await connection.execute(LAST_PUBLISHED, [claim.id])).fetchone()
+            assert last is not None  # noqa: S101
+            published_ns = max(time.time_ns(), (last["us"] + 1) * NS_PER_US)
+            await move(published_ns)
+            made = numbers(row["duration_s"])
+            # Rounded up: a clock that is set back can't make the next one earlier than this.
+            us = -(-published_ns // NS_PER_US)
+            await connection.execute(PUBLISH, [_json(made), _json(report), us, claim.id])
+        return made
+
+    async def remove(self, export_id: int, discard: Callable[[str], Awaitable[None]]) -> None:
+        """Cancel what is queued or running, forget what has ended; `discard(fingerprint)` takes its published
+        files away first. Raises ExportNotFound."""
+        async with connect(self._pool) as connection, connection.transaction():
+            row = await (await connection.execute(LOCK, [export_id])).fetchone()
+            if row is None:
+                raise _unknown(export_id)
+            await discard(row["fingerprint"])
+            ended = row["status"] not in ("queued", "running")
+            await connection.execute(FORGET if ended else CANCEL, [export_id])
+            await connection.execute(FORGET_PUSH, [export_id])
+
+    async def running(self) -> set[tuple[int, int]]:
+        """Id and attempt of all that is being made now."""
+        async with connect(self._pool) as connection:
+            rows = await (await connection.execute(RUNNING)).fetchall()
+        return {(row["id"], row["attempt"]) for row in rows}
+
+    async def _view[View: ExportView](self, query: str, export_id: int, kind: type[View]) -> View:
+        async with connect(self._pool) as connection:
+            row = await _row(connection, query, export_id)
+            corrected = await _corrected(connection, [export_id])
+        return view(row, kind, corrected[export_id])
+
+    async def _change(self, query: str, *values: Any) -> bool:
+        async with connect(self._pool) as connection:
+            return (await connection.execute(query, values)).rowcount == 1
+
+
+async def _row(connection: Connection, query: str, export_id: int) -> DictRow:
+    row = await (await connection.execute(query, [export_id])).fetchone()
+    if row is None:
+        raise _unknown(export_id)
+    return row
+
+
+async def _corrected(connection: Connection, ids: Sequence[int]) -> dict[int, list[CorrectedVideo]]:
+    """Of each of these exports, the video that turned out otherwise since it was asked for."""
+    found: dict[int, list[CorrectedVideo]] = {export_id: [] for export_id in ids}
+    for row in await (await connection.execute(CORRECTED, [list(ids)])).fetchall():
+        found[row.pop("id")].append(CorrectedVideo(**row))
+    return found
+
+
+def _unknown(export_id: int) -> ExportNotFound:
+    return ExportNotFound(f"there is no export {export_id}", field="export_id")
+
+
+def _json(content: Any) -> Jsonb:
+    return Jsonb(content, dumps=lambda each: msgspec.json.encode(each, order="deterministic"))

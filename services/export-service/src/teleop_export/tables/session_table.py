@@ -1,0 +1,275 @@
+"""What the recorded sessions hold; the tables are telemetry-service's, here they are only read."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from msgspec import structs
+from psycopg.rows import DictRow
+from teleop_schema.columns import Column
+from teleop_schema.errors import BadInput, SessionArchived, SessionNotFound
+
+from teleop_export.errors import NothingToExport
+from teleop_export.planning.selection import SessionFilter
+from teleop_export.sessions.finite import not_finite
+from teleop_export.sessions.recorded import EpisodeRow, Footage, Hole, Session, holes, paces
+from teleop_export.sessions.video_chunks import Chunk, look_at_footage, usable
+from teleop_export.tables.chunk_table import read_chunks, read_samples
+from teleop_export.tables.column_table import read_columns, read_values
+from teleop_export.tables.database import Connection, Pool, connect
+from teleop_export.timing.loop_times import loop_times
+from teleop_export.timing.pace import Samples, measure
+from teleop_export.timing.pauses import Pauses, in_spans
+
+SESSIONS = """
+SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
+       greatest(next_frame_index, CASE WHEN found_at IS NOT NULL THEN logged_frames END) AS frames,
+       ARRAY(SELECT jsonb_object_keys(cameras)) AS cameras,
+       host->'cameras_not_recorded' AS cameras_left_out, host->'features_not_recorded' AS features_left_out,
+       EXISTS (SELECT FROM session_archive a
+                WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
+  FROM teleop_session WHERE id = ANY(%s) AND deleted_at IS NULL
+"""
+
+FIND = """
+SELECT id FROM teleop_session s
+ WHERE deleted_at IS NULL
+   AND (%(unfinished)s OR status <> 'recording')
+   AND (%(robot_id)s::text IS NULL OR robot_id = %(robot_id)s)
+   AND (%(robot_type)s::text IS NULL OR robot_type = %(robot_type)s)
+   AND (%(task)s::text IS NULL OR task = %(task)s
+        OR EXISTS (SELECT FROM episode_overview e
+                    WHERE e.session_id = s.id
+                      AND e.tasks @> jsonb_build_array(jsonb_build_object('task', %(task)s::text))))
+   AND (%(outcome)s::text IS NULL
+        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id
+                   AND coalesce(e.outcome, 'unlabelled') = %(outcome)s)
+        OR %(outcome)s = 'unlabelled' AND NOT EXISTS (SELECT FROM episode e WHERE e.session_id = s.id))
+   AND tags @> %(tags)s::text[]
+   AND (%(since)s::timestamptz IS NULL OR start_time >= %(since)s)
+   AND (%(until)s::timestamptz IS NULL OR start_time < %(until)s)
+ ORDER BY id LIMIT %(limit)s
+"""
+
+EPISODES = """
+SELECT session_id, episode_index, start_frame, end_frame, task, outcome, tasks
+  FROM episode_overview WHERE session_id = ANY(%s) ORDER BY session_id, episode_index
+"""
+
+GAPS = """
+SELECT session_id, first_frame, end_frame, reason
+  FROM frame_gap WHERE session_id = ANY(%s) ORDER BY session_id, first_frame
+"""
+
+
+PAUSES = """
+SELECT session_id, first_frame, end_frame FROM episode_pause WHERE session_id = ANY(%s)
+"""
+
+
+class SessionTable:
+    """Reads `teleop_session` and what belongs to it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def find(self, wanted: SessionFilter, *, unfinished: bool, limit: int) -> tuple[int, ...]:
+        """The sessions that pass the filter, oldest first.
+
+        unfinished  also those that are still being recorded
+        raises      NothingToExport, BadInput if they are more than `limit`
+        """
+        values = {**structs.asdict(wanted), "tags": list(wanted.tags)}
+        async with connect(self._pool) as connection:
+            cursor = await connection.execute(FIND, {**values, "unfinished": unfinished, "limit": limit + 1})
+            rows = await cursor.fetchall()
+        if not rows:
+            raise NothingToExport("no session passes the filter", field="filter")
+        if len(rows) > limit:
+            raise BadInput(
+                f"more than {limit} sessions pass the filter",
+                field="filter",
+                limit=limit,
+                hint="export them in parts, by from and to for example",
+            )
+        return tuple(row["id"] for row in rows)
+
+    async def read(
+        self,
+        session_ids: Sequence[int],
+        cameras: Collection[str] | None = None,
+        *,
+        repeated: bool = False,
+    ) -> list[Session]:
+        """The sessions in the order asked for, all as of one moment.
+
+        cameras   whose footage to look at; None: all
+        repeated  samples without an observation of their own become rows, too
+        raises    SessionNotFound, SessionArchived, VideoDiffers
+        """
+        async with connect(self._pool) as connection, connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            return await _read(connection, session_ids, cameras, repeated=repeated)
+
+
+async def _read(
+    connection: Connection,
+    session_ids: Sequence[int],
+    cameras: Collection[str] | None,
+    *,
+    repeated: bool,
+) -> list[Session]:
+    wanted = list(session_ids)
+    rows = await _fetch(connection, SESSIONS, wanted)
+    missing = [each for each in wanted if each not in {row["id"] for row in rows}]
+    if missing:
+        raise SessionNotFound.of(*missing, field="session_ids")
+    archived = [row["id"] for row in rows if row["archived"]]
+    if archived:
+        raise SessionArchived(
+            f"frames of session {', '.join(str(each) for each in archived)} have left the database",
+            field="session_ids",
+            hint="python -m teleop_telemetry.archive restore --session N, then ask for the export again",
+        )
+    episodes = await _fetch(connection, EPISODES, wanted)
+    gaps = await _fetch(connection, GAPS, wanted)
+    pauses = await _pauses(connection, wanted)
+    columns = await read_columns(connection, wanted)
+    found = {
+        row["id"]: await _session(
+            connection,
+            row,
+            episodes,
+            gaps,
+            pauses[row["id"]],
+            columns.get(row["id"], ()),
+            cameras,
+            repeated=repeated,
+        )
+        for row in rows
+    }
+    return [found[each] for each in wanted]
+
+
+async def _session(
+    connection: Connection,
+    row: DictRow,
+    episodes: list[DictRow],
+    gaps: list[DictRow],
+    pauses: Pauses,
+    columns: tuple[Column, ...],
+    cameras: Collection[str] | None,
+    *,
+    repeated: bool,
+) -> Session:
+    watermark = row["frames"]
+    samples = await read_samples(connection, row["id"], watermark)
+    times = loop_times(samples.index, samples.taken_us)
+    named = [
+        Hole(gap["first_frame"], gap["end_frame"], gap["reason"])
+        for gap in gaps
+        if gap["session_id"] == row["id"]
+    ]
+    recorded = tuple(_episode(each) for each in episodes if each["session_id"] == row["id"])
+    session = Session(
+        id=row["id"],
+        robot_id=row["robot_id"],
+        robot_type=row["robot_type"],
+        fps=row["fps"],
+        task=row["task"],
+        state_names=tuple(row["state_names"]),
+        action_names=tuple(row["action_names"]),
+        status=row["status"],
+        watermark=watermark,
+        committed=len(samples),
+        episodes=recorded,
+        holes=holes(samples.index, watermark, named),
+        cameras=tuple(sorted(row["cameras"])),
+        not_finite=not_finite(samples, _value_names(row), repeated=repeated),
+        pace=measure(samples, times, repeated=True),
+        repeating=() if repeated else _repeating(samples, pauses),
+        pauses=pauses,
+        columns=columns,
+        values=await read_values(connection, row["id"], watermark, columns, samples, repeated=repeated),
+        not_recorded=_not_recorded(row),
+    )
+    return replace(
+        session,
+        paces=paces(session, samples, times, repeated=repeated),
+        footage=await _footage(connection, session, cameras, samples),
+    )
+
+
+def _episode(row: DictRow) -> EpisodeRow:
+    return EpisodeRow(
+        row["episode_index"],
+        row["start_frame"],
+        row["end_frame"],
+        row["task"],
+        row["outcome"],
+        tuple((each["first_frame"], each["task"]) for each in row["tasks"][1:]),
+    )
+
+
+def _repeating(samples: Samples, pauses: Pauses) -> list[int]:
+    """Index of the samples without an observation of their own, of those that belong to episodes at all."""
+    repeating: list[int] = samples.index[~samples.own & ~in_spans(pauses.spans, samples.index)].tolist()
+    return repeating
+
+
+async def _pauses(connection: Connection, session_ids: list[int]) -> dict[int, Pauses]:
+    rows = await _fetch(connection, PAUSES, session_ids)
+    return {
+        each: Pauses.of((row["first_frame"], row["end_frame"]) for row in rows if row["session_id"] == each)
+        for each in session_ids
+    }
+
+
+def _not_recorded(row: DictRow) -> dict[str, str]:
+    """By name of a dataset's feature; a host's description is free, and may hold anything by these names."""
+    told: dict[str, str] = {}
+    for prefix, left_out in (
+        ("observation.images.", row["cameras_left_out"]),
+        ("", row["features_left_out"]),
+    ):
+        if isinstance(left_out, dict):
+            told |= {f"{prefix}{name}": str(why) for name, why in left_out.items()}
+    return told
+
+
+def _value_names(row: DictRow) -> list[str]:
+    """Of state and action, in this order."""
+    states = [f"observation {name}" for name in row["state_names"]]
+    return states + [f"action {name}" for name in row["action_names"]]
+
+
+async def _footage(
+    connection: Connection,
+    session: Session,
+    cameras: Collection[str] | None,
+    samples: Samples,
+) -> dict[str, Footage]:
+    """What each camera of the session has recorded, if any of it can be used."""
+    if cameras is not None and not cameras:
+        return {}
+    chunks = {
+        camera: rows
+        for camera, rows in (await read_chunks(connection, session.id)).items()
+        if (cameras is None or camera in cameras) and usable(rows)
+    }
+
+    def look(camera: str, rows: Sequence[Chunk]) -> Footage:
+        return look_at_footage(
+            camera,
+            session.id,
+            rows,
+            index=samples.index,
+            sample_us=samples.taken_us,
+            loop_fps=session.loop_hz,
+        )
+
+    return {camera: await asyncio.to_thread(look, camera, rows) for camera, rows in chunks.items()}
+
+
+async def _fetch(connection: Connection, query: str, session_ids: list[int]) -> list[DictRow]:
+    return await (await connection.execute(query, [session_ids])).fetchall()

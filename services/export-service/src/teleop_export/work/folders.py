@@ -1,0 +1,130 @@
+"""Where datasets are built and published: a finished one appears by one rename, or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from uuid import uuid4
+
+from teleop_runtime.serving.app import unusable
+from teleop_schema.errors import NoSpace
+
+from teleop_export.errors import FolderUnusable
+
+KEEP_FREE = 0.05
+_DISCARDED = "discarded-"
+
+
+class Folders:
+    """Folders below one root, all on one filesystem. Every method blocks; CannotStart if there can be none.
+
+    <root>/export-<id>-<fingerprint>-<database>  a published dataset
+    <root>/.building/<id>-<attempt>-<database>   one that is being made
+    <root>/.building/discarded-<random>          one that is being removed
+
+    Several databases may use one root: each leaves alone, and never serves, what bears another one's name.
+    """
+
+    def __init__(self, root: Path, database: str) -> None:
+        """
+        database  a name that no other database has
+        """
+        self.root = root.absolute()
+        self._database = database
+        self._building = self.root / ".building"
+        try:
+            self._building.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unusable(root, error, setting="EXPORT_ROOT") from error
+
+    def check_space(self, size_bytes: int) -> None:
+        """Raise NoSpace unless `size_bytes` fit with KEEP_FREE of the disk to spare."""
+        disk = shutil.disk_usage(self.root)
+        free = int(disk.free - KEEP_FREE * disk.total)
+        if size_bytes > free:
+            raise NoSpace(
+                f"the dataset takes about {size_bytes} bytes, the disk has room for {max(free, 0)}",
+                limit=max(free, 0),
+                hint="delete exports that are no longer needed",
+            )
+
+    def begin(self, export_id: int, attempt: int) -> Path:
+        """A new, empty folder to build in; raises FolderUnusable."""
+        folder = self._building / self._made(export_id, attempt)
+        shutil.rmtree(folder, ignore_errors=True)
+        self._make(folder)
+        return folder
+
+    def check_writable(self) -> None:
+        """Raise FolderUnusable unless something can be built."""
+        probe = self._building / f"{_DISCARDED}{uuid4().hex}"
+        self._make(probe)
+        shutil.rmtree(probe, ignore_errors=True)
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise FolderUnusable(
+                f"the folder of the exports can't be written: {error.strerror}",
+                hint="let the backend write there again (EXPORT_ROOT/.building); nothing else has to be done",
+            ) from error
+
+    def published(self, export_id: int, fingerprint: str) -> Path:
+        return self.root / f"export-{export_id}-{fingerprint[:12]}-{self._database}"
+
+    def publish(self, built: Path, published: Path, published_ns: int) -> None:
+        """Move a finished folder, already on disk for good, to where it is served from.
+
+        published_ns  what its files have as their time from now on, ns since the Unix epoch: whoever keeps
+                      something by path and time, as `datasets` does, sees that they are others than before
+        """
+        for path in built.rglob("*"):
+            os.utime(path, ns=(published_ns, published_ns))
+        make_durable(built)
+        self.discard(published)
+        built.rename(published)
+        _sync(self.root)
+
+    def discard(self, folder: Path) -> None:
+        """Take a folder out of sight at once, then remove it; nothing happens if there is none."""
+        aside = self._building / f"{_DISCARDED}{uuid4().hex}"
+        try:
+            folder.rename(aside)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def leftovers(self) -> list[Path]:
+        """What is being built for this database at this moment, and all that is being removed."""
+        return [
+            folder
+            for folder in self._building.iterdir()
+            if folder.name.endswith(f"-{self._database}") or folder.name.startswith(_DISCARDED)
+        ]
+
+    def sweep(self, folders: Iterable[Path], running: Iterable[tuple[int, int]]) -> None:
+        """Remove those of `folders` (leftovers from before `running` was asked for) that nobody works on."""
+        working = {self._made(export_id, attempt) for export_id, attempt in running}
+        for folder in folders:
+            if folder.name not in working:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _made(self, export_id: int, attempt: int) -> str:
+        return f"{export_id}-{attempt}-{self._database}"
+
+
+def make_durable(folder: Path) -> None:
+    """Return once every file below `folder` would survive a power loss."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(parent, name))
+        _sync(Path(parent))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,267 @@
+"""`python -m teleop_export.worker`: makes queued exports, as the service itself does by default."""
+
+import asyncio
+import errno
+import logging
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from functools import partial
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+import psycopg
+import pyarrow as pa
+from adbc_driver_manager import Error as AdbcError
+from msgspec import structs
+from teleop_runtime.background import Background
+from teleop_runtime.logs import configure_logs, get_logger
+from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.serving.graceful import SIGNALS, end_in_time
+from teleop_runtime.serving.problems import as_problem
+from teleop_runtime.settings import load_settings, read_command_line
+from teleop_runtime.store import Store, open_store
+from teleop_runtime.trouble import trouble_of
+from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
+
+from teleop_export.errors import Cancelled, NotConnected, NotMade
+from teleop_export.hub.pusher import Pusher
+from teleop_export.hub.settings import HubSettings
+from teleop_export.making.build import build
+from teleop_export.making.kept_reader import KeptReader
+from teleop_export.making.stored_files import StoredFiles
+from teleop_export.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
+from teleop_export.planning.raw_order import RawOrder
+from teleop_export.planning.stages import Built, Stage
+from teleop_export.planning.views import Numbers
+from teleop_export.raw.build import build_raw
+from teleop_export.settings import ExportSettings
+from teleop_export.tables.chunk_table import ChunkReader
+from teleop_export.tables.database import name_of, open_pool
+from teleop_export.tables.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
+from teleop_export.tables.push_table import PushTable
+from teleop_export.work.folders import Folders, make_durable
+from teleop_export.work.jobs import AWAY, MAKING, PUSHING, Jobs
+
+log = get_logger(__name__)
+
+TELL_PROGRESS_S = 0.2
+RECOVER_EVERY_S = 2.0
+
+
+class Watched:
+    """Progress of the work in a thread, and the way to stop it."""
+
+    def __init__(self) -> None:
+        self.progress: Progress = {}
+        self.stopped = False
+
+    def __call__(self, stage: Stage, done: int, total: int) -> None:
+        if self.stopped:
+            raise Cancelled
+        self.progress[stage] = (done, total)
+
+
+class Worker:
+    """Makes exports one after the other. Any number of them may work on one database and root."""
+
+    def __init__(
+        self, database_url: str, exports: ExportTable, jobs: Jobs, folders: Folders, store: Store
+    ) -> None:
+        self._database_url = database_url
+        self._reader = KeptReader(database_url)
+        self._store = store
+        self._exports = exports
+        self._jobs = jobs
+        self._folders = folders
+        # Arrow's own allocator keeps what was freed for itself: of five hours in one episode 75 MB.
+        pa.set_memory_pool(pa.system_memory_pool())
+        jobs.register(self.make)
+
+    def work_on(self, background: Background) -> None:
+        """Make what is wanted, as long as `background` goes on."""
+        background.every(RECOVER_EVERY_S, "look for dead workers", self._recover)
+        background.keep("making of exports", self._work, vital=True)
+
+    async def _work(self) -> None:
+        try:
+            await self._jobs.work()
+        finally:
+            self._reader.close()
+
+    async def make(self, export_id: int) -> None:
+        """Make one export if it is still wanted; its row tells how that ended."""
+        gave_up = BackendError(f"gave up: {MAX_ATTEMPTS} attempts were made, none came to an end")
+        claim = await self._exports.claim(export_id, as_problem(gave_up))
+        if claim is None:
+            return
+        try:
+            await self._make(claim)
+        except Cancelled:
+            log.info("export stopped", export_id=claim.id)
+            EXPORTS.labels("cancelled").inc()
+        except asyncio.CancelledError:
+            await self._exports.hand_back(claim)
+            raise
+        except NotMade as error:
+            log.warning("export waits", export_id=claim.id, error=error.detail, hint=error.hint)
+            await self._exports.hand_back(claim, as_problem(error))
+            raise
+        except AWAY as error:
+            log.warning("export interrupted, to be tried again", export_id=claim.id, error=str(error))
+            raise
+        except Exception as error:
+            await self._fail(claim, error)
+
+    async def _make(self, claim: Claim) -> None:
+        """Build and publish; raises NotMade if that is not the export's fault, and whatever is."""
+        folder = await asyncio.to_thread(self._folders.begin, claim.id, claim.attempt)
+        try:
+            built = await self._build(claim, folder)
+            await self._publish(claim, built, folder)
+        except OSError:
+            await asyncio.to_thread(self._folders.check_writable)
+            raise
+        finally:
+            # What can't be removed now is swept once it can.
+            with suppress(OSError):
+                await asyncio.to_thread(self._folders.discard, folder)
+
+    async def _build(self, claim: Claim, folder: Path) -> Built:
+        """Build in a thread, telling progress; the thread has ended when this returns or raises."""
+        watched = Watched()
+        loop = asyncio.get_running_loop()
+        files = StoredFiles(self._store, loop)
+        work = loop.run_in_executor(None, partial(self._build_in_thread, claim, folder, files, watched))
+        try:
+            while not (await asyncio.wait([work], timeout=TELL_PROGRESS_S))[0]:
+                if not await self._exports.note_progress(claim, watched.progress):
+                    raise Cancelled
+        finally:
+            watched.stopped = True
+            await asyncio.wait([work])
+            failure = work.exception()
+        if failure is not None:
+            raise failure
+        await self._exports.note_progress(claim, watched.progress)
+        return work.result()
+
+    def _build_in_thread(self, claim: Claim, folder: Path, files: StoredFiles, watched: Watched) -> Built:
+        with ExitStack() as connections:
+            try:
+                reader = connections.enter_context(self._reader.lend())
+                chunks = connections.enter_context(closing(ChunkReader(self._database_url)))
+            except (AdbcError, psycopg.OperationalError) as error:
+                known = trouble_of(error) or StorageUnavailable()
+                raise NotConnected(known.detail, hint=known.hint) from error
+            if isinstance(claim.order, RawOrder):
+                built = build_raw(folder, claim.order, reader, chunks, files, watch=watched)
+            else:
+                built = build(folder, claim.order, reader, chunks, files, watch=watched)
+        make_durable(folder)
+        return built
+
+    async def _publish(self, claim: Claim, built: Built, folder: Path) -> None:
+        published = self._folders.published(claim.id, claim.fingerprint)
+
+        def numbers(duration_s: float) -> Numbers:
+            told = {name: getattr(built, name) for name in Numbers.__struct_fields__ if name != "duration_s"}
+            return Numbers(**told, duration_s=round(duration_s, 3))
+
+        async def move(published_ns: int) -> None:
+            await asyncio.to_thread(self._folders.publish, folder, published, published_ns)
+
+        made = await self._exports.publish(claim, numbers, built.report, move)
+        log.info("export published", export_id=claim.id, **structs.asdict(made))
+        EXPORTS.labels("done").inc()
+        EXPORTED_FRAMES.inc(made.frames)
+        EXPORT_SECONDS.observe(made.duration_s)
+
+    async def _fail(self, claim: Claim, error: Exception) -> None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            error = NoSpace(hint="delete exports that are no longer needed, then ask for it again")
+        if isinstance(error, BackendError):
+            log.warning("export failed", export_id=claim.id, code=error.code, error=error.detail)
+        else:
+            log.error("export failed", export_id=claim.id, exc_info=error)
+            what = error.strerror if isinstance(error, OSError) else None
+            error = BackendError(f"{what or 'something went wrong'} in the backend; its log says what")
+        if await self._exports.fail(claim, as_problem(error)):
+            EXPORTS.labels("failed").inc()
+
+    async def _recover(self) -> None:
+        """Take up what dead workers left: their jobs and their folders."""
+        if found := await self._jobs.recover():
+            log.warning("jobs of a dead worker queued again", jobs=found)
+        leftovers = await asyncio.to_thread(self._folders.leftovers)
+        running = await self._exports.running()
+        await asyncio.to_thread(self._folders.sweep, leftovers, running)
+
+
+@asynccontextmanager
+async def working(*workers: Worker | Pusher) -> AsyncIterator[Background]:
+    """The workers at work; at the end they stop, handing back what they can't finish soon."""
+    for talkative in ("procrastinate", "psycopg.pool"):
+        logging.getLogger(talkative).setLevel("ERROR")
+    async with Background() as background:
+        for worker in workers:
+            worker.work_on(background)
+        yield background
+
+
+async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
+    """A worker without the service around it, until SIGTERM."""
+    async with open_pool(settings.database_url) as pool:
+        folders = Folders(settings.export_root, await name_of(pool))
+        jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
+        await jobs.open()
+        await push_jobs.open()
+        worker = Worker(
+            settings.database_url, ExportTable(pool), jobs, folders, open_store(settings.store_url)
+        )
+        pusher = Pusher(PushTable(pool), push_jobs, folders, hub)
+        async with working(worker, pusher):
+            await asyncio.Event().wait()
+
+
+async def until_asked_to_end(work: Coroutine[None, None, None]) -> None:
+    """Do `work`, which waits for the database first, and cancel it on SIGTERM or SIGINT."""
+    task = asyncio.create_task(work)
+
+    def end() -> None:
+        end_in_time()
+        task.cancel()
+
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+class WithoutPandas(MetaPathFinder):
+    """Lets Arrow find no pandas. It imports it, where it is installed, to tell whether what it is given is of
+    it, which here nothing is: 60 MiB, and a third of a second of the first export."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name == "pandas":
+            raise ModuleNotFoundError("an export worker needs no pandas", name=name)
+        return None
+
+
+def main() -> None:
+    sys.meta_path.insert(0, WithoutPandas())
+    read_command_line(__doc__, ExportSettings, HubSettings)
+    settings = load_settings(ExportSettings)
+    configure_logs(settings.log_level)
+    try:
+        asyncio.run(until_asked_to_end(work_alone(settings, load_settings(HubSettings))))
+    except CannotStart as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""Composition of the agent: one event loop, one line to the backend, everything that goes over it."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from lerobot_robot_backend.shipping.backend_http import BackendHttp
+from lerobot_robot_backend.shipping.uploading import Interrupted, Refused
+from msgspec.structs import replace
+from teleop_dataset.readiness import QUIET_NS
+from teleop_schema.files import DatasetVersion
+
+from teleop_sync_agent.errors import AgentError, ServerAway, Stuck
+from teleop_sync_agent.keeping.receipts import Receipts
+from teleop_sync_agent.keeping.state import State, state_path
+from teleop_sync_agent.restoring.reaper import Reaper
+from teleop_sync_agent.sending.dataset_sync import DatasetSync
+from teleop_sync_agent.sending.datasets import Datasets, Tended
+from teleop_sync_agent.sending.lanes import Lanes, LaneUploader, Priority
+from teleop_sync_agent.sending.recall import Recall
+from teleop_sync_agent.sending.spool_sync import SpoolSync
+from teleop_sync_agent.settings import Settings
+from teleop_sync_agent.status import HEARTBEAT_S, NOW_NOTE, Now
+
+CONTROL_S = 0.5
+REPORT_S = 1.0
+PING_S = 5.0
+MAX_PROBLEMS_TOLD = 1000
+# Of the patience of `once`: other processes' share with streams that they are at. Datasets come after them.
+OTHERS_SHARE = 2 / 3
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """Everything that one `sync-agent` does. A context: it holds its roots while it lasts."""
+
+    def __init__(self, settings: Settings, *, quiet_ns: int = QUIET_NS) -> None:
+        """Raises AgentError if the state can't be opened, Taken if another agent holds it, or a root.
+
+        quiet_ns  how long an unfinished dataset must not change before its recorder counts as dead
+        """
+        self.settings = settings
+        self.state = State(state_path(settings.state_dir, settings.robot_id), hold=True)
+        self.state.set_room_aside()
+        self._receipts = {root: Receipts(root) for root in settings.roots}
+        try:
+            for root, receipts in self._receipts.items():
+                if receipts.hold():
+                    log.warning("the folder to watch was not there: made it", extra={"root": str(root)})
+        except BaseException:
+            self.close()
+            raise
+        self.state.use_server(settings.server)
+        self.lanes = Lanes(settings.bandwidth)
+        self._uploaders = [
+            LaneUploader(settings.server, self.lanes, priority, token=settings.token)
+            for priority in (Priority.VIDEO, Priority.DATASET)
+        ]
+        videos, files = self._uploaders
+        self.spool = SpoolSync(settings.spool_dir, settings.server, self.lanes, videos, token=settings.token)
+        sync = DatasetSync(
+            settings.robot_id, files, self.state, parallel=settings.parallel, server=settings.server
+        )
+        self.datasets = Datasets(
+            sync, self.state, self._receipts, quiet_ns=quiet_ns, saved=self._count_version
+        )
+        self._recall = Recall(
+            settings.robot_id, settings.spool_dir, files.backend, self.state, self.datasets, self.spool
+        )
+        self._reaper = Reaper(
+            settings.robot_id,
+            self.datasets,
+            self.state,
+            self._receipts,
+            files,
+            below=settings.reclaim_below,
+            server=settings.server,
+            doubt=self._recall.want,
+        )
+        self._versions = 0
+
+    def close(self) -> None:
+        """Let go of the roots."""
+        for receipts in self._receipts.values():
+            receipts.release()
+        self.state.close()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What can't be read here, or not be brought, and why."""
+        return (*self.spool.now.problems, *self.datasets.problems)[:MAX_PROBLEMS_TOLD]
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of files that this process has sent."""
+        return sum(uploader.sent_bytes for uploader in self._uploaders)
+
+    async def run(self) -> None:
+        """Work for ever. Raises AgentError when it can't."""
+        roots = [str(root) for root in self.settings.roots]
+        log.info("watching", extra={"roots": roots, "server": self.settings.server})
+        try:
+            async with self._connections(), asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._control())
+                tasks.create_task(self._report())
+                tasks.create_task(self._recall.run())
+                tasks.create_task(self.spool.run())
+                tasks.create_task(self.datasets.run())
+                tasks.create_task(self._reaper.run())
+        except* AgentError as errors:
+            raise _first(errors) from None
+
+    async def once(self, timeout_s: float) -> list[str]:
+        """Bring what is there to the server; for people, a line for each thing that is not safe there then.
+
+        Raises ServerAway or Stuck once nothing has got on for `timeout_s`.
+        """
+        try:
+            async with self._connections(), asyncio.TaskGroup() as tasks:
+                spool_done = asyncio.Event()
+                watching = tasks.create_task(self._fail_when_stuck(timeout_s, spool_done))
+                reporting = tasks.create_task(self._report())
+                # First what the server has forgotten, so that it is among what is brought.
+                await self._recall.once()
+                unsafe = await self.spool.once(timeout_s * OTHERS_SHARE)
+                spool_done.set()
+                unsafe += await self.datasets.once()
+                watching.cancel()
+                reporting.cancel()
+        except* AgentError as errors:
+            raise _first(errors) from None
+        return [*unsafe, *(f"not brought: {problem}" for problem in self.problems)]
+
+    def figures(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
+        """Of the metrics: name, help, value, labels."""
+        states = [tended.row.state for tended in list(self.datasets.tended.values())]
+        yield "sync_agent_sent_bytes_total", "Bytes of files sent.", self.sent_bytes, {}
+        yield "sync_agent_versions_total", "Versions of datasets committed.", self._versions, {}
+        segments = self.spool.now
+        yield "sync_agent_video_segments_total", "Video segments stored.", segments.stored_segments, {}
+        yield "sync_agent_open", "1 unless paused or outside of its hours.", float(self.lanes.is_open), {}
+        yield "sync_agent_spooled_streams", "Streams with unsent data.", segments.samples, {"of": "samples"}
+        yield "sync_agent_spooled_streams", "Streams with unsent data.", segments.videos, {"of": "video"}
+        for state in ("waiting", "sending", "stored", "failed", "unsupported", "reclaimed", "lost"):
+            yield "sync_agent_datasets", "Datasets by their state.", states.count(state), {"state": state}
+
+    @asynccontextmanager
+    async def _connections(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            for uploader in self._uploaders:
+                await uploader.close()
+            await asyncio.to_thread(self._tell, self._now(ended=True))
+
+    async def _control(self) -> None:
+        """Open and close the lanes as `pause`, `resume` and the hours of the day have it."""
+        while True:
+            paused = await asyncio.to_thread(lambda: self.state.paused)
+            between = self.settings.between
+            self.lanes.set_open(not paused and (between is None or between.holds(datetime.now().time())))
+            await asyncio.sleep(CONTROL_S)
+
+    async def _report(self) -> None:
+        """Tell `status` every second how far things are, and the log what is in the way, if it is news."""
+        told: Now | None = None
+        sent: dict[Path, int] = {}
+        while True:
+            await asyncio.sleep(REPORT_S)
+            for folder, tended in list(self.datasets.tended.items()):
+                sent[folder] = await self.datasets.note_progress(tended, sent.get(folder, 0), REPORT_S)
+            now = self._now()
+            if told and told.trouble and not now.trouble:
+                self._recall.want()
+            if now.trouble and now.trouble != (told and told.trouble):
+                log.warning("trying again", extra={"trouble": now.trouble})
+            for problem in sorted(set(now.problems) - set(told.problems if told else ())):
+                log.error("not brought", extra={"problem": problem})
+            if told is None or replace(now, at=told.at) != told or now.at - told.at > HEARTBEAT_S:
+                told = now
+                await asyncio.to_thread(self._tell, now)
+
+    def _tell(self, now: Now) -> None:
+        self.state.set_note(NOW_NOTE, msgspec.json.encode(now))
+
+    def _now(self, *, ended: bool = False) -> Now:
+        spool = self.spool.now
+        return Now(
+            at=time.time(),
+            ended=ended,
+            pid=os.getpid(),
+            server=self.settings.server,
+            paused=not self.lanes.is_open,
+            trouble=self._trouble(),
+            samples=spool.samples,
+            videos=spool.videos,
+            stored_segments=spool.stored_segments,
+            refused_segments=spool.refused_segments,
+            sent_bytes=self.sent_bytes,
+            slowest_sync_ms=spool.slowest_sync_ms,
+            asked_at=self._recall.asked_at,
+            problems=self.problems,
+            again_streams=spool.again_streams,
+            again_segments=spool.again_segments,
+        )
+
+    async def _fail_when_stuck(self, timeout_s: float, spool_done: asyncio.Event) -> None:
+        """Raise once nothing has got on for so long: ServerAway, or Stuck if the server is there.
+
+        spool_done  set once what is in the way of samples is no reason any more to give up the rest
+        """
+        before, since_s = self._achieved(), time.monotonic()
+        while True:
+            await asyncio.sleep(REPORT_S)
+            if self._achieved() != before:
+                before, since_s = self._achieved(), time.monotonic()
+            elif time.monotonic() - since_s >= timeout_s:
+                trouble = self._trouble(of_spool=not spool_done.is_set())
+                async with BackendHttp(self.settings.server, token=self.settings.token) as backend:
+                    if why := await why_away(backend, PING_S):
+                        raise ServerAway(f"no backend could be reached for {timeout_s:g} s: {why}")
+                if trouble is not None:
+                    raise Stuck(f"nothing got on for {timeout_s:g} s: {trouble}")
+                # Large files are being hashed, here or there.
+                since_s = time.monotonic()
+
+    def _trouble(self, *, of_spool: bool = True) -> str | None:
+        """Why something has to be tried again; None if all goes well."""
+        uploads = (uploader.trouble for uploader in self._uploaders)
+        troubles = (of_spool and self.spool.now.trouble, *uploads, self._recall.trouble)
+        return next((trouble for trouble in troubles if trouble), None)
+
+    def _achieved(self) -> tuple[int, ...]:
+        """Changes whenever something gets on."""
+        now = self.spool.now
+        gained_bytes = sum(uploader.gained_bytes for uploader in self._uploaders)
+        return gained_bytes, self._versions, now.acked, now.stored_segments
+
+    def _count_version(self, _tended: Tended, _version: DatasetVersion) -> None:
+        self._versions += 1
+
+
+async def why_away(backend: BackendHttp, patience_s: float) -> str | None:
+    """Why nothing that speaks like a backend answers; None if it does."""
+    try:
+        async with backend.request("OPTIONS", "/files", patience_s=patience_s):
+            return None
+    except Refused:
+        return None
+    except Interrupted as error:
+        return str(error) if error.code is None else None
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of what failed together: one is enough to act on."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

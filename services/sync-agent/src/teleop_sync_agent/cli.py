@@ -1,0 +1,370 @@
+"""Brings what a robot PC records to the backend, and back.
+
+exit codes:
+  0    all is well; of `once`, all is safe on the server; of `run`, it was told to end (SIGTERM)
+  1    something failed, differs, or is not safe yet
+  2    the command is not understood, or can't be done as things are set up
+  3    another agent watches the same folder, or runs for the same robot here
+  75   no backend could be reached in time (once, verify, restore)
+  130  Ctrl-C
+
+Where the backend wants a token, it is taken from $LEROBOT_BACKEND_TOKEN.
+"""
+
+import argparse
+import asyncio
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from teleop_sync_agent.errors import AgentError, Failed
+from teleop_sync_agent.keeping.state import State, default_state_dir, find_states, state_path
+from teleop_sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT, Settings, make_settings
+
+# Others are those of the errors.
+EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+ONCE_TIMEOUT_S = 60.0
+# Wider than any table: what is not shown on a terminal is never folded.
+PIPE_COLUMNS = 100_000
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    parser = _parser()
+    chosen, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_with_dashes(unknown)}")
+    try:
+        return int(chosen.command(chosen))
+    except AgentError as error:
+        print(f"sync-agent: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _with_dashes(words: list[str]) -> str:
+    """What is meant by options that are written as those of LeRobot are."""
+    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+    meant = [flag.replace("_", "-") for flag in flags if "_" in flag]
+    return f"; meant is {', '.join(meant)}?" if meant else ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sync-agent", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    server = _options(
+        ("--robot-id", "NAME", str, "as the server knows this robot; else $LEROBOT_BACKEND_ROBOT_ID"),
+        ("--server", "URL", str, "http://host:8000 or https://host; else $LEROBOT_BACKEND_URL"),
+    )
+    memory = _options(
+        (
+            "--state-dir",
+            "DIR",
+            Path,
+            "of the agent's memory; else lerobot_backend/sync-agent in $XDG_STATE_HOME or ~/.local/state",
+        )
+    )
+    seen = _options(
+        (
+            "--robot-id",
+            "NAME",
+            str,
+            "that robot only; else $LEROBOT_BACKEND_ROBOT_ID, else all that an agent has run for here",
+        )
+    )
+    work = _work_options()
+
+    run = commands.add_parser(
+        "run", parents=[server, memory, work], help="bring everything to the server, for ever"
+    )
+    run.add_argument(
+        "--between",
+        metavar="22:00-06:00",
+        help="upload only in these hours of each day, local time; else always",
+    )
+    run.add_argument(
+        "--reclaim-when-below",
+        metavar="10GB",
+        help="while less is free on their disk, delete the oldest datasets that are proven to be "
+        "on the server; else nothing is ever deleted",
+    )
+    run.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help=f"serve Prometheus metrics on 127.0.0.1, at 1 to {MAX_PORT}; else none",
+    )
+    run.set_defaults(command=_run)
+    once = commands.add_parser(
+        "once", parents=[server, memory, work], help="bring what is there to the server, then end"
+    )
+    once.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=ONCE_TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"give up when nothing has got on for so long; else {ONCE_TIMEOUT_S:g}",
+    )
+    once.set_defaults(command=_once)
+    status = commands.add_parser(
+        "status", parents=[seen, memory], help="show what is safe (exit code 0, however things stand)"
+    )
+    status.add_argument("--json", action="store_true", help="the same for programs, and more of it")
+    status.set_defaults(command=_status)
+    for name, paused, text in (
+        ("pause", True, "let the agent send nothing, also after a restart, until `resume`"),
+        ("resume", False, "let the agent go on"),
+    ):
+        command = commands.add_parser(name, parents=[seen, memory], help=text)
+        command.set_defaults(command=_set_paused, paused=paused)
+    verify = commands.add_parser("verify", parents=[seen, memory], help="compare folder, receipts and server")
+    verify.add_argument("dataset", help="its name as `status` shows it, or its folder")
+    verify.add_argument(
+        "--server", metavar="URL", help="else $LEROBOT_BACKEND_URL, else where the agent brought it"
+    )
+    verify.set_defaults(command=_verify)
+    restore = commands.add_parser("restore", parents=[server], help="fetch a dataset from the server")
+    restore.add_argument("dataset", help="its name as `status` shows it")
+    restore.add_argument(
+        "--into",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the folder DIR/DATASET is made, and must not be there yet",
+    )
+    restore.add_argument("--version", type=int, metavar="NUMBER", help="else the newest that is closed")
+    restore.set_defaults(command=_restore)
+    repair = commands.add_parser("repair", help="rebuild a dataset whose recorder died, beside the original")
+    repair.add_argument(
+        "folder", type=Path, help="of the dataset; it is only read, and left alone if it is sound"
+    )
+    repair.add_argument("--into", type=Path, metavar="DIR", help="the new dataset; else FOLDER-repaired")
+    repair.add_argument(
+        "--info",
+        type=Path,
+        metavar="FILE",
+        help="an earlier meta/info.json of it, if its own is missing or torn",
+    )
+    repair.set_defaults(command=_repair)
+    return parser
+
+
+def _options(*options: tuple[str, str, Callable[[str], object], str]) -> argparse.ArgumentParser:
+    """Options that several commands have: flag, what stands for the value, its type, help."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for flag, metavar, kind, text in options:
+        parser.add_argument(flag, metavar=metavar, type=kind, help=text)
+    return parser
+
+
+def _work_options() -> argparse.ArgumentParser:
+    """What `run` and `once` do, and how fast."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--watch",
+        type=Path,
+        action="append",
+        metavar="FOLDER",
+        help="below which datasets lie; again for more; else LeRobot's own: "
+        "$HF_LEROBOT_HOME, $HF_HOME/lerobot or ~/.cache/huggingface/lerobot",
+    )
+    options.add_argument(
+        "--spool",
+        type=Path,
+        metavar="DIR",
+        help="where recording commands leave what is not sent; else $LEROBOT_BACKEND_SPOOL "
+        "or lerobot_backend/spool in $XDG_STATE_HOME or ~/.local/state",
+    )
+    options.add_argument(
+        "--bandwidth",
+        metavar="10MB/s",
+        help="at most so much per second, of all file uploads together; else no limit",
+    )
+    options.add_argument(
+        "--parallel",
+        type=int,
+        default=DEFAULT_PARALLEL,
+        metavar="FILES",
+        help=f"upload so many at a time, 1 to {MAX_PARALLEL}; else {DEFAULT_PARALLEL}",
+    )
+    return options
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+def _settings(chosen: argparse.Namespace) -> Settings:
+    return make_settings(
+        server=chosen.server,
+        robot_id=chosen.robot_id,
+        watch=chosen.watch,
+        spool=chosen.spool,
+        state_dir=chosen.state_dir,
+        bandwidth=chosen.bandwidth,
+        parallel=chosen.parallel,
+        reclaim_when_below=getattr(chosen, "reclaim_when_below", None),
+        between=getattr(chosen, "between", None),
+        metrics_port=getattr(chosen, "metrics_port", None),
+    )
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from teleop_sync_agent.agent import Agent
+    from teleop_sync_agent.metrics import AgentMetrics
+
+    settings = _settings(chosen)
+    _prepare()
+    agent = Agent(settings)
+    try:
+        if settings.metrics_port is not None:
+            try:
+                AgentMetrics(agent.figures).serve(settings.metrics_port)
+            except OSError as error:
+                raise AgentError(f"--metrics-port {settings.metrics_port}: {error.strerror}") from error
+        asyncio.run(_until_told(_with_bars(agent, agent.run())))
+    finally:
+        agent.close()
+    return EXIT_OK
+
+
+def _once(chosen: argparse.Namespace) -> int:
+    from teleop_sync_agent.agent import Agent
+    from teleop_sync_agent.status import describe_unusual
+
+    settings = _settings(chosen)
+    # `run` waits for a folder that a recording is yet to make; here a mistyped one would be called safe.
+    named = [("--watch", root) for root in settings.roots if chosen.watch]
+    named += [("--spool", settings.spool_dir)] if chosen.spool else []
+    for option, folder in named:
+        if not folder.exists():
+            raise AgentError(f"{option} {folder} is not there, so there is nothing in it to bring")
+    _prepare()
+    agent = Agent(settings)
+    try:
+        unsafe = asyncio.run(_until_told(_with_bars(agent, agent.once(chosen.timeout))))
+        if unsafe is None:
+            raise Failed("told to end before all was brought")
+        notes = [line for tended in agent.datasets.tended.values() for line in describe_unusual(tended.row)]
+        for line in dict.fromkeys([*notes, *unsafe]):
+            print(line, file=sys.stderr)
+        return EXIT_FAILED if unsafe else EXIT_OK
+    finally:
+        agent.close()
+
+
+def _prepare() -> None:
+    from teleop_sync_agent.logs import configure_logs
+
+    configure_logs(terminal=sys.stderr.isatty())
+    # What is recorded here belongs to the user who records: receipts are nobody else's to change.
+    os.umask(0o022)
+
+
+async def _with_bars(agent: Any, work: Coroutine[Any, Any, Any]) -> Any:
+    """`work`, with progress bars if somebody looks."""
+    if not sys.stderr.isatty():
+        return await work
+    from rich.console import Console
+
+    from teleop_sync_agent.live import show_progress
+
+    bars = asyncio.create_task(show_progress(agent.datasets, Console(stderr=True)))
+    try:
+        return await work
+    finally:
+        bars.cancel()
+        await asyncio.gather(bars, return_exceptions=True)
+
+
+async def _until_told(work: Coroutine[Any, Any, Any]) -> Any:
+    """What `work` gives; SIGTERM ends it in good order, and then there is nothing."""
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        # Of the task itself; Ctrl-C has cancelled whoever waits here for it.
+        if (here := asyncio.current_task()) is not None and here.cancelling():
+            raise
+        return None
+
+
+def _robots(chosen: argparse.Namespace) -> list[tuple[str, State]]:
+    """The robots that are meant: the one that is named, else all that an agent has run for here."""
+    folder = chosen.state_dir or default_state_dir()
+    wanted = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
+    robots = [wanted] if wanted else find_states(folder)
+    missing = [robot for robot in robots if not state_path(folder, robot).exists()]
+    if missing or not robots:
+        raise AgentError(f"no agent has run for {missing[0] if missing else 'any robot'} here: see {folder}")
+    return [(robot, State(state_path(folder, robot))) for robot in robots]
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    from teleop_sync_agent.status import as_json, headline, read_status, table
+
+    found = [read_status(robot, state) for robot, state in _robots(chosen)]
+    if chosen.json:
+        sys.stdout.buffer.write(as_json(found[0] if len(found) == 1 else found) + b"\n")
+        return EXIT_OK
+    from rich.console import Console
+
+    # Whoever reads it in a pipe finds each name in one piece.
+    console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+    for status in found:
+        console.print(headline(status), markup=False, highlight=False, soft_wrap=True)
+        if status.datasets:
+            console.print(table(status.datasets))
+    return EXIT_OK
+
+
+def _set_paused(chosen: argparse.Namespace) -> int:
+    for robot, state in _robots(chosen):
+        state.paused = chosen.paused
+        print(f"{robot}: {'paused' if chosen.paused else 'goes on'}")
+    return EXIT_OK
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    from teleop_sync_agent.restoring.remote import verify
+
+    return EXIT_OK if asyncio.run(verify(chosen, _robots(chosen))) else EXIT_FAILED
+
+
+def _restore(chosen: argparse.Namespace) -> int:
+    from teleop_sync_agent.restoring.remote import fetch
+
+    return EXIT_OK if asyncio.run(fetch(chosen)) else EXIT_FAILED
+
+
+def _repair(chosen: argparse.Namespace) -> int:
+    """In a process of its own: it needs libraries and memory that an agent has no use for."""
+    source = chosen.folder.expanduser().absolute()
+    if not source.is_dir():
+        raise AgentError(f"{source} is no folder; name that of the dataset")
+    if chosen.info and not chosen.info.is_file():
+        raise AgentError(f"--info {chosen.info} is no file")
+    target = chosen.into or source.with_name(f"{source.name}-repaired")
+    command = [sys.executable, "-P", "-m", "teleop_dataset.repair", str(source), str(target)]
+    if chosen.info:
+        command += ["--info", str(chosen.info)]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

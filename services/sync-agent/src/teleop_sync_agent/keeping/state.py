@@ -1,0 +1,381 @@
+"""What the agent remembers, in SQLite: what each file was when the server took it, how each dataset stands.
+
+Losing it costs reading and hashing everything once more: what the server has, its plans tell. One process
+writes, the agent that holds it; `status`, `pause` and `resume` look at it and set its flags.
+"""
+
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from lerobot_robot_backend.spool.locks import FileLock
+from msgspec import Struct
+
+from teleop_sync_agent.errors import DiskFull, Failed, Taken, not_read, not_written
+
+# Bumped when the tables change: an older file is put aside, which costs hashing, never data.
+SCHEMA_VERSION = 1
+# Somebody else's lock on it is waited for, a bit at a time: meanwhile other threads may read.
+BUSY_PATIENCE_S = 60.0
+BUSY_TRY_S = 0.2
+# SQLite's log begins anew after so many pages of 4096 bytes, so that it never needs more than the reserve.
+WAL_PAGES = 64
+RESERVE_BYTES = 1024 * 1024
+# A file that was changed so shortly before it was read may have changed once more without its time telling.
+CLOCK_TICK_NS = 2_000_000_000
+
+SCHEMA = """
+CREATE TABLE file (
+    folder TEXT NOT NULL, path TEXT NOT NULL, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    changed_ns INTEGER NOT NULL, inode INTEGER NOT NULL, read_at_ns INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    anchored BLOB NOT NULL, stored_at TEXT NOT NULL, known_to_server INTEGER NOT NULL,
+    PRIMARY KEY (folder, path)) WITHOUT ROWID;
+CREATE TABLE failure (
+    folder TEXT NOT NULL, path TEXT NOT NULL, error TEXT NOT NULL,
+    PRIMARY KEY (folder, path)) WITHOUT ROWID;
+CREATE TABLE dataset (folder TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE agent (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+FILES = """
+SELECT path, size_bytes, mtime_ns, changed_ns, inode, read_at_ns, sha256, anchored, stored_at, known_to_server
+  FROM file
+"""
+
+
+class FileRow(Struct, frozen=True, array_like=True):
+    """A file's content that the server has given a receipt for.
+
+    changed_ns       of its content or its name, ns since the Unix epoch
+    read_at_ns       when it was read, likewise
+    anchored         see `chunking.Digest`
+    known_to_server  False once the server has said that it lacks it
+    """
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    changed_ns: int
+    inode: int
+    read_at_ns: int
+    sha256: str
+    anchored: bytes
+    stored_at: str
+    known_to_server: bool = True
+
+    def is_still(self, size_bytes: int, mtime_ns: int, changed_ns: int, inode: int) -> bool:
+        """Whether a file with these facts holds the same bytes, as far as the file system tells."""
+        same = self.has_stat(size_bytes, mtime_ns, inode) and changed_ns == self.changed_ns
+        return same and self.read_at_ns - changed_ns > CLOCK_TICK_NS
+
+    def has_stat(self, size_bytes: int, mtime_ns: int, inode: int) -> bool:
+        """Whether these are the facts of the file as it was read."""
+        return (size_bytes, mtime_ns, inode) == (self.size_bytes, self.mtime_ns, self.inode)
+
+
+class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a dataset stands.
+
+    state           "waiting", "sending", "stored", "failed", "unsupported", "gone", "reclaimed" or "lost"
+    verdict         what its folder was judged last: "busy", "commit", "finalised", "dead", …
+    saved_episodes  of the version that the server has
+    fingerprint     of the folder when that version was made, see `folders.fingerprint`
+    bytes_done      of `bytes_total`, which are in files of the present state that the server lacked
+    manifest_sha256 of the version that the server has; "": it can't be asked whether it still has it
+    again           why it is brought again; "": it is not
+    kept            why it was not deleted when room was wanted, the last time; "": it could go
+    """
+
+    folder: str
+    root: str
+    name: str
+    state: str = "waiting"
+    verdict: str = ""
+    reason: str = ""
+    error: str | None = None
+    total_episodes: int = 0
+    total_frames: int = 0
+    saved_episodes: int = 0
+    finalised: bool = False
+    version: int | None = None
+    fingerprint: str = ""
+    files: int = 0
+    size_bytes: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_per_s: float = 0.0
+    updated_at: float = 0.0
+    committed_at: float | None = None
+    flags: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    manifest_sha256: str = ""
+    again: str = ""
+    kept: str = ""
+
+
+class State:
+    """The database of one robot's agent; every change is on the disk when its method returns.
+
+    While another process has it locked, it is waited for. Every method raises Failed if it can't be used.
+    """
+
+    def __init__(self, path: Path, *, hold: bool = False) -> None:
+        """Open or make it.
+
+        hold  as the agent does, one at a time; a damaged file, or one of another version, is put aside
+
+        Raises Taken if another agent holds it, AgentError.
+        """
+        self.path = path
+        self._lock = threading.Lock()
+        self._holder = FileLock(path.with_name(f"{path.name}.lock")) if hold else None
+        self._reserve = path.with_name(f"{path.name}.reserve")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if self._holder and not self._holder.acquire():
+                raise Taken(
+                    f"another sync-agent runs for {path.stem} here, and keeps its memory in {path}: let one "
+                    "watch all folders (--watch again for more), or give this one a --state-dir of its own"
+                )
+            self._connection = self._open()
+        except OSError as error:
+            self._release()
+            raise not_written(f"{path.parent}, where the agent keeps its memory,", error) from error
+        except sqlite3.Error as error:
+            self._release()
+            raise self._failure(error) from error
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._patiently(self._connect)
+        except sqlite3.DatabaseError as error:
+            if not self._holder or not _is_damage(error):
+                raise
+        for suffix in ("", "-wal", "-shm"):
+            stale = self.path.with_name(self.path.name + suffix)
+            if stale.exists():
+                os.replace(stale, stale.with_name(f"{stale.name}.put-aside"))
+        return self._patiently(self._connect)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TRY_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            os.chmod(self.path, 0o600)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+            elif version != SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(f"it is of version {version}")
+            elif self._holder:
+                _read_all(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _ask(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        def ask() -> list[tuple[Any, ...]]:
+            with self._lock:
+                return self._connection.execute(statement, values).fetchall()
+
+        try:
+            return self._patiently(ask)
+        except sqlite3.ProgrammingError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise self._failure(error) from error
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        try:
+            yield
+        except msgspec.MsgspecError as error:
+            raise self._failure(sqlite3.DatabaseError(f"a row is none: {error}")) from error
+
+    def _patiently[T](self, work: Callable[[], T]) -> T:
+        """What `work` gives; tried again while somebody else has the file locked, and once there is room."""
+        give_up_s = time.monotonic() + BUSY_PATIENCE_S
+        while True:
+            try:
+                return work()
+            except sqlite3.OperationalError as error:
+                busy = _code(error) == sqlite3.SQLITE_BUSY and time.monotonic() < give_up_s
+                if not busy and not (self._is_full(error) and self._use_reserve()):
+                    raise
+
+    def set_room_aside(self) -> None:
+        """Keep some room of the disk, so that what is done about a full one can be noted.
+
+        From a disk that has not much more it is not taken.
+        """
+        with suppress(OSError):
+            if not self._reserve.exists() and _free_bytes(self.path) > 10 * RESERVE_BYTES:
+                self._reserve.write_bytes(bytes(RESERVE_BYTES))
+
+    def _use_reserve(self) -> bool:
+        if self._holder:
+            with suppress(OSError):
+                self._reserve.unlink()
+                return True
+        return False
+
+    def _is_full(self, error: sqlite3.Error) -> bool:
+        code = _code(error)
+        # A file beside the database that can't be made, or grow, is told as any other trouble of the disk.
+        unclear = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+        return code == sqlite3.SQLITE_FULL or (unclear and _free_bytes(self.path) < RESERVE_BYTES)
+
+    def _failure(self, error: sqlite3.Error) -> Failed:
+        kind = DiskFull if self._is_full(error) else Failed
+        remedy = "; an agent puts it aside when it starts" if _is_damage(error) else ""
+        return kind(f"the agent's memory {self.path} can't be used: {error}{remedy}")
+
+    def _release(self) -> None:
+        if self._holder:
+            self._holder.release()
+
+    def close(self) -> None:
+        self._connection.close()
+        self._release()
+
+    def files(self, folder: str) -> dict[str, FileRow]:
+        """What the server has of a dataset, by path."""
+        rows = self._ask(f"{FILES} WHERE folder = ?", (folder,))
+        with self._decoding():
+            return {row[0]: msgspec.convert(row, FileRow, strict=False) for row in rows}
+
+    def note_stored(self, folder: str, row: FileRow) -> None:
+        """The server has given a receipt for this file."""
+        values = folder, *msgspec.structs.astuple(row)
+        self._ask("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def doubt(self, folder: str) -> None:
+        """The server lacks some of the files that it once took: all of them are to be planned again."""
+        self._ask("UPDATE file SET known_to_server = 0 WHERE folder = ?", (folder,))
+
+    def use_server(self, server: str) -> None:
+        """What another server (or the same under another address) has, this one is asked for anew."""
+        if self.note("server") != server.encode():
+            self._ask("UPDATE file SET known_to_server = 0")
+            for row in self.datasets():
+                changes: dict[str, object] = {"fingerprint": ""}
+                # What is not here any more can't be sent: for that version the other one is asked.
+                if Path(row.folder).exists():
+                    changes |= {"version": None, "saved_episodes": 0, "manifest_sha256": "", "size_bytes": 0}
+                    if row.state == "stored":
+                        changes |= {"state": "waiting", "reason": f"{server} is yet to be asked for it"}
+                self.note_dataset(msgspec.structs.replace(row, **changes))
+            self.set_note("server", server.encode())
+
+    def forget_file(self, folder: str, path: str) -> None:
+        """Nothing is known of this file any more."""
+        self._ask("DELETE FROM file WHERE folder = ? AND path = ?", (folder, path))
+
+    def note_failure(self, folder: str, path: str, error: str) -> None:
+        """The server, or the disk, refuses this file for good."""
+        self._ask("INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (folder, path, error))
+
+    def forget_failures(self, folder: str) -> None:
+        """All files of a dataset are tried again."""
+        self._ask("DELETE FROM failure WHERE folder = ?", (folder,))
+
+    def failures(self, folder: str) -> dict[str, str]:
+        """Why files of a dataset were refused, by path."""
+        rows = self._ask("SELECT path, error FROM failure WHERE folder = ?", (folder,))
+        return dict(rows)
+
+    def dataset(self, folder: str) -> DatasetRow | None:
+        """How a dataset stands; None if nothing is known of it."""
+        rows = self._ask("SELECT row FROM dataset WHERE folder = ?", (folder,))
+        with self._decoding():
+            return msgspec.json.decode(rows[0][0], type=DatasetRow) if rows else None
+
+    def datasets(self) -> list[DatasetRow]:
+        """All datasets, by folder."""
+        rows = self._ask("SELECT row FROM dataset ORDER BY folder")
+        with self._decoding():
+            return [msgspec.json.decode(row, type=DatasetRow) for (row,) in rows]
+
+    def note_dataset(self, row: DatasetRow) -> None:
+        """Remember how a dataset stands."""
+        row = msgspec.structs.replace(row, updated_at=time.time())
+        self._ask("INSERT OR REPLACE INTO dataset VALUES (?, ?)", (row.folder, msgspec.json.encode(row)))
+
+    @property
+    def paused(self) -> bool:
+        """Whether `sync-agent pause` was the last word."""
+        return self.note("paused") == b"1"
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self.set_note("paused", b"1" if paused else b"0")
+
+    def note(self, name: str) -> bytes | None:
+        """What was last said under `name`."""
+        rows = self._ask("SELECT value FROM agent WHERE name = ?", (name,))
+        return bytes(rows[0][0]) if rows else None
+
+    def set_note(self, name: str, value: bytes) -> None:
+        """Say something to whoever looks."""
+        self._ask("INSERT OR REPLACE INTO agent VALUES (?, ?)", (name, value))
+
+
+def _read_all(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError unless all of it can be read: opening it reads its first page only."""
+    (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if told != "ok":
+        raise sqlite3.DatabaseError(told)
+    try:
+        for (row,) in connection.execute("SELECT row FROM dataset"):
+            msgspec.json.decode(row, type=DatasetRow)
+        for row in connection.execute(FILES):
+            msgspec.convert(row, FileRow, strict=False)
+    except msgspec.MsgspecError as error:
+        raise sqlite3.DatabaseError(f"a row is none: {error}") from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's error code without its details; errors of ours, and of text that is none, tell of damage."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path.parent).free
+
+
+def default_state_dir() -> Path:
+    """lerobot_backend/sync-agent in $XDG_STATE_HOME or ~/.local/state."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "lerobot_backend" / "sync-agent"
+
+
+def state_path(state_dir: Path, robot_id: str) -> Path:
+    """Where the agent of that robot keeps its memory."""
+    return state_dir / f"{robot_id}.sqlite"
+
+
+def find_states(state_dir: Path) -> list[str]:
+    """Robots that an agent has run for on this machine. Raises AgentError."""
+    try:
+        names = os.listdir(state_dir)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise not_read(f"{state_dir}, where agents keep their memory,", error) from error
+    return sorted(name.removesuffix(".sqlite") for name in names if name.endswith(".sqlite"))

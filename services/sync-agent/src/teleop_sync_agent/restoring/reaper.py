@@ -1,0 +1,280 @@
+"""Makes room by deleting datasets that the server has for good; off unless asked for.
+
+Only whole datasets go: closed by their recorder, committed, each of their files hashed anew right before
+and equal to its receipt, with nothing else in the folder, and the server having read every byte of that
+version again and found it right. What remains is a note in `.uploaded`, and the receipts.
+"""
+
+import asyncio
+import logging
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from lerobot_robot_backend.shipping.uploading import FileBytes, Interrupted, Refused, Uploader
+from msgspec import Struct
+from teleop_dataset.folder import INFO, open_regular
+from teleop_dataset.readiness import Kind
+from teleop_schema.errors import BadInput
+from teleop_schema.files import Manifest, ManifestFile
+from teleop_schema.identifiers import local_path, stored_path
+
+from teleop_sync_agent.errors import explain
+from teleop_sync_agent.keeping.receipts import Receipts
+from teleop_sync_agent.keeping.state import DatasetRow, FileRow, State
+from teleop_sync_agent.restoring.backups import Verified, verify_stored
+from teleop_sync_agent.sending.chunking import digest
+from teleop_sync_agent.sending.dataset_sync import Place
+from teleop_sync_agent.sending.datasets import Datasets, Tended
+
+CHECK_S = 10.0
+# A dataset that is not proven is hashed again only after that long.
+RETRY_S = 3600.0
+
+log = logging.getLogger(__name__)
+
+
+class NotProven(Exception):
+    """Something in the folder is not, beyond doubt, on the server."""
+
+
+class NotStored(NotProven):
+    """The server has lost or damaged bytes of it."""
+
+
+class ReclaimNote(Struct, kw_only=True):
+    """What is left in `.uploaded` of a dataset that was deleted to make room.
+
+    restore  the command that brings it back, to be pasted; not to where it was: it might be deleted again
+    """
+
+    dataset: str
+    robot_id: str
+    server: str
+    version: int
+    files: int
+    size_bytes: int
+    total_episodes: int
+    reclaimed_at: float
+    restore: str
+
+
+class Reaper:
+    """Keeps so many bytes free on the disks of the watched roots."""
+
+    def __init__(
+        self,
+        robot_id: str,
+        datasets: Datasets,
+        state: State,
+        receipts: dict[Path, Receipts],
+        uploader: Uploader,
+        *,
+        below: int | None,
+        server: str,
+        doubt: Callable[[], None],
+    ) -> None:
+        """Nothing happens before `run`.
+
+        below  delete while less than that is free; None: never delete anything
+        doubt  called when the server has found that it lost bytes, which it then also tells when it is asked
+        """
+        self._robot_id = robot_id
+        self._datasets = datasets
+        self._state = state
+        self._receipts = receipts
+        self._uploader = uploader
+        self._below = below
+        self._server = server
+        self._doubt = doubt
+        self._kept_until_s: dict[Path, float] = {}
+
+    async def run(self) -> None:
+        """Look every few seconds; return at once if nothing is to be deleted, ever."""
+        while self._below is not None:
+            for root in self._receipts:
+                await self.make_room(root)
+            await asyncio.to_thread(self._state.set_room_aside)
+            await asyncio.sleep(CHECK_S)
+
+    async def make_room(self, root: Path) -> int:
+        """Delete the oldest proven datasets of `root` until there is room; returns how many."""
+        self._finish_deleting(root)
+        deleted = 0
+        for tended in oldest_first(self._datasets.tended.values(), root):
+            if self._below is None or shutil.disk_usage(root).free >= self._below:
+                break
+            if self._kept_until_s.get(tended.place.folder, 0.0) > time.monotonic():
+                continue
+            try:
+                await self._reclaim(tended)
+                deleted += 1
+            except (NotProven, Refused, Interrupted, OSError) as error:
+                self._kept_until_s[tended.place.folder] = time.monotonic() + RETRY_S
+                log.warning("kept", extra={"dataset": tended.place.name, "reason": explain(error)})
+                await self._datasets.note(tended, kept=explain(error))
+                if isinstance(error, NotStored):
+                    self._doubt()
+        return deleted
+
+    async def _reclaim(self, tended: Tended) -> None:
+        row, place = tended.row, tended.place
+        files = await asyncio.to_thread(self._state.files, row.folder)
+        receipts = self._receipts[place.root]
+        proven = await asyncio.to_thread(prove, place, files, receipts)
+        manifest = Manifest(
+            files=tuple(ManifestFile(file.path, file.size_bytes, file.sha256) for file in proven),
+            total_episodes=row.total_episodes,
+            total_frames=row.total_frames,
+            finalised=True,
+        )
+        version = await self._uploader.commit(self._robot_id, place.name, manifest)
+        # What the server's database says is no proof: a disk may have lost what it tells of.
+        verified = await verify_stored(
+            self._uploader.backend, self._robot_id, place.name, version.version, size_bytes=version.size_bytes
+        )
+        check_verified(verified, proven)
+        receipts.forget_reclaimed(place.folder.relative_to(place.root).as_posix())
+        # The one thing that is written while the disk is full; all else has room once something is deleted.
+        await self._datasets.note(
+            tended,
+            state="reclaimed",
+            fingerprint="",
+            kept="",
+            version=version.version,
+            files=version.files,
+            size_bytes=version.size_bytes,
+        )
+        await asyncio.to_thread(self._finish, tended.row)
+        log.info("reclaimed", extra={"dataset": place.name, "freed_bytes": version.size_bytes})
+
+    def _finish_deleting(self, root: Path) -> None:
+        """What a process that was killed while deleting has left, and notes that there was no room for."""
+        for row in self._state.datasets():
+            if row.state == "reclaimed" and row.root == str(root) and not (Path(row.folder) / INFO).exists():
+                self._finish(row)
+
+    def _finish(self, row: DatasetRow) -> None:
+        """Delete what is left of a reclaimed dataset, and note what became of it."""
+        folder, root = Path(row.folder), Path(row.root)
+        if folder.exists():
+            delete(folder, list(self._state.files(row.folder).values()))
+        receipts, relative = self._receipts[root], folder.relative_to(root).as_posix()
+        if receipts.is_reclaimed(relative):
+            return
+        version = row.version or 0
+        note = ReclaimNote(
+            dataset=row.name,
+            robot_id=self._robot_id,
+            server=self._server,
+            version=version,
+            files=row.files,
+            size_bytes=row.size_bytes,
+            total_episodes=row.total_episodes,
+            reclaimed_at=time.time(),
+            restore=restore_command(Place(root, folder, row.name), version, self._robot_id, self._server),
+        )
+        try:
+            receipts.note_reclaimed(relative, note)
+        except OSError as error:
+            log.warning("no room for its note yet", extra={"dataset": row.name, "error": explain(error)})
+
+
+def restore_command(place: Place, version: int, robot_id: str, server: str) -> str:
+    """What to type to have that version in a folder beside the watched one."""
+    into = f"{place.root}-restored"
+    words = ["sync-agent", "restore", place.name, "--version", str(version), "--into", into]
+    return shlex.join([*words, "--server", server, "--robot-id", robot_id])
+
+
+def oldest_first(datasets: Iterable[Tended], root: Path) -> list[Tended]:
+    """The datasets of `root` that may be deleted if they are proven, those committed longest ago first."""
+    found = [tended for tended in datasets if tended.place.root == root and is_deletable(tended.row)]
+    return sorted(found, key=lambda tended: tended.row.committed_at or 0.0)
+
+
+def is_deletable(row: DatasetRow) -> bool:
+    """Whether the dataset is closed and committed as it lay there at the last look."""
+    return row.state == "stored" and row.finalised and row.verdict == Kind.FINALISED
+
+
+def prove(place: Place, files: dict[str, FileRow], receipts: Receipts) -> list[FileRow]:
+    """All files of the folder, each hashed now and equal to its receipt.
+
+    Raises NotProven, naming the first that is not, or OSError.
+    """
+    proven = []
+    for path in _everything(place.folder):
+        name = _stored_as(path.relative_to(place.folder).as_posix())
+        row = files.get(name)
+        receipt = receipts.read(place.relative(name))
+        if row is None or receipt is None:
+            raise NotProven(f"{name} has no receipt")
+        with open_regular(path) as file:
+            before = os.fstat(file.fileno())
+            found = digest(FileBytes(file.fileno()), before.st_size)
+            after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise NotProven(f"{name} is being changed")
+        told = {(row.size_bytes, row.sha256), (receipt.size_bytes, receipt.sha256),
+                (receipt.receipt.size_bytes, receipt.receipt.sha256)}  # fmt: skip
+        if told != {(before.st_size, found.sha256)}:
+            raise NotProven(f"{name} is not what its receipt tells of")
+        if not row.has_stat(before.st_size, before.st_mtime_ns, before.st_ino):
+            raise NotProven(f"{name} was touched since it was stored")
+        proven.append(row)
+    if not any(row.path == INFO for row in proven):
+        raise NotProven(f"there is no {INFO}")
+    return proven
+
+
+def check_verified(verified: Verified, files: list[FileRow]) -> None:
+    """Raise NotStored unless the server has read all bytes of these files, and found them right."""
+    if verified.damaged:
+        first, more = verified.damaged[0], len(verified.damaged) - 1
+        others = f" (and {more} more)" if more else ""
+        raise NotStored(f"{first.path} is damaged on the server: {first.damage}{others}")
+    objects = len({file.sha256 for file in files})
+    if verified.checked != objects:
+        raise NotStored(f"the server has read {verified.checked} of the {objects} objects that it is to have")
+
+
+def _stored_as(path: str) -> str:
+    """The path as the server keeps it; if it has no place for it, a path of which nothing is known."""
+    try:
+        return stored_path(path)
+    except BadInput:
+        return path
+
+
+def delete(folder: Path, files: list[FileRow]) -> None:
+    """Remove these files as far as they are still the same, and the folders that become empty.
+
+    meta/info.json goes first: from then on nobody takes the rest for a dataset.
+    """
+    for row in sorted(files, key=lambda row: row.path != INFO):
+        path = folder / local_path(row.path)
+        with suppress(FileNotFoundError):
+            now = os.lstat(path)
+            if row.has_stat(now.st_size, now.st_mtime_ns, now.st_ino):
+                path.unlink()
+    for below, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # something else lies there
+            os.rmdir(below)
+
+
+def _everything(folder: Path) -> Iterator[Path]:
+    """Every file in the folder, hidden ones too; raises NotProven at what is neither file nor folder."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                yield from _everything(path)
+            elif entry.is_file(follow_symlinks=False):
+                yield path
+            else:
+                raise NotProven(f"{path.relative_to(folder)} is no regular file")

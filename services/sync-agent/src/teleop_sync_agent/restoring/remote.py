@@ -1,0 +1,136 @@
+"""The commands that speak to the server at once: verify and restore."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from lerobot_robot_backend.shipping.backend_http import BackendHttp
+from lerobot_robot_backend.shipping.uploading import Interrupted, Refused, persevere
+from teleop_schema.errors import BadInput
+from teleop_schema.identifiers import check_dataset_name
+
+from teleop_sync_agent.errors import AgentError, ServerAway, not_written
+from teleop_sync_agent.keeping.state import DatasetRow, State
+from teleop_sync_agent.restoring.restoring import restore
+from teleop_sync_agent.restoring.verifying import compare
+from teleop_sync_agent.status import size_text
+
+# Of `restore`: for how long nothing may come in.
+PATIENCE_S = 60.0
+# What no second try can heal, though an upload would wait for it.
+_FINAL_CODES = ("dataset_not_found", "version_not_found", "unauthorized", "forbidden", "not_found", "damaged")
+
+
+async def verify(chosen: argparse.Namespace, robots: list[tuple[str, State]]) -> bool:
+    """Compare a dataset with its receipts and the server; whether all is the same. Prints what is not.
+
+    Raises AgentError, ServerAway.
+    """
+    robot_id, state, row = _find(chosen.dataset, robots)
+    try:
+        async with _backend(chosen.server or _last_server(state)) as backend:
+            found = await compare(row, robot_id, backend)
+    except (Interrupted, Refused) as error:
+        if error.code is None:
+            raise ServerAway(f"no backend could be reached: {error}") from error
+        print(f"{row.name}: {error}", file=sys.stderr)
+        return False
+    for path, problem in found.problems:
+        print(f"{row.name}/{path}: {problem}")
+    for path, why in found.left_out:
+        print(f"{row.name}/{path}: left out, it is only here: {why}")
+    if found.only_there:
+        print(f"{row.name}: {len(found.only_there)} files are only on the server: {found.only_there[0]} …")
+    outcome = "the same here and on the server"
+    if found.left_out:
+        outcome = f"{outcome}, but for {len(found.left_out)} left out"
+    if found.problems:
+        outcome = "differs"
+    print(f"{row.name}: {found.files} files hashed, {found.read_there} objects read there: {outcome}")
+    return not found.problems and not found.left_out
+
+
+async def fetch(chosen: argparse.Namespace) -> bool:
+    """Restore a dataset; whether it worked. Prints where it is. Raises AgentError, ServerAway."""
+    robot_id = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
+    if not robot_id:
+        raise AgentError("which robot's dataset? --robot-id robot_A, or LEROBOT_BACKEND_ROBOT_ID")
+    try:
+        check_dataset_name(chosen.dataset)
+    except BadInput as error:
+        raise AgentError(error.detail) from error
+    into: Path = chosen.into.expanduser().absolute()
+    fetched, since_s, told = 0, time.monotonic(), ""
+
+    def count(size_bytes: int) -> None:
+        nonlocal fetched, since_s
+        fetched, since_s = fetched + size_bytes, time.monotonic()
+
+    async def attempt() -> Path:
+        try:
+            return await restore(
+                backend,
+                robot_id,
+                chosen.dataset,
+                into,
+                version=chosen.version,
+                advance=count,
+            )
+        except Interrupted as error:
+            if error.code in _FINAL_CODES:
+                raise Refused(str(error), code=error.code) from error
+            raise
+
+    def report(error: Interrupted) -> None:
+        nonlocal told
+        if time.monotonic() - since_s > PATIENCE_S:
+            if error.code is None:
+                raise ServerAway(f"no backend could be reached for {PATIENCE_S:g} s: {error}")
+            raise Refused(f"nothing came in for {PATIENCE_S:g} s: {error}", code=error.code)
+        if str(error) != told:
+            told = str(error)
+            print(f"{chosen.dataset}: {told}; trying again", file=sys.stderr)
+
+    async with _backend(chosen.server) as backend:
+        try:
+            folder = await persevere(attempt, report=report)
+        except Refused as error:
+            print(f"{chosen.dataset}: {error}", file=sys.stderr)
+            return False
+        except OSError as error:
+            raise not_written(f"--into {into}", error) from error
+    print(f"{folder}: {size_text(fetched)} fetched, every hash is right")
+    return True
+
+
+def _backend(server: str | None) -> BackendHttp:
+    server = server or os.environ.get("LEROBOT_BACKEND_URL")
+    if not server:
+        raise AgentError("where is the backend? --server http://host:8000, or LEROBOT_BACKEND_URL")
+    try:
+        return BackendHttp(server, token=os.environ.get("LEROBOT_BACKEND_TOKEN"))
+    except ValueError as error:
+        raise AgentError(str(error)) from error
+
+
+def _last_server(state: State) -> str | None:
+    told = state.note("server")
+    return told.decode() if told else None
+
+
+def _find(dataset: str, robots: list[tuple[str, State]]) -> tuple[str, State, DatasetRow]:
+    """The dataset of that name, or in that folder, of the agents that ran here; raises AgentError."""
+    folder = str(Path(dataset).expanduser().resolve())
+    found = [
+        (robot, state, row)
+        for robot, state in robots
+        for row in state.datasets()
+        if row.folder == folder or row.name == dataset
+    ]
+    if not found:
+        raise AgentError(f"no agent has seen a dataset {dataset!r} here; see sync-agent status")
+    if len(found) > 1:
+        raise AgentError(f"{len(found)} datasets are called {dataset!r}: give the folder, and --robot-id")
+    return found[0]

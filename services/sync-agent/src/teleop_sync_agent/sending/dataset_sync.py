@@ -1,0 +1,259 @@
+"""Brings a state of a dataset to the server: the files that it lacks, then the manifest that binds them."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from lerobot_robot_backend.shipping.uploading import Interrupted, Refused, SourceChanged, Uploader, persevere
+from teleop_dataset.folder import DatasetSeen, FileSeen
+from teleop_dataset.readiness import Verdict
+from teleop_schema.files import (
+    DatasetFile,
+    DatasetVersion,
+    FilePlan,
+    Manifest,
+    ManifestFile,
+    Receipt,
+    digest_of,
+)
+
+from teleop_sync_agent.errors import LeftChanged
+from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts
+from teleop_sync_agent.keeping.state import FileRow, State
+from teleop_sync_agent.sending.chunking import Digest, ShortRead, anchor_of, digest, is_delta
+from teleop_sync_agent.watching.snapshot import Snapshot
+
+FILES_MISSING = "files_missing"
+
+
+class FilesFailed(Exception):
+    """Some files of the dataset are refused for good; the text names the first one."""
+
+
+@dataclass
+class Progress:
+    """How far the uploads of one state are.
+
+    bytes_total, files_total  of the files that the server is not known to have
+    bytes_done                of those that it has now; what it took from an earlier state counts, too
+    sent_bytes                that went out
+    trouble                   why nothing goes out at present
+    """
+
+    files_total: int = 0
+    files_done: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+    sent_bytes: int = 0
+    trouble: str | None = None
+    under_way: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def bytes_now(self) -> int:
+        """`bytes_done`, and what is there of files that are under way."""
+        return min(self.bytes_total, self.bytes_done + sum(self.under_way.values()))
+
+    def advance(self, path: str, size_bytes: int) -> None:
+        """So many bytes of a file went out."""
+        self.under_way[path] = self.under_way.get(path, 0) + size_bytes
+        self.sent_bytes += size_bytes
+        self.trouble = None
+
+    def finish(self, path: str, size_bytes: int) -> None:
+        """A file is safe on the server."""
+        self.under_way.pop(path, None)
+        self.files_done += 1
+        self.bytes_done += size_bytes
+        self.trouble = None
+
+    def stumble(self, error: Interrupted) -> None:
+        """Something has to be tried again."""
+        self.trouble = str(error)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which dataset it is.
+
+    name  below the root, as the server knows it
+    """
+
+    root: Path
+    folder: Path
+    name: str
+
+    def relative(self, path: str) -> str:
+        """The path of one of its files below the root."""
+        return f"{self.folder.relative_to(self.root).as_posix()}/{path}"
+
+
+class DatasetSync:
+    """Uploads states of one robot's datasets."""
+
+    def __init__(
+        self, robot_id: str, uploader: Uploader, state: State, *, parallel: int, server: str
+    ) -> None:
+        self._robot_id = robot_id
+        self._uploader = uploader
+        self._state = state
+        self._slots = asyncio.Semaphore(parallel)
+        self._parallel = parallel
+        self._server = server
+
+    async def save(
+        self, place: Place, seen: DatasetSeen, verdict: Verdict, receipts: Receipts, progress: Progress
+    ) -> tuple[DatasetVersion, str]:
+        """The version that the server has made of what was seen, and the hash of its manifest.
+
+        Raises LeftChanged if the folder is another one by now, FilesFailed, Refused, and OSError if receipts
+        can't be written; waits for the server for as long as it takes.
+        """
+        folder = str(place.folder)
+        files = [seen.files[path] for path, _ in verdict.files]
+        known = await asyncio.to_thread(self._state.files, folder)
+        await asyncio.to_thread(self._state.forget_failures, folder)
+        fresh = [file for file in files if not _is_stored(file, known.get(file.path))]
+        progress.files_total = len(fresh)
+        progress.bytes_total = sum(file.size_bytes for file in fresh)
+        with Snapshot(place.folder) as snapshot:
+            await asyncio.to_thread(snapshot.hold, fresh)
+            await self._upload_all(_Job(place, snapshot, receipts, progress, known), fresh)
+        if failures := self._state.failures(folder):
+            path, error = next(iter(failures.items()))
+            raise FilesFailed(f"{path}: {error}" + (f" (and {len(failures) - 1} more)" * (len(failures) > 1)))
+        manifest = Manifest(
+            files=tuple(ManifestFile(file.path, file.size_bytes, known[file.path].sha256) for file in files),
+            total_episodes=verdict.total_episodes,
+            total_frames=verdict.total_frames,
+            finalised=verdict.finalised,
+        )
+        version = await self._commit(place, manifest, progress)
+        return version, await asyncio.to_thread(digest_of, manifest)
+
+    async def _commit(self, place: Place, manifest: Manifest, progress: Progress) -> DatasetVersion:
+        try:
+            return await persevere(
+                lambda: self._uploader.commit(self._robot_id, place.name, manifest),
+                report=progress.stumble,
+            )
+        except Refused as error:
+            if error.code != FILES_MISSING:
+                raise
+            await asyncio.to_thread(self._state.doubt, str(place.folder))
+            raise LeftChanged("the server lacks files that it once had: they are sent again") from error
+
+    async def _upload_all(self, job: "_Job", files: Iterable[FileSeen]) -> None:
+        """Upload the files, some at a time; one that is refused does not keep the others from going."""
+        left = iter(files)
+
+        async def work() -> None:
+            for file in left:
+                async with self._slots:
+                    await self._upload(job, file)
+
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(self._parallel):
+                    workers.create_task(work())
+        except* Exception as errors:
+            raise _first(errors) from None
+
+    async def _upload(self, job: "_Job", file: FileSeen) -> None:
+        folder = str(job.place.folder)
+        earlier = job.known.get(file.path)
+        if earlier is not None:
+            await asyncio.to_thread(job.receipts.remove, job.place.relative(file.path))
+        read_at_ns = time.time_ns()
+        try:
+            source = await asyncio.to_thread(job.snapshot.open, file)
+            made = await asyncio.to_thread(
+                digest,
+                source,
+                file.size_bytes,
+                delta=is_delta(file.own_path, file.size_bytes),
+                anchor=anchor_of(file),
+                known=earlier.anchored if earlier else b"",
+            )
+            job.snapshot.check(file)
+            plan = FilePlan(self._describe(job.place, file, made), made.chunks)
+            receipt = await persevere(
+                lambda: self._uploader.upload(plan, source, advance=partial(job.progress.advance, file.path)),
+                report=job.progress.stumble,
+            )
+        except ShortRead:
+            raise LeftChanged(f"{file.path} became shorter while it was read") from None
+        except SourceChanged as error:
+            raise LeftChanged(f"{file.path}: {error}") from error
+        except Refused as error:
+            await asyncio.to_thread(self._state.note_failure, folder, file.path, str(error))
+            return
+        finally:
+            job.snapshot.close(file.path)
+        await asyncio.to_thread(self._keep, job, file, made, receipt, read_at_ns)
+
+    def _describe(self, place: Place, file: FileSeen, made: Digest) -> DatasetFile:
+        return DatasetFile(
+            robot_id=self._robot_id,
+            dataset=place.name,
+            path=file.path,
+            size_bytes=made.size_bytes,
+            sha256=made.sha256,
+        )
+
+    def _keep(self, job: "_Job", file: FileSeen, made: Digest, receipt: Receipt, read_at_ns: int) -> None:
+        """Write down, receipt first, what the server has now."""
+        relative = job.place.relative(file.path)
+        job.receipts.write(
+            LocalReceipt(
+                path=relative,
+                size_bytes=made.size_bytes,
+                sha256=made.sha256,
+                mtime_ns=file.mtime_ns,
+                uploaded_at=receipt.stored_at.isoformat(),
+                server=self._server,
+                receipt=receipt,
+            )
+        )
+        row = FileRow(
+            path=file.path,
+            size_bytes=file.size_bytes,
+            mtime_ns=file.mtime_ns,
+            changed_ns=file.changed_ns,
+            inode=file.inode,
+            read_at_ns=read_at_ns,
+            sha256=made.sha256,
+            anchored=made.anchored,
+            stored_at=receipt.stored_at.isoformat(),
+        )
+        self._state.note_stored(str(job.place.folder), row)
+        job.known[file.path] = row
+        job.progress.finish(file.path, file.size_bytes)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One state on its way."""
+
+    place: Place
+    snapshot: Snapshot
+    receipts: Receipts
+    progress: Progress
+    known: dict[str, FileRow]
+
+
+def _is_stored(file: FileSeen, row: FileRow | None) -> bool:
+    return (
+        row is not None
+        and row.known_to_server
+        and row.is_still(file.size_bytes, file.mtime_ns, file.changed_ns, file.inode)
+    )
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

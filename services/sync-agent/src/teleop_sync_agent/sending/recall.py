@@ -1,0 +1,130 @@
+"""Asks the server whether it still knows what it once confirmed; what it does not know is sent again.
+
+Its database may have been restored to an older state, or lost. Asked at the start, whenever the server is
+there again, and every few minutes.
+"""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from lerobot_robot_backend.shipping.backend_http import BackendHttp, Interrupted, Refused
+from lerobot_robot_backend.shipping.recall import (
+    ASK_EVERY_S,
+    Unaskable,
+    ask,
+    held_frames,
+    held_videos,
+)
+from lerobot_robot_backend.shipping.uploading import persevere
+from lerobot_robot_backend.spool.stream import find_streams
+from teleop_schema.holding import Held, HeldVersion, Lacking
+
+from teleop_sync_agent.keeping.state import DatasetRow, State
+from teleop_sync_agent.sending.datasets import Datasets
+from teleop_sync_agent.sending.spool_sync import SpoolSync
+
+INSTALLATION_NOTE = "installation"
+
+log = logging.getLogger(__name__)
+
+
+class Recall:
+    """One agent's memory of what the server confirmed, held against the server's own.
+
+    asked_at  when the server answered last, seconds since the Unix epoch; None: it has not yet
+    trouble   why it can't be asked at present
+    """
+
+    def __init__(
+        self,
+        robot_id: str,
+        spool_dir: Path,
+        backend: BackendHttp,
+        state: State,
+        datasets: Datasets,
+        spool: SpoolSync,
+    ) -> None:
+        self.asked_at: float | None = None
+        self.trouble: str | None = None
+        self._robot_id = robot_id
+        self._spool_dir = spool_dir
+        self._backend = backend
+        self._state = state
+        self._datasets = datasets
+        self._spool = spool
+        self._wanted = asyncio.Event()
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        while True:
+            await self.once()
+            self._wanted.clear()
+            try:
+                await asyncio.wait_for(self._wanted.wait(), ASK_EVERY_S)
+            except TimeoutError:
+                continue
+
+    def want(self) -> None:
+        """Ask soon: the server was away, and is there again."""
+        self._wanted.set()
+
+    async def once(self) -> None:
+        """Ask until there is an answer; what the server lacks is to be sent again then, or noted as lost."""
+        rows, held = await asyncio.to_thread(self._held)
+        if not (held.versions or held.videos or held.frames):
+            return
+        try:
+            lacking = await persevere(lambda: ask(self._backend, held), report=self._stumble)
+        except (Unaskable, Refused) as error:
+            log.warning("the server can't tell what it knows", extra={"detail": str(error)})
+            return
+        finally:
+            self.trouble = None
+        self.asked_at = time.time()
+        await asyncio.to_thread(self._note_installation, lacking)
+        await self._bring_again(rows, lacking)
+
+    def _held(self) -> tuple[list[DatasetRow], Held]:
+        rows, streams = self._datasets.held(), list(find_streams(self._spool_dir))
+        return rows, Held(
+            robot_id=self._robot_id,
+            versions=tuple(HeldVersion(row.name, row.manifest_sha256) for row in rows),
+            videos=tuple(held_videos(streams)),
+            frames=tuple(held_frames(streams)),
+        )
+
+    async def _bring_again(self, rows: list[DatasetRow], lacking: Lacking) -> None:
+        versions = set(lacking.versions)
+        lost = 0
+        for row in rows:
+            if HeldVersion(row.name, row.manifest_sha256) in versions:
+                lost += not await self._datasets.bring_again(row)
+            else:
+                await self._datasets.found_again(row)
+        recalled = await self._spool.bring_again(lacking)
+        if versions or recalled.streams or recalled.segments:
+            log.warning(
+                "the server does not know any more what it has confirmed: brought again",
+                extra={
+                    "datasets": len(versions) - lost,
+                    "streams": recalled.streams,
+                    "video_segments": recalled.segments,
+                    "datasets_not_here_either": lost,
+                },
+            )
+
+    def _note_installation(self, lacking: Lacking) -> None:
+        told = str(lacking.installation).encode()
+        before = self._state.note(INSTALLATION_NOTE)
+        if before is not None and before != told:
+            log.warning(
+                "the server has another database now",
+                extra={"installation": told.decode(), "before": before.decode()},
+            )
+        if before != told:
+            self._state.set_note(INSTALLATION_NOTE, told)
+
+    def _stumble(self, error: Interrupted) -> None:
+        self.trouble = str(error)

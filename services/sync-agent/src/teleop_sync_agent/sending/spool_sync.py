@@ -1,0 +1,257 @@
+"""Ships what lies in the spool: samples of streams that nobody records any more, and finished video segments.
+
+The recording command starts shippers of its own; a lock per stream keeps the two apart. What they leave
+behind (the machine was switched off, they were killed) is brought on here. One that can't reach its server
+is told the agent's.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lerobot_robot_backend.address import check_backend_url
+from lerobot_robot_backend.shipper import CONCURRENT_STREAMS, ship_stream
+from lerobot_robot_backend.shipping.recall import Recalled, bring_again
+from lerobot_robot_backend.spool.locks import is_locked, name_holder
+from lerobot_robot_backend.spool.stream import (
+    SHIPPER_LOCK,
+    WRITER_LOCK,
+    Progress,
+    SpoolError,
+    find_streams,
+    read_progress,
+    read_whole_progress,
+    send_to,
+)
+from lerobot_robot_backend.video.files import VIDEO_SHIPPER_LOCK, has_unstored_video
+from lerobot_robot_backend.video_shipper import is_recorded, ship_video
+from teleop_schema.holding import Lacking
+
+from teleop_sync_agent.errors import explain
+from teleop_sync_agent.sending.lanes import Lanes, LaneUploader, Priority
+
+SCAN_S = 10.0
+POLL_S = 0.5
+# Video that is still there after it was shipped was refused.
+RETRY_S = 600.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class SpoolNow:
+    """What there is to ship.
+
+    samples, videos  streams with samples, with video segments, that the server lacks
+    acked            frames of those streams that the server has
+    trouble          why some of the samples can't be kept or shipped at present
+    slowest_sync_ms  longest that the disk has taken for samples that were logged
+    stored_segments  video segments that were stored by this process
+    problems         streams and folders that can't be read, or brought, and why
+    again_streams, again_segments  of these the server had forgotten samples, and video segments: sent again
+    """
+
+    samples: int = 0
+    videos: int = 0
+    acked: int = 0
+    trouble: str | None = None
+    slowest_sync_ms: float = 0.0
+    stored_segments: int = 0
+    refused_segments: int = 0
+    problems: tuple[str, ...] = ()
+    again_streams: int = 0
+    again_segments: int = 0
+
+
+class SpoolSync:
+    """Ships a spool's streams to one server, whatever server they were recorded for."""
+
+    def __init__(
+        self, spool_dir: Path, server: str, lanes: Lanes, uploader: LaneUploader, *, token: str | None
+    ) -> None:
+        self.now = SpoolNow()
+        self._spool_dir = spool_dir
+        self._server = check_backend_url(server)
+        self._lanes = lanes
+        self._uploader = uploader
+        self._token = token
+        self._slots = asyncio.Semaphore(CONCURRENT_STREAMS)
+        self._shipping: dict[tuple[str, Path], asyncio.Task[None]] = {}
+        self._not_before_s: dict[tuple[str, Path], float] = {}
+        self._failed: dict[tuple[str, Path], str] = {}
+        self._held: dict[tuple[str, Path], str] = {}
+        self._recorded: list[Path] = []
+
+    async def run(self) -> None:
+        """Ship for ever what is there and what comes; nothing while the lanes are closed."""
+        try:
+            while True:
+                if self._lanes.is_open:
+                    await self._start()
+                for _ in range(int(SCAN_S / POLL_S)):
+                    await asyncio.sleep(POLL_S)
+                    if not self._lanes.is_open:
+                        await self._stop()
+        finally:
+            await self._stop()
+
+    async def once(self, others_patience_s: float) -> list[str]:
+        """Ship what is there; beside `now.problems` a line for whatever the server lacks then, and why.
+
+        others_patience_s  how long other processes that are at a stream may bring nothing
+        """
+        before, patient_until_s = None, 0.0
+        try:
+            while True:
+                lacking = await self._ship_all()
+                if (now := (self.now.acked, lacking)) != before:
+                    before, patient_until_s = now, time.monotonic() + others_patience_s
+                if not self._is_others(lacking) or time.monotonic() >= patient_until_s:
+                    break
+                await asyncio.sleep(POLL_S)
+        finally:
+            await self._stop()
+        return [self._why(*key) for key in lacking if key not in self._failed]
+
+    async def _ship_all(self) -> list[tuple[str, Path]]:
+        """Ship what this process can; gives what the server lacks then."""
+        await self._start()
+        while self._shipping:
+            await asyncio.wait(self._shipping.values(), timeout=POLL_S)
+            self._reap()
+            await self._look()
+        samples, videos = await self._look()
+        kinds = ("samples", samples), ("video", videos), ("recording", self._recorded)
+        return [(kind, stream_dir) for kind, stream_dirs in kinds for stream_dir in stream_dirs]
+
+    def _is_others(self, lacking: list[tuple[str, Path]]) -> bool:
+        """Whether another process is at some of it that will have an end: not at a recording that goes on."""
+        encoding = (not is_locked(each / WRITER_LOCK) for kind, each in lacking if kind == "recording")
+        return not self._held.keys().isdisjoint(lacking) or any(encoding)
+
+    async def bring_again(self, lacking: Lacking) -> Recalled:
+        """Send once more what the server has forgotten, with the next look at the spool."""
+        recalled = await asyncio.to_thread(lambda: bring_again(list(find_streams(self._spool_dir)), lacking))
+        if recalled.segments:
+            self._not_before_s.clear()
+        self.now.again_streams += recalled.streams
+        self.now.again_segments += recalled.segments
+        return recalled
+
+    async def _start(self) -> None:
+        """Begin with every stream that is not being shipped yet."""
+        self._reap()
+        samples, videos = await self._look()
+        for kind, ship, stream_dirs in (
+            ("samples", self._ship_samples, samples),
+            ("video", self._ship_video, videos),
+        ):
+            for stream_dir in stream_dirs:
+                key = kind, stream_dir
+                if key not in self._shipping and self._not_before_s.get(key, 0.0) <= time.monotonic():
+                    self._shipping[key] = asyncio.create_task(self._try(key, ship))
+
+    async def _try(self, key: tuple[str, Path], ship: Callable[[Path], Awaitable[None]]) -> None:
+        """Ship samples or video of one stream; if that fails, the others go on: it is tried much later."""
+        kind, stream_dir = key
+        self._failed.pop(key, None)
+        self._held.pop(key, None)
+        try:
+            await ship(stream_dir)
+        except Exception as error:
+            expected = isinstance(error, SpoolError | OSError)
+            log.error(
+                "can't be shipped",
+                extra={"stream": stream_dir.name, "what": kind, "error": explain(error)},
+                exc_info=None if expected else error,
+            )
+            self._failed[key] = f"{stream_dir}: {explain(error) or type(error).__name__}"
+            self._not_before_s[key] = time.monotonic() + RETRY_S
+
+    async def _look(self) -> tuple[list[Path], list[Path]]:
+        """Streams with samples, and with video, that the server lacks and that nobody records any more."""
+        streams, recorded, problems = await asyncio.to_thread(self._find)
+        samples = [stream_dir for stream_dir, progress, _ in streams if not progress.ended]
+        videos = [stream_dir for stream_dir, _, has_video in streams if has_video]
+        self.now.samples, self.now.videos = len(samples), len(videos)
+        self._recorded = [stream_dir for stream_dir, _ in recorded]
+        self.now.problems = tuple(dict.fromkeys((*problems, *self._failed.values())))
+        self.now.acked = sum(progress.next for _, progress, _ in streams)
+        everywhere = (*(progress for _, progress in recorded), *(progress for _, progress, _ in streams))
+        self.now.trouble = next((p.trouble for p in everywhere if p.trouble and not p.ended), None)
+        self.now.slowest_sync_ms = max((p.slowest_sync_ms for p in everywhere), default=0.0)
+        return samples, videos
+
+    def _find(self) -> tuple[list[tuple[Path, Progress, bool]], list[tuple[Path, Progress]], list[str]]:
+        """Streams that nobody records any more, how those fare that are recorded, and what can't be read."""
+        streams, recorded = [], []
+        refused: list[OSError] = []
+        for stream_dir in find_streams(self._spool_dir, refused.append):
+            try:
+                progress = read_whole_progress(stream_dir)
+                if is_recorded(stream_dir):
+                    recorded.append((stream_dir, progress))
+                else:
+                    streams.append((stream_dir, progress, has_unstored_video(stream_dir)))
+            except OSError as error:
+                refused.append(error)
+        return streams, recorded, [explain(error) for error in refused]
+
+    async def _ship_samples(self, stream_dir: Path) -> None:
+        shipping = asyncio.create_task(
+            ship_stream(stream_dir, backend_url=self._server, token=self._token, slots=self._slots)
+        )
+        try:
+            while not shipping.done():
+                # A stream that the server refuses keeps nobody else waiting.
+                if read_progress(stream_dir).trouble is None:
+                    with self._lanes.sending(Priority.TELEMETRY):
+                        await asyncio.wait((shipping,), timeout=POLL_S)
+                else:
+                    await asyncio.wait((shipping,), timeout=POLL_S)
+            if not shipping.result():
+                self._held["samples", stream_dir] = name_holder(stream_dir / SHIPPER_LOCK)
+                if read_progress(stream_dir).trouble:
+                    # Its address may be wrong, and it would try that one for ever.
+                    await asyncio.to_thread(send_to, stream_dir, self._server)
+        finally:
+            shipping.cancel()
+            await asyncio.gather(shipping, return_exceptions=True)
+
+    async def _ship_video(self, stream_dir: Path) -> None:
+        """Ship a stream's segments; what is refused, or can't be finished, is tried again much later."""
+        shipped = await ship_video(stream_dir, self._uploader)
+        if shipped is None:
+            self._held["video", stream_dir] = name_holder(stream_dir / VIDEO_SHIPPER_LOCK)
+            return
+        self.now.stored_segments += shipped.stored
+        self.now.refused_segments += shipped.refused
+        self._not_before_s["video", stream_dir] = time.monotonic() + RETRY_S
+
+    def _why(self, kind: str, stream_dir: Path) -> str:
+        """Why the server lacks something of a stream of which nothing failed, for people."""
+        trouble = read_progress(stream_dir).trouble if kind == "samples" else None
+        if kind == "recording":
+            why = "it goes on, or its pictures are being encoded"
+        elif holder := self._held.get((kind, stream_dir)):
+            why = f"{holder} is at it" + (f": {trouble}" if trouble else "")
+        elif (kind, stream_dir) in self._not_before_s:
+            why = "some of it is refused, or can't be read: the log says why"
+        else:
+            why = "it came meanwhile"
+        return f"{kind} of {stream_dir.parent.name}, {stream_dir}: not on the server yet: {why}"
+
+    def _reap(self) -> None:
+        for key, task in list(self._shipping.items()):
+            if task.done():
+                del self._shipping[key]
+                task.result()
+
+    async def _stop(self) -> None:
+        for task in self._shipping.values():
+            task.cancel()
+        await asyncio.gather(*self._shipping.values(), return_exceptions=True)
+        self._shipping.clear()

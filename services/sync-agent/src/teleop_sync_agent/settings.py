@@ -1,0 +1,160 @@
+"""What the agent is told, and how people write it."""
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import time
+from pathlib import Path
+
+from lerobot_robot_backend.address import check_backend_url
+from lerobot_robot_backend.spool.stream import SpoolError, default_spool_dir
+from teleop_schema.errors import BadInput
+from teleop_schema.identifiers import check_robot_id
+
+from teleop_sync_agent.errors import AgentError, not_read
+from teleop_sync_agent.keeping.state import default_state_dir
+
+DEFAULT_PARALLEL = 4
+MAX_PARALLEL = 32
+MAX_PORT = 65_535
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
+          "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}  # fmt: skip
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?(?:/s)?", re.IGNORECASE | re.ASCII)
+_BETWEEN = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Between:
+    """A part of each day, by the machine's clock; it may go over midnight."""
+
+    begin: time
+    end: time
+
+    def holds(self, now: time) -> bool:
+        if self.begin <= self.end:
+            return self.begin <= now < self.end
+        return now >= self.begin or now < self.end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one agent does.
+
+    server         http://host:port or https://…
+    bandwidth      bytes/s of all uploads together; None: no cap
+    parallel       how many files are uploaded at a time
+    reclaim_below  bytes that are to stay free on the disks of the roots; None: nothing is ever deleted
+    between        when uploads may run; None: always
+    """
+
+    server: str
+    robot_id: str
+    roots: tuple[Path, ...]
+    spool_dir: Path
+    state_dir: Path
+    token: str | None = None
+    bandwidth: float | None = None
+    parallel: int = DEFAULT_PARALLEL
+    reclaim_below: int | None = None
+    between: Between | None = None
+    metrics_port: int | None = None
+
+
+def make_settings(
+    *,
+    server: str | None,
+    robot_id: str | None,
+    watch: list[Path] | None,
+    spool: Path | None = None,
+    state_dir: Path | None = None,
+    bandwidth: str | None = None,
+    parallel: int = DEFAULT_PARALLEL,
+    reclaim_when_below: str | None = None,
+    between: str | None = None,
+    metrics_port: int | None = None,
+) -> Settings:
+    """Settings from the command line, and from the environment what it does not say. Raises AgentError."""
+    server = server or os.environ.get("LEROBOT_BACKEND_URL")
+    robot_id = robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
+    if not server:
+        raise AgentError("where is the backend? --server http://host:8000, or LEROBOT_BACKEND_URL")
+    if not robot_id:
+        raise AgentError("which robot is this? --robot-id robot_A, or LEROBOT_BACKEND_ROBOT_ID")
+    if not 1 <= parallel <= MAX_PARALLEL:
+        raise AgentError(f"--parallel {parallel}: 1 to {MAX_PARALLEL}")
+    if metrics_port is not None and not 1 <= metrics_port <= MAX_PORT:
+        raise AgentError(f"--metrics-port {metrics_port}: 1 to {MAX_PORT}")
+    try:
+        return Settings(
+            server="http" + check_backend_url(server).removeprefix("ws"),
+            robot_id=check_robot_id(robot_id),
+            roots=check_roots(watch or [lerobot_home()]),
+            spool_dir=check_readable((spool or default_spool_dir()).expanduser().absolute(), "--spool"),
+            state_dir=(state_dir or default_state_dir()).expanduser().absolute(),
+            token=os.environ.get("LEROBOT_BACKEND_TOKEN"),
+            bandwidth=None if bandwidth is None else parse_size(bandwidth, "--bandwidth"),
+            parallel=parallel,
+            reclaim_below=(
+                None if reclaim_when_below is None else parse_size(reclaim_when_below, "--reclaim-when-below")
+            ),
+            between=None if between is None else parse_between(between),
+            metrics_port=metrics_port,
+        )
+    except (ValueError, BadInput, SpoolError) as error:
+        raise AgentError(str(error)) from error
+
+
+def parse_size(text: str, option: str) -> int:
+    """Bytes (or bytes/s) of "10GB", "512MiB", "2.5MB/s"; raises AgentError naming the option."""
+    found = _SIZE.fullmatch(text.strip())
+    size = int(float(found[1]) * _UNITS[(found[2] or "").lower()]) if found else 0
+    if size <= 0:
+        raise AgentError(f"{option} {text!r}: expected a size like 10GB, 512MiB or 2.5MB/s")
+    return size
+
+
+def parse_between(text: str) -> Between:
+    """The hours of "22:00-06:00"; raises AgentError."""
+    found = _BETWEEN.fullmatch(text.strip())
+    try:
+        if found is None:
+            raise ValueError
+        hours = Between(time(int(found[1]), int(found[2])), time(int(found[3]), int(found[4])))
+    except ValueError:
+        raise AgentError(f"--between {text!r}: expected hours of the day like 22:00-06:00") from None
+    if hours.begin == hours.end:
+        raise AgentError(f"--between {text!r} leaves no time at all")
+    return hours
+
+
+def lerobot_home() -> Path:
+    """Where LeRobot keeps datasets: $HF_LEROBOT_HOME, $HF_HOME/lerobot, or ~/.cache/huggingface/lerobot."""
+    if home := os.environ.get("HF_LEROBOT_HOME"):
+        return Path(home).expanduser()
+    hub = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(hub).expanduser() / "lerobot"
+
+
+def check_roots(roots: list[Path]) -> tuple[Path, ...]:
+    """The folders, absolute, each once; raises AgentError if one is a dataset itself or lies in another."""
+    found = tuple(dict.fromkeys(root.expanduser().resolve() for root in roots))
+    for root in found:
+        check_readable(root, "--watch")
+        if (root / "meta" / "info.json").is_file():
+            raise AgentError(f"--watch {root} is itself a dataset: watch {root.parent}, the folder above it")
+        if within := next((other for other in found if other != root and root.is_relative_to(other)), None):
+            raise AgentError(f"--watch {root} lies within {within}, which is watched already")
+    return found
+
+
+def check_readable(folder: Path, option: str) -> Path:
+    """The folder, which may be missing; raises AgentError if it is none, or may not be looked into."""
+    try:
+        there = folder.exists()
+    except OSError as error:
+        raise not_read(f"{option} {folder}", error) from error
+    if there and not folder.is_dir():
+        raise AgentError(f"{option} {folder} is no folder")
+    if there and not os.access(folder, os.R_OK | os.X_OK):
+        raise AgentError(f"{option} {folder} can't be read: run the agent as the user who records")
+    return folder

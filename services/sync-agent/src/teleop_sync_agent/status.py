@@ -1,0 +1,181 @@
+"""What `sync-agent status` shows, from what the agent wrote down."""
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S
+from msgspec import Struct
+
+from teleop_sync_agent.keeping.state import DatasetRow, State
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOW_NOTE = "now"
+# The running agent says at least that often that it is there.
+HEARTBEAT_S = 30.0
+SILENT_S = 3 * HEARTBEAT_S
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class Now(Struct, kw_only=True, omit_defaults=True):
+    """What the running agent tells `status`.
+
+    at              seconds since the Unix epoch
+    ended           the last that it tells
+    asked_at        when the server said last that it still has what it confirmed, but for what is sent again
+    problems        what can't be read, or not be brought, and why
+    again_streams   streams whose samples, and video segments that, it did not know any more: brought again
+    """
+
+    at: float
+    ended: bool = False
+    pid: int
+    server: str
+    paused: bool
+    trouble: str | None = None
+    samples: int = 0
+    videos: int = 0
+    stored_segments: int = 0
+    refused_segments: int = 0
+    sent_bytes: int = 0
+    slowest_sync_ms: float = 0.0
+    asked_at: float | None = None
+    problems: tuple[str, ...] = ()
+    again_streams: int = 0
+    again_segments: int = 0
+
+
+class Status(Struct, kw_only=True, omit_defaults=True):
+    """All of it, as `--json` prints it.
+
+    running  whether an agent has told of itself lately, and not of its end
+    """
+
+    robot_id: str
+    running: bool
+    paused: bool
+    agent: Now | None
+    datasets: list[DatasetRow]
+
+
+def read_status(robot_id: str, state: State, *, now_s: float | None = None) -> Status:
+    """How things stand."""
+    told = state.note(NOW_NOTE)
+    agent = msgspec.json.decode(told, type=Now) if told else None
+    at = time.time() if now_s is None else now_s
+    return Status(
+        robot_id=robot_id,
+        running=agent is not None and not agent.ended and at - agent.at < SILENT_S,
+        paused=state.paused,
+        agent=agent,
+        datasets=state.datasets(),
+    )
+
+
+def headline(status: Status) -> str:
+    """One line on the agent itself."""
+    agent = status.agent
+    if agent is None:
+        return f"{status.robot_id}: not running"
+    state = "running" if status.running else "not running"
+    if status.paused:
+        state += ", paused"
+    elif agent.paused and status.running:
+        state += ", outside of its hours"
+    line = f"{status.robot_id}: {state}, server {agent.server}"
+    if agent.samples or agent.videos:
+        line += f", {agent.samples} streams with samples and {agent.videos} with video to send"
+    if agent.refused_segments:
+        line += f", {agent.refused_segments} video segments refused"
+    if agent.problems:
+        more = len(agent.problems) - 1
+        line += f", not brought: {agent.problems[0]}" + (f" (and {more} more)" if more else "")
+    if agent.slowest_sync_ms:
+        line += f", slowest sync of samples {agent.slowest_sync_ms:.0f} ms"
+    if agent.slowest_sync_ms > 1e3 * SLOW_SYNC_S:
+        line += " (a power loss may take as much of what was logged)"
+    if agent.again_streams or agent.again_segments:
+        line += (
+            f", the samples of {agent.again_streams} streams and {agent.again_segments} video segments are "
+            "brought again, for the server did not know them any more"
+        )
+    return line + (f": {agent.trouble}" if agent.trouble else "")
+
+
+def table(rows: Iterable[DatasetRow]) -> "Table":
+    """A row per dataset; `on server` is the size of the version that the server has."""
+    from rich.table import Table
+
+    shown = Table()
+    for name in ("dataset", "state", "episodes", "on server", "left", "rate", "note"):
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        left = row.bytes_total - row.bytes_done
+        sending = row.state == "sending"
+        shown.add_row(
+            row.name,
+            describe_state(row),
+            f"{row.saved_episodes} of {row.total_episodes}",
+            size_text(row.size_bytes),
+            size_text(left) if sending else "",
+            f"{size_text(row.bytes_per_s)}/s" if sending else "",
+            describe_note(row),
+        )
+    return shown
+
+
+def describe_state(row: DatasetRow) -> str:
+    """One or two words."""
+    if row.state == "stored" and row.verdict == "dead":
+        return "stored, not closed"
+    if row.state == "stored" and not row.finalised:
+        return "being recorded"
+    return row.state
+
+
+def describe_unusual(row: DatasetRow) -> list[str]:
+    """A line for each thing about a dataset that is not as it should be in the end."""
+    lines = [f"{row.name}: left out: {skipped}" for skipped in row.skipped]
+    if row.state != "stored" or not row.finalised:
+        lines.insert(0, ": ".join(filter(None, (row.name, describe_state(row), describe_note(row)))))
+    return lines
+
+
+def describe_unsafe(row: DatasetRow) -> list[str]:
+    """The same of one that the server does not have as it lies here: at least one line."""
+    changed = f"{row.name}: not as it was stored" + (f": {row.reason}" if row.reason else "")
+    return describe_unusual(row) or [changed]
+
+
+def describe_note(row: DatasetRow) -> str:
+    """What one should know of the dataset."""
+    notes = [row.error] if row.error else []
+    if row.again:
+        notes.append(f"brought again: {row.again}")
+    if row.verdict == "dead":
+        notes.append(f"its recorder died: sync-agent repair {row.folder}")
+    elif row.state == "waiting" and row.reason != row.again:
+        notes.append(row.reason)
+    if row.kept:
+        notes.append(f"not deleted to make room: {row.kept}")
+    notes += [f"flagged: {flag}" for flag in row.flags[:1]]
+    notes += [f"left out: {skipped}" for skipped in row.skipped[:1]]
+    return "; ".join(notes)
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: "12.3 MB"."""
+    for unit in _UNITS:
+        if size < 1000 or unit == _UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def as_json(status: Status | list[Status]) -> bytes:
+    """The same for machines."""
+    plain: Any = msgspec.to_builtins(status)
+    return msgspec.json.format(msgspec.json.encode(plain))

@@ -1,0 +1,75 @@
+"""Hints that something changed below the watched roots. They may be missing: the rescans are the truth."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from teleop_dataset.folder import is_passed_over
+from watchfiles import awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
+
+from teleop_sync_agent.keeping.receipts import RECEIPTS_FOLDER
+
+# Changes are told together: a recording writes hundreds of pictures a second.
+DEBOUNCE_MS = 1000
+STEP_MS = 200
+RETRY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+async def watch(root: Path, changed: Callable[[Path], None], heard: Callable[[bool], None]) -> None:
+    """Call `changed` with each path below `root` that changed, for ever.
+
+    Where watching does not work (no inotify left, a network drive) it is tried again every minute.
+
+    heard  told False when it does not work, True when it does
+    """
+    told = ""
+    while True:
+        try:
+            async for changes in awatch(
+                root,
+                watch_filter=None,
+                debounce=DEBOUNCE_MS,
+                step=STEP_MS,
+                ignore_permission_denied=True,
+            ):
+                told = ""
+                heard(True)
+                for _, path in changes:
+                    changed(Path(path))
+        except (OSError, WatchfilesRustInternalError) as error:
+            # The second is what the notifier's own errors become, such as a user's inotify instances used up.
+            heard(False)
+            if str(error) != told:
+                told = str(error)
+                log.warning(
+                    "changes are not told here: the folder is looked through every minute instead",
+                    extra={"root": str(root), "error": told},
+                )
+        await asyncio.sleep(RETRY_S)
+
+
+def dataset_of(path: Path, root: Path, folders: set[Path]) -> Path | None:
+    """Which of the known datasets a changed path belongs to.
+
+    None if to none of them, or if what changed there is no part of the dataset.
+    """
+    for folder in path.parents:
+        if folder in folders:
+            below = path.relative_to(folder)
+            return (
+                None if any(is_passed_over(part.as_posix()) for part in (below, *below.parents)) else folder
+            )
+        if folder == root:
+            return None
+    return None
+
+
+def may_be_new(path: Path, root: Path, folders: set[Path]) -> bool:
+    """Whether a changed path may be that of a dataset that is not known yet."""
+    if not path.is_relative_to(root) or RECEIPTS_FOLDER in path.relative_to(root).parts:
+        return False
+    return not any(folder in folders for folder in (path, *path.parents))

@@ -1,0 +1,119 @@
+"""Composition of telemetry-service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from teleop_runtime.background import Background
+from teleop_runtime.postgres.pool import check_database, open_pool
+from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.store import Store, open_store
+
+from teleop_telemetry import storage
+from teleop_telemetry.archive import (
+    LOOK_EVERY_S,
+    RETENTION_CONNECTIONS,
+    Archive,
+    Retention,
+    SessionFiles,
+    archive_address,
+)
+from teleop_telemetry.audit import Audit
+from teleop_telemetry.reading import frame_endpoints, session_endpoints
+from teleop_telemetry.reading.frame_endpoints import MAX_FRAME_READERS
+from teleop_telemetry.reading.session_edits import SessionEdits
+from teleop_telemetry.reading.session_queries import SessionQueries
+from teleop_telemetry.receiving.batcher import LANES, Batcher
+from teleop_telemetry.receiving.connections import Connections
+from teleop_telemetry.receiving.log_endpoint import log_telemetry
+from teleop_telemetry.settings import TelemetrySettings
+from teleop_telemetry.tables.frame_table import FrameTable
+from teleop_telemetry.tables.session_notes import NOTE_EVERY_S, note_all_sessions
+from teleop_telemetry.tables.session_table import SessionTable
+
+# Each kind of work has connections of its own, so that readers can never keep frames or robots waiting.
+OPENING_CONNECTIONS = 5
+READING_CONNECTIONS = 8
+ABANDONED_AFTER_S = 300.0
+SWEEP_EVERY_S = 60.0
+
+
+def telemetry_part(database_url: str, store_url: str | None = None, retention_days: int = 0) -> Part:
+    """telemetry-service as a part of a server.
+
+    store_url       where archived sessions are kept, beside other files; None: they can't be read
+    retention_days  frames leave the database so long after their last; 0: never
+    """
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[Running]:
+        async with (
+            open_pool(database_url, max_size=LANES) as commits,
+            open_pool(database_url, max_size=OPENING_CONNECTIONS) as openings,
+            open_pool(database_url, max_size=READING_CONNECTIONS) as pool,
+            AsyncExitStack() as stack,
+            Background() as background,
+        ):
+            batcher = Batcher(FrameTable(commits))
+            connections = Connections()
+            audit = Audit(pool)
+            store = await _archive_store(store_url)
+            sessions = SessionTable(openings, OPENING_CONNECTIONS, ended=audit.note, store=store)
+            background.keep("batcher", batcher.run, vital=True)
+            background.keep("audit of ended sessions", audit.run)
+            background.every(storage.LOOK_EVERY_S, "size of the database", partial(storage.look, pool))
+            background.every(
+                SWEEP_EVERY_S,
+                "end of abandoned sessions",
+                partial(sessions.interrupt_abandoned, ABANDONED_AFTER_S),
+                at_once=False,
+            )
+            if store is not None:
+                note = partial(note_all_sessions, pool, store)
+                background.every(NOTE_EVERY_S, "notes on sessions", note)
+            files = None if store is None else SessionFiles(store, database_url)
+            if files is not None and retention_days:
+                workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)
+                retention = Retention(
+                    await stack.enter_async_context(workers), files, timedelta(days=retention_days)
+                )
+                background.every(LOOK_EVERY_S, "archiving", retention.once, at_once=False)
+            yield Running(
+                state={
+                    "batcher": batcher,
+                    "connections": connections,
+                    "session_table": sessions,
+                    "session_queries": SessionQueries(pool),
+                    "session_edits": SessionEdits(pool),
+                    "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
+                    "archive": None if files is None else Archive(pool, files),
+                    "database_url": database_url,
+                },
+                checks={
+                    "database": partial(check_database, pool),
+                    "commits": batcher.trouble.check,
+                    **background.checks(),
+                },
+                drain=connections.drain,
+            )
+
+    return Part(
+        name="telemetry-service",
+        operations=[*session_endpoints.OPERATIONS, *frame_endpoints.OPERATIONS],
+        websockets=[WebSocketRoute("/ws/log/{robot_id:path}", log_telemetry)],
+        lifespan=lifespan,
+    )
+
+
+def create_app(settings: TelemetrySettings) -> Starlette:
+    """telemetry-service as a server of its own."""
+    part = telemetry_part(settings.database_url, settings.store_url, settings.retention_days)
+    return assemble("telemetry-service", [part], exposure=settings.exposure)
+
+
+async def _archive_store(store_url: str | None) -> Store | None:
+    return None if store_url is None else await asyncio.to_thread(open_store, archive_address(store_url))

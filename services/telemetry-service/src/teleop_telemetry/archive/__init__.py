@@ -1,0 +1,25 @@
+"""Old sessions leave the database for the store, and come back from it.
+
+A partition of `teleop_frame` holds the frames of 1000 sessions. Once all of them have ended long enough ago,
+each is copied to the store, the copy is read back and compared with the database value by value, and then the
+partition is dropped. What is small stays in the database: sessions, episodes, gaps, marks, and the account of
+the ledger.
+"""
+
+from teleop_telemetry.archive.adopting import AdoptedSessions, adopt
+from teleop_telemetry.archive.reading import Archive
+from teleop_telemetry.archive.retention import LOOK_EVERY_S, RETENTION_CONNECTIONS, Retention
+from teleop_telemetry.archive.session_files import FOLDER, SessionFiles, archive_address, names_of
+
+__all__ = [
+    "FOLDER",
+    "LOOK_EVERY_S",
+    "RETENTION_CONNECTIONS",
+    "AdoptedSessions",
+    "Archive",
+    "Retention",
+    "SessionFiles",
+    "adopt",
+    "archive_address",
+    "names_of",
+]

@@ -1,0 +1,129 @@
+"""A new database learns of the sessions of one that is lost, from what the store tells.
+
+What was archived is wholly known again: the session, its episodes, gaps and marks, its frames in the archive.
+Of other sessions the store knows what they are called (`session_notes`); their frames come from robots that
+still have them, or are lost with the database.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected, transaction
+from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.store import Store
+
+from teleop_telemetry.archive.session_files import ASK, FOLDER, TOLD_OF
+from teleop_telemetry.tables.session_notes import SEE_ROBOT, find_sessions
+
+log = get_logger(__name__)
+
+TIMEOUT_S = 60.0
+
+SESSION = """
+INSERT INTO teleop_session OVERRIDING SYSTEM VALUE
+SELECT * FROM jsonb_populate_record(NULL::teleop_session, $1::jsonb)
+ON CONFLICT DO NOTHING RETURNING id
+"""
+BELONGINGS = {
+    "episodes": "INSERT INTO episode SELECT * FROM jsonb_populate_recordset(NULL::episode, $1::jsonb)",
+    "pauses": """
+        INSERT INTO episode_pause SELECT * FROM jsonb_populate_recordset(NULL::episode_pause, $1::jsonb)
+    """,
+    "gaps": "INSERT INTO frame_gap SELECT * FROM jsonb_populate_recordset(NULL::frame_gap, $1::jsonb)",
+    "columns": """
+        INSERT INTO session_column SELECT * FROM jsonb_populate_recordset(NULL::session_column, $1::jsonb)
+    """,
+    "marks": "INSERT INTO session_mark SELECT * FROM jsonb_populate_recordset(NULL::session_mark, $1::jsonb)",
+}
+ARCHIVED = """
+INSERT INTO session_archive (session_id, next_frame_index, frames, frames_sha256, frames_bytes,
+                             about_sha256, account, dropped_at)
+SELECT id, next_frame_index, $2, $3, $4, $5, $6::jsonb, now() FROM teleop_session WHERE id = $1
+"""
+
+
+class Frames(msgspec.Struct, frozen=True):
+    """The file of a session's frames."""
+
+    rows: int
+    sha256: str
+    size_bytes: int
+
+
+class About(msgspec.Struct, frozen=True):
+    """What an archived session's JSON holds; rows of the database as they were."""
+
+    frames: Frames
+    account: msgspec.Raw
+    session: msgspec.Raw
+    episodes: msgspec.Raw = msgspec.Raw(b"[]")
+    pauses: msgspec.Raw = msgspec.Raw(b"[]")
+    gaps: msgspec.Raw = msgspec.Raw(b"[]")
+    columns: msgspec.Raw = msgspec.Raw(b"[]")
+    marks: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+@dataclass
+class AdoptedSessions:
+    """What became of the sessions that the store knows.
+
+    archived  are known again with all that they had
+    named     are known by name: what robots do not bring of their frames is lost
+    """
+
+    archived: int = 0
+    named: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.archived} archived sessions are back; {self.named} more are known by name, number and "
+            "cameras: their samples come from robots that still have them, and are lost otherwise"
+        )
+
+
+async def adopt(pool: Pool, store: Store) -> AdoptedSessions:
+    """Let the archive of a lost database be this one's, and learn of its sessions; may be done again.
+
+    Raises CannotStart if the database has an archive of its own.
+    """
+    async with connected(pool, timeout_s=TIMEOUT_S) as connection:
+        database, knows_files = (await connection.fetch(ASK))[0]
+    if knows_files and await store.owner() != database:
+        raise CannotStart(f"this database has an archive of its own: it can't take over that in {FOLDER}")
+    await store.own(database)
+    adopted = AdoptedSessions()
+    async for path, sha256 in store.list_names():
+        if path.endswith(TOLD_OF):
+            adopted.archived += await _bring_back(pool, store, path, sha256)
+    adopted.named = await find_sessions(pool, store)
+    return adopted
+
+
+async def _bring_back(pool: Pool, store: Store, path: str, sha256: str) -> bool:
+    """Whether the archived session is new to the database."""
+    content = b"".join([part async for part in store.read(sha256)])
+    try:
+        about = msgspec.json.decode(content, type=About)
+    except msgspec.MsgspecError as error:
+        log.error("what the archive tells of a session can't be read", path=path, error=str(error))
+        return False
+    if await store.size(about.frames.sha256) != about.frames.size_bytes:
+        log.error("the archive has lost the frames of a session", path=path)
+        return False
+    async with transaction(pool, timeout_s=TIMEOUT_S) as connection:
+        session = _text(about.session)
+        await connection.execute(SEE_ROBOT, session)
+        session_id = await connection.fetchval(SESSION, session)
+        if session_id is None:
+            return False
+        for kind, statement in BELONGINGS.items():
+            await connection.execute(statement, _text(getattr(about, kind)))
+        frames = about.frames
+        told = frames.rows, frames.sha256, frames.size_bytes, sha256, _text(about.account)
+        await connection.execute(ARCHIVED, session_id, *told)
+    return True
+
+
+def _text(raw: msgspec.Raw) -> str:
+    return bytes(raw).decode()

@@ -1,0 +1,259 @@
+"""Which partitions may leave, and what is known of the copies of their sessions."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+from teleop_runtime.postgres.pool import Connection
+from teleop_schema.columns import Column
+from teleop_schema.errors import Conflict, NotFound
+
+from teleop_telemetry.tables.event_rows import read_columns
+from teleop_telemetry.tables.frame_accounts import measure_frames
+from teleop_telemetry.tables.frame_partition import ensure_partition
+
+# Two replicas at once would only do the same work twice.
+RETENTION_LOCK = 7_264_981_004
+TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
+UNLOCK = "SELECT pg_advisory_unlock($1)"
+
+# By the server's clock. No session is added to a partition once there are sessions behind it.
+DUE = """
+SELECT p.part
+  FROM (SELECT substring(c.relname FROM '[0-9]+$')::bigint AS part
+          FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+         WHERE i.inhparent = 'teleop_frame'::regclass) p
+ WHERE EXISTS (SELECT FROM teleop_session s WHERE s.id >= (p.part + 1) * 1000)
+   AND EXISTS (SELECT FROM teleop_session s WHERE s.id >= p.part * 1000 AND s.id < (p.part + 1) * 1000)
+   AND NOT EXISTS (
+       SELECT FROM teleop_session s LEFT JOIN session_archive a ON a.session_id = s.id
+        WHERE s.id >= p.part * 1000 AND s.id < (p.part + 1) * 1000
+          AND (s.status = 'recording' AND NOT $2
+               OR greatest(coalesce(s.last_commit_at, s.start_time), a.restored_at) > now() - $1::interval))
+ ORDER BY p.part
+"""
+
+RECORDING = """
+SELECT id FROM teleop_session WHERE id >= $1 * 1000 AND id < ($1 + 1) * 1000 AND status = 'recording'
+ ORDER BY id
+"""
+
+NOT_COPIED = """
+SELECT s.id FROM teleop_session s LEFT JOIN session_archive a ON a.session_id = s.id
+ WHERE s.id >= $1 * 1000 AND s.id < ($1 + 1) * 1000
+   AND (a.session_id IS NULL OR a.dropped_at IS NULL AND a.next_frame_index <> s.next_frame_index)
+ ORDER BY s.id
+"""
+
+DESCRIBE = """
+SELECT s.id, s.robot_id, s.next_frame_index, s.status,
+       cardinality(s.state_names) AS state_width, cardinality(s.action_names) AS action_width,
+       (SELECT coalesce(sum(g.end_frame - g.first_frame), 0)::bigint
+          FROM frame_gap g WHERE g.session_id = s.id) AS missing,
+       jsonb_build_object(
+           'session', to_jsonb(s),
+           'episodes', (SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.episode_index), '[]')
+                          FROM episode e WHERE e.session_id = s.id),
+           'pauses', (SELECT coalesce(jsonb_agg(to_jsonb(p) ORDER BY p.first_frame), '[]')
+                        FROM episode_pause p WHERE p.session_id = s.id),
+           'gaps', (SELECT coalesce(jsonb_agg(to_jsonb(g) ORDER BY g.first_frame), '[]')
+                      FROM frame_gap g WHERE g.session_id = s.id),
+           'columns', (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.position), '[]')
+                         FROM session_column c WHERE c.session_id = s.id),
+           'marks', (SELECT coalesce(jsonb_agg(to_jsonb(m) ORDER BY m.frame_index, m.note), '[]')
+                       FROM session_mark m WHERE m.session_id = s.id))::text AS about
+  FROM teleop_session s WHERE s.id = $1
+"""
+
+NOTE_COPY = """
+INSERT INTO session_archive (session_id, next_frame_index, frames, frames_sha256, frames_bytes,
+                             about_sha256, account)
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb)
+ON CONFLICT (session_id) DO UPDATE
+   SET next_frame_index = $2, frames = $3, frames_sha256 = $4, frames_bytes = $5, about_sha256 = $6,
+       account = $7::jsonb, copied_at = now()
+ WHERE session_archive.dropped_at IS NULL
+"""
+
+COPIES = """
+SELECT session_id, frames, frames_sha256, frames_bytes FROM session_archive
+ WHERE session_id >= $1 * 1000 AND session_id < ($1 + 1) * 1000 AND dropped_at IS NULL
+ ORDER BY session_id
+"""
+
+ARCHIVED = """
+SELECT session_id, frames, frames_sha256, frames_bytes FROM session_archive
+ WHERE session_id = $1 AND dropped_at IS NOT NULL
+"""
+
+ARCHIVED_OF_PARTITION = """
+SELECT session_id FROM session_archive
+ WHERE session_id >= $1 * 1000 AND session_id < ($1 + 1) * 1000 AND dropped_at IS NOT NULL
+ ORDER BY session_id
+"""
+
+# Whoever drops the session's partition waits for this row.
+LOCK_SESSION = "SELECT FROM teleop_session WHERE id = $1 FOR UPDATE"
+COUNT_FRAMES = "SELECT count(*) FROM teleop_frame WHERE session_id = $1"
+NOTE_RESTORED = "UPDATE session_archive SET dropped_at = NULL, restored_at = now() WHERE session_id = $1"
+
+
+class NotAccounted(Conflict):
+    """What the database holds of a session is not what its ledger says: it stays where it is."""
+
+    code = "not_accounted"
+
+
+class StillInUse(Conflict):
+    """The partition is used by somebody, or is not archived as it stands: it stays where it is."""
+
+    code = "partition_in_use"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A session that has ended, as of one moment.
+
+    columns  beyond state and action
+    about    JSON object of its row, its episodes and their pauses, gaps, columns and marks
+    account  what the ledger measures of its frames
+    """
+
+    id: int
+    robot_id: str
+    next_frame_index: int
+    state_width: int
+    action_width: int
+    columns: list[Column]
+    about: str
+    account: dict[str, Any]
+
+    @property
+    def frames(self) -> int:
+        committed: int = self.account["committed"]
+        return committed
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Where the frames of a session lie in the store."""
+
+    session_id: int
+    frames: int
+    sha256: str
+    size_bytes: int
+
+
+async def try_lock(connection: Connection) -> bool:
+    """Whether this process may archive now; it may until `unlock`, or until the connection ends."""
+    locked: bool = await connection.fetchval(TRY_LOCK, RETENTION_LOCK)
+    return locked
+
+
+async def unlock(connection: Connection) -> None:
+    """Let others archive."""
+    await connection.execute(UNLOCK, RETENTION_LOCK)
+
+
+async def due(connection: Connection, age: timedelta, *, but_for_recording: bool = False) -> list[int]:
+    """Partitions whose sessions have all ended, the last frame of each committed longer ago than `age`.
+
+    but_for_recording  also those that only wait for sessions that have long been silent, but have not ended
+    """
+    return [row["part"] for row in await connection.fetch(DUE, age, but_for_recording)]
+
+
+async def recording(connection: Connection, part: int) -> list[int]:
+    """Sessions of a partition that have not ended."""
+    return [row["id"] for row in await connection.fetch(RECORDING, part)]
+
+
+async def not_copied(connection: Connection, part: int) -> list[int]:
+    """Sessions of a partition of which there is no copy as they stand."""
+    return [row["id"] for row in await connection.fetch(NOT_COPIED, part)]
+
+
+async def describe(connection: Connection, session_id: int) -> Recorded:
+    """The session; call it in a snapshot. Raises NotAccounted, StillInUse."""
+    row = await connection.fetchrow(DESCRIBE, session_id)
+    if row is None or row["status"] == "recording":
+        raise StillInUse(f"session {session_id} is being recorded")
+    watermark = row["next_frame_index"]
+    account = dict((await measure_frames(connection, session_id)).told)
+    in_all = await connection.fetchval(COUNT_FRAMES, session_id)
+    if account["committed"] + row["missing"] != watermark or account["duplicates"] or in_all > watermark:
+        raise NotAccounted(
+            f"session {session_id} has {watermark} frames, of which {row['missing']} are named as missing; "
+            f"the database holds {in_all}"
+        )
+    return Recorded(
+        id=session_id,
+        robot_id=row["robot_id"],
+        next_frame_index=watermark,
+        state_width=row["state_width"],
+        action_width=row["action_width"],
+        columns=await read_columns(connection, session_id),
+        about=row["about"],
+        account=account,
+    )
+
+
+async def note_copy(connection: Connection, session: Recorded, copied: Copied, about_sha256: str) -> None:
+    """Note a copy that has been compared with the database."""
+    await connection.execute(
+        NOTE_COPY,
+        session.id,
+        session.next_frame_index,
+        copied.frames,
+        copied.sha256,
+        copied.size_bytes,
+        about_sha256,
+        msgspec.json.encode(session.account).decode(),
+    )
+
+
+async def copies(connection: Connection, part: int) -> list[Copied]:
+    """Copies of a partition's sessions whose frames are still in the database."""
+    return [Copied(*row) for row in await connection.fetch(COPIES, part)]
+
+
+async def drop_partition(connection: Connection, part: int) -> int:
+    """How many frames have left the database with their partition; raises StillInUse."""
+    try:
+        frames: int = await connection.fetchval("SELECT drop_frame_partition($1)", part)
+    except (asyncpg.ObjectNotInPrerequisiteStateError, asyncpg.DeadlockDetectedError) as error:
+        raise StillInUse(str(error)) from error
+    return frames
+
+
+async def archived(connection: Connection, session_id: int) -> Copied | None:
+    """The copy of a session whose frames have left the database; None if they are in it."""
+    row = await connection.fetchrow(ARCHIVED, session_id)
+    return None if row is None else Copied(*row)
+
+
+async def archived_of(connection: Connection, part: int) -> list[int]:
+    """Sessions of a partition whose frames have left the database."""
+    return [row["session_id"] for row in await connection.fetch(ARCHIVED_OF_PARTITION, part)]
+
+
+async def claim_for_restore(connection: Connection, session_id: int) -> Copied:
+    """The copy of a session, held until the transaction ends. Raises NotFound."""
+    await connection.execute(LOCK_SESSION, session_id)
+    found = await archived(connection, session_id)
+    if found is None:
+        raise NotFound(f"no frames of session {session_id} have left the database", field="session_id")
+    await ensure_partition(connection, session_id)
+    return found
+
+
+async def note_restored(connection: Connection, copied: Copied) -> None:
+    """The frames are in the database again, every one of them; raises NotAccounted."""
+    stored = await connection.fetchval(COUNT_FRAMES, copied.session_id)
+    if stored != copied.frames:
+        raise NotAccounted(
+            f"session {copied.session_id} would have {stored} frames, its archive has {copied.frames}"
+        )
+    await connection.execute(NOTE_RESTORED, copied.session_id)

@@ -1,0 +1,36 @@
+"""Archived frames where they lie."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_schema.errors import NotFound
+
+from teleop_telemetry.archive import archive_table
+from teleop_telemetry.archive.frame_file import ArchivedFrames
+from teleop_telemetry.archive.session_files import SessionFiles
+
+READ_TIMEOUT_S = 10.0
+
+
+class Archive:
+    """Reads sessions whose frames have left the database."""
+
+    def __init__(self, pool: Pool, files: SessionFiles) -> None:
+        self._pool = pool
+        self._files = files
+
+    @asynccontextmanager
+    async def frames(self, session_id: int) -> AsyncIterator[ArchivedFrames]:
+        """A reader of the session's frames; raises NotFound, ObjectMissing, ChecksumMismatch."""
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            copied = await archive_table.archived(connection, session_id)
+        if copied is None:
+            raise NotFound(f"no frames of session {session_id} have left the database", field="session_id")
+        async with self._files.frames_file(copied) as path:
+            reader = await asyncio.to_thread(ArchivedFrames, path)
+            try:
+                yield reader
+            finally:
+                reader.close()

@@ -1,0 +1,55 @@
+"""Brings archived frames back into the database, exactly as they were."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.concurrency import iterate_in_threadpool
+from teleop_runtime.postgres.pool import Pool, connected, transaction
+from teleop_schema.errors import NotFound
+
+from teleop_telemetry.archive import archive_table
+from teleop_telemetry.archive.frame_file import read_in_blocks
+from teleop_telemetry.archive.session_files import SessionFiles
+from teleop_telemetry.frames.columns import COLUMNS, encode_tables
+
+RESTORE_TIMEOUT_S = 3600.0
+
+
+async def restore_session(pool: Pool, files: SessionFiles, session_id: int) -> int:
+    """How many frames of the session are in the database again; they stay as long as new ones would.
+
+    The copy stays in the store. Raises NotFound if nothing of it was archived, ChecksumMismatch if the copy
+    is damaged, NotAccounted if not every frame would be there.
+    """
+    async with connected(pool, timeout_s=RESTORE_TIMEOUT_S) as connection:
+        found = await archive_table.archived(connection, session_id)
+    if found is None:
+        raise NotFound(f"no frames of session {session_id} have left the database", field="session_id")
+    async with (
+        files.frames_file(found) as path,
+        transaction(pool, timeout_s=RESTORE_TIMEOUT_S) as connection,
+    ):
+        copied = await archive_table.claim_for_restore(connection, session_id)
+        await connection.copy_to_table(
+            "teleop_frame", source=_rows(session_id, path), format="binary", columns=COLUMNS.names
+        )
+        await archive_table.note_restored(connection, copied)
+    return copied.frames
+
+
+async def restore_partition(pool: Pool, files: SessionFiles, part: int) -> int:
+    """How many frames of all archived sessions of a partition are in the database again."""
+    async with connected(pool, timeout_s=RESTORE_TIMEOUT_S) as connection:
+        sessions = await archive_table.archived_of(connection, part)
+    if not sessions:
+        raise NotFound(f"no sessions of partition {part} have left the database", field="partition")
+    frames = 0
+    for session_id in sessions:
+        frames += await restore_session(pool, files, session_id)
+        await asyncio.sleep(0)
+    return frames
+
+
+def _rows(session_id: int, path: Path) -> AsyncIterator[bytes]:
+    return iterate_in_threadpool(encode_tables(session_id, read_in_blocks(path)))

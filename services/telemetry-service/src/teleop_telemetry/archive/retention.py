@@ -1,0 +1,116 @@
+"""Lets old partitions go, in one replica at a time."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import asyncpg
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
+from teleop_runtime.serving.app import CannotStart
+
+from teleop_telemetry import metrics
+from teleop_telemetry.archive import archive_table
+from teleop_telemetry.archive.archive_table import StillInUse
+from teleop_telemetry.archive.session_files import SessionFiles
+
+log = get_logger(__name__)
+
+# One that holds the lock, one that works.
+RETENTION_CONNECTIONS = 2
+LOOK_EVERY_S = 600.0
+RUN_TIMEOUT_S = 6 * 3600.0
+QUERY_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A partition that has left the database."""
+
+    part: int
+    sessions: int
+    frames: int
+
+
+class Retention:
+    """Archives and drops partitions that are older than `age`."""
+
+    def __init__(self, pool: Pool, files: SessionFiles, age: timedelta) -> None:
+        self._pool = pool
+        self._files = files
+        self._age = age
+
+    async def once(self) -> list[Dropped] | None:
+        """What has left the database now; None if another replica is at it.
+
+        A partition of which anything fails stays, and the next one has its turn. Raises CannotStart if the
+        archive is another database's.
+        """
+        try:
+            return await self._once()
+        except CannotStart:
+            metrics.ARCHIVE_FAILURES.inc()
+            raise
+
+    async def _once(self) -> list[Dropped] | None:
+        async with connected(self._pool, timeout_s=RUN_TIMEOUT_S) as connection:
+            if not await archive_table.try_lock(connection):
+                return None
+            try:
+                await self._files.claim(self._pool)
+                await self._tell_blocked(connection)
+                dropped = [await self._try(part) for part in await archive_table.due(connection, self._age)]
+            finally:
+                await archive_table.unlock(connection)
+        return [each for each in dropped if each is not None]
+
+    async def _try(self, part: int) -> Dropped | None:
+        try:
+            return await self._archive(part)
+        except Exception as error:
+            busy = isinstance(error, StillInUse | asyncpg.LockNotAvailableError)
+            if not busy:
+                metrics.ARCHIVE_FAILURES.inc()
+            tell = log.info if busy else log.error
+            tell("a partition stays in the database", partition=part, reason=str(error) or repr(error))
+            return None
+
+    async def _archive(self, part: int) -> Dropped:
+        async with connected(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
+            sessions = await archive_table.not_copied(connection, part)
+        for session_id in sessions:
+            await self._copy(session_id)
+        async with connected(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
+            copies = await archive_table.copies(connection, part)
+            for copied in copies:
+                if not await self._files.is_kept(copied):
+                    raise StillInUse(f"the store has lost the copy of session {copied.session_id}")
+            # Meanwhile somebody may have restored one of them, to have it here.
+            if part not in await archive_table.due(connection, self._age):
+                raise StillInUse(f"sessions of partition {part} were used meanwhile")
+            frames = await archive_table.drop_partition(connection, part)
+        metrics.PARTITIONS_DROPPED.inc()
+        log.info("a partition has left the database", partition=part, sessions=len(copies), frames=frames)
+        return Dropped(part, len(copies), frames)
+
+    async def _copy(self, session_id: int) -> None:
+        async with transaction(self._pool, timeout_s=QUERY_TIMEOUT_S, snapshot=True) as connection:
+            session = await archive_table.describe(connection, session_id)
+        copied, about_sha256 = await self._files.copy(session)
+        async with transaction(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
+            await archive_table.note_copy(connection, session, copied, about_sha256)
+        metrics.SESSIONS_ARCHIVED.inc()
+        metrics.FRAMES_ARCHIVED.inc(copied.frames)
+
+    async def _tell_blocked(self, connection: Connection) -> None:
+        """Sessions that never ended keep their partition, until somebody says that they are over."""
+        due = await archive_table.due(connection, self._age)
+        but_for_recording = await archive_table.due(connection, self._age, but_for_recording=True)
+        waiting = set(but_for_recording) - set(due)
+        sessions = [each for part in waiting for each in await archive_table.recording(connection, part)]
+        metrics.RETENTION_BLOCKED.set(len(sessions))
+        if sessions:
+            log.warning(
+                "sessions that never ended keep their partitions",
+                sessions=sorted(sessions)[:100],
+                hint="python -m teleop_telemetry.archive interrupt --session N",
+            )

@@ -1,0 +1,151 @@
+"""A session as files of the store: its frames as Parquet, all else as JSON."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
+import pyarrow as pa
+from starlette.concurrency import iterate_in_threadpool
+from teleop_runtime.ownership import claim_store
+from teleop_runtime.postgres.frames import FrameReader, in_blocks
+from teleop_runtime.postgres.pool import Pool
+from teleop_runtime.store import ChecksumMismatch, Store
+
+from teleop_telemetry.archive.archive_table import Copied, NotAccounted, Recorded
+from teleop_telemetry.archive.frame_file import (
+    bits_of,
+    file_schema,
+    from_file,
+    read_in_blocks,
+    to_file,
+)
+from teleop_telemetry.frames.block import VALUE_BYTES
+from teleop_telemetry.frames.formats import encode_parquet
+
+TOLD_OF = "/session.json"
+# Below the store of videos and datasets, whose sweeps remove what they have no row of. No robot is called so.
+FOLDER = ".archive"
+ASK = "SELECT id::text, EXISTS (SELECT FROM session_archive) FROM installation"
+# 2: what a command added has columns of its own in the file of frames.
+FORMAT_VERSION = 2
+MAX_FILE_BYTES = 50 * 10**9
+# Values read at a time, which are one row group: frames of twelve joints make 20,000.
+BLOCK_VALUES = 240_000
+
+
+def archive_address(store_url: str) -> str:
+    """Where the archive lies, for `open_store`, of files that are kept at `store_url`."""
+    return f"{store_url.rstrip('/')}/{FOLDER}"
+
+
+def names_of(robot_id: str, session_id: int) -> tuple[str, str]:
+    """What the two files of a session are called below the archive: the frames, and what is said of them."""
+    folder = f"{robot_id}/sessions/{session_id}"
+    return f"{folder}/frames.parquet", f"{folder}{TOLD_OF}"
+
+
+class SessionFiles:
+    """Writes sessions to the store and reads them back."""
+
+    def __init__(self, store: Store, database_url: str) -> None:
+        self._store = store
+        self._database_url = database_url
+
+    async def claim(self, pool: Pool) -> None:
+        """Let the archive be this database's from now on; raises CannotStart if it is another's."""
+        await claim_store(pool, self._store, f"{FOLDER} of the file store", ASK)
+
+    async def copy(self, session: Recorded) -> tuple[Copied, str]:
+        """Copy a session, and compare the copy with the database, value by value.
+
+        Returns where the frames lie, and the SHA-256 of the JSON that tells of them.
+        raises  NotAccounted if the two differ, or are not as many frames as the ledger says; NoSpace
+        """
+        reader = await asyncio.to_thread(FrameReader, self._database_url)
+        try:
+            schema = file_schema(session.columns)
+            parts = iterate_in_threadpool(encode_parquet(schema, _stored(reader, session)))
+            frames_name, about_name = names_of(session.robot_id, session.id)
+            sha256, size_bytes = await self._keep(frames_name, parts)
+            copied = Copied(session.id, session.frames, sha256, size_bytes)
+            async with self.frames_file(copied) as path:
+                await asyncio.to_thread(_compare, path, reader, session)
+        finally:
+            reader.close()
+        about_sha256, _ = await self._keep(about_name, _told(session, copied))
+        return copied, about_sha256
+
+    async def is_kept(self, copied: Copied) -> bool:
+        """Whether the store has the frames of a session, as far as their size tells."""
+        return await self._store.size(copied.sha256) == copied.size_bytes
+
+    @asynccontextmanager
+    async def frames_file(self, copied: Copied) -> AsyncIterator[Path]:
+        """The frames of a session as a Parquet file; raises ObjectMissing, ChecksumMismatch."""
+        async with self._store.as_file(copied.sha256) as path:
+            if await asyncio.to_thread(_sha256, path) != copied.sha256:
+                raise ChecksumMismatch(
+                    f"the archived frames of session {copied.session_id} are damaged: they no longer are "
+                    f"what {copied.sha256} names"
+                )
+            yield path
+
+    async def _keep(self, name: str, parts: AsyncIterator[bytes]) -> tuple[str, int]:
+        """SHA-256 and size of a file that the store now has under `name`, and durably so."""
+        # The same each time, so that what a killed process has left is found and thrown away.
+        upload = uuid5(NAMESPACE_URL, name)
+        await self._store.discard(upload)
+        await self._store.begin(upload)
+        size_bytes = await self._store.append(upload, 0, parts, limit=MAX_FILE_BYTES)
+        sha256 = await self._store.digest(upload)
+        await self._store.finish(upload, sha256=sha256, size_bytes=size_bytes)
+        await self._store.discard(upload)
+        await self._store.name(name, sha256)
+        return sha256, size_bytes
+
+
+def _stored(reader: FrameReader, session: Recorded) -> Iterator[pa.Table]:
+    """The frames that the database holds, a block at a time, as they lie in the file."""
+    added = sum(column.room_bytes for column in session.columns) // VALUE_BYTES
+    block = BLOCK_VALUES // (1 + session.state_width + session.action_width + added)
+    read = partial(
+        reader.read,
+        session.id,
+        end=session.next_frame_index,
+        state_width=session.state_width,
+        action_width=session.action_width,
+    )
+    for table in in_blocks(read, 0, session.next_frame_index, block):
+        yield to_file(table, session.columns)
+
+
+def _compare(path: Path, reader: FrameReader, session: Recorded) -> None:
+    frames = 0
+    for copied, stored in zip(read_in_blocks(path), _stored(reader, session), strict=True):
+        frames += copied.num_rows
+        if not bits_of(copied).equals(bits_of(from_file(stored))):
+            first = stored["frame_index"][0].as_py()
+            raise NotAccounted(f"session {session.id}: the copy of the frames from {first} on differs")
+    if frames != session.frames:
+        raise NotAccounted(f"session {session.id}: of {session.frames} frames {frames} were copied")
+
+
+async def _told(session: Recorded, copied: Copied) -> AsyncIterator[bytes]:
+    """What a person needs to make sense of the frames without the database."""
+    about = {
+        "format": FORMAT_VERSION,
+        "frames": {"rows": copied.frames, "sha256": copied.sha256, "size_bytes": copied.size_bytes},
+        "account": session.account,
+        **msgspec.json.decode(session.about),
+    }
+    yield msgspec.json.format(msgspec.json.encode(about), indent=1)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,51 @@
+"""Whether the video of a session's cameras has arrived. On the caller's connection."""
+
+import asyncpg
+from teleop_runtime.postgres.pool import Connection
+
+from teleop_telemetry.tables.views import CameraAccount
+
+# As long may a camera be silent at the end: it, or who looks at it, is slower than the loop.
+SILENT_S = 1.0
+
+# `reached`: the frame behind the last one that a picture, or a reason for none, is told of. Who tells no
+# frames of his pictures has told their times.
+ACCOUNTS = """
+SELECT name, count(c.id) AS chunks,
+       coalesce(max(c.chunk_index) + 1, 0) - count(c.id) AS missing_chunks,
+       coalesce(sum(c.frame_count) FILTER (WHERE c.quarantine IS NULL), 0)::bigint AS pictures,
+       coalesce(max(greatest(
+           c.frame_indices[cardinality(c.frame_indices)] + 1,
+           (SELECT max((lost->>'end')::bigint) FROM jsonb_array_elements(c.dropped) AS lost),
+           CASE WHEN c.frame_indices IS NULL
+                THEN ceil($3 - $4 * extract(epoch FROM $5::timestamptz - c.end_timestamp))::bigint END)), 0)
+       AS reached
+  FROM jsonb_object_keys($2::jsonb) AS name
+  LEFT JOIN video_chunk c ON c.session_id = $1 AND c.camera_key = name
+ GROUP BY name ORDER BY name
+"""
+
+
+async def camera_accounts(connection: Connection, session: asyncpg.Record) -> list[CameraAccount]:
+    """One for each camera that the session's robot has told of; `session` is a row of session_overview."""
+    frames, fps = session["frames"], session["fps"]
+    rows = await connection.fetch(
+        ACCOUNTS, session["id"], session["cameras"], frames, fps, session["last_frame_time"]
+    )
+    return [
+        CameraAccount(
+            camera_key=row["name"],
+            chunks=row["chunks"],
+            missing_chunks=row["missing_chunks"],
+            pictures=row["pictures"],
+            awaited_from=row["reached"]
+            if frames - row["reached"] > SILENT_S * fps or not row["chunks"]
+            else None,
+        )
+        for row in rows
+    ]
+
+
+def have_arrived(accounts: list[CameraAccount]) -> bool:
+    """Whether nothing of any camera is known to be missing."""
+    return all(account.awaited_from is None and not account.missing_chunks for account in accounts)

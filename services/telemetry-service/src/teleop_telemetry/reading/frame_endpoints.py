@@ -1,0 +1,218 @@
+"""HTTP: the frames of a session."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from threading import Event
+from typing import Annotated, Protocol
+
+import pyarrow as pa
+from msgspec import Meta, Struct, field
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+from teleop_runtime.postgres.frames import FrameReader, in_blocks
+from teleop_runtime.serving.operations import Operation, read_query
+from teleop_schema.errors import BadInput, NotAcceptable, SessionArchived, SessionNotFound
+
+from teleop_telemetry.archive import FOLDER, Archive, names_of
+from teleop_telemetry.frames.envelope import bucket_frames, envelope
+from teleop_telemetry.frames.formats import FORMATS, choose_format, encode, flat_schema, flatten
+from teleop_telemetry.reading.session_endpoints import MAX_ID, session_id_of
+from teleop_telemetry.reading.session_queries import SessionQueries
+from teleop_telemetry.tables.views import SessionDetail
+
+# Each reader has a connection of its own; further ones wait, so that readers never use up the database's.
+MAX_FRAME_READERS = 4
+# Read at a time: frames of twelve joints make 20,000 a block.
+BLOCK_VALUES = 240_000
+
+
+class FrameRange(Struct, forbid_unknown_fields=True):
+    """Frames `from` to `to - 1`.
+
+    max_points  at most so many rows; if there are more frames, two rows stand for each stretch of them: with
+                index and time of its first and last frame, and the least and greatest value of each column
+    """
+
+    from_frame: Annotated[int, Meta(ge=0, le=MAX_ID)] = field(name="from", default=0)
+    to_frame: Annotated[int, Meta(ge=0, le=MAX_ID)] | None = field(name="to", default=None)
+    max_points: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None
+
+
+class Reader(Protocol):
+    """FrameReader, as far as it is needed here."""
+
+    def read(
+        self,
+        session_id: int,
+        first: int,
+        end: int,
+        *,
+        state_width: int,
+        action_width: int,
+        limit: int | None = None,
+    ) -> pa.Table: ...
+
+    def close(self) -> None: ...
+
+
+# Gives a reader whose connection or file is closed in the end.
+type Open = Callable[[], AbstractAsyncContextManager[Reader]]
+
+
+async def get_frames(request: Request) -> Response:
+    """Frames of a session as JSON, CSV, Arrow stream or Parquet, as Accept says; archived ones, too."""
+    wanted = read_query(request, FrameRange)
+    media_type = choose_format(request.headers.get("accept", "*/*"))
+    if media_type is None:
+        raise NotAcceptable(
+            f"frames can't be served as {request.headers['accept']}",
+            field="Accept",
+            hint="one of " + ", ".join(FORMATS),
+        )
+    if wanted.to_frame is not None and wanted.to_frame < wanted.from_frame:
+        raise BadInput(f"to is {wanted.to_frame}, before from", field="to")
+    queries: SessionQueries = request.state.session_queries
+    session = await queries.session(session_id_of(request))
+    name = f"session-{session.id}.{FORMATS[media_type]}"
+    return FrameFile(
+        session,
+        wanted,
+        readers=request.state.frame_readers,
+        opening=_place_of(request, session),
+        media_type=media_type,
+        headers={"Content-Disposition": f'inline; filename="{name}"', "Vary": "Accept"},
+    )
+
+
+def _place_of(request: Request, session: SessionDetail) -> Open:
+    """Where the session's frames are read from; raises SessionArchived if they are out of reach."""
+    if session.archived_at is None:
+        return partial(_in_database, request.state.database_url)
+    archive: Archive | None = request.state.archive
+    if archive is None:
+        raise SessionArchived(
+            f"the frames of session {session.id} were archived: "
+            f"{' and '.join(names_of(session.robot_id, session.id))} below {FOLDER} of the file store",
+            hint="with STORE_URL set, telemetry-service reads them from there",
+        )
+    return partial(archive.frames, session.id)
+
+
+@asynccontextmanager
+async def _in_database(database_url: str) -> AsyncIterator[Reader]:
+    reader = await run_in_threadpool(FrameReader, database_url)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+class FrameFile(StreamingResponse):
+    """The file of the wanted frames; its database connection is closed however the client leaves."""
+
+    def __init__(
+        self,
+        session: SessionDetail,
+        wanted: FrameRange,
+        *,
+        readers: asyncio.Semaphore,
+        opening: Open,
+        media_type: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__((), media_type=media_type, headers=headers)
+        self._session = session
+        self._wanted = wanted
+        self._readers = readers
+        self._opening = opening
+        self._format = media_type
+        self._gone = Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._readers, self._opening() as reader:
+            session = self._session
+            tables = thin_out(reader, session, self._wanted, self._gone)
+            schema = flat_schema(session.state_names, session.action_names, session.columns)
+            self.body_iterator = iterate_in_threadpool(encode(self._format, schema, tables))
+            await super().__call__(scope, receive, send)
+
+    async def listen_for_disconnect(self, receive: Receive) -> None:
+        """Tells the thread that reads, too: it can't be cancelled."""
+        await super().listen_for_disconnect(receive)
+        self._gone.set()
+
+
+def thin_out(reader: Reader, session: SessionDetail, wanted: FrameRange, gone: Event) -> Iterator[pa.Table]:
+    """Flat tables of the wanted frames; where there are too many, an envelope of them.
+
+    gone  set when nobody wants them any more
+    """
+    first = wanted.from_frame
+    end = session.frames if wanted.to_frame is None else min(wanted.to_frame, session.frames)
+    joints = len(session.state_names) + len(session.action_names)
+    beyond = sum(column.values for column in session.columns)
+    block = max(2, BLOCK_VALUES // (1 + joints + beyond))
+    # Gaps are claims, and may be of any length: what is missing is no reason to thin out what is there.
+    frames = min(max(end - first, 0), session.frames - session.missing)
+    bucket = bucket_frames(frames, wanted.max_points) if wanted.max_points else 1
+    if bucket == 1:
+        yield from read_flat(reader, session, first, end, block, gone)
+    elif bucket <= block:
+        for table in read_flat(reader, session, first, end, block - block % bucket, gone):
+            yield envelope(table, bucket)
+    else:
+        yield from join_envelopes(read_flat(reader, session, first, end, block, gone), bucket)
+
+
+def join_envelopes(tables: Iterable[pa.Table], bucket: int) -> Iterator[pa.Table]:
+    """Envelopes of `bucket` rows each, of which every one is longer than a table."""
+    edges: list[pa.Table] = []
+    room = bucket
+    for table in tables:
+        begin = 0
+        while begin < table.num_rows:
+            part = table.slice(begin, room)
+            # The envelope of envelopes is the envelope of all.
+            edges.append(envelope(part, part.num_rows))
+            begin += part.num_rows
+            room -= part.num_rows
+            if not room:
+                yield _joined(edges)
+                edges, room = [], bucket
+    if edges:
+        yield _joined(edges)
+
+
+def _joined(edges: Sequence[pa.Table]) -> pa.Table:
+    joined = pa.concat_tables(edges).combine_chunks()
+    return envelope(joined, joined.num_rows)
+
+
+def read_flat(
+    reader: Reader, session: SessionDetail, first: int, end: int, block: int, gone: Event
+) -> Iterator[pa.Table]:
+    """Flat tables of frames `first` to `end - 1`, `block` of those that there are at a time, until `gone`."""
+    state_names, action_names = session.state_names, session.action_names
+    read = partial(
+        reader.read, session.id, end=end, state_width=len(state_names), action_width=len(action_names)
+    )
+    for table in in_blocks(read, first, end, block):
+        yield flatten(table, state_names, action_names, session.columns)
+        if gone.is_set():
+            return
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/sessions/{session_id:int}/frames",
+        get_frames,
+        query=FrameRange,
+        media=tuple(FORMATS),
+        errors=[SessionNotFound, BadInput, NotAcceptable, SessionArchived],
+    ),
+)

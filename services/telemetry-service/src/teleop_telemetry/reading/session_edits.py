@@ -1,0 +1,155 @@
+"""What people change of sessions and episodes."""
+
+from msgspec import UNSET
+from teleop_runtime.postgres.pool import Pool, connected, transaction
+from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
+
+from teleop_telemetry.tables.event_rows import read_episodes
+from teleop_telemetry.tables.views import EpisodeChange, EpisodeView, SessionChange
+
+EDIT_TIMEOUT_S = 10.0
+
+CHANGE_SESSION = """
+UPDATE teleop_session
+   SET task = CASE WHEN $2 THEN $3 ELSE task END,
+       tags = CASE WHEN $4 THEN $5::text[] ELSE tags END,
+       note = CASE WHEN $6 THEN $7 ELSE note END
+ WHERE id = $1 AND deleted_at IS NULL RETURNING id
+"""
+
+DELETE_SESSION = """
+UPDATE teleop_session SET deleted_at = now() WHERE id = $1 AND deleted_at IS NULL RETURNING id
+"""
+
+IS_SESSION = "SELECT EXISTS (SELECT FROM teleop_session WHERE id = $1 AND deleted_at IS NULL)"
+
+LOCK_SESSION = """
+SELECT EXISTS (SELECT FROM session_archive a WHERE a.session_id = s.id AND a.dropped_at IS NOT NULL)
+  FROM teleop_session s WHERE id = $1 AND deleted_at IS NULL FOR UPDATE
+"""
+
+# Frames that the store alone tells of lie above the watermark, so that their robot may still bring them.
+RAISE_WATERMARK = """
+UPDATE teleop_session SET next_frame_index = greatest(next_frame_index, logged_frames)
+ WHERE id = $1 AND found_at IS NOT NULL
+"""
+
+# Where neither a frame nor a named gap is, below the watermark.
+NAME_MISSING = """
+INSERT INTO frame_gap (session_id, first_frame, end_frame, reason)
+SELECT $1, reached, first_frame, $2
+  FROM (SELECT first_frame,
+               max(end_frame) OVER (ORDER BY first_frame, end_frame
+                                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
+          FROM (SELECT frame_index AS first_frame, frame_index + 1 AS end_frame
+                  FROM teleop_frame f JOIN teleop_session s ON s.id = f.session_id
+                 WHERE f.session_id = $1 AND frame_index < s.next_frame_index
+                 UNION ALL
+                SELECT first_frame, end_frame FROM frame_gap WHERE session_id = $1
+                 UNION ALL
+                SELECT next_frame_index, next_frame_index FROM teleop_session WHERE id = $1
+                 UNION ALL
+                SELECT 0, 0) AS known) AS steps
+ WHERE first_frame > reached
+RETURNING end_frame - first_frame AS frames
+"""
+
+GET_EPISODE = """
+SELECT e.start_frame, e.end_frame, s.next_frame_index
+  FROM episode e JOIN teleop_session s ON s.id = e.session_id
+ WHERE s.deleted_at IS NULL AND e.session_id = $1 AND e.episode_index = $2
+   FOR UPDATE OF e
+"""
+
+CHANGE_EPISODE = """
+UPDATE episode
+   SET task = CASE WHEN $3 THEN $4 ELSE task END,
+       later_tasks = CASE WHEN $3 THEN (SELECT jsonb_object_agg(told.frame, $4::text)
+                                          FROM jsonb_object_keys(later_tasks) AS told(frame))
+                          ELSE later_tasks END,
+       outcome = CASE WHEN $5 THEN $6 ELSE outcome END,
+       note = CASE WHEN $7 THEN $8 ELSE note END,
+       start_frame = $9, end_frame = $10
+ WHERE session_id = $1 AND episode_index = $2
+"""
+
+
+class SessionEdits:
+    """Writes what a person asked for; each call is one transaction."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def change_session(self, session_id: int, change: SessionChange) -> None:
+        """Raises SessionNotFound."""
+        async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
+            changed = await connection.fetchval(
+                CHANGE_SESSION,
+                session_id,
+                *(change.task is not UNSET, change.task or None),
+                *(change.tags is not UNSET, change.tags or []),
+                *(change.note is not UNSET, change.note or None),
+            )
+        if changed is None:
+            raise SessionNotFound.of(session_id)
+
+    async def delete_session(self, session_id: int) -> None:
+        """Raises SessionNotFound, also for what is deleted already."""
+        async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
+            deleted = await connection.fetchval(DELETE_SESSION, session_id)
+        if deleted is None:
+            raise SessionNotFound.of(session_id)
+
+    async def give_up_missing(self, session_id: int, reason: str) -> int:
+        """Name the frames that nobody has accounted for as lost, for that reason; how many there were.
+
+        Raises SessionNotFound, SessionArchived.
+        """
+        async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
+            archived = await connection.fetchval(LOCK_SESSION, session_id)
+            if archived is None:
+                raise SessionNotFound.of(session_id)
+            if archived:
+                raise SessionArchived(f"frames of session {session_id} have left the database")
+            await connection.execute(RAISE_WATERMARK, session_id)
+            rows = await connection.fetch(NAME_MISSING, session_id, reason)
+        return sum(row["frames"] for row in rows)
+
+    async def change_episode(self, session_id: int, episode_index: int, change: EpisodeChange) -> EpisodeView:
+        """The changed episode; raises SessionNotFound, NotFound, or BadInput if its bounds make no sense."""
+        if not 0 <= episode_index < 2**31:
+            raise NotFound(f"there is no episode {episode_index}", field="episode_index")
+        async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
+            stored = await connection.fetchrow(GET_EPISODE, session_id, episode_index)
+            if stored is None and not await connection.fetchval(IS_SESSION, session_id):
+                raise SessionNotFound.of(session_id)
+            if stored is None:
+                raise NotFound(f"session {session_id} has no episode {episode_index}", field="episode_index")
+            await connection.execute(
+                CHANGE_EPISODE,
+                session_id,
+                episode_index,
+                *(change.task is not UNSET, change.task or None),
+                *(change.outcome is not UNSET, change.outcome or None),
+                *(change.note is not UNSET, change.note or None),
+                *_bounds(change, *stored.values()),
+            )
+            [episode] = await read_episodes(connection, session_id, episode_index)
+        return episode
+
+
+def _bounds(
+    change: EpisodeChange, start_frame: int, end_frame: int | None, frames: int
+) -> tuple[int, int | None]:
+    """The changed bounds of an episode; raises BadInput unless they lie in the session's `frames`."""
+    if change.start_frame is UNSET and change.end_frame is UNSET:
+        return start_frame, end_frame
+    start = start_frame if change.start_frame is UNSET else change.start_frame
+    end = end_frame if change.end_frame is UNSET else change.end_frame
+    last = frames if end is None else end
+    if not start <= last <= frames:
+        raise BadInput(
+            f"the episode would hold frames {start} to {last}, the session has 0 to {frames}",
+            field="start_frame" if change.end_frame is UNSET else "end_frame",
+        )
+    return start, end

@@ -1,0 +1,195 @@
+"""HTTP: robots, sessions, episodes, ledgers."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from teleop_runtime.logs import get_logger
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
+from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
+from teleop_schema.identifiers import check_robot_id
+
+from teleop_telemetry.reading.session_edits import SessionEdits
+from teleop_telemetry.reading.session_queries import SessionQueries
+from teleop_telemetry.tables.views import (
+    EpisodeChange,
+    EpisodeView,
+    Ledger,
+    Outcome,
+    Page,
+    RobotView,
+    SessionChange,
+    SessionDetail,
+    Status,
+)
+
+log = get_logger(__name__)
+
+MAX_ID = 2**63 - 1
+# Two addresses of IPv6, one for each proxy on the way.
+MAX_TOLD_ADDRESS = 80
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+
+
+class SessionFilter(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which sessions to list; times are ISO 8601 with their offset."""
+
+    robot_id: str | None = None
+    status: Status | None = None
+    task: str | None = None
+    tag: str | None = None
+    outcome: Outcome | None = None
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    until: Annotated[datetime, Meta(tz=True)] | None = None
+    cursor: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class GivenUp(Struct, forbid_unknown_fields=True):
+    """Who says that nobody knows what became of missing frames; there are no accounts to tell it."""
+
+    by: Annotated[str, Meta(min_length=1, max_length=100, pattern=PRINTABLE)] | None = None
+
+
+class EveryRobot(Struct, forbid_unknown_fields=True):
+    """All robots are listed: there is nothing to choose."""
+
+
+async def list_robots(request: Request) -> Response:
+    """Every robot: online or not, its newest session, measured rate, lag."""
+    read_query(request, EveryRobot)
+    queries: SessionQueries = request.state.session_queries
+    return JsonResponse(await queries.robots())
+
+
+async def list_sessions(request: Request) -> Response:
+    """Sessions, newest first, a page at a time."""
+    queries: SessionQueries = request.state.session_queries
+    wanted = read_query(request, SessionFilter)
+    if wanted.robot_id is not None:
+        check_robot_id(wanted.robot_id)
+    for name in ("since", "until"):
+        _check_in_calendar(name, getattr(wanted, name))
+    if wanted.since and wanted.until and wanted.until <= wanted.since:
+        raise BadInput("until is not after since", field="until")
+    return JsonResponse(
+        await queries.sessions(**{name: getattr(wanted, name) for name in wanted.__struct_fields__})
+    )
+
+
+async def get_session(request: Request) -> Response:
+    """One session with its episodes and marks."""
+    queries: SessionQueries = request.state.session_queries
+    return JsonResponse(await queries.session(session_id_of(request)))
+
+
+async def change_session(request: Request) -> Response:
+    """Change task, tags or note of a session."""
+    change = await read_body(request, SessionChange)
+    edits: SessionEdits = request.state.session_edits
+    await edits.change_session(session_id_of(request), change)
+    return await get_session(request)
+
+
+async def delete_session(request: Request) -> Response:
+    """Hide a session from lists and exports; its frames stay in the database."""
+    edits: SessionEdits = request.state.session_edits
+    await edits.delete_session(session_id_of(request))
+    return Response(status_code=204)
+
+
+async def change_episode(request: Request) -> Response:
+    """Change task, outcome, note or bounds of an episode."""
+    change = await read_body(request, EpisodeChange)
+    edits: SessionEdits = request.state.session_edits
+    episode = await edits.change_episode(session_id_of(request), request.path_params["episode_index"], change)
+    return JsonResponse(episode)
+
+
+async def get_ledger(request: Request) -> Response:
+    """The session's account, sample by sample."""
+    queries: SessionQueries = request.state.session_queries
+    return JsonResponse(await queries.ledger(session_id_of(request)))
+
+
+async def give_up_missing(request: Request) -> Response:
+    """Name frames that nobody has accounted for as lost, so that the session can be exported.
+
+    Answers with its ledger, whose gaps tell when that was, who says so (`by`), and from which address. Frames
+    that come after all are counted as stored.
+    """
+    session_id = session_id_of(request)
+    told = read_query(request, GivenUp)
+    by, address = told.by or "an operator", _address_of(request)
+    reason = f"given up on {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC by {by} from {address}"
+    edits: SessionEdits = request.state.session_edits
+    frames = await edits.give_up_missing(session_id, f"{reason}: nobody knows what became of them")
+    log.warning("frames were given up", session=session_id, frames=frames, by=by, address=address)
+    queries: SessionQueries = request.state.session_queries
+    return JsonResponse(await queries.ledger(session_id))
+
+
+def _address_of(request: Request) -> str:
+    """Whence the request came; what a proxy on another machine says of that is told as its word.
+
+    One on this machine is believed already, by uvicorn.
+    """
+    address = request.client.host if request.client else "a socket"
+    told = request.headers.get("x-forwarded-for", "")
+    return f"{address} (for {told[:MAX_TOLD_ADDRESS]})" if told and told != address else address
+
+
+def session_id_of(request: Request) -> int:
+    """Session id of the address; raises SessionNotFound for one that no session can have."""
+    session_id: int = request.path_params["session_id"]
+    if not 1 <= session_id <= MAX_ID:
+        raise SessionNotFound.of(session_id)
+    return session_id
+
+
+def _check_in_calendar(name: str, time: datetime | None) -> None:
+    """Years 1 and 9999 of some time zones are outside of UTC's calendar."""
+    try:
+        if time is not None:
+            time.astimezone(UTC)
+    except OverflowError as error:
+        raise BadInput(f"{name} is {time}: {error}", field=name) from error
+
+
+OPERATIONS = (
+    Operation("GET", "/robots", list_robots, query=EveryRobot, answer=list[RobotView], errors=[BadInput]),
+    Operation("GET", "/sessions", list_sessions, query=SessionFilter, answer=Page, errors=[BadInput]),
+    Operation(
+        "GET", "/sessions/{session_id:int}", get_session, answer=SessionDetail, errors=[SessionNotFound]
+    ),
+    Operation(
+        "PATCH",
+        "/sessions/{session_id:int}",
+        change_session,
+        body=SessionChange,
+        answer=SessionDetail,
+        errors=[SessionNotFound, BadInput],
+    ),
+    Operation("DELETE", "/sessions/{session_id:int}", delete_session, status=204, errors=[SessionNotFound]),
+    Operation(
+        "PATCH",
+        "/sessions/{session_id:int}/episodes/{episode_index:int}",
+        change_episode,
+        body=EpisodeChange,
+        answer=EpisodeView,
+        errors=[NotFound, BadInput],
+    ),
+    Operation(
+        "GET", "/sessions/{session_id:int}/ledger", get_ledger, answer=Ledger, errors=[SessionNotFound]
+    ),
+    Operation(
+        "POST",
+        "/sessions/{session_id:int}/give-up-missing",
+        give_up_missing,
+        query=GivenUp,
+        answer=Ledger,
+        errors=[SessionNotFound, SessionArchived, BadInput],
+    ),
+)

@@ -1,0 +1,163 @@
+"""Gathers frames of all robots into few commits: commits are the cost, not rows."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+
+from teleop_runtime.logs import get_logger
+
+from teleop_telemetry import metrics
+from teleop_telemetry.frames.block import FrameBlock, merge_blocks
+from teleop_telemetry.frames.columns import quarantine
+from teleop_telemetry.receiving.commit import Commit, Share
+from teleop_telemetry.receiving.writer import Writer
+from teleop_telemetry.tables.frame_table import FrameTable
+
+log = get_logger(__name__)
+
+FLUSH_AFTER_S = 0.05
+FLUSH_ROWS = 6000
+LANES = 2
+MAX_HELD_BYTES = 64 * 1024 * 1024
+LOCKED_RETRY_S = 0.1
+# Of frames that their table takes no more.
+HELD_RETRY_S = 2.0
+STOP_TIMEOUT_S = 2.0
+
+
+class Batcher:
+    """Bounded buffer between the connections and the table.
+
+    A writer is in `_ready` while it has blocks waiting and no commit holds any of it.
+
+    trouble  why frames can't be committed now
+    """
+
+    def __init__(self, table: FrameTable) -> None:
+        self._commit = Commit(table)
+        self.trouble = self._commit.trouble
+        self._ready: deque[Writer] = deque()
+        self._ready_rows = 0
+        self._again: list[Share] = []
+        self._held_bytes = 0
+        self._work = asyncio.Event()
+        self._full = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._lanes = asyncio.Semaphore(LANES)
+        self._commits: set[asyncio.Task[None]] = set()
+
+    async def submit(self, writer: Writer, block: FrameBlock) -> None:
+        """Take a block in, waiting while there is no room for it.
+
+        The writer is told once it is durable. It fails with Fenced if another connection has taken the
+        stream over, with OutOfStep if the database stands elsewhere.
+        """
+        while not (writer.has_room.is_set() and self._has_room.is_set()):
+            await writer.has_room.wait()
+            await self._has_room.wait()
+        if writer.failure is not None:
+            raise writer.failure
+        writer.hold(block)
+        if self.trouble.error is not None:
+            writer.changed.set()
+        self._hold(block.size_bytes)
+        if not writer.in_flight:
+            if len(writer.waiting) == 1:
+                self._ready.append(writer)
+            self._offer(block.rows)
+
+    async def run(self) -> None:
+        """Flush until cancelled: FLUSH_AFTER_S after the first waiting block, or at FLUSH_ROWS rows."""
+        try:
+            while True:
+                await self._work.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FLUSH_AFTER_S):
+                        await self._full.wait()
+                await self._lanes.acquire()
+                try:
+                    shares = self._take()
+                except BaseException:
+                    self._lanes.release()
+                    raise
+                commit = asyncio.create_task(self._commit_in_lane(shares))
+                self._commits.add(commit)
+                commit.add_done_callback(self._commits.discard)
+        finally:
+            for commit in self._commits:
+                commit.cancel()
+            if self._commits:
+                await asyncio.wait(self._commits, timeout=STOP_TIMEOUT_S)
+
+    def _offer(self, rows: int) -> None:
+        self._ready_rows += rows
+        self._work.set()
+        if self._ready_rows >= FLUSH_ROWS:
+            self._full.set()
+
+    def _hold(self, size_bytes: int) -> None:
+        self._held_bytes += size_bytes
+        metrics.HELD_BYTES.set(self._held_bytes)
+        if self._held_bytes >= MAX_HELD_BYTES:
+            self._has_room.clear()
+        else:
+            self._has_room.set()
+
+    def _take(self) -> list[Share]:
+        """What the next commit holds: every ready writer's blocks, up to about FLUSH_ROWS rows."""
+        shares, self._again = self._again, []
+        rows = 0
+        while self._ready and rows < FLUSH_ROWS:
+            writer = self._ready.popleft()
+            blocks = writer.take()
+            held_bytes = sum(block.size_bytes for block in blocks)
+            shares.append(Share(writer, merge_blocks(blocks), held_bytes))
+            rows += shares[-1].block.rows
+        self._ready_rows -= rows
+        if self._ready_rows < FLUSH_ROWS:
+            self._full.clear()
+        if not self._ready:
+            self._work.clear()
+        return shares
+
+    async def _commit_in_lane(self, shares: Sequence[Share]) -> None:
+        unsettled: list[Share] = []
+        try:
+            blocks = quarantine([share.block for share in shares])
+            checked = [share.of(block) for share, block in zip(shares, blocks, strict=True)]
+            unsettled = await self._commit.settle(checked)
+        except Exception as error:
+            log.error("frames can't be encoded", exc_info=error)
+            for share in shares:
+                share.writer.fail(error)
+        finally:
+            self._lanes.release()
+            self._let_go(shares, unsettled)
+
+    def _let_go(self, shares: Sequence[Share], unsettled: Sequence[Share]) -> None:
+        """The writers of a commit may go on, but for those whose share is neither stored nor refused."""
+        held = [share for share in unsettled if self.trouble.of(share.writer)]
+        locked = [share for share in unsettled if not self.trouble.of(share.writer)]
+        metrics.SESSIONS_LOCKED.inc(len(locked))
+        for again, delay_s in ((locked, LOCKED_RETRY_S), (held, HELD_RETRY_S)):
+            if again:
+                asyncio.get_running_loop().call_later(delay_s, self._retry, again)
+        stuck = {share.writer for share in unsettled}
+        for share in shares:
+            if share.writer in stuck:
+                continue
+            writer = share.writer
+            self.trouble.ends(writer)
+            self._hold(-share.held_bytes)
+            if writer.failure is not None:
+                self._hold(-sum(block.size_bytes for block in writer.take()))
+            writer.in_flight = False
+            if writer.waiting:
+                self._ready.append(writer)
+                self._offer(sum(block.rows for block in writer.waiting))
+
+    def _retry(self, locked: Sequence[Share]) -> None:
+        self._again += locked
+        self._work.set()

@@ -1,0 +1,157 @@
+"""The plain mode of `/ws/log/{robot_id}`: JSON frames from any WebSocket client.
+
+Nothing is said before the first frame: it has the names without which there is no session to welcome.
+What never arrived can't be known here, so such sessions are `best_effort`. A message that can't be
+understood is answered with an error, left out and counted in the session's ledger; the connection goes on.
+"""
+
+import asyncio
+import time
+from uuid import uuid4
+
+from msgspec import Struct
+from starlette.websockets import WebSocket
+from teleop_runtime.logs import get_logger
+from teleop_runtime.serving.problems import as_message
+from teleop_schema.errors import BackendError, BadMessage
+from teleop_schema.limits import Limits
+from teleop_schema.messages import Welcome
+from teleop_schema.plain import decode_plain
+from teleop_schema.session import Fps, SessionDescription, Text
+
+from teleop_telemetry import metrics
+from teleop_telemetry.frames.block import FrameBlock
+from teleop_telemetry.receiving.acks import Notices
+from teleop_telemetry.receiving.batcher import Batcher
+from teleop_telemetry.receiving.session import PlainSession
+from teleop_telemetry.receiving.turns import Turns
+from teleop_telemetry.receiving.wire import receive_message, tell
+from teleop_telemetry.receiving.writer import Writer
+from teleop_telemetry.tables.refusals import Refusals
+from teleop_telemetry.tables.session_table import OpenSession, SessionTable
+
+log = get_logger(__name__)
+
+# The ledger of a session that goes on is so old at most; and so often a sender of nonsense costs a commit.
+NOTE_EVERY_S = 1.0
+
+
+class PlainQuery(Struct, forbid_unknown_fields=True):
+    """Query parameters of a plain connection: what a frame does not say."""
+
+    fps: Fps = 60.0
+    task: Text | None = None
+    robot_type: Text = "unknown"
+
+
+class PlainConnection:
+    """One plain client's connection; its session begins with its first frame."""
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        robot_id: str,
+        query: PlainQuery,
+        batcher: Batcher,
+        table: SessionTable,
+    ) -> None:
+        self._websocket = websocket
+        self._robot_id = robot_id
+        self._query = query
+        self._batcher = batcher
+        self._table = table
+        self._session: PlainSession | None = None
+        self._refusals = Refusals()
+        self._noting: asyncio.Task[None] | None = None
+        self.writer = Writer(0, 0, 0)
+        self.notices = Notices(self.writer, batcher.trouble)
+
+    async def receive(self) -> None:
+        """Take messages for ever; raises what `receive_message` does when there are no more."""
+        turns = Turns()
+        while True:
+            try:
+                message = await receive_message(self._websocket)
+            except BackendError as unread:
+                # How many frames it held nobody knows.
+                self._refusals.add("", unread)
+                raise
+            try:
+                block = await self._block_of(message)
+            except BackendError as error:
+                self._refuse(message, error)
+            else:
+                metrics.FRAMES_RECEIVED.inc(block.end - block.first)
+                await self._batcher.submit(self.writer, block)
+            await turns.take(len(message))
+
+    async def finish(self, *, orderly: bool) -> None:
+        """End the session, once all that was submitted is durable.
+
+        orderly  the client has said that it is done; if not, more may have been meant to come: the session is
+                 interrupted, and how many frames there were in all stays unknown
+        """
+        if self._noting is not None:
+            self._noting.cancel()
+        if self._session is None:
+            if refused := self._refusals.all():
+                log.warning(
+                    "no frame could be taken", robot=self._robot_id, reasons=[r.reason for r in refused]
+                )
+            return
+        await self.writer.settled()
+        opened = OpenSession(self.writer.session_id, self.writer.epoch, 0)
+        await self._table.finish(
+            opened,
+            frames=self.writer.submitted,
+            logged=self.writer.submitted if orderly else None,
+            status="complete" if orderly else "interrupted",
+            refusals=self._refusals.all(),
+        )
+
+    def _refuse(self, message: str | bytes, error: BackendError) -> None:
+        metrics.MESSAGES_REFUSED.labels(error.code).inc()
+        self._refusals.add(message, error)
+        self.notices.add(as_message(error, fatal=False))
+        if self._noting is None and self._session is not None:
+            self._noting = asyncio.create_task(self._note_refusals())
+
+    async def _note_refusals(self) -> None:
+        """Keep the session's ledger true while it goes on; its end notes what is missing here."""
+        while True:
+            if self._refusals.changed:
+                self._refusals.changed = False
+                try:
+                    await self._table.note_refusals(self.writer.session_id, self._refusals.all())
+                except Exception as error:
+                    self._refusals.changed = True
+                    log.warning("refused frames could not be noted, trying again", error=repr(error))
+            await asyncio.sleep(NOTE_EVERY_S)
+
+    async def _block_of(self, message: str | bytes) -> FrameBlock:
+        arrived_us = time.time_ns() // 1000
+        if isinstance(message, bytes):
+            raise BadMessage("a frame is JSON text, this message is binary", hint="send a text message")
+        frames = decode_plain(message)
+        if self._session is not None:
+            return self._session.receive(frames, arrived_us)
+        session = PlainSession(frames[0], fps=self._query.fps)
+        block = session.receive(frames, arrived_us)
+        await self._open(session, block.started_us)
+        self._session = session
+        return block
+
+    async def _open(self, session: PlainSession, started_us: int) -> None:
+        description = SessionDescription(
+            robot_type=self._query.robot_type,
+            fps=self._query.fps,
+            state_names=session.state_names,
+            action_names=session.action_names,
+            started_at_us=started_us,
+            task=self._query.task,
+        )
+        opened = await self._table.open(uuid4(), self._robot_id, description, delivery="best_effort")
+        self.writer.session_id, self.writer.epoch = opened.id, opened.epoch
+        await tell(
+            self._websocket, Welcome(session_id=opened.id, epoch=opened.epoch, next=0, limits=Limits())
+        )

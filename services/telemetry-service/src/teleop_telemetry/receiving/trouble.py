@@ -1,0 +1,90 @@
+"""What keeps frames from being committed now: for robots, for `/readyz`, for the metrics."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from teleop_runtime.trouble import trouble_of
+from teleop_schema.errors import BackendError, StorageUnavailable
+
+from teleop_telemetry import metrics
+
+# SQLSTATE classes that speak of the database, not of what it was given: trying again helps, once it is well.
+# Connection, rollback, access and names (a migration on its way), resources, state, operators, system, setup.
+# So do constraints, but for those that what a robot tells may violate: no place for the session's frames (its
+# partition is gone), a column or a rule that somebody else has given the table.
+DATABASE_CLASSES = frozenset(("08", "25", "28", "3D", "40", "42", "53", "55", "57", "58", "F0"))
+CONSTRAINTS = "23"
+OF_CONTENT = frozenset(("episode_check", "episode_outcome_check"))
+UNIQUE = "23505"
+
+
+class Trouble:
+    """Why commits fail; several may fail at once."""
+
+    def __init__(self) -> None:
+        self._failing: dict[object, BackendError] = {}
+        self._listeners: set[Callable[[], None]] = set()
+
+    @property
+    def error(self) -> BackendError | None:
+        """The newest reason, None while commits succeed."""
+        return next(reversed(self._failing.values()), None)
+
+    @contextmanager
+    def heard(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call `listener` whenever `error` may have changed while the block runs."""
+        self._listeners.add(listener)
+        try:
+            yield
+        finally:
+            self._listeners.discard(listener)
+
+    def of(self, commit: object) -> bool:
+        """Whether `commit` failed, and waits."""
+        return commit in self._failing
+
+    def begins(self, commit: object, error: Exception) -> None:
+        """`commit`, or a writer's share of one, fails and is tried again."""
+        found = explain(error)
+        known = self._failing.pop(commit, None)
+        self._failing[commit] = found
+        if known is None or (known.code, known.detail) != (found.code, found.detail):
+            self._changed()
+
+    def ends(self, commit: object) -> None:
+        """`commit` is over, one way or the other."""
+        if self._failing.pop(commit, None) is not None:
+            self._changed()
+
+    async def check(self) -> None:
+        """For `/readyz`; raises the reason."""
+        if self.error is not None:
+            raise self.error
+
+    def _changed(self) -> None:
+        metrics.COMMITS_BLOCKED.clear()
+        for error in self._failing.values():
+            metrics.COMMITS_BLOCKED.labels(error.code).set(1)
+        for listener in tuple(self._listeners):
+            listener()
+
+
+def is_of_the_database(error: Exception) -> bool:
+    """Whether `error` says something of the database, rather than of the frames it was given."""
+    if isinstance(error, asyncpg.PostgresError):
+        code = error.sqlstate or ""
+        if code.startswith(CONSTRAINTS):
+            return code != UNIQUE and error.constraint_name not in OF_CONTENT
+        return code[:2] in DATABASE_CLASSES
+    return isinstance(error, OSError | asyncpg.InterfaceError)
+
+
+def explain(error: Exception) -> BackendError:
+    """What to say of a commit that failed with `error`."""
+    if isinstance(error, BackendError):
+        return error
+    if is_of_the_database(error) and not isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return trouble_of(error) or StorageUnavailable()
+    # Without the row that failed, which PostgreSQL's details quote.
+    return StorageUnavailable(f"frames can't be committed: {getattr(error, 'message', None) or error}")

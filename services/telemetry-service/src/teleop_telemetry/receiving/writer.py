@@ -1,0 +1,81 @@
+"""One connection's place in the batcher, and what it knows of its frames' fate."""
+
+import asyncio
+
+from teleop_schema.limits import MAX_MESSAGE_BYTES
+
+from teleop_telemetry.frames.block import FrameBlock
+
+# One message of the greatest size, while another is in flight. A limit on the number of messages would
+# throttle robots that send frame by frame.
+MAX_WAITING_BYTES = MAX_MESSAGE_BYTES
+
+
+class Writer:
+    """Writes to one session as of one epoch.
+
+    submitted  one past the last frame handed to the batcher
+    committed  every frame below it is durable
+    failure    why nothing of this connection will be stored any more
+    waiting    blocks that are in no commit yet
+    in_flight  whether a commit holds frames of it: its next commit begins only after that
+    owes_ack   whether `committed` is to be told
+    changed    set when there is something to tell, or `failure` has changed
+    has_room   set while the batcher takes another block of it
+    """
+
+    def __init__(self, session_id: int, epoch: int, next_frame: int) -> None:
+        self.session_id = session_id
+        self.epoch = epoch
+        self.submitted = next_frame
+        self.committed = next_frame
+        self.failure: Exception | None = None
+        self.waiting: list[FrameBlock] = []
+        self.waiting_bytes = 0
+        self.in_flight = False
+        self.owes_ack = False
+        self.changed = asyncio.Event()
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+        self._settled = asyncio.Event()
+
+    def hold(self, block: FrameBlock) -> None:
+        """Keep a block until a commit takes it."""
+        self.waiting.append(block)
+        self.waiting_bytes += block.size_bytes
+        self.submitted = block.end
+        if self.waiting_bytes >= MAX_WAITING_BYTES:
+            self.has_room.clear()
+
+    def take(self) -> list[FrameBlock]:
+        """Every waiting block, for a commit that begins now."""
+        blocks, self.waiting = self.waiting, []
+        self.waiting_bytes = 0
+        self.in_flight = True
+        self.has_room.set()
+        return blocks
+
+    def succeed(self, next_frame: int) -> None:
+        """Everything below `next_frame` is durable."""
+        self.committed = max(self.committed, next_frame)
+        self.tell_again()
+        self._settled.set()
+
+    def tell_again(self) -> None:
+        """Have `committed` told, though it may have been told before."""
+        self.owes_ack = True
+        self.changed.set()
+
+    def fail(self, error: Exception) -> None:
+        """Nothing of this connection will be stored any more; the first reason is the one that counts."""
+        self.failure = self.failure or error
+        self.changed.set()
+        self._settled.set()
+
+    async def settled(self) -> None:
+        """Return once everything submitted is durable; raises the failure if it never will be."""
+        while self.failure is None and self.committed < self.submitted:
+            self._settled.clear()
+            await self._settled.wait()
+        if self.failure is not None:
+            raise self.failure

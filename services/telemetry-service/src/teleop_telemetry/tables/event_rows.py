@@ -1,0 +1,208 @@
+"""Events as rows of `episode`, `episode_pause`, `session_mark`, `session_column`, and what sessions tell of
+cameras and features that they lack; storing one twice changes nothing."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from teleop_runtime.postgres.pool import Connection
+from teleop_schema.columns import Column
+from teleop_schema.messages import Event
+
+from teleop_telemetry.tables.views import MAX_PAUSES, EpisodeView
+
+START_EPISODES = """
+INSERT INTO episode (session_id, episode_index, start_frame, task)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[])
+ON CONFLICT (session_id, episode_index) DO NOTHING
+"""
+
+# What was told before stays: a task that a person has given since is not undone by a robot's resend.
+CHANGE_TASKS = """
+UPDATE episode e
+   SET later_tasks = told.tasks || coalesce(e.later_tasks, '{}')
+  FROM (SELECT session_id, episode_index, jsonb_object_agg(frame_index, task) AS tasks
+          FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[])
+               AS each(session_id, episode_index, frame_index, task)
+         GROUP BY session_id, episode_index) AS told
+ WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index
+"""
+
+# An episode that has an end keeps it: what a person has trimmed since is not undone by a robot's resend.
+END_EPISODES = """
+UPDATE episode e
+   SET end_frame = greatest(told.frame_index, e.start_frame), outcome = told.outcome,
+       task = coalesce(told.task, e.task), note = coalesce(told.note, e.note)
+  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+       AS told(session_id, episode_index, frame_index, task, outcome, note)
+ WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index AND e.end_frame IS NULL
+"""
+
+STORE_PAUSES = """
+INSERT INTO episode_pause (session_id, first_frame, end_frame, episode_index)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[]) ON CONFLICT DO NOTHING
+"""
+
+STORE_MARKS = """
+INSERT INTO session_mark (session_id, frame_index, note)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) ON CONFLICT DO NOTHING
+"""
+
+STORE_COLUMNS = """
+INSERT INTO session_column (session_id, position, name, dtype, shape, names)
+SELECT session_id, c.position, c.name, c.dtype, c.shape, c.names
+  FROM unnest($1::bigint[], $2::jsonb[]) AS told(session_id, content),
+       jsonb_to_record(told.content) AS c(position int, name text, dtype text, shape int[], names jsonb)
+    ON CONFLICT DO NOTHING
+"""
+
+# As if the robot had known it when the session began: from then on nobody waits for that camera's video. What
+# was said first says most: for a recorder that is killed later its shipper knows less.
+LEAVE_OUT_CAMERAS = """
+UPDATE teleop_session s
+   SET cameras = s.cameras - told.cameras,
+       host = s.host || jsonb_build_object(
+           'cameras_not_recorded', told.why || coalesce(s.host->'cameras_not_recorded', '{}'))
+  FROM (SELECT session_id, array_agg(camera) AS cameras, jsonb_object_agg(camera, why) AS why
+          FROM unnest($1::bigint[], $2::text[], $3::text[]) AS each(session_id, camera, why)
+         GROUP BY session_id) AS told
+ WHERE s.id = told.session_id
+"""
+
+# What the session tells of its own host comes with its description; this is learned with the first frame that
+# the command's dataset takes.
+LEAVE_OUT_FEATURES = """
+UPDATE teleop_session s
+   SET host = s.host || jsonb_build_object(
+           'features_not_recorded', told.why || coalesce(s.host->'features_not_recorded', '{}'))
+  FROM (SELECT session_id, jsonb_object_agg(feature, why) AS why
+          FROM unnest($1::bigint[], $2::text[], $3::text[]) AS each(session_id, feature, why)
+         GROUP BY session_id) AS told
+ WHERE s.id = told.session_id
+"""
+
+READ_COLUMNS = """
+SELECT to_jsonb(c) - 'session_id' FROM session_column c WHERE session_id = $1 ORDER BY position
+"""
+
+# Of pauses, as of tasks, what lies within the episode as it is bounded now.
+READ_EPISODES = """
+SELECT to_jsonb(e) - 'session_id' || to_jsonb(paused)
+  FROM episode_overview e
+ CROSS JOIN LATERAL (
+       SELECT coalesce(jsonb_agg(jsonb_build_object('first_frame', first_frame, 'end_frame', end_frame)
+                                 ORDER BY first_frame) FILTER (WHERE number <= $3), '[]') AS pauses,
+              count(*) AS pause_count, coalesce(sum(end_frame - first_frame), 0)::bigint AS paused_frames
+         FROM (SELECT greatest(p.first_frame, e.start_frame) AS first_frame,
+                      least(p.end_frame, e.end_frame) AS end_frame,
+                      row_number() OVER (ORDER BY p.first_frame) AS number
+                 FROM episode_pause p
+                WHERE p.session_id = e.session_id AND p.episode_index = e.episode_index
+                  AND p.end_frame > e.start_frame
+                  AND (e.end_frame IS NULL OR p.first_frame < e.end_frame)) AS within) AS paused
+ WHERE session_id = $1 AND ($2::int IS NULL OR episode_index = $2) ORDER BY episode_index
+"""
+
+CLOSE_EPISODES = """
+UPDATE episode SET end_frame = greatest(start_frame, $2) WHERE session_id = $1 AND end_frame IS NULL
+"""
+
+
+async def close_episodes(connection: Connection, session_id: int, frames: int) -> None:
+    """End an episode that a session left open where the session ends, in the transaction of `connection`."""
+    await connection.execute(CLOSE_EPISODES, session_id, frames)
+
+
+async def read_columns(connection: Connection, session_id: int) -> list[Column]:
+    """Columns of a session beyond state and action, by position."""
+    rows = await connection.fetch(READ_COLUMNS, session_id)
+    return [msgspec.json.decode(row[0], type=Column) for row in rows]
+
+
+async def read_episodes(
+    connection: Connection, session_id: int, episode_index: int | None = None
+) -> list[EpisodeView]:
+    """The session's episodes, or the one of that number, in order."""
+    rows = await connection.fetch(READ_EPISODES, session_id, episode_index, MAX_PAUSES)
+    return [msgspec.json.decode(row[0], type=EpisodeView) for row in rows]
+
+
+async def store_events(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
+    """Apply events, each with its session's id, in the transaction that `connection` is in."""
+    columns = [(session, event.column) for session, event in events if event.column]
+    marks = [(session, event) for session, event in events if event.kind == "mark"]
+    await _apply(
+        connection,
+        STORE_COLUMNS,
+        [(session, msgspec.json.encode(column).decode()) for session, column in columns],
+    )
+    await _apply(
+        connection,
+        LEAVE_OUT_CAMERAS,
+        _reasons((session, event.camera, event.note) for session, event in events if event.camera),
+    )
+    await _apply(
+        connection,
+        LEAVE_OUT_FEATURES,
+        _reasons((session, event.feature, event.note) for session, event in events if event.feature),
+    )
+    await _store_episodes(connection, events)
+    await _store_pauses(connection, events)
+    await _apply(
+        connection,
+        STORE_MARKS,
+        [(session, event.frame_index, event.note or "") for session, event in marks],
+    )
+
+
+def _reasons(told: Iterable[tuple[int, str, str | None]]) -> list[tuple[int, str, str]]:
+    """Of each session and name the reason that was told first."""
+    first: dict[tuple[int, str], str] = {}
+    for session, name, why in told:
+        first.setdefault((session, name), why or "")
+    return [(*whose, why) for whose, why in first.items()]
+
+
+async def _store_episodes(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
+    starts = [(session, event) for session, event in events if event.kind == "episode_start"]
+    tasks = [(session, event) for session, event in events if event.kind == "episode_task"]
+    # The first end that was told is the one that counts, of an episode as of all its tellings.
+    ends = list(
+        {
+            (session, event.episode_index): (session, event)
+            for session, event in reversed(events)
+            if event.kind == "episode_end"
+        }.values()
+    )
+    await _apply(
+        connection,
+        START_EPISODES,
+        [(session, event.episode_index, event.frame_index, event.task) for session, event in starts],
+    )
+    await _apply(
+        connection,
+        CHANGE_TASKS,
+        [(session, event.episode_index, event.frame_index, event.task) for session, event in tasks],
+    )
+    await _apply(
+        connection,
+        END_EPISODES,
+        [
+            (session, event.episode_index, event.frame_index, event.task, event.outcome, event.note)
+            for session, event in ends
+        ],
+    )
+
+
+async def _store_pauses(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:
+    pauses = [(session, event) for session, event in events if event.kind == "episode_pause"]
+    await _apply(
+        connection,
+        STORE_PAUSES,
+        [(session, event.frame_index, event.end_frame, event.episode_index) for session, event in pauses],
+    )
+
+
+async def _apply(connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Execute a statement, if there are rows, with an array of each of their columns."""
+    if rows:
+        await connection.execute(statement, *map(list, zip(*rows, strict=True)))

@@ -1,0 +1,145 @@
+"""The one place that writes frames: watermark compare-and-set and COPY in one transaction."""
+
+import struct
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from teleop_runtime.postgres.pool import Connection, Pool, transaction
+
+from teleop_telemetry.frames.block import FrameBlock
+from teleop_telemetry.frames.columns import COLUMNS, encode_rows
+from teleop_telemetry.tables.event_rows import store_events
+from teleop_telemetry.tables.frame_partition import ensure_partition
+from teleop_telemetry.tables.instants import instant_of
+
+TIMESTAMP = struct.Struct("<q")
+COMMIT_TIMEOUT_S = 30.0
+
+# Rows that somebody else holds are skipped: they are tried again, and nobody waits for them.
+ADVANCE = """
+WITH wanted AS (
+    SELECT s.id, b.last, b.frame_time, b.untold
+      FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::bigint[])
+           AS b(id, epoch, first, last, frame_time, untold)
+      JOIN teleop_session s ON s.id = b.id AND s.epoch = b.epoch AND s.next_frame_index = b.first
+       FOR NO KEY UPDATE OF s SKIP LOCKED
+)
+UPDATE teleop_session s
+   SET next_frame_index = wanted.last, last_commit_at = now(),
+       status = 'recording', end_time = NULL, logged_frames = NULL,
+       last_frame_time = coalesce(wanted.frame_time, s.last_frame_time),
+       untold_times = s.untold_times + wanted.untold
+  FROM wanted WHERE s.id = wanted.id
+RETURNING s.id, s.epoch
+"""
+
+STORE_GAPS = """
+INSERT INTO frame_gap (session_id, first_frame, end_frame, reason)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
+"""
+
+READ_WATERMARKS = "SELECT id, epoch, next_frame_index FROM teleop_session WHERE id = ANY($1::bigint[])"
+
+
+# A session as of one epoch: a commit may hold frames of an older connection to the same session, too.
+type Claim = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Append:
+    """Frames to add to one session, by a connection of that epoch."""
+
+    session_id: int
+    epoch: int
+    block: FrameBlock
+
+    @property
+    def claim(self) -> Claim:
+        return self.session_id, self.epoch
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """Where a session stands in the database."""
+
+    epoch: int
+    next: int
+
+
+class FrameTable:
+    """Writes to `teleop_frame`, and to what moves with it: watermark, gaps, events."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def append(self, appends: Sequence[Append]) -> set[Claim]:
+        """Commit frames of any number of connections, at most one Append each, all in one transaction.
+
+        Returns the claims whose frames are now durable. Of one that is missing the session has another epoch
+        or watermark than the Append says, or its row was locked: nothing of it was stored. After an exception
+        the outcome is unknown; trying again is safe, for what was committed will then be missing from the
+        answer.
+        """
+        async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
+            advanced = await self._advance(connection, appends)
+            stored = [append for append in appends if append.claim in advanced]
+            await _copy(connection, stored)
+            await _store_gaps(connection, stored)
+            await store_events(
+                connection, [(append.session_id, event) for append in stored for event in append.block.events]
+            )
+        return advanced
+
+    async def watermarks(self, session_ids: Sequence[int]) -> Mapping[int, Watermark]:
+        """Where the sessions stand now."""
+        async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
+            rows = await connection.fetch(READ_WATERMARKS, session_ids)
+        return {row["id"]: Watermark(row["epoch"], row["next_frame_index"]) for row in rows}
+
+    async def ensure_partition(self, session_id: int) -> None:
+        """Make a place for the session's frames again; raises StorageUnavailable."""
+        async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
+            await ensure_partition(connection, session_id)
+
+    async def _advance(self, connection: Connection, appends: Sequence[Append]) -> set[Claim]:
+        rows = await connection.fetch(
+            ADVANCE,
+            [append.session_id for append in appends],
+            [append.epoch for append in appends],
+            [append.block.first for append in appends],
+            [append.block.end for append in appends],
+            [_last_time(append.block) for append in appends],
+            [append.block.untold_times for append in appends],
+        )
+        return {(row["id"], row["epoch"]) for row in rows}
+
+
+async def _copy(connection: Connection, appends: Sequence[Append]) -> None:
+    if not any(append.block.runs for append in appends):
+        return
+    encoded = encode_rows([append.session_id for append in appends], [append.block for append in appends])
+
+    async def source() -> AsyncIterator[bytes]:
+        yield encoded
+
+    await connection.copy_to_table("teleop_frame", source=source(), format="binary", columns=COLUMNS.names)
+
+
+async def _store_gaps(connection: Connection, appends: Sequence[Append]) -> None:
+    gaps = [(append.session_id, gap) for append in appends for gap in append.block.gaps]
+    if gaps:
+        await connection.execute(
+            STORE_GAPS,
+            [session_id for session_id, _ in gaps],
+            [gap.first for _, gap in gaps],
+            [gap.end for _, gap in gaps],
+            [gap.reason for _, gap in gaps],
+        )
+
+
+def _last_time(block: FrameBlock) -> datetime | None:
+    if not block.runs:
+        return None
+    (last_us,) = TIMESTAMP.unpack_from(block.runs[-1].timestamps, -TIMESTAMP.size)
+    return instant_of(last_us)

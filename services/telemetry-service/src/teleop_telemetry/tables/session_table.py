@@ -1,0 +1,282 @@
+"""The one place that writes sessions: opening, taking over, ending."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
+from teleop_runtime.store import Store
+from teleop_schema.columns import Column
+from teleop_schema.errors import Conflict, Fenced, SessionArchived, SessionMismatch, StorageUnavailable
+from teleop_schema.messages import Event
+from teleop_schema.session import SessionDescription
+
+from teleop_telemetry.tables.event_rows import close_episodes, read_columns, store_events
+from teleop_telemetry.tables.frame_partition import ensure_partition
+from teleop_telemetry.tables.instants import instant_of
+from teleop_telemetry.tables.numbers import SessionNumbers
+from teleop_telemetry.tables.refusals import Refusal
+from teleop_telemetry.tables.session_notes import note_session
+
+log = get_logger(__name__)
+
+TAKE_OVER_PATIENCE_S = 1.0
+OPEN_TIMEOUT_S = 10.0
+FINISH_TIMEOUT_S = 10.0
+SILENT_FOR = timedelta(days=1)
+
+SEE_ROBOT = """
+INSERT INTO robot (robot_id, robot_type) VALUES ($1, $2)
+ON CONFLICT (robot_id) DO UPDATE SET robot_type = $2, last_seen_at = now()
+"""
+
+CREATE = """
+INSERT INTO teleop_session (id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
+                            action_names, cameras, host, delivery, untold_times)
+OVERRIDING SYSTEM VALUE
+VALUES ($12, $1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11, 0)
+ON CONFLICT (stream_id) DO NOTHING
+RETURNING id, epoch, next_frame_index
+"""
+
+TAKE_OVER = """
+UPDATE teleop_session SET epoch = epoch + 1 WHERE stream_id = $1
+RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names,
+          EXISTS (SELECT FROM session_archive a
+                   WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
+"""
+
+FINISH = """
+UPDATE teleop_session
+   SET status = $4, logged_frames = $5, end_time = coalesce(last_frame_time, start_time)
+ WHERE id = $1 AND epoch = $2 AND next_frame_index = $3
+RETURNING id
+"""
+
+NOTE_REFUSALS = """
+INSERT INTO refused_frames (session_id, number, field, reason, frames)
+SELECT $1, * FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[])
+ON CONFLICT (session_id, number) DO UPDATE SET frames = EXCLUDED.frames
+"""
+
+# What holds the session's row is a commit of this system whose process hangs; anybody else is waited for.
+END_BLOCKERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid = ANY(pg_blocking_pids($1)) AND application_name = 'lerobot-backend' AND usename = current_user
+"""
+
+INTERRUPT = """
+UPDATE teleop_session
+   SET status = 'interrupted', end_time = coalesce(last_frame_time, start_time), epoch = epoch + 1
+ WHERE id = $1 AND status = 'recording' AND coalesce(last_commit_at, start_time) < now() - $2::interval
+RETURNING next_frame_index
+"""
+
+INTERRUPT_ABANDONED = """
+UPDATE teleop_session SET status = 'interrupted', end_time = coalesce(last_frame_time, start_time)
+ WHERE delivery = 'best_effort' AND status = 'recording'
+   AND coalesce(last_commit_at, start_time) < now() - $1::interval
+"""
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """A session that this connection may write to; `columns` are those that were told before."""
+
+    id: int
+    epoch: int
+    next: int
+    columns: tuple[Column, ...] = ()
+
+
+class SessionTable:
+    """Writes to `teleop_session` and `robot`."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        connections: int,
+        ended: Callable[[int], None] | None = None,
+        store: Store | None = None,
+    ) -> None:
+        """`ended` is told of each session that a robot has ended.
+
+        store  remembers which sessions there are; None: only the database does
+        """
+        self._pool = pool
+        self._store = store
+        self._numbers = SessionNumbers(pool, store)
+        self._ended = ended
+        # All but one: if every connection waited for a row, none would be left to end who holds it.
+        self._places = asyncio.Semaphore(connections - 1)
+
+    async def open(
+        self, stream: UUID, robot_id: str, session: SessionDescription, *, delivery: str
+    ) -> OpenSession:
+        """The stream's session, made if it is new, taken over from whoever wrote to it before.
+
+        Raises SessionMismatch if the stream is known with another robot or other names, SessionArchived if
+        its frames have left the database, StorageUnavailable if that takes too long: the robot may long be
+        gone or on another connection, which must not lose the stream to this one.
+        """
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S), self._places:
+                while True:
+                    opened = await self._take_over(stream, robot_id, session)
+                    if opened is None:
+                        opened = await self._create(stream, robot_id, session, delivery)
+                    if opened is not None:
+                        return opened
+        except TimeoutError:
+            raise StorageUnavailable(
+                f"the session could not be opened within {OPEN_TIMEOUT_S:.0f} s"
+            ) from None
+
+    async def finish(
+        self,
+        open_session: OpenSession,
+        *,
+        frames: int,
+        logged: int | None,
+        status: str,
+        events: tuple[Event, ...] = (),
+        refusals: Sequence[Refusal] = (),
+    ) -> bool:
+        """Close the session at `frames` frames; False if the database does not stand there.
+
+        logged  how many the robot says it logged in all; None: nobody knows
+        """
+        session_id, epoch = open_session.id, open_session.epoch
+        async with self._places, transaction(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
+            if await connection.fetchval(FINISH, session_id, epoch, frames, status, logged) is None:
+                row = "SELECT epoch FROM teleop_session WHERE id = $1"
+                if await connection.fetchval(row, session_id) != epoch:
+                    raise Fenced()
+                return False
+            await store_events(connection, [(session_id, event) for event in events])
+            await close_episodes(connection, session_id, frames)
+            await _note_refusals(connection, session_id, refusals)
+            if self._store is not None:
+                await note_session(connection, self._store, session_id)
+        if self._ended is not None:
+            self._ended(session_id)
+        return True
+
+    async def note_refusals(self, session_id: int, refusals: Sequence[Refusal]) -> None:
+        """Keep what was refused of a session so far, in place of what was kept before."""
+        async with connected(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
+            await _note_refusals(connection, session_id, refusals)
+
+    async def interrupt_abandoned(self, after_s: float) -> None:
+        """Mark plain sessions as interrupted that no service has heard of for `after_s`."""
+        async with connected(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
+            await connection.execute(INTERRUPT_ABANDONED, timedelta(seconds=after_s))
+
+    async def interrupt(self, session_id: int) -> None:
+        """End a session that has been silent for SILENT_FOR, whose robot will not end it; raises Conflict.
+
+        Should the robot come back all the same, it takes the session up again.
+        """
+        async with transaction(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
+            frames = await connection.fetchval(INTERRUPT, session_id, SILENT_FOR)
+            if frames is None:
+                raise Conflict(
+                    f"session {session_id} is none that is recording and has been silent for {SILENT_FOR}",
+                    field="session",
+                )
+            await close_episodes(connection, session_id, frames)
+
+    async def _create(
+        self, stream: UUID, robot_id: str, session: SessionDescription, delivery: str
+    ) -> OpenSession | None:
+        """None if somebody else has just made it."""
+        # Not in the same transaction: a take-over locks the session first and then the robot, and the two
+        # would wait for each other.
+        async with connected(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+            await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
+        number = await self._numbers.take()
+        async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+            values = _session_values(robot_id, session)
+            row = await connection.fetchrow(CREATE, stream, *values, delivery, number)
+            if row is not None and self._store is not None:
+                # Before anybody hears of the session: it outlives the database from its first frame on.
+                await note_session(connection, self._store, number)
+            return await _opened(connection, row)
+
+    async def _take_over(
+        self, stream: UUID, robot_id: str, session: SessionDescription
+    ) -> OpenSession | None:
+        """None if there is no such stream yet."""
+        async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+            ending = asyncio.create_task(self._end_blockers(connection.get_server_pid()))
+            try:
+                row = await connection.fetchrow(TAKE_OVER, stream)
+            finally:
+                ending.cancel()
+                await asyncio.gather(ending, return_exceptions=True)
+            if row is not None:
+                _check_same(row, robot_id, session)
+                _check_here(row)
+                await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
+            return await _opened(connection, row)
+
+    async def _end_blockers(self, blocked_pid: int) -> None:
+        while True:
+            await asyncio.sleep(TAKE_OVER_PATIENCE_S)
+            async with connected(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+                ended = await connection.fetch(END_BLOCKERS, blocked_pid)
+            if ended:
+                log.warning("ended a commit that held a session's row", backends=len(ended))
+
+
+async def _note_refusals(connection: Connection, session_id: int, refusals: Sequence[Refusal]) -> None:
+    if refusals:
+        columns = zip(*((r.number, r.field, r.reason, r.frames) for r in refusals), strict=True)
+        await connection.execute(NOTE_REFUSALS, session_id, *map(list, columns))
+
+
+async def _opened(connection: Connection, row: asyncpg.Record | None) -> OpenSession | None:
+    if row is None:
+        return None
+    await ensure_partition(connection, row["id"])
+    columns = tuple(await read_columns(connection, row["id"]))
+    return OpenSession(row["id"], row["epoch"], row["next_frame_index"], columns)
+
+
+def _check_same(row: asyncpg.Record, robot_id: str, session: SessionDescription) -> None:
+    for field, stored, told in (
+        ("robot_id", row["robot_id"], robot_id),
+        ("session.state_names", tuple(row["state_names"]), session.state_names),
+        ("session.action_names", tuple(row["action_names"]), session.action_names),
+    ):
+        if stored != told:
+            raise SessionMismatch(f"the stream is known with {field} {stored!r}", field=field)
+
+
+def _check_here(row: asyncpg.Record) -> None:
+    """Frames that come late wait on the robot's disk, so that a session's frames are all in one place."""
+    if row["archived"]:
+        raise SessionArchived(
+            f"the frames of session {row['id']} have been archived",
+            hint=f"python -m teleop_telemetry.archive restore --session {row['id']}, then connect again",
+        )
+
+
+def _session_values(robot_id: str, session: SessionDescription) -> tuple[Any, ...]:
+    return (
+        robot_id,
+        session.robot_type,
+        instant_of(session.started_at_us),
+        session.fps,
+        session.task,
+        list(session.state_names),
+        list(session.action_names),
+        msgspec.json.encode(session.cameras).decode(),
+        msgspec.json.encode(session.host).decode(),
+    )

@@ -1,0 +1,147 @@
+"""`python -m teleop_video_ingest.adopt`: a new database takes over the files of one that is lost for good.
+
+What the store tells of datasets and of video is in the database afterwards: datasets, their versions and
+files, and each video chunk with the frames that saw its pictures. Video belongs to sessions, so let
+`python -m teleop_telemetry.archive adopt` bring these back first. Everything else in the store is kept,
+as files that the database knows nothing of: `python -m teleop_video_ingest.unclaimed` lists them by
+name. Robots and their agents bring again what they still hold. It may be done again, also with a database
+that was restored to an older state: that learns so what it has forgotten.
+"""
+
+import argparse
+import asyncio
+import sys
+from dataclasses import dataclass, field
+
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, open_pool, transaction
+from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.settings import load_settings
+from teleop_runtime.store import Store, open_store
+from teleop_schema.files import digest_of
+
+from teleop_video_ingest.datasets.version_notes import VersionNote, read_versions
+from teleop_video_ingest.files.chunk_notes import AdoptedChunks, adopt_chunks
+from teleop_video_ingest.settings import IngestSettings
+from teleop_video_ingest.tables import sweep_table
+from teleop_video_ingest.tables.dataset_table import ensure_dataset
+from teleop_video_ingest.tables.version_table import adopt_version
+from teleop_video_ingest.upkeep.ownership import ASK
+from teleop_video_ingest.upkeep.sweep import list_store
+
+log = get_logger(__name__)
+
+CONNECTIONS = 2
+LIST_TIMEOUT_S = 3600.0
+WRITE_TIMEOUT_S = 600.0
+# Name of the database that is taking the store over: it may go on after it was killed.
+ADOPTING_NOTE = "adopting"
+
+
+@dataclass
+class Adopted:
+    """What became of a store.
+
+    left_out  versions of which a file is not in the store
+    """
+
+    objects: int = 0
+    versions: int = 0
+    left_out: int = 0
+    chunks: AdoptedChunks = field(default_factory=AdoptedChunks)
+
+    def __str__(self) -> str:
+        told = [
+            f"{self.objects} objects are new to this database, {self.versions} versions of datasets and "
+            f"{self.chunks.back} video chunks are back"
+        ]
+        if self.left_out:
+            told.append(f"{self.left_out} versions are left out, for some of their files are not there")
+        if self.chunks.lost:
+            told.append(f"{self.chunks.lost} video chunks are left out, for their files are not there")
+        if self.chunks.sessionless:
+            told.append(
+                f"{self.chunks.sessionless} video chunks stay files, for their sessions are not known here; "
+                "do this again after `python -m teleop_telemetry.archive adopt`, or once robots brought them"
+            )
+        return "\n".join(told)
+
+
+async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
+    """Let the files of `place` be this database's, and learn what the store tells of them.
+
+    Raises CannotStart if it already has files of another store.
+    """
+    adopted = Adopted()
+    await begin(pool, store, place)
+    async with connected(pool, timeout_s=LIST_TIMEOUT_S) as connection:
+        await list_store(connection, store)
+        adopted.objects = len(await sweep_table.adopt(connection))
+        await sweep_table.end_listing(connection)
+    for note in await read_versions(store):
+        async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            taken = await _take(connection, note)
+            if taken is not None:
+                adopted.versions += taken
+            else:
+                adopted.left_out += 1
+                log.warning(
+                    "a version is left out, for some of its files are not there",
+                    robot_id=note.robot_id,
+                    dataset=note.dataset,
+                    version=note.version,
+                )
+    adopted.chunks = await adopt_chunks(pool, store)
+    async with connected(pool, timeout_s=LIST_TIMEOUT_S) as connection:
+        await store.own(str((await connection.fetch(ASK))[0][0]))
+    return adopted
+
+
+async def begin(pool: Pool, store: Store, place: str) -> None:
+    """Note that the database is taking over the files of `place`; raises CannotStart if it may not."""
+    async with connected(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+        database, knows_files = (await connection.fetch(ASK))[0]
+    owner = await store.owner()
+    begun = await store.note(ADOPTING_NOTE) == database.encode()
+    if knows_files and owner != database and not begun:
+        raise CannotStart(
+            f"this database knows files of another store: only a new one can take over those in {place}"
+        )
+    await store.set_note(ADOPTING_NOTE, database.encode())
+
+
+async def _take(connection: Connection, note: VersionNote) -> bool | None:
+    """Whether the version is new to the database; None if it can't be had."""
+    dataset_id = await ensure_dataset(connection, note.robot_id, note.dataset)
+    return await adopt_version(
+        connection,
+        dataset_id,
+        note.manifest,
+        digest_of(note.manifest),
+        version=note.version,
+        source=note.source,
+        repaired_from=note.repaired_from,
+        created_at=note.created_at,
+    )
+
+
+async def _adopt_at(database_url: str, store_url: str) -> Adopted:
+    store = await asyncio.to_thread(open_store, store_url)
+    async with open_pool(database_url, max_size=CONNECTIONS) as pool:
+        return await adopt(pool, store, store_url)
+
+
+def main() -> int:
+    """Exit status 0 if it was done, 1 if not; the reason is on standard error."""
+    argparse.ArgumentParser(prog="python -m teleop_video_ingest.adopt", description=__doc__).parse_args()
+    settings = load_settings(IngestSettings)
+    try:
+        print(asyncio.run(_adopt_at(settings.database_url, settings.store_url)))
+    except CannotStart as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

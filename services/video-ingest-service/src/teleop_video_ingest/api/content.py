@@ -1,0 +1,67 @@
+"""Stored bytes as an HTTP answer: whole or a range, cached by their SHA-256."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from teleop_runtime.serving import problems
+from teleop_runtime.store import Store
+from teleop_schema.identifiers import local_path
+
+from teleop_video_ingest.api.ranges import names_etag, wanted_range
+from teleop_video_ingest.errors import BadRange
+
+BINARY = "application/octet-stream"
+MEDIA_TYPES = {
+    ".csv": "text/csv",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+    ".md": "text/markdown; charset=utf-8",
+    ".mp4": "video/mp4",
+    ".parquet": "application/vnd.apache.parquet",
+    ".png": "image/png",
+    ".tiff": "image/tiff",
+    ".txt": "text/plain; charset=utf-8",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+}
+
+
+def media_type_of(path: str) -> str:
+    """Media type of a stored file by its own ending; never one that a browser would run."""
+    return MEDIA_TYPES.get(PurePosixPath(local_path(path)).suffix.lower(), BINARY)
+
+
+async def answer_content(
+    request: Request,
+    sha256: str,
+    size_bytes: int,
+    media_type: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The object, or the range of it that the request asks for; 304 to who has it, 416 beyond its end."""
+    etag = f'"{sha256}"'
+    about = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "no-cache", **(headers or {})}
+    if names_etag(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=about)
+    condition = request.headers.get("if-range")
+    asked = request.headers.get("range") if condition in (None, etag) and request.method == "GET" else None
+    try:
+        found = wanted_range(asked, size_bytes)
+    except BadRange as error:
+        response = await problems.answer_backend_error(request, error)
+        response.headers.update({**about, "Content-Range": f"bytes */{size_bytes}"})
+        return response
+    start, end = found or (0, size_bytes)
+    about["Content-Length"] = str(end - start)
+    if found is not None:
+        about["Content-Range"] = f"bytes {start}-{end - 1}/{size_bytes}"
+    status = 200 if found is None else 206
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=about, media_type=media_type)
+    store: Store = request.state.store
+    return StreamingResponse(store.read(sha256, start, end), status, about, media_type)

@@ -1,0 +1,80 @@
+"""HTTP: datasets at the addresses that LeRobot's stock dataset visualizer reads on the Hub, read-only.
+
+Started with `DATASET_URL=http://<backend>/hub`, the visualizer asks for `<robot>/<name>/resolve/main/<path>`.
+It takes one part as the name, so `my-user--my-ds` stands for `my-user/my-ds`. Pages of other sites may read
+here, and nowhere else.
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from teleop_runtime.postgres.pool import Connection, Pool, connected
+from teleop_runtime.serving import problems
+from teleop_runtime.serving.operations import Operation
+from teleop_schema.errors import BackendError, BadInput
+from teleop_schema.identifiers import check_dataset_name, check_robot_id, stored_path
+
+from teleop_video_ingest.api.content import BINARY, MEDIA_TYPES, answer_content, media_type_of
+from teleop_video_ingest.errors import BadRange, DatasetNotFound, FileNotFound
+from teleop_video_ingest.tables.state_table import State, find_state, get_file
+
+READ_TIMEOUT_S = 30.0
+SLASH = "--"
+FOR_ANY_PAGE = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Accept-Ranges, Content-Length, Content-Range, ETag",
+}
+PREFLIGHT = {
+    **FOR_ANY_PAGE,
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, If-None-Match, If-Range, Range",
+    "Access-Control-Max-Age": "3600",
+}
+
+
+async def read_hub_file(request: Request) -> Response:
+    """One file of the newest version that is finalised or repaired, else of the newest; with ranges."""
+    try:
+        return await _answer(request)
+    except BackendError as error:
+        response = await problems.answer_backend_error(request, error)
+        response.headers.update(FOR_ANY_PAGE)
+        return response
+
+
+async def allow_hub(_request: Request) -> Response:
+    """What a browser asks before a page of another site may read here."""
+    return Response(status_code=204, headers=PREFLIGHT)
+
+
+async def _answer(request: Request) -> Response:
+    robot_id = check_robot_id(request.path_params["robot_id"])
+    name = check_dataset_name(request.path_params["name"])
+    path = stored_path(request.path_params["path"])
+    pool: Pool = request.state.ingest_pool
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        file = await get_file(connection, await _find(connection, robot_id, name), path)
+    return await answer_content(
+        request, file.sha256, file.size_bytes, media_type_of(path), headers=FOR_ANY_PAGE
+    )
+
+
+async def _find(connection: Connection, robot_id: str, name: str) -> State:
+    try:
+        return await find_state(connection, robot_id, name, None)
+    except DatasetNotFound:
+        if SLASH not in name:
+            raise
+        return await find_state(connection, robot_id, check_dataset_name(name.replace(SLASH, "/")), None)
+
+
+ADDRESS = "/hub/{robot_id}/{name:path}/resolve/main/{path:path}"
+OPERATIONS = (
+    Operation(
+        "GET",
+        ADDRESS,
+        read_hub_file,
+        media=sorted({*MEDIA_TYPES.values(), BINARY}),
+        errors=[BadInput, DatasetNotFound, FileNotFound, BadRange],
+    ),
+    Operation("OPTIONS", ADDRESS, allow_hub, status=204),
+)

@@ -1,0 +1,42 @@
+"""`/files/known`: what of the things that a robot holds the server has whole."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from teleop_runtime.postgres.pool import Pool, transaction
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
+from teleop_schema.errors import BadInput, BodyTooLarge
+from teleop_schema.holding import MAX_HELD_CHUNKS, Held, Lacking
+from teleop_schema.identifiers import check_robot_id
+
+from teleop_video_ingest.tables.known_table import (
+    installation,
+    lacking_frames,
+    lacking_versions,
+    lacking_videos,
+)
+
+READ_TIMEOUT_S = 60.0
+# MAX_HELD versions, cameras and streams, with long names.
+MAX_HELD_BYTES = 4 * 1024 * 1024
+
+
+async def tell_known(request: Request) -> Response:
+    """What the server lacks of what a robot holds: it was never stored, forgotten, or is damaged."""
+    held = await read_body(request, Held, limit_bytes=MAX_HELD_BYTES)
+    check_robot_id(held.robot_id)
+    if sum(end - first for video in held.videos for first, end in video.chunks) > MAX_HELD_CHUNKS:
+        raise BadInput(f"more than {MAX_HELD_CHUNKS} chunks", field="videos", hint="ask in several requests")
+    pool: Pool = request.state.ingest_pool
+    async with transaction(pool, timeout_s=READ_TIMEOUT_S, snapshot=True) as connection:
+        lacking = Lacking(
+            installation=await installation(connection),
+            versions=tuple(await lacking_versions(connection, held.robot_id, held.versions)),
+            videos=tuple(await lacking_videos(connection, held.videos)),
+            frames=tuple(await lacking_frames(connection, held.frames)),
+        )
+    return JsonResponse(lacking)
+
+
+OPERATIONS = [
+    Operation("POST", "/files/known", tell_known, body=Held, answer=Lacking, errors=[BadInput, BodyTooLarge]),
+]

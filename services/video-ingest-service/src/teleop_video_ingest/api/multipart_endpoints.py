@@ -1,0 +1,94 @@
+"""`/upload/video`, `/upload/sync`: one file in one request, as curl and browsers send it."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from teleop_runtime.serving.operations import JsonResponse, Operation
+from teleop_runtime.store import ChecksumMismatch
+from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace, WrongMediaType
+from teleop_schema.files import Receipt
+
+from teleop_video_ingest.api.body import body_parts
+from teleop_video_ingest.errors import (
+    BadForm,
+    ChunkConflict,
+    RobotMismatch,
+    TooSlow,
+    UnknownSession,
+)
+from teleop_video_ingest.model.announced import LIMITS, allowed_fields, from_fields, required_fields
+from teleop_video_ingest.uploads.multipart import FILE_FIELD, MAX_FORM_BYTES, FormReader
+from teleop_video_ingest.uploads.uploads import Uploads
+
+
+async def upload_video(request: Request) -> Response:
+    """Store one chunk of a session's video: 201 with its receipt, 200 if it was stored already."""
+    return await _take(request, "video")
+
+
+async def upload_dataset_file(request: Request) -> Response:
+    """Store one file of a dataset: 201 with its receipt, 200 if this is what the path holds already."""
+    return await _take(request, "dataset")
+
+
+async def _take(request: Request, kind: str) -> Response:
+    uploads: Uploads = request.state.uploads
+    form = FormReader(request.headers.get("content-type", ""), allowed_fields(kind))
+    announced_bytes = int(request.headers.get("content-length", 0))
+    if announced_bytes > LIMITS[kind] + MAX_FORM_BYTES:
+        raise BodyTooLarge(
+            f"a {kind} file has at most {LIMITS[kind]} bytes", field=FILE_FIELD, limit=LIMITS[kind]
+        )
+    await uploads.check_room(announced_bytes)
+    try:
+        receipt, new = await uploads.receive(
+            _file_parts(request, uploads, form, kind),
+            limit=LIMITS[kind],
+            tell=lambda: from_fields(kind, form.fields),
+        )
+    except ClientDisconnect:
+        return Response(status_code=400)
+    location = {} if receipt.id is None else {"Location": f"/videos/{receipt.id}"}
+    return JsonResponse(receipt, status_code=201 if new else 200, headers=location)
+
+
+async def _file_parts(
+    request: Request, uploads: Uploads, form: FormReader, kind: str
+) -> AsyncIterator[bytes]:
+    """The file's bytes; if all fields came before them, they are checked before any is taken."""
+    checked = False
+    async with aclosing(body_parts(request)) as parts:
+        async for part in parts:
+            pieces = form.feed(part)
+            if form.file_begun and not checked:
+                checked = True
+                if all(name in form.fields for name in required_fields(kind)):
+                    await uploads.check(from_fields(kind, form.fields))
+            for piece in pieces:
+                yield piece
+    form.end()
+
+
+ERRORS = [
+    BadForm,
+    BadInput,
+    BodyTooLarge,
+    ChecksumMismatch,
+    NoSpace,
+    TooSlow,
+    WrongMediaType,
+]
+
+OPERATIONS = [
+    Operation(
+        "POST",
+        "/upload/video",
+        upload_video,
+        answer=Receipt,
+        status=201,
+        errors=[*ERRORS, ChunkConflict, RobotMismatch, UnknownSession],
+    ),
+    Operation("POST", "/upload/sync", upload_dataset_file, answer=Receipt, status=201, errors=ERRORS),
+]

@@ -1,0 +1,32 @@
+"""The Range header of RFC 9110, as far as one range goes; pure."""
+
+import re
+
+from teleop_video_ingest.errors import BadRange
+
+_BYTES = re.compile(r"bytes=\s*(\d{0,19})-(\d{0,19})\s*", re.ASCII | re.IGNORECASE)
+
+
+def wanted_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
+    """[start, end) of a file that `header` asks for; None: all of it.
+
+    Several ranges, other units, and what is no range at all are answered with the whole file, as the RFC
+    allows. Raises BadRange if the range begins behind the file's end.
+    """
+    match = _BYTES.fullmatch(header) if header is not None else None
+    if match is None or match[1] == match[2] == "":
+        return None
+    if match[1] == "":
+        start, last = size_bytes - min(int(match[2]), size_bytes), size_bytes - 1
+    else:
+        start, last = int(match[1]), int(match[2]) if match[2] else size_bytes - 1
+        if match[2] and last < start:
+            return None
+    if start >= size_bytes:
+        raise BadRange(f"the file has {size_bytes} bytes, none at {start}", field="Range", limit=size_bytes)
+    return start, min(last, size_bytes - 1) + 1
+
+
+def names_etag(header: str, etag: str) -> bool:
+    """Whether If-None-Match names `etag`."""
+    return header.strip() == "*" or etag in [part.strip().removeprefix("W/") for part in header.split(",")]

@@ -1,0 +1,180 @@
+"""`/files`: resumable uploads as tus 1.0 clients do them (https://tus.io/protocols/resumable-upload)."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from uuid import UUID
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from teleop_runtime.serving.operations import Operation
+from teleop_runtime.serving.problems import answer_backend_error
+from teleop_runtime.store import ChecksumMismatch, OffsetMismatch, UnknownUpload, UploadBusy
+from teleop_schema.errors import (
+    BackendError,
+    BadInput,
+    BodyTooLarge,
+    MethodNotAllowed,
+    NoSpace,
+    WrongMediaType,
+)
+
+from teleop_video_ingest.api.body import body_parts
+from teleop_video_ingest.errors import (
+    BadTusHeader,
+    BadTusVersion,
+    ChunkConflict,
+    TooManyUploads,
+    TooSlow,
+    UnknownChecksum,
+    UnknownSession,
+    UploadGone,
+)
+from teleop_video_ingest.tables.upload_table import Upload
+from teleop_video_ingest.uploads import tus
+from teleop_video_ingest.uploads.uploads import Uploads
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+OVERRIDE = "x-http-method-override"
+
+
+def speaking_tus(endpoint: Endpoint) -> Endpoint:
+    """The endpoint for clients of tus 1.0 only; also its errors carry the protocol's headers."""
+
+    @wraps(endpoint)
+    async def answer(request: Request) -> Response:
+        try:
+            tus.check_version(request.headers)
+            response = await endpoint(request)
+        except BackendError as error:
+            response = await answer_backend_error(request, error)
+            if isinstance(error, BadTusVersion):
+                response.headers["Tus-Version"] = tus.VERSION
+        except ClientDisconnect:
+            response = Response(status_code=400)
+        response.headers["Tus-Resumable"] = tus.VERSION
+        return response
+
+    return answer
+
+
+async def tell_capabilities(_request: Request) -> Response:
+    """What of the tus protocol this backend can do."""
+    return Response(status_code=204, headers={"Tus-Resumable": tus.VERSION, **tus.capabilities()})
+
+
+@speaking_tus
+async def create_upload(request: Request) -> Response:
+    """Begin an upload, told by `Upload-Metadata`; its first bytes may come along."""
+    uploads = _uploads(request)
+    creation = tus.read_creation(request.headers)
+    checksum = tus.read_checksum(request.headers)
+    upload = await uploads.create(creation, request.headers.get("upload-metadata", ""))
+    offset = 0
+    if creation.has_body:
+        patch = tus.Patch(0, None, checksum)
+        offset, upload = await uploads.append(upload, patch, body_parts(request), _content_length(request))
+    headers = {"Location": f"/files/{upload.id}", **tus.progress(offset, upload.expires_at)}
+    return Response(status_code=201, headers=headers)
+
+
+@speaking_tus
+async def tell_offset(request: Request) -> Response:
+    """How many bytes of an upload are stored for good; all of them: the file is."""
+    uploads = _uploads(request)
+    upload = await uploads.find(_upload_id(request))
+    headers = {"Cache-Control": "no-store", **tus.progress(await uploads.offset(upload), upload.expires_at)}
+    return Response(status_code=200, headers={**headers, **_description(upload)})
+
+
+@speaking_tus
+async def append_bytes(request: Request) -> Response:
+    """Add bytes to an upload; the answer to the last ones comes when the file is stored and known."""
+    uploads = _uploads(request)
+    patch = tus.read_patch(request.headers)
+    upload = await uploads.find(_upload_id(request))
+    offset, upload = await uploads.append(upload, patch, body_parts(request), _content_length(request))
+    return Response(status_code=204, headers=tus.progress(offset, upload.expires_at))
+
+
+@speaking_tus
+async def terminate_upload(request: Request) -> Response:
+    """Give an upload up; what is stored already stays."""
+    uploads = _uploads(request)
+    upload = await uploads.find(_upload_id(request))
+    await uploads.terminate(upload.id)
+    return Response(status_code=204)
+
+
+async def override_method(request: Request) -> Response:
+    """PATCH, HEAD or DELETE for clients that can only POST: X-HTTP-Method-Override names the method."""
+    wanted = request.headers.get(OVERRIDE, "").upper()
+    methods = {"PATCH": append_bytes, "DELETE": terminate_upload, "HEAD": tell_offset}
+    if wanted not in methods:
+        raise MethodNotAllowed(
+            "an upload takes no POST", field="X-HTTP-Method-Override", hint="it takes " + ", ".join(methods)
+        )
+    return await methods[wanted](request)
+
+
+def _uploads(request: Request) -> Uploads:
+    uploads: Uploads = request.state.uploads
+    return uploads
+
+
+def _upload_id(request: Request) -> UUID:
+    told = request.path_params["upload_id"]
+    try:
+        return UUID(told)
+    except ValueError:
+        raise UnknownUpload(told[:100]) from None
+
+
+def _content_length(request: Request) -> int | None:
+    told = request.headers.get("content-length")
+    return None if told is None else int(told)
+
+
+def _description(upload: Upload) -> Mapping[str, str]:
+    length = {"Upload-Defer-Length": "1"} if upload.length is None else {"Upload-Length": str(upload.length)}
+    metadata = {"Upload-Metadata": upload.metadata} if upload.metadata else {}
+    return {**length, **metadata}
+
+
+APPEND_ERRORS = [
+    BadTusHeader,
+    BadTusVersion,
+    BodyTooLarge,
+    ChecksumMismatch,
+    NoSpace,
+    OffsetMismatch,
+    TooSlow,
+    UnknownChecksum,
+    UploadBusy,
+    WrongMediaType,
+]
+ONE_UPLOAD = "/files/{upload_id}"
+
+OPERATIONS = [
+    Operation("OPTIONS", "/files", tell_capabilities, status=204),
+    Operation("OPTIONS", ONE_UPLOAD, tell_capabilities, status=204),
+    Operation(
+        "POST",
+        "/files",
+        create_upload,
+        status=201,
+        errors=[*APPEND_ERRORS, BadInput, ChunkConflict, TooManyUploads, UnknownSession],
+    ),
+    Operation(
+        "HEAD",
+        ONE_UPLOAD,
+        tell_offset,
+        errors=[BadTusVersion, ChecksumMismatch, NoSpace, UnknownUpload, UploadBusy, UploadGone],
+    ),
+    Operation(
+        "PATCH", ONE_UPLOAD, append_bytes, status=204, errors=[*APPEND_ERRORS, UnknownUpload, UploadGone]
+    ),
+    Operation(
+        "DELETE", ONE_UPLOAD, terminate_upload, status=204, errors=[BadTusVersion, UnknownUpload, UploadGone]
+    ),
+    Operation("POST", ONE_UPLOAD, override_method, status=204, errors=[MethodNotAllowed]),
+]

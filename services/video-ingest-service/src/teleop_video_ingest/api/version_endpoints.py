@@ -1,0 +1,256 @@
+"""HTTP: versions of datasets: made, listed, verified, given back."""
+
+import asyncio
+from functools import partial
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct, structs
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving import problems
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
+from teleop_runtime.store import Store
+from teleop_schema.errors import BackendError, BadInput
+from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest
+from teleop_schema.identifiers import check_robot_id
+
+from teleop_video_ingest.api.addresses import dataset_of, files_of
+from teleop_video_ingest.api.archive import archive_bytes, stream_archive
+from teleop_video_ingest.api.content import BINARY, MEDIA_TYPES, answer_content, media_type_of
+from teleop_video_ingest.datasets.repairs import Repairs
+from teleop_video_ingest.datasets.versions import commit_version
+from teleop_video_ingest.errors import (
+    AlreadySound,
+    BadRange,
+    Damaged,
+    DatasetNotFound,
+    FileNotFound,
+    FilesMissing,
+    NotRepairable,
+    VersionNotFound,
+)
+from teleop_video_ingest.files.verification import verify_objects
+from teleop_video_ingest.model.views import DamagedFile, Repaired, Verified, VersionPage
+from teleop_video_ingest.tables.state_table import (
+    damaged_files,
+    find_state,
+    get_file,
+    list_files,
+    objects_of,
+    published_ns,
+)
+from teleop_video_ingest.tables.version_table import MAX_VERSION, find_dataset, list_versions, view_of
+
+READ_TIMEOUT_S = 60.0
+# 100,000 files of 200 bytes each, and paths that are longer than usual.
+MAX_MANIFEST_BYTES = 32 * 1024 * 1024
+
+
+MAX_NAMED_FILES = 100
+
+
+class MissingFiles(problems.Problem, kw_only=True):
+    """The problem `files_missing`, with up to MAX_NAMED_FILES of the paths."""
+
+    files: list[str]
+
+
+class VersionFilter(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which versions to list: older than `cursor`."""
+
+    cursor: Annotated[int, Meta(ge=1, le=MAX_VERSION)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class WantedVersion(Struct, forbid_unknown_fields=True, kw_only=True):
+    """One version by its number."""
+
+    version: Annotated[int, Meta(ge=1, le=MAX_VERSION)] | None = None
+
+
+async def get_versions(request: Request) -> Response:
+    """Versions of a dataset, newest first; numbers that are absent were thinned out."""
+    robot_id, dataset = dataset_of(request)
+    wanted = read_query(request, VersionFilter)
+    pool: Pool = request.state.ingest_pool
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        dataset_id = await find_dataset(connection, robot_id, dataset)
+        rows = await list_versions(connection, dataset_id, wanted.cursor, wanted.limit + 1)
+    versions = [view_of(row, robot_id, dataset) for row in rows[: wanted.limit]]
+    next_cursor = versions[-1].version if len(rows) > wanted.limit else None
+    return JsonResponse(VersionPage(versions=versions, next_cursor=next_cursor))
+
+
+async def post_version(request: Request) -> Response:
+    """Make the dataset's state a version, once all of its files are there.
+
+    201 with the new version; 200 with the newest one if that is the same.
+    """
+    robot_id, dataset = dataset_of(request)
+    manifest = await read_body(request, Manifest, limit_bytes=MAX_MANIFEST_BYTES)
+    try:
+        version, new = await commit_version(
+            request.state.ingest_pool, request.state.store, robot_id, dataset, manifest
+        )
+    except FilesMissing as error:
+        return _name_missing(request, error)
+    return JsonResponse(version, 201 if new else 200)
+
+
+def _name_missing(request: Request, error: FilesMissing) -> Response:
+    problem = structs.asdict(problems.as_problem(error, request.scope.get("request_id")))
+    body = MissingFiles(**problem, files=error.paths[:MAX_NAMED_FILES])
+    return Response(msgspec.json.encode(body), error.status, media_type="application/problem+json")
+
+
+async def verify_dataset(request: Request) -> Response:
+    """Read every byte of a version, or of all that the dataset has, and compare the hashes.
+
+    Answers when all is read; what is found damaged stays noted until the robot sends it again.
+    """
+    robot_id, dataset = dataset_of(request)
+    wanted = read_query(request, WantedVersion)
+    pool: Pool = request.state.ingest_pool
+    store: Store = request.state.store
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        dataset_id = await find_dataset(connection, robot_id, dataset)
+        version_id = None
+        if wanted.version is not None:
+            version_id = (await find_state(connection, robot_id, dataset, wanted.version)).version_id
+        objects = await objects_of(connection, dataset_id, version_id)
+    verifications: asyncio.Semaphore = request.state.verifications
+    async with verifications:
+        await verify_objects(pool, store, objects)
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        damaged = await damaged_files(connection, dataset_id, version_id)
+    return JsonResponse(
+        Verified(
+            robot_id=robot_id,
+            dataset=dataset,
+            version=wanted.version,
+            checked=len(objects),
+            size_bytes=sum(size for _, size in objects),
+            damaged=[DamagedFile(path=path, sha256=sha, damage=damage) for path, sha, damage in damaged],
+        )
+    )
+
+
+async def repair_dataset(request: Request) -> Response:
+    """Rebuild a version whose recorder was killed; the result is a further version beside it.
+
+    Without a version: the newest one that came from the robot. Answers when it is done.
+    """
+    robot_id, dataset = dataset_of(request)
+    wanted = read_query(request, WantedVersion)
+    repairs: Repairs = request.state.repairs
+    version, report = await repairs.repair(robot_id, dataset, wanted.version)
+    return JsonResponse(Repaired(version=version, report=report), 201)
+
+
+async def restore_dataset(request: Request) -> Response:
+    """The dataset as a tar stream, in folders of its name; the same each time.
+
+    Its files have the time at which the version was made, always later than that of earlier ones.
+
+    Without a version: the newest that is finalised or repaired, else the newest. If stored bytes prove
+    damaged on the way, the connection is cut.
+    """
+    robot_id, dataset = dataset_of(request)
+    wanted = read_query(request, WantedVersion)
+    pool: Pool = request.state.ingest_pool
+    store: Store = request.state.store
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        state = await find_state(connection, robot_id, dataset, wanted.version)
+        files = await list_files(connection, state, "", MAX_DATASET_FILES)
+        modified_ns = await published_ns(connection, state)
+    for file in files:
+        if file.damage is not None:
+            raise Damaged(
+                f"{file.path}: {file.damage}",
+                field="path",
+                hint="the others can be had one by one at …/files/{path}; sending this one again heals it",
+            )
+    size_bytes = await asyncio.to_thread(partial(archive_bytes, dataset, files, modified_ns=modified_ns))
+    name = dataset.rsplit("/", 1)[-1].encode("ascii", "replace").decode()
+    headers = {"Content-Length": str(size_bytes), "Content-Disposition": f'attachment; filename="{name}.tar"'}
+    if state.version is not None:
+        headers["X-Dataset-Version"] = str(state.version.version)
+        headers["ETag"] = f'"{state.version_id}-{modified_ns}"'
+    archive = stream_archive(pool, store, dataset, files, modified_ns=modified_ns)
+    return StreamingResponse(archive, media_type="application/x-tar", headers=headers)
+
+
+async def get_dataset_file(request: Request) -> Response:
+    """One file of a dataset, or a range of it."""
+    robot_id = check_robot_id(request.path_params["robot_id"])
+    wanted = read_query(request, WantedVersion)
+    pool: Pool = request.state.ingest_pool
+    refusal: BackendError | None = None
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        for dataset, path in files_of(request):
+            try:
+                state = await find_state(connection, robot_id, dataset, wanted.version)
+                file = await get_file(connection, state, path)
+                break
+            except (DatasetNotFound, VersionNotFound, FileNotFound) as error:
+                refusal = refusal or error
+        else:
+            assert refusal is not None  # noqa: S101
+            raise refusal
+    return await answer_content(request, file.sha256, file.size_bytes, media_type_of(file.path))
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/datasets/{robot_id}/{name:path}/versions",
+        get_versions,
+        query=VersionFilter,
+        answer=VersionPage,
+        errors=[BadInput, DatasetNotFound],
+    ),
+    Operation(
+        "POST",
+        "/datasets/{robot_id}/{name:path}/versions",
+        post_version,
+        body=Manifest,
+        answer=DatasetVersion,
+        status=201,
+        errors=[BadInput, DatasetNotFound, FilesMissing],
+    ),
+    Operation(
+        "POST",
+        "/datasets/{robot_id}/{name:path}/verify",
+        verify_dataset,
+        query=WantedVersion,
+        answer=Verified,
+        errors=[BadInput, DatasetNotFound, VersionNotFound],
+    ),
+    Operation(
+        "POST",
+        "/datasets/{robot_id}/{name:path}/repair",
+        repair_dataset,
+        query=WantedVersion,
+        answer=Repaired,
+        status=201,
+        errors=[BadInput, DatasetNotFound, AlreadySound, NotRepairable],
+    ),
+    Operation(
+        "GET",
+        "/datasets/{robot_id}/{name:path}/restore",
+        restore_dataset,
+        query=WantedVersion,
+        media=["application/x-tar"],
+        errors=[BadInput, DatasetNotFound, VersionNotFound, Damaged],
+    ),
+    Operation(
+        "GET",
+        "/datasets/{robot_id}/{name:path}/files/{path:path}",
+        get_dataset_file,
+        query=WantedVersion,
+        media=sorted({*MEDIA_TYPES.values(), BINARY}),
+        errors=[BadInput, DatasetNotFound, VersionNotFound, FileNotFound, BadRange],
+    ),
+)

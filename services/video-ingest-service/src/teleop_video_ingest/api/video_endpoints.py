@@ -1,0 +1,115 @@
+"""HTTP: the videos of a session, and their bytes."""
+
+import asyncio
+from functools import partial
+from typing import Annotated, Any
+
+import asyncpg
+from msgspec import Meta, Struct, convert
+from starlette.requests import Request
+from starlette.responses import Response
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
+from teleop_schema.errors import BadInput, SessionNotFound
+
+from teleop_video_ingest.api.content import BINARY, answer_content
+from teleop_video_ingest.errors import BadRange, VideoNotFound
+from teleop_video_ingest.model.coverage import cover
+from teleop_video_ingest.model.views import CameraCoverage, SessionVideos, VideoDetail, VideoView
+from teleop_video_ingest.tables.video_table import (
+    MAX_ID,
+    cameras_of,
+    chunks_of_camera,
+    dropped_of,
+    find_session,
+    get_chunk,
+    list_chunks,
+)
+
+READ_TIMEOUT_S = 60.0
+VIDEO = "video/mp4"
+
+
+class VideoFilter(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which chunks of a session to list."""
+
+    camera_key: str | None = None
+    cursor: Annotated[int, Meta(ge=0, le=MAX_ID)] = 0
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+
+
+async def list_videos(request: Request) -> Response:
+    """The video chunks of a session, and how much of it each camera covers."""
+    wanted = read_query(request, VideoFilter)
+    pool: Pool = request.state.ingest_pool
+    session_id: int = request.path_params["session_id"]
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        session = await find_session(connection, session_id)
+        if session is None or session.hidden:
+            raise SessionNotFound.of(session_id)
+        rows = await list_chunks(connection, session_id, wanted.camera_key, wanted.cursor, wanted.limit + 1)
+        cameras = {*session.cameras, *await cameras_of(connection, session_id)}
+        if wanted.camera_key is not None:
+            cameras &= {wanted.camera_key}
+        coverage: list[CameraCoverage] = []
+        for camera in sorted(cameras):
+            chunks = await chunks_of_camera(connection, session, camera)
+            coverage.append(await asyncio.to_thread(partial(cover, camera, chunks, frames=session.frames)))
+    videos = [_view(row, VideoView) for row in rows[: wanted.limit]]
+    return JsonResponse(
+        SessionVideos(
+            session_id=session.id,
+            robot_id=session.robot_id,
+            frames=session.frames,
+            cameras=coverage,
+            videos=videos,
+            next_cursor=videos[-1].id if len(rows) > wanted.limit else None,
+        )
+    )
+
+
+async def get_video(request: Request) -> Response:
+    """One chunk, with the frame and the capture time of each picture."""
+    return JsonResponse(_view(await _row(request), VideoDetail))
+
+
+async def get_video_content(request: Request) -> Response:
+    """The chunk's bytes, or a range of them; what is quarantined is not served as video."""
+    row = await _row(request)
+    media_type = VIDEO if row["quarantine"] is None else BINARY
+    return await answer_content(request, row["sha256"], row["size_bytes"], media_type)
+
+
+async def _row(request: Request) -> asyncpg.Record:
+    pool: Pool = request.state.ingest_pool
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        return await get_chunk(connection, request.path_params["video_id"])
+
+
+def _view[View: VideoView](row: asyncpg.Record, kind: type[View]) -> View:
+    values: dict[str, Any] = {
+        **dict(row),
+        "dropped": dropped_of(row),
+        "content": f"/videos/{row['id']}/content",
+    }
+    return convert(values, kind)
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/sessions/{session_id:int}/videos",
+        list_videos,
+        query=VideoFilter,
+        answer=SessionVideos,
+        errors=[SessionNotFound, BadInput],
+    ),
+    Operation("GET", "/videos/{video_id:int}", get_video, answer=VideoDetail, errors=[VideoNotFound]),
+    Operation(
+        "GET",
+        "/videos/{video_id:int}/content",
+        get_video_content,
+        media=[VIDEO, BINARY],
+        errors=[VideoNotFound, BadRange],
+    ),
+)

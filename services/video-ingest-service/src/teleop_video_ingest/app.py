@@ -1,0 +1,125 @@
+"""Composition of video-ingest-service."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from starlette.applications import Starlette
+from teleop_runtime.background import Background
+from teleop_runtime.postgres.pool import check_database, open_pool
+from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.store import open_store
+
+from teleop_video_ingest.api import (
+    dataset_endpoints,
+    hub_endpoints,
+    known_endpoints,
+    multipart_endpoints,
+    plan_endpoints,
+    tus_endpoints,
+    version_endpoints,
+    video_endpoints,
+)
+from teleop_video_ingest.datasets.repairs import Repairs
+from teleop_video_ingest.datasets.version_notes import note_all_versions
+from teleop_video_ingest.files.catalog import Catalog
+from teleop_video_ingest.files.chunk_notes import note_all_chunks
+from teleop_video_ingest.files.probe import Prober
+from teleop_video_ingest.settings import IngestSettings
+from teleop_video_ingest.tables.upload_table import UploadTable
+from teleop_video_ingest.upkeep import room, sweep
+from teleop_video_ingest.upkeep.later_looks import LOOK_EVERY_S as LOOK_VIDEO_EVERY_S
+from teleop_video_ingest.upkeep.later_looks import LaterLooks
+from teleop_video_ingest.upkeep.ownership import claim
+from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS, Uploads
+
+CONNECTIONS = 12
+READY_TIMEOUT_S = 2.0
+# Further ones wait, so that reading everything again leaves the disk some time for what comes in.
+MAX_VERIFICATIONS = 2
+# What an older release has stored meanwhile, or before, is noted for a new database then.
+NOTE_EVERY_S = 60.0
+# Asked for to see whether the store answers.
+NO_OBJECT = "0" * 64
+
+
+def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MAX_OPEN_UPLOADS) -> Part:
+    """video-ingest-service as a part of a server; files are kept at `store_url` (see open_store).
+
+    max_open_uploads  that a robot may have
+    """
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[Running]:
+        store = await asyncio.to_thread(open_store, store_url)
+        async with (
+            open_pool(database_url, max_size=CONNECTIONS) as pool,
+            Prober.running() as prober,
+            Background() as background,
+        ):
+            await claim(pool, store, store_url)
+
+            async def check_store() -> None:
+                async with asyncio.timeout(READY_TIMEOUT_S):
+                    await store.size(NO_OBJECT)
+                    # Not ready to keep what is sent while the disk is full or read-only.
+                    await store.check_room(0)
+
+            catalog = Catalog(pool, store, prober)
+            uploads = Uploads(UploadTable(pool), store, catalog, max_open=max_open_uploads)
+            sweeper = sweep.Sweeper(pool, store, uploads)
+            background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
+            looks = LaterLooks(pool, store, prober)
+            background.every(LOOK_VIDEO_EVERY_S, "looks into video", looks.look)
+            background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
+            background.every(NOTE_EVERY_S, "notes on versions", partial(note_all_versions, pool, store))
+            background.every(NOTE_EVERY_S, "notes on video", partial(note_all_chunks, pool, store))
+            yield Running(
+                state={
+                    "store": store,
+                    "catalog": catalog,
+                    "uploads": uploads,
+                    "repairs": Repairs(pool, store, _scratch_of(store_url)),
+                    "ingest_pool": pool,
+                    "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
+                },
+                checks={
+                    "ingest database": partial(check_database, pool),
+                    "store": check_store,
+                    **background.checks(),
+                },
+                # Whoever sends must not be kept away: what is sent is kept.
+                told={"video": looks.check},
+            )
+
+    return Part(
+        name="video-ingest-service",
+        operations=[
+            # Before `/files/{upload_id}`.
+            *plan_endpoints.OPERATIONS,
+            *known_endpoints.OPERATIONS,
+            *tus_endpoints.OPERATIONS,
+            *multipart_endpoints.OPERATIONS,
+            *video_endpoints.OPERATIONS,
+            # The longer addresses first: a dataset's name may hold slashes.
+            *version_endpoints.OPERATIONS,
+            *hub_endpoints.OPERATIONS,
+            *dataset_endpoints.OPERATIONS,
+        ],
+        lifespan=lifespan,
+        any_origin=["/hub/"],
+    )
+
+
+def _scratch_of(store_url: str) -> Path:
+    """Where datasets are repaired: beside the files of a local store, no robot is called so."""
+    return Path(tempfile.gettempdir() if "://" in store_url else store_url).absolute() / ".repair"
+
+
+def create_app(settings: IngestSettings) -> Starlette:
+    """video-ingest-service as a server of its own."""
+    part = ingest_part(settings.database_url, settings.store_url, max_open_uploads=settings.max_open_uploads)
+    return assemble("video-ingest-service", [part], exposure=settings.exposure)

@@ -1,0 +1,45 @@
+"""Repairs a dataset in a process with limits.
+
+`… -m teleop_video_ingest.datasets.repair_worker <source> <target>` prints one line
+of JSON (worker_messages.Outcome).
+"""
+
+import contextlib
+import os
+import resource
+import sys
+from pathlib import Path
+
+import msgspec
+from teleop_dataset.repair import repair
+from teleop_schema.errors import BackendError
+
+from teleop_video_ingest.model.worker_messages import Outcome
+
+MAX_MEMORY_BYTES = 8 * 1024**3
+MAX_CPU_S = 4 * 3600
+NICE = 10
+
+
+def main(source: str, target: str, earlier_info: str | None = None) -> None:
+    for kind, value in (
+        (resource.RLIMIT_AS, MAX_MEMORY_BYTES),
+        (resource.RLIMIT_CPU, MAX_CPU_S),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        # Not every system lets every limit be lowered.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(kind, (value, value))
+    os.nice(NICE)
+    try:
+        report = repair(
+            Path(source), Path(target), earlier_info=None if earlier_info is None else Path(earlier_info)
+        )
+        outcome = Outcome(episodes=report.episodes, frames=report.frames, report=report.as_text())
+    except BackendError as error:
+        outcome = Outcome(episodes=0, frames=0, report=error.detail)
+    print(msgspec.json.encode(outcome).decode())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,202 @@
+"""Repairing a version of a dataset whose recorder was killed: the result is a further version beside it."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import aiofiles
+import msgspec
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected, transaction
+from teleop_runtime.store import Store
+from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest, ManifestFile
+from teleop_schema.identifiers import local_path, stored_path
+
+from teleop_video_ingest.datasets.versions import commit_repair
+from teleop_video_ingest.errors import AlreadySound, NotRepairable, VersionNotFound
+from teleop_video_ingest.model.worker_messages import Outcome
+from teleop_video_ingest.tables.object_table import keep_object
+from teleop_video_ingest.tables.state_table import FileRow, earlier_file, find_state, list_files
+from teleop_video_ingest.tables.version_table import find_dataset, newest_of_robot
+
+log = get_logger(__name__)
+
+READ_TIMEOUT_S = 60.0
+REPAIR_TIMEOUT_S = 4 * 3600.0
+LEFTOVER_S = 2 * REPAIR_TIMEOUT_S
+READ_BYTES = 1024 * 1024
+MAX_COMPLAINT_BYTES = 4000
+INFO = "meta/info.json"
+
+
+class Repairs:
+    """Repairs datasets one at a time, each in a process of its own, in folders below `scratch`.
+
+    scratch  on the filesystem of a local store, so that its objects need not be copied
+    """
+
+    def __init__(self, pool: Pool, store: Store, scratch: Path) -> None:
+        self._pool = pool
+        self._store = store
+        self._scratch = scratch
+        self._place = asyncio.Semaphore(1)
+
+    async def repair(self, robot_id: str, dataset: str, version: int | None) -> tuple[DatasetVersion, str]:
+        """The version that holds what could be recovered of `version`, and the report in words.
+
+        Without a number: of the newest one that came from the robot. The same repair again gives the same
+        version.
+        Raises DatasetNotFound, VersionNotFound, AlreadySound, NotRepairable, NoSpace.
+        """
+        async with self._place, self._folder() as folder:
+            torn, files, earlier = await self._find(robot_id, dataset, version)
+            await self._store.check_room(2 * torn.size_bytes)
+            source, target = folder / "source", folder / "target"
+            await self._lay_out(files, source)
+            earlier_info = None
+            if earlier is not None:
+                earlier_info = folder / "earlier-info.json"
+                await self._lay(earlier, earlier_info)
+            outcome = await _run(source, target, earlier_info)
+            if outcome.episodes == 0:
+                raise NotRepairable(outcome.report)
+            listed = [await self._take_in(target, path) for path in await asyncio.to_thread(_files, target)]
+            manifest = Manifest(
+                files=tuple(listed),
+                total_episodes=outcome.episodes,
+                total_frames=outcome.frames,
+                finalised=True,
+            )
+            repaired = await commit_repair(
+                self._pool, self._store, robot_id, dataset, manifest, repaired_from=torn.version
+            )
+        return repaired, outcome.report
+
+    @asynccontextmanager
+    async def _folder(self) -> AsyncIterator[Path]:
+        await asyncio.to_thread(_clear, self._scratch)
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch, prefix="repair-"))
+        try:
+            yield folder
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _find(
+        self, robot_id: str, dataset: str, number: int | None
+    ) -> tuple[DatasetVersion, list[FileRow], FileRow | None]:
+        """The version to repair, its files, and what its info.json was before."""
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            dataset_id = await find_dataset(connection, robot_id, dataset)
+            if number is None:
+                row = await newest_of_robot(connection, dataset_id)
+                number = None if row is None else row["version"]
+            if number is None:
+                raise VersionNotFound(f"dataset {dataset!r} has no version yet", field="version")
+            state = await find_state(connection, robot_id, dataset, number)
+            files = await list_files(connection, state, "", MAX_DATASET_FILES)
+            info = next((file for file in files if file.path == INFO), None)
+            earlier = await earlier_file(connection, dataset_id, INFO, info.sha256) if info else None
+        assert state.version is not None  # noqa: S101
+        if state.version.source == "repair" or (
+            state.version.finalised and all(file.damage is None for file in files)
+        ):
+            raise AlreadySound(f"version {number} is finalised and whole", field="version")
+        return state.version, files, earlier
+
+    async def _lay_out(self, files: Sequence[FileRow], folder: Path) -> None:
+        """The version's files as a folder; what is damaged stays out, so that the repair does without it."""
+        for file in files:
+            if file.damage is None:
+                await self._lay(file, folder / local_path(file.path))
+
+    async def _lay(self, file: FileRow, path: Path) -> None:
+        async with self._store.as_file(file.sha256) as stored:
+            await asyncio.to_thread(_link, stored, path)
+
+    async def _take_in(self, root: Path, path: Path) -> ManifestFile:
+        """A file of the repaired dataset becomes an object; its row is too young for a sweep to mind it."""
+        size_bytes, sha256 = await asyncio.to_thread(_measure, path)
+        async with transaction(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            await keep_object(connection, sha256, size_bytes, b"")
+            if await self._store.size(sha256) != size_bytes:
+                await self._upload(path, sha256, size_bytes)
+        name = stored_path(path.relative_to(root).as_posix())
+        return ManifestFile(path=name, size_bytes=size_bytes, sha256=sha256)
+
+    async def _upload(self, path: Path, sha256: str, size_bytes: int) -> None:
+        upload = uuid4()
+        await self._store.begin(upload)
+        try:
+            await self._store.append(upload, 0, _parts(path), limit=size_bytes)
+            await self._store.finish(upload, sha256=sha256, size_bytes=size_bytes)
+        finally:
+            await self._store.discard(upload)
+
+
+async def _run(source: Path, target: Path, earlier_info: Path | None) -> Outcome:
+    """What became of the repair; raises NotRepairable if its process dies of the files."""
+    arguments = [str(path) for path in (source, target, earlier_info) if path is not None]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "teleop_video_ingest.datasets.repair_worker",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(REPAIR_TIMEOUT_S):
+            answer, complaint = await process.communicate()
+    except TimeoutError:
+        raise NotRepairable(f"the repair takes more than {REPAIR_TIMEOUT_S:.0f} s") from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if process.returncode != 0:
+        told = complaint[-MAX_COMPLAINT_BYTES:].decode(errors="replace")
+        log.error("a repair died", returncode=process.returncode, stderr=told)
+        raise NotRepairable(f"the repair broke off with exit code {process.returncode}")
+    return msgspec.json.decode(answer, type=Outcome)
+
+
+def _clear(scratch: Path) -> None:
+    """Make `scratch` if need be, and remove what repairs left there that were killed."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    for folder in scratch.iterdir():
+        if folder.stat().st_mtime < time.time() - LEFTOVER_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _link(stored: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(stored, path)
+    except OSError:
+        shutil.copyfile(stored, path)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def _parts(path: Path) -> AsyncIterator[bytes]:
+    async with aiofiles.open(path, "rb") as file:
+        while part := await file.read(READ_BYTES):
+            yield part

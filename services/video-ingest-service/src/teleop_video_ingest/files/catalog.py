@@ -1,0 +1,241 @@
+"""What is stored under which name: video chunks of sessions, files of datasets."""
+
+import asyncpg
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
+from teleop_runtime.store import PathTaken, Store
+from teleop_schema.files import DatasetFile, Receipt, VideoFile
+from teleop_schema.identifiers import check_camera_key, check_dataset_name, check_file_path, check_robot_id
+
+from teleop_video_ingest.errors import ChunkConflict, ObjectGone, RobotMismatch, UnknownSession
+from teleop_video_ingest.files.chunk_notes import note_chunk
+from teleop_video_ingest.files.probe import Prober
+from teleop_video_ingest.metrics import QUARANTINED, STORED_BYTES, STORED_FILES
+from teleop_video_ingest.model.tree import dataset_path, video_path
+from teleop_video_ingest.tables.dataset_table import add_revision, check_apart, ensure_dataset, newest_file
+from teleop_video_ingest.tables.object_table import (
+    damage_of,
+    keep_object,
+    lock_damaged,
+    lock_path,
+    names_of,
+    note_sound,
+)
+from teleop_video_ingest.tables.video_table import SessionRow, add_chunk, find_chunk, find_session, us_of
+
+log = get_logger(__name__)
+
+READ_TIMEOUT_S = 10.0
+# Waiting for another replica with the same file, and naming it in the tree.
+WRITE_TIMEOUT_S = 60.0
+
+
+class Catalog:
+    """Knows the files that are stored, and takes in new ones. Any number of replicas may do so at once."""
+
+    def __init__(self, pool: Pool, store: Store, prober: Prober) -> None:
+        self._pool = pool
+        self._store = store
+        self._prober = prober
+
+    async def known(self, file: VideoFile | DatasetFile, *, chunks: bytes = b"") -> Receipt | None:
+        """Receipt of `file` if no byte of it has to be sent, else None.
+
+        Bytes that the store holds, whether under another name or because a process died before it could
+        note them, are taken in here. Bytes that are noted as damaged are wanted again.
+        Raises what can be refused before bytes are sent: BadInput, UnknownSession, RobotMismatch,
+        ChunkConflict, NamesOverlap.
+        """
+        check_names(file)
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            receipt = await _find(connection, file)
+            if await damage_of(connection, file.sha256) is not None:
+                return None
+        if receipt is not None or await self._store.size(file.sha256) != file.size_bytes:
+            return receipt
+        try:
+            return (await self.accept(file, chunks=chunks))[0]
+        except ObjectGone:
+            return None
+
+    async def base_of(self, file: VideoFile | DatasetFile) -> tuple[str, bytes] | None:
+        """(sha256, chunk records) of what the path of `file` holds now, to send only what differs from it.
+
+        None if nothing is there, or nothing that could be compared.
+        """
+        if isinstance(file, VideoFile):
+            return None
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            row = await newest_file(connection, file.robot_id, file.dataset, file.path)
+        if row is None or not row["chunks"] or row["damage"] is not None:
+            return None
+        return row["sha256"], row["chunks"]
+
+    async def accept(self, file: VideoFile | DatasetFile, *, chunks: bytes = b"") -> tuple[Receipt, bool]:
+        """Receipt of `file`, whose bytes the store has just checked, and whether it is new.
+
+        chunks  its content-defined chunks as in FilePlan
+        raises  as `known` does; ObjectGone if the store does not hold the bytes
+        """
+        check_names(file)
+        await self._heal(file)
+        if isinstance(file, VideoFile):
+            receipt, new = await self._accept_video(file, chunks)
+        else:
+            receipt, new = await self._accept_dataset_file(file, chunks)
+        if new:
+            STORED_FILES.labels(receipt.kind).inc()
+            STORED_BYTES.labels(receipt.kind).inc(receipt.size_bytes)
+            log.info("stored", kind=receipt.kind, path=receipt.path, size_bytes=receipt.size_bytes)
+        return receipt, new
+
+    async def _accept_video(self, file: VideoFile, chunks: bytes) -> tuple[Receipt, bool]:
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            session = await _session_of(connection, file)
+            if receipt := await _find_video(connection, session, file):
+                return receipt, False
+        await self._check_stored(file)
+        probed = await self._prober.look(self._store, file)
+        path = video_path(file.robot_id, session.id, file.camera_key, file.chunk_index)
+        async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            await lock_path(connection, path)
+            if receipt := await _find_video(connection, session, file):
+                return receipt, False
+            await self._publish(connection, file, path, chunks)
+            row = await add_chunk(connection, session, file, path, probed)
+            await note_chunk(connection, self._store, row["id"])
+        if not probed.looked:
+            log.warning("video is looked into later", path=path, problem=probed.problem)
+        elif probed.problem is not None:
+            QUARANTINED.inc()
+            log.warning("video quarantined", path=path, problem=probed.problem)
+        return _video_receipt(file, row), True
+
+    async def _accept_dataset_file(self, file: DatasetFile, chunks: bytes) -> tuple[Receipt, bool]:
+        path = dataset_path(file.robot_id, file.dataset, file.path)
+        async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            await lock_path(connection, path)
+            if receipt := await _find_dataset_file(connection, file):
+                return receipt, False
+            dataset_id = await ensure_dataset(connection, file.robot_id, file.dataset)
+            await self._publish(connection, file, path, chunks)
+            row = await add_revision(connection, dataset_id, file)
+        return _dataset_receipt(file, row), True
+
+    async def _publish(
+        self, connection: Connection, file: VideoFile | DatasetFile, path: str, chunks: bytes
+    ) -> None:
+        """Bind the object to the tree: its row is held, its bytes are there, its name points to them."""
+        await keep_object(connection, file.sha256, file.size_bytes, chunks)
+        await self._check_stored(file)
+        try:
+            await self._store.name(path, file.sha256)
+        except PathTaken as taken:
+            hint = "a name is a file's or a folder's for good: give the new one another name"
+            raise PathTaken(taken.detail, field="path", hint=hint) from None
+
+    async def _heal(self, file: VideoFile | DatasetFile) -> None:
+        """If the object was damaged: its bytes have come anew, every name of it gets them."""
+        async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            if await lock_damaged(connection, file.sha256):
+                await self._check_stored(file)
+                for path in await names_of(connection, file.sha256):
+                    await self._store.name(path, file.sha256)
+                await note_sound(connection, [file.sha256])
+                log.info("damage healed", sha256=file.sha256)
+
+    async def _check_stored(self, file: VideoFile | DatasetFile) -> None:
+        if await self._store.size(file.sha256) != file.size_bytes:
+            raise ObjectGone(field="sha256")
+
+
+def check_names(file: VideoFile | DatasetFile) -> None:
+    """Raise BadInput, naming the field, unless every name in `file` may become part of a path."""
+    check_robot_id(file.robot_id)
+    if isinstance(file, VideoFile):
+        check_camera_key(file.camera_key)
+    else:
+        check_dataset_name(file.dataset)
+        check_file_path(file.path)
+
+
+async def _session_of(connection: Connection, file: VideoFile) -> SessionRow:
+    session = await find_session(connection, file.session)
+    if session is None:
+        raise UnknownSession(f"there is no session {file.session}", field="session")
+    if session.robot_id != file.robot_id:
+        raise RobotMismatch(f"session {session.id} is of robot {session.robot_id!r}", field="robot_id")
+    return session
+
+
+async def _find(connection: Connection, file: VideoFile | DatasetFile) -> Receipt | None:
+    if isinstance(file, VideoFile):
+        return await _find_video(connection, await _session_of(connection, file), file)
+    receipt = await _find_dataset_file(connection, file)
+    if receipt is None:
+        await check_apart(connection, file.robot_id, file.dataset)
+    return receipt
+
+
+async def _find_video(connection: Connection, session: SessionRow, file: VideoFile) -> Receipt | None:
+    row = await find_chunk(connection, session.id, file.camera_key, file.chunk_index)
+    if row is None:
+        return None
+    if row["sha256"] != file.sha256:
+        raise ChunkConflict(
+            f"chunk {file.chunk_index} of camera {file.camera_key!r} of session {session.id} "
+            f"is stored with SHA-256 {row['sha256']}",
+            field="chunk_index",
+        )
+    _check_same_times(file, row)
+    return _video_receipt(file, row)
+
+
+def _check_same_times(file: VideoFile, row: asyncpg.Record) -> None:
+    """Raise ChunkConflict if pictures that go by time would lie elsewhere now: they stay where they are.
+
+    Who sends a chunk again to correct its times must not be told that it is done.
+    """
+    if file.frames is not None or row["frame_indices"] is not None:
+        return
+    for field, told_us, stored in (
+        ("start_timestamp", file.start_us, row["start_timestamp"]),
+        ("end_timestamp", file.end_us, row["end_timestamp"]),
+    ):
+        if told_us != us_of(stored):
+            raise ChunkConflict(
+                f"chunk {file.chunk_index} of camera {file.camera_key!r} is stored with {field} "
+                f"{stored.isoformat()}, and keeps it",
+                field=field,
+                hint="send it under another camera_key, and name that one in the cameras of an export",
+            )
+
+
+async def _find_dataset_file(connection: Connection, file: DatasetFile) -> Receipt | None:
+    row = await newest_file(connection, file.robot_id, file.dataset, file.path)
+    if row is None or row["sha256"] != file.sha256:
+        return None
+    return _dataset_receipt(file, row)
+
+
+def _video_receipt(file: VideoFile, row: asyncpg.Record) -> Receipt:
+    return Receipt(
+        kind="video",
+        robot_id=file.robot_id,
+        path=row["file_path"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        stored_at=row["stored_at"],
+        id=row["id"],
+    )
+
+
+def _dataset_receipt(file: DatasetFile, row: asyncpg.Record) -> Receipt:
+    return Receipt(
+        kind="dataset",
+        robot_id=file.robot_id,
+        path=dataset_path(file.robot_id, file.dataset, file.path),
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        stored_at=row["stored_at"],
+    )

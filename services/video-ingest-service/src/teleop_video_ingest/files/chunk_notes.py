@@ -1,0 +1,106 @@
+"""Notes in the store of what the database knows of video chunks, for a database that is made anew.
+
+Which frame of a session saw each picture, and when, no file tells. So a chunk's row lies beside its file, a
+kilobyte of it for ten seconds of pictures, before its receipt is given.
+"""
+
+import zlib
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.noting import note_all
+from teleop_runtime.postgres.pool import Connection, Pool, transaction
+from teleop_runtime.store import Store, read_notes
+
+from teleop_video_ingest.model.tree import video_path
+from teleop_video_ingest.tables.video_table import (
+    adopt_chunk,
+    chunk_as_told,
+    find_session,
+    note_chunk_noted,
+    unnoted_chunks,
+)
+
+log = get_logger(__name__)
+
+FOLDER = "videos"
+TIMEOUT_S = 120.0
+
+
+class ChunkNote(msgspec.Struct, frozen=True):
+    """What a note tells.
+
+    stream  of the session, which may have another number in another database
+    chunk   the row as JSON
+    """
+
+    stream: UUID
+    robot_id: str
+    camera_key: str
+    chunk_index: int
+    sha256: str
+    chunk: msgspec.Raw
+
+
+@dataclass
+class AdoptedChunks:
+    """What became of the chunks that the store knows.
+
+    sessionless  belong to sessions that the database does not know, or not of that robot
+    lost         are not in the store any more
+    """
+
+    back: int = 0
+    sessionless: int = 0
+    lost: int = 0
+
+
+async def note_chunk(connection: Connection, store: Store, chunk_id: int) -> None:
+    """Note a chunk, on a connection that sees its row."""
+    path, told = await chunk_as_told(connection, chunk_id)
+    await store.set_note(f"{FOLDER}/{path}", zlib.compress(told.encode()))
+    await note_chunk_noted(connection, chunk_id)
+
+
+async def note_all_chunks(pool: Pool, store: Store) -> None:
+    """Note the chunks that are not noted yet: those of a release without notes."""
+
+    async def note(connection: Connection, chunk_id: int) -> None:
+        await note_chunk(connection, store, chunk_id)
+
+    await note_all(pool, unnoted_chunks, note, timeout_s=TIMEOUT_S)
+
+
+async def adopt_chunks(pool: Pool, store: Store) -> AdoptedChunks:
+    """Let the database know again the chunks that the store tells of; may be done again."""
+    adopted = AdoptedChunks()
+    names = [name async for name in store.list_notes(FOLDER)]
+    async for name, content in read_notes(store, names):
+        try:
+            told = zlib.decompress(content)
+            note = msgspec.json.decode(told, type=ChunkNote)
+        except (zlib.error, msgspec.MsgspecError) as error:
+            log.error("a note of the store can't be read", name=name, error=str(error))
+            continue
+        async with transaction(pool, timeout_s=TIMEOUT_S) as connection:
+            await _adopt(connection, store, note, told.decode(), adopted)
+    return adopted
+
+
+async def _adopt(
+    connection: Connection, store: Store, note: ChunkNote, told: str, adopted: AdoptedChunks
+) -> None:
+    session = await find_session(connection, note.stream)
+    if session is None or session.robot_id != note.robot_id:
+        adopted.sessionless += 1
+        return
+    path = video_path(note.robot_id, session.id, note.camera_key, note.chunk_index)
+    known = await adopt_chunk(connection, session.id, path, told)
+    if known is None:
+        adopted.lost += 1
+        log.warning("video is left out, for its file is not there", path=path, sha256=note.sha256)
+    elif known:
+        adopted.back += 1
+        await store.name(path, note.sha256)

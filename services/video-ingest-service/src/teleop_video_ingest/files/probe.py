@@ -1,0 +1,195 @@
+"""Looks into video chunks in processes of their own, which a hostile file may crash or hang without harm."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from teleop_runtime.logs import get_logger
+from teleop_runtime.store import Store
+from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT
+from teleop_schema.files import VideoFile
+
+from teleop_video_ingest.metrics import PROBES
+from teleop_video_ingest.model.worker_messages import Probed, Question
+
+log = get_logger(__name__)
+
+# Starting a process and loading FFmpeg takes 0.2 s, so they are kept; FFmpeg's leaks end with them.
+WORKER = (sys.executable, "-m", "teleop_video_ingest.files.probe_worker")
+MAX_WORKERS = 2
+PROBES_PER_WORKER = 200
+PROBE_TIMEOUT_S = 60.0
+# Somebody else may have killed the first process, or kept it from working.
+ATTEMPTS = 2
+# What ends a process from outside (a machine that runs out of memory, somebody who stops it) says nothing of
+# the file that it looked into, and neither does time that it was not given.
+FROM_OUTSIDE = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+MAX_ANSWER_BYTES = 64 * 1024
+US_PER_S = 1_000_000
+# Cameras are not as fast as their files say, but nor are they half or twice as fast.
+SPAN_OFF_S, SPAN_OFF = 1.0, 0.5
+
+
+class _Died(Exception):
+    """A worker came to no answer; the text says why.
+
+    verdict  whether that says something of the file
+    """
+
+    def __init__(self, reason: str, *, verdict: bool) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+
+
+class _Worker:
+    """One `probe_worker` process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._left = PROBES_PER_WORKER
+
+    @classmethod
+    async def start(cls) -> Self:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *WORKER,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=MAX_ANSWER_BYTES,
+            start_new_session=True,
+        )
+        return cls(process)
+
+    async def ask(self, question: Question) -> Probed:
+        """Raises _Died."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None  # noqa: S101
+        assert stdout is not None  # noqa: S101
+        self._left -= 1
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                stdin.write(msgspec.json.encode(question) + b"\n")
+                await stdin.drain()
+                answer = await stdout.readline()
+        except TimeoutError:
+            raise _Died(f"it takes more than {PROBE_TIMEOUT_S:.0f} s", verdict=False) from None
+        except (ConnectionError, ValueError, RuntimeError):
+            # RuntimeError: so uvloop says that the process has closed its end already.
+            answer = b""
+        if not answer.endswith(b"\n"):
+            code = await self._process.wait()
+            if -code in FROM_OUTSIDE:
+                raise _Died(f"the process was killed ({_cause(code)})", verdict=False)
+            raise _Died(f"the decoder crashed on it ({_cause(code)})", verdict=True)
+        return msgspec.json.decode(answer, type=Probed)
+
+    @property
+    def usable(self) -> bool:
+        return self._left > 0 and self._process.returncode is None
+
+    async def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+
+class Prober:
+    """Looks into video files, MAX_WORKERS at a time."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Worker] = []
+        self._places = asyncio.Semaphore(MAX_WORKERS)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls) -> AsyncIterator[Self]:
+        """A prober whose processes end with the block."""
+        prober = cls()
+        try:
+            yield prober
+        finally:
+            for worker in prober._idle:
+                await worker.end()
+
+    async def look(self, store: Store, file: VideoFile) -> Probed:
+        """What the stored bytes of `file` are; a file that breaks the decoder is a problem, not an error."""
+        told = None if file.frames is None else len(file.frames.frame_index)
+        return await self.look_at(
+            store,
+            file.sha256,
+            told_frames=told,
+            depth=file.depth_unit is not None,
+            span_us=file.end_us - file.start_us,
+        )
+
+    async def look_at(
+        self, store: Store, sha256: str, *, told_frames: int | None, depth: bool, span_us: int
+    ) -> Probed:
+        """What the object is, of which was told how many pictures it has, whether they are depth, and within
+        what time they were taken."""
+        async with self._places, store.as_file(sha256) as path:
+            probed = await self._look(Question(str(path), told_frames))
+        found = probed.codec, probed.pix_fmt
+        if probed.problem is None and depth and found != (DEPTH_CODEC, DEPTH_PIX_FMT):
+            problem = f"depth is {DEPTH_CODEC} {DEPTH_PIX_FMT}, this is {probed.codec} {probed.pix_fmt}"
+            probed = msgspec.structs.replace(probed, problem=problem)
+        if probed.problem is None and span_us and told_frames is None:
+            probed = msgspec.structs.replace(probed, problem=_span_problem(span_us, probed))
+        if probed.looked:
+            PROBES.labels("sound" if probed.problem is None else "problem").inc()
+        return probed
+
+    async def _look(self, question: Question) -> Probed:
+        died = _Died("", verdict=False)
+        for _ in range(ATTEMPTS):
+            try:
+                async with self._worker() as worker:
+                    return await worker.ask(question)
+            except _Died as death:
+                died = death
+                log.warning("a probe died", path=Path(question.path).name, reason=str(death))
+                PROBES.labels("died").inc()
+        if died.verdict:
+            return Probed(problem=str(died))
+        return Probed(problem=f"not looked into yet: {died}", looked=False)
+
+    @asynccontextmanager
+    async def _worker(self) -> AsyncIterator[_Worker]:
+        """A worker that is idle again after the block, unless the block raised or it has done its share."""
+        worker = self._idle.pop() if self._idle else None
+        if worker is None or not worker.usable:
+            worker = await _Worker.start()
+        try:
+            yield worker
+        except BaseException:
+            await worker.end()
+            raise
+        if worker.usable:
+            self._idle.append(worker)
+        else:
+            await worker.end()
+
+
+def _span_problem(span_us: int, probed: Probed) -> str | None:
+    """What is wrong if the pictures can't have been taken between the times that their sender told."""
+    span_s = span_us / US_PER_S
+    if not (probed.frames and probed.fps):
+        return None
+    lasts_s = probed.frames / probed.fps
+    if abs(span_s - lasts_s) <= max(SPAN_OFF_S, SPAN_OFF * max(span_s, lasts_s)):
+        return None
+    return (
+        f"its {probed.frames} pictures at {probed.fps:.4g} per second last {lasts_s:.2f} s, from "
+        f"start_timestamp to end_timestamp it is {span_s:.2f} s"
+    )
+
+
+def _cause(returncode: int) -> str:
+    return signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"

@@ -1,0 +1,150 @@
+"""Looks into video files that may be anything: `python -m teleop_video_ingest.files.probe_worker`.
+
+One question a line on standard input, one answer a line on standard output (see worker_messages). Ends with
+its input. Memory, processor time, open files and writing are limited before the first file is touched.
+"""
+
+import contextlib
+import resource
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import msgspec
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from teleop_video_ingest.model.worker_messages import Probed, Question
+
+MAX_MEMORY_BYTES = 2 * 1024**3
+MAX_CPU_S = 45
+MAX_OPEN_FILES = 32
+# 16k by 8k; a decoder asks for several bytes a pixel, several times.
+MAX_PIXELS = 16_384 * 8_192
+# Pictures are where their number says, give or take this part of a period.
+PTS_TOLERANCE = 0.25
+
+# Only mp4, only what the file itself holds: formats that name further files or addresses are never opened.
+FORMAT = "mp4"
+OPTIONS = {"protocol_whitelist": "file"}
+WITHOUT_EDITS = {"advanced_editlist": "0"}
+
+
+class Unusable(Exception):
+    """The file is no video that could be used; the text says why."""
+
+
+def main() -> None:
+    av.logging.set_level(None)
+    _limit(resource.RLIMIT_AS, MAX_MEMORY_BYTES)
+    _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_CORE, 0)
+    for line in sys.stdin.buffer:
+        spent = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime) + MAX_CPU_S, hard=False)
+        question = msgspec.json.decode(line, type=Question)
+        print(msgspec.json.encode(look_into(Path(question.path), question.frames)).decode(), flush=True)
+
+
+def look_into(path: Path, told_frames: int | None) -> Probed:
+    """What the file is, with the first problem that was found."""
+    found: dict[str, object] = {}
+    try:
+        with av.open(str(path), format=FORMAT, options=OPTIONS) as container:
+            _examine(container, found)
+        if told_frames is not None and found["frames"] != told_frames:
+            raise Unusable(f"the file holds {found['frames']} frames, its sender told {told_frames}")
+    except Unusable as problem:
+        found["problem"] = str(problem)
+    except MemoryError:
+        found["problem"] = "looking into it takes too much memory"
+    except (av.error.FFmpegError, ValueError, OverflowError) as error:
+        found["problem"] = f"not a readable mp4: {getattr(error, 'strerror', None) or error}"
+    return msgspec.convert(found, Probed)
+
+
+def _examine(container: InputContainer, found: dict[str, object]) -> None:
+    if len(container.streams.video) != 1:
+        raise Unusable(f"it has {len(container.streams.video)} video streams, not one")
+    stream = container.streams.video[0]
+    codec = stream.codec_context
+    # As the format is called, not the decoder: "av1", which libdav1d decodes.
+    name = codec.codec.canonical_name
+    found |= {"codec": name, "pix_fmt": codec.pix_fmt, "width": codec.width, "height": codec.height}
+    if codec.width * codec.height > MAX_PIXELS:
+        raise Unusable(f"a picture of {codec.width}x{codec.height} is larger than {MAX_PIXELS} pixels")
+    found["frames"] = 0
+    packets = [packet for packet in container.demux(stream) if packet.size]
+    # What an edit list hides is no picture, others may only build upon it.
+    pictures = [packet for packet in packets if not packet.is_discard]
+    times = [packet.pts for packet in pictures if packet.pts is not None]
+    keyframes = [packet.pts for packet in pictures if packet.is_keyframe and packet.pts is not None]
+    found |= {"frames": len(pictures), "keyframes": len(keyframes)}
+    if not pictures:
+        raise Unusable("it holds no frames")
+    if stream.frames and stream.frames != len(packets) and (there := _count(container.name)) < stream.frames:
+        raise Unusable(f"it was cut off: {stream.frames} frames are listed, {there} are there")
+    if not packets[0].is_keyframe:
+        raise Unusable("it does not begin with a keyframe")
+    if len(times) < len(pictures) or stream.time_base is None:
+        raise Unusable("some frames have no time")
+    found["fps"] = _rate(sorted(times), stream.time_base)
+    codec.thread_count = 1
+    codec.options = {"err_detect": "explode"}
+    _decode(container, stream, 0, 1)
+    last = max(packet.pts for packet in packets if packet.is_keyframe and packet.pts is not None)
+    _decode(container, stream, last, sum(time >= last for time in times))
+
+
+def _count(path: str) -> int:
+    """How many pictures are there, those included that an edit list hides and that nothing shown needs."""
+    with contextlib.closing(av.open(path, format=FORMAT, options=OPTIONS | WITHOUT_EDITS)) as container:
+        return sum(1 for packet in container.demux(video=0) if packet.size)
+
+
+def _rate(shown: list[int], tick_s: Fraction) -> float | None:
+    """Pictures per second, None for a single picture; raises Unusable if they come at irregular times."""
+    if len(shown) == 1:
+        return None
+    period = (shown[-1] - shown[0]) / (len(shown) - 1)
+    if period <= 0:
+        raise Unusable("all frames have the same time")
+    for number, time in enumerate(shown):
+        if abs(time - shown[0] - number * period) > max(PTS_TOLERANCE * period, 1):
+            raise Unusable(f"frame {number} is not where its number says: frames come at irregular times")
+    return float(1 / (period * tick_s))
+
+
+def _decode(container: InputContainer, stream: VideoStream, keyframe: int, wanted: int) -> None:
+    """Decode `wanted` pictures from a keyframe on; raises Unusable."""
+    container.seek(keyframe, stream=stream)
+    where = "the first" if keyframe == 0 else "the last"
+    decoded = 0
+    try:
+        for picture in container.decode(stream):
+            if picture.rotation:
+                raise Unusable(
+                    f"players turn its pictures by {abs(picture.rotation)} degrees, which datasets know "
+                    "nothing of: turn the pictures themselves (ffmpeg -i turned.mp4 upright.mp4)"
+                )
+            if picture.is_corrupt:
+                raise Unusable(f"{where} frames are damaged")
+            decoded += 1
+            if decoded == wanted:
+                return
+    except av.error.FFmpegError as error:
+        raise Unusable(f"{where} frames can't be decoded: {error.strerror}") from error
+    raise Unusable(f"{where} frames can't be decoded: {decoded} of {wanted} came")
+
+
+def _limit(kind: int, value: int, *, hard: bool = True) -> None:
+    """Not every system knows every limit, nor lets it be lowered."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(kind, (value, value if hard else resource.getrlimit(kind)[1]))
+
+
+if __name__ == "__main__":
+    main()

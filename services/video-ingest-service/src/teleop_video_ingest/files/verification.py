@@ -1,0 +1,96 @@
+"""Reading stored bytes again: are they still what they were?"""
+
+import asyncio
+import errno
+import hashlib
+from collections.abc import AsyncIterator
+
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.store import DiskFailed, ObjectMissing, Store
+
+from teleop_video_ingest.metrics import DAMAGED, VERIFIED_BYTES
+from teleop_video_ingest.tables.object_table import note_damage, note_sound
+
+log = get_logger(__name__)
+
+# Objects that are read at once; hashing is done in threads.
+READERS = 4
+NOTED_TOGETHER = 200
+WRITE_TIMEOUT_S = 30.0
+MISSING = "it is missing"
+
+
+async def verify_objects(pool: Pool, store: Store, objects: list[tuple[str, int]]) -> None:
+    """Read each (SHA-256, bytes) of `objects`; what is found goes into its row."""
+    waiting = iter(objects)
+
+    async def work() -> None:
+        sound: list[str] = []
+        for sha256, size_bytes in waiting:
+            damage = await look_at(store, sha256, size_bytes)
+            if damage is None:
+                sound.append(sha256)
+            else:
+                await report_damage(pool, sha256, damage)
+            if len(sound) >= NOTED_TOGETHER:
+                await _note_sound(pool, sound)
+                sound = []
+        await _note_sound(pool, sound)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(READERS):
+            tasks.create_task(work())
+
+
+async def look_at(store: Store, sha256: str, size_bytes: int) -> str | None:
+    """What is wrong with the bytes of an object; None: nothing."""
+    try:
+        async for _ in checked(store, sha256, size_bytes):
+            pass
+    except UnsoundObject as error:
+        return str(error)
+    return None
+
+
+class UnsoundObject(Exception):
+    """The bytes of an object are not what they were; the text says how."""
+
+
+async def checked(store: Store, sha256: str, size_bytes: int) -> AsyncIterator[bytes]:
+    """The bytes of an object; raises UnsoundObject at the end, or wherever it shows that they are not its."""
+    digest, read_bytes = hashlib.sha256(), 0
+    try:
+        async for part in store.read(sha256):
+            await asyncio.to_thread(digest.update, part)
+            read_bytes += len(part)
+            VERIFIED_BYTES.inc(len(part))
+            if read_bytes > size_bytes:
+                break
+            yield part
+    except ObjectMissing:
+        raise UnsoundObject(MISSING) from None
+    except DiskFailed as failed:
+        cause = failed.__cause__
+        if not isinstance(cause, OSError) or cause.errno != errno.EIO:
+            raise
+        raise UnsoundObject(f"it can't be read at byte {read_bytes}: {cause.strerror}") from None
+    if read_bytes != size_bytes:
+        raise UnsoundObject(f"it has {read_bytes} bytes or more, not {size_bytes}")
+    if digest.hexdigest() != sha256:
+        raise UnsoundObject(f"the SHA-256 of its bytes is {digest.hexdigest()}")
+
+
+async def report_damage(pool: Pool, sha256: str, damage: str) -> None:
+    """Note damage where everybody sees it: in the row, the log, the metrics."""
+    async with connected(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+        noted = await note_damage(connection, sha256, damage)
+    if noted:
+        DAMAGED.inc()
+        log.error("a stored object is damaged", sha256=sha256, damage=damage)
+
+
+async def _note_sound(pool: Pool, sha256s: list[str]) -> None:
+    if sha256s:
+        async with connected(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            await note_sound(connection, sha256s)

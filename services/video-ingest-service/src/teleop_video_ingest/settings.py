@@ -1,0 +1,38 @@
+"""Configuration of video-ingest-service."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+from teleop_runtime.serving.posture import check_listening
+from teleop_runtime.settings import ProcessSettings, ServiceSettings
+
+from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS
+
+
+class UploadSettings(ProcessSettings):
+    """What uploads may do, wherever this service runs."""
+
+    max_open_uploads: int = Field(
+        MAX_OPEN_UPLOADS,
+        alias="INGEST_MAX_OPEN_UPLOADS",
+        ge=1,
+        description="how many unfinished uploads a robot may have",
+    )
+
+
+class IngestSettings(ServiceSettings, UploadSettings):
+    """Environment of video-ingest-service."""
+
+    store_url: str = Field(
+        "lerobot_backup",
+        alias="STORE_URL",
+        min_length=1,
+        description="where files are kept: a folder, or s3://bucket/prefix",
+    )
+    host: str = Field("127.0.0.1", alias="INGEST_HOST", description="where it listens")
+    port: int = Field(8002, alias="INGEST_PORT", ge=0, le=65_535, description="on which port; 0: any")
+
+    @model_validator(mode="after")
+    def _stay_local(self) -> Self:
+        check_listening(self.host, self.exposure, "INGEST_HOST")
+        return self

@@ -1,0 +1,143 @@
+"""Rows of `video_chunk` that are to be looked into. Every function works on its caller's connection."""
+
+from typing import NamedTuple
+
+from teleop_runtime.postgres.pool import Connection
+
+from teleop_video_ingest.model.worker_messages import LOOK_VERSION, Probed
+
+# Of a file that is damaged or gone nothing can be said, until it has come anew.
+# Others may be at it as well; who dies meanwhile leaves it to whoever comes then.
+TAKE_DUE = """
+UPDATE video_chunk
+   SET failed_looks = failed_looks + 1,
+       look_after = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(failed_looks, 10))
+ WHERE id IN (SELECT c.id FROM video_chunk c JOIN stored_object o ON o.sha256 = c.sha256
+               WHERE look_after <= now() AND o.damage IS NULL ORDER BY look_after LIMIT $1
+                 FOR UPDATE OF c SKIP LOCKED)
+RETURNING id, file_path, sha256, size_bytes, cardinality(frame_indices) AS told,
+          depth_unit IS NOT NULL AS depth,
+          (extract(epoch FROM end_timestamp - start_timestamp) * 1000000)::bigint AS span_us
+"""
+
+# From now on they are due like those that nobody could look into; what is known of them holds until then.
+MAKE_DUE = """
+UPDATE video_chunk SET failed_looks = 0, look_after = now()
+ WHERE id IN (SELECT c.id FROM video_chunk c JOIN stored_object o ON o.sha256 = c.sha256
+               WHERE look_version < $1 AND look_after IS NULL AND o.damage IS NULL
+               ORDER BY look_version, c.id DESC LIMIT $2
+                 FOR UPDATE OF c SKIP LOCKED)
+"""
+
+# What the look found; else what the sender told stays.
+NOTE_LOOK = """
+WITH known AS (SELECT id, frame_count, quarantine, look_version FROM video_chunk
+                WHERE id = $1 AND look_after IS NOT NULL FOR UPDATE)
+UPDATE video_chunk c
+   SET frame_count = coalesce($2, c.frame_count), fps = coalesce($3, fps), codec = $4, pix_fmt = $5,
+       width = coalesce($6, width), height = coalesce($7, height), keyframes = $8, quarantine = $9,
+       look_after = NULL, look_version = $10,
+       corrected_at = CASE WHEN known.look_version > 0 AND (known.quarantine IS NULL OR $9::text IS NULL)
+                                AND (known.frame_count IS DISTINCT FROM coalesce($2, c.frame_count)
+                                     OR (known.quarantine IS NULL) <> ($9::text IS NULL))
+                           THEN now() ELSE corrected_at END
+  FROM known WHERE c.id = known.id
+RETURNING known.look_version, known.frame_count, known.quarantine, c.frame_count,
+          c.corrected_at IS NOT DISTINCT FROM now()
+"""
+
+# (never looked into to the end, looked into by an older version)
+COUNT_UNLOOKED = """
+SELECT (SELECT count(*) FROM video_chunk c JOIN stored_object o ON o.sha256 = c.sha256
+         WHERE look_after IS NOT NULL AND look_version = 0 AND o.damage IS NULL),
+       (SELECT count(*) FROM video_chunk WHERE look_version BETWEEN 1 AND $1 - 1)
+"""
+
+OFTEN_UNLOOKED = """
+SELECT count(*) OVER (), file_path, quarantine
+  FROM video_chunk c JOIN stored_object o ON o.sha256 = c.sha256
+ WHERE look_after IS NOT NULL AND look_version = 0 AND failed_looks >= $1 AND o.damage IS NULL
+ ORDER BY c.id LIMIT 1
+"""
+
+
+class Due(NamedTuple):
+    """A chunk that is to be looked into.
+
+    told     how many pictures its sender says there are; None: it did not say
+    depth    whether they are depth
+    span_us  from its start to its end
+    """
+
+    id: int
+    path: str
+    sha256: str
+    size_bytes: int
+    told: int | None
+    depth: bool
+    span_us: int
+
+
+class Looked(NamedTuple):
+    """What was known of a chunk before a look, and what it has changed.
+
+    version     of the look before; 0: none had come to an end
+    had, has    pictures
+    quarantine  as it was
+    corrected   an export of it would have held other pictures
+    """
+
+    version: int
+    had: int | None
+    quarantine: str | None
+    has: int | None
+    corrected: bool
+
+
+class OftenUnlooked(NamedTuple):
+    """How many chunks no look comes to an end with; path and reason are of the oldest."""
+
+    chunks: int
+    path: str
+    reason: str
+
+
+async def make_due(connection: Connection, limit: int) -> None:
+    """Let up to `limit` chunks be due that an older version of the look has looked into; the newest first."""
+    await connection.execute(MAKE_DUE, LOOK_VERSION, limit)
+
+
+async def take_due(connection: Connection, limit: int) -> list[Due]:
+    """Up to `limit` chunks that are to be looked into now; each is due again unless `note_look` comes."""
+    return [Due(*row) for row in await connection.fetch(TAKE_DUE, limit)]
+
+
+async def note_look(connection: Connection, chunk_id: int, probed: Probed) -> Looked | None:
+    """Keep what a look into the chunk found; None if somebody else has noted his meanwhile."""
+    row = await connection.fetchrow(
+        NOTE_LOOK,
+        chunk_id,
+        probed.frames,
+        probed.fps,
+        probed.codec,
+        probed.pix_fmt,
+        probed.width,
+        probed.height,
+        probed.keyframes,
+        probed.problem,
+        LOOK_VERSION,
+    )
+    return None if row is None else Looked(*row)
+
+
+async def count_unlooked(connection: Connection) -> tuple[int, int]:
+    """How many chunks nobody could look into yet, and how many are to be looked into again."""
+    row = await connection.fetchrow(COUNT_UNLOOKED, LOOK_VERSION)
+    assert row is not None  # noqa: S101
+    return row[0], row[1]
+
+
+async def often_unlooked(connection: Connection, failed_looks: int) -> OftenUnlooked | None:
+    """Chunks that so many looks came to no end with; None if there are none."""
+    row = await connection.fetchrow(OFTEN_UNLOOKED, failed_looks)
+    return None if row is None else OftenUnlooked(*row)

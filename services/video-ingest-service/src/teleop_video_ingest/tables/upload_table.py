@@ -1,0 +1,197 @@
+"""Rows of `upload`: what is on its way, and for which file."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving.problems import Problem
+
+from teleop_video_ingest.model.announced import Announced
+
+TIMEOUT_S = 10.0
+# Of uploads that have expired so many are looked at in one go.
+SWEEP_ROWS = 100
+
+ADD = """
+INSERT INTO upload (id, file, metadata, length, plan_key, base, copied, chunks, expires_at)
+VALUES ($1, $2::jsonb, $3, $4, $5, $6, $7::jsonb, $8, now() + make_interval(secs => $9))
+ON CONFLICT (plan_key) WHERE finished_at IS NULL AND problem IS NULL DO NOTHING
+"""
+
+FIND = """
+SELECT id, file::text, metadata, length, base, copied::text, chunks, problem::text, finished_at, expires_at
+  FROM upload WHERE id = $1
+"""
+
+FIND_PLANNED = """
+SELECT id, file::text, metadata, length, base, copied::text, chunks, problem::text, finished_at, expires_at
+  FROM upload WHERE plan_key = $1 AND finished_at IS NULL AND problem IS NULL
+"""
+
+HAS_FAILED = "SELECT EXISTS (SELECT FROM upload WHERE plan_key = $1 AND problem IS NOT NULL)"
+
+SET_LENGTH = "UPDATE upload SET length = $2 WHERE id = $1 AND length IS NULL"
+
+POSTPONE = (
+    "UPDATE upload SET expires_at = now() + make_interval(secs => $2) WHERE id = $1 RETURNING expires_at"
+)
+
+FINISH = """
+UPDATE upload SET finished_at = now(), expires_at = now() + make_interval(secs => $2) WHERE id = $1
+"""
+
+GIVE_UP = """
+UPDATE upload SET problem = $2::jsonb, expires_at = now() + make_interval(secs => $3) WHERE id = $1
+"""
+
+DELETE = "DELETE FROM upload WHERE id = $1"
+
+# A file that is put together of what was sent and a base lies beside what was sent before that goes.
+OPEN = """
+SELECT id, file->>'robot_id' AS robot_id,
+       coalesce(length, 0)
+           + CASE WHEN base IS NULL THEN 0 ELSE (file->>'size_bytes')::bigint END AS takes_bytes
+  FROM upload
+ WHERE finished_at IS NULL AND problem IS NULL AND file IS NOT NULL AND expires_at > now()
+"""
+
+EXPIRED = "SELECT id FROM upload WHERE expires_at < now() ORDER BY expires_at LIMIT $1"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Bytes that are to become a file.
+
+    file         what the client told of it; None if it tells that at the end
+    length       bytes that will be sent; None while the client has not said
+    base         SHA-256 of the object that holds what is not sent
+    copied       (offset in the file, length, offset in the base) of that
+    chunks       content-defined chunks of the file, as FilePlan has them
+    problem      why it was given up
+    finished_at  when the file was stored
+    """
+
+    id: UUID
+    file: Announced | None
+    metadata: str
+    length: int | None
+    base: str | None
+    copied: tuple[tuple[int, int, int], ...]
+    chunks: bytes
+    problem: Problem | None
+    finished_at: datetime | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class OpenUpload:
+    """An upload that can go on.
+
+    takes_bytes  of the store, of which some may be taken already; 0 while its client has not said
+    """
+
+    id: UUID
+    robot_id: str
+    takes_bytes: int
+
+
+class UploadTable:
+    """The table `upload`, each call a transaction of its own."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def add(
+        self,
+        upload_id: UUID,
+        *,
+        lasts_s: float,
+        file: Announced | None = None,
+        metadata: str = "",
+        length: int | None = None,
+        plan_key: str | None = None,
+        base: str | None = None,
+        copied: tuple[tuple[int, int, int], ...] = (),
+        chunks: bytes = b"",
+    ) -> None:
+        """Note a new upload; nothing happens if there is an open one of the same plan."""
+        await self._execute(
+            ADD,
+            upload_id,
+            None if file is None else _json(file),
+            metadata,
+            length,
+            plan_key,
+            base,
+            _json(copied),
+            chunks,
+            lasts_s,
+        )
+
+    async def find(self, upload_id: UUID) -> Upload | None:
+        return await self._find(FIND, upload_id)
+
+    async def find_planned(self, plan_key: str) -> Upload | None:
+        """The open upload of a plan."""
+        return await self._find(FIND_PLANNED, plan_key)
+
+    async def has_failed(self, plan_key: str) -> bool:
+        """Whether an upload of this plan was given up not long ago."""
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            failed: bool = await connection.fetchval(HAS_FAILED, plan_key)
+            return failed
+
+    async def set_length(self, upload_id: UUID, length: int) -> None:
+        """Note the length that a client told late; the first one told stays."""
+        await self._execute(SET_LENGTH, upload_id, length)
+
+    async def postpone(self, upload_id: UUID, lasts_s: float) -> datetime:
+        """Let an upload expire so many seconds from now; gives the time."""
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            expires_at: datetime = await connection.fetchval(POSTPONE, upload_id, lasts_s)
+            return expires_at
+
+    async def finish(self, upload_id: UUID, lasts_s: float) -> None:
+        """Note that the file is stored; the row stays so many seconds more."""
+        await self._execute(FINISH, upload_id, lasts_s)
+
+    async def give_up(self, upload_id: UUID, problem: Problem, lasts_s: float) -> None:
+        """Note why nothing can become of the upload; the row stays so many seconds more."""
+        await self._execute(GIVE_UP, upload_id, _json(problem), lasts_s)
+
+    async def delete(self, upload_id: UUID) -> None:
+        await self._execute(DELETE, upload_id)
+
+    async def opened(self) -> list[OpenUpload]:
+        """Every upload that is neither finished, nor given up, nor expired."""
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            return [OpenUpload(**row) for row in await connection.fetch(OPEN)]
+
+    async def expired(self) -> list[UUID]:
+        """Up to SWEEP_ROWS uploads whose time is over, the oldest first."""
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            return [row["id"] for row in await connection.fetch(EXPIRED, SWEEP_ROWS)]
+
+    async def _execute(self, query: LiteralString, *values: Any) -> None:
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            await connection.execute(query, *values)
+
+    async def _find(self, query: LiteralString, value: Any) -> Upload | None:
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            row = await connection.fetchrow(query, value)
+        return None if row is None else _upload(row)
+
+
+def _upload(row: asyncpg.Record) -> Upload:
+    copied = msgspec.json.decode(row["copied"], type=tuple[tuple[int, int, int], ...])
+    problem = row["problem"] and msgspec.json.decode(row["problem"], type=Problem)
+    file = row["file"] and msgspec.json.decode(row["file"])
+    return Upload(**{**row, "file": file, "copied": copied, "problem": problem})
+
+
+def _json(content: Any) -> str:
+    return msgspec.json.encode(content).decode()

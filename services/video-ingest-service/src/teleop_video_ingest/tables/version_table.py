@@ -1,0 +1,222 @@
+"""Rows of `dataset_version`: states of a dataset that are wholly there. On the caller's connection."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+from teleop_runtime.postgres.pool import Connection
+from teleop_schema.files import DatasetVersion, Manifest, ManifestFile
+
+from teleop_video_ingest.errors import DatasetNotFound, VersionNotFound
+
+MAX_VERSION = 2**31 - 1
+
+FIND_DATASET = "SELECT id FROM dataset WHERE robot_id = $1 AND name = $2"
+
+# Versions of a dataset are made one after the other.
+LOCK_DATASET = "SELECT id FROM dataset WHERE robot_id = $1 AND name = $2 FOR UPDATE"
+
+NEWEST_OF_ROBOT = """
+SELECT * FROM dataset_version WHERE dataset_id = $1 AND source = 'robot' ORDER BY version DESC LIMIT 1
+"""
+
+# Holding the objects' rows, so that no sweep takes one away before the version refers to it.
+LOCK_PRESENT = """
+SELECT wanted.path
+  FROM unnest($2::text[], $3::text[], $4::bigint[]) AS wanted(path, sha256, size_bytes)
+  JOIN stored_object o ON o.sha256 = wanted.sha256 AND o.size_bytes = wanted.size_bytes
+ WHERE o.damage IS NULL
+   AND EXISTS (SELECT FROM dataset_file f
+                WHERE f.dataset_id = $1 AND f.path = wanted.path AND f.sha256 = wanted.sha256)
+   FOR KEY SHARE OF o
+"""
+
+ADD_VERSION = """
+INSERT INTO dataset_version (dataset_id, version, source, repaired_from, manifest_sha256, total_episodes,
+                             total_frames, finalised, files, size_bytes)
+SELECT $1, coalesce(max(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9
+  FROM dataset_version WHERE dataset_id = $1
+RETURNING *
+"""
+
+ADD_FILES = """
+INSERT INTO dataset_version_file (version_id, path, sha256, size_bytes)
+SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[])
+"""
+
+ALL_PRESENT = """
+SELECT count(*) = $4 FROM unnest($1::text[], $2::text[], $3::bigint[]) AS wanted(path, sha256, size_bytes)
+  JOIN stored_object o ON o.sha256 = wanted.sha256 AND o.size_bytes = wanted.size_bytes
+"""
+
+ADOPT_FILES = """
+INSERT INTO dataset_file (dataset_id, path, sha256, size_bytes, revision)
+SELECT $1, told.path, told.sha256, told.size_bytes,
+       1 + (SELECT coalesce(max(f.revision), 0) FROM dataset_file f
+             WHERE f.dataset_id = $1 AND f.path = told.path)
+  FROM unnest($2::text[], $3::text[], $4::bigint[]) AS told(path, sha256, size_bytes)
+ WHERE NOT EXISTS (SELECT FROM dataset_file f
+                    WHERE f.dataset_id = $1 AND f.path = told.path AND f.sha256 = told.sha256)
+"""
+
+ADOPT_VERSION = """
+INSERT INTO dataset_version (dataset_id, version, source, repaired_from, manifest_sha256, total_episodes,
+                             total_frames, finalised, files, size_bytes, created_at, noted_at)
+SELECT $1,
+       CASE WHEN EXISTS (SELECT FROM dataset_version v WHERE v.dataset_id = $1 AND v.version = $2)
+            THEN (SELECT max(version) + 1 FROM dataset_version v WHERE v.dataset_id = $1) ELSE $2 END,
+       $3, $4, $5, $6, $7, $8, $9, $10, $11, now()
+ WHERE NOT EXISTS (SELECT FROM dataset_version v WHERE v.dataset_id = $1 AND v.manifest_sha256 = $5)
+RETURNING id
+"""
+
+CLAIM = "UPDATE stored_object SET found_at = NULL WHERE sha256 = ANY($1) AND found_at IS NOT NULL"
+
+LIST_VERSIONS = """
+SELECT * FROM dataset_version
+ WHERE dataset_id = $1 AND ($2::integer IS NULL OR version < $2) ORDER BY version DESC LIMIT $3
+"""
+
+GET_VERSION = "SELECT * FROM dataset_version WHERE dataset_id = $1 AND version = $2"
+
+# What somebody who wants the dataset should get: whole ones first, then the newest.
+BEST_VERSION = """
+SELECT * FROM dataset_version WHERE dataset_id = $1
+ ORDER BY finalised OR source = 'repair' DESC, version DESC LIMIT 1
+"""
+
+FIND_REPAIR = """
+SELECT * FROM dataset_version
+ WHERE dataset_id = $1 AND repaired_from = $2 AND manifest_sha256 = $3 ORDER BY version DESC LIMIT 1
+"""
+
+
+async def find_dataset(connection: Connection, robot_id: str, dataset: str, *, lock: bool = False) -> int:
+    """The dataset's id; raises DatasetNotFound.
+
+    lock  no other transaction makes a version of it until this one ends
+    """
+    found: int | None = await connection.fetchval(LOCK_DATASET if lock else FIND_DATASET, robot_id, dataset)
+    if found is None:
+        raise DatasetNotFound(f"robot {robot_id!r} has no dataset {dataset!r}", field="dataset")
+    return found
+
+
+async def newest_of_robot(connection: Connection, dataset_id: int) -> asyncpg.Record | None:
+    """Row of the newest version that is as it lay on the robot."""
+    return await connection.fetchrow(NEWEST_OF_ROBOT, dataset_id)
+
+
+async def find_repair(
+    connection: Connection, dataset_id: int, repaired_from: int, manifest_sha256: str
+) -> asyncpg.Record | None:
+    """Row of the version that the same repair made before."""
+    return await connection.fetchrow(FIND_REPAIR, dataset_id, repaired_from, manifest_sha256)
+
+
+async def absent_files(connection: Connection, dataset_id: int, files: Sequence[ManifestFile]) -> list[str]:
+    """Paths of those files whose content the dataset has not been sent; the others can't be swept away
+    before the transaction ends."""
+    rows = await connection.fetch(LOCK_PRESENT, dataset_id, *_columns(files))
+    present = {row[0] for row in rows}
+    return [file.path for file in files if file.path not in present]
+
+
+async def add_version(
+    connection: Connection,
+    dataset_id: int,
+    manifest: Manifest,
+    manifest_sha256: str,
+    *,
+    repaired_from: int | None = None,
+) -> asyncpg.Record:
+    """The new version's row."""
+    row = await connection.fetchrow(
+        ADD_VERSION,
+        dataset_id,
+        "robot" if repaired_from is None else "repair",
+        repaired_from,
+        manifest_sha256,
+        manifest.total_episodes,
+        manifest.total_frames,
+        manifest.finalised,
+        len(manifest.files),
+        sum(file.size_bytes for file in manifest.files),
+    )
+    assert row is not None  # noqa: S101
+    await connection.execute(ADD_FILES, row["id"], *_columns(manifest.files))
+    return row
+
+
+async def adopt_version(
+    connection: Connection,
+    dataset_id: int,
+    manifest: Manifest,
+    manifest_sha256: str,
+    *,
+    version: int,
+    source: str,
+    repaired_from: int | None,
+    created_at: datetime,
+) -> bool | None:
+    """Whether a version that the store tells of is new here; None if a file of it is not in the store.
+
+    It has its number again, unless another version has got that meanwhile.
+    """
+    paths, sha256s, sizes = _columns(manifest.files)
+    if not await connection.fetchval(ALL_PRESENT, paths, sha256s, sizes, len(paths)):
+        return None
+    totals = manifest.total_episodes, manifest.total_frames, manifest.finalised, len(paths), sum(sizes)
+    row_id = await connection.fetchval(
+        ADOPT_VERSION, dataset_id, version, source, repaired_from, manifest_sha256, *totals, created_at
+    )
+    if row_id is not None:
+        await connection.execute(ADD_FILES, row_id, paths, sha256s, sizes)
+        await connection.execute(ADOPT_FILES, dataset_id, paths, sha256s, sizes)
+        await connection.execute(CLAIM, sha256s)
+    return row_id is not None
+
+
+async def list_versions(
+    connection: Connection, dataset_id: int, before: int | None, limit: int
+) -> list[asyncpg.Record]:
+    """Up to `limit` versions older than `before`, newest first."""
+    return await connection.fetch(LIST_VERSIONS, dataset_id, before, limit)
+
+
+async def best_version(connection: Connection, dataset_id: int) -> asyncpg.Record | None:
+    """Row of the version to give out: the newest that is finalised or repaired, else the newest."""
+    return await connection.fetchrow(BEST_VERSION, dataset_id)
+
+
+async def get_version(connection: Connection, dataset_id: int, dataset: str, version: int) -> asyncpg.Record:
+    """Row of that version; raises VersionNotFound."""
+    row = await connection.fetchrow(GET_VERSION, dataset_id, version) if version <= MAX_VERSION else None
+    if row is None:
+        raise VersionNotFound(f"dataset {dataset!r} has no version {version}", field="version")
+    return row
+
+
+def view_of(row: asyncpg.Record, robot_id: str, dataset: str) -> DatasetVersion:
+    """A row of `dataset_version` as others see it."""
+    return DatasetVersion(
+        robot_id=robot_id,
+        dataset=dataset,
+        version=row["version"],
+        source=row["source"],
+        created_at=row["created_at"],
+        total_episodes=row["total_episodes"],
+        total_frames=row["total_frames"],
+        finalised=row["finalised"],
+        files=row["files"],
+        size_bytes=row["size_bytes"],
+        repaired_from=row["repaired_from"],
+    )
+
+
+def _columns(files: Sequence[ManifestFile]) -> tuple[list[str], list[str], list[int]]:
+    return (
+        [file.path for file in files],
+        [file.sha256 for file in files],
+        [file.size_bytes for file in files],
+    )

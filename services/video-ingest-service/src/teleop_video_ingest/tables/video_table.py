@@ -1,0 +1,267 @@
+"""Rows of `video_chunk`, and of their sessions. Every function works on its caller's connection."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from teleop_runtime.postgres.pool import Connection
+from teleop_schema.files import DroppedFrames, VideoFile
+
+from teleop_video_ingest.errors import VideoNotFound
+from teleop_video_ingest.model.coverage import Chunk, runs_of
+from teleop_video_ingest.model.worker_messages import LOOK_VERSION, Probed
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_ID = 2**63 - 1
+# Of 10 s and 30 pictures a second, these hold 15,000 pictures.
+CHUNKS_TOGETHER = 50
+
+SESSION = """
+SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL
+  FROM teleop_session WHERE id = $1
+"""
+SESSION_OF_STREAM = """
+SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL
+  FROM teleop_session WHERE stream_id = $1
+"""
+
+FIND_CHUNK = """
+SELECT * FROM video_chunk WHERE session_id = $1 AND camera_key = $2 AND chunk_index = $3
+"""
+
+ADD_CHUNK = """
+INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
+                         end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
+                         fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit,
+                         look_version, look_after)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+        $22, CASE WHEN $22 > 0 THEN NULL ELSE now() + interval '30 seconds' END)
+RETURNING *
+"""
+
+# The whole row, whatever columns it has by then.
+AS_TOLD = """
+SELECT c.file_path,
+       jsonb_build_object('stream', s.stream_id, 'robot_id', s.robot_id, 'camera_key', c.camera_key,
+                          'chunk_index', c.chunk_index, 'sha256', c.sha256, 'chunk', to_jsonb(c))::text
+  FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
+"""
+NOTED = "UPDATE video_chunk SET noted_at = now() WHERE id = $1"
+UNNOTED = "SELECT id FROM video_chunk WHERE noted_at IS NULL ORDER BY id LIMIT $1"
+
+# The object's row is touched, as by all who refer to it.
+CLAIM_OBJECT = """
+UPDATE stored_object o SET found_at = NULL, stored_at = now()
+  FROM jsonb_populate_record(NULL::video_chunk, $1::jsonb->'chunk') AS told
+ WHERE o.sha256 = told.sha256 AND o.size_bytes = told.size_bytes
+RETURNING o.sha256
+"""
+ADOPT_CHUNK = """
+INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
+                         end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
+                         fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit, look_after,
+                         look_version, corrected_at, stored_at, noted_at)
+SELECT $1, camera_key, chunk_index, $2, sha256, size_bytes, start_timestamp,
+       end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
+       fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit, look_after,
+       coalesce(look_version, CASE WHEN look_after IS NULL THEN 1 ELSE 0 END), corrected_at, stored_at,
+       CASE WHEN file_path = $2 THEN now() END
+  FROM jsonb_populate_record(NULL::video_chunk, $3::jsonb->'chunk')
+ON CONFLICT (session_id, camera_key, chunk_index) DO NOTHING
+RETURNING id
+"""
+
+GET_CHUNK = """
+SELECT c.*, s.robot_id FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
+"""
+
+# Without the pictures' times, which can be many.
+LIST_CHUNKS = """
+SELECT id, session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp, end_timestamp,
+       first_frame_index, frame_count, fps, codec, pix_fmt, width, height, depth_unit, keyframes, dropped,
+       quarantine, look_after, corrected_at, stored_at
+  FROM video_chunk
+ WHERE session_id = $1 AND ($2::text IS NULL OR camera_key = $2) AND id > $3
+ ORDER BY id LIMIT $4
+"""
+
+CAMERAS_OF = "SELECT DISTINCT camera_key FROM video_chunk WHERE session_id = $1"
+
+CHUNKS_OF_CAMERA = """
+SELECT chunk_index, start_timestamp, end_timestamp, frame_indices, dropped, fps, frame_count, quarantine
+  FROM video_chunk WHERE session_id = $1 AND camera_key = $2 AND chunk_index > $3
+ ORDER BY chunk_index LIMIT $4
+"""
+
+
+class SessionRow(NamedTuple):
+    """What a chunk has to know of its session.
+
+    frames   how many frames of it are committed
+    cameras  names of the cameras that the robot has told of
+    hidden   somebody has deleted it: it still takes what comes late, and is not shown
+    """
+
+    id: int
+    robot_id: str
+    fps: float
+    frames: int
+    cameras: tuple[str, ...]
+    hidden: bool
+
+
+async def find_session(connection: Connection, session: int | UUID) -> SessionRow | None:
+    """The session with that number, or of that stream; None if there is none (yet)."""
+    row = None
+    if isinstance(session, UUID):
+        row = await connection.fetchrow(SESSION_OF_STREAM, session)
+    elif 1 <= session <= MAX_ID:
+        row = await connection.fetchrow(SESSION, session)
+    if row is None:
+        return None
+    id_, robot_id, fps, frames, cameras, hidden = row
+    return SessionRow(id_, robot_id, fps, frames, tuple(msgspec.json.decode(cameras)), hidden)
+
+
+async def find_chunk(
+    connection: Connection, session_id: int, camera_key: str, chunk_index: int
+) -> asyncpg.Record | None:
+    """The chunk's row, None if it has not arrived."""
+    return await connection.fetchrow(FIND_CHUNK, session_id, camera_key, chunk_index)
+
+
+async def get_chunk(connection: Connection, video_id: int) -> asyncpg.Record:
+    """The chunk's row with its robot; raises VideoNotFound."""
+    row = await connection.fetchrow(GET_CHUNK, video_id) if 1 <= video_id <= MAX_ID else None
+    if row is None:
+        raise VideoNotFound(f"there is no video {video_id}", field="video_id")
+    return row
+
+
+async def list_chunks(
+    connection: Connection, session_id: int, camera_key: str | None, after: int, limit: int
+) -> list[asyncpg.Record]:
+    """Up to `limit` chunks of the session with a higher id than `after`, in the order they arrived."""
+    return await connection.fetch(LIST_CHUNKS, session_id, camera_key, after, limit)
+
+
+async def cameras_of(connection: Connection, session_id: int) -> list[str]:
+    """Names of the cameras that have sent a chunk."""
+    return [row[0] for row in await connection.fetch(CAMERAS_OF, session_id)]
+
+
+async def chunks_of_camera(connection: Connection, session: SessionRow, camera_key: str) -> list[Chunk]:
+    """All chunks of one camera, ascending; the times of their pictures are read a few chunks at a time."""
+    chunks: list[Chunk] = []
+    while True:
+        after = chunks[-1].index if chunks else -1
+        rows = await connection.fetch(CHUNKS_OF_CAMERA, session.id, camera_key, after, CHUNKS_TOGETHER)
+        chunks += await asyncio.to_thread(_summed_up, rows, session.fps)
+        if len(rows) < CHUNKS_TOGETHER:
+            return chunks
+
+
+def _summed_up(rows: Sequence[asyncpg.Record], session_fps: float) -> list[Chunk]:
+    return [
+        Chunk(
+            index=row["chunk_index"],
+            span_us=(us_of(row["start_timestamp"]), us_of(row["end_timestamp"])),
+            runs=_runs(row, session_fps),
+            dropped=dropped_of(row),
+            pictures=row["frame_count"] or 0,
+            quarantined=row["quarantine"] is not None,
+        )
+        for row in rows
+    ]
+
+
+def _runs(row: asyncpg.Record, session_fps: float) -> list[tuple[int, int]] | None:
+    indices = row["frame_indices"]
+    # What is quarantined shows nothing, so its pictures do not last.
+    fps = row["fps"] if row["quarantine"] is None else None
+    return None if indices is None else runs_of(indices, fps=fps, session_fps=session_fps)
+
+
+def dropped_of(row: asyncpg.Record) -> list[DroppedFrames]:
+    """What a chunk's sender told of missing pictures."""
+    return msgspec.json.decode(row["dropped"], type=list[DroppedFrames])
+
+
+async def add_chunk(
+    connection: Connection, session: SessionRow, file: VideoFile, path: str, probed: Probed
+) -> asyncpg.Record:
+    """The new row of `file`: what its sender told, and what the look into it found."""
+    times = file.frames
+    first = times.frame_index[0] if times and times.frame_index else None
+    told = len(times.frame_index) if times else None
+    row = await connection.fetchrow(
+        ADD_CHUNK,
+        session.id,
+        file.camera_key,
+        file.chunk_index,
+        path,
+        file.sha256,
+        file.size_bytes,
+        _instant(file.start_us),
+        _instant(file.end_us),
+        first,
+        told if probed.frames is None else probed.frames,
+        _array(times.frame_index if times else None),
+        _array(times.captured_us if times else None),
+        msgspec.json.encode(file.dropped).decode(),
+        probed.fps or file.fps,
+        probed.codec,
+        probed.pix_fmt,
+        probed.width or file.width,
+        probed.height or file.height,
+        probed.keyframes,
+        probed.problem,
+        file.depth_unit,
+        LOOK_VERSION if probed.looked else 0,
+    )
+    assert row is not None  # noqa: S101
+    return row
+
+
+async def chunk_as_told(connection: Connection, chunk_id: int) -> tuple[str, str]:
+    """(path in the tree, JSON of what is known) of a chunk."""
+    row = await connection.fetchrow(AS_TOLD, chunk_id)
+    assert row is not None  # noqa: S101
+    return row[0], row[1]
+
+
+async def note_chunk_noted(connection: Connection, chunk_id: int) -> None:
+    """The store has been told of the chunk."""
+    await connection.execute(NOTED, chunk_id)
+
+
+async def unnoted_chunks(connection: Connection, limit: int) -> list[int]:
+    """Numbers of up to `limit` chunks that the store has not been told of, oldest first."""
+    return [row[0] for row in await connection.fetch(UNNOTED, limit)]
+
+
+async def adopt_chunk(connection: Connection, session_id: int, path: str, told: str) -> bool | None:
+    """Whether a chunk, as `chunk_as_told` gave it once, is new here; None if the store has not its file.
+
+    path  where it lies in the tree from now on
+    """
+    if await connection.fetchval(CLAIM_OBJECT, told) is None:
+        return None
+    return await connection.fetchval(ADOPT_CHUNK, session_id, path, told) is not None
+
+
+def _array(values: Sequence[int] | None) -> list[Any] | None:
+    return None if values is None else list(values)
+
+
+def us_of(instant: datetime) -> int:
+    """Microseconds since the Unix epoch."""
+    return (instant - EPOCH) // timedelta(microseconds=1)
+
+
+def _instant(timestamp_us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=timestamp_us)

@@ -1,0 +1,107 @@
+"""Looks into video chunks that were not looked into, or not as well as this release can.
+
+What no look came to an end with (a machine was busy, or short of memory) is quarantined until one has, which
+is no verdict: it is tried again after a minute, then after two, and so on, up to an hour. What an older
+version of the look has looked into (LOOK_VERSION) is looked into again, once, a few at a time, the newest
+first; what is known of it holds until then.
+"""
+
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Pool, connected, transaction
+from teleop_runtime.store import ObjectMissing, Store
+
+from teleop_video_ingest.files.chunk_notes import note_chunk
+from teleop_video_ingest.files.probe import Prober
+from teleop_video_ingest.files.verification import MISSING, look_at, report_damage
+from teleop_video_ingest.metrics import CORRECTED, OUTDATED, QUARANTINED, UNLOOKED
+from teleop_video_ingest.model.worker_messages import Probed
+from teleop_video_ingest.tables.look_table import (
+    Due,
+    Looked,
+    count_unlooked,
+    make_due,
+    note_look,
+    often_unlooked,
+    take_due,
+)
+
+log = get_logger(__name__)
+
+LOOK_EVERY_S = 15.0
+# What is sent now is to be looked into as well.
+LOOKED_TOGETHER = 10
+TIMEOUT_S = 60.0
+# Half an hour after it came: the next look is after 32 minutes.
+TOLD_AFTER_LOOKS = 5
+
+
+class LaterLooks:
+    """Looks whenever it is asked to."""
+
+    def __init__(self, pool: Pool, store: Store, prober: Prober) -> None:
+        self._pool = pool
+        self._store = store
+        self._prober = prober
+        self._trouble: str | None = None
+
+    async def look(self) -> None:
+        """Look into those whose time has come, and tell how many are left."""
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            due = await take_due(connection, LOOKED_TOGETHER)
+            if left := LOOKED_TOGETHER - len(due):
+                await make_due(connection, left)
+                due += await take_due(connection, left)
+        for chunk in due:
+            await self._look(chunk)
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            unlooked, outdated = await count_unlooked(connection)
+            often = await often_unlooked(connection, TOLD_AFTER_LOOKS)
+        UNLOOKED.set(unlooked)
+        OUTDATED.set(outdated)
+        self._trouble = often and (
+            f"{often.chunks} video chunks can't be exported, for no look into them comes to an end; "
+            f"{often.path}: {often.reason}"
+        )
+
+    async def check(self) -> None:
+        """For `/readyz`; raises if there is video that nobody could look into for long, and says why."""
+        if self._trouble is not None:
+            raise RuntimeError(self._trouble)
+
+    async def _look(self, chunk: Due) -> None:
+        try:
+            probed = await self._prober.look_at(
+                self._store, chunk.sha256, told_frames=chunk.told, depth=chunk.depth, span_us=chunk.span_us
+            )
+        except ObjectMissing:
+            await report_damage(self._pool, chunk.sha256, MISSING)
+            return
+        if not probed.looked:
+            log.warning("video can't be looked into yet", path=chunk.path, problem=probed.problem)
+            return
+        # Bytes that have changed on the disk say nothing of what was sent: that is wanted again.
+        if probed.problem and (damage := await look_at(self._store, chunk.sha256, chunk.size_bytes)):
+            await report_damage(self._pool, chunk.sha256, damage)
+            return
+        async with transaction(self._pool, timeout_s=TIMEOUT_S) as connection:
+            looked = await note_look(connection, chunk.id, probed)
+            await note_chunk(connection, self._store, chunk.id)
+        if looked is not None:
+            _tell(chunk, looked, probed)
+
+
+def _tell(chunk: Due, before: Looked, probed: Probed) -> None:
+    if probed.problem is not None and (before.quarantine is None or not before.version):
+        QUARANTINED.inc()
+    if not before.version:
+        log.info("video looked into at last", path=chunk.path, problem=probed.problem)
+    elif before.corrected:
+        CORRECTED.inc()
+        log.warning(
+            "video corrected: a newer look found other pictures in it",
+            path=chunk.path,
+            had=before.had,
+            has=before.has,
+            quarantine_was=before.quarantine,
+            quarantine=probed.problem,
+        )

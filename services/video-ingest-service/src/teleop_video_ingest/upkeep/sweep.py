@@ -1,0 +1,129 @@
+"""Keeps the store tidy, in one replica at a time.
+
+- Uploads whose time is over go, also those that only a lost state of the database knew.
+- A recording of fifty episodes would keep fifty copies of its growing videos: of each recording's versions
+  that are not finalised and of each file's revisions only the newest few stay, and objects that nothing
+  refers to go. What no later version is known to hold stays, whatever its name is used for since.
+- Objects without a row were left by a process that died between the two, or by a database that knew more than
+  this one: they get one, and stay until somebody claims them or an operator removes them (`unclaimed`).
+- Rows without an object are damage, which is reported.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
+from teleop_runtime.store import Store
+
+from teleop_video_ingest.datasets.recordings import judge_recordings
+from teleop_video_ingest.datasets.version_notes import remove_note
+from teleop_video_ingest.files.verification import MISSING, report_damage
+from teleop_video_ingest.metrics import SWEPT_OBJECTS, UNCLAIMED_OBJECTS
+from teleop_video_ingest.tables import sweep_table
+from teleop_video_ingest.uploads.uploads import Uploads
+
+log = get_logger(__name__)
+
+SWEEP_EVERY_S = 600.0
+LIST_EVERY = timedelta(hours=1)
+SWEEP_TIMEOUT_S = 3600.0
+THIN_TIMEOUT_S = 300.0
+REMOVE_TIMEOUT_S = 60.0
+KEPT_VERSIONS = 3
+KEPT_REVISIONS = 3
+ORPHANS_STAY = timedelta(hours=1)
+LISTED_TOGETHER = 5000
+
+
+class Sweeper:
+    """Sweeps whenever it is asked to."""
+
+    def __init__(self, pool: Pool, store: Store, uploads: Uploads) -> None:
+        self._pool = pool
+        self._store = store
+        self._uploads = uploads
+        self._listed_at: datetime | None = None
+
+    async def sweep(self) -> bool:
+        """Whether this replica has swept; False if another one is at it."""
+        async with connected(self._pool, timeout_s=SWEEP_TIMEOUT_S) as connection:
+            if not await sweep_table.try_lock(connection):
+                return False
+            try:
+                await self._sweep(connection)
+            finally:
+                await sweep_table.unlock(connection)
+        return True
+
+    async def _sweep(self, connection: Connection) -> None:
+        uploads = await self._uploads.sweep()
+        released = await self._thin_out()
+        if self._listed_at is None or datetime.now(UTC) > self._listed_at + LIST_EVERY:
+            await self._compare(connection)
+            await self._tell_unclaimed(connection)
+            uploads += await self._uploads.sweep_unknown()
+        released |= set(await sweep_table.unreferenced(connection, ORPHANS_STAY))
+        removed = [await remove_unreferenced(self._pool, self._store, sha256) for sha256 in released]
+        if uploads or any(removed):
+            log.info("swept", uploads=uploads, objects=sum(removed))
+
+    async def _thin_out(self) -> set[str]:
+        """Forget versions and revisions that are too many; the objects that they referred to."""
+        await judge_recordings(self._pool, self._store, more_than=KEPT_VERSIONS)
+        async with transaction(self._pool, timeout_s=THIN_TIMEOUT_S) as thinning:
+            versions = await sweep_table.too_many_versions(thinning, KEPT_VERSIONS)
+            for version in versions:
+                await remove_note(thinning, self._store, version)
+            released = await sweep_table.forget_versions(thinning, versions, kept_revisions=KEPT_REVISIONS)
+            return released | await sweep_table.thin_revisions(thinning, KEPT_REVISIONS)
+
+    async def _tell_unclaimed(self, connection: Connection) -> None:
+        found = await sweep_table.unclaimed(connection)
+        UNCLAIMED_OBJECTS.set(len(found))
+        if found:
+            log.warning(
+                "objects that this database knows nothing of are kept",
+                objects=len(found),
+                size_bytes=sum(size_bytes for _, size_bytes in found),
+                see="python -m teleop_video_ingest.unclaimed",
+            )
+
+    async def _compare(self, connection: Connection) -> None:
+        """Rows against objects, both ways."""
+        begun = datetime.now(UTC)
+        await list_store(connection, self._store)
+        if adopted := await sweep_table.adopt(connection):
+            log.warning("objects without a row adopted", objects=len(adopted))
+        for sha256, size_bytes in await sweep_table.not_as_listed(connection, begun):
+            found = await self._store.size(sha256)
+            if found != size_bytes:
+                damage = MISSING if found is None else f"it has {found} bytes, not {size_bytes}"
+                await report_damage(self._pool, sha256, damage)
+        await sweep_table.end_listing(connection)
+        self._listed_at = begun
+
+
+async def list_store(connection: Connection, store: Store) -> None:
+    """Note what the store holds, until `end_listing`."""
+    await sweep_table.begin_listing(connection)
+    batch: list[tuple[str, int]] = []
+    async for each in store.list_objects():
+        batch.append(each)
+        if len(batch) == LISTED_TOGETHER:
+            await sweep_table.add_listed(connection, batch)
+            batch = []
+    await sweep_table.add_listed(connection, batch)
+
+
+async def remove_unreferenced(pool: Pool, store: Store, sha256: str) -> bool:
+    """Whether the object was removed, for nothing refers to it.
+
+    Its row stays locked until its bytes are gone: who wants to refer to it meanwhile waits, and then sees
+    that they are.
+    """
+    async with transaction(pool, timeout_s=REMOVE_TIMEOUT_S) as connection:
+        if not await sweep_table.remove_row(connection, sha256):
+            return False
+        await store.remove(sha256)
+    SWEPT_OBJECTS.inc()
+    return True

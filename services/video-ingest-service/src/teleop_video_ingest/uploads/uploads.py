@@ -1,0 +1,335 @@
+"""Uploads from their announcement to the catalog."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import msgspec
+from teleop_runtime.logs import get_logger
+from teleop_runtime.serving.problems import as_problem
+from teleop_runtime.store import (
+    Checksum,
+    ChecksumMismatch,
+    OffsetMismatch,
+    Recipe,
+    Store,
+    UnknownUpload,
+    UploadBusy,
+)
+from teleop_schema.errors import BackendError, BodyTooLarge
+from teleop_schema.files import FilePlan, Planned, Receipt
+
+from teleop_video_ingest.errors import BadTusHeader, ChunkConflict, TooManyUploads, UploadGone
+from teleop_video_ingest.files.catalog import Catalog
+from teleop_video_ingest.model.announced import LIMITS, SOME_SHA256, Announced, complete, from_metadata
+from teleop_video_ingest.tables.upload_table import Upload, UploadTable
+from teleop_video_ingest.uploads.plan import check_chunks, copied_ranges, missing_ranges
+from teleop_video_ingest.uploads.tus import Creation, Patch
+
+log = get_logger(__name__)
+
+DAY_S = 86_400.0
+# An upload that nobody goes on with.
+UNFINISHED_S = 7 * DAY_S
+# A finished or given up one: its client may have missed the answer.
+ENDED_S = DAY_S
+# Unfinished uploads of a robot: eight times what a sync-agent has at a time, for a week leaves some behind.
+MAX_OPEN_UPLOADS = 256
+
+
+class Uploads:
+    """Takes in the bytes of files, and hands whole files to the catalog."""
+
+    def __init__(
+        self, table: UploadTable, store: Store, catalog: Catalog, *, max_open: int = MAX_OPEN_UPLOADS
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._catalog = catalog
+        self._max_open = max_open
+
+    async def plan(self, plan: FilePlan) -> Planned:
+        """The receipt if the file is stored, else where to send which of its bytes.
+
+        The same plan again gives the same upload until it is finished. After an upload of it came to
+        something else than the file, all bytes are wanted.
+        """
+        await asyncio.to_thread(check_chunks, plan.chunks, plan.file.size_bytes)
+        receipt = await self._catalog.known(plan.file, chunks=plan.chunks)
+        if receipt is not None:
+            return Planned(receipt=receipt)
+        plan_key = hashlib.sha256(msgspec.json.encode(plan.file)).hexdigest()
+        upload = await self._table.find_planned(plan_key) or await self._add_planned(plan, plan_key)
+        # Also of one that is there: whoever added it may have died before this.
+        await self._store.begin(upload.id)
+        missing = missing_ranges(upload.copied, plan.file.size_bytes)
+        if await self._store.staged_bytes(upload.id) == upload.length:
+            try:
+                return Planned(receipt=await self._complete(upload))
+            except ChecksumMismatch:
+                if not upload.copied:
+                    raise
+                return await self.plan(plan)
+        return Planned(upload=f"/files/{upload.id}", missing=tuple(missing))
+
+    async def create(self, creation: Creation, metadata: str) -> Upload:
+        """A new upload of a file that tus metadata tells of, refused here if it can be."""
+        announced = from_metadata(creation.metadata)
+        _check_limit(announced, creation.length)
+        await self.check(announced, creation.length)
+        upload_id = uuid4()
+        await self._table.add(
+            upload_id,
+            file=announced,
+            metadata=metadata,
+            length=creation.length,
+            lasts_s=UNFINISHED_S,
+        )
+        await self._admit(upload_id, announced["robot_id"])
+        await self._store.begin(upload_id)
+        upload = await self.find(upload_id)
+        if upload.length == 0:
+            await self._complete(upload)
+        return upload
+
+    async def check_room(self, size_bytes: int) -> None:
+        """Raise NoSpace unless so many bytes fit beside those that open uploads have still to receive."""
+        begun = {each.id: each.takes_bytes for each in await self._table.opened()}
+        await self._store.check_room(size_bytes, begun)
+
+    async def check(self, announced: Announced, length: int | None = None) -> None:
+        """Raise whatever the file can be refused for before its bytes are there."""
+        sha256 = announced.get("sha256", SOME_SHA256)
+        size_bytes = LIMITS[announced["kind"]] if length is None else length
+        try:
+            await self._catalog.known(complete(announced, size_bytes=size_bytes, sha256=sha256))
+        except ChunkConflict:
+            # Without a SHA-256 only the bytes will tell whether they are others.
+            if "sha256" in announced:
+                raise
+
+    async def find(self, upload_id: UUID) -> Upload:
+        """One upload; raises UnknownUpload, UploadGone."""
+        upload = await self._table.find(upload_id)
+        if upload is None or upload.file is None:
+            raise UnknownUpload(upload_id)
+        if upload.problem is not None:
+            raise UploadGone(
+                f"this upload was given up: {upload.problem.detail}",
+                field=upload.problem.field,
+                hint="begin again",
+            )
+        return upload
+
+    async def offset(self, upload: Upload) -> int:
+        """How many bytes of an upload are durable; if it is all of them, the file is stored now.
+
+        A client that hears that number takes its file for stored, while the process that took the last bytes
+        may have died before it was. Raises UnknownUpload, and why the file can't be stored.
+        """
+        offset = await self._staged(upload)
+        if offset == upload.length and upload.finished_at is None:
+            await self._complete(upload)
+        return offset
+
+    async def _staged(self, upload: Upload) -> int:
+        if upload.finished_at is not None and upload.length is not None:
+            return upload.length
+        staged = await self._store.staged_bytes(upload.id)
+        if staged is None:
+            raise UnknownUpload(upload.id)
+        return staged
+
+    async def append(
+        self, upload: Upload, patch: Patch, parts: AsyncIterator[bytes], content_length: int | None
+    ) -> tuple[int, Upload]:
+        """The new offset after adding `parts`; when all is there, the file is stored.
+
+        content_length  bytes of `parts` if that is told, so that too many are refused before they come
+        """
+        upload = await self._with_length(upload, patch)
+        limit = _limit_of(upload)
+        if upload.finished_at is not None and patch.offset != limit:
+            raise OffsetMismatch(stored=limit, sent=patch.offset)
+        if patch.offset + (content_length or 0) > limit:
+            raise BodyTooLarge(f"more than the {limit} bytes of this upload", limit=limit)
+        if upload.finished_at is not None:
+            return limit, upload
+        await self._store.check_room(content_length or 0)
+        upload = replace(upload, expires_at=await self._table.postpone(upload.id, UNFINISHED_S))
+        checksum = Checksum(*patch.checksum) if patch.checksum else None
+        offset = await self._store.append(upload.id, patch.offset, parts, limit=limit, checksum=checksum)
+        if offset == upload.length:
+            await self._complete(upload)
+        return offset, upload
+
+    async def receive(
+        self, parts: AsyncIterator[bytes], *, limit: int, tell: Callable[[], Announced]
+    ) -> tuple[Receipt, bool]:
+        """Receipt of a file that comes in one request, and whether it is new; if refused, nothing stays.
+
+        tell  gives what was told of the file, once `parts` have ended
+        """
+        upload_id = uuid4()
+        await self._table.add(upload_id, lasts_s=ENDED_S)
+        try:
+            await self._store.begin(upload_id)
+            size_bytes = await self._store.append(upload_id, 0, parts, limit=limit)
+            announced = tell()
+            sha256 = await self._store.digest(upload_id)
+            _check_digest(announced, sha256)
+            file = complete(announced, size_bytes=size_bytes, sha256=sha256)
+            if await self._store.size(sha256) is None:
+                # Refused here, it leaves no object that nobody names.
+                await self._catalog.known(file)
+            await self._store.finish(upload_id, sha256=sha256, size_bytes=size_bytes)
+            return await self._catalog.accept(file)
+        finally:
+            await self.terminate(upload_id)
+
+    async def terminate(self, upload_id: UUID) -> None:
+        """Forget an upload and its bytes."""
+        await self._store.discard(upload_id)
+        await self._table.delete(upload_id)
+
+    async def sweep(self) -> int:
+        """Forget the uploads whose time is over; gives how many."""
+        swept = 0
+        while expired := await self._table.expired():
+            for upload_id in expired:
+                await self.terminate(upload_id)
+            swept += len(expired)
+        return swept
+
+    async def sweep_unknown(self) -> int:
+        """Forget bytes of uploads that the database knows nothing of, once one would have expired; how many.
+
+        An older state of it, or another one, knew them: nobody can go on with them any more.
+        """
+        before, swept = datetime.now(UTC) - timedelta(seconds=UNFINISHED_S), 0
+        async for upload_id, changed_at in self._store.list_uploads():
+            if changed_at < before and await self._table.find(upload_id) is None:
+                await self._store.discard(upload_id)
+                swept += 1
+        return swept
+
+    async def _add_planned(self, plan: FilePlan, plan_key: str) -> Upload:
+        file = plan.file
+        base = None if await self._table.has_failed(plan_key) else await self._catalog.base_of(file)
+        copied: list[tuple[int, int, int]] = []
+        if base is not None:
+            copied = await asyncio.to_thread(copied_ranges, plan.chunks, base[1])
+        upload_id = uuid4()
+        await self._table.add(
+            upload_id,
+            file=msgspec.to_builtins(file),
+            length=file.size_bytes - sum(length for _, length, _ in copied),
+            plan_key=plan_key,
+            base=base[0] if base is not None and copied else None,
+            copied=tuple(copied),
+            chunks=plan.chunks,
+            lasts_s=UNFINISHED_S,
+        )
+        upload = await self._table.find_planned(plan_key)
+        if upload is None:
+            raise UploadBusy("another request has just finished this upload")
+        if upload.id == upload_id:
+            await self._admit(upload_id, file.robot_id)
+        return upload
+
+    async def _admit(self, upload_id: UUID, robot_id: str) -> None:
+        """Raise TooManyUploads or NoSpace if an upload that was just added is one too many; it is then gone.
+
+        It is looked at once it is there, so that of several at the same time none is overlooked.
+        """
+        others = {each.id: each for each in await self._table.opened()}
+        try:
+            added = others.pop(upload_id, None)
+            if added is None:
+                return
+            if sum(each.robot_id == robot_id for each in others.values()) >= self._max_open:
+                raise TooManyUploads(
+                    f"{robot_id} has {self._max_open} unfinished uploads, as many as it may have",
+                    field="robot_id",
+                    limit=self._max_open,
+                    hint="go on with them, or give them up with DELETE; "
+                    f"what nobody goes on with expires after {UNFINISHED_S / DAY_S:g} days",
+                )
+            begun = {each.id: each.takes_bytes for each in others.values()}
+            await self._store.check_room(added.takes_bytes, begun)
+        except BackendError:
+            await self._table.delete(upload_id)
+            raise
+
+    async def _with_length(self, upload: Upload, patch: Patch) -> Upload:
+        """The upload with the length that the client tells now, if it had not told it before."""
+        if patch.length is None or patch.length == upload.length:
+            return upload
+        if upload.length is not None:
+            raise BadTusHeader(
+                f"this upload's length is {upload.length}", field="Upload-Length", limit=upload.length
+            )
+        _check_limit(upload.file or {}, patch.length)
+        offset = await self._staged(upload)
+        if patch.length < offset:
+            raise BadTusHeader("this upload has more bytes already", field="Upload-Length")
+        await self.check_room(patch.length - offset)
+        await self._table.set_length(upload.id, patch.length)
+        return await self.find(upload.id)
+
+    async def _complete(self, upload: Upload) -> Receipt:
+        """Receipt of an upload whose bytes are all there; may be repeated until it succeeds."""
+        try:
+            receipt = await self._store_whole(upload)
+        except BackendError as error:
+            if isinstance(error, ChecksumMismatch) or not error.retryable:
+                await self._give_up(upload, error)
+            raise
+        await self._table.finish(upload.id, ENDED_S)
+        await self._store.discard(upload.id)
+        return receipt
+
+    async def _store_whole(self, upload: Upload) -> Receipt:
+        told = upload.file or {}
+        # A planned file's size is told; another's is that of its upload, which has one when it is complete.
+        size_bytes: int = told.get("size_bytes", upload.length or 0)
+        sha256 = told.get("sha256")
+        if sha256 is None:
+            sha256 = await self._store.digest(upload.id)
+            # What was not to be known before the bytes were there.
+            await self._catalog.known(complete(told, size_bytes=size_bytes, sha256=sha256))
+        file = complete(told, size_bytes=size_bytes, sha256=sha256)
+        recipe = None if upload.base is None else Recipe(upload.base, upload.copied)
+        await self._store.finish(upload.id, sha256=sha256, size_bytes=size_bytes, recipe=recipe)
+        receipt, _ = await self._catalog.accept(file, chunks=upload.chunks)
+        return receipt
+
+    async def _give_up(self, upload: Upload, error: BackendError) -> None:
+        log.warning("upload given up", upload=str(upload.id), code=error.code, detail=error.detail)
+        await self._table.give_up(upload.id, as_problem(error), ENDED_S)
+        await self._store.discard(upload.id)
+
+
+def _limit_of(upload: Upload) -> int:
+    """Bytes that an upload may get."""
+    return LIMITS[(upload.file or {})["kind"]] if upload.length is None else upload.length
+
+
+def _check_limit(announced: Announced, length: int | None) -> None:
+    limit = LIMITS[announced["kind"]]
+    if length is not None and length > limit:
+        raise BodyTooLarge(
+            f"a {announced['kind']} file has at most {limit} bytes", field="Upload-Length", limit=limit
+        )
+
+
+def _check_digest(announced: Announced, sha256: str) -> None:
+    if announced.get("sha256", sha256) != sha256:
+        raise ChecksumMismatch(
+            f"SHA-256 of what arrived is {sha256} instead of {announced['sha256']}",
+            field="sha256",
+            hint="upload the file again",
+        )
