@@ -112,3 +112,19 @@ def test_a_value_that_has_gone_is_noticed():
     """The plan said that every frame has one."""
     with pytest.raises(RecordingChanged, match="1 frames have lost their value of column reward"):
         with_columns(frames_with(1.0, None), [REWARD], [REWARD])
+
+
+def test_only_rows_must_have_a_value():
+    """Frames between the pieces and within their pauses may lack one."""
+    lacking = [0, 4, 9]
+    pieces = [
+        Piece(1, 1, 4, "pick", 0),
+        Piece(1, 4, 9, "pick", 1, pauses=((4, 5),)),
+        Piece(2, 0, 10, "pick", 0),
+    ]
+    recorded = session(1, REWARD)
+    recorded.values.bits[lacking] = 0
+    assert choose_columns([recorded, session(2, REWARD)], pieces).columns == (REWARD,)
+    recorded.values.bits[8] = 0
+    told = choose_columns([recorded, session(2, REWARD)], pieces).left_out[1][0]
+    assert told.reason == "1 frames of session 1 have no value of it, the first is 8"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from teleop_export.errors import NotFinite
-from teleop_export.sessions.finite import SHORT, check_loss, cut_out, not_finite
+from teleop_export.sessions.finite import SHORT, Unfit, check_loss, cut_out, not_finite
 from teleop_export.sessions.recorded import Hole
 from teleop_export.timing.pace import Samples
 from teleop_export.timing.pauses import Pauses
@@ -13,15 +13,17 @@ NAMES = ["observation a.pos", "observation b.pos", "action a.pos"]
 NEVER = Pauses()
 
 
-def samples(index, positions, own=None):
-    index = np.array(index)
+def runs(index, numbers, *, own=None, repeated=False):
+    index, numbers = np.array(index), np.array(numbers)
     flags = np.ones(len(index), np.bool_) if own is None else np.array(own)
-    return Samples(index, index * 16_667, flags, np.array(positions))
+    samples = Samples(index, index * 16_667, flags)
+    unfit = Unfit(index[numbers > 0], numbers[numbers > 0])
+    return not_finite(samples, unfit, NAMES, repeated=repeated)
 
 
 def test_runs_are_named_by_their_joint():
     """A run ends where a frame is fine, is missing, or another joint is the first that is not."""
-    found = not_finite(samples([0, 1, 2, 3, 4, 8, 9], [0, 1, 1, 3, 0, 3, 3]), NAMES, repeated=False)
+    found = runs([0, 1, 2, 3, 4, 8, 9], [0, 1, 1, 3, 0, 3, 3])
     assert [(hole.first, hole.end, hole.reason) for hole in found] == [
         (1, 3, "observation a.pos is not finite"),
         (3, 4, "action a.pos is not finite"),
@@ -31,9 +33,9 @@ def test_runs_are_named_by_their_joint():
 
 def test_frames_that_become_no_rows_do_not_count():
     """Unless they do, being asked for."""
-    some = samples([0, 1, 2], [0, 2, 0], own=[True, False, True])
-    assert not_finite(some, NAMES, repeated=False) == ()
-    assert len(not_finite(some, NAMES, repeated=True)) == 1
+    some = ([0, 1, 2], [0, 2, 0])
+    assert runs(*some, own=[True, False, True]) == ()
+    assert len(runs(*some, own=[True, False, True], repeated=True)) == 1
 
 
 def test_short_pieces_go_with_what_was_cut_out():

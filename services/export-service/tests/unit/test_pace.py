@@ -18,7 +18,7 @@ def integers(*values):
 def measured(sample_us, *, own=None, repeated=False):
     flags = np.ones(len(sample_us), np.bool_) if own is None else own
     index = np.arange(len(sample_us))
-    samples = Samples(index, sample_us, flags, np.zeros_like(index))
+    samples = Samples(index, sample_us, flags)
     return measure(samples, loop_times(index, sample_us), repeated=repeated)
 
 
@@ -168,7 +168,7 @@ def test_what_is_missing_is_no_step():
     """Nor does a hole make a loop slow."""
     index = np.concatenate([np.arange(60), 300 + np.arange(60)])
     sample_us = np.rint(index * US_PER_S / 30).astype(np.int64)
-    samples = Samples(index, sample_us, np.ones(120, np.bool_), np.zeros(120, np.int64))
+    samples = Samples(index, sample_us, np.ones(120, np.bool_))
     assert measure(samples, loop_times(index, sample_us), repeated=False).hz == pytest.approx(30.0, rel=1e-3)
 
 

@@ -38,7 +38,7 @@ def test_every_frame_is_in_a_pause_or_not(spans, first, frames):
 def recorded(taken_us, index=None) -> Samples:
     taken_us = np.array(taken_us, np.int64)
     index = np.arange(len(taken_us)) if index is None else np.array(index)
-    return Samples(index, taken_us, np.ones(len(index), np.bool_), np.zeros(len(index), np.int64))
+    return Samples(index, taken_us, np.ones(len(index), np.bool_))
 
 
 def apart(samples, pauses):

@@ -1,12 +1,14 @@
 """What becomes of samples that hold a value which is NaN or infinite. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from teleop_export.errors import NotFinite
 from teleop_export.sessions.recorded import Hole
+from teleop_export.timing.loop_times import Integers
 from teleop_export.timing.pace import Samples
 from teleop_export.timing.pauses import Pauses
 
@@ -21,19 +23,31 @@ MOST_LOST = 0.05
 Run = tuple[int, int]
 
 
-def not_finite(samples: Samples, names: Sequence[str], *, repeated: bool) -> tuple[Hole, ...]:
+@dataclass(frozen=True)
+class Unfit:
+    """Samples of a session with a value that is not finite.
+
+    index   (N,) of the samples, ascending
+    number  (N,) which of its values, state's before action's, is the first such one, from 1 on
+    """
+
+    index: Integers
+    number: Integers
+
+
+def not_finite(samples: Samples, unfit: Unfit, names: Sequence[str], *, repeated: bool) -> tuple[Hole, ...]:
     """Runs of samples with a value that is not finite, each with the first name of such a value.
 
+    samples   all of the session's
     names     of the values of state and action, in this order
     repeated  also samples without an observation of their own, which become no rows otherwise
     """
-    position = np.where(samples.own | repeated, samples.not_finite, 0)
-    found = np.flatnonzero(position)
-    if not len(found):
+    rows = repeated | samples.own[np.searchsorted(samples.index, unfit.index)]
+    index, which = unfit.index[rows], unfit.number[rows]
+    if not len(index):
         return ()
-    index, which = samples.index[found], position[found]
     edges = np.flatnonzero((np.diff(index) != 1) | (np.diff(which) != 0)) + 1
-    begins, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(found)]])
+    begins, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(index)]])
     return tuple(
         Hole(int(index[begin]), int(index[end - 1]) + 1, f"{names[which[begin] - 1]} is not finite")
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)

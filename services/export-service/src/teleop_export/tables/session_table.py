@@ -14,11 +14,11 @@ from teleop_export.planning.selection import SessionFilter
 from teleop_export.sessions.finite import not_finite
 from teleop_export.sessions.recorded import EpisodeRow, Footage, Hole, Session, holes, paces
 from teleop_export.sessions.video_chunks import Chunk, look_at_footage, usable
-from teleop_export.tables.chunk_table import read_chunks, read_samples
+from teleop_export.tables.chunk_table import read_chunks, read_not_finite, read_samples
 from teleop_export.tables.column_table import read_columns, read_values
 from teleop_export.tables.database import Connection, Pool, connect
 from teleop_export.timing.loop_times import loop_times
-from teleop_export.timing.pace import Samples, measure
+from teleop_export.timing.pace import Pace, Samples, measure
 from teleop_export.timing.pauses import Pauses, in_spans
 
 SESSIONS = """
@@ -164,7 +164,6 @@ async def _session(
 ) -> Session:
     watermark = row["frames"]
     samples = await read_samples(connection, row["id"], watermark)
-    times = loop_times(samples.index, samples.taken_us)
     named = [
         Hole(gap["first_frame"], gap["end_frame"], gap["reason"])
         for gap in gaps
@@ -185,19 +184,30 @@ async def _session(
         episodes=recorded,
         holes=holes(samples.index, watermark, named),
         cameras=tuple(sorted(row["cameras"])),
-        not_finite=not_finite(samples, _value_names(row), repeated=repeated),
-        pace=measure(samples, times, repeated=True),
         repeating=() if repeated else _repeating(samples, pauses),
         pauses=pauses,
         columns=columns,
         values=await read_values(connection, row["id"], watermark, columns, samples, repeated=repeated),
         not_recorded=_not_recorded(row),
     )
-    return replace(
-        session,
-        paces=paces(session, samples, times, repeated=repeated),
-        footage=await _footage(connection, session, cameras, samples),
+    # The database looks for such values while this looks at the times.
+    unfit, (pace, episodes_paces) = await asyncio.gather(
+        read_not_finite(connection, session.id, watermark),
+        asyncio.to_thread(_paces, session, samples, repeated=repeated),
     )
+    session = replace(
+        session,
+        pace=pace,
+        paces=episodes_paces,
+        not_finite=not_finite(samples, unfit, _value_names(row), repeated=repeated),
+    )
+    return replace(session, footage=await _footage(connection, session, cameras, samples))
+
+
+def _paces(session: Session, samples: Samples, *, repeated: bool) -> tuple[Pace, dict[int | None, Pace]]:
+    """Of the session, and of its episodes."""
+    times = loop_times(samples.index, samples.taken_us)
+    return measure(samples, times, repeated=True), paces(session, samples, times, repeated=repeated)
 
 
 def _episode(row: DictRow) -> EpisodeRow:

@@ -81,8 +81,6 @@ class Samples:
 
     index     (N,) the iteration of the loop
     taken_us  (N,) us since the Unix epoch, robot's clock
-    not_finite  (N,) 0, or which of its values, state's before action's, is the first that is not finite, from
-                1 on
     own       (N,) whether it has an observation of its own: else it repeats an earlier one beside a newer
               action, as policies that act in chunks and interpolation leave them
     """
@@ -90,7 +88,6 @@ class Samples:
     index: Integers
     taken_us: Integers
     own: Flags
-    not_finite: Integers
 
     def __len__(self) -> int:
         return len(self.index)
@@ -98,7 +95,7 @@ class Samples:
     def within(self, first: int, end: int) -> "Samples":
         """Those of the iterations `first` to `end - 1`."""
         part = slice(*np.searchsorted(self.index, [first, max(first, end)]).tolist())
-        return Samples(self.index[part], self.taken_us[part], self.own[part], self.not_finite[part])
+        return Samples(self.index[part], self.taken_us[part], self.own[part])
 
 
 @dataclass(frozen=True)

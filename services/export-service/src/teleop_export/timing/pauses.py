@@ -99,7 +99,7 @@ def without(samples: Samples, times: LoopTimes, pauses: Pauses) -> tuple[Samples
     every = samples.index[kept]
     index = every - _paused_before(pauses.spans, every)
     told = replace(closed(times.at(every), pauses.spans), index=index)
-    return Samples(index, samples.taken_us[kept], samples.own[kept], samples.not_finite[kept]), told
+    return Samples(index, samples.taken_us[kept], samples.own[kept]), told
 
 
 def closed(times: LoopTimes, spans: Spans) -> LoopTimes:
