@@ -136,6 +136,7 @@ async def test_error_is_a_problem_document(http):
         "status": 404,
         "detail": "there is no such thing",
         "code": "not_found",
+        "retryable": False,
         "field": "thing_id",
         "hint": "look elsewhere",
         "request_id": answer.headers["x-request-id"],

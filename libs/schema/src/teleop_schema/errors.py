@@ -1,6 +1,11 @@
 """Error tree: a class fixes the code, the HTTP status, the WebSocket close code and whether a retry can help.
 
 The instance carries the facts: which field, which limit, what to do about it.
+
+`retryable` is sent with every error, and clients act on it. True: what was asked for can succeed as it is,
+later, or begun anew: time puts it right, or a person does (room on a disk, a token, an address, a label).
+False: it is refused for what it is, and will be however often it is asked. Every class says it for itself:
+none has it by accident from the one above.
 """
 
 from typing import Self
@@ -42,13 +47,13 @@ class BadInput(BackendError):
 class BadRobotId(BadInput):
     """robot_id is 1 to 64 of A-Z a-z 0-9 _ . - and starts with neither dot nor dash."""
 
-    code, close_code = "bad_robot_id", 1008
+    code, close_code, retryable = "bad_robot_id", 1008, False
 
 
 class BadMessage(BadInput):
     """A message is malformed: it was not stored."""
 
-    code = "bad_message"
+    code, retryable = "bad_message", False
 
 
 class BadCrc(BadMessage):
@@ -60,7 +65,7 @@ class BadCrc(BadMessage):
 class MessageTooLarge(BadInput):
     """A message is larger than the limit told in `welcome`."""
 
-    code, status, close_code = "message_too_large", 413, 1009
+    code, status, close_code, retryable = "message_too_large", 413, 1009, False
 
 
 class ProtocolViolation(BackendError):
@@ -78,7 +83,8 @@ class SessionMismatch(BackendError):
 class Fenced(BackendError):
     """Another connection has taken this stream over."""
 
-    code, status, close_code, retryable = "fenced", 409, 4409, False
+    code, status, close_code = "fenced", 409, 4409
+    retryable = False  # it would take the stream from the other one in turn
 
 
 class NotFound(BackendError):
@@ -94,7 +100,7 @@ class SessionNotFound(NotFound):
     instead, and asks again.
     """
 
-    code = "session_not_found"
+    code, retryable = "session_not_found", False
 
     @classmethod
     def of(cls, *session_ids: int, field: str = "session_id") -> Self:
@@ -105,7 +111,9 @@ class SessionNotFound(NotFound):
 class MethodNotAllowed(BackendError):
     """This address does not take that method."""
 
-    code, status, close_code, retryable = "method_not_allowed", 405, 1008, False
+    code, status, close_code = "method_not_allowed", 405, 1008
+    # An operator can lead requests elsewhere, or update a backend that is older than the address.
+    retryable = True
 
 
 class WrongMediaType(BackendError):
@@ -129,13 +137,14 @@ class Conflict(BackendError):
 class SessionArchived(Conflict):
     """The session's frames have left the database for the archive."""
 
-    code, status = "session_archived", 410
+    code, status, retryable = "session_archived", 410, True  # who runs the backend can bring the frames back
 
 
 class Forbidden(BackendError):
     """This caller may not do that."""
 
-    code, status, close_code, retryable = "forbidden", 403, 1008, False
+    code, status, close_code = "forbidden", 403, 1008
+    retryable = True  # an operator can allow it
 
 
 class BodyTooLarge(BackendError):
@@ -159,7 +168,7 @@ class HeadersTooLarge(BackendError):
 class TooManyConnections(BackendError):
     """This process has as many connections as it takes."""
 
-    code, status, close_code = "too_many_connections", 429, 1013
+    code, status, close_code, retryable = "too_many_connections", 429, 1013, True
 
 
 class StorageUnavailable(BackendError):

@@ -1,4 +1,4 @@
-"""Messages of the acknowledged mode, subprotocol `lerobot.telemetry.v1`.
+"""Messages of the acknowledged mode, subprotocol `lerobot.telemetry.v1.1`.
 
 Control messages are JSON text tagged by `type`. A batch is one binary message: four bytes of CRC-32C
 (little-endian, Castagnoli) over the rest, then the batch as a MessagePack map.
@@ -18,7 +18,11 @@ from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
 from teleop_schema.limits import Limits
 from teleop_schema.session import FeatureName, SessionDescription, Text
 
-SUBPROTOCOL = "lerobot.telemetry.v1"
+# A robot offers both, and a server takes the first that it knows. They differ in one thing: who offers the
+# older one alone refuses fields that it does not know, so errors are told to it without `retryable`.
+SUBPROTOCOL = "lerobot.telemetry.v1.1"
+OLDER_SUBPROTOCOL = "lerobot.telemetry.v1"
+SUBPROTOCOLS = (SUBPROTOCOL, OLDER_SUBPROTOCOL)
 CRC = struct.Struct("<I")
 
 Index = Annotated[int, Meta(ge=0, le=2**62)]
@@ -165,16 +169,21 @@ class Drain(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", t
     """This replica is going away: connect again."""
 
 
-class ErrorMessage(
-    Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="error"
-):
-    """What was wrong with a message; the connection closes after a fatal one."""
+class ErrorMessage(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="error"):
+    """What was wrong with a message; the connection closes after a fatal one.
+
+    A client skips fields that it does not know.
+
+    retryable  whether the same may succeed later: time or a person can put it right; false: it is refused for
+               what it is, however often it is sent; None: the server is of a release that does not tell
+    """
 
     code: str
     detail: str
     fatal: bool
     field: str | None = None
     hint: str | None = None
+    retryable: bool | None = None
 
 
 RobotMessage = Hello | End

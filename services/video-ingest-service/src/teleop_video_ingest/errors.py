@@ -12,43 +12,43 @@ class UnknownSession(NotFound):
 class VideoNotFound(NotFound):
     """There is no such video chunk."""
 
-    code = "video_not_found"
+    code, retryable = "video_not_found", False
 
 
 class DatasetNotFound(NotFound):
     """There is no such dataset."""
 
-    code = "dataset_not_found"
+    code, retryable = "dataset_not_found", False
 
 
 class VersionNotFound(NotFound):
     """The dataset has no such version (any more)."""
 
-    code = "version_not_found"
+    code, retryable = "version_not_found", False
 
 
 class FileNotFound(NotFound):
     """The dataset has no such file."""
 
-    code = "file_not_found"
+    code, retryable = "file_not_found", False
 
 
 class ChunkConflict(Conflict):
     """This chunk of the session's video is stored already, with other bytes or other times."""
 
-    code = "chunk_conflict"
+    code, retryable = "chunk_conflict", False
 
 
 class RobotMismatch(Conflict):
     """The session is another robot's."""
 
-    code = "robot_mismatch"
+    code, retryable = "robot_mismatch", False
 
 
 class NamesOverlap(Conflict):
     """One dataset would lie within another."""
 
-    code = "names_overlap"
+    code, retryable = "names_overlap", False
 
 
 class FilesMissing(Conflict):
@@ -74,13 +74,13 @@ class ObjectGone(Conflict):
 class AlreadySound(Conflict):
     """This version is finalised and whole: there is nothing to repair."""
 
-    code = "already_sound"
+    code, retryable = "already_sound", False
 
 
 class NotRepairable(Conflict):
     """Nothing of this version could be recovered."""
 
-    code = "not_repairable"
+    code, retryable = "not_repairable", False
 
 
 class Damaged(BackendError):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from starlette.convertors import IntegerConvertor
@@ -19,13 +20,22 @@ from teleop_runtime.trouble import trouble_of
 log = get_logger(__name__)
 
 
+class NoSuchAddress(NotFound):
+    """Nothing is at this address."""
+
+    # An operator can lead requests elsewhere, or update a backend that is older than the address.
+    retryable = True
+
+
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An error as the client sees it.
 
-    code   stable name of the error
-    field  which part of the request was wrong
-    limit  the limit that was crossed
-    hint   what to do about it
+    code       stable name of the error
+    retryable  whether the same may succeed later, or begun anew: time or a person can put it right; false: it
+               is refused for what it is, however often it is asked
+    field      which part of the request was wrong
+    limit      the limit that was crossed
+    hint       what to do about it
     """
 
     type: str
@@ -33,6 +43,7 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     status: int
     detail: str
     code: str
+    retryable: bool
     field: str | None = None
     limit: int | float | None = None
     hint: str | None = None
@@ -47,6 +58,7 @@ def as_problem(error: BackendError, request_id: str | None = None) -> Problem:
         status=error.status,
         detail=error.detail,
         code=error.code,
+        retryable=error.retryable,
         field=error.field,
         limit=error.limit,
         hint=error.hint,
@@ -56,7 +68,20 @@ def as_problem(error: BackendError, request_id: str | None = None) -> Problem:
 
 def as_message(error: BackendError, *, fatal: bool) -> ErrorMessage:
     """The message that tells `error` over a WebSocket."""
-    return ErrorMessage(code=error.code, detail=error.detail, fatal=fatal, field=error.field, hint=error.hint)
+    return ErrorMessage(
+        code=error.code,
+        detail=error.detail,
+        fatal=fatal,
+        retryable=error.retryable,
+        field=error.field,
+        hint=error.hint,
+    )
+
+
+def read_noted(problem: dict[str, Any] | None) -> Problem | None:
+    """A problem document as a table keeps it; one of a release that did not note whether a retry can help may
+    be of either kind: trying is the way to know."""
+    return None if problem is None else msgspec.convert({"retryable": True, **problem}, Problem)
 
 
 async def answer_backend_error(request: Request, error: Exception) -> Response:
@@ -77,7 +102,7 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return _answer(request, _not_found(request))
     failure = BackendError(error.detail)
-    failure.status = error.status_code
+    failure.status, failure.retryable = error.status_code, error.status_code >= 500
     return _answer(request, failure)
 
 
@@ -122,7 +147,7 @@ def _not_found(request: Request) -> NotFound:
             convertor = route.param_convertors[field]
             if isinstance(convertor, IntegerConvertor) and not re.fullmatch(convertor.regex, value):
                 return NotFound(f"{field} is made of digits, {value[:100]!r} is not", field=field)
-    return NotFound(f"nothing lives at {request.url.path}", hint="see /openapi.json")
+    return NoSuchAddress(f"nothing lives at {request.url.path}", hint="see /openapi.json")
 
 
 def _allowed_methods(request: Request) -> set[str]:

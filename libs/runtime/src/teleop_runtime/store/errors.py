@@ -8,7 +8,7 @@ from teleop_schema.errors import BackendError, Conflict, NotFound, StorageUnavai
 class UnknownUpload(NotFound):
     """There is no such upload: it was never begun, has expired, or was given up."""
 
-    code = "unknown_upload"
+    code, retryable = "unknown_upload", True
 
     def __init__(self, upload_id: UUID | str) -> None:
         super().__init__(
@@ -47,7 +47,7 @@ class ChecksumMismatch(BackendError):
 class ObjectMissing(NotFound):
     """The store has no object of this SHA-256."""
 
-    code = "object_missing"
+    code, retryable = "object_missing", True  # whoever has the bytes still can send them again
 
     def __init__(self, sha256: str) -> None:
         super().__init__(f"the store has no object {sha256}")
@@ -56,16 +56,16 @@ class ObjectMissing(NotFound):
 class PathTaken(Conflict):
     """A folder lies where the file should be, or a file where its folder should be."""
 
-    code = "path_taken"
+    code, retryable = "path_taken", False
 
 
 class StoreUnusable(StorageUnavailable):
     """The file store can't be used now."""
 
-    code = "store_unusable"
+    code, retryable = "store_unusable", True
 
 
 class DiskFailed(StoreUnusable):
     """The disk under the file store fails: what was being stored is not safe, and does not count."""
 
-    code = "disk_failed"
+    code, retryable = "disk_failed", True

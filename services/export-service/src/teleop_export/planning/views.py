@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
-from teleop_runtime.serving.problems import Problem
+from teleop_runtime.serving.problems import Problem, read_noted
 
 from teleop_export.planning.order import MAX_ID, ExportRequest
 from teleop_export.planning.push import PushView
@@ -112,6 +112,12 @@ class ExportPage(Struct, kw_only=True):
 def view[View: ExportView](row: dict[str, Any], kind: type[View], corrected: list[CorrectedVideo]) -> View:
     """A row of `export` as `kind`; `corrected` are its video_corrected."""
     progress = [{"stage": name, **row["progress"][name]} for name in STAGES if name in row["progress"]]
-    push = row["push"] and {**row["push"], "error": row["push"]["problem"]}
-    told = {"progress": progress, "error": row["problem"], "push": push, "video_corrected": corrected}
+    push = row["push"] and {**row["push"], "error": read_noted(row["push"]["problem"])}
+    told = {
+        "progress": progress,
+        "error": read_noted(row["problem"]),
+        "waits_for": read_noted(row["waits_for"]),
+        "push": push,
+        "video_corrected": corrected,
+    }
     return msgspec.convert({**row, **told}, kind)

@@ -103,13 +103,13 @@ NOTE_RESTORED = "UPDATE session_archive SET dropped_at = NULL, restored_at = now
 class NotAccounted(Conflict):
     """What the database holds of a session is not what its ledger says: it stays where it is."""
 
-    code = "not_accounted"
+    code, retryable = "not_accounted", False
 
 
 class StillInUse(Conflict):
     """The partition is used by somebody, or is not archived as it stands: it stays where it is."""
 
-    code = "partition_in_use"
+    code, retryable = "partition_in_use", True
 
 
 @dataclass(frozen=True)

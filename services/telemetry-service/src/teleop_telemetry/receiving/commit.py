@@ -38,7 +38,7 @@ REFUSALS = (
 class OutOfStep(BackendError):
     """The database's watermark is not where this connection's next frame begins."""
 
-    code, status, close_code = "out_of_step", 409, 4410
+    code, status, close_code, retryable = "out_of_step", 409, 4410, True
 
     def __init__(self, next_frame: int) -> None:
         super().__init__(f"the database expects frame {next_frame}")

@@ -15,14 +15,14 @@ from teleop_runtime.serving.problems import as_backend_error, as_message
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError
 from teleop_schema.identifiers import check_robot_id
-from teleop_schema.messages import SUBPROTOCOL, Ack, Drain
+from teleop_schema.messages import Ack, Drain
 
 from teleop_telemetry import metrics
 from teleop_telemetry.receiving.acknowledged import AcknowledgedConnection, receive_hello
 from teleop_telemetry.receiving.acks import Notices, send_acks
 from teleop_telemetry.receiving.connections import Connections
 from teleop_telemetry.receiving.plain_mode import PlainConnection, PlainQuery
-from teleop_telemetry.receiving.wire import FAREWELL_TIMEOUT_S, close, tell
+from teleop_telemetry.receiving.wire import FAREWELL_TIMEOUT_S, close, subprotocol_of, tell
 from teleop_telemetry.receiving.writer import Writer
 from teleop_telemetry.tables.session_table import SessionTable
 
@@ -47,9 +47,9 @@ class Connection(Protocol):
 async def log_telemetry(websocket: WebSocket) -> None:
     """Store one robot's frames, acknowledging them after their commit.
 
-    With subprotocol `lerobot.telemetry.v1` in acknowledged mode, without in plain mode. Errors are told in
-    an `error` message, then as the close code of the error's class; the handshake of a bad address is
-    refused over HTTP.
+    With subprotocol `lerobot.telemetry.v1.1` (or `v1`) in acknowledged mode, without in plain mode. Errors
+    are told in an `error` message, then as the close code of the error's class; the handshake of a bad
+    address is refused over HTTP.
     """
     connections: Connections = websocket.state.connections
     try:
@@ -62,9 +62,10 @@ async def log_telemetry(websocket: WebSocket) -> None:
 
 
 async def _converse(websocket: WebSocket, robot_id: str, query: PlainQuery, draining: asyncio.Event) -> None:
-    acknowledged = SUBPROTOCOL in websocket.scope["subprotocols"]
+    subprotocol = subprotocol_of(websocket)
+    acknowledged = subprotocol is not None
     mode = "acknowledged" if acknowledged else "plain"
-    await websocket.accept(subprotocol=SUBPROTOCOL if acknowledged else None)
+    await websocket.accept(subprotocol=subprotocol)
     with metrics.CONNECTIONS.labels(mode).track_inprogress():
         async with errors_told(websocket, robot_id):
             if acknowledged:

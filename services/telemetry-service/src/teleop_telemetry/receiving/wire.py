@@ -4,9 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from msgspec.structs import replace
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from teleop_runtime.serving.connection import peer_of
-from teleop_schema.messages import ServerMessage, encode_control
+from teleop_schema.messages import (
+    OLDER_SUBPROTOCOL,
+    SUBPROTOCOLS,
+    ErrorMessage,
+    ServerMessage,
+    encode_control,
+)
 
 # A close frame holds 125 bytes, two of them for the code.
 MAX_REASON_BYTES = 123
@@ -14,6 +21,11 @@ MAX_REASON_BYTES = 123
 FAREWELL_TIMEOUT_S = 5.0
 # RuntimeError: uvicorn has closed by itself, after a ping that was not answered.
 GONE = (WebSocketDisconnect, RuntimeError)
+
+
+def subprotocol_of(websocket: WebSocket) -> str | None:
+    """The newest subprotocol that the robot offers and this server speaks; None: plain mode."""
+    return next((each for each in SUBPROTOCOLS if each in websocket.scope["subprotocols"]), None)
 
 
 async def receive_message(websocket: WebSocket) -> str | bytes:
@@ -37,6 +49,8 @@ async def tell(websocket: WebSocket, message: ServerMessage) -> None:
     Who receives will come to the end of the connection by itself, after all that was sent before it: a
     client may send its frames and leave.
     """
+    if isinstance(message, ErrorMessage) and subprotocol_of(websocket) == OLDER_SUBPROTOCOL:
+        message = replace(message, retryable=None)
     if websocket.application_state == WebSocketState.CONNECTED:
         with contextlib.suppress(*GONE):
             await websocket.send_text(encode_control(message))

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 from teleop_runtime.postgres.pool import Pool, connected
-from teleop_runtime.serving.problems import Problem
+from teleop_runtime.serving.problems import Problem, read_noted
 
 from teleop_video_ingest.model.announced import Announced
 
@@ -188,7 +188,7 @@ class UploadTable:
 
 def _upload(row: asyncpg.Record) -> Upload:
     copied = msgspec.json.decode(row["copied"], type=tuple[tuple[int, int, int], ...])
-    problem = row["problem"] and msgspec.json.decode(row["problem"], type=Problem)
+    problem = row["problem"] and read_noted(msgspec.json.decode(row["problem"]))
     file = row["file"] and msgspec.json.decode(row["file"])
     return Upload(**{**row, "file": file, "copied": copied, "problem": problem})
 

@@ -13,6 +13,7 @@ from teleop_runtime.serving.problems import as_problem
 from teleop_runtime.store import (
     Checksum,
     ChecksumMismatch,
+    ObjectMissing,
     OffsetMismatch,
     Recipe,
     Store,
@@ -285,7 +286,8 @@ class Uploads:
         try:
             receipt = await self._store_whole(upload)
         except BackendError as error:
-            if isinstance(error, ChecksumMismatch) or not error.retryable:
+            # The first two heal only in another upload: with other bytes, or without the base that is gone.
+            if isinstance(error, ChecksumMismatch | ObjectMissing) or not error.retryable:
                 await self._give_up(upload, error)
             raise
         await self._table.finish(upload.id, ENDED_S)
