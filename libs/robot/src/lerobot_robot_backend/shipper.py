@@ -14,21 +14,19 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
-import msgspec
-from teleop_schema.errors import BadMessage
-from teleop_schema.messages import SUBPROTOCOL, decode_server_control
+from teleop_schema.messages import SUBPROTOCOL, SUBPROTOCOLS, decode_server_control
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidHandshake
 from websockets.typing import Subprotocol
 
 from lerobot_robot_backend.address import backend_url_option
 from lerobot_robot_backend.shipping.backoff import backoff_s
 from lerobot_robot_backend.shipping.named_folder import check_named
-from lerobot_robot_backend.shipping.protocol import NotBelieved, Refused, Shipping
+from lerobot_robot_backend.shipping.protocol import Shipping
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.shipping.retention import prune_spool, prune_stream, seal_acknowledged
+from lerobot_robot_backend.shipping.trouble import EXPECTED, Trouble, trouble_of
 from lerobot_robot_backend.spool.locks import locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SESSION_FILE,
@@ -46,10 +44,6 @@ LINGER_S = 1 / 6  # ten frames a message at 60 Hz: what a message costs the serv
 PING_S = 5.0
 PONG_S = 10.0  # with PING_S: a dead connection is noticed after 15 s
 ANSWER_S = 60.0  # longest silence while something is unacknowledged
-# A server that can't be reached is asked again soon, so that samples are safe soon after it is back; one that
-# answers and refuses is left in peace.
-UNREACHABLE_BACKOFF_S = 5.0
-REFUSED_BACKOFF_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
 CONCURRENT_STREAMS = 4
 REPEAT_LOG_S = 600.0
@@ -93,35 +87,26 @@ class Shipper:
         """
         failures = 0
         while (self._dir / SESSION_FILE).exists():
-            longest_s = UNREACHABLE_BACKOFF_S
             with suppress(SpoolError):  # files have run out for a moment: it goes where it went before
                 self._url = self._address()
             known = self._progress
             shipping = Shipping(self._reader, self._description, known.next, known.once)
+            trouble = None
             try:
                 async with slots or nullcontext():
                     await self._connect(shipping)
-                trouble = None if shipping.ended or shipping.leaving else "the server closed the connection"
-            except Refused as error:
-                trouble, longest_s = str(error), REFUSED_BACKOFF_S
-            except InvalidStatus as error:
-                trouble, longest_s = _explain(error), REFUSED_BACKOFF_S
-            except NotBelieved as error:
-                trouble, longest_s = f"{self._url} is not believed: {error}", REFUSED_BACKOFF_S
-            except (BadMessage, InvalidHandshake) as error:
-                trouble, longest_s = f"no telemetry server at {self._url}: {error}", REFUSED_BACKOFF_S
-            except TimeoutError:
-                trouble = f"{self._url} does not answer"
-            except (OSError, WebSocketException) as error:
-                trouble = f"{self._url}: {error}"
-            self._note(shipping, trouble)
+                if not (shipping.ended or shipping.leaving):
+                    trouble = Trouble("the server closed the connection")
+            except EXPECTED as error:
+                trouble = trouble_of(error, self._url)
+            self._note(shipping, trouble.text if trouble else None)
             if shipping.ended:
                 log.info("complete: session %s, %d frames", shipping.session_id, shipping.acked)
                 return
             welcomed = shipping.session_id is not None
-            failures = 0 if welcomed and longest_s == UNREACHABLE_BACKOFF_S else failures + 1
-            if not shipping.leaving:
-                await asyncio.sleep(backoff_s(failures, longest_s, self._jitter()))
+            failures = 0 if welcomed and not (trouble and trouble.refused) else failures + 1
+            if trouble is not None and not shipping.leaving:
+                await asyncio.sleep(backoff_s(failures, trouble.longest_s, self._jitter()))
         raise SpoolError(f"{self._dir} is gone: nothing of it can be shipped any more")
 
     def close(self) -> None:
@@ -137,7 +122,7 @@ class Shipper:
         """Speak over one connection until it ends, or the session is complete."""
         async with connect(
             self._url,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            subprotocols=[Subprotocol(each) for each in SUBPROTOCOLS],
             additional_headers=self._headers,
             compression=None,
             proxy=None,  # a robot speaks to its backend directly
@@ -148,7 +133,7 @@ class Shipper:
             max_size=MAX_ANSWER_BYTES,
             user_agent_header=None,
         ) as connection:
-            if connection.subprotocol != SUBPROTOCOL:
+            if connection.subprotocol is None:
                 raise InvalidHandshake(f"it does not speak {SUBPROTOCOL}")
             await connection.send(shipping.hello())
             answered = asyncio.Event()
@@ -348,16 +333,6 @@ async def _ship_left(
         await recall(ended, samples_of, backend_url=backend_url, token=token)
         shipping += [group.create_task(ship(each)) for each in ended if not read_progress(each).ended]
     return sum(stream.result() for stream in shipping)
-
-
-def _explain(error: InvalidStatus) -> str:
-    """What a server says that answers the handshake with an HTTP error."""
-    body = error.response.body or b""
-    try:
-        words = str(msgspec.json.decode(body, type=dict[str, Any])["detail"])
-    except (msgspec.DecodeError, KeyError):
-        words = body.decode("utf-8", "replace").strip()[:500]
-    return f"the server refuses with {error.response.status_code}" + (f": {words}" if words else "")
 
 
 def main(arguments: list[str] | None = None) -> int:

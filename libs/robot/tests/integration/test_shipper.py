@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from lerobot_robot_backend import shipper, video_shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
-from lerobot_robot_backend.shipping import backoff
+from lerobot_robot_backend.shipping import backoff, trouble
 from lerobot_robot_backend.shipping.backoff import backoff_s
 from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.spool.stream import SpoolError, read_progress
 from teleop_schema.limits import Limits
-from teleop_schema.messages import Drain, ErrorMessage, Nack, encode_control
+from teleop_schema.messages import OLDER_SUBPROTOCOL, Drain, ErrorMessage, Nack, encode_control
 from teleop_testing.backends.refusing import refuse
 from teleop_testing.robots.spooled import redirect
 from teleop_testing.waiting import PATIENCE_S, until
@@ -28,7 +29,7 @@ NAMES = ("shoulder.pos", "elbow.pos")
 def impatient(monkeypatch):
     """Tests do not wait as long as robots do."""
     monkeypatch.setattr(backoff, "FIRST_BACKOFF_S", 0.01)
-    monkeypatch.setattr(shipper, "REFUSED_BACKOFF_S", 0.05)
+    monkeypatch.setattr(trouble, "LATE_S", 0.05)
     monkeypatch.setattr(shipper, "LINGER_S", 0.01)
 
 
@@ -186,6 +187,69 @@ async def test_http_refusal_is_told_with_its_words(make_client, backend, body):
         await until(lambda: client.progress.trouble == "the server refuses with 401: no token")
         await shipping
     assert client.progress.ended
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """The longest pause that was chosen before each next try; none is made."""
+    chosen = []
+
+    def choose(_failures, longest_s, _jitter):
+        chosen.append(longest_s)
+        return 0.0
+
+    monkeypatch.setattr(shipper, "backoff_s", choose)
+    return chosen
+
+
+@pytest.mark.parametrize(("retryable", "longest_s"), [(True, "SOON_S"), (False, "LATE_S"), (None, "LATE_S")])
+async def test_how_soon_to_come_back_is_the_servers_word(make_client, backend, pauses, retryable, longest_s):
+    """A refusal that may pass is asked about soon, another one later; none ends the shipping."""
+
+    async def script(connection, number, count, message):
+        if number < 3:
+            refusal = ErrorMessage("of_a_later_release", "not now", fatal=True, retryable=retryable)
+            await connection.send(encode_control(refusal))
+            await connection.close(4000)
+        return number < 3
+
+    backend.script = script
+    client = recorded(make_client, 5)
+    await ship_stream(client.stream_dir)
+    assert pauses == [getattr(trouble, longest_s)] * 3
+    assert backend.stream.rows == expected_rows(5)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "longest_s"),
+    [
+        (503, {"type": "urn:lerobot-backend:storage_unavailable", "retryable": True}, "SOON_S"),
+        (403, {"type": "urn:lerobot-backend:forbidden", "retryable": True}, "SOON_S"),
+        (422, {"type": "urn:lerobot-backend:bad_robot_id", "retryable": False}, "LATE_S"),
+        (503, {"type": "urn:lerobot-backend:storage_unavailable"}, "LATE_S"),
+        (403, {"type": "about:blank", "retryable": True}, "LATE_S"),
+        *((status, "<html>no</html>", "LATE_S") for status in (401, 403, 404, 408, 429, 502, 503, 504)),
+    ],
+)
+async def test_a_refused_handshake_is_never_the_end(make_client, backend, pauses, status, body, longest_s):
+    """The backend says how soon to come back; whoever else answers, the samples are kept, and sent later."""
+    text = (
+        body if isinstance(body, str) else msgspec.json.encode({**body, "code": "x", "detail": "no"}).decode()
+    )
+    asked = []
+
+    def refuse(connection, request):
+        asked.append(request)
+        return connection.respond(status, text) if len(asked) <= 3 else None
+
+    async with serve(
+        backend.speak, "127.0.0.1", 0, subprotocols=[OLDER_SUBPROTOCOL], process_request=refuse
+    ) as server:
+        client = recorded(make_client, 5)
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await ship_stream(client.stream_dir, backend_url=url)
+    assert pauses == [getattr(trouble, longest_s)] * 3
+    assert backend.stream.rows == expected_rows(5)
 
 
 async def test_what_is_no_telemetry_server_is_named(make_client, backend):

@@ -168,8 +168,10 @@ async def test_all_bytes_there_but_not_finished(uploader, backend, source):
     [(500, "internal_error"), (503, "storage_unavailable"), (507, "no_space"), (429, "too_many_connections"),
      (404, "unknown_session"), (404, "not_found"), (423, "upload_busy"), (401, "unauthorized")],
 )  # fmt: skip
-async def test_what_time_can_heal(uploader, backend, source, status, code):
-    """Such an answer is worth another try, which then succeeds."""
+@pytest.mark.parametrize("told", [True, None], ids=["told", "older release"])
+async def test_what_time_can_heal(uploader, backend, source, status, code, told):
+    """Such an answer is worth another try, which then succeeds, also if a release does not say it yet."""
+    backend.retryable = lambda _code: told
     backend.refusals.append(("POST", "/files/plan", status, code))
     with pytest.raises(Interrupted, match=code):
         await uploader.upload(plan_of(CONTENT), source)
@@ -180,12 +182,68 @@ async def test_what_time_can_heal(uploader, backend, source, status, code):
 @pytest.mark.parametrize(
     ("status", "code"), [(422, "bad_input"), (409, "chunk_conflict"), (413, "body_too_large")]
 )
-async def test_what_stays_refused(uploader, backend, source, status, code):
-    """Such an answer is final, and says why."""
+@pytest.mark.parametrize("told", [False, None], ids=["told", "older release"])
+async def test_what_stays_refused(uploader, backend, source, status, code, told):
+    """Such an answer is final, and says why, also if a release does not say it yet."""
+    backend.retryable = lambda _code: told
     backend.refusals.append(("POST", "/files/plan", status, code))
     with pytest.raises(Refused, match="told to") as caught:
         await persevere(lambda: uploader.upload(plan_of(CONTENT), source))
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(409, True), (422, True), (404, False), (503, False)])
+async def test_the_backends_word_counts_not_the_status(uploader, backend, source, status, retryable):
+    """Whether it is tried again is what the backend says, whatever status and code it says it with."""
+    backend.retryable = lambda _code: retryable
+    backend.refusals.append(("POST", "/files/plan", status, "of_a_later_release"))
+    with pytest.raises(Interrupted if retryable else Refused, match="told to"):
+        await uploader.upload(plan_of(CONTENT), source)
+
+
+# Of nginx without an upstream, with limits, with a login before it; of a gateway with JSON of its own.
+FOREIGN = [
+    (status, body)
+    for status in (301, 400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504)
+    for body in (
+        "<html><title>no</title></html>",
+        '{"code": "token_not_valid", "detail": "no", "retryable": false}',
+        '{"type": "about:blank", "title": "no", "code": "no", "detail": "no", "retryable": false}',
+    )
+]
+
+
+@pytest.mark.parametrize(("status", "body"), FOREIGN)
+async def test_nobody_elses_answer_is_final(uploader, backend, source, status, body):
+    """What did not come from the backend is tried again, whatever it says: nothing is given up for it."""
+
+    async def proxy(_request: web.Request) -> None:
+        if len(backend.requests) == 1:
+            raise _answer(status, body)
+
+    backend.before = proxy
+    with pytest.raises(Interrupted, match=f"answers {status}") as caught:
+        await uploader.upload(plan_of(CONTENT[:100]), source)
+    assert caught.value.code is None
+
+
+def _answer(status: int, body: str) -> web.HTTPException:
+    class Answer(web.HTTPException):
+        status_code = status
+
+    return Answer(text=body)
+
+
+async def test_an_older_backends_offset_is_asked_for(uploader, backend, tmp_path):
+    """One that does not say `retryable` yet refuses an offset with 409: the upload goes on all the same."""
+    backend.retryable = lambda _code: None
+    content = CONTENT[:50_000]
+    (tmp_path / "small").write_bytes(content)
+    backend.cut_after.append(20_000)
+    with (tmp_path / "small").open("rb") as file:
+        source = FileBytes(file.fileno())
+        await persevere(lambda: uploader.upload(plan_of(content), source), jitter=lambda: 0.0)
+    assert stored(backend) == content
 
 
 async def test_a_lost_upload_starts_over(uploader, backend, source):
@@ -244,7 +302,7 @@ async def test_versions(uploader, backend, source):
         total_frames=10,
         finalised=True,
     )
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Interrupted) as caught:
         await uploader.commit("robot_A", "me/set", manifest)
     assert caught.value.code == "files_missing"
     await uploader.upload(plan_of(CONTENT), source)

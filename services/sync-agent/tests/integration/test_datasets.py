@@ -259,6 +259,30 @@ async def test_a_refused_file(make_agent, backend, outputs):
     assert stored(backend) == contents(folder)
 
 
+async def test_a_refusal_that_may_pass(make_agent, backend, outputs):
+    """What the server calls worth another try is tried again, whatever its status: nothing fails."""
+    folder = make_dataset(outputs / "picking")
+    backend.retryable = lambda _code: True
+    backend.refusals.append(("POST", "/files/plan", 422, "of_a_later_release"))
+    assert await make_agent().once(30.0) == []
+    assert not backend.refusals
+    assert stored(backend) == contents(folder)
+
+
+async def test_a_proxy_that_is_not_set_up_yet(make_agent, backend, outputs):
+    """What others than the backend answer fails no dataset: it waits, and goes once the backend answers."""
+    folder = make_dataset(outputs / "picking")
+    answers = [web.HTTPNotFound(), web.HTTPUnauthorized(), web.HTTPUnprocessableEntity(text="<html>")]
+
+    async def proxy(request):
+        if request.path == "/files/plan" and answers:
+            raise answers.pop()
+
+    backend.before = proxy
+    assert await make_agent().once(30.0) == []
+    assert stored(backend) == contents(folder)
+
+
 async def test_a_server_that_lost_files(make_agent, backend, outputs):
     """If the server lacks what it once had, it gets it again."""
     folder = make_dataset(outputs / "picking")

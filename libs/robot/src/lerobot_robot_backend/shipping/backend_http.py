@@ -10,54 +10,41 @@ from urllib.parse import quote, urljoin
 
 import aiohttp
 import msgspec
-from msgspec import Struct
 
 from lerobot_robot_backend.address import check_backend_url
+from lerobot_robot_backend.shipping.refusals import may_pass, read_problem
 
 CONNECT_S = 15.0
 # The server may assemble and hash a file of 50 GB before it answers.
 ANSWER_S = 900.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_PROBLEM_BYTES = 64 * 1024
-# Refusals that time, or asking in another way, can heal: telemetry of the session comes later, another
-# process sends the same upload, an upload expired, an object was swept away, a token is put right.
-_HEALING_CODES = frozenset(
-    {"unknown_session", "upload_busy", "offset_mismatch", "checksum_mismatch", "object_gone"}
-)
-_HEALING_STATUSES = frozenset({401, 403, 404, 405, 408, 410, 423, 425, 429})
 
 
-class Refused(Exception):
-    """The backend will not take this, however often it is asked; the text says why.
+class HttpFailure(Exception):
+    """The backend did not do what it was asked for; the text says why.
 
-    code, field, hint  as the backend told them
+    code  as the backend told it; None if the backend was not reached
     """
 
-    def __init__(self, detail: str, *, code: str, field: str | None = None, hint: str | None = None) -> None:
-        super().__init__(detail + (f" (field {field})" if field else "") + (f"; {hint}" if hint else ""))
+    def __init__(self, detail: str, *, code: str | None = None) -> None:
+        super().__init__(detail)
         self.code = code
-        self.field = field
-        self.hint = hint
 
 
-class Interrupted(Exception):
+class Refused(HttpFailure):
+    """The backend will not take this, however often it is asked."""
+
+
+class Interrupted(HttpFailure):
     """It did not work this time; it may the next.
 
-    code        as the backend told it; None if the backend was not reached
     progressed  whether bytes came through before
     """
 
     def __init__(self, detail: str, *, code: str | None = None, progressed: bool = False) -> None:
-        super().__init__(detail)
-        self.code = code
+        super().__init__(detail, code=code)
         self.progressed = progressed
-
-
-class _Problem(Struct, kw_only=True):
-    code: str
-    detail: str
-    field: str | None = None
-    hint: str | None = None
 
 
 class BackendHttp:
@@ -185,15 +172,11 @@ def _reason(error: Exception) -> str:
 
 async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Interrupted:
     """What an answer other than success means."""
-    try:
-        content = await read_at_most(response, MAX_PROBLEM_BYTES)
-        problem = msgspec.json.decode(content, type=_Problem)
-    except msgspec.MsgspecError:
-        # Not the backend's own words: something on the way, or another server.
+    problem = read_problem(await read_at_most(response, MAX_PROBLEM_BYTES))
+    if problem is None:
         detail = f"{url} answers {response.status} to {response.method} {response.url.path}"
         limit = "; a proxy on the way limits the size of requests?" if response.status == 413 else ""
         return Interrupted(f"{detail}, not as a backend does{limit}")
-    told = Refused(problem.detail, code=problem.code, field=problem.field, hint=problem.hint)
-    if response.status >= 500 or response.status in _HEALING_STATUSES or problem.code in _HEALING_CODES:
-        return Interrupted(f"{problem.code}: {told}", code=problem.code)
-    return told
+    if may_pass(response.status, problem):
+        return Interrupted(f"{problem.code}: {problem}", code=problem.code)
+    return Refused(str(problem), code=problem.code)

@@ -36,7 +36,14 @@ class BatchSource(Protocol):
 
 
 class Refused(Exception):
-    """The server will not take this stream now; the text says why."""
+    """The server will not take this stream now; the text says why.
+
+    retryable  whether time or a person can put it right, as the server told it; None: it did not
+    """
+
+    def __init__(self, detail: str, retryable: bool | None = None) -> None:
+        super().__init__(detail)
+        self.retryable = retryable
 
 
 class NotBelieved(Exception):
@@ -182,7 +189,7 @@ class Shipping:
         text = f"{message.code}: {message.detail}" + (f" ({message.field})" if message.field else "")
         text += f"; {message.hint}" if message.hint else ""
         if message.fatal:
-            raise Refused(text)
+            raise Refused(text, message.retryable)
         self.complaint = text
 
 

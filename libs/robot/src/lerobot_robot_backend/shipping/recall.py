@@ -19,7 +19,7 @@ from teleop_schema.holding import (
     ranges_of,
 )
 
-from lerobot_robot_backend.shipping.backend_http import BackendHttp, Interrupted, Refused
+from lerobot_robot_backend.shipping.backend_http import BackendHttp, HttpFailure
 from lerobot_robot_backend.shipping.retention import unseal_unacknowledged
 from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import (
@@ -57,7 +57,7 @@ async def ask(backend: BackendHttp, held: Held) -> Lacking:
     for part in in_requests(held):
         try:
             told = await backend.ask("POST", "/files/known", Lacking, body=part)
-        except Interrupted as error:
+        except HttpFailure as error:
             if error.code in _UNASKABLE:
                 raise Unaskable(str(error)) from error
             raise
@@ -170,7 +170,7 @@ async def recall(
         try:
             async with BackendHttp(url, token=token) as backend:
                 recalled = bring_again(dirs, await ask(backend, asked))
-        except (Interrupted, Refused, Unaskable, ValueError) as error:
+        except (HttpFailure, Unaskable, ValueError) as error:
             log.warning("what %s still knows of %s can't be asked: %s", url, robot_id, error)
             continue
         streams, segments = streams + recalled.streams, segments + recalled.segments

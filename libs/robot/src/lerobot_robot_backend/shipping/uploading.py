@@ -18,6 +18,7 @@ from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Planned, Rec
 from lerobot_robot_backend.shipping.backend_http import (
     ANSWER_S,
     BackendHttp,
+    HttpFailure,
     Interrupted,
     Refused,
     dataset_address,
@@ -25,7 +26,16 @@ from lerobot_robot_backend.shipping.backend_http import (
 from lerobot_robot_backend.shipping.backoff import backoff_s
 from lerobot_robot_backend.shipping.throttle import Throttle
 
-__all__ = ["ByteSource", "FileBytes", "Interrupted", "Refused", "SourceChanged", "Uploader", "persevere"]
+__all__ = [
+    "ByteSource",
+    "FileBytes",
+    "HttpFailure",
+    "Interrupted",
+    "Refused",
+    "SourceChanged",
+    "Uploader",
+    "persevere",
+]
 
 TUS_VERSION = "1.0.0"
 PIECE_BYTES = 512 * 1024
@@ -106,7 +116,7 @@ class Uploader:
             except SourceChanged:
                 # Until it expires, the server would keep room for what can't come any more.
                 self._reached.pop(planned.upload or "", None)
-                with suppress(Interrupted, Refused):
+                with suppress(HttpFailure):
                     await self._terminate(planned.upload or "")
                 raise
             except Refused:
@@ -123,7 +133,7 @@ class Uploader:
     async def commit(self, robot_id: str, dataset: str, manifest: Manifest) -> DatasetVersion:
         """Make the files that were uploaded one version of the dataset; the same manifest again is harmless.
 
-        Raises Refused (code "files_missing" if the server lacks some of the files), Interrupted.
+        Raises Refused, Interrupted; the code is "files_missing" if the server lacks some of the files.
         """
         address = dataset_address(robot_id, dataset, "versions")
         return await self.backend.ask("POST", address, DatasetVersion, body=manifest)
@@ -151,7 +161,7 @@ class Uploader:
         try:
             try:
                 await self._patch(address, body, total_bytes)
-            except Interrupted as error:
+            except HttpFailure as error:
                 if error.code != "offset_mismatch":
                     raise
                 body.start(await self._offset(address))
@@ -194,8 +204,8 @@ class Uploader:
                 ):
                     pass
         except TimeoutError:
-            failure = Interrupted(f"{self.backend.url} takes no more bytes")
-        except Interrupted as error:
+            failure: HttpFailure = Interrupted(f"{self.backend.url} takes no more bytes")
+        except HttpFailure as error:
             failure = error
         else:
             return

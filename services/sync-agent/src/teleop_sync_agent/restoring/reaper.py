@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from lerobot_robot_backend.shipping.uploading import FileBytes, Interrupted, Refused, Uploader
+from lerobot_robot_backend.shipping.uploading import FileBytes, HttpFailure, Uploader
 from msgspec import Struct
 from teleop_dataset.folder import INFO, open_regular
 from teleop_dataset.readiness import Kind
@@ -113,7 +113,7 @@ class Reaper:
             try:
                 await self._reclaim(tended)
                 deleted += 1
-            except (NotProven, Refused, Interrupted, OSError) as error:
+            except (NotProven, HttpFailure, OSError) as error:
                 self._kept_until_s[tended.place.folder] = time.monotonic() + RETRY_S
                 log.warning("kept", extra={"dataset": tended.place.name, "reason": explain(error)})
                 await self._datasets.note(tended, kept=explain(error))

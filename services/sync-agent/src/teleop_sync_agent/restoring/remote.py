@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from lerobot_robot_backend.shipping.backend_http import BackendHttp
+from lerobot_robot_backend.shipping.backend_http import BackendHttp, HttpFailure
 from lerobot_robot_backend.shipping.uploading import Interrupted, Refused, persevere
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
@@ -19,8 +19,6 @@ from teleop_sync_agent.status import size_text
 
 # Of `restore`: for how long nothing may come in.
 PATIENCE_S = 60.0
-# What no second try can heal, though an upload would wait for it.
-_FINAL_CODES = ("dataset_not_found", "version_not_found", "unauthorized", "forbidden", "not_found", "damaged")
 
 
 async def verify(chosen: argparse.Namespace, robots: list[tuple[str, State]]) -> bool:
@@ -32,7 +30,7 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, State]]) ->
     try:
         async with _backend(chosen.server or _last_server(state)) as backend:
             found = await compare(row, robot_id, backend)
-    except (Interrupted, Refused) as error:
+    except HttpFailure as error:
         if error.code is None:
             raise ServerAway(f"no backend could be reached: {error}") from error
         print(f"{row.name}: {error}", file=sys.stderr)
@@ -69,19 +67,14 @@ async def fetch(chosen: argparse.Namespace) -> bool:
         fetched, since_s = fetched + size_bytes, time.monotonic()
 
     async def attempt() -> Path:
-        try:
-            return await restore(
-                backend,
-                robot_id,
-                chosen.dataset,
-                into,
-                version=chosen.version,
-                advance=count,
-            )
-        except Interrupted as error:
-            if error.code in _FINAL_CODES:
-                raise Refused(str(error), code=error.code) from error
-            raise
+        return await restore(
+            backend,
+            robot_id,
+            chosen.dataset,
+            into,
+            version=chosen.version,
+            advance=count,
+        )
 
     def report(error: Interrupted) -> None:
         nonlocal told

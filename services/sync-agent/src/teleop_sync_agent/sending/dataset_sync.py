@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lerobot_robot_backend.shipping.uploading import Interrupted, Refused, SourceChanged, Uploader, persevere
+from lerobot_robot_backend.shipping.uploading import (
+    HttpFailure,
+    Interrupted,
+    Refused,
+    SourceChanged,
+    Uploader,
+    persevere,
+)
 from teleop_dataset.folder import DatasetSeen, FileSeen
 from teleop_dataset.readiness import Verdict
 from teleop_schema.files import (
@@ -134,16 +141,16 @@ class DatasetSync:
         return version, await asyncio.to_thread(digest_of, manifest)
 
     async def _commit(self, place: Place, manifest: Manifest, progress: Progress) -> DatasetVersion:
-        try:
-            return await persevere(
-                lambda: self._uploader.commit(self._robot_id, place.name, manifest),
-                report=progress.stumble,
-            )
-        except Refused as error:
-            if error.code != FILES_MISSING:
-                raise
-            await asyncio.to_thread(self._state.doubt, str(place.folder))
-            raise LeftChanged("the server lacks files that it once had: they are sent again") from error
+        async def attempt() -> DatasetVersion:
+            try:
+                return await self._uploader.commit(self._robot_id, place.name, manifest)
+            except HttpFailure as error:
+                if error.code != FILES_MISSING:
+                    raise
+                await asyncio.to_thread(self._state.doubt, str(place.folder))
+                raise LeftChanged("the server lacks files that it once had: they are sent again") from error
+
+        return await persevere(attempt, report=progress.stumble)
 
     async def _upload_all(self, job: "_Job", files: Iterable[FileSeen]) -> None:
         """Upload the files, some at a time; one that is refused does not keep the others from going."""

@@ -43,12 +43,16 @@ class StoredUpload:
         return sum(length for _, length in self.missing)
 
 
+FINAL_CODES = frozenset({"bad_input", "body_too_large", "chunk_conflict", "conflict"})
+
+
 class FileBackend:
     """Keeps files as the real service does, over the real protocol.
 
     received_bytes  of all upload bodies
     cut_after       connections are reset after so many bytes of an upload, one connection each
     refusals        (method, path prefix, status, code): told once each instead of doing what was asked
+    retryable       whether an error of that code is told to be worth another try; None: it is not told
     before          called before each request is handled
     """
 
@@ -58,6 +62,7 @@ class FileBackend:
         self.received_bytes = 0
         self.cut_after: deque[int] = deque()
         self.refusals: list[tuple[str, str, int, str]] = []
+        self.retryable: Callable[[str], bool | None] = lambda code: code not in FINAL_CODES
         self.before: Callable[[web.Request], Awaitable[None]] | None = None
         self.requests: list[str] = []
         self.objects: dict[str, bytes] = {}
@@ -83,7 +88,7 @@ class FileBackend:
             method, prefix, status, code = refusal
             if request.method == method and request.path.startswith(prefix):
                 self.refusals.remove(refusal)
-                return _problem(status, code, "told to")
+                return self._problem(status, code, "told to")
         if request.path == "/files/plan":
             return self._plan(msgspec.json.decode(await request.read(), type=FilePlan))
         if request.path == "/files/known":
@@ -94,14 +99,21 @@ class FileBackend:
             return self._verify(request.path, int(request.query["version"]))
         if request.path.startswith("/datasets/") and request.path.endswith("/versions"):
             return self._commit(request.path, msgspec.json.decode(await request.read(), type=Manifest))
-        return _problem(404, "not_found", f"nothing lives at {request.path}")
+        return self._problem(404, "not_found", f"nothing lives at {request.path}")
+
+    def _problem(self, status: int, code: str, detail: str) -> web.Response:
+        told = {"type": f"urn:lerobot-backend:{code}", "status": status, "code": code, "detail": detail}
+        if (retryable := self.retryable(code)) is not None:
+            told["retryable"] = retryable
+        body = msgspec.json.encode(told)
+        return web.Response(status=status, body=body, content_type="application/problem+json")
 
     def _plan(self, plan: FilePlan) -> web.Response:
         known = self.files.get(_key(plan.file))
         if known is not None and known.file.sha256 == plan.file.sha256:
             return _json(Planned(receipt=_receipt(plan.file)))
         if known is not None and isinstance(plan.file, VideoFile):
-            return _problem(409, "chunk_conflict", "another chunk has that key")
+            return self._problem(409, "chunk_conflict", "another chunk has that key")
         for name, upload in self.uploads.items():
             if upload.plan.file == plan.file:
                 return _json(Planned(upload=f"/files/{name}", missing=upload.missing))
@@ -143,16 +155,16 @@ class FileBackend:
     async def _upload(self, request: web.Request, name: str) -> web.StreamResponse:
         upload = self.uploads.get(name)
         if upload is None:
-            return _problem(404, "unknown_upload", "there is no such upload")
+            return self._problem(404, "unknown_upload", "there is no such upload")
         if request.method == "DELETE":
             del self.uploads[name]
             return web.Response(status=204, headers={"Tus-Resumable": "1.0.0"})
         if request.method == "PATCH":
             if int(request.headers["Upload-Offset"]) != len(upload.body):
-                return _problem(409, "offset_mismatch", "offsets differ")
+                return self._problem(409, "offset_mismatch", "offsets differ")
             await self._receive(request, upload)
             if len(upload.body) == upload.length and not self._finish(name, upload):
-                return _problem(460, "checksum_mismatch", "the bytes are other ones")
+                return self._problem(460, "checksum_mismatch", "the bytes are other ones")
         headers = {"Upload-Offset": str(len(upload.body)), "Tus-Resumable": "1.0.0"}
         return web.Response(status=204 if request.method == "PATCH" else 200, headers=headers)
 
@@ -200,7 +212,7 @@ class FileBackend:
         if not versions or versions[-1] != manifest:
             lacking = [file.path for file in manifest.files if file.sha256 not in self.objects]
             if lacking:
-                return _problem(409, "files_missing", f"{lacking[:100]} are not there")
+                return self._problem(409, "files_missing", f"{lacking[:100]} are not there")
             versions.append(manifest)
         version = DatasetVersion(
             robot_id=robot_id,
@@ -300,8 +312,3 @@ def _records(chunks: bytes) -> list[tuple[bytes, int, int]]:
 
 def _json(answer: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
-
-
-def _problem(status: int, code: str, detail: str) -> web.Response:
-    body = msgspec.json.encode({"type": "about:blank", "status": status, "code": code, "detail": detail})
-    return web.Response(status=status, body=body, content_type="application/problem+json")

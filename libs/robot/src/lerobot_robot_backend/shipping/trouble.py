@@ -1,0 +1,64 @@
+"""Why a connection of the shipper came to nothing, and how long to leave the server in peace then. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from teleop_schema.errors import BadMessage
+from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+
+from lerobot_robot_backend.shipping.protocol import NotBelieved, Refused
+from lerobot_robot_backend.shipping.refusals import read_problem
+
+# A server that can't be reached, or that calls its refusal `retryable`, is asked again soon, so that samples
+# are safe soon after it is well; one that does not is left in peace. Nothing is ever given up.
+SOON_S = 5.0
+LATE_S = 30.0
+
+EXPECTED = (Refused, NotBelieved, BadMessage, WebSocketException, OSError)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is in the way.
+
+    text       for people
+    refused    the server answered, and takes nothing of this stream now
+    longest_s  longest pause before the next try
+    """
+
+    text: str
+    refused: bool = False
+    longest_s: float = SOON_S
+
+
+def trouble_of(error: Exception, url: str) -> Trouble:
+    """What `error` (one of EXPECTED) of a connection to `url` means."""
+    match error:
+        case Refused():
+            return Trouble(str(error), refused=True, longest_s=_longest_s(error.retryable))
+        case InvalidStatus():
+            return _refused_handshake(error.response.status_code, bytes(error.response.body or b""))
+        case NotBelieved():
+            return Trouble(f"{url} is not believed: {error}", refused=True, longest_s=LATE_S)
+        case BadMessage() | InvalidHandshake():
+            return Trouble(f"no telemetry server at {url}: {error}", refused=True, longest_s=LATE_S)
+        case TimeoutError():
+            return Trouble(f"{url} does not answer")
+    return Trouble(f"{url}: {error}")
+
+
+def _refused_handshake(status: int, body: bytes) -> Trouble:
+    """A server, or something on the way, answered with an HTTP error; in its own words, if it has any."""
+    try:
+        words = str(msgspec.json.decode(body, type=dict[str, Any])["detail"])
+    except (msgspec.DecodeError, KeyError):
+        words = body.decode("utf-8", "replace").strip()[:500]
+    problem = read_problem(body)
+    longest_s = _longest_s(None if problem is None else problem.retryable)
+    text = f"the server refuses with {status}" + (f": {words}" if words else "")
+    return Trouble(text, refused=True, longest_s=longest_s)
+
+
+def _longest_s(retryable: bool | None) -> float:
+    return SOON_S if retryable else LATE_S
