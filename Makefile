@@ -6,7 +6,7 @@ BIN := .venv/bin
 TEST_PROCESSES ?= 4
 # Files of tests, where not all are wanted.
 TESTS ?=
-PACKAGES := libs/schema libs/runtime libs/dataset libs/robot libs/virtual-robot services/telemetry-service \
+PACKAGES := libs/schema libs/runtime libs/dataset libs/client libs/robot libs/virtual-robot services/telemetry-service \
 	services/video-ingest-service services/export-service services/sync-agent deploy/local
 SOURCES := $(PACKAGES) tests
 

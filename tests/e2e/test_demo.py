@@ -58,7 +58,7 @@ def test_stopped_demo_leaves_nothing_behind(told: signal.Signals):
 
 def test_demo_and_backend_import_nothing_heavy():
     """Neither PyTorch nor LeRobot is needed for the backend and the demo, even where they are installed."""
-    imports = "import sys, teleop_backend.app, teleop_backend.demo.__main__, teleop_export.cli"
+    imports = "import sys, teleop_backend.app, teleop_backend.demo.__main__, teleop_client.exporting.cli"
     check = f"{imports}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=PATIENCE_S

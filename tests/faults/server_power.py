@@ -20,9 +20,9 @@ from pathlib import Path
 import httpx
 import psycopg
 from cut_disk import CutDisk, cut_disk
-from lerobot_robot_backend.shipping.uploading import Uploader
 from resending import ResendingRobot
 from teleop_backend.postgres import EmbeddedPostgres
+from teleop_client.uploading import Uploader
 from teleop_schema.files import FilePlan
 from teleop_schema.migrate import migrate
 from teleop_testing.backends.processes import ingest_process, telemetry_process

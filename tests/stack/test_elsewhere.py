@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import httpx
 import psycopg
 import pytest
-from lerobot_robot_backend.shipping.uploading import Uploader
 from recorder import record
 from stack import READY_S, REPOSITORY, Stack
+from teleop_client.uploading import Uploader
 from teleop_schema.files import FilePlan
 from teleop_testing.backends.processes import free_port
 from teleop_testing.backends.s3 import S3Folder, s3_server

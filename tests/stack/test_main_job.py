@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import numpy as np
-from lerobot_robot_backend.shipping.uploading import Uploader
 from lerobot_robot_virtual.scene import read_frame_counter
 from recorder import FRAMES, PICTURE_EVERY, state_of
+from teleop_client.uploading import Uploader
 from teleop_schema.files import FilePlan
 from teleop_testing.datasets.files import dataset_file
 from teleop_testing.waiting import PATIENCE_S

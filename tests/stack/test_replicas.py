@@ -10,9 +10,9 @@ from io import BytesIO
 import httpx
 import numpy as np
 import pytest
-from lerobot_robot_backend.shipping.uploading import Interrupted, Uploader, persevere
 from resending import ResendingRobot
 from stack import DEFECTS, Stack, in_thread
+from teleop_client.uploading import Interrupted, Uploader, persevere
 from teleop_schema.files import FilePlan
 from teleop_testing.datasets.files import dataset_file
 from teleop_testing.waiting import PATIENCE_S, until

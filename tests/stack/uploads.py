@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from lerobot_robot_backend.shipping.uploading import Uploader
+from teleop_client.uploading import Uploader
 from teleop_schema.files import FilePlan
 from teleop_testing.datasets.files import dataset_file
 

@@ -25,7 +25,7 @@ def forget_what_a_dead_encoder_left() -> None:
 
 def call_stored_what_was_only_begun() -> None:
     """An agent writes receipts of its own, and sends the bytes afterwards."""
-    from lerobot_robot_backend.shipping.uploading import Uploader
+    from teleop_client.uploading import Uploader
     from teleop_schema.files import Receipt
 
     upload, sending = Uploader.upload, set()

@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import msgspec
+from teleop_client.address import check_backend_url
 from teleop_schema.columns import Column
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import Event
 from teleop_schema.session import Camera
 
-from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.clock import CaptureClock
 from lerobot_robot_backend.description import describe, describe_host
 from lerobot_robot_backend.spool.columns import Columns

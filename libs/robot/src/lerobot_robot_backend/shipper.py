@@ -15,13 +15,13 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
+from teleop_client.address import backend_url_option
+from teleop_client.backoff import backoff_s
 from teleop_schema.messages import SUBPROTOCOL, SUBPROTOCOLS, decode_server_control
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 from websockets.typing import Subprotocol
 
-from lerobot_robot_backend.address import backend_url_option
-from lerobot_robot_backend.shipping.backoff import backoff_s
 from lerobot_robot_backend.shipping.named_folder import check_named
 from lerobot_robot_backend.shipping.protocol import Shipping
 from lerobot_robot_backend.shipping.reader import SpoolReader

@@ -15,14 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from teleop_schema.files import FilePlan, Receipt
-
-from lerobot_robot_backend.address import backend_url_option
-from lerobot_robot_backend.shipper import EXIT_FAILED, EXIT_LOCKED, TAKE_OVER_POLL_S, describe_holder
-from lerobot_robot_backend.shipping.named_folder import check_named
-from lerobot_robot_backend.shipping.recall import recall, video_of
-from lerobot_robot_backend.shipping.retention import prune_spool
-from lerobot_robot_backend.shipping.uploading import (
+from teleop_client.address import backend_url_option
+from teleop_client.uploading import (
     ByteSource,
     FileBytes,
     Interrupted,
@@ -31,6 +25,12 @@ from lerobot_robot_backend.shipping.uploading import (
     Uploader,
     persevere,
 )
+from teleop_schema.files import FilePlan, Receipt
+
+from lerobot_robot_backend.shipper import EXIT_FAILED, EXIT_LOCKED, TAKE_OVER_POLL_S, describe_holder
+from lerobot_robot_backend.shipping.named_folder import check_named
+from lerobot_robot_backend.shipping.recall import recall, video_of
+from lerobot_robot_backend.shipping.retention import prune_spool
 from lerobot_robot_backend.spool.locks import is_locked, locked, name_holder
 from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, left_by_server, read_stream, send_to
 from lerobot_robot_backend.video.files import (

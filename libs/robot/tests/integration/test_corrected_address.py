@@ -8,9 +8,9 @@ import sys
 import pytest
 from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream, take_over
-from lerobot_robot_backend.shipping import backoff
 from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import read_stream, send_to
+from teleop_client import backoff
 from teleop_testing.waiting import PATIENCE_S, until
 
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}

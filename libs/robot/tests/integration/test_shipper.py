@@ -11,10 +11,11 @@ import msgspec
 import pytest
 from lerobot_robot_backend import shipper, video_shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
-from lerobot_robot_backend.shipping import backoff, trouble
-from lerobot_robot_backend.shipping.backoff import backoff_s
+from lerobot_robot_backend.shipping import trouble
 from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.spool.stream import SpoolError, read_progress
+from teleop_client import backoff
+from teleop_client.backoff import backoff_s
 from teleop_schema.limits import Limits
 from teleop_schema.messages import OLDER_SUBPROTOCOL, Drain, ErrorMessage, Nack, encode_control
 from teleop_testing.backends.refusing import refuse

@@ -13,7 +13,6 @@ import pytest_asyncio
 from lerobot_robot_backend import video_shipper
 from lerobot_robot_backend.shipping.recall import recall, video_of
 from lerobot_robot_backend.shipping.retention import KEEP_S
-from lerobot_robot_backend.shipping.uploading import Uploader
 from lerobot_robot_backend.spool.age import running_s
 from lerobot_robot_backend.spool.stream import SHIPPER_LOG, SpoolError, send_to
 from lerobot_robot_backend.video.files import (
@@ -30,6 +29,7 @@ from lerobot_robot_backend.video.files import (
 from lerobot_robot_backend.video_shipper import VideoShipped, ship_all_video, ship_video
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
+from teleop_client.uploading import Uploader
 from teleop_schema.files import Receipt
 from teleop_schema.session import Camera
 from teleop_testing.backends.file_backend import FileBackend, file_backend

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from teleop_export.cli import parse, summary
+from teleop_client.exporting.cli import parse, summary
 from teleop_export.hub.card import card
 
 LEVELS = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}

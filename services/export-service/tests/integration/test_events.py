@@ -6,7 +6,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from teleop_export import client
+from teleop_client.exporting import exports as client
 from teleop_export.api import events
 from teleop_export.making.build import build
 from teleop_testing.waiting import PATIENCE_S

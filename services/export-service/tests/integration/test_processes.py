@@ -219,7 +219,7 @@ async def test_export_outlives_the_database(record_elsewhere, tmp_path):
 async def run_cli(*words, **environment):
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "teleop_export.cli", *map(str, words)),
+        *("-m", "teleop_client.exporting.cli", *map(str, words)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **environment},

@@ -274,7 +274,7 @@ async def test_command_line_pushes(hub, backend, record, tmp_path):
     async def run(root, *words):
         command = (
             "-m",
-            "teleop_export.cli",
+            "teleop_client.exporting.cli",
             "--session_id",
             str(session),
             "--repo_id",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from teleop_client.exporting.cli import export, parse
 from teleop_export import worker
-from teleop_export.cli import export, parse
 from teleop_export.tables import export_table
 from teleop_testing.waiting import until
 

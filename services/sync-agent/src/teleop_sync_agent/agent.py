@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-from lerobot_robot_backend.shipping.backend_http import BackendHttp
-from lerobot_robot_backend.shipping.uploading import Interrupted, Refused
 from msgspec.structs import replace
+from teleop_client.backend_http import BackendHttp
+from teleop_client.uploading import Interrupted, Refused
 from teleop_dataset.readiness import QUIET_NS
 from teleop_schema.files import DatasetVersion
 

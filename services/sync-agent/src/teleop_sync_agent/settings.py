@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 
-from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.spool.stream import SpoolError, default_spool_dir
+from teleop_client.address import check_backend_url
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from lerobot_robot_backend.shipping.uploading import FileBytes
+from teleop_client.uploading import FileBytes
 from teleop_schema.files import Receipt
 from teleop_schema.identifiers import local_path, stored_path
 from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from lerobot_robot_backend.shipping.uploading import Interrupted
+from teleop_client.uploading import Interrupted
 from teleop_sync_agent.errors import AgentError
 from teleop_sync_agent.restoring.backups import StoredFile, differences
 from teleop_sync_agent.restoring.restoring import unpack

@@ -5,10 +5,10 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from teleop_client.address import check_backend_url
 from teleop_schema.errors import BadRobotId
 from teleop_schema.identifiers import check_robot_id
 
-from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.client import MIN_FREE_BYTES
 from lerobot_robot_backend.lerobot.exits import exit_with
 from lerobot_robot_backend.spool.stream import SpoolError, check_spool, default_spool_dir

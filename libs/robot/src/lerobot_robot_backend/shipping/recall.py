@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from teleop_client.backend_http import BackendHttp, HttpFailure
 from teleop_schema.holding import (
     MAX_HELD,
     MAX_HELD_CHUNKS,
@@ -19,7 +20,6 @@ from teleop_schema.holding import (
     ranges_of,
 )
 
-from lerobot_robot_backend.shipping.backend_http import BackendHttp, HttpFailure
 from lerobot_robot_backend.shipping.retention import unseal_unacknowledged
 from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import (

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from teleop_client.refusals import read_problem
 from teleop_schema.errors import BadMessage
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
 from lerobot_robot_backend.shipping.protocol import NotBelieved, Refused
-from lerobot_robot_backend.shipping.refusals import read_problem
 
 # A server that can't be reached, or that calls its refusal `retryable`, is asked again soon, so that samples
 # are safe soon after it is well; one that does not is left in peace. Nothing is ever given up.

@@ -23,10 +23,10 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from teleop_client.address import check_backend_url
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
-from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.spool.durable import make_directory, replace_file, sync_directory
 from lerobot_robot_backend.spool.locks import is_locked
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from teleop_schema.words import told_frames
+
 from teleop_export.planning.report import CameraReport, ColumnReport, EpisodeTime, SessionReport
 from teleop_export.planning.views import ExportDetail
-from teleop_export.planning.words import told_frames
 
 
 def report_text(export: ExportDetail) -> str:

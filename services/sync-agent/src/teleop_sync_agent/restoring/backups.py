@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
-from lerobot_robot_backend.shipping.backend_http import ANSWER_S, BackendHttp, dataset_address
 from msgspec import Struct
+from teleop_client.backend_http import ANSWER_S, BackendHttp, dataset_address
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion
 
 PAGE_FILES = 10_000

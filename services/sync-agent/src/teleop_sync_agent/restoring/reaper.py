@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from lerobot_robot_backend.shipping.uploading import FileBytes, HttpFailure, Uploader
 from msgspec import Struct
+from teleop_client.uploading import FileBytes, HttpFailure, Uploader
 from teleop_dataset.folder import INFO, open_regular
 from teleop_dataset.readiness import Kind
 from teleop_schema.errors import BadInput

@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from lerobot_robot_backend.shipping.backend_http import BackendHttp, HttpFailure
-from lerobot_robot_backend.shipping.uploading import Interrupted, Refused, persevere
+from teleop_client.backend_http import BackendHttp, HttpFailure
+from teleop_client.uploading import Interrupted, Refused, persevere
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
-from lerobot_robot_backend.shipping.backend_http import BackendHttp, dataset_address
-from lerobot_robot_backend.shipping.uploading import Interrupted
 from lerobot_robot_backend.spool.durable import sync_directory
+from teleop_client.backend_http import BackendHttp, dataset_address
+from teleop_client.uploading import Interrupted
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_file_path, local_path
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lerobot_robot_backend.shipping.backend_http import BackendHttp
-from lerobot_robot_backend.shipping.uploading import FileBytes
+from teleop_client.backend_http import BackendHttp
+from teleop_client.uploading import FileBytes
 from teleop_dataset.folder import look, open_regular
 
 from teleop_sync_agent.errors import explain

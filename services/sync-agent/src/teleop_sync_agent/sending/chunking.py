@@ -15,8 +15,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lerobot_robot_backend.shipping.uploading import ByteSource
 from pyfastcdc import FastCDC
+from teleop_client.uploading import ByteSource
 from teleop_dataset.folder import FileSeen, VideoSeen
 from teleop_schema.files import CHUNK_HASH_BYTES, CHUNK_RECORD_BYTES, MAX_DELTA_BYTES
 

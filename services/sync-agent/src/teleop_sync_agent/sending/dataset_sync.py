@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lerobot_robot_backend.shipping.uploading import (
+from teleop_client.uploading import (
     HttpFailure,
     Interrupted,
     Refused,

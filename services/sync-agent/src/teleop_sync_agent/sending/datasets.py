@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lerobot_robot_backend.shipping.uploading import Refused
 from msgspec.structs import replace
+from teleop_client.uploading import Refused
 from teleop_dataset.folder import DatasetSeen, LinkedDataset, find_datasets, look
 from teleop_dataset.readiness import QUIET_NS, Kind, Verdict, judge
 from teleop_schema.errors import BadInput

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
-from lerobot_robot_backend.shipping.throttle import Throttle
-from lerobot_robot_backend.shipping.uploading import ByteSource, Interrupted, Uploader
+from teleop_client.throttle import Throttle
+from teleop_client.uploading import ByteSource, Interrupted, Uploader
 from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Receipt
 
 

@@ -9,7 +9,6 @@ import logging
 import time
 from pathlib import Path
 
-from lerobot_robot_backend.shipping.backend_http import BackendHttp, Interrupted, Refused
 from lerobot_robot_backend.shipping.recall import (
     ASK_EVERY_S,
     Unaskable,
@@ -17,8 +16,9 @@ from lerobot_robot_backend.shipping.recall import (
     held_frames,
     held_videos,
 )
-from lerobot_robot_backend.shipping.uploading import persevere
 from lerobot_robot_backend.spool.stream import find_streams
+from teleop_client.backend_http import BackendHttp, Interrupted, Refused
+from teleop_client.uploading import persevere
 from teleop_schema.holding import Held, HeldVersion, Lacking
 
 from teleop_sync_agent.keeping.state import DatasetRow, State

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lerobot_robot_backend.address import check_backend_url
 from lerobot_robot_backend.shipper import CONCURRENT_STREAMS, ship_stream
 from lerobot_robot_backend.shipping.recall import Recalled, bring_again
 from lerobot_robot_backend.spool.locks import is_locked, name_holder
@@ -28,6 +27,7 @@ from lerobot_robot_backend.spool.stream import (
 )
 from lerobot_robot_backend.video.files import VIDEO_SHIPPER_LOCK, has_unstored_video
 from lerobot_robot_backend.video_shipper import is_recorded, ship_video
+from teleop_client.address import check_backend_url
 from teleop_schema.holding import Lacking
 
 from teleop_sync_agent.errors import explain

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from lerobot_robot_backend.shipping.uploading import ByteSource, FileBytes
+from teleop_client.uploading import ByteSource, FileBytes
 from teleop_dataset.folder import FileSeen, TableSeen, open_regular
 
 from teleop_sync_agent.errors import LeftChanged

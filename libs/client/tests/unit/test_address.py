@@ -1,5 +1,5 @@
 import pytest
-from lerobot_robot_backend.address import check_backend_url
+from teleop_client.address import check_backend_url
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from teleop_export.cli import default_root, lerobot_home, parse, request_of
-from teleop_export.client import ExportError, _put, _unpack, http_url
+from teleop_client.exporting.cli import default_root, lerobot_home, parse, request_of
+from teleop_client.exporting.exports import ExportError, _put, _unpack, http_url
 
 
 @pytest.mark.parametrize(

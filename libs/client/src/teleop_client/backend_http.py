@@ -11,8 +11,8 @@ from urllib.parse import quote, urljoin
 import aiohttp
 import msgspec
 
-from lerobot_robot_backend.address import check_backend_url
-from lerobot_robot_backend.shipping.refusals import may_pass, read_problem
+from teleop_client.address import check_backend_url
+from teleop_client.refusals import may_pass, read_problem
 
 CONNECT_S = 15.0
 # The server may assemble and hash a file of 50 GB before it answers.

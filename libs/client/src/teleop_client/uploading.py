@@ -15,7 +15,7 @@ from typing import Protocol
 
 from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Planned, Receipt
 
-from lerobot_robot_backend.shipping.backend_http import (
+from teleop_client.backend_http import (
     ANSWER_S,
     BackendHttp,
     HttpFailure,
@@ -23,8 +23,8 @@ from lerobot_robot_backend.shipping.backend_http import (
     Refused,
     dataset_address,
 )
-from lerobot_robot_backend.shipping.backoff import backoff_s
-from lerobot_robot_backend.shipping.throttle import Throttle
+from teleop_client.backoff import backoff_s
+from teleop_client.throttle import Throttle
 
 __all__ = [
     "ByteSource",

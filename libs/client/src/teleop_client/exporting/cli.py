@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
+from teleop_schema.words import told_frames
 
-from teleop_export import client
-from teleop_export.client import Client, ExportError, check_free
-from teleop_export.planning.words import told_frames
+from teleop_client.exporting import exports
+from teleop_client.exporting.exports import Client, ExportError, check_free
 
 DEFAULT_URL = "http://localhost:8000"
 OUTCOMES = ("success", "failure", "unlabelled")
@@ -291,7 +291,7 @@ def lerobot_home() -> Path:
 
 
 @contextmanager
-def showing(console: Console) -> Iterator[client.Progress]:
+def showing(console: Console) -> Iterator[exports.Progress]:
     """A bar per stage on a terminal, a line per finished stage elsewhere."""
     if not console.is_terminal:
         yield Lines(console)

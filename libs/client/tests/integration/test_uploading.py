@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from lerobot_robot_backend.shipping.throttle import BURST_S, Throttle
-from lerobot_robot_backend.shipping.uploading import (
+from teleop_client.throttle import BURST_S, Throttle
+from teleop_client.uploading import (
     FileBytes,
     Interrupted,
     Refused,

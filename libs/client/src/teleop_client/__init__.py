@@ -1,0 +1,1 @@
+"""What everything shares that speaks to the backend: requests, uploads, when to try again."""

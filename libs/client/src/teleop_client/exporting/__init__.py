@@ -1,0 +1,1 @@
+"""`export-to-dataset`: recorded sessions as a dataset on this machine."""
