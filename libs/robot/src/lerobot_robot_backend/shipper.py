@@ -26,7 +26,7 @@ from lerobot_robot_backend.shipping.named_folder import check_named
 from lerobot_robot_backend.shipping.protocol import Shipping
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.shipping.retention import prune_spool, prune_stream, seal_acknowledged
-from lerobot_robot_backend.shipping.trouble import EXPECTED, Trouble, trouble_of
+from lerobot_robot_backend.shipping.trouble import EXPECTED, passing, trouble_of
 from lerobot_robot_backend.spool.locks import locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SESSION_FILE,
@@ -96,7 +96,7 @@ class Shipper:
                 async with slots or nullcontext():
                     await self._connect(shipping)
                 if not (shipping.ended or shipping.leaving):
-                    trouble = Trouble("the server closed the connection")
+                    trouble = passing("the server closed the connection")
             except EXPECTED as error:
                 trouble = trouble_of(error, self._url)
             self._note(shipping, trouble.text if trouble else None)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream, take_over
+from lerobot_robot_backend.shipping import trouble
 from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import read_stream, send_to
 from teleop_client import backoff
@@ -20,7 +20,7 @@ JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
 def impatient(monkeypatch):
     """Tests do not wait as long as robots do."""
     monkeypatch.setattr(backoff, "FIRST_BACKOFF_S", 0.01)
-    monkeypatch.setattr(shipper, "UNREACHABLE_BACKOFF_S", 0.05)
+    monkeypatch.setattr(trouble, "SOON_S", 0.05)
 
 
 def recorded(make_client, count: int):

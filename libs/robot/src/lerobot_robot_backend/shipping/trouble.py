@@ -28,8 +28,13 @@ class Trouble:
     """
 
     text: str
-    refused: bool = False
-    longest_s: float = SOON_S
+    refused: bool
+    longest_s: float
+
+
+def passing(text: str) -> Trouble:
+    """Trouble of which nobody has to be left in peace: the server is not there, or went away."""
+    return Trouble(text, refused=False, longest_s=SOON_S)
 
 
 def trouble_of(error: Exception, url: str) -> Trouble:
@@ -44,8 +49,8 @@ def trouble_of(error: Exception, url: str) -> Trouble:
         case BadMessage() | InvalidHandshake():
             return Trouble(f"no telemetry server at {url}: {error}", refused=True, longest_s=LATE_S)
         case TimeoutError():
-            return Trouble(f"{url} does not answer")
-    return Trouble(f"{url}: {error}")
+            return passing(f"{url} does not answer")
+    return passing(f"{url}: {error}")
 
 
 def _refused_handshake(status: int, body: bytes) -> Trouble:
