@@ -46,7 +46,7 @@ def iteration(item):
     ids=["copied", "repeated", "encoded"],
 )
 def test_every_row_has_its_depth(exporter, about, asked, encoded):
-    """To the last code, whether pictures are copied, shown twice, or had to be encoded anew."""
+    """To the last code, whether pictures are copied, shown twice, or had to be re-encoded."""
     session, video = record(exporter, **about)
     root = exporter.export(session, f"depth-{len(about)}-{len(asked)}", **asked)
     dataset = open_dataset(root)

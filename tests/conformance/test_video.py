@@ -125,16 +125,16 @@ def test_times_alone_are_enough(exporter):
 @pytest.mark.parametrize(
     ("about", "asked", "told"),
     [
-        ({"gop": 10}, {"fps": 60}, "no keyframe"),
+        ({"gop": 10}, {"fps": 60}, "not a keyframe"),
         ({"gop": 10, "b_frames": 2}, {}, "order"),
         ({"codec": "hevc"}, {"fps": 20}, None),
         ({"codec": "av1", "gop": 2}, {}, None),
-        ({"codec": "av1", "gop": 2}, {"fps": 60}, "no keyframe"),
+        ({"codec": "av1", "gop": 2}, {"fps": 60}, "not a keyframe"),
         ({"gop": 5}, {}, None),
     ],
 )
 def test_other_kinds_of_video(exporter, about, asked, told):
-    """Copied where packets can be taken as they are, else encoded anew, by episode, with the reason."""
+    """Copied where packets can be taken as they are, else re-encoded, by episode, with the reason."""
     session = exporter.record(240, [(0, 120, "pick", None), (120, 240, "pick", None)])
     video = exporter.film(session, 240, "front", segment=30, height=128, width=128, **about)
     name = "-".join(str(value) for value in (*about.values(), *asked.values()))

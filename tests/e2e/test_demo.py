@@ -51,7 +51,7 @@ def test_stopped_demo_leaves_nothing_behind(told: signal.Signals):
         demo.send_signal(told)
         after = demo.communicate(timeout=PATIENCE_S)[0]
         assert demo.returncode == 130, before + after
-        assert after.endswith("stopped; what was recorded until then is kept\n"), before + after
+        assert after.endswith("stopped; what was recorded so far is kept\n"), before + after
         assert "Traceback" not in after
         wait_for(lambda: not any(child.is_running() for child in children))
 

@@ -61,7 +61,7 @@ def test_depth_is_exported_and_grayscale_is_not_waited_for(backend, tmp_path):
     session = record(backend, tmp_path / "spool")
     told = httpx.get(f"http://{backend.address}/sessions/{session}", timeout=PATIENCE_S).json()
     assert told["cameras"].keys() == {"depth"}
-    assert "something else than depth" in told["host"]["cameras_not_recorded"]["grey"]
+    assert "something other than depth" in told["host"]["cameras_not_recorded"]["grey"]
     root = tmp_path / "exported"
     words = [f"--session_id={session}", "--repo_id=u/exported", f"--root={root}"]
     done = subprocess.run(

@@ -122,7 +122,9 @@ async def test_a_script_is_recorded_as_it_is(service, database, start, output, t
     session = await complete_session(database)
     assert (session["next_frame_index"], session["fps"]) == (12, 30)
     assert json.loads(session["host"])["robot.id"] == "mine"
-    assert "backend: not recorded: VirtualSO101Follower theirs: one process records one robot" in output()
+    assert (
+        "backend: not recorded: VirtualSO101Follower theirs: one process records only one robot" in output()
+    )
 
 
 async def test_a_script_may_say_it_itself(service, database, start, output, environment, tmp_path):
@@ -153,7 +155,7 @@ def test_a_script_without_a_rate_says_so(service, start, output, tmp_path):
     script.write_text(SCRIPT.replace("FPS = 30", "RATE = 30").replace("FPS", "RATE"))
     command = [sys.executable, "-m", "lerobot_robot_backend.auto", *flags(service), str(script)]
     assert start(*command).wait(PATIENCE_S) == 0, output()
-    assert "backend: nothing was recorded: it has no rate (fps)" in output()
+    assert "backend: nothing was recorded: its rate (fps) is unknown" in output()
 
 
 def test_a_command_without_a_robot_is_left_alone(start, output, environment):

@@ -147,7 +147,7 @@ def test_a_database_of_an_hour_ago(site):
     check_all_is_back(site, before, pictures, newer)
     # The older database knew of number 1 only; the store knows that 2 was given.
     assert {*site.sessions().values()} == {1, 3, 4}
-    assert "does not know any more what it has confirmed" in site.told
+    assert "no longer knows what it confirmed" in site.told
     assert site.objects() >= objects
 
 

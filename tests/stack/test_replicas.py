@@ -184,7 +184,7 @@ async def test_what_a_killed_worker_began_another_one_finishes(scaled):
         made = await exports()
     assert [export["status"] for export in made] == ["done", "done"]
     assert [export["numbers"]["frames"] for export in made] == [LONG_FRAMES, LONG_FRAMES]
-    assert b"jobs of a dead worker queued again" in await in_thread(survivor.logs)
+    assert b"requeued the jobs of a dead worker" in await in_thread(survivor.logs)
     left = await in_thread(survivor.exec_run, ["ls", "-A", "/files/.exports/.building"])
     assert left.output == b""
 

@@ -28,7 +28,7 @@ Ctrl-C stops it."""
 
 ACCESS = {
     "local": "this machine only, no token needed",
-    "lab": "every machine that can reach it, WITHOUT a token: only for a network that you trust",
+    "lab": "every machine that can reach it, WITHOUT a token: only for networks you trust",
 }
 
 

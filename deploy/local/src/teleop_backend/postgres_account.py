@@ -43,7 +43,7 @@ class Account:
         try:
             return subprocess.run(command, capture_output=True, text=True, **self.popen_options(folder))
         except OSError as error:
-            raise _not_here(f"here root may not become another user ({error.strerror})") from error
+            raise _not_here(f"root can't become another user here ({error.strerror})") from error
 
     def popen_options(self, folder: Path) -> dict[str, Any]:
         """What makes a child process this account's, begun in `folder` even if the account can't go there."""
@@ -59,7 +59,7 @@ class Account:
                 for path in (parent, *(os.path.join(parent, name) for name in names)):
                     os.chown(path, self.uid, self.gid, follow_symlinks=False)
         except OSError as error:
-            raise _not_here(f"here root may not give it {folder} ({error.strerror})") from error
+            raise _not_here(f"root can't give it {folder} here ({error.strerror})") from error
 
     def reaches(self, program: Path) -> bool:
         """Whether this account can run `program`."""
@@ -75,8 +75,8 @@ def server_account(cluster: Path) -> Account | None:
     if (uid := os.geteuid()) != 0:
         if not cluster.exists() and not _has_name(uid):
             raise PostgresFailed(
-                f"PostgreSQL makes no database for user {uid}, who has no name; give it one in /etc/passwd, "
-                "or run this as a user who has one"
+                f"PostgreSQL can't create a database for user {uid}, which has no name; add it "
+                f"to /etc/passwd, or run this as a named user"
             )
         return None
     if cluster.exists():
@@ -144,7 +144,7 @@ def _make() -> pwd.struct_passwd:
     # Looked up whatever came of it: another backend may have made it in the same moment.
     if (made := _look_up()) is None:
         raise _not_here(
-            f"its account {NAME} can't be made ({told.splitlines()[-1] if told else 'no reason'})"
+            f"its account {NAME} can't be created ({told.splitlines()[-1] if told else 'no reason'})"
         )
     return made
 

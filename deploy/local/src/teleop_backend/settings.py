@@ -13,15 +13,15 @@ class LocalSettings(UploadSettings, RetentionSettings):
     """Environment of the one-process default; nothing has to be set."""
 
     data_dir: Path = Field(
-        Path("data"), alias="LEROBOT_BACKEND_DATA_DIR", description="folder of PostgreSQL's data and log"
+        Path("data"), alias="LEROBOT_BACKEND_DATA_DIR", description="folder for PostgreSQL's data and log"
     )
     backup_dir: Path = Field(
         Path("lerobot_backup"),
         alias="LEROBOT_BACKEND_BACKUP_DIR",
-        description="folder of what robots send, and of exported datasets",
+        description="folder for what robots send, and for exported datasets",
     )
-    host: str = Field("127.0.0.1", alias="LEROBOT_BACKEND_HOST", description="where it listens")
-    port: int = Field(8000, alias="LEROBOT_BACKEND_PORT", ge=0, le=65_535, description="on which port")
+    host: str = Field("127.0.0.1", alias="LEROBOT_BACKEND_HOST", description="address to listen on")
+    port: int = Field(8000, alias="LEROBOT_BACKEND_PORT", ge=0, le=65_535, description="port to listen on")
 
     @model_validator(mode="after")
     def _stay_local(self) -> Self:

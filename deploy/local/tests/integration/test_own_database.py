@@ -168,7 +168,7 @@ def test_another_encoding_is_named(database_url, postgres):
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert f"the database {name} has the encoding LATIN1, it needs UTF8" in done.stderr
+    assert f"the database {name} has the encoding LATIN1, but must have UTF8" in done.stderr
 
 
 @asynccontextmanager
@@ -219,7 +219,7 @@ async def test_database_that_lacks_the_newest_migration(database_url, tmp_path):
             admin.execute("UPDATE alembic_version SET version_num = '0001'")
         found = await reasons(http)
     assert found.keys() == DATABASES
-    assert all("has migration 0001" in reason for reason in found.values())
+    assert all("is at migration 0001" in reason for reason in found.values())
 
 
 async def test_read_only_database(database_url, tmp_path):

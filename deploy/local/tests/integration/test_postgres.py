@@ -141,9 +141,7 @@ def test_another_servers_number_in_a_stale_file_is_no_server_of_this_folder(fold
 def test_a_user_without_a_name_is_told_what_to_do(folder, monkeypatch):
     """As in a container that was given a number to run as; initdb would only say that it can't look it up."""
     monkeypatch.setattr(os, "geteuid", lambda: 2_000_000)
-    with pytest.raises(
-        PostgresFailed, match=r"no database for user 2000000, who has no name; .* /etc/passwd"
-    ):
+    with pytest.raises(PostgresFailed, match=r"database for user 2000000, which has no name; .* /etc/passwd"):
         EmbeddedPostgres(folder).start()
 
 

@@ -83,8 +83,8 @@ def test_it_starts_with_what_a_container_leaves_to_root(folder):
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [
-        (["setuid", "setgid"], "here root may not become another user (Operation not permitted)"),
-        (["chown"], "here root may not give it"),
+        (["setuid", "setgid"], "root can't become another user here (Operation not permitted)"),
+        (["chown"], "root can't give it"),
     ],
 )
 def test_a_root_with_fewer_rights_is_told_what_to_do(folder, missing, reason):
@@ -99,7 +99,9 @@ def test_a_root_with_fewer_rights_is_told_what_to_do(folder, missing, reason):
 def test_no_account_can_be_made(folder, monkeypatch):
     """As where /etc is read-only: said in a line."""
     monkeypatch.setattr(postgres_account, "NAME", "Not A Name")
-    with pytest.raises(PostgresFailed, match=r"its account Not A Name can't be made \(.*invalid user name"):
+    with pytest.raises(
+        PostgresFailed, match=r"its account Not A Name can't be created \(.*invalid user name"
+    ):
         EmbeddedPostgres(folder).start()
 
 

@@ -13,22 +13,24 @@ def check_backend_url(url: str) -> str:
 
     Raises ValueError saying what is wrong with it.
     """
-    example = "expected something like ws://localhost:8000 or http://localhost:8000"
+    example = "expected an address like ws://localhost:8000 or http://localhost:8000"
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"{url!r} is no address: {error}; {example}") from error
+        raise ValueError(f"{url!r} is not an address: {error}; {example}") from error
     if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
         raise ValueError(f"{url!r} is not the address of a backend; {example}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError(
-            f"{parts.scheme}://{parts.hostname} is to be given without user, query and fragment; "
-            "a token goes into --backend_token or LEROBOT_BACKEND_TOKEN"
+            f"{parts.scheme}://{parts.hostname} must not have a user, query or "
+            "fragment; give a token with --backend_token or LEROBOT_BACKEND_TOKEN"
         )
     if f"{_STREAM_PATH}/" in f"{parts.path}/":
         before = url.partition(_STREAM_PATH)[0]
-        raise ValueError(f"{url!r} says too much: the backend's address is {before}, the rest is added to it")
+        raise ValueError(
+            f"{url!r} is too long: the backend's address is {before}, the rest is added automatically"
+        )
     return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
 
 

@@ -119,7 +119,7 @@ class BackendHttp:
         try:
             return msgspec.json.decode(content, type=answer)
         except msgspec.MsgspecError as error:
-            raise Interrupted(f"{self.url}{address} gave an answer that can't be read: {error}") from error
+            raise Interrupted(f"{self.url}{address} sent an answer that can't be read: {error}") from error
 
     def address(self, address: str) -> str:
         """`address` as an absolute one; addresses of other hosts are never called."""
@@ -127,7 +127,7 @@ class BackendHttp:
             return self.url + address
         absolute = urljoin(self.url + "/", address)
         if not absolute.startswith(self.url + "/"):
-            raise Interrupted(f"{self.url} sends us to {absolute}, which is not the backend")
+            raise Interrupted(f"{self.url} redirects to {absolute}, which is not the backend")
         return absolute
 
     def _open(self) -> aiohttp.ClientSession:
@@ -148,7 +148,7 @@ async def read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
     async for piece in response.content.iter_any():
         pieces += piece
         if len(pieces) > limit:
-            raise Interrupted(f"{response.url} answers with more than {limit} bytes")
+            raise Interrupted(f"{response.url} answered with more than {limit} bytes")
     return bytes(pieces)
 
 
@@ -163,7 +163,7 @@ def _reason(error: Exception) -> str:
         return f"its certificate is not trusted: {error.certificate_error}"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ssl.SSLError):
-        return f"no TLS is spoken there ({cause.reason}): http:// instead of https://?"
+        return f"it does not support TLS ({cause.reason}): use http:// instead of https://?"
     if isinstance(cause, OSError) and cause.errno:
         # Errors of name resolution are negative, and say it in their own words.
         return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
@@ -175,8 +175,8 @@ async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Inte
     problem = read_problem(await read_at_most(response, MAX_PROBLEM_BYTES))
     if problem is None:
         detail = f"{url} answers {response.status} to {response.method} {response.url.path}"
-        limit = "; a proxy on the way limits the size of requests?" if response.status == 413 else ""
-        return Interrupted(f"{detail}, not as a backend does{limit}")
+        limit = "; does a proxy on the way limit the size of requests?" if response.status == 413 else ""
+        return Interrupted(f"{detail}, which is not how a backend answers{limit}")
     if may_pass(response.status, problem):
         return Interrupted(f"{problem.code}: {problem}", code=problem.code)
     return Refused(str(problem), code=problem.code)

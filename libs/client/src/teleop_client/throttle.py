@@ -19,7 +19,7 @@ class Throttle:
     ) -> None:
         """Raises ValueError unless the rate is positive."""
         if bytes_per_s is not None and bytes_per_s <= 0:
-            raise ValueError(f"a bandwidth of {bytes_per_s} bytes/s lets nothing through")
+            raise ValueError(f"a bandwidth of {bytes_per_s} bytes/s is too low to send anything")
         self._rate = bytes_per_s
         self._clock = clock
         self._free_at_s = 0.0

@@ -125,9 +125,9 @@ class Uploader:
             # The chunks have done their part: a list of them may be a tenth of a percent of the file.
             planned = await self._plan(FilePlan(plan.file))
         if planned.receipt is None:
-            raise Interrupted("the backend has all bytes, but gave no receipt yet", progressed=True)
+            raise Interrupted("the backend has all bytes, but has not sent a receipt yet", progressed=True)
         if (planned.receipt.sha256, planned.receipt.size_bytes) != (plan.file.sha256, plan.file.size_bytes):
-            raise Interrupted("the backend gave the receipt of another file")
+            raise Interrupted("the backend sent the receipt of another file")
         return planned.receipt
 
     async def commit(self, robot_id: str, dataset: str, manifest: Manifest) -> DatasetVersion:
@@ -145,7 +145,7 @@ class Uploader:
             for offset, length in planned.missing
         )
         if not in_file or (planned.receipt is None and planned.upload is None):
-            raise Interrupted("the backend's answer to the plan makes no sense")
+            raise Interrupted("the backend's answer to the upload plan is invalid")
         return planned
 
     async def _send_missing(
@@ -170,7 +170,7 @@ class Uploader:
         except Interrupted as error:
             error.progressed = progressed
             if error.code == "checksum_mismatch" and not await asyncio.to_thread(_is_same, plan, source):
-                raise SourceChanged("the file is not the one that was hashed any more") from error
+                raise SourceChanged("the file is no longer the one that was hashed") from error
             raise
 
     async def _terminate(self, address: str) -> None:
@@ -184,12 +184,12 @@ class Uploader:
         ) as (response, _):
             told = response.headers.get("Upload-Offset", "")
         if not told.isascii() or not told.isdigit():
-            raise Interrupted(f"{self.backend.url} does not tell how much of an upload it has")
+            raise Interrupted(f"{self.backend.url} does not say how much of an upload it has")
         return int(told)
 
     async def _patch(self, address: str, body: "_Body", total_bytes: int) -> None:
         if body.offset > total_bytes:
-            raise Interrupted(f"{self.backend.url} has more bytes of an upload than there are")
+            raise Interrupted(f"{self.backend.url} claims more bytes of an upload than the file has")
         headers = {
             "Tus-Resumable": TUS_VERSION,
             "Upload-Offset": str(body.offset),
@@ -204,7 +204,7 @@ class Uploader:
                 ):
                     pass
         except TimeoutError:
-            failure: HttpFailure = Interrupted(f"{self.backend.url} takes no more bytes")
+            failure: HttpFailure = Interrupted(f"{self.backend.url} accepts no more bytes")
         except HttpFailure as error:
             failure = error
         else:
@@ -267,7 +267,7 @@ class _Body:
             try:
                 piece = await asyncio.to_thread(self._source.read_at, start, size)
             except OSError as error:
-                self.trouble = SourceChanged(f"the file can't be read any more: {error}")
+                self.trouble = SourceChanged(f"the file can no longer be read: {error}")
                 raise self.trouble from error
             if len(piece) != size:
                 self.trouble = SourceChanged("the file is shorter than when it was hashed")

@@ -32,7 +32,7 @@ def test_addresses_as_people_write_them(given, meant):
 )
 def test_what_is_no_address_is_named(given):
     """The error says what was given or what is to be left out; it shows no password."""
-    with pytest.raises(ValueError, match=r"address|without user") as error:
+    with pytest.raises(ValueError, match=r"address|must not have a user") as error:
         check_backend_url(given)
     assert "u:p" not in str(error.value)
 

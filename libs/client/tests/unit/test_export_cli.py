@@ -27,7 +27,7 @@ def test_backend_may_be_given_as_websocket(given, used):
 @pytest.mark.parametrize("given", ["localhost:8000", "ftp://host", "http://", ""])
 def test_address_of_no_backend_is_refused(given):
     """Before anything is sent anywhere."""
-    with pytest.raises(ExportError, match="no address"):
+    with pytest.raises(ExportError, match="not the address"):
         http_url(given)
 
 
@@ -117,7 +117,7 @@ def test_push_is_private_unless_told_otherwise():
         ([], "--repo_id"),
         (["--repo_id", "u/d"], "give --session_id"),
         (["--session_id", "1", "--robot_id", "robot_A", "--repo_id", "u/d"], "robot_id, not both"),
-        (["--robot_id", "robot_A", "--since", "yesterday", "--repo_id", "u/d"], "'yesterday' is no time"),
+        (["--robot_id", "robot_A", "--since", "yesterday", "--repo_id", "u/d"], "'yesterday' is not a time"),
         (["--session_id", "x", "--repo_id", "u/d"], "--session_id"),
         (["--session_id", "1", "--repo_id", "u/d", "--split", "train"], "NAME=SHARE"),
         (["--session_id", "1", "--repo_id", "../d"], "repo_id '../d'"),
@@ -171,7 +171,7 @@ def test_dataset_in_the_way_is_not_overwritten(tmp_path):
     unpacked = tmp_path / "unpacked"
     (unpacked / "d" / "meta").mkdir(parents=True)
     (unpacked / "d" / "meta" / "info.json").touch()
-    with pytest.raises(ExportError, match="exists already") as caught:
+    with pytest.raises(ExportError, match="already exists") as caught:
         _put(unpacked, target, is_dataset=True)
     assert "--root" in caught.value.hint
     assert (target / "precious").exists()

@@ -16,6 +16,6 @@ class BrokenFile(BackendError):
 
 
 class NotRepairable(BackendError):
-    """The dataset lacks what a repair could start from."""
+    """The dataset lacks what a repair needs to start from."""
 
     code, status, retryable = "not_repairable", 422, False

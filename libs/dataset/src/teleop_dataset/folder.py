@@ -45,7 +45,7 @@ class LinkedDataset(OSError):
     """A dataset behind a symbolic link, which is not followed; `target` is the folder that it leads to."""
 
     def __init__(self, link: Path, target: Path) -> None:
-        what = f"a symbolic link, which is not followed, to the dataset {target}: watch {target.parent}"
+        what = f"a symbolic link to the dataset {target}, which is not followed: watch {target.parent}"
         super().__init__(errno.ELOOP, what, str(link))
         self.target = target
 

@@ -150,7 +150,7 @@ def _file_boxes(file: BinaryIO, size_bytes: int) -> Iterator[tuple[bytes, int, i
             begin += _LARGE.size
         end = size_bytes if length == 0 else position + length
         if end < begin:
-            raise BrokenFile("an mp4 box is shorter than its head")
+            raise BrokenFile("an mp4 box is shorter than its header")
         yield kind, begin, end
         position = end
     raise BrokenFile(f"the mp4 has more than {MAX_BOXES} boxes", limit=MAX_BOXES)
@@ -164,7 +164,7 @@ def read_boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
             return
         length, kind = _BOX.unpack_from(data, position)
         if not _BOX.size <= length <= len(data) - position:
-            raise BrokenFile("an mp4 box does not fit where it lies")
+            raise BrokenFile("an mp4 box does not fit in its parent")
         yield kind, data[position + _BOX.size : position + length]
         position += length
     raise BrokenFile(f"the mp4 has more than {MAX_BOXES} boxes", limit=MAX_BOXES)
@@ -235,5 +235,5 @@ def _offsets(sizes: list[int], runs: list[int], chunks: list[int]) -> list[int]:
             follow = sizes[len(offsets) : len(offsets) + fill]
             offsets += list(accumulate(follow, initial=position))[: len(follow)]
     if len(offsets) != len(sizes):
-        raise BrokenFile("the mp4 has frames that lie nowhere")
+        raise BrokenFile("the mp4 has frames without a position")
     return offsets

@@ -70,7 +70,7 @@ def judge(
     if seen.info and not seen.info.codebase_version.startswith(_VERSION):
         return Verdict(
             Kind.UNSUPPORTED,
-            f"format {seen.info.codebase_version}; only v3 is supported (convert it with LeRobot)",
+            f"format {seen.info.codebase_version}; only v3 is supported: convert it with LeRobot",
         )
     recorders = [file for file in seen.files.values() if file.is_recorders]
     if changing := _changing(seen, recorders):
@@ -89,9 +89,9 @@ def judge(
         return _recording(seen, unfinished or f"{stranger} is being written", saved_episodes, still_ns)
     why = unfinished or f"{_encoding(seen)[0]}/ is still there"
     if quiet and not seen.writers:
-        reason = f"{why}; nothing has changed for {still_ns // SECOND_NS} s and nobody writes to it"
+        reason = f"{why}; nothing has changed for {still_ns // SECOND_NS} seconds and no process writes to it"
         if seen.writers is None:
-            reason += " (as far as this machine tells)"
+            reason += " (as far as this machine can tell)"
         return _with_files(seen, Kind.DEAD, reason, _flags(seen))
     return _recording(seen, why, saved_episodes, still_ns)
 
@@ -101,7 +101,7 @@ def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) 
     if seen.info is None:
         return Verdict(Kind.BUSY, seen.info_problem)
     if seen.info.total_episodes in (0, saved_episodes):
-        return Verdict(Kind.BUSY, f"no episode is saved that is not backed up; {why}")
+        return Verdict(Kind.BUSY, f"all saved episodes are backed up; {why}")
     for file, video in seen.videos():
         if not video.playable:
             return Verdict(Kind.BUSY, f"{file.own_path} is incomplete: {video.problem or 'cut off'}")
@@ -158,7 +158,7 @@ def what_is_unfinished(seen: DatasetSeen) -> str | None:
         if not total:
             return "it has no episodes"
         if rows != total:
-            return f"{folder} has {rows} rows, info.json says {total}"
+            return f"{folder} has {rows} rows, but info.json says {total}"
     for path in ("meta/tasks.parquet", "meta/stats.json"):
         if path not in seen.files:
             return f"there is no {path}"

@@ -64,21 +64,24 @@ def _require(holds: Any, rule: str) -> None:
 
 def _check_info(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table, frames: int) -> None:
     _require(info["codebase_version"] == layout.CODEBASE_VERSION, "codebase_version is not v3.0")
-    _require(isinstance(info["fps"], int) and info["fps"] > 0, "fps is no whole number above 0")
+    _require(isinstance(info["fps"], int) and info["fps"] > 0, "fps is not a whole number above 0")
     _require(info["total_frames"] == frames, f"{info['total_frames']} frames where {frames} should be")
     _require(info["total_episodes"] == len(episodes), "total_episodes is not the number of episode rows")
     _require(info["total_tasks"] == len(tasks), "total_tasks is not the number of task rows")
     _require(_covered(info["splits"]) == len(episodes), "splits do not cover the episodes")
     features = info["features"]
     tail = dict(list(features.items())[-len(DEFAULT_FEATURES) :])
-    _require(tail == DEFAULT_FEATURES, "the five default features do not end the list")
+    _require(tail == DEFAULT_FEATURES, "the five default features are not at the end of the list")
     for key, feature in features.items():
         _require("/" not in key, f"the feature {key} has a slash")
         names = feature["names"]
         if feature["dtype"] in PICTURES:
-            _require(names and len(names) == len(feature["shape"]), f"{key} has not a name per dimension")
+            _require(
+                names and len(names) == len(feature["shape"]),
+                f"{key} does not have a name for each dimension",
+            )
         elif key in (ACTION, STATE) and isinstance(names, list):
-            _require(len(names) == feature["shape"][0], f"{key} has not a name per value")
+            _require(len(names) == feature["shape"][0], f"{key} does not have a name for each value")
 
 
 def _covered(splits: dict[str, str]) -> int:
@@ -95,7 +98,7 @@ def _covered(splits: dict[str, str]) -> int:
 def _check_tasks(tasks: pa.Table) -> None:
     names = tasks.column("task").to_pylist()
     _require(tasks.column("task_index").to_pylist() == list(range(len(names))), "tasks are out of order")
-    _require(len(set(names)) == len(names), "a task stands twice")
+    _require(len(set(names)) == len(names), "a task appears twice")
     pandas = json.loads((tasks.schema.metadata or {}).get(b"pandas", b"{}"))
     _require(pandas.get("index_columns") == ["task"], "the task is not the index of the tasks")
 
@@ -112,9 +115,9 @@ def _check_episodes(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table) -
     )
     _require(_counts_up(_numbers(episodes, "episode_index")), "episode_index is not the row's number")
     _require((lengths > 0).all(), "an episode is empty")
-    _require((ends == np.cumsum(lengths)).all(), "dataset_to_index does not add up")
-    _require((begins == ends - lengths).all(), "dataset_from_index does not add up")
-    _require(ends[-1] == info["total_frames"], "the episodes are not all of the frames")
+    _require((ends == np.cumsum(lengths)).all(), "dataset_to_index is inconsistent")
+    _require((begins == ends - lengths).all(), "dataset_from_index is inconsistent")
+    _require(ends[-1] == info["total_frames"], "the episodes do not cover all frames")
     known = set(tasks.column("task").to_pylist())
     named = set(episodes.column("tasks").combine_chunks().flatten().to_pylist())
     _require(named <= known, "an episode has a task that is not in the list")
@@ -137,7 +140,7 @@ def _check_stats(info: dict[str, Any], stats: dict[str, Any], not_finite: Contai
         for name in ("min", "max", "mean", "std", *QUANTILES):
             values = np.array(found[name])
             _require(values.shape == shape, f"{name} of {key} has the wrong shape")
-            _require(key in not_finite or np.isfinite(values).all(), f"{name} of {key} is not finite")
+            _require(key in not_finite or np.isfinite(values).all(), f"{name} of {key} is NaN or infinite")
 
 
 def _check_files(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
@@ -162,7 +165,7 @@ def _check_files(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
         )
         begin = end
         place = place.following()
-    _require(begin == len(episodes), "there are more episode rows than episodes in the data files")
+    _require(begin == len(episodes), "there are more rows of episodes than episodes in the data files")
 
 
 def _stored(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:

@@ -78,7 +78,7 @@ def _check_camera(
                     abs(duration - lengths[episode] / fps) < TOLERANCE_S, f"the duration {what} is wrong"
                 )
             first = round(begins[episode] * fps)
-            _require(first < len(times) and keyframes[first], f"the beginning {what} is no keyframe")
+            _require(first < len(times) and keyframes[first], f"the beginning {what} is not a keyframe")
             found = not single_precision or pictures_are_found(first, lengths[episode], fps)
             _require(found, f"the time {what} is too late for LeRobot to tell its pictures apart")
         frames = round(ends[within[-1]] * fps)

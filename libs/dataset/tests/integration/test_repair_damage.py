@@ -54,8 +54,8 @@ def test_lost_tasks_are_named_by_number(recording, tmp_path):
         ["task 1"],
     ]
     assert [loss.what for loss in report.lost if "task" in loss.what] == [
-        "the words of task 0",
-        "the words of task 1",
+        "the text of task 0",
+        "the text of task 1",
     ]
 
 

@@ -188,7 +188,7 @@ def test_unknown_writers_are_told():
     """Where a machine doesn't tell who writes, silence is all there is to go by."""
     verdict = judge(recording(2, age_ns=QUIET_NS, writers=None), now_ns=NOW_NS)
     assert verdict.kind is Kind.DEAD
-    assert "as far as this machine tells" in verdict.reason
+    assert "as far as this machine can tell" in verdict.reason
 
 
 def test_torn_info_of_a_dead_recorder():

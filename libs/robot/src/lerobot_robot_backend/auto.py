@@ -20,7 +20,7 @@ usage: python -m lerobot_robot_backend.auto --backend_url=ws://host:8000 --robot
 
 if not activate():
     print(
-        "backend: nothing is recorded: neither --backend_url nor LEROBOT_BACKEND_URL says where to",
+        "backend: nothing is recorded: set --backend_url or LEROBOT_BACKEND_URL",
         file=sys.stderr,
     )
 

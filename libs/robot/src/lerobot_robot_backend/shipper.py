@@ -107,7 +107,7 @@ class Shipper:
             failures = 0 if welcomed and not (trouble and trouble.refused) else failures + 1
             if trouble is not None and not shipping.leaving:
                 await asyncio.sleep(backoff_s(failures, trouble.longest_s, self._jitter()))
-        raise SpoolError(f"{self._dir} is gone: nothing of it can be shipped any more")
+        raise SpoolError(f"{self._dir} is gone: nothing in it can be shipped any more")
 
     def close(self) -> None:
         """Let go of the stream's files."""
@@ -134,7 +134,7 @@ class Shipper:
             user_agent_header=None,
         ) as connection:
             if connection.subprotocol is None:
-                raise InvalidHandshake(f"it does not speak {SUBPROTOCOL}")
+                raise InvalidHandshake(f"it does not support {SUBPROTOCOL}")
             await connection.send(shipping.hello())
             answered = asyncio.Event()
             sending = asyncio.create_task(self._send(connection, shipping, answered))
@@ -191,7 +191,7 @@ class Shipper:
         if progress.session_id != self._progress.session_id:
             log.info("session %s on %s, from frame %d on", progress.session_id, self._url, progress.next)
         if trouble and (trouble != self._logged[0] or time.monotonic() > self._logged[1] + REPEAT_LOG_S):
-            log.warning("%s; %d frames are acknowledged, the rest waits on disk", trouble, progress.next)
+            log.warning("%s; %d frames are acknowledged, the rest is waiting on disk", trouble, progress.next)
             self._logged = trouble, time.monotonic()
         if progress != self._progress:
             self._progress = progress
@@ -200,11 +200,11 @@ class Shipper:
                 if seal_acknowledged(self._dir, progress.next, ended=progress.ended):
                     prune_stream(self._dir)
             except OSError as error:
-                log.error("%s can't be written: %s; shipping goes on", self._dir, error.strerror)
+                log.error("%s can't be written: %s; shipping continues", self._dir, error.strerror)
 
     def _log_damage(self) -> None:
         for what in self._reader.damage[self._damage_logged :]:
-            log.error("%s; the server is told", what)
+            log.error("%s; the server is being informed", what)
             self._damage_logged += 1
 
 
@@ -229,7 +229,9 @@ async def ship_stream(
             try:
                 send_to(stream_dir, backend_url)
             except OSError as error:  # a full disk, which shipping may relieve
-                log.error("%s: its address can't be noted: %s; shipping goes on", stream_dir, error.strerror)
+                log.error(
+                    "%s: its new address can't be written: %s; shipping continues", stream_dir, error.strerror
+                )
                 instead = backend_url
         shipper = Shipper(stream_dir, backend_url=instead, token=token)
         try:
@@ -267,8 +269,8 @@ async def take_over(
 def describe_holder(stream_dir: Path, holder: str, backend_url: str) -> str:
     """Who is at a stream that is to go to another server, for people."""
     return (
-        f"{stream_dir} is shipped by {holder}, which was told to go to {backend_url} from its next try on; "
-        "this waits for it, and does it itself once that has ended"
+        f"{stream_dir} is being shipped by {holder}, which will use {backend_url} from its next attempt "
+        f"on; this command waits, and takes over if that process ends"
     )
 
 
@@ -338,13 +340,17 @@ async def _ship_left(
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lerobot_robot_backend.shipper", description=__doc__)
-    parser.add_argument("directory", type=Path, help="a stream's directory; with --all that of the spool")
-    parser.add_argument("--all", action="store_true", help="ship what finished recordings left in the spool")
+    parser.add_argument("directory", type=Path, help="folder of a stream; with --all, folder of the spool")
     parser.add_argument(
-        "--refill", action="store_true", help="with --all: offer all that the server once had"
+        "--all", action="store_true", help="ship everything that finished recordings left in the spool"
     )
     parser.add_argument(
-        "--backend_url", type=backend_url_option, help="ship there from now on, not where it was recorded for"
+        "--refill", action="store_true", help="with --all: offer again everything that the server once had"
+    )
+    parser.add_argument(
+        "--backend_url",
+        type=backend_url_option,
+        help="ship to this address from now on, instead of the one it was recorded for",
     )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -357,7 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
             failed: list[Exception] = []
             options = {"backend_url": chosen.backend_url, "refill": chosen.refill}
             shipped = asyncio.run(ship_all(chosen.directory, token=token, failed=failed.append, **options))
-            log.info("brought by this process: %d recordings of %s", shipped, chosen.directory)
+            log.info("shipped by this process: %d recordings of %s", shipped, chosen.directory)
             return EXIT_FAILED if failed else 0
         prune_spool(chosen.directory.absolute().parent.parent)
         if chosen.backend_url is not None:

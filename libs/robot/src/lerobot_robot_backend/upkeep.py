@@ -97,7 +97,7 @@ class Upkeep:
         except Exception as error:
             if repr(error) not in self._told:
                 self._told.add(repr(error))
-                log.error("upkeep of the recording failed, it is tried again", exc_info=error)
+                log.error("upkeep of the recording failed, trying again", exc_info=error)
 
     def _encode(self) -> None:
         if self._video is not None:
@@ -142,7 +142,7 @@ class _DiskWatch:
             try:
                 self._writer.prepare_next()
             except OSError as error:  # tried again in the next round
-                self._no_room = f"the spool gets no more room: {error.strerror}"
+                self._no_room = f"the spool can't grow: {error.strerror}"
         self._tell()
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class _DiskWatch:
         if trouble and trouble != before.trouble:
             log.warning("backend: %s", trouble)
         elif before.trouble and not trouble:
-            log.warning("backend: frames are kept again")
+            log.warning("backend: frames are being kept again")
         if slowest_ms > max(1e3 * SLOW_SYNC_S, 2 * before.slowest_sync_ms):
             where = self._writer.stream_dir
             log.warning("backend: %s", describe_slow_sync(where, slowest_ms))
@@ -172,17 +172,17 @@ class _DiskWatch:
     def _trouble(self) -> str | None:
         remedy = f"free some space on the disk of {self._writer.stream_dir}"
         if refusal := self._writer.refusal:
-            return f"{refusal}, frames are lost; {remedy}"
+            return f"{refusal}, so frames are being lost; {remedy}"
         if self._no_room:
-            return f"{self._no_room}; soon frames are lost; {remedy}"
+            return f"{self._no_room}; frames will be lost soon; {remedy}"
         return self._flusher.trouble
 
 
 def describe_slow_sync(folder: Path, slowest_ms: float) -> str:
     """What a sync that took longer than SLOW_SYNC_S means, for people."""
     return (
-        f"the disk of {folder} took {slowest_ms:.0f} ms to sync, so a power loss may take as much of "
-        "what was logged; a disk of its own for the spool (LEROBOT_BACKEND_SPOOL) helps"
+        f"the disk of {folder} took {slowest_ms:.0f} ms to sync, and a power loss may lose as "
+        f"much of what was logged; put the spool on a disk of its own (LEROBOT_BACKEND_SPOOL)"
     )
 
 

@@ -86,7 +86,7 @@ class StreamUploader:
         with suppress(SpoolError):  # files have run out for a moment: it goes where it went before
             url = read_stream(self._dir).backend_url
         if url != self._url:
-            log.info("%s goes to %s now", self._dir, url)
+            log.info("%s is now sent to %s", self._dir, url)
             await self._uploader.close()
             self._url, self._uploader = url, Uploader(url, token=self._token)
         return await self._uploader.upload(plan, source)
@@ -225,7 +225,7 @@ async def _recover(stream_dir: Path) -> None:
     command = [sys.executable, "-P", "-m", "lerobot_robot_backend.shipping.recovery", str(stream_dir)]
     process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
     if await process.wait() != 0:
-        log.error("%s: what its encoder left could not be finished; it is kept for later", stream_dir)
+        log.error("%s: the video its encoder left could not be finished; it is kept for later", stream_dir)
 
 
 async def _upload(
@@ -268,10 +268,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lerobot_robot_backend.video_shipper", description=__doc__
     )
-    parser.add_argument("directory", type=Path, help="a stream's directory; with --all that of the spool")
-    parser.add_argument("--all", action="store_true", help="ship what finished recordings left in the spool")
+    parser.add_argument("directory", type=Path, help="folder of a stream; with --all, folder of the spool")
     parser.add_argument(
-        "--backend_url", type=backend_url_option, help="ship there from now on, not where it was recorded for"
+        "--all", action="store_true", help="ship everything that finished recordings left in the spool"
+    )
+    parser.add_argument(
+        "--backend_url",
+        type=backend_url_option,
+        help="ship to this address from now on, instead of the one it was recorded for",
     )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

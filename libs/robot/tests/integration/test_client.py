@@ -202,7 +202,10 @@ def test_drain_says_what_is_in_the_way(make_client):
     with make_client() as client:
         client.log(joints(), joints())
         client.log(joints(), joints())
-    write_progress(client.stream_dir, Progress(next=1, session_id=5, trouble="the server refuses with 401"))
+    write_progress(
+        client.stream_dir,
+        Progress(next=1, session_id=5, trouble="the server refuses the connection with 401"),
+    )
     with pytest.raises(TimeoutError, match=r"1 of 2 frames acknowledged .* refuses with 401.*kept in"):
         client.drain(0.0)
     assert client.session_id == 5

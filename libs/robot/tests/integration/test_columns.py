@@ -264,8 +264,8 @@ def test_one_dataset_is_followed_and_the_others_are_named(tap, tmp_path, capsys)
     tap.finish()
     told = [line for line in capsys.readouterr().err.splitlines() if "not followed" in line]
     assert told == [
-        f"backend: not followed: dataset u/good ({tmp_path}/good): episodes are those of u/first "
-        f"({tmp_path}/first), which took a frame first"
+        f"backend: not followed: dataset u/good ({tmp_path}/good): the session follows the episodes of "
+        f"u/first ({tmp_path}/first), which took a frame first"
     ]
 
 

@@ -66,10 +66,10 @@ async def test_the_announcement_of_colours_is_as_it_was(make_client):
 @pytest.mark.parametrize(
     ("channels", "picture", "why"),
     [
-        (1, np.zeros((HEIGHT, WIDTH, 1), np.uint8), "something else than depth, which is uint16 in mm or"),
-        (3, np.zeros((HEIGHT, WIDTH, 3), np.float32), "something else than a picture of 8-bit RGB"),
-        (3, depth(0), "something else than a picture of 8-bit RGB"),
-        (1, None, "the robot gave no picture of it"),
+        (1, np.zeros((HEIGHT, WIDTH, 1), np.uint8), "something other than depth (uint16 in mm or"),
+        (3, np.zeros((HEIGHT, WIDTH, 3), np.float32), "something other than an 8-bit RGB picture"),
+        (3, depth(0), "something other than an 8-bit RGB picture"),
+        (1, None, "the robot gave no picture for it"),
     ],
     ids=["grayscale", "floats", "depth of a colour camera", "none"],
 )
@@ -91,5 +91,5 @@ async def test_machine_that_can_not_encode_depth_says_so_from_the_start(make_cli
     monkeypatch.setattr(video_codec, "can_encode_depth", lambda: False)
     with make_client(cameras=CAMERAS) as client:
         client.log(JOINTS | {"front_depth": depth(0)}, JOINTS)
-    assert "no x265 of 12 bits" in client.cameras_not_recorded["front_depth"]
+    assert "lacks 12-bit x265" in client.cameras_not_recorded["front_depth"]
     assert not client.pictures()

@@ -94,7 +94,7 @@ def test_spool_that_takes_nothing_ends_the_command(tmp_path, spoil: Callable[[Pa
     spool = spoil(tmp_path / "there")
     ended = lerobot_command(FLAGS, LEROBOT_BACKEND_SPOOL=str(spool))
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith(f"error: nothing can be recorded into {spool}/robot_A: ")
+    assert ended.stderr.startswith(f"error: can't record into {spool}/robot_A: ")
     assert "LEROBOT_BACKEND_SPOOL" in ended.stderr
     assert ended.stderr.count("\n") == 1
 

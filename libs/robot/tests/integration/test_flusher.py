@@ -96,4 +96,4 @@ def test_error_of_the_disk_is_told_and_it_goes_on():
     running.start()
     wait_for(lambda: len(calls) > 2)
     running.stop()
-    assert running.trouble == "the disk of the spool gives an error: Input/output error"
+    assert running.trouble == "the disk of the spool returned an error: Input/output error"

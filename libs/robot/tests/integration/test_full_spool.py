@@ -45,7 +45,7 @@ async def test_full_disk_is_told_where_people_look(make_client, monkeypatch, cap
         await until(lambda: client.progress.trouble is None)
     told = [record.message for record in caplog.records if record.message.startswith("backend: ")]
     assert any("frames are lost" in line and str(client.stream_dir) in line for line in told)
-    assert "backend: frames are kept again" in told
+    assert "backend: frames are being kept again" in told
     reader = SpoolReader(client.stream_dir)
     found = batches(reader)
     assert covered(found) == list(range(client.logged))

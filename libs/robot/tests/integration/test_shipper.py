@@ -185,7 +185,7 @@ async def test_http_refusal_is_told_with_its_words(make_client, backend, body):
         client = recorded(make_client, 1)
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
-        await until(lambda: client.progress.trouble == "the server refuses with 401: no token")
+        await until(lambda: client.progress.trouble == "the server refuses the connection with 401: no token")
         await shipping
     assert client.progress.ended
 
@@ -259,7 +259,7 @@ async def test_what_is_no_telemetry_server_is_named(make_client, backend):
         client = recorded(make_client, 1)
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
-        await until(lambda: "does not speak lerobot.telemetry.v1" in (client.progress.trouble or ""))
+        await until(lambda: "does not support lerobot.telemetry.v1" in (client.progress.trouble or ""))
         shipping.cancel()
         await asyncio.gather(shipping, return_exceptions=True)
     assert backend.streams == {}
@@ -285,7 +285,7 @@ async def test_what_left_the_disk_is_a_gap(make_client, backend):
     backend.streams.clear()
     await ship_stream(client.stream_dir)
     assert backend.stream.rows == [[]] * 5
-    assert backend.stream.gaps == [(0, 5, "the spool's records of these frames are gone")]
+    assert backend.stream.gaps == [(0, 5, "the spool has lost the records of these frames")]
     assert backend.stream.end.frames == 5
 
 
@@ -378,9 +378,9 @@ def test_another_folder_than_the_spool_is_refused(make_client, caplog, main):
     spool, stream = client.spool_dir, client.stream_dir
     for words, reason in (
         (["--all", f"{spool}x"], "there is no folder"),
-        (["--all", f"{stream.parent}"], f"name the spool, {spool}"),
-        (["--all", f"{stream}"], "leave --all out"),
-        ([f"{spool}"], "say --all"),
+        (["--all", f"{stream.parent}"], f"name the spool folder, {spool}"),
+        (["--all", f"{stream}"], "leave out --all"),
+        ([f"{spool}"], "add --all"),
     ):
         caplog.clear()
         assert main(words) == 1
@@ -500,7 +500,7 @@ async def test_watermark_that_somebody_moved_is_not_believed(make_client, backen
         log(client, 20)
     stored, backend.stream.next = backend.stream.next, moved_to
     shipping = asyncio.create_task(ship_stream(client.stream_dir))
-    await until(lambda: "somebody else wrote" in (read_progress(client.stream_dir).trouble or ""))
+    await until(lambda: "someone else wrote" in (read_progress(client.stream_dir).trouble or ""))
     progress = read_progress(client.stream_dir)
     assert (progress.next, progress.ended) == (100, False)
     # Set right again, the rest arrives.

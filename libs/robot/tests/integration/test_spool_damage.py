@@ -93,7 +93,7 @@ def test_damaged_event_leaves_a_mark(spool):
     found = batches(SpoolReader(writer.stream_dir))
     assert covered(found) == [0, 1]
     (mark,) = [event for batch in found for event in batch.events]
-    assert mark.note.startswith("an event was lost: frames-000000.seg is damaged at byte")
+    assert mark.note.startswith("an event is lost: frames-000000.seg is damaged at byte")
 
 
 def test_missing_and_headless_segments_are_gaps(spool):

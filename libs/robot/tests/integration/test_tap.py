@@ -197,7 +197,7 @@ def test_bad_sample_is_a_gap_and_no_error(tap, robot, caplog):
     step(robot)
     told = [record.getMessage() for record in caplog.records]
     assert [line for line in told if "joint.pos is" in line] == [
-        "backend: ValueError: joint.pos is 'far', not a number; LeRobot goes on (told once)"
+        "backend: ValueError: joint.pos is 'far', not a number; LeRobot continues (logged once)"
     ]
     assert tap._client.logged == 7
     reader = SpoolReader(tap._client.stream_dir)
@@ -222,7 +222,9 @@ def test_a_second_robot_is_named(tap, robot, capsys):
     step(other)
     assert tap._client.logged == 0
     tap.finish()
-    assert "backend: not recorded: Robot left: one process records one robot\n" in capsys.readouterr().err
+    assert (
+        "backend: not recorded: Robot left: one process records only one robot\n" in capsys.readouterr().err
+    )
 
 
 def test_each_connection_is_a_session(tap, robot):
@@ -242,7 +244,7 @@ def test_command_without_a_rate_is_not_recorded(tap, caplog):
     tap._robot_found(robot, SimpleNamespace())
     robot.connect()
     assert step(robot) == {"joint.pos": 2.0}
-    assert "no rate" in caplog.text
+    assert "rate (fps) is unknown" in caplog.text
 
 
 def test_session_that_can_not_be_opened_stops_nothing(tap, caplog, monkeypatch):
@@ -252,7 +254,7 @@ def test_session_that_can_not_be_opened_stops_nothing(tap, caplog, monkeypatch):
     tap._robot_found(robot, COMMAND)
     robot.connect()
     assert step(robot) == {"joint.pos": 2.0}
-    assert "LeRobot goes on" in caplog.text
+    assert "LeRobot continues" in caplog.text
 
 
 def test_pictures_are_recorded_with_their_own_times(tap, monkeypatch, capsys):
@@ -283,7 +285,7 @@ def test_pictures_are_recorded_with_their_own_times(tap, monkeypatch, capsys):
     assert frames.captured_us == tuple(client.clock.at_performance_us(moment) for moment in moments)
     said = capsys.readouterr().err
     assert "backend: front: 3 pictures recorded, 0 dropped, 0 of 1 segments on the server\n" in said
-    assert "backend: not recorded: camera depth: the robot gave no picture of it\n" in said
+    assert "backend: not recorded: camera depth: the robot gave no picture for it\n" in said
     cameras = {"front": Camera(48, 64, 30.0), "depth": Camera(48, 64, channels=1)}
     assert read_stream(client.stream_dir).session.cameras == cameras
 
@@ -338,14 +340,14 @@ def test_what_only_the_dataset_has_is_named(tap, monkeypatch, capsys):
     )
     told = [(event.feature, event.note) for event in recorded(tap).events if event.kind == "not_recorded"]
     assert told == [
-        ("observation.state", "the command's dataset had [ee.x, ee.y], kept are [joint.pos]"),
-        ("observation.images.script", "a picture that the command made, not the robot"),
-        ("words", "it is of dtype language; numbers, truth values and texts are kept"),
+        ("observation.state", "the command's dataset had [ee.x, ee.y], but [joint.pos] were kept"),
+        ("observation.images.script", "a picture made by the command, not by the robot"),
+        ("words", "its dtype is language; only numbers, booleans and text are kept"),
         ("map", "a value of map has 16384 bytes: field `shape`"),
     ]
     tap.finish()
     said = capsys.readouterr().err
-    assert "backend: not recorded: words of the command's dataset: it is of dtype language" in said
+    assert "backend: not recorded: words of the command's dataset: its dtype is language" in said
     assert said.count("of the command's dataset: ") == 4
 
 

@@ -174,7 +174,7 @@ def test_welcome_beyond_what_was_logged_is_not_believed(claimed):
     """A server whose watermark somebody has moved is told nothing, and confirms nothing."""
     source = Source(10)
     shipping = Shipping(source, DESCRIPTION, 3)
-    with pytest.raises(NotBelieved, match=f"claims {claimed} frames.*10 at most"):
+    with pytest.raises(NotBelieved, match=f"the server has {claimed} frames.*at most 10"):
         shipping.receive(Welcome(7, 1, claimed, LIMITS))
     assert (shipping.acked, shipping.session_id, shipping.next_message()) == (3, None, None)
     assert source.next_index == 0
@@ -215,7 +215,7 @@ def test_frame_larger_than_any_message_becomes_a_gap():
     shipping = welcomed(Source(1), limits=Limits(40, 1, 3, 2000))
     batch = decode_batch(shipping.next_message(), LIMITS)
     assert (batch.first, batch.count) == (0, 1)
-    assert "the server takes 40" in batch.gap
+    assert "the server accepts 40" in batch.gap
 
 
 class Conversation(RuleBasedStateMachine):

@@ -53,13 +53,13 @@ class _Task:
         if told != self.trouble:
             self.trouble = told
             if known is not None:
-                log.warning("background work waits", task=self.name, error=told, hint=known.hint)
+                log.warning("background work is waiting", task=self.name, error=told, hint=known.hint)
             else:
-                log.error("background work failed, it is tried again", task=self.name, exc_info=error)
+                log.error("background work failed, trying again", task=self.name, exc_info=error)
 
     def got_on(self) -> None:
         if self.trouble is not None:
-            log.info("background work goes on", task=self.name)
+            log.info("background work has recovered", task=self.name)
         self.trouble = None
         BACKGROUND_IN_TROUBLE.labels(self.name).set(0)
 
@@ -103,7 +103,7 @@ class Background:
                 await asyncio.wait(pending, timeout=patience_s)
         for task, about in self._running.items():
             if not task.done():
-                log.error("background work does not end", task=about.name)
+                log.error("background work does not stop", task=about.name)
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,7 +123,7 @@ class Background:
             steady = loop.call_later(STEADY_AFTER_S, task.got_on)
             try:
                 if await _done(task, work):
-                    task.failed(RuntimeError("it ended by itself"))
+                    task.failed(RuntimeError("it ended on its own"))
             finally:
                 steady.cancel()
             await asyncio.sleep(RESTART_AFTER_S)

@@ -9,18 +9,18 @@ REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
 HTTP_REQUESTS = Counter(
-    "http_requests_total", "HTTP requests answered", ["method", "route", "status"], registry=REGISTRY
+    "http_requests_total", "Answered HTTP requests", ["method", "route", "status"], registry=REGISTRY
 )
 HTTP_SECONDS = Histogram(
     "http_request_seconds", "Time from a request to the start of its answer", ["route"], registry=REGISTRY
 )
 BACKGROUND_FAILURES = Counter(
-    "background_failures_total", "Failures of background work, by its name", ["task"], registry=REGISTRY
+    "background_failures_total", "Failures of background tasks, by name", ["task"], registry=REGISTRY
 )
 BACKGROUND_IN_TROUBLE = Gauge(
-    "background_in_trouble", "1 while background work fails, by its name", ["task"], registry=REGISTRY
+    "background_in_trouble", "1 while a background task is failing, by name", ["task"], registry=REGISTRY
 )
-ERRORS = Counter("errors_total", "Errors answered, by their code", ["code"], registry=REGISTRY)
+ERRORS = Counter("errors_total", "Errors sent to clients, by code", ["code"], registry=REGISTRY)
 
 
 async def show_metrics(_request: Request) -> Response:

@@ -8,7 +8,7 @@ from teleop_runtime.store import Store
 
 TIMEOUT_S = 30.0
 IF_LOST = (
-    "If that database is lost for good, let this one take its files over: in one process `lerobot-backend "
+    "If that database is lost for good, let this one take over its files: in one process `lerobot-backend "
     "adopt`, else `python -m teleop_telemetry.archive adopt` where telemetry-service runs, and then "
     "`python -m teleop_video_ingest.adopt` where video-ingest-service does."
 )
@@ -25,11 +25,11 @@ async def claim_store(pool: Pool, store: Store, place: str, ask: LiteralString) 
         database, knows_files = (await connection.fetch(ask))[0]
     owner = await store.owner()
     way_out = (
-        "Start with the database that they belong to, or keep the files of this one elsewhere (STORE_URL; in "
+        "Start with the database they belong to, or keep this one's files elsewhere (STORE_URL; in "
         "one process LEROBOT_BACKEND_BACKUP_DIR)."
     )
     if owner is None and not knows_files and await _holds_objects(store):
-        raise CannotStart(f"{place} holds files that this database knows nothing of. {way_out} {IF_LOST}")
+        raise CannotStart(f"{place} holds files that this database does not know. {way_out} {IF_LOST}")
     if owner is not None and owner != database:
         raise CannotStart(f"the files in {place} belong to another database ({owner}). {way_out} {IF_LOST}")
     if owner is None:

@@ -28,7 +28,10 @@ class ProcessSettings(BaseSettings):
     exposure: Exposure = Field(
         "local",
         alias="LEROBOT_BACKEND_EXPOSURE",
-        description="local: only this machine may connect; lab: others of a network that you trust, too",
+        description=(
+            "local: only this machine may connect; lab: other machines may connect too (for "
+            "a network you trust)"
+        ),
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="LOG_LEVEL", description="DEBUG, INFO, WARNING or ERROR"
@@ -74,7 +77,7 @@ def read_command_line(about: str, *kinds: type[BaseSettings]) -> None:
     """
     called, _, description = about.partition(": ")
     command = called.strip("`")
-    told = "variables of the environment, or of a file .env where it is started:"
+    told = "environment variables, also read from a .env file in the current folder:"
     argparse.ArgumentParser(
         prog=command,
         usage=f"[VARIABLE=…] {command} [--help]",

@@ -31,12 +31,12 @@ USED_UP = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 MIGRATE = "run `python -m teleop_schema.migrate` with DATABASE_URL (compose and Helm: the service `migrate`)"
 
-TO_PRIMARY = "lead DATABASE_URL to the primary, or make the database writable again"
-READ_ONLY = "the database is read-only now: it is a standby, or somebody has set it so"
+TO_PRIMARY = "point DATABASE_URL to the primary, or make the database writable again"
+READ_ONLY = "the database is read-only: it is a standby, or someone has made it read-only"
 NOT_MIGRATED = "the database lacks tables that this release needs: it has not been migrated"
-TIMED_OUT = "the database ended what took it too long"
+TIMED_OUT = "the database cancelled a statement that took too long"
 FULL = "the disk of the database is full"
-ROOM = "make room there; nothing else has to be done"
+ROOM = "free some space there; nothing else needs to be done"
 
 # Codes that tell more than that the database is away, with what to do about it.
 _SAID: dict[str, tuple[str, str | None]] = {
@@ -45,7 +45,7 @@ _SAID: dict[str, tuple[str, str | None]] = {
     "42703": (NOT_MIGRATED, MIGRATE),
     "42883": (NOT_MIGRATED, MIGRATE),
     "3F000": (NOT_MIGRATED, MIGRATE),
-    "53300": ("the database has no connection left", "raise its max_connections"),
+    "53300": ("the database has no connections left", "raise its max_connections"),
     "57014": (TIMED_OUT, None),
     "55P03": (TIMED_OUT, None),
     "25P03": (TIMED_OUT, None),

@@ -54,7 +54,7 @@ async def reason(work: Background, name: str) -> str:
     ids=lambda way: getattr(way, "__class__", type(way)).__name__,
 )
 async def test_work_goes_on_whatever_it_raises(way):
-    """It is started again, also where it ended by itself or was cancelled from within."""
+    """It is started again, also where it ended on its own or was cancelled from within."""
     work = Stumbling(way, way, "runs")
     async with Background() as all_work:
         all_work.keep("work", work)
@@ -111,7 +111,7 @@ async def test_same_trouble_is_logged_once(capsys):
     async with Background() as all_work:
         all_work.every(0.001, "look", look)
         await until(lambda: look.calls > 20)
-    assert capsys.readouterr().out.count("background work waits") == 1
+    assert capsys.readouterr().out.count("background work is waiting") == 1
 
 
 async def test_it_ends_though_its_cancellation_is_answered_with_an_error():

@@ -62,7 +62,7 @@ async def server(listener):
         yield Running(state={})
 
     async def decline(websocket: WebSocket) -> None:
-        await refuse(websocket, StorageUnavailable("this process is about to stop"))
+        await refuse(websocket, StorageUnavailable("this process is stopping"))
 
     part = Part(
         name="part",
@@ -119,7 +119,7 @@ async def test_refused_handshake_is_no_fault_in_the_log(server, caplog):
     with pytest.raises(InvalidStatus) as refused:
         await connect(f"ws://{server}/refused")
     assert refused.value.response.status_code == 503
-    assert "about to stop" in (refused.value.response.body or b"").decode()
+    assert "stopping" in (refused.value.response.body or b"").decode()
     assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 

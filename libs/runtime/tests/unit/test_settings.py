@@ -8,7 +8,7 @@ from teleop_runtime.settings import ServiceSettings, load_settings, read_command
 class ExampleSettings(ServiceSettings):
     """Settings of a service."""
 
-    port: int = Field(8001, alias="EXAMPLE_PORT", ge=0, le=65_535, description="where it listens")
+    port: int = Field(8001, alias="EXAMPLE_PORT", ge=0, le=65_535, description="address to listen on")
 
 
 class StrictSettings(ServiceSettings):
@@ -74,7 +74,7 @@ def test_help_tells_every_setting(monkeypatch, capsys):
     assert stopped.value.code == 0
     told = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["usage:", "[VARIABLE=…]", "python", "-m", "example", "[--help]"] in told
-    assert ["EXAMPLE_PORT", "where", "it", "listens", "(8001)"] in told
+    assert ["EXAMPLE_PORT", "address", "to", "listen", "on", "(8001)"] in told
     assert ["DATABASE_URL", "postgresql://user:password@host:port/database", "(needed)"] in told
 
 

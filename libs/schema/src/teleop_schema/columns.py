@@ -87,7 +87,7 @@ class Column(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
         if self.size_bytes > MAX_COLUMN_BYTES:
             raise ValueError(f"a value of {self.name} has {self.size_bytes} bytes: field `shape`")
         if self.is_text and self.shape != (1,):
-            raise ValueError(f"{self.name} is a text, whose shape is [1]: field `shape`")
+            raise ValueError(f"{self.name} is text, so its shape must be [1]: field `shape`")
 
     @property
     def is_text(self) -> bool:
@@ -128,7 +128,7 @@ def unpack_texts(packed: bytes) -> Iterator[bytes]:
         (size,) = TEXT_SIZE.unpack_from(packed, at)
         at += TEXT_SIZE.size + size
         if at > len(packed):
-            raise struct.error(f"a text ends {at - len(packed)} bytes behind the end")
+            raise struct.error(f"a text runs {at - len(packed)} bytes past the end")
         yield packed[at - size : at]
 
 

@@ -41,7 +41,7 @@ _SENTENCES = (
     (re.compile(r"Invalid RFC3339 encoded datetime"), f"{{0}} must be {_SOME_TIME}"),
     (re.compile(r"Invalid UUID"), "{0} must be a UUID"),
     (re.compile(r"(?:Integer value|Number|Timestamp is) out of range ?"), "{0} is out of range"),
-    (re.compile(r"(JSON|MessagePack data) is malformed: (.*)"), "{0} is no {1}: {2}"),
+    (re.compile(r"(JSON|MessagePack data) is malformed: (.*)"), "{0} is not valid {1}: {2}"),
     (re.compile(r"Input data was truncated"), "{0} ends too early"),
 )
 
@@ -60,7 +60,7 @@ def explain(error: Exception, name: str) -> str:
     if isinstance(error, RecursionError):
         return f"{name} is nested too deeply"
     if isinstance(error, UnicodeError):
-        return f"{name} is no UTF-8"
+        return f"{name} is not UTF-8"
     text = str(error)
     place = _PATH.search(text)
     said = text[: place.start()] if place else text
@@ -94,7 +94,7 @@ def hint_of(error: Exception, kind: Any) -> str | None:
     elif "missing required field" in text:
         structs = (place for place in places if isinstance(place, inspect.StructType))
         needed = [field.encode_name for struct in structs for field in struct.fields if field.required]
-        return f"needed: {', '.join(needed)}" if needed else None
+        return f"required: {', '.join(needed)}" if needed else None
     else:
         return None
     return f"one of {', '.join(known)}" if known else None

@@ -45,7 +45,7 @@ class BadInput(BackendError):
 
 
 class BadRobotId(BadInput):
-    """robot_id is 1 to 64 of A-Z a-z 0-9 _ . - and starts with neither dot nor dash."""
+    """robot_id must be 1 to 64 of A-Z a-z 0-9 _ . - and must not start with a dot or a dash."""
 
     code, close_code, retryable = "bad_robot_id", 1008, False
 
@@ -63,32 +63,32 @@ class BadCrc(BadMessage):
 
 
 class MessageTooLarge(BadInput):
-    """A message is larger than the limit told in `welcome`."""
+    """A message is larger than the limit given in `welcome`."""
 
     code, status, close_code, retryable = "message_too_large", 413, 1009, False
 
 
 class ProtocolViolation(BackendError):
-    """A message came that has no place here."""
+    """A message arrived that is not allowed at this point."""
 
     code, status, close_code, retryable = "protocol_violation", 400, 1002, False
 
 
 class SessionMismatch(BackendError):
-    """The stream is known, with another description or of another robot."""
+    """The stream is already known, with a different description or from another robot."""
 
     code, status, close_code, retryable = "session_mismatch", 409, 4408, False
 
 
 class Fenced(BackendError):
-    """Another connection has taken this stream over."""
+    """Another connection has taken over this stream."""
 
     code, status, close_code = "fenced", 409, 4409
     retryable = False  # it would take the stream from the other one in turn
 
 
 class NotFound(BackendError):
-    """There is no such thing."""
+    """What the request names does not exist."""
 
     code, status, close_code, retryable = "not_found", 404, 4404, False
 
@@ -117,7 +117,7 @@ class MethodNotAllowed(BackendError):
 
 
 class WrongMediaType(BackendError):
-    """The request body is of another media type than this address takes."""
+    """This address does not accept the media type of the request body."""
 
     code, status, close_code, retryable = "wrong_media_type", 415, 1008, False
 
@@ -129,7 +129,7 @@ class NotAcceptable(BackendError):
 
 
 class Conflict(BackendError):
-    """The request does not fit the state of what it names."""
+    """The request conflicts with the current state of what it names."""
 
     code, status, close_code, retryable = "conflict", 409, 4410, False
 
@@ -166,19 +166,19 @@ class HeadersTooLarge(BackendError):
 
 
 class TooManyConnections(BackendError):
-    """This process has as many connections as it takes."""
+    """This process has no room for another connection."""
 
     code, status, close_code, retryable = "too_many_connections", 429, 1013, True
 
 
 class StorageUnavailable(BackendError):
-    """The database can't be reached now; nothing was lost, the robot keeps its samples and sends again."""
+    """The database can't be reached. Nothing is lost: the robot keeps its samples and sends them again."""
 
     code, status, close_code, retryable = "storage_unavailable", 503, 1013, True
 
 
 class Overloaded(BackendError):
-    """The backend has no files or memory left to open anything; it answers again once others are done."""
+    """The backend has run out of file handles or memory; it answers again once other requests are done."""
 
     code, status, close_code, retryable = "overloaded", 503, 1013, True
 

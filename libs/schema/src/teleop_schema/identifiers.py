@@ -16,7 +16,7 @@ def check_robot_id(robot_id: str, *, field: str = "robot_id") -> str:
     field  where it was told
     """
     if not _ROBOT_ID.fullmatch(robot_id):
-        allowed = "1 to 64 of A-Z a-z 0-9 _ . -, beginning with neither dot nor dash"
+        allowed = "1 to 64 of A-Z a-z 0-9 _ . -, not starting with a dot or a dash"
         raise BadRobotId(f"robot_id {robot_id!r} is not {allowed}", field=field, limit=64)
     return robot_id
 
@@ -60,7 +60,7 @@ def check_dataset_name(name: str) -> str:
     """`name` as it is; raises BadInput unless it is 1 to MAX_NAME_PARTS plain parts joined by /."""
     parts = _check_path(name, "dataset", MAX_NAME_PARTS)
     if parts[-1] in RESERVED_NAMES or parts[0] == SESSIONS_FOLDER:
-        raise BadInput(f"dataset {name!r}: this name is taken by the backend", field="dataset")
+        raise BadInput(f"dataset {name!r}: the backend uses this name itself", field="dataset")
     return name
 
 
@@ -71,7 +71,7 @@ def check_file_path(path: str) -> str:
         local_path(path)
     elif not parts[-1].lower().endswith(FILE_ENDINGS):
         raise BadInput(
-            f"path {path!r}: datasets have no such files",
+            f"path {path!r}: datasets have no such file",
             field="path",
             hint="one of " + " ".join(FILE_ENDINGS),
         )
@@ -111,9 +111,11 @@ def local_path(path: str) -> str:
         part in ("", ".", "..") or "/" in part or "\0" in part for part in parts
     ):
         raise BadInput(
-            f"path {path!r}: what stands before {ESCAPED} is no escaped name",
+            f"path {path!r}: the part before {ESCAPED} is not an escaped name",
             field="path",
-            hint="bytes other than A-Z a-z 0-9 _ . - ~ and blanks as % and two capital hex digits",
+            hint=(
+                "write spaces and all bytes other than A-Z a-z 0-9 _ . - ~ as % and two uppercase hex digits"
+            ),
         )
     return "/".join(parts)
 
@@ -150,9 +152,9 @@ def _check_path(path: str, field: str, max_parts: int) -> list[str]:
     if size_bytes > MAX_PATH_BYTES:
         raise refuse(f"it has more than {MAX_PATH_BYTES} bytes", MAX_PATH_BYTES)
     if unicodedata.normalize("NFC", path) != path:
-        raise refuse("it is not in Unicode's normal form C")
+        raise refuse("it is not in Unicode Normalization Form C")
     if _FORBIDDEN.search(path):
-        raise refuse("it holds a character that is a control or forbidden in file names")
+        raise refuse("it contains a control character, or one that file names can't hold")
     parts = path.split("/")
     if len(parts) > max_parts:
         raise refuse(f"it has more than {max_parts} parts", max_parts)
@@ -164,5 +166,5 @@ def _check_path(path: str, field: str, max_parts: int) -> list[str]:
         if len(part.encode()) > MAX_PART_BYTES:
             raise refuse(f"a part has more than {MAX_PART_BYTES} bytes", MAX_PART_BYTES)
         if _DEVICE.fullmatch(part):
-            raise refuse("a part is the name of a device")
+            raise refuse("a part is a reserved device name")
     return parts

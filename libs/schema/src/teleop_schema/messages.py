@@ -68,17 +68,19 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
 
     def __post_init__(self) -> None:
         if self.kind.startswith("episode") != (self.episode_index is not None):
-            raise ValueError("episodes have one, other events none: field `episode_index`")
+            raise ValueError("required for episodes, not allowed for other events: field `episode_index`")
         if (self.kind == "episode_pause") != (self.end_frame is not None):
-            raise ValueError("a pause has an end, other events none: field `end_frame`")
+            raise ValueError("required for a pause, not allowed for other events: field `end_frame`")
         if self.end_frame is not None and self.end_frame <= self.frame_index:
-            raise ValueError("a pause ends after it begins: field `end_frame`")
+            raise ValueError("a pause must end after it begins: field `end_frame`")
         if (self.kind == "column") != (self.column is not None):
-            raise ValueError("a column's event has one, others none: field `column`")
+            raise ValueError("required for a column event, not allowed for other events: field `column`")
         if (self.kind == "no_video") != (self.camera is not None):
-            raise ValueError("an event of no video names a camera, others none: field `camera`")
+            raise ValueError("required for a no_video event, not allowed for other events: field `camera`")
         if (self.kind == "not_recorded") != (self.feature is not None):
-            raise ValueError("what is not recorded is a feature, others name none: field `feature`")
+            raise ValueError(
+                "required for a not_recorded event, not allowed for other events: field `feature`"
+            )
 
 
 class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -232,11 +234,11 @@ def decode_batch(message: bytes, limits: Limits) -> Batch:
     """
     if len(message) > limits.max_message_bytes:
         raise MessageTooLarge(
-            f"batch of {len(message)} bytes, at most {limits.max_message_bytes} are taken",
+            f"the batch has {len(message)} bytes, the limit is {limits.max_message_bytes}",
             limit=limits.max_message_bytes,
         )
     if len(message) <= CRC.size:
-        raise BadMessage(f"binary message of {len(message)} bytes holds no batch", field="batch")
+        raise BadMessage(f"a binary message of {len(message)} bytes can't hold a batch", field="batch")
     body = memoryview(message)[CRC.size :]
     if CRC.unpack_from(message)[0] != google_crc32c.value(bytes(body)):
         raise BadCrc(field="crc32c", hint="send the batch again from the spool")
@@ -246,7 +248,7 @@ def decode_batch(message: bytes, limits: Limits) -> Batch:
         raise _not_understood(error) from error
     if batch.gap is None and batch.count > limits.max_frames:
         raise BadMessage(
-            f"count is {batch.count}, at most {limits.max_frames} frames a batch are taken",
+            f"count is {batch.count}, a batch holds at most {limits.max_frames} frames",
             field="count",
             limit=limits.max_frames,
         )

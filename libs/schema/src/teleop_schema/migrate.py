@@ -40,7 +40,7 @@ def _check_encoding(connection: sqlalchemy.Connection) -> None:
     if encoding != "UTF8":
         name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
         raise UnfitDatabase(
-            f"the database {name} has the encoding {encoding}, it needs UTF8: "
+            f"the database {name} has the encoding {encoding}, but must have UTF8: "
             f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"
         )
 

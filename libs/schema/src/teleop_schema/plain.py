@@ -59,7 +59,7 @@ def decode_plain(text: str) -> list[PlainFrame]:
     frames = decoded if isinstance(decoded, list) else [decoded]
     if not 1 <= len(frames) <= MAX_FRAMES_PER_BATCH:
         raise BadMessage(
-            f"a message holds 1 to {MAX_FRAMES_PER_BATCH} frames, this one {len(frames)}",
+            f"a message holds 1 to {MAX_FRAMES_PER_BATCH} frames, this one holds {len(frames)}",
             field="frames",
             limit=MAX_FRAMES_PER_BATCH,
         )
@@ -74,7 +74,7 @@ def _check(frame: PlainFrame, where: str, good: set[str]) -> None:
     for part, values in (("observation", frame.observation), ("action", frame.action)):
         if len(values) > MAX_VECTOR_VALUES:
             raise BadMessage(
-                f"{where}{part} has {len(values)} values, at most {MAX_VECTOR_VALUES} are taken",
+                f"{where}{part} has {len(values)} values, the limit is {MAX_VECTOR_VALUES}",
                 field=where + part,
                 limit=MAX_VECTOR_VALUES,
             )
@@ -85,7 +85,10 @@ def _check(frame: PlainFrame, where: str, good: set[str]) -> None:
         raise BadMessage("observation is empty", field=where + "observation")
     if frame.timestamp is not None and not YEAR_1_S <= frame.timestamp < YEAR_10000_S:
         raise BadMessage(
-            f"timestamp {frame.timestamp} is not seconds since the Unix epoch, years 1 to 9999",
+            (
+                f"timestamp {frame.timestamp} is not in seconds since the Unix epoch, between "
+                "the years 1 and 9999"
+            ),
             field=where + "timestamp",
         )
 

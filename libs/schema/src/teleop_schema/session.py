@@ -50,4 +50,4 @@ class SessionDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def __post_init__(self) -> None:
         for names in ("state_names", "action_names"):
             if len(set(getattr(self, names))) < len(getattr(self, names)):
-                raise ValueError(f"a name comes twice in field `{names}`")
+                raise ValueError(f"a name appears twice in field `{names}`")

@@ -51,7 +51,7 @@ def test_texts_stand_behind_the_other_values():
         with pytest.raises(BadMessage) as caught:
             unknown_columns(wrong, known, "columns[0]")
         assert caught.value.field == "columns[0]"
-    with pytest.raises(ValueError, match="whose shape is"):
+    with pytest.raises(ValueError, match="its shape must be"):
         Column(0, "words", "string", (2,))
 
 

@@ -35,7 +35,7 @@ class Example(Struct, forbid_unknown_fields=True, kw_only=True):
             raise ValueError("unlucky: field `fps`")
 
 
-NEEDED = "needed: repo_id"
+NEEDED = "required: repo_id"
 KNOWN = "one of repo_id, fps, share, public, names, notes, since, stream, place, extra"
 A_TIME = "since must be a time like 2026-11-23T05:53:00Z"
 
@@ -62,12 +62,12 @@ A_TIME = "since must be a time like 2026-11-23T05:53:00Z"
         ('{"since": "2026-11-23T05:53:00"}', A_TIME, None),
         ('{"since": 5}', f"{A_TIME} or null, not a whole number", None),
         ('{"stream": "x"}', "stream must be a UUID", None),
-        ('{"place": {}}', "place.side is missing", "needed: side"),
+        ('{"place": {}}', "place.side is missing", "required: side"),
         ('{"place": {"side": "up"}}', "place.side can't be 'up'", "one of left, right"),
         ("[]", "the body must be an object, not a list", None),
         ("{", "the body ends too early", None),
-        ("{]", "the body is no JSON: object keys must be strings (byte 1)", None),
-        (b'{"repo_id": "\xff"}', "the body is no UTF-8", None),
+        ("{]", "the body is not valid JSON: object keys must be strings (byte 1)", None),
+        (b'{"repo_id": "\xff"}', "the body is not UTF-8", None),
         ('{"extra":' + "[" * 100_000, "the body is nested too deeply", None),
     ],
     ids=lambda value: str(value)[:40],

@@ -141,7 +141,7 @@ class VirtualSO101Follower(Robot):
         self.cameras: dict[str, VirtualCamera] = {}
         for name, camera_config in config.cameras.items():
             if not isinstance(camera_config, VirtualCameraConfig):
-                raise ValueError(f"camera {name!r}: a virtual robot takes cameras of type virtual only")
+                raise ValueError(f"camera {name!r}: a virtual robot supports only cameras of type virtual")
             camera = VirtualCamera(camera_config)
             camera.arm = self._arm
             camera.view = camera_config.view or (name if name in VIEWS else VIEWS[0])

@@ -45,7 +45,7 @@ def render(view: str, positions: dict[str, float], frame_number: int, *, height:
     if height < MIN_HEIGHT or width < MIN_WIDTH:
         raise ValueError(f"a picture is at least {MIN_WIDTH} x {MIN_HEIGHT} pixels, not {width} x {height}")
     if view not in VIEWS:
-        raise ValueError(f"view is one of {', '.join(VIEWS)}, not {view!r}")
+        raise ValueError(f"view must be one of {', '.join(VIEWS)}, not {view!r}")
     picture = _background(view, height, width).copy()
     if view == "front":
         _draw_arm(picture, positions)
@@ -86,7 +86,7 @@ def read_frame_counter(image: Picture) -> int:
             bits = bits << 1 | int(image[y - 1 : y + 2, x - 1 : x + 2].mean() > WHITE_ABOVE)
     number, check = bits >> CHECK_BITS, bits & (1 << CHECK_BITS) - 1
     if check != _checksum(number):
-        raise ValueError("this picture holds no readable frame counter")
+        raise ValueError("this picture has no readable frame counter")
     return number
 
 

@@ -107,7 +107,7 @@ def test_real_camera_is_refused():
     """A virtual arm can't be seen by a real camera; the mistake is named."""
     import lerobot.cameras.opencv  # noqa: F401
 
-    with pytest.raises(ValueError, match="cameras of type virtual only"):
+    with pytest.raises(ValueError, match="only cameras of type virtual"):
         make_robot(
             cameras={"front": {"type": "opencv", "index_or_path": 0, "width": 1, "height": 1, "fps": 1}}
         )

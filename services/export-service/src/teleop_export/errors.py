@@ -10,25 +10,25 @@ class ExportNotFound(NotFound):
 
 
 class BadFps(BadInput):
-    """LeRobot datasets have a whole number of frames per second."""
+    """LeRobot datasets need a whole number of frames per second."""
 
     code, retryable = "bad_fps", False
 
 
 class NotMade(StorageUnavailable):
-    """An export can't be made now, for a reason that is not its own: it waits, and no attempt is lost."""
+    """The export can't be made now for reasons outside of it: it waits, and no attempt is lost."""
 
     retryable = True
 
 
 class NotConnected(NotMade):
-    """The database has no connection left for the making of an export; nothing of it has been begun."""
+    """The database has no connection left to make an export; nothing has been started."""
 
     retryable = True
 
 
 class FolderUnusable(NotMade):
-    """The folder of the exports can't be written now."""
+    """The export folder can't be written right now."""
 
     code, retryable = "exports_unwritable", True
 
@@ -40,25 +40,25 @@ class SessionUnfinished(Conflict):
 
 
 class FramesUnaccounted(Conflict):
-    """Frames of the session are neither stored nor named as lost."""
+    """Some frames of the session are unaccounted for: neither stored nor recorded as gaps."""
 
     code, retryable = "frames_unaccounted", True
 
 
 class SessionsDiffer(Conflict):
-    """The sessions can't be one dataset."""
+    """The sessions can't become one dataset."""
 
     code, retryable = "sessions_differ", False
 
 
 class RatesDiffer(Conflict):
-    """Episodes were recorded at rates of which none fits all of them."""
+    """The episodes were recorded at different rates, and no rate fits all of them."""
 
     code, retryable = "rates_differ", False
 
 
 class EpisodeHasGap(Conflict):
-    """Frames are missing inside an episode, and the request refuses such episodes."""
+    """An episode has missing frames, and the request does not allow that."""
 
     code, retryable = "episode_has_gap", False
 
@@ -70,25 +70,25 @@ class EpisodesOverlap(Conflict):
 
 
 class NothingToExport(Conflict):
-    """No frame is left to export."""
+    """There are no frames to export."""
 
     code, retryable = "nothing_to_export", True  # sessions and labels come with time
 
 
 class ExportNotReady(Conflict):
-    """The export has no files (yet)."""
+    """The export has no files, or none yet."""
 
     code, retryable = "export_not_ready", True
 
 
 class RecordingChanged(Conflict):
-    """Frames that were there when the export was asked for are gone."""
+    """Frames that existed when the export was requested are gone."""
 
     code, retryable = "recording_changed", True  # asked for again, the export is made of what is there then
 
 
 class NotFinite(Conflict):
-    """A recorded value is NaN or infinite, which no statistic survives."""
+    """A recorded value is NaN or infinite, which would spoil the statistics."""
 
     code, retryable = "not_finite", False
 
@@ -100,7 +100,7 @@ class CameraMissing(Conflict):
 
 
 class VideoDiffers(Conflict):
-    """Videos of a camera can't be put together."""
+    """Videos of a camera can't be combined."""
 
     code, retryable = "video_differs", False
 
@@ -112,7 +112,7 @@ class VideoUnfinished(Conflict):
 
 
 class VideoUnreadable(Conflict):
-    """A video chunk is gone, or does not hold what it held when the export was asked for."""
+    """A video chunk is gone, or has changed since the export was requested."""
 
     code, retryable = "video_unreadable", False
 
@@ -124,46 +124,46 @@ class HubTokenMissing(Conflict):
 
 
 class HubRefused(Forbidden):
-    """The Hub does not let this token do that."""
+    """The Hub does not allow this token to do that."""
 
     code, retryable = "hub_refused", True  # the token's rights are set on the Hub
 
 
 class HubForeignContent(Conflict):
-    """The repository on the Hub holds something else."""
+    """The repository on the Hub holds other content."""
 
     code, retryable = "hub_foreign_content", False
 
 
 class HubRepoPublic(Conflict):
-    """The repository on the Hub is public, and the push is to be private."""
+    """The repository on the Hub is public, but the push is private."""
 
     code, retryable = "hub_repo_public", True  # its owner can make it private
 
 
 class HubUnavailable(BackendError):
-    """The Hub can't be reached, or can't answer now."""
+    """The Hub can't be reached, or can't answer right now."""
 
     code, status, retryable = "hub_unavailable", 503, True
 
 
 class NotPushable(Conflict):
-    """Only datasets are pushed to the Hub."""
+    """Only datasets can be pushed to the Hub."""
 
     code, retryable = "not_pushable", False
 
 
 class PushBusy(Conflict):
-    """The export is being pushed already."""
+    """The export is already being pushed."""
 
     code, retryable = "push_busy", True
 
 
 class NotStreamable(Conflict):
-    """The dataset can't be made so that it can be streamed."""
+    """The dataset can't be made streamable."""
 
     code, retryable = "not_streamable", False
 
 
 class Cancelled(Exception):
-    """The export is no longer wanted, or another attempt has taken it over."""
+    """The export was cancelled, or another attempt has taken it over."""

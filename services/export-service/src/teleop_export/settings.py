@@ -14,20 +14,24 @@ class ExportSettings(ServiceSettings):
     export_root: Path = Field(
         Path("lerobot_backup/.exports"),
         alias="EXPORT_ROOT",
-        description="where finished datasets live; each is built beside them, on the same filesystem",
+        description="folder of finished datasets; each is built beside them, on the same file system",
     )
     store_url: str = Field(
         "lerobot_backup",
         alias="STORE_URL",
-        description="where video-ingest-service keeps the recorded video: a directory, or s3://bucket/prefix",
+        description="where video-ingest-service keeps recorded video: a folder, or s3://bucket/prefix",
     )
     work_here: bool = Field(
         True,
         alias="EXPORT_WORK_HERE",
-        description="make exports in the service's own process; false where `teleop_export.worker`s do",
+        description=(
+            "make exports in the service's own process; false if `teleop_export.worker` processes make them"
+        ),
     )
-    host: str = Field("127.0.0.1", alias="EXPORT_HOST", description="where it listens")
-    port: int = Field(8003, alias="EXPORT_PORT", ge=0, le=65_535, description="on which port; 0: any")
+    host: str = Field("127.0.0.1", alias="EXPORT_HOST", description="address to listen on")
+    port: int = Field(
+        8003, alias="EXPORT_PORT", ge=0, le=65_535, description="port to listen on; 0: any free port"
+    )
 
     @model_validator(mode="after")
     def _stay_local(self) -> Self:

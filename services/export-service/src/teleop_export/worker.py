@@ -93,7 +93,7 @@ class Worker:
 
     async def make(self, export_id: int) -> None:
         """Make one export if it is still wanted; its row tells how that ended."""
-        gave_up = BackendError(f"gave up: {MAX_ATTEMPTS} attempts were made, none came to an end")
+        gave_up = BackendError(f"gave up after {MAX_ATTEMPTS} unfinished attempts")
         claim = await self._exports.claim(export_id, as_problem(gave_up))
         if claim is None:
             return
@@ -106,11 +106,11 @@ class Worker:
             await self._exports.hand_back(claim)
             raise
         except NotMade as error:
-            log.warning("export waits", export_id=claim.id, error=error.detail, hint=error.hint)
+            log.warning("export waiting", export_id=claim.id, error=error.detail, hint=error.hint)
             await self._exports.hand_back(claim, as_problem(error))
             raise
         except AWAY as error:
-            log.warning("export interrupted, to be tried again", export_id=claim.id, error=str(error))
+            log.warning("export interrupted, trying again later", export_id=claim.id, error=str(error))
             raise
         except Exception as error:
             await self._fail(claim, error)
@@ -181,20 +181,20 @@ class Worker:
 
     async def _fail(self, claim: Claim, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            error = NoSpace(hint="delete exports that are no longer needed, then ask for it again")
+            error = NoSpace(hint="delete exports that are no longer needed, then request it again")
         if isinstance(error, BackendError):
             log.warning("export failed", export_id=claim.id, code=error.code, error=error.detail)
         else:
             log.error("export failed", export_id=claim.id, exc_info=error)
             what = error.strerror if isinstance(error, OSError) else None
-            error = BackendError(f"{what or 'something went wrong'} in the backend; its log says what")
+            error = BackendError(f"{what or 'something went wrong'} in the backend; its log has the details")
         if await self._exports.fail(claim, as_problem(error)):
             EXPORTS.labels("failed").inc()
 
     async def _recover(self) -> None:
         """Take up what dead workers left: their jobs and their folders."""
         if found := await self._jobs.recover():
-            log.warning("jobs of a dead worker queued again", jobs=found)
+            log.warning("requeued the jobs of a dead worker", jobs=found)
         leftovers = await asyncio.to_thread(self._folders.leftovers)
         running = await self._exports.running()
         await asyncio.to_thread(self._folders.sweep, leftovers, running)

@@ -156,7 +156,7 @@ async def test_a_column_that_some_rows_lack_is_left_out(backend, record, add_col
     (told,) = export["report"]["sessions"]
     (left_out,) = told["columns_left_out"]
     assert left_out["name"] == "holed"
-    assert left_out["reason"] == f"1 frames of session {session} have no value of it, the first is 0"
+    assert left_out["reason"] == f"1 frames of session {session} have no value for it, the first is 0"
     assert "discarded" in left_out["hint"]
 
 
@@ -185,7 +185,7 @@ async def test_values_that_are_not_finite_are_kept(backend, record, add_columns,
     asked = await backend.ask(session, on_not_finite="refuse")
     error = (await backend.ended(asked["id"]))["error"]
     assert (error["code"], error["field"]) == ("not_finite", "on_not_finite")
-    assert "a value of reward that is not finite" in error["detail"]
+    assert "a value of reward that is NaN or infinite" in error["detail"]
 
 
 async def test_what_was_never_recorded_is_told(backend, record, database):

@@ -62,7 +62,7 @@ async def test_report_accounts_for_every_frame(backend, record):
     (found,) = report["sessions"]
     assert [(each["reason"], each["frames"]) for each in found["excluded"]] == [("discarded", 100)]
     gaps = [(gap["first_frame"], gap["end_frame"], gap["reason"]) for gap in found["gaps"]]
-    assert gaps == [(50, 60, "disk full"), (400, 401, "never stored, for a reason that nobody noted")]
+    assert gaps == [(50, 60, "disk full"), (400, 401, "never stored, reason unknown")]
     origins = json.loads((folder / "meta/backend.json").read_text())["episodes"]
     spans = [(origin["first_frame"], origin["end_frame"]) for origin in origins]
     assert spans == [(0, 50), (60, 200), (300, 400), (401, 500)]
@@ -91,7 +91,7 @@ async def test_frames_lost_with_a_database_are_waited_for(backend, record, datab
     )
     refusal = await backend.ask(lost, whole, status=409)
     assert refusal["code"] == "frames_unaccounted"
-    assert refusal["detail"].startswith(f"140 frames of session {lost} are neither")
+    assert refusal["detail"].startswith(f"140 frames of session {lost} are unaccounted for")
 
 
 async def test_frames_that_come_while_one_waits_are_waited_for(backend, record, database, monkeypatch):

@@ -30,9 +30,9 @@ async def test_frames_with_such_values_are_cut_out_and_named(backend, record, da
     report = export["report"]["sessions"][0]
     found = [(each["first_frame"], each["end_frame"], each["reason"]) for each in report["excluded"]]
     assert found == [
-        (100, 102, "observation elbow_flex.pos is not finite"),
-        (102, 130, "shorter than a second, beside values that are not finite"),
-        (130, 131, "observation elbow_flex.pos is not finite"),
+        (100, 102, "observation elbow_flex.pos is NaN or infinite"),
+        (102, 130, "a rest of less than a second beside NaN or infinite values"),
+        (130, 131, "observation elbow_flex.pos is NaN or infinite"),
     ]
     assert pq.read_table(folder / "meta/episodes")["length"].to_pylist() == [100, 569]
     assert np.isfinite(states(folder)).all()

@@ -266,7 +266,7 @@ async def test_command_line_fetches_recordings_as_they_are(backend, record, film
         assert list(root.rglob(f"*.{form}"))
     status, _, err = await run_cli(*words, "--format", "mcap", "--fps", 10, "--root", tmp_path / "no")
     assert status == 1
-    assert "fps is for datasets" in err
+    assert "fps applies to datasets" in err
 
 
 async def test_command_line_tells_what_the_backend_says(backend, record, tmp_path):

@@ -301,7 +301,7 @@ async def test_command_line_pushes(hub, backend, record, tmp_path):
     hub.make("lab/other", {"theirs.csv": b"x"})
     status, _, err = await run(tmp_path / "two", "--push_to_hub", "--repo_id", "lab/other")
     assert status == 1
-    assert "holds something else" in err
+    assert "holds other content" in err
     assert "pushing to the Hub: done" not in err
     assert (tmp_path / "two/meta/info.json").is_file()
 

@@ -97,7 +97,7 @@ async def test_one_observation_is_one_row(backend, record):
     assert json.loads((folder / "meta/info.json").read_text())["fps"] == 2
     (excluded,) = export["report"]["sessions"][0]["excluded"]
     assert excluded["frames"] == 168
-    assert "no observation of its own" in excluded["reason"]
+    assert "repeats the observation" in excluded["reason"]
     assert (export["report"]["committed"], export["report"]["exported"]) == (180, 12)
     export, folder = await backend.export(session, include_repeated=True)
     table = pq.read_table(folder / "data")

@@ -75,7 +75,7 @@ async def test_only_episodes_of_the_outcome_are_exported(backend, lab):
     made = await backend.ended(asked["id"])
     assert (made["numbers"]["frames"], made["numbers"]["episodes"]) == (20, 1)
     (session,) = made["report"]["sessions"]
-    assert [each["reason"] for each in session["excluded"]] == ["outcome not asked for: failure"]
+    assert [each["reason"] for each in session["excluded"]] == ["outcome not requested: failure"]
 
 
 async def test_only_episodes_of_the_task_are_exported(backend, lab):
@@ -83,7 +83,7 @@ async def test_only_episodes_of_the_task_are_exported(backend, lab):
     made = await backend.ended((await ask(backend, {"task": "place"}))["id"])
     assert (made["numbers"]["frames"], made["numbers"]["tasks"]) == (40, 1)
     (session,) = made["report"]["sessions"]
-    assert [each["reason"] for each in session["excluded"]] == ["task not asked for: pick"]
+    assert [each["reason"] for each in session["excluded"]] == ["task not requested: pick"]
 
 
 async def test_an_episode_is_found_by_any_of_its_tasks(backend, lab, database):
@@ -181,5 +181,5 @@ async def test_report_is_readable_text(backend, lab):
     answer = await backend.http.get(f"/exports/{export['id']}/report.txt")
     assert answer.headers["content-type"].startswith("text/plain")
     assert "60 committed - 40 excluded = 20 exported" in answer.text
-    assert "left out: episode 1, frames 20 to 59: outcome not asked for: " in answer.text
+    assert "left out: episode 1, frames 20 to 59: outcome not requested: " in answer.text
     assert "lab/pick, done" in answer.text

@@ -99,4 +99,4 @@ async def test_what_else_the_system_refuses_is_told_in_its_words(backend, record
 
     monkeypatch.setattr(worker, "build", build)
     export = await backend.ended((await backend.ask(session))["id"])
-    assert export["error"]["detail"] == "Input/output error in the backend; its log says what"
+    assert export["error"]["detail"] == "Input/output error in the backend; its log has the details"

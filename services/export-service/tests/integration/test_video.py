@@ -219,7 +219,7 @@ async def test_what_was_made_of_other_pictures_is_told(backend, record, film, da
     page = (await backend.http.get("/exports")).json()["exports"]
     assert {each["id"]: each["video_corrected"] for each in page} == {made["id"]: told, of_other["id"]: []}
     text = (await backend.http.get(f"/exports/{made['id']}/report.txt")).text
-    assert f"session {session}, camera wrist, 2 chunks; ask for the export again" in text
+    assert f"session {session}, camera wrist, 2 chunks; request the export again" in text
     again = await backend.ask(session, format=form, include_unfinished=True)
     assert (again["id"] != made["id"], again["video_corrected"]) == (True, [])
 

@@ -165,8 +165,8 @@ def test_wrong_rows_are_noticed(dataset, column, change, told):
     ("column", "change", "told"),
     [
         ("episode_index", lambda values: values[::-1].copy(), "episode_index"),
-        ("length", lambda values: values + 1, "add up"),
-        ("dataset_from_index", lambda values: values + 1, "add up"),
+        ("length", lambda values: values + 1, "inconsistent"),
+        ("dataset_from_index", lambda values: values + 1, "inconsistent"),
         ("data/file_index", lambda values: values + 1, "name another file"),
     ],
 )
@@ -225,7 +225,7 @@ def test_one_joint_is_a_plain_column(tmp_path):
 
 def test_vanished_frames_stop_the_export(tmp_path):
     """Fewer rows than planned are never padded."""
-    with pytest.raises(RecordingChanged, match="299 are left"):
+    with pytest.raises(RecordingChanged, match="only 299 of"):
         build(tmp_path, order(), Memory(FRAMES - 1), ignore)
 
 

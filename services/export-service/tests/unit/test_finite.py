@@ -25,9 +25,9 @@ def test_runs_are_named_by_their_joint():
     """A run ends where a frame is fine, is missing, or another joint is the first that is not."""
     found = runs([0, 1, 2, 3, 4, 8, 9], [0, 1, 1, 3, 0, 3, 3])
     assert [(hole.first, hole.end, hole.reason) for hole in found] == [
-        (1, 3, "observation a.pos is not finite"),
-        (3, 4, "action a.pos is not finite"),
-        (8, 10, "action a.pos is not finite"),
+        (1, 3, "observation a.pos is NaN or infinite"),
+        (3, 4, "action a.pos is NaN or infinite"),
+        (8, 10, "action a.pos is NaN or infinite"),
     ]
 
 
@@ -40,19 +40,19 @@ def test_frames_that_become_no_rows_do_not_count():
 
 def test_short_pieces_go_with_what_was_cut_out():
     """Only those beside a cut: a short run without any stays."""
-    unfit = [Hole(100, 102, "x is not finite"), Hole(110, 111, "x is not finite")]
+    unfit = [Hole(100, 102, "x is NaN or infinite"), Hole(110, 111, "x is NaN or infinite")]
     kept, left_out = cut_out([(0, 400), (500, 520)], unfit, NEVER, loop_hz=60.0)
     assert kept == [(0, 100), (111, 400), (500, 520)]
     assert left_out == [
-        (100, 102, "x is not finite"),
+        (100, 102, "x is NaN or infinite"),
         (102, 110, SHORT),
-        (110, 111, "x is not finite"),
+        (110, 111, "x is NaN or infinite"),
     ]
 
 
 def test_an_episode_that_would_lose_much_is_refused():
     """One refusal that names sensor and option, instead of many episodes of a frame."""
-    unfit = [Hole(frame, frame + 1, "observation b.pos is not finite") for frame in range(0, 118, 2)]
+    unfit = [Hole(frame, frame + 1, "observation b.pos is NaN or infinite") for frame in range(0, 118, 2)]
     kept, left_out = cut_out([(0, 118)], unfit, NEVER, loop_hz=30.0)
     assert (kept, sum(end - first for first, end, _ in left_out)) == ([], 118)
     with pytest.raises(NotFinite, match=r"59 frames .* observation b\.pos") as caught:
@@ -63,7 +63,7 @@ def test_an_episode_that_would_lose_much_is_refused():
 
 def test_a_little_loss_is_none_unless_it_is_refused():
     """Up to a twentieth."""
-    left_out = [(10, 15, "observation b.pos is not finite")]
+    left_out = [(10, 15, "observation b.pos is NaN or infinite")]
     check_loss("session 1", "split", [(0, 100)], left_out, NEVER)
     with pytest.raises(NotFinite):
         check_loss("session 1", "refuse", [(0, 100)], left_out, NEVER)

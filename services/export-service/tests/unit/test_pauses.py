@@ -144,11 +144,11 @@ def test_trimming_an_episode_trims_its_pauses():
 
 def test_values_that_are_not_finite_do_not_matter_in_a_pause():
     """Outside of it they are cut out, and what is short then is counted without the pause."""
-    unfit = (Hole(40, 50, "x is not finite"), Hole(200, 201, "x is not finite"))
+    unfit = (Hole(40, 50, "x is NaN or infinite"), Hole(200, 201, "x is NaN or infinite"))
     made = plan(session(2000, pauses=[(30, 90), (210, 290)], not_finite=unfit[:1]), on_not_finite="refuse")
     assert made.frames == 2000 - 140
     made = plan(
-        session(2000, pauses=[(205, 290)], not_finite=(*unfit[1:], Hole(300, 301, "x is not finite")))
+        session(2000, pauses=[(205, 290)], not_finite=(*unfit[1:], Hole(300, 301, "x is NaN or infinite")))
     )
     assert [(each.first, each.end) for each in made.pieces] == [(0, 200), (301, 2000)]
     assert (201, 300, 14, SHORT) in left_out(made)

@@ -51,10 +51,10 @@ def test_discarded_episodes_and_frames_between_are_left_out():
     made = plan(session(episodes=episodes))
     assert spans(made) == [(10, 30), (60, 90)]
     assert [(each.first, each.end, each.frames, each.reason) for each in made.excluded] == [
-        (0, 10, 10, "outside of every episode"),
-        (30, 40, 10, "outside of every episode"),
+        (0, 10, 10, "outside all episodes"),
+        (30, 40, 10, "outside all episodes"),
         (40, 60, 20, "discarded"),
-        (90, 100, 10, "outside of every episode"),
+        (90, 100, 10, "outside all episodes"),
     ]
 
 
@@ -104,7 +104,9 @@ def test_hole_at_an_edge_shortens_an_episode():
 
 def test_hole_refuses_an_episode_if_asked():
     """The error names session, episode, frames and reason."""
-    with pytest.raises(EpisodeHasGap, match="episode 0 of session 1 lacks the frames 40 to 44: disk full"):
+    with pytest.raises(
+        EpisodeHasGap, match="episode 0 of session 1 is missing the frames 40 to 44: disk full"
+    ):
         plan(session(holes=[Hole(40, 45, "disk full")], episodes=(EpisodeRow(0, 20, 80),)), on_gap="refuse")
 
 
@@ -163,16 +165,14 @@ def test_sessions_that_differ_are_refused(name, value, told):
 
 def test_nothing_left_is_refused():
     """A dataset without frames can't be loaded; why none is left is told."""
-    with pytest.raises(NothingToExport, match="hold no frame"):
+    with pytest.raises(NothingToExport, match="have no frames"):
         plan(session(0))
-    with pytest.raises(NothingToExport, match="100 frames: outcome not asked for: unlabelled"):
+    with pytest.raises(NothingToExport, match="100 frames: outcome not requested: unlabelled"):
         plan(session(), labels={"success"})
     episodes = (EpisodeRow(0, 0, 30, outcome="discarded"), EpisodeRow(1, 30, 80, "place"))
     with pytest.raises(NothingToExport) as caught:
         plan(session(episodes=episodes), task="pick")
-    reasons = (
-        "50 frames: task not asked for: place; 30 frames: discarded; 20 frames: outside of every episode"
-    )
+    reasons = "50 frames: task not requested: place; 30 frames: discarded; 20 frames: outside all episodes"
     assert reasons in str(caught.value)
 
 

@@ -189,7 +189,7 @@ def test_other_settings_begin_another_file(tmp_path):
         assert [clip.place.file for clip in clips] == [0, 1]
         assert [clip.from_s for clip in clips] == [0.0, 0.0]
         both = [Part(one, np.arange(5)), Part(two, np.arange(5))]
-        assert "not encoded alike" in look(both, CAMERA).obstacle
+        assert "encoded differently" in look(both, CAMERA).obstacle
 
 
 def test_times_are_exact(tmp_path):

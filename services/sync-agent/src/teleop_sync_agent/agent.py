@@ -53,7 +53,7 @@ class Agent:
         try:
             for root, receipts in self._receipts.items():
                 if receipts.hold():
-                    log.warning("the folder to watch was not there: made it", extra={"root": str(root)})
+                    log.warning("the watched folder did not exist and was created", extra={"root": str(root)})
         except BaseException:
             self.close()
             raise
@@ -136,7 +136,7 @@ class Agent:
                 reporting.cancel()
         except* AgentError as errors:
             raise _first(errors) from None
-        return [*unsafe, *(f"not brought: {problem}" for problem in self.problems)]
+        return [*unsafe, *(f"not sent: {problem}" for problem in self.problems)]
 
     def figures(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
         """Of the metrics: name, help, value, labels."""
@@ -145,11 +145,11 @@ class Agent:
         yield "sync_agent_versions_total", "Versions of datasets committed.", self._versions, {}
         segments = self.spool.now
         yield "sync_agent_video_segments_total", "Video segments stored.", segments.stored_segments, {}
-        yield "sync_agent_open", "1 unless paused or outside of its hours.", float(self.lanes.is_open), {}
+        yield "sync_agent_open", "1 unless paused or outside its upload hours.", float(self.lanes.is_open), {}
         yield "sync_agent_spooled_streams", "Streams with unsent data.", segments.samples, {"of": "samples"}
         yield "sync_agent_spooled_streams", "Streams with unsent data.", segments.videos, {"of": "video"}
         for state in ("waiting", "sending", "stored", "failed", "unsupported", "reclaimed", "lost"):
-            yield "sync_agent_datasets", "Datasets by their state.", states.count(state), {"state": state}
+            yield "sync_agent_datasets", "Datasets by state.", states.count(state), {"state": state}
 
     @asynccontextmanager
     async def _connections(self) -> AsyncIterator[None]:
@@ -182,7 +182,7 @@ class Agent:
             if now.trouble and now.trouble != (told and told.trouble):
                 log.warning("trying again", extra={"trouble": now.trouble})
             for problem in sorted(set(now.problems) - set(told.problems if told else ())):
-                log.error("not brought", extra={"problem": problem})
+                log.error("not sent", extra={"problem": problem})
             if told is None or replace(now, at=told.at) != told or now.at - told.at > HEARTBEAT_S:
                 told = now
                 await asyncio.to_thread(self._tell, now)
@@ -225,9 +225,9 @@ class Agent:
                 trouble = self._trouble(of_spool=not spool_done.is_set())
                 async with BackendHttp(self.settings.server, token=self.settings.token) as backend:
                     if why := await why_away(backend, PING_S):
-                        raise ServerAway(f"no backend could be reached for {timeout_s:g} s: {why}")
+                        raise ServerAway(f"no backend could be reached for {timeout_s:g} seconds: {why}")
                 if trouble is not None:
-                    raise Stuck(f"nothing got on for {timeout_s:g} s: {trouble}")
+                    raise Stuck(f"no progress for {timeout_s:g} seconds: {trouble}")
                 # Large files are being hashed, here or there.
                 since_s = time.monotonic()
 

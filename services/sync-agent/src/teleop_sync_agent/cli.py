@@ -52,7 +52,7 @@ def _with_dashes(words: list[str]) -> str:
     """What is meant by options that are written as those of LeRobot are."""
     flags = [word.partition("=")[0] for word in words if word.startswith("--")]
     meant = [flag.replace("_", "-") for flag in flags if "_" in flag]
-    return f"; meant is {', '.join(meant)}?" if meant else ""
+    return f"; did you mean {', '.join(meant)}?" if meant else ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,15 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
     server = _options(
-        ("--robot-id", "NAME", str, "as the server knows this robot; else $LEROBOT_BACKEND_ROBOT_ID"),
-        ("--server", "URL", str, "http://host:8000 or https://host; else $LEROBOT_BACKEND_URL"),
+        ("--robot-id", "NAME", str, "name of this robot on the server; default: $LEROBOT_BACKEND_ROBOT_ID"),
+        ("--server", "URL", str, "http://host:8000 or https://host; default: $LEROBOT_BACKEND_URL"),
     )
     memory = _options(
         (
             "--state-dir",
             "DIR",
             Path,
-            "of the agent's memory; else lerobot_backend/sync-agent in $XDG_STATE_HOME or ~/.local/state",
+            (
+                "folder of the agent's memory; default: lerobot_backend/sync-agent in "
+                "$XDG_STATE_HOME or ~/.local/state"
+            ),
         )
     )
     seen = _options(
@@ -77,81 +80,83 @@ def _parser() -> argparse.ArgumentParser:
             "--robot-id",
             "NAME",
             str,
-            "that robot only; else $LEROBOT_BACKEND_ROBOT_ID, else all that an agent has run for here",
+            "only this robot; default: $LEROBOT_BACKEND_ROBOT_ID, or all robots an agent has run for here",
         )
     )
     work = _work_options()
 
     run = commands.add_parser(
-        "run", parents=[server, memory, work], help="bring everything to the server, for ever"
+        "run", parents=[server, memory, work], help="upload everything, and keep running"
     )
     run.add_argument(
         "--between",
         metavar="22:00-06:00",
-        help="upload only in these hours of each day, local time; else always",
+        help="upload only during these hours of the day, local time; default: always",
     )
     run.add_argument(
         "--reclaim-when-below",
         metavar="10GB",
-        help="while less is free on their disk, delete the oldest datasets that are proven to be "
-        "on the server; else nothing is ever deleted",
+        help="while less is free on their disk, delete the oldest datasets that are proven to "
+        "be on the server; default: never delete anything",
     )
     run.add_argument(
         "--metrics-port",
         type=int,
         metavar="PORT",
-        help=f"serve Prometheus metrics on 127.0.0.1, at 1 to {MAX_PORT}; else none",
+        help=f"serve Prometheus metrics on this port of 127.0.0.1, 1 to {MAX_PORT}; default: none",
     )
     run.set_defaults(command=_run)
-    once = commands.add_parser(
-        "once", parents=[server, memory, work], help="bring what is there to the server, then end"
-    )
+    once = commands.add_parser("once", parents=[server, memory, work], help="upload what is there, then exit")
     once.add_argument(
         "--timeout",
         type=_seconds,
         default=ONCE_TIMEOUT_S,
         metavar="SECONDS",
-        help=f"give up when nothing has got on for so long; else {ONCE_TIMEOUT_S:g}",
+        help=f"give up after this many seconds without progress; default: {ONCE_TIMEOUT_S:g}",
     )
     once.set_defaults(command=_once)
     status = commands.add_parser(
-        "status", parents=[seen, memory], help="show what is safe (exit code 0, however things stand)"
+        "status", parents=[seen, memory], help="show what is safe on the server (always exits with 0)"
     )
-    status.add_argument("--json", action="store_true", help="the same for programs, and more of it")
+    status.add_argument("--json", action="store_true", help="print JSON, with more details")
     status.set_defaults(command=_status)
     for name, paused, text in (
-        ("pause", True, "let the agent send nothing, also after a restart, until `resume`"),
-        ("resume", False, "let the agent go on"),
+        ("pause", True, "stop uploading until `resume`, even after a restart"),
+        ("resume", False, "continue uploading"),
     ):
         command = commands.add_parser(name, parents=[seen, memory], help=text)
         command.set_defaults(command=_set_paused, paused=paused)
-    verify = commands.add_parser("verify", parents=[seen, memory], help="compare folder, receipts and server")
-    verify.add_argument("dataset", help="its name as `status` shows it, or its folder")
+    verify = commands.add_parser(
+        "verify", parents=[seen, memory], help="compare a dataset's folder, its receipts and the server"
+    )
+    verify.add_argument("dataset", help="name of the dataset as `status` shows it, or its folder")
     verify.add_argument(
-        "--server", metavar="URL", help="else $LEROBOT_BACKEND_URL, else where the agent brought it"
+        "--server", metavar="URL", help="default: $LEROBOT_BACKEND_URL, or the server the agent sent it to"
     )
     verify.set_defaults(command=_verify)
-    restore = commands.add_parser("restore", parents=[server], help="fetch a dataset from the server")
-    restore.add_argument("dataset", help="its name as `status` shows it")
+    restore = commands.add_parser("restore", parents=[server], help="download a dataset from the server")
+    restore.add_argument("dataset", help="name of the dataset as `status` shows it")
     restore.add_argument(
         "--into",
         type=Path,
         required=True,
         metavar="DIR",
-        help="the folder DIR/DATASET is made, and must not be there yet",
+        help="download to the folder DIR/DATASET, which must not exist yet",
     )
-    restore.add_argument("--version", type=int, metavar="NUMBER", help="else the newest that is closed")
+    restore.add_argument(
+        "--version", type=int, metavar="NUMBER", help="default: the newest finalised version"
+    )
     restore.set_defaults(command=_restore)
     repair = commands.add_parser("repair", help="rebuild a dataset whose recorder died, beside the original")
+    repair.add_argument("folder", type=Path, help="folder of the dataset; it is only read")
     repair.add_argument(
-        "folder", type=Path, help="of the dataset; it is only read, and left alone if it is sound"
+        "--into", type=Path, metavar="DIR", help="folder of the new dataset; default: FOLDER-repaired"
     )
-    repair.add_argument("--into", type=Path, metavar="DIR", help="the new dataset; else FOLDER-repaired")
     repair.add_argument(
         "--info",
         type=Path,
         metavar="FILE",
-        help="an earlier meta/info.json of it, if its own is missing or torn",
+        help="an earlier meta/info.json of the dataset, if its own is missing or torn",
     )
     repair.set_defaults(command=_repair)
     return parser
@@ -173,27 +178,27 @@ def _work_options() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         metavar="FOLDER",
-        help="below which datasets lie; again for more; else LeRobot's own: "
+        help="folder that contains datasets; repeat the option for more; default: LeRobot's own, "
         "$HF_LEROBOT_HOME, $HF_HOME/lerobot or ~/.cache/huggingface/lerobot",
     )
     options.add_argument(
         "--spool",
         type=Path,
         metavar="DIR",
-        help="where recording commands leave what is not sent; else $LEROBOT_BACKEND_SPOOL "
+        help="spool folder of the recording commands; default: $LEROBOT_BACKEND_SPOOL "
         "or lerobot_backend/spool in $XDG_STATE_HOME or ~/.local/state",
     )
     options.add_argument(
         "--bandwidth",
         metavar="10MB/s",
-        help="at most so much per second, of all file uploads together; else no limit",
+        help="limit for all file uploads together, per second; default: no limit",
     )
     options.add_argument(
         "--parallel",
         type=int,
         default=DEFAULT_PARALLEL,
         metavar="FILES",
-        help=f"upload so many at a time, 1 to {MAX_PARALLEL}; else {DEFAULT_PARALLEL}",
+        help=f"number of parallel uploads, 1 to {MAX_PARALLEL}; default: {DEFAULT_PARALLEL}",
     )
     return options
 
@@ -204,7 +209,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
 
 
@@ -252,13 +257,13 @@ def _once(chosen: argparse.Namespace) -> int:
     named += [("--spool", settings.spool_dir)] if chosen.spool else []
     for option, folder in named:
         if not folder.exists():
-            raise AgentError(f"{option} {folder} is not there, so there is nothing in it to bring")
+            raise AgentError(f"{option} {folder} does not exist, so there is nothing to upload")
     _prepare()
     agent = Agent(settings)
     try:
         unsafe = asyncio.run(_until_told(_with_bars(agent, agent.once(chosen.timeout))))
         if unsafe is None:
-            raise Failed("told to end before all was brought")
+            raise Failed("stopped before everything was uploaded")
         notes = [line for tended in agent.datasets.tended.values() for line in describe_unusual(tended.row)]
         for line in dict.fromkeys([*notes, *unsafe]):
             print(line, file=sys.stderr)
@@ -336,7 +341,7 @@ def _status(chosen: argparse.Namespace) -> int:
 def _set_paused(chosen: argparse.Namespace) -> int:
     for robot, state in _robots(chosen):
         state.paused = chosen.paused
-        print(f"{robot}: {'paused' if chosen.paused else 'goes on'}")
+        print(f"{robot}: {'paused' if chosen.paused else 'resumed'}")
     return EXIT_OK
 
 
@@ -356,9 +361,9 @@ def _repair(chosen: argparse.Namespace) -> int:
     """In a process of its own: it needs libraries and memory that an agent has no use for."""
     source = chosen.folder.expanduser().absolute()
     if not source.is_dir():
-        raise AgentError(f"{source} is no folder; name that of the dataset")
+        raise AgentError(f"{source} is not a folder; name the folder of the dataset")
     if chosen.info and not chosen.info.is_file():
-        raise AgentError(f"--info {chosen.info} is no file")
+        raise AgentError(f"--info {chosen.info} is not a file")
     target = chosen.into or source.with_name(f"{source.name}-repaired")
     command = [sys.executable, "-P", "-m", "teleop_dataset.repair", str(source), str(target)]
     if chosen.info:

@@ -8,7 +8,7 @@ _SET_WRONG = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, 
 
 
 class AgentError(Exception):
-    """The agent can't do what was asked of it as things are set up; the message says what to change.
+    """The agent can't do this with its current settings; the message says what to change.
 
     exit_code  of the command; the service's unit starts an agent again after all but this one
     """
@@ -17,33 +17,33 @@ class AgentError(Exception):
 
 
 class Failed(AgentError):
-    """It did not work, or something is not right: it may work the next time."""
+    """It did not work, or something is wrong: it may work next time."""
 
     exit_code = 1
 
 
 class Taken(AgentError):
-    """Another agent has what this one needs for itself."""
+    """Another agent is using what this one needs for itself."""
 
     exit_code = 3
 
 
 class ServerAway(AgentError):
-    """No backend could be reached for as long as one was willing to wait."""
+    """No backend could be reached within the time allowed."""
 
     exit_code = 75
 
 
 class Stuck(Failed):
-    """The backend is there, but what it was asked has to be tried again for longer than one would wait."""
+    """The backend answers, but the request did not succeed within the time allowed."""
 
 
 class DiskFull(Failed):
-    """What the agent has to keep finds no room: it can go on once there is some."""
+    """The disk has no room for what the agent must keep: it can continue once there is some."""
 
 
 class LeftChanged(Exception):
-    """Files changed between the look at a dataset and their reading: the next look decides."""
+    """Files changed between listing and reading them: the next look decides."""
 
 
 def not_written(what: str, error: OSError) -> AgentError:

@@ -77,9 +77,9 @@ def make_settings(
     server = server or os.environ.get("LEROBOT_BACKEND_URL")
     robot_id = robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
     if not server:
-        raise AgentError("where is the backend? --server http://host:8000, or LEROBOT_BACKEND_URL")
+        raise AgentError("where is the backend? Set --server http://host:8000 or LEROBOT_BACKEND_URL")
     if not robot_id:
-        raise AgentError("which robot is this? --robot-id robot_A, or LEROBOT_BACKEND_ROBOT_ID")
+        raise AgentError("which robot is this? Set --robot-id robot_A or LEROBOT_BACKEND_ROBOT_ID")
     if not 1 <= parallel <= MAX_PARALLEL:
         raise AgentError(f"--parallel {parallel}: 1 to {MAX_PARALLEL}")
     if metrics_port is not None and not 1 <= metrics_port <= MAX_PORT:
@@ -123,7 +123,7 @@ def parse_between(text: str) -> Between:
     except ValueError:
         raise AgentError(f"--between {text!r}: expected hours of the day like 22:00-06:00") from None
     if hours.begin == hours.end:
-        raise AgentError(f"--between {text!r} leaves no time at all")
+        raise AgentError(f"--between {text!r} leaves no time to upload")
     return hours
 
 
@@ -143,7 +143,7 @@ def check_roots(roots: list[Path]) -> tuple[Path, ...]:
         if (root / "meta" / "info.json").is_file():
             raise AgentError(f"--watch {root} is itself a dataset: watch {root.parent}, the folder above it")
         if within := next((other for other in found if other != root and root.is_relative_to(other)), None):
-            raise AgentError(f"--watch {root} lies within {within}, which is watched already")
+            raise AgentError(f"--watch {root} is inside {within}, which is already watched")
     return found
 
 
@@ -154,7 +154,7 @@ def check_readable(folder: Path, option: str) -> Path:
     except OSError as error:
         raise not_read(f"{option} {folder}", error) from error
     if there and not folder.is_dir():
-        raise AgentError(f"{option} {folder} is no folder")
+        raise AgentError(f"{option} {folder} is not a folder")
     if there and not os.access(folder, os.R_OK | os.X_OK):
         raise AgentError(f"{option} {folder} can't be read: run the agent as the user who records")
     return folder

@@ -84,23 +84,23 @@ def headline(status: Status) -> str:
     if status.paused:
         state += ", paused"
     elif agent.paused and status.running:
-        state += ", outside of its hours"
+        state += ", outside its upload hours"
     line = f"{status.robot_id}: {state}, server {agent.server}"
     if agent.samples or agent.videos:
-        line += f", {agent.samples} streams with samples and {agent.videos} with video to send"
+        line += f", {agent.samples} streams with samples and {agent.videos} with video left to send"
     if agent.refused_segments:
         line += f", {agent.refused_segments} video segments refused"
     if agent.problems:
         more = len(agent.problems) - 1
-        line += f", not brought: {agent.problems[0]}" + (f" (and {more} more)" if more else "")
+        line += f", not sent: {agent.problems[0]}" + (f" (and {more} more)" if more else "")
     if agent.slowest_sync_ms:
         line += f", slowest sync of samples {agent.slowest_sync_ms:.0f} ms"
     if agent.slowest_sync_ms > 1e3 * SLOW_SYNC_S:
-        line += " (a power loss may take as much of what was logged)"
+        line += " (a power loss may lose as much of what was logged)"
     if agent.again_streams or agent.again_segments:
         line += (
-            f", the samples of {agent.again_streams} streams and {agent.again_segments} video segments are "
-            "brought again, for the server did not know them any more"
+            f", the samples of {agent.again_streams} streams and {agent.again_segments} video segments "
+            "are sent again because the server no longer knew them"
         )
     return line + (f": {agent.trouble}" if agent.trouble else "")
 
@@ -146,7 +146,7 @@ def describe_unusual(row: DatasetRow) -> list[str]:
 
 def describe_unsafe(row: DatasetRow) -> list[str]:
     """The same of one that the server does not have as it lies here: at least one line."""
-    changed = f"{row.name}: not as it was stored" + (f": {row.reason}" if row.reason else "")
+    changed = f"{row.name}: differs from what was stored" + (f": {row.reason}" if row.reason else "")
     return describe_unusual(row) or [changed]
 
 
@@ -154,13 +154,13 @@ def describe_note(row: DatasetRow) -> str:
     """What one should know of the dataset."""
     notes = [row.error] if row.error else []
     if row.again:
-        notes.append(f"brought again: {row.again}")
+        notes.append(f"sent again: {row.again}")
     if row.verdict == "dead":
         notes.append(f"its recorder died: sync-agent repair {row.folder}")
     elif row.state == "waiting" and row.reason != row.again:
         notes.append(row.reason)
     if row.kept:
-        notes.append(f"not deleted to make room: {row.kept}")
+        notes.append(f"not deleted to free space: {row.kept}")
     notes += [f"flagged: {flag}" for flag in row.flags[:1]]
     notes += [f"left out: {skipped}" for skipped in row.skipped[:1]]
     return "; ".join(notes)

@@ -151,7 +151,7 @@ async def test_what_is_left_out_is_named(agent, outputs, tmp_path):
         assert any(
             f"picking/{path}: left out" in line and reason in line for line in verified.stdout.splitlines()
         )
-    assert "the same here and on the server, but for 3 left out" in verified.stdout
+    assert "the same here and on the server, except for 3 left out" in verified.stdout
 
 
 async def test_verify_finds_a_flipped_bit(agent, outputs, tmp_path):
@@ -161,7 +161,7 @@ async def test_verify_finds_a_flipped_bit(agent, outputs, tmp_path):
     flip(folder / LARGE_PATH)
     here = agent("verify", folder)
     assert here.returncode == 1
-    assert f"picking/{LARGE_PATH}: other bytes than its receipt tells of" in here.stdout
+    assert f"picking/{LARGE_PATH}: its bytes do not match its receipt" in here.stdout
     assert f"picking/{LARGE_PATH}: other bytes here than on the server" in here.stdout
     flip(folder / LARGE_PATH)
     stored = tmp_path / "store/robot_A/picking/meta/info.json"
@@ -201,7 +201,7 @@ async def test_once_that_is_told_to_end(agent, outputs, tmp_path, line):
         await until(lambda: line.sent_bytes > 0)
         process.terminate()
         assert process.wait(PATIENCE_S) == 1
-    assert b"sync-agent: told to end before all was brought" in (tmp_path / "log").read_bytes()
+    assert b"sync-agent: stopped before everything was uploaded" in (tmp_path / "log").read_bytes()
 
 
 async def test_killed_in_the_middle_of_a_file(agent, outputs, line):
@@ -262,7 +262,7 @@ async def test_a_server_out_of_reach(tmp_path, outputs):
     make_dataset(outputs / "picking")
     done = Commands(tmp_path, "http://127.0.0.1:9", outputs).once("--timeout", "1")
     assert done.returncode == 75, done.stderr
-    assert "no backend could be reached for 1 s: http://127.0.0.1:9: Connection refused" in done.stderr
+    assert "no backend could be reached for 1 seconds: http://127.0.0.1:9: Connection refused" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ async def test_a_folder_that_is_not_there_yet(agent, outputs, tmp_path):
         await until(lambda: (outputs / "later/.uploaded/sync-agent.lock").exists())
         await until(lambda: b'"watching"' in (tmp_path / "log").read_bytes())
     told = json.loads((tmp_path / "log").read_bytes().splitlines()[0])
-    assert told["event"] == "the folder to watch was not there: made it"
+    assert told["event"] == "the watched folder did not exist and was created"
     assert told["root"] == str(outputs / "later")
 
 
@@ -339,13 +339,13 @@ async def test_mistakes(agent, outputs):
         (("run", "--watch", outputs, "--between", "now"), "--between"),
         (("verify", "nothing"), "no agent has run"),
         (("pause",), "no agent has run"),
-        (("once", "--watch", outputs / "mistyped"), "is not there"),
-        (("once", "--watch", outputs, "--spool", outputs / "mistyped"), "is not there"),
-        (("repair", outputs / "mistyped"), "is no folder"),
-        (("repair", outputs, "--info", outputs / "mistyped"), "is no file"),
-        (("once", "--robot_id", "robot_A"), "meant is --robot-id?"),
+        (("once", "--watch", outputs / "mistyped"), "does not exist"),
+        (("once", "--watch", outputs, "--spool", outputs / "mistyped"), "does not exist"),
+        (("repair", outputs / "mistyped"), "is not a folder"),
+        (("repair", outputs, "--info", outputs / "mistyped"), "is not a file"),
+        (("once", "--robot_id", "robot_A"), "did you mean --robot-id?"),
         (("restore", "../picking", "--into", outputs / "x"), "dataset '../picking'"),
-        (("once", "--watch", outputs, "--timeout", "nan"), "no number of seconds"),
+        (("once", "--watch", outputs, "--timeout", "nan"), "not a number of seconds"),
     ]:
         done = agent(*arguments)
         assert done.returncode == 2, done.stderr
@@ -353,7 +353,7 @@ async def test_mistakes(agent, outputs):
         assert "Traceback" not in done.stderr
     assert not (outputs / "mistyped").exists()
     no_dataset = agent("repair", outputs)
-    assert (no_dataset.returncode, "so this is no dataset" in no_dataset.stderr) == (1, True)
+    assert (no_dataset.returncode, "so this is not a dataset" in no_dataset.stderr) == (1, True)
     assert agent("restore", "nothing", "--into", outputs / "x").returncode == 1
 
 

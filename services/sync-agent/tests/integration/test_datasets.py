@@ -75,7 +75,7 @@ async def test_a_proxy_that_refuses_large_requests(make_agent, backend, outputs)
 
     make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     backend.before = proxy
-    with pytest.raises(Stuck, match=r"413.*limits the size of requests"):
+    with pytest.raises(Stuck, match=r"413.*limit the size of requests"):
         await make_agent().once(2.0)
 
 
@@ -138,7 +138,7 @@ async def test_a_stored_dataset_that_is_changed(make_agent, outputs, monkeypatch
     shard = next(folder.glob("data/*/*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-100])
     (line,) = await agent.once(30.0)
-    assert line.startswith("picking: not as it was stored: ")
+    assert line.startswith("picking: differs from what was stored: ")
     assert not line.endswith(": ")
 
 
@@ -147,7 +147,7 @@ async def test_a_name_the_server_has_no_place_for(make_agent, backend, outputs):
     folder = make_dataset(outputs / "versions")
     agent = make_agent()
     assert await agent.once(30.0)
-    assert "taken by the backend" in row_of(agent, folder).error
+    assert "the backend uses this name itself" in row_of(agent, folder).error
     assert not backend.requests or not any("plan" in request for request in backend.requests)
 
 

@@ -37,8 +37,8 @@ async def test_a_stream_of_somebody_else(make_agent, outputs, stream_dir, monkey
     (problem,) = agent.problems
     assert str(refused) in problem
     assert "Permission denied" in problem
-    assert unsafe == [f"not brought: {problem}"]
-    assert f"not brought: {problem}" in headline(read_status("robot_A", agent.state))
+    assert unsafe == [f"not sent: {problem}"]
+    assert f"not sent: {problem}" in headline(read_status("robot_A", agent.state))
 
 
 async def test_a_folder_below_the_watched_one(make_agent, outputs, monkeypatch):
@@ -75,7 +75,7 @@ async def test_a_link_to_a_dataset(make_agent, outputs, tmp_path):
         make_dataset(target)
         (outputs / name).symlink_to(target)
     (line,) = await make_agent().once(30.0)
-    assert line.startswith(f"not brought: {outputs / 'away'}: a symbolic link")
+    assert line.startswith(f"not sent: {outputs / 'away'}: a symbolic link")
     assert line.endswith(f"watch {tmp_path / 'elsewhere'}")
 
 

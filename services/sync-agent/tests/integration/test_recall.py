@@ -53,7 +53,7 @@ async def test_a_running_agent_asks_again_and_again(make_agent, backend, outputs
         backend.forget()
         await until(lambda: ("robot_A", "picking") in backend.versions)
         await until(lambda: row_of(agent, folder).again == "")
-    assert ("waiting", "brought again: the server does not know it any more") in told
+    assert ("waiting", "brought again: the server no longer knows it") in told
     assert stored(backend) == contents(folder)
 
 
@@ -174,4 +174,4 @@ def test_what_is_brought_again_is_told(make_agent):
     agent.spool.now.again_streams, agent.spool.now.again_segments = 2, 7
     agent._tell(agent._now())
     line = headline(read_status("robot_A", agent.state))
-    assert "the samples of 2 streams and 7 video segments are brought again" in line
+    assert "the samples of 2 streams and 7 video segments are sent again" in line

@@ -45,7 +45,7 @@ async def test_what_the_server_lost_is_not_deleted(make_agent, backend, outputs,
     async with running(agent):
         await until(lambda: backend.objects.get(sha256) == b"its own bytes")
         await until(lambda: agent.state.dataset(str(folder)).state == "stored")
-    assert "not deleted to make room: extra/own.json is damaged on the server: it is not what it was" in told
+    assert "not deleted to free space: extra/own.json is damaged on the server: it is not what it was" in told
     assert contents(folder) == before
 
 

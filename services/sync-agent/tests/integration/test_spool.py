@@ -156,7 +156,7 @@ async def test_a_recording_that_goes_on_is_named(agent, tmp_path):
     client.log(JOINTS, JOINTS)
     assert await agent.once(PATIENCE_S) == [
         f"recording of robot_A, {client.stream_dir}: not on the server yet: "
-        "it goes on, or its pictures are being encoded"
+        "it is still being recorded, or its pictures are being encoded"
     ]
     client.close()
     assert await agent.once(PATIENCE_S) == []
@@ -184,7 +184,7 @@ async def test_what_another_process_holds_is_named(agent, tmp_path, monkeypatch,
         (line,) = await agent.once(60.0)
     assert line == (
         f"{kind} of robot_A, {client.stream_dir}: not on the server yet: process {os.getpid()} "
-        f"(kill {os.getpid()} ends it) is at it" + (f": {trouble}" if trouble else "")
+        f"(kill {os.getpid()} ends it) is working on it" + (f": {trouble}" if trouble else "")
     )
     assert await agent.once(60.0) == []
 
@@ -194,7 +194,7 @@ async def test_a_damaged_stream_is_named(agent, tmp_path):
     client = record(tmp_path / "spool")
     (client.stream_dir / "session.json").write_text("{")
     (line,) = await agent.once(60.0)
-    assert line.startswith(f"not brought: {client.stream_dir}: ")
+    assert line.startswith(f"not sent: {client.stream_dir}: ")
     assert "session.json can't be read" in line
 
 

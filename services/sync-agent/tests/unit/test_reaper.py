@@ -96,7 +96,7 @@ def test_a_flipped_bit_whose_time_was_put_back(stored):
     before = path.stat()
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(NotProven, match=r"meta/stats\.json is not what its receipt"):
+    with pytest.raises(NotProven, match=r"meta/stats\.json does not match its receipt"):
         stored.prove()
 
 
@@ -122,7 +122,7 @@ def test_something_more_in_the_folder(stored, name):
 def test_links_in_the_folder(stored, tmp_path):
     """So does a link."""
     (stored.place.folder / "link").symlink_to(tmp_path)
-    with pytest.raises(NotProven, match="no regular file"):
+    with pytest.raises(NotProven, match="not a regular file"):
         stored.prove()
 
 

@@ -42,7 +42,7 @@ def test_another_server_has_nothing(tmp_path):
         state.use_server("http://two:8000")
         assert not state.files("/outputs/a")[ROW.path].known_to_server
         row = state.dataset(here)
-        assert (row.state, row.reason) == ("waiting", "http://two:8000 is yet to be asked for it")
+        assert (row.state, row.reason) == ("waiting", "http://two:8000 has not been asked for it yet")
         assert (row.version, row.saved_episodes) == (None, 0)
         # What can't be sent any more is asked for.
         row = state.dataset("/outputs/a")
@@ -92,7 +92,7 @@ def test_damage_within_the_file(tmp_path, damage):
             state.note_stored(f"/outputs/{number}", msgspec.structs.replace(ROW, anchored=b"x" * 2000))
         state.note_dataset(DatasetRow(folder="/outputs/a", root="/outputs", name="a"))
     damage(path)
-    with closing(State(path)) as state, pytest.raises(Failed, match="an agent puts it aside") as told:
+    with closing(State(path)) as state, pytest.raises(Failed, match="an agent moves it aside") as told:
         _ = state.datasets(), [state.files(f"/outputs/{number}") for number in range(40)]
     assert told.value.exit_code == 1
     with closing(State(path, hold=True)) as state:
@@ -130,7 +130,9 @@ def test_one_agent_at_a_time(tmp_path):
     path = tmp_path / "robot_A.sqlite"
     with closing(State(path, hold=True)), closing(State(path)) as looking:
         assert looking.datasets() == []
-        with pytest.raises(Taken, match=r"another sync-agent runs for robot_A.*--state-dir") as told:
+        with pytest.raises(
+            Taken, match=r"another sync-agent is already running for robot_A.*--state-dir"
+        ) as told:
             State(path, hold=True)
         assert told.value.exit_code == 3
     State(path, hold=True).close()

@@ -18,7 +18,7 @@ async def test_trouble_of_a_recording_and_its_slow_disk(make_agent, tmp_path):
         told.close()
         writer.close()
     assert line.endswith(": the disk of the spool is full, frames are lost")
-    assert "slowest sync of samples 250 ms (a power loss may take as much of what was logged)" in line
+    assert "slowest sync of samples 250 ms (a power loss may lose as much of what was logged)" in line
 
 
 async def test_quick_disk_is_no_warning(make_agent, tmp_path):

@@ -47,7 +47,7 @@ async def test_nothing_left_to_watch_with(tmp_path, monkeypatch, caplog):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert set(heard) == {False}
     assert [record.getMessage() for record in caplog.records if record.name == watcher.log.name] == [
-        "changes are not told here: the folder is looked through every minute instead"
+        "this folder can't report changes: it is scanned every minute instead"
     ]
 
     def heard_again() -> bool:

@@ -15,21 +15,23 @@ class RetentionSettings(ProcessSettings):
         alias="TELEMETRY_RETENTION_DAYS",
         ge=0,
         le=36_500,
-        description="frames leave the database for the archive so long after their last; 0: never",
+        description="days after which frames move from the database to the archive; 0: never",
     )
 
 
 class TelemetrySettings(ServiceSettings, RetentionSettings):
     """Environment of telemetry-service."""
 
-    host: str = Field("127.0.0.1", alias="TELEMETRY_HOST", description="where it listens")
-    port: int = Field(8001, alias="TELEMETRY_PORT", ge=0, le=65_535, description="on which port; 0: any")
+    host: str = Field("127.0.0.1", alias="TELEMETRY_HOST", description="address to listen on")
+    port: int = Field(
+        8001, alias="TELEMETRY_PORT", ge=0, le=65_535, description="port to listen on; 0: any free port"
+    )
 
     store_url: str | None = Field(
         None,
         alias="STORE_URL",
         min_length=1,
-        description="where archived sessions are kept, beside videos and datasets: a folder, or s3://…",
+        description="where archived sessions, videos and datasets are kept: a folder, or s3://…",
     )
 
     @model_validator(mode="after")
@@ -40,5 +42,5 @@ class TelemetrySettings(ServiceSettings, RetentionSettings):
     @model_validator(mode="after")
     def _has_archive(self) -> Self:
         if self.retention_days and self.store_url is None:
-            raise ValueError("TELEMETRY_RETENTION_DAYS needs to know where to: set STORE_URL, too")
+            raise ValueError("TELEMETRY_RETENTION_DAYS needs STORE_URL, the place of the archive")
         return self

@@ -352,7 +352,7 @@ async def test_the_commands(recorded, database, tmp_path):
         "UPDATE teleop_session SET status = 'recording' WHERE id = $1", recorded[3]
     )
     status, told = await asyncio.to_thread(archive, "run", "--days", "30")
-    assert (status, "nothing is old enough" in told) == (0, True)
+    assert (status, "nothing is old enough to archive" in told) == (0, True)
     assert f"[{recorded[3]}]" in told
     owner = tmp_path / ".archive" / ".owner"
     ours = owner.read_text()

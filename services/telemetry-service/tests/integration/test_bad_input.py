@@ -327,7 +327,7 @@ async def test_time_outside_of_the_calendar_costs_its_frame(service, database):
         await robot.send(batch(0, 3, timestamps=times))
         await robot.acked(3)
     [gap] = await database.fetch("SELECT first_frame, end_frame, reason FROM frame_gap")
-    assert tuple(gap.values()) == (1, 3, "the timestamp lies outside of the years 1 to 9999")
+    assert tuple(gap.values()) == (1, 3, "the timestamp is outside the years 1 to 9999")
 
 
 async def test_extra_arrives_as_it_was_sent(service, database):

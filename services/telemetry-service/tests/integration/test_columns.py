@@ -112,7 +112,7 @@ async def test_column_that_was_never_told_costs_only_itself(service, database):
         await robot.acked(2)
     rows = await database.fetch("SELECT columns, extra FROM teleop_frame ORDER BY frame_index")
     assert [row["columns"] for row in rows] == [None, None]
-    assert "never told" in json.loads(rows[0]["extra"])["columns_lost"]
+    assert "never described" in json.loads(rows[0]["extra"])["columns_lost"]
 
 
 async def test_values_that_do_not_fit_are_refused(service):

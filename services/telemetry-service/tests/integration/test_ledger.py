@@ -36,7 +36,7 @@ async def test_ledger_of_a_session_with_gaps(http, service):
     told = await ledger(http, await record(service, frames=20, batches=batches))
     assert told["gaps"] == [
         {"first_frame": 10, "end_frame": 15, "reason": "the disk was full"},
-        {"first_frame": 15, "end_frame": 16, "reason": "the timestamp lies outside of the years 1 to 9999"},
+        {"first_frame": 15, "end_frame": 16, "reason": "the timestamp is outside the years 1 to 9999"},
     ]
     assert (told["logged"], told["committed"], told["missing"], told["unaccounted"]) == (20, 14, 6, 0)
     assert told["complete"] is False

@@ -76,7 +76,7 @@ def test_frames_that_no_table_takes_become_gaps():
     state = struct.pack("<8f", *[math.nan] * 4, *[math.inf] * 4)
     times = struct.pack("<4q", 0, MIN_TIMESTAMP_US - 1, 0, MAX_TIMESTAMP_US + 1)
     [checked, untouched] = quarantine([block(0, 4, state=state, timestamps=times), block(7, 2)])
-    reason = "the timestamp lies outside of the years 1 to 9999"
+    reason = "the timestamp is outside the years 1 to 9999"
     assert set(contents(checked)) == {0, 2}
     assert checked.gaps == (Gap(1, 2, reason), Gap(3, 4, reason))
     assert contents(untouched) == {7: values_of(7), 8: values_of(8)}

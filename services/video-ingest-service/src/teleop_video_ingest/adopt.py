@@ -56,13 +56,14 @@ class Adopted:
             f"{self.chunks.back} video chunks are back"
         ]
         if self.left_out:
-            told.append(f"{self.left_out} versions are left out, for some of their files are not there")
+            told.append(f"{self.left_out} versions are left out because some of their files are missing")
         if self.chunks.lost:
-            told.append(f"{self.chunks.lost} video chunks are left out, for their files are not there")
+            told.append(f"{self.chunks.lost} video chunks are left out because their files are missing")
         if self.chunks.sessionless:
             told.append(
-                f"{self.chunks.sessionless} video chunks stay files, for their sessions are not known here; "
-                "do this again after `python -m teleop_telemetry.archive adopt`, or once robots brought them"
+                f"{self.chunks.sessionless} video chunks stay plain files because their sessions are "
+                "unknown here; run this again after `python -m teleop_telemetry.archive adopt`, or once "
+                "robots have sent them"
             )
         return "\n".join(told)
 
@@ -86,7 +87,7 @@ async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
             else:
                 adopted.left_out += 1
                 log.warning(
-                    "a version is left out, for some of its files are not there",
+                    "a version is left out because some of its files are missing",
                     robot_id=note.robot_id,
                     dataset=note.dataset,
                     version=note.version,
@@ -105,7 +106,7 @@ async def begin(pool: Pool, store: Store, place: str) -> None:
     begun = await store.note(ADOPTING_NOTE) == database.encode()
     if knows_files and owner != database and not begun:
         raise CannotStart(
-            f"this database knows files of another store: only a new one can take over those in {place}"
+            f"this database already has files of its own: only a new one can take over those in {place}"
         )
     await store.set_note(ADOPTING_NOTE, database.encode())
 

@@ -4,7 +4,7 @@ from teleop_schema.errors import BackendError, Conflict, NotFound
 
 
 class UnknownSession(NotFound):
-    """There is no such session yet: its telemetry may arrive later than its video."""
+    """There is no such session yet: its telemetry may arrive after its video."""
 
     code, retryable = "unknown_session", True
 
@@ -22,7 +22,7 @@ class DatasetNotFound(NotFound):
 
 
 class VersionNotFound(NotFound):
-    """The dataset has no such version (any more)."""
+    """The dataset has no such version, or no longer has it."""
 
     code, retryable = "version_not_found", False
 
@@ -34,19 +34,19 @@ class FileNotFound(NotFound):
 
 
 class ChunkConflict(Conflict):
-    """This chunk of the session's video is stored already, with other bytes or other times."""
+    """This chunk of the session's video is already stored with different bytes or times."""
 
     code, retryable = "chunk_conflict", False
 
 
 class RobotMismatch(Conflict):
-    """The session is another robot's."""
+    """The session belongs to another robot."""
 
     code, retryable = "robot_mismatch", False
 
 
 class NamesOverlap(Conflict):
-    """One dataset would lie within another."""
+    """One dataset would be inside another."""
 
     code, retryable = "names_overlap", False
 
@@ -58,7 +58,7 @@ class FilesMissing(Conflict):
 
     def __init__(self, paths: list[str]) -> None:
         super().__init__(
-            f"{len(paths)} files of this version are not there, {paths[0]!r} for one",
+            f"{len(paths)} files of this version are missing, for example {paths[0]!r}",
             field="files",
             hint="send them with POST /files/plan, then this version again",
         )
@@ -66,13 +66,13 @@ class FilesMissing(Conflict):
 
 
 class ObjectGone(Conflict):
-    """The bytes are no longer stored: send them again."""
+    """The bytes are no longer stored: upload them again."""
 
     code, retryable = "object_gone", True
 
 
 class AlreadySound(Conflict):
-    """This version is finalised and whole: there is nothing to repair."""
+    """This version is finalised and complete: there is nothing to repair."""
 
     code, retryable = "already_sound", False
 
@@ -84,19 +84,19 @@ class NotRepairable(Conflict):
 
 
 class Damaged(BackendError):
-    """Stored bytes are not what they were."""
+    """Stored bytes have changed since they arrived."""
 
     code, status, retryable = "damaged", 500, False
 
 
 class BadRange(BackendError):
-    """The range lies outside of the file."""
+    """The range is outside the file."""
 
     code, status, close_code, retryable = "bad_range", 416, 1008, False
 
 
 class BadTusHeader(BackendError):
-    """A header of the tus protocol is missing or makes no sense."""
+    """A header of the tus protocol is missing or invalid."""
 
     code, status, close_code, retryable = "bad_tus_header", 400, 1008, False
 
@@ -120,18 +120,18 @@ class BadForm(BackendError):
 
 
 class TooSlow(BackendError):
-    """The request body came too slowly; what came of a resumable upload is kept."""
+    """The request body arrived too slowly; a resumable upload keeps what has arrived."""
 
     code, status, close_code, retryable = "too_slow", 408, 1013, True
 
 
 class TooManyUploads(BackendError):
-    """This robot has as many unfinished uploads as it may have."""
+    """This robot has too many unfinished uploads."""
 
     code, status, close_code, retryable = "too_many_uploads", 429, 1013, True
 
 
 class UploadGone(BackendError):
-    """This upload was given up: begin again."""
+    """This upload was given up: start again."""
 
     code, status, close_code, retryable = "upload_gone", 410, 4404, True

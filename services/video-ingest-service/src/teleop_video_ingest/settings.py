@@ -16,7 +16,7 @@ class UploadSettings(ProcessSettings):
         MAX_OPEN_UPLOADS,
         alias="INGEST_MAX_OPEN_UPLOADS",
         ge=1,
-        description="how many unfinished uploads a robot may have",
+        description="how many unfinished uploads each robot may have",
     )
 
 
@@ -29,8 +29,10 @@ class IngestSettings(ServiceSettings, UploadSettings):
         min_length=1,
         description="where files are kept: a folder, or s3://bucket/prefix",
     )
-    host: str = Field("127.0.0.1", alias="INGEST_HOST", description="where it listens")
-    port: int = Field(8002, alias="INGEST_PORT", ge=0, le=65_535, description="on which port; 0: any")
+    host: str = Field("127.0.0.1", alias="INGEST_HOST", description="address to listen on")
+    port: int = Field(
+        8002, alias="INGEST_PORT", ge=0, le=65_535, description="port to listen on; 0: any free port"
+    )
 
     @model_validator(mode="after")
     def _stay_local(self) -> Self:

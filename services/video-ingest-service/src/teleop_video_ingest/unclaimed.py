@@ -26,7 +26,7 @@ CONNECTIONS = 2
 def main() -> int:
     """Exit status 0 if it was done, 1 if the store belongs to another database."""
     parser = argparse.ArgumentParser(prog="python -m teleop_video_ingest.unclaimed", description=__doc__)
-    parser.add_argument("--remove", action="store_true", help="remove them for good; else they are listed")
+    parser.add_argument("--remove", action="store_true", help="delete them for good; default: only list them")
     chosen = parser.parse_args()
     settings = load_settings(IngestSettings)
     try:
@@ -46,7 +46,7 @@ async def _run(settings: IngestSettings, *, remove: bool) -> str:
         names = await names_of(store, {sha256 for sha256, _ in found})
         if not remove:
             lines = [
-                "  ".join([sha256, f"{size_bytes} bytes", *names.get(sha256, ["without a name"])])
+                "  ".join([sha256, f"{size_bytes} bytes", *names.get(sha256, ["unnamed"])])
                 for sha256, size_bytes in found
             ]
             total_bytes = sum(size_bytes for _, size_bytes in found)

@@ -102,7 +102,7 @@ async def test_a_database_with_files_of_its_own_takes_over_no_others(pool, store
     """Two installations that were mixed up stay apart."""
     await record(b"mine")
     await store.own("another")
-    with pytest.raises(CannotStart, match="knows files of another store"):
+    with pytest.raises(CannotStart, match="already has files of its own"):
         await adopt(pool, store, str(store_root))
     assert await store.owner() == "another"
 
@@ -147,12 +147,12 @@ async def test_video_whose_session_or_file_is_not_there(
     await store.remove(gone)
     await pool.execute("UPDATE teleop_session SET stream_id = gen_random_uuid()")
     told = str(await adopt(pool, store, str(store_root)))
-    assert "2 video chunks stay files, for their sessions are not known here" in told
+    assert "2 video chunks stay plain files because their sessions are unknown here" in told
     again = record_session(database_url, 120)
     await pool.execute("UPDATE teleop_session SET stream_id = $1 WHERE id = $2", stream, again)
     adopted = await adopt(pool, store, str(store_root))
     assert (adopted.chunks.back, adopted.chunks.lost) == (1, 1)
-    assert "1 video chunks are left out, for their files are not there" in str(adopted)
+    assert "1 video chunks are left out because their files are missing" in str(adopted)
     [row] = await database.fetch("SELECT session_id, file_path, sha256 FROM video_chunk")
     assert (row["session_id"], row["sha256"]) == (again, kept)
     assert {path async for path, sha in store.list_names() if sha == kept} >= {row["file_path"]}

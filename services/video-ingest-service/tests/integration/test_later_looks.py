@@ -47,7 +47,7 @@ async def test_a_chunk_that_nobody_could_look_into_is_looked_into_later(
     """Short of memory twice, then not any more: it is video as it always was, here and in a new database."""
     monkeypatch.setattr(probe, "WORKER", dying_of(signal.SIGKILL))
     await film()
-    killed = "not looked into yet: the process was killed (SIGKILL)"
+    killed = "not checked yet: the process was killed (SIGKILL)"
     assert tuple((await database.fetch(ROW))[0].values()) == (killed, True, 0, None, 2)
     await later()
     assert await database.value("SELECT failed_looks FROM video_chunk") == 0
@@ -150,7 +150,7 @@ async def test_what_an_older_release_looked_into_is_looked_into_again(arrive, la
     right, counted, turned = (tuple(row.values()) for row in await database.fetch(CHUNKS))
     assert right == (30, None, False, LOOK_VERSION, None)
     assert counted == (27, None, True, LOOK_VERSION, None)
-    assert "turn its pictures by 180 degrees" in turned[1]
+    assert "rotate its pictures by 180 degrees" in turned[1]
     assert turned[2:] == (True, LOOK_VERSION, None)
     assert (value(CORRECTED) - corrected, value(QUARANTINED) - quarantined) == (2, 1)
     assert value(OUTDATED) == 0

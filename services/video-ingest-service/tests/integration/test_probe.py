@@ -107,8 +107,8 @@ FASTSTART = {"movflags": "faststart"}
         (encode_video(30)[:-3000], None, "not a readable mp4"),
         (encode_video(30, container=FASTSTART)[:-3000], None, "it was cut off: 30 frames are listed"),
         (encode_video(30, container=FASTSTART)[:-10], None, "the last frames can't be decoded"),
-        (encode_video(30), 29, "the file holds 30 frames, its sender told 29"),
-        (without_regular_times(), None, "frames come at irregular times"),
+        (encode_video(30), 29, "the file holds 30 frames, but its sender announced 29"),
+        (without_regular_times(), None, "frames are not evenly spaced"),
         (sound_only(), None, "it has 0 video streams"),
     ],
     ids=["html", "playlist", "one byte", "no moov", "cut", "cut a little", "count", "irregular", "sound"],
@@ -129,7 +129,7 @@ async def test_only_pictures_that_are_shown_count(look):
 async def test_a_video_that_players_turn_is_refused(look):
     """A dataset's pictures would lie upside down; the reason says what to do."""
     found = await look(turn_over(encode_video(30)), told=30)
-    assert "turn its pictures by 180 degrees" in found.problem
+    assert "rotate its pictures by 180 degrees" in found.problem
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_a_worker_that_hangs_is_given_up(look, prober, monkeypatch):
     assert (await look(encode_video(2))).problem is None
     monkeypatch.setattr(probe, "PROBE_TIMEOUT_S", 0.000_001)
     found = await look(encode_video(2, seed=1))
-    assert found == Probed(problem="not looked into yet: it takes more than 0 s", looked=False)
+    assert found == Probed(problem="not checked yet: it took more than 0 seconds", looked=False)
     monkeypatch.undo()
     assert (await look(encode_video(2, seed=2))).problem is None
 
@@ -196,11 +196,11 @@ async def test_a_worker_that_hangs_is_given_up(look, prober, monkeypatch):
     [
         (
             signal.SIGKILL,
-            Probed(problem="not looked into yet: the process was killed (SIGKILL)", looked=False),
+            Probed(problem="not checked yet: the process was killed (SIGKILL)", looked=False),
         ),
         (
             signal.SIGTERM,
-            Probed(problem="not looked into yet: the process was killed (SIGTERM)", looked=False),
+            Probed(problem="not checked yet: the process was killed (SIGTERM)", looked=False),
         ),
         (signal.SIGSEGV, Probed(problem="the decoder crashed on it (SIGSEGV)")),
         (signal.SIGABRT, Probed(problem="the decoder crashed on it (SIGABRT)")),
@@ -221,7 +221,7 @@ async def test_a_worker_that_is_gone_before_it_is_asked(look, monkeypatch):
     monkeypatch.setattr(probe, "WORKER", ("sh", "-c", "kill -9 $$"))
     monkeypatch.setattr(asyncio.StreamWriter, "write", write)
     found = await look(encode_video(2))
-    assert (found.problem, found.looked) == ("not looked into yet: the process was killed (SIGKILL)", False)
+    assert (found.problem, found.looked) == ("not checked yet: the process was killed (SIGKILL)", False)
 
 
 async def test_many_at_once_share_a_few_processes(look, prober):

@@ -77,7 +77,7 @@ async def test_it_is_not_ready_while_no_file_fits(http, store_root, monkeypatch)
     with monkeypatch.context() as disk:
         disk.setattr(os, "statvfs", without_inodes)
         answer = await http.get("/readyz")
-        assert (answer.status_code, "no further file fits" in answer.json()["store"]) == (503, True)
+        assert (answer.status_code, "no room for another file" in answer.json()["store"]) == (503, True)
         form = {"robot_id": "robot_A", "dataset": "ds", "path": "meta/info.json"}
         answer = await http.post("/upload/sync", data=form, files={"file": ("x", b"{}")})
         assert (answer.status_code, answer.json()["code"]) == (507, "no_space")

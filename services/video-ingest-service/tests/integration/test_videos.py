@@ -67,7 +67,7 @@ async def test_a_camera_that_was_announced_is_listed_without_video(http, session
     )
     (camera,) = (await http.get(f"/sessions/{session}/videos")).json()["cameras"]
     assert (camera["camera_key"], camera["chunks"], camera["covered"]) == ("wrist", 0, 0)
-    assert camera["uncovered"] == [{"first": 0, "end": 120, "reason": "no video of it has arrived"}]
+    assert camera["uncovered"] == [{"first": 0, "end": 120, "reason": "no video has arrived for it"}]
 
 
 async def test_one_video_tells_the_time_of_each_picture(http, send, session):

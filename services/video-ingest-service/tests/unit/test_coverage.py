@@ -40,9 +40,9 @@ def test_every_missing_frame_has_its_reason():
     assert gaps_of(found) == [
         (0, 10, "before the camera's first picture"),
         (21, 30, "the encoder was too slow"),
-        (41, 60, "no video of it has arrived"),
+        (41, 60, "no video has arrived for it"),
         (71, 80, "its chunk is quarantined"),
-        (80, 100, "no video of it has arrived"),
+        (80, 100, "no video has arrived for it"),
     ]
     assert found.missing_chunks == [(2, 3)]
     assert (found.chunks, found.quarantined, found.pictures) == (4, 1, 30)
@@ -83,7 +83,7 @@ def test_chunks_that_share_a_part_of_their_time():
 def test_a_camera_without_video_covers_nothing():
     """It was announced, no picture has come."""
     found = cover("front", [], frames=5)
-    assert gaps_of(found) == [(0, 5, "no video of it has arrived")]
+    assert gaps_of(found) == [(0, 5, "no video has arrived for it")]
 
 
 def test_an_answer_names_so_many_gaps_and_counts_all():

@@ -30,16 +30,20 @@ INTERRUPTED = 130
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m teleop_backend.demo", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long the robot moves (20)")
-    parser.add_argument("--port", type=int, default=8000, help="where the backend listens (8000)")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where it keeps data (./data)")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="how many seconds the robot moves; default: 20"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port of the backend; default: 8000")
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), help="folder for the backend's data; default: ./data"
+    )
     arguments = parser.parse_args()
     # Told to end, it stops in order, as after Ctrl-C: else the backend would go on without it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return show(arguments)
     except KeyboardInterrupt:
-        print("\nstopped; what was recorded until then is kept")
+        print("\nstopped; what was recorded so far is kept")
         return INTERRUPTED
 
 
@@ -119,7 +123,7 @@ def backend(port: int, data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The backend as one process, ready."""
     if ready(port):
         sys.exit(
-            f"a backend is running on port {port} already; stop it, or run the demo in folders of its own:\n"
+            f"a backend is already running on port {port}; stop it, or run the demo in its own folders:\n"
             f"LEROBOT_BACKEND_BACKUP_DIR=outputs/demo/backup {sys.executable} -m teleop_backend.demo "
             f"--port {port + 10} --data-dir outputs/demo/data"
         )

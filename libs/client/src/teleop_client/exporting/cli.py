@@ -34,8 +34,8 @@ _WORDS = {
     "push": "pushing to the Hub",
 }
 _HOW_TO_OPEN = {
-    PARQUET: "README.md in it says what the columns are; pandas.read_parquet reads a file",
-    MCAP: "open a file in Foxglove, or with mcap.reader.make_reader of the library mcap",
+    PARQUET: "its README.md describes the columns; read a file with pandas.read_parquet",
+    MCAP: "open a file in Foxglove, or with mcap.reader.make_reader of the mcap library",
 }
 
 
@@ -53,27 +53,27 @@ def main() -> None:
     except OSError as error:
         # Of files on this machine: those of the connection are ExportErrors.
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        console.print("hint: choose another place with --root, or make room there", soft_wrap=True)
+        console.print("hint: choose another folder with --root, or free some space there", soft_wrap=True)
         raise SystemExit(REFUSED) from None
     except KeyboardInterrupt:
-        console.print("stopped; the backend goes on, run the command again to fetch the dataset")
+        console.print("stopped; the backend continues: run the command again to fetch the dataset")
         raise SystemExit(INTERRUPTED) from None
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line; exits with status 2 and the reason if it is wrong."""
     parser = argparse.ArgumentParser(
-        prog="export-to-dataset", description="Make a LeRobot dataset of recorded sessions."
+        prog="export-to-dataset", description="Make a LeRobot dataset from recorded sessions."
     )
     option = parser.add_argument
-    option("--session_id", type=int, action="append", help="repeat it to merge sessions")
-    _choosing(parser.add_argument_group("or, instead of --session_id, all sessions that this is true of"))
+    option("--session_id", type=int, action="append", help="repeat the flag to merge sessions")
+    _choosing(parser.add_argument_group("instead of --session_id: all sessions that match"))
     option("--repo_id", required=True, help="name of the dataset, user/name")
     option("--backend_url", default=os.environ.get("LEROBOT_BACKEND_URL", DEFAULT_URL), help="%(default)s")
     option(
         "--root",
         type=Path,
-        help="the folder to make; default: $HF_LEROBOT_HOME/<repo_id>, of other formats ./<name>-<format>",
+        help="folder to create; default: $HF_LEROBOT_HOME/<repo_id>, for other formats ./<name>-<format>",
     )
     option(
         "--format",
@@ -82,44 +82,55 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         help="the sessions as they were recorded: tables, or files of joints and video for Foxglove; "
         "default: %(default)s",
     )
-    option("--on_gap", choices=("split", "refuse"), default="split", help="episodes that lack frames")
+    option(
+        "--on_gap",
+        choices=("split", "refuse"),
+        default="split",
+        help="what to do with episodes that lack frames",
+    )
     option(
         "--on_not_finite",
         choices=("split", "keep", "refuse"),
         default="split",
-        help="frames that hold a value which is NaN or infinite; default: %(default)s",
+        help="what to do with frames that hold a NaN or infinite value; default: %(default)s",
     )
     option("--include_outcomes", nargs="+", choices=OUTCOMES, help="default: all")
-    option("--include_unfinished", action="store_true", help="also sessions that are still being recorded")
+    option("--include_unfinished", action="store_true", help="include sessions that are still being recorded")
     option(
         "--include_incomplete",
         action="store_true",
-        help="also sessions of which nobody knows what became of some frames",
+        help="include sessions with frames that are unaccounted for",
     )
     option(
         "--no_capture_time",
         action="store_true",
-        help="leave out the columns that tell when samples and pictures were taken, to merge with datasets "
-        "that lerobot-record made",
+        help="leave out the columns with capture times, to merge with datasets made by lerobot-record",
     )
     option(
         "--include_repeated",
         action="store_true",
-        help="also frames that repeat the observation of an earlier one beside a newer action",
+        help="include frames that repeat an earlier observation with a newer action",
     )
-    option("--fps", type=int, help="rows per second; default: that of the cameras, or of the sessions")
-    option("--cameras", nargs="*", help="default: all that have video; none after it: joints alone")
+    option("--fps", type=int, help="rows per second; default: the rate of the cameras, or of the sessions")
+    option("--cameras", nargs="*", help="default: all cameras with video; without a value: joints only")
     option("--split", nargs="+", type=_share, metavar="NAME=SHARE", help="for example train=0.9 val=0.1")
-    option("--split_seed", type=int, default=0, help="another one draws other episodes; default: %(default)s")
     option(
-        "--streaming_safe", action="store_true", help="one mp4 a camera, as StreamingLeRobotDataset needs it"
+        "--split_seed",
+        type=int,
+        default=0,
+        help="seed of the split: another seed draws other episodes; default: %(default)s",
+    )
+    option(
+        "--streaming_safe",
+        action="store_true",
+        help="write one mp4 per camera, as StreamingLeRobotDataset needs",
     )
     _pushing(parser.add_argument_group("the Hugging Face Hub"))
     arguments = parser.parse_args(words)
     if arguments.session_id and (also := filter_of(arguments)):
-        parser.error(f"which sessions? either --session_id says it, or {', '.join(also)}, not both")
+        parser.error(f"choose sessions with either --session_id or {', '.join(also)}, not both")
     if not arguments.session_id and not filter_of(arguments):
-        parser.error("which sessions? give --session_id, or what they have in common, for example --robot_id")
+        parser.error("no sessions chosen: give --session_id, or a filter such as --robot_id")
     try:
         check_repo_id(arguments.repo_id)
     except BadInput as error:
@@ -131,19 +142,27 @@ def _choosing(group: argparse._ArgumentGroup) -> None:
     option = group.add_argument
     option("--robot_id")
     option("--robot_type")
-    option("--task", help="only episodes of this task are exported")
-    option("--outcome", choices=OUTCOMES, help="only episodes of this outcome are exported")
-    option("--tag", action="append", help="repeat it for sessions that have all of them")
-    option("--since", type=_instant, help="began at or after this: 2026-01-31, or with a time and a zone")
-    option("--until", type=_instant, help="began before this")
+    option("--task", help="export only episodes of this task")
+    option("--outcome", choices=OUTCOMES, help="export only episodes with this outcome")
+    option("--tag", action="append", help="repeat the flag to require several tags")
+    option(
+        "--since",
+        type=_instant,
+        help="sessions that began at or after this time: 2026-01-31, or a time with a time zone",
+    )
+    option("--until", type=_instant, help="sessions that began before this time")
 
 
 def _pushing(group: argparse._ArgumentGroup) -> None:
     option = group.add_argument
     option("--push_to_hub", action="store_true", help="with the token of the backend's export worker")
-    option("--public", action="store_true", help="the repository is created private without this")
-    option("--overwrite", action="store_true", help="replace there what does not come from these recordings")
-    option("--token_name", help="which of the worker's tokens to use")
+    option("--public", action="store_true", help="make the repository public; default: private")
+    option(
+        "--overwrite",
+        action="store_true",
+        help="overwrite content on the Hub that does not come from these recordings",
+    )
+    option("--token_name", help="name of the worker's token to use")
 
 
 def _share(text: str) -> tuple[str, float]:
@@ -160,7 +179,7 @@ def _instant(text: str) -> str:
         return datetime.fromisoformat(text).astimezone().isoformat()
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no time; give it as 2026-01-31 or 2026-01-31T10:00:00+09:00"
+            f"{text!r} is not a time; write it as 2026-01-31 or 2026-01-31T10:00:00+09:00"
         ) from None
 
 
@@ -263,7 +282,7 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
     for camera in report["cameras"]:
         for encoded in camera["encoded"]:
             yield (
-                f"camera {camera['camera']} of episode {encoded['episode_index']} was encoded anew: "
+                f"camera {camera['camera']} of episode {encoded['episode_index']} was re-encoded: "
                 f"{encoded['reason']}"
             )
     yield ""

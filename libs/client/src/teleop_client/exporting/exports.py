@@ -46,7 +46,8 @@ def http_url(backend_url: str) -> str:
     parts = urlsplit(backend_url)
     if parts.scheme not in _SCHEMES or not parts.netloc:
         raise ExportError(
-            f"{backend_url!r} is no address of a backend", "give it as http://host:port or ws://host:port"
+            f"{backend_url!r} is not the address of a backend",
+            "write it as http://host:port or ws://host:port",
         )
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, parts.path.rstrip("/"), "", ""))
 
@@ -78,11 +79,14 @@ class Client:
             except (aiohttp.ClientConnectionError, TimeoutError) as error:
                 raise ExportError(
                     f"cannot reach the backend at {url}: {_why(error)}",
-                    "is it running, and is this its address? --backend_url or LEROBOT_BACKEND_URL set it",
+                    (
+                        "is it running, and is this its address? Set it with --backend_url or "
+                        "LEROBOT_BACKEND_URL"
+                    ),
                 ) from error
             except aiohttp.ClientError as error:
                 raise ExportError(
-                    f"the connection to {url} broke: {error}", "run the command again"
+                    f"the connection to {url} was lost: {error}", "run the command again"
                 ) from error
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ class Client:
                     progress("push", push["done_bytes"], push["total_bytes"])
                 if ended:
                     return str(push["commit_url"])
-        raise ExportError(f"export {export_id} is not to be pushed any more", "run the command again")
+        raise ExportError(f"export {export_id} should no longer be pushed", "run the command again")
 
     async def _states(self, export_id: int) -> AsyncGenerator[dict[str, Any]]:
         """The export now and whenever it changes: as the backend tells it, or where something on the way does
@@ -177,7 +181,7 @@ async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict):
         raise ExportError(
-            f"{response.url} answered {response.status} and no JSON", "is this the address of the backend?"
+            f"{response.url} answered {response.status} without JSON", "is this the address of the backend?"
         )
     if response.status >= 400:
         raise _told(content)
@@ -207,7 +211,7 @@ def _put(unpacked: Path, target: Path, *, is_dataset: bool) -> None:
     """Move the one folder of the archive to `target`."""
     contents = list(unpacked.iterdir())
     if len(contents) != 1 or not contents[0].is_dir():
-        raise ExportError("the archive holds no single folder")
+        raise ExportError("the archive does not hold a single folder")
     if is_dataset and not (contents[0] / "meta" / "info.json").is_file():
         raise ExportError("the archive holds no dataset")
     check_free(target)
@@ -219,6 +223,6 @@ def check_free(target: Path) -> None:
     """Raise ExportError if something is at `target` already; an empty folder is not in the way."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ExportError(
-            f"{target} exists already and is not overwritten",
-            "remove it, or choose another place with --root or another --repo_id",
+            f"{target} already exists and is not overwritten",
+            "remove it, or choose another --root or --repo_id",
         )

@@ -15,9 +15,9 @@ from teleop_dataset.repair import find_sound, repair
 def main(arguments: list[str] | None = None) -> int:
     """Repair the dataset that the command line names."""
     parser = argparse.ArgumentParser(prog="teleop_dataset.repair", description="Repair a dataset.")
-    parser.add_argument("source", type=Path, help="folder of the torn dataset; it is only read")
-    parser.add_argument("target", type=Path, help="folder to write the repaired one to")
-    parser.add_argument("--info", type=Path, help="an earlier meta/info.json, if that of the dataset is torn")
+    parser.add_argument("source", type=Path, help="folder of the torn dataset, which is only read")
+    parser.add_argument("target", type=Path, help="folder for the repaired dataset")
+    parser.add_argument("--info", type=Path, help="an earlier meta/info.json, if the dataset's own is torn")
     options = parser.parse_args(arguments)
     try:
         if sound := find_sound(options.source):

@@ -87,7 +87,7 @@ def read_tail(data: bytes | mmap, leaves: Sequence[Leaf]) -> Tail:
         tail.row_groups.append(group)
         tail.end = pages[used - 1].end
     if tail.end < len(data) and not tail.problem:
-        tail.problem = "the last row group is not whole"
+        tail.problem = "the last row group is incomplete"
     return tail
 
 

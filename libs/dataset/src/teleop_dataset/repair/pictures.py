@@ -45,13 +45,13 @@ def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps
             if before:
                 continue
             if packet.is_discard and copied:
-                raise BrokenFile(f"{source.name} hides pictures between those that it shows")
+                raise BrokenFile(f"{source.name} has hidden pictures between those it shows")
             copied += not packet.is_discard
             packet.pts, packet.dts = (packet.pts or 0) - early, packet.dts - early
             packet.stream = copy
             made.mux(packet)
     if copied < (wanted := sum(end - begin for begin, end in ranges)):
-        raise BrokenFile(f"{source.name} gives {copied} frames instead of {wanted}")
+        raise BrokenFile(f"{source.name} has {copied} frames instead of {wanted}")
 
 
 def video_facts(path: Path, depth: bool) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def repair(source: Path, target: Path, *, earlier_info: Path | None = None) -> R
     """
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise NotRepairable(
-            f"{target} is not empty", field="target", hint="name a folder that is not there yet"
+            f"{target} is not empty", field="target", hint="name a folder that does not exist yet"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -105,12 +105,12 @@ class _Repair:
         if unreadable := [each for each in self._seen.skipped if each.is_unreadable]:
             raise NotRepairable(
                 f"{unreadable[0].path or source} is {unreadable[0].reason}",
-                hint="repair as the user who recorded it: what can't be read would be lost",
+                hint="repair it as the user who recorded it: unreadable files would be lost",
             )
         if self._seen.writers:
             raise NotRepairable(
                 f"process {min(self._seen.writers)} is still recording to {source}",
-                hint="let it end, or end it; an episode that it is saving now would be lost",
+                hint="wait for it to end, or end it; an episode it is saving now would be lost",
             )
         self._info = read_info(source, earlier_info, self._report)
         self._features: Features = self._info["features"]
@@ -219,7 +219,7 @@ class _Repair:
         present = {each.index for each in found}
         for first, end in _stretches([index for index in range(counted) if index not in present]):
             missing = f"{end - first} episodes from episode {first} on"
-            self._report.lose(missing, f"{layout.INFO} counts them, but their rows are not there")
+            self._report.lose(missing, f"{layout.INFO} counts them, but their rows are missing")
         for folder in unsaved_folders(self._source, self._seen):
             self._report.lose(f"{folder}/", "pictures of an episode that was not saved")
 
@@ -231,7 +231,7 @@ class _Repair:
             if not kept:
                 path.unlink()
                 self._report.rebuilt.pop(name, None)
-                self._report.lose(name, "no episode in it is whole")
+                self._report.lose(name, "no episode in it is complete")
             elif not all(each.stays or each.whole.found == each.episode for each in kept):
                 self._report.rebuilt.pop(name, None)
                 target = self._root / kept[0].episode.place.data_path()
@@ -241,9 +241,9 @@ class _Repair:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 made.rename(target)
                 new = target.relative_to(self._root).as_posix()
-                self._report.rebuilt[new] = f"the {len(kept)} whole episodes of {name}, numbered on"
+                self._report.rebuilt[new] = f"the {len(kept)} complete episodes of {name}, renumbered"
             elif cut(path, max(each.episode.end for each in kept)):
-                self._report.rebuilt[name] = f"cut after its {len(kept)} whole episodes, with a new footer"
+                self._report.rebuilt[name] = f"cut after its {len(kept)} complete episodes, with a new footer"
             elif name not in self._report.rebuilt:
                 self._report.kept.append(name)
 
@@ -256,7 +256,7 @@ class _Repair:
                 if file.camera != camera:
                     continue
                 if not kept:
-                    self._report.lose(file.own_path, "no recovered episode shows in it")
+                    self._report.lose(file.own_path, "no recovered episode uses it")
                     continue
                 clips = [each.whole.clips[camera] for each in kept]
                 ranges = _joined(
@@ -296,7 +296,7 @@ class _Repair:
         for key in self._features:
             if any(not_finite(row, key) for row in rows):
                 self.not_finite.add(key)
-                report.flags.append(f"{key} has values that are infinite or no numbers")
+                report.flags.append(f"{key} has infinite or NaN values")
         kept, written = write_episodes(root, shards, rows, trusted, self._features)
         report.kept += kept
         if written:

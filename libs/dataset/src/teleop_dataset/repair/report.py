@@ -50,7 +50,7 @@ class RepairReport(msgspec.Struct, kw_only=True):
             lines.append(f"info.json did not count {self.beyond_info} of them yet")
         if self.renumbered:
             lines.append(
-                "episodes have other numbers now: "
+                "episodes were renumbered: "
                 + ", ".join(f"{old} is {new}" for old, new in self.renumbered.items())
             )
         lines += [f"lost: {loss.what}: {loss.why}" for loss in self.lost]

@@ -121,9 +121,9 @@ class RowReader:
         grid = np.arange(frame, frame + length)
         problem = ""
         if index < 0 or first < 0 or (numbers["index"] != first + np.arange(length)).any():
-            problem = f"the rows of episode {index} are not numbered on"
+            problem = f"the row numbers of episode {index} do not continue"
         elif (numbers["frame_index"] != grid).any():
-            problem = f"the frames of episode {index} are not numbered from 0 on"
+            problem = f"the frames of episode {index} are not numbered from 0"
         elif not (np.abs(numbers["timestamp"] - grid / self._fps) < TIMESTAMP_TOLERANCE_S).all():
             problem = f"the timestamps of episode {index} are not frame_index / fps"
         if problem:

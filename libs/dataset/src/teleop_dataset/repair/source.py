@@ -47,16 +47,16 @@ def read_info(source: Path, earlier: Path | None, report: RepairReport) -> dict[
         info = _parsed(_read_text(earlier))
         report.flags.append(f"{layout.INFO} was torn: taken from {earlier.name}, as it was earlier")
     if info is None and (info := _salvaged(torn)) is not None:
-        lost = "what stood after the features (robot_type, sizes of files)"
-        report.lose(f"{lost} in {layout.INFO}", "the file is cut off; defaults are in their place")
+        lost = "what followed the features (robot_type, file sizes)"
+        report.lose(f"{lost} in {layout.INFO}", "the file is cut off; defaults are used instead")
     if info is None and not (source / layout.INFO).parent.is_dir():
         raise NotRepairable(
-            f"there is no folder {Path(layout.INFO).parent} in it, so this is no dataset",
+            f"there is no folder {Path(layout.INFO).parent} in it, so this is not a dataset",
             hint="name the folder of one dataset",
         )
     if info is None:
         raise NotRepairable(
-            f"{layout.INFO} is missing or torn, and only there stands what the columns are",
+            f"{layout.INFO} is missing or torn, and nothing else describes the columns",
             field=layout.INFO,
             hint="give an info.json of the same recording from an earlier backup",
         )
@@ -72,7 +72,7 @@ def _check(info: dict[str, Any]) -> None:
     if not known.codebase_version.startswith("v3."):
         raise NotRepairable(f"format {known.codebase_version} is not supported", field="codebase_version")
     if not (math.isfinite(known.fps) and known.fps > 0):
-        raise NotRepairable(f"{layout.INFO}: fps is no number above 0", field="fps")
+        raise NotRepairable(f"{layout.INFO}: fps is not a number above 0", field="fps")
     features = info["features"]
     if missing := [key for key in DEFAULT_FEATURES if key not in features]:
         raise NotRepairable(f"{layout.INFO} has no feature {missing[0]}", field="features")
@@ -81,9 +81,7 @@ def _check(info: dict[str, Any]) -> None:
         if not shape or not all(isinstance(length, int) and 0 < length < 2**31 for length in shape):
             raise NotRepairable(f"{layout.INFO}: the shape of {key} is {shape}", field="features")
         if "/" in key or feature["dtype"] == "language":
-            raise NotRepairable(
-                f"{layout.INFO}: the feature {key} is of a kind unknown here", field="features"
-            )
+            raise NotRepairable(f"{layout.INFO}: the feature {key} is of an unknown kind", field="features")
 
 
 def _read_text(path: Path) -> str:
@@ -158,7 +156,7 @@ def complete_tasks(
         name = told.get(number)
         if name is None or name in tasks:
             name = f"task {number}"
-            report.lose(f"the words of task {number}", f"{layout.TASKS} is torn")
+            report.lose(f"the text of task {number}", f"{layout.TASKS} is torn")
         tasks.append(name)
     return tasks
 

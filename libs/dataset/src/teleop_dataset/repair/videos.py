@@ -57,7 +57,7 @@ class CameraFiles:
         """Leave out the frames of episodes whose rows are lost before this one."""
         lost = episode.first - next_first
         if (lost > 0) != (episode.index > next_index) or lost < 0 or episode.index < next_index:
-            self._astray = "rows before it are lost, and nothing tells how many frames they had"
+            self._astray = "rows before it are lost, and the number of their frames is unknown"
         while lost and not self._astray:
             try:
                 place, used, begin_s = self._next()
@@ -93,8 +93,8 @@ class CameraFiles:
         video = self._files[place]
         if video.frames < used + length and (used or video.playable):
             self._astray = (
-                f"{place.video_path(self._camera)} has {video.frames} frames, {used + length} are needed:"
-                " frames were dropped while recording, and nothing tells where"
+                f"{place.video_path(self._camera)} has {video.frames} frames, but {used + length} are "
+                f"needed: frames were dropped while recording, and their places are unknown"
             )
             self._doubt(place)
             raise NoVideo(self._astray)
@@ -126,8 +126,8 @@ class CameraFiles:
         for number, counted in self._counted.items():
             if counted == place:
                 self._found[number] = (
-                    f"{counted.video_path(self._camera)} lacks frames that were dropped while recording,"
-                    " and nothing tells where"
+                    f"{counted.video_path(self._camera)} lacks frames that were dropped while "
+                    "recording, and their places are unknown"
                 )
 
     def _require(self, place: Place, video: VideoSeen, frames: int) -> None:

@@ -72,10 +72,13 @@ class DatasetTap:
         followed = None if self._followed is None else self._followed()
         if followed is None:
             if self._followed is not None:
-                self._tell("discard", "its dataset was let go of before the episode was saved")
+                self._tell("discard", "its dataset was discarded before the episode was saved")
             self._followed, self._name = weakref.ref(dataset), _name(dataset)
         elif followed is not dataset:
-            told = f"dataset {_name(dataset)}: episodes are those of {self._name}, which took a frame first"
+            told = (
+                f"dataset {_name(dataset)}: the session follows the episodes of {self._name}, "
+                "which took a frame first"
+            )
             if told not in self.not_followed:
                 self.not_followed.append(told)
             return
@@ -156,12 +159,12 @@ def not_kept(
             shape = tuple(feature["shape"])
             if given not in (None, ours) or (given is None and shape != (len(ours),)):
                 had = f"shape {shape}" if given is None else _listed(given)
-                found[name] = f"the command's dataset had {had}, kept are {_listed(ours)}"
+                found[name] = f"the command's dataset had {had}, but {_listed(ours)} were kept"
         elif dtype in ("image", "video"):
             if name.removeprefix(IMAGES) not in cameras:
-                found[name] = "a picture that the command made, not the robot"
+                found[name] = "a picture made by the command, not by the robot"
         elif name not in KNOWN and dtype not in COLUMN_TYPES:
-            found[name] = f"it is of dtype {dtype}; numbers, truth values and texts are kept"
+            found[name] = f"its dtype is {dtype}; only numbers, booleans and text are kept"
     return found
 
 

@@ -30,7 +30,7 @@ def activate_or_tell() -> None:
         why = f"the backend's plugin can't be started: {type(error).__name__}: {error}; {REMEDY}"
         if names_backend(given):
             traceback.print_exc()
-            exit_with(f"{why}, or leave its flags out")
+            exit_with(f"{why}, or leave out its flags")
         if os.environ.get("LEROBOT_BACKEND_URL"):
             _tell(why)
             atexit.register(_tell, why)

@@ -64,7 +64,7 @@ class Request:
         if robot_id is None:
             raise BadFlag(
                 "--backend_url needs --robot_id (or LEROBOT_BACKEND_ROBOT_ID): "
-                f"the name under which this robot's data is kept{self._meant('robot_id')}"
+                f"the name under which this robot's data is stored{self._meant('robot_id')}"
             )
         fps = _rate(self.values.get("backend_fps"))
         try:
@@ -83,7 +83,7 @@ class Request:
     def _meant(self, name: str) -> str:
         """Names the flag that may have been meant to be the missing one."""
         like = difflib.get_close_matches(name, self.others, n=1, cutoff=_ALIKE)
-        return f"; --{like[0]} is no flag of the backend: is it mistyped?" if like else ""
+        return f"; --{like[0]} is not a flag of the backend: is it mistyped?" if like else ""
 
 
 def options_or_exit(request: Request) -> Options:

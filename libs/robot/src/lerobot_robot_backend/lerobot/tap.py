@@ -93,7 +93,9 @@ class Tap:
             lines = [f"nothing was recorded: {self._why_not}"]
         else:  # the environment names a backend for all commands, and this one has nothing to record
             lines = []
-        return lines + [f"not recorded: {other}: one process records one robot" for other in self._others]
+        return lines + [
+            f"not recorded: {other}: one process records only one robot" for other in self._others
+        ]
 
     def _check_request(self) -> None:
         if os.getpid() == self._pid:
@@ -133,7 +135,7 @@ class Tap:
             name = f"{type(robot).__name__} {getattr(robot, 'id', None) or ''}".strip()
             if name not in self._others:
                 self._others.append(name)
-                log.warning("backend: %s is not recorded: one process records one robot", name)
+                log.warning("backend: %s is not recorded: one process records only one robot", name)
             return result
 
         return connect_and_note
@@ -197,7 +199,10 @@ class Tap:
         robot, options = self._robot, self._request.options
         fps = options.fps or self._command_rate()
         if not fps:
-            self._why_not = "it has no rate (fps); say --backend_fps=30 or what its loop runs at"
+            self._why_not = (
+                "its rate (fps) is unknown; set --backend_fps to the rate of its loop, for "
+                "example --backend_fps=30"
+            )
             log.warning("backend: %s: not recorded", self._why_not)
             return
         names, action_names = _vector_names(robot)
@@ -258,7 +263,7 @@ class Tap:
         observation = self._observation
         if observation is None or action is None:
             missing = "action" if observation is not None else "observation"
-            log_it = functools.partial(self._lose, client, f"the robot gave no {missing}")
+            log_it = functools.partial(self._lose, client, f"the robot did not provide {missing}")
         else:
             captured_us, age_us = self._times(client)
             log_it = functools.partial(
@@ -355,7 +360,7 @@ class Tap:
             text = f"{type(error).__name__}: {error}"
             if text not in self._told:
                 self._told.add(text)
-                log.warning("backend: %s; LeRobot goes on (told once)", text)
+                log.warning("backend: %s; LeRobot continues (logged once)", text)
 
 
 def _lasting(observation: dict[str, Any], timed: Mapping[str, int]) -> dict[str, Any]:

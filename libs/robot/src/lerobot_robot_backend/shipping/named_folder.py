@@ -14,11 +14,11 @@ def check_named(directory: Path, *, whole_spool: bool) -> None:
         raise SpoolError(f"there is no folder {directory}")
     if not whole_spool:
         if not _holds_stream(directory) and any(find_streams(directory)):
-            raise SpoolError(f"{directory} is a spool: say --all to have all of it brought")
+            raise SpoolError(f"{directory} is a spool: add --all to ship all of it")
     elif _holds_stream(directory):
-        raise SpoolError(f"{directory} is one recording: leave --all out, or name the spool above it")
+        raise SpoolError(f"{directory} is one recording: leave out --all, or name the spool folder above it")
     elif any(map(_holds_stream, directory.iterdir())):
-        raise SpoolError(f"{directory} is the folder of one robot: name the spool, {directory.parent}")
+        raise SpoolError(f"{directory} is the folder of one robot: name the spool folder, {directory.parent}")
 
 
 def _holds_stream(folder: Path) -> bool:

@@ -139,7 +139,7 @@ class Shipping:
         elif isinstance(message, Ended):
             if message.frames != self._told_frames:
                 raise NotBelieved(
-                    f"the server ends the session at {message.frames} frames, it was told {self._told_frames}"
+                    f"the server ended the session at {message.frames} frames instead of {self._told_frames}"
                 )
             self._acknowledge(message.frames)
             self.ended = True
@@ -157,8 +157,8 @@ class Shipping:
         # Looked at on the disk only when it matters: mostly the server is behind what it acknowledged.
         if next_index > max(self.acked, self._source.next_index) and next_index > self._source.furthest():
             raise NotBelieved(
-                f"the server claims {next_index} frames of this session, {self._source.furthest()} at most "
-                "can have been logged here: somebody else wrote to it. Nothing is sent, everything is kept"
+                f"the server has {next_index} frames of this session, but at most {self._source.furthest()} "
+                f"were logged here: someone else wrote to it. Nothing is sent, everything is kept"
             )
 
     def _acknowledge(self, next_index: int) -> None:
@@ -174,7 +174,7 @@ class Shipping:
 
     def _rewind(self, expected: int) -> None:
         if expected > max(self.acked, self._source.next_index):
-            raise NotBelieved(f"the server asks for frame {expected}, before which nothing was sent")
+            raise NotBelieved(f"the server asks for frame {expected}, but nothing before it was sent")
         # Each batch that was under way behind a missing one is refused; only the first refusal counts.
         if expected == self._rewound_to:
             return
@@ -198,5 +198,7 @@ def _encode_fitting(batch: Batch, limits: Limits) -> bytes:
     message = encode_batch(batch)
     if len(message) <= limits.max_message_bytes:
         return message
-    reason = f"{batch.count} frames make {len(message)} bytes, the server takes {limits.max_message_bytes}"
+    reason = (
+        f"{batch.count} frames are {len(message)} bytes, but the server accepts {limits.max_message_bytes}"
+    )
     return encode_batch(Batch(first=batch.first, count=batch.count, gap=reason))

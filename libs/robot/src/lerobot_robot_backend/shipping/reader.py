@@ -55,7 +55,7 @@ class SpoolReader:
             try:
                 adopt_prepared(stream_dir)
             except OSError as error:
-                raise SpoolError(f"{stream_dir} can't be put in order: {error.strerror}") from error
+                raise SpoolError(f"{stream_dir} can't be tidied up: {error.strerror}") from error
         self.next_index = 0
         self.damage: list[str] = []
         self._stream_dir = stream_dir
@@ -154,7 +154,7 @@ class SpoolReader:
     def _mark_damage(self, index: int) -> None:
         """There was damage, and no frame is missing: what was lost there is an event."""
         if self._damaged is not None:
-            note = f"an event was lost: {self._damaged}"
+            note = f"an event is lost: {self._damaged}"
             self._events.append(Event(kind="mark", frame_index=index, note=note))
             self._damaged = None
 
@@ -243,7 +243,7 @@ class SpoolReader:
         if segment is None:
             return self._open_next(segments) or self._die_unless(alive)
         later = {number: path for number, path in segments.items() if number > segment.number}
-        what = "zeros instead of a record"
+        what = "zeros where a record should be"
         try:
             if segment.peek():
                 return True
@@ -378,4 +378,4 @@ class _OpenSegment:
         try:
             return os.pread(self._fd, size, offset)
         except OSError as error:
-            raise DamagedRecord(f"the disk gives an error: {error.strerror}") from error
+            raise DamagedRecord(f"the disk returned an error: {error.strerror}") from error

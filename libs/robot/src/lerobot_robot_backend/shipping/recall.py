@@ -171,11 +171,15 @@ async def recall(
             async with BackendHttp(url, token=token) as backend:
                 recalled = bring_again(dirs, await ask(backend, asked))
         except (HttpFailure, Unaskable, ValueError) as error:
-            log.warning("what %s still knows of %s can't be asked: %s", url, robot_id, error)
+            log.warning("can't ask %s what it still has of %s: %s", url, robot_id, error)
             continue
         streams, segments = streams + recalled.streams, segments + recalled.segments
     if streams or segments:
-        log.warning("%d streams and %d video segments are sent again: forgotten", streams, segments)
+        log.warning(
+            "%d streams and %d video segments are sent again because the server forgot them",
+            streams,
+            segments,
+        )
     return Recalled(streams, segments)
 
 

@@ -45,7 +45,7 @@ def trouble_of(error: Exception, url: str) -> Trouble:
         case InvalidStatus():
             return _refused_handshake(error.response.status_code, bytes(error.response.body or b""))
         case NotBelieved():
-            return Trouble(f"{url} is not believed: {error}", refused=True, longest_s=LATE_S)
+            return Trouble(f"{url} is not trusted: {error}", refused=True, longest_s=LATE_S)
         case BadMessage() | InvalidHandshake():
             return Trouble(f"no telemetry server at {url}: {error}", refused=True, longest_s=LATE_S)
         case TimeoutError():
@@ -61,7 +61,7 @@ def _refused_handshake(status: int, body: bytes) -> Trouble:
         words = body.decode("utf-8", "replace").strip()[:500]
     problem = read_problem(body)
     longest_s = _longest_s(None if problem is None else problem.retryable)
-    text = f"the server refuses with {status}" + (f": {words}" if words else "")
+    text = f"the server refuses the connection with {status}" + (f": {words}" if words else "")
     return Trouble(text, refused=True, longest_s=longest_s)
 
 

@@ -25,7 +25,7 @@ def encode_extra(extra: Mapping[str, Any]) -> bytes:
     encoded = msgspec.msgpack.encode(_storable(extra, 0))
     if len(encoded) > MAX_TAIL_BYTES:
         names = ", ".join(map(str, extra))[:1000]
-        note = f"{len(encoded)} bytes of {names}; at most {MAX_TAIL_BYTES} are kept"
+        note = f"{len(encoded)} bytes of {names}; the limit is {MAX_TAIL_BYTES}"
         encoded = msgspec.msgpack.encode({"not_recorded": _clean(note)})
     return encoded
 

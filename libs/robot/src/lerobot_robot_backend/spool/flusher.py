@@ -47,7 +47,7 @@ class Flusher:
             try:
                 synced = self._sync()
             except OSError as error:
-                synced, self.trouble = True, f"the disk of the spool gives an error: {error.strerror}"
+                synced, self.trouble = True, f"the disk of the spool returned an error: {error.strerror}"
             took_s = time.monotonic() - started_s
             if synced:
                 self.slowest_s = max(self.slowest_s, took_s)

@@ -69,7 +69,7 @@ NOTHING_BEYOND = Beyond()
 
 
 class DamagedRecord(ValueError):
-    """The bytes here are no whole record."""
+    """These bytes are not a complete record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Record | None:
     if google_crc32c.value(record) != crc:
         raise DamagedRecord("the checksum does not match")
     if kind not in _KINDS or tail_size > size - HEAD.size or index < 0:
-        raise DamagedRecord(f"the record's kind is {kind}, its tail {tail_size} bytes long")
+        raise DamagedRecord(f"the record's kind is {kind} and its tail {tail_size} bytes long")
     return Record(kind, size, index, number, tail_size, tail_form, record[_BODY.size :])
 
 

@@ -23,7 +23,7 @@ _ZEROS = bytes(256 * 1024)
 
 
 class DamagedSegment(ValueError):
-    """The file is no segment, or its header is damaged."""
+    """The file is not a segment, or its header is damaged."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SegmentHeader:
             raise DamagedSegment("the checksum of the segment's header does not match")
         magic, state_count, action_count, first_index, stream = _HEADER.unpack(body)
         if magic != _MAGIC:
-            raise DamagedSegment(f"this is no segment of a format known here: {magic!r}")
+            raise DamagedSegment(f"this is not a segment of a known format: {magic!r}")
         return cls(UUID(bytes=stream), first_index, state_count, action_count)
 
 

@@ -38,7 +38,7 @@ WRITER_STATE = "writer.state"
 SHIPPER_LOCK = "shipper.lock"
 SHIPPER_LOG = "shipper.log"
 # Of frames between others.
-GONE = "the spool's records of these frames are gone"
+GONE = "the spool has lost the records of these frames"
 _STATE_BYTES = 4096
 # What every disk that is mounted there has, and only root may look into.
 LOST_AND_FOUND = "lost+found"
@@ -50,7 +50,7 @@ log = logging.getLogger("lerobot_robot_backend.spool.stream")
 
 
 class SpoolError(RuntimeError):
-    """The spool can't take or give samples; the message says what to do about it."""
+    """The spool can't store or read samples; the message says what to do."""
 
 
 class StreamFile(Struct, frozen=True, kw_only=True):
@@ -126,7 +126,7 @@ def default_spool_dir() -> Path:
         return Path(chosen).expanduser()
     except RuntimeError as error:
         raise SpoolError(
-            f"there is no folder {chosen} for samples: {error} Name one with LEROBOT_BACKEND_SPOOL"
+            f"there is no folder {chosen} for samples: {error} Choose one with LEROBOT_BACKEND_SPOOL"
         ) from error
 
 
@@ -252,7 +252,7 @@ def left_by_server(
         failed(error)
 
     if not spool_dir.is_dir():
-        raise SpoolError(f"{spool_dir} is no folder, so there is nothing in it to ship")
+        raise SpoolError(f"{spool_dir} is not a folder, so there is nothing to ship")
     found: dict[str, list[Path]] = {}
     for stream_dir in find_streams(spool_dir, tell):
         try:
@@ -281,13 +281,12 @@ def check_spool(spool_dir: Path, robot_id: str, min_free_bytes: int) -> None:
                 sync_directory(home)
                 sync_directory(spool_dir)
     except OSError as error:
-        why = "what is there is no folder" if isinstance(error, FileExistsError) else error.strerror
+        why = "it exists, but is not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise SpoolError(
-            f"nothing can be recorded into {home}: {why}; let the user who records read and write it, "
-            f"or {another}"
+            f"can't record into {home}: {why}; give the recording user read and write access, or {another}"
         ) from error
     if free_bytes < min_free_bytes:
         raise SpoolError(
-            f"only {free_bytes / 1e9:.2f} GB are free on the disk of {spool_dir}, a session starts with at "
-            f"least {min_free_bytes / 1e9:.2f} GB; free some space, or {another}"
+            f"only {free_bytes / 1e9:.2f} GB are free on the disk of {spool_dir}, but a session needs at "
+            f"least {min_free_bytes / 1e9:.2f} GB to start; free some space, or {another}"
         )

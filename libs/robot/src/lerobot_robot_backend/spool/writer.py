@@ -72,7 +72,7 @@ class SpoolWriter:
         prepare        takes the room of a segment on the disk
         """
         if segment_bytes < 2 * MAX_RECORD_BYTES:
-            raise ValueError(f"a segment has at least {2 * MAX_RECORD_BYTES} bytes")
+            raise ValueError(f"a segment needs at least {2 * MAX_RECORD_BYTES} bytes")
         self.next_index = 0
         self.stream_dir = spool_dir / description.robot_id / str(description.stream)
         self._stream = description.stream
@@ -101,7 +101,7 @@ class SpoolWriter:
             write_stream(self.stream_dir, description)
         except OSError as error:
             self._writer_lock.release()
-            raise SpoolError(f"no session can be kept in {self.stream_dir}: {error.strerror}") from error
+            raise SpoolError(f"can't keep a session in {self.stream_dir}: {error.strerror}") from error
         _writers.add(self)
 
     def append_frame(self, captured_us: int, values: Sequence[float], tail: bytes = b"") -> int:
@@ -234,7 +234,7 @@ class SpoolWriter:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             self._refusal = (
-                "the disk of the spool is full" if full else f"the spool takes nothing: {error.strerror}"
+                "the disk of the spool is full" if full else f"the spool can't be written: {error.strerror}"
             )
             self._retry_at_s = time.monotonic() + _RETRY_S
             raise SpoolError(self._refusal) from error

@@ -45,7 +45,7 @@ _LATEST_US = 253_402_300_799_999_999
 _POLL_S = 0.01
 # Who asks whether a stream is encoded holds its lock for some microseconds.
 _LOCK_S = 1.0
-_NEVER = "the robot gave no picture of it"
+_NEVER = "the robot gave no picture for it"
 
 log = logging.getLogger("lerobot_robot_backend")
 
@@ -254,7 +254,9 @@ class VideoCapture:
         camera.reason = trouble
         if not camera.why:
             camera.why = trouble
-            log.warning("backend: camera %s: a picture is missing: %s (told once)", camera.name, trouble.text)
+            log.warning(
+                "backend: camera %s: a picture is missing: %s (logged once)", camera.name, trouble.text
+            )
 
 
 def _checked_time(us: Any) -> int | None:

@@ -18,4 +18,4 @@ def choose_video(chosen: str | None) -> Video:
     for choice in VIDEO_CHOICES:
         if name == choice:
             return choice
-    raise ValueError(f"{VIDEO_VARIABLE} is {name!r}; it is one of {', '.join(VIDEO_CHOICES)}")
+    raise ValueError(f"{VIDEO_VARIABLE} is {name!r}; it must be one of {', '.join(VIDEO_CHOICES)}")

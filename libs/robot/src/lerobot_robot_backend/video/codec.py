@@ -49,7 +49,7 @@ class SupportsRead(Protocol):
 
 
 class EncodingFailed(RuntimeError):
-    """The encoder does not take this picture; the message says why."""
+    """The encoder can't encode this picture; the message says why."""
 
 
 def video_size(height: int, width: int, quality: Quality) -> tuple[int, int]:
@@ -163,9 +163,9 @@ def write_mp4(path: Path, pictures: SupportsRead, count: int, fps: float, *, dep
                 target.mux(packet)
                 written += 1
     except (av.FFmpegError, IndexError) as error:
-        raise EncodingFailed(f"no mp4 can be made of the pictures: {error}") from error
+        raise EncodingFailed(f"the pictures can't be written as mp4: {error}") from error
     if written != count:
-        raise EncodingFailed(f"{count} pictures became {written}")
+        raise EncodingFailed(f"{count} pictures were given, but {written} written")
 
 
 def _fraction(fps: float) -> Fraction:

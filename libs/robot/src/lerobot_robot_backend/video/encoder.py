@@ -63,7 +63,7 @@ log = logging.getLogger("lerobot_robot_backend.video.encoder")
 
 
 class NoRoom(OSError):
-    """Not enough of the disk is free for video."""
+    """The disk has too little free space for video."""
 
 
 class CameraRecorder:
@@ -195,7 +195,7 @@ class CameraRecorder:
     def _tell(self, dropped: DroppedFrames | None) -> None:
         if dropped is not None:
             where = f"frames {dropped.first} to {dropped.end - 1}"
-            log.warning("camera %s, %s: missing are %s", self._head.camera_key, where, dropped.reason)
+            log.warning("camera %s, %s: missing %s", self._head.camera_key, where, dropped.reason)
 
     def _excuse(self, reason: str) -> None:
         if reason not in self._reasons and len(self._reasons) < _MAX_REASONS:
@@ -257,7 +257,7 @@ class Finisher:
         try:
             segment = finish_part(path)
         except OSError as error:
-            log.error("%s can't be finished now: %s; it is kept for later", path, error)
+            log.error("%s can't be finished right now: %s; it is kept for later", path, error)
             return
         except Exception:
             # A defect, or a part that is damaged: it lies there for the shipper, and the next ones come.

@@ -57,9 +57,11 @@ def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[st
         if video == "off":
             left_out[name] = "video is off"
         elif camera.channels not in (RGB, SINGLE):
-            left_out[name] = f"its pictures have {camera.channels} values per pixel, neither RGB nor depth"
+            left_out[name] = (
+                f"its pictures have {camera.channels} values per pixel, which is neither RGB nor depth"
+            )
         elif camera.channels == SINGLE and not _can_encode_depth():
-            left_out[name] = "it gives depth, and this machine's FFmpeg has no x265 of 12 bits to encode it"
+            left_out[name] = "it gives depth, but FFmpeg on this machine lacks 12-bit x265 to encode it"
         elif len(recorded) == MAX_CAMERAS:
             left_out[name] = f"at most {MAX_CAMERAS} cameras are recorded"
         else:
@@ -205,7 +207,7 @@ def _shows(path: Path) -> bool:
     try:
         return path.suffix != ".part" or bool(read_part(path).numbers)
     except OSError:
-        return True  # renamed or removed meanwhile, or the disk gives an error: nobody knows that it is empty
+        return True  # renamed or removed meanwhile, or the disk gives an error: it may hold pictures
 
 
 def make_camera_dir(stream_dir: Path, camera_key: str) -> Path:

@@ -77,14 +77,14 @@ class Reason(IntEnum):
 _REASONS = {
     Reason.NONE: "the encoder was stopped",
     Reason.FULL: "the encoder did not keep up with the cameras",
-    Reason.NO_PICTURE: "the camera gave something else than a picture of 8-bit RGB",
+    Reason.NO_PICTURE: "the camera gave something other than an 8-bit RGB picture",
     Reason.TOO_LARGE: "the picture is too large for the memory between recorder and encoder",
-    Reason.NO_DEPTH: "the camera gave something else than depth, which is uint16 in mm or float32 in m",
+    Reason.NO_DEPTH: "the camera gave something other than depth (uint16 in mm or float32 in m)",
 }
 
 
 class DamagedRing(ValueError):
-    """What lies in the ring is no record: the pictures in it are lost."""
+    """The ring holds something that is not a record: the pictures in it are lost."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class PictureRing:
         self._view = memoryview(self._map)
         self._words = self._view[:_PAGE_BYTES].cast("Q")
         if self._words[_Word.MAGIC] != _MAGIC:
-            raise DamagedRing("this memory holds no ring")
+            raise DamagedRing("this memory does not hold a picture ring")
         self.capacity = self._words[_Word.CAPACITY]
         self._data = self._view[_PAGE_BYTES : _PAGE_BYTES + self.capacity]
         self._fence = threading.Lock()

@@ -25,8 +25,8 @@ CLOSE_TIMEOUT_S = 1.0
 ROLLBACK_TIMEOUT_S = 5.0
 RETRY_S = 1.0
 SHARED_SESSIONS = (
-    "DATABASE_URL leads through a pooler that shares a session between its clients (PgBouncer: pool_mode = "
-    "transaction or statement); set pool_mode = session, or connect to PostgreSQL itself"
+    "DATABASE_URL points to a pooler that shares sessions between its clients (PgBouncer: pool_mode = "
+    "transaction or statement); set pool_mode = session, or connect directly to PostgreSQL"
 )
 
 
@@ -86,8 +86,8 @@ async def _refuse_shared_sessions(database_url: str) -> None:
         raise CannotStart(SHARED_SESSIONS)
     if durable not in DURABLE:
         raise CannotStart(
-            f"synchronous_commit is {durable} and can't be set to on, which every acknowledgement relies on; "
-            "look at the pooler between the services and PostgreSQL"
+            f"synchronous_commit is {durable} and can't be set to on, which every acknowledgement "
+            "depends on; check the pooler between the services and PostgreSQL"
         )
 
 

@@ -31,5 +31,5 @@ def judge(*, read_only: bool, migrated: bool, revision: str | None) -> None:
         raise StorageUnavailable(f"{NOT_MIGRATED}; {MIGRATE}")
     if revision is not None and revision < newest_revision():
         raise StorageUnavailable(
-            f"the database has migration {revision}, this release needs {newest_revision()}; {MIGRATE}"
+            f"the database is at migration {revision}, this release needs {newest_revision()}; {MIGRATE}"
         )

@@ -94,7 +94,7 @@ class Health:
             await asyncio.wait(asked.values(), timeout=CHECKED_WITHIN_S)
         reasons = {}
         for name, task in asked.items():
-            reason = task.result() if task.done() else f"no answer within {CHECKED_WITHIN_S} s"
+            reason = task.result() if task.done() else f"no answer within {CHECKED_WITHIN_S} seconds"
             if reason is not None:
                 reasons[name] = reason
         return reasons
@@ -149,7 +149,7 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
                 app.state.cannot_start = str(error)
                 raise
             except asyncio.CancelledError:
-                app.state.cannot_start = "asked to stop before it had started"
+                app.state.cannot_start = "asked to stop before it started"
                 raise
             for part in running:
                 health.checks.update(part.checks)

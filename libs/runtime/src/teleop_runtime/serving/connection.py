@@ -99,9 +99,9 @@ class HttpConnection(HttpToolsProtocol):
             return
         self._refused = True
         error = TargetTooLong(
-            f"the address of a request has at most {MAX_TARGET_BYTES} bytes, escapes counted",
+            f"the request address may have at most {MAX_TARGET_BYTES} bytes, including escapes",
             limit=MAX_TARGET_BYTES,
-            hint="a letter that is not ASCII takes up to nine of them",
+            hint="each character outside ASCII counts as up to nine bytes",
         )
         log.warning("request refused", client=self.client and self.client[0], code=error.code)
         _say_and_close(self.transport, refusal(error), self.loop)
@@ -197,9 +197,11 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """Answer a handshake that could not even be read; uvicorn would leave it hanging."""
         error: BackendError
         if isinstance(reason, HeaderLineTooLong | TooManyHeaders):
-            error = HeadersTooLarge(f"{reason}: a WebSocket handshake takes 128 headers of 8 KB each")
+            error = HeadersTooLarge(
+                f"{reason}: a WebSocket handshake may have at most 128 headers of 8 KB each"
+            )
         else:
-            error = BadInput(f"this is no WebSocket handshake: {reason}")
+            error = BadInput(f"not a WebSocket handshake: {reason}")
         log.warning("handshake refused", client=self.client and self.client[0], code=error.code)
         self._refused = self.handshake_complete = self.close_sent = True
         _say_and_close(self.transport, refusal(error), self.loop)

@@ -29,7 +29,7 @@ def end_in_time() -> None:
     """
 
     def end() -> None:
-        log.error("not everything came to its end in time", end_within_s=END_WITHIN_S)
+        log.error("not everything finished in time", end_within_s=END_WITHIN_S)
         os._exit(EXIT_BY_FORCE)
 
     timer = threading.Timer(END_WITHIN_S, end)

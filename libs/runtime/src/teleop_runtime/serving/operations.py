@@ -115,13 +115,13 @@ async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MA
     media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if media_type not in (JSON, UNTOLD) and not media_type.endswith("+json"):
         raise WrongMediaType(
-            f"JSON is wanted, this is {media_type[:100]!r}", field="Content-Type", hint=f"send {JSON}"
+            f"send JSON, not {media_type[:100]!r}", field="Content-Type", hint=f"send {JSON}"
         )
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > limit_bytes:
-            raise BodyTooLarge(f"this JSON body holds at most {limit_bytes} bytes", limit=limit_bytes)
+            raise BodyTooLarge(f"this JSON body may have at most {limit_bytes} bytes", limit=limit_bytes)
     if not body:
         raise BadInput("the request has no body", hint="send JSON; see /openapi.json")
     try:

@@ -10,7 +10,7 @@ from teleop_schema.errors import Forbidden
 from teleop_runtime.settings import Exposure
 
 READING = ("GET", "HEAD", "OPTIONS")
-HINT = "to let robots of a network that you trust in, set LEROBOT_BACKEND_EXPOSURE=lab"
+HINT = "to accept robots on a network you trust, set LEROBOT_BACKEND_EXPOSURE=lab"
 
 
 def check_access(scope: Scope, exposure: Exposure, any_origin: Sequence[str] = ()) -> None:
@@ -28,19 +28,19 @@ def check_access(scope: Scope, exposure: Exposure, any_origin: Sequence[str] = (
     address = _ip_address(server[0]) if server else None
     if exposure == "local" and address is not None:
         if not address.is_loopback:
-            raise Forbidden("this backend takes connections from its own machine only", hint=HINT)
+            raise Forbidden("this backend accepts connections from its own machine only", hint=HINT)
         if not _is_local_name(host):
             raise Forbidden(f"this backend is not {host[:100]!r}", field="Host", hint=HINT)
     if origin and _netloc(origin) != host and not _is_open(scope, any_origin):
-        raise Forbidden(f"pages of {origin[:100]!r} may not use this backend", field="Origin")
+        raise Forbidden(f"web pages of {origin[:100]!r} may not use this backend", field="Origin")
 
 
 def check_listening(host: str, exposure: Exposure, variable: str) -> None:
     """Raise ValueError, naming the environment variable, for a host the posture must not listen on."""
     if exposure == "local" and not is_loopback_host(host):
         raise ValueError(
-            f"{variable} {host} would let other machines in; "
-            "if that is wanted, set LEROBOT_BACKEND_EXPOSURE=lab"
+            f"{variable} {host} would accept connections from "
+            "other machines; if you want that, set LEROBOT_BACKEND_EXPOSURE=lab"
         )
 
 

@@ -96,7 +96,7 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allowed = ", ".join(sorted(_allowed_methods(request)))
         refusal = MethodNotAllowed(
-            f"{request.url.path} does not take {request.method}", hint=f"it takes {allowed}"
+            f"{request.url.path} does not accept {request.method}", hint=f"allowed: {allowed}"
         )
         return _answer(request, refusal, {"Allow": allowed})
     if error.status_code == 404:
@@ -117,7 +117,7 @@ async def answer_surprise(request: Request, error: Exception) -> Response:
 
 def as_backend_error(error: Exception) -> BackendError:
     """What a client hears of an error that nobody foresaw: its kind, and nothing of its inside."""
-    return trouble_of(error) or BackendError("something went wrong in the backend; its log says what")
+    return trouble_of(error) or BackendError("something went wrong in the backend; its log has the details")
 
 
 def _answer(request: Request, error: BackendError, headers: Mapping[str, str] | None = None) -> Response:
@@ -146,8 +146,8 @@ def _not_found(request: Request) -> NotFound:
         for field, value in (found.groupdict() if found else {}).items():
             convertor = route.param_convertors[field]
             if isinstance(convertor, IntegerConvertor) and not re.fullmatch(convertor.regex, value):
-                return NotFound(f"{field} is made of digits, {value[:100]!r} is not", field=field)
-    return NoSuchAddress(f"nothing lives at {request.url.path}", hint="see /openapi.json")
+                return NotFound(f"{field} must be a whole number, not {value[:100]!r}", field=field)
+    return NoSuchAddress(f"nothing exists at {request.url.path}", hint="see /openapi.json")
 
 
 def _allowed_methods(request: Request) -> set[str]:

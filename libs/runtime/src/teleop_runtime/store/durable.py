@@ -38,8 +38,8 @@ def check_another_file_fits(folder: Path) -> None:
     # Some file systems do not count: 0 of 0.
     if disk.f_files and not disk.f_favail:
         raise NoSpace(
-            "no further file fits the disk: its file system has as many as it can have (df -i)",
-            hint="remove files from the server's disk that nobody needs, or let it have more inodes",
+            "no room for another file: the file system has run out of inodes (df -i)",
+            hint="remove files nobody needs from the server's disk, or give it more inodes",
         )
 
 
@@ -62,7 +62,7 @@ def make_folder(folder: Path) -> None:
         try:
             new.mkdir(exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise PathTaken(f"{new.name!r} is a file: no folder of that name can be made") from None
+            raise PathTaken(f"{new.name!r} is a file, so no folder of that name can be created") from None
         sync_directory(new.parent)
 
 
@@ -90,7 +90,7 @@ def place(source: Path, target: Path, scratch: Path) -> None:
         try:
             os.replace(made, target)
         except (IsADirectoryError, NotADirectoryError):
-            raise PathTaken(f"{target.name!r} is a folder: no file of that name can be stored") from None
+            raise PathTaken(f"{target.name!r} is a folder, so no file of that name can be stored") from None
     finally:
         # A rename onto another link of the same file does nothing and leaves the first.
         made.unlink(missing_ok=True)

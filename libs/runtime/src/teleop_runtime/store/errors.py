@@ -6,29 +6,29 @@ from teleop_schema.errors import BackendError, Conflict, NotFound, StorageUnavai
 
 
 class UnknownUpload(NotFound):
-    """There is no such upload: it was never begun, has expired, or was given up."""
+    """There is no such upload: it was never started, has expired, or was given up."""
 
     code, retryable = "unknown_upload", True
 
     def __init__(self, upload_id: UUID | str) -> None:
         super().__init__(
-            f"there is no upload {upload_id}: it was never begun, has expired, or was given up",
+            f"there is no upload {upload_id}: it was never started, has expired, or was given up",
             field="upload_id",
-            hint="begin the upload again",
+            hint="start the upload again",
         )
 
 
 class OffsetMismatch(Conflict):
-    """Bytes do not start where the stored ones of the upload end."""
+    """The bytes do not start where the upload's stored bytes end."""
 
     code, retryable = "offset_mismatch", True
 
     def __init__(self, *, stored: int, sent: int) -> None:
         super().__init__(
-            f"the upload holds {stored} bytes, what was sent starts at {sent}",
+            f"the upload holds {stored} bytes, but the sent bytes start at {sent}",
             field="Upload-Offset",
             limit=stored,
-            hint="ask for the offset with HEAD and go on from there",
+            hint="ask for the offset with HEAD and continue from there",
         )
 
 
@@ -39,7 +39,7 @@ class UploadBusy(BackendError):
 
 
 class ChecksumMismatch(BackendError):
-    """What arrived is not what its checksum says."""
+    """The received bytes do not match their checksum."""
 
     code, status, close_code, retryable = "checksum_mismatch", 460, 1007, True
 
@@ -60,12 +60,12 @@ class PathTaken(Conflict):
 
 
 class StoreUnusable(StorageUnavailable):
-    """The file store can't be used now."""
+    """The file store can't be used right now."""
 
     code, retryable = "store_unusable", True
 
 
 class DiskFailed(StoreUnusable):
-    """The disk under the file store fails: what was being stored is not safe, and does not count."""
+    """The disk of the file store fails: what was being stored is not safe and does not count."""
 
     code, retryable = "disk_failed", True

@@ -17,7 +17,7 @@ def check_sha256(arrived: str, wanted: str) -> None:
     """Raise ChecksumMismatch unless what arrived is what was wanted, both in hexadecimal."""
     if arrived != wanted:
         raise ChecksumMismatch(
-            f"SHA-256 of what arrived is {arrived} instead of {wanted}",
+            f"the SHA-256 of the received bytes is {arrived}, not {wanted}",
             field="sha256",
             hint="upload the file again",
         )

@@ -252,7 +252,7 @@ class LocalStore:
         """The place of a name; the callers' names are checked, this is the last door before the disk."""
         parts = PurePosixPath(path).parts
         if not parts or "\0" in path or any(part.startswith((".", "/")) for part in parts):
-            raise ValueError(f"{path!r} is no name below the store")
+            raise ValueError(f"{path!r} is not a name in the store")
         return (below or self.root).joinpath(*parts)
 
     def _begin(self, upload_id: UUID) -> None:
@@ -278,12 +278,12 @@ class LocalStore:
         # Only where it is tight does it matter how much of them is here already.
         promised = sum(max(0, takes - self._came(upload_id)) for upload_id, takes in begun.items())
         if size_bytes + promised > room:
-            awaited = f" and {promised} are awaited by uploads that have begun" if promised else ""
+            awaited = f" and {promised} are reserved for uploads in progress" if promised else ""
             raise NoSpace(
-                f"{size_bytes} bytes more do not fit: the disk has {free} free, of which {free - room} "
-                f"stay free{awaited}",
+                f"{size_bytes} more bytes do not fit: the disk has {free} free, {free - room} "
+                f"of which must stay free{awaited}",
                 limit=max(0, room - promised),
-                hint="make room on the server's disk, then upload again",
+                hint="free some space on the server's disk, then upload again",
             )
 
     def _came(self, upload_id: UUID) -> int:
@@ -338,7 +338,7 @@ class LocalStore:
         try:
             base = self._object(recipe.base).open("rb", buffering=0)
         except FileNotFoundError:
-            raise ChecksumMismatch(f"the store lost {recipe.base}, of which this file is made") from None
+            raise ChecksumMismatch(f"the store has lost {recipe.base}, which this file is made of") from None
         with base:
             for offset, length, base_offset in (*recipe.copied, (size_bytes, 0, 0)):
                 yield from staged.blocks(sent, offset - at)
@@ -349,7 +349,7 @@ class LocalStore:
                     yield block
                     left -= len(block)
         if sent != staged.size:
-            raise ChecksumMismatch(f"{staged.size} bytes were sent where {sent} are missing")
+            raise ChecksumMismatch(f"{staged.size} bytes were sent, but {sent} are missing")
 
     def _publish(self, source: Path, sha256: str, size_bytes: int) -> None:
         """Let `source`, which is durable, be the object; an intact one that is there already stays."""
@@ -370,7 +370,7 @@ class LocalStore:
 
 def _check_whole(size: int, digest: str, size_bytes: int, sha256: str) -> None:
     if size != size_bytes:
-        raise ChecksumMismatch(f"the file has {size} bytes instead of {size_bytes}", field="size_bytes")
+        raise ChecksumMismatch(f"the file has {size} bytes, not {size_bytes}", field="size_bytes")
     check_sha256(digest, sha256)
 
 

@@ -29,7 +29,7 @@ async def receive(
             size += len(part)
             if size > limit:
                 block += part[: len(part) - (size - limit)]
-                raise BodyTooLarge(f"more than the {limit} bytes that were announced", limit=limit)
+                raise BodyTooLarge(f"more bytes than the {limit} announced", limit=limit)
             block += part
             if len(block) < BLOCK_BYTES:
                 continue

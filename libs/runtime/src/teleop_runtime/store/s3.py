@@ -133,7 +133,7 @@ class S3ObjectStore:
         recipe = recipe or Recipe(base="", copied=())
         sent = size_bytes - sum(length for _, length, _ in recipe.copied)
         if stored != sent:
-            raise ChecksumMismatch(f"{stored} bytes were sent where {sent} are missing", field="size_bytes")
+            raise ChecksumMismatch(f"{stored} bytes were sent, but {sent} are missing", field="size_bytes")
         blocks = checked(self._mixed(upload_id, size_bytes, recipe), sha256)
         if size_bytes <= PART_BYTES:
             await self._put(object_key(sha256), b"".join([block async for block in blocks]))
@@ -158,7 +158,7 @@ class S3ObjectStore:
         except FileNotFoundError:
             # Of an upload that is complete S3 knows nothing any more, whether its answer came or not.
             if not await self._is_whole(sha256, size_bytes):
-                raise StoreUnusable("the file store lost an upload while it was written") from None
+                raise StoreUnusable("the file store lost an upload during a write") from None
 
     async def _is_whole(self, sha256: str, size_bytes: int) -> bool:
         """Whether the object is there with the bytes that it must have; reads them."""
@@ -284,7 +284,7 @@ class S3ObjectStore:
                 size += len(part)
                 buffer += part[: len(part) - max(0, size - limit)]
                 if size > limit:
-                    raise BodyTooLarge(f"more than the {limit} bytes that were announced", limit=limit)
+                    raise BodyTooLarge(f"more bytes than the {limit} announced", limit=limit)
                 if len(buffer) >= PART_BYTES:
                     await put()
         finally:
@@ -307,7 +307,7 @@ class S3ObjectStore:
             end = await self._receive(upload_id, offset, hashing(), limit)
             if hashed.digest() != checksum.digest:
                 raise ChecksumMismatch(
-                    f"{checksum.algorithm} of the {end - offset} bytes sent is another",
+                    f"{checksum.algorithm} of the {end - offset} sent bytes does not match",
                     field="Upload-Checksum",
                     hint="send them again from the same offset",
                 )
@@ -364,7 +364,7 @@ class S3ObjectStore:
                         yield block
                 except FileNotFoundError:
                     raise ChecksumMismatch(
-                        f"the store lost {recipe.base}, of which this file is made"
+                        f"the store has lost {recipe.base}, which this file is made of"
                     ) from None
 
     async def _get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
@@ -405,4 +405,4 @@ def reaching() -> Iterator[None]:
     except AlreadyExistsError:
         raise
     except BaseError as error:
-        raise StoreUnusable(f"the file store can't be used now: {type(error).__name__}") from error
+        raise StoreUnusable(f"the file store can't be used right now: {type(error).__name__}") from error

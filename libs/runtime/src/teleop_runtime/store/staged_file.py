@@ -77,7 +77,7 @@ class StagedFile:
         found = os.fstat(self._fd)
         # The links alone do not tell: whoever was to make the second one may have died before.
         if found.st_nlink != 1 or not found.st_mode & stat.S_IWUSR:
-            raise UploadBusy("this upload is complete, or given up")
+            raise UploadBusy("this upload is complete or was given up")
         write_all(self._fd, block, self.size)
         self.size += len(block)
         if self.hash is not None:
@@ -99,7 +99,7 @@ class StagedFile:
             return
         if self._checked.digest() != self._checksum.digest:
             raise ChecksumMismatch(
-                f"{self._checksum.algorithm} of the {self.size - self._begun_at} bytes sent is another",
+                f"{self._checksum.algorithm} of the {self.size - self._begun_at} sent bytes does not match",
                 field="Upload-Checksum",
                 hint="send them again from the same offset",
             )

@@ -46,7 +46,7 @@ def causes_named() -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in DISK_FULL:
-            raise NoSpace(hint="make room on the server's disk, then upload again") from error
+            raise NoSpace(hint="free some space on the server's disk, then upload again") from error
         if error.errno in DISK_FAILING:
             raise DiskFailed() from error
         if error.errno in USED_UP:

@@ -40,7 +40,7 @@ class Writers:
         except asyncio.CancelledError:
             if turn.newest is task:
                 raise
-            raise UploadBusy("a later request has taken this upload over") from None
+            raise UploadBusy("a later request has taken over this upload") from None
         finally:
             if turn.newest is task:
                 turn.newest = None

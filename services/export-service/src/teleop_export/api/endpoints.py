@@ -140,11 +140,14 @@ async def _published(request: Request) -> tuple[Path, str]:
     export_id = export_id_of(request)
     status, name, repo_id = await exports.published(export_id)
     if status != "done":
-        raise ExportNotReady(f"export {export_id} is {status}", hint=f"GET /exports/{export_id} tells more")
+        raise ExportNotReady(
+            f"export {export_id} is {status}", hint=f"GET /exports/{export_id} has the details"
+        )
     folder = folders.published(export_id, name)
     if not await asyncio.to_thread(folder.is_dir):
         raise ExportNotFound(
-            f"the files of export {export_id} are gone", hint="DELETE the export, then ask for it again"
+            f"the files of export {export_id} no longer exist",
+            hint="DELETE the export, then ask for it again",
         )
     return folder, repo_id
 

@@ -35,9 +35,9 @@ class Followers:
         """Count one; raises TooManyConnections beyond MAX_FOLLOWERS."""
         if self._count >= MAX_FOLLOWERS:
             raise TooManyConnections(
-                f"{MAX_FOLLOWERS} clients follow exports already",
+                f"{MAX_FOLLOWERS} clients are already following exports",
                 limit=MAX_FOLLOWERS,
-                hint="GET /exports/{id} now and then tells the same",
+                hint="GET /exports/{id} gives the same information",
             )
         self._count += 1
         try:

@@ -25,9 +25,11 @@ async def push_export(request: Request) -> Response:
     check_push(wanted)
     made = await exports.state(export_id)
     if made.request.format != LEROBOT:
-        raise NotPushable(f"export {export_id} is no dataset, but {made.request.format}")
+        raise NotPushable(f"export {export_id} is not a dataset but {made.request.format}")
     if not await pushes.put(export_id, wanted, again=True):
-        raise PushBusy(f"export {export_id} is being pushed", hint=f"GET /exports/{export_id} tells how far")
+        raise PushBusy(
+            f"export {export_id} is already being pushed", hint=f"GET /exports/{export_id} shows its progress"
+        )
     detail = await exports.get(export_id)
     return JsonResponse(detail.push, 202, headers={"Location": f"/exports/{export_id}"})
 

@@ -26,8 +26,8 @@ def _head(export: ExportDetail) -> Iterator[str]:
         yield f"failed: {export.error.detail}"
     for video in export.video_corrected:
         yield (
-            f"made of video that turned out to hold other pictures: session {video.session_id}, camera "
-            f"{video.camera}, {video.chunks} chunks; ask for the export again"
+            f"made from video whose pictures were later corrected: session {video.session_id}, camera "
+            f"{video.camera}, {video.chunks} chunks; request the export again"
         )
     if export.push is not None:
         push = export.push
@@ -62,7 +62,9 @@ def _session(session: SessionReport) -> Iterator[str]:
         f"{session.exported} exported, in {session.episodes} episodes"
     )
     if session.measured_hz is not None:
-        yield f"  its loop ran at {session.measured_hz:.2f} Hz, {session.declared_fps:g} declared"
+        yield (
+            f"  its loop ran at {session.measured_hz:.2f} Hz instead of the declared {session.declared_fps:g}"
+        )
     for time in session.times:
         yield from _time(time)
     for excluded in session.excluded:
@@ -89,17 +91,17 @@ def _time(time: EpisodeTime) -> Iterator[str]:
     for stall in time.stalls:
         yield (
             f"  stall: {named}{stall.seconds:.2f} s from frame {stall.after_frame} to {stall.next_frame}, "
-            "which follow each other in the dataset"
+            "which are consecutive rows in the dataset"
         )
     for slow in time.slow:
         yield (
             f"  slow: {named}frames {slow.first_frame} to {slow.last_frame} were recorded at "
-            f"{slow.measured_hz:.2f} Hz only, and play faster than that"
+            f"only {slow.measured_hz:.2f} Hz, and play back faster than that"
         )
     if time.shared_times:
         yield (
-            f"  times: {named}{time.shared_times} frames have the same time as another one: they count as "
-            "evenly spread"
+            f"  times: {named}{time.shared_times} frames share their time with another frame: they are "
+            "treated as evenly spaced"
         )
 
 
@@ -107,11 +109,12 @@ def _camera(camera: CameraReport) -> Iterator[str]:
     yield ""
     yield (
         f"camera {camera.camera}: {camera.recorded} pictures recorded, {camera.used} used, {camera.unused} "
-        f"not; {camera.repeated} rows repeat one, {camera.stood_in} of them for want of their own"
+        f"unused; {camera.repeated} rows repeat a picture, {camera.stood_in} of them because they "
+        "have none of their own"
     )
-    yield f"  {camera.copied} episodes copied bit for bit, {len(camera.encoded)} encoded anew"
+    yield f"  {camera.copied} episodes copied bit for bit, {len(camera.encoded)} re-encoded"
     for encoded in camera.encoded:
-        yield f"  encoded anew: episode {encoded.episode_index}: {encoded.reason}"
+        yield f"  re-encoded: episode {encoded.episode_index}: {encoded.reason}"
 
 
 def _episode(index: int | None) -> str:

@@ -99,7 +99,7 @@ def _ledger(report: Mapping[str, Any]) -> Iterator[str]:
         "episode."
     )
     yield ""
-    yield from _row("session", "recorded", "exported", "episodes", "rate of its loop", "left out, and why")
+    yield from _row("session", "recorded", "exported", "episodes", "loop rate", "left out (reason)")
     yield from _row("---:", "---:", "---:", "---:", "---", "---")
     rows = [
         f"| {each['session_id']} | {each['committed']:,} | {each['exported']:,} | {each['episodes']:,} "
@@ -142,7 +142,7 @@ def _not_recorded(report: Mapping[str, Any]) -> Iterator[str]:
     if lines:
         yield from (
             "",
-            "What the robot, or the recording command's own dataset, had and the recording has not:",
+            "Features of the robot, or of the recording command's own dataset, that the recording lacks:",
             "",
         )
         yield from _some(lines, MAX_ROWS)
@@ -166,7 +166,7 @@ def _reasons(session: Mapping[str, Any]) -> str:
         told.append(f"{missing:,} never recorded")
     stalls = [stall["seconds"] for time in session.get("times", ()) for stall in time["stalls"]]
     if stalls:
-        told.append(f"{sum(stalls):.1f} s in which the loop stood still, {len(stalls)} times")
+        told.append(f"{sum(stalls):.1f} s during which the loop stood still, {len(stalls)} times")
     return "; ".join(told)
 
 

@@ -55,7 +55,7 @@ class Pusher:
 
     async def push(self, export_id: int) -> None:
         """Push one export if that is still wanted; its row tells how that ended."""
-        gave_up = BackendError(f"gave up: {MAX_ATTEMPTS} attempts were made, none came to an end")
+        gave_up = BackendError(f"gave up after {MAX_ATTEMPTS} unfinished attempts")
         claim = await self._pushes.claim(export_id, as_problem(gave_up))
         if claim is None:
             return
@@ -72,7 +72,7 @@ class Pusher:
             await self._pushes.hand_back(claim, None)
             raise
         except AWAY as error:
-            log.warning("push interrupted, to be tried again", export_id=export_id, error=str(error))
+            log.warning("push interrupted, trying again later", export_id=export_id, error=str(error))
             raise
         except HubUnavailable as error:
             await self._try_again(claim, error)
@@ -109,7 +109,9 @@ class Pusher:
         if claim.attempts_left == 0:
             await self._fail(claim, error)
             return
-        log.warning("the Hub is away, to be tried again", export_id=claim.export_id, error=error.detail)
+        log.warning(
+            "the Hub is unavailable, trying again later", export_id=claim.export_id, error=error.detail
+        )
         await self._pushes.hand_back(claim, as_problem(error))
         raise error
 
@@ -118,7 +120,7 @@ class Pusher:
             log.warning("push failed", export_id=claim.export_id, code=error.code, error=error.detail)
         else:
             log.error("push failed", export_id=claim.export_id, exc_info=error)
-            error = BackendError("something went wrong in the backend; its log says what")
+            error = BackendError("something went wrong in the backend; its log has the details")
         if await self._pushes.fail(claim, as_problem(error)):
             PUSHES.labels("failed").inc()
 
@@ -126,4 +128,4 @@ class Pusher:
         """Take up what has become due, and the jobs that dead workers left."""
         await self._pushes.queue_due(self._jobs.enqueue)
         if found := await self._jobs.recover():
-            log.warning("pushes of a dead worker queued again", jobs=found)
+            log.warning("requeued the pushes of a dead worker", jobs=found)

@@ -29,7 +29,7 @@ class HubSettings(BaseSettings):
         None, alias="HF_TOKEN", description="the token to push with; default: that of `hf auth login`, if any"
     )
     hub_tokens: Path | None = Field(
-        None, alias="HUB_TOKENS", description="folder of further tokens, a file each, named by requests"
+        None, alias="HUB_TOKENS", description="folder with more tokens, one file each; requests name the file"
     )
 
     @field_validator("hub_endpoint")

@@ -118,7 +118,7 @@ class _Push:
             info = self._api.repo_info(self._repo_id, repo_type=KIND, revision=BRANCH)
         if self._wanted.private and not info.private:
             raise HubRepoPublic(
-                f"{self._repo_id} is public on the Hub, and the push is to be private",
+                f"{self._repo_id} is public on the Hub, but the push is private",
                 hint='make the repository private, or push with "private": false',
             )
         assert info.sha is not None  # noqa: S101
@@ -143,7 +143,10 @@ class _Push:
             if streams & set(self._parcel.streams):
                 return
         raise HubForeignContent(
-            f"{self._repo_id} on the Hub holds something else, {content[0]} for one, and is not overwritten",
+            (
+                f"{self._repo_id} on the Hub holds other content, for example {content[0]}, "
+                "and is not overwritten"
+            ),
             hint='choose another repo_id, or push with "overwrite": true',
         )
 
@@ -205,7 +208,7 @@ class _Push:
             )
         except RuntimeError as error:
             # What the Hub's faster protocol, Xet, raises whenever it can't go on.
-            raise HubUnavailable("uploading to the Hub broke off") from error
+            raise HubUnavailable("the upload to the Hub was interrupted") from error
 
     def _tag(self, commit: str) -> None:
         tagged = self._tagged()

@@ -138,10 +138,10 @@ def _must_be_finite(order: Order) -> Collection[str] | None:
 
 
 def _not_finite(order: Order, piece: Piece, key: str) -> NotFinite:
-    again = "" if key in features_of(order.columns) else "ask for the export again, or "
+    again = "" if key in features_of(order.columns) else "request the export again, or "
     return NotFinite(
-        f"session {piece.session_id} holds a value of {key} that is not finite, in the frames "
+        f"session {piece.session_id} holds a value of {key} that is NaN or infinite, in the frames "
         f"{piece.first} to {piece.end - 1}",
         field="on_not_finite",
-        hint=f'{again}ask for on_not_finite "keep"',
+        hint=f'{again}set on_not_finite to "keep"',
     )

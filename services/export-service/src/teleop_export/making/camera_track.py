@@ -140,8 +140,8 @@ class CameraTrack:
             )
             if (matched.number < 0).any():
                 raise RecordingChanged(
-                    f"session {piece.session_id} has no picture of camera {self.camera.name} any more "
-                    f"for its frame {int(index[np.argmin(matched.number)])}"
+                    f"session {piece.session_id} no longer has a picture of camera "
+                    f"{self.camera.name} for frame {int(index[np.argmin(matched.number)])}"
                 )
             yield matched
             begin += length
@@ -170,7 +170,7 @@ class CameraTrack:
                 whole = Part(segment, np.arange(segment.pictures))
                 again = look([whole], self.camera)
                 if again.obstacle is not None:
-                    raise BackendError(f"what was encoded can't be used: {again.obstacle}")
+                    raise BackendError(f"the re-encoded video can't be used: {again.obstacle}")
                 return self._series.add([whole], again)
         finally:
             self._scratch.unlink(missing_ok=True)

@@ -103,8 +103,8 @@ def _cut(table: pa.Table, pieces: Sequence[Piece]) -> pa.Table:
             part = part.filter(pa.array(piece.holds(indexes[begin:end])))
         if len(part) != piece.frames:
             raise RecordingChanged(
-                f"of the frames {piece.first} to {piece.end - 1} of session {piece.session_id}, "
-                f"{len(part)} are left"
+                f"only {len(part)} of the frames {piece.first} to {piece.end - 1} of "
+                f"session {piece.session_id} are left"
             )
         parts.append(part)
     if sum(map(len, parts)) == len(table):

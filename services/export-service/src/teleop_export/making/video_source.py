@@ -139,7 +139,7 @@ class Segment:
         finally:
             decoder.flush_buffers()
         if left:
-            raise VideoUnreadable(f"{len(left)} pictures can't be decoded, the first is {min(left)}")
+            raise VideoUnreadable(f"{len(left)} pictures can't be decoded, the first is number {min(left)}")
 
     def _needed(self, wanted: Integers) -> Iterator[int]:
         """Positions of the packets to decode, ascending: from the keyframe on that a picture builds upon."""
@@ -261,8 +261,8 @@ class Footage:
             segment = stack.enter_context(Segment(path, self._kinds))
             if segment.pictures != chunk.frame_count:
                 raise VideoUnreadable(
-                    f"video chunk {chunk.id} holds {segment.pictures} pictures, "
-                    f"not the {chunk.frame_count} that were counted when it arrived"
+                    f"video chunk {chunk.id} holds {segment.pictures} "
+                    f"pictures, but {chunk.frame_count} were counted when it arrived"
                 )
             return segment, stack.pop_all()
 

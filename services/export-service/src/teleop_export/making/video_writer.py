@@ -77,7 +77,7 @@ def look(parts: Iterable[Part], camera: Camera) -> Looked:
     for segment, numbers in parts:
         obstacle = _obstacle(segment, numbers, camera)
         if extradata not in (None, segment.kind.extradata):
-            obstacle = obstacle or "its segments were not encoded alike"
+            obstacle = obstacle or "its segments were encoded differently"
         if obstacle is not None:
             return Looked(obstacle, b"", 0, 0)
         extradata = segment.kind.extradata
@@ -91,13 +91,13 @@ def _obstacle(segment: Segment, numbers: Integers, camera: Camera) -> str | None
     if (kind.codec, kind.pix_fmt) != (camera.codec, camera.pix_fmt):
         return f"it is {kind.codec} {kind.pix_fmt}, not {camera.codec} {camera.pix_fmt}"
     if segment.hides:
-        return "it holds pictures that are not shown: it was cut without being encoded"
+        return "it holds pictures that are not shown: it was cut without re-encoding"
     if not segment.in_order:
-        return "its pictures do not lie in the order in which they are shown"
+        return "its pictures are not stored in the order in which they are shown"
     follows = np.diff(numbers, prepend=_NONE_BEFORE) == 1
     if not (fits := segment.keyframe[numbers] | follows).all():
         number = int(numbers[np.argmin(fits)])
-        return f"picture {number} of a segment is no keyframe, and the one before it is not shown"
+        return f"picture {number} of a segment is not a keyframe, and the one before it is not shown"
     return None
 
 
@@ -172,10 +172,10 @@ class VideoSeries:
         if self._limits.one_file:
             if not alike:
                 raise NotStreamable(
-                    f"the video of camera {self._camera.name} does not fit into one file: it was not all "
-                    "encoded alike",
+                    f"the video of camera {self._camera.name} does not fit into one file: its "
+                    "parts were encoded differently",
                     field="streaming_safe",
-                    hint="export the sessions apart, or without streaming_safe",
+                    hint="export the sessions separately, or without streaming_safe",
                 )
             return True
         return (

@@ -31,7 +31,7 @@ RESERVED = {
     *DEFAULT_FEATURES,
     *("task", "subtask", "language_persistent", "language_events"),
 }
-AS_IT_IS = 'the formats "parquet" and "mcap" have it as it was recorded'
+AS_IT_IS = 'the formats "parquet" and "mcap" keep it as it was recorded'
 OTHERWISE = f"record it under another name; {AS_IT_IS}"
 READ_FRAMES = 65_536
 # Of values beyond state and action; where frames have more of them, fewer are read at a time.
@@ -110,9 +110,9 @@ def _part(session: Session, pieces: Sequence[Piece]) -> _Part:
 def _why_not(column: Column, parts: Sequence[_Part]) -> LeftOutColumn | None:
     name = column.name
     if name in RESERVED:
-        return LeftOutColumn(name, "a dataset has a feature of that name for something else", OTHERWISE)
+        return LeftOutColumn(name, "datasets already use that feature name for something else", OTHERWISE)
     if "/" in name or "image" in name or not column.shape:
-        what = "LeRobot takes no '/' in names, 'image' for pictures alone, and no empty shapes"
+        what = "LeRobot allows no '/' in names, 'image' for pictures only, and no empty shapes"
         return LeftOutColumn(name, what, OTHERWISE)
     lacking = [part.session.id for part in parts if name not in part.columns]
     if lacking:
@@ -137,8 +137,8 @@ def _without_values(name: str, parts: Sequence[_Part]) -> Iterator[LeftOutColumn
         if len(lacking):
             yield LeftOutColumn(
                 name,
-                f"{len(lacking)} frames of session {part.session.id} have no value of it, the first is "
-                f"{lacking[0]}",
+                f"{len(lacking)} frames of session {part.session.id} have no value for it, the "
+                f"first is {lacking[0]}",
                 f'give episodes that lack it the outcome "discarded"; {AS_IT_IS}',
             )
 
@@ -197,5 +197,5 @@ def with_columns(frames: pa.Table, recorded: Sequence[Column], wanted: Sequence[
 
 def _stored(values: pa.Array, column: Column) -> pa.Array:
     if values.null_count:
-        raise RecordingChanged(f"{values.null_count} frames have lost their value of column {column.name}")
+        raise RecordingChanged(f"{values.null_count} frames have lost their value in column {column.name}")
     return nested_lists(values.flatten(), column.shape) if len(column.shape) > 1 else values

@@ -101,7 +101,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Source(Struct, frozen=True, kw_only=True):
     """What the pieces of one session are made of.
 
-    fps       the rate of its loop, as it was measured
+    fps       the loop rate, as it was measured
     chunks    of each of the order's cameras, in their order: its video chunks that can be used
     pictures  of each camera: how many these hold
     columns   all that the session has beyond state and action
@@ -167,22 +167,22 @@ def check_request(request: ExportRequest) -> None:
     check_repo_id(request.repo_id)
     if (request.session_ids is None) == (request.filter is None):
         raise BadInput(
-            "which sessions? either session_ids or filter must say it, and only one of them",
+            "choose sessions with either session_ids or filter, and only one of them",
             field="session_ids",
         )
     if request.filter is not None:
         check_filter(request.filter)
     twice = [each for each, count in Counter(request.session_ids or ()).items() if count > 1]
     if twice:
-        raise BadInput(f"session {min(twice)} is named twice", field="session_ids")
+        raise BadInput(f"session {min(twice)} appears twice", field="session_ids")
     if request.split is not None:
         check_split(request.split)
     if request.push_to_hub is not None:
         check_push(request.push_to_hub)
     if request.cameras and len(set(request.cameras)) < len(request.cameras):
-        raise BadInput("a camera is named twice", field="cameras")
+        raise BadInput("a camera appears twice", field="cameras")
     if not _labels(request):
-        raise BadInput("no episode could have such an outcome", field="include_outcomes")
+        raise BadInput("no episode can have both outcomes", field="include_outcomes")
 
 
 def check_unfinished(request: ExportRequest, sessions: Sequence[Session]) -> None:
@@ -192,7 +192,7 @@ def check_unfinished(request: ExportRequest, sessions: Sequence[Session]) -> Non
             raise SessionUnfinished(
                 f"session {session.id} is still being recorded",
                 field="session_ids",
-                hint="end it first, or set include_unfinished to export what is committed now",
+                hint="end it first, or set include_unfinished to export what has been committed",
             )
 
 
@@ -202,11 +202,11 @@ def check_accounted(request: ExportRequest, sessions: Sequence[Session]) -> None
         lost = [hole for hole in session.holes if hole.reason == UNNAMED]
         if lost and not request.include_incomplete:
             raise FramesUnaccounted(
-                f"{sum(hole.end - hole.first for hole in lost)} frames of session {session.id} are neither "
-                f"stored nor named as lost, the first is {lost[0].first}",
+                f"{sum(hole.end - hole.first for hole in lost)} frames of session {session.id} are "
+                f"unaccounted for, the first is {lost[0].first}",
                 field="session_ids",
-                hint=f"ask again later; POST /sessions/{session.id}/give-up-missing names them as lost, "
-                "include_incomplete exports what is there",
+                hint=f"ask again later; POST /sessions/{session.id}/give-up-missing records them as "
+                "gaps, include_incomplete exports the rest",
             )
 
 

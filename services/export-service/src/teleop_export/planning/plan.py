@@ -22,10 +22,10 @@ from teleop_export.timing.pauses import Pauses, Spans, in_spans
 OnGap = Literal["split", "refuse"]
 # Reasons named at most where nothing is left.
 MAX_REASONS = 5
-PAUSED = "within the episode, but not added to it: its rows before and after follow each other"
+PAUSED = "paused: recorded within the episode but not part of it; the rows before and after are consecutive"
 # Of one episode, that are told one by one.
 MAX_PAUSES = 100
-REPEATING = "no observation of its own: it repeats that of an earlier frame beside a newer action"
+REPEATING = "repeats the observation of an earlier frame with a newer action"
 
 
 @dataclass(frozen=True)
@@ -165,15 +165,15 @@ def _nothing(sessions: Sequence[Session], excluded: Sequence[Exclusion]) -> Noth
     named = f"sessions {', '.join(str(session.id) for session in sessions)}"
     if not excluded:
         return NothingToExport(
-            f"{named} hold no frame to export", hint="the ledger of a session tells what it holds"
+            f"{named} have no frames to export", hint="the ledger of a session shows what it holds"
         )
     frames: Counter[str] = Counter()
     for each in excluded:
         frames[each.reason] += each.frames
     left_out = "; ".join(f"{count} frames: {reason}" for reason, count in frames.most_common(MAX_REASONS))
     return NothingToExport(
-        f"{named} have no frame left to export ({left_out})",
-        hint="ask for what they have, or correct the episodes (PATCH /sessions/{id}/episodes/{index})",
+        f"{named} have no frames left to export ({left_out})",
+        hint="change the request, or correct the episodes (PATCH /sessions/{id}/episodes/{index})",
     )
 
 
@@ -346,7 +346,7 @@ def _outside[H: Hole | _Unseen](pauses: Pauses, holes: Sequence[H]) -> list[H]:
 
 def _refusal(session: Session, span: Span, hole: Hole | _Unseen) -> EpisodeHasGap:
     return EpisodeHasGap(
-        f"{name_of(session, span)} lacks the frames {hole.first} to {hole.end - 1}: {hole.reason}",
+        f"{name_of(session, span)} is missing the frames {hole.first} to {hole.end - 1}: {hole.reason}",
         field="on_gap",
-        hint='ask for on_gap "split", or give the episode the outcome "discarded"',
+        hint='set on_gap to "split", or give the episode the outcome "discarded"',
     )

@@ -52,7 +52,9 @@ def check_push(push: PushRequest) -> None:
     """Raise BadInput if somebody put a token where its name belongs."""
     if push.token_name is not None and push.token_name.startswith(TOKEN_PREFIXES):
         raise BadInput(
-            "token_name looks like a token itself; it was not stored",
+            "token_name looks like a token, not a name; it was not stored",
             field="token_name",
-            hint="put the token into a file of the worker's HUB_TOKENS folder and give the file's name",
+            hint=(
+                "put the token into a file in the worker's HUB_TOKENS folder, and give the name of that file"
+            ),
         )

@@ -84,7 +84,7 @@ def make_raw_order(request: ExportRequest, sessions: Sequence[Session]) -> RawOr
     check_unfinished(request, sessions)
     check_accounted(request, sessions)
     if not any(session.committed for session in sessions):
-        raise NothingToExport("the sessions hold no frame to export", field="session_ids")
+        raise NothingToExport("the sessions have no frames to export", field="session_ids")
     assert request.format != LEROBOT  # noqa: S101
     return RawOrder(
         format=request.format,
@@ -113,9 +113,9 @@ def _check(request: ExportRequest) -> None:
     for name, is_given in given.items():
         if is_given:
             raise BadInput(
-                f"{name} is for datasets; as {request.format}, sessions are exported as they were recorded",
+                f"{name} applies to datasets only; {request.format} exports sessions as they were recorded",
                 field=name,
-                hint=f'leave it out, or ask for the format "{LEROBOT}"',
+                hint=f'leave it out, or set format to "{LEROBOT}"',
             )
 
 
@@ -146,7 +146,7 @@ def _footage(session: Session, request: ExportRequest) -> dict[str, Footage]:
         raise CameraMissing(
             f"session {session.id} has no video of camera {missing[0]}",
             field="cameras",
-            hint=f"it has video of: {', '.join(session.footage) or 'none'}",
+            hint=f"it has video from: {', '.join(session.footage) or 'none'}",
         )
     return {camera: replace(session.footage[camera], holes=()) for camera in wanted}
 

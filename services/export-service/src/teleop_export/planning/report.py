@@ -54,7 +54,7 @@ class EpisodeTime(Struct, frozen=True, kw_only=True):
 
     episode_index    of the recorded one
     first_frame, end_frame  the frames that it is made of lie between them
-    measured_hz      rate of its loop, without its stalls; None if it is too short to tell
+    measured_hz      loop rate, without its stalls; None if it is too short to tell
     recorded_s       how long it took, stalls and all
     dataset_s        how long it takes in the dataset
     stalls           the first MAX_STALLS
@@ -86,7 +86,7 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     """What became of one session: committed = exported + the frames of `excluded`.
 
     episodes      how many of the dataset's episodes come from it
-    declared_fps  rate of its loop, as its sender declared it
+    declared_fps  loop rate, as its sender declared it
     measured_hz   and as it was; None if it is too short to tell
     times         once the export is done: of the episodes whose loop was not as fast as declared, or whose
                   time in the dataset is not that of the recording
@@ -109,7 +109,7 @@ class SessionReport(Struct, frozen=True, kw_only=True):
 
 
 class EncodedEpisode(Struct, frozen=True, kw_only=True):
-    """An episode of the dataset whose video had to be encoded anew, and why."""
+    """An episode of the dataset whose video had to be re-encoded, and why."""
 
     episode_index: int
     reason: str

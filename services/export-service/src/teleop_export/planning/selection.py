@@ -20,9 +20,9 @@ class SessionFilter(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Sessions that all of this is true of. What is not named is not looked at.
 
     robot_id, robot_type  of the session
-    task                  of the session or of one of its episodes; only episodes of this task are exported,
+    task                  of the session or of one of its episodes; export only episodes of this task,
                           one with several tasks whole if this is any of them
-    outcome               of one of its episodes; only episodes of this outcome are exported
+    outcome               of one of its episodes; export only episodes with this outcome
     tags                  the session has all of them
     from, to              it began at or after `from` and before `to`, ISO 8601 with a zone
     """
@@ -40,9 +40,11 @@ def check_filter(wanted: SessionFilter) -> None:
     """Raise BadInput for a filter that says nothing, or that no session can pass."""
     if wanted == SessionFilter():
         raise BadInput(
-            "filter is empty: it would export everything ever recorded",
+            "filter is empty, and would export everything ever recorded",
             field="filter",
-            hint=f"name some of {', '.join(each.encode_name for each in structs.fields(SessionFilter))}",
+            hint=(
+                f"set at least one of {', '.join(each.encode_name for each in structs.fields(SessionFilter))}"
+            ),
         )
     if wanted.robot_id is not None:
         check_robot_id(wanted.robot_id, field="filter.robot_id")
@@ -52,4 +54,4 @@ def check_filter(wanted: SessionFilter) -> None:
     if any("\0" in tag for tag in wanted.tags):
         raise BadInput("a tag holds a NUL character", field="filter.tags")
     if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
-        raise BadInput("to is not after from", field="filter.to")
+        raise BadInput("to must be later than from", field="filter.to")

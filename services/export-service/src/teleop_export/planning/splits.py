@@ -26,7 +26,7 @@ def check_split(split: Mapping[str, float]) -> None:
     """Raise BadInput unless the shares add up to 1."""
     total = sum(split.values())
     if not isclose(total, 1, abs_tol=SUM_TOLERANCE):
-        raise BadInput(f"the shares of split add up to {total:g}, not to 1", field="split")
+        raise BadInput(f"the shares of split add up to {total:g}, not 1", field="split")
 
 
 def split_pieces(

@@ -22,7 +22,7 @@ class StageProgress(Struct, frozen=True, kw_only=True):
     """Frames that a stage has done, of those it has to do; frames that it takes twice count twice.
 
     data        read from the database and written
-    video       pictures copied, or encoded anew, of all cameras
+    video       pictures copied, or re-encoded, of all cameras
     statistics  read back for exact quantiles
     verify      read back and checked against the format
     """

@@ -234,7 +234,7 @@ def _pictures(camera: str, footage: Footage) -> Iterator[Message]:
             raise VideoDiffers(
                 f"the video of camera {camera} ({segment.kind.codec}) can't be shown picture by picture",
                 field="cameras",
-                hint="leave the camera out: name the others in cameras",
+                hint="leave the camera out by naming the others in `cameras`",
             )
         for data in _packets(segment, numbers):
             time_us = int(captured_us[number])

@@ -59,14 +59,14 @@ def _camera(sessions: Sequence[Session], name: str) -> Camera:
                 f"camera {name} has {_size(like)} in session {first.id} and {_size(footage)} in session "
                 f"{other.id}",
                 field="cameras",
-                hint="export them as two datasets, or leave the camera out: name the others in cameras",
+                hint="export them as two datasets, or leave the camera out by naming the others in `cameras`",
             )
         if bool(footage.depth_unit) != bool(like.depth_unit):
             raise VideoDiffers(
                 f"camera {name} gives {_what(like)} in session {first.id} and {_what(footage)} in session "
                 f"{other.id}",
                 field="cameras",
-                hint="export them as two datasets, or leave the camera out: name the others in cameras",
+                hint="export them as two datasets, or leave the camera out by naming the others in `cameras`",
             )
     if like.depth_unit:
         return Camera(name, like.height, like.width, DEPTH_CODEC, DEPTH_PIX_FMT, like.depth_unit)
@@ -80,11 +80,11 @@ def _check_arrived(session: Session, wanted: Sequence[str] | None) -> None:
     for name in session.cameras:
         if name not in session.footage and (wanted is None or name in wanted):
             raise VideoUnfinished(
-                f"session {session.id} was recorded with camera {name}, of which no video that can be used "
-                "has arrived",
+                f"session {session.id} was recorded with camera {name}, but no usable video "
+                "of it has arrived",
                 field="cameras",
-                hint="wait until its video has arrived; if none was recorded, name those that have video in "
-                "cameras ([]: joints alone); include_unfinished exports what is there",
+                hint="wait until its video has arrived; if none was recorded, name the cameras that have "
+                "video in `cameras` ([]: joints only); or set include_unfinished to export what is there",
             )
 
 
@@ -93,7 +93,9 @@ def _missing(session: Session, name: str) -> CameraMissing:
     return CameraMissing(
         f"session {session.id} has no video of camera {name}" + (f", only of {has}" if has else ""),
         field="cameras",
-        hint="name in cameras what all of the sessions have; an empty list exports the joints alone",
+        hint=(
+            "name only cameras that all of the sessions have in `cameras`; an empty list exports joints only"
+        ),
     )
 
 

@@ -16,7 +16,7 @@ OnNotFinite = Literal["split", "keep", "refuse"]
 
 # A shorter piece between two cuts teaches nothing.
 SHORTEST_S = 1.0
-SHORT = "shorter than a second, beside values that are not finite"
+SHORT = "a rest of less than a second beside NaN or infinite values"
 # An episode that would lose more is refused: its sensor is broken, or named wrongly.
 MOST_LOST = 0.05
 
@@ -49,7 +49,7 @@ def not_finite(samples: Samples, unfit: Unfit, names: Sequence[str], *, repeated
     edges = np.flatnonzero((np.diff(index) != 1) | (np.diff(which) != 0)) + 1
     begins, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(index)]])
     return tuple(
-        Hole(int(index[begin]), int(index[end - 1]) + 1, f"{names[which[begin] - 1]} is not finite")
+        Hole(int(index[begin]), int(index[end - 1]) + 1, f"{names[which[begin] - 1]} is NaN or infinite")
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
     )
 
@@ -93,10 +93,10 @@ def check_loss(
     unfit = [each for each in left_out if each[2] != SHORT]
     unfit_frames, (first, _, reason) = _count(unfit, pauses), unfit[0]
     raise NotFinite(
-        f"{named} has {unfit_frames} frames with a value that is not finite: {reason} in frame {first}; "
-        f"without them and pieces shorter than a second it would lose {lost / frames:.1%}",
+        f"{named} has {unfit_frames} frames with a NaN or infinite value: {reason} in frame {first}; "
+        f"without them, and rests shorter than a second, it would lose {lost / frames:.1%}",
         field="on_not_finite",
-        hint='ask for on_not_finite "keep" to have them as they are, or give the episode the outcome '
+        hint='set on_not_finite to "keep" to keep them as they are, or give the episode the outcome '
         '"discarded"',
     )
 

@@ -62,7 +62,7 @@ def choose_fps(episodes: Sequence[Recorded], cameras: Sequence[Camera], wanted: 
             f"{slowest.name} was recorded at {slowest.told_hz} instead of {rate}, {others[0].name} at "
             f"{others[0].told_hz}",
             field="fps",
-            hint=f"ask for an fps of {fps}, or leave out what is slower",
+            hint=f"set fps to {fps}, or leave out what is slower",
         )
     return fps
 
@@ -74,10 +74,13 @@ def _check_wanted(episodes: Sequence[Recorded], wanted: int) -> None:
     if wanted > limit:
         told = f"{slowest.session.fps:.4g} Hz" if slowest.hz is None else slowest.told_hz
         raise BadFps(
-            f"fps {wanted} is above the {told} at which {slowest.name} was recorded: rows can't be invented",
+            (
+                f"fps {wanted} is above the {told} at which {slowest.name} was recorded: an export can't add "
+                "rows that were not recorded"
+            ),
             field="fps",
             limit=limit,
-            hint=f"ask for an fps of {limit}, or leave out what is slower" if limit else None,
+            hint=f"set fps to {limit}, or leave out what is slower" if limit else None,
         )
 
 
@@ -99,7 +102,7 @@ def _check_declared(episodes: Sequence[Recorded]) -> None:
                 f"sessions {first.session.id} and {other.session.id} differ in fps: {first.session.fps:g} "
                 f"and {other.session.fps:g}",
                 field="fps",
-                hint=f"ask for an fps that none of them is below: {lowest}",
+                hint=f"set an fps that none of them is below: {lowest}",
             )
 
 
@@ -112,8 +115,8 @@ def _declared_rate(first: Session, sessions: Sequence[Session], cameras: Sequenc
         return pictures
     if not loop.is_integer():
         raise BadFps(
-            f"session {first.id} has fps {loop:g}; LeRobot datasets take whole numbers only",
+            f"session {first.id} has fps {loop:g}; LeRobot datasets need a whole number",
             field="fps",
-            hint=f"ask for an fps of {int(loop)} or less" if loop >= 1 else None,
+            hint=f"set fps to {int(loop)} or less" if loop >= 1 else None,
         )
     return int(loop)

@@ -136,7 +136,7 @@ class Session:
 
     @property
     def loop_hz(self) -> float:
-        """The rate of its loop as it was measured, or else declared."""
+        """The loop rate as it was measured, or else declared."""
         return self.pace.hz or self.fps
 
 
@@ -175,7 +175,7 @@ def holes(index: Integers, watermark: int, named: Sequence[Hole]) -> tuple[Hole,
     return tuple(name_holes(found, named))
 
 
-UNNAMED = "never stored, for a reason that nobody noted"
+UNNAMED = "never stored, reason unknown"
 
 
 def name_holes(holes: Iterable[tuple[int, int]], named: Sequence[Hole]) -> Iterator[Hole]:

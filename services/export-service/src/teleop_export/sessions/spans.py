@@ -37,14 +37,14 @@ def spans_of(session: Session, labels: Collection[Label], wanted: str | None) ->
     reached = 0
     for row, end in _ended(session):
         if row.first > reached:
-            yield Span(reached, row.first, None, (), "outside of every episode")
+            yield Span(reached, row.first, None, (), "outside all episodes")
         if end > row.first:
             told = [(row.first, row.task), *(change for change in row.changes if change[0] < end)]
             ours = tuple((frame, each or task) for frame, each in told)
             yield Span(row.first, end, row.index, ours, _reason(row.outcome, ours, labels, wanted))
         reached = max(reached, end)
     if session.watermark > reached:
-        yield Span(reached, session.watermark, None, (), "outside of every episode")
+        yield Span(reached, session.watermark, None, (), "outside all episodes")
 
 
 def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
@@ -55,7 +55,7 @@ def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
             raise EpisodesOverlap(
                 f"episodes {row.index} and {following[0].index} of session {session.id} share the frames "
                 f"{following[0].first} to {end - 1}",
-                hint="correct where one of them begins or ends",
+                hint="correct the start or end of one of them",
             )
         yield row, end
 
@@ -68,9 +68,9 @@ def _reason(
         return "discarded"
     label = outcome or "unlabelled"
     if label not in labels:
-        return f"outcome not asked for: {label}"
+        return f"outcome not requested: {label}"
     names = dict.fromkeys(task for _, task in tasks)
-    return None if wanted is None or wanted in names else f"task not asked for: {', '.join(names)}"
+    return None if wanted is None or wanted in names else f"task not requested: {', '.join(names)}"
 
 
 def name_of(session: Session, span: Span) -> str:

@@ -52,9 +52,9 @@ class Chunk:
         if self.quarantine is not None:
             return self.quarantine
         if not self.frame_count or not (self.codec and self.pix_fmt and self.width and self.height):
-            return "nobody could look into it"
+            return "it could not be checked"
         if self.frame_indices is not None and len(self.frame_indices) != self.frame_count:
-            return f"it holds {self.frame_count} pictures, and tells of {len(self.frame_indices)}"
+            return f"it holds {self.frame_count} pictures, but lists {len(self.frame_indices)}"
         return None
 
 
@@ -105,13 +105,13 @@ def look_at_footage(
                 f"camera {camera} of session {session_id} changed from {first.width}x{first.height} to "
                 f"{other.width}x{other.height}",
                 field="cameras",
-                hint="leave the camera out: name the others in cameras",
+                hint="leave the camera out by naming the others in `cameras`",
             )
         if bool(other.depth_unit) != bool(first.depth_unit):
             raise VideoDiffers(
                 f"camera {camera} of session {session_id} changed between colours and depth",
                 field="cameras",
-                hint="leave the camera out: name the others in cameras",
+                hint="leave the camera out by naming the others in `cameras`",
             )
     pictures = gather_pictures(chunks)
     matched = match(pictures, index=index, sample_us=sample_us, loop_fps=loop_fps)

@@ -84,13 +84,13 @@ class SessionTable:
             cursor = await connection.execute(FIND, {**values, "unfinished": unfinished, "limit": limit + 1})
             rows = await cursor.fetchall()
         if not rows:
-            raise NothingToExport("no session passes the filter", field="filter")
+            raise NothingToExport("no session matches the filter", field="filter")
         if len(rows) > limit:
             raise BadInput(
-                f"more than {limit} sessions pass the filter",
+                f"more than {limit} sessions match the filter",
                 field="filter",
                 limit=limit,
-                hint="export them in parts, by from and to for example",
+                hint="export them in parts, for example by from and to",
             )
         return tuple(row["id"] for row in rows)
 
@@ -129,7 +129,7 @@ async def _read(
         raise SessionArchived(
             f"frames of session {', '.join(str(each) for each in archived)} have left the database",
             field="session_ids",
-            hint="python -m teleop_telemetry.archive restore --session N, then ask for the export again",
+            hint="python -m teleop_telemetry.archive restore --session N, then request the export again",
         )
     episodes = await _fetch(connection, EPISODES, wanted)
     gaps = await _fetch(connection, GAPS, wanted)

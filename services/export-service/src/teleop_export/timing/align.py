@@ -19,8 +19,8 @@ STALE_S = 0.5
 STALE_PERIODS = 2.0
 
 _FINE, _NOT_BEGUN, _STALE, _FIRST_LOSS = 0, 1, 2, 3
-NOT_BEGUN = "it had given no picture yet"
-STALE = "it gave no new picture for too long"
+NOT_BEGUN = "the camera had given no picture yet"
+STALE = "the camera gave no new picture for too long"
 NONE_NEAR = "no picture was taken at that time"
 
 
@@ -85,7 +85,7 @@ def match(pictures: Pictures, *, index: Integers, sample_us: Integers | None, lo
     """
     if pictures.seen_at is None:
         if sample_us is None:
-            raise ValueError("pictures that no iteration is known for are matched by sample_us")
+            raise ValueError("pictures without a known frame are matched by sample_us")
         return _match_times(pictures, sample_us)
     return _match_iterations(pictures, pictures.seen_at, index, loop_fps)
 

@@ -43,7 +43,7 @@ class Folders:
         free = int(disk.free - KEEP_FREE * disk.total)
         if size_bytes > free:
             raise NoSpace(
-                f"the dataset takes about {size_bytes} bytes, the disk has room for {max(free, 0)}",
+                f"the dataset needs about {size_bytes} bytes, but the disk has room for {max(free, 0)}",
                 limit=max(free, 0),
                 hint="delete exports that are no longer needed",
             )
@@ -66,8 +66,11 @@ class Folders:
             folder.mkdir()
         except OSError as error:
             raise FolderUnusable(
-                f"the folder of the exports can't be written: {error.strerror}",
-                hint="let the backend write there again (EXPORT_ROOT/.building); nothing else has to be done",
+                f"the export folder can't be written: {error.strerror}",
+                hint=(
+                    "make the folder writable for the backend again (EXPORT_ROOT/.building); nothing "
+                    "else needs to be done"
+                ),
             ) from error
 
     def published(self, export_id: int, fingerprint: str) -> Path:

@@ -80,7 +80,9 @@ class Jobs:
             except (*AWAY, BackendError):
                 raise
             except Exception as error:
-                log.error("a job stumbled", queue=self._line.queue, export_id=export_id, exc_info=error)
+                log.error(
+                    "a job failed, trying again", queue=self._line.queue, export_id=export_id, exc_info=error
+                )
                 raise
 
         self._app.task(name=self._line.task, queue=self._line.queue, retry=self._line.retry)(look_at)

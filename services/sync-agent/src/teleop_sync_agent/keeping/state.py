@@ -141,8 +141,9 @@ class State:
             path.parent.mkdir(parents=True, exist_ok=True)
             if self._holder and not self._holder.acquire():
                 raise Taken(
-                    f"another sync-agent runs for {path.stem} here, and keeps its memory in {path}: let one "
-                    "watch all folders (--watch again for more), or give this one a --state-dir of its own"
+                    f"another sync-agent is already running for {path.stem} here, with its memory in "
+                    f"{path}: let one agent watch all folders (repeat --watch), or give this one "
+                    "its own --state-dir"
                 )
             self._connection = self._open()
         except OSError as error:
@@ -239,7 +240,7 @@ class State:
 
     def _failure(self, error: sqlite3.Error) -> Failed:
         kind = DiskFull if self._is_full(error) else Failed
-        remedy = "; an agent puts it aside when it starts" if _is_damage(error) else ""
+        remedy = "; an agent moves it aside when it starts" if _is_damage(error) else ""
         return kind(f"the agent's memory {self.path} can't be used: {error}{remedy}")
 
     def _release(self) -> None:
@@ -275,7 +276,7 @@ class State:
                 if Path(row.folder).exists():
                     changes |= {"version": None, "saved_episodes": 0, "manifest_sha256": "", "size_bytes": 0}
                     if row.state == "stored":
-                        changes |= {"state": "waiting", "reason": f"{server} is yet to be asked for it"}
+                        changes |= {"state": "waiting", "reason": f"{server} has not been asked for it yet"}
                 self.note_dataset(msgspec.structs.replace(row, **changes))
             self.set_note("server", server.encode())
 

@@ -181,7 +181,9 @@ class Reaper:
         try:
             receipts.note_reclaimed(relative, note)
         except OSError as error:
-            log.warning("no room for its note yet", extra={"dataset": row.name, "error": explain(error)})
+            log.warning(
+                "no space to note its deletion yet", extra={"dataset": row.name, "error": explain(error)}
+            )
 
 
 def restore_command(place: Place, version: int, robot_id: str, server: str) -> str:
@@ -223,9 +225,9 @@ def prove(place: Place, files: dict[str, FileRow], receipts: Receipts) -> list[F
         told = {(row.size_bytes, row.sha256), (receipt.size_bytes, receipt.sha256),
                 (receipt.receipt.size_bytes, receipt.receipt.sha256)}  # fmt: skip
         if told != {(before.st_size, found.sha256)}:
-            raise NotProven(f"{name} is not what its receipt tells of")
+            raise NotProven(f"{name} does not match its receipt")
         if not row.has_stat(before.st_size, before.st_mtime_ns, before.st_ino):
-            raise NotProven(f"{name} was touched since it was stored")
+            raise NotProven(f"{name} was modified after it was stored")
         proven.append(row)
     if not any(row.path == INFO for row in proven):
         raise NotProven(f"there is no {INFO}")
@@ -240,7 +242,7 @@ def check_verified(verified: Verified, files: list[FileRow]) -> None:
         raise NotStored(f"{first.path} is damaged on the server: {first.damage}{others}")
     objects = len({file.sha256 for file in files})
     if verified.checked != objects:
-        raise NotStored(f"the server has read {verified.checked} of the {objects} objects that it is to have")
+        raise NotStored(f"the server has read {verified.checked} of the {objects} objects it should have")
 
 
 def _stored_as(path: str) -> str:
@@ -277,4 +279,4 @@ def _everything(folder: Path) -> Iterator[Path]:
             elif entry.is_file(follow_symlinks=False):
                 yield path
             else:
-                raise NotProven(f"{path.relative_to(folder)} is no regular file")
+                raise NotProven(f"{path.relative_to(folder)} is not a regular file")

@@ -38,12 +38,12 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, State]]) ->
     for path, problem in found.problems:
         print(f"{row.name}/{path}: {problem}")
     for path, why in found.left_out:
-        print(f"{row.name}/{path}: left out, it is only here: {why}")
+        print(f"{row.name}/{path}: left out, exists only here: {why}")
     if found.only_there:
-        print(f"{row.name}: {len(found.only_there)} files are only on the server: {found.only_there[0]} …")
+        print(f"{row.name}: {len(found.only_there)} files exist only on the server: {found.only_there[0]} …")
     outcome = "the same here and on the server"
     if found.left_out:
-        outcome = f"{outcome}, but for {len(found.left_out)} left out"
+        outcome = f"{outcome}, except for {len(found.left_out)} left out"
     if found.problems:
         outcome = "differs"
     print(f"{row.name}: {found.files} files hashed, {found.read_there} objects read there: {outcome}")
@@ -54,7 +54,7 @@ async def fetch(chosen: argparse.Namespace) -> bool:
     """Restore a dataset; whether it worked. Prints where it is. Raises AgentError, ServerAway."""
     robot_id = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
     if not robot_id:
-        raise AgentError("which robot's dataset? --robot-id robot_A, or LEROBOT_BACKEND_ROBOT_ID")
+        raise AgentError("which robot's dataset? Set --robot-id or LEROBOT_BACKEND_ROBOT_ID")
     try:
         check_dataset_name(chosen.dataset)
     except BadInput as error:
@@ -80,8 +80,8 @@ async def fetch(chosen: argparse.Namespace) -> bool:
         nonlocal told
         if time.monotonic() - since_s > PATIENCE_S:
             if error.code is None:
-                raise ServerAway(f"no backend could be reached for {PATIENCE_S:g} s: {error}")
-            raise Refused(f"nothing came in for {PATIENCE_S:g} s: {error}", code=error.code)
+                raise ServerAway(f"no backend could be reached for {PATIENCE_S:g} seconds: {error}")
+            raise Refused(f"no data arrived for {PATIENCE_S:g} seconds: {error}", code=error.code)
         if str(error) != told:
             told = str(error)
             print(f"{chosen.dataset}: {told}; trying again", file=sys.stderr)
@@ -94,14 +94,14 @@ async def fetch(chosen: argparse.Namespace) -> bool:
             return False
         except OSError as error:
             raise not_written(f"--into {into}", error) from error
-    print(f"{folder}: {size_text(fetched)} fetched, every hash is right")
+    print(f"{folder}: {size_text(fetched)} downloaded, all hashes match")
     return True
 
 
 def _backend(server: str | None) -> BackendHttp:
     server = server or os.environ.get("LEROBOT_BACKEND_URL")
     if not server:
-        raise AgentError("where is the backend? --server http://host:8000, or LEROBOT_BACKEND_URL")
+        raise AgentError("where is the backend? Set --server http://host:8000 or LEROBOT_BACKEND_URL")
     try:
         return BackendHttp(server, token=os.environ.get("LEROBOT_BACKEND_TOKEN"))
     except ValueError as error:
@@ -123,7 +123,7 @@ def _find(dataset: str, robots: list[tuple[str, State]]) -> tuple[str, State, Da
         if row.folder == folder or row.name == dataset
     ]
     if not found:
-        raise AgentError(f"no agent has seen a dataset {dataset!r} here; see sync-agent status")
+        raise AgentError(f"no agent has seen a dataset {dataset!r} here; `sync-agent status` lists them")
     if len(found) > 1:
-        raise AgentError(f"{len(found)} datasets are called {dataset!r}: give the folder, and --robot-id")
+        raise AgentError(f"{len(found)} datasets are called {dataset!r}: give the folder, or --robot-id")
     return found[0]

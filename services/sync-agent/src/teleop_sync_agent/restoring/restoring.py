@@ -45,7 +45,7 @@ async def restore(
     """
     target = into / dataset
     if target.exists():
-        raise AgentError(f"{target} is there already: choose another --into, or move it away")
+        raise AgentError(f"{target} already exists: choose another --into, or move it away")
     files = await stored_files(backend, robot_id, dataset, version)
     target.parent.mkdir(parents=True, exist_ok=True)
     unpacked = Path(tempfile.mkdtemp(prefix=".restoring-", dir=target.parent))
@@ -117,7 +117,7 @@ class _Pipe:
         """Up to `size` bytes; none at the end."""
         while not self._rest:
             if self._broken:
-                raise tarfile.ReadError("broken off")
+                raise tarfile.ReadError("interrupted")
             try:
                 self._rest = self._pieces.get(timeout=0.05)
             except queue.Empty:
@@ -142,10 +142,10 @@ def unpack(stream: "_Pipe | BinaryIO", folder: Path, dataset: str, files: dict[s
                 told = left.pop(path, None)
                 content = archive.extractfile(member) if member.isreg() else None
                 if told is None or content is None:
-                    raise Failed(f"the archive holds {member.name!r}, which is no file of the dataset")
+                    raise Failed(f"the archive holds {member.name!r}, which is not a file of the dataset")
                 _write(content, folder / local_path(path), told)
     except tarfile.TarError as error:
-        raise Interrupted(f"the archive broke off: {error}") from error
+        raise Interrupted(f"the archive was cut off: {error}") from error
     if left:
         raise Failed(f"the archive lacks {min(left)}")
     for below, _, _ in os.walk(folder, topdown=False):
@@ -172,4 +172,4 @@ def _write(content: IO[bytes], path: Path, told: StoredFile) -> None:
         os.fsync(file.fileno())
         size_bytes = file.tell()
     if (size_bytes, found.hexdigest()) != (told.size_bytes, told.sha256):
-        raise Failed(f"{told.path} is not what the server tells: restore again, or verify the dataset")
+        raise Failed(f"{told.path} does not match the server: restore it again, or verify the dataset")

@@ -75,5 +75,5 @@ def _receipt_problem(told: tuple[int, str], receipt: LocalReceipt | None) -> str
     if receipt is None:
         return "it has no receipt"
     if (receipt.size_bytes, receipt.sha256) != told:
-        return "other bytes than its receipt tells of"
+        return "its bytes do not match its receipt"
     return None

@@ -148,7 +148,7 @@ class DatasetSync:
                 if error.code != FILES_MISSING:
                     raise
                 await asyncio.to_thread(self._state.doubt, str(place.folder))
-                raise LeftChanged("the server lacks files that it once had: they are sent again") from error
+                raise LeftChanged("the server lacks files that it once had: sending them again") from error
 
         return await persevere(attempt, report=progress.stumble)
 

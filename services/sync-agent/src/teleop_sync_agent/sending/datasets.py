@@ -44,10 +44,10 @@ ONCE_PATIENCE_S = 20.0
 # States in which the server has said that it has what is told of a dataset, here or not.
 NOT_HERE = ("reclaimed", "lost", "gone")
 HELD_STATES = ("stored", *NOT_HERE)
-FORGOTTEN = "the server does not know it any more"
+FORGOTTEN = "the server no longer knows it"
 GONE_THERE = (
-    "the server does not know it any more, and it is not here either since the server has confirmed it: let "
-    "the server's operator bring its database back, or run `lerobot-backend adopt`"
+    "the server no longer knows it, and it was deleted here after the server confirmed it: ask the "
+    "server's operator to restore the database, or to run `lerobot-backend adopt`"
 )
 # How much of the last second's rate counts in the rate that is shown.
 RATE_SHARE = 0.3

@@ -78,7 +78,7 @@ class Recall:
         try:
             lacking = await persevere(lambda: ask(self._backend, held), report=self._stumble)
         except (Unaskable, Refused) as error:
-            log.warning("the server can't tell what it knows", extra={"detail": str(error)})
+            log.warning("the server can't say what it has", extra={"detail": str(error)})
             return
         finally:
             self.trouble = None
@@ -106,7 +106,7 @@ class Recall:
         recalled = await self._spool.bring_again(lacking)
         if versions or recalled.streams or recalled.segments:
             log.warning(
-                "the server does not know any more what it has confirmed: brought again",
+                "the server no longer knows what it confirmed: sending it again",
                 extra={
                     "datasets": len(versions) - lost,
                     "streams": recalled.streams,

@@ -235,13 +235,13 @@ class SpoolSync:
         """Why the server lacks something of a stream of which nothing failed, for people."""
         trouble = read_progress(stream_dir).trouble if kind == "samples" else None
         if kind == "recording":
-            why = "it goes on, or its pictures are being encoded"
+            why = "it is still being recorded, or its pictures are being encoded"
         elif holder := self._held.get((kind, stream_dir)):
-            why = f"{holder} is at it" + (f": {trouble}" if trouble else "")
+            why = f"{holder} is working on it" + (f": {trouble}" if trouble else "")
         elif (kind, stream_dir) in self._not_before_s:
             why = "some of it is refused, or can't be read: the log says why"
         else:
-            why = "it came meanwhile"
+            why = "it was recorded in the meantime"
         return f"{kind} of {stream_dir.parent.name}, {stream_dir}: not on the server yet: {why}"
 
     def _reap(self) -> None:

@@ -46,7 +46,7 @@ async def watch(root: Path, changed: Callable[[Path], None], heard: Callable[[bo
             if str(error) != told:
                 told = str(error)
                 log.warning(
-                    "changes are not told here: the folder is looked through every minute instead",
+                    "this folder can't report changes: it is scanned every minute instead",
                     extra={"root": str(root), "error": told},
                 )
         await asyncio.sleep(RETRY_S)

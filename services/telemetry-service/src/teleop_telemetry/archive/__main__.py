@@ -39,16 +39,14 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m teleop_telemetry.archive", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="archive and drop partitions that are old enough, once")
-    run.add_argument("--days", type=int, help="how old; default: TELEMETRY_RETENTION_DAYS")
-    restore = commands.add_parser("restore", help="bring archived frames back into the database")
+    run = commands.add_parser("run", help="archive and drop old partitions, once")
+    run.add_argument("--days", type=int, help="how many days old; default: TELEMETRY_RETENTION_DAYS")
+    restore = commands.add_parser("restore", help="load archived frames back into the database")
     which = restore.add_mutually_exclusive_group(required=True)
     which.add_argument("--session", type=int)
     which.add_argument("--partition", type=int, help="partition P holds the sessions P000 to P999")
-    commands.add_parser(
-        "adopt", help="take over the sessions and the archive of a database that is lost for good"
-    )
-    interrupt = commands.add_parser("interrupt", help="end a session whose robot will not come back")
+    commands.add_parser("adopt", help="take over the sessions and the archive of a lost database")
+    interrupt = commands.add_parser("interrupt", help="end a session whose robot won't come back")
     interrupt.add_argument("--session", type=int, required=True)
     return parser
 
@@ -59,7 +57,7 @@ async def _run(arguments: argparse.Namespace, settings: TelemetrySettings) -> st
             await SessionTable(pool, RETENTION_CONNECTIONS).interrupt(arguments.session)
             return f"session {arguments.session} is interrupted"
         if settings.store_url is None:
-            raise BackendError("where is the archive? set STORE_URL, as for video-ingest-service")
+            raise BackendError("STORE_URL is not set: point it to the archive, as for video-ingest-service")
         store = await asyncio.to_thread(open_store, archive_address(settings.store_url))
         if arguments.command == "adopt":
             return str(await adopt(pool, store))
@@ -72,16 +70,18 @@ async def _run(arguments: argparse.Namespace, settings: TelemetrySettings) -> st
             return f"{frames} frames are in the database again"
         days = settings.retention_days if arguments.days is None else arguments.days
         if days < 1:
-            raise BackendError("how old must sessions be? --days, or TELEMETRY_RETENTION_DAYS")
+            raise BackendError(
+                "set --days or TELEMETRY_RETENTION_DAYS: how old sessions must be to be archived"
+            )
         dropped = await Retention(pool, files, timedelta(days=days)).once()
     if dropped is None:
-        return "another replica is archiving now"
+        return "another replica is archiving right now"
     return (
         "\n".join(
             f"partition {each.part}: {each.sessions} sessions, {each.frames} frames archived and dropped"
             for each in dropped
         )
-        or "nothing is old enough"
+        or "nothing is old enough to archive"
     )
 
 

@@ -77,8 +77,8 @@ class AdoptedSessions:
 
     def __str__(self) -> str:
         return (
-            f"{self.archived} archived sessions are back; {self.named} more are known by name, number and "
-            "cameras: their samples come from robots that still have them, and are lost otherwise"
+            f"{self.archived} archived sessions are back; {self.named} more are known only by name, "
+            f"number and cameras: their samples come from robots that still have them, and are lost otherwise"
         )
 
 
@@ -90,7 +90,7 @@ async def adopt(pool: Pool, store: Store) -> AdoptedSessions:
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         database, knows_files = (await connection.fetch(ASK))[0]
     if knows_files and await store.owner() != database:
-        raise CannotStart(f"this database has an archive of its own: it can't take over that in {FOLDER}")
+        raise CannotStart(f"this database already has an archive: it can't take over the one in {FOLDER}")
     await store.own(database)
     adopted = AdoptedSessions()
     async for path, sha256 in store.list_names():
@@ -106,10 +106,10 @@ async def _bring_back(pool: Pool, store: Store, path: str, sha256: str) -> bool:
     try:
         about = msgspec.json.decode(content, type=About)
     except msgspec.MsgspecError as error:
-        log.error("what the archive tells of a session can't be read", path=path, error=str(error))
+        log.error("the archive's note on a session can't be read", path=path, error=str(error))
         return False
     if await store.size(about.frames.sha256) != about.frames.size_bytes:
-        log.error("the archive has lost the frames of a session", path=path)
+        log.error("the archive lacks the frames of a session", path=path)
         return False
     async with transaction(pool, timeout_s=TIMEOUT_S) as connection:
         session = _text(about.session)

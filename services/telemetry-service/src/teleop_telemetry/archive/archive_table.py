@@ -185,7 +185,7 @@ async def describe(connection: Connection, session_id: int) -> Recorded:
     in_all = await connection.fetchval(COUNT_FRAMES, session_id)
     if account["committed"] + row["missing"] != watermark or account["duplicates"] or in_all > watermark:
         raise NotAccounted(
-            f"session {session_id} has {watermark} frames, of which {row['missing']} are named as missing; "
+            f"session {session_id} has {watermark} frames, {row['missing']} of them recorded as missing; "
             f"the database holds {in_all}"
         )
     return Recorded(
@@ -254,6 +254,6 @@ async def note_restored(connection: Connection, copied: Copied) -> None:
     stored = await connection.fetchval(COUNT_FRAMES, copied.session_id)
     if stored != copied.frames:
         raise NotAccounted(
-            f"session {copied.session_id} would have {stored} frames, its archive has {copied.frames}"
+            f"session {copied.session_id} would have {stored} frames, but its archive has {copied.frames}"
         )
     await connection.execute(NOTE_RESTORED, copied.session_id)

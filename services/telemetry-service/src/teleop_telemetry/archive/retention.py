@@ -86,10 +86,10 @@ class Retention:
                     raise StillInUse(f"the store has lost the copy of session {copied.session_id}")
             # Meanwhile somebody may have restored one of them, to have it here.
             if part not in await archive_table.due(connection, self._age):
-                raise StillInUse(f"sessions of partition {part} were used meanwhile")
+                raise StillInUse(f"sessions of partition {part} were used in the meantime")
             frames = await archive_table.drop_partition(connection, part)
         metrics.PARTITIONS_DROPPED.inc()
-        log.info("a partition has left the database", partition=part, sessions=len(copies), frames=frames)
+        log.info("a partition was moved to the archive", partition=part, sessions=len(copies), frames=frames)
         return Dropped(part, len(copies), frames)
 
     async def _copy(self, session_id: int) -> None:
@@ -110,7 +110,7 @@ class Retention:
         metrics.RETENTION_BLOCKED.set(len(sessions))
         if sessions:
             log.warning(
-                "sessions that never ended keep their partitions",
+                "sessions that never ended keep their partitions in the database",
                 sessions=sorted(sessions)[:100],
                 hint="python -m teleop_telemetry.archive interrupt --session N",
             )

@@ -90,8 +90,8 @@ class SessionFiles:
         async with self._store.as_file(copied.sha256) as path:
             if await asyncio.to_thread(_sha256, path) != copied.sha256:
                 raise ChecksumMismatch(
-                    f"the archived frames of session {copied.session_id} are damaged: they no longer are "
-                    f"what {copied.sha256} names"
+                    f"the archived frames of session {copied.session_id} are damaged: their "
+                    f"SHA-256 is no longer {copied.sha256}"
                 )
             yield path
 
@@ -132,7 +132,7 @@ def _compare(path: Path, reader: FrameReader, session: Recorded) -> None:
             first = stored["frame_index"][0].as_py()
             raise NotAccounted(f"session {session.id}: the copy of the frames from {first} on differs")
     if frames != session.frames:
-        raise NotAccounted(f"session {session.id}: of {session.frames} frames {frames} were copied")
+        raise NotAccounted(f"session {session.id}: {frames} of {session.frames} frames were copied")
 
 
 async def _told(session: Recorded, copied: Copied) -> AsyncIterator[bytes]:

@@ -223,10 +223,10 @@ def extra_text(content: dict[str, Any], name: str) -> str:
     try:
         text = msgspec.json.encode(content)
     except (TypeError, ValueError) as error:
-        raise BadMessage(f"{name} can't be told as JSON: {error}", field=name) from error
+        raise BadMessage(f"{name} can't be written as JSON: {error}", field=name) from error
     if len(text) > MAX_EXTRA_BYTES:
         raise BadMessage(
-            f"{name} holds {len(text)} bytes of JSON, at most {MAX_EXTRA_BYTES} are taken",
+            f"{name} has {len(text)} bytes of JSON, the limit is {MAX_EXTRA_BYTES}",
             field=name,
             limit=MAX_EXTRA_BYTES,
         )
@@ -243,7 +243,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 def _block_of_gap(batch: Batch) -> FrameBlock:
     for name in ("timestamps", "state", "action", *BEYOND):
         if getattr(batch, name):
-            raise BadMessage(f"a gap carries no {name}", field=name)
+            raise BadMessage(f"a gap must not have {name}", field=name)
     gap = Gap(batch.first, batch.end, str(batch.gap))
     return FrameBlock(first=batch.first, end=batch.end, runs=(), gaps=(gap,), events=batch.events)
 
@@ -264,7 +264,7 @@ def _beyond_of(batch: Batch, offset: int, columns: Mapping[int, Column]) -> Beyo
         unknown = unknown_columns(packed, columns, f"columns[{offset}]")
         if unknown:
             # The spool was damaged where it told of them: the frame must not be stuck behind that.
-            packed, extra = None, extra | {"columns_lost": f"columns {unknown} were never told"}
+            packed, extra = None, extra | {"columns_lost": f"columns {unknown} were never described"}
     return Beyond(
         extra=extra_text(extra, f"extra[{offset}]") if extra or offset in batch.extra else None,
         observation_age_us=batch.observation_ages_us.get(offset),

@@ -84,7 +84,7 @@ def _without_culprits(block: FrameBlock) -> FrameBlock:
     culprits: dict[int, str] = {}
     for run in block.runs:
         for row in np.nonzero(_outside(_timestamps([run])))[0]:
-            culprits.setdefault(run.first + int(row), "the timestamp lies outside of the years 1 to 9999")
+            culprits.setdefault(run.first + int(row), "the timestamp is outside the years 1 to 9999")
     return block.without(culprits) if culprits else block
 
 

@@ -74,7 +74,7 @@ async def get_frames(request: Request) -> Response:
             hint="one of " + ", ".join(FORMATS),
         )
     if wanted.to_frame is not None and wanted.to_frame < wanted.from_frame:
-        raise BadInput(f"to is {wanted.to_frame}, before from", field="to")
+        raise BadInput(f"to ({wanted.to_frame}) is less than from", field="to")
     queries: SessionQueries = request.state.session_queries
     session = await queries.session(session_id_of(request))
     name = f"session-{session.id}.{FORMATS[media_type]}"

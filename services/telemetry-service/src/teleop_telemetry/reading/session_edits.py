@@ -149,7 +149,7 @@ def _bounds(
     last = frames if end is None else end
     if not start <= last <= frames:
         raise BadInput(
-            f"the episode would hold frames {start} to {last}, the session has 0 to {frames}",
+            f"the episode would have frames {start} to {last}, but the session has 0 to {frames}",
             field="start_frame" if change.end_frame is UNSET else "end_frame",
         )
     return start, end

@@ -73,7 +73,7 @@ async def list_sessions(request: Request) -> Response:
     for name in ("since", "until"):
         _check_in_calendar(name, getattr(wanted, name))
     if wanted.since and wanted.until and wanted.until <= wanted.since:
-        raise BadInput("until is not after since", field="until")
+        raise BadInput("until must be later than since", field="until")
     return JsonResponse(
         await queries.sessions(**{name: getattr(wanted, name) for name in wanted.__struct_fields__})
     )
@@ -125,8 +125,8 @@ async def give_up_missing(request: Request) -> Response:
     by, address = told.by or "an operator", _address_of(request)
     reason = f"given up on {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC by {by} from {address}"
     edits: SessionEdits = request.state.session_edits
-    frames = await edits.give_up_missing(session_id, f"{reason}: nobody knows what became of them")
-    log.warning("frames were given up", session=session_id, frames=frames, by=by, address=address)
+    frames = await edits.give_up_missing(session_id, f"{reason}: what became of them is unknown")
+    log.warning("missing frames were given up", session=session_id, frames=frames, by=by, address=address)
     queries: SessionQueries = request.state.session_queries
     return JsonResponse(await queries.ledger(session_id))
 

@@ -193,7 +193,9 @@ class SessionQueries:
             async with connected(self._pool, timeout_s=KEEP_TIMEOUT_S) as connection:
                 await keep(connection, account)
         except (OSError, asyncpg.PostgresError) as error:
-            log.warning("an account could not be kept", session=account.session_id, error=repr(error))
+            log.warning(
+                "a session's account could not be stored", session=account.session_id, error=repr(error)
+            )
 
 
 def _rounded(value: Any) -> Any:

@@ -78,7 +78,7 @@ class AcknowledgedConnection:
     async def _ended(self, message: messages.RobotMessage) -> bool:
         """Whether the session is closed now; False if frames are still to come."""
         if not isinstance(message, End):
-            raise ProtocolViolation("hello is said once, at the start of a connection", field="type")
+            raise ProtocolViolation("hello may be sent only once, at the start of a connection", field="type")
         if message.frames > self._session.next:
             await tell(self._websocket, Nack(expected=self._session.next))
             return False
@@ -92,7 +92,7 @@ class AcknowledgedConnection:
             events=message.events,
         ):
             raise SessionMismatch(
-                f"end says {message.frames} frames, {self._session.next} are stored", field="frames"
+                f"end says {message.frames} frames, but {self._session.next} are stored", field="frames"
             )
         await tell(self._websocket, Ended(frames=message.frames))
         return True

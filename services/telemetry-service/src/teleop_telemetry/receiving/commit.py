@@ -36,7 +36,7 @@ REFUSALS = (
 
 
 class OutOfStep(BackendError):
-    """The database's watermark is not where this connection's next frame begins."""
+    """The database's watermark does not match this connection's next frame."""
 
     code, status, close_code, retryable = "out_of_step", 409, 4410, True
 
@@ -46,13 +46,13 @@ class OutOfStep(BackendError):
 
 
 class FrameExists(BackendError):
-    """A frame above the watermark is in the table already; somebody else writes to it."""
+    """A frame above the watermark is already in the table: another writer is using it."""
 
     code, status, retryable = "frame_exists", 500, False
 
 
 class Unstorable(BackendError):
-    """Frames of this robot can't be stored; it keeps them and sends them again."""
+    """This robot's frames can't be stored; it keeps them and sends them again."""
 
     code, status, close_code, retryable = "unstorable", 500, 1011, True
 

@@ -23,7 +23,7 @@ class Connections:
         Raises TooManyConnections at the limit, StorageUnavailable while draining.
         """
         if self._draining.is_set():
-            raise StorageUnavailable("this process is about to stop; connect again")
+            raise StorageUnavailable("this process is stopping; connect again")
         if self._open >= limit:
             raise TooManyConnections(f"{limit} connections are open", limit=limit)
         self._open += 1

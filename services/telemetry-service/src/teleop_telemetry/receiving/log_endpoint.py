@@ -81,7 +81,7 @@ async def _acknowledged(websocket: WebSocket, robot_id: str, draining: asyncio.E
     log.info("session opened", robot=robot_id, session=opened.id, epoch=opened.epoch, next=opened.next)
     if hello.first_unacked > opened.next:
         log.error(
-            "acknowledged frames are gone from the database, the robot sends again what it still has",
+            "acknowledged frames are gone from the database; the robot sends what it still has",
             session=opened.id,
             next=opened.next,
             acknowledged=hello.first_unacked,
@@ -141,7 +141,7 @@ async def errors_told(websocket: WebSocket, robot_id: str) -> AsyncIterator[None
         return
     except WebSocketDisconnect as gone:
         if gone.code not in ORDERLY:
-            log.info("line cut", robot=robot_id, close_code=gone.code)
+            log.info("connection lost", robot=robot_id, close_code=gone.code)
         return
     except BackendError as known:
         error = known

@@ -96,7 +96,7 @@ class PlainConnection:
         if self._session is None:
             if refused := self._refusals.all():
                 log.warning(
-                    "no frame could be taken", robot=self._robot_id, reasons=[r.reason for r in refused]
+                    "no frame could be stored", robot=self._robot_id, reasons=[r.reason for r in refused]
                 )
             return
         await self.writer.settled()
@@ -125,13 +125,13 @@ class PlainConnection:
                     await self._table.note_refusals(self.writer.session_id, self._refusals.all())
                 except Exception as error:
                     self._refusals.changed = True
-                    log.warning("refused frames could not be noted, trying again", error=repr(error))
+                    log.warning("refused frames could not be recorded, trying again", error=repr(error))
             await asyncio.sleep(NOTE_EVERY_S)
 
     async def _block_of(self, message: str | bytes) -> FrameBlock:
         arrived_us = time.time_ns() // 1000
         if isinstance(message, bytes):
-            raise BadMessage("a frame is JSON text, this message is binary", hint="send a text message")
+            raise BadMessage("frames must be JSON text, this message is binary", hint="send a text message")
         frames = decode_plain(message)
         if self._session is not None:
             return self._session.receive(frames, arrived_us)

@@ -63,7 +63,7 @@ class SessionNumbers:
             highest = await self._highest(self._store)
             if numbers[0] <= highest:
                 log.warning(
-                    "the database is older than the store: numbers of sessions go on behind the store's",
+                    "the database is older than the store: session numbers continue after the store's",
                     database=numbers[0] - 1,
                     store=highest,
                 )

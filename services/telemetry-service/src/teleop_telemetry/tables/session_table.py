@@ -187,7 +187,8 @@ class SessionTable:
             frames = await connection.fetchval(INTERRUPT, session_id, SILENT_FOR)
             if frames is None:
                 raise Conflict(
-                    f"session {session_id} is none that is recording and has been silent for {SILENT_FOR}",
+                    f"session {session_id} can't be ended: it is not recording, or its robot has been heard "
+                    f"from in the last {SILENT_FOR / timedelta(hours=1):g} hours",
                     field="session",
                 )
             await close_episodes(connection, session_id, frames)
@@ -232,7 +233,7 @@ class SessionTable:
             async with connected(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
                 ended = await connection.fetch(END_BLOCKERS, blocked_pid)
             if ended:
-                log.warning("ended a commit that held a session's row", backends=len(ended))
+                log.warning("ended a commit that was locking a session's row", backends=len(ended))
 
 
 async def _note_refusals(connection: Connection, session_id: int, refusals: Sequence[Refusal]) -> None:

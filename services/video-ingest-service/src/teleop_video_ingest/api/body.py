@@ -29,7 +29,7 @@ async def body_parts(request: Request) -> AsyncGenerator[bytes]:
                     part = await anext(stream, b"")
             except TimeoutError:
                 raise TooSlow(
-                    f"less than {LEAST_BYTES} bytes came in {PATIENCE_S:g} s", limit=LEAST_BYTES
+                    f"fewer than {LEAST_BYTES} bytes arrived in {PATIENCE_S:g} seconds", limit=LEAST_BYTES
                 ) from None
             if not part:
                 return

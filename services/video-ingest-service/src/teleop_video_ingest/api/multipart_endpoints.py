@@ -39,7 +39,7 @@ async def _take(request: Request, kind: str) -> Response:
     announced_bytes = int(request.headers.get("content-length", 0))
     if announced_bytes > LIMITS[kind] + MAX_FORM_BYTES:
         raise BodyTooLarge(
-            f"a {kind} file has at most {LIMITS[kind]} bytes", field=FILE_FIELD, limit=LIMITS[kind]
+            f"a {kind} file may have at most {LIMITS[kind]} bytes", field=FILE_FIELD, limit=LIMITS[kind]
         )
     await uploads.check_room(announced_bytes)
     try:

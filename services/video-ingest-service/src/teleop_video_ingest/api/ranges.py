@@ -23,7 +23,11 @@ def wanted_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
         if match[2] and last < start:
             return None
     if start >= size_bytes:
-        raise BadRange(f"the file has {size_bytes} bytes, none at {start}", field="Range", limit=size_bytes)
+        raise BadRange(
+            f"the file has {size_bytes} bytes, so nothing starts at byte {start}",
+            field="Range",
+            limit=size_bytes,
+        )
     return start, min(last, size_bytes - 1) + 1
 
 

@@ -111,7 +111,9 @@ async def override_method(request: Request) -> Response:
     methods = {"PATCH": append_bytes, "DELETE": terminate_upload, "HEAD": tell_offset}
     if wanted not in methods:
         raise MethodNotAllowed(
-            "an upload takes no POST", field="X-HTTP-Method-Override", hint="it takes " + ", ".join(methods)
+            "an upload does not accept POST",
+            field="X-HTTP-Method-Override",
+            hint="allowed: " + ", ".join(methods),
         )
     return await methods[wanted](request)
 

@@ -170,7 +170,9 @@ async def restore_dataset(request: Request) -> Response:
             raise Damaged(
                 f"{file.path}: {file.damage}",
                 field="path",
-                hint="the others can be had one by one at …/files/{path}; sending this one again heals it",
+                hint=(
+                    "download the others one by one from …/files/{path}; uploading this one again repairs it"
+                ),
             )
     size_bytes = await asyncio.to_thread(partial(archive_bytes, dataset, files, modified_ns=modified_ns))
     name = dataset.rsplit("/", 1)[-1].encode("ascii", "replace").decode()

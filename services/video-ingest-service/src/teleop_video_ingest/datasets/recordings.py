@@ -107,6 +107,6 @@ async def beginnings(store: Store, sha256: str, sizes: set[int]) -> set[str]:
             begun.update(view)
             read += len(view)
     except ObjectMissing:
-        log.warning("states of a recording can't be compared, for an object is not there", sha256=sha256)
+        log.warning("states of a recording can't be compared because an object is missing", sha256=sha256)
         return set()
     return found

@@ -109,7 +109,7 @@ class Repairs:
         if state.version.source == "repair" or (
             state.version.finalised and all(file.damage is None for file in files)
         ):
-            raise AlreadySound(f"version {number} is finalised and whole", field="version")
+            raise AlreadySound(f"version {number} is finalised and complete", field="version")
         return state.version, files, earlier
 
     async def _lay_out(self, files: Sequence[FileRow], folder: Path) -> None:
@@ -159,15 +159,15 @@ async def _run(source: Path, target: Path, earlier_info: Path | None) -> Outcome
         async with asyncio.timeout(REPAIR_TIMEOUT_S):
             answer, complaint = await process.communicate()
     except TimeoutError:
-        raise NotRepairable(f"the repair takes more than {REPAIR_TIMEOUT_S:.0f} s") from None
+        raise NotRepairable(f"the repair took more than {REPAIR_TIMEOUT_S:.0f} seconds") from None
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
     if process.returncode != 0:
         told = complaint[-MAX_COMPLAINT_BYTES:].decode(errors="replace")
-        log.error("a repair died", returncode=process.returncode, stderr=told)
-        raise NotRepairable(f"the repair broke off with exit code {process.returncode}")
+        log.error("a repair process died", returncode=process.returncode, stderr=told)
+        raise NotRepairable(f"the repair stopped with exit code {process.returncode}")
     return msgspec.json.decode(answer, type=Outcome)
 
 

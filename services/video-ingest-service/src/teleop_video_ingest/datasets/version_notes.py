@@ -98,5 +98,5 @@ async def read_versions(store: Store) -> list[VersionNote]:
         try:
             notes.append(msgspec.json.decode(content, type=VersionNote))
         except msgspec.MsgspecError as error:
-            log.error("a note of the store can't be read", name=name, error=str(error))
+            log.error("a note in the store can't be read", name=name, error=str(error))
     return sorted(notes, key=lambda note: (note.robot_id, note.dataset, note.version))

@@ -105,7 +105,7 @@ class Catalog:
             row = await add_chunk(connection, session, file, path, probed)
             await note_chunk(connection, self._store, row["id"])
         if not probed.looked:
-            log.warning("video is looked into later", path=path, problem=probed.problem)
+            log.warning("video will be checked later", path=path, problem=probed.problem)
         elif probed.problem is not None:
             QUARANTINED.inc()
             log.warning("video quarantined", path=path, problem=probed.problem)
@@ -131,7 +131,7 @@ class Catalog:
         try:
             await self._store.name(path, file.sha256)
         except PathTaken as taken:
-            hint = "a name is a file's or a folder's for good: give the new one another name"
+            hint = "a name stays a file or a folder for good: use another name for the new one"
             raise PathTaken(taken.detail, field="path", hint=hint) from None
 
     async def _heal(self, file: VideoFile | DatasetFile) -> None:
@@ -184,7 +184,7 @@ async def _find_video(connection: Connection, session: SessionRow, file: VideoFi
     if row["sha256"] != file.sha256:
         raise ChunkConflict(
             f"chunk {file.chunk_index} of camera {file.camera_key!r} of session {session.id} "
-            f"is stored with SHA-256 {row['sha256']}",
+            f"is already stored with SHA-256 {row['sha256']}",
             field="chunk_index",
         )
     _check_same_times(file, row)
@@ -204,10 +204,10 @@ def _check_same_times(file: VideoFile, row: asyncpg.Record) -> None:
     ):
         if told_us != us_of(stored):
             raise ChunkConflict(
-                f"chunk {file.chunk_index} of camera {file.camera_key!r} is stored with {field} "
-                f"{stored.isoformat()}, and keeps it",
+                f"chunk {file.chunk_index} of camera {file.camera_key!r} is already stored with "
+                f"{field} {stored.isoformat()}, which can't change",
                 field=field,
-                hint="send it under another camera_key, and name that one in the cameras of an export",
+                hint="send it under another camera_key, and name that key in `cameras` when you export",
             )
 
 

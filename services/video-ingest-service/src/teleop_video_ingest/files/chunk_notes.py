@@ -82,7 +82,7 @@ async def adopt_chunks(pool: Pool, store: Store) -> AdoptedChunks:
             told = zlib.decompress(content)
             note = msgspec.json.decode(told, type=ChunkNote)
         except (zlib.error, msgspec.MsgspecError) as error:
-            log.error("a note of the store can't be read", name=name, error=str(error))
+            log.error("a note in the store can't be read", name=name, error=str(error))
             continue
         async with transaction(pool, timeout_s=TIMEOUT_S) as connection:
             await _adopt(connection, store, note, told.decode(), adopted)
@@ -100,7 +100,7 @@ async def _adopt(
     known = await adopt_chunk(connection, session.id, path, told)
     if known is None:
         adopted.lost += 1
-        log.warning("video is left out, for its file is not there", path=path, sha256=note.sha256)
+        log.warning("video is left out because its file is missing", path=path, sha256=note.sha256)
     elif known:
         adopted.back += 1
         await store.name(path, note.sha256)

@@ -79,7 +79,7 @@ class _Worker:
                 await stdin.drain()
                 answer = await stdout.readline()
         except TimeoutError:
-            raise _Died(f"it takes more than {PROBE_TIMEOUT_S:.0f} s", verdict=False) from None
+            raise _Died(f"it took more than {PROBE_TIMEOUT_S:.0f} seconds", verdict=False) from None
         except (ConnectionError, ValueError, RuntimeError):
             # RuntimeError: so uvloop says that the process has closed its end already.
             answer = b""
@@ -138,7 +138,7 @@ class Prober:
             probed = await self._look(Question(str(path), told_frames))
         found = probed.codec, probed.pix_fmt
         if probed.problem is None and depth and found != (DEPTH_CODEC, DEPTH_PIX_FMT):
-            problem = f"depth is {DEPTH_CODEC} {DEPTH_PIX_FMT}, this is {probed.codec} {probed.pix_fmt}"
+            problem = f"depth is {DEPTH_CODEC} {DEPTH_PIX_FMT} but this is {probed.codec} {probed.pix_fmt}"
             probed = msgspec.structs.replace(probed, problem=problem)
         if probed.problem is None and span_us and told_frames is None:
             probed = msgspec.structs.replace(probed, problem=_span_problem(span_us, probed))
@@ -158,7 +158,7 @@ class Prober:
                 PROBES.labels("died").inc()
         if died.verdict:
             return Probed(problem=str(died))
-        return Probed(problem=f"not looked into yet: {died}", looked=False)
+        return Probed(problem=f"not checked yet: {died}", looked=False)
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[_Worker]:
@@ -186,8 +186,8 @@ def _span_problem(span_us: int, probed: Probed) -> str | None:
     if abs(span_s - lasts_s) <= max(SPAN_OFF_S, SPAN_OFF * max(span_s, lasts_s)):
         return None
     return (
-        f"its {probed.frames} pictures at {probed.fps:.4g} per second last {lasts_s:.2f} s, from "
-        f"start_timestamp to end_timestamp it is {span_s:.2f} s"
+        f"its {probed.frames} pictures at {probed.fps:.4g} per second last {lasts_s:.2f} "
+        f"s, but start_timestamp to end_timestamp is {span_s:.2f} s"
     )
 
 

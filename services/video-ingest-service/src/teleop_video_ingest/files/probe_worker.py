@@ -56,11 +56,11 @@ def look_into(path: Path, told_frames: int | None) -> Probed:
         with av.open(str(path), format=FORMAT, options=OPTIONS) as container:
             _examine(container, found)
         if told_frames is not None and found["frames"] != told_frames:
-            raise Unusable(f"the file holds {found['frames']} frames, its sender told {told_frames}")
+            raise Unusable(f"the file holds {found['frames']} frames, but its sender announced {told_frames}")
     except Unusable as problem:
         found["problem"] = str(problem)
     except MemoryError:
-        found["problem"] = "looking into it takes too much memory"
+        found["problem"] = "checking it takes too much memory"
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         found["problem"] = f"not a readable mp4: {getattr(error, 'strerror', None) or error}"
     return msgspec.convert(found, Probed)
@@ -68,7 +68,7 @@ def look_into(path: Path, told_frames: int | None) -> Probed:
 
 def _examine(container: InputContainer, found: dict[str, object]) -> None:
     if len(container.streams.video) != 1:
-        raise Unusable(f"it has {len(container.streams.video)} video streams, not one")
+        raise Unusable(f"it has {len(container.streams.video)} video streams instead of one")
     stream = container.streams.video[0]
     codec = stream.codec_context
     # As the format is called, not the decoder: "av1", which libdav1d decodes.
@@ -86,11 +86,11 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
     if not pictures:
         raise Unusable("it holds no frames")
     if stream.frames and stream.frames != len(packets) and (there := _count(container.name)) < stream.frames:
-        raise Unusable(f"it was cut off: {stream.frames} frames are listed, {there} are there")
+        raise Unusable(f"it was cut off: {stream.frames} frames are listed, but it holds {there}")
     if not packets[0].is_keyframe:
         raise Unusable("it does not begin with a keyframe")
     if len(times) < len(pictures) or stream.time_base is None:
-        raise Unusable("some frames have no time")
+        raise Unusable("some frames have no timestamp")
     found["fps"] = _rate(sorted(times), stream.time_base)
     codec.thread_count = 1
     codec.options = {"err_detect": "explode"}
@@ -111,10 +111,12 @@ def _rate(shown: list[int], tick_s: Fraction) -> float | None:
         return None
     period = (shown[-1] - shown[0]) / (len(shown) - 1)
     if period <= 0:
-        raise Unusable("all frames have the same time")
+        raise Unusable("all frames have the same timestamp")
     for number, time in enumerate(shown):
         if abs(time - shown[0] - number * period) > max(PTS_TOLERANCE * period, 1):
-            raise Unusable(f"frame {number} is not where its number says: frames come at irregular times")
+            raise Unusable(
+                f"frame {number} is not at the time its number implies: frames are not evenly spaced"
+            )
     return float(1 / (period * tick_s))
 
 
@@ -127,8 +129,9 @@ def _decode(container: InputContainer, stream: VideoStream, keyframe: int, wante
         for picture in container.decode(stream):
             if picture.rotation:
                 raise Unusable(
-                    f"players turn its pictures by {abs(picture.rotation)} degrees, which datasets know "
-                    "nothing of: turn the pictures themselves (ffmpeg -i turned.mp4 upright.mp4)"
+                    f"players rotate its pictures by {abs(picture.rotation)} degrees, but "
+                    f"datasets have no rotation: rotate the pictures themselves (ffmpeg -i "
+                    "turned.mp4 upright.mp4)"
                 )
             if picture.is_corrupt:
                 raise Unusable(f"{where} frames are damaged")
@@ -137,7 +140,7 @@ def _decode(container: InputContainer, stream: VideoStream, keyframe: int, wante
                 return
     except av.error.FFmpegError as error:
         raise Unusable(f"{where} frames can't be decoded: {error.strerror}") from error
-    raise Unusable(f"{where} frames can't be decoded: {decoded} of {wanted} came")
+    raise Unusable(f"{where} frames can't be decoded: got {decoded} of {wanted}")
 
 
 def _limit(kind: int, value: int, *, hard: bool = True) -> None:

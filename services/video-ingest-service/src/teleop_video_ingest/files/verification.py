@@ -76,7 +76,7 @@ async def checked(store: Store, sha256: str, size_bytes: int) -> AsyncIterator[b
             raise
         raise UnsoundObject(f"it can't be read at byte {read_bytes}: {cause.strerror}") from None
     if read_bytes != size_bytes:
-        raise UnsoundObject(f"it has {read_bytes} bytes or more, not {size_bytes}")
+        raise UnsoundObject(f"it has at least {read_bytes} bytes, not {size_bytes}")
     if digest.hexdigest() != sha256:
         raise UnsoundObject(f"the SHA-256 of its bytes is {digest.hexdigest()}")
 

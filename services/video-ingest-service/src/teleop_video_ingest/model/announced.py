@@ -121,7 +121,7 @@ def _read_time(text: str, field: str) -> int:
         time = None
     if time is None or time.tzinfo is None:
         raise BadInput(
-            f"{field} {text[:50]!r} is no time with a zone",
+            f"{field} {text[:50]!r} is not a time with a time zone",
             field=field,
             hint="ISO 8601 with a zone (2026-11-23T05:53:00.5Z), or seconds since 1970 (1795413180.5)",
         )

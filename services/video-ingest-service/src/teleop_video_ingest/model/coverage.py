@@ -8,7 +8,7 @@ from teleop_schema.files import DroppedFrames
 
 from teleop_video_ingest.model.views import CameraCoverage, Overlap, Uncovered
 
-NOT_YET = "no video of it has arrived"
+NOT_YET = "no video has arrived for it"
 BEFORE = "before the camera's first picture"
 UNUSABLE = "its chunk is quarantined"
 UNEXPLAINED = "the camera gave no picture"

@@ -15,5 +15,5 @@ def check_manifest(manifest: Manifest) -> None:
             refusal.field = f"files[{number}].path"
             raise
         if file.path in seen:
-            raise BadInput(f"{file.path!r} is listed twice", field=f"files[{number}].path")
+            raise BadInput(f"{file.path!r} appears twice", field=f"files[{number}].path")
         seen.add(file.path)

@@ -63,7 +63,7 @@ async def check_apart(connection: Connection, robot_id: str, dataset: str) -> in
         other = await connection.fetchval(FIND_OVERLAP, robot_id, dataset)
         if other is not None:
             raise NamesOverlap(
-                f"dataset {dataset!r} and dataset {other!r} would lie one within the other", field="dataset"
+                f"dataset {dataset!r} and dataset {other!r} would be inside one another", field="dataset"
             )
     return found
 

@@ -59,7 +59,7 @@ class LaterLooks:
         UNLOOKED.set(unlooked)
         OUTDATED.set(outdated)
         self._trouble = often and (
-            f"{often.chunks} video chunks can't be exported, for no look into them comes to an end; "
+            f"{often.chunks} video chunks can't be exported because their check does not finish; "
             f"{often.path}: {often.reason}"
         )
 
@@ -77,7 +77,7 @@ class LaterLooks:
             await report_damage(self._pool, chunk.sha256, MISSING)
             return
         if not probed.looked:
-            log.warning("video can't be looked into yet", path=chunk.path, problem=probed.problem)
+            log.warning("video can't be checked yet", path=chunk.path, problem=probed.problem)
             return
         # Bytes that have changed on the disk say nothing of what was sent: that is wanted again.
         if probed.problem and (damage := await look_at(self._store, chunk.sha256, chunk.size_bytes)):
@@ -94,11 +94,11 @@ def _tell(chunk: Due, before: Looked, probed: Probed) -> None:
     if probed.problem is not None and (before.quarantine is None or not before.version):
         QUARANTINED.inc()
     if not before.version:
-        log.info("video looked into at last", path=chunk.path, problem=probed.problem)
+        log.info("video checked at last", path=chunk.path, problem=probed.problem)
     elif before.corrected:
         CORRECTED.inc()
         log.warning(
-            "video corrected: a newer look found other pictures in it",
+            "video corrected: a later check found different pictures in it",
             path=chunk.path,
             had=before.had,
             has=before.has,

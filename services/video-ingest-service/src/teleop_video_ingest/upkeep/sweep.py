@@ -82,7 +82,7 @@ class Sweeper:
         UNCLAIMED_OBJECTS.set(len(found))
         if found:
             log.warning(
-                "objects that this database knows nothing of are kept",
+                "objects that this database does not know are kept",
                 objects=len(found),
                 size_bytes=sum(size_bytes for _, size_bytes in found),
                 see="python -m teleop_video_ingest.unclaimed",

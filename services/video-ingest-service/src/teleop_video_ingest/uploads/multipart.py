@@ -36,11 +36,11 @@ class FormReader:
         boundary = options.get(b"boundary", b"")
         if kind != FORM_TYPE:
             raise WrongMediaType(
-                "the file comes in a form", field="Content-Type", hint="curl -F file=@chunk.mp4 …"
+                "send the file in a form", field="Content-Type", hint="curl -F file=@chunk.mp4 …"
             )
         if not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
             raise BadForm(
-                f"a boundary has 1 to {MAX_BOUNDARY_BYTES} characters",
+                f"a boundary must have 1 to {MAX_BOUNDARY_BYTES} characters",
                 field="Content-Type",
                 limit=MAX_BOUNDARY_BYTES,
             )
@@ -84,7 +84,7 @@ class FormReader:
     def end(self) -> None:
         """The body is over: raises BadForm unless it was a whole form, with a file."""
         if not self._ended:
-            raise BadForm("the form breaks off before its last boundary")
+            raise BadForm("the form ends before its last boundary")
         if self._file != "whole":
             raise BadInput("the file is missing", field=FILE_FIELD, hint="curl -F file=@chunk.mp4 …")
 
@@ -96,7 +96,7 @@ class FormReader:
     def _begin_part(self) -> None:
         self._parts += 1
         if self._parts > MAX_PARTS:
-            raise BadForm(f"a form has at most {MAX_PARTS} parts", limit=MAX_PARTS)
+            raise BadForm(f"a form may have at most {MAX_PARTS} parts", limit=MAX_PARTS)
         self._headers = {}
 
     def _header_name_came(self, data: bytes, start: int, end: int) -> None:
@@ -116,13 +116,13 @@ class FormReader:
             raise BadForm("a part of the form has no name", field="Content-Disposition")
         if name == FILE_FIELD:
             if self._file != "awaited":
-                raise BadInput("a form brings one file", field=FILE_FIELD)
+                raise BadInput("a form may have only one file", field=FILE_FIELD)
             self._file = "open"
         elif name not in self._allowed:
             raise BadInput(
-                f"{name[:50]!r} is no field of this form",
+                f"{name[:50]!r} is not a field of this form",
                 field=name,
-                hint="it may have " + ", ".join(sorted({FILE_FIELD, *self._allowed})),
+                hint="allowed: " + ", ".join(sorted({FILE_FIELD, *self._allowed})),
             )
         elif name in self.fields:
             raise BadInput(f"{name} is given twice", field=name)
@@ -135,7 +135,7 @@ class FormReader:
         self._field_bytes += end - start
         if self._field_bytes > MAX_FIELD_BYTES:
             raise BodyTooLarge(
-                f"the fields of a form have at most {MAX_FIELD_BYTES} bytes",
+                f"the fields of a form may have at most {MAX_FIELD_BYTES} bytes",
                 field=self._field,
                 limit=MAX_FIELD_BYTES,
             )

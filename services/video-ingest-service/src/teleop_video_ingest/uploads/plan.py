@@ -12,12 +12,14 @@ _RECORD = struct.Struct(f"<I{CHUNK_HASH_BYTES}s")
 def check_chunks(chunks: bytes, size_bytes: int) -> None:
     """Raise BadInput unless the chunk records are whole and make up a file of `size_bytes`."""
     if len(chunks) % CHUNK_RECORD_BYTES:
-        raise BadInput(f"chunk records have {CHUNK_RECORD_BYTES} bytes each", field="chunks")
+        raise BadInput(f"chunk records must have {CHUNK_RECORD_BYTES} bytes each", field="chunks")
     lengths = [length for length, _ in _RECORD.iter_unpack(chunks)]
     if 0 in lengths:
-        raise BadInput("a chunk has no bytes", field="chunks")
+        raise BadInput("a chunk is empty", field="chunks")
     if chunks and sum(lengths) != size_bytes:
-        raise BadInput(f"the chunks make up {sum(lengths)} bytes, the file has {size_bytes}", field="chunks")
+        raise BadInput(
+            f"the chunks add up to {sum(lengths)} bytes, but the file has {size_bytes}", field="chunks"
+        )
 
 
 def copied_ranges(chunks: bytes, base_chunks: bytes) -> list[tuple[int, int, int]]:

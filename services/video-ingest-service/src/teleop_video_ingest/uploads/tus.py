@@ -74,10 +74,10 @@ def read_creation(headers: Headers) -> Creation:
     length = _number(headers, "Upload-Length")
     deferred = headers.get("upload-defer-length")
     if deferred not in (None, "1"):
-        raise BadTusHeader("Upload-Defer-Length is 1 or absent", field="Upload-Defer-Length")
+        raise BadTusHeader("Upload-Defer-Length must be 1 or absent", field="Upload-Defer-Length")
     if (length is None) == (deferred is None):
         raise BadTusHeader(
-            "an upload tells its length, or that it will tell it later",
+            "an upload must state its length, or defer it",
             field="Upload-Length",
             hint="either Upload-Length: <bytes>, or Upload-Defer-Length: 1",
         )
@@ -93,7 +93,7 @@ def read_patch(headers: Headers) -> Patch:
     _check_body_type(headers)
     offset = _number(headers, "Upload-Offset")
     if offset is None:
-        raise BadTusHeader("it is not told where these bytes belong", field="Upload-Offset")
+        raise BadTusHeader("Upload-Offset is missing: where do these bytes belong?", field="Upload-Offset")
     length = _number(headers, "Upload-Length")
     check_length(length)
     return Patch(offset, length, read_checksum(headers))
@@ -103,7 +103,7 @@ def check_length(length: int | None) -> None:
     """Raise BodyTooLarge for an upload longer than any file may be."""
     if length is not None and length > MAX_FILE_BYTES:
         raise BodyTooLarge(
-            f"a file has at most {MAX_FILE_BYTES} bytes", field="Upload-Length", limit=MAX_FILE_BYTES
+            f"a file may have at most {MAX_FILE_BYTES} bytes", field="Upload-Length", limit=MAX_FILE_BYTES
         )
 
 
@@ -115,13 +115,15 @@ def read_checksum(headers: Headers) -> Checksum | None:
     algorithm, _, encoded = told.strip().partition(" ")
     if algorithm not in CHECKSUM_ALGORITHMS:
         raise UnknownChecksum(
-            f"{algorithm[:50]!r} is no checksum algorithm of this backend",
+            f"{algorithm[:50]!r} is not a supported checksum algorithm",
             field="Upload-Checksum",
             hint="one of " + ", ".join(CHECKSUM_ALGORITHMS),
         )
     digest = _decode(encoded.strip())
     if digest is None or len(digest) != hashlib.new(algorithm, usedforsecurity=False).digest_size:
-        raise BadTusHeader(f"this is no {algorithm} in base64", field="Upload-Checksum")
+        raise BadTusHeader(
+            f"the checksum is not a valid {algorithm} digest in base64", field="Upload-Checksum"
+        )
     return Checksum(algorithm, digest)
 
 
@@ -132,7 +134,7 @@ def read_metadata(told: str) -> dict[str, str]:
             "the metadata is too long",
             field="Upload-Metadata",
             limit=MAX_METADATA_BYTES,
-            hint="announce the file with POST /files/plan, whose body may be longer",
+            hint="announce the file with POST /files/plan, which accepts longer bodies",
         )
     metadata: dict[str, str] = {}
     for pair in told.split(",") if told.strip() else ():
@@ -143,7 +145,7 @@ def read_metadata(told: str) -> dict[str, str]:
         if key in metadata:
             raise BadTusHeader(f"{key[:50]!r} is given twice", field="Upload-Metadata")
         if len(metadata) == MAX_METADATA_KEYS:
-            raise BadTusHeader("there are too many keys", field="Upload-Metadata", limit=MAX_METADATA_KEYS)
+            raise BadTusHeader("too many keys", field="Upload-Metadata", limit=MAX_METADATA_KEYS)
         try:
             metadata[key] = value.decode()
         except UnicodeDecodeError:
@@ -169,10 +171,12 @@ def progress(offset: int, expires_at: datetime) -> dict[str, str]:
 def _check_body_type(headers: Headers) -> None:
     if headers.get("content-type", "").partition(";")[0].strip().lower() != BODY_TYPE:
         raise WrongMediaType(
-            "an upload's bytes come as they are", field="Content-Type", hint=f"Content-Type: {BODY_TYPE}"
+            "the body of an upload must be plain bytes",
+            field="Content-Type",
+            hint=f"Content-Type: {BODY_TYPE}",
         )
     if headers.get("content-encoding", "identity") != "identity":
-        raise WrongMediaType("an upload's bytes come uncompressed", field="Content-Encoding")
+        raise WrongMediaType("the body of an upload must not be compressed", field="Content-Encoding")
 
 
 def _number(headers: Headers, name: str) -> int | None:
@@ -180,7 +184,7 @@ def _number(headers: Headers, name: str) -> int | None:
     if told is None:
         return None
     if not (told.isascii() and told.isdigit() and len(told) <= MAX_DIGITS):
-        raise BadTusHeader(f"{name} {told[:50]!r} is no number of bytes", field=name)
+        raise BadTusHeader(f"{name} {told[:50]!r} is not a number of bytes", field=name)
     return int(told)
 
 

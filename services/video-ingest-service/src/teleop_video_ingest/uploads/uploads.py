@@ -121,7 +121,7 @@ class Uploads:
             raise UploadGone(
                 f"this upload was given up: {upload.problem.detail}",
                 field=upload.problem.field,
-                hint="begin again",
+                hint="start again",
             )
         return upload
 
@@ -156,7 +156,7 @@ class Uploads:
         if upload.finished_at is not None and patch.offset != limit:
             raise OffsetMismatch(stored=limit, sent=patch.offset)
         if patch.offset + (content_length or 0) > limit:
-            raise BodyTooLarge(f"more than the {limit} bytes of this upload", limit=limit)
+            raise BodyTooLarge(f"more bytes than the {limit} of this upload", limit=limit)
         if upload.finished_at is not None:
             return limit, upload
         await self._store.check_room(content_length or 0)
@@ -253,11 +253,11 @@ class Uploads:
                 return
             if sum(each.robot_id == robot_id for each in others.values()) >= self._max_open:
                 raise TooManyUploads(
-                    f"{robot_id} has {self._max_open} unfinished uploads, as many as it may have",
+                    f"{robot_id} has {self._max_open} unfinished uploads, which is the limit",
                     field="robot_id",
                     limit=self._max_open,
-                    hint="go on with them, or give them up with DELETE; "
-                    f"what nobody goes on with expires after {UNFINISHED_S / DAY_S:g} days",
+                    hint="continue them, or give them up with "
+                    f"DELETE; uploads nobody continues expire after {UNFINISHED_S / DAY_S:g} days",
                 )
             begun = {each.id: each.takes_bytes for each in others.values()}
             await self._store.check_room(added.takes_bytes, begun)
@@ -276,7 +276,7 @@ class Uploads:
         _check_limit(upload.file or {}, patch.length)
         offset = await self._staged(upload)
         if patch.length < offset:
-            raise BadTusHeader("this upload has more bytes already", field="Upload-Length")
+            raise BadTusHeader("this upload already has more bytes", field="Upload-Length")
         await self.check_room(patch.length - offset)
         await self._table.set_length(upload.id, patch.length)
         return await self.find(upload.id)
@@ -331,7 +331,7 @@ def _check_limit(announced: Announced, length: int | None) -> None:
 def _check_digest(announced: Announced, sha256: str) -> None:
     if announced.get("sha256", sha256) != sha256:
         raise ChecksumMismatch(
-            f"SHA-256 of what arrived is {sha256} instead of {announced['sha256']}",
+            f"the SHA-256 of the received bytes is {sha256}, not {announced['sha256']}",
             field="sha256",
             hint="upload the file again",
         )

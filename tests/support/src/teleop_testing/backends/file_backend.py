@@ -99,7 +99,7 @@ class FileBackend:
             return self._verify(request.path, int(request.query["version"]))
         if request.path.startswith("/datasets/") and request.path.endswith("/versions"):
             return self._commit(request.path, msgspec.json.decode(await request.read(), type=Manifest))
-        return self._problem(404, "not_found", f"nothing lives at {request.path}")
+        return self._problem(404, "not_found", f"nothing exists at {request.path}")
 
     def _problem(self, status: int, code: str, detail: str) -> web.Response:
         told = {"type": f"urn:lerobot-backend:{code}", "status": status, "code": code, "detail": detail}

@@ -65,7 +65,7 @@ def record_session(
     pauses    (first, end) of episode 0: frames that LeRobot's dataset did not take
     gaps      (first, end, reason): frames that are missing, and named
     lost      frames that nobody knows of
-    fps, hz   the declared rate of its loop, and that at which it really ran, if it is another
+    fps, hz   the declared loop rate, and that at which it really ran, if it is another
     observed  every so many frames have an observation of their own
     stalls    (frame, seconds): for so long the loop stood still before that frame
     cameras   that the robot had; `record_video` brings their video
