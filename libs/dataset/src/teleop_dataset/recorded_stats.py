@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 from teleop_dataset.v3.data import column_values
 from teleop_dataset.v3.episodes import WITHOUT_STATISTICS
 from teleop_dataset.v3.info import DEFAULT_FEATURES, Features
-from teleop_dataset.v3.selection import Selection
+from teleop_dataset.v3.selection import Ordered, Selection
 from teleop_dataset.v3.stats import Moments, Stats, count_finite, promoted
 
 BLOCK_ROWS = 65_536
+
+type Quantiles = Selection | Ordered
 
 
 class RecordedStats:
@@ -29,10 +31,16 @@ class RecordedStats:
         }
         self._moments = {key: Moments() for key in recorded}
         self._columns = sum(feature["shape"][-1] for feature in recorded.values())
-        self._selections = {
+        self._selections: dict[str, list[Quantiles]] = {
             key: [Selection.of_floats(self._columns) for _ in range(feature["shape"][-1])]
             for key, feature in recorded.items()
             if feature["dtype"] in ("float32", "float16")
+        }
+        # Whole numbers that have not descended so far, as times don't, each with its last one.
+        self._last: dict[str, np.generic | None] = {
+            key: None
+            for key, feature in recorded.items()
+            if "int" in feature["dtype"] and list(feature["shape"]) == [1]
         }
 
     def add(self, values: Mapping[str, npt.NDArray[Any]], stats: Mapping[str, Stats]) -> None:
@@ -43,6 +51,12 @@ class RecordedStats:
             moments.add(stats[key], None if whole else count_finite(values[key], stats[key].count))
         for key, selections in self._selections.items():
             _feed(selections, values[key])
+        for key, last in list(self._last.items()):
+            column = promoted(values[key])[:, 0]
+            if (column[1:] < column[:-1]).any() or (last is not None and column[0] < last):
+                del self._last[key]
+            else:
+                self._last[key] = column[-1]
 
     def finish(self, root: Path, advance: Callable[[int, int], None]) -> dict[str, Stats]:
         """The statistics, once everything added lies in the data files below `root`.
@@ -53,7 +67,9 @@ class RecordedStats:
             for selection in selections:
                 selection.end_pass()
         for key, moments in self._moments.items():
-            if key not in self._selections:
+            if key in self._last:
+                self._selections[key] = [Ordered(moments.count)]
+            elif key not in self._selections:
                 pairs = zip(moments.low, moments.high, strict=True)
                 self._selections[key] = [Selection.between(low, high, self._columns) for low, high in pairs]
         total = max(
@@ -103,7 +119,7 @@ def read_blocks(root: Path, columns: list[str]) -> Iterator[pa.Table]:
                     groups, rows = [], 0
 
 
-def _feed(selections: list[Selection], values: npt.NDArray[Any]) -> None:
+def _feed(selections: list[Quantiles], values: npt.NDArray[Any]) -> None:
     kept = promoted(values)
     for column, selection in enumerate(selections):
         if selection.done:

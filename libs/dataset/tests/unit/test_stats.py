@@ -1,10 +1,16 @@
 """Statistics against numpy over all values at once."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from teleop_dataset.recorded_stats import RecordedStats
 from teleop_dataset.v3.numbering import (
     Episodes,
     dataset_numbering_stats,
@@ -12,7 +18,7 @@ from teleop_dataset.v3.numbering import (
     numbering_stats,
 )
 from teleop_dataset.v3.selection import Selection
-from teleop_dataset.v3.stats import LEVELS, Moments, describe
+from teleop_dataset.v3.stats import LEVELS, Moments, describe, promoted
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 TIMES = st.integers(1_700_000_000_000_000_000, 1_800_000_000_000_000_000)
@@ -174,3 +180,49 @@ def test_numbering_in_parts():
     stats = dataset_numbering_stats([first, second], 60)
     assert stats["index"].high[0, 0] == 8
     assert stats["episode_index"].count[0] == 9
+
+
+def recorded(root, episodes):
+    """Statistics of `x` over a dataset of these episodes, and how many passes over its files they took."""
+    stats = RecordedStats({"x": {"dtype": episodes[0].dtype.name, "shape": [1], "names": None}})
+    path = root / "data/chunk-000/file-000.parquet"
+    path.parent.mkdir(parents=True)
+    with pq.ParquetWriter(path, pa.schema([("x", pa.from_numpy_dtype(episodes[0].dtype))])) as writer:
+        for values in episodes:
+            stats.add({"x": values}, describe({"x": values}, np.array([len(values)])))
+            writer.write_table(pa.table({"x": values[:, 0]}))
+    seen = []
+    found = stats.finish(root, lambda done, total: seen.append(total))
+    return found["x"], seen[-1] // sum(map(len, episodes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [(np.int64, TIMES), (np.uint16, st.integers(0, 2**16 - 1)), (np.int8, st.integers(-128, 127))],
+    ids=["int64", "uint16", "int8"],
+)
+@given(data=st.data())
+@settings(deadline=None, max_examples=40)
+def test_what_never_descends_is_looked_at_once(kind, numbers, data):
+    """Times do not, nor do counters; whether values descend within an episode, or from one to the next."""
+    every = data.draw(st.lists(numbers, min_size=1, max_size=60))
+    ascending = data.draw(st.booleans())
+    values = np.array(sorted(every) if ascending else every, kind)[:, None]
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(every) - 1), max_size=4)) if len(every) > 1 else [])
+    with TemporaryDirectory() as folder:
+        found, passes = recorded(Path(folder), np.split(values, cuts))
+    exactly(found, promoted(values))
+    assert passes == 1 or every != sorted(every)
+
+
+@pytest.mark.parametrize("columns", [1, 40, 4000])
+def test_floats_of_any_number_of_columns(columns):
+    """The more there are, the fewer bits a pass settles."""
+    values = np.random.default_rng(5).normal(0, 40, 5000).astype(np.float32)
+    selection = Selection.of_floats(columns)
+    assert selection.passes_left == {1: 2, 40: 3, 4000: 4}[columns]
+    while not selection.done:
+        for part in np.split(values, 10):
+            selection.feed(part)
+        selection.end_pass()
+    np.testing.assert_array_equal(selection.quantiles(), np.quantile(values.astype(np.float64), LEVELS))

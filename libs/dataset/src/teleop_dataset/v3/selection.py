@@ -1,15 +1,17 @@
 """Exact quantiles of columns that are too long for memory."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from teleop_dataset.v3.stats import LEVELS, Floats, Values, interpolate, ranks
+from teleop_dataset.v3.stats import LEVELS, Floats, Integers, Values, interpolate, ranks
 
-FLOAT_DIGIT_BITS = 11
-KNOWN_RANGE_DIGIT_BITS = 16
+DIGIT_BITS = 16
+# So many times as few values as there are counters are counted one by one.
+FEW = 8
 # All counters of a dataset's quantiles together: features of thousands of values are looked at more often.
 COUNTER_BYTES = 128 * 1024 * 1024
 
@@ -18,7 +20,8 @@ class Selection:
     """Exact quantiles of one column that is too long for memory, found in a few passes over it.
 
     Radix selection: a pass counts, for each order statistic looked for, the next bits of those values that
-    agree with it so far. Float32 takes three passes, others as many as their range needs.
+    agree with it so far. Float32 takes two passes (three if there are many columns), others as many as their
+    range needs.
     """
 
     def __init__(self, *, base: int, span_bits: int, digit_bits: int, kind: type[np.generic]) -> None:
@@ -35,15 +38,14 @@ class Selection:
     @classmethod
     def of_floats(cls, columns: int = 1) -> "Selection":
         """For float32 values, of which nothing is known yet; `columns`: how many there are of the dataset."""
-        return cls(base=0, span_bits=32, digit_bits=_digit_bits(FLOAT_DIGIT_BITS, columns), kind=np.float32)
+        return cls(base=0, span_bits=32, digit_bits=_digit_bits(32, columns), kind=np.float32)
 
     @classmethod
     def between(cls, low: np.generic, high: np.generic, columns: int = 1) -> "Selection":
         """For values from `low` to `high`, which are of one of KINDS."""
         base, top = (int(_keys(np.array([each]))[0]) for each in (low, high))
         bits = (top - base).bit_length()
-        passes = math.ceil(max(bits, 1) / _digit_bits(KNOWN_RANGE_DIGIT_BITS, columns))
-        return cls(base=base, span_bits=bits, digit_bits=math.ceil(max(bits, 1) / passes), kind=type(low))
+        return cls(base=base, span_bits=bits, digit_bits=_digit_bits(max(bits, 1), columns), kind=type(low))
 
     @property
     def passes_left(self) -> int:
@@ -57,8 +59,11 @@ class Selection:
         leading = None if self._first_pass else keys >> (self._shift + self._bits)
         for prefix, counts in self._counts.items():
             alike = keys if leading is None else keys[leading == prefix]
-            digits = (alike >> self._shift) & (len(counts) - 1)
-            counts += np.bincount(digits.astype(np.intp), minlength=len(counts))
+            digits = ((alike >> self._shift) & (len(counts) - 1)).astype(np.intp)
+            if len(digits) * FEW < len(counts):
+                np.add.at(counts, digits, 1)
+            else:
+                counts += np.bincount(digits, minlength=len(counts))
 
     def end_pass(self) -> None:
         """Settle the next bits of every order statistic."""
@@ -83,10 +88,43 @@ class Selection:
         """One value per quantile, 0 if there was none; only once `done`."""
         if self._first_pass:
             return np.zeros(len(LEVELS))
-        below, above, weights = self._ranks
         found = {rank: _value(prefix + self._base, self._kind) for rank, prefix in self._prefix.items()}
-        lower, upper = (np.array([found[rank] for rank in each[0].tolist()]) for each in (below, above))
-        return interpolate(lower, upper, weights[0])
+        return _between(found, *self._ranks)
+
+
+class Ordered:
+    """Exact quantiles of `count` values, at least one, that never descend: it is known where they are."""
+
+    def __init__(self, count: int) -> None:
+        self._ranks = ranks(np.array([count]))
+        self._wanted = np.unique(self._ranks[:2]).tolist()
+        self._found: dict[int, np.generic] = {}
+        self._seen = 0
+        self.done = False
+
+    @property
+    def passes_left(self) -> int:
+        return 0 if self.done else 1
+
+    def feed(self, values: Values) -> None:
+        """Look at the next of the values; the one pass has all of them, in their order."""
+        for rank in self._wanted:
+            if self._seen <= rank < self._seen + len(values):
+                self._found[rank] = values[rank - self._seen]
+        self._seen += len(values)
+
+    def end_pass(self) -> None:
+        self.done = True
+
+    def quantiles(self) -> Floats:
+        """One value per quantile; only once `done`."""
+        return _between(self._found, *self._ranks)
+
+
+def _between(found: Mapping[int, Any], below: Integers, above: Integers, weights: Floats) -> Floats:
+    """The quantiles, of the values at these ranks, which are `found`."""
+    lower, upper = (np.array([found[rank] for rank in each[0].tolist()]) for each in (below, above))
+    return interpolate(lower, upper, weights[0])
 
 
 def _keys(values: Values) -> npt.NDArray[Any]:
@@ -113,7 +151,11 @@ def _value(key: int, kind: type[np.generic]) -> Any:
     return np.uint64(key) if kind is np.uint64 else np.int64(key - 2**63)
 
 
-def _digit_bits(most: int, columns: int) -> int:
-    """How many bits a pass may settle: each column counts up to two order statistics for each quantile."""
+def _digit_bits(span_bits: int, columns: int) -> int:
+    """How many of `span_bits` a pass settles, so that there are few passes, and each settles about as many.
+
+    Each column counts up to two order statistics for each quantile.
+    """
     each_bytes = COUNTER_BYTES // (columns * 2 * len(LEVELS) * np.dtype(np.int64).itemsize)
-    return max(1, min(most, each_bytes.bit_length() - 1))
+    most = max(1, min(DIGIT_BITS, each_bytes.bit_length() - 1))
+    return math.ceil(span_bits / math.ceil(span_bits / most))
