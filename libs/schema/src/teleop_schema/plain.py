@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,6 +14,8 @@ from teleop_schema.errors import BadMessage
 from teleop_schema.limits import MAX_FRAMES_PER_BATCH, MAX_NAME_LENGTH, MAX_VECTOR_VALUES
 
 MAX_DIGITS = 20
+# So many frames of a message of so many characters, and more, are read at once, in 0.2 ms.
+FRAMES_AT_ONCE, LONG = 64, 16 * 1024
 YEAR_1_S = -62_135_596_800
 YEAR_10000_S = 253_402_300_800
 _NAME = re.compile(rf"[^\x00-\x1f]{{1,{MAX_NAME_LENGTH}}}")
@@ -43,6 +45,8 @@ class PlainFrame(Struct, frozen=True, forbid_unknown_fields=True):
 
 type _Message = PlainFrame | list[PlainFrame]
 _decoder = msgspec.json.Decoder(_Message)
+_frame_decoder = msgspec.json.Decoder(PlainFrame)
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 # What JSON values are called, as Python's parser gives them.
 _KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", type(None): "null"}
 
@@ -66,6 +70,32 @@ def decode_plain(text: str) -> list[PlainFrame]:
     good: set[str] = set()
     for number, frame in enumerate(frames):
         _check(frame, f"[{number}]." if isinstance(decoded, list) else "", good)
+    return frames
+
+
+def decoding_plain(text: str) -> Generator[float, None, list[PlainFrame]]:
+    """The same in steps, for a message of many frames holds up whoever decodes it at once: yields which part
+    of the work each of them was, and returns, or raises, what `decode_plain` does.
+    """
+    if len(text) < LONG:
+        return decode_plain(text)
+    try:
+        parts = _list_decoder.decode(text)
+        if not 1 <= len(parts) <= MAX_FRAMES_PER_BATCH:
+            return decode_plain(text)
+        frames: list[PlainFrame] = []
+        good: set[str] = set()
+        while len(frames) < len(parts):
+            some = parts[len(frames) : len(frames) + FRAMES_AT_ONCE]
+            for part in some:
+                frame = _frame_decoder.decode(part)
+                _check(frame, "", good)
+                frames.append(frame)
+            yield len(some) / len(parts)
+    except (*DECODE_ERRORS, BadMessage):
+        # What is wrong, and where, only the whole message tells; and it may be one frame, or all in order
+        # but for numbers that JSON does not know.
+        return decode_plain(text)
     return frames
 
 

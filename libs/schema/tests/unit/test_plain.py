@@ -7,8 +7,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from teleop_schema import plain
 from teleop_schema.errors import BadMessage
-from teleop_schema.plain import PlainFrame, decode_plain
+from teleop_schema.plain import PlainFrame, decode_plain, decoding_plain
 
 GOOD = '{"observation":{"a":1}}'
 
@@ -162,3 +163,57 @@ def test_too_many_frames_are_refused():
     with pytest.raises(BadMessage) as caught:
         decode_plain("[" + ",".join([GOOD] * 4097) + "]")
     assert (caught.value.field, caught.value.limit) == ("frames", 4096)
+
+
+def outcome(decode, text):
+    """What comes of it: frames, or what is said."""
+    try:
+        return decode(text)
+    except BadMessage as error:
+        return error.field, error.detail, error.limit
+
+
+def stepwise(text):
+    steps = decoding_plain(text)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                GOOD,
+                '{"observation":{"a":NaN}}',
+                '{"observation":{"a":"far"}}',
+                '{"observation":{}}',
+                '{"observation":{"\\u0001":1}}',
+                '{"observation":{"a":1},"timestamp":1e300}',
+                '{"observation":{"a":1}',
+                "7",
+                "",
+            ]
+        )
+        | st.builds(lambda frame: json.dumps({"observation": frame.observation}), frames),
+        max_size=8,
+    ),
+    st.sampled_from(["[", "", "[["]),
+)
+def test_a_long_message_is_read_in_steps(parts, opening):
+    """Whatever it holds, what comes of it is what comes of it at once."""
+    text = opening + ",".join(parts) + "]"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain, "LONG", 0)
+        patch.setattr(plain, "FRAMES_AT_ONCE", 2)
+        assert repr(outcome(stepwise, text)) == repr(outcome(decode_plain, text))
+
+
+def test_steps_of_a_long_message_are_short():
+    """However many frames it holds, a step reads so many at most."""
+    count = 4096
+    parts = list(decoding_plain("[" + ",".join([GOOD] * count) + "]"))
+    assert max(parts) <= plain.FRAMES_AT_ONCE / count
+    assert sum(parts) == 1

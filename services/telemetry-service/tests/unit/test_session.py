@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.errors import BadMessage
-from teleop_schema.plain import PlainFrame
-from teleop_telemetry.frames.block import Beyond
+from teleop_schema.plain import FRAMES_AT_ONCE, PlainFrame
+from teleop_telemetry.frames.block import MAX_EXTRA_BYTES, Beyond
 from teleop_telemetry.receiving.session import AcknowledgedSession, Known, PlainSession, Rewind, Store
 from teleop_testing.robots.robot import batch
 
@@ -99,11 +99,23 @@ def test_gap_carries_no_values(name):
     assert caught.value.field == name
 
 
+def received(plain, frames, arrived_us):
+    """The block that all steps of taking frames make."""
+    steps = plain.receive(frames, arrived_us)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
 def test_plain_frames_are_numbered_as_they_arrive():
     """The first frame gives names and order; values go by name, missing times are those of arrival."""
     plain = PlainSession(PlainFrame({"a": 1, "b": 2}, {"a": 3}), fps=50)
-    block = plain.receive(
-        [PlainFrame({"b": 2, "a": 1}, {"a": 3}), PlainFrame({"a": 4, "b": 5}, {"a": 6}, 1.5)], ARRIVED_US
+    block = received(
+        plain,
+        [PlainFrame({"b": 2, "a": 1}, {"a": 3}), PlainFrame({"a": 4, "b": 5}, {"a": 6}, 1.5)],
+        ARRIVED_US,
     )
     first, second = block.runs
     assert [(run.first, run.count, run.untold) for run in block.runs] == [(0, 1, True), (1, 1, False)]
@@ -118,7 +130,7 @@ def test_frames_of_a_message_lie_between_the_one_before_and_its_arrival():
     plain = PlainSession(PlainFrame({"a": 1}), fps=50)
     times = []
     for frames, arrived_us in ((3, 0), (3, 60_000), (4, 100_000), (2, 900_000), (2, 900_000)):
-        block = plain.receive([PlainFrame({"a": 1})] * frames, ARRIVED_US + arrived_us)
+        block = received(plain, [PlainFrame({"a": 1})] * frames, ARRIVED_US + arrived_us)
         times.append([us - ARRIVED_US for us in struct.unpack(f"<{frames}q", block.runs[0].timestamps)])
     assert times == [
         [-40_000, -20_000, 0],
@@ -132,22 +144,44 @@ def test_frames_of_a_message_lie_between_the_one_before_and_its_arrival():
 def test_plain_strangers_are_kept_in_extra():
     """Names that the first frame had not are kept beside the vectors."""
     plain = PlainSession(PlainFrame({"a": 1}), fps=50)
-    block = plain.receive([PlainFrame({"a": 1}), PlainFrame({"a": 1, "c": 2.5}, {"d": 3.5})], ARRIVED_US)
+    block = received(plain, [PlainFrame({"a": 1}), PlainFrame({"a": 1, "c": 2.5}, {"d": 3.5})], ARRIVED_US)
     assert block.beyond == {1: Beyond('{"observation":{"c":2.5},"action":{"d":3.5}}')}
 
 
 def test_plain_frame_repeats_an_observation():
     """A plain client says how old an observation is that it repeats beside a newer action."""
     plain = PlainSession(PlainFrame({"a": 1}), fps=50)
-    block = plain.receive([PlainFrame({"a": 1}), PlainFrame({"a": 1}, observation_age_us=7)], ARRIVED_US)
+    block = received(plain, [PlainFrame({"a": 1}), PlainFrame({"a": 1}, observation_age_us=7)], ARRIVED_US)
     assert block.beyond == {1: Beyond(observation_age_us=7)}
 
 
 def test_plain_frame_that_lacks_a_name_stays():
     """What the first frame had and another one lacks is NaN there, even beside a stranger."""
     plain = PlainSession(PlainFrame({"a": 1, "b": 2}, {"a": 3}), fps=50)
-    block = plain.receive([PlainFrame({"b": True, "c": 5}), PlainFrame({"a": "Infinity", "b": 1e39})], 0)
+    block = received(plain, [PlainFrame({"b": True, "c": 5}), PlainFrame({"a": "Infinity", "b": 1e39})], 0)
     [run] = block.runs
     assert str(struct.unpack("<4f", run.state)) == "(nan, 1.0, inf, inf)"
     assert str(struct.unpack("<2f", run.action)) == "(nan, nan)"
     assert block.beyond == {0: Beyond('{"observation":{"c":5}}')}
+
+
+def test_a_long_message_is_taken_in_steps():
+    """What it holds does not depend on them; one that can't be taken leaves the session where it was."""
+    plain = PlainSession(PlainFrame({"a": 1}), fps=50)
+    count = 2 * FRAMES_AT_ONCE + 5
+    frames = [PlainFrame({"a": number}, timestamp=None if number % 3 else number) for number in range(count)]
+    frames[FRAMES_AT_ONCE + 1] = PlainFrame({"a": 1, "b": 2})
+    broken = [*frames[:-1], PlainFrame({"a": 1, "b": "x" * MAX_EXTRA_BYTES})]
+    with pytest.raises(BadMessage):
+        received(plain, broken, ARRIVED_US)
+    parts = list(plain.receive(frames, ARRIVED_US))
+    assert (len(parts), sum(parts), plain.next) == (3, 1, count)
+    block = received(plain, frames, ARRIVED_US)
+    assert (block.first, block.end, plain.next, block.rows) == (count, 2 * count, 2 * count, count)
+    assert [index for run in block.runs for index in range(run.first, run.end)] == list(
+        range(count, 2 * count)
+    )
+    told = [value for run in block.runs for value in struct.unpack(f"<{run.count}f", run.state)]
+    assert told == [frame.observation["a"] for frame in frames]
+    assert block.untold_times == sum(frame.timestamp is None for frame in frames)
+    assert block.beyond.keys() == {count + FRAMES_AT_ONCE + 1}

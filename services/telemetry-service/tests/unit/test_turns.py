@@ -1,13 +1,16 @@
 """Connections share the event loop by bytes; counted in turns of a loop, whatever the time."""
 
 import asyncio
+import json
 from types import SimpleNamespace
 
 import pytest
 from starlette.websockets import WebSocket
 from teleop_schema.limits import MAX_MESSAGE_BYTES
+from teleop_schema.plain import PlainFrame, decoding_plain
 from teleop_telemetry.receiving.batcher import Batcher
 from teleop_telemetry.receiving.plain_mode import PlainConnection, PlainQuery
+from teleop_telemetry.receiving.session import PlainSession
 from teleop_telemetry.receiving.turns import TURN_BYTES, Turns
 
 SMALL_BYTES = TURN_BYTES // 8
@@ -71,3 +74,26 @@ async def test_what_is_refused_takes_its_turns_too(tasks):
     for _ in range(MAX_MESSAGE_BYTES // TURN_BYTES):
         await asyncio.sleep(0)
     assert received == 1
+
+
+async def test_one_large_message_lets_the_others_in_between(tasks):
+    """Not only after it: each of its steps is followed by the turns that it cost."""
+    values = {f"joint_{joint}.pos": 1.2345678 for joint in range(6)}
+    frame = {"observation": values, "action": values}
+    text = json.dumps([frame] * (MAX_MESSAGE_BYTES // (len(json.dumps(frame)) + 2)))
+    session, turns = PlainSession(PlainFrame(**frame), fps=60.0), Turns()
+    begun: list[int] = []
+
+    async def take() -> int:
+        frames = await turns.through(decoding_plain(text), len(text) // 2)
+        begun.append(len(frames))
+        return (await turns.through(session.receive(frames, 0), len(text) // 2)).rows
+
+    task = asyncio.create_task(take())
+    tasks.append(task)
+    taken = 0
+    while not task.done():
+        await asyncio.sleep(0)
+        taken += 1
+    assert await task == begun[0] == session.next
+    assert taken >= len(text) // TURN_BYTES - 2

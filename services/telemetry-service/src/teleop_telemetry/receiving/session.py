@@ -4,7 +4,7 @@ Acknowledged mode: the robot numbers its frames, the session knows which one com
 are numbered as they arrive, the first one fixes the names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,9 +12,16 @@ from typing import Any
 import numpy as np
 from teleop_schema.columns import Column, check_told
 from teleop_schema.messages import Batch
-from teleop_schema.plain import PlainFrame, Value
+from teleop_schema.plain import FRAMES_AT_ONCE, PlainFrame, Value
 
-from teleop_telemetry.frames.block import Beyond, FrameBlock, Run, block_of_batch, extra_text
+from teleop_telemetry.frames.block import (
+    Beyond,
+    FrameBlock,
+    Run,
+    block_of_batch,
+    extra_text,
+    merge_blocks,
+)
 
 US_PER_S = 1_000_000
 
@@ -93,13 +100,26 @@ class PlainSession:
             "action": frozenset(first_frame.action),
         }
 
-    def receive(self, frames: Sequence[PlainFrame], arrived_us: int) -> FrameBlock:
-        """Frames as a block; NaN stands for what a frame lacks."""
+    def receive(self, frames: Sequence[PlainFrame], arrived_us: int) -> Generator[float, None, FrameBlock]:
+        """Frames as a block, which is returned; NaN stands for what a frame lacks.
+
+        Done in steps of FRAMES_AT_ONCE: yields which part of the work each of them was. Where one of them
+        raises, no frame is taken.
+        """
         times = [
             taken_us if frame.timestamp is None else round(frame.timestamp * US_PER_S)
             for frame, taken_us in zip(frames, self._taken_us(len(frames), arrived_us), strict=True)
         ]
-        first, end = self.next, self.next + len(frames)
+        blocks = []
+        for begin in range(0, len(frames), FRAMES_AT_ONCE):
+            some = slice(begin, begin + FRAMES_AT_ONCE)
+            blocks.append(self._block(self.next + begin, frames[some], times[some]))
+            yield len(frames[some]) / len(frames)
+        block = merge_blocks(blocks)
+        self.next = block.end
+        return block
+
+    def _block(self, first: int, frames: Sequence[PlainFrame], times_us: Sequence[int]) -> FrameBlock:
         beyond = {
             first + number: Beyond(
                 extra=extra_text(strangers, "extra") if strangers else None,
@@ -108,16 +128,16 @@ class PlainSession:
             for number, frame in enumerate(frames)
             if (strangers := self._strangers(frame)) or frame.observation_age_us
         }
-        runs = []
-        for untold, timed in groupby(zip(frames, times, strict=True), key=_comes_without_time):
-            runs.append(self._run(*zip(*timed, strict=True), untold=untold))
-        return FrameBlock(first=first, end=end, runs=tuple(runs), beyond=beyond)
+        runs: list[Run] = []
+        for untold, timed in groupby(zip(frames, times_us, strict=True), key=_comes_without_time):
+            begin = runs[-1].end if runs else first
+            runs.append(self._run(begin, *zip(*timed, strict=True), untold=untold))
+        return FrameBlock(first=first, end=first + len(frames), runs=tuple(runs), beyond=beyond)
 
-    def _run(self, frames: Sequence[PlainFrame], times_us: Sequence[int], *, untold: bool) -> Run:
+    def _run(self, first: int, frames: Sequence[PlainFrame], times_us: Sequence[int], *, untold: bool) -> Run:
         state = [[frame.observation.get(name) for name in self.state_names] for frame in frames]
         action = [[frame.action.get(name) for name in self.action_names] for frame in frames]
         timestamps = np.array(times_us, "<i8").tobytes()
-        first, self.next = self.next, self.next + len(frames)
         return Run(first, len(frames), timestamps, _float32(state), _float32(action), untold)
 
     def _taken_us(self, frames: int, arrived_us: int) -> list[int]:
