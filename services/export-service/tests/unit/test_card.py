@@ -77,8 +77,10 @@ def test_the_ledger_says_what_is_not_there_and_why():
         declared_fps=30.0,
     )
     assert "1,000 frames were recorded, 10 were left out, 990 are in this dataset." in text
-    row = "| 7 | 1,000 | 990 | 3 | 29.97 Hz, 30 declared | 6: discarded; 3: outside of every episode; "
-    assert row + "3 never recorded; 1.8 s in which the loop stood still, 2 times |" in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| 7 | 1,000 | 990 | 3 | "))
+    assert "29.97 Hz, 30 declared" in row
+    for reason in ("6: discarded", "3: outside of every episode", "3 never recorded", "1.8 s"):
+        assert reason in row
 
 
 def test_reports_of_older_versions_tell_less():
