@@ -47,7 +47,7 @@ test: .venv/installed-dev  ## every test on real parts, as an ordinary user, but
 	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-root: .venv/installed-dev  ## the few tests of what only root may do
-	$(BIN)/pytest -m root
+	$(BIN)/pytest -m root $$(grep -rl --include='test_*.py' 'mark\.root' $(SOURCES))
 
 test-stack: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the real compose.yaml, built, started and hurt
 	COMPOSE="$(COMPOSE)" $(BIN)/pytest tests/stack
