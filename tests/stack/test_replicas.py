@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from resending import ResendingRobot
 from stack import DEFECTS, Stack, in_thread
-from teleop_client.uploading import Interrupted, Uploader, persevere
+from teleop_client.persevering import persevere
+from teleop_client.uploading import Interrupted, Uploader
 from teleop_schema.files import FilePlan
 from teleop_testing.datasets.files import dataset_file
 from teleop_testing.waiting import PATIENCE_S, until

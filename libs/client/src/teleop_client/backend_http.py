@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from teleop_client.address import check_backend_url
-from teleop_client.refusals import may_pass, read_problem
+from teleop_client.refusals import Problem, may_pass, read_problem
 
 CONNECT_S = 15.0
 # The server may assemble and hash a file of 50 GB before it answers.
@@ -24,12 +24,14 @@ MAX_PROBLEM_BYTES = 64 * 1024
 class HttpFailure(Exception):
     """The backend did not do what it was asked for; the text says why.
 
-    code  as the backend told it; None if the backend was not reached
+    problem  what the backend told; None if it was not reached
+    code     the problem's
     """
 
-    def __init__(self, detail: str, *, code: str | None = None) -> None:
+    def __init__(self, detail: str, problem: Problem | None = None) -> None:
         super().__init__(detail)
-        self.code = code
+        self.problem = problem
+        self.code = None if problem is None else problem.code
 
 
 class Refused(HttpFailure):
@@ -42,8 +44,8 @@ class Interrupted(HttpFailure):
     progressed  whether bytes came through before
     """
 
-    def __init__(self, detail: str, *, code: str | None = None, progressed: bool = False) -> None:
-        super().__init__(detail, code=code)
+    def __init__(self, detail: str, problem: Problem | None = None, *, progressed: bool = False) -> None:
+        super().__init__(detail, problem)
         self.progressed = progressed
 
 
@@ -178,5 +180,5 @@ async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Inte
         limit = "; does a proxy on the way limit the size of requests?" if response.status == 413 else ""
         return Interrupted(f"{detail}, which is not how a backend answers{limit}")
     if may_pass(response.status, problem):
-        return Interrupted(f"{problem.code}: {problem}", code=problem.code)
-    return Refused(str(problem), code=problem.code)
+        return Interrupted(f"{problem.code}: {problem}", problem)
+    return Refused(str(problem), problem)

@@ -7,8 +7,7 @@ tells how far it got; so any process can go on where another one was killed.
 import asyncio
 import hashlib
 import os
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,7 +22,6 @@ from teleop_client.backend_http import (
     Refused,
     dataset_address,
 )
-from teleop_client.backoff import backoff_s
 from teleop_client.throttle import Throttle
 
 __all__ = [
@@ -34,7 +32,6 @@ __all__ = [
     "Refused",
     "SourceChanged",
     "Uploader",
-    "persevere",
 ]
 
 TUS_VERSION = "1.0.0"
@@ -42,7 +39,6 @@ PIECE_BYTES = 512 * 1024
 STALL_S = 60.0  # longest time in which not a single piece goes out
 # So few bytes are sent without asking first how many of them an earlier process has brought over.
 OPTIMISTIC_BYTES = 64 * 1024
-LONGEST_BACKOFF_S = 60.0
 
 
 class SourceChanged(Exception):
@@ -102,7 +98,7 @@ class Uploader:
     async def upload(
         self, plan: FilePlan, source: ByteSource, *, advance: Callable[[int], None] = lambda _: None
     ) -> Receipt:
-        """The server's receipt for the file; only what the server lacks is sent. One try: see `persevere`.
+        """The server's receipt for the file; only what the server lacks is sent. One try: see `persevering`.
 
         source   the bytes that the plan's hashes were made of
         advance  called with the number of bytes that went out
@@ -295,23 +291,6 @@ def pieces_from(
         offset -= skipped
         for position in range(start + skipped, start + length, piece_bytes):
             yield position, min(piece_bytes, start + length - position)
-
-
-async def persevere[T](
-    attempt: Callable[[], Awaitable[T]],
-    *,
-    report: Callable[[Interrupted], None] = lambda _: None,
-    jitter: Callable[[], float] = random.random,
-) -> T:
-    """What `attempt` gives in the end: it is called again, with growing pauses, while it is Interrupted."""
-    failures = 0
-    while True:
-        try:
-            return await attempt()
-        except Interrupted as error:
-            failures = 0 if error.progressed else failures + 1
-            report(error)
-        await asyncio.sleep(backoff_s(failures, LONGEST_BACKOFF_S, jitter()))
 
 
 def _is_same(plan: FilePlan, source: ByteSource) -> bool:

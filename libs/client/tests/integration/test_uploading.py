@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from teleop_client.persevering import persevere
 from teleop_client.throttle import BURST_S, Throttle
 from teleop_client.uploading import (
     FileBytes,
@@ -18,7 +19,6 @@ from teleop_client.uploading import (
     Refused,
     SourceChanged,
     Uploader,
-    persevere,
     pieces_from,
 )
 from teleop_schema.files import DatasetFile, FilePlan, Manifest, ManifestFile

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from teleop_client.address import backend_url_option
+from teleop_client.persevering import persevere
 from teleop_client.uploading import (
     ByteSource,
     FileBytes,
@@ -23,7 +24,6 @@ from teleop_client.uploading import (
     Refused,
     SourceChanged,
     Uploader,
-    persevere,
 )
 from teleop_schema.files import FilePlan, Receipt
 

@@ -6,7 +6,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from teleop_client.exporting import exports as client
+from teleop_client.exporting import exports
 from teleop_export.api import events
 from teleop_export.making.build import build
 from teleop_testing.waiting import PATIENCE_S
@@ -117,12 +117,20 @@ async def test_unknown_export_has_no_events(backend):
 @pytest.mark.parametrize("media", ["text/event-stream", "nothing/known"])
 async def test_command_line_follows_with_and_without_events(backend, record, slowly, monkeypatch, media):
     """Where something on the way does not let them through, it asks again and again."""
-    monkeypatch.setattr(client, "EVENTS", media)
+    monkeypatch.setattr(exports, "EVENTS", media)
     session = await record(1000, episodes=[(first, first + 100) for first in range(0, 1000, 100)])
     export = await backend.ask(session)
     told = []
-    async with client.Client.connect(str(backend.http.base_url)) as following:
-        made = await following.follow(export["id"], lambda *progress: told.append(progress))
+
+    class Told:
+        def __call__(self, *progress):
+            told.append(progress)
+
+        def note(self, line):
+            raise AssertionError(line)
+
+    async with exports.Exports.connected(str(backend.http.base_url)) as following:
+        made = await following.follow(export["id"], Told())
     assert (made["status"], made["report"]["exported"]) == ("done", 1000)
     assert {stage for stage, _, _ in told} >= {"data", "verify"}
     assert told[-1][1] == told[-1][2]

@@ -270,15 +270,15 @@ async def test_command_line_fetches_recordings_as_they_are(backend, record, film
 
 
 async def test_command_line_tells_what_the_backend_says(backend, record, tmp_path):
-    """The problem's detail, field and hint; nothing is left behind."""
+    """The problem's detail, field and hint, in its status whether to come back; nothing is left behind."""
     session = await record(10, status="recording")
     url = str(backend.http.base_url)
     words = ("--session_id", session, "--repo_id", "lab/pick", "--root", tmp_path / "dataset")
     status, out, err = await run_cli(*words, "--backend_url", url)
-    assert (status, out) == (1, "")
+    assert (status, out) == (75, "")
     assert f"error: session {session} is still being recorded (session_ids)" in err
     assert "hint: " in err
     assert not (tmp_path / "dataset").exists()
     status, _, err = await run_cli(*words, "--backend_url", "http://127.0.0.1:1")
-    assert status == 1
-    assert "cannot reach the backend at http://127.0.0.1:1" in err
+    assert status == 75
+    assert "cannot reach the backend: http://127.0.0.1:1: Connection refused" in err

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lerobot_robot_backend.spool.stream import SpoolError, default_spool_dir
 from teleop_client.address import check_backend_url
+from teleop_client.lerobot_home import lerobot_home
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 
@@ -125,14 +126,6 @@ def parse_between(text: str) -> Between:
     if hours.begin == hours.end:
         raise AgentError(f"--between {text!r} leaves no time to upload")
     return hours
-
-
-def lerobot_home() -> Path:
-    """Where LeRobot keeps datasets: $HF_LEROBOT_HOME, $HF_HOME/lerobot, or ~/.cache/huggingface/lerobot."""
-    if home := os.environ.get("HF_LEROBOT_HOME"):
-        return Path(home).expanduser()
-    hub = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(hub).expanduser() / "lerobot"
 
 
 def check_roots(roots: list[Path]) -> tuple[Path, ...]:

@@ -3,9 +3,11 @@
 import hashlib
 import io
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
+from teleop_client.tar_stream import read_archive
 from teleop_client.uploading import Interrupted
 from teleop_sync_agent.errors import AgentError
 from teleop_sync_agent.restoring.backups import StoredFile, differences
@@ -20,6 +22,11 @@ def told(files: dict[str, bytes]) -> dict[str, StoredFile]:
         path: StoredFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
         for path, content in files.items()
     }
+
+
+def unpacked(stream: io.BytesIO, folder: Path) -> None:
+    """Unpack the archive of the dataset, which is to hold FILES."""
+    read_archive(stream, partial(unpack, folder=folder, dataset="me/picking", files=told(FILES)))
 
 
 def archive(members: dict[str, bytes], *more: tarfile.TarInfo) -> io.BytesIO:
@@ -41,7 +48,7 @@ def of_dataset(files: dict[str, bytes]) -> dict[str, bytes]:
 
 def test_a_good_archive(tmp_path: Path):
     """Every file is there, byte for byte."""
-    unpack(archive(of_dataset(FILES)), tmp_path, "me/picking", told(FILES))
+    unpacked(archive(of_dataset(FILES)), tmp_path)
     assert contents(tmp_path) == FILES
 
 
@@ -58,7 +65,7 @@ def test_a_good_archive(tmp_path: Path):
 def test_paths_outside(tmp_path: Path, name: str):
     """What does not belong to the dataset is not written."""
     with pytest.raises(AgentError, match="holds"):
-        unpack(archive({name: b"evil"}), tmp_path / "in", "me/picking", told(FILES))
+        unpacked(archive({name: b"evil"}), tmp_path / "in")
     assert not list(tmp_path.rglob("evil*"))
 
 
@@ -67,19 +74,19 @@ def test_links(tmp_path: Path):
     link = tarfile.TarInfo("me/picking/meta/info.json")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     with pytest.raises(AgentError, match="not a file of the dataset"):
-        unpack(archive({}, link), tmp_path, "me/picking", told(FILES))
+        unpacked(archive({}, link), tmp_path)
 
 
 def test_other_bytes(tmp_path: Path):
     """A file with a wrong hash, one that is missing, and a cut archive are all noticed."""
     wrong = FILES | {"meta/info.json": b"[]"}
     with pytest.raises(AgentError, match=r"meta/info\.json does not match"):
-        unpack(archive(of_dataset(wrong)), tmp_path / "a", "me/picking", told(FILES))
+        unpacked(archive(of_dataset(wrong)), tmp_path / "a")
     with pytest.raises(AgentError, match="lacks"):
-        unpack(archive(of_dataset({"meta/info.json": b"{}"})), tmp_path / "b", "me/picking", told(FILES))
+        unpacked(archive(of_dataset({"meta/info.json": b"{}"})), tmp_path / "b")
     cut = io.BytesIO(archive(of_dataset(FILES)).getvalue()[:2500])
     with pytest.raises(Interrupted, match="was cut off"):
-        unpack(cut, tmp_path / "c", "me/picking", told(FILES))
+        unpacked(cut, tmp_path / "c")
 
 
 def test_differences():

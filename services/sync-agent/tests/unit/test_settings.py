@@ -4,7 +4,7 @@ from datetime import time
 
 import pytest
 from teleop_sync_agent.errors import AgentError
-from teleop_sync_agent.settings import lerobot_home, make_settings, parse_between, parse_size
+from teleop_sync_agent.settings import make_settings, parse_between, parse_size
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,6 @@ def test_environment(monkeypatch, tmp_path):
     settings = make_settings(server=None, robot_id=None, watch=None)
     assert (settings.server, settings.robot_id) == ("http://backend:8000", "robot_B")
     assert settings.roots == (tmp_path / "home",)
-
-
-def test_lerobot_home(monkeypatch, tmp_path):
-    """The same rules as LeRobot's."""
-    for name in ("HF_LEROBOT_HOME", "HF_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert lerobot_home() == tmp_path / ".cache/huggingface/lerobot"
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    assert lerobot_home() == tmp_path / "hf/lerobot"
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,15 @@ from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
 from teleop_schema.words import told_frames
 
+from teleop_client.address import backend_url_option
 from teleop_client.exporting import exports
-from teleop_client.exporting.exports import Client, ExportError, check_free
+from teleop_client.exporting.exports import ExportError, Exports, check_free
+from teleop_client.lerobot_home import lerobot_home
 
 DEFAULT_URL = "http://localhost:8000"
 OUTCOMES = ("success", "failure", "unlabelled")
 DATASET, PARQUET, MCAP = "lerobot-v3.0", "parquet", "mcap"
-REFUSED, INTERRUPTED = 1, 130
+REFUSED, TRY_LATER, INTERRUPTED = 1, 75, 130
 
 _WORDS = {
     "data": "reading and writing frames",
@@ -40,7 +42,11 @@ _HOW_TO_OPEN = {
 
 
 def main() -> None:
-    """Console script. Exit status 0: the dataset is there; 1: it is not, and why; 2: wrong usage."""
+    """Console script.
+
+    Exit status 0: the dataset is there; 1: it is not, and why; 2: wrong usage; 75: it is not yet, but the
+    same command can succeed later, by itself or once a person has put right what is in the way.
+    """
     arguments = parse(sys.argv[1:])
     console = Console(stderr=True, highlight=False)
     try:
@@ -49,7 +55,7 @@ def main() -> None:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         if error.hint:
             console.print(f"hint: {error.hint}", markup=False, soft_wrap=True)
-        raise SystemExit(REFUSED) from None
+        raise SystemExit(TRY_LATER if error.retryable else REFUSED) from None
     except OSError as error:
         # Of files on this machine: those of the connection are ExportErrors.
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -69,7 +75,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     option("--session_id", type=int, action="append", help="repeat the flag to merge sessions")
     _choosing(parser.add_argument_group("instead of --session_id: all sessions that match"))
     option("--repo_id", required=True, help="name of the dataset, user/name")
-    option("--backend_url", default=os.environ.get("LEROBOT_BACKEND_URL", DEFAULT_URL), help="%(default)s")
+    option(
+        "--backend_url",
+        type=backend_url_option,
+        default=os.environ.get("LEROBOT_BACKEND_URL", DEFAULT_URL),
+        help="%(default)s",
+    )
     option(
         "--root",
         type=Path,
@@ -187,7 +198,7 @@ async def export(arguments: argparse.Namespace, console: Console) -> None:
     """Make and fetch the dataset, then say what it is; raises ExportError."""
     target: Path = arguments.root or default_root(arguments)
     check_free(target)
-    async with Client.connect(arguments.backend_url) as backend:
+    async with Exports.connected(arguments.backend_url, os.environ.get("LEROBOT_BACKEND_TOKEN")) as backend:
         asked = await backend.ask(request_of(arguments))
         with showing(console) as progress:
             made = await backend.follow(asked["id"], progress)
@@ -299,14 +310,6 @@ def default_root(arguments: argparse.Namespace) -> Path:
     if arguments.format == DATASET:
         return lerobot_home() / str(arguments.repo_id)
     return Path(f"{arguments.repo_id.rpartition('/')[2]}-{arguments.format}")
-
-
-def lerobot_home() -> Path:
-    """Where LeRobot keeps datasets (lerobot.utils.constants, huggingface_hub.constants)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    huggingface = os.path.expandvars(os.environ.get("HF_HOME") or str(cache))
-    home = os.environ.get("HF_LEROBOT_HOME") or str(Path(huggingface).expanduser() / "lerobot")
-    return Path(home).expanduser()
 
 
 @contextmanager

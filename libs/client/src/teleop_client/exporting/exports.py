@@ -1,26 +1,26 @@
-"""The export CLI's side of HTTP: ask, follow, fetch, unpack."""
+"""What `export-to-dataset` asks of a backend: make an export, follow it, fetch it."""
 
 import asyncio
-import os
 import shutil
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
-import aiohttp
 import msgspec
+
+from teleop_client.backend_http import BackendHttp, HttpFailure, Interrupted
+from teleop_client.persevering import GaveUp, Patience, persevere
+from teleop_client.tar_stream import unpack_from
 
 POLL_S = 0.25
 EVENTS = "text/event-stream"
-READ_BYTES = 1024 * 1024
-CONNECT_TIMEOUT_S = 10.0
-SILENCE_TIMEOUT_S = 60.0
-
-_SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
+SILENCE_S = 60.0
+# A backend that restarts, or whose database does, is back by then.
+PATIENCE_S = 60.0
 
 
 class Progress(Protocol):
@@ -34,70 +34,44 @@ class Progress(Protocol):
 
 
 class ExportError(Exception):
-    """What went wrong, in words for a person; `hint` says what to do about it."""
+    """What went wrong, in words for a person.
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    hint       what to do about it
+    retryable  whether the same may succeed later
+    """
+
+    def __init__(self, message: str, hint: str | None = None, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.hint = hint
+        self.retryable = retryable
 
 
-def http_url(backend_url: str) -> str:
-    """The backend's HTTP address, for one given as http(s):// or as ws(s)://."""
-    parts = urlsplit(backend_url)
-    if parts.scheme not in _SCHEMES or not parts.netloc:
-        raise ExportError(
-            f"{backend_url!r} is not the address of a backend",
-            "write it as http://host:port or ws://host:port",
-        )
-    return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, parts.path.rstrip("/"), "", ""))
+class Exports:
+    """Exports of one backend. Every method raises HttpFailure, GaveUp, or ExportError."""
 
-
-def _why(error: Exception) -> str:
-    """What is in the way of a connection, in the system's own words where it has some."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, OSError) and cause.errno:
-        # Errors of name resolution are negative, and say it in their own words.
-        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
-    return str(error) or "no answer in time"
-
-
-class Client:
-    """One backend. Every method raises ExportError."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session = session
-        self._url = url
+    def __init__(self, backend: BackendHttp) -> None:
+        self._backend = backend
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, backend_url: str) -> AsyncIterator["Client"]:
-        url = http_url(backend_url)
-        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+    async def connected(cls, backend_url: str, token: str | None = None) -> AsyncIterator["Exports"]:
+        """Exports of that backend; a request that fails within is an ExportError."""
+        async with BackendHttp(backend_url, token=token) as backend:
             try:
-                yield cls(session, url)
-            except (aiohttp.ClientConnectionError, TimeoutError) as error:
-                raise ExportError(
-                    f"cannot reach the backend at {url}: {_why(error)}",
-                    (
-                        "is it running, and is this its address? Set it with --backend_url or "
-                        "LEROBOT_BACKEND_URL"
-                    ),
-                ) from error
-            except aiohttp.ClientError as error:
-                raise ExportError(
-                    f"the connection to {url} was lost: {error}", "run the command again"
-                ) from error
+                yield cls(backend)
+            except GaveUp as gave_up:
+                raise _in_words(gave_up.error) from gave_up
+            except HttpFailure as error:
+                raise _in_words(error) from error
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Have the export made; the answer tells its id."""
-        async with self._session.post(f"{self._url}/exports", json=request) as response:
-            return await _answer(response)
+        return await self._backend.ask("POST", "/exports", dict[str, Any], body=request, patience_s=SILENCE_S)
 
     async def follow(self, export_id: int, progress: Progress) -> dict[str, Any]:
         """The export once it is done; raises ExportError if it fails or is cancelled."""
         noted = None
-        async with aclosing(self._states(export_id)) as states:
+        async with aclosing(self._states(export_id, progress)) as states:
             async for export in states:
                 for stage in export["progress"]:
                     progress(stage["stage"], stage["done"], stage["total"])
@@ -112,13 +86,15 @@ class Client:
                     raise _told(export["error"])
                 if export["status"] == "cancelled":
                     raise ExportError(
-                        f"export {export_id} was cancelled", "run the command again to restart it"
+                        f"export {export_id} was cancelled",
+                        "run the command again to restart it",
+                        retryable=True,
                     )
-        return await self._get(export_id)
+        return await self._get(export_id, progress)
 
     async def follow_push(self, export_id: int, progress: Progress) -> str:
         """Where on the Hub the export is, once it has been pushed; raises ExportError if that fails."""
-        async with aclosing(self._states(export_id)) as states:
+        async with aclosing(self._states(export_id, progress)) as states:
             async for export in states:
                 push = export["push"]
                 if push is None:
@@ -130,62 +106,68 @@ class Client:
                     progress("push", push["done_bytes"], push["total_bytes"])
                 if ended:
                     return str(push["commit_url"])
-        raise ExportError(f"export {export_id} should no longer be pushed", "run the command again")
+        raise ExportError(
+            f"export {export_id} should no longer be pushed", "run the command again", retryable=True
+        )
 
-    async def _states(self, export_id: int) -> AsyncGenerator[dict[str, Any]]:
+    async def _states(self, export_id: int, progress: Progress) -> AsyncGenerator[dict[str, Any]]:
         """The export now and whenever it changes: as the backend tells it, or where something on the way does
         not let its events through, by asking again and again."""
-        url = f"{self._url}/exports/{export_id}/events"
         try:
-            async with self._session.get(url) as response:
+            async with self._backend.request("GET", f"/exports/{export_id}/events", patience_s=SILENCE_S) as (
+                response,
+                deadline,
+            ):
                 if response.content_type == EVENTS:
                     async for line in response.content:
+                        deadline.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
                         if line.startswith(b"data: ") and (export := msgspec.json.decode(line[6:])):
                             yield export
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+        except (HttpFailure, ValueError):
             pass
         while True:
-            yield await self._get(export_id)
+            yield await self._get(export_id, progress)
             await asyncio.sleep(POLL_S)
 
-    async def _get(self, export_id: int) -> dict[str, Any]:
-        async with self._session.get(f"{self._url}/exports/{export_id}") as response:
-            return await _answer(response)
+    async def _get(self, export_id: int, progress: Progress) -> dict[str, Any]:
+        address = f"/exports/{export_id}"
+        attempt = partial(self._backend.ask, "GET", address, dict[str, Any], patience_s=SILENCE_S)
+        return await persevere(attempt, report=Patience(PATIENCE_S, progress.note).report)
 
     async def fetch(self, export_id: int, target: Path, progress: Progress, *, is_dataset: bool) -> None:
         """Put the export at `target`, which must not exist yet: there it is whole, or not at all."""
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
-            archive, unpacked = Path(folder, "archive.tar"), Path(folder, "unpacked")
-            await self._download(f"{self._url}/exports/{export_id}/archive", archive, progress)
-            await asyncio.to_thread(_unpack, archive, unpacked)
-            await asyncio.to_thread(_put, unpacked, target, is_dataset=is_dataset)
+        patience = Patience(PATIENCE_S, progress.note)
+        furthest_bytes = 0
 
-    async def _download(self, url: str, path: Path, progress: Progress) -> None:
-        async with self._session.get(url) as response:
-            if response.status != 200:
-                await _answer(response)
-            size_bytes, done_bytes = response.content_length or 0, 0
-            with path.open("wb") as file:
-                async for part in response.content.iter_chunked(READ_BYTES):
-                    await asyncio.to_thread(file.write, part)
-                    done_bytes += len(part)
-                    progress("download", done_bytes, size_bytes)
+        async def attempt() -> None:
+            came_bytes = 0
+
+            def advance(piece_bytes: int, total_bytes: int) -> None:
+                nonlocal came_bytes, furthest_bytes
+                came_bytes += piece_bytes
+                if came_bytes > furthest_bytes:
+                    furthest_bytes = came_bytes
+                    patience.got_on()
+                progress("download", came_bytes, total_bytes)
+
+            with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+                unpacked = Path(folder, "unpacked")
+                address = f"/exports/{export_id}/archive"
+                await unpack_from(self._backend, address, partial(_unpack, folder=unpacked), advance)
+                await asyncio.to_thread(_put, unpacked, target, is_dataset=is_dataset)
+
+        await persevere(attempt, report=patience.report)
 
 
-async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The JSON of an answer; raises ExportError with what a problem document says."""
-    try:
-        content: Any = await response.json(content_type=None)
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise ExportError(
-            f"{response.url} answered {response.status} without JSON", "is this the address of the backend?"
-        )
-    if response.status >= 400:
-        raise _told(content)
-    return content
+def _in_words(error: HttpFailure) -> ExportError:
+    """What a person reads of a request that failed."""
+    retryable = isinstance(error, Interrupted)
+    if error.problem is None:
+        hint = "is it running, and is this its address? Set it with --backend_url or LEROBOT_BACKEND_URL"
+        return ExportError(f"cannot reach the backend: {error}", hint, retryable=retryable)
+    field = f" ({error.problem.field})" if error.problem.field else ""
+    return ExportError(f"{error.problem.detail}{field}", error.problem.hint, retryable=retryable)
 
 
 def _waiting(problem: dict[str, Any]) -> str:
@@ -195,16 +177,19 @@ def _waiting(problem: dict[str, Any]) -> str:
 
 def _told(problem: dict[str, Any]) -> ExportError:
     field = f" ({problem['field']})" if problem.get("field") else ""
-    return ExportError(f"{problem.get('detail', 'the backend refused')}{field}", problem.get("hint"))
+    # Backends of older releases don't say whether the same may succeed later.
+    return ExportError(
+        f"{problem['detail']}{field}", problem.get("hint"), retryable=problem.get("retryable", False)
+    )
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
     """Unpack what may come from anywhere: the data filter keeps every member below `folder`."""
+    folder.mkdir(parents=True)
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except tarfile.TarError as error:
-        raise ExportError(f"the archive can't be unpacked: {error}", "run the command again") from error
+        archive.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise ExportError(f"the archive can't be unpacked: {error}") from error
 
 
 def _put(unpacked: Path, target: Path, *, is_dataset: bool) -> None:

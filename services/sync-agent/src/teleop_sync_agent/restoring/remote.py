@@ -3,11 +3,10 @@
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 
-from teleop_client.backend_http import BackendHttp, HttpFailure
-from teleop_client.uploading import Interrupted, Refused, persevere
+from teleop_client.backend_http import BackendHttp, HttpFailure, Refused
+from teleop_client.persevering import GaveUp, Patience, persevere
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
 
@@ -60,11 +59,13 @@ async def fetch(chosen: argparse.Namespace) -> bool:
     except BadInput as error:
         raise AgentError(error.detail) from error
     into: Path = chosen.into.expanduser().absolute()
-    fetched, since_s, told = 0, time.monotonic(), ""
+    fetched = 0
+    patience = Patience(PATIENCE_S, lambda why: print(f"{chosen.dataset}: {why}", file=sys.stderr))
 
     def count(size_bytes: int) -> None:
-        nonlocal fetched, since_s
-        fetched, since_s = fetched + size_bytes, time.monotonic()
+        nonlocal fetched
+        fetched += size_bytes
+        patience.got_on()
 
     async def attempt() -> Path:
         return await restore(
@@ -76,19 +77,16 @@ async def fetch(chosen: argparse.Namespace) -> bool:
             advance=count,
         )
 
-    def report(error: Interrupted) -> None:
-        nonlocal told
-        if time.monotonic() - since_s > PATIENCE_S:
-            if error.code is None:
-                raise ServerAway(f"no backend could be reached for {PATIENCE_S:g} seconds: {error}")
-            raise Refused(f"no data arrived for {PATIENCE_S:g} seconds: {error}", code=error.code)
-        if str(error) != told:
-            told = str(error)
-            print(f"{chosen.dataset}: {told}; trying again", file=sys.stderr)
-
     async with _backend(chosen.server) as backend:
         try:
-            folder = await persevere(attempt, report=report)
+            folder = await persevere(attempt, report=patience.report)
+        except GaveUp as gave_up:
+            if gave_up.error.code is None:
+                raise ServerAway(
+                    f"no backend could be reached for {PATIENCE_S:g} seconds: {gave_up.error}"
+                ) from gave_up
+            print(f"{chosen.dataset}: {gave_up}", file=sys.stderr)
+            return False
         except Refused as error:
             print(f"{chosen.dataset}: {error}", file=sys.stderr)
             return False

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from teleop_client.persevering import persevere
 from teleop_client.uploading import (
     HttpFailure,
     Interrupted,
     Refused,
     SourceChanged,
     Uploader,
-    persevere,
 )
 from teleop_dataset.folder import DatasetSeen, FileSeen
 from teleop_dataset.readiness import Verdict

@@ -18,7 +18,7 @@ from lerobot_robot_backend.shipping.recall import (
 )
 from lerobot_robot_backend.spool.stream import find_streams
 from teleop_client.backend_http import BackendHttp, Interrupted, Refused
-from teleop_client.uploading import persevere
+from teleop_client.persevering import persevere
 from teleop_schema.holding import Held, HeldVersion, Lacking
 
 from teleop_sync_agent.keeping.state import DatasetRow, State

@@ -1,0 +1,66 @@
+"""Trying until it works, or until nothing has got on for too long."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from teleop_client.backend_http import Interrupted
+from teleop_client.backoff import backoff_s
+
+LONGEST_BACKOFF_S = 60.0
+
+
+class GaveUp(Exception):
+    """Nothing got on for as long as one was willing to wait; `error` is what the last try met."""
+
+    def __init__(self, error: Interrupted, patience_s: float) -> None:
+        super().__init__(f"no data arrived for {patience_s:g} seconds: {error}")
+        self.error = error
+
+
+class Patience:
+    """For how long a command that somebody waits for tries again: its `report` is one for `persevere`."""
+
+    def __init__(
+        self,
+        patience_s: float,
+        tell: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`tell` hears why something is tried again, of the same reason once."""
+        self._patience_s = patience_s
+        self._tell = tell
+        self._clock = clock
+        self._since_s = clock()
+        self._told = ""
+
+    def got_on(self) -> None:
+        """Something came in: the patience begins anew."""
+        self._since_s = self._clock()
+
+    def report(self, error: Interrupted) -> None:
+        """Raises GaveUp once nothing has come in for too long."""
+        if self._clock() - self._since_s > self._patience_s:
+            raise GaveUp(error, self._patience_s) from error
+        if str(error) != self._told:
+            self._told = str(error)
+            self._tell(f"{error}; trying again")
+
+
+async def persevere[T](
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    report: Callable[[Interrupted], None] = lambda _: None,
+    jitter: Callable[[], float] = random.random,
+) -> T:
+    """What `attempt` gives in the end: it is called again, with growing pauses, while it is Interrupted."""
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except Interrupted as error:
+            failures = 0 if error.progressed else failures + 1
+            report(error)
+        await asyncio.sleep(backoff_s(failures, LONGEST_BACKOFF_S, jitter()))

@@ -1,0 +1,93 @@
+"""A tar archive of the backend, unpacked while it comes in."""
+
+import asyncio
+import queue
+import tarfile
+from collections.abc import Callable
+from typing import BinaryIO, cast
+
+from teleop_client.backend_http import BackendHttp, Interrupted
+
+PIECE_BYTES = 256 * 1024
+PIECES_AHEAD = 16
+STALL_S = 60.0
+
+
+async def unpack_from(
+    backend: BackendHttp,
+    address: str,
+    unpack: Callable[[tarfile.TarFile], None],
+    advance: Callable[[int, int], None],
+) -> None:
+    """Give `unpack`, in a thread, the archive that `address` answers with.
+
+    advance  called with the bytes that came in, and those of the whole answer (0: not known)
+
+    Raises Refused, Interrupted (also if what came is no archive), and what `unpack` raises, at once.
+    """
+    pipe = _Pipe()
+    unpacking = asyncio.create_task(asyncio.to_thread(read_archive, cast(BinaryIO, pipe), unpack))
+    try:
+        async with backend.request("GET", address) as (response, deadline):
+            total_bytes = response.content_length or 0
+            async for piece in response.content.iter_chunked(PIECE_BYTES):
+                deadline.reschedule(asyncio.get_running_loop().time() + STALL_S)
+                while not pipe.offer(piece):
+                    if unpacking.done():
+                        break
+                    await asyncio.sleep(0.01)
+                if unpacking.done():
+                    break
+                advance(len(piece), total_bytes)
+        pipe.end()
+    except BaseException:
+        pipe.break_off()
+        await asyncio.gather(unpacking, return_exceptions=True)
+        raise
+    await unpacking
+
+
+def read_archive(stream: BinaryIO, unpack: Callable[[tarfile.TarFile], None]) -> None:
+    """Give `unpack` the archive in the stream, to be read once; raises Interrupted if it is cut off."""
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            unpack(archive)
+    except tarfile.TarError as error:
+        raise Interrupted(f"the archive was cut off: {error}") from error
+
+
+class _Pipe:
+    """Bytes from the event loop to a thread that reads them as a file."""
+
+    def __init__(self) -> None:
+        self._pieces: queue.Queue[bytes] = queue.Queue(PIECES_AHEAD)
+        self._rest = b""
+        self._broken = False
+        self._ended = False
+
+    def offer(self, piece: bytes) -> bool:
+        """Whether there was room for the piece."""
+        try:
+            self._pieces.put_nowait(piece)
+        except queue.Full:
+            return False
+        return True
+
+    def end(self) -> None:
+        self._ended = True
+
+    def break_off(self) -> None:
+        self._broken = True
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        while not self._rest:
+            if self._broken:
+                raise tarfile.ReadError("interrupted")
+            try:
+                self._rest = self._pieces.get(timeout=0.05)
+            except queue.Empty:
+                if self._ended and self._pieces.empty():
+                    return b""
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
