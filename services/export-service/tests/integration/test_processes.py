@@ -248,7 +248,7 @@ async def test_command_line(backend, record, tmp_path):
     assert (status, "/proc" in err, "Traceback" in err) == (1, True, False), err
     status, _, err = await run_cli(*words, **environment)
     assert status == 1
-    assert "exists already" in err
+    assert "already exists" in err
 
 
 async def test_command_line_fetches_recordings_as_they_are(backend, record, film, tmp_path):
