@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 from msgspec import Struct
@@ -72,8 +73,67 @@ class Share(Struct, frozen=True):
         return self if block is self.block else Share(self.writer, block, self.held_bytes)
 
 
+class Group(Struct, frozen=True):
+    """Shares that are tried together: one transaction.
+
+    whole       the share that this is a part of: if the part is locked, all of it is
+    sift_after  failures in a row, of one unknown kind, after which the culprit is looked for
+    """
+
+    shares: tuple[Share, ...]
+    whole: Share | None = None
+    sift_after: int = SIFT_AFTER
+
+    def of(self, *shares: Share) -> "Group":
+        """Others instead of these shares, with all patience again."""
+        return Group(shares, self.whole)
+
+    def halves(self, *, sift_after: int = SIFT_AFTER) -> list["Retry"]:
+        """Each half by itself: what troubles one share then holds up its half only."""
+        middle = len(self.shares) // 2
+        parts = self.shares[:middle], self.shares[middle:]
+        return [Retry(Group(part, self.whole, sift_after)) for part in parts]
+
+
+class Settled(Struct, frozen=True):
+    """A share was stored or refused, and its writer knows."""
+
+
+class Retry(Struct, frozen=True):
+    """These are to be tried before all others."""
+
+    group: Group
+
+
+class Locked(Struct, frozen=True):
+    """Neither can be said yet of this share, and the others don't wait for it.
+
+    Somebody else holds its session's row, or the table takes none of its frames, of which `trouble` then
+    tells under its writer.
+    """
+
+    share: Share
+
+
+type Result = Settled | Retry | Locked
+SETTLED = Settled()
+
+
 class Commit:
-    """Commits and their retries.
+    """Commits and their retries: a queue of groups of shares, each of which comes to one of three results.
+
+    ::
+
+        waiting ─┬─ stored; another connection's stream; an event or frame of it refused ──> Settled
+          ^      ├─ its session's row is held by somebody else ────────────────────────────> Locked
+          │      ├─ its table takes nothing ────────────┬─ the group is this share alone ──> Locked
+          │      ├─ the database refuses the content ───┼─ alone, with events ─────────────> Retry, in parts
+          │      ├─ the same failure again and again ───┼─ alone ──> sifted frame by frame:
+          │      │                                      │            Settled, or Retry of what is left
+          │      │                                      └─ among others ───────────────────> Retry, in halves
+          │      ├─ a part of it was stored before ────────────────────────────────────────> Retry of the rest
+          │      └─ the database is away: the same again, after a while
+          └──────── Retry
 
     While the database is away the same frames are tried again, forever: the robots wait, nothing is lost,
     and memory is bounded by the batcher. A commit whose outcome is unknown is tried again too; the
@@ -86,60 +146,61 @@ class Commit:
         self._table = table
         self.trouble = Trouble()
 
-    async def settle(self, shares: Sequence[Share], *, sift_after: int = SIFT_AFTER) -> list[Share]:
-        """Return once every share has succeeded or failed.
-
-        The answer is the shares of which neither can be said yet, because somebody else holds their
-        session's row, or because the table itself takes none of their frames, of which `trouble` tells under
-        their writer: they must not keep the others waiting.
-
-        sift_after  failures in a row, of one unknown kind, after which the culprit is looked for
-        """
+    async def settle(self, shares: Sequence[Share]) -> list[Share]:
+        """Return once every share is settled or locked; gives those that are locked."""
         attempt = object()
+        locked: dict[Writer, Share] = {}
+        queue = deque([Group(tuple(shares))])
         try:
-            return await self._settle(shares, sift_after, attempt)
+            while queue:
+                group = queue.popleft()
+                if _is_in_vain(group, locked):
+                    continue
+                again: list[Group] = []
+                for result in await self._results(group, attempt):
+                    match result:
+                        case Retry():
+                            again.append(result.group)
+                        case Locked():
+                            locked[result.share.writer] = group.whole or result.share
+                queue.extendleft(reversed(again))
         finally:
             self.trouble.ends(attempt)
+        return list(locked.values())
 
-    async def _settle(self, shares: Sequence[Share], sift_after: int, attempt: object) -> list[Share]:
-        locked: list[Share] = []
+    async def _results(self, group: Group, attempt: object) -> Sequence[Result]:
+        """Try a group until the database has said something of its content."""
         delay_s = RETRY_FIRST_S
         failures: list[str] = []
-        while shares:
+        while True:
             try:
-                shares = await self._try(shares, locked)
-                continue
+                return await self._try(group)
             except asyncpg.UniqueViolationError as error:
-                return locked + await self._apart(shares, FrameExists(str(error)))
+                return await self._apart(group, FrameExists(str(error)))
             except REFUSALS as error:
-                if is_of_the_database(error):
-                    return locked + await self._hold(shares, error)
-                return locked + await self._apart(shares, error)
+                return await (self._hold if is_of_the_database(error) else self._apart)(group, error)
             except Exception as error:
                 failures = [*(failures if _kind(error) in failures[-1:] else ()), _kind(error)]
-                if not is_of_the_database(error) and len(failures) >= sift_after:
-                    return locked + await self._sift(shares, error)
-                self._note_failure(error, len(failures), shares, attempt)
+                if not is_of_the_database(error) and len(failures) >= group.sift_after:
+                    return await self._sift(group, error)
+                self._note_failure(error, len(failures), group, attempt)
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, RETRY_LAST_S)
-        return locked
 
-    def _note_failure(
-        self, error: Exception, failures: int, shares: Sequence[Share], attempt: object
-    ) -> None:
+    def _note_failure(self, error: Exception, failures: int, group: Group, attempt: object) -> None:
         metrics.COMMIT_FAILURES.inc()
-        log.warning("commit failed, trying again", error=repr(error), sessions=len(shares))
+        log.warning("commit failed, trying again", error=repr(error), sessions=len(group.shares))
         if failures >= TROUBLE_AFTER:
             self.trouble.begins(attempt, error)
 
-    async def _try(self, shares: Sequence[Share], locked: list[Share]) -> list[Share]:
-        """One transaction; returns the shares of which a part is still to be stored, adds to `locked`."""
+    async def _try(self, group: Group) -> list[Result]:
+        """One transaction; what of its shares is to be tried again is one result."""
         begun = time.perf_counter()
-        appends = [Append(share.writer.session_id, share.writer.epoch, share.block) for share in shares]
+        appends = [Append(share.writer.session_id, share.writer.epoch, share.block) for share in group.shares]
         stored = await self._table.append(appends)
         refused = []
         rows = 0
-        for share in shares:
+        for share in group.shares:
             if (share.writer.session_id, share.writer.epoch) in stored:
                 rows += share.block.rows
                 share.writer.succeed(share.block.end)
@@ -152,25 +213,19 @@ class Commit:
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - begun)
         log.debug("committed", rows=rows, sessions=len(stored))
         if not refused:
-            return []
+            return [SETTLED]
         watermarks = await self._table.watermarks([share.writer.session_id for share in refused])
-        rests = [_resolve(share, watermarks.get(share.writer.session_id)) for share in refused]
-        locked += [rest for rest, share in zip(rests, refused, strict=True) if rest is share]
-        return [rest for rest, share in zip(rests, refused, strict=True) if rest and rest is not share]
+        found = [_resolve(share, watermarks.get(share.writer.session_id)) for share in refused]
+        results: list[Result] = [each for each in found if not isinstance(each, Share)]
+        if rests := tuple(each for each in found if isinstance(each, Share)):
+            results.append(Retry(replace(group, shares=rests)))
+        return results
 
-    async def _halves(self, shares: Sequence[Share], *, sift_after: int = SIFT_AFTER) -> list[Share]:
-        """Settle each half by itself: what troubles one share then holds up its half only."""
-        middle = len(shares) // 2
-        return [
-            *await self.settle(shares[:middle], sift_after=sift_after),
-            *await self.settle(shares[middle:], sift_after=sift_after),
-        ]
-
-    async def _hold(self, shares: Sequence[Share], error: Exception) -> list[Share]:
+    async def _hold(self, group: Group, error: Exception) -> Sequence[Result]:
         """Store what the table takes; the shares of which it takes nothing wait until it does."""
-        if len(shares) > 1:
-            return await self._halves(shares)
-        [share] = shares
+        if len(group.shares) > 1:
+            return group.halves()
+        [share] = group.shares
         if isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name:
             # The partition is gone.
             try:
@@ -180,53 +235,49 @@ class Commit:
         metrics.COMMIT_FAILURES.inc()
         log.warning("frames wait for their table", session=share.writer.session_id, error=repr(error))
         self.trouble.begins(share.writer, error)
-        return [share]
+        return [Locked(share)]
 
-    async def _apart(self, shares: Sequence[Share], error: Exception) -> list[Share]:
+    async def _apart(self, group: Group, error: Exception) -> Sequence[Result]:
         """Find what the database refuses and store the rest; a frame that it refuses becomes a named gap."""
-        if len(shares) > 1:
-            return await self._halves(shares)
-        [share] = shares
+        if len(group.shares) > 1:
+            return group.halves()
+        [share] = group.shares
         writer, block = share.writer, share.block
         if isinstance(error, FrameExists) or not (block.rows or block.events):
             log.error("frames refused", session=writer.session_id, error=str(error))
             writer.fail(error)
-            return []
+            return [SETTLED]
         if not block.events:
-            return await self._sift_frames(share, error)
-        for part in _parts(block, writer.session_id, error):
-            if await self.settle([share.of(part)]):
-                return [share]
-            if writer.failure is not None:
-                break
-        return []
+            return [await self._sift_frames(group, error)]
+        whole = group.whole or share
+        return [Retry(Group((share.of(part),), whole)) for part in _parts(block, writer.session_id, error)]
 
-    async def _sift(self, shares: Sequence[Share], error: Exception) -> list[Share]:
+    async def _sift(self, group: Group, error: Exception) -> Sequence[Result]:
         """Find who holds up the others, again and again, for a reason that may lie in its frames."""
-        if len(shares) == 1:
-            return await self._sift_frames(shares[0], error)
-        return await self._halves(shares, sift_after=1)
+        if len(group.shares) > 1:
+            return group.halves(sift_after=1)
+        return [await self._sift_frames(group, error)]
 
-    async def _sift_frames(self, rest: Share, error: Exception) -> list[Share]:
+    async def _sift_frames(self, group: Group, error: Exception) -> Result:
         """Store what can be stored of one robot's frames, from the front.
 
         A frame is given up as a named gap only in one transaction with a frame of the same robot that could
         be stored, or after such frames: else the reason may be the table's, and the robot is refused, which
         keeps all that it has.
         """
+        [rest] = group.shares
         given_up, stored_any = -1, False
         for _ in range(2 * MAX_SIFTED):
-            first = rest.block.first
-            try:
-                left = await self._store_front(rest, least=1 if stored_any or given_up < first else 2)
-            except _Unclear as unclear:
-                return await self.settle([rest]) if unclear.again else [rest]
-            except Exception:
-                return await self.settle([rest])
-            if left is None or rest.writer.failure is not None:
-                return []
-            if left is not rest:
-                rest, stored_any = left, True
+            first, end = rest.block.first, rest.block.end
+            stored_to = await self._store_front(
+                group.of(rest), least=1 if stored_any or given_up < first else 2
+            )
+            if not isinstance(stored_to, int):
+                return stored_to
+            if stored_to == end or rest.writer.failure is not None:
+                return SETTLED
+            if stored_to > first:
+                rest, stored_any = rest.of(rest.block.between(stored_to, end)), True
             elif given_up == first:
                 break
             else:
@@ -235,63 +286,63 @@ class Commit:
                 rest = rest.of(rest.block.without({first: f"refused: {error}"}))
         rest.writer.fail(Unstorable(f"frames from {rest.block.first} on can't be stored: {error}"))
         log.error("writer refused", session=rest.writer.session_id, frame=rest.block.first, error=repr(error))
-        return []
+        return SETTLED
 
-    async def _store_front(self, share: Share, *, least: int) -> Share | None:
-        """Store the longest front part that can be, of `least` frames or more; returns what is left.
+    async def _store_front(self, group: Group, *, least: int) -> int | Retry | Locked:
+        """Store the longest front part of the share that can be, of `least` frames or more; gives its end.
 
-        None: nothing is left. The same share: nothing could be stored.
+        Or what becomes of the share, if something else than its frames is the reason: the database is away,
+        the session's row is locked, or its watermark has moved.
         """
+        [share] = group.shares
         block = share.block
         frames = block.end - block.first
         while frames >= least:
             part = block.between(block.first, block.first + frames)
-            if await self._could_store(share.of(part)):
-                return share.of(block.between(part.end, block.end)) if part.end < block.end else None
-            frames //= 2
-        return share
-
-    async def _could_store(self, share: Share) -> bool:
-        """One attempt; raises what lies with the database, or _Unclear."""
-        locked: list[Share] = []
-        try:
-            again = await self._try([share], locked)
-        except Exception as error:
-            if is_of_the_database(error):
-                raise
-            return False
-        if again or locked:
-            raise _Unclear(again=bool(again))
-        return True
-
-
-class _Unclear(Exception):
-    """The session's row was locked, or its watermark has moved."""
-
-    def __init__(self, *, again: bool) -> None:
-        self.again = again
+            try:
+                results = await self._try(group.of(share.of(part)))
+            except Exception as error:
+                if is_of_the_database(error):
+                    return Retry(group)
+                frames //= 2
+                continue
+            if any(isinstance(result, Locked) for result in results):
+                return Locked(share)
+            return part.end if results == [SETTLED] else Retry(group)
+        return block.first
 
 
 def _kind(error: Exception) -> str:
     return f"{type(error).__name__} {getattr(error, 'sqlstate', '')}"
 
 
-def _resolve(share: Share, watermark: Watermark | None) -> Share | None:
-    """The part of a refused share that can still be stored, None when its fate is known.
+def _is_in_vain(group: Group, locked: Mapping[Writer, Share]) -> bool:
+    """Whether these are parts of a share that is locked, or refused, since a part before them was tried.
 
-    All of it, where the database stands as the share says: then its row was locked.
+    What follows a part must not overtake it.
+    """
+    if group.whole is None:
+        return False
+    writer = group.whole.writer
+    return writer in locked or writer.failure is not None
+
+
+def _resolve(share: Share, watermark: Watermark | None) -> Share | Settled | Locked:
+    """What becomes of a share that the table did not take: the part that can still be stored, or its fate.
+
+    Where the database stands as the share says, its row was locked.
     """
     if watermark is None or watermark.epoch != share.writer.epoch:
         share.writer.fail(Fenced())
     elif watermark.next == share.block.first:
-        return share
+        return Locked(share)
     elif watermark.next >= share.block.end:
         share.writer.succeed(watermark.next)
     elif watermark.next < share.block.first:
         share.writer.fail(OutOfStep(watermark.next))
     else:
         return share.of(share.block.between(watermark.next, share.block.end))
-    return None
+    return SETTLED
 
 
 def _parts(block: FrameBlock, session_id: int, error: Exception) -> list[FrameBlock]:
