@@ -8,11 +8,26 @@ then, it listens in on them (see `plugin`).
 
 import sys
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+# As "X as X" they are told of to type checkers. They are imported when they are first asked for: LeRobot's
+# commands import this package whether or not they record.
 if TYPE_CHECKING:
     from lerobot_robot_backend.client import TelemetryClient as TelemetryClient
+    from lerobot_robot_backend.shipper import ship_all as ship_all
+    from lerobot_robot_backend.shipper import ship_stream as ship_stream
     from lerobot_robot_backend.spool.stream import SpoolError as SpoolError
+else:
+    # Hidden from type checkers, which would take it that any name is here.
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+
+
+__all__ = ["SpoolError", "TelemetryClient", "ship_all", "ship_stream"]
 
 _HOMES = {
     "TelemetryClient": "lerobot_robot_backend.client",
@@ -22,14 +37,6 @@ _HOMES = {
 }
 # What LeRobot's commands call to import the installed plugins.
 _REGISTRATION = "register_third_party_plugins"
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _is_plugin_import() -> bool:
