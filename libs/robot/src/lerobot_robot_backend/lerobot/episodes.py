@@ -16,7 +16,7 @@ Columns = dict[str, Any]
 class Step:
     """What the robot observed and did in one iteration of the loop.
 
-    log  logs it, with the columns that it is given; may raise once the frame's index is used up
+    log  records it, with the columns that it is given, or a gap in its place
     """
 
     observation: Mapping[str, Any] | None

@@ -294,9 +294,10 @@ class Tap:
         return getattr(self._command, "dataset", True) is not None
 
     def _lose(self, client: TelemetryClient, why: str, columns: Columns | None) -> None:
+        """A gap in the place of a frame that can't be recorded."""
         self._lost += 1
         client.lose(why)
-        raise ValueError(why)
+        self._say(why)
 
     def _append(
         self, client: TelemetryClient, observation: Any, action: Any, columns: Columns | None, **more: Any
@@ -306,9 +307,10 @@ class Tap:
             client.log(observation, action, columns=columns, **more)
         except Exception as error:
             self._lost += 1
+            why = f"{type(error).__name__}: {error}"
             if client.logged == before:
-                client.lose(f"{type(error).__name__}: {error}")
-            raise
+                client.lose(why)
+            self._say(why)
 
     def _dataset_added(self, features: dict[str, Any], frame: dict[str, Any], task: str | None) -> None:
         """LeRobot has added a frame to the dataset that is followed."""
@@ -357,10 +359,13 @@ class Tap:
         try:
             do(*args)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            if text not in self._told:
-                self._told.add(text)
-                log.warning("backend: %s; LeRobot continues (logged once)", text)
+            self._say(f"{type(error).__name__}: {error}")
+
+    def _say(self, text: str) -> None:
+        """Log what went wrong, each thing once."""
+        if text not in self._told:
+            self._told.add(text)
+            log.warning("backend: %s; LeRobot continues (logged once)", text)
 
 
 def _lasting(observation: dict[str, Any], timed: Mapping[str, int]) -> dict[str, Any]:

@@ -241,7 +241,7 @@ class SpoolReader:
         segments = find_segments(self._stream_dir)
         segment = self._segment
         if segment is None:
-            return self._open_next(segments) or self._die_unless(alive)
+            return self._open_or_end(segments, alive=alive)
         later = {number: path for number, path in segments.items() if number > segment.number}
         what = "zeros where a record should be"
         try:
@@ -254,7 +254,7 @@ class SpoolReader:
                 return False
             # Nobody will write here any more: zeros in between are damage, zeros at the end are not.
             if not segment.find_record():
-                return self._open_next(later) or self._die_unless(alive)
+                return self._open_or_end(later, alive=alive)
         return self._skip_damage(segment, what, alive=alive, later=later)
 
     def _skip_damage(
@@ -268,7 +268,7 @@ class SpoolReader:
         found = segment.find_record()
         if not found and not later:
             # The end is the record over which its writer died: that log() never returned.
-            return self._die_unless(alive)
+            return self._open_or_end({}, alive=alive)
         self._damaged = f"{segment.path.name} is damaged at byte {segment.offset}: {what}"
         self.damage.append(self._damaged)
         if found:
@@ -277,22 +277,21 @@ class SpoolReader:
             self._open_next(later)
         return True
 
-    def _open_next(self, segments: dict[int, Path]) -> bool:
-        """Open the first of `segments`; whether there is one."""
-        if not segments:
-            return False
+    def _open_or_end(self, segments: dict[int, Path], *, alive: bool) -> bool:
+        """Open the first of `segments`; False if there is none: then the stream is over, unless `alive`."""
+        if segments:
+            self._open_next(segments)
+        elif not alive:
+            self._over = "writer_died"
+        return bool(segments)
+
+    def _open_next(self, segments: dict[int, Path]) -> None:
         self._close_segment()
         number, path = next(iter(segments.items()))
         self._segment = _OpenSegment(number, path)
         if self._segment.first_index is None:
             self._damaged = f"the header of {path.name} is damaged"
             self.damage.append(self._damaged)
-        return True
-
-    def _die_unless(self, alive: bool) -> bool:
-        if not alive:
-            self._over = "writer_died"
-        return False
 
     def _close_segment(self) -> None:
         if self._segment is not None:

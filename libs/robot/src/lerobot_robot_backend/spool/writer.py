@@ -48,6 +48,10 @@ class _Gap(NamedTuple):
     end: int
     reason: str
 
+    def up_to(self, end: int) -> "_Gap":
+        """With more frames after those; the first reason is the one that is told."""
+        return self._replace(end=end)
+
     def encode(self) -> bytes:
         return encode_gap(self.first, self.end - self.first, self.reason)
 
@@ -56,6 +60,17 @@ class SpoolWriter:
     """Appends to one stream; whatever was appended survives the death of this process.
 
     Safe to call from several threads. A forked child can't write.
+
+    What happens to a frame on a disk that gets full, and has room again::
+
+        kept ──── no room: `refusal` is set, the frame goes into the gap ────> losing
+         ^                                                                     │  ^
+         │                                                                     │  │ the gap grows; a new
+         └── a record finds room: the gap is written, then the record ─────────┤  │ segment is tried for
+                                                                               └──┘ each _RETRY_S
+
+    _refusal   why nothing can be kept now, None in the state "kept"
+    _untold    the gap that is to be written before the next record; the session's end always finds room
     """
 
     def __init__(
@@ -262,14 +277,13 @@ class SpoolWriter:
         self._offset, self._end = HEADER_BYTES, self._segment_bytes
 
     def _lose(self, count: int, reason: str) -> None:
-        """Use up indexes for frames that are missing.
-
-        Told at once. While nothing more can be kept, all of them become one gap, with the reason of the
-        first; it goes before the next record that finds room, as the session's end always does.
-        """
-        first, why = (self.next_index, reason) if self._untold is None else self._untold[::2]
-        self.next_index += count
-        self._untold = _Gap(first, self.next_index, why[:_MAX_REASON_CHARACTERS])
+        """Use up indexes for frames that are missing: told at once, or once something can be kept again."""
+        end = self.next_index + count
+        if self._untold is None:
+            self._untold = _Gap(self.next_index, end, reason[:_MAX_REASON_CHARACTERS])
+        else:
+            self._untold = self._untold.up_to(end)
+        self.next_index = end
         if self._refusal is None:
             with suppress(SpoolError):
                 self._append(b"", self.next_index)

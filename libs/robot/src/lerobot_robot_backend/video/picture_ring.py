@@ -275,7 +275,12 @@ class PictureRing:
         return tuple(fields)
 
     def _order(self) -> None:
-        """Let no store or load of before pass those that follow, on processors that would reorder them."""
+        """Let no store or load of before pass those that follow, on processors that would reorder them.
+
+        Python has no fence, but a lock has two halves of one: nothing of before passes its release, nothing
+        that follows passes its acquisition. Taken once that is not enough, since both may slip in between
+        and pass each other there. Taken twice, the first release lies before the second acquisition.
+        """
         for _ in range(2):
             with self._fence:
                 pass
