@@ -22,9 +22,11 @@ from teleop_sync_agent.keeping.state import State, state_path
 from teleop_sync_agent.restoring.reaper import Reaper
 from teleop_sync_agent.sending.dataset_sync import DatasetSync
 from teleop_sync_agent.sending.datasets import Datasets, Tended
+from teleop_sync_agent.sending.finder import Finder
 from teleop_sync_agent.sending.lanes import Lanes, LaneUploader, Priority
 from teleop_sync_agent.sending.recall import Recall
 from teleop_sync_agent.sending.spool_sync import SpoolSync
+from teleop_sync_agent.sending.tender import Tender
 from teleop_sync_agent.settings import Settings
 from teleop_sync_agent.status import HEARTBEAT_S, NOW_NOTE, Now
 
@@ -68,8 +70,16 @@ class Agent:
         sync = DatasetSync(
             settings.robot_id, files, self.state, parallel=settings.parallel, server=settings.server
         )
-        self.datasets = Datasets(
-            sync, self.state, self._receipts, quiet_ns=quiet_ns, saved=self._count_version
+        self.datasets = Datasets(self.state)
+        self.finder = Finder(self.datasets, self.state, self._receipts)
+        self.tender = Tender(
+            self.datasets,
+            self.finder,
+            sync,
+            self.state,
+            self._receipts,
+            quiet_ns=quiet_ns,
+            saved=self._count_version,
         )
         self._recall = Recall(
             settings.robot_id, settings.spool_dir, files.backend, self.state, self.datasets, self.spool
@@ -95,7 +105,7 @@ class Agent:
     @property
     def problems(self) -> tuple[str, ...]:
         """What can't be read here, or not be brought, and why."""
-        return (*self.spool.now.problems, *self.datasets.problems)[:MAX_PROBLEMS_TOLD]
+        return (*self.spool.now.problems, *self.finder.problems)[:MAX_PROBLEMS_TOLD]
 
     @property
     def sent_bytes(self) -> int:
@@ -112,7 +122,7 @@ class Agent:
                 tasks.create_task(self._report())
                 tasks.create_task(self._recall.run())
                 tasks.create_task(self.spool.run())
-                tasks.create_task(self.datasets.run())
+                tasks.create_task(self.tender.run())
                 tasks.create_task(self._reaper.run())
         except* AgentError as errors:
             raise _first(errors) from None
@@ -131,7 +141,7 @@ class Agent:
                 await self._recall.once()
                 unsafe = await self.spool.once(timeout_s * OTHERS_SHARE)
                 spool_done.set()
-                unsafe += await self.datasets.once()
+                unsafe += await self.tender.once()
                 watching.cancel()
                 reporting.cancel()
         except* AgentError as errors:

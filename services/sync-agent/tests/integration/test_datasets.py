@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from teleop_sync_agent.errors import Stuck, Taken
 from teleop_sync_agent.keeping.receipts import Receipts
-from teleop_sync_agent.sending import datasets
+from teleop_sync_agent.sending import tender
 from teleop_testing.datasets.dataset_folders import RowRecorder, contents, make_dataset
 from teleop_testing.waiting import until
 
@@ -134,7 +134,7 @@ async def test_a_stored_dataset_that_is_changed(make_agent, outputs, monkeypatch
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
     assert await agent.once(30.0) == []
-    monkeypatch.setattr(datasets, "ONCE_PATIENCE_S", 0.0)
+    monkeypatch.setattr(tender, "ONCE_PATIENCE_S", 0.0)
     shard = next(folder.glob("data/*/*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-100])
     (line,) = await agent.once(30.0)

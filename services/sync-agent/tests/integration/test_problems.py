@@ -3,7 +3,7 @@
 import pytest
 from teleop_sync_agent.errors import DiskFull
 from teleop_sync_agent.restoring import reaper
-from teleop_sync_agent.sending import datasets
+from teleop_sync_agent.sending import tender
 from teleop_sync_agent.status import headline, read_status
 from teleop_testing.backends.refusing import refuse
 from teleop_testing.datasets.dataset_folders import make_dataset
@@ -59,7 +59,7 @@ async def test_what_the_disk_refuses_is_tried_again_soon(make_agent, outputs, ru
     agent = make_agent()
     in_the_way = outputs / ".uploaded/picking"
     in_the_way.touch()
-    monkeypatch.setattr(datasets, "RESCAN_S", 0.05)
+    monkeypatch.setattr(tender, "RESCAN_S", 0.05)
     async with running(agent):
         failed = await until(
             lambda: (row := agent.state.dataset(str(folder))) and row.state == "failed" and row
@@ -81,7 +81,7 @@ async def test_a_link_to_a_dataset(make_agent, outputs, tmp_path):
 
 async def test_an_info_that_nests_too_deeply(make_agent, outputs, monkeypatch):
     """It is no reason to end."""
-    monkeypatch.setattr(datasets, "ONCE_PATIENCE_S", 5.0)
+    monkeypatch.setattr(tender, "ONCE_PATIENCE_S", 5.0)
     folder = make_dataset(outputs / "bad")
     info = (folder / "meta/info.json").read_text()
     (folder / "meta/info.json").write_text(info.rstrip()[:-1] + ', "x": ' + '{"a":' * 5000 + "1" + "}" * 5001)
@@ -96,14 +96,14 @@ async def test_a_dataset_that_makes_something_fail(make_agent, outputs, running,
     """Whatever nobody foresaw: that one is failed with its reason, the others are brought."""
     bad, good = make_dataset(outputs / "bad"), make_dataset(outputs / "good")
     agent = make_agent()
-    save = agent.datasets._sync.save
+    save = agent.tender._sync.save
 
     async def fail(place, *rest):
         if place.folder == bad:
             raise ValueError("a defect")
         return await save(place, *rest)
 
-    monkeypatch.setattr(agent.datasets._sync, "save", fail)
+    monkeypatch.setattr(agent.tender._sync, "save", fail)
     async with running(agent):
         await until(lambda: {t.row.state for t in agent.datasets.tended.values()} == {"failed", "stored"})
         assert agent.datasets.tended[bad].row.error == "a defect"

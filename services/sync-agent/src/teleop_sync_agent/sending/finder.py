@@ -1,0 +1,112 @@
+"""Finds datasets below the watched roots, gives them their names, hears when something changes in them."""
+
+import asyncio
+import unicodedata
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from msgspec.structs import replace
+from teleop_dataset.folder import LinkedDataset, find_datasets
+from teleop_schema.errors import BadInput
+from teleop_schema.identifiers import check_dataset_name
+
+from teleop_sync_agent.errors import explain
+from teleop_sync_agent.keeping.state import DatasetRow, State
+from teleop_sync_agent.sending.dataset_sync import Place
+from teleop_sync_agent.sending.datasets import Datasets, Tended
+from teleop_sync_agent.watching.watcher import dataset_of, may_be_new, watch
+
+RESCAN_S = 60.0
+# A dataset that is closed and stored is walked over less often: nobody is expected to change it, and if
+# somebody does, there is a hint.
+SETTLED_RESCAN_S = 600.0
+# After a hint: a file that was created is rarely the last one.
+LOOK_AGAIN_S = 1.0
+
+
+class Finder:
+    """Finds the datasets of one agent, and adds them to those that are tended.
+
+    problems  folders that can't be looked into, and why: there may be datasets in them
+    """
+
+    def __init__(self, datasets: Datasets, state: State, roots: Iterable[Path]) -> None:
+        self.problems: tuple[str, ...] = ()
+        self._datasets = datasets
+        self._state = state
+        self._rescan = asyncio.Event()
+        self._heard = dict.fromkeys(roots, True)
+
+    async def find(self) -> list[Tended]:
+        """Look for datasets; gives the new ones. Those whose names collide are noted as failed."""
+        found = []
+        refused: list[OSError] = []
+        names = {tended.place.name: folder for folder, tended in self._datasets.tended.items()}
+        for root in self._heard:
+            for folder in await asyncio.to_thread(_list_datasets, root, refused):
+                if folder in self._datasets.tended:
+                    continue
+                name = unicodedata.normalize("NFC", folder.relative_to(root).as_posix())
+                tended = Tended(Place(root, folder, name), self._known(root, folder, name))
+                self._datasets.tended[folder] = tended
+                tended.problem = _name_problem(name, names.get(name))
+                if tended.problem is not None:
+                    await self._datasets.note(tended, state="failed", error=tended.problem)
+                    continue
+                names[name] = folder
+                found.append(tended)
+        self.problems = tuple(explain(error) for error in refused if not self._is_tended_elsewhere(error))
+        return found
+
+    def _is_tended_elsewhere(self, error: OSError) -> bool:
+        """Whether it is a link to a dataset that is looked after where it is."""
+        return isinstance(error, LinkedDataset) and any(
+            error.target == folder.resolve() for folder in self._datasets.tended
+        )
+
+    def _known(self, root: Path, folder: Path, name: str) -> DatasetRow:
+        row = self._state.dataset(str(folder))
+        if row is None or row.name != name or row.root != str(root):
+            return DatasetRow(folder=str(folder), root=str(root), name=name)
+        # It is there again, or an earlier process was killed while sending.
+        return replace(row, state="waiting") if row.state in ("gone", "lost", "sending") else row
+
+    async def watch(self, root: Path) -> None:
+        """Hear of changes below a root, for ever."""
+        await watch(root, partial(self._hint, root), partial(self._heard.__setitem__, root))
+
+    async def wait(self) -> None:
+        """Return when it is time to look again: after a hint that there may be a new one, or RESCAN_S."""
+        self._rescan.clear()
+        try:
+            await asyncio.wait_for(self._rescan.wait(), RESCAN_S)
+        except TimeoutError:
+            return
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+    def settled_pause_s(self, root: Path) -> float:
+        """How long a dataset below `root` that nobody is expected to change need not be looked at."""
+        return SETTLED_RESCAN_S if self._heard[root] else RESCAN_S
+
+    def _hint(self, root: Path, path: Path) -> None:
+        folders = self._datasets.tended.keys()
+        if folder := dataset_of(path, root, set(folders)):
+            self._datasets.tended[folder].hinted.set()
+        elif may_be_new(path, root, set(folders)):
+            self._rescan.set()
+
+
+def _list_datasets(root: Path, refused: list[OSError]) -> list[Path]:
+    return list(find_datasets(root, refused.append))
+
+
+def _name_problem(name: str, other: Path | None) -> str | None:
+    """Why a dataset can't be saved under that name."""
+    if other is not None:
+        return f"{other} has the same name {name!r}: rename one of them"
+    try:
+        check_dataset_name(name)
+    except BadInput as error:
+        return error.detail
+    return None

@@ -1,0 +1,253 @@
+"""Looks after datasets: judges what is ready, has it saved when it is its turn, notes how that went."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from teleop_client.uploading import Refused
+from teleop_dataset.folder import DatasetSeen, look
+from teleop_dataset.readiness import QUIET_NS, Kind, Verdict, judge
+from teleop_schema.files import DatasetVersion
+
+from teleop_sync_agent.errors import AgentError, LeftChanged, explain
+from teleop_sync_agent.keeping.receipts import Receipts
+from teleop_sync_agent.keeping.state import DatasetRow, State
+from teleop_sync_agent.sending.dataset_sync import DatasetSync, FilesFailed, Progress
+from teleop_sync_agent.sending.datasets import GONE_THERE, NOT_HERE, Datasets, Tended
+from teleop_sync_agent.sending.finder import LOOK_AGAIN_S, RESCAN_S, Finder
+from teleop_sync_agent.status import describe_unsafe
+from teleop_sync_agent.watching.folders import fingerprint
+
+# While a dataset is being written to, its files are looked at more often.
+LIVELY_S = 10.0
+# What the server refused it will refuse again, until a person does something there: who gives no hint here.
+RETRY_FAILED_S = 3600.0
+# Looks at the same time: each holds what it saw of up to 100,000 files.
+LOOKS_AT_ONCE = 2
+# Closed datasets that are saved at the same time; those that are being recorded do not wait for their turn.
+SAVES_AT_ONCE = 3
+# What was seen of so many files is kept until the next look, some 20 kB; more is seen anew.
+MAX_REMEMBERED_FILES = 100
+# A line each in `status`; of more than that nobody reads every one.
+MAX_SKIPPED_TOLD = 1000
+# Of `once`: a dataset that changes for longer is being recorded.
+ONCE_PATIENCE_S = 20.0
+
+log = logging.getLogger(__name__)
+
+
+class Tender:
+    """Looks after each dataset that the finder finds, until its folder is gone."""
+
+    def __init__(
+        self,
+        datasets: Datasets,
+        finder: Finder,
+        sync: DatasetSync,
+        state: State,
+        receipts: dict[Path, Receipts],
+        *,
+        quiet_ns: int = QUIET_NS,
+        saved: Callable[[Tended, DatasetVersion], None] = lambda _tended, _version: None,
+    ) -> None:
+        """`receipts`: of each watched root."""
+        self._datasets = datasets
+        self._finder = finder
+        self._sync = sync
+        self._state = state
+        self._receipts = receipts
+        self._quiet_ns = quiet_ns
+        self._saved = saved
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._turns = asyncio.Semaphore(SAVES_AT_ONCE)
+
+    async def run(self) -> None:
+        """Look after them for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for root in self._receipts:
+                tasks.create_task(self._finder.watch(root))
+            while True:
+                for tended in await self._finder.find():
+                    tasks.create_task(self._tend(tended))
+                await self._finder.wait()
+
+    async def once(self) -> list[str]:
+        """Save what is there; a line for whatever is not safe as it lies here, and why."""
+        await self._finder.find()
+        async with asyncio.TaskGroup() as tasks:
+            tending = [
+                (each, tasks.create_task(self._tend_once(each))) for each in self._datasets.tended.values()
+            ]
+        rows = await asyncio.to_thread(self._state.datasets)
+        unsafe = {row.folder: row for row in rows if row.error == GONE_THERE}
+        unsafe |= {tended.row.folder: tended.row for tended, safe in tending if not safe.result()}
+        return [line for row in unsafe.values() for line in describe_unsafe(row)]
+
+    async def _tend(self, tended: Tended) -> None:
+        """Look after one dataset until its folder is gone."""
+        while tended.row.state not in ("gone", "lost"):
+            pause_s = await self._step(tended)
+            try:
+                await asyncio.wait_for(tended.hinted.wait(), pause_s)
+            except TimeoutError:
+                continue
+            tended.hinted.clear()
+            await asyncio.sleep(min(LOOK_AGAIN_S, pause_s))
+        del self._datasets.tended[tended.place.folder]
+
+    async def _tend_once(self, tended: Tended) -> bool:
+        """Save one dataset if it is ready, or becomes so soon; whether it is safe as it is."""
+        if tended.problem is not None:
+            return False
+        deadline = time.monotonic() + ONCE_PATIENCE_S
+        while True:
+            pause_s = await self._step(tended)
+            if _is_settled(tended.row) or tended.row.state == "reclaimed":
+                # What was left out is nowhere but here.
+                return not tended.row.skipped
+            if tended.row.state in ("failed", "gone"):
+                return tended.row.state == "gone"
+            if time.monotonic() > deadline or pause_s > LIVELY_S:
+                return False
+            await asyncio.sleep(min(pause_s, LOOK_AGAIN_S))
+
+    async def _step(self, tended: Tended) -> float:
+        """Do what is due for the dataset, and tell in how many seconds to look again.
+
+        One that makes something fail is failed, with the reason: the others go on.
+        """
+        try:
+            return await self._do_what_is_due(tended)
+        except AgentError:
+            raise
+        except Exception as error:
+            log.exception("failed", extra={"dataset": tended.place.name})
+            await self._datasets.note(tended, state="failed", error=explain(error) or type(error).__name__)
+            return RETRY_FAILED_S
+
+    async def _do_what_is_due(self, tended: Tended) -> float:
+        folder = tended.place.folder
+        mark = await asyncio.to_thread(fingerprint, folder)
+        if mark and mark == tended.row.fingerprint and _is_settled(tended.row):
+            tended.seen = None
+            return self._finder.settled_pause_s(tended.place.root)
+        seen, verdict = await self._look(tended)
+        if verdict.kind is Kind.COMMIT:
+            return await self._save(tended, seen, verdict, mark)
+        if verdict.kind in (Kind.FINALISED, Kind.DEAD):
+            # What is remembered of a large dataset that waits for its turn is not worth its memory.
+            if len(seen.files) > MAX_REMEMBERED_FILES:
+                tended.seen = None
+            del seen, verdict
+            return await self._save_in_turn(tended)
+        if not seen.files:
+            await self._datasets.note(
+                tended, state=tended.row.state if tended.row.state in NOT_HERE else "gone"
+            )
+            return RESCAN_S
+        if verdict.kind is Kind.UNSUPPORTED:
+            await self._datasets.note(tended, state="unsupported", fingerprint=mark)
+            return self._finder.settled_pause_s(tended.place.root)
+        changed_ns = max(file.changed_ns for file in seen.files.values())
+        lively = time.time_ns() - changed_ns < LIVELY_S * 1e9 or bool(seen.changing)
+        return LOOK_AGAIN_S if lively else RESCAN_S
+
+    async def _look(self, tended: Tended) -> tuple[DatasetSeen, Verdict]:
+        """What lies in the folder now, and what it is ready for; noted."""
+        async with self._looks:
+            seen = await asyncio.to_thread(look, tended.place.folder, tended.seen)
+        verdict = judge(
+            seen,
+            now_ns=time.time_ns(),
+            saved_episodes=tended.row.saved_episodes,
+            quiet_ns=self._quiet_ns,
+        )
+        tended.seen = seen
+        # First what should have been a part of it.
+        left_out = sorted(seen.skipped, key=lambda skipped: not skipped.is_unreadable)
+        skipped = tuple(f"{each.path}: {each.reason}" for each in left_out[:MAX_SKIPPED_TOLD])
+        if (more := len(left_out) - MAX_SKIPPED_TOLD) > 0:
+            skipped += (f"{more} more",)
+        await self._datasets.note(
+            tended,
+            verdict=verdict.kind.value,
+            reason=verdict.reason,
+            flags=verdict.flags,
+            skipped=skipped,
+            **_totals(verdict),
+        )
+        return seen, verdict
+
+    async def _save_in_turn(self, tended: Tended) -> float:
+        """Save a dataset that nobody records any more, a few of them at a time."""
+        async with self._turns:
+            mark = await asyncio.to_thread(fingerprint, tended.place.folder)
+            seen, verdict = await self._look(tended)
+            if verdict.kind not in (Kind.FINALISED, Kind.DEAD):
+                return LOOK_AGAIN_S
+            return await self._save(tended, seen, verdict, mark)
+
+    async def _save(self, tended: Tended, seen: DatasetSeen, verdict: Verdict, mark: str) -> float:
+        tended.progress = Progress()
+        await self._datasets.note(tended, state="sending", error=None)
+        try:
+            version, manifest_sha256 = await self._sync.save(
+                tended.place, seen, verdict, self._receipts[tended.place.root], tended.progress
+            )
+        except LeftChanged as error:
+            log.info("changed", extra={"dataset": tended.place.name, "detail": str(error)})
+            await self._datasets.note(tended, state="waiting", reason=str(error))
+            return LOOK_AGAIN_S
+        except (FilesFailed, Refused, OSError) as error:
+            log.error("failed", extra={"dataset": tended.place.name, "error": explain(error)})
+            await self._datasets.note(tended, state="failed", error=explain(error))
+            # A person who makes room here, or gives a right, gives no hint.
+            return RESCAN_S if isinstance(error, OSError) else RETRY_FAILED_S
+        finally:
+            progress, tended.progress = tended.progress, None
+        await self._datasets.note(
+            tended,
+            state="stored",
+            error=None,
+            version=version.version,
+            saved_episodes=verdict.total_episodes,
+            finalised=verdict.finalised,
+            fingerprint=mark,
+            files=version.files,
+            size_bytes=version.size_bytes,
+            bytes_total=progress.bytes_total,
+            bytes_done=progress.bytes_total,
+            bytes_per_s=0.0,
+            committed_at=time.time(),
+            manifest_sha256=manifest_sha256,
+            again="",
+            kept="",
+        )
+        log.info(
+            "stored",
+            extra={
+                "dataset": tended.place.name,
+                "version": version.version,
+                "episodes": verdict.total_episodes,
+                "finalised": verdict.finalised,
+                "sent_bytes": progress.sent_bytes,
+            },
+        )
+        self._saved(tended, version)
+        return LOOK_AGAIN_S
+
+
+def _totals(verdict: Verdict) -> dict[str, int]:
+    """What the verdict tells of the dataset's size; nothing if there is nothing to save."""
+    if not verdict.files:
+        return {}
+    return {"total_episodes": verdict.total_episodes, "total_frames": verdict.total_frames}
+
+
+def _is_settled(row: DatasetRow) -> bool:
+    """Whether there is nothing to do for the dataset as long as its folder does not change."""
+    if row.state == "stored":
+        return row.verdict in (Kind.FINALISED, Kind.DEAD) and row.manifest_sha256 != ""
+    return row.state == "unsupported"
