@@ -26,7 +26,7 @@ async def test_a_dataset_file_gets_its_name_and_its_receipt(catalog, keep, store
     assert new
     assert receipt.path == "robot_A/someone/picking/meta/info.json"
     assert (store_root / receipt.path).read_bytes() == b'{"fps": 30}'
-    assert await catalog.known(file) == receipt
+    assert await catalog.find(file) == receipt
     assert await catalog.accept(file) == (receipt, False)
 
 
@@ -48,10 +48,10 @@ async def test_bytes_that_are_there_need_not_be_sent(catalog, keep, store_root):
     """Under another name, of another robot, or left by a process that died before it noted them."""
     await keep(b"left behind")
     for changes in ({}, {"path": "meta/copy.json"}, {"robot_id": "robot_B"}):
-        receipt = await catalog.known(dataset_file(b"left behind", **changes))
+        receipt = await catalog.adopt(dataset_file(b"left behind", **changes))
         assert receipt is not None
         assert (store_root / receipt.path).read_bytes() == b"left behind"
-    assert await catalog.known(dataset_file(b"never seen")) is None
+    assert await catalog.adopt(dataset_file(b"never seen")) is None
 
 
 async def test_a_video_is_looked_into_and_named(catalog, keep, session, store_root, database):
@@ -76,7 +76,7 @@ async def test_a_video_is_looked_into_and_named(catalog, keep, session, store_ro
     }
     assert (row["quarantine"], row["first_frame_index"], row["id"]) == (None, 0, receipt.id)
     assert row["frame_indices"] == list(range(0, 60, 2))
-    assert await catalog.known(video_file(content, session, indices=range(0, 60, 2))) == receipt
+    assert await catalog.find(video_file(content, session, indices=range(0, 60, 2))) == receipt
 
 
 async def test_a_chunk_is_never_replaced(catalog, keep, session, store_root):
@@ -85,7 +85,7 @@ async def test_a_chunk_is_never_replaced(catalog, keep, session, store_root):
     for content in (first, second):
         await keep(content)
     receipt, _ = await catalog.accept(video_file(first, session))
-    for attempt in (catalog.known, catalog.accept):
+    for attempt in (catalog.find, catalog.accept):
         with pytest.raises(ChunkConflict):
             await attempt(video_file(second, session))
     assert (store_root / receipt.path).read_bytes() == first
@@ -95,14 +95,14 @@ async def test_video_of_an_unknown_session_is_wanted_later(catalog):
     """Telemetry may arrive after the video: the sender is told to try again."""
     for unknown in (77, 2**60, uuid4()):
         with pytest.raises(UnknownSession) as caught:
-            await catalog.known(video_file(b"?", unknown))
+            await catalog.find(video_file(b"?", unknown))
         assert (caught.value.status, caught.value.retryable) == (404, True)
 
 
 async def test_a_session_takes_video_of_its_own_robot_only(catalog, session):
     """Another robot's claim is refused."""
     with pytest.raises(RobotMismatch) as caught:
-        await catalog.known(video_file(b"?", session, robot_id="robot_B"))
+        await catalog.find(video_file(b"?", session, robot_id="robot_B"))
     assert caught.value.field == "robot_id"
 
 
@@ -121,7 +121,7 @@ async def test_a_session_takes_video_of_its_own_robot_only(catalog, session):
 )
 async def test_bad_names_are_refused(catalog, changes, field):
     """Before any byte is sent, naming the field."""
-    for attempt in (catalog.known, catalog.accept):
+    for attempt in (catalog.find, catalog.accept):
         with pytest.raises((BadInput, BadRobotId)) as caught:
             await attempt(dataset_file(b"x", **changes))
         assert caught.value.field == field
@@ -130,7 +130,7 @@ async def test_bad_names_are_refused(catalog, changes, field):
 async def test_a_camera_is_a_folder_name(catalog, session):
     """A camera whose name could climb out of the tree is refused."""
     with pytest.raises(BadInput) as caught:
-        await catalog.known(video_file(b"?", session, camera_key="../front"))
+        await catalog.find(video_file(b"?", session, camera_key="../front"))
     assert caught.value.field == "camera_key"
 
 
@@ -140,7 +140,7 @@ async def test_datasets_do_not_lie_within_each_other(catalog, keep):
     await catalog.accept(dataset_file(b"x", dataset="a/b"))
     for name in ("a", "a/b/c"):
         with pytest.raises(NamesOverlap):
-            await catalog.known(dataset_file(b"x", dataset=name))
+            await catalog.find(dataset_file(b"x", dataset=name))
     await catalog.accept(dataset_file(b"x", dataset="a/bc"))
     await catalog.accept(dataset_file(b"x", dataset="a", robot_id="robot_B"))
 
@@ -203,7 +203,7 @@ async def test_damaged_bytes_are_wanted_again_and_heal_everywhere(catalog, keep,
         (store_root / path).chmod(0o644)
         (store_root / path).write_bytes(b"precioUs")
     await database.connection.execute("UPDATE stored_object SET damage = 'a bit flipped'")
-    assert await catalog.known(dataset_file(b"precious", "a.json")) is None
+    assert await catalog.find(dataset_file(b"precious", "a.json")) is None
     assert await catalog.base_of(dataset_file(b"next", "a.json")) is None
     assert await keep(b"precious") == sha256
     _, new = await catalog.accept(dataset_file(b"precious", "a.json"))
@@ -221,7 +221,7 @@ async def test_a_file_where_a_folder_is_and_the_reverse(catalog, keep, first, th
     with pytest.raises(PathTaken) as refused:
         await catalog.accept(dataset_file(b"two", then))
     assert (refused.value.field, refused.value.hint is not None) == ("path", True)
-    assert (await catalog.known(dataset_file(b"one", first))) is not None
+    assert (await catalog.find(dataset_file(b"one", first))) is not None
 
 
 async def test_ten_robots_may_have_the_same_dataset(catalog, keep, database, database_url):

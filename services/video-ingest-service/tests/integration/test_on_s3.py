@@ -78,7 +78,7 @@ async def test_lost_objects_are_noticed_and_heal(http, publish, s3_folder, pool,
     found = (await http.post(f"{ADDRESS}/verify")).json()["damaged"]
     assert [each["damage"] for each in found] == ["it is missing"]
     file = dataset_file(FILES["data/file.parquet"], "data/file.parquet")
-    assert await catalog.known(file) is None
+    assert await catalog.find(file) is None
     await keep(FILES["data/file.parquet"])
     await catalog.accept(file)
     assert (await http.post(f"{ADDRESS}/verify")).json()["damaged"] == []

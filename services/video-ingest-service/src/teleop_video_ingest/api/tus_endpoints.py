@@ -29,7 +29,7 @@ from teleop_video_ingest.errors import (
     UnknownSession,
     UploadGone,
 )
-from teleop_video_ingest.tables.upload_table import Upload
+from teleop_video_ingest.tables.upload_table import OfferedUpload, Upload
 from teleop_video_ingest.uploads import tus
 from teleop_video_ingest.uploads.uploads import Uploads
 
@@ -138,8 +138,9 @@ def _content_length(request: Request) -> int | None:
 
 def _description(upload: Upload) -> Mapping[str, str]:
     length = {"Upload-Defer-Length": "1"} if upload.length is None else {"Upload-Length": str(upload.length)}
-    metadata = {"Upload-Metadata": upload.metadata} if upload.metadata else {}
-    return {**length, **metadata}
+    if isinstance(upload, OfferedUpload) and upload.metadata:
+        return {**length, "Upload-Metadata": upload.metadata}
+    return length
 
 
 APPEND_ERRORS = [

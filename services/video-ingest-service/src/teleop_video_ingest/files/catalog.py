@@ -38,21 +38,31 @@ class Catalog:
         self._store = store
         self._prober = prober
 
-    async def known(self, file: VideoFile | DatasetFile, *, chunks: bytes = b"") -> Receipt | None:
-        """Receipt of `file` if no byte of it has to be sent, else None.
+    async def find(self, file: VideoFile | DatasetFile) -> Receipt | None:
+        """Receipt of `file` if it is stored by that name; None if it is not, or noted as damaged.
 
-        Bytes that the store holds, whether under another name or because a process died before it could
-        note them, are taken in here. Bytes that are noted as damaged are wanted again.
         Raises what can be refused before bytes are sent: BadInput, UnknownSession, RobotMismatch,
         ChunkConflict, NamesOverlap.
         """
         check_names(file)
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             receipt = await _find(connection, file)
+            return None if await damage_of(connection, file.sha256) is not None else receipt
+
+    async def adopt(self, file: VideoFile | DatasetFile, *, chunks: bytes = b"") -> Receipt | None:
+        """Take in `file` if the store holds its bytes, and give its receipt; None if they have to be sent.
+
+        They may be there under another name, or because a process died before it could note them. Bytes that
+        are noted as damaged are wanted again.
+
+        chunks  its content-defined chunks as in FilePlan
+        raises  as `find` does
+        """
+        if await self._store.size(file.sha256) != file.size_bytes:
+            return None
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             if await damage_of(connection, file.sha256) is not None:
                 return None
-        if receipt is not None or await self._store.size(file.sha256) != file.size_bytes:
-            return receipt
         try:
             return (await self.accept(file, chunks=chunks))[0]
         except ObjectGone:
@@ -75,7 +85,7 @@ class Catalog:
         """Receipt of `file`, whose bytes the store has just checked, and whether it is new.
 
         chunks  its content-defined chunks as in FilePlan
-        raises  as `known` does; ObjectGone if the store does not hold the bytes
+        raises  as `find` does; ObjectGone if the store does not hold the bytes
         """
         check_names(file)
         await self._heal(file)

@@ -9,8 +9,10 @@ import asyncpg
 import msgspec
 from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.serving.problems import Problem, read_noted
+from teleop_runtime.store import Recipe
+from teleop_schema.files import DatasetFile, VideoFile
 
-from teleop_video_ingest.model.announced import Announced
+from teleop_video_ingest.model.announced import LIMITS, Announced
 
 TIMEOUT_S = 10.0
 # Of uploads that have expired so many are looked at in one go.
@@ -22,15 +24,20 @@ VALUES ($1, $2::jsonb, $3, $4, $5, $6, $7::jsonb, $8, now() + make_interval(secs
 ON CONFLICT (plan_key) WHERE finished_at IS NULL AND problem IS NULL DO NOTHING
 """
 
+# A file that comes in one request has none before it is whole: nobody can go on with that.
 FIND = """
-SELECT id, file::text, metadata, length, base, copied::text, chunks, problem::text, finished_at, expires_at
-  FROM upload WHERE id = $1
+SELECT id, file::text, metadata, length, plan_key, base, copied::text, chunks, problem::text, finished_at,
+       expires_at
+  FROM upload WHERE id = $1 AND file IS NOT NULL
 """
 
 FIND_PLANNED = """
-SELECT id, file::text, metadata, length, base, copied::text, chunks, problem::text, finished_at, expires_at
+SELECT id, file::text, metadata, length, plan_key, base, copied::text, chunks, problem::text, finished_at,
+       expires_at
   FROM upload WHERE plan_key = $1 AND finished_at IS NULL AND problem IS NULL
 """
+
+IS_KNOWN = "SELECT EXISTS (SELECT FROM upload WHERE id = $1)"
 
 HAS_FAILED = "SELECT EXISTS (SELECT FROM upload WHERE plan_key = $1 AND problem IS NOT NULL)"
 
@@ -63,11 +70,35 @@ EXPIRED = "SELECT id FROM upload WHERE expires_at < now() ORDER BY expires_at LI
 
 
 @dataclass(frozen=True)
-class Upload:
-    """Bytes that are to become a file.
+class OfferedUpload:
+    """Bytes that a client sends of itself, having told in tus metadata of which file.
 
-    file         what the client told of it; None if it tells that at the end
+    told         what it told: its SHA-256 may be missing, its size is that of the upload
+    metadata     that as it came
     length       bytes that will be sent; None while the client has not said
+    problem      why it was given up
+    finished_at  when the file was stored
+    """
+
+    id: UUID
+    told: Announced
+    metadata: str
+    length: int | None
+    problem: Problem | None
+    finished_at: datetime | None
+    expires_at: datetime
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it may get."""
+        return LIMITS[self.told["kind"]] if self.length is None else self.length
+
+
+@dataclass(frozen=True)
+class PlannedUpload:
+    """Bytes that the server asked for, in answer to a plan: those of the file that it does not have.
+
+    length       bytes that will be sent
     base         SHA-256 of the object that holds what is not sent
     copied       (offset in the file, length, offset in the base) of that
     chunks       content-defined chunks of the file, as FilePlan has them
@@ -76,15 +107,27 @@ class Upload:
     """
 
     id: UUID
-    file: Announced | None
-    metadata: str
-    length: int | None
+    file: VideoFile | DatasetFile
+    length: int
     base: str | None
     copied: tuple[tuple[int, int, int], ...]
     chunks: bytes
     problem: Problem | None
     finished_at: datetime | None
     expires_at: datetime
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it may get."""
+        return self.length
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """How the file is put together of what was sent and its base."""
+        return None if self.base is None else Recipe(self.base, self.copied)
+
+
+type Upload = OfferedUpload | PlannedUpload
 
 
 @dataclass(frozen=True)
@@ -135,9 +178,16 @@ class UploadTable:
     async def find(self, upload_id: UUID) -> Upload | None:
         return await self._find(FIND, upload_id)
 
-    async def find_planned(self, plan_key: str) -> Upload | None:
+    async def find_planned(self, plan_key: str) -> PlannedUpload | None:
         """The open upload of a plan."""
-        return await self._find(FIND_PLANNED, plan_key)
+        found = await self._find(FIND_PLANNED, plan_key)
+        return found if isinstance(found, PlannedUpload) else None
+
+    async def is_known(self, upload_id: UUID) -> bool:
+        """Whether there is such an upload, of whichever kind."""
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            known: bool = await connection.fetchval(IS_KNOWN, upload_id)
+            return known
 
     async def has_failed(self, plan_key: str) -> bool:
         """Whether an upload of this plan was given up not long ago."""
@@ -187,10 +237,23 @@ class UploadTable:
 
 
 def _upload(row: asyncpg.Record) -> Upload:
-    copied = msgspec.json.decode(row["copied"], type=tuple[tuple[int, int, int], ...])
-    problem = row["problem"] and read_noted(msgspec.json.decode(row["problem"]))
-    file = row["file"] and msgspec.json.decode(row["file"])
-    return Upload(**{**row, "file": file, "copied": copied, "problem": problem})
+    problem = None if row["problem"] is None else read_noted(msgspec.json.decode(row["problem"]))
+    if row["plan_key"] is None:
+        told = msgspec.json.decode(row["file"])
+        return OfferedUpload(
+            row["id"], told, row["metadata"], row["length"], problem, row["finished_at"], row["expires_at"]
+        )
+    return PlannedUpload(
+        id=row["id"],
+        file=msgspec.json.decode(row["file"], type=VideoFile | DatasetFile),
+        length=row["length"],
+        base=row["base"],
+        copied=msgspec.json.decode(row["copied"], type=tuple[tuple[int, int, int], ...]),
+        chunks=row["chunks"],
+        problem=problem,
+        finished_at=row["finished_at"],
+        expires_at=row["expires_at"],
+    )
 
 
 def _json(content: Any) -> str:

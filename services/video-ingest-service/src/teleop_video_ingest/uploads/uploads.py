@@ -15,18 +15,17 @@ from teleop_runtime.store import (
     ChecksumMismatch,
     ObjectMissing,
     OffsetMismatch,
-    Recipe,
     Store,
     UnknownUpload,
     UploadBusy,
 )
 from teleop_schema.errors import BackendError, BodyTooLarge
-from teleop_schema.files import FilePlan, Planned, Receipt
+from teleop_schema.files import DatasetFile, FilePlan, Planned, Receipt, VideoFile
 
 from teleop_video_ingest.errors import BadTusHeader, ChunkConflict, TooManyUploads, UploadGone
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.model.announced import LIMITS, SOME_SHA256, Announced, complete, from_metadata
-from teleop_video_ingest.tables.upload_table import Upload, UploadTable
+from teleop_video_ingest.tables.upload_table import OfferedUpload, PlannedUpload, Upload, UploadTable
 from teleop_video_ingest.uploads.plan import check_chunks, copied_ranges, missing_ranges
 from teleop_video_ingest.uploads.tus import Creation, Patch
 
@@ -59,21 +58,21 @@ class Uploads:
         something else than the file, all bytes are wanted.
         """
         await asyncio.to_thread(check_chunks, plan.chunks, plan.file.size_bytes)
-        receipt = await self._catalog.known(plan.file, chunks=plan.chunks)
+        receipt = await self._catalog.find(plan.file)
+        receipt = receipt or await self._catalog.adopt(plan.file, chunks=plan.chunks)
         if receipt is not None:
             return Planned(receipt=receipt)
-        plan_key = hashlib.sha256(msgspec.json.encode(plan.file)).hexdigest()
-        upload = await self._table.find_planned(plan_key) or await self._add_planned(plan, plan_key)
-        # Also of one that is there: whoever added it may have died before this.
-        await self._store.begin(upload.id)
+        upload = await self._begin_planned(plan)
+        try:
+            receipt = await self._complete_if_there(upload)
+        except ChecksumMismatch:
+            if not upload.copied:
+                raise
+            # Begun anew it copies nothing: what is here is not what the chunks' hashes made of it.
+            upload = await self._begin_planned(plan)
+        if receipt is not None:
+            return Planned(receipt=receipt)
         missing = missing_ranges(upload.copied, plan.file.size_bytes)
-        if await self._store.staged_bytes(upload.id) == upload.length:
-            try:
-                return Planned(receipt=await self._complete(upload))
-            except ChecksumMismatch:
-                if not upload.copied:
-                    raise
-                return await self.plan(plan)
         return Planned(upload=f"/files/{upload.id}", missing=tuple(missing))
 
     async def create(self, creation: Creation, metadata: str) -> Upload:
@@ -106,7 +105,7 @@ class Uploads:
         sha256 = announced.get("sha256", SOME_SHA256)
         size_bytes = LIMITS[announced["kind"]] if length is None else length
         try:
-            await self._catalog.known(complete(announced, size_bytes=size_bytes, sha256=sha256))
+            await self._catalog.find(complete(announced, size_bytes=size_bytes, sha256=sha256))
         except ChunkConflict:
             # Without a SHA-256 only the bytes will tell whether they are others.
             if "sha256" in announced:
@@ -115,7 +114,7 @@ class Uploads:
     async def find(self, upload_id: UUID) -> Upload:
         """One upload; raises UnknownUpload, UploadGone."""
         upload = await self._table.find(upload_id)
-        if upload is None or upload.file is None:
+        if upload is None:
             raise UnknownUpload(upload_id)
         if upload.problem is not None:
             raise UploadGone(
@@ -152,7 +151,7 @@ class Uploads:
         content_length  bytes of `parts` if that is told, so that too many are refused before they come
         """
         upload = await self._with_length(upload, patch)
-        limit = _limit_of(upload)
+        limit = upload.limit
         if upload.finished_at is not None and patch.offset != limit:
             raise OffsetMismatch(stored=limit, sent=patch.offset)
         if patch.offset + (content_length or 0) > limit:
@@ -185,7 +184,7 @@ class Uploads:
             file = complete(announced, size_bytes=size_bytes, sha256=sha256)
             if await self._store.size(sha256) is None:
                 # Refused here, it leaves no object that nobody names.
-                await self._catalog.known(file)
+                await self._catalog.find(file)
             await self._store.finish(upload_id, sha256=sha256, size_bytes=size_bytes)
             return await self._catalog.accept(file)
         finally:
@@ -212,12 +211,26 @@ class Uploads:
         """
         before, swept = datetime.now(UTC) - timedelta(seconds=UNFINISHED_S), 0
         async for upload_id, changed_at in self._store.list_uploads():
-            if changed_at < before and await self._table.find(upload_id) is None:
+            if changed_at < before and not await self._table.is_known(upload_id):
                 await self._store.discard(upload_id)
                 swept += 1
         return swept
 
-    async def _add_planned(self, plan: FilePlan, plan_key: str) -> Upload:
+    async def _begin_planned(self, plan: FilePlan) -> PlannedUpload:
+        """The open upload of a plan, which is added if there is none, with its place in the store."""
+        plan_key = hashlib.sha256(msgspec.json.encode(plan.file)).hexdigest()
+        upload = await self._table.find_planned(plan_key) or await self._add_planned(plan, plan_key)
+        # Also of one that is there: whoever added it may have died before this.
+        await self._store.begin(upload.id)
+        return upload
+
+    async def _complete_if_there(self, upload: PlannedUpload) -> Receipt | None:
+        """Receipt of an upload of which nothing is missing: it needs no bytes, or a process died with it."""
+        if await self._store.staged_bytes(upload.id) != upload.length:
+            return None
+        return await self._complete(upload)
+
+    async def _add_planned(self, plan: FilePlan, plan_key: str) -> PlannedUpload:
         file = plan.file
         base = None if await self._table.has_failed(plan_key) else await self._catalog.base_of(file)
         copied: list[tuple[int, int, int]] = []
@@ -269,11 +282,11 @@ class Uploads:
         """The upload with the length that the client tells now, if it had not told it before."""
         if patch.length is None or patch.length == upload.length:
             return upload
-        if upload.length is not None:
+        if isinstance(upload, PlannedUpload) or upload.length is not None:
             raise BadTusHeader(
                 f"this upload's length is {upload.length}", field="Upload-Length", limit=upload.length
             )
-        _check_limit(upload.file or {}, patch.length)
+        _check_limit(upload.told, patch.length)
         offset = await self._staged(upload)
         if patch.length < offset:
             raise BadTusHeader("this upload already has more bytes", field="Upload-Length")
@@ -295,29 +308,28 @@ class Uploads:
         return receipt
 
     async def _store_whole(self, upload: Upload) -> Receipt:
-        told = upload.file or {}
-        # A planned file's size is told; another's is that of its upload, which has one when it is complete.
-        size_bytes: int = told.get("size_bytes", upload.length or 0)
-        sha256 = told.get("sha256")
-        if sha256 is None:
-            sha256 = await self._store.digest(upload.id)
-            # What was not to be known before the bytes were there.
-            await self._catalog.known(complete(told, size_bytes=size_bytes, sha256=sha256))
-        file = complete(told, size_bytes=size_bytes, sha256=sha256)
-        recipe = None if upload.base is None else Recipe(upload.base, upload.copied)
-        await self._store.finish(upload.id, sha256=sha256, size_bytes=size_bytes, recipe=recipe)
-        receipt, _ = await self._catalog.accept(file, chunks=upload.chunks)
+        if isinstance(upload, PlannedUpload):
+            file, chunks, recipe = upload.file, upload.chunks, upload.recipe
+        else:
+            file, chunks, recipe = await self._offered_file(upload), b"", None
+        await self._store.finish(upload.id, sha256=file.sha256, size_bytes=file.size_bytes, recipe=recipe)
+        receipt, _ = await self._catalog.accept(file, chunks=chunks)
         return receipt
+
+    async def _offered_file(self, upload: OfferedUpload) -> VideoFile | DatasetFile:
+        """The file, now that all its bytes are there; raises what it is refused for."""
+        size_bytes, sha256 = upload.length or 0, upload.told.get("sha256")
+        if sha256 is not None:
+            return complete(upload.told, size_bytes=size_bytes, sha256=sha256)
+        file = complete(upload.told, size_bytes=size_bytes, sha256=await self._store.digest(upload.id))
+        # What was not to be known before the bytes were there.
+        await self._catalog.find(file)
+        return file
 
     async def _give_up(self, upload: Upload, error: BackendError) -> None:
         log.warning("upload given up", upload=str(upload.id), code=error.code, detail=error.detail)
         await self._table.give_up(upload.id, as_problem(error), ENDED_S)
         await self._store.discard(upload.id)
-
-
-def _limit_of(upload: Upload) -> int:
-    """Bytes that an upload may get."""
-    return LIMITS[(upload.file or {})["kind"]] if upload.length is None else upload.length
 
 
 def _check_limit(announced: Announced, length: int | None) -> None:
