@@ -6,6 +6,7 @@
 import socket
 import sys
 
+from teleop_export.arrow import give_memory_back
 from teleop_export.hub.settings import HubSettings
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serving.app import CannotStart
@@ -38,6 +39,7 @@ def main() -> None:
         read_command_line(__doc__, LocalSettings, HubSettings)
     settings = load_settings(LocalSettings)
     configure_logs(settings.log_level)
+    give_memory_back()
     if adopting:
         try:
             print(adopt_files(settings))

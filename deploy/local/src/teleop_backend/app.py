@@ -7,6 +7,7 @@ from functools import partial
 
 from starlette.applications import Starlette
 from teleop_export.app import export_part
+from teleop_export.arrow import give_memory_back
 from teleop_export.hub.settings import HubSettings
 from teleop_runtime.background import Background
 from teleop_runtime.logs import configure_logs, get_logger
@@ -75,6 +76,8 @@ def __getattr__(name: str) -> Starlette:
     if name != "app":
         raise AttributeError(name)
     settings = load_settings(LocalSettings)
+    # There is no main of ours.
     configure_logs(settings.log_level)
+    give_memory_back()
     adapt_uvicorn()
     return create_app(settings)

@@ -43,6 +43,9 @@ def configure_logs(level: str) -> None:
         logger.handlers = []
         logger.propagate = True
         logger.setLevel("WARNING")
+    # They warn of a database that is away with every attempt; that is told once, by what needs it.
+    for talkative in ("procrastinate", "psycopg.pool"):
+        logging.getLogger(talkative).setLevel("ERROR")
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

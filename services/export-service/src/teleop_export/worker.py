@@ -2,18 +2,13 @@
 
 import asyncio
 import errno
-import logging
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from functools import partial
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
 import psycopg
-import pyarrow as pa
 from adbc_driver_manager import Error as AdbcError
 from msgspec import structs
 from teleop_runtime.background import Background
@@ -26,6 +21,7 @@ from teleop_runtime.store import Store, open_store
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 
+from teleop_export.arrow import do_without_pandas, give_memory_back
 from teleop_export.errors import Cancelled, NotConnected, NotMade
 from teleop_export.hub.pusher import Pusher
 from teleop_export.hub.settings import HubSettings
@@ -76,8 +72,6 @@ class Worker:
         self._exports = exports
         self._jobs = jobs
         self._folders = folders
-        # Arrow's own allocator keeps what was freed for itself: of five hours in one episode 75 MB.
-        pa.set_memory_pool(pa.system_memory_pool())
         jobs.register(self.make)
 
     def work_on(self, background: Background) -> None:
@@ -203,8 +197,6 @@ class Worker:
 @asynccontextmanager
 async def working(*workers: Worker | Pusher) -> AsyncIterator[Background]:
     """The workers at work; at the end they stop, handing back what they can't finish soon."""
-    for talkative in ("procrastinate", "psycopg.pool"):
-        logging.getLogger(talkative).setLevel("ERROR")
     async with Background() as background:
         for worker in workers:
             worker.work_on(background)
@@ -240,20 +232,9 @@ async def until_asked_to_end(work: Coroutine[None, None, None]) -> None:
         await task
 
 
-class WithoutPandas(MetaPathFinder):
-    """Lets Arrow find no pandas. It imports it, where it is installed, to tell whether what it is given is of
-    it, which here nothing is: 60 MiB, and a third of a second of the first export."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name == "pandas":
-            raise ModuleNotFoundError("an export worker needs no pandas", name=name)
-        return None
-
-
 def main() -> None:
-    sys.meta_path.insert(0, WithoutPandas())
+    do_without_pandas()
+    give_memory_back()
     read_command_line(__doc__, ExportSettings, HubSettings)
     settings = load_settings(ExportSettings)
     configure_logs(settings.log_level)
