@@ -11,13 +11,11 @@ from msgspec import Meta, Struct
 
 from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadMessage
-from teleop_schema.limits import MAX_FRAMES_PER_BATCH, MAX_NAME_LENGTH, MAX_VECTOR_VALUES
+from teleop_schema.limits import FIRST_US, LAST_US, MAX_FRAMES_PER_BATCH, MAX_NAME_LENGTH, MAX_VECTOR_VALUES
 
 MAX_DIGITS = 20
 # So many frames of a message of so many characters, and more, are read at once, in 0.2 ms.
 FRAMES_AT_ONCE, LONG = 64, 16 * 1024
-YEAR_1_S = -62_135_596_800
-YEAR_10000_S = 253_402_300_800
 _NAME = re.compile(rf"[^\x00-\x1f]{{1,{MAX_NAME_LENGTH}}}")
 UNWANTED_MARK = "the message begins with a byte order mark; send plain UTF-8 JSON"
 
@@ -113,7 +111,7 @@ def _check(frame: PlainFrame, where: str, good: set[str]) -> None:
             good.update(values)
     if not frame.observation:
         raise BadMessage("observation is empty", field=where + "observation")
-    if frame.timestamp is not None and not YEAR_1_S <= frame.timestamp < YEAR_10000_S:
+    if frame.timestamp is not None and not FIRST_US <= frame.timestamp * 1e6 <= LAST_US:
         raise BadMessage(
             (
                 f"timestamp {frame.timestamp} is not in seconds since the Unix epoch, between "

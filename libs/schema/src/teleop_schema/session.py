@@ -4,15 +4,14 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from teleop_schema.limits import MAX_NAME_LENGTH, MAX_TEXT_LENGTH, MAX_VECTOR_VALUES
+from teleop_schema.limits import FIRST_US, LAST_US, MAX_NAME_LENGTH, MAX_TEXT_LENGTH, MAX_VECTOR_VALUES
 
 # `$` alone would let a newline at the end through.
 FeatureName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=r"^[^\x00-\x1f]+$(?!\n)")]
 FeatureNames = Annotated[tuple[FeatureName, ...], Meta(max_length=MAX_VECTOR_VALUES)]
 Fps = Annotated[float, Meta(gt=0, le=10_000)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH, pattern=r"^[^\x00]*$")]
-# Years 1 to 9999, in us since the Unix epoch.
-TimestampUs = Annotated[int, Meta(ge=-62_135_596_800_000_000, le=253_402_300_799_999_999)]
+TimestampUs = Annotated[int, Meta(ge=FIRST_US, le=LAST_US)]
 PixelCount = Annotated[int, Meta(ge=1, le=65_535)]
 
 

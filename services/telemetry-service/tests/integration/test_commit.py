@@ -7,9 +7,8 @@ import struct
 
 import pytest
 from teleop_schema.errors import Fenced, StorageUnavailable
-from teleop_schema.limits import MAX_TEXT_LENGTH
+from teleop_schema.limits import LAST_US, MAX_TEXT_LENGTH
 from teleop_schema.messages import ErrorMessage, Event
-from teleop_telemetry.frames.columns import MAX_TIMESTAMP_US
 from teleop_telemetry.receiving import batcher
 from teleop_telemetry.receiving.commit import FrameExists, OutOfStep, Unstorable
 from teleop_telemetry.receiving.trouble import OF_CONTENT
@@ -284,7 +283,7 @@ async def test_accounting_of_memory_ends_at_zero(ingest, database):
     """Blocks that were joined, cut or emptied on their way are let go of by what was counted for them."""
     writer = await ingest.writer()
     for first in range(0, 40, 2):
-        times = struct.pack("<2q", MAX_TIMESTAMP_US + 1, 0) if first % 3 else bytes(16)
+        times = struct.pack("<2q", LAST_US + 1, 0) if first % 3 else bytes(16)
         await ingest.send(writer, first, 2, timestamps=times, extra={0: {"a": "b"}})
     await writer.settled()
     await until(lambda: not ingest.batcher._commits)

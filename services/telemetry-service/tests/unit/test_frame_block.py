@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.errors import BadMessage
+from teleop_schema.limits import FIRST_US, LAST_US
 from teleop_telemetry.frames.block import (
     MAX_EXTRA_BYTES,
     MAX_EXTRA_DEPTH,
@@ -17,7 +18,7 @@ from teleop_telemetry.frames.block import (
     extra_text,
     merge_blocks,
 )
-from teleop_telemetry.frames.columns import MAX_TIMESTAMP_US, MIN_TIMESTAMP_US, quarantine
+from teleop_telemetry.frames.columns import quarantine
 from teleop_testing.robots.robot import batch, values_of
 
 
@@ -74,7 +75,7 @@ def test_joining_is_the_inverse_of_cutting():
 def test_frames_that_no_table_takes_become_gaps():
     """Times outside of the calendar cost their own frames only; values that are not finite cost none."""
     state = struct.pack("<8f", *[math.nan] * 4, *[math.inf] * 4)
-    times = struct.pack("<4q", 0, MIN_TIMESTAMP_US - 1, 0, MAX_TIMESTAMP_US + 1)
+    times = struct.pack("<4q", 0, FIRST_US - 1, 0, LAST_US + 1)
     [checked, untouched] = quarantine([block(0, 4, state=state, timestamps=times), block(7, 2)])
     reason = "the timestamp is outside the years 1 to 9999"
     assert set(contents(checked)) == {0, 2}
@@ -84,7 +85,7 @@ def test_frames_that_no_table_takes_become_gaps():
 
 def test_every_time_of_the_calendar_is_taken():
     """The first and the last microsecond of the years 1 to 9999 are times."""
-    times = struct.pack("<2q", MIN_TIMESTAMP_US, MAX_TIMESTAMP_US)
+    times = struct.pack("<2q", FIRST_US, LAST_US)
     [checked] = quarantine([block(0, 2, timestamps=times)])
     assert checked.gaps == ()
 

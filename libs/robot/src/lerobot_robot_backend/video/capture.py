@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from teleop_schema.limits import FIRST_US, LAST_US
 from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.children import start_child
@@ -40,8 +41,6 @@ SEEN_AGAIN_US = 200_000
 # Between two starts of the encoder; doubled each time, where it ends at once.
 _RESTART_S = 1.0
 _LONGEST_RESTART_S = 30.0
-_EARLIEST_US = -62_135_596_800_000_000
-_LATEST_US = 253_402_300_799_999_999
 _POLL_S = 0.01
 # Who asks whether a stream is encoded holds its lock for some microseconds.
 _LOCK_S = 1.0
@@ -265,7 +264,7 @@ def _checked_time(us: Any) -> int | None:
         checked = operator.index(us)
     except TypeError:
         return None
-    return checked if _EARLIEST_US <= checked <= _LATEST_US else None
+    return checked if FIRST_US <= checked <= LAST_US else None
 
 
 def _content(picture: Any) -> bytes | None:

@@ -9,11 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pgpq.encoders import StringEncoderBuilder
 from pgpq.schema import Jsonb
+from teleop_schema.limits import FIRST_US, LAST_US
 
 from teleop_telemetry.frames.block import NOTHING_BEYOND, VALUE_BYTES, Beyond, FrameBlock, Run
-
-MIN_TIMESTAMP_US = -62_135_596_800_000_000  # year 1
-MAX_TIMESTAMP_US = 253_402_300_799_999_999  # year 9999
 
 COLUMNS = pa.schema(
     [
@@ -75,7 +73,7 @@ def quarantine(blocks: Sequence[FrameBlock]) -> list[FrameBlock]:
     if not runs:
         return list(blocks)
     timestamps = _timestamps(runs)
-    if timestamps.min() >= MIN_TIMESTAMP_US and timestamps.max() <= MAX_TIMESTAMP_US:
+    if timestamps.min() >= FIRST_US and timestamps.max() <= LAST_US:
         return list(blocks)
     return [_without_culprits(block) for block in blocks]
 
@@ -89,7 +87,7 @@ def _without_culprits(block: FrameBlock) -> FrameBlock:
 
 
 def _outside(timestamps: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return (timestamps < MIN_TIMESTAMP_US) | (timestamps > MAX_TIMESTAMP_US)
+    return (timestamps < FIRST_US) | (timestamps > LAST_US)
 
 
 def _frame_indexes(runs: Sequence[Run], counts: NDArray[np.int64]) -> NDArray[np.int64]:
