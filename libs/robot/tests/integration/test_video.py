@@ -73,7 +73,7 @@ async def test_every_new_picture_is_recorded_once(make_recording):
                 picture_us={"front": taken_us},
             )
         if k % 20 == 0:
-            wait_for(lambda: client._video._ring.is_empty, "the encoder takes pictures")
+            wait_for(lambda: client._video._ring.read() is None, "the encoder takes pictures")
     finish(client)
     for camera in CAMERAS:
         recorded = read_video(client.stream_dir, camera)
@@ -191,7 +191,7 @@ async def test_slow_encoder_costs_pictures_but_no_time(make_recording, caplog):
     for k in range(1, room + 50):
         client.log(JOINTS | {"front": picture(k)}, JOINTS)
     os.kill(client._video.encoder_pid, signal.SIGCONT)
-    wait_for(lambda: client._video._ring.is_empty, "the encoder goes on")
+    wait_for(lambda: client._video._ring.read() is None, "the encoder goes on")
     client.log(JOINTS | {"front": picture(room + 50)}, JOINTS)
     finish(client)
     recorded = read_video(client.stream_dir)

@@ -84,10 +84,6 @@ class Record:
     tail_form: int
     body: bytes
 
-    def vectors(self, size: int) -> bytes:
-        """The first `size` bytes of the body: state and action of a frame."""
-        return self.body[:size]
-
     def tail(self, vectors_size: int = 0) -> bytes:
         """What follows the vectors."""
         return self.body[vectors_size : vectors_size + self.tail_size]

@@ -251,11 +251,6 @@ class PictureRing:
         """Say, as the reader, that pictures are taken from now on."""
         self._words[_Word.ATTENDED] = 1
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether every picture was released."""
-        return self._words[_Word.HEAD] == self._words[_Word.TAIL]
-
     def close(self) -> None:
         """Let go of the memory; no picture of it may be in use."""
         for view in (self._words, self._data, self._view):

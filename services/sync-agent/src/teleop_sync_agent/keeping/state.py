@@ -280,10 +280,6 @@ class State:
                 self.note_dataset(msgspec.structs.replace(row, **changes))
             self.set_note("server", server.encode())
 
-    def forget_file(self, folder: str, path: str) -> None:
-        """Nothing is known of this file any more."""
-        self._ask("DELETE FROM file WHERE folder = ? AND path = ?", (folder, path))
-
     def note_failure(self, folder: str, path: str, error: str) -> None:
         """The server, or the disk, refuses this file for good."""
         self._ask("INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (folder, path, error))

@@ -44,14 +44,12 @@ class FilesFailed(Exception):
 class Progress:
     """How far the uploads of one state are.
 
-    bytes_total, files_total  of the files that the server is not known to have
-    bytes_done                of those that it has now; what it took from an earlier state counts, too
-    sent_bytes                that went out
-    trouble                   why nothing goes out at present
+    bytes_total  of the files that the server is not known to have
+    bytes_done   of those that it has now; what it took from an earlier state counts, too
+    sent_bytes   that went out
+    trouble      why nothing goes out at present
     """
 
-    files_total: int = 0
-    files_done: int = 0
     bytes_total: int = 0
     bytes_done: int = 0
     sent_bytes: int = 0
@@ -72,7 +70,6 @@ class Progress:
     def finish(self, path: str, size_bytes: int) -> None:
         """A file is safe on the server."""
         self.under_way.pop(path, None)
-        self.files_done += 1
         self.bytes_done += size_bytes
         self.trouble = None
 
@@ -123,7 +120,6 @@ class DatasetSync:
         known = await asyncio.to_thread(self._state.files, folder)
         await asyncio.to_thread(self._state.forget_failures, folder)
         fresh = [file for file in files if not _is_stored(file, known.get(file.path))]
-        progress.files_total = len(fresh)
         progress.bytes_total = sum(file.size_bytes for file in fresh)
         with Snapshot(place.folder) as snapshot:
             await asyncio.to_thread(snapshot.hold, fresh)
