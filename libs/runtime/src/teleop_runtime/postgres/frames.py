@@ -1,7 +1,6 @@
 """Frames of a session as Arrow, read through ADBC (measured 4x as fast as fetching rows)."""
 
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 import adbc_driver_postgresql
@@ -112,10 +111,5 @@ class FrameReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

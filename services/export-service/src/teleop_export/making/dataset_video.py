@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from teleop_dataset.v3.stats import Stats
@@ -91,10 +90,7 @@ class DatasetVideo:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: object
     ) -> None:
         self._threads.shutdown(cancel_futures=True)
         with ExitStack() as stack:
