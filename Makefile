@@ -17,7 +17,7 @@ COMPOSE_VERSION := 5.6.1.0
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check format bench chaos lock openapi clean
+.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check format figures bench chaos lock openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ check: .venv/installed-dev  ## lint, types, structure
 format: .venv/installed-dev  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+figures: .venv/installed-dev  ## of the sources: fullest folders, longest import chains and functions, cycles, comments
+	@$(BIN)/python -m teleop_testing.figures
 
 bench: .venv/installed-dev  ## measure, side by side with the alternatives
 	$(BIN)/python tests/benchmarks
