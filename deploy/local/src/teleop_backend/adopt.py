@@ -12,6 +12,7 @@ from teleop_video_ingest.adopt import adopt, begin
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_backend.settings import LocalSettings
 
+# One that reads, one that writes.
 CONNECTIONS = 2
 
 

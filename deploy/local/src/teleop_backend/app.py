@@ -23,6 +23,7 @@ from teleop_backend.settings import LocalSettings
 
 log = get_logger(__name__)
 
+# So long a PostgreSQL that died goes unnoticed; services wait for it meanwhile.
 WATCH_EVERY_S = 1.0
 # No robot is called so: its name would begin with a dot.
 EXPORTS_FOLDER = ".exports"

@@ -23,7 +23,9 @@ from teleop_backend.postgres_account import (
 
 SUPERUSER = "teleop"
 DATABASE = "teleop"
+# It may have to recover from its log first.
 START_TIMEOUT_S = 60.0
+# It writes everything to the disk; then it is killed, and recovers at the next start.
 STOP_TIMEOUT_S = 30.0
 
 

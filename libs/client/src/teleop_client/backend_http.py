@@ -14,10 +14,13 @@ import msgspec
 from teleop_client.address import check_backend_url
 from teleop_client.refusals import Problem, may_pass, read_problem
 
+# A wireless link that has just come back needs some seconds for its first packets.
 CONNECT_S = 15.0
 # The server may assemble and hash a file of 50 GB before it answers.
 ANSWER_S = 900.0
+# The list of a dataset of 100,000 files has some 20 MB.
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
+# More than any error has to say: a proxy's page is cut off there.
 MAX_PROBLEM_BYTES = 64 * 1024
 
 

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 TUS_VERSION = "1.0.0"
+# Between two looks at pause and bandwidth: a second at 4 Mbit/s.
 PIECE_BYTES = 512 * 1024
 STALL_S = 60.0  # longest time in which not a single piece goes out
 # So few bytes are sent without asking first how many of them an earlier process has brought over.

@@ -25,6 +25,7 @@ from teleop_dataset.open_files import writers
 from teleop_dataset.parquet_thrift import read_footer
 
 INFO = "meta/info.json"
+# LeRobot's has some kB; a thousand features with their names stay below 1 MB.
 MAX_INFO_BYTES = 16 * 1024**2
 # Folders that hold no datasets of their own: what huggingface_hub keeps, and the markers of what was sent.
 _NOT_LOOKED_INTO = frozenset({"hub", "lost+found"})

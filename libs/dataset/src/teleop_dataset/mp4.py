@@ -13,8 +13,11 @@ from typing import BinaryIO
 
 from teleop_dataset.errors import BrokenFile
 
+# It is read as a whole. A frame takes some 20 bytes of it: a day at 30 fps fits.
 MAX_MOVIE_HEADER_BYTES = 64 * 1024**2
+# A file has a handful; so many are one that was made to keep a reader busy.
 MAX_BOXES = 10_000
+# Nearly four days at 30 fps; counts beyond that are an attack on memory.
 MAX_FRAMES = 10_000_000
 
 _BOX = struct.Struct(">I4s")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PROC = Path("/proc")
+# It may hang on a network's file system.
 LSOF_PATIENCE_S = 5.0
 _WRITING = os.O_WRONLY | os.O_RDWR
 

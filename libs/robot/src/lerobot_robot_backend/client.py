@@ -38,10 +38,12 @@ from lerobot_robot_backend.video.files import without_unrecorded
 if TYPE_CHECKING:
     from lerobot_robot_backend.video.capture import PictureCounts, VideoCapture
 
+# Left to the rest of the machine: a full system disk takes the robot's own software with it.
 MIN_FREE_BYTES = 2_000_000_000
 Outcome = Literal["success", "failure", "discarded"]
 
 NO_TIMES: Mapping[str, int] = MappingProxyType({})
+# Of what other processes have written: short for who waits for the end, and a cheap look.
 _POLL_S = 0.02
 
 log = logging.getLogger("lerobot_robot_backend")

@@ -44,9 +44,13 @@ LINGER_S = 1 / 6  # ten frames a message at 60 Hz: what a message costs the serv
 PING_S = 5.0
 PONG_S = 10.0  # with PING_S: a dead connection is noticed after 15 s
 ANSWER_S = 60.0  # longest silence while something is unacknowledged
+# An acknowledgement has tens of bytes, an error a sentence.
 MAX_ANSWER_BYTES = 64 * 1024
+# Streams left behind share one line with the one that is being recorded.
 CONCURRENT_STREAMS = 4
+# A server that is away for a night is a line each ten minutes, not thousands.
 REPEAT_LOG_S = 600.0
+# The holder of the lock lets go within a second or so of being asked.
 TAKE_OVER_POLL_S = 0.5
 EXIT_FAILED = 1  # something stays on the disk; the log says what
 EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream

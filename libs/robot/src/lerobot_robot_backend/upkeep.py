@@ -23,8 +23,11 @@ VIDEO = "lerobot_robot_backend.video_shipper"
 
 log = logging.getLogger(__name__)
 
+# So long a child that died goes unnoticed; its work is on the disk meanwhile.
 _PERIOD_S = 0.5
+# A child that ends at once must not take the processor from the loop.
 _RESTART_S = 5.0
+# The program's end does not wait longer: nothing is lost with a thread that looks after processes.
 _JOIN_S = 2.0
 
 log = logging.getLogger("lerobot_robot_backend")

@@ -43,7 +43,9 @@ from lerobot_robot_backend.video.files import (
     mark_stored,
 )
 
+# A segment is ready every ten seconds.
 POLL_S = 1.0
+# The cameras of a robot at the same time; more share the same line.
 CONCURRENT_UPLOADS = 4
 
 log = logging.getLogger("lerobot_robot_backend.video_shipper")

@@ -14,11 +14,13 @@ from teleop_runtime.trouble import trouble_of
 
 log = get_logger(__name__)
 
+# A fault that lasts is a line a second in the log, no storm.
 RESTART_AFTER_S = 1.0
 # Work that has run for so long since it was started again has got over its trouble.
 STEADY_AFTER_S = 5.0
 # An export that is nearly made may still be finished; less than a drain may take.
 STOP_WITHIN_S = 13.0
+# What was cancelled and does not end is left behind then.
 STOP_AT_LAST_S = 1.0
 
 type Work = Callable[[], Awaitable[object]]

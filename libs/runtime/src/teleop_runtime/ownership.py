@@ -6,6 +6,7 @@ from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import Store
 
+# Walking once over a store's roots.
 TIMEOUT_S = 30.0
 IF_LOST = (
     "If that database is lost for good, let this one take over its files: in one process `lerobot-backend "

@@ -21,10 +21,12 @@ from msgspec import Meta, Struct
 from teleop_schema.errors import BadMessage
 from teleop_schema.session import FeatureName
 
+# LeRobot's own commands add some ten.
 MAX_COLUMNS = 256
 # Of all values of one frame: what a record of the robot's spool has room for beside vectors and extra.
 MAX_COLUMN_BYTES = 7 * 1024
 MAX_PACKED_BYTES = MAX_COLUMN_BYTES + 1 + 255
+# More than any sensor has: time, channel, height, width, depth.
 MAX_DIMENSIONS = 5
 
 Length = Annotated[int, Meta(ge=1, le=MAX_COLUMN_BYTES)]

@@ -12,6 +12,7 @@ from typing import Self
 
 # An error may quote what was sent, but not all of it.
 MAX_DETAIL_LENGTH = 1000
+# A path of a nested field; a name that somebody made up may be endless.
 MAX_FIELD_LENGTH = 300
 
 

@@ -16,9 +16,13 @@ from msgspec import Meta, Struct
 from teleop_schema.depth import DepthUnit
 from teleop_schema.session import FeatureName, Fps, PixelCount, Text, TimestampUs
 
+# LeRobot's own files end at 200 MB; this is for what others put into a dataset.
 MAX_FILE_BYTES = 50 * 1024**3
+# Ours have ten seconds and some MB: room for an hour that somebody else recorded.
 MAX_VIDEO_CHUNK_BYTES = 2 * 1024**3
+# Each has an index and a time in the database's row: nearly an hour at 30 fps.
 MAX_VIDEO_CHUNK_FRAMES = 100_000
+# Of pictures as single files: an hour of one camera. A version's list is held in memory.
 MAX_DATASET_FILES = 100_000
 # Larger files are sent whole: LeRobot's own end at 200 MB.
 MAX_DELTA_BYTES = 1024**3

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from teleop_schema.files import CameraKey, Count, Index, Sha256
 
+# Ranges of one camera: with every second segment missing these are five hours.
 MAX_HELD = 1000
 # In all of a request's HeldVideo together: a day of two cameras.
 MAX_HELD_CHUNKS = 20_000

@@ -41,8 +41,10 @@ def check_repo_id(repo_id: str) -> str:
 RESERVED_NAMES = frozenset({"versions", "verify", "restore", "repair", "files"})
 # First part of a dataset's name: the robot's sessions lie there.
 SESSIONS_FOLDER = "sessions"
+# `organisation/group/dataset`, and some to spare.
 MAX_NAME_PARTS = 8
 MAX_PATH_PARTS = 32
+# What Linux' file systems take: as a name, and as a path with room for the store's own folders.
 MAX_PART_BYTES = 255
 MAX_PATH_BYTES = 1024
 # Ending of a file whose own name the server has no place for. No file keeps a name of its own that ends so.

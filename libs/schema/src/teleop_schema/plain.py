@@ -13,6 +13,7 @@ from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import FIRST_US, LAST_US, MAX_FRAMES_PER_BATCH, MAX_NAME_LENGTH, MAX_VECTOR_VALUES
 
+# More than a 64-bit number has.
 MAX_DIGITS = 20
 # So many frames of a message of so many characters, and more, are read at once, in 0.2 ms.
 FRAMES_AT_ONCE, LONG = 64, 16 * 1024

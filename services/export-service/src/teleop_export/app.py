@@ -25,6 +25,7 @@ from teleop_export.work.folders import Folders
 from teleop_export.work.jobs import MAKING, PUSHING, Jobs
 from teleop_export.worker import Worker, working
 
+# A probe of Kubernetes waits no longer.
 READY_TIMEOUT_S = 2.0
 
 

@@ -43,7 +43,9 @@ from teleop_export.work.jobs import AWAY, MAKING, PUSHING, Jobs
 
 log = get_logger(__name__)
 
+# Five times a second is what an eye sees; each is a row's update.
 TELL_PROGRESS_S = 0.2
+# One query; with STALLED_AFTER_S a dead worker's export goes on within eight seconds.
 RECOVER_EVERY_S = 2.0
 
 

@@ -30,9 +30,13 @@ from teleop_sync_agent.sending.tender import Tender
 from teleop_sync_agent.settings import Settings
 from teleop_sync_agent.status import HEARTBEAT_S, NOW_NOTE, Now
 
+# `pause` is obeyed within a second.
 CONTROL_S = 0.5
+# `status` is right to the second.
 REPORT_S = 1.0
+# Whether the server is there at all, while nothing is to be sent.
 PING_S = 5.0
+# A line each; a root that can't be read at all may have any number.
 MAX_PROBLEMS_TOLD = 1000
 # Of the patience of `once`: other processes' share with streams that they are at. Datasets come after them.
 OTHERS_SHARE = 2 / 3

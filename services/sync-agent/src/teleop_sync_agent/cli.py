@@ -28,6 +28,7 @@ from teleop_sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT,
 
 # Others are those of the errors.
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+# For so long nothing got on: a server that is restarted is back before.
 ONCE_TIMEOUT_S = 60.0
 # Wider than any table: what is not shown on a terminal is never folded.
 PIPE_COLUMNS = 100_000

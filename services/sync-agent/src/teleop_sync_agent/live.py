@@ -9,6 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from teleop_sync_agent.logs import PlainFormatter
 from teleop_sync_agent.sending.datasets import Datasets
 
+# Four times a second is smooth enough for a bar.
 REFRESH_S = 0.25
 
 

@@ -15,6 +15,7 @@ from teleop_schema.identifiers import check_robot_id
 from teleop_sync_agent.errors import AgentError, not_read
 from teleop_sync_agent.keeping.state import default_state_dir
 
+# So that the line is used while one file waits for its answer.
 DEFAULT_PARALLEL = 4
 MAX_PARALLEL = 32
 MAX_PORT = 65_535

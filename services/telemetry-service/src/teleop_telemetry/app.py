@@ -37,8 +37,11 @@ from teleop_telemetry.tables.session_table import SessionTable
 
 # Each kind of work has connections of its own, so that readers can never keep frames or robots waiting.
 OPENING_CONNECTIONS = 5
+# Queries that are slow by their size: more at a time make each of them slower.
 READING_CONNECTIONS = 8
+# A robot whose line is cut comes back in less, and a session that was ended goes on if it comes later.
 ABANDONED_AFTER_S = 300.0
+# For such sessions.
 SWEEP_EVERY_S = 60.0
 
 

@@ -15,6 +15,7 @@ log = get_logger(__name__)
 
 # Sessions that end while so many wait are not looked at; their ledgers tell the same when somebody asks.
 MAX_WAITING = 1000
+# It counts every frame of a session.
 AUDIT_TIMEOUT_S = 120.0
 # Half an hour at 60 Hz. What the ledger of a shorter session tells is measured when somebody asks, in less
 # than half a second; of a longer one it is measured here, 4 us a frame, so that nobody has to wait for it.

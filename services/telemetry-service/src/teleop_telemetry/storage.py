@@ -4,7 +4,9 @@ from teleop_runtime.postgres.pool import Pool, connected
 
 from teleop_telemetry import metrics
 
+# As often as metrics are fetched.
 LOOK_EVERY_S = 15.0
+# Sizes, and a look at the sessions that record: a busy database takes seconds for it.
 LOOK_TIMEOUT_S = 10.0
 # So many partitions are told one by one; of older ones only their sum.
 TOLD_PARTITIONS = 50

@@ -31,8 +31,11 @@ from teleop_video_ingest.upkeep.sweep import list_store
 
 log = get_logger(__name__)
 
+# One that reads, one that writes.
 CONNECTIONS = 2
+# A store of millions of files is walked over once.
 LIST_TIMEOUT_S = 3600.0
+# A dataset's versions with all of their files are one transaction.
 WRITE_TIMEOUT_S = 600.0
 # Name of the database that is taking the store over: it may go on after it was killed.
 ADOPTING_NOTE = "adopting"

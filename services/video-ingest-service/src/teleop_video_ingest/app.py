@@ -36,7 +36,9 @@ from teleop_video_ingest.upkeep.later_looks import LaterLooks
 from teleop_video_ingest.upkeep.ownership import claim
 from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS, Uploads
 
+# For as many uploads that end at the same time; each needs one for milliseconds.
 CONNECTIONS = 12
+# A probe of Kubernetes waits no longer.
 READY_TIMEOUT_S = 2.0
 # Further ones wait, so that reading everything again leaves the disk some time for what comes in.
 MAX_VERIFICATIONS = 2

@@ -19,7 +19,9 @@ from teleop_video_ingest.tables import sweep_table
 from teleop_video_ingest.upkeep.ownership import claim
 from teleop_video_ingest.upkeep.sweep import remove_unreferenced
 
+# Compares all objects with all rows.
 READ_TIMEOUT_S = 300.0
+# One that reads, one that writes.
 CONNECTIONS = 2
 
 

@@ -21,7 +21,9 @@ from teleop_backend.demo.relay import Relay, relay_to
 from teleop_backend.demo.teleoperation import connect, teleoperate
 
 ROBOT_ID = "robot_A"
+# Long enough that a person sees frames waiting.
 CUT_S = 2.0
+# A first start makes a database: some seconds, on a slow disk many.
 START_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 60.0
 # Exit status after Ctrl-C, as of the other commands.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import cycle
 
+# At a time.
 PIECE_BYTES = 64 * 1024
 
 

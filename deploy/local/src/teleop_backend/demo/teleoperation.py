@@ -9,6 +9,7 @@ from lerobot_robot_backend import TelemetryClient
 from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
 from numpy.typing import NDArray
 
+# LeRobot's own rate of teleoperation.
 FPS = 60
 TASK = "wave the virtual arm"
 MAX_STEP_DEG = 20.0

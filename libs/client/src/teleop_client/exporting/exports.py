@@ -16,6 +16,7 @@ from teleop_client.backend_http import BackendHttp, HttpFailure, Interrupted
 from teleop_client.persevering import GaveUp, Patience, persevere
 from teleop_client.tar_stream import unpack_from
 
+# People look at the bar that it moves.
 POLL_S = 0.25
 EVENTS = "text/event-stream"
 SILENCE_S = 60.0

@@ -15,6 +15,7 @@ from teleop_dataset.v3.stats import QUANTILES
 Numbers = npt.NDArray[Any]
 EpisodeStats = dict[str, Numbers]
 
+# As LeRobot has it (`RunningQuantileStats`): so the same numbers come out.
 HISTOGRAM_BINS = 5000
 # Padding of the outermost bins.
 _MARGIN = 1e-10

@@ -22,6 +22,7 @@ from teleop_dataset.parquet_thrift import MAGIC, decode, parquet
 PAGE_HEADER_BYTES = 512
 MAX_PAGE_HEADER_BYTES = 64 * 1024
 MAX_PAGE_BYTES = 2**31 - 1
+# Of one file, each found by reading its header: LeRobot's of 100 MB have some thousands.
 MAX_PAGES = 200_000
 # A column chunk's: pages have about 1 MiB or 20,000 values.
 MAX_COLUMN_PAGES = 2_000

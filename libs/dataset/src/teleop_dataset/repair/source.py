@@ -20,6 +20,7 @@ from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import DEFAULT_FEATURES
 from teleop_dataset.v3.layout import Place
 
+# They are all held in memory, by name.
 MAX_TASKS = 100_000
 
 

@@ -16,6 +16,7 @@ from teleop_dataset.folder import open_regular
 from teleop_dataset.parquet_thrift import parquet, read_footer, write_footer
 from teleop_dataset.repair.parquet_tail import Leaf, read_tail
 
+# At a time, so that a file of any size is copied in little memory.
 COPY_BYTES = 4 * 1024**2
 _CREATED_BY = "lerobot-backend (footer rebuilt from the pages)"
 

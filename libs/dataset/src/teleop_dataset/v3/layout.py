@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 CODEBASE_VERSION = "v3.0"
+# These three as LeRobot writes them (`DEFAULT_CHUNK_SIZE`, `DEFAULT_*_FILE_SIZE_IN_MB`).
 CHUNK_FILES = 1000
 DATA_FILE_MB = 100
 VIDEO_FILE_MB = 200

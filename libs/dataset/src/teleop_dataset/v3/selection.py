@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from teleop_dataset.v3.stats import LEVELS, Floats, Integers, Values, interpolate, ranks
 
+# Of 32-bit values, in two looks of 65,536 counters each.
 DIGIT_BITS = 16
 # So many times as few values as there are counters are counted one by one.
 FEW = 8

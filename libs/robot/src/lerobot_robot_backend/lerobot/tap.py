@@ -29,6 +29,7 @@ from lerobot_robot_backend.lerobot.robots import RobotWatch, script_rate
 FINISH_S = 2.0
 # For the encoder to start, before the robot is told to be connected.
 START_S = 3.0
+# An error's text may hold a whole array; the rest is in the log.
 _LONGEST_NOTE = 1000
 
 log = logging.getLogger("lerobot_robot_backend")

@@ -32,7 +32,9 @@ from lerobot_robot_backend.spool.segment import (
 from lerobot_robot_backend.spool.stream import GONE, WRITER_LOCK, SpoolError, StreamEnd, read_stream
 from lerobot_robot_backend.video.files import ENCODER_LOCK, without_video
 
+# Several records a system call, the longest one among them whole.
 _CHUNK_BYTES = 4 * MAX_RECORD_BYTES
+# What a message's count holds; a longer gap is told in parts.
 _MAX_GAP = 2**32
 _SOMETHING = re.compile(rb"[^\0]")
 # Room in a message for what is not frames: field names, one reason.

@@ -32,6 +32,7 @@ from lerobot_robot_backend.spool.stream import (
 )
 from lerobot_robot_backend.video.files import forget_stored, stored_segments
 
+# A server that has lost something is noticed within minutes; the question is one request.
 ASK_EVERY_S = 300.0
 # What a backend answers that is older than the question.
 _UNASKABLE = frozenset({"not_found", "method_not_allowed", "unknown_upload"})

@@ -32,6 +32,7 @@ from lerobot_robot_backend.video.files import (
     remove_video,
 )
 
+# A day: as long as an operator needs to bring a lost database back, of which robots then send the rest again.
 KEEP_S = 24 * 3600.0
 # An acknowledged segment is read-only, and its age is that of its acknowledgement.
 _SEALED_MODE = 0o400

@@ -9,7 +9,9 @@ import msgspec
 from lerobot_robot_backend.spool.record import MAX_TAIL_BYTES
 from lerobot_robot_backend.spool.values import differ
 
+# Beyond that it is a picture, a depth map or a mistake, and does not belong into a sample's JSON.
 _MAX_ARRAY_VALUES = 1024
+# What nests deeper is no measurement.
 _MAX_DEPTH = 8
 _INT64 = 2**63
 # As everywhere where JSON is spoken.

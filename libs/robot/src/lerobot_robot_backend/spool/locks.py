@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+# `flock` can't wait with a limit; whoever asks holds it for microseconds.
 _LOCK_POLL_S = 0.001
 
 

@@ -27,7 +27,9 @@ from teleop_schema.messages import Event
 
 HEAD = struct.Struct("<IIBB2xIqq")
 CRC = struct.Struct("<I")
+# One aligned store of that size is all or nothing, which makes a record appear at once.
 ALIGNMENT = 8
+# As much as the server takes of a frame (`MAX_EXTRA_BYTES`).
 MAX_TAIL_BYTES = 64 * 1024
 # HEAD, two vectors of MAX_VECTOR_VALUES, MAX_TAIL_BYTES of extra, teleop_schema.columns.MAX_PACKED_BYTES.
 MAX_RECORD_BYTES = 80 * 1024

@@ -12,6 +12,7 @@ import google_crc32c
 from lerobot_robot_backend.spool.durable import sync_directory
 from lerobot_robot_backend.spool.record import CRC
 
+# Half an hour of six joints at 60 Hz: few files, and what is acknowledged leaves the disk in good time.
 SEGMENT_BYTES = 8 * 1024 * 1024
 HEADER_BYTES = 64
 _MAGIC = b"LRBSEG1\n"
@@ -19,6 +20,7 @@ _HEADER = struct.Struct("<8sIIq16s20x")  # magic, state count, action count, fir
 _NAME = re.compile(r"frames-(\d{6,})\.seg")
 # Two names, because two threads may prepare the same segment at once.
 PREPARED_SUFFIXES = (".prepared", ".reserved")
+# Written over what was reserved, so that the loop's first store into a page waits for no file system.
 _ZEROS = bytes(256 * 1024)
 
 

@@ -39,6 +39,7 @@ SHIPPER_LOCK = "shipper.lock"
 SHIPPER_LOG = "shipper.log"
 # Of frames between others.
 GONE = "the spool has lost the records of these frames"
+# One page: read and written as a whole.
 _STATE_BYTES = 4096
 # What every disk that is mounted there has, and only root may look into.
 LOST_AND_FOUND = "lost+found"

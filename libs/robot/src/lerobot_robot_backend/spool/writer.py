@@ -36,7 +36,9 @@ from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, StreamFi
 _COMMIT_BYTES = 8
 # Kept free at the end of each segment, so that on a full disk a gap and the session's end can still be told.
 _RESERVE_BYTES = 4096
+# A full disk is asked again once a second, not sixty times.
 _RETRY_S = 1.0
+# A gap must fit into the reserve above.
 _MAX_REASON_CHARACTERS = 500
 _writers: "weakref.WeakSet[SpoolWriter]" = weakref.WeakSet()
 

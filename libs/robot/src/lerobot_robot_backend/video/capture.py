@@ -40,7 +40,9 @@ RING_S = 2.0
 SEEN_AGAIN_US = 200_000
 # Between two starts of the encoder; doubled each time, where it ends at once.
 _RESTART_S = 1.0
+# An encoder that never starts is named as the reason by then.
 _LONGEST_RESTART_S = 30.0
+# Of `wait_for_encoder`: before the loop has begun.
 _POLL_S = 0.01
 # Who asks whether a stream is encoded holds its lock for some microseconds.
 _LOCK_S = 1.0

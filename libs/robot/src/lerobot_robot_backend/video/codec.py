@@ -27,10 +27,12 @@ from lerobot_robot_backend.video.choice import Quality
 from lerobot_robot_backend.video.depth import depth_codes
 from lerobot_robot_backend.video.picture_kind import Kind, Picture
 
+# No visible difference to the picture; see above for what it takes.
 CRF = 18
 # As many as one thread encodes with ease: four cameras of 640x480 at 30 fps.
 _PIXELS_PER_S_AND_THREAD = 4 * 640 * 480 * 30
 _COMMON = {"preset": "ultrafast", "tune": "zerolatency", "sc_threshold": "0"}
+# Of rates such as 30000/1001.
 _MAX_DENOMINATOR = 100_000
 DEPTH_ENCODER = "libx265"
 # x265 shares a picture's rows among its threads, of which each shall have time to spare.

@@ -47,16 +47,22 @@ from lerobot_robot_backend.video.part_file import (
 from lerobot_robot_backend.video.picture_kind import Kind
 from lerobot_robot_backend.video.picture_ring import DamagedRing, PictureRing, TakenPicture
 
+# Video is on the server that soon after it was recorded; shorter segments are more files and requests.
 SEGMENT_S = 10
 # Pictures are larger and less dear than joint values, which are synced every 40 ms.
 SYNC_S = 1.0
 # The disk's rest is kept for the samples, of which each is worth more than a picture.
 MIN_FREE_BYTES = 500_000_000
+# The control loop of the robot goes first.
 NICENESS = 10
 
+# A third of a picture's time at 30 fps; the ring holds two seconds.
 _POLL_S = 0.01
+# After the recorder was killed nobody closes the ring.
 _LIFE_CHECK_S = 0.5
+# Told of one segment: more of them say no more.
 _MAX_REASONS = 5
+# FFmpeg's messages may be long; the log has them whole.
 _MAX_REASON_CHARACTERS = 500
 
 log = logging.getLogger("lerobot_robot_backend.video.encoder")

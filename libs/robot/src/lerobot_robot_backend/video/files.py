@@ -27,6 +27,7 @@ from lerobot_robot_backend.spool.durable import replace_file, sync_directory
 from lerobot_robot_backend.video.choice import RGB, SINGLE, Video
 from lerobot_robot_backend.video.part_file import read_part
 
+# The first page of the ring has rows for 31.
 MAX_CAMERAS = 16
 VIDEO_DIR = "video"
 ENCODER_LOCK = "encoder.lock"

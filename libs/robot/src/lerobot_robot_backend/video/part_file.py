@@ -24,6 +24,7 @@ from lerobot_robot_backend.spool.record import CRC
 
 # A segment of lossless pictures ends here, if not before by their number.
 MAX_PART_BYTES = 256 * 1024**2
+# A lossless picture of 6000x4000; a longer one is damage, not a picture.
 _MAX_RECORD_BYTES = 128 * 1024**2
 
 _HEAD = struct.Struct("<III")  # CRC of the rest, bytes of content, kind

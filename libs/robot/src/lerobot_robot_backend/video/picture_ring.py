@@ -24,16 +24,20 @@ import numpy as np
 
 from lerobot_robot_backend.video.picture_kind import Kind, Picture, kind_of
 
+# However small the pictures are.
 MIN_RING_BYTES = 8 * 1024**2
+# Of the recorder's memory, however large the pictures: two seconds of four cameras of 640x480 are 221 MB.
 MAX_RING_BYTES = 256 * 1024**2
 
 _PAGE_BYTES = 4096
+# A cache line: writer and reader never share one.
 _ALIGNMENT = 64
 _MAGIC = int.from_bytes(b"LRBRING1", "little")
 # CRC of the rest, camera, number, frame index, capture time, height, width, why those before it are missing,
 # kind of picture
 _RECORD = struct.Struct("<IIQQqIIII16x")
 _SKIP = 0xFFFF_FFFF  # in the place of the camera: nothing more up to the end of the memory
+# Words of both processes lie apart, a cache line each.
 _ROWS_AT = 16
 _ROW_WORDS = 16
 _ROWS = (_PAGE_BYTES // 8 - _ROWS_AT) // _ROW_WORDS  # as many cameras have room

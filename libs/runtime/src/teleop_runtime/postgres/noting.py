@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 
+# One transaction each, so that nobody else's write waits for long.
 NOTED_TOGETHER = 100
 
 

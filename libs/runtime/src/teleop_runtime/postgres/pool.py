@@ -18,11 +18,15 @@ log = get_logger(__name__)
 type Pool = "asyncpg.Pool[asyncpg.Record]"
 type Connection = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
+# A server that is busy takes a second; one behind a dead line never answers.
 CONNECT_TIMEOUT_S = 5.0
 # Longer a server that is well does not take to say a word, whatever it has to do: a frozen one is noticed.
 ANSWER_WITHIN_S = 3.0
+# Of a connection that may be dead: the process is about to end.
 CLOSE_TIMEOUT_S = 1.0
+# A connection that can't even do that is thrown away.
 ROLLBACK_TIMEOUT_S = 5.0
+# While the database is away at the start.
 RETRY_S = 1.0
 SHARED_SESSIONS = (
     "DATABASE_URL points to a pooler that shares sessions between its clients (PgBouncer: pool_mode = "

@@ -15,6 +15,7 @@ from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, WrongMedi
 
 from teleop_runtime.serving.problems import Problem
 
+# Held in memory while it is read. Larger bodies (files, plans) are read in parts, or say so.
 MAX_JSON_BYTES = 1024 * 1024
 JSON = "application/json"
 # What `curl -d` calls whatever it is given.

@@ -15,7 +15,9 @@ from teleop_schema.limits import MAX_MESSAGE_BYTES
 
 from teleop_runtime.serving.connection import HttpConnection, WebSocketConnection
 
+# Below the minute after which proxies and NATs drop a silent connection.
 PING_INTERVAL_S = 5.0
+# Three pings: a robot that is connected by radio is not given up for one lost second.
 DEAD_AFTER_S = 15.0
 # After the drain: time for connections to close, whatever their clients do.
 CLOSE_TIMEOUT_S = 5

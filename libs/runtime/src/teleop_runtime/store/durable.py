@@ -14,9 +14,11 @@ from teleop_schema.errors import NoSpace
 
 from teleop_runtime.store.errors import PathTaken
 
+# Read and hashed at a time; larger ones are no faster.
 BLOCK_BYTES = 1024 * 1024
 # No more links to this file, another filesystem, or one without hard links.
 CANNOT_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP)
+# Nobody changes an object: its name is its hash.
 OBJECT_MODE = 0o444
 
 if sys.platform == "darwin":

@@ -47,11 +47,16 @@ from teleop_runtime.store.writers import Writers
 
 # The least that S3 takes as a part of a multipart upload, and the most of an upload in memory.
 PART_BYTES = 5 * 1024 * 1024
+# S3's own limit.
 MAX_MULTIPART_PARTS = 10_000
+# At a time; what is read is hashed or sent on at once.
 READ_BYTES = 1024 * 1024
+# So that names of parts sort by offset: every 64-bit number fits.
 OFFSET_DIGITS = 20
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# obstore's, with its growing waits: a node that is restarted is not seen by anybody.
 MAX_RETRIES = 5
+# Then the caller is told, who tells the client to come again.
 RETRY_TIMEOUT = timedelta(seconds=30)
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 

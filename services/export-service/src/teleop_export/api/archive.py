@@ -7,6 +7,7 @@ from pathlib import Path
 
 from teleop_runtime.tar import end_bytes, padding, tar_header
 
+# At a time; `tar` streams pass through in little memory.
 READ_BYTES = 1024 * 1024
 
 

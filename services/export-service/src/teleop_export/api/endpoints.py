@@ -31,6 +31,7 @@ from teleop_export.tables.session_table import SessionTable
 from teleop_export.work.folders import Folders
 from teleop_export.work.jobs import Jobs
 
+# Samples that were sent before the request may be committed a moment after it.
 RECHECK_AFTER_S = 1.0
 
 

@@ -17,8 +17,11 @@ from teleop_export.tables.export_table import ExportTable
 
 # Every replica looks into the one table, so it does not matter which of them makes the export.
 LOOK_EVERY_S = 0.25
+# Below what proxies take for a dead connection.
 HEARTBEAT_S = 10.0
+# What browsers are told: a server that is restarted is back by then.
 RECONNECT_MS = 1000
+# Of one process; further ones ask again and again instead.
 MAX_FOLLOWERS = 200
 # Id of the last event. A browser that comes back with it has heard everything.
 LAST = "last"

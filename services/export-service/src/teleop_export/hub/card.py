@@ -7,7 +7,9 @@ from typing import Any
 # Whoever takes this line out of the card keeps the card: later pushes leave it alone.
 MARK = "<!-- Written by lerobot-backend. Without this line, later pushes leave this card as it is. -->"
 
+# A card is for people; the dataset has them all.
 MAX_TASKS = 50
+# Of a table in it, likewise.
 MAX_ROWS = 200
 
 # What LeRobot itself writes, and what the Hub's dataset viewer reads.

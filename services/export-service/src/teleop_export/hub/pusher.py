@@ -18,7 +18,9 @@ from teleop_export.work.jobs import AWAY, Jobs
 
 log = get_logger(__name__)
 
+# Five times a second is what an eye sees; each is a row's update.
 TELL_PROGRESS_S = 0.2
+# Whether the push was cancelled.
 LOOK_EVERY_S = 1.0
 
 

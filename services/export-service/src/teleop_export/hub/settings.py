@@ -11,6 +11,7 @@ from teleop_runtime.settings import SECRETS
 from teleop_export.errors import HubTokenMissing
 from teleop_export.hub.upload import Access
 
+# Somebody may have named the wrong file.
 MAX_TOKEN_BYTES = 4096
 
 

@@ -33,9 +33,13 @@ FOLDERS = ("data/", "meta/", "videos/")
 
 # Uploaded between two looks at whether the push is still wanted.
 BATCH_BYTES = 64 * 1024 * 1024
+# Of small files, which take their time by number: whether it is still wanted is looked at in between.
 BATCH_FILES = 50
+# The Hub limits what one client may do; a worker has its other work, too.
 THREADS = 2
+# It is read as a whole.
 MAX_PROVENANCE_BYTES = 256 * 1024 * 1024
+# Of what is there already, to be compared.
 MAX_CARD_BYTES = 1024 * 1024
 
 TOO_MANY_REQUESTS = 429

@@ -32,6 +32,7 @@ _SHARED = {
 _UNKNOWN = (0, 0, "")
 # Where red, green and blue lie in it.
 _IN_ORDER = [2, 0, 1]
+# So many numpy takes in one step; more only take memory.
 _AT_ONCE = 16
 
 

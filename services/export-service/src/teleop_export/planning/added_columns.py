@@ -33,6 +33,7 @@ RESERVED = {
 }
 AS_IT_IS = 'the formats "parquet" and "mcap" keep it as it was recorded'
 OTHERWISE = f"record it under another name; {AS_IT_IS}"
+# Read at a time: as many as one block of statistics takes.
 READ_FRAMES = 65_536
 # Of values beyond state and action; where frames have more of them, fewer are read at a time.
 READ_COLUMN_BYTES = 32 * 1024 * 1024

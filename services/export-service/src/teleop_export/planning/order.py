@@ -25,16 +25,21 @@ from teleop_export.sessions.finite import OnNotFinite
 from teleop_export.sessions.recorded import UNNAMED, Session
 from teleop_export.sessions.spans import ALL_LABELS, Label
 
+# Their plan is held in memory; more of them are several exports.
 MAX_SESSIONS = 1000
 MAX_ID = 2**63 - 1
+# Far above any control loop; it keeps arithmetic in microseconds exact.
 MAX_FPS = 10_000
+# Far above any robot; each has a track, a thread and a file open.
 MAX_CAMERAS = 64
 
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
 WRITER_VERSION = 8
 
 VALUE_BYTES = 4
+# Of a row: index, episode, frame, task and time, each once, before they are compressed.
 NUMBERING_BYTES = 48
+# Its row with all statistics.
 EPISODE_BYTES = 8192
 
 LEROBOT: Final = "lerobot-v3.0"

@@ -20,6 +20,7 @@ from teleop_export.timing.pauses import Spans
 RawFormat = Literal["parquet", "mcap"]
 
 VALUE_BYTES = 4
+# A row's index and times, or a message's head.
 FRAME_BYTES = 40
 # A frame as JSON, on two topics.
 MESSAGE_BYTES, JSON_VALUE_BYTES = 120, 40

@@ -9,7 +9,9 @@ from teleop_schema.identifiers import check_robot_id
 
 from teleop_export.sessions.spans import Label
 
+# Of ids, robots and tasks that a filter may list: a query stays short.
 MAX_WORDS = 1000
+# As many as a session may have.
 MAX_TAGS = 100
 
 Words = Annotated[str, Meta(min_length=1, max_length=MAX_WORDS)]

@@ -13,7 +13,9 @@ from teleop_export.planning.plan import Piece
 
 # What LeRobot calls the one split that it writes.
 ALL = "train"
+# train, val, test, and some to spare.
 MAX_SPLITS = 8
+# 1/3 + 1/3 + 1/3, as people write it with six digits.
 SUM_TOLERANCE = 1e-6
 
 SplitName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]

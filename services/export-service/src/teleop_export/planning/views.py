@@ -12,6 +12,7 @@ from teleop_export.planning.push import PushView
 from teleop_export.planning.report import Report
 from teleop_export.planning.stages import STAGES, Stage
 
+# A page is made in memory; `next_cursor` asks for more.
 MAX_PAGE = 1000
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]

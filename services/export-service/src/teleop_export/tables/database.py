@@ -24,6 +24,7 @@ log = get_logger(__name__)
 type Connection = psycopg.AsyncConnection[DictRow]
 type Pool = AsyncConnectionPool[Connection]
 
+# Requests, the queue's listener and the workers of one process.
 CONNECTIONS = 8
 CONNECT_TIMEOUT_S = 5.0
 # The pool waits longer and longer between attempts, and begins anew after this long.

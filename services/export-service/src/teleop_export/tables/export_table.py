@@ -27,6 +27,7 @@ from teleop_export.planning.views import (
 )
 from teleop_export.tables.database import Connection, Pool, connect
 
+# Each begun by a worker that died: after so many the export is the reason.
 MAX_ATTEMPTS = 10
 NS_PER_US = 1_000
 

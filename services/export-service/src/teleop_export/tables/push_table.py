@@ -11,6 +11,7 @@ from teleop_runtime.serving.problems import Problem
 from teleop_export.planning.push import PushRequest
 from teleop_export.tables.database import Connection, Pool, connect
 
+# Likewise, and the Hub's refusals end a push at once.
 MAX_ATTEMPTS = 10
 
 # A push that failed starts anew; one that waits takes what was asked for last; any other stays as it is.

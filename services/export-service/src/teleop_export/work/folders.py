@@ -11,6 +11,7 @@ from teleop_schema.errors import NoSpace
 
 from teleop_export.errors import FolderUnusable
 
+# As the store does: what is full to the brim takes PostgreSQL with it.
 KEEP_FREE = 0.05
 _DISCARDED = "discarded-"
 

@@ -34,8 +34,11 @@ MAKING = Line("exports", "export_service.make_export", RetryStrategy(wait=1))
 # The Hub, or the way to it, may be gone for a while: 2, 4, 8 … s.
 PUSHING = Line("pushes", "export_service.push_export", RetryStrategy(exponential_wait=2))
 
+# Tells the other workers that this one lives.
 HEARTBEAT_S = 1.0
+# Several heartbeats, because a machine under load may miss some; then another worker takes over.
 STALLED_AFTER_S = 6.0
+# The queue also notifies; this is for a notification that was lost.
 POLL_S = 1.0
 # A short export is finished before the process stops, a longer one goes back to the queue.
 SHUTDOWN_GRACE_S = 10.0

@@ -9,6 +9,7 @@ from teleop_export.metrics import (
 )
 from teleop_export.tables.database import Pool, connect
 
+# As often as metrics are fetched.
 LOOK_EVERY_S = 15.0
 
 EXPORTS = """

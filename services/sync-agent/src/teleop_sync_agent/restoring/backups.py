@@ -7,6 +7,7 @@ from msgspec import Struct
 from teleop_client.backend_http import ANSWER_S, BackendHttp, dataset_address
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion
 
+# Some 2 MB of JSON.
 PAGE_FILES = 10_000
 # A server that never comes to an end of its pages is not believed.
 MAX_PAGES = 2 * MAX_DATASET_FILES // PAGE_FILES

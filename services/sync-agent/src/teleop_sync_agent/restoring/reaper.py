@@ -31,6 +31,7 @@ from teleop_sync_agent.sending.chunking import digest
 from teleop_sync_agent.sending.dataset_sync import Place
 from teleop_sync_agent.sending.datasets import Datasets, Tended
 
+# A camera fills some MB meanwhile.
 CHECK_S = 10.0
 # A dataset that is not proven is hashed again only after that long.
 RETRY_S = 3600.0

@@ -20,9 +20,11 @@ from teleop_client.uploading import ByteSource
 from teleop_dataset.folder import FileSeen, VideoSeen
 from teleop_schema.files import CHUNK_HASH_BYTES, CHUNK_RECORD_BYTES, MAX_DELTA_BYTES
 
+# Smaller ones find more that is the same, and make longer lists: measured above.
 AVERAGE_CHUNK_BYTES = 64 * 1024
 # Of what lies before the anchor: small, rewritten, and partly the same (a quarter of info.json is new).
 HEAD_CHUNK_BYTES = 1024
+# Read and hashed at a time.
 PIECE_BYTES = 1024 * 1024
 # A chunk that was laid over is read at once: nobody else's list may make that much.
 MAX_KNOWN_CHUNK_BYTES = 4 * AVERAGE_CHUNK_BYTES

@@ -17,6 +17,7 @@ from teleop_sync_agent.sending.dataset_sync import Place
 from teleop_sync_agent.sending.datasets import Datasets, Tended
 from teleop_sync_agent.watching.watcher import dataset_of, may_be_new, watch
 
+# For what gave no hint: a network's file system tells of nothing.
 RESCAN_S = 60.0
 # A dataset that is closed and stored is walked over less often: nobody is expected to change it, and if
 # somebody does, there is a hint.

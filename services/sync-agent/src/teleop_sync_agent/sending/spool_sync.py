@@ -33,7 +33,9 @@ from teleop_schema.holding import Lacking
 from teleop_sync_agent.errors import explain
 from teleop_sync_agent.sending.lanes import Lanes, LaneUploader, Priority
 
+# Shippers of a running recording do their own work; this is for what was left.
 SCAN_S = 10.0
+# How far shippers are, for `status`.
 POLL_S = 0.5
 # Video that is still there after it was shipped was refused.
 RETRY_S = 600.0

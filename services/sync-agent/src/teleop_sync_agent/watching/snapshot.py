@@ -17,9 +17,11 @@ from teleop_sync_agent.errors import LeftChanged
 
 # Files that are held at a time: any more (a dataset of single pictures) are opened when it is their turn.
 MAX_HELD_FILES = 256
+# Of rewritten files that are kept in memory, for one state of one dataset.
 MAX_HELD_BYTES = 32 * 1024 * 1024
 # Rewritten in place by LeRobot after every episode.
 REWRITTEN = (".json", ".jsonl", "tasks.parquet")
+# Of one: LeRobot's have some kB, `stats.json` of many features some MB.
 MAX_REWRITTEN_BYTES = 8 * 1024 * 1024
 
 

@@ -13,7 +13,9 @@ from teleop_sync_agent.keeping.receipts import RECEIPTS_FOLDER
 
 # Changes are told together: a recording writes hundreds of pictures a second.
 DEBOUNCE_MS = 1000
+# Hints that come together are one look.
 STEP_MS = 200
+# A root that can't be watched (a limit of the system's) is walked over meanwhile.
 RETRY_S = 60.0
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from teleop_telemetry.tables.session_notes import SEE_ROBOT, find_sessions
 
 log = get_logger(__name__)
 
+# Of one session's rows, of which a long one has some thousand episodes.
 TIMEOUT_S = 60.0
 
 SESSION = """

@@ -11,6 +11,7 @@ from teleop_telemetry.archive import archive_table
 from teleop_telemetry.archive.frame_file import ArchivedFrames
 from teleop_telemetry.archive.session_files import SessionFiles
 
+# Of one row that names a file.
 READ_TIMEOUT_S = 10.0
 
 

@@ -17,8 +17,11 @@ log = get_logger(__name__)
 
 # One that holds the lock, one that works.
 RETENTION_CONNECTIONS = 2
+# Days are what it is about.
 LOOK_EVERY_S = 600.0
+# A first run may have years to put away.
 RUN_TIMEOUT_S = 6 * 3600.0
+# Reads a whole partition.
 QUERY_TIMEOUT_S = 600.0
 
 

@@ -33,6 +33,7 @@ FOLDER = ".archive"
 ASK = "SELECT id::text, EXISTS (SELECT FROM session_archive) FROM installation"
 # 2: what a command added has columns of its own in the file of frames.
 FORMAT_VERSION = 2
+# What S3 takes in one upload of parts.
 MAX_FILE_BYTES = 50 * 10**9
 # Values read at a time, which are one row group: frames of twelve joints make 20,000.
 BLOCK_VALUES = 240_000

@@ -17,8 +17,11 @@ from teleop_schema.messages import Batch, Event
 
 TIMESTAMP_BYTES = 8
 VALUE_BYTES = 4
+# Of one frame: a spool's record has as much room.
 MAX_EXTRA_BYTES = 64 * 1024
+# PostgreSQL and readers recurse over it.
 MAX_EXTRA_DEPTH = 64
+# What Python's objects of a block take beside its bytes: a block of one frame is mostly that.
 OVERHEAD_BYTES = 512
 # \u0000 that is not itself the end of an escaped backslash.
 NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")

@@ -7,6 +7,7 @@ from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNot
 from teleop_telemetry.tables.event_rows import read_episodes
 from teleop_telemetry.tables.views import EpisodeChange, EpisodeView, SessionChange
 
+# A row, while its robot may be writing to it.
 EDIT_TIMEOUT_S = 10.0
 
 CHANGE_SESSION = """

@@ -26,8 +26,11 @@ from teleop_telemetry.tables.views import (
 
 log = get_logger(__name__)
 
+# Whoever asks for millions of frames waits for them, but not for ever.
 READ_TIMEOUT_S = 60.0
+# Figures that are noted for the next reader: nobody waits for them.
 KEEP_TIMEOUT_S = 5.0
+# A thousandth of a hertz is more than a loop keeps.
 MEASURED_DIGITS = 3
 
 type Row = Mapping[str, Any] | asyncpg.Record

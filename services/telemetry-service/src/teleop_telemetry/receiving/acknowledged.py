@@ -19,6 +19,7 @@ from teleop_telemetry.receiving.wire import receive_message, tell
 from teleop_telemetry.receiving.writer import Writer
 from teleop_telemetry.tables.session_table import OpenSession, SessionTable
 
+# It is sent with the connection; who does not say it holds a place for nothing.
 HELLO_TIMEOUT_S = 5.0
 LIMITS = Limits()
 STATUS_OF_REASON = {"closed": "complete", "writer_died": "interrupted"}

@@ -16,13 +16,22 @@ from teleop_telemetry.tables.frame_table import FrameTable
 
 log = get_logger(__name__)
 
+# A commit costs its fsync, some ms, however few rows it has: twenty a second leave the disk room, and a
+# sample is safe before the next message of its robot (1/6 s).
 FLUSH_AFTER_S = 0.05
+# Rows of one commit: 60 reach 70,000 rows/s, 600 reach 290,000, 6000 reach 440,000 on two cores; more only
+# take memory.
 FLUSH_ROWS = 6000
+# One commit waits for the disk while the next one is gathered and encoded.
 LANES = 2
+# Of all robots, while the database is away: then nothing more is read, and the spools of the robots grow
+# instead.
 MAX_HELD_BYTES = 64 * 1024 * 1024
+# A session's row is held by another connection for one transaction.
 LOCKED_RETRY_S = 0.1
 # Of frames that their table takes no more.
 HELD_RETRY_S = 2.0
+# Of commits that were cancelled at the end: what they did not acknowledge is sent again.
 STOP_TIMEOUT_S = 2.0
 
 

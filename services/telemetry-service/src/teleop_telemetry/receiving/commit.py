@@ -19,7 +19,9 @@ from teleop_telemetry.tables.frame_table import Append, FrameTable, Watermark
 
 log = get_logger(__name__)
 
+# A restart of PostgreSQL takes a second or two: frames are safe soon after it.
 RETRY_FIRST_S = 0.1
+# A longer absence is a line of the log each two seconds.
 RETRY_LAST_S = 2.0
 # Failures of one kind in a row: what passes with the first retry is no trouble that anybody has to hear of;
 # after so many, what the frames themselves may be the reason of is looked for in them.

@@ -28,6 +28,7 @@ from teleop_telemetry.tables.session_table import SessionTable
 
 log = get_logger(__name__)
 
+# Of one process; further robots are told to come again, and find another replica.
 MAX_CONNECTIONS = 10_000
 NORMAL_CLOSE, SERVICE_RESTART = 1000, 1012
 # Said by a client that has finished: done, going away (a page that is left), closed without a code. A line

@@ -14,6 +14,7 @@ from teleop_telemetry.tables.frame_partition import ensure_partition
 from teleop_telemetry.tables.instants import instant_of
 
 TIMESTAMP = struct.Struct("<q")
+# A disk under load takes seconds; a connection that is dead would take for ever.
 COMMIT_TIMEOUT_S = 30.0
 
 # Rows that somebody else holds are skipped: they are tried again, and nobody waits for them.

@@ -14,6 +14,7 @@ from teleop_schema.errors import StorageUnavailable
 log = get_logger(__name__)
 
 HIGHEST_NOTE = "sessions/highest"
+# The highest number is noted in the store first: a robot waits for its welcome meanwhile.
 GIVE_TIMEOUT_S = 10.0
 
 # One at a time, of all replicas: who reads the store's note must be the next to write it.

@@ -10,6 +10,7 @@ from teleop_runtime.store import Store, read_notes
 from teleop_schema.errors import StorageUnavailable
 
 FOLDER = "sessions/known"
+# A new database knows its sessions again as of a minute ago.
 NOTE_EVERY_S = 60.0
 TIMEOUT_S = 60.0
 

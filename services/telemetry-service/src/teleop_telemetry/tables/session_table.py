@@ -26,9 +26,13 @@ from teleop_telemetry.tables.session_notes import note_session
 
 log = get_logger(__name__)
 
+# For the commit of the connection that is taken over, which holds the row; then the robot comes again.
 TAKE_OVER_PATIENCE_S = 1.0
+# A robot waits for its welcome.
 OPEN_TIMEOUT_S = 10.0
+# Likewise for the end.
 FINISH_TIMEOUT_S = 10.0
+# A recording that is paused overnight is not ended by somebody's mistake.
 SILENT_FOR = timedelta(days=1)
 
 SEE_ROBOT = """

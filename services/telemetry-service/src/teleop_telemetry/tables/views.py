@@ -8,6 +8,7 @@ from teleop_schema.columns import Column
 from teleop_schema.messages import Index
 from teleop_schema.session import Text
 
+# They are shown side by side.
 MAX_TAGS = 100
 # Of one episode: a command that adds every third step to its dataset pauses at each.
 MAX_PAUSES = 100

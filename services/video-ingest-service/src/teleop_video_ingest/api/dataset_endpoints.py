@@ -18,6 +18,7 @@ from teleop_video_ingest.tables.dataset_table import list_datasets
 from teleop_video_ingest.tables.state_table import find_state, list_files
 from teleop_video_ingest.tables.version_table import MAX_VERSION, view_of
 
+# A list of 100,000 files, from a database that is busy.
 READ_TIMEOUT_S = 60.0
 MAX_ID = 2**63 - 1
 

@@ -17,6 +17,7 @@ from teleop_video_ingest.api.content import BINARY, MEDIA_TYPES, answer_content,
 from teleop_video_ingest.errors import BadRange, DatasetNotFound, FileNotFound
 from teleop_video_ingest.tables.state_table import State, find_state, get_file
 
+# A page of it.
 READ_TIMEOUT_S = 30.0
 SLASH = "--"
 FOR_ANY_PAGE = {

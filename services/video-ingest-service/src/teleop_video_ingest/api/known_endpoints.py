@@ -15,6 +15,7 @@ from teleop_video_ingest.tables.known_table import (
     lacking_videos,
 )
 
+# Thousands of files in one question.
 READ_TIMEOUT_S = 60.0
 # MAX_HELD versions, cameras and streams, with long names.
 MAX_HELD_BYTES = 4 * 1024 * 1024

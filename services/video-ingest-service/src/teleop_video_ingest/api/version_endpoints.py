@@ -43,11 +43,13 @@ from teleop_video_ingest.tables.state_table import (
 )
 from teleop_video_ingest.tables.version_table import MAX_VERSION, find_dataset, list_versions, view_of
 
+# A list of 100,000 files, from a database that is busy.
 READ_TIMEOUT_S = 60.0
 # 100,000 files of 200 bytes each, and paths that are longer than usual.
 MAX_MANIFEST_BYTES = 32 * 1024 * 1024
 
 
+# In an error: enough to see what they have in common.
 MAX_NAMED_FILES = 100
 
 

@@ -26,6 +26,7 @@ from teleop_video_ingest.tables.video_table import (
     list_chunks,
 )
 
+# Chunks of a session of hours, from a database that is busy.
 READ_TIMEOUT_S = 60.0
 VIDEO = "video/mp4"
 

@@ -24,6 +24,7 @@ from teleop_video_ingest.tables.recording_table import (
 
 log = get_logger(__name__)
 
+# Reads and writes the rows of one dataset's episodes.
 TIMEOUT_S = 120.0
 
 

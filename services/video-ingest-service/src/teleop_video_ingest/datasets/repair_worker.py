@@ -16,8 +16,11 @@ from teleop_schema.errors import BackendError
 
 from teleop_video_ingest.model.worker_messages import Outcome
 
+# A file that was made to take more ends this process only.
 MAX_MEMORY_BYTES = 8 * 1024**3
+# A file that was made to take for ever ends this process only.
 MAX_CPU_S = 4 * 3600
+# What comes in goes first.
 NICE = 10
 
 

@@ -31,9 +31,13 @@ from teleop_video_ingest.tables.version_table import find_dataset, newest_of_rob
 log = get_logger(__name__)
 
 READ_TIMEOUT_S = 60.0
+# As much as its processor time: a repair that waits for the disk for so long is stuck.
 REPAIR_TIMEOUT_S = 4 * 3600.0
+# Nobody works on it any more, by any clock.
 LEFTOVER_S = 2 * REPAIR_TIMEOUT_S
+# At a time.
 READ_BYTES = 1024 * 1024
+# The end of what it wrote, with the reason in its last lines.
 MAX_COMPLAINT_BYTES = 4000
 INFO = "meta/info.json"
 

@@ -17,6 +17,7 @@ from teleop_schema.files import Manifest, ManifestFile
 log = get_logger(__name__)
 
 FOLDER = "versions"
+# All files of a version.
 READ_TIMEOUT_S = 120.0
 
 UNNOTED = "SELECT id FROM dataset_version WHERE noted_at IS NULL ORDER BY id LIMIT $1"

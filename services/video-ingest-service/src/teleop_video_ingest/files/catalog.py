@@ -25,6 +25,7 @@ from teleop_video_ingest.tables.video_table import SessionRow, add_chunk, find_c
 
 log = get_logger(__name__)
 
+# One row by its key.
 READ_TIMEOUT_S = 10.0
 # Waiting for another replica with the same file, and naming it in the tree.
 WRITE_TIMEOUT_S = 60.0

@@ -26,6 +26,7 @@ from teleop_video_ingest.tables.video_table import (
 log = get_logger(__name__)
 
 FOLDER = "videos"
+# All chunks of a camera of one session.
 TIMEOUT_S = 120.0
 
 

@@ -22,14 +22,18 @@ log = get_logger(__name__)
 
 # Starting a process and loading FFmpeg takes 0.2 s, so they are kept; FFmpeg's leaks end with them.
 WORKER = (sys.executable, "-m", "teleop_video_ingest.files.probe_worker")
+# Processors are the uploads' first; what waits is looked into later.
 MAX_WORKERS = 2
+# Then it is started anew: 0.2 s in 200 looks.
 PROBES_PER_WORKER = 200
+# More than its processor time, for a machine that is busy.
 PROBE_TIMEOUT_S = 60.0
 # Somebody else may have killed the first process, or kept it from working.
 ATTEMPTS = 2
 # What ends a process from outside (a machine that runs out of memory, somebody who stops it) says nothing of
 # the file that it looked into, and neither does time that it was not given.
 FROM_OUTSIDE = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+# An answer has a line; a process that writes without end is ended.
 MAX_ANSWER_BYTES = 64 * 1024
 US_PER_S = 1_000_000
 # Cameras are not as fast as their files say, but nor are they half or twice as fast.

@@ -18,8 +18,11 @@ from av.video.stream import VideoStream
 
 from teleop_video_ingest.model.worker_messages import Probed, Question
 
+# A picture of MAX_PIXELS fits; a file that was made to take more ends this process only.
 MAX_MEMORY_BYTES = 2 * 1024**3
+# A file that was made to take for ever ends this process only.
 MAX_CPU_S = 45
+# One video and FFmpeg's own: a playlist may name any number of others.
 MAX_OPEN_FILES = 32
 # 16k by 8k; a decoder asks for several bytes a pixel, several times.
 MAX_PIXELS = 16_384 * 8_192

@@ -16,7 +16,9 @@ log = get_logger(__name__)
 
 # Objects that are read at once; hashing is done in threads.
 READERS = 4
+# One transaction each, so that nobody else's write waits for long.
 NOTED_TOGETHER = 200
+# Of such a one.
 WRITE_TIMEOUT_S = 30.0
 MISSING = "it is missing"
 

@@ -2,6 +2,7 @@
 
 from teleop_schema.identifiers import SESSIONS_FOLDER
 
+# Names sort by number: a million segments of ten seconds are four months.
 CHUNK_DIGITS = 6
 
 

@@ -14,6 +14,7 @@ from teleop_schema.files import DatasetFile, VideoFile
 
 from teleop_video_ingest.model.announced import LIMITS, Announced
 
+# One row by its key.
 TIMEOUT_S = 10.0
 # Of uploads that have expired so many are looked at in one go.
 SWEEP_ROWS = 100

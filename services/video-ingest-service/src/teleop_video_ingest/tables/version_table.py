@@ -9,6 +9,7 @@ from teleop_schema.files import DatasetVersion, Manifest, ManifestFile
 
 from teleop_video_ingest.errors import DatasetNotFound, VersionNotFound
 
+# PostgreSQL's integer.
 MAX_VERSION = 2**31 - 1
 
 FIND_DATASET = "SELECT id FROM dataset WHERE robot_id = $1 AND name = $2"

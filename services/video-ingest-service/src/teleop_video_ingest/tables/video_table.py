@@ -16,6 +16,7 @@ from teleop_video_ingest.model.coverage import Chunk, runs_of
 from teleop_video_ingest.model.worker_messages import LOOK_VERSION, Probed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# PostgreSQL's bigint.
 MAX_ID = 2**63 - 1
 # Of 10 s and 30 pictures a second, these hold 15,000 pictures.
 CHUNKS_TOGETHER = 50

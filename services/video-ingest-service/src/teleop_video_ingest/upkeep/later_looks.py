@@ -27,9 +27,11 @@ from teleop_video_ingest.tables.look_table import (
 
 log = get_logger(__name__)
 
+# A probe that failed for want of time or memory is made up for soon.
 LOOK_EVERY_S = 15.0
 # What is sent now is to be looked into as well.
 LOOKED_TOGETHER = 10
+# Picks some rows, or writes one.
 TIMEOUT_S = 60.0
 # Half an hour after it came: the next look is after 32 minutes.
 TOLD_AFTER_LOOKS = 5

@@ -4,6 +4,7 @@ from teleop_runtime.store import Store
 
 from teleop_video_ingest.metrics import FREE_BYTES
 
+# As often as metrics are fetched.
 LOOK_EVERY_S = 15.0
 
 

@@ -24,14 +24,23 @@ from teleop_video_ingest.uploads.uploads import Uploads
 
 log = get_logger(__name__)
 
+# What is removed has been of no use for days.
 SWEEP_EVERY_S = 600.0
+# Walks over the whole store, which costs money on S3.
 LIST_EVERY = timedelta(hours=1)
+# Such a walk, over millions of objects.
 SWEEP_TIMEOUT_S = 3600.0
+# Finds what no version holds, among all files.
 THIN_TIMEOUT_S = 300.0
+# Rows of LISTED_TOGETHER objects.
 REMOVE_TIMEOUT_S = 60.0
+# Of a dataset, and of a file that is rewritten after every episode (`info.json`): what a person who has
+# broken something wants back is among the last ones.
 KEPT_VERSIONS = 3
 KEPT_REVISIONS = 3
+# An object that no row names yet may be one whose row is just being written.
 ORPHANS_STAY = timedelta(hours=1)
+# One query each; five keys of S3's own pages.
 LISTED_TOGETHER = 5000
 
 

@@ -11,9 +11,13 @@ from teleop_video_ingest.errors import BadForm
 
 FILE_FIELD = "file"
 FORM_TYPE = b"multipart/form-data"
+# RFC 2046.
 MAX_BOUNDARY_BYTES = 70
+# A form has one file and a dozen fields.
 MAX_PARTS = 32
+# Two are usual.
 MAX_PART_HEADERS = 8
+# With a path of MAX_PATH_BYTES, each byte of it escaped.
 MAX_HEADER_BYTES = 4 * 1024
 # Enough for the frame indexes and capture times of the longest video chunk.
 MAX_FIELD_BYTES = 8 * 1024 * 1024

@@ -18,7 +18,9 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination"
 CHECKSUM_ALGORITHMS = ("sha1", "sha256")
 BODY_TYPE = "application/offset+octet-stream"
+# As much as the server takes of a request's head.
 MAX_METADATA_BYTES = 64 * 1024
+# We know a dozen; clients add their own.
 MAX_METADATA_KEYS = 64
 # More digits than any length has; int() of endless ones would take for ever.
 MAX_DIGITS = 18
