@@ -18,7 +18,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +56,33 @@ def _with_dashes(words: list[str]) -> str:
     return f"; did you mean {', '.join(meant)}?" if meant else ""
 
 
+type Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+type Parents = Sequence[argparse.ArgumentParser]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sync-agent", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    server = _options(
+    server, memory, seen = _server_options(), _memory_options(), _seen_options()
+    _add_run(commands, [server, memory, _work_options()])
+    _add_once(commands, [server, memory, _work_options()])
+    _add_commands_on_what_is_here(commands, [seen, memory])
+    _add_restore(commands, [server])
+    _add_repair(commands)
+    return parser
+
+
+def _server_options() -> argparse.ArgumentParser:
+    return _options(
         ("--robot-id", "NAME", str, "name of this robot on the server; default: $LEROBOT_BACKEND_ROBOT_ID"),
         ("--server", "URL", str, "http://host:8000 or https://host; default: $LEROBOT_BACKEND_URL"),
     )
-    memory = _options(
+
+
+def _memory_options() -> argparse.ArgumentParser:
+    return _options(
         (
             "--state-dir",
             "DIR",
@@ -76,7 +93,10 @@ def _parser() -> argparse.ArgumentParser:
             ),
         )
     )
-    seen = _options(
+
+
+def _seen_options() -> argparse.ArgumentParser:
+    return _options(
         (
             "--robot-id",
             "NAME",
@@ -84,11 +104,10 @@ def _parser() -> argparse.ArgumentParser:
             "only this robot; default: $LEROBOT_BACKEND_ROBOT_ID, or all robots an agent has run for here",
         )
     )
-    work = _work_options()
 
-    run = commands.add_parser(
-        "run", parents=[server, memory, work], help="upload everything, and keep running"
-    )
+
+def _add_run(commands: Commands, parents: Parents) -> None:
+    run = commands.add_parser("run", parents=parents, help="upload everything, and keep running")
     run.add_argument(
         "--between",
         metavar="22:00-06:00",
@@ -107,7 +126,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"serve Prometheus metrics on this port of 127.0.0.1, 1 to {MAX_PORT}; default: none",
     )
     run.set_defaults(command=_run)
-    once = commands.add_parser("once", parents=[server, memory, work], help="upload what is there, then exit")
+
+
+def _add_once(commands: Commands, parents: Parents) -> None:
+    once = commands.add_parser("once", parents=parents, help="upload what is there, then exit")
     once.add_argument(
         "--timeout",
         type=_seconds,
@@ -116,8 +138,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"give up after this many seconds without progress; default: {ONCE_TIMEOUT_S:g}",
     )
     once.set_defaults(command=_once)
+
+
+def _add_commands_on_what_is_here(commands: Commands, parents: Parents) -> None:
     status = commands.add_parser(
-        "status", parents=[seen, memory], help="show what is safe on the server (always exits with 0)"
+        "status", parents=parents, help="show what is safe on the server (always exits with 0)"
     )
     status.add_argument("--json", action="store_true", help="print JSON, with more details")
     status.set_defaults(command=_status)
@@ -125,17 +150,20 @@ def _parser() -> argparse.ArgumentParser:
         ("pause", True, "stop uploading until `resume`, even after a restart"),
         ("resume", False, "continue uploading"),
     ):
-        command = commands.add_parser(name, parents=[seen, memory], help=text)
+        command = commands.add_parser(name, parents=parents, help=text)
         command.set_defaults(command=_set_paused, paused=paused)
     verify = commands.add_parser(
-        "verify", parents=[seen, memory], help="compare a dataset's folder, its receipts and the server"
+        "verify", parents=parents, help="compare a dataset's folder, its receipts and the server"
     )
     verify.add_argument("dataset", help="name of the dataset as `status` shows it, or its folder")
     verify.add_argument(
         "--server", metavar="URL", help="default: $LEROBOT_BACKEND_URL, or the server the agent sent it to"
     )
     verify.set_defaults(command=_verify)
-    restore = commands.add_parser("restore", parents=[server], help="download a dataset from the server")
+
+
+def _add_restore(commands: Commands, parents: Parents) -> None:
+    restore = commands.add_parser("restore", parents=parents, help="download a dataset from the server")
     restore.add_argument("dataset", help="name of the dataset as `status` shows it")
     restore.add_argument(
         "--into",
@@ -148,6 +176,9 @@ def _parser() -> argparse.ArgumentParser:
         "--version", type=int, metavar="NUMBER", help="default: the newest finalised version"
     )
     restore.set_defaults(command=_restore)
+
+
+def _add_repair(commands: Commands) -> None:
     repair = commands.add_parser("repair", help="rebuild a dataset whose recorder died, beside the original")
     repair.add_argument("folder", type=Path, help="folder of the dataset; it is only read")
     repair.add_argument(
@@ -160,7 +191,6 @@ def _parser() -> argparse.ArgumentParser:
         help="an earlier meta/info.json of the dataset, if its own is missing or torn",
     )
     repair.set_defaults(command=_repair)
-    return parser
 
 
 def _options(*options: tuple[str, str, Callable[[str], object], str]) -> argparse.ArgumentParser:
