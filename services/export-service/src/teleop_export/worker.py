@@ -30,7 +30,7 @@ from teleop_export.making.kept_reader import KeptReader
 from teleop_export.making.stored_files import StoredFiles
 from teleop_export.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
 from teleop_export.planning.raw_order import RawOrder
-from teleop_export.planning.stages import Built, Stage
+from teleop_export.planning.stages import Built, Stage, Watch
 from teleop_export.planning.views import Numbers
 from teleop_export.raw.build import build_raw
 from teleop_export.settings import ExportSettings
@@ -39,27 +39,13 @@ from teleop_export.tables.database import name_of, open_pool
 from teleop_export.tables.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
 from teleop_export.tables.push_table import PushTable
 from teleop_export.work.folders import Folders, make_durable
+from teleop_export.work.in_thread import Stop, work_in_thread
 from teleop_export.work.jobs import AWAY, MAKING, PUSHING, Jobs
 
 log = get_logger(__name__)
 
-# Five times a second is what an eye sees; each is a row's update.
-TELL_PROGRESS_S = 0.2
 # One query; with STALLED_AFTER_S a dead worker's export goes on within eight seconds.
 RECOVER_EVERY_S = 2.0
-
-
-class Watched:
-    """Progress of the work in a thread, and the way to stop it."""
-
-    def __init__(self) -> None:
-        self.progress: Progress = {}
-        self.stopped = False
-
-    def __call__(self, stage: Stage, done: int, total: int) -> None:
-        if self.stopped:
-            raise Cancelled
-        self.progress[stage] = (done, total)
 
 
 class Worker:
@@ -127,24 +113,19 @@ class Worker:
 
     async def _build(self, claim: Claim, folder: Path) -> Built:
         """Build in a thread, telling progress; the thread has ended when this returns or raises."""
-        watched = Watched()
-        loop = asyncio.get_running_loop()
-        files = StoredFiles(self._store, loop)
-        work = loop.run_in_executor(None, partial(self._build_in_thread, claim, folder, files, watched))
-        try:
-            while not (await asyncio.wait([work], timeout=TELL_PROGRESS_S))[0]:
-                if not await self._exports.note_progress(claim, watched.progress):
-                    raise Cancelled
-        finally:
-            watched.stopped = True
-            await asyncio.wait([work])
-            failure = work.exception()
-        if failure is not None:
-            raise failure
-        await self._exports.note_progress(claim, watched.progress)
-        return work.result()
+        files = StoredFiles(self._store, asyncio.get_running_loop())
+        progress: Progress = {}
 
-    def _build_in_thread(self, claim: Claim, folder: Path, files: StoredFiles, watched: Watched) -> Built:
+        def build_watched(stop: Stop) -> Built:
+            def watch(stage: Stage, done: int, total: int) -> None:
+                stop.check()
+                progress[stage] = (done, total)
+
+            return self._build_in_thread(claim, folder, files, watch)
+
+        return await work_in_thread(build_watched, partial(self._exports.note_progress, claim, progress))
+
+    def _build_in_thread(self, claim: Claim, folder: Path, files: StoredFiles, watch: Watch) -> Built:
         with ExitStack() as connections:
             try:
                 reader = connections.enter_context(self._reader.lend())
@@ -153,9 +134,9 @@ class Worker:
                 known = trouble_of(error) or StorageUnavailable()
                 raise NotConnected(known.detail, hint=known.hint) from error
             if isinstance(claim.order, RawOrder):
-                built = build_raw(folder, claim.order, reader, chunks, files, watch=watched)
+                built = build_raw(folder, claim.order, reader, chunks, files, watch=watch)
             else:
-                built = build(folder, claim.order, reader, chunks, files, watch=watched)
+                built = build(folder, claim.order, reader, chunks, files, watch=watch)
         make_durable(folder)
         return built
 
@@ -163,8 +144,7 @@ class Worker:
         published = self._folders.published(claim.id, claim.fingerprint)
 
         def numbers(duration_s: float) -> Numbers:
-            told = {name: getattr(built, name) for name in Numbers.__struct_fields__ if name != "duration_s"}
-            return Numbers(**told, duration_s=round(duration_s, 3))
+            return Numbers(**structs.asdict(built.content), duration_s=round(duration_s, 3))
 
         async def move(published_ns: int) -> None:
             await asyncio.to_thread(self._folders.publish, folder, published, published_ns)

@@ -8,8 +8,8 @@ import sys
 
 import httpx
 import pytest
-from teleop_export.hub import pusher
 from teleop_export.hub import settings as hub_settings
+from teleop_export.work import in_thread
 from teleop_testing.backends.hub import TOKEN, hub_serving
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S
@@ -315,7 +315,7 @@ async def test_push_of_an_unknown_export_is_not_found(backend):
 async def test_killed_push_goes_on_where_it_was(record, database_url, tmp_path, monkeypatch):
     """kill -9 among the uploads: readers see nothing, and what the Hub has is not sent again."""
     session = await record(60_000, episodes=[(first, first + 600) for first in range(0, 60_000, 600)])
-    monkeypatch.setattr(pusher, "TELL_PROGRESS_S", 0.05)
+    monkeypatch.setattr(in_thread, "TELL_PROGRESS_S", 0.05)
     with hub_serving(tmp_path / "hub", slow_s=0.5) as (hub, endpoint):
         settings = {
             "DATABASE_URL": database_url,

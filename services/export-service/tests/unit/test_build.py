@@ -125,7 +125,7 @@ def test_rows_have_the_tasks_of_their_frames(tmp_path):
     rows = pd.read_parquet(tmp_path / DATA)
     tasks = pd.read_parquet(tmp_path / "meta/tasks.parquet")
     assert list(tasks.index) == ["fold", "pick", "open"]
-    assert built.tasks == json.loads((tmp_path / "meta/info.json").read_text())["total_tasks"] == 3
+    assert built.content.tasks == json.loads((tmp_path / "meta/info.json").read_text())["total_tasks"] == 3
     assert rows.task_index.tolist() == [0] * 20 + [1] * 10 + [0] + [2] * 19 + [1] * 100
     episodes = pq.read_table(tmp_path / EPISODES).to_pylist()
     assert [each["tasks"] for each in episodes] == [["fold", "pick", "open"], ["pick"]]

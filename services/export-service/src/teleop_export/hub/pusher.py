@@ -1,7 +1,6 @@
 """Pushes finished exports to the Hub, one after the other, beside the making of others."""
 
 import asyncio
-from functools import partial
 
 from teleop_runtime.background import Background
 from teleop_runtime.logs import get_logger
@@ -14,27 +13,13 @@ from teleop_export.hub.upload import Access, Parcel, push
 from teleop_export.metrics import PUSHES
 from teleop_export.tables.push_table import MAX_ATTEMPTS, PushClaim, PushTable
 from teleop_export.work.folders import Folders
+from teleop_export.work.in_thread import Stop, work_in_thread
 from teleop_export.work.jobs import AWAY, Jobs
 
 log = get_logger(__name__)
 
-# Five times a second is what an eye sees; each is a row's update.
-TELL_PROGRESS_S = 0.2
 # Whether the push was cancelled.
 LOOK_EVERY_S = 1.0
-
-
-class Watched:
-    """Progress of the push in a thread, and the way to stop it."""
-
-    def __init__(self) -> None:
-        self.done_bytes, self.total_bytes = 0, 0
-        self.stopped = False
-
-    def __call__(self, done_bytes: int, total_bytes: int) -> None:
-        if self.stopped:
-            raise Cancelled
-        self.done_bytes, self.total_bytes = done_bytes, total_bytes
 
 
 class Pusher:
@@ -83,28 +68,28 @@ class Pusher:
 
     async def _push(self, claim: PushClaim, access: Access) -> str:
         """Push in a thread, telling progress; the thread has ended when this returns or raises."""
-        watched = Watched()
         folder = self._folders.published(claim.export_id, claim.fingerprint)
         parcel = Parcel(folder, claim.repo_id, claim.fingerprint, claim.streams)
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(None, partial(push, parcel, claim.wanted, access, watched))
-        try:
-            while not (await asyncio.wait([work], timeout=TELL_PROGRESS_S))[0]:
-                if not await self._tell(claim, watched):
-                    raise Cancelled
-        finally:
-            watched.stopped = True
-            await asyncio.wait([work])
-            failure = work.exception()
-        # Files that are suddenly missing belong to an export that was removed.
-        if not await self._tell(claim, watched):
-            raise Cancelled
-        if failure is not None:
-            raise failure
-        return work.result()
+        progress = (0, 0)
 
-    async def _tell(self, claim: PushClaim, watched: Watched) -> bool:
-        return await self._pushes.note_progress(claim, watched.done_bytes, watched.total_bytes)
+        def push_watched(stop: Stop) -> str:
+            def watch(done_bytes: int, total_bytes: int) -> None:
+                nonlocal progress
+                stop.check()
+                progress = (done_bytes, total_bytes)
+
+            return push(parcel, claim.wanted, access, watch)
+
+        async def tell() -> bool:
+            return await self._pushes.note_progress(claim, *progress)
+
+        try:
+            return await work_in_thread(push_watched, tell)
+        except Exception:
+            # Files that are suddenly missing belong to an export that was removed.
+            if not await tell():
+                raise Cancelled from None
+            raise
 
     async def _try_again(self, claim: PushClaim, error: HubUnavailable) -> None:
         """Leave the push to the next attempt, which comes after a while; fail it after the last."""

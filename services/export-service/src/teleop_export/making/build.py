@@ -20,7 +20,7 @@ from teleop_export.planning.order import Order, provenance
 from teleop_export.planning.plan import Piece
 from teleop_export.planning.report import EpisodeTime, finish_report
 from teleop_export.planning.splits import ALL
-from teleop_export.planning.stages import Built, Watch
+from teleop_export.planning.stages import Built, Content, Watch
 from teleop_export.timing.loop_times import AROUND_S
 
 
@@ -70,7 +70,7 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
         single_precision=not order.streaming_safe,
     )
     sizes = [path.stat().st_size for path in root.rglob("*") if path.is_file()]
-    return Built(
+    content = Content(
         episodes=writer.episodes,
         frames=writer.frames,
         tasks=len(writer.tasks),
@@ -78,8 +78,8 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
         size_bytes=sum(sizes),
         videos=video.files,
         video_bytes=video.bytes,
-        report=report,
     )
+    return Built(content=content, report=report)
 
 
 def _write_episodes(

@@ -14,10 +14,11 @@ Watch = Callable[[Stage, int, int], None]
 """Told a stage, the frames done and those to do in all; may raise to stop the work."""
 
 
-class Built(Struct, frozen=True, kw_only=True):
-    """What lies in the folder, and the account of it.
+class Content(Struct, frozen=True, kw_only=True):
+    """What lies in the folder.
 
-    video_bytes  of the compressed pictures alone
+    videos       files of video
+    video_bytes  of the compressed pictures in them
     """
 
     episodes: int
@@ -27,4 +28,10 @@ class Built(Struct, frozen=True, kw_only=True):
     size_bytes: int
     videos: int
     video_bytes: int
+
+
+class Built(Struct, frozen=True, kw_only=True):
+    """What lies in the folder, and the account of it."""
+
+    content: Content
     report: Report

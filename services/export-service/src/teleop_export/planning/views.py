@@ -10,7 +10,7 @@ from teleop_runtime.serving.problems import Problem, read_noted
 from teleop_export.planning.order import MAX_ID, ExportRequest
 from teleop_export.planning.push import PushView
 from teleop_export.planning.report import Report
-from teleop_export.planning.stages import STAGES, Stage
+from teleop_export.planning.stages import STAGES, Content, Stage
 
 # A page is made in memory; `next_cursor` asks for more.
 MAX_PAGE = 1000
@@ -33,20 +33,13 @@ class StageProgress(Struct, frozen=True, kw_only=True):
     total: int
 
 
-class Numbers(Struct, frozen=True, kw_only=True):
+class Numbers(Content, frozen=True, kw_only=True):
     """What a finished dataset consists of, and how long its making took.
 
     videos       files of video
     video_bytes  of the compressed pictures in them
     """
 
-    episodes: int
-    frames: int
-    tasks: int
-    files: int
-    size_bytes: int
-    videos: int
-    video_bytes: int
     duration_s: float
 
 

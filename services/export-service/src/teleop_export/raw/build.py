@@ -12,7 +12,7 @@ from teleop_export.making.frame_source import Reader, read_pieces
 from teleop_export.making.video_source import Chunks, Files, Footage
 from teleop_export.planning.added_columns import bytes_of
 from teleop_export.planning.raw_order import RawOrder, RawSession, told_tasks
-from teleop_export.planning.stages import Built, Watch
+from teleop_export.planning.stages import Built, Content, Watch
 from teleop_export.raw.mcap_files import write_mcap
 from teleop_export.raw.parquet_files import (
     ACTION,
@@ -117,7 +117,7 @@ def build_raw(
     (root / README).write_text(ABOUT_PARQUET if order.format == "parquet" else ABOUT_MCAP, "utf-8")
     (root / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(order.report), indent=4))
     paths = [path for path in root.rglob("*") if path.is_file()]
-    return Built(
+    content = Content(
         episodes=sum(len(session.episodes) for session in order.sessions),
         frames=order.report.exported,
         tasks=_tasks(order),
@@ -125,8 +125,8 @@ def build_raw(
         size_bytes=sum(path.stat().st_size for path in paths),
         videos=sum(len(session.footage) for session in order.sessions) if order.format == "mcap" else 0,
         video_bytes=0,
-        report=order.report,
     )
+    return Built(content=content, report=order.report)
 
 
 def _write(
