@@ -16,7 +16,7 @@ from teleop_client.uploading import Interrupted, Refused
 from teleop_dataset.readiness import QUIET_NS
 from teleop_schema.files import DatasetVersion
 
-from teleop_sync_agent.errors import AgentError, ServerAway, Stuck
+from teleop_sync_agent.errors import AgentError, ServerAway, Stuck, first_of
 from teleop_sync_agent.keeping.receipts import Receipts
 from teleop_sync_agent.keeping.state import State, state_path
 from teleop_sync_agent.restoring.reaper import Reaper
@@ -129,7 +129,7 @@ class Agent:
                 tasks.create_task(self.tender.run())
                 tasks.create_task(self._reaper.run())
         except* AgentError as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
 
     async def once(self, timeout_s: float) -> list[str]:
         """Bring what is there to the server; for people, a line for each thing that is not safe there then.
@@ -149,7 +149,7 @@ class Agent:
                 watching.cancel()
                 reporting.cancel()
         except* AgentError as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
         return [*unsafe, *(f"not sent: {problem}" for problem in self.problems)]
 
     def figures(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
@@ -270,9 +270,3 @@ async def why_away(backend: BackendHttp, patience_s: float) -> str | None:
         return None
     except Interrupted as error:
         return str(error) if error.code is None else None
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first of what failed together: one is enough to act on."""
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

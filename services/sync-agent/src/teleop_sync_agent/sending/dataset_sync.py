@@ -27,7 +27,7 @@ from teleop_schema.files import (
     digest_of,
 )
 
-from teleop_sync_agent.errors import LeftChanged
+from teleop_sync_agent.errors import LeftChanged, first_of
 from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts
 from teleop_sync_agent.keeping.state import FileRow, State
 from teleop_sync_agent.sending.chunking import Digest, ShortRead, anchor_of, digest, is_delta
@@ -162,7 +162,7 @@ class DatasetSync:
                 for _ in range(self._parallel):
                     workers.create_task(work())
         except* Exception as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
 
     async def _upload(self, job: "_Job", file: FileSeen) -> None:
         folder = str(job.place.folder)
@@ -253,10 +253,3 @@ def _is_stored(file: FileSeen, row: FileRow | None) -> bool:
         and row.known_to_server
         and row.is_still(file.size_bytes, file.mtime_ns, file.changed_ns, file.inode)
     )
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
