@@ -7,22 +7,28 @@ confirmed the whole session. It may be killed at any moment: what is on the disk
 import argparse
 import asyncio
 import logging
-import os
 import random
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
-from teleop_client.address import backend_url_option
 from teleop_client.backoff import backoff_s
 from teleop_schema.messages import SUBPROTOCOL, SUBPROTOCOLS, decode_server_control
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 from websockets.typing import Subprotocol
 
-from lerobot_robot_backend.shipping.named_folder import check_named
+from lerobot_robot_backend.shipping.commands import (
+    EXIT_FAILED,
+    EXIT_LOCKED,
+    run_shipper,
+    shipper_parser,
+    tell_failure,
+    token_of_environment,
+)
 from lerobot_robot_backend.shipping.protocol import Shipping
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.shipping.retention import prune_spool, prune_stream, seal_acknowledged
@@ -52,8 +58,6 @@ CONCURRENT_STREAMS = 4
 REPEAT_LOG_S = 600.0
 # The holder of the lock lets go within a second or so of being asked.
 TAKE_OVER_POLL_S = 0.5
-EXIT_FAILED = 1  # something stays on the disk; the log says what
-EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
 
 log = logging.getLogger("lerobot_robot_backend.shipper")
 
@@ -325,13 +329,9 @@ async def _ship_left(
             if backend_url is None:
                 return await ship_stream(stream_dir, token=token, slots=slots)
             return await take_over(stream_dir, backend_url, token=token, slots=slots)
-        except (SpoolError, OSError) as error:
-            log.error("%s", error)
-            failed(error)
-        except Exception as error:  # one odd stream must not end the work for the others
-            log.exception("%s can't be shipped", stream_dir)
-            failed(error)
-        return False
+        except Exception as error:
+            tell_failure(error, stream_dir, failed)
+            return False
 
     ended = [] if refill else [each for each in left if read_progress(each).ended]
     async with asyncio.TaskGroup() as group:
@@ -343,43 +343,34 @@ async def _ship_left(
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lerobot_robot_backend.shipper", description=__doc__)
-    parser.add_argument("directory", type=Path, help="folder of a stream; with --all, folder of the spool")
-    parser.add_argument(
-        "--all", action="store_true", help="ship everything that finished recordings left in the spool"
-    )
+    parser = shipper_parser("lerobot_robot_backend.shipper", __doc__)
     parser.add_argument(
         "--refill", action="store_true", help="with --all: offer again everything that the server once had"
     )
-    parser.add_argument(
-        "--backend_url",
-        type=backend_url_option,
-        help="ship to this address from now on, instead of the one it was recorded for",
-    )
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("websockets").setLevel(logging.ERROR)
-    token = os.environ.get("LEROBOT_BACKEND_TOKEN")
-    try:
-        check_named(chosen.directory, whole_spool=chosen.all)
-        if chosen.all:
-            # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
-            failed: list[Exception] = []
-            options = {"backend_url": chosen.backend_url, "refill": chosen.refill}
-            shipped = asyncio.run(ship_all(chosen.directory, token=token, failed=failed.append, **options))
-            log.info("shipped by this process: %d recordings of %s", shipped, chosen.directory)
-            return EXIT_FAILED if failed else 0
-        prune_spool(chosen.directory.absolute().parent.parent)
-        if chosen.backend_url is not None:
-            asyncio.run(take_over(chosen.directory, chosen.backend_url, token=token))
-            return 0
-        if asyncio.run(ship_stream(chosen.directory, token=token)):
-            return 0
-        log.error("%s ships %s", name_holder(chosen.directory / SHIPPER_LOCK), chosen.directory)
-        return EXIT_LOCKED
-    except (SpoolError, OSError) as error:
-        log.error("%s", error)
-        return EXIT_FAILED
+    return run_shipper(chosen, partial(_ship_all_chosen if chosen.all else _ship_chosen, chosen))
+
+
+def _ship_all_chosen(chosen: argparse.Namespace) -> int:
+    # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
+    failed: list[Exception] = []
+    options = {"backend_url": chosen.backend_url, "refill": chosen.refill, "failed": failed.append}
+    shipped = asyncio.run(ship_all(chosen.directory, token=token_of_environment(), **options))
+    log.info("shipped by this process: %d recordings of %s", shipped, chosen.directory)
+    return EXIT_FAILED if failed else 0
+
+
+def _ship_chosen(chosen: argparse.Namespace) -> int:
+    token = token_of_environment()
+    prune_spool(chosen.directory.absolute().parent.parent)
+    if chosen.backend_url is not None:
+        asyncio.run(take_over(chosen.directory, chosen.backend_url, token=token))
+        return 0
+    if asyncio.run(ship_stream(chosen.directory, token=token)):
+        return 0
+    log.error("%s ships %s", name_holder(chosen.directory / SHIPPER_LOCK), chosen.directory)
+    return EXIT_LOCKED
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
-from teleop_client.address import backend_url_option
 from teleop_client.persevering import persevere
 from teleop_client.uploading import (
     ByteSource,
@@ -27,8 +27,15 @@ from teleop_client.uploading import (
 )
 from teleop_schema.files import FilePlan, Receipt
 
-from lerobot_robot_backend.shipper import EXIT_FAILED, EXIT_LOCKED, TAKE_OVER_POLL_S, describe_holder
-from lerobot_robot_backend.shipping.named_folder import check_named
+from lerobot_robot_backend.shipper import TAKE_OVER_POLL_S, describe_holder
+from lerobot_robot_backend.shipping.commands import (
+    EXIT_FAILED,
+    EXIT_LOCKED,
+    run_shipper,
+    shipper_parser,
+    tell_failure,
+    token_of_environment,
+)
 from lerobot_robot_backend.shipping.recall import recall, video_of
 from lerobot_robot_backend.shipping.retention import prune_spool
 from lerobot_robot_backend.spool.locks import is_locked, locked, name_holder
@@ -174,13 +181,9 @@ async def _ship_left(
                 return 0
             shipped = await _ship(stream_dir, backend_url, token, slots)
             return shipped.refused if shipped else 0
-        except (SpoolError, OSError, Refused, ValueError) as error:
-            log.error("%s: %s", stream_dir, error)
-            failed(error)
-        except Exception as error:  # one odd stream must not end the work for the others
-            log.exception("%s: its video can't be shipped", stream_dir)
-            failed(error)
-        return 0
+        except Exception as error:
+            tell_failure(error, stream_dir, failed, expected=(SpoolError, OSError, Refused, ValueError))
+            return 0
 
     await recall(left, video_of, backend_url=backend_url, token=token)
     async with asyncio.TaskGroup() as group:
@@ -267,39 +270,26 @@ async def _upload(
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lerobot_robot_backend.video_shipper", description=__doc__
-    )
-    parser.add_argument("directory", type=Path, help="folder of a stream; with --all, folder of the spool")
-    parser.add_argument(
-        "--all", action="store_true", help="ship everything that finished recordings left in the spool"
-    )
-    parser.add_argument(
-        "--backend_url",
-        type=backend_url_option,
-        help="ship to this address from now on, instead of the one it was recorded for",
-    )
-    chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    token = os.environ.get("LEROBOT_BACKEND_TOKEN")
-    try:
-        check_named(chosen.directory, whole_spool=chosen.all)
-        if chosen.all:
-            # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
-            failed: list[Exception] = []
-            to = {"backend_url": chosen.backend_url, "token": token}
-            refused = asyncio.run(ship_all_video(chosen.directory, failed=failed.append, **to))
-            return EXIT_FAILED if refused or failed else 0
-        stream_dir = chosen.directory.absolute()
-        shipped = asyncio.run(_ship(stream_dir, chosen.backend_url, token))
-        prune_spool(stream_dir.parent.parent)
-        if shipped is None:
-            log.error("%s ships the video of %s", name_holder(stream_dir / VIDEO_SHIPPER_LOCK), stream_dir)
-            return EXIT_LOCKED
-        return EXIT_FAILED if shipped.refused else 0
-    except (SpoolError, OSError) as error:
-        log.error("%s", error)
-        return EXIT_FAILED
+    chosen = shipper_parser("lerobot_robot_backend.video_shipper", __doc__).parse_args(arguments)
+    return run_shipper(chosen, partial(_ship_all_chosen if chosen.all else _ship_chosen, chosen))
+
+
+def _ship_all_chosen(chosen: argparse.Namespace) -> int:
+    # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
+    failed: list[Exception] = []
+    to = {"backend_url": chosen.backend_url, "token": token_of_environment()}
+    refused = asyncio.run(ship_all_video(chosen.directory, failed=failed.append, **to))
+    return EXIT_FAILED if refused or failed else 0
+
+
+def _ship_chosen(chosen: argparse.Namespace) -> int:
+    stream_dir = chosen.directory.absolute()
+    shipped = asyncio.run(_ship(stream_dir, chosen.backend_url, token_of_environment()))
+    prune_spool(stream_dir.parent.parent)
+    if shipped is None:
+        log.error("%s ships the video of %s", name_holder(stream_dir / VIDEO_SHIPPER_LOCK), stream_dir)
+        return EXIT_LOCKED
+    return EXIT_FAILED if shipped.refused else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+"""What the command lines of both shippers have in common."""
+
+import argparse
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from teleop_client.address import backend_url_option
+
+from lerobot_robot_backend.shipping.named_folder import check_named
+from lerobot_robot_backend.spool.stream import SpoolError
+
+EXIT_FAILED = 1  # something stays on the disk; the log says what
+EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
+
+log = logging.getLogger("lerobot_robot_backend.shipping")
+
+
+def shipper_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of `python -m <module>`, with the arguments that every shipper takes."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("directory", type=Path, help="folder of a stream; with --all, folder of the spool")
+    parser.add_argument(
+        "--all", action="store_true", help="ship everything that finished recordings left in the spool"
+    )
+    parser.add_argument(
+        "--backend_url",
+        type=backend_url_option,
+        help="ship to this address from now on, instead of the one it was recorded for",
+    )
+    return parser
+
+
+def run_shipper(chosen: argparse.Namespace, ship: Callable[[], int]) -> int:
+    """Exit code of `ship`; EXIT_FAILED if the folder is another one than was meant, or can't be used."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        check_named(chosen.directory, whole_spool=chosen.all)
+        return ship()
+    except (SpoolError, OSError) as error:
+        log.error("%s", error)
+        return EXIT_FAILED
+
+
+def token_of_environment() -> str | None:
+    """LEROBOT_BACKEND_TOKEN: not an argument, which every user of the machine could read."""
+    return os.environ.get("LEROBOT_BACKEND_TOKEN")
+
+
+def tell_failure(
+    error: Exception,
+    stream_dir: Path,
+    failed: Callable[[Exception], None],
+    *,
+    expected: tuple[type[Exception], ...] = (SpoolError, OSError),
+) -> None:
+    """Log what went wrong with one stream, and call `failed` with it: the others' work goes on.
+
+    expected  what needs no traceback
+    """
+    if isinstance(error, expected):
+        log.error("%s: %s", stream_dir, error)
+    else:
+        log.error("%s can't be shipped", stream_dir, exc_info=error)
+    failed(error)
