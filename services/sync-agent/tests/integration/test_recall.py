@@ -53,7 +53,7 @@ async def test_a_running_agent_asks_again_and_again(make_agent, backend, outputs
         backend.forget()
         await until(lambda: ("robot_A", "picking") in backend.versions)
         await until(lambda: row_of(agent, folder).again == "")
-    assert ("waiting", "brought again: the server no longer knows it") in told
+    assert ("waiting", "sent again: the server no longer knows it") in told
     assert stored(backend) == contents(folder)
 
 
