@@ -187,7 +187,11 @@ def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starle
 
 def _to_the_last_character(address: re.Pattern[str]) -> re.Pattern[str]:
     """The address as Starlette compiled it, which would let a line break at its end fall away, and with it
-    make another name of what it names."""
+    make another name of what it names.
+
+    Convertors of our own could not do that: Starlette puts its `$` behind them, and many addresses end in a
+    fixed word.
+    """
     return re.compile(address.pattern.removesuffix("$") + r"\Z", re.DOTALL)
 
 
