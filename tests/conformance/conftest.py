@@ -1,9 +1,9 @@
 """Datasets that export-service made from rows in a real PostgreSQL, for LeRobot to judge."""
 
+import sys
 import tarfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,11 +15,12 @@ import psycopg
 import pytest
 from huggingface_hub import constants
 from teleop_testing.backends.processes import ServiceProcess
-from teleop_testing.datasets.lerobot_commands import LeRobotCommands, lerobot_commands
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.datasets.recorded_video import RecordedVideo, record_video
+from teleop_testing.machine.prepared import PreparedPython
 from teleop_testing.waiting import PATIENCE_S
 
+COMMANDS = Path(sys.executable).parent
 NAMES = [f"{joint}.pos" for joint in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "gripper")]
 FPS = 60
 EPISODES = [
@@ -133,12 +134,12 @@ def dataset(exporter: Exporter, session: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lerobot(caches: Path) -> Iterator[LeRobotCommands]:
-    """Runs a command of LeRobot: lerobot("lerobot-train", …)."""
-    with ExitStack() as stack:
-        # Only what is started here is offline: other tests of this process are not.
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("HF_HUB_OFFLINE", "1")
-            patch.setenv("HF_HOME", str(caches))
-            commands = stack.enter_context(lerobot_commands())
-        yield commands
+def lerobot(python: PreparedPython) -> Callable[..., str]:
+    """Runs a command of LeRobot: lerobot("lerobot-train", …); gives what it printed."""
+
+    def lerobot(command: str, *words: str) -> str:
+        done = python.run([COMMANDS / command, *words])
+        assert done.returncode == 0, f"{command}: exit status {done.returncode}\n{done.stdout[-3000:]}"
+        return done.stdout
+
+    return lerobot

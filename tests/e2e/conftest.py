@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from teleop_testing.backends.processes import ServiceProcess, telemetry_process
+from teleop_testing.machine.prepared import Forked, PreparedPython
 from teleop_testing.waiting import PATIENCE_S
 
 
@@ -43,21 +44,34 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a command whose output goes to a file, `output.txt`."""
-    started: list[subprocess.Popen[str]] = []
+def start(
+    python: PreparedPython, environment: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[..., Forked]]:
+    """Starts a command of Python whose output goes to a file, `output.txt`."""
+    started: list[Forked] = []
 
-    def start(*command: str) -> subprocess.Popen[str]:
+    def start(*command: str) -> Forked:
         with (tmp_path / "output.txt").open("wb") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, text=True)
-        started.append(process)
-        return process
+            started.append(python.start(command, output=output, environment=environment))
+        return started[-1]
 
     yield start
     for process in started:
-        if process.poll() is None:
-            process.kill()
+        process.kill()
         process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def typed(environment: dict[str, str], tmp_path: Path) -> Callable[..., int]:
+    """Runs a command as a shell does, for tests of the start itself; its output goes to `output.txt`."""
+
+    def typed(*command: str) -> int:
+        with (tmp_path / "output.txt").open("wb") as output:
+            return subprocess.run(
+                command, env=environment, stdout=output, stderr=output, timeout=PATIENCE_S
+            ).returncode
+
+    return typed
 
 
 @pytest.fixture

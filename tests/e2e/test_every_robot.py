@@ -113,12 +113,12 @@ def test_a_robot_that_can_not_be_recorded_is_named(service, start, output):
     assert line in output()
 
 
-async def test_a_script_is_recorded_as_it_is(service, database, start, output, tmp_path):
+async def test_a_script_is_recorded_as_it_is(service, database, typed, output, tmp_path):
     """Run by `auto`, a script that knows of no backend is recorded; its second robot is named."""
     script = tmp_path / "teleoperate.py"
     script.write_text(SCRIPT)
     command = [sys.executable, "-m", "lerobot_robot_backend.auto", *flags(service), str(script)]
-    assert start(*command).wait(PATIENCE_S) == 0, output()
+    assert typed(*command) == 0, output()
     session = await complete_session(database)
     assert (session["next_frame_index"], session["fps"]) == (12, 30)
     assert json.loads(session["host"])["robot.id"] == "mine"

@@ -147,9 +147,9 @@ def assert_follower_followed(states: np.ndarray, actions: np.ndarray) -> None:
         arm.command(dict(zip(NAMES, action.tolist(), strict=True)))
 
 
-async def test_teleoperate_is_stored_frame_by_frame(service, database, start, output):
+async def test_teleoperate_is_stored_frame_by_frame(service, database, typed, output):
     """The command as people type it: every sample of its loop is in the database, in order."""
-    assert start(*teleoperate(f"ws://{service.address}", 3)).wait(PATIENCE_S) == 0
+    assert typed(*teleoperate(f"ws://{service.address}", 3)) == 0
     session = await ended_session(database)
     states, actions = await stored_frames(database)
     assert f"backend: {len(states)} frames logged" in output()
@@ -163,11 +163,11 @@ async def test_teleoperate_is_stored_frame_by_frame(service, database, start, ou
     assert_follower_followed(states, actions)
 
 
-async def test_recorded_dataset_and_database_hold_the_same(service, database, start, output, tmp_path):
+async def test_recorded_dataset_and_database_hold_the_same(service, database, typed, output, tmp_path):
     """Episodes and frames in the database are those that LeRobot wrote, float by float."""
     root = tmp_path / "dataset"
     command = [str(COMMANDS / "lerobot-record"), *record_flags(f"ws://{service.address}", root)]
-    assert start(*command).wait(PATIENCE_S) == 0, output()
+    assert typed(*command) == 0, output()
     session = await ended_session(database)
     assert (session["status"], session["fps"], session["task"]) == ("complete", 30, "pick the cube")
     written = pq.read_table(root / "data").to_pydict()
@@ -264,7 +264,7 @@ async def test_killed_teleoperation_loses_nothing(service, database, start, outp
     process = start(*teleoperate(f"ws://{service.address}", 600))
     wait_for(lambda: output().count("Teleop loop time") > 60, "the loop never ran")
     process.kill()
-    process.wait()
+    process.wait(PATIENCE_S)
     loops = output().count("Teleop loop time")
     session = await ended_session(database)
     assert session["status"] == "interrupted"

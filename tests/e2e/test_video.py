@@ -1,7 +1,5 @@
 """Stock `lerobot-teleoperate` with two cameras against the whole backend: its pictures are on the server."""
 
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +9,7 @@ import httpx
 from lerobot_robot_backend.video.files import has_unstored_video
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.machine.prepared import PreparedPython
 from teleop_testing.waiting import PATIENCE_S
 
 TELEOPERATE = Path(sys.executable).parent / "lerobot-teleoperate"
@@ -18,7 +17,7 @@ CAMERA = "{type: virtual, width: 320, height: 240, fps: 30, free_running: true}"
 SECONDS = 12
 
 
-def teleoperate(backend: ServiceProcess, folder: Path) -> str:
+def teleoperate(python: PreparedPython, environment: dict[str, str], backend: ServiceProcess) -> str:
     """Run the command to its end; what it said last."""
     command = [
         str(TELEOPERATE),
@@ -31,15 +30,9 @@ def teleoperate(backend: ServiceProcess, folder: Path) -> str:
         f"--backend_url=ws://{backend.address}",
         "--robot_id=robot_A",
     ]
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "HF_LEROBOT_HOME": str(folder / "lerobot"),
-        "LEROBOT_BACKEND_SPOOL": str(folder / "spool"),
-    }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    done = python.run(command, environment)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def stored_video(backend: ServiceProcess, folder: Path) -> dict:
@@ -61,10 +54,10 @@ def counters(content: bytes, folder: Path) -> list[int]:
         return [read_frame_counter(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
 
 
-def test_pictures_of_a_teleoperation_are_on_the_server(backend, tmp_path):
+def test_pictures_of_a_teleoperation_are_on_the_server(backend, python, environment, tmp_path):
     """At 60 Hz with cameras of 30 fps, each picture is there once, in order, with the time at which it was
     taken; what is missing is named; the command's last lines say so."""
-    output = teleoperate(backend, tmp_path)
+    output = teleoperate(python, environment, backend)
     told = stored_video(backend, tmp_path)
     assert {video["camera_key"] for video in told["videos"]} == {"front", "wrist"}
     for camera in told["cameras"]:

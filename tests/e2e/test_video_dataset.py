@@ -2,10 +2,9 @@
 
 import io
 import json
-import os
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from lerobot_robot_backend.video.files import has_unstored_video, holds_video
 from lerobot_robot_virtual.arm import NAMES
 from lerobot_robot_virtual.scene import read_frame_counter
@@ -22,6 +22,7 @@ from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S
 
 COMMANDS = Path(sys.executable).parent
+Run = Callable[..., str]
 CAMERAS = {"front": 30, "wrist": 15}
 DEPTH = "observation.images.front_depth"
 NS_PER_US = 1_000
@@ -51,19 +52,16 @@ class Seen:
         return self.drawn[int(np.searchsorted(self.seen_at, iteration, side="right")) - 1]
 
 
-def run(folder: Path, command: str, *words: str) -> str:
-    """Run a command to its end; what it printed."""
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "HF_LEROBOT_HOME": str(folder / "lerobot"),
-        "LEROBOT_BACKEND_SPOOL": str(folder / "spool"),
-    }
-    done = subprocess.run(
-        [COMMANDS / command, *words], env=environment, capture_output=True, text=True, timeout=PATIENCE_S
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
+@pytest.fixture
+def run(python, environment):
+    """Runs a command to its end; gives what it printed."""
+
+    def run(command: str, *words: str) -> str:
+        done = python.run([COMMANDS / command, *words], environment)
+        assert done.returncode == 0, done.stdout[-3000:]
+        return done.stdout
+
+    return run
 
 
 def robot(backend: ServiceProcess) -> list[str]:
@@ -84,7 +82,7 @@ def robot(backend: ServiceProcess) -> list[str]:
     ]
 
 
-def exported(backend: ServiceProcess, folder: Path, *words: str) -> Path:
+def exported(run: Run, folder: Path, backend: ServiceProcess, *words: str) -> Path:
     """Session 1 as a dataset, by the command, as soon as all video is there: until then it says so."""
     root = folder / "exported"
     deadline = time.monotonic() + PATIENCE_S
@@ -95,15 +93,8 @@ def exported(backend: ServiceProcess, folder: Path, *words: str) -> Path:
         assert time.monotonic() < deadline, streams
         time.sleep(0.1)
     address = f"--backend_url=http://{backend.address}"
-    run(
-        folder,
-        "export-to-dataset",
-        "--session_id=1",
-        "--repo_id=u/exported",
-        f"--root={root}",
-        address,
-        *words,
-    )
+    about = ("--session_id=1", "--repo_id=u/exported", f"--root={root}", address)
+    run("export-to-dataset", *about, *words)
     return root
 
 
@@ -152,11 +143,11 @@ def counter(item: Any, camera: str) -> int:
     return read_frame_counter((image * 255).round().astype(np.uint8))
 
 
-def test_a_teleoperation_becomes_a_dataset(backend, tmp_path):
+def test_a_teleoperation_becomes_a_dataset(backend, run, tmp_path):
     """60 Hz with free-running cameras of 30 and 15 fps: rows at 30 per second, their states those that
     telemetry-service serves, their pictures those that the server says their iteration saw."""
-    run(tmp_path, "lerobot-teleoperate", *robot(backend), "--teleop_time_s=8")
-    dataset = open_dataset(exported(backend, tmp_path))
+    run("lerobot-teleoperate", *robot(backend), "--teleop_time_s=8")
+    dataset = open_dataset(exported(run, tmp_path, backend))
     assert dataset.fps == 30
     frames = recorded_frames(backend)
     number_at = {taken_ns: number for number, taken_ns in enumerate(frames["taken_ns"].tolist())}
@@ -172,7 +163,7 @@ def test_a_teleoperation_becomes_a_dataset(backend, tmp_path):
             assert counter(item, camera) == found.by(iteration), f"row {row}, iteration {iteration}, {camera}"
 
 
-def test_recorded_and_exported_datasets_agree(backend, tmp_path):
+def test_recorded_and_exported_datasets_agree(backend, run, tmp_path):
     """One run of lerobot-record: what it wrote itself and what comes from the database are the same dataset.
 
     LeRobot describes pictures before they are compressed, and more of them: their statistics are close. As a
@@ -192,8 +183,8 @@ def test_recorded_and_exported_datasets_agree(backend, tmp_path):
         "rgb_encoder.vcodec": "h264",
     }
     flags = [f"--dataset.{name}={value}" for name, value in settings.items()]
-    run(tmp_path, "lerobot-record", *robot(backend), *flags, "--play_sounds=false")
-    theirs, ours = open_dataset(root), open_dataset(exported(backend, tmp_path, "--no_capture_time"))
+    run("lerobot-record", *robot(backend), *flags, "--play_sounds=false")
+    theirs, ours = open_dataset(root), open_dataset(exported(run, tmp_path, backend, "--no_capture_time"))
     assert without_encoding(ours) == without_encoding(theirs)
     assert ours.meta.tasks.equals(theirs.meta.tasks)
     assert [each["length"] for each in ours.meta.episodes] == [
@@ -208,16 +199,15 @@ def test_recorded_and_exported_datasets_agree(backend, tmp_path):
         for camera in CAMERAS:
             assert counter(one, camera) == counter(other, camera), f"row {row}, {camera}"
         np.testing.assert_array_equal(one[DEPTH].numpy(), other[DEPTH].numpy())
-    check_merging(tmp_path, theirs, ours)
+    check_merging(run, tmp_path, theirs, ours)
     check_statistics(ours.meta.stats, theirs.meta.stats, quantiles=False)
     for one, other in zip(episode_statistics(ours.root), episode_statistics(theirs.root), strict=True):
         check_statistics(one, other, quantiles=True)
 
 
-def check_merging(folder: Path, theirs: Any, ours: Any) -> None:
+def check_merging(run: Run, folder: Path, theirs: Any, ours: Any) -> None:
     """LeRobot's own command makes one dataset of both, the same pictures twice."""
     run(
-        folder,
         "lerobot-edit-dataset",
         "--operation.type=merge",
         f"--operation.repo_ids=['{theirs.repo_id}', '{ours.repo_id}']",

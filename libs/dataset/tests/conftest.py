@@ -1,16 +1,14 @@
 """Datasets that the real LeRobot recorded: to the end, and up to where it was killed."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from teleop_testing.machine.prepared import PreparedPython
 from teleop_testing.once import once
-from teleop_testing.waiting import PATIENCE_S
 
 SCRIPT = Path(__file__).with_name("scripted_recording.py")
 KILLED = -9
@@ -25,14 +23,6 @@ STEPS = (
     "done",
 )
 EPISODES = [[0, 21, "pick"], [1, 30, "pick"], [2, 17, "place"], [3, 24, "pick"]]
-
-
-def run_recording(root: Path, **plan: Any) -> int:
-    """Record with LeRobot in a process of its own; its exit code."""
-    command = [sys.executable, str(SCRIPT), json.dumps({"root": str(root), **plan})]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    assert done.returncode in (0, KILLED), done.stderr
-    return done.returncode
 
 
 @dataclass(frozen=True)
@@ -51,18 +41,24 @@ class Recording:
 
 
 @pytest.fixture(scope="session")
-def record() -> Callable[..., int]:
-    """Records a dataset as told."""
-    return run_recording
+def record(python: PreparedPython) -> Callable[..., int]:
+    """Records a dataset as told, with LeRobot in a process of its own; gives its exit code."""
+
+    def record(root: Path, **plan: Any) -> int:
+        done = python.run([SCRIPT, json.dumps({"root": str(root), **plan})])
+        assert done.returncode in (0, KILLED), done.stdout
+        return done.returncode
+
+    return record
 
 
 @pytest.fixture(scope="session")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+def recording(record: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Recording:
     """Four short episodes of two cameras, copied at every step of the first and the last."""
     copies = [[episode, step] for episode in (0, 3) for step in STEPS] + [[1, "done"], [2, "done"]]
 
     def make(folder: Path) -> None:
-        assert run_recording(folder / "whole", episodes=EPISODES, copies=copies, copy_to=str(folder)) == 0
+        assert record(folder / "whole", episodes=EPISODES, copies=copies, copy_to=str(folder)) == 0
 
     folder = once(tmp_path_factory, "recording", make)
     return Recording(folder / "whole", folder)

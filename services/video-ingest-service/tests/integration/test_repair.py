@@ -2,7 +2,7 @@
 
 import io
 import json
-import subprocess
+import signal
 import sys
 import tarfile
 
@@ -35,12 +35,10 @@ ADDRESS = "/datasets/robot_A/someone/torn"
 
 
 @pytest.fixture(scope="module")
-def torn(tmp_path_factory) -> dict[str, bytes]:
+def torn(python, tmp_path_factory) -> dict[str, bytes]:
     """Files of a dataset without footers, by path."""
     root = tmp_path_factory.mktemp("torn") / "dataset"
-    subprocess.run(
-        [sys.executable, "-c", RECORDER, root], capture_output=True, check=False, timeout=PATIENCE_S
-    )
+    assert python.run([sys.executable, "-c", RECORDER, root]).returncode == -signal.SIGKILL
     files = (path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 

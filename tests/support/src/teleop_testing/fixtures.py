@@ -18,6 +18,7 @@ from teleop_schema.migrate import migrate
 
 from teleop_testing.backends.database import Database
 from teleop_testing.backends.s3 import S3Folder, s3_server, which_server
+from teleop_testing.machine.prepared import PreparedPython, prepared_python
 from teleop_testing.machine.priority import renounce_real_time
 
 _numbers = itertools.count()
@@ -57,6 +58,13 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """What the tests ask a database."""
     async with Database.connect(database_url) as database:
         yield database
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedPython]:
+    """Starts Python that has imported what LeRobot needs, for programs whose start no test is about."""
+    with prepared_python(tmp_path_factory.mktemp("huggingface")) as python:
+        yield python
 
 
 def pytest_configure(config: pytest.Config) -> None:
