@@ -12,7 +12,7 @@ LONGEST_BACKOFF_S = 60.0
 
 
 class GaveUp(Exception):
-    """Nothing got on for as long as one was willing to wait; `error` is what the last try met."""
+    """No progress was made within the time allowed; `error` is what the last try met."""
 
     def __init__(self, error: Interrupted, patience_s: float) -> None:
         super().__init__(f"no data arrived for {patience_s:g} seconds: {error}")

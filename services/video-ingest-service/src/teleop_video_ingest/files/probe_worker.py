@@ -36,7 +36,7 @@ WITHOUT_EDITS = {"advanced_editlist": "0"}
 
 
 class Unusable(Exception):
-    """The file is no video that could be used; the text says why."""
+    """The file is not usable as video; the text says why."""
 
 
 def main() -> None:
