@@ -16,7 +16,7 @@ import numpy as np
 from figures import Figure, at_most
 from lerobot.datasets.video_utils import StreamingVideoEncoder
 from lerobot_robot_backend.video.codec import PictureEncoder, write_mp4
-from lerobot_robot_backend.video.picture_kind import Kind
+from lerobot_robot_backend.video.picture_kind import PictureKind
 from lerobot_robot_virtual.arm import VirtualArm
 from lerobot_robot_virtual.scene import as_depth, render
 
@@ -63,7 +63,7 @@ def _pictures() -> list[np.ndarray]:
 
 def _ours(path: Path, pictures: list[np.ndarray]) -> tuple[Path, float]:
     begun_s = time.process_time()
-    encoder = PictureEncoder(HEIGHT, WIDTH, FPS, "high", Kind.DEPTH_MM)
+    encoder = PictureEncoder(HEIGHT, WIDTH, FPS, "high", PictureKind.DEPTH_MM)
     packets = [encoder.encode(picture) for picture in pictures]
     write_mp4(path, BytesIO(b"".join(packets)), len(packets), FPS, depth=True)
     return path, time.process_time() - begun_s

@@ -19,9 +19,9 @@ import av
 import httpx
 import numpy as np
 from figures import Figure, at_least, at_most
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS
-from teleop_export.making.video_source import Part, Segment
+from teleop_export.making.video_source import PictureFile, SegmentPictures
 from teleop_export.making.video_writer import VideoSeries, look
 from teleop_testing.backends.processes import ServiceProcess, own_postgres
 from teleop_testing.datasets.recorded import record_session
@@ -244,14 +244,14 @@ def copy(chunks: list[Path], folder: Path) -> float:
     """Rows/s of the export's own copying."""
     begun = time.perf_counter()
     for name in CAMERAS:
-        camera = Camera(name, HEIGHT, WIDTH, "h264", "yuv420p")
+        camera = VideoFeature(name, HEIGHT, WIDTH, "h264", "yuv420p")
         series = VideoSeries(folder, camera, FPS, LEROBOTS_LIMITS, ROWS)
         for episode in range(EPISODES):
             each = ROWS // EPISODES // SEGMENT
             with ExitStack() as stack:
                 paths = again(chunks)[episode * each : (episode + 1) * each]
-                segments = [stack.enter_context(Segment(path)) for path in paths]
-                parts = [Part(segment, np.arange(segment.pictures)) for segment in segments]
+                segments = [stack.enter_context(PictureFile(path)) for path in paths]
+                parts = [SegmentPictures(segment, np.arange(segment.pictures)) for segment in segments]
                 series.add(parts, look(parts, camera))
         series.close()
     return ROWS / (time.perf_counter() - begun)

@@ -11,7 +11,7 @@ from teleop_export.arrow import give_memory_back
 from teleop_export.hub.settings import HubSettings
 from teleop_runtime.background import Background
 from teleop_runtime.logs import configure_logs, get_logger
-from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.serve import adapt_uvicorn
 from teleop_runtime.settings import load_settings
 from teleop_schema.migrate import migrate
@@ -29,7 +29,7 @@ WATCH_EVERY_S = 1.0
 EXPORTS_FOLDER = ".exports"
 
 
-def postgres_part(postgres: EmbeddedPostgres) -> Part:
+def postgres_part(postgres: EmbeddedPostgres) -> ServicePart:
     """The database as a part: started and migrated before the services, stopped after them."""
 
     @asynccontextmanager
@@ -45,7 +45,7 @@ def postgres_part(postgres: EmbeddedPostgres) -> Part:
         finally:
             await asyncio.to_thread(postgres.stop)
 
-    return Part(name="postgres", operations=[], lifespan=lifespan)
+    return ServicePart(name="postgres", operations=[], lifespan=lifespan)
 
 
 async def _keep_running(postgres: EmbeddedPostgres) -> None:

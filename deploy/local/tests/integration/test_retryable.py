@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
-from teleop_runtime.serving.app import Part, Running, assemble, refuse
+from teleop_runtime.serving.app import Running, ServicePart, assemble, refuse
 from teleop_runtime.serving.operations import Operation
 from teleop_runtime.serving.problems import as_message
 from teleop_schema.errors import BackendError
@@ -97,7 +97,7 @@ async def address() -> AsyncIterator[str]:
     async def lifespan() -> AsyncIterator[Running]:
         yield Running({})
 
-    part = Part(
+    part = ServicePart(
         "errors",
         [Operation("GET", "/http/{name}", over_http)],
         lifespan,

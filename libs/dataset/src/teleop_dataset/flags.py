@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.folder import DatasetSeen, VideoSeen, look
-from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.layout import FileNumber
 
 _PLACE = ("chunk_index", "file_index")
 _TIMES = ("from_timestamp", "to_timestamp")
@@ -60,7 +60,7 @@ def _flags_of(path: Path, camera: str, seen: DatasetSeen, fps: float) -> list[Ep
         raise BrokenFile(f"{path.name}: {error}") from error
     found = []
     for episode, length, chunk, file, begin_s, end_s in zip(*columns, strict=True):
-        video = seen.files.get(Place(chunk, file).video_path(camera))
+        video = seen.files.get(FileNumber(chunk, file).video_path(camera))
         content = video and video.content
         there = content.whole_frames if isinstance(content, VideoSeen) else 0
         first, end = round(begin_s * fps), round(end_s * fps)

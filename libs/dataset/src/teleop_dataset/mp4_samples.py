@@ -33,7 +33,7 @@ _LIST_HEAD_BYTES, _ENTRY_BYTES = 8, 78
 
 
 @dataclass(frozen=True)
-class Samples:
+class Mp4Samples:
     """The pictures of an mp4's video, in the order of decoding; those that an edit list hides, too, for what
     is shown may build upon them.
 
@@ -54,7 +54,7 @@ class Samples:
     description: bytes
 
 
-def samples_of(path: Path) -> Samples:
+def samples_of(path: Path) -> Mp4Samples:
     """The pictures of any mp4; raises BrokenFile, FFmpegError, IndexError if it has no video, OSError."""
     with path.open("rb") as file:
         size_bytes = path.stat().st_size
@@ -62,7 +62,7 @@ def samples_of(path: Path) -> Samples:
     return read_samples(header, size_bytes) or _demux(path, _description_of(header))
 
 
-def read_samples(header: memoryview, size_bytes: int) -> Samples | None:
+def read_samples(header: memoryview, size_bytes: int) -> Mp4Samples | None:
     """The pictures of a file that shows all of them, one after the other, from its beginning on.
 
     header   what its `moov` holds
@@ -91,12 +91,12 @@ def read_samples(header: memoryview, size_bytes: int) -> Samples | None:
         numbers = np.frombuffer(table[b"stss"], ">u4", offset=8)
         keyframe[numbers[numbers <= len(size)].astype(np.int64) - 1] = True
     shown = np.ones(len(size), np.bool_)
-    return Samples(
+    return Mp4Samples(
         offset, size, pts - first, dts - first, keyframe, shown, ticks, _description(table[b"stsd"])
     )
 
 
-def _demux(path: Path, description: bytes) -> Samples:
+def _demux(path: Path, description: bytes) -> Mp4Samples:
     with closing(av.open(str(path))) as container:
         stream = container.streams.video[0]
         found = [
@@ -114,7 +114,7 @@ def _demux(path: Path, description: bytes) -> Samples:
         offset, size, pts, dts, keyframe, shown = np.array(found, np.int64).reshape(-1, 6).T
         ticks = round(1 / stream.time_base) if stream.time_base else 1
     flags = keyframe.astype(np.bool_), shown.astype(np.bool_)
-    return Samples(offset, size, pts, dts, *flags, ticks, description)
+    return Mp4Samples(offset, size, pts, dts, *flags, ticks, description)
 
 
 def _description_of(header: memoryview) -> bytes:

@@ -20,7 +20,7 @@ QUIET_NS = 300 * SECOND_NS
 _VERSION = "v3."
 
 
-class Kind(StrEnum):
+class Readiness(StrEnum):
     """What there is to do with a dataset now."""
 
     BUSY = "busy"  # nothing to save now
@@ -39,7 +39,7 @@ class Verdict:
     flags   what is wrong with the recording itself: to be told, no reason to refuse it
     """
 
-    kind: Kind
+    kind: Readiness
     reason: str
     files: tuple[tuple[str, int], ...] = ()
     total_episodes: int = 0
@@ -49,7 +49,7 @@ class Verdict:
     @property
     def finalised(self) -> bool:
         """Every Parquet file has its footer, and the totals add up."""
-        return self.kind is Kind.FINALISED
+        return self.kind is Readiness.FINALISED
 
 
 def judge(
@@ -66,25 +66,25 @@ def judge(
     quiet_ns        how long nothing may change before the writer counts as dead
     """
     if not seen.files:
-        return Verdict(Kind.BUSY, "the folder is empty or gone")
+        return Verdict(Readiness.BUSY, "the folder is empty or gone")
     if seen.info and not seen.info.codebase_version.startswith(_VERSION):
         return Verdict(
-            Kind.UNSUPPORTED,
+            Readiness.UNSUPPORTED,
             f"format {seen.info.codebase_version}; only v3 is supported: convert it with LeRobot",
         )
     recorders = [file for file in seen.files.values() if file.is_recorders]
     if changing := _changing(seen, recorders):
-        return Verdict(Kind.BUSY, f"{changing} is being written")
+        return Verdict(Readiness.BUSY, f"{changing} is being written")
     still_ns = _still_ns(seen, recorders, now_ns)
     if still_ns < DEBOUNCE_NS:
-        return Verdict(Kind.BUSY, "it has just changed")
+        return Verdict(Readiness.BUSY, "it has just changed")
     unfinished = what_is_unfinished(seen)
     quiet = still_ns >= quiet_ns
     stranger = _unsettled_stranger(seen, now_ns)
     if unfinished is None and stranger is None and (quiet or not _encoding(seen)):
-        return _with_files(seen, Kind.FINALISED, "closed and complete", _flags(seen))
+        return _with_files(seen, Readiness.FINALISED, "closed and complete", _flags(seen))
     if seen.info and not seen.info.total_episodes and not seen.tables("data"):
-        return Verdict(Kind.BUSY, "no episode is saved yet")
+        return Verdict(Readiness.BUSY, "no episode is saved yet")
     if stranger is not None:
         return _recording(seen, unfinished or f"{stranger} is being written", saved_episodes, still_ns)
     why = unfinished or f"{_encoding(seen)[0]}/ is still there"
@@ -92,26 +92,26 @@ def judge(
         reason = f"{why}; nothing has changed for {still_ns // SECOND_NS} seconds and no process writes to it"
         if seen.writers is None:
             reason += " (as far as this machine can tell)"
-        return _with_files(seen, Kind.DEAD, reason, _flags(seen))
+        return _with_files(seen, Readiness.DEAD, reason, _flags(seen))
     return _recording(seen, why, saved_episodes, still_ns)
 
 
 def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) -> Verdict:
     """Of a dataset that somebody is still writing."""
     if seen.info is None:
-        return Verdict(Kind.BUSY, seen.info_problem)
+        return Verdict(Readiness.BUSY, seen.info_problem)
     if seen.info.total_episodes in (0, saved_episodes):
-        return Verdict(Kind.BUSY, f"all saved episodes are backed up; {why}")
+        return Verdict(Readiness.BUSY, f"all saved episodes are backed up; {why}")
     for file, video in seen.videos():
         if not video.playable:
-            return Verdict(Kind.BUSY, f"{file.own_path} is incomplete: {video.problem or 'cut off'}")
+            return Verdict(Readiness.BUSY, f"{file.own_path} is incomplete: {video.problem or 'cut off'}")
     if not seen.tables("data"):
-        return Verdict(Kind.BUSY, "the data files are not there yet")
+        return Verdict(Readiness.BUSY, "the data files are not there yet")
     flags = _flags(seen)
     if flags and still_ns < LATE_VIDEO_NS:
-        return Verdict(Kind.BUSY, flags[0])
+        return Verdict(Readiness.BUSY, flags[0])
     reason = f"{seen.info.total_episodes} episodes are saved, {saved_episodes} of them backed up"
-    return _with_files(seen, Kind.COMMIT, reason, flags)
+    return _with_files(seen, Readiness.COMMIT, reason, flags)
 
 
 def _changing(seen: DatasetSeen, files: Sequence[FileSeen]) -> str | None:
@@ -184,14 +184,14 @@ def _flags(seen: DatasetSeen) -> tuple[str, ...]:
     )
 
 
-def _with_files(seen: DatasetSeen, kind: Kind, reason: str, flags: tuple[str, ...]) -> Verdict:
+def _with_files(seen: DatasetSeen, kind: Readiness, reason: str, flags: tuple[str, ...]) -> Verdict:
     return Verdict(
         kind,
         reason,
         tuple(
             (file.path, file.size_bytes)
             for file in seen.files.values()
-            if file.is_recorders or kind is not Kind.COMMIT
+            if file.is_recorders or kind is not Readiness.COMMIT
         ),
         seen.info.total_episodes if seen.info else 0,
         seen.info.total_frames if seen.info else 0,

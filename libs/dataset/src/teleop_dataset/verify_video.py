@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from teleop_dataset.errors import BrokenFile, VerificationFailed
 from teleop_dataset.mp4_samples import samples_of
-from teleop_dataset.v3.layout import FIRST_PLACE, Place
+from teleop_dataset.v3.layout import FIRST_PLACE, FileNumber
 from teleop_dataset.v3.numbering import TOLERANCE_S, pictures_are_found
 
 Times = npt.NDArray[np.float64]
@@ -55,7 +55,7 @@ def _check_camera(
         for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
     )
     lengths = episodes.column("length").to_pylist()
-    places = [Place(chunk, file) for chunk, file in zip(chunks, files, strict=True)]
+    places = [FileNumber(chunk, file) for chunk, file in zip(chunks, files, strict=True)]
     named = sorted(set(places))
     _require(places == sorted(places), f"the episodes are out of order in the videos of {camera}")
     expected = FIRST_PLACE

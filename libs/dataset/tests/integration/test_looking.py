@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.folder import DatasetSeen, find_datasets, look
 from teleop_dataset.mp4 import read_movie
-from teleop_dataset.readiness import DEBOUNCE_NS, QUIET_NS, Kind, judge
+from teleop_dataset.readiness import DEBOUNCE_NS, QUIET_NS, Readiness, judge
 from teleop_testing.waiting import PATIENCE_S
 
 SOON_NS = 60 * 10**9
@@ -19,7 +19,7 @@ FRAMES = (21, 30, 17, 24)
 VIDEO = "videos/observation.images.front/chunk-000/file-000.mp4"
 
 
-def kind(seen: DatasetSeen, *, after_ns: int = SOON_NS, saved: int = 0) -> Kind:
+def kind(seen: DatasetSeen, *, after_ns: int = SOON_NS, saved: int = 0) -> Readiness:
     """The judgement as if so much time had passed."""
     return judge(seen, now_ns=time.time_ns() + after_ns, saved_episodes=saved).kind
 
@@ -31,10 +31,14 @@ def files_of(dataset: Path) -> list[Path]:
 def test_closed_dataset_is_finalised(recording):
     """Right after the recorder has closed it, and for ever."""
     verdict = judge(look(recording.whole), now_ns=time.time_ns() + DEBOUNCE_NS)
-    assert (verdict.kind, verdict.total_episodes, verdict.total_frames) == (Kind.FINALISED, 4, sum(FRAMES))
+    assert (verdict.kind, verdict.total_episodes, verdict.total_frames) == (
+        Readiness.FINALISED,
+        4,
+        sum(FRAMES),
+    )
     assert verdict.flags == ()
     assert {path for path, _ in verdict.files} == {path.as_posix() for path in files_of(recording.whole)}
-    assert kind(look(recording.whole), after_ns=QUIET_NS * 10) is Kind.FINALISED
+    assert kind(look(recording.whole), after_ns=QUIET_NS * 10) is Readiness.FINALISED
 
 
 @pytest.mark.parametrize("episode", [0, 3])
@@ -44,10 +48,10 @@ def test_closed_dataset_is_finalised(recording):
 def test_episode_in_the_making_is_no_news(recording, episode, step):
     """Until info.json counts it; if the recorder dies meanwhile, the dataset is dead, if there is data."""
     seen = look(recording.state(episode, step))
-    assert kind(seen, saved=episode) is Kind.BUSY
-    assert kind(seen, saved=episode - 1) is (Kind.COMMIT if episode else Kind.BUSY)
+    assert kind(seen, saved=episode) is Readiness.BUSY
+    assert kind(seen, saved=episode - 1) is (Readiness.COMMIT if episode else Readiness.BUSY)
     nothing = (episode, step) == (0, "halfway")
-    assert kind(seen, after_ns=QUIET_NS, saved=episode) is (Kind.BUSY if nothing else Kind.DEAD)
+    assert kind(seen, after_ns=QUIET_NS, saved=episode) is (Readiness.BUSY if nothing else Readiness.DEAD)
 
 
 @pytest.mark.parametrize("episode", [0, 1, 2, 3])
@@ -55,9 +59,9 @@ def test_saved_episode_is_a_commit(recording, episode):
     """Each episode, as soon as it is saved; its video holds exactly the frames of the rows."""
     seen = look(recording.state(episode, "done"))
     verdict = judge(seen, now_ns=time.time_ns() + SOON_NS, saved_episodes=episode)
-    assert (verdict.kind, verdict.total_episodes, verdict.flags) == (Kind.COMMIT, episode + 1, ())
+    assert (verdict.kind, verdict.total_episodes, verdict.flags) == (Readiness.COMMIT, episode + 1, ())
     assert [video.frames for _, video in seen.videos()] == [sum(FRAMES[: episode + 1])] * 2
-    assert kind(seen, saved=episode + 1) is Kind.BUSY
+    assert kind(seen, saved=episode + 1) is Readiness.BUSY
 
 
 def test_growing_files_begin_as_they_were(recording):
@@ -102,8 +106,8 @@ def test_recorder_that_lives_is_seen(recording, tmp_path):
     with (dataset / "data/chunk-000/file-000.parquet").open("ab"):
         seen = look(dataset)
         assert seen.writers == {os.getpid()}
-        assert kind(seen, after_ns=QUIET_NS * 10, saved=3) is Kind.BUSY
-    assert kind(look(dataset), after_ns=QUIET_NS * 10, saved=3) is Kind.DEAD
+        assert kind(seen, after_ns=QUIET_NS * 10, saved=3) is Readiness.BUSY
+    assert kind(look(dataset), after_ns=QUIET_NS * 10, saved=3) is Readiness.DEAD
 
 
 def test_dataset_being_copied_is_not_final(recording, tmp_path):
@@ -112,8 +116,8 @@ def test_dataset_being_copied_is_not_final(recording, tmp_path):
     copied: list[Path] = []
     for path in files_of(whole):
         seen = look(tmp_path / "copy")
-        assert kind(seen) is not Kind.FINALISED, copied
+        assert kind(seen) is not Readiness.FINALISED, copied
         (tmp_path / "copy" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "copy" / path).write_bytes((whole / path).read_bytes())
         copied.append(path)
-    assert kind(look(tmp_path / "copy")) is Kind.FINALISED
+    assert kind(look(tmp_path / "copy")) is Readiness.FINALISED

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_dataset.v3.image_stats import PictureLevels, sampled_rows, thinning
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.stats import LEVELS, join
 
-COLOURS = Camera("front", 96, 128, "h264", "yuv420p")
+COLOURS = VideoFeature("front", 96, 128, "h264", "yuv420p")
 
 
 @given(st.integers(1, 200_000))
@@ -30,7 +30,7 @@ def test_statistics_are_those_of_lerobot(scene):
     else:
         pictures[slice(3, None, 8) if scene == "flicker" else slice(-4, None)] = 230
     rows, step = sampled_rows(len(pictures)), thinning(480, 640)
-    levels = PictureLevels(Camera("front", 480, 640, "h264", "yuv420p"))
+    levels = PictureLevels(VideoFeature("front", 480, 640, "h264", "yuv420p"))
     for row in rows.tolist():
         levels.add(pictures[row, :, ::step, ::step])
     stats = levels.describe()
@@ -81,7 +81,7 @@ def test_statistics_of_depth_are_in_the_cameras_unit(unit, scale):
     from lerobot.datasets.depth_utils import dequantize_depth
 
     codes = np.random.default_rng(0).integers(0, 4096, (5, 1, 12, 16), np.uint16)
-    levels = PictureLevels(Camera("depth", 12, 16, "hevc", "gray12le", unit))
+    levels = PictureLevels(VideoFeature("depth", 12, 16, "hevc", "gray12le", unit))
     for picture in codes:
         levels.add(picture)
     stats = levels.describe()

@@ -22,9 +22,9 @@ from lerobot_robot_backend.spool.columns import Columns
 from lerobot_robot_backend.spool.extra import encode_all_extra
 from lerobot_robot_backend.spool.record import encode_beyond
 from lerobot_robot_backend.spool.stream import (
-    Progress,
     SpoolError,
     StreamFile,
+    StreamProgress,
     check_spool,
     default_spool_dir,
     read_whole_progress,
@@ -147,7 +147,7 @@ class TelemetryClient:
         return self.progress.session_id
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> StreamProgress:
         """How far it is, and what is in the way of keeping or shipping; two files are read."""
         return read_whole_progress(self.stream_dir)
 

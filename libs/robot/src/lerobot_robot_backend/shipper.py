@@ -37,8 +37,8 @@ from lerobot_robot_backend.spool.locks import locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SESSION_FILE,
     SHIPPER_LOCK,
-    Progress,
     SpoolError,
+    StreamProgress,
     left_by_server,
     read_progress,
     read_stream,
@@ -189,7 +189,7 @@ class Shipper:
         """Keep how far it got for the recording process, the next shipper, and the log."""
         acked = shipping.acked if shipping.session_id is not None else self._progress.next
         once = max(self._progress.once, self._progress.next)
-        progress = Progress(
+        progress = StreamProgress(
             next=acked,
             session_id=shipping.session_id or self._progress.session_id,
             ended=shipping.ended,

@@ -43,7 +43,7 @@ from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, left_by_
 from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,
     VIDEO_SHIPPER_LOCK,
-    Segment,
+    WaitingSegment,
     find_parts,
     finished_segments,
     has_unstored_video,
@@ -66,7 +66,7 @@ class VideoShipped:
     refused: int = 0
 
 
-class Uploads(Protocol):
+class FileUploads(Protocol):
     """What brings a file to a server; an `Uploader` does."""
 
     async def upload(self, plan: FilePlan, source: ByteSource) -> Receipt:
@@ -103,7 +103,7 @@ class StreamUploader:
 
 async def ship_video(
     stream_dir: Path,
-    uploader: Uploads,
+    uploader: FileUploads,
     *,
     follow: bool = False,
     slots: asyncio.Semaphore | None = None,
@@ -234,7 +234,7 @@ async def _recover(stream_dir: Path) -> None:
 
 
 async def _upload(
-    segment: Segment, uploader: Uploads, slot: AbstractAsyncContextManager[object]
+    segment: WaitingSegment, uploader: FileUploads, slot: AbstractAsyncContextManager[object]
 ) -> Receipt | None:
     """The server's receipt; None if it refuses the segment, or the file is not the one that was recorded."""
     told: str | None = None

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from lerobot_robot_backend.shipping.reader import SpoolReader
-from lerobot_robot_backend.spool.stream import Progress, SpoolError, read_stream, write_progress
+from lerobot_robot_backend.spool.stream import SpoolError, StreamProgress, read_stream, write_progress
 from teleop_schema.errors import BadRobotId
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch
@@ -204,7 +204,7 @@ def test_drain_says_what_is_in_the_way(make_client):
         client.log(joints(), joints())
     write_progress(
         client.stream_dir,
-        Progress(next=1, session_id=5, trouble="the server refuses the connection with 401"),
+        StreamProgress(next=1, session_id=5, trouble="the server refuses the connection with 401"),
     )
     with pytest.raises(TimeoutError, match=r"1 of 2 frames acknowledged .* refuses with 401.*kept in"):
         client.drain(0.0)
@@ -214,7 +214,7 @@ def test_drain_says_what_is_in_the_way(make_client):
     assert (
         "2 frames logged, 1 acknowledged by the server (session 5); the rest is safe in" in client.summary()
     )
-    write_progress(client.stream_dir, Progress(next=2, session_id=5, ended=True))
+    write_progress(client.stream_dir, StreamProgress(next=2, session_id=5, ended=True))
     assert client.drain(0.0) == 2
     assert client.summary().endswith(": complete")
 
@@ -223,7 +223,7 @@ def test_last_line_corrects_a_mistyped_address(make_client):
     """Whoever was never answered finds in it what to type."""
     with make_client() as client:
         client.log(joints(), joints())
-    write_progress(client.stream_dir, Progress(next=0, trouble="ws://x: Name or service not known"))
+    write_progress(client.stream_dir, StreamProgress(next=0, trouble="ws://x: Name or service not known"))
     command = f"python -m lerobot_robot_backend.shipper --backend_url ws://localhost:8000 {client.stream_dir}"
     assert client.summary().endswith(f"; if its address is mistyped: {command}")
 

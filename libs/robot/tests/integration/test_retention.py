@@ -12,8 +12,8 @@ from lerobot_robot_backend.spool.age import NOTE, running_s
 from lerobot_robot_backend.spool.record import MAX_RECORD_BYTES
 from lerobot_robot_backend.spool.segment import HEADER_BYTES, SegmentHeader, find_segments
 from lerobot_robot_backend.spool.stream import (
-    Progress,
     StreamFile,
+    StreamProgress,
     read_progress,
     read_stream,
     send_to,
@@ -54,7 +54,7 @@ def test_unsent_is_never_removed(stream_dir, tmp_path):
 def test_acknowledged_stays_a_day_from_its_acknowledgement(stream_dir, tmp_path):
     """The day counts from the confirmation, not from the recording."""
     pass_time(tmp_path, 1000 * KEEP_S)
-    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    write_progress(stream_dir, StreamProgress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
     assert numbers(stream_dir) == [0, 1, 2, 3]
     pass_time(tmp_path, KEEP_S - 60)
@@ -64,7 +64,7 @@ def test_acknowledged_stays_a_day_from_its_acknowledgement(stream_dir, tmp_path)
 
 def test_only_whole_segments_below_the_watermark_are_removed(stream_dir, tmp_path):
     """A segment with one unconfirmed frame stays, and all behind it."""
-    write_progress(stream_dir, Progress(next=FRAMES // 2, session_id=1))
+    write_progress(stream_dir, StreamProgress(next=FRAMES // 2, session_id=1))
     assert seal_acknowledged(stream_dir, FRAMES // 2, ended=False) == 1
     pass_time(tmp_path, KEEP_S + 60)
     prune_stream(stream_dir)
@@ -73,7 +73,7 @@ def test_only_whole_segments_below_the_watermark_are_removed(stream_dir, tmp_pat
 
 def test_ended_stream_is_removed_as_a_whole(stream_dir, tmp_path):
     """After its day nothing is left of a stream, unless something else lies in its directory."""
-    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    write_progress(stream_dir, StreamProgress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
     pass_time(tmp_path, KEEP_S + 60)
     send_to(stream_dir, "ws://somewhere-else:8000")
@@ -84,7 +84,7 @@ def test_ended_stream_is_removed_as_a_whole(stream_dir, tmp_path):
 def test_foreign_files_stay(stream_dir, tmp_path):
     """What the spool did not put there, it does not take away."""
     (stream_dir / "notes").mkdir()
-    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    write_progress(stream_dir, StreamProgress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
     pass_time(tmp_path, KEEP_S + 60)
     prune_stream(stream_dir)
@@ -94,7 +94,7 @@ def test_foreign_files_stay(stream_dir, tmp_path):
 @pytest.mark.parametrize("days", [-3, 3, 20_000])
 def test_a_clock_that_is_set_ages_nothing(stream_dir, monkeypatch, days):
     """Whatever the wall clock of the robot does, a confirmed segment stays for its day."""
-    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    write_progress(stream_dir, StreamProgress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
     true_time = time.time
     monkeypatch.setattr("time.time", lambda: true_time() + days * 24 * 3600)
@@ -104,7 +104,7 @@ def test_a_clock_that_is_set_ages_nothing(stream_dir, monkeypatch, days):
 
 def test_segments_sealed_by_the_wall_clock_stay_another_day(stream_dir, tmp_path):
     """What an earlier release has sealed, or what was copied here, has an age from now on."""
-    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    write_progress(stream_dir, StreamProgress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
     for path in find_segments(stream_dir).values():
         os.utime(path)
@@ -130,13 +130,13 @@ def test_another_start_of_the_computer(tmp_path, monkeypatch):
 
 def test_what_the_server_has_forgotten_stays(stream_dir):
     """From where the server stands now all is kept until it is confirmed again, however old it is."""
-    write_progress(stream_dir, Progress(next=FRAMES, session_id=1, ended=True))
+    write_progress(stream_dir, StreamProgress(next=FRAMES, session_id=1, ended=True))
     prune_stream(stream_dir)
     pass_time(stream_dir.parent.parent, 1000 * KEEP_S)
     stream = read_stream(stream_dir).stream
     first = SegmentHeader.decode(find_segments(stream_dir)[1].read_bytes()[:HEADER_BYTES]).first_index
     lacking = Lacking(installation=uuid4(), frames=(HeldFrames(stream, first, ended=True),))
     assert bring_again([stream_dir], lacking) == Recalled(streams=1)
-    assert read_progress(stream_dir) == Progress(next=first, once=FRAMES)
+    assert read_progress(stream_dir) == StreamProgress(next=first, once=FRAMES)
     prune_stream(stream_dir)
     assert numbers(stream_dir) == [1, 2, 3]

@@ -10,7 +10,7 @@ from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.shipping.retention import KEEP_S, prune_stream
 from lerobot_robot_backend.spool.locks import is_locked
-from lerobot_robot_backend.spool.stream import Progress, read_stream, write_progress
+from lerobot_robot_backend.spool.stream import StreamProgress, read_stream, write_progress
 from lerobot_robot_backend.video.capture import PictureCounts
 from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,
@@ -356,7 +356,7 @@ async def test_stream_with_unstored_video_is_not_removed(make_recording):
     client.log(JOINTS | {"front": picture(0)}, JOINTS)
     finish(client)
     stream_dir = client.stream_dir
-    write_progress(stream_dir, Progress(next=1, session_id=1, ended=True))
+    write_progress(stream_dir, StreamProgress(next=1, session_id=1, ended=True))
     prune_stream(stream_dir)
     pass_time(client.spool_dir, KEEP_S)
     prune_stream(stream_dir)

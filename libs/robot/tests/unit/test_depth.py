@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from lerobot.datasets.depth_utils import quantize_depth
 from lerobot_robot_backend.video.depth import depth_codes
-from lerobot_robot_backend.video.picture_kind import Kind, kind_of
+from lerobot_robot_backend.video.picture_kind import PictureKind, kind_of
 
 EVERY_MM = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256, 1)
 METRES = np.concatenate([np.linspace(-5, 12, 4000), [0.0, np.inf, 1e30]]).astype(np.float32).reshape(-1, 1, 1)
@@ -24,9 +24,9 @@ def test_what_was_not_measured_is_code_0():
 def test_kinds_of_pictures():
     """Colours of bytes, depth of two types; nothing else is a picture, above all not grayscale."""
     shapes = {
-        Kind.RGB: [((4, 6, 3), np.uint8)],
-        Kind.DEPTH_MM: [((4, 6, 1), np.uint16), ((4, 6), np.uint16)],
-        Kind.DEPTH_M: [((4, 6, 1), np.float32), ((4, 6), np.float32)],
+        PictureKind.RGB: [((4, 6, 3), np.uint8)],
+        PictureKind.DEPTH_MM: [((4, 6, 1), np.uint16), ((4, 6), np.uint16)],
+        PictureKind.DEPTH_M: [((4, 6, 1), np.float32), ((4, 6), np.float32)],
         None: [
             *[((4, 6, 1), np.uint8), ((4, 6), np.uint8), ((4, 6, 3), np.float32), ((4, 6, 1), np.float64)],
             *[((4, 6, 4), np.uint8), ((4, 6, 1), ">u2"), ((0, 6, 3), np.uint8), ((4,), np.uint16)],

@@ -9,10 +9,10 @@ from lerobot_robot_backend.spool.record import (
     ALIGNMENT,
     MAX_RECORD_BYTES,
     MAX_TAIL_BYTES,
-    Beyond,
     DamagedRecord,
     FrameEncoder,
-    Kind,
+    FrameExtras,
+    RecordKind,
     decode_beyond,
     decode_event,
     decode_record,
@@ -39,7 +39,7 @@ def test_frame_comes_back(state, action, index, captured_us, tail):
     encoded = FrameEncoder(len(state), len(action)).encode(index, captured_us, (*state, *action), tail)
     record = decode_record(encoded)
     vectors_size = 4 * (len(state) + len(action))
-    assert (record.kind, record.index, record.end) == (Kind.FRAME, index, index + 1)
+    assert (record.kind, record.index, record.end) == (RecordKind.FRAME, index, index + 1)
     assert record.number == captured_us
     assert struct.unpack(f"<{len(state) + len(action)}f", record.body[:vectors_size]) == (*state, *action)
     assert record.tail(vectors_size) == tail
@@ -50,7 +50,7 @@ def test_frame_comes_back(state, action, index, captured_us, tail):
 def test_other_records_come_back():
     """Gaps, events and the end of a session are read as they were written."""
     gap = decode_record(encode_gap(7, 3, "elbow is missing"))
-    assert (gap.kind, gap.index, gap.end, gap.tail()) == (Kind.GAP, 7, 10, b"elbow is missing")
+    assert (gap.kind, gap.index, gap.end, gap.tail()) == (RecordKind.GAP, 7, 10, b"elbow is missing")
     event = Event(kind="episode_start", frame_index=4, episode_index=0, task="집어")
     assert decode_event(decode_record(encode_event(5, event))) == event
     assert decode_record(encode_close(12)).end == 12
@@ -103,11 +103,11 @@ def test_largest_record_fits():
 def test_tail_of_an_older_spool_is_its_extra():
     """A frame recorded before tails had a form is read as it was meant."""
     extra = {"observation_age_us": 7, "extra": {"a": 1}}
-    body = struct.pack("<IB3xIqq1f", 56, Kind.FRAME, len(msgspec.msgpack.encode(extra)), 3, 9, 1.5)
+    body = struct.pack("<IB3xIqq1f", 56, RecordKind.FRAME, len(msgspec.msgpack.encode(extra)), 3, 9, 1.5)
     body += msgspec.msgpack.encode(extra)
     body = body[:0] + struct.pack("<I", _size(body)) + body[4:] + bytes(_size(body) - 4 - len(body))
     record = decode_record(struct.pack("<I", google_crc32c.value(body)) + body)
-    assert decode_beyond(record, 4) == Beyond(extra=extra)
+    assert decode_beyond(record, 4) == FrameExtras(extra=extra)
 
 
 def _size(body: bytes) -> int:
@@ -119,9 +119,9 @@ def test_what_goes_beyond_the_vectors_comes_back():
     assert encode_beyond() == b""
     extra = msgspec.msgpack.encode({"a": [1, None]})
     for tail, told in (
-        (encode_beyond(extra), Beyond(extra={"a": [1, None]})),
-        (encode_beyond(extra, observation_age_us=2**40), Beyond({"a": [1, None]}, 2**40)),
-        (encode_beyond(observation_age_us=1), Beyond(observation_age_us=1)),
-        (encode_beyond(), Beyond()),
+        (encode_beyond(extra), FrameExtras(extra={"a": [1, None]})),
+        (encode_beyond(extra, observation_age_us=2**40), FrameExtras({"a": [1, None]}, 2**40)),
+        (encode_beyond(observation_age_us=1), FrameExtras(observation_age_us=1)),
+        (encode_beyond(), FrameExtras()),
     ):
         assert decode_beyond(decode_record(FrameEncoder(1, 0).encode(0, 0, (1.0,), tail)), 4) == told

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from lerobot_robot_backend.shipping.protocol import NotBelieved, Refused, Shipping
+from lerobot_robot_backend.shipping.protocol import NotBelieved, Shipping, StreamRefused
 from lerobot_robot_backend.spool.stream import StreamEnd, StreamFile
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import Limits
@@ -145,7 +145,7 @@ def test_fatal_error_is_told_with_its_text():
     shipping = welcomed(Source(10))
     shipping.receive(ErrorMessage("bad_message", "strange extra", fatal=False))
     assert shipping.complaint == "bad_message: strange extra"
-    with pytest.raises(Refused, match=r"session_mismatch: other names \(state_names\); start anew"):
+    with pytest.raises(StreamRefused, match=r"session_mismatch: other names \(state_names\); start anew"):
         shipping.receive(ErrorMessage("session_mismatch", "other names", True, "state_names", "start anew"))
 
 

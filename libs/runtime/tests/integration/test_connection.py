@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from teleop_runtime.serving.app import Part, Running, assemble, refuse
+from teleop_runtime.serving.app import Running, ServicePart, assemble, refuse
 from teleop_runtime.serving.connection import MAX_TARGET_BYTES, peer_of
 from teleop_runtime.serving.operations import Operation
 from teleop_runtime.serving.serve import SERVER_OPTIONS
@@ -64,7 +64,7 @@ async def server(listener):
     async def decline(websocket: WebSocket) -> None:
         await refuse(websocket, StorageUnavailable("this process is stopping"))
 
-    part = Part(
+    part = ServicePart(
         name="part",
         lifespan=lifespan,
         operations=[Operation("GET", "/names/{name:path}", tell, media=["text/plain"])],

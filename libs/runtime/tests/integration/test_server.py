@@ -13,7 +13,7 @@ from msgspec import Struct
 from openapi_spec_validator import validate
 from starlette.responses import StreamingResponse
 from starlette.routing import WebSocketRoute
-from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, NotFound, StorageUnavailable
 from teleop_testing.backends.serving import serving
@@ -72,14 +72,14 @@ async def echo(websocket):
     await websocket.close()
 
 
-def part(name: str, checks=None, told=None, **more) -> Part:
+def part(name: str, checks=None, told=None, **more) -> ServicePart:
     """A part that puts its own name into the state."""
 
     @asynccontextmanager
     async def lifespan():
         yield Running(state={name: name}, checks=checks or {}, told=told or {})
 
-    return Part(name=name, lifespan=lifespan, **{"operations": [], **more})
+    return ServicePart(name=name, lifespan=lifespan, **{"operations": [], **more})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
-from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 
@@ -19,7 +19,7 @@ from teleop_export.settings import ExportSettings
 from teleop_export.tables.database import check_database, name_of, open_pool
 from teleop_export.tables.export_table import ExportTable
 from teleop_export.tables.push_table import PushTable
-from teleop_export.tables.session_table import SessionTable
+from teleop_export.tables.session_table import SessionReader
 from teleop_export.work import queue_watch
 from teleop_export.work.folders import Folders
 from teleop_export.work.jobs import MAKING, PUSHING, Jobs
@@ -31,7 +31,7 @@ READY_TIMEOUT_S = 2.0
 
 def export_part(
     database_url: str, export_root: Path, store_url: str, hub: HubSettings, *, work_here: bool = True
-) -> Part:
+) -> ServicePart:
     """export-service as a part of a server; `work_here`: with workers of its own."""
 
     @asynccontextmanager
@@ -68,14 +68,14 @@ def export_part(
                         "export_jobs": jobs,
                         "export_pushes": pushes,
                         "export_followers": events.Followers(),
-                        "recorded_sessions": SessionTable(pool),
+                        "recorded_sessions": SessionReader(pool),
                     },
                     checks={"export database": partial(check_database, pool), **making, **work.checks()},
                     drain=work.stop,
                 )
 
     operations = (*endpoints.OPERATIONS, *events.OPERATIONS, *push_endpoints.OPERATIONS)
-    return Part(name="export-service", operations=operations, lifespan=lifespan)
+    return ServicePart(name="export-service", operations=operations, lifespan=lifespan)
 
 
 def create_app(settings: ExportSettings) -> Starlette:

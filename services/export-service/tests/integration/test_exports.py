@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from teleop_export.making.build import build
-from teleop_export.tables.session_table import SessionTable
+from teleop_export.tables.session_table import SessionReader
 
 LEVELS = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
@@ -109,9 +109,9 @@ async def test_frames_that_come_while_one_waits_are_waited_for(backend, record, 
             )
         return await looked(self, *words, **more)
 
-    looked = SessionTable.read
+    looked = SessionReader.read
     monkeypatch.setattr("teleop_export.api.endpoints.RECHECK_AFTER_S", 0.0)
-    monkeypatch.setattr(SessionTable, "read", read)
+    monkeypatch.setattr(SessionReader, "read", read)
     assert (await backend.ask(session))["report"]["committed"] == 100
 
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from teleop_export.timing.align import (
     NONE_NEAR,
     NOT_BEGUN,
-    SHORT_HOLE_S,
+    SHORT_GAP_S,
     STALE,
-    Loss,
+    MissingPictures,
     Pictures,
-    find_holes,
+    find_gaps,
     match,
 )
 from teleop_export.timing.loop_times import US_PER_S
@@ -24,19 +24,19 @@ def integers(*values):
     return np.array(values, np.int64)
 
 
-def camera(seen_at, *, fps=30.0, losses=()):
+def camera(seen_at, *, fps=30.0, missing=()):
     seen_at = integers(*seen_at)
-    return Pictures(seen_at * 16_667 - 4_000, seen_at, fps, losses)
+    return Pictures(seen_at * 16_667 - 4_000, seen_at, fps, missing)
 
 
 def timed(captured_us, *, fps=30.0):
     return Pictures(integers(*captured_us), None, fps)
 
 
-def holes(pictures, frames, sample_us=None):
+def gaps(pictures, frames, sample_us=None):
     index = np.arange(frames)
     matched = match(pictures, index=index, sample_us=sample_us, loop_fps=LOOP_FPS)
-    return find_holes(pictures, matched, index, loop_fps=LOOP_FPS)
+    return find_gaps(pictures, matched, index, loop_fps=LOOP_FPS)
 
 
 @st.composite
@@ -52,10 +52,10 @@ def ascending(draw, limit=200):
 
 
 @st.composite
-def losses(draw, limit=220):
+def missing(draw, limit=220):
     edges = sorted(draw(st.sets(st.integers(0, limit), max_size=8)))
     pairs = zip(edges[::2], edges[1::2], strict=False)
-    return tuple(Loss(first, end, f"loss {first}") for first, end in pairs)
+    return tuple(MissingPictures(first, end, f"missing {first}") for first, end in pairs)
 
 
 def test_picture_of_a_sample_is_the_latest_that_its_loop_saw():
@@ -65,10 +65,10 @@ def test_picture_of_a_sample_is_the_latest_that_its_loop_saw():
     assert not matched.cause.any()
 
 
-@given(ascending(), losses(), st.integers(0, 250))
+@given(ascending(), missing(), st.integers(0, 250))
 def test_every_sample_has_one_picture_never_from_the_future(seen_at, lost, frames):
     """And it is marked unless it is what the loop saw: the latest, not lost since, not too old."""
-    pictures = camera(seen_at, losses=lost)
+    pictures = camera(seen_at, missing=lost)
     index = np.arange(frames)
     matched = match(pictures, index=index, sample_us=None, loop_fps=LOOP_FPS)
     assert len(matched.number) == len(matched.cause) == frames
@@ -77,59 +77,63 @@ def test_every_sample_has_one_picture_never_from_the_future(seen_at, lost, frame
         before = [each for each in seen_at if each <= sample]
         assert number == len(before) - 1
         since = before[-1] if before else -1
-        missed = any(loss.first <= sample and min(sample, loss.end - 1) > since for loss in lost)
+        missed = any(each.first <= sample and min(sample, each.end - 1) > since for each in lost)
         fine = bool(before) and not missed and sample - since <= 0.5 * LOOP_FPS
         assert (cause == 0) == fine
 
 
-@given(ascending(), losses(), st.integers(1, 250))
+@given(ascending(), missing(), st.integers(1, 250))
 def test_holes_are_the_long_stretches_without_a_picture(seen_at, lost, frames):
-    """Ascending and disjoint; outside of them every sample has a picture, its own or that of a short hole."""
-    pictures = camera(seen_at, losses=lost)
+    """Ascending and disjoint; outside of them every sample has a picture, its own or that of a short gap."""
+    pictures = camera(seen_at, missing=lost)
     index = np.arange(frames)
     matched = match(pictures, index=index, sample_us=None, loop_fps=LOOP_FPS)
-    found = find_holes(pictures, matched, index, loop_fps=LOOP_FPS)
+    found = find_gaps(pictures, matched, index, loop_fps=LOOP_FPS)
     inside = np.zeros(frames, bool)
     reached = -1
-    for hole in found:
-        assert hole.first > reached
-        reached = hole.end
-        assert matched.cause[hole.first : hole.end].all()
-        inside[hole.first : hole.end] = True
+    for gap in found:
+        assert gap.first > reached
+        reached = gap.end
+        assert matched.cause[gap.first : gap.end].all()
+        inside[gap.first : gap.end] = True
     assert (matched.number[~inside] >= 0).all()
     longest = run = 0
     for bad in (matched.cause != 0) & ~inside:
         run = run + 1 if bad else 0
         longest = max(longest, run)
-    assert longest <= int(SHORT_HOLE_S * LOOP_FPS)
+    assert longest <= int(SHORT_GAP_S * LOOP_FPS)
 
 
 def test_late_camera_is_a_hole_at_the_beginning():
     """However short: there is no picture that could stand in."""
-    (hole,) = holes(camera(range(3, 100, 2)), 100)
-    assert (hole.first, hole.end, hole.reason, hole.awaited) == (0, 3, NOT_BEGUN, False)
+    (gap,) = gaps(camera(range(3, 100, 2)), 100)
+    assert (gap.first, gap.end, gap.reason, gap.awaited) == (0, 3, NOT_BEGUN, False)
 
 
 def test_lost_picture_is_stood_in_for():
-    """By the one before it, for as long as a short hole lasts."""
-    assert holes(camera([*range(0, 20, 2), *range(24, 60, 2)], losses=[Loss(19, 24, "x")]), 60) == []
+    """By the one before it, for as long as a short gap lasts."""
+    assert (
+        gaps(camera([*range(0, 20, 2), *range(24, 60, 2)], missing=[MissingPictures(19, 24, "x")]), 60) == []
+    )
 
 
 def test_many_lost_pictures_are_a_hole():
     """With the reason noted for them."""
-    (hole,) = holes(camera([*range(0, 20, 2), *range(40, 60, 2)], losses=[Loss(19, 40, "disk full")]), 60)
-    assert (hole.first, hole.end, hole.reason, hole.awaited) == (19, 40, "disk full", False)
+    (gap,) = gaps(
+        camera([*range(0, 20, 2), *range(40, 60, 2)], missing=[MissingPictures(19, 40, "disk full")]), 60
+    )
+    assert (gap.first, gap.end, gap.reason, gap.awaited) == (19, 40, "disk full", False)
 
 
 def test_video_that_ends_early_is_awaited():
     """Its last picture gets too old: the rest may not have arrived."""
-    (hole,) = holes(camera(range(0, 100, 2)), 200)
-    assert (hole.first, hole.end, hole.reason, hole.awaited) == (98 + 31, 200, STALE, True)
+    (gap,) = gaps(camera(range(0, 100, 2)), 200)
+    assert (gap.first, gap.end, gap.reason, gap.awaited) == (98 + 31, 200, STALE, True)
 
 
 def test_slow_camera_is_not_stale():
     """One picture a second is no reason to miss pictures."""
-    assert holes(camera(range(0, 600, 60), fps=1.0), 600) == []
+    assert gaps(camera(range(0, 600, 60), fps=1.0), 600) == []
 
 
 def test_pictures_without_iterations_go_by_time():
@@ -156,8 +160,8 @@ def test_pictures_by_time_are_near(captured_us, sample_us):
 def test_no_picture_near_in_time_is_a_hole():
     """Told as such."""
     sample_us = np.arange(60) * 16_667
-    found = holes(timed([*range(0, 300_000, 33_333), *range(600_000, 1_000_000, 33_333)]), 60, sample_us)
-    assert [(hole.first, hole.end, hole.reason) for hole in found] == [(19, 35, NONE_NEAR)]
+    found = gaps(timed([*range(0, 300_000, 33_333), *range(600_000, 1_000_000, 33_333)]), 60, sample_us)
+    assert [(gap.first, gap.end, gap.reason) for gap in found] == [(19, 35, NONE_NEAR)]
 
 
 def test_nothing_matches_nothing():

@@ -1,16 +1,16 @@
 """What sessions must share to be one dataset."""
 
 import pytest
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_export.errors import CameraMissing, SessionsDiffer, VideoDiffers, VideoUnfinished
 from teleop_export.sessions.alike import check_alike, choose_cameras
-from teleop_export.sessions.recorded import Footage, Session
+from teleop_export.sessions.recorded import CameraVideo, Session
 
 
 def footage(*, height=48, width=64, codec="h264", pix_fmt="yuv420p", depth_unit=None):
-    return Footage(
+    return CameraVideo(
         height=height, width=width, codec=codec, pix_fmt=pix_fmt, fps=30.0, chunks=(1,), pictures=3,
-        size_bytes=9, holes=(), depth_unit=depth_unit,
+        size_bytes=9, gaps=(), depth_unit=depth_unit,
     )  # fmt: skip
 
 
@@ -18,7 +18,7 @@ def session(number=1, **changes):
     values = {
         "id": number, "robot_id": "robot_A", "robot_type": "so101", "fps": 30.0, "task": None,
         "state_names": ("a",), "action_names": ("a",), "status": "complete", "watermark": 3, "committed": 3,
-        "holes": (),
+        "gaps": (),
     }  # fmt: skip
     return Session(**values | changes)
 
@@ -31,8 +31,8 @@ def test_all_cameras_unless_some_are_named():
     """In the order of their names, or in that in which they were asked for."""
     recorded = session(footage={"wrist": footage(), "front": footage(height=96)})
     assert choose(recorded) == (
-        Camera("front", 96, 64, "h264", "yuv420p"),
-        Camera("wrist", 48, 64, "h264", "yuv420p"),
+        VideoFeature("front", 96, 64, "h264", "yuv420p"),
+        VideoFeature("wrist", 48, 64, "h264", "yuv420p"),
     )
     assert [camera.name for camera in choose(recorded, wanted=("wrist", "front"))] == ["wrist", "front"]
     assert choose(recorded, wanted=()) == ()
@@ -56,7 +56,7 @@ def test_video_stays_what_it_is_where_lerobot_reads_it(codec, pix_fmt, made):
 def test_depth_is_what_lerobot_makes_of_depth():
     """Whatever the first session's unit is, the dataset tells it."""
     (camera,) = choose(session(footage={"front": footage(codec="hevc", pix_fmt="gray12le", depth_unit="mm")}))
-    assert camera == Camera("front", 48, 64, "hevc", "gray12le", "mm")
+    assert camera == VideoFeature("front", 48, 64, "hevc", "gray12le", "mm")
 
 
 def test_sizes_must_agree():

@@ -5,7 +5,7 @@ import os
 import tarfile
 
 import pytest
-from teleop_export.api.archive import Archive
+from teleop_export.api.archive import FolderTar
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def read(archive):
 
 async def test_archive_holds_every_file(folder):
     """Each under the dataset's name, with its content."""
-    content = await read(Archive(folder, "pick"))
+    content = await read(FolderTar(folder, "pick"))
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         found = {member.name: tar.extractfile(member).read() for member in tar}
     assert found == {
@@ -38,19 +38,19 @@ async def test_archive_holds_every_file(folder):
 
 async def test_archive_knows_its_size(folder):
     """Clients see at once whether they got all of it."""
-    archive = Archive(folder, "pick")
+    archive = FolderTar(folder, "pick")
     assert archive.size_bytes == len(await read(archive))
 
 
 async def test_archive_is_the_same_each_time(folder):
     """Nothing in it depends on when it was made."""
-    assert await read(Archive(folder, "pick")) == await read(Archive(folder, "pick"))
+    assert await read(FolderTar(folder, "pick")) == await read(FolderTar(folder, "pick"))
 
 
 async def test_files_keep_their_time(folder):
     """To the nanosecond, as far as tar programs take it."""
     os.utime(folder / "c", ns=(0, 1_763_860_000_123_456_789))
-    with tarfile.open(fileobj=io.BytesIO(await read(Archive(folder, "pick")))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(await read(FolderTar(folder, "pick")))) as tar:
         member = tar.getmember("pick/c")
         assert member.pax_headers["mtime"] == "1763860000.123456789"
         assert member.mtime == pytest.approx(1_763_860_000.123457, abs=1e-6)
@@ -59,5 +59,5 @@ async def test_files_keep_their_time(folder):
 async def test_long_names_fit(folder):
     """A repo name may be longer than tar's first header holds."""
     name = "n" * 120
-    with tarfile.open(fileobj=io.BytesIO(await read(Archive(folder, name)))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(await read(FolderTar(folder, name)))) as tar:
         assert f"{name}/meta/info.json" in tar.getnames()

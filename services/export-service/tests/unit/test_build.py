@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 from teleop_dataset.errors import VerificationFailed
-from teleop_dataset.v3.layout import BYTES_PER_MB, ONE_FILE, FileLimits, Place
+from teleop_dataset.v3.layout import BYTES_PER_MB, ONE_FILE, FileLimits, FileNumber
 from teleop_dataset.verify import verify
 from teleop_export.errors import Cancelled, NotFinite, RecordingChanged
 from teleop_export.making import build as building
@@ -283,6 +283,6 @@ def test_splits_that_do_not_cover_the_episodes_are_found(tmp_path, splits):
 
 def test_files_are_numbered_within_chunks():
     """A thousand files a folder, then the next."""
-    assert Place(0, 998).following() == Place(0, 999)
-    assert Place(0, 999).following() == Place(1, 0)
-    assert Place(1, 0).data_path() == "data/chunk-001/file-000.parquet"
+    assert FileNumber(0, 998).following() == FileNumber(0, 999)
+    assert FileNumber(0, 999).following() == FileNumber(1, 0)
+    assert FileNumber(1, 0).data_path() == "data/chunk-001/file-000.parquet"

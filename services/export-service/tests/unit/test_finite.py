@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from teleop_export.errors import NotFinite
-from teleop_export.sessions.finite import SHORT, Unfit, check_loss, cut_out, not_finite
-from teleop_export.sessions.recorded import Hole
-from teleop_export.timing.pace import Samples
+from teleop_export.sessions.finite import SHORT, Unfit, check_left_out, cut_out, not_finite
+from teleop_export.sessions.recorded import Gap
+from teleop_export.timing.pace import SampleTimes
 from teleop_export.timing.pauses import Pauses
 
 NAMES = ["observation a.pos", "observation b.pos", "action a.pos"]
@@ -16,7 +16,7 @@ NEVER = Pauses()
 def runs(index, numbers, *, own=None, repeated=False):
     index, numbers = np.array(index), np.array(numbers)
     flags = np.ones(len(index), np.bool_) if own is None else np.array(own)
-    samples = Samples(index, index * 16_667, flags)
+    samples = SampleTimes(index, index * 16_667, flags)
     unfit = Unfit(index[numbers > 0], numbers[numbers > 0])
     return not_finite(samples, unfit, NAMES, repeated=repeated)
 
@@ -24,7 +24,7 @@ def runs(index, numbers, *, own=None, repeated=False):
 def test_runs_are_named_by_their_joint():
     """A run ends where a frame is fine, is missing, or another joint is the first that is not."""
     found = runs([0, 1, 2, 3, 4, 8, 9], [0, 1, 1, 3, 0, 3, 3])
-    assert [(hole.first, hole.end, hole.reason) for hole in found] == [
+    assert [(gap.first, gap.end, gap.reason) for gap in found] == [
         (1, 3, "observation a.pos is NaN or infinite"),
         (3, 4, "action a.pos is NaN or infinite"),
         (8, 10, "action a.pos is NaN or infinite"),
@@ -40,7 +40,7 @@ def test_frames_that_become_no_rows_do_not_count():
 
 def test_short_pieces_go_with_what_was_cut_out():
     """Only those beside a cut: a short run without any stays."""
-    unfit = [Hole(100, 102, "x is NaN or infinite"), Hole(110, 111, "x is NaN or infinite")]
+    unfit = [Gap(100, 102, "x is NaN or infinite"), Gap(110, 111, "x is NaN or infinite")]
     kept, left_out = cut_out([(0, 400), (500, 520)], unfit, NEVER, loop_hz=60.0)
     assert kept == [(0, 100), (111, 400), (500, 520)]
     assert left_out == [
@@ -52,11 +52,11 @@ def test_short_pieces_go_with_what_was_cut_out():
 
 def test_an_episode_that_would_lose_much_is_refused():
     """One refusal that names sensor and option, instead of many episodes of a frame."""
-    unfit = [Hole(frame, frame + 1, "observation b.pos is NaN or infinite") for frame in range(0, 118, 2)]
+    unfit = [Gap(frame, frame + 1, "observation b.pos is NaN or infinite") for frame in range(0, 118, 2)]
     kept, left_out = cut_out([(0, 118)], unfit, NEVER, loop_hz=30.0)
     assert (kept, sum(end - first for first, end, _ in left_out)) == ([], 118)
     with pytest.raises(NotFinite, match=r"59 frames .* observation b\.pos") as caught:
-        check_loss("session 1", "split", [(0, 118)], left_out, NEVER)
+        check_left_out("session 1", "split", [(0, 118)], left_out, NEVER)
     assert caught.value.field == "on_not_finite"
     assert "keep" in caught.value.hint
 
@@ -64,8 +64,8 @@ def test_an_episode_that_would_lose_much_is_refused():
 def test_a_little_loss_is_none_unless_it_is_refused():
     """Up to a twentieth."""
     left_out = [(10, 15, "observation b.pos is NaN or infinite")]
-    check_loss("session 1", "split", [(0, 100)], left_out, NEVER)
+    check_left_out("session 1", "split", [(0, 100)], left_out, NEVER)
     with pytest.raises(NotFinite):
-        check_loss("session 1", "refuse", [(0, 100)], left_out, NEVER)
+        check_left_out("session 1", "refuse", [(0, 100)], left_out, NEVER)
     with pytest.raises(NotFinite):
-        check_loss("session 1", "split", [(0, 99)], left_out, NEVER)
+        check_left_out("session 1", "split", [(0, 99)], left_out, NEVER)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from teleop_export.making.video_source import FETCHED_AHEAD, OPEN_SEGMENTS, Footage
-from teleop_export.sessions.video_chunks import Chunk
+from teleop_export.making.video_source import FETCHED_AHEAD, OPEN_SEGMENTS, CameraPictures
+from teleop_export.sessions.video_chunks import VideoChunk
 from teleop_testing.waiting import PATIENCE_S
 
 PICTURES, CHUNKS = 10, 20
@@ -33,7 +33,7 @@ class Fetching:
             assert self.changed.wait_for(lambda: chunks <= set(self.asked), PATIENCE_S), self.asked
 
 
-def recording(tmp_path: Path) -> tuple[Footage, Fetching]:
+def recording(tmp_path: Path) -> tuple[CameraPictures, Fetching]:
     """CHUNKS files of PICTURES each."""
     path = tmp_path / "chunk.mp4"
     with av.open(str(path), "w") as container:
@@ -44,7 +44,7 @@ def recording(tmp_path: Path) -> tuple[Footage, Fetching]:
         container.mux(stream.encode(None))
     taken = datetime(2026, 1, 1, tzinfo=UTC)
     chunks = [
-        Chunk(
+        VideoChunk(
             id=number,
             chunk_index=number,
             sha256=str(number),
@@ -65,7 +65,7 @@ def recording(tmp_path: Path) -> tuple[Footage, Fetching]:
         for number in range(CHUNKS)
     ]
     fetching = Fetching(path)
-    return Footage(chunks, fetching), fetching
+    return CameraPictures(chunks, fetching), fetching
 
 
 def pictures_of(*chunks: int) -> np.ndarray:

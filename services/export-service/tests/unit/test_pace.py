@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_export.timing.loop_times import US_PER_S, loop_times
-from teleop_export.timing.pace import MISSING_ROWS, STALL_US, Samples, choose_samples, measure, thin_out
+from teleop_export.timing.pace import MISSING_ROWS, STALL_US, SampleTimes, choose_samples, measure, thin_out
 
 NOTHING = np.zeros(0, np.int64)
 EPOCH_US = 1_763_860_000_000_000
@@ -18,7 +18,7 @@ def integers(*values):
 def measured(sample_us, *, own=None, repeated=False):
     flags = np.ones(len(sample_us), np.bool_) if own is None else own
     index = np.arange(len(sample_us))
-    samples = Samples(index, sample_us, flags)
+    samples = SampleTimes(index, sample_us, flags)
     return measure(samples, loop_times(index, sample_us), repeated=repeated)
 
 
@@ -165,10 +165,10 @@ def test_samples_that_repeat_an_observation_are_no_steps():
 
 
 def test_what_is_missing_is_no_step():
-    """Nor does a hole make a loop slow."""
+    """Nor does a gap make a loop slow."""
     index = np.concatenate([np.arange(60), 300 + np.arange(60)])
     sample_us = np.rint(index * US_PER_S / 30).astype(np.int64)
-    samples = Samples(index, sample_us, np.ones(120, np.bool_))
+    samples = SampleTimes(index, sample_us, np.ones(120, np.bool_))
     assert measure(samples, loop_times(index, sample_us), repeated=False).hz == pytest.approx(30.0, rel=1e-3)
 
 

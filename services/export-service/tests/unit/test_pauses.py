@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from teleop_export.planning.plan import MAX_PAUSES, PAUSED, make_plan
 from teleop_export.sessions.finite import SHORT
-from teleop_export.sessions.recorded import EpisodeRow, Hole, Session
+from teleop_export.sessions.recorded import EpisodeRow, Gap, Session
 from teleop_export.sessions.spans import ALL_LABELS
 from teleop_export.timing.loop_times import loop_times
-from teleop_export.timing.pace import Samples, measure
+from teleop_export.timing.pace import SampleTimes, measure
 from teleop_export.timing.pauses import Pauses, in_spans, without
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6).map(
@@ -35,10 +35,10 @@ def test_every_frame_is_in_a_pause_or_not(spans, first, frames):
     assert trimmed == ([(others[0], others[-1] + 1)] if others else [])
 
 
-def recorded(taken_us, index=None) -> Samples:
+def recorded(taken_us, index=None) -> SampleTimes:
     taken_us = np.array(taken_us, np.int64)
     index = np.arange(len(taken_us)) if index is None else np.array(index)
-    return Samples(index, taken_us, np.ones(len(index), np.bool_))
+    return SampleTimes(index, taken_us, np.ones(len(index), np.bool_))
 
 
 def apart(samples, pauses):
@@ -89,7 +89,7 @@ def test_a_rule_may_take_turns():
     assert measure(left, times, repeated=False).hz == pytest.approx(25.0, rel=0.01)
 
 
-def session(watermark=400, *, pauses, holes=(), **changes):
+def session(watermark=400, *, pauses, gaps=(), **changes):
     values = {
         "id": 1,
         "robot_id": "robot_A",
@@ -100,8 +100,8 @@ def session(watermark=400, *, pauses, holes=(), **changes):
         "action_names": ("a.pos",),
         "status": "complete",
         "watermark": watermark,
-        "committed": watermark - sum(hole.end - hole.first for hole in holes),
-        "holes": tuple(holes),
+        "committed": watermark - sum(gap.end - gap.first for gap in gaps),
+        "gaps": tuple(gaps),
         "episodes": (EpisodeRow(0, 0, watermark),),
         "pauses": Pauses.of(pauses),
     }
@@ -120,7 +120,7 @@ def left_out(made):
 
 def test_an_episode_with_a_pause_is_one():
     """Also if an episode may not be split, and frames are missing in the pause: none of its own is."""
-    made = plan(session(pauses=[(30, 90)], holes=[Hole(40, 45, "lost")]), on_gap="refuse")
+    made = plan(session(pauses=[(30, 90)], gaps=[Gap(40, 45, "lost")]), on_gap="refuse")
     assert [(each.first, each.end, each.frames, each.pauses) for each in made.pieces] == [
         (0, 400, 340, ((30, 90),))
     ]
@@ -129,8 +129,8 @@ def test_an_episode_with_a_pause_is_one():
 
 
 def test_an_episode_is_split_where_its_own_frames_are_missing():
-    """A pause beside the hole belongs to neither piece."""
-    made = plan(session(pauses=[(30, 90), (200, 210)], holes=[Hole(85, 100, "lost")]))
+    """A pause beside the gap belongs to neither piece."""
+    made = plan(session(pauses=[(30, 90), (200, 210)], gaps=[Gap(85, 100, "lost")]))
     assert [(each.first, each.end, each.frames) for each in made.pieces] == [(0, 30, 30), (100, 400, 290)]
     assert [(gap.first, gap.end) for gap in made.gaps] == [(90, 100)]
 
@@ -144,11 +144,11 @@ def test_trimming_an_episode_trims_its_pauses():
 
 def test_values_that_are_not_finite_do_not_matter_in_a_pause():
     """Outside of it they are cut out, and what is short then is counted without the pause."""
-    unfit = (Hole(40, 50, "x is NaN or infinite"), Hole(200, 201, "x is NaN or infinite"))
+    unfit = (Gap(40, 50, "x is NaN or infinite"), Gap(200, 201, "x is NaN or infinite"))
     made = plan(session(2000, pauses=[(30, 90), (210, 290)], not_finite=unfit[:1]), on_not_finite="refuse")
     assert made.frames == 2000 - 140
     made = plan(
-        session(2000, pauses=[(205, 290)], not_finite=(*unfit[1:], Hole(300, 301, "x is NaN or infinite")))
+        session(2000, pauses=[(205, 290)], not_finite=(*unfit[1:], Gap(300, 301, "x is NaN or infinite")))
     )
     assert [(each.first, each.end) for each in made.pieces] == [(0, 200), (301, 2000)]
     assert (201, 300, 14, SHORT) in left_out(made)

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from teleop_export.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
 from teleop_export.planning.plan import make_plan
-from teleop_export.sessions.recorded import UNNAMED, EpisodeRow, Hole, Session, name_holes
+from teleop_export.sessions.recorded import UNNAMED, EpisodeRow, Gap, Session, name_gaps
 from teleop_export.sessions.spans import ALL_LABELS
 
 NAMES = ("a.pos", "b.pos")
 
 
-def session(watermark=100, *, holes=(), **changes):
-    committed = watermark - sum(hole.end - hole.first for hole in holes)
+def session(watermark=100, *, gaps=(), **changes):
+    committed = watermark - sum(gap.end - gap.first for gap in gaps)
     values = {
         "id": 1,
         "robot_id": "robot_A",
@@ -24,7 +24,7 @@ def session(watermark=100, *, holes=(), **changes):
         "status": "complete",
         "watermark": watermark,
         "committed": committed,
-        "holes": tuple(holes),
+        "gaps": tuple(gaps),
     }
     return Session(**values | changes)
 
@@ -88,7 +88,7 @@ def test_episode_beyond_the_watermark_is_cut():
 
 def test_hole_splits_an_episode():
     """No sample is invented: the episode becomes two, and the gap is named."""
-    made = plan(session(holes=[Hole(40, 45, "disk full")], episodes=(EpisodeRow(0, 20, 80),)))
+    made = plan(session(gaps=[Gap(40, 45, "disk full")], episodes=(EpisodeRow(0, 20, 80),)))
     assert spans(made) == [(20, 40), (45, 80)]
     (gap,) = made.gaps
     assert (gap.first, gap.end, gap.reason, gap.episode_index) == (40, 45, "disk full", 0)
@@ -96,7 +96,7 @@ def test_hole_splits_an_episode():
 
 def test_hole_at_an_edge_shortens_an_episode():
     """There is one piece then, and the gap is named all the same."""
-    made = plan(session(holes=[Hole(15, 25, "lost")], episodes=(EpisodeRow(0, 20, 80),)))
+    made = plan(session(gaps=[Gap(15, 25, "lost")], episodes=(EpisodeRow(0, 20, 80),)))
     assert spans(made) == [(25, 80)]
     assert [(gap.first, gap.end) for gap in made.gaps] == [(20, 25)]
     assert made.excluded[0].frames == 15
@@ -107,12 +107,12 @@ def test_hole_refuses_an_episode_if_asked():
     with pytest.raises(
         EpisodeHasGap, match="episode 0 of session 1 is missing the frames 40 to 44: disk full"
     ):
-        plan(session(holes=[Hole(40, 45, "disk full")], episodes=(EpisodeRow(0, 20, 80),)), on_gap="refuse")
+        plan(session(gaps=[Gap(40, 45, "disk full")], episodes=(EpisodeRow(0, 20, 80),)), on_gap="refuse")
 
 
 def test_hole_outside_of_episodes_is_no_reason_to_refuse():
     """Nobody asked for those frames."""
-    made = plan(session(holes=[Hole(2, 4, "x")], episodes=(EpisodeRow(0, 20, 80),)), on_gap="refuse")
+    made = plan(session(gaps=[Gap(2, 4, "x")], episodes=(EpisodeRow(0, 20, 80),)), on_gap="refuse")
     assert spans(made) == [(20, 80)]
 
 
@@ -133,7 +133,7 @@ def test_an_episode_has_several_tasks():
     """Each piece has those of its frames; an episode is chosen by any of them, and whole."""
     row = EpisodeRow(0, 0, 60, "open", changes=((20, None), (40, "take"), (70, "fold")))
     rows = (row, EpisodeRow(1, 60, 90, "open"))
-    recorded = session(holes=[Hole(30, 40, "lost")], episodes=rows, task="pick")
+    recorded = session(gaps=[Gap(30, 40, "lost")], episodes=rows, task="pick")
     assert [(piece.first, piece.task, piece.changes) for piece in plan(recorded).pieces] == [
         (0, "open", ((20, "pick"),)),
         (40, "take", ()),
@@ -178,22 +178,22 @@ def test_nothing_left_is_refused():
 
 @st.composite
 def recordings(draw):
-    """Any session: episodes in any order with any outcome, holes anywhere."""
+    """Any session: episodes in any order with any outcome, gaps anywhere."""
     cuts = sorted(draw(st.sets(st.integers(0, 120), max_size=8)))
     episodes = tuple(
         EpisodeRow(index, first, end, outcome=draw(st.sampled_from([None, "success", "discarded"])))
         for index, (first, end) in enumerate(zip(cuts[::2], cuts[1::2], strict=False))
     )
     edges = sorted(draw(st.sets(st.integers(0, 100), max_size=8)))
-    holes = [Hole(first, end, "lost") for first, end in zip(edges[::2], edges[1::2], strict=False)]
-    return session(holes=holes, episodes=episodes)
+    gaps = [Gap(first, end, "lost") for first, end in zip(edges[::2], edges[1::2], strict=False)]
+    return session(gaps=gaps, episodes=episodes)
 
 
 @given(recordings())
 def test_every_frame_is_accounted_for(recorded):
     """Pieces and exclusions hold every stored frame exactly once, and no other frame."""
     stored = set(range(recorded.watermark)) - {
-        index for hole in recorded.holes for index in range(hole.first, hole.end)
+        index for gap in recorded.gaps for index in range(gap.first, gap.end)
     }
     try:
         made = plan(recorded)
@@ -208,9 +208,9 @@ def test_every_frame_is_accounted_for(recorded):
 
 def test_holes_get_the_reasons_noted_for_them():
     """What nobody noted is told as such; a gap that was filled after all is none."""
-    named = [Hole(5, 10, "disk full"), Hole(30, 40, "filled since")]
-    assert list(name_holes([(3, 12)], named)) == [
-        Hole(3, 5, UNNAMED),
-        Hole(5, 10, "disk full"),
-        Hole(10, 12, UNNAMED),
+    named = [Gap(5, 10, "disk full"), Gap(30, 40, "filled since")]
+    assert list(name_gaps([(3, 12)], named)) == [
+        Gap(3, 5, UNNAMED),
+        Gap(5, 10, "disk full"),
+        Gap(10, 12, UNNAMED),
     ]

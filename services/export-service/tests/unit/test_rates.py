@@ -1,14 +1,14 @@
 """Which rate a dataset has."""
 
 import pytest
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_export.errors import BadFps, RatesDiffer, SessionsDiffer
-from teleop_export.sessions.rates import Recorded, choose_fps
-from teleop_export.sessions.recorded import Footage, Session
+from teleop_export.sessions.rates import RecordedEpisode, choose_fps
+from teleop_export.sessions.recorded import CameraVideo, Session
 from teleop_export.timing.loop_times import US_PER_S
 from teleop_export.timing.pace import Pace
 
-FRONT = Camera("front", 48, 64, "h264", "yuv420p")
+FRONT = VideoFeature("front", 48, 64, "h264", "yuv420p")
 
 
 def pace(hz, *, seconds=6.0):
@@ -18,7 +18,7 @@ def pace(hz, *, seconds=6.0):
 def episodes(*rates, declared=30.0, session=1, cameras=None):
     """Of one session, at these rates; None: too short to tell."""
     footage = {
-        name: Footage(48, 64, "h264", "yuv420p", fps, (1,), 100, 1000)
+        name: CameraVideo(48, 64, "h264", "yuv420p", fps, (1,), 100, 1000)
         for name, fps in (cameras or {}).items()
     }
     whole = Session(
@@ -34,7 +34,9 @@ def episodes(*rates, declared=30.0, session=1, cameras=None):
         100,
         footage=footage,
     )
-    return [Recorded(whole, index, Pace() if hz is None else pace(hz)) for index, hz in enumerate(rates)]
+    return [
+        RecordedEpisode(whole, index, Pace() if hz is None else pace(hz)) for index, hz in enumerate(rates)
+    ]
 
 
 @pytest.mark.parametrize(

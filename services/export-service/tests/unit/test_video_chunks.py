@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from teleop_export.sessions.video_chunks import Chunk, gather_pictures
+from teleop_export.sessions.video_chunks import VideoChunk, gather_pictures
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def chunk(number, start_s, end_s, *, frames=120, fps=30.0):
-    return Chunk(
+    return VideoChunk(
         id=number,
         chunk_index=number,
         sha256=str(number),

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import read_frame_counter, render
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
 from teleop_export.errors import NotStreamable
-from teleop_export.making.video_source import Part, Segment
+from teleop_export.making.video_source import PictureFile, SegmentPictures
 from teleop_export.making.video_writer import VideoSeries, encode, look
 from teleop_testing.datasets.files import hide_first
 
-CAMERA = Camera("front", 48, 64, "h264", "yuv420p")
+CAMERA = VideoFeature("front", 48, 64, "h264", "yuv420p")
 FPS = 30
 SLICE, IDR, SPS, AUD = 1, 5, 7, 9
 
@@ -41,11 +41,11 @@ def test_only_pictures_that_are_shown_have_a_number(tmp_path):
     """What was cut without being encoded holds others, too: they are decoded, counted and copied never."""
     path = make(tmp_path / "whole.mp4", gop=20)
     path.write_bytes(hide_first(path.read_bytes(), 7))
-    with Segment(path) as segment:
+    with PictureFile(path) as segment:
         assert segment.pictures == 13
         found = segment.decode(np.array([0, 5, 12]))
         seen = [(number, read_frame_counter(each.to_ndarray(format="rgb24"))) for number, each in found]
-        looked = look([Part(segment, np.arange(13))], CAMERA)
+        looked = look([SegmentPictures(segment, np.arange(13))], CAMERA)
     assert seen == [(0, 7), (5, 12), (12, 19)]
     assert "not shown" in looked.obstacle
 
@@ -81,8 +81,8 @@ def counters(path):
 )
 def test_packets_are_copied_only_where_they_can_be_decoded(tmp_path, gop, numbers, copied):
     """A keyframe can follow anything, any other picture only the one it was recorded behind."""
-    with Segment(make(tmp_path / "segment.mp4", gop=gop)) as segment:
-        parts = [Part(segment, np.array(numbers))]
+    with PictureFile(make(tmp_path / "segment.mp4", gop=gop)) as segment:
+        parts = [SegmentPictures(segment, np.array(numbers))]
         looked = look(parts, CAMERA)
         assert (looked.obstacle is None) == copied
         if copied:
@@ -156,8 +156,8 @@ def access_units(path):
 def test_pictures_in_a_row_are_told_apart_by_the_bit_stream(tmp_path, numbers, threads):
     """Repeated ones, and every second one, which has the same idr_pic_id; pictures of several slices, too."""
     numbers = list(numbers)
-    with Segment(make(tmp_path / "segment.mp4", threads=threads)) as segment:
-        write(tmp_path, [Part(segment, np.array(numbers))])
+    with PictureFile(make(tmp_path / "segment.mp4", threads=threads)) as segment:
+        write(tmp_path, [SegmentPictures(segment, np.array(numbers))])
     assert counters(file(tmp_path)) == numbers
     assert access_units(file(tmp_path)) == len(numbers)
 
@@ -165,13 +165,13 @@ def test_pictures_in_a_row_are_told_apart_by_the_bit_stream(tmp_path, numbers, t
 def test_segments_and_episodes_are_told_apart_as_well(tmp_path):
     """The last picture of one and the first of the next may have the same idr_pic_id too."""
     with (
-        Segment(make(tmp_path / "a.mp4", 9)) as one,
-        Segment(make(tmp_path / "b.mp4", 9, first=9)) as two,
+        PictureFile(make(tmp_path / "a.mp4", 9)) as one,
+        PictureFile(make(tmp_path / "b.mp4", 9, first=9)) as two,
     ):
         episodes = [
-            [Part(one, np.arange(9)), Part(two, np.arange(3))],
-            [Part(two, np.arange(3, 9))],
-            [Part(one, np.arange(8, 9)), Part(two, np.arange(9))],
+            [SegmentPictures(one, np.arange(9)), SegmentPictures(two, np.arange(3))],
+            [SegmentPictures(two, np.arange(3, 9))],
+            [SegmentPictures(one, np.arange(8, 9)), SegmentPictures(two, np.arange(9))],
         ]
         write(tmp_path, *episodes)
     assert counters(file(tmp_path)) == [*range(18), 8, *range(9, 18)]
@@ -181,21 +181,25 @@ def test_segments_and_episodes_are_told_apart_as_well(tmp_path):
 def test_other_settings_begin_another_file(tmp_path):
     """One file has one set of parameters; within an episode they may not change."""
     with (
-        Segment(make(tmp_path / "a.mp4")) as one,
-        Segment(make(tmp_path / "b.mp4", options={"profile": "main", "preset": "medium"})) as two,
+        PictureFile(make(tmp_path / "a.mp4")) as one,
+        PictureFile(make(tmp_path / "b.mp4", options={"profile": "main", "preset": "medium"})) as two,
     ):
         assert one.kind.extradata != two.kind.extradata
-        clips = write(tmp_path, [Part(one, np.arange(5))], [Part(two, np.arange(5))])
+        clips = write(tmp_path, [SegmentPictures(one, np.arange(5))], [SegmentPictures(two, np.arange(5))])
         assert [clip.place.file for clip in clips] == [0, 1]
         assert [clip.from_s for clip in clips] == [0.0, 0.0]
-        both = [Part(one, np.arange(5)), Part(two, np.arange(5))]
+        both = [SegmentPictures(one, np.arange(5)), SegmentPictures(two, np.arange(5))]
         assert "encoded differently" in look(both, CAMERA).obstacle
 
 
 def test_times_are_exact(tmp_path):
     """Picture k at k / fps, to the last tick, and as long as any other."""
-    with Segment(make(tmp_path / "segment.mp4")) as segment:
-        write(tmp_path, [Part(segment, np.arange(20))], [Part(segment, np.arange(0, 20, 3))])
+    with PictureFile(make(tmp_path / "segment.mp4")) as segment:
+        write(
+            tmp_path,
+            [SegmentPictures(segment, np.arange(20))],
+            [SegmentPictures(segment, np.arange(0, 20, 3))],
+        )
     with av.open(str(file(tmp_path))) as container:
         stream = container.streams.video[0]
         times = [packet.pts * stream.time_base for packet in container.demux(stream) if packet.size]
@@ -211,12 +215,12 @@ def test_times_are_exact(tmp_path):
 )
 def test_pictures_are_encoded_like_those_beside_them(tmp_path, codec, pix_fmt):
     """Of any kind that a camera's video may have, so that they can be copied then."""
-    camera = Camera("front", 64, 64, codec, pix_fmt)
-    with Segment(make(tmp_path / "segment.mp4", gop=5)) as segment:
+    camera = VideoFeature("front", 64, 64, codec, pix_fmt)
+    with PictureFile(make(tmp_path / "segment.mp4", gop=5)) as segment:
         frames = ((frame, 1 + number % 2) for number, frame in segment.decode(np.arange(8)))
         encode(tmp_path / "encoded.mp4", frames, camera, FPS)
-    with Segment(tmp_path / "encoded.mp4") as encoded:
-        assert look([Part(encoded, np.arange(encoded.pictures))], camera).obstacle is None
+    with PictureFile(tmp_path / "encoded.mp4") as encoded:
+        assert look([SegmentPictures(encoded, np.arange(encoded.pictures))], camera).obstacle is None
         assert encoded.keyframe.all()
     assert counters(tmp_path / "encoded.mp4") == [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7]
 
@@ -224,7 +228,7 @@ def test_pictures_are_encoded_like_those_beside_them(tmp_path, codec, pix_fmt):
 @pytest.mark.parametrize("gop", [1, 4])
 def test_pictures_are_decoded_by_number(tmp_path, gop):
     """Whichever are wanted, from the keyframe on that they build upon."""
-    with Segment(make(tmp_path / "segment.mp4", gop=gop)) as segment:
+    with PictureFile(make(tmp_path / "segment.mp4", gop=gop)) as segment:
         wanted = np.array([2, 3, 9, 19])
         found = {
             number: read_frame_counter(frame.to_ndarray(format="rgb24"))
@@ -236,22 +240,24 @@ def test_pictures_are_decoded_by_number(tmp_path, gop):
 def test_one_file_is_one_file_or_none(tmp_path):
     """Where all video of a camera must be in one file, what can't follow is refused by name."""
     with (
-        Segment(make(tmp_path / "one.mp4")) as one,
-        Segment(make(tmp_path / "other.mp4", options={"level": "4"})) as other,
+        PictureFile(make(tmp_path / "one.mp4")) as one,
+        PictureFile(make(tmp_path / "other.mp4", options={"level": "4"})) as other,
     ):
         every = np.arange(4)
-        clips = write(tmp_path, [Part(one, every)], [Part(one, every)], limits=ONE_FILE)
+        clips = write(tmp_path, [SegmentPictures(one, every)], [SegmentPictures(one, every)], limits=ONE_FILE)
         assert [clip.place.file for clip in clips] == [0, 0]
         assert one.kind.extradata != other.kind.extradata
-        assert write(tmp_path, [Part(one, every)], [Part(other, every)])[1].place.file == 1
+        assert (
+            write(tmp_path, [SegmentPictures(one, every)], [SegmentPictures(other, every)])[1].place.file == 1
+        )
         with pytest.raises(NotStreamable, match="front"):
-            write(tmp_path, [Part(one, every)], [Part(other, every)], limits=ONE_FILE)
+            write(tmp_path, [SegmentPictures(one, every)], [SegmentPictures(other, every)], limits=ONE_FILE)
 
 
 def test_file_plays_while_it_is_fetched(tmp_path):
     """The tables come first, with room left where fewer pictures came than there might have."""
-    with Segment(make(tmp_path / "segment.mp4", 20)) as segment:
-        parts = [Part(segment, np.arange(20))]
+    with PictureFile(make(tmp_path / "segment.mp4", 20)) as segment:
+        parts = [SegmentPictures(segment, np.arange(20))]
         looked = look(parts, CAMERA)
         with closing(VideoSeries(tmp_path, CAMERA, FPS, LEROBOTS_LIMITS, 5000)) as series:
             series.add(parts, looked)
@@ -264,12 +270,12 @@ def test_file_without_room_for_an_episode_s_tables_is_followed_by_another(tmp_pa
     """Room is kept for what is likely: pictures that are much smaller than the first are too many for it."""
     limits = FileLimits(1, 0.02, one_file=False)
     with (
-        Segment(make(tmp_path / "large.mp4", 4, options={"preset": "ultrafast"})) as large,
-        Segment(make(tmp_path / "small.mp4", 40, options={"preset": "ultrafast"})) as small,
+        PictureFile(make(tmp_path / "large.mp4", 4, options={"preset": "ultrafast"})) as large,
+        PictureFile(make(tmp_path / "small.mp4", 40, options={"preset": "ultrafast"})) as small,
     ):
         assert large.kind.extradata == small.kind.extradata
-        episodes = [[Part(large, np.arange(1))]]
-        episodes += [[Part(small, np.arange(at, at + 4))] for at in range(0, 40, 4)]
+        episodes = [[SegmentPictures(large, np.arange(1))]]
+        episodes += [[SegmentPictures(small, np.arange(at, at + 4))] for at in range(0, 40, 4)]
         clips = write(tmp_path, *episodes, limits=limits)
     assert clips[-1].place.file > 0
     shown = [number for path in sorted(tmp_path.glob("videos/*/*/*.mp4")) for number in counters(path)]
@@ -285,8 +291,8 @@ def test_long_episode_has_a_file_of_its_own(tmp_path, monkeypatch):
         return frames < 10
 
     monkeypatch.setattr("teleop_export.making.video_writer.pictures_are_found", found)
-    with Segment(make(tmp_path / "segment.mp4")) as segment:
+    with PictureFile(make(tmp_path / "segment.mp4")) as segment:
         lengths = (3, 4, 12, 5)
-        clips = write(tmp_path, *([Part(segment, np.arange(length))] for length in lengths))
+        clips = write(tmp_path, *([SegmentPictures(segment, np.arange(length))] for length in lengths))
     assert [clip.place.file for clip in clips] == [0, 0, 1, 1]
     assert asked == [(3, 4, FPS), (7, 12, FPS), (12, 5, FPS)]

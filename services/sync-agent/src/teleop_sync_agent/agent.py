@@ -18,7 +18,7 @@ from teleop_schema.files import DatasetVersion
 
 from teleop_sync_agent.errors import AgentError, ServerAway, Stuck, first_of
 from teleop_sync_agent.keeping.receipts import Receipts
-from teleop_sync_agent.keeping.state import State, state_path
+from teleop_sync_agent.keeping.state import AgentState, state_path
 from teleop_sync_agent.restoring.reaper import Reaper
 from teleop_sync_agent.sending.dataset_sync import DatasetSync
 from teleop_sync_agent.sending.datasets import Datasets, Tended
@@ -53,7 +53,7 @@ class Agent:
         quiet_ns  how long an unfinished dataset must not change before its recorder counts as dead
         """
         self.settings = settings
-        self.state = State(state_path(settings.state_dir, settings.robot_id), hold=True)
+        self.state = AgentState(state_path(settings.state_dir, settings.robot_id), hold=True)
         self.state.set_room_aside()
         self._receipts = {root: Receipts(root) for root in settings.roots}
         try:

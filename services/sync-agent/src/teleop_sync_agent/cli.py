@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from teleop_sync_agent.errors import AgentError, Failed
-from teleop_sync_agent.keeping.state import State, default_state_dir, find_states, state_path
+from teleop_sync_agent.keeping.state import AgentState, default_state_dir, find_states, state_path
 from teleop_sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT, Settings, make_settings
 
 # Others are those of the errors.
@@ -340,7 +340,7 @@ async def _until_told(work: Coroutine[Any, Any, Any]) -> Any:
         return None
 
 
-def _robots(chosen: argparse.Namespace) -> list[tuple[str, State]]:
+def _robots(chosen: argparse.Namespace) -> list[tuple[str, AgentState]]:
     """The robots that are meant: the one that is named, else all that an agent has run for here."""
     folder = chosen.state_dir or default_state_dir()
     wanted = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
@@ -348,7 +348,7 @@ def _robots(chosen: argparse.Namespace) -> list[tuple[str, State]]:
     missing = [robot for robot in robots if not state_path(folder, robot).exists()]
     if missing or not robots:
         raise AgentError(f"no agent has run for {missing[0] if missing else 'any robot'} here: see {folder}")
-    return [(robot, State(state_path(folder, robot))) for robot in robots]
+    return [(robot, AgentState(state_path(folder, robot))) for robot in robots]
 
 
 def _status(chosen: argparse.Namespace) -> int:

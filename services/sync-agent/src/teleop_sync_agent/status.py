@@ -8,7 +8,7 @@ import msgspec
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S
 from msgspec import Struct
 
-from teleop_sync_agent.keeping.state import DatasetRow, State
+from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,7 +61,7 @@ class Status(Struct, kw_only=True, omit_defaults=True):
     datasets: list[DatasetRow]
 
 
-def read_status(robot_id: str, state: State, *, now_s: float | None = None) -> Status:
+def read_status(robot_id: str, state: AgentState, *, now_s: float | None = None) -> Status:
     """How things stand."""
     told = state.note(NOW_NOTE)
     agent = msgspec.json.decode(told, type=Now) if told else None

@@ -6,7 +6,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from teleop_sync_agent.keeping.state import State
+from teleop_sync_agent.keeping.state import AgentState
 from teleop_sync_agent.restoring import reaper
 from teleop_sync_agent.status import describe_note
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
@@ -105,5 +105,5 @@ async def test_a_disk_that_is_full_to_the_last_byte(make_agent, small_disk, runn
             fill(small_disk)
         await until(lambda: (outputs / ".uploaded/picking/reclaimed.json").exists())
         assert not folder.exists()
-    with closing(State(small_disk / "state/robot_A.sqlite")) as state:
+    with closing(AgentState(small_disk / "state/robot_A.sqlite")) as state:
         assert state.dataset(str(folder)).state == "reclaimed"

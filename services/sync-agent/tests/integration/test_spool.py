@@ -12,7 +12,7 @@ from lerobot_robot_backend.shipper import ship_stream
 from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
-    Progress,
+    StreamProgress,
     find_streams,
     read_progress,
     read_stream,
@@ -180,7 +180,7 @@ async def test_what_another_process_holds_is_named(agent, tmp_path, monkeypatch,
         await encoded(client.stream_dir)
     trouble = "ws://localhosd:8000: Name or service not known" if kind == "samples" else None
     with locked(client.stream_dir / (SHIPPER_LOCK if kind == "samples" else VIDEO_SHIPPER_LOCK)):
-        write_progress(client.stream_dir, Progress(trouble=trouble))
+        write_progress(client.stream_dir, StreamProgress(trouble=trouble))
         (line,) = await agent.once(60.0)
     assert line == (
         f"{kind} of robot_A, {client.stream_dir}: not on the server yet: process {os.getpid()} "

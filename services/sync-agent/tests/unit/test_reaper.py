@@ -12,7 +12,7 @@ from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts
 from teleop_sync_agent.keeping.state import DatasetRow, FileRow
 from teleop_sync_agent.restoring.reaper import NotProven, delete, is_deletable, prove
 from teleop_sync_agent.sending.chunking import digest
-from teleop_sync_agent.sending.dataset_sync import Place
+from teleop_sync_agent.sending.dataset_sync import DatasetPlace
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
 
 STORED_AT = datetime(2026, 1, 5, 10, tzinfo=UTC)
@@ -22,7 +22,7 @@ class Stored:
     """A dataset all of whose files have their receipts."""
 
     def __init__(self, root: Path, files: dict[str, bytes] | None = None) -> None:
-        self.place = Place(root, make_dataset(root / "picking", files=files), "picking")
+        self.place = DatasetPlace(root, make_dataset(root / "picking", files=files), "picking")
         self.receipts = Receipts(root)
         self.files: dict[str, FileRow] = {}
         for path in contents(self.place.folder):

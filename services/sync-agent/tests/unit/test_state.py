@@ -9,16 +9,16 @@ import msgspec
 import pytest
 from teleop_sync_agent.errors import AgentError, Failed, Taken
 from teleop_sync_agent.keeping import state as state_module
-from teleop_sync_agent.keeping.state import DatasetRow, FileRow, State
+from teleop_sync_agent.keeping.state import AgentState, DatasetRow, FileRow
 
 ROW = FileRow("meta/info.json", 10, 5, 6, 7, 3 * 10**9, "ab" * 32, b"\x01\x00", "2026-01-01")
 
 
 def test_files_are_remembered(tmp_path):
     """What was stored is there for the next process, and doubted when the server says so."""
-    with closing(State(tmp_path / "robot_A.sqlite")) as state:
+    with closing(AgentState(tmp_path / "robot_A.sqlite")) as state:
         state.note_stored("/outputs/a", ROW)
-    with closing(State(tmp_path / "robot_A.sqlite")) as state:
+    with closing(AgentState(tmp_path / "robot_A.sqlite")) as state:
         assert state.files("/outputs/a") == {ROW.path: ROW}
         state.doubt("/outputs/a")
         assert not state.files("/outputs/a")[ROW.path].known_to_server
@@ -26,7 +26,7 @@ def test_files_are_remembered(tmp_path):
 
 def test_another_server_has_nothing(tmp_path):
     """What one server has says nothing of another one, and is not called stored there."""
-    with closing(State(tmp_path / "robot_A.sqlite")) as state:
+    with closing(AgentState(tmp_path / "robot_A.sqlite")) as state:
         state.use_server("http://one:8000")
         state.note_stored("/outputs/a", ROW)
         here = str(tmp_path)
@@ -54,7 +54,7 @@ def test_a_damaged_file_is_put_aside(tmp_path, damage):
     """A damaged memory is kept for a look, and the agent starts with an empty one."""
     path = tmp_path / "robot_A.sqlite"
     path.write_bytes(damage)
-    with closing(State(path, hold=True)) as state:
+    with closing(AgentState(path, hold=True)) as state:
         assert state.datasets() == []
     assert path.with_name("robot_A.sqlite.put-aside").read_bytes() == damage
 
@@ -64,7 +64,7 @@ def test_a_newer_version_is_put_aside(tmp_path):
     path = tmp_path / "robot_A.sqlite"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version=99")
-    with closing(State(path, hold=True)) as state:
+    with closing(AgentState(path, hold=True)) as state:
         assert state.datasets() == []
     assert path.with_name("robot_A.sqlite.put-aside").exists()
 
@@ -87,15 +87,15 @@ def damage_row(path: Path) -> None:
 def test_damage_within_the_file(tmp_path, damage):
     """The next agent puts it aside; who only looks says so, and leaves it where it is."""
     path = tmp_path / "robot_A.sqlite"
-    with closing(State(path, hold=True)) as state:
+    with closing(AgentState(path, hold=True)) as state:
         for number in range(40):
             state.note_stored(f"/outputs/{number}", msgspec.structs.replace(ROW, anchored=b"x" * 2000))
         state.note_dataset(DatasetRow(folder="/outputs/a", root="/outputs", name="a"))
     damage(path)
-    with closing(State(path)) as state, pytest.raises(Failed, match="an agent moves it aside") as told:
+    with closing(AgentState(path)) as state, pytest.raises(Failed, match="an agent moves it aside") as told:
         _ = state.datasets(), [state.files(f"/outputs/{number}") for number in range(40)]
     assert told.value.exit_code == 1
-    with closing(State(path, hold=True)) as state:
+    with closing(AgentState(path, hold=True)) as state:
         assert state.datasets() == []
     assert path.with_name("robot_A.sqlite.put-aside").exists()
 
@@ -103,7 +103,7 @@ def test_damage_within_the_file(tmp_path, damage):
 def test_a_lock_is_waited_for(tmp_path, monkeypatch):
     """A backup tool that has the file locked costs time; one that never lets go ends this run only."""
     path = tmp_path / "robot_A.sqlite"
-    with closing(State(path, hold=True)) as state, closing(locker(path)) as other:
+    with closing(AgentState(path, hold=True)) as state, closing(locker(path)) as other:
         writing = threading.Thread(target=state.note_stored, args=("/outputs/a", ROW))
         writing.start()
         # Meanwhile others may read.
@@ -128,21 +128,21 @@ def locker(path: Path) -> sqlite3.Connection:
 def test_one_agent_at_a_time(tmp_path):
     """A second one with the same robot is told what to do; who only looks is let in."""
     path = tmp_path / "robot_A.sqlite"
-    with closing(State(path, hold=True)), closing(State(path)) as looking:
+    with closing(AgentState(path, hold=True)), closing(AgentState(path)) as looking:
         assert looking.datasets() == []
         with pytest.raises(
             Taken, match=r"another sync-agent is already running for robot_A.*--state-dir"
         ) as told:
-            State(path, hold=True)
+            AgentState(path, hold=True)
         assert told.value.exit_code == 3
-    State(path, hold=True).close()
+    AgentState(path, hold=True).close()
 
 
 def test_a_folder_that_can_not_be_made(tmp_path):
     """The message says which folder, and what it is for."""
     (tmp_path / "file").write_text("")
     with pytest.raises(AgentError, match=r"/file, where the agent keeps its memory"):
-        State(tmp_path / "file" / "robot_A.sqlite", hold=True)
+        AgentState(tmp_path / "file" / "robot_A.sqlite", hold=True)
 
 
 def test_racy_times_are_not_trusted():

@@ -10,14 +10,14 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from teleop_runtime.background import Background
 from teleop_runtime.postgres.pool import check_database, open_pool
-from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.store import Store, open_store
 
 from teleop_telemetry import storage
 from teleop_telemetry.archive import (
     LOOK_EVERY_S,
     RETENTION_CONNECTIONS,
-    Archive,
+    ArchiveReader,
     Retention,
     SessionFiles,
     archive_address,
@@ -45,7 +45,7 @@ ABANDONED_AFTER_S = 300.0
 SWEEP_EVERY_S = 60.0
 
 
-def telemetry_part(database_url: str, store_url: str | None = None, retention_days: int = 0) -> Part:
+def telemetry_part(database_url: str, store_url: str | None = None, retention_days: int = 0) -> ServicePart:
     """telemetry-service as a part of a server.
 
     store_url       where archived sessions are kept, beside other files; None: they can't be read
@@ -93,7 +93,7 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
                     "session_queries": SessionQueries(pool),
                     "session_edits": SessionEdits(pool),
                     "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
-                    "archive": None if files is None else Archive(pool, files),
+                    "archive": None if files is None else ArchiveReader(pool, files),
                     "database_url": database_url,
                 },
                 checks={
@@ -104,7 +104,7 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
                 drain=connections.drain,
             )
 
-    return Part(
+    return ServicePart(
         name="telemetry-service",
         operations=[*session_endpoints.OPERATIONS, *frame_endpoints.OPERATIONS],
         websockets=[WebSocketRoute("/ws/log/{robot_id:path}", log_telemetry)],

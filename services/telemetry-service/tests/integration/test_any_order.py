@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from teleop_runtime.postgres.pool import open_pool
 from teleop_schema.errors import Fenced
 from teleop_telemetry.receiving.batcher import LANES, Batcher
-from teleop_telemetry.receiving.session import AcknowledgedSession, Store
+from teleop_telemetry.receiving.session import AcknowledgedSession, StoreFrames
 from teleop_telemetry.receiving.writer import Writer
 from teleop_telemetry.tables.frame_table import FrameTable
 from teleop_telemetry.tables.session_table import SessionTable
@@ -142,7 +142,7 @@ class Histories(RuleBasedStateMachine):
     async def submit(self, connection: Connection, offset: int, count: int) -> None:
         first = max(0, connection.session.next + offset)
         answer = connection.session.receive(batch(first, count))
-        if isinstance(answer, Store):
+        if isinstance(answer, StoreFrames):
             with contextlib.suppress(Fenced):
                 async with asyncio.timeout(PATIENCE_S):
                     await self.batcher.submit(connection.writer, answer.block)

@@ -12,7 +12,7 @@ from teleop_telemetry.frames.block import block_of_batch
 from teleop_telemetry.reading import session_queries
 from teleop_telemetry.reading.session_edits import SessionEdits
 from teleop_telemetry.reading.session_queries import SessionQueries
-from teleop_telemetry.tables.frame_accounts import Account, account_frames, measure_frames
+from teleop_telemetry.tables.frame_accounts import FrameAccount, account_frames, measure_frames
 from teleop_telemetry.tables.frame_table import Append, FrameTable
 from teleop_telemetry.tables.session_table import SessionTable
 from teleop_testing.datasets.recorded import record_session
@@ -106,7 +106,7 @@ def measured(monkeypatch) -> list[bool]:
     """Of each account that a ledger has asked for, whether it had to be measured."""
     asked = []
 
-    async def ask(*arguments) -> Account:
+    async def ask(*arguments) -> FrameAccount:
         account = await account_frames(*arguments)
         asked.append(not account.kept)
         return account

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.errors import BadMessage
 from teleop_schema.plain import FRAMES_AT_ONCE, PlainFrame
-from teleop_telemetry.frames.block import MAX_EXTRA_BYTES, Beyond
-from teleop_telemetry.receiving.session import AcknowledgedSession, Known, PlainSession, Rewind, Store
+from teleop_telemetry.frames.block import MAX_EXTRA_BYTES, FrameExtras
+from teleop_telemetry.receiving.session import AcknowledgedSession, Known, PlainSession, Rewind, StoreFrames
 from teleop_testing.robots.robot import batch
 
 ARRIVED_US = 1_763_860_000_000_000
@@ -20,7 +20,7 @@ def session(next_frame: int = 0) -> AcknowledgedSession:
 
 def stored(answer) -> tuple[int, int]:
     """First and end of the frames to store."""
-    assert isinstance(answer, Store)
+    assert isinstance(answer, StoreFrames)
     return answer.block.first, answer.block.end
 
 
@@ -60,7 +60,7 @@ def test_what_is_stored_is_a_sequence_without_hole_or_double(sends):
     end = 0
     for first, count in sends:
         answer = robot.receive(batch(first, count))
-        if isinstance(answer, Store):
+        if isinstance(answer, StoreFrames):
             assert stored(answer)[0] == end
             end = answer.block.end
             assert answer.block.rows == end - answer.block.first
@@ -145,14 +145,14 @@ def test_plain_strangers_are_kept_in_extra():
     """Names that the first frame had not are kept beside the vectors."""
     plain = PlainSession(PlainFrame({"a": 1}), fps=50)
     block = received(plain, [PlainFrame({"a": 1}), PlainFrame({"a": 1, "c": 2.5}, {"d": 3.5})], ARRIVED_US)
-    assert block.beyond == {1: Beyond('{"observation":{"c":2.5},"action":{"d":3.5}}')}
+    assert block.beyond == {1: FrameExtras('{"observation":{"c":2.5},"action":{"d":3.5}}')}
 
 
 def test_plain_frame_repeats_an_observation():
     """A plain client says how old an observation is that it repeats beside a newer action."""
     plain = PlainSession(PlainFrame({"a": 1}), fps=50)
     block = received(plain, [PlainFrame({"a": 1}), PlainFrame({"a": 1}, observation_age_us=7)], ARRIVED_US)
-    assert block.beyond == {1: Beyond(observation_age_us=7)}
+    assert block.beyond == {1: FrameExtras(observation_age_us=7)}
 
 
 def test_plain_frame_that_lacks_a_name_stays():
@@ -162,7 +162,7 @@ def test_plain_frame_that_lacks_a_name_stays():
     [run] = block.runs
     assert str(struct.unpack("<4f", run.state)) == "(nan, 1.0, inf, inf)"
     assert str(struct.unpack("<2f", run.action)) == "(nan, nan)"
-    assert block.beyond == {0: Beyond('{"observation":{"c":5}}')}
+    assert block.beyond == {0: FrameExtras('{"observation":{"c":5}}')}
 
 
 def test_a_long_message_is_taken_in_steps():

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.postgres.pool import check_database, open_pool
-from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.store import open_store
 
 from teleop_video_ingest.api import (
@@ -48,7 +48,9 @@ NOTE_EVERY_S = 60.0
 NO_OBJECT = "0" * 64
 
 
-def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MAX_OPEN_UPLOADS) -> Part:
+def ingest_part(
+    database_url: str, store_url: str, *, max_open_uploads: int = MAX_OPEN_UPLOADS
+) -> ServicePart:
     """video-ingest-service as a part of a server; files are kept at `store_url` (see open_store).
 
     max_open_uploads  that a robot may have
@@ -97,7 +99,7 @@ def ingest_part(database_url: str, store_url: str, *, max_open_uploads: int = MA
                 told={"video": looks.check},
             )
 
-    return Part(
+    return ServicePart(
         name="video-ingest-service",
         operations=[
             # Before `/files/{upload_id}`.

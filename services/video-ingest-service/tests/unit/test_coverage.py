@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_schema.files import DroppedFrames
-from teleop_video_ingest.model.coverage import MAX_NAMED_GAPS, Chunk, cover, runs_of
+from teleop_video_ingest.model.coverage import MAX_NAMED_GAPS, CoveredChunk, cover, runs_of
 
 
-def chunk(index, indices, *, dropped=(), fps=30.0, quarantined=False, span_us=None) -> Chunk:
-    return Chunk(
+def chunk(index, indices, *, dropped=(), fps=30.0, quarantined=False, span_us=None) -> CoveredChunk:
+    return CoveredChunk(
         index=index,
         span_us=span_us or (index * 10_000_000, (index + 1) * 10_000_000),
         runs=None if indices is None else runs_of(indices, fps=None if quarantined else fps, session_fps=60),

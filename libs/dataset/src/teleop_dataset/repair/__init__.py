@@ -4,7 +4,7 @@ LeRobot calls them lost, because their Parquet files have no footers. All saved 
 """
 
 from teleop_dataset.repair.rebuild import repair
-from teleop_dataset.repair.report import Loss, RepairReport
+from teleop_dataset.repair.report import Lost, RepairReport
 from teleop_dataset.repair.soundness import Soundness, find_sound
 
-__all__ = ["Loss", "RepairReport", "Soundness", "find_sound", "repair"]
+__all__ = ["Lost", "RepairReport", "Soundness", "find_sound", "repair"]

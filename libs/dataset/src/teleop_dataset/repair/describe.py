@@ -17,7 +17,7 @@ from teleop_dataset.repair.rows import Episode, read_values
 from teleop_dataset.v3.episodes import WITHOUT_STATISTICS, Clip
 from teleop_dataset.v3.image_stats import sampled_rows
 from teleop_dataset.v3.info import Features
-from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.layout import FileNumber
 
 
 def describe_rows(root: Path, episode: Episode, features: Features, fps: float) -> dict[str, EpisodeStats]:
@@ -88,9 +88,9 @@ def describe_film(
 
 def by_file(
     clips: Mapping[int, Mapping[str, Clip]], camera: str, lengths: Mapping[int, int]
-) -> dict[Place, dict[int, tuple[Clip, int]]]:
+) -> dict[FileNumber, dict[int, tuple[Clip, int]]]:
     """One camera's clips of the episodes that `lengths` names, and their frames, file by file."""
-    files: dict[Place, dict[int, tuple[Clip, int]]] = {}
+    files: dict[FileNumber, dict[int, tuple[Clip, int]]] = {}
     for number, length in lengths.items():
         clip = clips[number][camera]
         files.setdefault(clip.place, {})[number] = (clip, length)

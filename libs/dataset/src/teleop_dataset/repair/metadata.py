@@ -15,7 +15,7 @@ from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.episodes import OWN_PLACE, STATISTICS, WITHOUT_STATISTICS, Clip, episodes_schema
 from teleop_dataset.v3.info import Features
-from teleop_dataset.v3.layout import FIRST_PLACE, Place
+from teleop_dataset.v3.layout import FIRST_PLACE, FileNumber
 from teleop_dataset.v3.tasks import tasks_table
 
 Row = dict[str, Any]
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 class Shard:
     """An episodes file of the source; `finished` says that it had its footer."""
 
-    place: Place
+    place: FileNumber
     table: pa.Table
     finished: bool
 

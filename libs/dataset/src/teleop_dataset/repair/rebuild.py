@@ -47,7 +47,7 @@ from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
 from teleop_dataset.v3.episodes import Clip, episodes_schema, statistics_per_row
 from teleop_dataset.v3.info import Features
-from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.verify import verify
 
 _REWRITTEN = frozenset({layout.INFO, layout.STATS, layout.TASKS})
@@ -164,7 +164,7 @@ class _Repair:
         leaves = leaves_of(schema, per_row)
         reader = RowReader(self._features, self._fps)
         for path, _ in self._seen.tables("data"):
-            place = Place.of(path)
+            place = FileNumber.of(path)
             brought = bring(self._source / path, self._root / path, schema, leaves)
             if not brought.finished and brought.row_groups:
                 self._report.rebuilt[path] = f"a footer for its {brought.row_groups} row groups"
@@ -188,7 +188,7 @@ class _Repair:
                 brought = bring(self._source / path, self._root / path, schema, leaves)
                 table = _read_table(self._root / path) if brought.row_groups else None
                 if table is not None:
-                    shards.append(Shard(Place.of(path), table, brought.finished))
+                    shards.append(Shard(FileNumber.of(path), table, brought.finished))
                     break
             else:
                 (self._root / path).unlink(missing_ok=True)
@@ -227,7 +227,7 @@ class _Repair:
         """Leave in the data files the rows of these episodes, and no others."""
         for path in sorted(self._root.glob("data/*/*.parquet")):
             name = path.relative_to(self._root).as_posix()
-            kept = [each for each in episodes if each.whole.found.place == Place.of(name)]
+            kept = [each for each in episodes if each.whole.found.place == FileNumber.of(name)]
             if not kept:
                 path.unlink()
                 self._report.rebuilt.pop(name, None)
@@ -251,7 +251,7 @@ class _Repair:
         """Leave in each camera's files the frames of these episodes, and no others."""
         for camera in self._cameras:
             for file, video in self._seen.videos():
-                place = Place.of(file.own_path)
+                place = FileNumber.of(file.own_path)
                 kept = [each for each in episodes if each.whole.clips[camera].place == place]
                 if file.camera != camera:
                     continue

@@ -12,7 +12,7 @@ from teleop_dataset.repair.episode_stats import EpisodeStats
 from teleop_dataset.repair.metadata import Row
 from teleop_dataset.repair.rows import Episode, read_values
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.layout import FIRST_PLACE, Place
+from teleop_dataset.v3.layout import FIRST_PLACE, FileNumber
 
 # Columns, and their statistics, that change with an episode's number.
 NUMBERS = ("episode_index", "index")
@@ -74,8 +74,8 @@ def renumber(episodes: Sequence[Whole]) -> list[Numbered]:
     return numbered
 
 
-def _places(places: Sequence[Place]) -> dict[Place, Place]:
-    new: dict[Place, Place] = {}
+def _places(places: Sequence[FileNumber]) -> dict[FileNumber, FileNumber]:
+    new: dict[FileNumber, FileNumber] = {}
     following = FIRST_PLACE
     for place in sorted(set(places)):
         new[place] = following
@@ -83,7 +83,7 @@ def _places(places: Sequence[Place]) -> dict[Place, Place]:
     return new
 
 
-def _follow(clip: Clip, place: Place, last: Clip | None) -> Clip:
+def _follow(clip: Clip, place: FileNumber, last: Clip | None) -> Clip:
     begin_s = last.to_s if last is not None and last.place == place else 0.0
     if begin_s == clip.from_s:
         # What LeRobot wrote stays to the last bit.

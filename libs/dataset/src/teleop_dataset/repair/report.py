@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Loss(msgspec.Struct, frozen=True):
+class Lost(msgspec.Struct, frozen=True):
     """Something of the source that is not in the repaired dataset, and why."""
 
     what: str
@@ -28,7 +28,7 @@ class RepairReport(msgspec.Struct, kw_only=True):
     rebuilt: dict[str, str] = {}
     renumbered: dict[int, int] = {}
     kept: list[str] = []
-    lost: list[Loss] = []
+    lost: list[Lost] = []
     flags: list[str] = []
 
     @property
@@ -38,7 +38,7 @@ class RepairReport(msgspec.Struct, kw_only=True):
 
     def lose(self, what: str, why: str) -> None:
         """Note that `what` is not in the repaired dataset."""
-        self.lost.append(Loss(what, why))
+        self.lost.append(Lost(what, why))
 
     def as_text(self) -> str:
         """The report as lines for people."""

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from teleop_dataset.v3.data import column_values
 from teleop_dataset.v3.info import DEFAULT_FEATURES, Features
-from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.layout import FileNumber
 
 # LeRobot's own, in seconds.
 TIMESTAMP_TOLERANCE_S = 1e-4
@@ -31,7 +31,7 @@ class Episode:
     """
 
     index: int
-    place: Place
+    place: FileNumber
     begin: int
     first: int
     length: int
@@ -55,7 +55,7 @@ class RowReader:
         self._fps = fps
         self.episodes: list[Episode] = []
 
-    def read(self, path: Path, place: Place) -> list[str]:
+    def read(self, path: Path, place: FileNumber) -> list[str]:
         """Add the file's episodes; tells which rows are left out, and why.
 
         An episode may go on in the next row group. Of one that has lost some of its rows all are left out.
@@ -73,7 +73,7 @@ class RowReader:
             problems.append(f"it can't be read: {error}")
         return problems
 
-    def _read_group(self, file: pq.ParquetFile, group: int, place: Place, begin: int) -> list[str]:
+    def _read_group(self, file: pq.ParquetFile, group: int, place: FileNumber, begin: int) -> list[str]:
         rows = file.metadata.row_group(group).num_rows
         if rows > MAX_GROUP_ROWS:
             return [f"a row group has more than {MAX_GROUP_ROWS} rows"]
@@ -92,7 +92,7 @@ class RowReader:
                 problems.append(str(error))
         return problems
 
-    def _add(self, numbers: dict[str, npt.NDArray[Any]], place: Place, begin: int) -> None:
+    def _add(self, numbers: dict[str, npt.NDArray[Any]], place: FileNumber, begin: int) -> None:
         index, first, length = (
             int(numbers["episode_index"][0]),
             int(numbers["index"][0]),

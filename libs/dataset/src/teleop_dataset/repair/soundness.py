@@ -14,7 +14,7 @@ from teleop_dataset.readiness import what_is_unfinished
 from teleop_dataset.repair.rows import RowReader
 from teleop_dataset.repair.source import unsaved_folders
 from teleop_dataset.v3 import layout
-from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.verify import verify
 
 
@@ -47,7 +47,7 @@ def find_sound(source: Path) -> Soundness | None:
         info = json.loads((source / layout.INFO).read_bytes())
         rows = RowReader(info["features"], info["fps"])
         for path, _ in seen.tables("data"):
-            if rows.read(source / path, Place.of(path)):
+            if rows.read(source / path, FileNumber.of(path)):
                 return None
         dropped = flag_episodes(source, seen)
         verify(

@@ -18,7 +18,7 @@ from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import DEFAULT_FEATURES
-from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.layout import FileNumber
 
 # They are all held in memory, by name.
 MAX_TASKS = 100_000
@@ -207,7 +207,7 @@ def clips_of(row: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, Clip]:
     """Where the episode's row says that its video lies, camera by camera."""
     return {
         camera: Clip(
-            Place(row[f"videos/{camera}/chunk_index"], row[f"videos/{camera}/file_index"]),
+            FileNumber(row[f"videos/{camera}/chunk_index"], row[f"videos/{camera}/file_index"]),
             row[f"videos/{camera}/from_timestamp"],
             row[f"videos/{camera}/to_timestamp"],
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from teleop_dataset.folder import DatasetSeen, VideoSeen
 from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.layout import FIRST_PLACE, Place
+from teleop_dataset.v3.layout import FIRST_PLACE, FileNumber
 
 Clips = dict[str, Clip]
 
@@ -24,15 +24,15 @@ class CameraFiles:
     def __init__(self, camera: str, seen: DatasetSeen, fps: float) -> None:
         self._camera = camera
         self._fps = fps
-        self._files: dict[Place, VideoSeen] = {
-            Place.of(file.own_path): video for file, video in seen.videos() if file.camera == camera
+        self._files: dict[FileNumber, VideoSeen] = {
+            FileNumber.of(file.own_path): video for file, video in seen.videos() if file.camera == camera
         }
-        self._place: Place | None = None
+        self._place: FileNumber | None = None
         self._used_frames = 0
         self._used_s = 0.0
         # Why it can't be told where the next episode begins.
         self._astray = ""
-        self._counted: dict[int, Place] = {}
+        self._counted: dict[int, FileNumber] = {}
         self._found: dict[int, Clip | str] = {}
 
     def place(self, episodes: Sequence[Episode], known: Mapping[int, Clips]) -> dict[int, Clip | str]:
@@ -104,7 +104,7 @@ class CameraFiles:
         self._counted[number] = place
         return clip
 
-    def _next(self) -> tuple[Place, int, float]:
+    def _next(self) -> tuple[FileNumber, int, float]:
         """Where the next frame is: file, number in it, time; raises NoVideo."""
         if self._astray:
             raise NoVideo(self._astray)
@@ -121,7 +121,7 @@ class CameraFiles:
             raise NoVideo(self._astray)
         return place, used, begin_s
 
-    def _doubt(self, place: Place | None) -> None:
+    def _doubt(self, place: FileNumber | None) -> None:
         """Take back what was counted in a file whose frames do not come out even."""
         for number, counted in self._counted.items():
             if counted == place:
@@ -130,7 +130,7 @@ class CameraFiles:
                     "recording, and their places are unknown"
                 )
 
-    def _require(self, place: Place, video: VideoSeen, frames: int) -> None:
+    def _require(self, place: FileNumber, video: VideoSeen, frames: int) -> None:
         path = place.video_path(self._camera)
         if video.problem:
             raise NoVideo(f"{path} can't be played: {video.problem}")
@@ -138,7 +138,7 @@ class CameraFiles:
             cut = "is cut off after" if video.whole_frames < video.frames else "has"
             raise NoVideo(f"{path} {cut} {video.whole_frames} frames, {frames} are needed")
 
-    def _take(self, place: Place, frames: int, until_s: float) -> None:
+    def _take(self, place: FileNumber, frames: int, until_s: float) -> None:
         self._place, self._used_frames, self._used_s = place, frames, until_s
 
 

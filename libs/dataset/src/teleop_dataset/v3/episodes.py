@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from teleop_dataset.v3.info import Features
-from teleop_dataset.v3.layout import Place
+from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.v3.numbering import Episodes
 from teleop_dataset.v3.stats import QUANTILES, Stats
 
@@ -31,7 +31,7 @@ OWN_PLACE = (("meta/episodes/chunk_index", pa.int64()), ("meta/episodes/file_ind
 class Clip:
     """Where an episode lies within one camera's mp4 file, in seconds from its beginning."""
 
-    place: Place
+    place: FileNumber
     from_s: float
     to_s: float
 
@@ -79,7 +79,7 @@ def episodes_table(
     schema: pa.Schema,
     episodes: Episodes,
     tasks: Sequence[Sequence[str]],
-    places: Sequence[Place],
+    places: Sequence[FileNumber],
     stats: Mapping[str, Stats],
     clips: Mapping[str, Sequence[Clip]],
 ) -> pa.Table:
@@ -110,7 +110,7 @@ def episodes_table(
     return pa.table([pa.array(columns[field.name], field.type) for field in fields], pa.schema(fields))
 
 
-def put_in_place(table: pa.Table, place: Place) -> pa.Table:
+def put_in_place(table: pa.Table, place: FileNumber) -> pa.Table:
     """`table` with the columns that say which episodes file it lies in."""
     for (name, kind), number in zip(OWN_PLACE, place, strict=True):
         table = table.append_column(name, pa.array(np.full(len(table), number), kind))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teleop_dataset.v3.depth import depth_info, depth_values
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.stats import Floats, Integers, Stats, describe_weighted
 
 # What each level of a colour stands for, white being 1.
@@ -41,7 +41,7 @@ class PictureLevels:
     pictures  how many were added
     """
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: VideoFeature) -> None:
         self._values = depth_values(depth_info(camera.depth_unit)) if camera.depth_unit else _BRIGHTNESS
         self.counts: Integers = np.zeros((camera.channels, len(self._values)), np.int64)
         # Where each channel's levels begin, one after the other.

@@ -33,7 +33,7 @@ DEFAULT_FEATURES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Camera:
+class VideoFeature:
     """One camera's video, as all of its files have it.
 
     codec       "h264", "hevc" or "av1"
@@ -62,7 +62,7 @@ class Camera:
 def recorded_features(
     state_names: Sequence[str],
     action_names: Sequence[str],
-    cameras: Sequence[Camera] = (),
+    cameras: Sequence[VideoFeature] = (),
     *,
     fps: int,
     capture_time: bool,
@@ -98,7 +98,7 @@ def recorded_features(
     return features | DEFAULT_FEATURES
 
 
-def _video_feature(camera: Camera, fps: int) -> dict[str, Any]:
+def _video_feature(camera: VideoFeature, fps: int) -> dict[str, Any]:
     """As lerobot.datasets.video_utils.get_video_info has it, but for an encoder's settings, which merging
     does not compare."""
     return {

@@ -45,7 +45,7 @@ LEROBOTS_LIMITS = FileLimits(DATA_FILE_MB, VIDEO_FILE_MB, one_file=False)
 ONE_FILE = FileLimits(UNLIMITED_MB, UNLIMITED_MB, one_file=True)
 
 
-class Place(NamedTuple):
+class FileNumber(NamedTuple):
     """Number of a file: LeRobot counts files within chunks (folders) of CHUNK_FILES each."""
 
     chunk: int
@@ -60,12 +60,16 @@ class Place(NamedTuple):
     def video_path(self, camera: str) -> str:
         return VIDEO_TEMPLATE.format(video_key=camera, chunk_index=self.chunk, file_index=self.file)
 
-    def following(self) -> "Place":
+    def following(self) -> "FileNumber":
         """The place after this one; numbers have no gaps."""
-        return Place(self.chunk, self.file + 1) if self.file + 1 < CHUNK_FILES else Place(self.chunk + 1, 0)
+        return (
+            FileNumber(self.chunk, self.file + 1)
+            if self.file + 1 < CHUNK_FILES
+            else FileNumber(self.chunk + 1, 0)
+        )
 
     @classmethod
-    def of(cls, path: str) -> "Place":
+    def of(cls, path: str) -> "FileNumber":
         """The place that a file's path ends with."""
         found = _NUMBERED.search(path)
         if found is None:
@@ -74,4 +78,4 @@ class Place(NamedTuple):
 
 
 _NUMBERED = re.compile(r"chunk-(\d+)/file-(\d+)\.\w+\Z")
-FIRST_PLACE = Place(0, 0)
+FIRST_PLACE = FileNumber(0, 0)

@@ -35,7 +35,7 @@ class BatchSource(Protocol):
     def end(self) -> StreamEnd | None: ...
 
 
-class Refused(Exception):
+class StreamRefused(Exception):
     """The server will not take this stream now; the text says why.
 
     retryable  whether time or a person can put it right, as the server told it; None: it did not
@@ -189,7 +189,7 @@ class Shipping:
         text = f"{message.code}: {message.detail}" + (f" ({message.field})" if message.field else "")
         text += f"; {message.hint}" if message.hint else ""
         if message.fatal:
-            raise Refused(text, message.retryable)
+            raise StreamRefused(text, message.retryable)
         self.complaint = text
 
 

@@ -16,8 +16,8 @@ from lerobot_robot_backend.spool.record import (
     HEAD,
     MAX_RECORD_BYTES,
     DamagedRecord,
-    Kind,
     Record,
+    RecordKind,
     decode_beyond,
     decode_event,
     decode_record,
@@ -97,11 +97,11 @@ class SpoolReader:
             self._pending = None
             if record is None:
                 break
-            if record.kind == Kind.EVENT:
+            if record.kind == RecordKind.EVENT:
                 self._take_event(record)
                 budget -= record.size
                 continue
-            if record.kind != Kind.FRAME or record.index != self.next_index + len(frames):
+            if record.kind != RecordKind.FRAME or record.index != self.next_index + len(frames):
                 if frames:
                     self._pending = record
                     break
@@ -171,13 +171,13 @@ class SpoolReader:
     def _take_gap(self, record: Record) -> Batch | None:
         """The gap that `record` tells of, or that lies before it; the record then comes again."""
         first = self.next_index
-        if record.kind == Kind.FRAME and record.index < first:
+        if record.kind == RecordKind.FRAME and record.index < first:
             return None
         if record.index > first:
             self._pending = record
             end, reason = record.index, self._damaged or GONE
             self._damaged = None
-        elif record.kind == Kind.GAP:
+        elif record.kind == RecordKind.GAP:
             end, reason = record.end, record.tail().decode("utf-8", "replace")
         else:  # CLOSE at the right place
             self._mark_damage(first)
@@ -352,7 +352,7 @@ class _OpenSegment:
             except DamagedRecord:
                 record = None
             if record is not None:
-                highest, closed = max(highest, record.end), record.kind == Kind.CLOSE
+                highest, closed = max(highest, record.end), record.kind == RecordKind.CLOSE
             elif found := self.find_record():
                 self.offset = found
             else:

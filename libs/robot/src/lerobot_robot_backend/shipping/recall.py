@@ -24,8 +24,8 @@ from lerobot_robot_backend.shipping.retention import unseal_unacknowledged
 from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
-    Progress,
     SpoolError,
+    StreamProgress,
     read_progress,
     read_stream,
     write_progress,
@@ -213,6 +213,6 @@ def _forget_frames(stream_dir: Path, stored: int) -> bool:
         if not held or not progress.ended:
             return False
         acked = min(stored, progress.next)
-        write_progress(stream_dir, Progress(next=acked, once=max(progress.next, progress.once)))
+        write_progress(stream_dir, StreamProgress(next=acked, once=max(progress.next, progress.once)))
         unseal_unacknowledged(stream_dir, acked)
     return True

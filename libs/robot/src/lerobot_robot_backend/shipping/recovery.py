@@ -13,7 +13,7 @@ from teleop_schema.limits import Limits
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.spool.locks import is_locked, locked
 from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError
-from lerobot_robot_backend.video.files import ENCODER_LOCK, Segment, find_parts
+from lerobot_robot_backend.video.files import ENCODER_LOCK, WaitingSegment, find_parts
 from lerobot_robot_backend.video.finish import finish_part
 from lerobot_robot_backend.video.part_file import PartWriter, read_part
 
@@ -22,7 +22,7 @@ _LOST_END = "the recording and its encoder were killed: pictures of these frames
 log = logging.getLogger("lerobot_robot_backend.video")
 
 
-def recover(stream_dir: Path) -> list[Segment]:
+def recover(stream_dir: Path) -> list[WaitingSegment]:
     """Finish what a dead encoder left, if nobody records or encodes any more; returns the segments made.
 
     Raises OSError, for example if the disk is full: then it can be done again.

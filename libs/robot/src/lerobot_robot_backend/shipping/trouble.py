@@ -8,14 +8,14 @@ from teleop_client.refusals import read_problem
 from teleop_schema.errors import BadMessage
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
-from lerobot_robot_backend.shipping.protocol import NotBelieved, Refused
+from lerobot_robot_backend.shipping.protocol import NotBelieved, StreamRefused
 
 # A server that can't be reached, or that calls its refusal `retryable`, is asked again soon, so that samples
 # are safe soon after it is well; one that does not is left in peace. Nothing is ever given up.
 SOON_S = 5.0
 LATE_S = 30.0
 
-EXPECTED = (Refused, NotBelieved, BadMessage, WebSocketException, OSError)
+EXPECTED = (StreamRefused, NotBelieved, BadMessage, WebSocketException, OSError)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def passing(text: str) -> Trouble:
 def trouble_of(error: Exception, url: str) -> Trouble:
     """What `error` (one of EXPECTED) of a connection to `url` means."""
     match error:
-        case Refused():
+        case StreamRefused():
             return Trouble(str(error), refused=True, longest_s=_longest_s(error.retryable))
         case InvalidStatus():
             return _refused_handshake(error.response.status_code, bytes(error.response.body or b""))

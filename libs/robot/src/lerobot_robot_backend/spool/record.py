@@ -10,9 +10,9 @@ Numbers are little-endian. A record is a multiple of 8 bytes: so records can be 
    16  i64  index   frame: its index; gap: first missing frame; event, close: index of the next frame
    24  i64  number  frame: capture time, us since the Unix epoch; gap: how many frames; else 0
    32  f32  frame only: state vector, then action vector
-        …   tail    frame: nothing, or of form 1 MessagePack `Beyond`, of form 0 (older spools) MessagePack of
-                    its `extra` alone; gap: reason, UTF-8; event: MessagePack `Event`; then zeros up to the
-                    multiple of 8
+        …   tail    frame: nothing, or of form 1 MessagePack `FrameExtras`, of form 0 (older spools)
+                    MessagePack of its `extra` alone; gap: reason, UTF-8; event: MessagePack `Event`; then
+                    zeros up to the multiple of 8
 """
 
 import struct
@@ -40,7 +40,7 @@ _BARE, _BEYOND = 0, 1
 _events = msgspec.msgpack.Decoder(Event)
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a record tells."""
 
     FRAME = 1
@@ -49,10 +49,10 @@ class Kind(IntEnum):
     CLOSE = 4
 
 
-_KINDS = frozenset(Kind)
+_KINDS = frozenset(RecordKind)
 
 
-class Beyond(msgspec.Struct, frozen=True, gc=False):
+class FrameExtras(msgspec.Struct, frozen=True, gc=False):
     """What a frame carries beyond its vectors.
 
     extra               anything, in a form that every database takes
@@ -66,8 +66,8 @@ class Beyond(msgspec.Struct, frozen=True, gc=False):
     columns: bytes = b""
 
 
-_beyond = msgspec.msgpack.Decoder(Beyond)
-NOTHING_BEYOND = Beyond()
+_beyond = msgspec.msgpack.Decoder(FrameExtras)
+NOTHING_BEYOND = FrameExtras()
 
 
 class DamagedRecord(ValueError):
@@ -93,9 +93,9 @@ class Record:
     @property
     def end(self) -> int:
         """Index of the frame that follows this record."""
-        if self.kind == Kind.FRAME:
+        if self.kind == RecordKind.FRAME:
             return self.index + 1
-        return self.index + self.number if self.kind == Kind.GAP else self.index
+        return self.index + self.number if self.kind == RecordKind.GAP else self.index
 
 
 class FrameEncoder:
@@ -115,11 +115,11 @@ class FrameEncoder:
         tail    as `encode_beyond` gives it, or nothing
         """
         if not tail:
-            body = self._plain.pack(self._plain_size, Kind.FRAME, _BARE, 0, index, captured_us, *values)
+            body = self._plain.pack(self._plain_size, RecordKind.FRAME, _BARE, 0, index, captured_us, *values)
         else:
             bare = self._vectors.size + len(tail)
             size = CRC.size + _padded(bare, before=CRC.size)
-            body = self._vectors.pack(size, Kind.FRAME, _BEYOND, len(tail), index, captured_us, *values)
+            body = self._vectors.pack(size, RecordKind.FRAME, _BEYOND, len(tail), index, captured_us, *values)
             body += tail
             body += bytes(size - CRC.size - bare)
         return CRC.pack(google_crc32c.value(body)) + body
@@ -127,17 +127,17 @@ class FrameEncoder:
 
 def encode_gap(first: int, count: int, reason: str) -> bytes:
     """Record saying that `count` frames from `first` on are missing, and why."""
-    return _encode(Kind.GAP, first, count, reason.encode("utf-8", "replace")[:MAX_TAIL_BYTES])
+    return _encode(RecordKind.GAP, first, count, reason.encode("utf-8", "replace")[:MAX_TAIL_BYTES])
 
 
 def encode_event(next_index: int, event: Event) -> bytes:
     """Record of an event, told before frame `next_index`."""
-    return _encode(Kind.EVENT, next_index, 0, msgspec.msgpack.encode(event))
+    return _encode(RecordKind.EVENT, next_index, 0, msgspec.msgpack.encode(event))
 
 
 def encode_close(frames: int) -> bytes:
     """Record saying that the session was ended in order at `frames` frames."""
-    return _encode(Kind.CLOSE, frames, 0, b"")
+    return _encode(RecordKind.CLOSE, frames, 0, b"")
 
 
 def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Record | None:
@@ -161,7 +161,7 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Record | None:
 
 
 def encode_beyond(extra: bytes = b"", *, observation_age_us: int = 0, columns: bytes = b"") -> bytes:
-    """The tail of a frame's record, as `Beyond` describes it; nothing if there is nothing to tell.
+    """The tail of a frame's record, as `FrameExtras` describes it; nothing if there is nothing to tell.
 
     extra  as `encode_extra` gives it
     """
@@ -175,13 +175,13 @@ def encode_beyond(extra: bytes = b"", *, observation_age_us: int = 0, columns: b
     return msgspec.msgpack.encode(told) if told else b""
 
 
-def decode_beyond(record: Record, vectors_size: int) -> Beyond:
+def decode_beyond(record: Record, vectors_size: int) -> FrameExtras:
     """What a frame carries beyond its `vectors_size` bytes of vectors."""
     if not record.tail_size:
         return NOTHING_BEYOND
     tail = record.tail(vectors_size)
     if record.tail_form == _BARE:
-        return Beyond(extra=msgspec.msgpack.decode(tail))
+        return FrameExtras(extra=msgspec.msgpack.decode(tail))
     return _beyond.decode(tail)
 
 
@@ -190,7 +190,7 @@ def decode_event(record: Record) -> Event:
     return _events.decode(record.tail())
 
 
-def _encode(kind: Kind, index: int, number: int, tail: bytes) -> bytes:
+def _encode(kind: RecordKind, index: int, number: int, tail: bytes) -> bytes:
     bare = _BODY.size + len(tail)
     size = CRC.size + _padded(bare, before=CRC.size)
     body = _BODY.pack(size, kind, _BARE, len(tail), index, number) + tail

@@ -63,7 +63,7 @@ class StreamFile(Struct, frozen=True, kw_only=True):
     session: SessionDescription
 
 
-class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far a stream is; the shipper keeps its part of it in `acked`.
 
     next             every frame below it is durable on the server
@@ -160,15 +160,15 @@ def send_to(stream_dir: Path, backend_url: str) -> None:
         replace_file(stream_dir / ADDRESS_FILE, backend_url.encode(), durable=True)
 
 
-def read_progress(stream_dir: Path) -> Progress:
+def read_progress(stream_dir: Path) -> StreamProgress:
     """What has been acknowledged; nothing if the file is missing or damaged: the server knows better."""
     try:
-        return msgspec.json.decode((stream_dir / ACKED_FILE).read_bytes(), type=Progress)
+        return msgspec.json.decode((stream_dir / ACKED_FILE).read_bytes(), type=StreamProgress)
     except UNREADABLE:
-        return Progress()
+        return StreamProgress()
 
 
-def write_progress(stream_dir: Path, progress: Progress) -> None:
+def write_progress(stream_dir: Path, progress: StreamProgress) -> None:
     """Replace `acked`. Not flushed: an older one costs only a question to the server."""
     replace_file(stream_dir / ACKED_FILE, msgspec.json.encode(progress), durable=False)
 
@@ -201,7 +201,7 @@ def read_writer_state(stream_dir: Path) -> WriterState:
         return WriterState()
 
 
-def read_whole_progress(stream_dir: Path) -> Progress:
+def read_whole_progress(stream_dir: Path) -> StreamProgress:
     """What the shipper and the recording process last told; a living writer's trouble comes first."""
     progress, state = read_progress(stream_dir), read_writer_state(stream_dir)
     trouble = state.trouble if state.trouble and is_locked(stream_dir / WRITER_LOCK) else progress.trouble

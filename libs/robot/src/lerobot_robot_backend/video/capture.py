@@ -25,7 +25,7 @@ from lerobot_robot_backend.video.files import (
     count_segments,
     recorded_cameras,
 )
-from lerobot_robot_backend.video.picture_kind import Kind, kind_of
+from lerobot_robot_backend.video.picture_kind import PictureKind, kind_of
 from lerobot_robot_backend.video.picture_ring import (
     MAX_RING_BYTES,
     MIN_RING_BYTES,
@@ -294,7 +294,7 @@ def _is_same(camera: _Camera, picture: Any, captured_us: int | None, content: by
 def _ring_bytes(session: SessionDescription) -> int:
     def bytes_per_s(camera: Camera) -> float:
         rate = min(session.fps, camera.fps or session.fps)
-        kind = Kind.RGB if camera.channels == RGB else Kind.DEPTH_M
+        kind = PictureKind.RGB if camera.channels == RGB else PictureKind.DEPTH_M
         return camera.height * camera.width * kind.pixel_bytes * rate
 
     wanted = int(RING_S * sum(map(bytes_per_s, session.cameras.values())))

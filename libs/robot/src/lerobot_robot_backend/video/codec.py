@@ -25,7 +25,7 @@ from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT
 
 from lerobot_robot_backend.video.choice import Quality
 from lerobot_robot_backend.video.depth import depth_codes
-from lerobot_robot_backend.video.picture_kind import Kind, Picture
+from lerobot_robot_backend.video.picture_kind import Picture, PictureKind
 
 # No visible difference to the picture; see above for what it takes.
 CRF = 18
@@ -76,9 +76,11 @@ def can_encode_depth() -> bool:
 class PictureEncoder:
     """Compresses the pictures of one segment, all of one kind and size, one by one."""
 
-    def __init__(self, height: int, width: int, fps: float, quality: Quality, kind: Kind = Kind.RGB) -> None:
+    def __init__(
+        self, height: int, width: int, fps: float, quality: Quality, kind: PictureKind = PictureKind.RGB
+    ) -> None:
         """Raises EncodingFailed for a size that the codec does not know."""
-        self._depth = kind is not Kind.RGB
+        self._depth = kind is not PictureKind.RGB
         self.size = video_size(height, width, "lossless" if self._depth else quality)
         pixels_per_s = height * width * fps
         name, pix_fmt, options = _settings(quality, pixels_per_s, depth=self._depth)

@@ -44,7 +44,7 @@ from lerobot_robot_backend.video.part_file import (
     read_part,
     sync_part,
 )
-from lerobot_robot_backend.video.picture_kind import Kind
+from lerobot_robot_backend.video.picture_kind import PictureKind
 from lerobot_robot_backend.video.picture_ring import DamagedRing, PictureRing, TakenPicture
 
 # Video is on the server that soon after it was recorded; shorter segments are more files and requests.
@@ -107,7 +107,7 @@ class CameraRecorder:
         self._part: PartWriter | None = None
         self._encoder: PictureEncoder | None = None
         self._in_segment = 0
-        self._shape: tuple[int, int, Kind] | None = None
+        self._shape: tuple[int, int, PictureKind] | None = None
         self._reasons: list[str] = []
         account = ring.account(camera)
         self._next, self._after, self._recorded = account.taken, account.taken_index, account.recorded
@@ -171,7 +171,7 @@ class CameraRecorder:
             self._part, self._encoder = part, encoder
             self._in_segment, self._shape = 0, shape
 
-    def _begin_segment(self, height: int, width: int, kind: Kind) -> tuple[PartWriter, PictureEncoder]:
+    def _begin_segment(self, height: int, width: int, kind: PictureKind) -> tuple[PartWriter, PictureEncoder]:
         """The next segment; the one before is complete only when this one has a picture."""
         free_bytes = shutil.disk_usage(self._folder).free
         if free_bytes < self._min_free_bytes:

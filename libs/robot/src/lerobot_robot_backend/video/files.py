@@ -43,7 +43,7 @@ log = logging.getLogger("lerobot_robot_backend.video")
 
 
 @dataclass(frozen=True)
-class Segment:
+class WaitingSegment:
     """A finished segment that the server lacks."""
 
     path: Path
@@ -120,7 +120,7 @@ def find_parts(stream_dir: Path) -> list[Path]:
     return sorted(found, key=lambda path: (path.parent, int(path.stem)))
 
 
-def finished_segments(stream_dir: Path) -> Iterator[Segment]:
+def finished_segments(stream_dir: Path) -> Iterator[WaitingSegment]:
     """The finished segments that the server lacks, oldest first; each is read when its turn comes."""
     for sidecar in _unstored(stream_dir):
         try:
@@ -130,10 +130,10 @@ def finished_segments(stream_dir: Path) -> Iterator[Segment]:
         except (OSError, msgspec.MsgspecError) as error:
             log.error("%s can't be read: %s; it is kept", sidecar, error)
             continue
-        yield Segment(sidecar.with_suffix(".mp4"), video)
+        yield WaitingSegment(sidecar.with_suffix(".mp4"), video)
 
 
-def mark_stored(segment: Segment, receipt: Receipt) -> None:
+def mark_stored(segment: WaitingSegment, receipt: Receipt) -> None:
     """Note durably that the server has the segment; from now on it may be pruned."""
     sidecar = segment.path.with_suffix(".json")
     stored = _stored_path(sidecar)

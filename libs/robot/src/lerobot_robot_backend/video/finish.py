@@ -10,13 +10,13 @@ from teleop_schema.files import FrameTimes, VideoFile
 
 from lerobot_robot_backend.spool.durable import replace_file
 from lerobot_robot_backend.video.codec import EncodingFailed, write_mp4
-from lerobot_robot_backend.video.files import Segment
+from lerobot_robot_backend.video.files import WaitingSegment
 from lerobot_robot_backend.video.part_file import PartPictures, read_part
 
 log = logging.getLogger("lerobot_robot_backend.video")
 
 
-def finish_part(path: Path) -> Segment | None:
+def finish_part(path: Path) -> WaitingSegment | None:
     """Make a finished segment of a part that nobody writes any more; None if there is no picture in it.
 
     Interrupted at any point it can be done again. Raises OSError, for example if the disk is full.
@@ -61,4 +61,4 @@ def finish_part(path: Path) -> Segment | None:
     )
     replace_file(target.with_suffix(".json"), msgspec.json.encode(video), durable=True)
     path.unlink()
-    return Segment(target, video)
+    return WaitingSegment(target, video)

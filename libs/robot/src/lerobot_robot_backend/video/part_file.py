@@ -57,7 +57,7 @@ class SegmentHead(Struct, frozen=True, kw_only=True):
 
 
 @dataclass
-class Part:
+class PartFile:
     """What a part file holds, in order; the compressed pictures themselves stay in the file.
 
     numbers      how many pictures of this camera were seen before each of them
@@ -135,9 +135,9 @@ class PartWriter:
         self.size_bytes += len(record)
 
 
-def read_part(path: Path) -> Part:
+def read_part(path: Path) -> PartFile:
     """All whole records from the beginning of the file on. Raises OSError."""
-    part = Part()
+    part = PartFile()
     with path.open("rb") as file:
         for kind, content in _read_records(file):
             start = part.size_bytes + _HEAD.size
@@ -168,7 +168,7 @@ def sync_part(path: Path) -> None:
 class PartPictures:
     """The compressed pictures of a part, one after the other, as a file to be read."""
 
-    def __init__(self, file: BinaryIO, part: Part) -> None:
+    def __init__(self, file: BinaryIO, part: PartFile) -> None:
         self._file = file
         self._places = iter(part.places)
         self._left = 0

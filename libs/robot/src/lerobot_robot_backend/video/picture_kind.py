@@ -12,7 +12,7 @@ from lerobot_robot_backend.video.choice import RGB, SINGLE
 Picture = NDArray[Any]
 
 
-class Kind(IntEnum):
+class PictureKind(IntEnum):
     """RGB: (height, width, 3) uint8; DEPTH_MM: (height, width, 1) uint16; DEPTH_M: the same as float32."""
 
     RGB = 0
@@ -27,7 +27,7 @@ class Kind(IntEnum):
     @property
     def channels(self) -> int:
         """Values per pixel."""
-        return RGB if self is Kind.RGB else SINGLE
+        return RGB if self is PictureKind.RGB else SINGLE
 
     @property
     def depth_unit(self) -> DepthUnit | None:
@@ -40,16 +40,20 @@ class Kind(IntEnum):
         return self.channels * int(self.dtype.itemsize)
 
 
-_DTYPES: dict[Kind, np.dtype[Any]] = {
-    Kind.RGB: np.dtype(np.uint8),
-    Kind.DEPTH_MM: np.dtype(np.uint16),
-    Kind.DEPTH_M: np.dtype(np.float32),
+_DTYPES: dict[PictureKind, np.dtype[Any]] = {
+    PictureKind.RGB: np.dtype(np.uint8),
+    PictureKind.DEPTH_MM: np.dtype(np.uint16),
+    PictureKind.DEPTH_M: np.dtype(np.float32),
 }
-_UNITS: dict[Kind, DepthUnit | None] = {Kind.RGB: None, Kind.DEPTH_MM: "mm", Kind.DEPTH_M: "m"}
-_KINDS = {(kind.channels, kind.dtype): kind for kind in Kind}
+_UNITS: dict[PictureKind, DepthUnit | None] = {
+    PictureKind.RGB: None,
+    PictureKind.DEPTH_MM: "mm",
+    PictureKind.DEPTH_M: "m",
+}
+_KINDS = {(kind.channels, kind.dtype): kind for kind in PictureKind}
 
 
-def kind_of(picture: Any) -> Kind | None:
+def kind_of(picture: Any) -> PictureKind | None:
     """The kind of a picture, None if it is none that is recorded; (height, width) has one channel."""
     if not isinstance(picture, np.ndarray) or picture.ndim not in (2, 3) or not picture.size:
         return None

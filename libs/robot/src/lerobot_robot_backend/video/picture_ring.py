@@ -22,7 +22,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from lerobot_robot_backend.video.picture_kind import Kind, Picture, kind_of
+from lerobot_robot_backend.video.picture_kind import Picture, PictureKind, kind_of
 
 # However small the pictures are.
 MIN_RING_BYTES = 8 * 1024**2
@@ -110,13 +110,13 @@ class TakenPicture:
     frame_index: int
     captured_us: int
     pixels: Picture
-    kind: Kind
+    kind: PictureKind
     reason: Reason
     end: int
 
 
 @dataclass(frozen=True)
-class Account:
+class PictureTally:
     """What became of one camera's pictures so far.
 
     seen         pictures that the loop saw, recorded or not
@@ -173,7 +173,7 @@ class PictureRing:
             target[:] = memoryview(pixels).cast("B")
         else:
             np.frombuffer(target, pixels.dtype).reshape(pixels.shape)[...] = pixels
-        kind = kind_of(pixels) or Kind.RGB
+        kind = kind_of(pixels) or PictureKind.RGB
         record = _RECORD.pack(0, camera, number, frame_index, captured_us, height, width, reason, kind)
         self._store(offset, record)
         self._order()
@@ -192,7 +192,7 @@ class PictureRing:
             tail += self.capacity - offset
             fields = self._load(offset := 0)
         camera, number, frame_index, captured_us, height, width, reason, kind = fields
-        kind = Kind(kind)
+        kind = PictureKind(kind)
         size = height * width * kind.pixel_bytes
         end = tail + _record_bytes(size)
         if camera >= _ROWS or end > head or offset + _record_bytes(size) > self.capacity:
@@ -224,10 +224,10 @@ class PictureRing:
         self._words[row + _Row.TAKEN] = taken
         self._words[row + _Row.RECORDED] = recorded
 
-    def account(self, camera: int) -> Account:
+    def account(self, camera: int) -> PictureTally:
         """What became of this camera's pictures."""
         words, row = self._words, _row(camera)
-        return Account(
+        return PictureTally(
             words[row + _Row.SEEN],
             words[row + _Row.SEEN_INDEX],
             Reason(words[row + _Row.REASON]),

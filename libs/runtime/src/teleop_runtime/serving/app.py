@@ -51,7 +51,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Part:
+class ServicePart:
     """One service: its addresses and its life.
 
     any_origin  beginnings of addresses that pages of every site may read ("/hub/")
@@ -129,7 +129,7 @@ def unusable(folder: str | Path, error: Exception, *, setting: str) -> CannotSta
     )
 
 
-def assemble(title: str, parts: Sequence[Part], *, exposure: Exposure) -> Starlette:
+def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) -> Starlette:
     """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers."""
     health = Health()
     operations = [operation for part in parts for operation in part.operations]

@@ -11,7 +11,7 @@ from teleop_runtime.tar import end_bytes, padding, tar_header
 READ_BYTES = 1024 * 1024
 
 
-class Archive:
+class FolderTar:
     """Everything below `folder`, uncompressed, under the name `name`; the same each time.
 
     size_bytes  of the whole archive

@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import BadInput, Conflict, NoSpace, NotFound
 
-from teleop_export.api.archive import Archive
+from teleop_export.api.archive import FolderTar
 from teleop_export.api.report_text import report_text
 from teleop_export.errors import ExportNotFound, ExportNotReady, FramesUnaccounted
 from teleop_export.planning.order import (
@@ -27,7 +27,7 @@ from teleop_export.planning.raw_order import RawOrder, make_raw_order
 from teleop_export.planning.views import ExportDetail, ExportFilter, ExportPage
 from teleop_export.tables.export_table import ExportTable
 from teleop_export.tables.push_table import PushTable
-from teleop_export.tables.session_table import SessionTable
+from teleop_export.tables.session_table import SessionReader
 from teleop_export.work.folders import Folders
 from teleop_export.work.jobs import Jobs
 
@@ -41,7 +41,7 @@ async def create_export(request: Request) -> Response:
     The same request again answers with the same export, as long as the sessions hold the same; one that
     failed or was cancelled is made anew.
     """
-    sessions: SessionTable = request.state.recorded_sessions
+    sessions: SessionReader = request.state.recorded_sessions
     exports: ExportTable = request.state.exports
     folders: Folders = request.state.export_folders
     jobs: Jobs = request.state.export_jobs
@@ -64,13 +64,13 @@ async def create_export(request: Request) -> Response:
     return JsonResponse(detail, 202, headers={"Location": f"/exports/{export_id}"})
 
 
-async def _order(wanted: ExportRequest, sessions: SessionTable) -> Order | RawOrder:
+async def _order(wanted: ExportRequest, sessions: SessionReader) -> Order | RawOrder:
     recorded = await sessions.read(wanted.session_ids or (), repeated=wanted.include_repeated)
     make = make_order if wanted.format == LEROBOT else make_raw_order
     return await asyncio.to_thread(make, wanted, recorded)
 
 
-async def _chosen(wanted: ExportRequest, sessions: SessionTable) -> ExportRequest:
+async def _chosen(wanted: ExportRequest, sessions: SessionReader) -> ExportRequest:
     """The request with the sessions that its filter finds now, which it keeps."""
     if wanted.filter is None:
         return wanted
@@ -117,7 +117,7 @@ async def get_archive(request: Request) -> Response:
     """
     folder, repo_id = await _published(request)
     name = repo_id.split("/")[1]
-    archive = await asyncio.to_thread(Archive, folder, name)
+    archive = await asyncio.to_thread(FolderTar, folder, name)
     headers = {
         "Content-Length": str(archive.size_bytes),
         "ETag": archive.etag,

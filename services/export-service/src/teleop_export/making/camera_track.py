@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.image_stats import PictureLevels, sampled_rows, thinning
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import FileLimits
 from teleop_dataset.v3.stats import join
 from teleop_schema.errors import BackendError
@@ -16,7 +16,14 @@ from teleop_schema.errors import BackendError
 from teleop_export.errors import RecordingChanged
 from teleop_export.making.rows import MS_PER_US, Rows, ShownEpisodes
 from teleop_export.making.thin_pictures import Codes, Planes, ThinDepth, ThinPictures
-from teleop_export.making.video_source import NO_PICTURES, Chunks, Files, Footage, Part, Segment
+from teleop_export.making.video_source import (
+    NO_PICTURES,
+    CameraPictures,
+    Chunks,
+    Files,
+    PictureFile,
+    SegmentPictures,
+)
 from teleop_export.making.video_writer import VideoSeries, encode, look
 from teleop_export.planning.order import Source
 from teleop_export.planning.plan import Piece
@@ -31,7 +38,7 @@ class CameraTrack:
     def __init__(
         self,
         root: Path,
-        camera: Camera,
+        camera: VideoFeature,
         sources: Mapping[int, tuple[Source, int]],
         chunks: Chunks,
         files: Files,
@@ -58,7 +65,7 @@ class CameraTrack:
         step = thinning(camera.height, camera.width)
         self._thin: ThinDepth | ThinPictures = ThinDepth(step) if camera.depth_unit else ThinPictures(step)
         self._series = VideoSeries(root, camera, fps, limits, rows)
-        self._footage: Footage | None = None
+        self._footage: CameraPictures | None = None
         self._session: int | None = None
         self._used = self._stood_in = self._copied = 0
         self._seen: dict[int, npt.NDArray[np.bool_]] = {}
@@ -115,12 +122,12 @@ class CameraTrack:
                 self._footage.close()
                 self._footage = None
 
-    def _open(self, session_id: int) -> Footage:
+    def _open(self, session_id: int) -> CameraPictures:
         if self._footage is None or self._session != session_id:
             if self._footage is not None:
                 self._footage.close()
             source, position = self._sources[session_id]
-            self._footage = Footage.read(
+            self._footage = CameraPictures.read(
                 self._chunks, self._files, session_id, self.camera.name, source.chunks[position]
             )
             self._session = session_id
@@ -128,7 +135,7 @@ class CameraTrack:
             self._seen.setdefault(session_id, np.zeros(pictures, np.bool_))
         return self._footage
 
-    def _match(self, footage: Footage, pieces: Sequence[Piece], rows: Rows) -> Iterator[Matched]:
+    def _match(self, footage: CameraPictures, pieces: Sequence[Piece], rows: Rows) -> Iterator[Matched]:
         """Which picture each row has, episode by episode."""
         every, begin = rows.index, 0
         for piece, length in zip(pieces, rows.lengths, strict=True):
@@ -154,7 +161,12 @@ class CameraTrack:
         self._stood_in += int(np.count_nonzero(matched.cause))
 
     def _write(
-        self, footage: Footage, numbers: Integers, then: Integers, episode_index: int, levels: PictureLevels
+        self,
+        footage: CameraPictures,
+        numbers: Integers,
+        then: Integers,
+        episode_index: int,
+        levels: PictureLevels,
     ) -> Clip:
         """Append an episode of these pictures; of those that come `then` the first files are fetched."""
         looked = look(footage.parts(numbers), self.camera)
@@ -166,8 +178,8 @@ class CameraTrack:
         self._encoded.append(EncodedEpisode(episode_index=episode_index, reason=looked.obstacle))
         try:
             encode(self._scratch, self._frames(followed), self.camera, self._fps)
-            with Segment(self._scratch) as segment:
-                whole = Part(segment, np.arange(segment.pictures))
+            with PictureFile(self._scratch) as segment:
+                whole = SegmentPictures(segment, np.arange(segment.pictures))
                 again = look([whole], self.camera)
                 if again.obstacle is not None:
                     raise BackendError(f"the re-encoded video can't be used: {again.obstacle}")
@@ -176,8 +188,8 @@ class CameraTrack:
             self._scratch.unlink(missing_ok=True)
 
     def _followed(
-        self, footage: Footage, numbers: Integers, then: Integers, levels: PictureLevels
-    ) -> Iterator[Part]:
+        self, footage: CameraPictures, numbers: Integers, then: Integers, levels: PictureLevels
+    ) -> Iterator[SegmentPictures]:
         """An episode's parts; once one is done, `levels` has those of its pictures that are looked
         at: so a segment is fetched and opened once for both."""
         rows = sampled_rows(len(numbers))
@@ -191,7 +203,7 @@ class CameraTrack:
             self._advance()
             begin = end
 
-    def _frames(self, parts: Iterable[Part]) -> Iterator[tuple[Any, int]]:
+    def _frames(self, parts: Iterable[SegmentPictures]) -> Iterator[tuple[Any, int]]:
         """The decoded pictures in their order, each with how often it is shown."""
         for segment, shown in parts:
             different, times = np.unique(shown, return_counts=True)
@@ -199,7 +211,7 @@ class CameraTrack:
             for number, frame in segment.decode(different):
                 yield frame, often[number]
 
-    def _look(self, segment: Segment, numbers: Integers, levels: PictureLevels) -> None:
+    def _look(self, segment: PictureFile, numbers: Integers, levels: PictureLevels) -> None:
         """Add how bright some pictures of a segment are, each as often as it is named."""
         different, times = np.unique(numbers, return_counts=True)
         frames = (frame for _, frame in segment.decode(different))

@@ -15,7 +15,7 @@ from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import column_values, data_schema, data_table
 from teleop_dataset.v3.episodes import WITHOUT_STATISTICS, Clip, episodes_schema, episodes_table, put_in_place
 from teleop_dataset.v3.info import CAPTURE_TIME, DEFAULT_FEATURES, Features, info_document
-from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits, Place
+from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits, FileNumber
 from teleop_dataset.v3.numbering import Episodes, TaskRows, dataset_numbering_stats, numbering_stats
 from teleop_dataset.v3.stats import Stats, dataset_document, describe
 from teleop_dataset.v3.tasks import tasks_table
@@ -48,7 +48,7 @@ class ParquetSeries:
         self,
         root: Path,
         schema: pa.Schema,
-        path_of: Callable[[Place], str],
+        path_of: Callable[[FileNumber], str],
         encoding: Mapping[str, Any],
         file_bytes: int,
     ) -> None:
@@ -61,7 +61,7 @@ class ParquetSeries:
         self._writer: pq.ParquetWriter | None = None
         self._bytes = 0
 
-    def make_room(self, size_bytes: int) -> Place:
+    def make_room(self, size_bytes: int) -> FileNumber:
         """The place that a row group of `size_bytes` will be written to."""
         if self._writer is not None and self._bytes + size_bytes > self._file_bytes:
             self.close()
@@ -119,8 +119,12 @@ class DatasetWriter:
         self._every: list[Episodes] = []
         self._data_schema = data_schema(features)
         self._episodes_schema = episodes_schema(features)
-        self._data = ParquetSeries(root, self._data_schema, Place.data_path, DATA_ENCODING, limits.data_bytes)
-        self._meta = ParquetSeries(root, self._episodes_schema, Place.episodes_path, {}, limits.data_bytes)
+        self._data = ParquetSeries(
+            root, self._data_schema, FileNumber.data_path, DATA_ENCODING, limits.data_bytes
+        )
+        self._meta = ParquetSeries(
+            root, self._episodes_schema, FileNumber.episodes_path, {}, limits.data_bytes
+        )
         self._rows: list[pa.Table] = []
 
     def add(
@@ -214,7 +218,7 @@ class DatasetWriter:
                 raise NonFiniteValue(key, int(np.searchsorted(episodes.ends, first, side="right")))
             self.not_finite[key] += int((~rows).sum())
 
-    def _write_data(self, episode: pa.Table) -> Place:
+    def _write_data(self, episode: pa.Table) -> FileNumber:
         place = self._data.make_room(episode.nbytes)
         self._data.write(episode)
         return place

@@ -14,7 +14,7 @@ from teleop_dataset.errors import BrokenFile
 from teleop_dataset.mp4_samples import samples_of
 
 from teleop_export.errors import VideoUnreadable
-from teleop_export.sessions.video_chunks import Chunk, gather_pictures, usable
+from teleop_export.sessions.video_chunks import VideoChunk, gather_pictures, usable
 from teleop_export.timing.align import Pictures
 from teleop_export.timing.loop_times import Integers
 
@@ -36,11 +36,11 @@ class Files(Protocol):
 class Chunks(Protocol):
     """chunk_table.ChunkReader, as far as it is needed here."""
 
-    def read(self, session_id: int, camera: str, ids: Sequence[int]) -> list[Chunk]: ...
+    def read(self, session_id: int, camera: str, ids: Sequence[int]) -> list[VideoChunk]: ...
 
 
 @dataclass(frozen=True)
-class Kind:
+class VideoEncoding:
     """How the pictures of a file are encoded.
 
     decoder  of such pictures; opening one takes as long as decoding one of them
@@ -53,13 +53,13 @@ class Kind:
     decoder: av.VideoCodecContext
 
 
-class Segment:
+class PictureFile:
     """One mp4 file of pictures, numbered from 0 in the order in which they are shown.
 
     hides  it holds pictures that are not shown, and have no number: others build upon them
     """
 
-    def __init__(self, path: Path, kinds: dict[bytes, Kind] | None = None) -> None:
+    def __init__(self, path: Path, kinds: dict[bytes, VideoEncoding] | None = None) -> None:
         """
         kinds   by description, for files that are likely to be encoded alike: what is there is not looked
                 for again, what is found is added
@@ -170,7 +170,7 @@ class Segment:
         self.close()
 
 
-def _kind(path: Path) -> Kind:
+def _kind(path: Path) -> VideoEncoding:
     with closing(av.open(str(path))) as container:
         stream = container.streams.video[0]
         context = stream.codec_context
@@ -179,7 +179,7 @@ def _kind(path: Path) -> Kind:
             raise VideoUnreadable(f"{path.name} holds no pictures")
         decoder.extradata = context.extradata
         decoder.thread_count = 1
-        return Kind(
+        return VideoEncoding(
             codec=stream.codec.canonical_name,
             pix_fmt=context.pix_fmt or "",
             extradata=bytes(context.extradata or b""),
@@ -188,40 +188,40 @@ def _kind(path: Path) -> Kind:
         )
 
 
-class Part(NamedTuple):
+class SegmentPictures(NamedTuple):
     """Some pictures of one segment: their numbers, never descending."""
 
-    segment: Segment
+    segment: PictureFile
     numbers: Integers
 
 
 # With what closes it.
-Fetched = tuple[Segment, ExitStack]
+Fetched = tuple[PictureFile, ExitStack]
 
 
-class Footage:
+class CameraPictures:
     """All pictures of one camera in one session, numbered over all of its chunks."""
 
-    def __init__(self, chunks: Sequence[Chunk], files: Files) -> None:
+    def __init__(self, chunks: Sequence[VideoChunk], files: Files) -> None:
         self.pictures: Pictures = gather_pictures(chunks)
         self._chunks = list(chunks)
         self._begins = np.cumsum([0, *(chunk.frame_count or 0 for chunk in chunks)])
         self._files = files
         self._open: dict[int, Future[Fetched]] = {}
         self._threads = ThreadPoolExecutor(FETCHED_AT_ONCE, thread_name_prefix="fetch-video")
-        self._kinds: dict[bytes, Kind] = {}
+        self._kinds: dict[bytes, VideoEncoding] = {}
 
     @classmethod
     def read(
         cls, chunks: Chunks, files: Files, session_id: int, camera: str, ids: Sequence[int]
-    ) -> "Footage":
+    ) -> "CameraPictures":
         """The footage in those chunks; raises VideoUnreadable if one of them is gone."""
         found = chunks.read(session_id, camera, ids)
         if [chunk.id for chunk in found] != list(ids) or usable(found) != found:
             raise VideoUnreadable(f"video chunks of camera {camera} of session {session_id} are gone")
         return cls(found, files)
 
-    def parts(self, numbers: Integers, then: Integers = NO_PICTURES) -> Iterator[Part]:
+    def parts(self, numbers: Integers, then: Integers = NO_PICTURES) -> Iterator[SegmentPictures]:
         """Pictures by number, never descending, cut where a segment ends; a part is good until the next.
 
         then  pictures that are likely to be asked for next: of them the first files are fetched, too
@@ -232,14 +232,14 @@ class Footage:
         begin = 0
         for position, (chunk, end) in enumerate(zip(chunks, ends, strict=True)):
             segment = self._segment(wanted[position : position + FETCHED_AHEAD])
-            yield Part(segment, numbers[begin:end] - self._begins[chunk])
+            yield SegmentPictures(segment, numbers[begin:end] - self._begins[chunk])
             begin = end
 
     def _chunks_of(self, numbers: Integers) -> list[int]:
         chunks: list[int] = np.unique(np.searchsorted(self._begins, numbers, side="right") - 1).tolist()
         return chunks
 
-    def _segment(self, wanted: Sequence[int]) -> Segment:
+    def _segment(self, wanted: Sequence[int]) -> PictureFile:
         """The first of the `wanted` chunks' segments; the others are fetched while the caller works on it."""
         for number in wanted:
             if number not in self._open:
@@ -249,10 +249,10 @@ class Footage:
                 self._open[number] = self._threads.submit(self._fetch, self._chunks[number])
         return self._open[wanted[0]].result()[0]
 
-    def _fetch(self, chunk: Chunk) -> Fetched:
+    def _fetch(self, chunk: VideoChunk) -> Fetched:
         with ExitStack() as stack:
             path = stack.enter_context(self._files.as_file(chunk.sha256))
-            segment = stack.enter_context(Segment(path, self._kinds))
+            segment = stack.enter_context(PictureFile(path, self._kinds))
             if segment.pictures != chunk.frame_count:
                 raise VideoUnreadable(
                     f"video chunk {chunk.id} holds {segment.pictures} "

@@ -10,14 +10,14 @@ from typing import Any
 import av
 import numpy as np
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits
 from teleop_dataset.v3.numbering import pictures_are_found
 
 from teleop_export.errors import NotStreamable, VideoUnreadable
 from teleop_export.making.declared_rate import description_at
 from teleop_export.making.mp4_writer import Mp4Writer
-from teleop_export.making.video_source import Part, Segment
+from teleop_export.making.video_source import PictureFile, SegmentPictures
 from teleop_export.timing.loop_times import Integers
 
 # Encoders by what they make, and their settings. Every picture is a keyframe, as in what the robot's own
@@ -52,7 +52,7 @@ MORE_ROOM = 1.5
 
 
 @dataclass(frozen=True)
-class Looked:
+class CopyCheck:
     """What an episode's pictures are like, before any of them is copied.
 
     obstacle    why its packets can't be copied; None: they can
@@ -67,7 +67,7 @@ class Looked:
     size_bytes: int
 
 
-def look(parts: Iterable[Part], camera: Camera) -> Looked:
+def look(parts: Iterable[SegmentPictures], camera: VideoFeature) -> CopyCheck:
     """Whether packets can be copied as they are.
 
     One can follow any other if it is a keyframe, else only the one that it follows in the recording.
@@ -79,14 +79,14 @@ def look(parts: Iterable[Part], camera: Camera) -> Looked:
         if extradata not in (None, segment.kind.extradata):
             obstacle = obstacle or "its segments were encoded differently"
         if obstacle is not None:
-            return Looked(obstacle, b"", 0, 0)
+            return CopyCheck(obstacle, b"", 0, 0)
         extradata = segment.kind.extradata
         pictures += len(numbers)
         size_bytes += int(segment.sizes[numbers].sum())
-    return Looked(None, extradata or b"", pictures, size_bytes)
+    return CopyCheck(None, extradata or b"", pictures, size_bytes)
 
 
-def _obstacle(segment: Segment, numbers: Integers, camera: Camera) -> str | None:
+def _obstacle(segment: PictureFile, numbers: Integers, camera: VideoFeature) -> str | None:
     kind = segment.kind
     if (kind.codec, kind.pix_fmt) != (camera.codec, camera.pix_fmt):
         return f"it is {kind.codec} {kind.pix_fmt}, not {camera.codec} {camera.pix_fmt}"
@@ -101,7 +101,7 @@ def _obstacle(segment: Segment, numbers: Integers, camera: Camera) -> str | None
     return None
 
 
-def encode(path: Path, frames: Iterator[tuple[av.VideoFrame, int]], camera: Camera, fps: int) -> None:
+def encode(path: Path, frames: Iterator[tuple[av.VideoFrame, int]], camera: VideoFeature, fps: int) -> None:
     """Encode pictures, each shown so many times, into an mp4 of the camera's kind of video."""
     rate = Fraction(fps)
     rgb = camera.pix_fmt == "gbrp"
@@ -132,7 +132,7 @@ class VideoSeries:
     LeRobotDataset would not find an episode's pictures in this one: so a long episode has a file of its own.
     """
 
-    def __init__(self, root: Path, camera: Camera, fps: int, limits: FileLimits, rows: int) -> None:
+    def __init__(self, root: Path, camera: VideoFeature, fps: int, limits: FileLimits, rows: int) -> None:
         """
         rows  at most so many pictures are shown in all
         """
@@ -147,9 +147,9 @@ class VideoSeries:
         self._file: Mp4Writer | None = None
         self._extradata = b""
         self._file_bytes = 0
-        self._last: tuple[Segment, int] | None = None
+        self._last: tuple[PictureFile, int] | None = None
 
-    def add(self, parts: Iterable[Part], looked: Looked) -> Clip:
+    def add(self, parts: Iterable[SegmentPictures], looked: CopyCheck) -> Clip:
         """Append an episode that can be copied.
 
         looked  what `look` found of the same pictures
@@ -166,7 +166,7 @@ class VideoSeries:
         self._rows -= looked.pictures
         return Clip(self._place, shown / self._fps, (shown + looked.pictures) / self._fps)
 
-    def _fits(self, file: Mp4Writer, looked: Looked) -> bool:
+    def _fits(self, file: Mp4Writer, looked: CopyCheck) -> bool:
         """Whether an episode can follow in the open file."""
         alike = looked.extradata == self._extradata
         if self._limits.one_file:
@@ -185,7 +185,7 @@ class VideoSeries:
             and pictures_are_found(file.pictures, looked.pictures, self._fps)
         )
 
-    def _begin(self, segment: Segment, looked: Looked) -> Mp4Writer:
+    def _begin(self, segment: PictureFile, looked: CopyCheck) -> Mp4Writer:
         path = self._root / self._place.video_path(self._camera.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._extradata = looked.extradata
@@ -202,7 +202,7 @@ class VideoSeries:
             room=self._rows if self._limits.one_file else max(looked.pictures, min(likely, self._rows)),
         )
 
-    def _copy(self, file: Mp4Writer, segment: Segment, numbers: Integers) -> None:
+    def _copy(self, file: Mp4Writer, segment: PictureFile, numbers: Integers) -> None:
         length_bytes = _nal_length_bytes(segment)
         sizes = segment.sizes[numbers]
         follows = np.diff(numbers, prepend=numbers[0] - 1) == 1
@@ -228,7 +228,7 @@ class VideoSeries:
             file.close()
 
 
-def _nal_length_bytes(segment: Segment) -> int:
+def _nal_length_bytes(segment: PictureFile) -> int:
     """How long the length before each NAL unit is (ISO/IEC 14496-15, 5.3.3.1); 0 where it is not H.264."""
     known = (
         segment.kind.codec == "h264" and len(segment.kind.extradata) > 4 and segment.kind.extradata[0] == 1

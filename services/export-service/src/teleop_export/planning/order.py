@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct, structs
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
 from teleop_schema.columns import Column
 from teleop_schema.errors import BadInput
@@ -139,7 +139,7 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     capture_time: bool
-    cameras: tuple[Camera, ...]
+    cameras: tuple[VideoFeature, ...]
     sources: tuple[Source, ...]
     video_bytes: int
     pieces: tuple[Piece, ...]
@@ -204,10 +204,10 @@ def check_unfinished(request: ExportRequest, sessions: Sequence[Session]) -> Non
 def check_accounted(request: ExportRequest, sessions: Sequence[Session]) -> None:
     """Raise FramesUnaccounted for a session with frames that may still turn up, unless that was asked for."""
     for session in sessions:
-        lost = [hole for hole in session.holes if hole.reason == UNNAMED]
+        lost = [gap for gap in session.gaps if gap.reason == UNNAMED]
         if lost and not request.include_incomplete:
             raise FramesUnaccounted(
-                f"{sum(hole.end - hole.first for hole in lost)} frames of session {session.id} are "
+                f"{sum(gap.end - gap.first for gap in lost)} frames of session {session.id} are "
                 f"unaccounted for, the first is {lost[0].first}",
                 field="session_ids",
                 hint=f"ask again later; POST /sessions/{session.id}/give-up-missing records them as "
@@ -261,7 +261,7 @@ def _labels(request: ExportRequest) -> frozenset[Label]:
     return wanted & ({outcome} if outcome else ALL_LABELS)
 
 
-def _source(session: Session, cameras: Sequence[Camera]) -> Source:
+def _source(session: Session, cameras: Sequence[VideoFeature]) -> Source:
     footage = [session.footage[camera.name] for camera in cameras]
     return Source(
         session_id=session.id,

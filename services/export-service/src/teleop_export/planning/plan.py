@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 
 from teleop_export.errors import EpisodeHasGap, NothingToExport, VideoUnfinished
 from teleop_export.sessions.alike import check_alike, choose_cameras
-from teleop_export.sessions.finite import OnNotFinite, Run, check_loss, cut_out
-from teleop_export.sessions.rates import Recorded, choose_fps
-from teleop_export.sessions.recorded import Hole, Session
+from teleop_export.sessions.finite import OnNotFinite, Run, check_left_out, cut_out
+from teleop_export.sessions.rates import RecordedEpisode, choose_fps
+from teleop_export.sessions.recorded import Gap, Session
 from teleop_export.sessions.spans import Label, Span, name_of, spans_of
 from teleop_export.timing.loop_times import Flags, Integers
 from teleop_export.timing.pace import Pace
@@ -72,8 +72,8 @@ class Exclusion:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """A hole inside an exported episode: it is missing in the recording, so the episode was split there."""
+class EpisodeGap:
+    """A gap inside an exported episode: it is missing in the recording, so the episode was split there."""
 
     session_id: int
     first: int
@@ -92,10 +92,10 @@ class Plan:
     """
 
     fps: int
-    cameras: tuple[Camera, ...]
+    cameras: tuple[VideoFeature, ...]
     pieces: tuple[Piece, ...]
     excluded: tuple[Exclusion, ...]
-    gaps: tuple[Gap, ...]
+    gaps: tuple[EpisodeGap, ...]
 
     @cached_property
     def frames(self) -> int:
@@ -117,7 +117,7 @@ def make_plan(
 
     labels            outcomes to export; discarded episodes never are
     task              of the episodes to export, one of their tasks at least; None: all
-    on_gap            what to do with an episode that has a hole, in its samples or in a camera's pictures:
+    on_gap            what to do with an episode that has a gap, in its samples or in a camera's pictures:
                       split it there, or raise EpisodeHasGap
     on_not_finite     what to do with frames that hold a value which is NaN or infinite: cut them out, if not
                       much of the episode is lost by that, keep them, or raise NotFinite
@@ -133,14 +133,14 @@ def make_plan(
     names = [camera.name for camera in chosen]
     pieces: list[Piece] = []
     excluded: list[Exclusion] = []
-    gaps: list[Gap] = []
+    gaps: list[EpisodeGap] = []
     for session in sessions:
         unseen = _unseen(session, names)
         for span in spans_of(session, labels, task):
             if span.reason is None:
-                missing = _outside(session.pauses, _holes_in(session.holes, span.first, span.end))
-                blind = _outside(session.pauses, _holes_in(unseen, span.first, span.end))
-                _check_holes(session, span, missing, blind, on_gap, video_unfinished=video_unfinished)
+                missing = _outside(session.pauses, _gaps_in(session.gaps, span.first, span.end))
+                blind = _outside(session.pauses, _gaps_in(unseen, span.first, span.end))
+                _check_gaps(session, span, missing, blind, on_gap, video_unfinished=video_unfinished)
                 runs, left_out = _finite_runs(session, span, missing, blind, on_not_finite)
                 excluded += [*left_out, *_paused(session, span)]
                 for piece in _pieces(session, span, runs):
@@ -151,8 +151,10 @@ def make_plan(
                             Exclusion(session.id, piece.first, piece.end, piece.frames, REPEATING, span.index)
                         )
                 excluded += _blind(session, span, blind)
-                gaps += [Gap(session.id, hole.first, hole.end, hole.reason, span.index) for hole in missing]
-            elif frames := _count(stored_runs(session.holes, span.first, span.end)):
+                gaps += [
+                    EpisodeGap(session.id, gap.first, gap.end, gap.reason, span.index) for gap in missing
+                ]
+            elif frames := _count(stored_runs(session.gaps, span.first, span.end)):
                 excluded.append(Exclusion(session.id, span.first, span.end, frames, span.reason, span.index))
     if not pieces:
         raise _nothing(sessions, excluded)
@@ -177,12 +179,12 @@ def _nothing(sessions: Sequence[Session], excluded: Sequence[Exclusion]) -> Noth
     )
 
 
-def _recorded(sessions: Sequence[Session], pieces: Sequence[Piece]) -> list[Recorded]:
+def _recorded(sessions: Sequence[Session], pieces: Sequence[Piece]) -> list[RecordedEpisode]:
     """The episodes that `pieces` come from."""
     numbered = {session.id: session for session in sessions}
     exported = dict.fromkeys((piece.session_id, piece.episode_index) for piece in pieces)
     return [
-        Recorded(numbered[number], index, numbered[number].paces.get(index, Pace()))
+        RecordedEpisode(numbered[number], index, numbered[number].paces.get(index, Pace()))
         for number, index in exported
     ]
 
@@ -201,29 +203,29 @@ class _Unseen:
 def _unseen(session: Session, cameras: Sequence[str]) -> list[_Unseen]:
     """Where any of the cameras has no picture: ascending, disjoint."""
     named = [
-        _Unseen(hole.first, hole.end, f"camera {camera}: {hole.reason}", camera, hole.awaited)
+        _Unseen(gap.first, gap.end, f"camera {camera}: {gap.reason}", camera, gap.awaited)
         for camera in cameras
-        for hole in session.footage[camera].holes
+        for gap in session.footage[camera].gaps
     ]
     found: list[_Unseen] = []
     reached = 0
-    for hole in sorted(named, key=lambda each: (each.first, each.end)):
-        if hole.end > max(hole.first, reached):
-            found.append(replace(hole, first=max(hole.first, reached)))
-            reached = hole.end
+    for gap in sorted(named, key=lambda each: (each.first, each.end)):
+        if gap.end > max(gap.first, reached):
+            found.append(replace(gap, first=max(gap.first, reached)))
+            reached = gap.end
     return found
 
 
-def _check_holes(
+def _check_gaps(
     session: Session,
     span: Span,
-    missing: Sequence[Hole],
+    missing: Sequence[Gap],
     blind: Sequence[_Unseen],
     on_gap: OnGap,
     *,
     video_unfinished: bool,
 ) -> None:
-    awaited = next((hole for hole in blind if hole.awaited), None)
+    awaited = next((gap for gap in blind if gap.awaited), None)
     if awaited is not None and not video_unfinished:
         raise VideoUnfinished(
             f"{name_of(session, span)} has no video for the frames {awaited.first} to {awaited.end - 1}: "
@@ -233,14 +235,14 @@ def _check_holes(
             "/videos); include_unfinished exports what is there, and cameras names the cameras to export",
         )
     if on_gap == "refuse" and (missing or blind):
-        hole: Hole | _Unseen = missing[0] if missing else blind[0]
-        raise _refusal(session, span, hole)
+        gap: Gap | _Unseen = missing[0] if missing else blind[0]
+        raise _refusal(session, span, gap)
 
 
 def _finite_runs(
     session: Session,
     span: Span,
-    missing: Sequence[Hole],
+    missing: Sequence[Gap],
     blind: Sequence[_Unseen],
     on_not_finite: OnNotFinite,
 ) -> tuple[list[Run], list[Exclusion]]:
@@ -251,11 +253,11 @@ def _finite_runs(
         for begin, stop in stored_runs(missing, span.first, span.end)
         for run in pauses.trimmed(stored_runs(blind, begin, stop))
     ]
-    unfit = _outside(pauses, _holes_in(session.not_finite, span.first, span.end))
+    unfit = _outside(pauses, _gaps_in(session.not_finite, span.first, span.end))
     if on_not_finite == "keep" or not unfit:
         return runs, []
     kept, left_out = cut_out(runs, unfit, pauses, loop_hz=session.loop_hz)
-    check_loss(name_of(session, span), on_not_finite, runs, left_out, pauses)
+    check_left_out(name_of(session, span), on_not_finite, runs, left_out, pauses)
     return kept, [
         Exclusion(session.id, first, end, pauses.others(first, end), reason, span.index)
         for first, end, reason in left_out
@@ -265,7 +267,7 @@ def _finite_runs(
 def _paused(session: Session, span: Span) -> Iterator[Exclusion]:
     """The stored frames of its pauses, one by one unless there are very many."""
     pauses = session.pauses.within(span.first, span.end)
-    frames = [_count(stored_runs(session.holes, first, end)) for first, end in pauses]
+    frames = [_count(stored_runs(session.gaps, first, end)) for first, end in pauses]
     if len(pauses) > MAX_PAUSES:
         pauses, frames = ((pauses[0][0], pauses[-1][1]),), [sum(frames)]
     for (first, end), count in zip(pauses, frames, strict=True):
@@ -301,52 +303,52 @@ def _between(numbers: Sequence[int], first: int, end: int) -> int:
 
 
 def _blind(session: Session, span: Span, blind: Sequence[_Unseen]) -> Iterator[Exclusion]:
-    for hole in blind:
-        frames = _count(stored_runs(session.holes, hole.first, hole.end))
+    for gap in blind:
+        frames = _count(stored_runs(session.gaps, gap.first, gap.end))
         if frames:
-            yield Exclusion(session.id, hole.first, hole.end, frames, hole.reason, span.index)
+            yield Exclusion(session.id, gap.first, gap.end, frames, gap.reason, span.index)
 
 
 def _count(runs: Iterable[tuple[int, int]]) -> int:
     return sum(end - first for first, end in runs)
 
 
-def stored_runs(holes: Sequence[Hole | _Unseen], first: int, end: int) -> Iterator[tuple[int, int]]:
+def stored_runs(gaps: Sequence[Gap | _Unseen], first: int, end: int) -> Iterator[tuple[int, int]]:
     """Runs of stored frames between `first` and `end`."""
-    for hole in _holes_in(holes, first, end):
-        if hole.first > first:
-            yield first, hole.first
-        first = hole.end
+    for gap in _gaps_in(gaps, first, end):
+        if gap.first > first:
+            yield first, gap.first
+        first = gap.end
     if end > first:
         yield first, end
 
 
-def _holes_in[H: Hole | _Unseen](holes: Sequence[H], first: int, end: int) -> list[H]:
-    """The parts of `holes` (ascending, disjoint) that lie between `first` and `end`."""
-    begin = bisect_right(holes, first, key=lambda hole: hole.end)
+def _gaps_in[H: Gap | _Unseen](gaps: Sequence[H], first: int, end: int) -> list[H]:
+    """The parts of `gaps` (ascending, disjoint) that lie between `first` and `end`."""
+    begin = bisect_right(gaps, first, key=lambda gap: gap.end)
     found = []
-    for hole in holes[begin:]:
-        if hole.first >= end:
+    for gap in gaps[begin:]:
+        if gap.first >= end:
             break
-        found.append(replace(hole, first=max(hole.first, first), end=min(hole.end, end)))
+        found.append(replace(gap, first=max(gap.first, first), end=min(gap.end, end)))
     return found
 
 
-def _outside[H: Hole | _Unseen](pauses: Pauses, holes: Sequence[H]) -> list[H]:
-    """The parts of `holes` that lie in no pause: in one, nothing of the episode is missing."""
+def _outside[H: Gap | _Unseen](pauses: Pauses, gaps: Sequence[H]) -> list[H]:
+    """The parts of `gaps` that lie in no pause: in one, nothing of the episode is missing."""
     found = []
-    for hole in holes:
-        reached = hole.first
-        for first, end in (*pauses.within(hole.first, hole.end), (hole.end, hole.end)):
+    for gap in gaps:
+        reached = gap.first
+        for first, end in (*pauses.within(gap.first, gap.end), (gap.end, gap.end)):
             if first > reached:
-                found.append(replace(hole, first=reached, end=first))
+                found.append(replace(gap, first=reached, end=first))
             reached = end
     return found
 
 
-def _refusal(session: Session, span: Span, hole: Hole | _Unseen) -> EpisodeHasGap:
+def _refusal(session: Session, span: Span, gap: Gap | _Unseen) -> EpisodeHasGap:
     return EpisodeHasGap(
-        f"{name_of(session, span)} is missing the frames {hole.first} to {hole.end - 1}: {hole.reason}",
+        f"{name_of(session, span)} is missing the frames {gap.first} to {gap.end - 1}: {gap.reason}",
         field="on_gap",
         hint='set on_gap to "split", or give the episode the outcome "discarded"',
     )

@@ -13,7 +13,7 @@ from teleop_export.planning.added_columns import bytes_of, frames_at_once
 from teleop_export.planning.order import LEROBOT, ExportRequest, check_accounted, check_unfinished
 from teleop_export.planning.plan import Piece, stored_runs
 from teleop_export.planning.report import MissingFrames, Report, SessionReport, told_not_recorded
-from teleop_export.sessions.recorded import EpisodeRow, Footage, Hole, Session
+from teleop_export.sessions.recorded import CameraVideo, EpisodeRow, Gap, Session
 from teleop_export.sessions.spans import DEFAULT_TASK
 from teleop_export.timing.pauses import Spans
 
@@ -47,8 +47,8 @@ class RawSession(Struct, frozen=True, kw_only=True):
     committed: int
     pieces: tuple[Piece, ...]
     episodes: tuple[EpisodeRow, ...]
-    gaps: tuple[Hole, ...]
-    footage: dict[str, Footage]
+    gaps: tuple[Gap, ...]
+    footage: dict[str, CameraVideo]
     columns: tuple[Column, ...] = ()
     pauses: Spans = ()
 
@@ -132,14 +132,14 @@ def _raw(session: Session, request: ExportRequest) -> RawSession:
         committed=session.committed,
         pieces=tuple(_pieces(session)),
         episodes=session.episodes,
-        gaps=session.holes,
+        gaps=session.gaps,
         footage=_footage(session, request) if request.format == "mcap" else {},
         columns=session.columns,
         pauses=session.pauses.spans,
     )
 
 
-def _footage(session: Session, request: ExportRequest) -> dict[str, Footage]:
+def _footage(session: Session, request: ExportRequest) -> dict[str, CameraVideo]:
     """Of the cameras asked for, by default all."""
     wanted = session.footage if request.cameras is None else request.cameras
     missing = [camera for camera in wanted if camera not in session.footage]
@@ -149,12 +149,12 @@ def _footage(session: Session, request: ExportRequest) -> dict[str, Footage]:
             field="cameras",
             hint=f"it has video from: {', '.join(session.footage) or 'none'}",
         )
-    return {camera: replace(session.footage[camera], holes=()) for camera in wanted}
+    return {camera: replace(session.footage[camera], gaps=()) for camera in wanted}
 
 
 def _pieces(session: Session) -> Iterator[Piece]:
     most = frames_at_once(bytes_of(session.columns))
-    for first, end in stored_runs(session.holes, 0, session.watermark):
+    for first, end in stored_runs(session.gaps, 0, session.watermark):
         for begin in range(first, end, most):
             stop = min(begin + most, end)
             yield Piece(session.id, begin, stop, session.task or DEFAULT_TASK, None)
@@ -177,7 +177,7 @@ def _report(session: Session) -> SessionReport:
         excluded=[],
         gaps=[
             MissingFrames(reason=gap.reason, episode_index=None, first_frame=gap.first, end_frame=gap.end)
-            for gap in session.holes
+            for gap in session.gaps
         ],
         not_recorded=told_not_recorded(session),
     )

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from teleop_export.making.frame_source import Reader, read_pieces
-from teleop_export.making.video_source import Chunks, Files, Footage
+from teleop_export.making.video_source import CameraPictures, Chunks, Files
 from teleop_export.planning.added_columns import bytes_of
 from teleop_export.planning.raw_order import RawOrder, RawSession, told_tasks
 from teleop_export.planning.stages import Built, Content, Watch
@@ -146,7 +146,7 @@ def _write(
     with ExitStack() as stack:
         footages = {
             camera: stack.enter_context(
-                closing(Footage.read(chunks, files, session.session_id, camera, footage.chunks))
+                closing(CameraPictures.read(chunks, files, session.session_id, camera, footage.chunks))
             )
             for camera, footage in session.footage.items()
         }

@@ -19,7 +19,7 @@ from teleop_schema.columns import Column
 from teleop_schema.depth import DepthUnit
 
 from teleop_export.errors import VideoDiffers
-from teleop_export.making.video_source import Footage, Segment
+from teleop_export.making.video_source import CameraPictures, PictureFile
 from teleop_export.planning.raw_order import RawSession, told_tasks
 from teleop_export.raw.foxglove import (
     FORMATS,
@@ -61,7 +61,7 @@ def write_mcap(
     path: Path,
     session: RawSession,
     tables: Iterator[pa.Table],
-    footages: dict[str, Footage],
+    footages: dict[str, CameraPictures],
     advance: Callable[[int], None],
 ) -> None:
     """Write all messages in the order of their times, as far as each topic's own are in order.
@@ -226,7 +226,7 @@ def _values(column: Column, array: pa.Array) -> _Values:
     return _Values(topic, single, present, iter(values))
 
 
-def _pictures(camera: str, footage: Footage) -> Iterator[Message]:
+def _pictures(camera: str, footage: CameraPictures) -> Iterator[Message]:
     captured_us = footage.pictures.captured_us
     number = 0
     for segment, numbers in footage.parts(np.arange(len(captured_us))):
@@ -243,7 +243,7 @@ def _pictures(camera: str, footage: Footage) -> Iterator[Message]:
             number += 1
 
 
-def _packets(segment: Segment, numbers: Integers) -> Iterator[bytes]:
+def _packets(segment: PictureFile, numbers: Integers) -> Iterator[bytes]:
     """Each picture's packet, as a decoder takes it that knows nothing but packets."""
     name = ANNEX_B.get(segment.kind.codec)
     if name is None:

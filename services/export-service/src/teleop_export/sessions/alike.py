@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT
 
 from teleop_export.errors import CameraMissing, SessionsDiffer, VideoDiffers, VideoUnfinished
-from teleop_export.sessions.recorded import Footage, Session
+from teleop_export.sessions.recorded import CameraVideo, Session
 
 # Kinds of video that LeRobot reads, and that the encoders here can make; others become the first of each.
 CODECS = ("h264", "hevc", "av1")
@@ -15,7 +15,7 @@ PIX_FMTS = ("yuv420p", "yuv422p", "yuv444p", "gbrp")
 
 def choose_cameras(
     sessions: Sequence[Session], wanted: Sequence[str] | None, *, video_unfinished: bool
-) -> tuple[Camera, ...]:
+) -> tuple[VideoFeature, ...]:
     """The cameras of the dataset, each with the kind of video that its first session has.
 
     wanted            as asked for; None: every camera that any of the sessions has video of
@@ -46,7 +46,7 @@ def check_alike(sessions: Sequence[Session]) -> None:
                 )
 
 
-def _camera(sessions: Sequence[Session], name: str) -> Camera:
+def _camera(sessions: Sequence[Session], name: str) -> VideoFeature:
     for session in sessions:
         if name not in session.footage:
             raise _missing(session, name)
@@ -69,10 +69,10 @@ def _camera(sessions: Sequence[Session], name: str) -> Camera:
                 hint="export them as two datasets, or leave the camera out by naming the others in `cameras`",
             )
     if like.depth_unit:
-        return Camera(name, like.height, like.width, DEPTH_CODEC, DEPTH_PIX_FMT, like.depth_unit)
+        return VideoFeature(name, like.height, like.width, DEPTH_CODEC, DEPTH_PIX_FMT, like.depth_unit)
     codec = like.codec if like.codec in CODECS else CODECS[0]
     pix_fmt = like.pix_fmt if like.pix_fmt in PIX_FMTS and codec == like.codec else PIX_FMTS[0]
-    return Camera(name, like.height, like.width, codec, pix_fmt)
+    return VideoFeature(name, like.height, like.width, codec, pix_fmt)
 
 
 def _check_arrived(session: Session, wanted: Sequence[str] | None) -> None:
@@ -99,11 +99,11 @@ def _missing(session: Session, name: str) -> CameraMissing:
     )
 
 
-def _what(footage: Footage) -> str:
+def _what(footage: CameraVideo) -> str:
     return "depth" if footage.depth_unit else "colours"
 
 
-def _size(footage: Footage) -> str:
+def _size(footage: CameraVideo) -> str:
     return f"{footage.width}x{footage.height}"
 
 

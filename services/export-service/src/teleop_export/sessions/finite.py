@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from teleop_export.errors import NotFinite
-from teleop_export.sessions.recorded import Hole
+from teleop_export.sessions.recorded import Gap
 from teleop_export.timing.loop_times import Integers
-from teleop_export.timing.pace import Samples
+from teleop_export.timing.pace import SampleTimes
 from teleop_export.timing.pauses import Pauses
 
 OnNotFinite = Literal["split", "keep", "refuse"]
@@ -35,7 +35,9 @@ class Unfit:
     number: Integers
 
 
-def not_finite(samples: Samples, unfit: Unfit, names: Sequence[str], *, repeated: bool) -> tuple[Hole, ...]:
+def not_finite(
+    samples: SampleTimes, unfit: Unfit, names: Sequence[str], *, repeated: bool
+) -> tuple[Gap, ...]:
     """Runs of samples with a value that is not finite, each with the first name of such a value.
 
     samples   all of the session's
@@ -49,13 +51,13 @@ def not_finite(samples: Samples, unfit: Unfit, names: Sequence[str], *, repeated
     edges = np.flatnonzero((np.diff(index) != 1) | (np.diff(which) != 0)) + 1
     begins, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(index)]])
     return tuple(
-        Hole(int(index[begin]), int(index[end - 1]) + 1, f"{names[which[begin] - 1]} is NaN or infinite")
+        Gap(int(index[begin]), int(index[end - 1]) + 1, f"{names[which[begin] - 1]} is NaN or infinite")
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
     )
 
 
 def cut_out(
-    runs: Sequence[Run], unfit: Sequence[Hole], pauses: Pauses, *, loop_hz: float
+    runs: Sequence[Run], unfit: Sequence[Gap], pauses: Pauses, *, loop_hz: float
 ) -> tuple[list[Run], list[tuple[int, int, str]]]:
     """Frames that are left of `runs` without the `unfit` ones, and those that are not, each with the reason.
 
@@ -65,21 +67,21 @@ def cut_out(
     kept: list[Run] = []
     left_out: list[tuple[int, int, str]] = []
     for first, end in runs:
-        holes = [hole for hole in unfit if hole.end > first and hole.first < end]
+        gaps = [gap for gap in unfit if gap.end > first and gap.first < end]
         reached = first
-        for hole in (*holes, Hole(end, end, "")):
-            for part in pauses.trimmed([(reached, hole.first)]):
-                if holes and pauses.others(*part) < SHORTEST_S * loop_hz:
+        for gap in (*gaps, Gap(end, end, "")):
+            for part in pauses.trimmed([(reached, gap.first)]):
+                if gaps and pauses.others(*part) < SHORTEST_S * loop_hz:
                     left_out.append((*part, SHORT))
                 else:
                     kept.append(part)
-            if hole.first < hole.end:
-                left_out.append((max(hole.first, first), min(hole.end, end), hole.reason))
-            reached = hole.end
+            if gap.first < gap.end:
+                left_out.append((max(gap.first, first), min(gap.end, end), gap.reason))
+            reached = gap.end
     return kept, left_out
 
 
-def check_loss(
+def check_left_out(
     named: str,
     on_not_finite: OnNotFinite,
     runs: Sequence[Run],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 
 from teleop_export.errors import BadFps, RatesDiffer, SessionsDiffer
 from teleop_export.sessions.recorded import Session
@@ -11,7 +11,7 @@ from teleop_export.timing.pace import SLOWER, Pace
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedEpisode:
     """An episode that goes into the dataset, `index` None for all of a session without any."""
 
     session: Session
@@ -38,7 +38,9 @@ class Recorded:
         return f"{self.hz:.2f} Hz, parts of it at {self.pace.reached} Hz" if slow else f"{self.hz:.2f} Hz"
 
 
-def choose_fps(episodes: Sequence[Recorded], cameras: Sequence[Camera], wanted: int | None) -> int:
+def choose_fps(
+    episodes: Sequence[RecordedEpisode], cameras: Sequence[VideoFeature], wanted: int | None
+) -> int:
     """The dataset's rate.
 
     wanted  as asked for; None: the declared rate of all loops, or that of the fastest camera if it is lower;
@@ -67,7 +69,7 @@ def choose_fps(episodes: Sequence[Recorded], cameras: Sequence[Camera], wanted: 
     return fps
 
 
-def _check_wanted(episodes: Sequence[Recorded], wanted: int) -> None:
+def _check_wanted(episodes: Sequence[RecordedEpisode], wanted: int) -> None:
     """Rows can't be invented: no more of them per second than there are samples."""
     slowest = min(episodes, key=_highest)
     limit = _highest(slowest)
@@ -84,7 +86,7 @@ def _check_wanted(episodes: Sequence[Recorded], wanted: int) -> None:
         )
 
 
-def _highest(episode: Recorded) -> int:
+def _highest(episode: RecordedEpisode) -> int:
     """The highest rate that may be asked for."""
     declared = int(episode.session.fps)
     if episode.hz is None:
@@ -93,7 +95,7 @@ def _highest(episode: Recorded) -> int:
     return reached if episode.slow_for(declared) else max(declared, reached)
 
 
-def _check_declared(episodes: Sequence[Recorded]) -> None:
+def _check_declared(episodes: Sequence[RecordedEpisode]) -> None:
     first = episodes[0]
     for other in episodes[1:]:
         if other.session.fps != first.session.fps:
@@ -106,7 +108,7 @@ def _check_declared(episodes: Sequence[Recorded]) -> None:
             )
 
 
-def _declared_rate(first: Session, sessions: Sequence[Session], cameras: Sequence[Camera]) -> int:
+def _declared_rate(first: Session, sessions: Sequence[Session], cameras: Sequence[VideoFeature]) -> int:
     loop = first.fps
     pictures = max(
         (round(session.footage[camera.name].fps) for camera in cameras for session in sessions), default=0

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from teleop_schema.columns import Column
 from teleop_schema.depth import DepthUnit
 
-from teleop_export.timing.align import PictureHole
+from teleop_export.timing.align import PictureGap
 from teleop_export.timing.loop_times import Flags, Integers, LoopTimes
-from teleop_export.timing.pace import Pace, Samples, measure
+from teleop_export.timing.pace import Pace, SampleTimes, measure
 from teleop_export.timing.pauses import Pauses, without
 
 Status = Literal["recording", "complete", "interrupted"]
@@ -20,7 +20,7 @@ Outcome = Literal["success", "failure", "discarded"]
 
 
 @dataclass(frozen=True)
-class Hole:
+class Gap:
     """Frames `first` to `end - 1` were never stored, because of `reason`."""
 
     first: int
@@ -45,7 +45,7 @@ class EpisodeRow:
 
 
 @dataclass(frozen=True)
-class Footage:
+class CameraVideo:
     """The video of one camera in one session.
 
     fps       the camera's rate
@@ -53,7 +53,7 @@ class Footage:
     pictures  in all of them
     depth_unit
               they are depth, which the camera gave in this unit, or did so first; None: they are colours
-    holes     samples that it has no picture for, ascending, disjoint
+    gaps     samples that it has no picture for, ascending, disjoint
     """
 
     height: int
@@ -64,7 +64,7 @@ class Footage:
     chunks: tuple[int, ...]
     pictures: int
     size_bytes: int
-    holes: tuple[PictureHole, ...] = ()
+    gaps: tuple[PictureGap, ...] = ()
     depth_unit: DepthUnit | None = None
 
 
@@ -92,10 +92,10 @@ class Session:
     """One session at the moment it was looked at.
 
     fps        as its sender declared it
-    watermark  every frame index below it is committed, as a frame or as a hole
+    watermark  every frame index below it is committed, as a frame or as a gap
     committed  rows in the frame table below the watermark
     episodes   ascending by `index`
-    holes      ascending, disjoint, all below the watermark
+    gaps      ascending, disjoint, all below the watermark
     footage    of each camera that has video which can be used
     cameras    that the robot had, whether video of them has arrived or not
     pace       at which its loop really ran
@@ -122,12 +122,12 @@ class Session:
     watermark: int
     committed: int
     episodes: tuple[EpisodeRow, ...] = ()
-    holes: tuple[Hole, ...] = ()
-    footage: Mapping[str, Footage] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
+    footage: Mapping[str, CameraVideo] = field(default_factory=dict)
     cameras: tuple[str, ...] = ()
     pace: Pace = field(default_factory=Pace)
     paces: Mapping[int | None, Pace] = field(default_factory=dict)
-    not_finite: Sequence[Hole] = ()
+    not_finite: Sequence[Gap] = ()
     repeating: Sequence[int] = ()
     pauses: Pauses = field(default_factory=Pauses)
     columns: tuple[Column, ...] = ()
@@ -152,7 +152,9 @@ def ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
         yield row, limit if row.end is None else min(row.end, session.watermark)
 
 
-def paces(session: Session, samples: Samples, times: LoopTimes, *, repeated: bool) -> dict[int | None, Pace]:
+def paces(
+    session: Session, samples: SampleTimes, times: LoopTimes, *, repeated: bool
+) -> dict[int | None, Pace]:
     """Of each episode, by its index; of a session without any, under None.
 
     samples   all of the session's
@@ -167,31 +169,31 @@ def paces(session: Session, samples: Samples, times: LoopTimes, *, repeated: boo
     }
 
 
-def holes(index: Integers, watermark: int, named: Sequence[Hole]) -> tuple[Hole, ...]:
+def gaps_of(index: Integers, watermark: int, named: Sequence[Gap]) -> tuple[Gap, ...]:
     """Where `index` (ascending) leaves out frames below the watermark, with the reasons noted for them."""
     edges = np.concatenate([[-1], index, [watermark]])
     before = np.flatnonzero(np.diff(edges) > 1)
     found = zip((edges[before] + 1).tolist(), edges[before + 1].tolist(), strict=True)
-    return tuple(name_holes(found, named))
+    return tuple(name_gaps(found, named))
 
 
 UNNAMED = "never stored, reason unknown"
 
 
-def name_holes(holes: Iterable[tuple[int, int]], named: Sequence[Hole]) -> Iterator[Hole]:
-    """`holes` (first, end), cut where the reasons noted for them begin and end; ascending, both.
+def name_gaps(gaps: Iterable[tuple[int, int]], named: Sequence[Gap]) -> Iterator[Gap]:
+    """`gaps` (first, end), cut where the reasons noted for them begin and end; ascending, both.
 
     named  gaps with their reasons; they may claim frames that are there after all
     """
-    for first, end in holes:
+    for first, end in gaps:
         reached = first
         for gap in named:
             begin, stop = max(gap.first, reached), min(gap.end, end)
             if begin >= stop:
                 continue
             if begin > reached:
-                yield Hole(reached, begin, UNNAMED)
-            yield Hole(begin, stop, gap.reason)
+                yield Gap(reached, begin, UNNAMED)
+            yield Gap(begin, stop, gap.reason)
             reached = stop
         if reached < end:
-            yield Hole(reached, end, UNNAMED)
+            yield Gap(reached, end, UNNAMED)

@@ -8,8 +8,8 @@ import numpy as np
 from teleop_schema.depth import DepthUnit
 
 from teleop_export.errors import VideoDiffers
-from teleop_export.sessions.recorded import Footage
-from teleop_export.timing.align import Loss, Pictures, find_holes, match
+from teleop_export.sessions.recorded import CameraVideo
+from teleop_export.timing.align import MissingPictures, Pictures, find_gaps, match
 from teleop_export.timing.loop_times import US_PER_S, Integers
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -19,7 +19,7 @@ AS_IN_THE_FILE = 1.5
 
 
 @dataclass(frozen=True)
-class Chunk:
+class VideoChunk:
     """One row of `video_chunk`.
 
     frame_indices, captured_us  of each picture; None if the sender did not know them
@@ -58,18 +58,18 @@ class Chunk:
         return None
 
 
-def usable(chunks: Sequence[Chunk]) -> list[Chunk]:
+def usable(chunks: Sequence[VideoChunk]) -> list[VideoChunk]:
     """Those that pictures can be taken from."""
     return [chunk for chunk in chunks if chunk.problem is None]
 
 
-def goes_by_time(chunks: Sequence[Chunk]) -> bool:
+def goes_by_time(chunks: Sequence[VideoChunk]) -> bool:
     """Whether nobody knows which iteration of the loop saw the pictures of these usable chunks."""
     told = [chunk.frame_indices for chunk in chunks if chunk.frame_indices is not None]
     return len(told) < len(chunks) or bool((np.diff(np.concatenate(told)) <= 0).any())
 
 
-def gather_pictures(chunks: Sequence[Chunk]) -> Pictures:
+def gather_pictures(chunks: Sequence[VideoChunk]) -> Pictures:
     """All pictures of one camera in one session.
 
     chunks  all of its rows by chunk_index, of which at least one is usable
@@ -80,18 +80,18 @@ def gather_pictures(chunks: Sequence[Chunk]) -> Pictures:
     if goes_by_time(good):
         return Pictures(np.maximum.accumulate(captured), None, rate)
     seen_at = np.concatenate([chunk.frame_indices for chunk in good if chunk.frame_indices is not None])
-    return Pictures(captured, seen_at, rate, _losses(chunks))
+    return Pictures(captured, seen_at, rate, _missing(chunks))
 
 
 def look_at_footage(
     camera: str,
     session_id: int,
-    chunks: Sequence[Chunk],
+    chunks: Sequence[VideoChunk],
     *,
     index: Integers,
     sample_us: Integers | None,
     loop_fps: float,
-) -> Footage:
+) -> CameraVideo:
     """What a camera has recorded, and which of the session's samples it has no picture for.
 
     index, sample_us  of all samples of the session, as `match` wants them
@@ -115,7 +115,7 @@ def look_at_footage(
             )
     pictures = gather_pictures(chunks)
     matched = match(pictures, index=index, sample_us=sample_us, loop_fps=loop_fps)
-    return Footage(
+    return CameraVideo(
         height=first.height or 0,
         width=first.width or 0,
         codec=first.codec or "",
@@ -124,12 +124,12 @@ def look_at_footage(
         chunks=tuple(chunk.id for chunk in good),
         pictures=len(pictures.captured_us),
         size_bytes=sum(chunk.size_bytes for chunk in good),
-        holes=tuple(find_holes(pictures, matched, index, loop_fps=loop_fps)),
+        gaps=tuple(find_gaps(pictures, matched, index, loop_fps=loop_fps)),
         depth_unit=first.depth_unit,
     )
 
 
-def _captured_us(chunk: Chunk) -> Integers:
+def _captured_us(chunk: VideoChunk) -> Integers:
     """When each picture was taken.
 
     If the sender does not know, as in the file, from `start` on: `end` may be when the last one was taken, or
@@ -152,7 +152,7 @@ def _us(moment: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * US_PER_S + since.microseconds
 
 
-def _rate(chunks: Sequence[Chunk], captured_us: Integers) -> float:
+def _rate(chunks: Sequence[VideoChunk], captured_us: Integers) -> float:
     """The highest rate that a chunk tells of; else what the pictures' times tell."""
     told = max((chunk.fps for chunk in chunks if chunk.fps), default=0.0)
     if told or len(captured_us) < 2:
@@ -160,10 +160,10 @@ def _rate(chunks: Sequence[Chunk], captured_us: Integers) -> float:
     return US_PER_S / max(1.0, float(np.median(np.diff(captured_us))))
 
 
-def _losses(chunks: Sequence[Chunk]) -> list[Loss]:
+def _missing(chunks: Sequence[VideoChunk]) -> list[MissingPictures]:
     """What is known to be missing: named by the sender, in a chunk that can't be used, or in one that has not
     arrived. Ascending and disjoint."""
-    found: list[Loss] = []
+    found: list[MissingPictures] = []
     reached, number = 0, 0
     missing: tuple[str, bool] | None = None
     for chunk in chunks:
@@ -179,21 +179,23 @@ def _losses(chunks: Sequence[Chunk]) -> list[Loss]:
         if chunk.frame_indices is None:
             continue
         if missing is not None:
-            found.append(Loss(reached, int(chunk.frame_indices[0]), *missing))
+            found.append(MissingPictures(reached, int(chunk.frame_indices[0]), *missing))
             missing = None
-        found += [Loss(first, end, f"not recorded: {reason}") for first, end, reason in chunk.dropped]
+        found += [
+            MissingPictures(first, end, f"not recorded: {reason}") for first, end, reason in chunk.dropped
+        ]
         reached = int(chunk.frame_indices[-1]) + 1
     if missing is not None:
-        found.append(Loss(reached, _FOREVER, *missing))
+        found.append(MissingPictures(reached, _FOREVER, *missing))
     return _disjoint(found)
 
 
-def _disjoint(losses: Sequence[Loss]) -> list[Loss]:
+def _disjoint(missing: Sequence[MissingPictures]) -> list[MissingPictures]:
     """Each cut to what those before it do not cover."""
-    kept: list[Loss] = []
+    kept: list[MissingPictures] = []
     reached = 0
-    for loss in sorted(losses, key=lambda each: (each.first, each.end)):
-        if loss.end > max(loss.first, reached):
-            kept.append(Loss(max(loss.first, reached), loss.end, loss.reason, loss.awaited))
-            reached = loss.end
+    for each in sorted(missing, key=lambda each: (each.first, each.end)):
+        if each.end > max(each.first, reached):
+            kept.append(MissingPictures(max(each.first, reached), each.end, each.reason, each.awaited))
+            reached = each.end
     return kept

@@ -14,10 +14,10 @@ from teleop_runtime.postgres.libpq import bounded
 from teleop_schema.connections import PREPARE
 
 from teleop_export.sessions.finite import Unfit
-from teleop_export.sessions.video_chunks import Chunk
+from teleop_export.sessions.video_chunks import VideoChunk
 from teleop_export.tables.database import Connection
 from teleop_export.timing.loop_times import Integers
-from teleop_export.timing.pace import Samples
+from teleop_export.timing.pace import SampleTimes
 
 CHUNKS = """
 SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_timestamp, frame_count,
@@ -57,16 +57,16 @@ _UNFIT = np.dtype([("index", ">i8"), ("number", ">i8")])
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 
 
-async def read_chunks(connection: Connection, session_id: int) -> dict[str, list[Chunk]]:
+async def read_chunks(connection: Connection, session_id: int) -> dict[str, list[VideoChunk]]:
     """The chunks of each camera of a session, by chunk_index."""
     rows = await (await connection.execute(CHUNKS, [session_id], binary=True)).fetchall()
-    found: dict[str, list[Chunk]] = {}
+    found: dict[str, list[VideoChunk]] = {}
     for row in rows:
         found.setdefault(row["camera_key"], []).append(_chunk(row))
     return found
 
 
-async def read_samples(connection: Connection, session_id: int, watermark: int) -> Samples:
+async def read_samples(connection: Connection, session_id: int, watermark: int) -> SampleTimes:
     """All of a session's samples below its watermark."""
     parts: list[npt.NDArray[Any]] = []
     repeating = b""
@@ -85,7 +85,7 @@ async def read_samples(connection: Connection, session_id: int, watermark: int) 
     index = samples["index"].astype(np.int64)
     own = np.ones(len(index), np.bool_)
     own[np.searchsorted(index, np.frombuffer(repeating, ">i8"))] = False
-    return Samples(index, samples["us"].astype(np.int64) + _POSTGRES_EPOCH_US, own)
+    return SampleTimes(index, samples["us"].astype(np.int64) + _POSTGRES_EPOCH_US, own)
 
 
 async def read_not_finite(connection: Connection, session_id: int, watermark: int) -> Unfit:
@@ -103,7 +103,7 @@ class ChunkReader:
         self._connection = psycopg.connect(bounded(database_url), autocommit=True, row_factory=dict_row)
         self._connection.execute(PREPARE)
 
-    def read(self, session_id: int, camera: str, ids: Sequence[int]) -> list[Chunk]:
+    def read(self, session_id: int, camera: str, ids: Sequence[int]) -> list[VideoChunk]:
         """Those of `ids` that are there, by chunk_index."""
         rows = self._connection.execute(CHUNKS_OF_CAMERA, [session_id, camera, list(ids)], binary=True)
         return [_chunk(row) for row in rows]
@@ -112,8 +112,8 @@ class ChunkReader:
         self._connection.close()
 
 
-def _chunk(row: DictRow) -> Chunk:
-    return Chunk(
+def _chunk(row: DictRow) -> VideoChunk:
+    return VideoChunk(
         id=row["id"],
         chunk_index=row["chunk_index"],
         sha256=row["sha256"],

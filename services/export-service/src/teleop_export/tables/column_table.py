@@ -8,7 +8,7 @@ from teleop_schema.columns import Column
 
 from teleop_export.sessions.recorded import Values
 from teleop_export.tables.database import Connection
-from teleop_export.timing.pace import Samples
+from teleop_export.timing.pace import SampleTimes
 
 COLUMNS = """
 SELECT session_id, position, name, dtype, shape, names
@@ -41,7 +41,7 @@ async def read_values(
     session_id: int,
     watermark: int,
     columns: Sequence[Column],
-    samples: Samples,
+    samples: SampleTimes,
     *,
     repeated: bool,
 ) -> Values:

@@ -12,13 +12,13 @@ from teleop_schema.errors import BadInput, SessionArchived, SessionNotFound
 from teleop_export.errors import NothingToExport
 from teleop_export.planning.selection import SessionFilter
 from teleop_export.sessions.finite import not_finite
-from teleop_export.sessions.recorded import EpisodeRow, Footage, Hole, Session, holes, paces
-from teleop_export.sessions.video_chunks import Chunk, look_at_footage, usable
+from teleop_export.sessions.recorded import CameraVideo, EpisodeRow, Gap, Session, gaps_of, paces
+from teleop_export.sessions.video_chunks import VideoChunk, look_at_footage, usable
 from teleop_export.tables.chunk_table import read_chunks, read_not_finite, read_samples
 from teleop_export.tables.column_table import read_columns, read_values
 from teleop_export.tables.database import Connection, Pool, connect
 from teleop_export.timing.loop_times import loop_times
-from teleop_export.timing.pace import Pace, Samples, measure
+from teleop_export.timing.pace import Pace, SampleTimes, measure
 from teleop_export.timing.pauses import Pauses, in_spans
 
 SESSIONS = """
@@ -67,7 +67,7 @@ SELECT session_id, first_frame, end_frame FROM episode_pause WHERE session_id = 
 """
 
 
-class SessionTable:
+class SessionReader:
     """Reads `teleop_session` and what belongs to it."""
 
     def __init__(self, pool: Pool) -> None:
@@ -165,7 +165,7 @@ async def _session(
     watermark = row["frames"]
     samples = await read_samples(connection, row["id"], watermark)
     named = [
-        Hole(gap["first_frame"], gap["end_frame"], gap["reason"])
+        Gap(gap["first_frame"], gap["end_frame"], gap["reason"])
         for gap in gaps
         if gap["session_id"] == row["id"]
     ]
@@ -182,7 +182,7 @@ async def _session(
         watermark=watermark,
         committed=len(samples),
         episodes=recorded,
-        holes=holes(samples.index, watermark, named),
+        gaps=gaps_of(samples.index, watermark, named),
         cameras=tuple(sorted(row["cameras"])),
         repeating=() if repeated else _repeating(samples, pauses),
         pauses=pauses,
@@ -204,7 +204,7 @@ async def _session(
     return replace(session, footage=await _footage(connection, session, cameras, samples))
 
 
-def _paces(session: Session, samples: Samples, *, repeated: bool) -> tuple[Pace, dict[int | None, Pace]]:
+def _paces(session: Session, samples: SampleTimes, *, repeated: bool) -> tuple[Pace, dict[int | None, Pace]]:
     """Of the session, and of its episodes."""
     times = loop_times(samples.index, samples.taken_us)
     return measure(samples, times, repeated=True), paces(session, samples, times, repeated=repeated)
@@ -221,7 +221,7 @@ def _episode(row: DictRow) -> EpisodeRow:
     )
 
 
-def _repeating(samples: Samples, pauses: Pauses) -> list[int]:
+def _repeating(samples: SampleTimes, pauses: Pauses) -> list[int]:
     """Index of the samples without an observation of their own, of those that belong to episodes at all."""
     repeating: list[int] = samples.index[~samples.own & ~in_spans(pauses.spans, samples.index)].tolist()
     return repeating
@@ -257,8 +257,8 @@ async def _footage(
     connection: Connection,
     session: Session,
     cameras: Collection[str] | None,
-    samples: Samples,
-) -> dict[str, Footage]:
+    samples: SampleTimes,
+) -> dict[str, CameraVideo]:
     """What each camera of the session has recorded, if any of it can be used."""
     if cameras is not None and not cameras:
         return {}
@@ -268,7 +268,7 @@ async def _footage(
         if (cameras is None or camera in cameras) and usable(rows)
     }
 
-    def look(camera: str, rows: Sequence[Chunk]) -> Footage:
+    def look(camera: str, rows: Sequence[VideoChunk]) -> CameraVideo:
         return look_at_footage(
             camera,
             session.id,

@@ -12,20 +12,20 @@ import numpy as np
 from teleop_export.timing.loop_times import US_PER_S, Flags, Integers
 
 # For so long the picture before stands in for pictures that are missing.
-SHORT_HOLE_S = 0.1
+SHORT_GAP_S = 0.1
 # A picture is not what the camera sees any more once it is older than LeRobot's cameras let one be
 # (lerobot.cameras.Camera.read_latest), or than so many pictures of a slower camera.
 STALE_S = 0.5
 STALE_PERIODS = 2.0
 
-_FINE, _NOT_BEGUN, _STALE, _FIRST_LOSS = 0, 1, 2, 3
+_FINE, _NOT_BEGUN, _STALE, _FIRST_MISSING = 0, 1, 2, 3
 NOT_BEGUN = "the camera had given no picture yet"
 STALE = "the camera gave no new picture for too long"
 NONE_NEAR = "no picture was taken at that time"
 
 
 @dataclass(frozen=True)
-class Loss:
+class MissingPictures:
     """Iterations `first` to `end - 1` that saw a picture which is missing.
 
     awaited  it may still arrive
@@ -44,13 +44,13 @@ class Pictures:
     captured_us  (P,) when each was taken, us since the Unix epoch, robot's clock, ascending
     seen_at      (P,) the iteration that first saw each, ascending; None if the sender did not know
     fps          the camera's rate
-    losses       ascending and disjoint
+    missing       ascending and disjoint
     """
 
     captured_us: Integers
     seen_at: Integers | None
     fps: float
-    losses: Sequence[Loss] = ()
+    missing: Sequence[MissingPictures] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Matched:
 
 
 @dataclass(frozen=True)
-class PictureHole:
+class PictureGap:
     """Samples with index `first` to `end - 1` for which a camera has no picture, nor one to stand in."""
 
     first: int
@@ -90,35 +90,34 @@ def match(pictures: Pictures, *, index: Integers, sample_us: Integers | None, lo
     return _match_iterations(pictures, pictures.seen_at, index, loop_fps)
 
 
-def told(cause: int, losses: Sequence[Loss], *, by_time: bool) -> str:
+def told(cause: int, missing: Sequence[MissingPictures], *, by_time: bool) -> str:
     """A cause of `Matched` in words."""
-    if cause >= _FIRST_LOSS:
-        return losses[cause - _FIRST_LOSS].reason
+    if cause >= _FIRST_MISSING:
+        return missing[cause - _FIRST_MISSING].reason
     if by_time:
         return NONE_NEAR
     return NOT_BEGUN if cause == _NOT_BEGUN else STALE
 
 
-def find_holes(
-    pictures: Pictures, matched: Matched, index: Integers, *, loop_fps: float
-) -> list[PictureHole]:
+def find_gaps(pictures: Pictures, matched: Matched, index: Integers, *, loop_fps: float) -> list[PictureGap]:
     """Where samples can't have a picture: ascending, disjoint.
 
-    Up to SHORT_HOLE_S the picture before stands in, and there is no hole. One that lasts to the last sample
+    Up to SHORT_GAP_S the picture before stands in, and there is no gap. One that lasts to the last sample
     is awaited, because the video may just not have arrived.
     """
-    longest = max(1, int(SHORT_HOLE_S * loop_fps))
-    holes = []
+    longest = max(1, int(SHORT_GAP_S * loop_fps))
+    gaps = []
     for begin, end in _runs(matched.cause != _FINE):
         causes = matched.cause[begin:end]
         if end - begin <= longest and matched.number[begin] >= 0:
             continue
-        lost = [pictures.losses[cause - _FIRST_LOSS] for cause in np.unique(causes[causes >= _FIRST_LOSS])]
-        awaited = any(loss.awaited for loss in lost)
+        known = np.unique(causes[causes >= _FIRST_MISSING])
+        lost = [pictures.missing[cause - _FIRST_MISSING] for cause in known]
+        awaited = any(each.awaited for each in lost)
         at_the_end = end == len(index) and not lost
-        reason = told(int(causes[0]), pictures.losses, by_time=pictures.seen_at is None)
-        holes.append(PictureHole(int(index[begin]), int(index[end - 1]) + 1, reason, awaited or at_the_end))
-    return holes
+        reason = told(int(causes[0]), pictures.missing, by_time=pictures.seen_at is None)
+        gaps.append(PictureGap(int(index[begin]), int(index[end - 1]) + 1, reason, awaited or at_the_end))
+    return gaps
 
 
 def _match_iterations(pictures: Pictures, seen_at: Integers, index: Integers, loop_fps: float) -> Matched:
@@ -126,14 +125,14 @@ def _match_iterations(pictures: Pictures, seen_at: Integers, index: Integers, lo
     since = np.concatenate([[-1], seen_at])[number + 1]
     stale = max(STALE_S, STALE_PERIODS / pictures.fps) * loop_fps
     cause = np.where(index - since > stale, _STALE, _FINE)
-    if pictures.losses:
-        first = np.array([loss.first for loss in pictures.losses])
-        last = np.array([loss.end - 1 for loss in pictures.losses])
-        loss = np.searchsorted(first, index, side="right") - 1
+    if pictures.missing:
+        first = np.array([each.first for each in pictures.missing])
+        last = np.array([each.end - 1 for each in pictures.missing])
+        place = np.searchsorted(first, index, side="right") - 1
         # The latest iteration up to this one that saw a picture which is missing.
-        lost_at = np.where(loss >= 0, np.minimum(index, last[np.maximum(loss, 0)]), -1)
-        cause = np.where(lost_at > since, _FIRST_LOSS + loss, cause)
-    cause = np.where((number < 0) & (cause < _FIRST_LOSS), _NOT_BEGUN, cause)
+        lost_at = np.where(place >= 0, np.minimum(index, last[np.maximum(place, 0)]), -1)
+        cause = np.where(lost_at > since, _FIRST_MISSING + place, cause)
+    cause = np.where((number < 0) & (cause < _FIRST_MISSING), _NOT_BEGUN, cause)
     return Matched(number, cause.astype(np.int64))
 
 

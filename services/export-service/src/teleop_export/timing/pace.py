@@ -76,7 +76,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Samples:
+class SampleTimes:
     """Samples of a session, ascending by index.
 
     index     (N,) the iteration of the loop
@@ -92,10 +92,10 @@ class Samples:
     def __len__(self) -> int:
         return len(self.index)
 
-    def within(self, first: int, end: int) -> "Samples":
+    def within(self, first: int, end: int) -> "SampleTimes":
         """Those of the iterations `first` to `end - 1`."""
         part = slice(*np.searchsorted(self.index, [first, max(first, end)]).tolist())
-        return Samples(self.index[part], self.taken_us[part], self.own[part])
+        return SampleTimes(self.index[part], self.taken_us[part], self.own[part])
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Chosen:
     shared: int
 
 
-def measure(samples: Samples, times: LoopTimes, *, repeated: bool) -> Pace:
+def measure(samples: SampleTimes, times: LoopTimes, *, repeated: bool) -> Pace:
     """The pace of samples, of which two belong together if none is missing between them.
 
     times     of these samples, and of others

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from teleop_export.timing.loop_times import US_PER_S, Flags, Integers, LoopTimes, elapsed
-from teleop_export.timing.pace import Samples
+from teleop_export.timing.pace import SampleTimes
 
 Spans = tuple[tuple[int, int], ...]
 # Pauses are the rule if so much of an episode's rows are as many iterations apart, give or take so many.
@@ -87,7 +87,7 @@ def in_spans(spans: Sequence[tuple[int, int]], index: Integers) -> Flags:
     return flags
 
 
-def without(samples: Samples, times: LoopTimes, pauses: Pauses) -> tuple[Samples, LoopTimes]:
+def without(samples: SampleTimes, times: LoopTimes, pauses: Pauses) -> tuple[SampleTimes, LoopTimes]:
     """The samples in none of the pauses, and their times, as if the loop had not run then: its iterations are
     counted without those.
 
@@ -99,7 +99,7 @@ def without(samples: Samples, times: LoopTimes, pauses: Pauses) -> tuple[Samples
     every = samples.index[kept]
     index = every - _paused_before(pauses.spans, every)
     told = replace(closed(times.at(every), pauses.spans), index=index)
-    return Samples(index, samples.taken_us[kept], samples.own[kept]), told
+    return SampleTimes(index, samples.taken_us[kept], samples.own[kept]), told
 
 
 def closed(times: LoopTimes, spans: Spans) -> LoopTimes:

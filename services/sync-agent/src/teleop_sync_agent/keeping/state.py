@@ -120,7 +120,7 @@ class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kept: str = ""
 
 
-class State:
+class AgentState:
     """The database of one robot's agent; every change is on the disk when its method returns.
 
     While another process has it locked, it is waited for. Every method raises Failed if it can't be used.

@@ -18,17 +18,17 @@ from pathlib import Path
 from msgspec import Struct
 from teleop_client.uploading import FileBytes, HttpFailure, Uploader
 from teleop_dataset.folder import INFO, open_regular
-from teleop_dataset.readiness import Kind
+from teleop_dataset.readiness import Readiness
 from teleop_schema.errors import BadInput
 from teleop_schema.files import Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path
 
 from teleop_sync_agent.errors import explain
 from teleop_sync_agent.keeping.receipts import Receipts
-from teleop_sync_agent.keeping.state import DatasetRow, FileRow, State
+from teleop_sync_agent.keeping.state import AgentState, DatasetRow, FileRow
 from teleop_sync_agent.restoring.backups import Verified, verify_stored
 from teleop_sync_agent.sending.chunking import digest
-from teleop_sync_agent.sending.dataset_sync import Place
+from teleop_sync_agent.sending.dataset_sync import DatasetPlace
 from teleop_sync_agent.sending.datasets import Datasets, Tended
 
 # A camera fills some MB meanwhile.
@@ -71,7 +71,7 @@ class Reaper:
         self,
         robot_id: str,
         datasets: Datasets,
-        state: State,
+        state: AgentState,
         receipts: dict[Path, Receipts],
         uploader: Uploader,
         *,
@@ -177,7 +177,9 @@ class Reaper:
             size_bytes=row.size_bytes,
             total_episodes=row.total_episodes,
             reclaimed_at=time.time(),
-            restore=restore_command(Place(root, folder, row.name), version, self._robot_id, self._server),
+            restore=restore_command(
+                DatasetPlace(root, folder, row.name), version, self._robot_id, self._server
+            ),
         )
         try:
             receipts.note_reclaimed(relative, note)
@@ -187,7 +189,7 @@ class Reaper:
             )
 
 
-def restore_command(place: Place, version: int, robot_id: str, server: str) -> str:
+def restore_command(place: DatasetPlace, version: int, robot_id: str, server: str) -> str:
     """What to type to have that version in a folder beside the watched one."""
     into = f"{place.root}-restored"
     words = ["sync-agent", "restore", place.name, "--version", str(version), "--into", into]
@@ -202,10 +204,10 @@ def oldest_first(datasets: Iterable[Tended], root: Path) -> list[Tended]:
 
 def is_deletable(row: DatasetRow) -> bool:
     """Whether the dataset is closed and committed as it lay there at the last look."""
-    return row.state == "stored" and row.finalised and row.verdict == Kind.FINALISED
+    return row.state == "stored" and row.finalised and row.verdict == Readiness.FINALISED
 
 
-def prove(place: Place, files: dict[str, FileRow], receipts: Receipts) -> list[FileRow]:
+def prove(place: DatasetPlace, files: dict[str, FileRow], receipts: Receipts) -> list[FileRow]:
     """All files of the folder, each hashed now and equal to its receipt.
 
     Raises NotProven, naming the first that is not, or OSError.

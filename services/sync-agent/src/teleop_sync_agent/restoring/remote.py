@@ -11,7 +11,7 @@ from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
 
 from teleop_sync_agent.errors import AgentError, ServerAway, not_written
-from teleop_sync_agent.keeping.state import DatasetRow, State
+from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 from teleop_sync_agent.restoring.restoring import restore
 from teleop_sync_agent.restoring.verifying import compare
 from teleop_sync_agent.status import size_text
@@ -20,7 +20,7 @@ from teleop_sync_agent.status import size_text
 PATIENCE_S = 60.0
 
 
-async def verify(chosen: argparse.Namespace, robots: list[tuple[str, State]]) -> bool:
+async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]]) -> bool:
     """Compare a dataset with its receipts and the server; whether all is the same. Prints what is not.
 
     Raises AgentError, ServerAway.
@@ -106,12 +106,12 @@ def _backend(server: str | None) -> BackendHttp:
         raise AgentError(str(error)) from error
 
 
-def _last_server(state: State) -> str | None:
+def _last_server(state: AgentState) -> str | None:
     told = state.note("server")
     return told.decode() if told else None
 
 
-def _find(dataset: str, robots: list[tuple[str, State]]) -> tuple[str, State, DatasetRow]:
+def _find(dataset: str, robots: list[tuple[str, AgentState]]) -> tuple[str, AgentState, DatasetRow]:
     """The dataset of that name, or in that folder, of the agents that ran here; raises AgentError."""
     folder = str(Path(dataset).expanduser().resolve())
     found = [

@@ -29,7 +29,7 @@ from teleop_schema.files import (
 
 from teleop_sync_agent.errors import LeftChanged, first_of
 from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts
-from teleop_sync_agent.keeping.state import FileRow, State
+from teleop_sync_agent.keeping.state import AgentState, FileRow
 from teleop_sync_agent.sending.chunking import Digest, ShortRead, anchor_of, digest, is_delta
 from teleop_sync_agent.watching.snapshot import Snapshot
 
@@ -41,7 +41,7 @@ class FilesFailed(Exception):
 
 
 @dataclass
-class Progress:
+class UploadProgress:
     """How far the uploads of one state are.
 
     bytes_total  of the files that the server is not known to have
@@ -79,7 +79,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Place:
+class DatasetPlace:
     """Which dataset it is.
 
     name  below the root, as the server knows it
@@ -98,7 +98,7 @@ class DatasetSync:
     """Uploads states of one robot's datasets."""
 
     def __init__(
-        self, robot_id: str, uploader: Uploader, state: State, *, parallel: int, server: str
+        self, robot_id: str, uploader: Uploader, state: AgentState, *, parallel: int, server: str
     ) -> None:
         self._robot_id = robot_id
         self._uploader = uploader
@@ -108,7 +108,12 @@ class DatasetSync:
         self._server = server
 
     async def save(
-        self, place: Place, seen: DatasetSeen, verdict: Verdict, receipts: Receipts, progress: Progress
+        self,
+        place: DatasetPlace,
+        seen: DatasetSeen,
+        verdict: Verdict,
+        receipts: Receipts,
+        progress: UploadProgress,
     ) -> tuple[DatasetVersion, str]:
         """The version that the server has made of what was seen, and the hash of its manifest.
 
@@ -136,7 +141,9 @@ class DatasetSync:
         version = await self._commit(place, manifest, progress)
         return version, await asyncio.to_thread(digest_of, manifest)
 
-    async def _commit(self, place: Place, manifest: Manifest, progress: Progress) -> DatasetVersion:
+    async def _commit(
+        self, place: DatasetPlace, manifest: Manifest, progress: UploadProgress
+    ) -> DatasetVersion:
         async def attempt() -> DatasetVersion:
             try:
                 return await self._uploader.commit(self._robot_id, place.name, manifest)
@@ -197,7 +204,7 @@ class DatasetSync:
             job.snapshot.close(file.path)
         await asyncio.to_thread(self._keep, job, file, made, receipt, read_at_ns)
 
-    def _describe(self, place: Place, file: FileSeen, made: Digest) -> DatasetFile:
+    def _describe(self, place: DatasetPlace, file: FileSeen, made: Digest) -> DatasetFile:
         return DatasetFile(
             robot_id=self._robot_id,
             dataset=place.name,
@@ -240,10 +247,10 @@ class DatasetSync:
 class _Job:
     """One state on its way."""
 
-    place: Place
+    place: DatasetPlace
     snapshot: Snapshot
     receipts: Receipts
-    progress: Progress
+    progress: UploadProgress
     known: dict[str, FileRow]
 
 

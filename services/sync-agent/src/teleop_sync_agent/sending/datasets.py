@@ -7,8 +7,8 @@ from pathlib import Path
 from msgspec.structs import replace
 from teleop_dataset.folder import DatasetSeen
 
-from teleop_sync_agent.keeping.state import DatasetRow, State
-from teleop_sync_agent.sending.dataset_sync import Place, Progress
+from teleop_sync_agent.keeping.state import AgentState, DatasetRow
+from teleop_sync_agent.sending.dataset_sync import DatasetPlace, UploadProgress
 
 # States in which the server has said that it has what is told of a dataset, here or not.
 NOT_HERE = ("reclaimed", "lost", "gone")
@@ -31,12 +31,12 @@ class Tended:
     seen     the look before; None when it is no longer worth its memory
     """
 
-    place: Place
+    place: DatasetPlace
     row: DatasetRow
     problem: str | None = None
     hinted: asyncio.Event = field(default_factory=asyncio.Event)
     seen: DatasetSeen | None = None
-    progress: Progress | None = None
+    progress: UploadProgress | None = None
     noting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -46,7 +46,7 @@ class Datasets:
     tended  by folder
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: AgentState) -> None:
         self.tended: dict[Path, Tended] = {}
         self._state = state
 

@@ -12,8 +12,8 @@ from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
 
 from teleop_sync_agent.errors import explain
-from teleop_sync_agent.keeping.state import DatasetRow, State
-from teleop_sync_agent.sending.dataset_sync import Place
+from teleop_sync_agent.keeping.state import AgentState, DatasetRow
+from teleop_sync_agent.sending.dataset_sync import DatasetPlace
 from teleop_sync_agent.sending.datasets import Datasets, Tended
 from teleop_sync_agent.watching.watcher import dataset_of, may_be_new, watch
 
@@ -32,7 +32,7 @@ class Finder:
     problems  folders that can't be looked into, and why: there may be datasets in them
     """
 
-    def __init__(self, datasets: Datasets, state: State, roots: Iterable[Path]) -> None:
+    def __init__(self, datasets: Datasets, state: AgentState, roots: Iterable[Path]) -> None:
         self.problems: tuple[str, ...] = ()
         self._datasets = datasets
         self._state = state
@@ -49,7 +49,7 @@ class Finder:
                 if folder in self._datasets.tended:
                     continue
                 name = unicodedata.normalize("NFC", folder.relative_to(root).as_posix())
-                tended = Tended(Place(root, folder, name), self._known(root, folder, name))
+                tended = Tended(DatasetPlace(root, folder, name), self._known(root, folder, name))
                 self._datasets.tended[folder] = tended
                 tended.problem = _name_problem(name, names.get(name))
                 if tended.problem is not None:

@@ -21,7 +21,7 @@ from teleop_client.backend_http import BackendHttp, Interrupted, Refused
 from teleop_client.persevering import persevere
 from teleop_schema.holding import Held, HeldVersion, Lacking
 
-from teleop_sync_agent.keeping.state import DatasetRow, State
+from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 from teleop_sync_agent.sending.datasets import Datasets
 from teleop_sync_agent.sending.spool_sync import SpoolSync
 
@@ -42,7 +42,7 @@ class Recall:
         robot_id: str,
         spool_dir: Path,
         backend: BackendHttp,
-        state: State,
+        state: AgentState,
         datasets: Datasets,
         spool: SpoolSync,
     ) -> None:

@@ -18,8 +18,8 @@ from lerobot_robot_backend.spool.locks import is_locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
     WRITER_LOCK,
-    Progress,
     SpoolError,
+    StreamProgress,
     find_streams,
     read_progress,
     read_whole_progress,
@@ -187,7 +187,9 @@ class SpoolSync:
         self.now.slowest_sync_ms = max((p.slowest_sync_ms for p in everywhere), default=0.0)
         return samples, videos
 
-    def _find(self) -> tuple[list[tuple[Path, Progress, bool]], list[tuple[Path, Progress]], list[str]]:
+    def _find(
+        self,
+    ) -> tuple[list[tuple[Path, StreamProgress, bool]], list[tuple[Path, StreamProgress]], list[str]]:
         """Streams that nobody records any more, how those fare that are recorded, and what can't be read."""
         streams, recorded = [], []
         refused: list[OSError] = []

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from teleop_client.uploading import Refused
 from teleop_dataset.folder import DatasetSeen, look
-from teleop_dataset.readiness import QUIET_NS, Kind, Verdict, judge
+from teleop_dataset.readiness import QUIET_NS, Readiness, Verdict, judge
 from teleop_schema.files import DatasetVersion
 
 from teleop_sync_agent.errors import AgentError, LeftChanged, explain
 from teleop_sync_agent.keeping.receipts import Receipts
-from teleop_sync_agent.keeping.state import DatasetRow, State
-from teleop_sync_agent.sending.dataset_sync import DatasetSync, FilesFailed, Progress
+from teleop_sync_agent.keeping.state import AgentState, DatasetRow
+from teleop_sync_agent.sending.dataset_sync import DatasetSync, FilesFailed, UploadProgress
 from teleop_sync_agent.sending.datasets import GONE_THERE, NOT_HERE, Datasets, Tended
 from teleop_sync_agent.sending.finder import LOOK_AGAIN_S, RESCAN_S, Finder
 from teleop_sync_agent.status import describe_unsafe
@@ -46,7 +46,7 @@ class Tender:
         datasets: Datasets,
         finder: Finder,
         sync: DatasetSync,
-        state: State,
+        state: AgentState,
         receipts: dict[Path, Receipts],
         *,
         quiet_ns: int = QUIET_NS,
@@ -134,9 +134,9 @@ class Tender:
             tended.seen = None
             return self._finder.settled_pause_s(tended.place.root)
         seen, verdict = await self._look(tended)
-        if verdict.kind is Kind.COMMIT:
+        if verdict.kind is Readiness.COMMIT:
             return await self._save(tended, seen, verdict, mark)
-        if verdict.kind in (Kind.FINALISED, Kind.DEAD):
+        if verdict.kind in (Readiness.FINALISED, Readiness.DEAD):
             # What is remembered of a large dataset that waits for its turn is not worth its memory.
             if len(seen.files) > MAX_REMEMBERED_FILES:
                 tended.seen = None
@@ -147,7 +147,7 @@ class Tender:
                 tended, state=tended.row.state if tended.row.state in NOT_HERE else "gone"
             )
             return RESCAN_S
-        if verdict.kind is Kind.UNSUPPORTED:
+        if verdict.kind is Readiness.UNSUPPORTED:
             await self._datasets.note(tended, state="unsupported", fingerprint=mark)
             return self._finder.settled_pause_s(tended.place.root)
         changed_ns = max(file.changed_ns for file in seen.files.values())
@@ -185,12 +185,12 @@ class Tender:
         async with self._turns:
             mark = await asyncio.to_thread(fingerprint, tended.place.folder)
             seen, verdict = await self._look(tended)
-            if verdict.kind not in (Kind.FINALISED, Kind.DEAD):
+            if verdict.kind not in (Readiness.FINALISED, Readiness.DEAD):
                 return LOOK_AGAIN_S
             return await self._save(tended, seen, verdict, mark)
 
     async def _save(self, tended: Tended, seen: DatasetSeen, verdict: Verdict, mark: str) -> float:
-        tended.progress = Progress()
+        tended.progress = UploadProgress()
         await self._datasets.note(tended, state="sending", error=None)
         try:
             version, manifest_sha256 = await self._sync.save(
@@ -249,5 +249,5 @@ def _totals(verdict: Verdict) -> dict[str, int]:
 def _is_settled(row: DatasetRow) -> bool:
     """Whether there is nothing to do for the dataset as long as its folder does not change."""
     if row.state == "stored":
-        return row.verdict in (Kind.FINALISED, Kind.DEAD) and row.manifest_sha256 != ""
+        return row.verdict in (Readiness.FINALISED, Readiness.DEAD) and row.manifest_sha256 != ""
     return row.state == "unsupported"

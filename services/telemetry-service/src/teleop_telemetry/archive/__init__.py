@@ -7,7 +7,7 @@ the ledger.
 """
 
 from teleop_telemetry.archive.adopting import AdoptedSessions, adopt
-from teleop_telemetry.archive.reading import Archive
+from teleop_telemetry.archive.reading import ArchiveReader
 from teleop_telemetry.archive.retention import LOOK_EVERY_S, RETENTION_CONNECTIONS, Retention
 from teleop_telemetry.archive.session_files import FOLDER, SessionFiles, archive_address, names_of
 
@@ -16,7 +16,7 @@ __all__ = [
     "LOOK_EVERY_S",
     "RETENTION_CONNECTIONS",
     "AdoptedSessions",
-    "Archive",
+    "ArchiveReader",
     "Retention",
     "SessionFiles",
     "adopt",

@@ -113,7 +113,7 @@ class StillInUse(Conflict):
 
 
 @dataclass(frozen=True)
-class Recorded:
+class EndedSession:
     """A session that has ended, as of one moment.
 
     columns  beyond state and action
@@ -175,7 +175,7 @@ async def not_copied(connection: Connection, part: int) -> list[int]:
     return [row["id"] for row in await connection.fetch(NOT_COPIED, part)]
 
 
-async def describe(connection: Connection, session_id: int) -> Recorded:
+async def describe(connection: Connection, session_id: int) -> EndedSession:
     """The session; call it in a snapshot. Raises NotAccounted, StillInUse."""
     row = await connection.fetchrow(DESCRIBE, session_id)
     if row is None or row["status"] == "recording":
@@ -188,7 +188,7 @@ async def describe(connection: Connection, session_id: int) -> Recorded:
             f"session {session_id} has {watermark} frames, {row['missing']} of them recorded as missing; "
             f"the database holds {in_all}"
         )
-    return Recorded(
+    return EndedSession(
         id=session_id,
         robot_id=row["robot_id"],
         next_frame_index=watermark,
@@ -200,7 +200,7 @@ async def describe(connection: Connection, session_id: int) -> Recorded:
     )
 
 
-async def note_copy(connection: Connection, session: Recorded, copied: Copied, about_sha256: str) -> None:
+async def note_copy(connection: Connection, session: EndedSession, copied: Copied, about_sha256: str) -> None:
     """Note a copy that has been compared with the database."""
     await connection.execute(
         NOTE_COPY,

@@ -15,7 +15,7 @@ from teleop_telemetry.archive.session_files import SessionFiles
 READ_TIMEOUT_S = 10.0
 
 
-class Archive:
+class ArchiveReader:
     """Reads sessions whose frames have left the database."""
 
     def __init__(self, pool: Pool, files: SessionFiles) -> None:

@@ -16,7 +16,7 @@ from teleop_runtime.postgres.frames import FrameReader, in_blocks
 from teleop_runtime.postgres.pool import Pool
 from teleop_runtime.store import ChecksumMismatch, Store
 
-from teleop_telemetry.archive.archive_table import Copied, NotAccounted, Recorded
+from teleop_telemetry.archive.archive_table import Copied, EndedSession, NotAccounted
 from teleop_telemetry.archive.frame_file import (
     bits_of,
     file_schema,
@@ -61,7 +61,7 @@ class SessionFiles:
         """Let the archive be this database's from now on; raises CannotStart if it is another's."""
         await claim_store(pool, self._store, f"{FOLDER} of the file store", ASK)
 
-    async def copy(self, session: Recorded) -> tuple[Copied, str]:
+    async def copy(self, session: EndedSession) -> tuple[Copied, str]:
         """Copy a session, and compare the copy with the database, value by value.
 
         Returns where the frames lie, and the SHA-256 of the JSON that tells of them.
@@ -110,7 +110,7 @@ class SessionFiles:
         return sha256, size_bytes
 
 
-def _stored(reader: FrameReader, session: Recorded) -> Iterator[pa.Table]:
+def _stored(reader: FrameReader, session: EndedSession) -> Iterator[pa.Table]:
     """The frames that the database holds, a block at a time, as they lie in the file."""
     added = sum(column.room_bytes for column in session.columns) // VALUE_BYTES
     block = BLOCK_VALUES // (1 + session.state_width + session.action_width + added)
@@ -125,7 +125,7 @@ def _stored(reader: FrameReader, session: Recorded) -> Iterator[pa.Table]:
         yield to_file(table, session.columns)
 
 
-def _compare(path: Path, reader: FrameReader, session: Recorded) -> None:
+def _compare(path: Path, reader: FrameReader, session: EndedSession) -> None:
     frames = 0
     for copied, stored in zip(read_in_blocks(path), _stored(reader, session), strict=True):
         frames += copied.num_rows
@@ -136,7 +136,7 @@ def _compare(path: Path, reader: FrameReader, session: Recorded) -> None:
         raise NotAccounted(f"session {session.id}: {frames} of {session.frames} frames were copied")
 
 
-async def _told(session: Recorded, copied: Copied) -> AsyncIterator[bytes]:
+async def _told(session: EndedSession, copied: Copied) -> AsyncIterator[bytes]:
     """What a person needs to make sense of the frames without the database."""
     about = {
         "format": FORMAT_VERSION,

@@ -76,7 +76,7 @@ class Run(Struct, frozen=True, gc=False):
         return column[(first - self.first) * width : (end - self.first) * width]
 
 
-class Beyond(Struct, frozen=True, gc=False):
+class FrameExtras(Struct, frozen=True, gc=False):
     """What one frame carries beyond its vectors.
 
     extra               JSON text; None: nothing
@@ -93,7 +93,7 @@ class Beyond(Struct, frozen=True, gc=False):
         return len(self.extra or "") + len(self.columns or b"")
 
 
-NOTHING_BEYOND = Beyond()
+NOTHING_BEYOND = FrameExtras()
 # What a batch tells of single frames, by their offsets.
 BEYOND = ("extra", "observation_ages_us", "columns")
 NO_COLUMNS: Mapping[int, Column] = {}
@@ -110,7 +110,7 @@ class FrameBlock(Struct, frozen=True, gc=False):
     end: int
     runs: tuple[Run, ...]
     gaps: tuple[Gap, ...] = ()
-    beyond: dict[int, Beyond] = {}
+    beyond: dict[int, FrameExtras] = {}
     events: tuple[Event, ...] = ()
 
     @property
@@ -251,7 +251,7 @@ def _block_of_gap(batch: Batch) -> FrameBlock:
     return FrameBlock(first=batch.first, end=batch.end, runs=(), gaps=(gap,), events=batch.events)
 
 
-def _beyond(batch: Batch, columns: Mapping[int, Column]) -> dict[int, Beyond]:
+def _beyond(batch: Batch, columns: Mapping[int, Column]) -> dict[int, FrameExtras]:
     """By frame index; raises BadMessage naming the field."""
     for name in BEYOND:
         for offset in getattr(batch, name):
@@ -261,14 +261,14 @@ def _beyond(batch: Batch, columns: Mapping[int, Column]) -> dict[int, Beyond]:
     return {batch.first + offset: _beyond_of(batch, offset, columns) for offset in offsets}
 
 
-def _beyond_of(batch: Batch, offset: int, columns: Mapping[int, Column]) -> Beyond:
+def _beyond_of(batch: Batch, offset: int, columns: Mapping[int, Column]) -> FrameExtras:
     packed, extra = batch.columns.get(offset), batch.extra.get(offset, {})
     if packed is not None:
         unknown = unknown_columns(packed, columns, f"columns[{offset}]")
         if unknown:
             # The spool was damaged where it told of them: the frame must not be stuck behind that.
             packed, extra = None, extra | {"columns_lost": f"columns {unknown} were never described"}
-    return Beyond(
+    return FrameExtras(
         extra=extra_text(extra, f"extra[{offset}]") if extra or offset in batch.extra else None,
         observation_age_us=batch.observation_ages_us.get(offset),
         columns=packed,

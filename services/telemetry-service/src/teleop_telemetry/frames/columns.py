@@ -11,7 +11,7 @@ from pgpq.encoders import StringEncoderBuilder
 from pgpq.schema import Jsonb
 from teleop_schema.limits import FIRST_US, LAST_US
 
-from teleop_telemetry.frames.block import NOTHING_BEYOND, VALUE_BYTES, Beyond, FrameBlock, Run
+from teleop_telemetry.frames.block import NOTHING_BEYOND, VALUE_BYTES, FrameBlock, FrameExtras, Run
 
 COLUMNS = pa.schema(
     [
@@ -118,7 +118,7 @@ def _arrow(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
 
 def _beyond_columns(blocks: Sequence[FrameBlock], rows: int) -> list[pa.Array]:
     """The columns of what most frames have nothing of."""
-    kinds = {name: COLUMNS.field(name).type for name in Beyond.__struct_fields__}
+    kinds = {name: COLUMNS.field(name).type for name in FrameExtras.__struct_fields__}
     if not any(block.beyond for block in blocks):
         return [pa.nulls(rows, kind) for kind in kinds.values()]
     beyond = [

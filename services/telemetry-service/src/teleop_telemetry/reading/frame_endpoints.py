@@ -17,7 +17,7 @@ from teleop_runtime.postgres.frames import FrameReader, in_blocks
 from teleop_runtime.serving.operations import Operation, read_query
 from teleop_schema.errors import BadInput, NotAcceptable, SessionArchived, SessionNotFound
 
-from teleop_telemetry.archive import FOLDER, Archive, names_of
+from teleop_telemetry.archive import FOLDER, ArchiveReader, names_of
 from teleop_telemetry.frames.envelope import bucket_frames, envelope
 from teleop_telemetry.frames.formats import FORMATS, choose_format, encode, flat_schema, flatten
 from teleop_telemetry.reading.session_endpoints import MAX_ID, session_id_of
@@ -92,7 +92,7 @@ def _place_of(request: Request, session: SessionDetail) -> Open:
     """Where the session's frames are read from; raises SessionArchived if they are out of reach."""
     if session.archived_at is None:
         return partial(_in_database, request.state.database_url)
-    archive: Archive | None = request.state.archive
+    archive: ArchiveReader | None = request.state.archive
     if archive is None:
         raise SessionArchived(
             f"the frames of session {session.id} were archived: "

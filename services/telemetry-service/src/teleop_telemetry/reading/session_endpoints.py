@@ -33,7 +33,7 @@ MAX_TOLD_ADDRESS = 80
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
 
-class SessionFilter(Struct, forbid_unknown_fields=True, kw_only=True):
+class SessionQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     """Which sessions to list; times are ISO 8601 with their offset."""
 
     robot_id: str | None = None
@@ -67,7 +67,7 @@ async def list_robots(request: Request) -> Response:
 async def list_sessions(request: Request) -> Response:
     """Sessions, newest first, a page at a time."""
     queries: SessionQueries = request.state.session_queries
-    wanted = read_query(request, SessionFilter)
+    wanted = read_query(request, SessionQuery)
     if wanted.robot_id is not None:
         check_robot_id(wanted.robot_id)
     for name in ("since", "until"):
@@ -160,7 +160,7 @@ def _check_in_calendar(name: str, time: datetime | None) -> None:
 
 OPERATIONS = (
     Operation("GET", "/robots", list_robots, query=EveryRobot, answer=list[RobotView], errors=[BadInput]),
-    Operation("GET", "/sessions", list_sessions, query=SessionFilter, answer=Page, errors=[BadInput]),
+    Operation("GET", "/sessions", list_sessions, query=SessionQuery, answer=Page, errors=[BadInput]),
     Operation(
         "GET", "/sessions/{session_id:int}", get_session, answer=SessionDetail, errors=[SessionNotFound]
     ),

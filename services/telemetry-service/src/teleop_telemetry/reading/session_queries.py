@@ -12,7 +12,7 @@ from teleop_schema.errors import SessionNotFound
 
 from teleop_telemetry.reading.camera_accounts import camera_accounts, have_arrived
 from teleop_telemetry.tables.event_rows import read_columns, read_episodes
-from teleop_telemetry.tables.frame_accounts import Account, account_frames, keep
+from teleop_telemetry.tables.frame_accounts import FrameAccount, account_frames, keep
 from teleop_telemetry.tables.views import (
     GapView,
     Ledger,
@@ -190,7 +190,7 @@ class SessionQueries:
             times_not_told=session["untold_times"],
         )
 
-    async def _keep(self, account: Account) -> None:
+    async def _keep(self, account: FrameAccount) -> None:
         """So that nobody has to wait for it again; who asked is answered even if nothing can be written."""
         try:
             async with connected(self._pool, timeout_s=KEEP_TIMEOUT_S) as connection:

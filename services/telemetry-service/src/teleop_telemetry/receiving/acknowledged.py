@@ -13,7 +13,7 @@ from teleop_telemetry import metrics
 from teleop_telemetry.frames.block import extra_text
 from teleop_telemetry.receiving.acks import Notices
 from teleop_telemetry.receiving.batcher import Batcher
-from teleop_telemetry.receiving.session import AcknowledgedSession, Known, Rewind, Store
+from teleop_telemetry.receiving.session import AcknowledgedSession, Known, Rewind, StoreFrames
 from teleop_telemetry.receiving.turns import Turns
 from teleop_telemetry.receiving.wire import receive_message, tell
 from teleop_telemetry.receiving.writer import Writer
@@ -66,7 +66,7 @@ class AcknowledgedConnection:
 
     async def _take(self, batch: Batch) -> None:
         match self._session.receive(batch):
-            case Store(block):
+            case StoreFrames(block):
                 metrics.FRAMES_RECEIVED.inc(block.end - block.first)
                 await self._batcher.submit(self.writer, block)
             case Rewind(expected):

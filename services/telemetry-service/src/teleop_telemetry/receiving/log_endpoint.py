@@ -36,7 +36,7 @@ NORMAL_CLOSE, SERVICE_RESTART = 1000, 1012
 ORDERLY = (1000, 1001, 1005)
 
 
-class Connection(Protocol):
+class RobotConnection(Protocol):
     """What both modes have in common."""
 
     writer: Writer
@@ -107,7 +107,7 @@ async def _plain(websocket: WebSocket, robot_id: str, query: PlainQuery, drainin
         await connection.finish(orderly=orderly)
 
 
-async def _talk(websocket: WebSocket, connection: Connection, draining: asyncio.Event) -> None:
+async def _talk(websocket: WebSocket, connection: RobotConnection, draining: asyncio.Event) -> None:
     """Receive and acknowledge until the robot is done, goes away, or this process drains."""
     receiving = asyncio.ensure_future(connection.receive())
     acking = asyncio.ensure_future(send_acks(websocket, connection.writer, connection.notices))

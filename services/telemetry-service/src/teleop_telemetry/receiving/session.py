@@ -15,8 +15,8 @@ from teleop_schema.messages import Batch
 from teleop_schema.plain import FRAMES_AT_ONCE, PlainFrame, Value
 
 from teleop_telemetry.frames.block import (
-    Beyond,
     FrameBlock,
+    FrameExtras,
     Run,
     block_of_batch,
     extra_text,
@@ -27,7 +27,7 @@ US_PER_S = 1_000_000
 
 
 @dataclass(frozen=True)
-class Store:
+class StoreFrames:
     """Commit these frames."""
 
     block: FrameBlock
@@ -62,7 +62,7 @@ class AcknowledgedSession:
         # One nack per hole: what was sent behind it is dropped in silence until the robot rewinds.
         self._awaiting_rewind = False
 
-    def receive(self, batch: Batch) -> Store | Rewind | Known:
+    def receive(self, batch: Batch) -> StoreFrames | Rewind | Known:
         """What to do with a batch; raises BadMessage naming the field."""
         for number, event in enumerate(batch.events):
             if event.column is not None:
@@ -80,7 +80,7 @@ class AcknowledgedSession:
         if batch.first < self.next:
             block = block.between(self.next, block.end)
         self.next = batch.end
-        return Store(block)
+        return StoreFrames(block)
 
 
 class PlainSession:
@@ -121,7 +121,7 @@ class PlainSession:
 
     def _block(self, first: int, frames: Sequence[PlainFrame], times_us: Sequence[int]) -> FrameBlock:
         beyond = {
-            first + number: Beyond(
+            first + number: FrameExtras(
                 extra=extra_text(strangers, "extra") if strangers else None,
                 observation_age_us=frame.observation_age_us or None,
             )

@@ -74,7 +74,7 @@ class Stand(NamedTuple):
     changed_at: datetime | None
 
 
-class Account(NamedTuple):
+class FrameAccount(NamedTuple):
     """What the ledger tells of a session's frames, as they stood then."""
 
     session_id: int
@@ -83,21 +83,21 @@ class Account(NamedTuple):
     kept: bool = False
 
 
-async def measure_frames(connection: Connection, session_id: int) -> Account:
+async def measure_frames(connection: Connection, session_id: int) -> FrameAccount:
     """Of the session's frames below its watermark, of those that are in the database."""
     return await _measure(connection, session_id, await _stand(connection, session_id))
 
 
-async def account_frames(connection: Connection, session_id: int) -> Account:
+async def account_frames(connection: Connection, session_id: int) -> FrameAccount:
     """The same, measured only if it is not kept."""
     stand = await _stand(connection, session_id)
     kept = await connection.fetchval(KEPT, session_id, *stand)
     if kept is None:
         return await _measure(connection, session_id, stand)
-    return Account(session_id, stand, msgspec.json.decode(kept), kept=True)
+    return FrameAccount(session_id, stand, msgspec.json.decode(kept), kept=True)
 
 
-async def keep(connection: Connection, account: Account) -> None:
+async def keep(connection: Connection, account: FrameAccount) -> None:
     """Keep what was measured, if the session has ended and stands as it did."""
     if not account.kept:
         told = msgspec.json.encode(account.told).decode()
@@ -110,9 +110,9 @@ async def _stand(connection: Connection, session_id: int) -> Stand:
     return Stand(*row)
 
 
-async def _measure(connection: Connection, session_id: int, stand: Stand) -> Account:
+async def _measure(connection: Connection, session_id: int, stand: Stand) -> FrameAccount:
     row = await connection.fetchrow(MEASURE, session_id, stand.frames, stand.committed_at)
     assert row is not None  # noqa: S101
     not_finite = await connection.fetch(NOT_FINITE, session_id, stand.frames)
     told = {**row, "not_finite": {each["name"]: each["frames"] for each in not_finite}}
-    return Account(session_id, stand, told)
+    return FrameAccount(session_id, stand, told)

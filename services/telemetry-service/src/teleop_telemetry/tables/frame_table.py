@@ -44,7 +44,7 @@ READ_WATERMARKS = "SELECT id, epoch, next_frame_index FROM teleop_session WHERE 
 
 
 # A session as of one epoch: a commit may hold frames of an older connection to the same session, too.
-type Claim = tuple[int, int]
+type ClaimedFrames = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Append:
     block: FrameBlock
 
     @property
-    def claim(self) -> Claim:
+    def claim(self) -> ClaimedFrames:
         return self.session_id, self.epoch
 
 
@@ -74,7 +74,7 @@ class FrameTable:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def append(self, appends: Sequence[Append]) -> set[Claim]:
+    async def append(self, appends: Sequence[Append]) -> set[ClaimedFrames]:
         """Commit frames of any number of connections, at most one Append each, all in one transaction.
 
         Returns the claims whose frames are now durable. Of one that is missing the session has another epoch
@@ -103,7 +103,7 @@ class FrameTable:
         async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
             await ensure_partition(connection, session_id)
 
-    async def _advance(self, connection: Connection, appends: Sequence[Append]) -> set[Claim]:
+    async def _advance(self, connection: Connection, appends: Sequence[Append]) -> set[ClaimedFrames]:
         rows = await connection.fetch(
             ADVANCE,
             [append.session_id for append in appends],

@@ -15,7 +15,7 @@ from teleop_schema.identifiers import check_dataset_name, check_robot_id, stored
 
 from teleop_video_ingest.api.content import BINARY, MEDIA_TYPES, answer_content, media_type_of
 from teleop_video_ingest.errors import BadRange, DatasetNotFound, FileNotFound
-from teleop_video_ingest.tables.state_table import State, find_state, get_file
+from teleop_video_ingest.tables.state_table import DatasetState, find_state, get_file
 
 # A page of it.
 READ_TIMEOUT_S = 30.0
@@ -59,7 +59,7 @@ async def _answer(request: Request) -> Response:
     )
 
 
-async def _find(connection: Connection, robot_id: str, name: str) -> State:
+async def _find(connection: Connection, robot_id: str, name: str) -> DatasetState:
     try:
         return await find_state(connection, robot_id, name, None)
     except DatasetNotFound:

@@ -14,7 +14,7 @@ from teleop_runtime.store import ObjectMissing, Store
 
 from teleop_video_ingest.tables.recording_table import (
     Difference,
-    State,
+    RecordingState,
     differences,
     set_recording,
     unfinalised,
@@ -42,7 +42,9 @@ async def judge_recordings(pool: Pool, store: Store, *, more_than: int) -> None:
             states = await _judge(pool, store, states, unjudged)
 
 
-async def _judge(pool: Pool, store: Store, states: Sequence[State], unjudged: Sequence[State]) -> list[State]:
+async def _judge(
+    pool: Pool, store: Store, states: Sequence[RecordingState], unjudged: Sequence[RecordingState]
+) -> list[RecordingState]:
     """Note the recording of the newest of `unjudged`, and of others that it holds; returns all `states`."""
     newest = unjudged[-1]
     heads = {state.begun: state for state in states if state.begun is not None}
@@ -58,7 +60,9 @@ async def _judge(pool: Pool, store: Store, states: Sequence[State], unjudged: Se
     return [state._replace(begun=begun) if state.id in ids else state for state in states]
 
 
-async def _held(pool: Pool, store: Store, newest: State, earlier: Sequence[State]) -> list[State]:
+async def _held(
+    pool: Pool, store: Store, newest: RecordingState, earlier: Sequence[RecordingState]
+) -> list[RecordingState]:
     """Those of `earlier`, by version, of which `newest` holds all: no file is gone, rows were only added."""
     ids = [state.id for state in earlier]
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:

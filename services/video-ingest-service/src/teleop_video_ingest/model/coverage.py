@@ -19,7 +19,7 @@ MAX_NAMED_GAPS = 1000
 
 
 @dataclass(frozen=True)
-class Chunk:
+class CoveredChunk:
     """What the coverage has to know of a chunk.
 
     span_us  when it begins and ends, as its sender tells
@@ -50,7 +50,7 @@ def runs_of(frame_indices: Sequence[int], *, fps: float | None, session_fps: flo
     return runs
 
 
-def cover(camera_key: str, chunks: Sequence[Chunk], *, frames: int) -> CameraCoverage:
+def cover(camera_key: str, chunks: Sequence[CoveredChunk], *, frames: int) -> CameraCoverage:
     """The account of one camera over the session's frames [0, frames); `chunks` ascend by their index."""
     known = all(chunk.runs is not None for chunk in chunks)
     uncovered = _uncovered(chunks, frames) if known else []
@@ -70,7 +70,7 @@ def cover(camera_key: str, chunks: Sequence[Chunk], *, frames: int) -> CameraCov
     )
 
 
-def _missing_chunks(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+def _missing_chunks(chunks: Sequence[CoveredChunk]) -> list[tuple[int, int]]:
     missing, expected = [], 0
     for chunk in chunks:
         if chunk.index > expected:
@@ -79,7 +79,7 @@ def _missing_chunks(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
     return missing
 
 
-def _overlaps(chunks: Sequence[Chunk]) -> list[Overlap]:
+def _overlaps(chunks: Sequence[CoveredChunk]) -> list[Overlap]:
     """Usable chunks of a time that others show already, in the order of their time."""
     overlaps = []
     shown_by, shown_until_us = -1, -math.inf
@@ -96,7 +96,7 @@ def _overlaps(chunks: Sequence[Chunk]) -> list[Overlap]:
     return overlaps
 
 
-def _uncovered(chunks: Sequence[Chunk], frames: int) -> list[Uncovered]:
+def _uncovered(chunks: Sequence[CoveredChunk], frames: int) -> list[Uncovered]:
     gaps: list[Uncovered] = []
     end, expected, reason = 0, 0, BEFORE
     for chunk in chunks:

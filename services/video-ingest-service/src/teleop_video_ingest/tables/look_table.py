@@ -78,7 +78,7 @@ class Due(NamedTuple):
     span_us: int
 
 
-class Looked(NamedTuple):
+class LookResult(NamedTuple):
     """What was known of a chunk before a look, and what it has changed.
 
     version     of the look before; 0: none had come to an end
@@ -112,7 +112,7 @@ async def take_due(connection: Connection, limit: int) -> list[Due]:
     return [Due(*row) for row in await connection.fetch(TAKE_DUE, limit)]
 
 
-async def note_look(connection: Connection, chunk_id: int, probed: Probed) -> Looked | None:
+async def note_look(connection: Connection, chunk_id: int, probed: Probed) -> LookResult | None:
     """Keep what a look into the chunk found; None if somebody else has noted his meanwhile."""
     row = await connection.fetchrow(
         NOTE_LOOK,
@@ -127,7 +127,7 @@ async def note_look(connection: Connection, chunk_id: int, probed: Probed) -> Lo
         probed.problem,
         LOOK_VERSION,
     )
-    return None if row is None else Looked(*row)
+    return None if row is None else LookResult(*row)
 
 
 async def count_unlooked(connection: Connection) -> tuple[int, int]:

@@ -33,7 +33,7 @@ SELECT old.version_id, old.path, old.sha256, old.size_bytes, new.sha256, new.siz
 SET_RECORDING = "UPDATE dataset_version SET recording_begun = $2 WHERE id = ANY($1)"
 
 
-class State(NamedTuple):
+class RecordingState(NamedTuple):
     """An unfinalised version.
 
     begun  when the first version of its recording was made; None: it is not known which that is
@@ -66,9 +66,9 @@ async def unjudged_datasets(connection: Connection, more_than: int) -> list[int]
     return [row[0] for row in await connection.fetch(UNJUDGED, more_than)]
 
 
-async def unfinalised(connection: Connection, dataset_id: int) -> list[State]:
+async def unfinalised(connection: Connection, dataset_id: int) -> list[RecordingState]:
     """A dataset's unfinalised versions, ascending."""
-    return [State(*row) for row in await connection.fetch(UNFINALISED, dataset_id)]
+    return [RecordingState(*row) for row in await connection.fetch(UNFINALISED, dataset_id)]
 
 
 async def with_rows(connection: Connection, states: Sequence[int]) -> set[int]:

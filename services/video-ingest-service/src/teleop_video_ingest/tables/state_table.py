@@ -86,7 +86,7 @@ SELECT coalesce((extract(epoch FROM max(stored_at)) * 1000000)::bigint, 0)
 NS_PER_US = 1_000
 
 
-class State(NamedTuple):
+class DatasetState(NamedTuple):
     """A dataset's files at one moment.
 
     version_id, version  of the version; None: what lies in the tree, for there is no version
@@ -106,7 +106,9 @@ class FileRow(NamedTuple):
     damage: str | None
 
 
-async def find_state(connection: Connection, robot_id: str, dataset: str, version: int | None) -> State:
+async def find_state(
+    connection: Connection, robot_id: str, dataset: str, version: int | None
+) -> DatasetState:
     """That version; without a number the best one, and what lies in the tree while there is none.
 
     Raises DatasetNotFound, VersionNotFound.
@@ -117,11 +119,11 @@ async def find_state(connection: Connection, robot_id: str, dataset: str, versio
     else:
         row = await get_version(connection, dataset_id, dataset, version)
     if row is None:
-        return State(dataset_id, None, None)
-    return State(dataset_id, row["id"], view_of(row, robot_id, dataset))
+        return DatasetState(dataset_id, None, None)
+    return DatasetState(dataset_id, row["id"], view_of(row, robot_id, dataset))
 
 
-async def published_ns(connection: Connection, state: State) -> int:
+async def published_ns(connection: Connection, state: DatasetState) -> int:
     """When that state was made, ns since the Unix epoch.
 
     Of two versions the later one's is later, even if the clock was set back between them. What lies in the
@@ -134,7 +136,7 @@ async def published_ns(connection: Connection, state: State) -> int:
     return us * NS_PER_US
 
 
-async def list_files(connection: Connection, state: State, after: str, limit: int) -> list[FileRow]:
+async def list_files(connection: Connection, state: DatasetState, after: str, limit: int) -> list[FileRow]:
     """Up to `limit` files whose path comes behind `after`, by path."""
     if state.version_id is None:
         rows = await connection.fetch(FILES_IN_TREE, state.dataset_id, after, limit)
@@ -143,7 +145,7 @@ async def list_files(connection: Connection, state: State, after: str, limit: in
     return [FileRow(*row) for row in rows]
 
 
-async def get_file(connection: Connection, state: State, path: str) -> FileRow:
+async def get_file(connection: Connection, state: DatasetState, path: str) -> FileRow:
     """The file at `path`; raises FileNotFound."""
     if state.version_id is None:
         row = await connection.fetchrow(FILE_IN_TREE, state.dataset_id, path)

@@ -12,7 +12,7 @@ from teleop_runtime.postgres.pool import Connection
 from teleop_schema.files import DroppedFrames, VideoFile
 
 from teleop_video_ingest.errors import VideoNotFound
-from teleop_video_ingest.model.coverage import Chunk, runs_of
+from teleop_video_ingest.model.coverage import CoveredChunk, runs_of
 from teleop_video_ingest.model.worker_messages import LOOK_VERSION, Probed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -155,9 +155,11 @@ async def cameras_of(connection: Connection, session_id: int) -> list[str]:
     return [row[0] for row in await connection.fetch(CAMERAS_OF, session_id)]
 
 
-async def chunks_of_camera(connection: Connection, session: SessionRow, camera_key: str) -> list[Chunk]:
+async def chunks_of_camera(
+    connection: Connection, session: SessionRow, camera_key: str
+) -> list[CoveredChunk]:
     """All chunks of one camera, ascending; the times of their pictures are read a few chunks at a time."""
-    chunks: list[Chunk] = []
+    chunks: list[CoveredChunk] = []
     while True:
         after = chunks[-1].index if chunks else -1
         rows = await connection.fetch(CHUNKS_OF_CAMERA, session.id, camera_key, after, CHUNKS_TOGETHER)
@@ -166,9 +168,9 @@ async def chunks_of_camera(connection: Connection, session: SessionRow, camera_k
             return chunks
 
 
-def _summed_up(rows: Sequence[asyncpg.Record], session_fps: float) -> list[Chunk]:
+def _summed_up(rows: Sequence[asyncpg.Record], session_fps: float) -> list[CoveredChunk]:
     return [
-        Chunk(
+        CoveredChunk(
             index=row["chunk_index"],
             span_us=(us_of(row["start_timestamp"]), us_of(row["end_timestamp"])),
             runs=_runs(row, session_fps),

@@ -17,7 +17,7 @@ from teleop_video_ingest.metrics import CORRECTED, OUTDATED, QUARANTINED, UNLOOK
 from teleop_video_ingest.model.worker_messages import Probed
 from teleop_video_ingest.tables.look_table import (
     Due,
-    Looked,
+    LookResult,
     count_unlooked,
     make_due,
     note_look,
@@ -92,7 +92,7 @@ class LaterLooks:
             _tell(chunk, looked, probed)
 
 
-def _tell(chunk: Due, before: Looked, probed: Probed) -> None:
+def _tell(chunk: Due, before: LookResult, probed: Probed) -> None:
     if probed.problem is not None and (before.quarantine is None or not before.version):
         QUARANTINED.inc()
     if not before.version:

@@ -53,10 +53,10 @@ class Patch:
 
     offset: int
     length: int | None
-    checksum: "Checksum | None"
+    checksum: "UploadChecksum | None"
 
 
-class Checksum(NamedTuple):
+class UploadChecksum(NamedTuple):
     """Algorithm as hashlib names it, and the digest."""
 
     algorithm: str
@@ -109,7 +109,7 @@ def check_length(length: int | None) -> None:
         )
 
 
-def read_checksum(headers: Headers) -> Checksum | None:
+def read_checksum(headers: Headers) -> UploadChecksum | None:
     """What the bytes of this request must hash to; None if the client does not say."""
     told = headers.get("upload-checksum")
     if told is None:
@@ -126,7 +126,7 @@ def read_checksum(headers: Headers) -> Checksum | None:
         raise BadTusHeader(
             f"the checksum is not a valid {algorithm} digest in base64", field="Upload-Checksum"
         )
-    return Checksum(algorithm, digest)
+    return UploadChecksum(algorithm, digest)
 
 
 def read_metadata(told: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 from lerobot_robot_backend.video.codec import PictureEncoder, write_mp4
-from lerobot_robot_backend.video.picture_kind import Kind
+from lerobot_robot_backend.video.picture_kind import PictureKind
 from teleop_schema.files import DatasetFile, FrameTimes, Manifest, ManifestFile, VideoFile
 
 from teleop_testing.robots.robot import PERIOD_US, STARTED_US
@@ -74,7 +74,7 @@ def turn_over(content: bytes) -> bytes:
 def encode_depth(frames: int, *, width: int = 64, height: int = 48) -> bytes:
     """An mp4 of depth, noise, as robots send it: each picture a keyframe."""
     noise = np.random.default_rng(0)
-    encoder = PictureEncoder(height, width, VIDEO_FPS, "high", Kind.DEPTH_MM)
+    encoder = PictureEncoder(height, width, VIDEO_FPS, "high", PictureKind.DEPTH_MM)
     pictures = (noise.integers(0, 10_000, (height, width, 1), dtype=np.uint16) for _ in range(frames))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "depth.mp4")

@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 from lerobot_robot_backend.shipping.reader import SpoolReader
-from lerobot_robot_backend.video.files import Segment, finished_segments
+from lerobot_robot_backend.video.files import WaitingSegment, finished_segments
 from lerobot_robot_virtual.scene import Picture, read_frame_counter
 from teleop_schema.files import DroppedFrames
 from teleop_schema.limits import Limits
@@ -21,7 +21,7 @@ from teleop_testing.waiting import PATIENCE_S
 class Recorded:
     """One camera's video, read back from its segments."""
 
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[WaitingSegment] = field(default_factory=list)
     counters: list[int] = field(default_factory=list)
     frame_indexes: list[int] = field(default_factory=list)
     captured_us: list[int] = field(default_factory=list)
