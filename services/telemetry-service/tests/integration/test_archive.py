@@ -330,7 +330,7 @@ async def test_a_lost_database_leaves_archived_sessions(
     assert (await adopt(pool, store)).archived == 0
     assert await restore_session(pool, files, recorded[1]) == 489
     await database.connection.execute("UPDATE installation SET id = gen_random_uuid()")
-    with pytest.raises(CannotStart, match="an archive of its own"):
+    with pytest.raises(CannotStart, match="already has an archive"):
         await adopt(pool, store)
 
 
