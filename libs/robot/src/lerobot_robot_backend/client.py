@@ -173,7 +173,7 @@ class TelemetryClient:
         observation  name -> value, for example degrees of "shoulder_pan.pos"; kept as float32, as LeRobot
                      would: True is 1, a value that is missing or None is NaN; the ledger counts what is not
                      finite
-        action       name -> value: what was asked of the robot
+        action       name -> value: what was asked of the robot; {}: nothing was, it was only observed
         sent_action  what the robot really did; kept if it differs
         extra        anything else worth keeping; names unknown to the session are kept here, too
         columns      name -> number or array, for example {"next.reward": 0.5}: kept to the last bit, in the

@@ -292,7 +292,7 @@ def test_frame_that_was_kept_back_comes_before_what_is_lost_after_it(tap):
     robot = tap._robot
     robot.get_observation()
     robot.send_action({"joint.pos": 1.0})
-    tap._observation = None
+    tap._observed = None
     robot.send_action({"joint.pos": 2.0})
     robot.disconnect()
     reader = SpoolReader(tap._client.stream_dir)

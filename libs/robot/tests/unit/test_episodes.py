@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from lerobot_robot_backend.lerobot.dataset_tap import IMAGES
-from lerobot_robot_backend.lerobot.episodes import NEVER_SENT, Added, EpisodeTracker, Step
+from lerobot_robot_backend.lerobot.episodes import Added, EpisodeTracker, Step
 
 
 class FakeClient:
@@ -39,9 +39,10 @@ class Loop:
         self.tracker = EpisodeTracker(self.client, ["j"], ["j"])
         self.observation: dict[str, float] | None = None
         self.sent = True
+        self.added = False
 
     def observe(self, position: float = 0.0) -> float:
-        self.observation, self.sent = {"j": position}, False
+        self.observation, self.sent, self.added = {"j": position}, False, False
         return position
 
     def act(self, action: float = 0.0) -> None:
@@ -52,8 +53,15 @@ class Loop:
         self, number: int | None = None, state: float = 0.0, action: float = 0.0, task: str = "pick"
     ) -> None:
         frame = {"observation.state": np.float32([state]), "action": np.float32([action])}
-        added = Added(frame, {} if number is None else {"n": number}, task)
-        self.tracker.add_frame(added, None if self.sent else self.observation)
+        columns = {} if number is None else {"n": number}
+        alone = [] if self.sent or self.added else [self.observation]
+        log = self.client.frames.append
+        added = Added(frame, columns, task, lambda columns: log({**columns, **alone[0]}))
+        self.added |= self.tracker.add_frame(added, *(alone or [None]))
+
+    def add_as_it_is(self, frame: dict, number: int) -> None:
+        added = Added(frame, {"n": number}, "pick", self.client.frames.append)
+        self.tracker.add_frame(added, self.observation)
 
     def steps(self, count: int, *, added: bool, task: str = "pick") -> None:
         for _ in range(count):
@@ -167,17 +175,35 @@ def test_environments_observe_once_more_before_they_add(loop):
     assert loop.client.told == [("start", "pick", 0), ("end", None, None, 4)]
 
 
-def test_frame_whose_action_is_never_sent_is_missing_by_name(loop):
-    """The episode has its place, whether it is saved then or another frame is added."""
+def test_frame_whose_action_is_never_sent_is_what_the_dataset_has(loop):
+    """Beside its own observation, in its own place, whether the episode is saved then or thrown away, or
+    another frame is added."""
     for number in range(2):
         loop.add(number, loop.observe(float(number)))
         loop.act()
     loop.add(2, loop.observe(2.0))
     loop.add(3, loop.observe(3.0))
     loop.tracker.save()
-    assert numbers(loop) == [0, 1, NEVER_SENT, NEVER_SENT]
-    assert loop.client.told == [("start", "pick", 0), ("end", None, None, 4)]
-    assert loop.tracker.lost == 2
+    loop.add(4, loop.observe(4.0))
+    loop.tracker.discard("recorded again")
+    assert numbers(loop) == [0, 1, 2, 3, 4]
+    assert [frame["j"] for frame in loop.client.frames[2:]] == [2.0, 3.0, 4.0]
+    assert loop.client.told == [
+        ("start", "pick", 0),
+        ("end", None, None, 4),
+        ("start", "pick", 4),
+        ("end", "discarded", "recorded again", 5),
+    ]
+
+
+def test_one_observation_is_one_frame(loop):
+    """A dataset that is filled from elsewhere meanwhile: nobody can say what the robot saw then."""
+    loop.add(0, loop.observe(0.0))
+    loop.add(1)
+    loop.add(2)
+    loop.act()
+    loop.tracker.save()
+    assert (numbers(loop), loop.tracker.not_placed) == ([0], 2)
 
 
 def test_more_frames_than_actions_are_counted(loop):
@@ -208,7 +234,7 @@ def environment(loop, positions, *, action, pictures=False):
         frame = {"observation.state": np.float32([before["j"]]), "action": np.float32(action(number))}
         if pictures:
             frame |= {IMAGES + "front": before["front"]}
-        loop.tracker.add_frame(Added(frame, {"n": number}, "pick"), loop.observation)
+        loop.add_as_it_is(frame, number)
         before = now
     loop.tracker.save()
 
@@ -237,7 +263,7 @@ def test_adding_first_after_a_rest_is_told_by_the_pictures(loop):
         if number >= 3:
             frame = {"observation.state": np.float32([0.0]), "action": np.float32([0.0])}
             frame |= {IMAGES + "front": loop.observation["front"]}
-            loop.tracker.add_frame(Added(frame, {"n": number}, "pick"), loop.observation)
+            loop.add_as_it_is(frame, number)
         loop.act(0.0)
     loop.tracker.save()
     loop.tracker.let_go()

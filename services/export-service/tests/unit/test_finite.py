@@ -5,7 +5,7 @@ import pytest
 from teleop_export.errors import NotFinite
 from teleop_export.sessions.finite import SHORT, Unfit, check_left_out, cut_out, not_finite
 from teleop_export.sessions.recorded import Gap
-from teleop_export.timing.pace import SampleTimes
+from teleop_export.timing.pace import SampleTimes, Which
 from teleop_export.timing.pauses import Pauses
 
 NAMES = ["observation a.pos", "observation b.pos", "action a.pos"]
@@ -16,9 +16,9 @@ NEVER = Pauses()
 def runs(index, numbers, *, own=None, repeated=False):
     index, numbers = np.array(index), np.array(numbers)
     flags = np.ones(len(index), np.bool_) if own is None else np.array(own)
-    samples = SampleTimes(index, index * 16_667, flags)
+    samples = SampleTimes(index, index * 16_667, flags, np.ones_like(flags))
     unfit = Unfit(index[numbers > 0], numbers[numbers > 0])
-    return not_finite(samples, unfit, NAMES, repeated=repeated)
+    return not_finite(samples, unfit, NAMES, Which(repeated=repeated))
 
 
 def test_runs_are_named_by_their_joint():

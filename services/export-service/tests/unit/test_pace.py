@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teleop_export.timing.loop_times import US_PER_S, loop_times
-from teleop_export.timing.pace import MISSING_ROWS, STALL_US, SampleTimes, choose_samples, measure, thin_out
+from teleop_export.timing.pace import (
+    MISSING_ROWS,
+    STALL_US,
+    SampleTimes,
+    Which,
+    choose_samples,
+    measure,
+    thin_out,
+)
 
 NOTHING = np.zeros(0, np.int64)
 EPOCH_US = 1_763_860_000_000_000
@@ -18,8 +26,8 @@ def integers(*values):
 def measured(sample_us, *, own=None, repeated=False):
     flags = np.ones(len(sample_us), np.bool_) if own is None else own
     index = np.arange(len(sample_us))
-    samples = SampleTimes(index, sample_us, flags)
-    return measure(samples, loop_times(index, sample_us), repeated=repeated)
+    samples = SampleTimes(index, sample_us, flags, np.ones_like(flags))
+    return measure(samples, loop_times(index, sample_us), Which(repeated=repeated))
 
 
 def chosen_of(sample_us, *, fps, episode=slice(None)):
@@ -168,8 +176,8 @@ def test_what_is_missing_is_no_step():
     """Nor does a gap make a loop slow."""
     index = np.concatenate([np.arange(60), 300 + np.arange(60)])
     sample_us = np.rint(index * US_PER_S / 30).astype(np.int64)
-    samples = SampleTimes(index, sample_us, np.ones(120, np.bool_))
-    assert measure(samples, loop_times(index, sample_us), repeated=False).hz == pytest.approx(30.0, rel=1e-3)
+    samples = SampleTimes(index, sample_us, np.ones(120, np.bool_), np.ones(120, np.bool_))
+    assert measure(samples, loop_times(index, sample_us), Which()).hz == pytest.approx(30.0, rel=1e-3)
 
 
 @given(loops())

@@ -11,7 +11,7 @@ from teleop_export.sessions.finite import SHORT
 from teleop_export.sessions.recorded import EpisodeRow, Gap, Session
 from teleop_export.sessions.spans import ALL_LABELS
 from teleop_export.timing.loop_times import loop_times
-from teleop_export.timing.pace import SampleTimes, measure
+from teleop_export.timing.pace import SampleTimes, Which, measure
 from teleop_export.timing.pauses import Pauses, in_spans, without
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6).map(
@@ -38,7 +38,8 @@ def test_every_frame_is_in_a_pause_or_not(spans, first, frames):
 def recorded(taken_us, index=None) -> SampleTimes:
     taken_us = np.array(taken_us, np.int64)
     index = np.arange(len(taken_us)) if index is None else np.array(index)
-    return SampleTimes(index, taken_us, np.ones(len(index), np.bool_))
+    flags = np.ones(len(index), np.bool_)
+    return SampleTimes(index, taken_us, flags, flags)
 
 
 def apart(samples, pauses):
@@ -52,14 +53,14 @@ def test_a_rate_is_measured_without_the_pauses():
     left, times = apart(samples, Pauses(((40, 42), (60, 61), (100, 150))))
     assert left.index.tolist() == list(range(240 - 53))
     assert set(np.diff(times.told_us).tolist()) == {33_333}
-    assert measure(left, times, repeated=False).hz == pytest.approx(30.0, rel=1e-3)
+    assert measure(left, times, Which()).hz == pytest.approx(30.0, rel=1e-3)
 
 
 def test_a_rate_of_every_third_frame_is_a_third():
     """Where pauses are the rule the rows are as far apart as they really are."""
     every = Pauses(tuple((n + 1, n + 3) for n in range(0, 300, 3)))
     left, times = apart(recorded(np.arange(300) * 11_111), every)
-    assert measure(left, times, repeated=False).hz == pytest.approx(30.0, rel=1e-3)
+    assert measure(left, times, Which()).hz == pytest.approx(30.0, rel=1e-3)
 
 
 def between(rows) -> Pauses:
@@ -86,7 +87,7 @@ def test_a_rule_may_take_turns():
     """At 60 Hz 25 rows per second are every second or third frame: their time is what really passed."""
     rows = [round(row * 2.4) for row in range(200)]
     left, times = apart(recorded(np.arange(rows[-1] + 1) * 16_667), between(rows))
-    assert measure(left, times, repeated=False).hz == pytest.approx(25.0, rel=0.01)
+    assert measure(left, times, Which()).hz == pytest.approx(25.0, rel=0.01)
 
 
 def session(watermark=400, *, pauses, gaps=(), **changes):

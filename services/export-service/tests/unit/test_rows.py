@@ -6,6 +6,7 @@ import pytest
 from teleop_export.making.frame_source import read_pieces
 from teleop_export.making.rows import choose_rows
 from teleop_export.planning.plan import Piece
+from teleop_export.timing.pace import Which
 from teleop_runtime.postgres.frames import frame_schema
 
 FPS = 30
@@ -30,7 +31,7 @@ class Recorded:
 
 def lengths(taken_us, pieces, *, around):
     batches = read_pieces(Recorded(taken_us), pieces, state_width=1, action_width=1, around={1: around})
-    return [length for fetched in batches for length in choose_rows(fetched, fps=FPS, repeated=False).lengths]
+    return [length for fetched in batches for length in choose_rows(fetched, Which(), fps=FPS).lengths]
 
 
 @pytest.mark.parametrize("between", [0, 20], ids=["next", "after frames of no episode"])

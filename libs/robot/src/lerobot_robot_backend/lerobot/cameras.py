@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from teleop_schema.session import Camera
+
 # The arms of LeRobot's bimanual robots, and what stands before the names of their observations.
 _ARMS = {"left_": "left_arm", "right_": "right_arm"}
 
@@ -19,6 +21,17 @@ def find_camera(robot: Any, name: str) -> Any:
         both = _named_camera(robot, name.removesuffix(_DEPTH))
         camera = both if getattr(both, "use_depth", False) else None
     return camera
+
+
+def describe_cameras(robot: Any) -> dict[str, Camera]:
+    """What a session tells of the robot's cameras, by the names of its observations."""
+    cameras = {}
+    for name, shape in robot.observation_features.items():
+        if isinstance(shape, tuple) and len(shape) in (2, 3) and shape[0] and shape[1]:
+            fps = getattr(find_camera(robot, name), "fps", None)
+            channels = int(shape[2]) if len(shape) == 3 else 1
+            cameras[name] = Camera(int(shape[0]), int(shape[1]), float(fps) if fps else None, channels)
+    return cameras
 
 
 def _named_camera(robot: Any, name: str) -> Any:

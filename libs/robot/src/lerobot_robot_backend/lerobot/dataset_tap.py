@@ -155,7 +155,7 @@ def not_kept(
     for name, feature in features.items():
         dtype = feature["dtype"]
         if name in vectors:
-            given, ours = _value_names(feature.get("names")), list(vectors[name])
+            given, ours = value_names(feature.get("names")), list(vectors[name])
             shape = tuple(feature["shape"])
             if given not in (None, ours) or (given is None and shape != (len(ours),)):
                 had = f"shape {shape}" if given is None else _listed(given)
@@ -168,8 +168,8 @@ def not_kept(
     return found
 
 
-def _value_names(names: Any) -> list[str] | None:
-    """Of a vector's values, which LeRobot has as a list or behind what they are names of."""
+def value_names(names: Any) -> list[str] | None:
+    """Names of a vector's values, which LeRobot has as a list or behind what they are names of."""
     if isinstance(names, Mapping):
         return [each for values in names.values() for each in values]
     return None if names is None else list(names)

@@ -7,8 +7,6 @@ from typing import Any
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.lerobot.dataset_tap import IMAGES
 
-NEVER_SENT = "LeRobot's dataset took it, but no action was sent for it"
-
 Columns = dict[str, Any]
 
 
@@ -29,11 +27,14 @@ class Added:
     """A frame that LeRobot's dataset has taken.
 
     columns  what it holds beyond joints and pictures
+    log      logs it with these columns, though no action was sent for it: beside the latest observation, the
+             action being the dataset's
     """
 
     frame: Mapping[str, Any]
     columns: Columns
     task: str | None
+    log: Callable[[Columns | None], None]
 
 
 class EpisodeTracker:
@@ -46,17 +47,16 @@ class EpisodeTracker:
 
     A loop may act first and add the frame then, as LeRobot's commands do, or the other way around. So a step
     is kept back until the next one, and a frame that is added while an observation waits for its action
-    waits for it, too.
+    waits for it, too. If none is ever sent (an arm is led by hand), the frame is what the dataset has.
 
     not_placed  frames that the dataset took, and nobody knows which steps they are
-    lost        frames that it took before an action that was never sent
     """
 
     def __init__(
         self, client: TelemetryClient, state_names: Sequence[str], action_names: Sequence[str]
     ) -> None:
         """state_names and action_names as the session has them."""
-        self.not_placed = self.lost = 0
+        self.not_placed = 0
         self._client = client
         self._names = state_names, action_names
         self._held: Step | None = None
@@ -77,28 +77,36 @@ class EpisodeTracker:
             self._last = step
             if self._waiting is not None:
                 added, self._waiting = self._waiting, None
-                self._take(step, added)
+                self._take(step.log, added)
             elif hold:
                 self._held = step
             else:
                 step.log(None)
 
-    def add_frame(self, added: Added, observation: Mapping[str, Any] | None) -> None:
-        """LeRobot has added a frame.
+    def add_frame(self, added: Added, observation: Mapping[str, Any] | None) -> bool:
+        """LeRobot has added a frame; returns whether it is that of `observation`, ahead of its action.
 
-        observation  the latest one, if no action has been sent since; else None
+        observation  the latest one, if no action has been sent and no frame been added since; else None
         """
         if observation is not None and self._is_ahead(added, observation):
             try:
-                self.let_go()
+                self.without_action()
             finally:
-                self._give_up_waiting()
                 self._waiting = added
-        elif self._held is not None:
+            return True
+        if self._held is not None:
             held, self._held = self._held, None
-            self._take(held, added)
-        elif self._client.logged:
+            self._take(held.log, added)
+        elif self._client.logged or self._waiting is not None:
             self.not_placed += 1
+        return False
+
+    def without_action(self) -> None:
+        """Log what was kept back: no action will follow any more."""
+        try:
+            self.let_go()
+        finally:
+            self._give_up_waiting()
 
     def let_go(self) -> None:
         """Log the step that was kept back, if there is one: LeRobot did not add it."""
@@ -113,7 +121,7 @@ class EpisodeTracker:
 
     def discard(self, why: str) -> None:
         """LeRobot has thrown the episode away."""
-        self._waiting = None
+        self._give_up_waiting()
         self._finish(discarded=why)
 
     def _is_ahead(self, added: Added, observation: Mapping[str, Any]) -> bool:
@@ -125,6 +133,8 @@ class EpisodeTracker:
         if self._last is None:
             return True
         told = _whose(added.frame, self._last.observation, observation, self._names[0])
+        if told is None and self._held is None:
+            return True  # there is no step before it that it could be of
         if told is None and self._adds_first is None:
             action = added.frame.get("action")
             # Actions of another form (a gripper's way, not the joints') tell nothing; to act first is usual.
@@ -137,13 +147,11 @@ class EpisodeTracker:
     def _give_up_waiting(self) -> None:
         if self._waiting is not None:
             added, self._waiting = self._waiting, None
-            self._client.lose(NEVER_SENT)
-            self.lost += 1
-            self._belongs(added.task)
+            self._take(added.log, added)
 
-    def _take(self, step: Step, added: Added) -> None:
+    def _take(self, log: Callable[[Columns | None], None], added: Added) -> None:
         try:
-            step.log(added.columns)
+            log(added.columns)
         finally:
             self._belongs(added.task)
 

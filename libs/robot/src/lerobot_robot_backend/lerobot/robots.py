@@ -82,6 +82,13 @@ class RobotWatch:
         return False
 
 
+def vector_names(robot: Any) -> tuple[list[str], list[str]]:
+    """Names of state and action, as LeRobot has it: what else there is, an `int` for example, is kept beside
+    the vectors, exactly."""
+    observed, asked = robot.observation_features.items(), robot.action_features.items()
+    return [name for name, kind in observed if kind is float], [name for name, kind in asked if kind is float]
+
+
 def script_rate() -> float | None:
     """The rate of a script's loop, Hz: its global `FPS`, as in LeRobot's examples; None if it has none."""
     fps = getattr(sys.modules.get("__main__"), "FPS", None)

@@ -16,14 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from teleop_schema.session import Camera
-
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.lerobot.cameras import find_camera, picture_time
+from lerobot_robot_backend.lerobot.cameras import describe_cameras, find_camera, picture_time
 from lerobot_robot_backend.lerobot.dataset_tap import DatasetTap, columns_of, not_kept
 from lerobot_robot_backend.lerobot.episodes import Added, Columns, EpisodeTracker, Step
+from lerobot_robot_backend.lerobot.observed import Observed, Unanswered, dataset_action, lasting
 from lerobot_robot_backend.lerobot.options import Request, options_or_exit
-from lerobot_robot_backend.lerobot.robots import RobotWatch, script_rate
+from lerobot_robot_backend.lerobot.robots import RobotWatch, script_rate, vector_names
 
 # At the end of the command, to be able to say that everything has arrived.
 FINISH_S = 2.0
@@ -31,6 +30,8 @@ FINISH_S = 2.0
 START_S = 3.0
 # An error's text may hold a whole array; the rest is in the log.
 _LONGEST_NOTE = 1000
+# What is kept with a frame for which no action was sent.
+NOT_SENT = {"sent_action": None}
 
 log = logging.getLogger("lerobot_robot_backend")
 
@@ -47,11 +48,9 @@ class Tap:
         self._why_not = "the command made no robot"
         self._client: TelemetryClient | None = None
         self._episodes: EpisodeTracker | None = None
-        self._observation: dict[str, Any] | None = None
-        self._captured_ns = 0
-        self._observation_used = False
+        self._observed: Observed | None = None
+        self._unanswered: Unanswered | None = None
         self._cameras: dict[str, Any] = {}
-        self._picture_us: dict[str, int] = {}
         self._told: set[str] = set()
         self._lost = 0
         self._not_placed = 0
@@ -87,7 +86,7 @@ class Tap:
             lines += [f"not followed: {why}" for why in self._dataset.not_followed]
             if self._not_placed:
                 lines.append(
-                    f"{self._not_placed} frames were added to the dataset without an action of their own: "
+                    f"{self._not_placed} frames were added to the dataset beyond what was observed and sent: "
                     "episodes have them only if their action was the one before"
                 )
         elif self._robot is not None or self._request.by_flag:
@@ -158,9 +157,7 @@ class Tap:
             before = {name: camera.latest_timestamp for name, camera in self._cameras.items()}
             observation = get_observation(*args, **kwargs)
             if self._client is not None:
-                self._captured_ns, self._observation_used = captured_ns, False
-                self._observation = dict(observation) if isinstance(observation, dict) else None
-                self._guarded(self._time_pictures, before)
+                self._guarded(self._observe, observation, captured_ns, before)
             return observation
 
         return get_and_keep
@@ -206,7 +203,7 @@ class Tap:
             )
             log.warning("backend: %s: not recorded", self._why_not)
             return
-        names, action_names = _vector_names(robot)
+        names, action_names = vector_names(robot)
         cameras = {name: find_camera(robot, name) for name in robot.observation_features}
         self._cameras = {
             name: camera for name, camera in cameras.items() if hasattr(camera, "latest_timestamp")
@@ -221,7 +218,7 @@ class Tap:
             task=options.task
             or _find(self._command, "dataset", "single_task")
             or _find(self._command, "task"),
-            cameras=_describe_cameras(robot),
+            cameras=describe_cameras(robot),
             host={
                 "command": Path(sys.argv[0]).name,
                 "lerobot": importlib.metadata.version("lerobot"),
@@ -232,6 +229,7 @@ class Tap:
         # The loop has not begun: once it has, pictures wait for nothing but room in memory.
         client.wait_for_encoder(START_S)
         self._episodes = EpisodeTracker(client, names, action_names)
+        self._unanswered = Unanswered(fps)
         self._features, self._not_kept = None, {}
         self._dataset.follow_next()
         self._dataset.install()
@@ -245,50 +243,74 @@ class Tap:
         fps = _find(self._command, "fps") or _find(self._command, "dataset", "fps")
         return float(fps) if fps else None
 
-    def _time_pictures(self, before: dict[str, Any]) -> None:
-        """Note when each camera took the picture that the robot has just given."""
-        if self._client is None or self._observation is None:
+    def _observe(self, observation: Any, captured_ns: int, before: dict[str, Any]) -> None:
+        """Keep what the robot has just given, with the time at which each camera took its picture."""
+        client = self._client
+        if client is None:
             return
-        clock, times = self._client.clock, {}
-        for name, camera in self._cameras.items():
-            moment = picture_time(camera, self._observation.get(name), before.get(name))
+        self._pass_on()
+        values = dict(observation) if isinstance(observation, dict) else None
+        times = {}
+        for name, camera in self._cameras.items() if values is not None else ():
+            moment = picture_time(camera, (values or {}).get(name), before.get(name))
             if moment is not None:
-                times[name] = clock.at_performance_us(moment)
-        self._picture_us = times
+                times[name] = client.clock.at_performance_us(moment)
+        self._observed = Observed(values, client.clock.at_us(captured_ns), times)
+
+    def _pass_on(self) -> None:
+        """The latest observation is the latest no more: log it if nothing became of it."""
+        client, episodes, observed, self._observed = self._client, self._episodes, self._observed, None
+        if client is None or episodes is None or observed is None or self._unanswered is None:
+            return
+        for each in self._unanswered.passed(observed):
+            episodes.without_action()
+            self._logging(client, each, {}, hold=False, extra=NOT_SENT)(None)
 
     def _log(self, action: dict[str, Any] | None, sent: Any) -> None:
         client, episodes = self._client, self._episodes
         if client is None or episodes is None:
             return
         hold = self._dataset.tapped and self._records_dataset()
-        observation = self._observation
-        if observation is None or action is None:
-            missing = "action" if observation is not None else "observation"
-            log_it = functools.partial(self._lose, client, f"the robot did not provide {missing}")
+        observed = self._observed
+        log_it: Callable[[Columns | None], None]
+        if observed is None or observed.values is None:
+            log_it = functools.partial(self._lose, client, "the robot gave no observation")
         else:
-            captured_us, age_us = self._times(client)
-            log_it = functools.partial(
-                self._append,
-                client,
-                _lasting(observation, self._picture_us) if hold else observation,
-                action,
-                sent_action=sent if isinstance(sent, dict) else None,
-                captured_us=captured_us,
-                observation_age_us=age_us,
-                picture_us=self._picture_us,
-            )
-            self._observation_used = True
+            log_it = self._logging(client, observed, action or {}, hold=hold, sent_action=sent)
+            observed.acted = True
         # LeRobot adds a frame to its dataset, and with it columns of the command's own, after it has acted.
-        episodes.step(Step(observation, action, log_it), hold=hold)
+        episodes.step(Step(None if observed is None else observed.values, action, log_it), hold=hold)
+        if action is None:
+            raise ValueError("the action is no dictionary of names and values, so frames have none")
 
-    def _times(self, client: TelemetryClient) -> tuple[int, int]:
-        """Of the action that was sent now: its frame's time, and how old its observation is then."""
-        observed_us = client.clock.at_us(self._captured_ns)
-        if not self._observation_used:
-            return observed_us, 0
-        # Its time is that of the action: two frames with the time of one observation would tell nothing.
-        acted_us = client.clock.now_us()
-        return acted_us, max(acted_us - observed_us, 1)
+    def _logging(
+        self,
+        client: TelemetryClient,
+        observed: Observed,
+        action: dict[str, Any],
+        *,
+        hold: bool,
+        sent_action: Any = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Callable[[Columns | None], None]:
+        """What logs a frame of this observation, with columns, later if it is on `hold`."""
+        captured_us, age_us = observed.captured_us, 0
+        if observed.acted:
+            # Its time is that of the action: two frames with the time of one observation would tell nothing.
+            captured_us = client.clock.now_us()
+            age_us = max(captured_us - observed.captured_us, 1)
+        values = observed.values or {}
+        return functools.partial(
+            self._append,
+            client,
+            lasting(values, observed.picture_us) if hold else values,
+            action,
+            sent_action=sent_action if isinstance(sent_action, dict) else None,
+            extra=extra,
+            captured_us=captured_us,
+            observation_age_us=age_us,
+            picture_us=observed.picture_us,
+        )
 
     def _records_dataset(self) -> bool:
         # Settings that say nothing of a dataset do not say that there is none: those of an environment.
@@ -321,14 +343,18 @@ class Tap:
         if features is not self._features:
             self._guarded(self._note_features, client, features)
         columns = {name: frame[name] for name in columns_of(features) if name in frame}
-        observation = None if self._observation_used else self._observation
-        episodes.add_frame(Added(frame, columns, task), observation)
+        observed = self._observed
+        if observed is None or not observed.unanswered:
+            observed = Observed(None, 0)
+        action = dataset_action(features.get("action"), frame.get("action"))
+        log_it = self._logging(client, observed, action, hold=True, extra=NOT_SENT)
+        observed.added = episodes.add_frame(Added(frame, columns, task, log_it), observed.values)
 
     def _note_features(self, client: TelemetryClient, features: dict[str, Any]) -> None:
         """Tell once of each feature of the command's dataset that is a column of the session, or not kept."""
-        names, action_names = _vector_names(self._robot)
+        names, action_names = vector_names(self._robot)
         vectors = {"observation.state": names, "action": action_names}
-        unlike = not_kept(features, vectors, _describe_cameras(self._robot))
+        unlike = not_kept(features, vectors, describe_cameras(self._robot))
         for name, (dtype, shape, value_names) in columns_of(features).items():
             try:
                 client.declare_column(name, dtype, shape, value_names)
@@ -342,12 +368,12 @@ class Tap:
 
     def _close(self) -> None:
         if self._episodes is not None:
+            self._guarded(self._pass_on)
             self._guarded(self._episodes.let_go)
             self._guarded(self._episodes.discard, "the recording ended before the episode was saved")
             self._not_placed += self._episodes.not_placed
-            self._lost += self._episodes.lost
             self._episodes = None
-        self._observation = None
+        self._observed = None
         if self._client is not None:
             self._client.close()
 
@@ -369,39 +395,7 @@ class Tap:
             log.warning("backend: %s; LeRobot continues (logged once)", text)
 
 
-def _lasting(observation: dict[str, Any], timed: Mapping[str, int]) -> dict[str, Any]:
-    """The observation as it is now, though the robot may fill its arrays again before it is written.
-
-    timed  pictures that have a time: LeRobot's cameras give each as an array of its own
-    """
-    return {
-        name: value.copy() if name not in timed and _is_array(value) else value
-        for name, value in observation.items()
-    }
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "__array__") and hasattr(value, "copy")
-
-
 def _find(holder: Any, *path: str) -> Any:
     for name in path:
         holder = getattr(holder, name, None)
     return holder
-
-
-def _vector_names(robot: Any) -> tuple[list[str], list[str]]:
-    """Names of state and action, as LeRobot has it: what else there is, an `int` for example, is kept beside
-    the vectors, exactly."""
-    observed, asked = robot.observation_features.items(), robot.action_features.items()
-    return [name for name, kind in observed if kind is float], [name for name, kind in asked if kind is float]
-
-
-def _describe_cameras(robot: Any) -> dict[str, Camera]:
-    cameras = {}
-    for name, shape in robot.observation_features.items():
-        if isinstance(shape, tuple) and len(shape) in (2, 3) and shape[0] and shape[1]:
-            fps = getattr(find_camera(robot, name), "fps", None)
-            channels = int(shape[2]) if len(shape) == 3 else 1
-            cameras[name] = Camera(int(shape[0]), int(shape[1]), float(fps) if fps else None, channels)
-    return cameras

@@ -22,6 +22,7 @@ from teleop_export.planning.order import (
     check_request,
     fingerprint,
     make_order,
+    rows_of,
 )
 from teleop_export.planning.raw_order import RawOrder, make_raw_order
 from teleop_export.planning.views import ExportDetail, ExportFilter, ExportPage
@@ -65,7 +66,7 @@ async def create_export(request: Request) -> Response:
 
 
 async def _order(wanted: ExportRequest, sessions: SessionReader) -> Order | RawOrder:
-    recorded = await sessions.read(wanted.session_ids or (), repeated=wanted.include_repeated)
+    recorded = await sessions.read(wanted.session_ids or (), which=rows_of(wanted))
     make = make_order if wanted.format == LEROBOT else make_raw_order
     return await asyncio.to_thread(make, wanted, recorded)
 

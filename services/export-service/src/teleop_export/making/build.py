@@ -103,7 +103,7 @@ def _write_episodes(
     times: list[EpisodeTime] = []
     frames_read = 0
     for fetched in batches:
-        rows = choose_rows(fetched, fps=order.fps, repeated=order.repeated)
+        rows = choose_rows(fetched, order.which, fps=order.fps)
         pieces = fetched.pieces
         frames_read += len(fetched.frames)
         del fetched

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import OBSERVATION_AGE, PICTURE_AGE
 from teleop_dataset.v3.numbering import TaskRows
@@ -16,8 +17,8 @@ from teleop_dataset.v3.stats import Stats
 from teleop_export.making.frame_source import Fetched
 from teleop_export.planning.plan import Piece
 from teleop_export.planning.report import EpisodeTime, told_time
-from teleop_export.timing.loop_times import Integers, loop_times
-from teleop_export.timing.pace import choose_samples
+from teleop_export.timing.loop_times import Flags, Integers, loop_times
+from teleop_export.timing.pace import Which, choose_samples
 from teleop_export.timing.pauses import closed
 
 MS_PER_US = 1e-3
@@ -60,23 +61,23 @@ class ShownEpisodes:
     age_ms: npt.NDArray[np.float32]
 
 
-def choose_rows(fetched: Fetched, *, fps: int, repeated: bool) -> Rows:
-    """All frames of the pieces that have an observation of their own, or where the loop was faster those
-    nearest to the times of the rows.
+def choose_rows(fetched: Fetched, which: Which, *, fps: int) -> Rows:
+    """All frames of the pieces that become rows, or where the loop was faster those nearest to the times of
+    the rows.
 
-    fps       of the dataset
-    repeated  also frames that repeat the observation of an earlier one
+    fps  of the dataset
     """
     frames = fetched.frames
     sample_us = frames.column("timestamp").cast(pa.int64()).to_numpy()
-    own = frames.column("observation_age_us").is_null().to_numpy() | repeated
+    meant = frames.column("observation_age_us").is_null().to_numpy() | which.repeated
+    meant &= acted(frames.column("action")) | which.unacted
     index = frames.column("frame_index").to_numpy()
     session = loop_times(fetched.index, fetched.taken_us)
     every: list[Integers] = []
     lengths, times, tasks, begin = [], [], [], 0
     for piece in fetched.pieces:
         ours = index[begin : begin + piece.frames]
-        offsets = np.flatnonzero(own[begin : begin + piece.frames])
+        offsets = np.flatnonzero(meant[begin : begin + piece.frames])
         chosen = choose_samples(closed(session.at(ours), piece.pauses).at(ours[offsets]), fps=fps)
         every.append(begin + offsets[chosen.positions])
         lengths.append(len(chosen.positions))
@@ -86,6 +87,14 @@ def choose_rows(fetched: Fetched, *, fps: int, repeated: bool) -> Rows:
     taken = np.concatenate(every)
     rows = frames if len(taken) == len(frames) else frames.take(pa.array(taken))
     return Rows(rows, lengths, sample_us[taken], times, tasks)
+
+
+def acted(action: pa.ChunkedArray) -> Flags:
+    """(N,) whether these have an action: one whose values all are missing is none."""
+    width = action.type.list_size
+    values = pc.list_flatten(action).to_numpy().reshape(len(action), width)
+    flags: Flags = ~np.isnan(values).all(axis=1) if width else np.ones(len(action), np.bool_)
+    return flags
 
 
 def _tasks(piece: Piece, index: Integers) -> list[TaskRows]:

@@ -24,6 +24,7 @@ from teleop_export.planning.splits import Split, check_split, split_pieces
 from teleop_export.sessions.finite import OnNotFinite
 from teleop_export.sessions.recorded import UNNAMED, Session
 from teleop_export.sessions.spans import ALL_LABELS, Label
+from teleop_export.timing.pace import Which
 
 # Their plan is held in memory; more of them are several exports.
 MAX_SESSIONS = 1000
@@ -152,6 +153,11 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
     columns: tuple[Column, ...] = ()
 
     @property
+    def which(self) -> Which:
+        """Which frames of its pieces become rows."""
+        return Which(repeated=self.repeated, unacted=self.keep_not_finite)
+
+    @property
     def limits(self) -> FileLimits:
         return ONE_FILE if self.streaming_safe else LEROBOTS_LIMITS
 
@@ -165,6 +171,11 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
         values = len(self.state_names) + len(self.action_names)
         row_bytes = values * VALUE_BYTES + NUMBERING_BYTES + bytes_of(self.columns)
         return self.frames * row_bytes + len(self.pieces) * EPISODE_BYTES + self.video_bytes
+
+
+def rows_of(request: ExportRequest) -> Which:
+    """Which frames of its sessions become rows, if their episodes do."""
+    return Which(repeated=request.include_repeated, unacted=request.on_not_finite == "keep")
 
 
 def check_request(request: ExportRequest) -> None:

@@ -26,6 +26,7 @@ PAUSED = "paused: recorded within the episode but not part of it; the rows befor
 # Of one episode, that are told one by one.
 MAX_PAUSES = 100
 REPEATING = "repeats the observation of an earlier frame with a newer action"
+UNACTED = "no action: the robot was observed only"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Piece:
     task           of its first frame
     episode_index  the episode it comes from, None where the session has none
     repeating      how many of its frames do not become rows, for they repeat an earlier observation
+    unacted        how many others do not, for they have no action
     changes        of the task, within the piece: the frame that another one begins with, and this task;
                    ascending
     pauses         frames in between that do not belong to it; ascending, disjoint
@@ -48,6 +50,12 @@ class Piece:
     repeating: int = 0
     changes: tuple[tuple[int, str], ...] = ()
     pauses: Spans = ()
+    unacted: int = 0
+
+    @property
+    def left_out(self) -> tuple[tuple[str, int], ...]:
+        """Why frames of it become no rows, whatever the dataset's rate is, and how many."""
+        return (REPEATING, self.repeating), (UNACTED, self.unacted)
 
     @property
     def frames(self) -> int:
@@ -144,12 +152,14 @@ def make_plan(
                 runs, left_out = _finite_runs(session, span, missing, blind, on_not_finite)
                 excluded += [*left_out, *_paused(session, span)]
                 for piece in _pieces(session, span, runs):
-                    if piece.repeating < piece.frames:
+                    if sum(frames for _, frames in piece.left_out) < piece.frames:
                         pieces.append(piece)
-                    else:
-                        excluded.append(
-                            Exclusion(session.id, piece.first, piece.end, piece.frames, REPEATING, span.index)
-                        )
+                        continue
+                    excluded += [
+                        Exclusion(session.id, piece.first, piece.end, frames, reason, span.index)
+                        for reason, frames in piece.left_out
+                        if frames
+                    ]
                 excluded += _blind(session, span, blind)
                 gaps += [
                     EpisodeGap(session.id, gap.first, gap.end, gap.reason, span.index) for gap in missing
@@ -173,6 +183,11 @@ def _nothing(sessions: Sequence[Session], excluded: Sequence[Exclusion]) -> Noth
     for each in excluded:
         frames[each.reason] += each.frames
     left_out = "; ".join(f"{count} frames: {reason}" for reason, count in frames.most_common(MAX_REASONS))
+    if UNACTED in frames:
+        return NothingToExport(
+            f"{named} have no frame with an action to export ({left_out})",
+            hint='ask for on_not_finite "keep" to have rows without one (NaN), or for the format "mcap"',
+        )
     return NothingToExport(
         f"{named} have no frames left to export ({left_out})",
         hint="change the request, or correct the episodes (PATCH /sessions/{id}/episodes/{index})",
@@ -290,6 +305,7 @@ def _piece(session: Session, span: Span, first: int, end: int) -> Piece:
         _between(session.repeating, first, end),
         span.tasks[begun + 1 : bisect_left(span.tasks, end, key=_frame)],
         session.pauses.within(first, end),
+        _between(session.unacted, first, end),
     )
 
 

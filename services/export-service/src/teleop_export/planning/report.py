@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, structs
 
 from teleop_export.planning.added_columns import ChosenColumns, LeftOutColumn
-from teleop_export.planning.plan import REPEATING, Piece, Plan
+from teleop_export.planning.plan import Piece, Plan
 from teleop_export.sessions.recorded import Session
 from teleop_export.timing.loop_times import US_PER_S, Integers
 from teleop_export.timing.pace import SLOWER, Chosen
@@ -283,8 +283,11 @@ def finish_report(
             for piece, count in zip(pieces, rows, strict=True)
             if piece.session_id == session.session_id
             for reason, frames in (
-                (REPEATING, piece.repeating),
-                (f"left out for {fps} rows per second", piece.frames - piece.repeating - count),
+                *piece.left_out,
+                (
+                    f"left out for {fps} rows per second",
+                    piece.frames - sum(frames for _, frames in piece.left_out) - count,
+                ),
             )
             if frames
         ]

@@ -9,7 +9,7 @@ import numpy as np
 from teleop_export.errors import NotFinite
 from teleop_export.sessions.recorded import Gap
 from teleop_export.timing.loop_times import Integers
-from teleop_export.timing.pace import SampleTimes
+from teleop_export.timing.pace import SampleTimes, Which
 from teleop_export.timing.pauses import Pauses
 
 OnNotFinite = Literal["split", "keep", "refuse"]
@@ -35,23 +35,21 @@ class Unfit:
     number: Integers
 
 
-def not_finite(
-    samples: SampleTimes, unfit: Unfit, names: Sequence[str], *, repeated: bool
-) -> tuple[Gap, ...]:
+def not_finite(samples: SampleTimes, unfit: Unfit, names: Sequence[str], which: Which) -> tuple[Gap, ...]:
     """Runs of samples with a value that is not finite, each with the first name of such a value.
 
-    samples   all of the session's
-    names     of the values of state and action, in this order
-    repeated  also samples without an observation of their own, which become no rows otherwise
+    samples  all of the session's
+    names    of the values of state and action, in this order
+    which    of them become rows: the others are not meant
     """
-    rows = repeated | samples.own[np.searchsorted(samples.index, unfit.index)]
-    index, which = unfit.index[rows], unfit.number[rows]
+    rows = samples.rows(which)[np.searchsorted(samples.index, unfit.index)]
+    index, number = unfit.index[rows], unfit.number[rows]
     if not len(index):
         return ()
-    edges = np.flatnonzero((np.diff(index) != 1) | (np.diff(which) != 0)) + 1
+    edges = np.flatnonzero((np.diff(index) != 1) | (np.diff(number) != 0)) + 1
     begins, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(index)]])
     return tuple(
-        Gap(int(index[begin]), int(index[end - 1]) + 1, f"{names[which[begin] - 1]} is NaN or infinite")
+        Gap(int(index[begin]), int(index[end - 1]) + 1, f"{names[number[begin] - 1]} is NaN or infinite")
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
     )
 

@@ -12,7 +12,7 @@ from teleop_schema.depth import DepthUnit
 
 from teleop_export.timing.align import PictureGap
 from teleop_export.timing.loop_times import Flags, Integers, LoopTimes
-from teleop_export.timing.pace import Pace, SampleTimes, measure
+from teleop_export.timing.pace import Pace, SampleTimes, Which, measure
 from teleop_export.timing.pauses import Pauses, without
 
 Status = Literal["recording", "complete", "interrupted"]
@@ -103,6 +103,7 @@ class Session:
                None
     not_finite  samples with a value that is NaN or infinite, ascending, disjoint
     repeating  index of the samples that do not, for they have no observation of their own, ascending
+    unacted    index of the others that do not, for they have no action, ascending
     pauses     of its episodes
     columns    beyond state and action, by position
     values     which of its samples have values of them
@@ -129,6 +130,7 @@ class Session:
     paces: Mapping[int | None, Pace] = field(default_factory=dict)
     not_finite: Sequence[Gap] = ()
     repeating: Sequence[int] = ()
+    unacted: Sequence[int] = ()
     pauses: Pauses = field(default_factory=Pauses)
     columns: tuple[Column, ...] = ()
     values: Values = field(default_factory=Values.none, compare=False)
@@ -152,19 +154,17 @@ def ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
         yield row, limit if row.end is None else min(row.end, session.watermark)
 
 
-def paces(
-    session: Session, samples: SampleTimes, times: LoopTimes, *, repeated: bool
-) -> dict[int | None, Pace]:
+def paces(session: Session, samples: SampleTimes, times: LoopTimes, which: Which) -> dict[int | None, Pace]:
     """Of each episode, by its index; of a session without any, under None.
 
-    samples   all of the session's
-    times     theirs
-    repeated  also of those without an observation of their own
+    samples  all of the session's
+    times    theirs
+    which    of them become rows
     """
     if not session.episodes:
-        return {None: measure(samples, times, repeated=repeated)}
+        return {None: measure(samples, times, which)}
     return {
-        row.index: measure(*without(samples.within(row.first, end), times, session.pauses), repeated=repeated)
+        row.index: measure(*without(samples.within(row.first, end), times, session.pauses), which)
         for row, end in ended(session)
     }
 

@@ -36,8 +36,10 @@ SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_tim
 SAMPLES = """
 SELECT string_agg(int8send(frame_index) || timestamptz_send("timestamp"), '' ORDER BY frame_index) AS samples,
        string_agg(int8send(frame_index), '' ORDER BY frame_index)
-         FILTER (WHERE observation_age_us IS NOT NULL) AS repeating
-  FROM (SELECT frame_index, "timestamp", observation_age_us
+         FILTER (WHERE observation_age_us IS NOT NULL) AS repeating,
+       string_agg(int8send(frame_index), '' ORDER BY frame_index)
+         FILTER (WHERE action[1] = 'NaN' AND action <@ '{NaN}') AS unacted
+  FROM (SELECT frame_index, "timestamp", observation_age_us, action
           FROM teleop_frame WHERE session_id = %s AND frame_index >= %s AND frame_index < %s
          ORDER BY frame_index LIMIT %s) AS sample
 """
@@ -69,7 +71,7 @@ async def read_chunks(connection: Connection, session_id: int) -> dict[str, list
 async def read_samples(connection: Connection, session_id: int, watermark: int) -> SampleTimes:
     """All of a session's samples below its watermark."""
     parts: list[npt.NDArray[Any]] = []
-    repeating = b""
+    repeating = unacted = b""
     first = 0
     while first < watermark:
         wanted = [session_id, first, watermark, SAMPLES_AT_ONCE]
@@ -78,14 +80,16 @@ async def read_samples(connection: Connection, session_id: int, watermark: int) 
         part = np.frombuffer(row["samples"] or b"", _SAMPLE)
         parts.append(part)
         repeating += row["repeating"] or b""
+        unacted += row["unacted"] or b""
         if len(part) < SAMPLES_AT_ONCE:
             break
         first = int(part["index"][-1]) + 1
     samples = np.concatenate(parts) if parts else np.zeros(0, _SAMPLE)
     index = samples["index"].astype(np.int64)
-    own = np.ones(len(index), np.bool_)
+    own, acted = np.ones(len(index), np.bool_), np.ones(len(index), np.bool_)
     own[np.searchsorted(index, np.frombuffer(repeating, ">i8"))] = False
-    return SampleTimes(index, samples["us"].astype(np.int64) + _POSTGRES_EPOCH_US, own)
+    acted[np.searchsorted(index, np.frombuffer(unacted, ">i8"))] = False
+    return SampleTimes(index, samples["us"].astype(np.int64) + _POSTGRES_EPOCH_US, own, acted)
 
 
 async def read_not_finite(connection: Connection, session_id: int, watermark: int) -> Unfit:

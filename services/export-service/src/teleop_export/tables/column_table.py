@@ -8,7 +8,7 @@ from teleop_schema.columns import Column
 
 from teleop_export.sessions.recorded import Values
 from teleop_export.tables.database import Connection
-from teleop_export.timing.pace import SampleTimes
+from teleop_export.timing.pace import SampleTimes, Which
 
 COLUMNS = """
 SELECT session_id, position, name, dtype, shape, names
@@ -42,12 +42,11 @@ async def read_values(
     watermark: int,
     columns: Sequence[Column],
     samples: SampleTimes,
-    *,
-    repeated: bool,
+    which: Which,
 ) -> Values:
     """Which of a session's samples have values of its columns.
 
-    repeated  samples without an observation of their own become rows, too
+    which  samples become rows
     """
     width = max((column.position for column in columns), default=-1) // 8 + 1
     present = b""
@@ -56,4 +55,4 @@ async def read_values(
         rows = await (await connection.execute(PRESENT, wanted, binary=True)).fetchall()
         present = b"".join(row["present"] for row in rows)
     bits = np.frombuffer(present, np.uint8).reshape(len(samples), width)
-    return Values(samples.index, samples.own | repeated, bits)
+    return Values(samples.index, samples.rows(which), bits)

@@ -17,8 +17,8 @@ from teleop_export.sessions.video_chunks import VideoChunk, look_at_footage, usa
 from teleop_export.tables.chunk_table import read_chunks, read_not_finite, read_samples
 from teleop_export.tables.column_table import read_columns, read_values
 from teleop_export.tables.database import Connection, Pool, connect
-from teleop_export.timing.loop_times import loop_times
-from teleop_export.timing.pace import Pace, SampleTimes, measure
+from teleop_export.timing.loop_times import Flags, loop_times
+from teleop_export.timing.pace import ALL, Pace, SampleTimes, Which, measure
 from teleop_export.timing.pauses import Pauses, in_spans
 
 SESSIONS = """
@@ -67,6 +67,9 @@ SELECT session_id, first_frame, end_frame FROM episode_pause WHERE session_id = 
 """
 
 
+DEFAULT = Which()
+
+
 class SessionReader:
     """Reads `teleop_session` and what belongs to it."""
 
@@ -98,26 +101,24 @@ class SessionReader:
         self,
         session_ids: Sequence[int],
         cameras: Collection[str] | None = None,
-        *,
-        repeated: bool = False,
+        which: Which = DEFAULT,
     ) -> list[Session]:
         """The sessions in the order asked for, all as of one moment.
 
-        cameras   whose footage to look at; None: all
-        repeated  samples without an observation of their own become rows, too
-        raises    SessionNotFound, SessionArchived, VideoDiffers
+        cameras  whose footage to look at; None: all
+        which    samples become rows
+        raises   SessionNotFound, SessionArchived, VideoDiffers
         """
         async with connect(self._pool) as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            return await _read(connection, session_ids, cameras, repeated=repeated)
+            return await _read(connection, session_ids, cameras, which)
 
 
 async def _read(
     connection: Connection,
     session_ids: Sequence[int],
     cameras: Collection[str] | None,
-    *,
-    repeated: bool,
+    which: Which,
 ) -> list[Session]:
     wanted = list(session_ids)
     rows = await _fetch(connection, SESSIONS, wanted)
@@ -144,7 +145,7 @@ async def _read(
             pauses[row["id"]],
             columns.get(row["id"], ()),
             cameras,
-            repeated=repeated,
+            which,
         )
         for row in rows
     }
@@ -159,8 +160,7 @@ async def _session(
     pauses: Pauses,
     columns: tuple[Column, ...],
     cameras: Collection[str] | None,
-    *,
-    repeated: bool,
+    which: Which,
 ) -> Session:
     watermark = row["frames"]
     samples = await read_samples(connection, row["id"], watermark)
@@ -184,30 +184,31 @@ async def _session(
         episodes=recorded,
         gaps=gaps_of(samples.index, watermark, named),
         cameras=tuple(sorted(row["cameras"])),
-        repeating=() if repeated else _repeating(samples, pauses),
+        repeating=_left_out(samples, pauses, ~(samples.own | which.repeated)),
+        unacted=_left_out(samples, pauses, (samples.own | which.repeated) & ~(samples.acted | which.unacted)),
         pauses=pauses,
         columns=columns,
-        values=await read_values(connection, row["id"], watermark, columns, samples, repeated=repeated),
+        values=await read_values(connection, row["id"], watermark, columns, samples, which),
         not_recorded=_not_recorded(row),
     )
     # The database looks for such values while this looks at the times.
     unfit, (pace, episodes_paces) = await asyncio.gather(
         read_not_finite(connection, session.id, watermark),
-        asyncio.to_thread(_paces, session, samples, repeated=repeated),
+        asyncio.to_thread(_paces, session, samples, which),
     )
     session = replace(
         session,
         pace=pace,
         paces=episodes_paces,
-        not_finite=not_finite(samples, unfit, _value_names(row), repeated=repeated),
+        not_finite=not_finite(samples, unfit, _value_names(row), which),
     )
     return replace(session, footage=await _footage(connection, session, cameras, samples))
 
 
-def _paces(session: Session, samples: SampleTimes, *, repeated: bool) -> tuple[Pace, dict[int | None, Pace]]:
+def _paces(session: Session, samples: SampleTimes, which: Which) -> tuple[Pace, dict[int | None, Pace]]:
     """Of the session, and of its episodes."""
     times = loop_times(samples.index, samples.taken_us)
-    return measure(samples, times, repeated=True), paces(session, samples, times, repeated=repeated)
+    return measure(samples, times, ALL), paces(session, samples, times, which)
 
 
 def _episode(row: DictRow) -> EpisodeRow:
@@ -221,10 +222,10 @@ def _episode(row: DictRow) -> EpisodeRow:
     )
 
 
-def _repeating(samples: SampleTimes, pauses: Pauses) -> list[int]:
-    """Index of the samples without an observation of their own, of those that belong to episodes at all."""
-    repeating: list[int] = samples.index[~samples.own & ~in_spans(pauses.spans, samples.index)].tolist()
-    return repeating
+def _left_out(samples: SampleTimes, pauses: Pauses, left_out: Flags) -> list[int]:
+    """Index of the samples that are left out, of those that belong to episodes at all."""
+    found: list[int] = samples.index[left_out & ~in_spans(pauses.spans, samples.index)].tolist()
+    return found
 
 
 async def _pauses(connection: Connection, session_ids: list[int]) -> dict[int, Pauses]:

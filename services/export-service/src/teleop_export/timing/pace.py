@@ -76,6 +76,21 @@ class Pace:
 
 
 @dataclass(frozen=True)
+class Which:
+    """Which samples become rows, beside those that have an observation of their own and an action.
+
+    repeated  those that repeat an earlier observation, too
+    unacted   those without an action, too
+    """
+
+    repeated: bool = False
+    unacted: bool = False
+
+
+ALL = Which(repeated=True, unacted=True)
+
+
+@dataclass(frozen=True)
 class SampleTimes:
     """Samples of a session, ascending by index.
 
@@ -83,11 +98,18 @@ class SampleTimes:
     taken_us  (N,) us since the Unix epoch, robot's clock
     own       (N,) whether it has an observation of its own: else it repeats an earlier one beside a newer
               action, as policies that act in chunks and interpolation leave them
+    acted     (N,) whether it has an action: a robot that is only watched, or led by hand, gets none
     """
 
     index: Integers
     taken_us: Integers
     own: Flags
+    acted: Flags
+
+    def rows(self, which: "Which") -> Flags:
+        """(N,) whether they become rows of a dataset."""
+        flags: Flags = (self.own | which.repeated) & (self.acted | which.unacted)
+        return flags
 
     def __len__(self) -> int:
         return len(self.index)
@@ -95,7 +117,16 @@ class SampleTimes:
     def within(self, first: int, end: int) -> "SampleTimes":
         """Those of the iterations `first` to `end - 1`."""
         part = slice(*np.searchsorted(self.index, [first, max(first, end)]).tolist())
-        return SampleTimes(self.index[part], self.taken_us[part], self.own[part])
+        return self.at(part)
+
+    def at(self, chosen: slice | Flags) -> "SampleTimes":
+        """Those that are chosen."""
+        return SampleTimes(
+            self.index[chosen],
+            self.taken_us[chosen],
+            self.own[chosen],
+            self.acted[chosen],
+        )
 
 
 @dataclass(frozen=True)
@@ -136,15 +167,15 @@ class Chosen:
     shared: int
 
 
-def measure(samples: SampleTimes, times: LoopTimes, *, repeated: bool) -> Pace:
+def measure(samples: SampleTimes, times: LoopTimes, which: Which) -> Pace:
     """The pace of samples, of which two belong together if none is missing between them.
 
-    times     of these samples, and of others
-    repeated  also of samples without an observation of their own
+    times  of these samples, and of others
+    which  it is the pace of
     """
     # Within a run of samples none of which is missing, index and position differ by the same.
     run = samples.index - np.arange(len(samples))
-    counted = samples.own | repeated
+    counted = samples.rows(which)
     due_us = times.at(samples.index[counted]).due_us
     steps = np.diff(due_us)[np.diff(run[counted]) == 0]
     return _pace(_in_stretches(_moving(steps, usual_step(steps))))

@@ -99,7 +99,7 @@ def without(samples: SampleTimes, times: LoopTimes, pauses: Pauses) -> tuple[Sam
     every = samples.index[kept]
     index = every - _paused_before(pauses.spans, every)
     told = replace(closed(times.at(every), pauses.spans), index=index)
-    return SampleTimes(index, samples.taken_us[kept], samples.own[kept]), told
+    return replace(samples.at(kept), index=index), told
 
 
 def closed(times: LoopTimes, spans: Spans) -> LoopTimes:

@@ -1,0 +1,94 @@
+"""What a robot observed, until it is a frame: with an action, or without any. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lerobot_robot_backend.lerobot.dataset_tap import value_names
+
+# Of the step that the loop declared: sooner ones are those of a loop that waits for nothing.
+_SHARE_OF_STEP = 0.5
+
+
+@dataclass
+class Observed:
+    """What the robot gave when it was asked for an observation.
+
+    values       None: it gave no dictionary
+    captured_us  when the observation began, us since the Unix epoch
+    picture_us   camera -> when it took the picture that is in it
+    acted        an action was sent since
+    added        LeRobot's dataset took a frame of it before any action was sent
+    """
+
+    values: dict[str, Any] | None
+    captured_us: int
+    picture_us: Mapping[str, int] = field(default_factory=dict)
+    acted: bool = False
+    added: bool = False
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether nothing has become of it."""
+        return self.values is not None and not self.acted and not self.added
+
+
+class Unanswered:
+    """Observations that nothing became of: frames without an action, if the robot is being observed only.
+
+    One alone is none: a loop may look twice before it acts. From the second in a row on all are, as far as
+    they are not closer than the loop's step.
+    """
+
+    def __init__(self, fps: float) -> None:
+        self._apart_us = int(_SHARE_OF_STEP * 1_000_000 / fps)
+        self._alone: Observed | None = None
+        self._watching = False
+        self._last_us: int | None = None
+
+    def passed(self, observed: Observed) -> Iterator[Observed]:
+        """The next observation has come, or the end: what is a frame now, in order."""
+        if not observed.unanswered:
+            self._alone, self._watching = None, False
+            return
+        if not self._watching and self._alone is None:
+            self._alone = observed
+            return
+        for each in (self._alone, observed):
+            if each is not None and (
+                self._last_us is None or each.captured_us - self._last_us >= self._apart_us
+            ):
+                self._last_us = each.captured_us
+                yield each
+        self._alone, self._watching = None, True
+
+
+def lasting(observation: Mapping[str, Any], timed: Mapping[str, int]) -> dict[str, Any]:
+    """The observation as it is now, though the robot may fill its arrays again before it is written.
+
+    timed  pictures that have a time: LeRobot's cameras give each as an array of its own
+    """
+    return {
+        name: value.copy() if name not in timed and _is_array(value) else value
+        for name, value in observation.items()
+    }
+
+
+def dataset_action(feature: Mapping[str, Any] | None, value: Any) -> dict[str, float]:
+    """Name -> value of the action that LeRobot's dataset has of a frame; nothing if it has none.
+
+    feature  the dataset's `action`
+    """
+    if feature is None or value is None:
+        return {}
+    import numpy as np  # LeRobot's dataset is in use, so it is there already
+
+    values = np.asarray(value).ravel().tolist()
+    names = value_names(feature.get("names")) or []
+    if len(names) != len(values):
+        names = [f"{number}" for number in range(len(values))]
+    return dict(zip(names, values, strict=True))
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and hasattr(value, "copy")
