@@ -36,7 +36,7 @@ async def test_pictures_are_accounted_for(backend, record, film):
     assert 0 < numbers["video_bytes"] < numbers["size_bytes"]
     assert (report["committed"], report["excluded"], report["exported"]) == (300, 160, 140)
     reasons = {each["reason"]: each["frames"] for each in report["sessions"][0]["excluded"]}
-    assert reasons == {"discarded": 20, "left out for 30 rows per second": 90}
+    assert reasons == {"discarded": 20, "the loop was faster than the 30 rows per second of the dataset": 90}
     assert report["cameras"] == [
         {
             "camera": "front",

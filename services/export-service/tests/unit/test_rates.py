@@ -100,9 +100,29 @@ def test_sessions_that_declare_differing_rates_need_one_to_be_asked_for():
     assert choose_fps(both, [], 30) == 30
 
 
-@pytest.mark.parametrize("fps", [59.94, 0.5])
-def test_fps_must_be_whole(fps):
-    """LeRobot takes no other; the error names the rate."""
-    with pytest.raises(BadFps, match=f"{fps:g}") as caught:
-        choose_fps(episodes(None, declared=fps), [], None)
-    assert caught.value.field == "fps"
+@pytest.mark.parametrize(
+    ("declared", "measured", "fps"),
+    [
+        (29.97, 29.97, 30),
+        (59.94, None, 60),
+        (23.976, 23.976, 24),
+        (3.9, 3.9, 4),
+        (30, 3.9, 4),
+        (30, 19.6, 20),
+        (2.6, 2.6, 2),  # 3 would be 15 % too fast
+        (7.5, 7.5, 7),
+        (30, 2.6, 2),
+    ],
+)
+def test_rate_that_is_no_whole_number_becomes_the_nearest(declared, measured, fps):
+    """All samples are rows then; where that would play more than a twentieth too fast it is the one below,
+    and samples are left out, so that the dataset is as fast as the robot was."""
+    assert choose_fps(episodes(measured, declared=declared), [], None) == fps
+    assert choose_fps(episodes(measured, declared=declared), [], fps) == fps
+
+
+def test_loop_below_one_sample_a_second_makes_no_dataset():
+    """LeRobot's rates begin at 1; the error names the rate, and the formats that have none."""
+    with pytest.raises(BadFps, match=r"0\.5") as caught:
+        choose_fps(episodes(None, declared=0.5), [], None)
+    assert (caught.value.field, caught.value.hint.count("mcap")) == ("fps", 1)

@@ -210,6 +210,8 @@ def told_time(piece: Piece, chosen: Chosen, index: Integers, *, fps: int) -> Epi
 
 
 def _worth_telling(time: EpisodeTime, declared_fps: float | None, fps: int) -> bool:
+    if declared_fps and not declared_fps.is_integer():
+        return True
     off = time.measured_hz is not None and declared_fps and abs(time.measured_hz / declared_fps - 1) > SLOWER
     named = time.stalls or time.slow or time.shared_times
     return bool(off or named or abs(time.recorded_s - time.dataset_s) > 1 / fps)
@@ -285,7 +287,7 @@ def finish_report(
             for reason, frames in (
                 *piece.left_out,
                 (
-                    f"left out for {fps} rows per second",
+                    f"the loop was faster than the {fps} rows per second of the dataset",
                     piece.frames - sum(frames for _, frames in piece.left_out) - count,
                 ),
             )

@@ -27,6 +27,14 @@ class RecordedEpisode:
     def hz(self) -> float | None:
         return self.pace.hz
 
+    @property
+    def reached(self) -> int:
+        """The highest rate of rows that its samples are enough for, or nearly: the nearest whole number if
+        that plays it hardly too fast."""
+        fewer = self.pace.reached
+        nearest = round(self.hz or 0.0) == fewer + 1 and not self.slow_for(fewer + 1)
+        return fewer + 1 if nearest else fewer
+
     def slow_for(self, fps: float) -> bool:
         """Whether its rows at `fps` would be over well before it was."""
         return self.pace.slow_for(fps)
@@ -43,7 +51,8 @@ def choose_fps(
 ) -> int:
     """The dataset's rate.
 
-    wanted  as asked for; None: the declared rate of all loops, or that of the fastest camera if it is lower;
+    wanted  as asked for; None: the declared rate of all loops (`whole_rate`), or that of the fastest camera
+            if it is lower;
             if every episode was really slower than that, and about as slow, the rate that it was measured
             at, all through
     raises  BadFps, SessionsDiffer, RatesDiffer
@@ -57,7 +66,7 @@ def choose_fps(
     if not slow:
         return rate
     slowest = min(slow, key=lambda each: each.pace.reached)
-    fps = max(1, slowest.pace.reached)
+    fps = max(1, min(each.reached for each in slow))
     others = [each for each in episodes if each.pace.reached > fps / (1 - SLOWER) + 1]
     if others:
         raise RatesDiffer(
@@ -88,10 +97,10 @@ def _check_wanted(episodes: Sequence[RecordedEpisode], wanted: int) -> None:
 
 def _highest(episode: RecordedEpisode) -> int:
     """The highest rate that may be asked for."""
-    declared = int(episode.session.fps)
+    declared = whole_rate(episode.session.fps)
     if episode.hz is None:
         return declared
-    reached = episode.pace.reached
+    reached = episode.reached
     return reached if episode.slow_for(declared) else max(declared, reached)
 
 
@@ -115,10 +124,21 @@ def _declared_rate(first: Session, sessions: Sequence[Session], cameras: Sequenc
     )
     if 0 < pictures < loop:
         return pictures
-    if not loop.is_integer():
+    rate = whole_rate(loop)
+    if not rate:
         raise BadFps(
-            f"session {first.id} has fps {loop:g}; LeRobot datasets need a whole number",
+            f"session {first.id} has fps {loop:g}; LeRobot datasets need a whole number, 1 or more",
             field="fps",
-            hint=f"set fps to {int(loop)} or less" if loop >= 1 else None,
+            hint='export it in the format "parquet" or "mcap", which have no rate',
         )
-    return int(loop)
+    return rate
+
+
+def whole_rate(hz: float) -> int:
+    """The dataset's rate for a loop of `hz`, for LeRobot's are whole numbers; 0 for one far below 1.
+
+    It is the nearest, which has all samples (30 for 29.97, 4 for 3.9), or where that would play more than
+    SLOWER too fast the one below, for which some are left out.
+    """
+    nearest = round(hz)
+    return nearest if nearest * (1 - SLOWER) <= hz else int(hz)
