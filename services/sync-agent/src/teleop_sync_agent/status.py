@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -156,7 +157,9 @@ def describe_note(row: DatasetRow) -> str:
     if row.again:
         notes.append(f"sent again: {row.again}")
     if row.verdict == "dead":
-        notes.append(f"its recorder died: sync-agent repair {row.folder}")
+        repaired = repaired_folder(Path(row.folder))
+        advice = f"{repaired} is its repair" if repaired.is_dir() else f"sync-agent repair {row.folder}"
+        notes.append(f"its recorder died: {advice}")
     elif row.state == "waiting" and row.reason != row.again:
         notes.append(row.reason)
     if row.kept:
@@ -164,6 +167,11 @@ def describe_note(row: DatasetRow) -> str:
     notes += [f"flagged: {flag}" for flag in row.flags[:1]]
     notes += [f"left out: {skipped}" for skipped in row.skipped[:1]]
     return "; ".join(notes)
+
+
+def repaired_folder(folder: Path) -> Path:
+    """Where the repair of a dataset goes, unless another place is named."""
+    return folder.with_name(f"{folder.name}-repaired")
 
 
 def size_text(size: float) -> str:

@@ -1,7 +1,8 @@
 """What `status` says of the disk that samples are kept on."""
 
 from lerobot_robot_backend.spool.stream import WriterState, WriterStateFile
-from teleop_sync_agent.status import headline, read_status
+from teleop_sync_agent.keeping.state import DatasetRow
+from teleop_sync_agent.status import describe_note, headline, read_status
 from teleop_testing.robots.spooled import open_writer
 
 
@@ -34,3 +35,12 @@ async def test_quick_disk_is_no_warning(make_agent, tmp_path):
         told.close()
         writer.close()
     assert line.endswith("slowest sync of samples 12 ms")
+
+
+def test_repaired_dataset_needs_no_repair(tmp_path):
+    """Whoever did what was advised is told where the result is, and not to do it again."""
+    torn = tmp_path / "outputs/pick"
+    row = DatasetRow(folder=str(torn), root=str(torn.parent), name="pick", verdict="dead")
+    assert describe_note(row) == f"its recorder died: sync-agent repair {torn}"
+    (tmp_path / "outputs/pick-repaired").mkdir(parents=True)
+    assert describe_note(row) == f"its recorder died: {torn}-repaired is its repair"
