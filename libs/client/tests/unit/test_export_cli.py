@@ -111,7 +111,7 @@ def test_wrong_usage_is_status_2(words, told, capsys):
     """With the reason, as argparse does it."""
     with pytest.raises(SystemExit, match="2"):
         parse(words)
-    assert told in capsys.readouterr().err.splitlines()[-1]
+    assert told in capsys.readouterr().err.splitlines()[0]
 
 
 def archive_of(path, *members):

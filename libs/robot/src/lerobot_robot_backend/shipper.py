@@ -348,6 +348,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--refill", action="store_true", help="with --all: offer again everything that the server once had"
     )
     chosen = parser.parse_args(arguments)
+    if chosen.refill and not chosen.all:
+        parser.error("--refill goes with --all: name the spool's directory")
     logging.getLogger("websockets").setLevel(logging.ERROR)
     return run_shipper(chosen, partial(_ship_all_chosen if chosen.all else _ship_chosen, chosen))
 

@@ -1,16 +1,22 @@
 """Configuration from the environment, a `.env` file and a secrets folder; every mistake told at once."""
 
 import argparse
+import functools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from teleop_schema.command_line import Parser
+from teleop_schema.variables import mistyped
 
 SECRETS = Path("/run/secrets")
+ENV_FILE = ".env"
 
 Exposure = Literal["local", "lab"]
 
@@ -19,7 +25,7 @@ class ProcessSettings(BaseSettings):
     """What every server may be told."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
+        env_file=ENV_FILE,
         extra="ignore",
         secrets_dir=SECRETS if SECRETS.is_dir() else None,
         populate_by_name=True,
@@ -54,12 +60,22 @@ class ServiceSettings(ProcessSettings):
 
 
 def load_settings[Settings: BaseSettings](kind: type[Settings]) -> Settings:
-    """Settings of this process; exits with status 2 and a line per mistake when they can't be read."""
+    """Settings of this process; exits with status 2 and a line per mistake when they can't be read.
+
+    A variable that is probably mistyped is told, once.
+    """
+    _tell_mistyped()
     try:
         return kind()
     except ValidationError as error:
         print("the configuration is wrong:", *map(_told, error.errors()), sep="\n", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+@functools.cache
+def _tell_mistyped() -> None:
+    for line in mistyped({*os.environ, *dotenv_values(ENV_FILE)}):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _told(mistake: ErrorDetails) -> str:
@@ -78,7 +94,7 @@ def read_command_line(about: str, *kinds: type[BaseSettings]) -> None:
     called, _, description = about.partition(": ")
     command = called.strip("`")
     told = "environment variables, also read from a .env file in the current folder:"
-    argparse.ArgumentParser(
+    Parser(
         prog=command,
         usage=f"[VARIABLE=…] {command} [--help]",
         description=description,

@@ -1,6 +1,5 @@
 """Bring a database to the newest schema: `DATABASE_URL=postgresql://… python -m teleop_schema.migrate`."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 
+from teleop_schema.command_line import Parser
 from teleop_schema.connections import PREPARE
 
 # Any number of starting services may call this at once: one migrates, the others wait and find it done.
@@ -46,7 +46,7 @@ def _check_encoding(connection: sqlalchemy.Connection) -> None:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m teleop_schema.migrate", description=__doc__).parse_args()
+    Parser(prog="python -m teleop_schema.migrate", description=__doc__).parse_args()
     if "DATABASE_URL" not in os.environ:
         sys.exit("DATABASE_URL is not set; example: DATABASE_URL=postgresql://user:password@host:5432/teleop")
     try:

@@ -22,6 +22,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from teleop_schema.command_line import Parser
+from teleop_schema.variables import mistyped
+
 from teleop_sync_agent.errors import AgentError, Failed
 from teleop_sync_agent.keeping.state import AgentState, default_state_dir, find_states, state_path
 from teleop_sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT, Settings, make_settings
@@ -36,6 +39,8 @@ PIPE_COLUMNS = 100_000
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    for line in mistyped(os.environ):
+        print(f"sync-agent: {line}", file=sys.stderr)
     parser = _parser()
     chosen, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -56,12 +61,12 @@ def _with_dashes(words: list[str]) -> str:
     return f"; did you mean {', '.join(meant)}?" if meant else ""
 
 
-type Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-type Parents = Sequence[argparse.ArgumentParser]
+type Commands = argparse._SubParsersAction[Parser]
+type Parents = Sequence[Parser]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="sync-agent", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -74,14 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _server_options() -> argparse.ArgumentParser:
+def _server_options() -> Parser:
     return _options(
         ("--robot-id", "NAME", str, "name of this robot on the server; default: $LEROBOT_BACKEND_ROBOT_ID"),
         ("--server", "URL", str, "http://host:8000 or https://host; default: $LEROBOT_BACKEND_URL"),
     )
 
 
-def _memory_options() -> argparse.ArgumentParser:
+def _memory_options() -> Parser:
     return _options(
         (
             "--state-dir",
@@ -95,7 +100,7 @@ def _memory_options() -> argparse.ArgumentParser:
     )
 
 
-def _seen_options() -> argparse.ArgumentParser:
+def _seen_options() -> Parser:
     return _options(
         (
             "--robot-id",
@@ -193,17 +198,17 @@ def _add_repair(commands: Commands) -> None:
     repair.set_defaults(command=_repair)
 
 
-def _options(*options: tuple[str, str, Callable[[str], object], str]) -> argparse.ArgumentParser:
+def _options(*options: tuple[str, str, Callable[[str], object], str]) -> Parser:
     """Options that several commands have: flag, what stands for the value, its type, help."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = Parser(add_help=False)
     for flag, metavar, kind, text in options:
         parser.add_argument(flag, metavar=metavar, type=kind, help=text)
     return parser
 
 
-def _work_options() -> argparse.ArgumentParser:
+def _work_options() -> Parser:
     """What `run` and `once` do, and how fast."""
-    options = argparse.ArgumentParser(add_help=False)
+    options = Parser(add_help=False)
     options.add_argument(
         "--watch",
         type=Path,
@@ -390,12 +395,14 @@ def _restore(chosen: argparse.Namespace) -> int:
 
 def _repair(chosen: argparse.Namespace) -> int:
     """In a process of its own: it needs libraries and memory that an agent has no use for."""
+    from teleop_sync_agent.status import repaired_folder
+
     source = chosen.folder.expanduser().absolute()
     if not source.is_dir():
         raise AgentError(f"{source} is not a folder; name the folder of the dataset")
     if chosen.info and not chosen.info.is_file():
         raise AgentError(f"--info {chosen.info} is not a file")
-    target = chosen.into or source.with_name(f"{source.name}-repaired")
+    target = chosen.into or repaired_folder(source)
     command = [sys.executable, "-P", "-m", "teleop_dataset.repair", str(source), str(target)]
     if chosen.info:
         command += ["--info", str(chosen.info)]

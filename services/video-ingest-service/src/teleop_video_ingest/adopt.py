@@ -8,7 +8,6 @@ name. Robots and their agents bring again what they still hold. It may be done a
 that was restored to an older state: that learns so what it has forgotten.
 """
 
-import argparse
 import asyncio
 import sys
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from teleop_runtime.postgres.pool import Connection, Pool, connected, open_pool,
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
+from teleop_schema.command_line import Parser
 from teleop_schema.files import digest_of
 
 from teleop_video_ingest.datasets.version_notes import VersionNote, read_versions
@@ -137,7 +137,7 @@ async def _adopt_at(database_url: str, store_url: str) -> Adopted:
 
 def main() -> int:
     """Exit status 0 if it was done, 1 if not; the reason is on standard error."""
-    argparse.ArgumentParser(prog="python -m teleop_video_ingest.adopt", description=__doc__).parse_args()
+    Parser(prog="python -m teleop_video_ingest.adopt", description=__doc__).parse_args()
     settings = load_settings(IngestSettings)
     try:
         print(asyncio.run(_adopt_at(settings.database_url, settings.store_url)))

@@ -5,7 +5,6 @@ that still have them claim them when they send them again. What remains after th
 under which it lies there. `--remove` removes them, which can't be undone.
 """
 
-import argparse
 import asyncio
 import sys
 
@@ -13,6 +12,7 @@ from teleop_runtime.postgres.pool import connected, open_pool
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
+from teleop_schema.command_line import Parser
 
 from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.tables import sweep_table
@@ -27,7 +27,7 @@ CONNECTIONS = 2
 
 def main() -> int:
     """Exit status 0 if it was done, 1 if the store belongs to another database."""
-    parser = argparse.ArgumentParser(prog="python -m teleop_video_ingest.unclaimed", description=__doc__)
+    parser = Parser(prog="python -m teleop_video_ingest.unclaimed", description=__doc__)
     parser.add_argument("--remove", action="store_true", help="delete them for good; default: only list them")
     chosen = parser.parse_args()
     settings = load_settings(IngestSettings)

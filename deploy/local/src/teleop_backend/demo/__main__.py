@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from teleop_schema.command_line import Parser
 
 from teleop_backend.demo.relay import Relay, relay_to
 from teleop_backend.demo.teleoperation import connect, teleoperate
@@ -31,7 +32,7 @@ INTERRUPTED = 130
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m teleop_backend.demo", description=__doc__)
+    parser = Parser(prog="python -m teleop_backend.demo", description=__doc__)
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="how many seconds the robot moves; default: 20"
     )

@@ -13,8 +13,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from teleop_schema.command_line import Parser
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
+from teleop_schema.variables import mistyped
 from teleop_schema.words import told_frames
 
 from teleop_client.address import backend_url_option
@@ -49,6 +51,8 @@ def main() -> None:
     """
     arguments = parse(sys.argv[1:])
     console = Console(stderr=True, highlight=False)
+    for line in mistyped(os.environ):
+        console.print(f"warning: {line}", markup=False, soft_wrap=True)
     try:
         asyncio.run(export(arguments, console))
     except ExportError as error:
@@ -68,9 +72,7 @@ def main() -> None:
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line; exits with status 2 and the reason if it is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="export-to-dataset", description="Make a LeRobot dataset from recorded sessions."
-    )
+    parser = Parser(prog="export-to-dataset", description="Make a LeRobot dataset from recorded sessions.")
     option = parser.add_argument
     option("--session_id", type=int, action="append", help="repeat the flag to merge sessions")
     _choosing(parser.add_argument_group("instead of --session_id: all sessions that match"))
@@ -272,6 +274,10 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
     # What was recorded has no rate of its own.
     rate = f" at {report['fps']} fps" if report.get("fps") else ""
     yield f"{episodes}, {numbers['frames']} frames{rate} in {target}"
+    declared = {session.get("declared_fps") or 0.0 for session in report["sessions"]}
+    if rate and (broken := sorted(each for each in declared if not float(each).is_integer())):
+        loops = ", ".join(f"{each:g}" for each in broken)
+        yield f"its loop ran at {loops} Hz; a dataset's rate is a whole number (times in the report)"
     for session in report["sessions"]:
         for excluded in session["excluded"]:
             episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "

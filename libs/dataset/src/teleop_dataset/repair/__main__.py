@@ -3,10 +3,10 @@
 0 as well if nothing is wrong with the source: then nothing is written.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from teleop_schema.command_line import Parser
 from teleop_schema.errors import BackendError
 
 from teleop_dataset.repair import find_sound, repair
@@ -14,7 +14,7 @@ from teleop_dataset.repair import find_sound, repair
 
 def main(arguments: list[str] | None = None) -> int:
     """Repair the dataset that the command line names."""
-    parser = argparse.ArgumentParser(prog="teleop_dataset.repair", description="Repair a dataset.")
+    parser = Parser(prog="teleop_dataset.repair", description="Repair a dataset.")
     parser.add_argument("source", type=Path, help="folder of the torn dataset, which is only read")
     parser.add_argument("target", type=Path, help="folder for the repaired dataset")
     parser.add_argument("--info", type=Path, help="an earlier meta/info.json, if the dataset's own is torn")

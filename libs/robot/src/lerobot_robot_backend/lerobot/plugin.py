@@ -8,6 +8,8 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+from teleop_schema.variables import mistyped
+
 from lerobot_robot_backend.lerobot.exits import exit_with
 from lerobot_robot_backend.lerobot.options import BadFlag, options_or_exit, read_request
 
@@ -21,6 +23,8 @@ def activate() -> bool:
     What is wrong with the flags, or with the disk, ends the process before a robot moves: now if there are
     flags; if only the environment names a backend, when a robot is made, for many commands make none.
     """
+    for line in mistyped(os.environ):
+        print(f"backend: {line}", file=sys.stderr)
     try:
         request = read_request(sys.argv, os.environ)
     except BadFlag as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from teleop_client.address import backend_url_option
+from teleop_schema.command_line import Parser
 
 from lerobot_robot_backend.shipping.named_folder import check_named
 from lerobot_robot_backend.spool.stream import SpoolError
@@ -17,9 +18,9 @@ EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
 log = logging.getLogger("lerobot_robot_backend.shipping")
 
 
-def shipper_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+def shipper_parser(module: str, description: str | None) -> Parser:
     """The parser of `python -m <module>`, with the arguments that every shipper takes."""
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser = Parser(prog=f"python -m {module}", description=description)
     parser.add_argument("directory", type=Path, help="folder of a stream; with --all, folder of the spool")
     parser.add_argument(
         "--all", action="store_true", help="ship everything that finished recordings left in the spool"

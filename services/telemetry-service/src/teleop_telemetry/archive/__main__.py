@@ -10,6 +10,7 @@ from teleop_runtime.postgres.pool import open_pool
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
+from teleop_schema.command_line import Parser
 from teleop_schema.errors import BackendError
 
 from teleop_telemetry.archive.adopting import adopt
@@ -36,8 +37,8 @@ def main() -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m teleop_telemetry.archive", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m teleop_telemetry.archive", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="archive and drop old partitions, once")
     run.add_argument("--days", type=int, help="how many days old; default: TELEMETRY_RETENTION_DAYS")

@@ -1,0 +1,34 @@
+"""What all commands of the product have in common: how they begin, and how they refuse what they are told."""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from typing import NoReturn
+
+EXIT_USAGE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose refusals are two lines: argparse has its usage before the reason."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n{self.prog} --help tells what it takes\n")
+
+
+def run_command(module: str) -> NoReturn:
+    """Import a module and end with what its `main` returns.
+
+    To import takes up to seconds, and Ctrl-C then ends the process as it does in the middle of a command of
+    C: without a traceback, and with the status that shells expect.
+    """
+    ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    main = importlib.import_module(module).main
+    signal.signal(signal.SIGINT, ours)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise

@@ -1,0 +1,58 @@
+"""How commands begin, and refuse."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from teleop_schema.command_line import Parser
+from teleop_testing.waiting import PATIENCE_S
+
+RUN = "from teleop_schema.command_line import run_command; run_command({!r})"
+
+
+def test_refusal_is_its_reason_and_where_to_get_help(capsys):
+    """No page of usage before them."""
+    parser = Parser(prog="export-to-dataset")
+    for number in range(20):
+        parser.add_argument(f"--option_{number}")
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--opiton_3=x"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "export-to-dataset: error: unrecognized arguments: --opiton_3=x\n"
+        "export-to-dataset --help tells what it takes\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param('print("importing", flush=True); time.sleep(3600)\ndef main(): pass', id="importing"),
+        pytest.param('def main():\n    print("running", flush=True); time.sleep(3600)', id="running"),
+    ],
+)
+def test_ctrl_c_leaves_no_traceback(tmp_path, module):
+    """Also while the command's modules are imported: shells see that it was ended by the signal."""
+    (tmp_path / "slow_command.py").write_text(f"import time\n{textwrap.dedent(module)}\n")
+    command = [sys.executable, "-c", RUN.format("slow_command")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path("/")
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, said) == (-signal.SIGINT, "")
+
+
+def test_result_of_main_is_the_exit_status(tmp_path):
+    """As `sys.exit` takes it."""
+    (tmp_path / "quick_command.py").write_text("def main(): return 3\n")
+    command = [sys.executable, "-c", RUN.format("quick_command")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=False)
+    assert done.returncode == 3
