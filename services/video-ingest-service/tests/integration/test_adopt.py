@@ -12,6 +12,7 @@ from teleop_video_ingest.datasets.version_notes import note_all_versions
 from teleop_video_ingest.datasets.versions import commit_version
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.files.chunk_notes import note_all_chunks
+from teleop_video_ingest.tables.version_table import best_version, newest_of_robot
 from teleop_video_ingest.upkeep.ownership import claim
 
 FORGET = """
@@ -86,6 +87,31 @@ async def test_an_older_database_learns_what_it_forgot(pool, store, store_root, 
     assert (await adopt(pool, store, str(store_root))).versions == 1
     rows = await database.fetch("SELECT version, files FROM dataset_version ORDER BY version")
     assert [(row["version"], row["files"]) for row in rows] == [(1, 1), (2, 2)]
+
+
+async def test_what_was_forgotten_is_not_the_newest(pool, store, store_root, record, database):
+    """The robot has gone on since, under numbers that had been given before: what it has now is what one
+    gets, and what lies in the dataset."""
+    await claim(pool, store, str(store_root))
+    await record(b"known")
+    await record(b"forgotten")
+    await record(b"forgotten, too")
+    await pool.execute("DELETE FROM dataset_version WHERE version > 1")
+    await pool.execute("DELETE FROM dataset_file WHERE revision > 1")
+    await record(b"what the robot has now")
+    assert (await adopt(pool, store, str(store_root))).versions == 2
+    rows = await database.fetch(VERSIONS)
+    assert [row["version"] for row in rows] == [1, 2, 3, 4]
+    async with pool.acquire() as connection:
+        dataset_id = await connection.fetchval("SELECT id FROM dataset")
+        best = await best_version(connection, dataset_id)
+        newest = await newest_of_robot(connection, dataset_id)
+    assert best["version"] == newest["version"] == 2
+    lies = "SELECT sha256 FROM dataset_file WHERE path LIKE 'data/%' ORDER BY revision DESC LIMIT 1"
+    assert await database.value(lies) == sha256_of(b"what the robot has now")
+    await record(b"what it has next")
+    async with pool.acquire() as connection:
+        assert (await best_version(connection, dataset_id))["version"] == 5
 
 
 async def test_a_version_whose_bytes_are_gone_is_left_out(pool, store, store_root, record):

@@ -7,6 +7,7 @@ records, rows are only ever appended to `data/…/*.parquet`, and an episode is 
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Pool, connected
@@ -48,7 +49,7 @@ async def _judge(
     """Note the recording of the newest of `unjudged`, and of others that it holds; returns all `states`."""
     newest = unjudged[-1]
     heads = {state.begun: state for state in states if state.begun is not None}
-    earlier = [*unjudged[:-1], *(head for head in heads.values() if head.version < newest.version)]
+    earlier = [*unjudged[:-1], *(head for head in heads.values() if _age(head) < _age(newest))]
     held = await _held(pool, store, newest, earlier)
     known = [state for state in held if state.begun is not None]
     same = [newest, *(state for state in held if state.begun is None)]
@@ -63,7 +64,7 @@ async def _judge(
 async def _held(
     pool: Pool, store: Store, newest: RecordingState, earlier: Sequence[RecordingState]
 ) -> list[RecordingState]:
-    """Those of `earlier`, by version, of which `newest` holds all: no file is gone, rows were only added."""
+    """Those of `earlier`, the oldest first, of which `newest` holds all: no file is gone, rows only came."""
     ids = [state.id for state in earlier]
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         rows = await with_rows(connection, ids)
@@ -71,13 +72,17 @@ async def _held(
     other = {each.state_id for each in changed if not _may_have_grown(each)}
     held = [
         state
-        for state in sorted(earlier, key=lambda state: state.version)
+        for state in sorted(earlier, key=_age)
         if state.id in rows - other and state.episodes <= newest.episodes and state.frames <= newest.frames
     ]
     candidates = {state.id for state in held}
     grown = [each for each in changed if each.state_id in candidates]
     other = {each.state_id for each in await _not_grown(store, grown)}
     return [state for state in held if state.id not in other]
+
+
+def _age(state: RecordingState) -> tuple[datetime, int]:
+    return state.created_at, state.version
 
 
 def _may_have_grown(file: Difference) -> bool:

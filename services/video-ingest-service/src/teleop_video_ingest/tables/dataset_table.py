@@ -35,7 +35,8 @@ SELECT d.id AS number, d.robot_id, d.name, d.created_at AS made_at, best.*,
                 WHERE o.damage IS NOT NULL AND f.version_id = best.id) AS damaged
   FROM dataset d
   LEFT JOIN LATERAL (SELECT * FROM dataset_version v WHERE v.dataset_id = d.id
-                      ORDER BY finalised OR source = 'repair' DESC, version DESC LIMIT 1) best ON true
+                      ORDER BY finalised OR source = 'repair' DESC, created_at DESC, version DESC
+                      LIMIT 1) best ON true
  WHERE ($1::text IS NULL OR d.robot_id = $1)
    AND ($2::text IS NULL OR d.name = $2)
    AND ($3::bigint IS NULL OR d.id < $3)

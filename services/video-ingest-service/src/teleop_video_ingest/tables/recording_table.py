@@ -13,7 +13,8 @@ SELECT dataset_id FROM dataset_version WHERE source = 'robot' AND NOT finalised
 
 UNFINALISED = """
 SELECT id, version, created_at, recording_begun, total_episodes, total_frames
-  FROM dataset_version WHERE dataset_id = $1 AND source = 'robot' AND NOT finalised ORDER BY version
+  FROM dataset_version WHERE dataset_id = $1 AND source = 'robot' AND NOT finalised
+ ORDER BY created_at, version
 """
 
 WITH_ROWS = """
@@ -67,7 +68,7 @@ async def unjudged_datasets(connection: Connection, more_than: int) -> list[int]
 
 
 async def unfinalised(connection: Connection, dataset_id: int) -> list[RecordingState]:
-    """A dataset's unfinalised versions, ascending."""
+    """A dataset's unfinalised versions, the oldest first."""
     return [RecordingState(*row) for row in await connection.fetch(UNFINALISED, dataset_id)]
 
 

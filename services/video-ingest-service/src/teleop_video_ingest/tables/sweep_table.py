@@ -14,7 +14,8 @@ UNLOCK = "SELECT pg_advisory_unlock($1)"
 TOO_MANY_VERSIONS = """
 WITH aged AS (
     SELECT id, dataset_id, version,
-           row_number() OVER (PARTITION BY dataset_id, recording_begun ORDER BY version DESC) AS age
+           row_number() OVER (PARTITION BY dataset_id, recording_begun
+                              ORDER BY created_at DESC, version DESC) AS age
       FROM dataset_version WHERE source = 'robot' AND NOT finalised AND recording_begun IS NOT NULL)
 SELECT id FROM aged a
  WHERE age > $1

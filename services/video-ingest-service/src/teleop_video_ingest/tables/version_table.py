@@ -18,7 +18,8 @@ FIND_DATASET = "SELECT id FROM dataset WHERE robot_id = $1 AND name = $2"
 LOCK_DATASET = "SELECT id FROM dataset WHERE robot_id = $1 AND name = $2 FOR UPDATE"
 
 NEWEST_OF_ROBOT = """
-SELECT * FROM dataset_version WHERE dataset_id = $1 AND source = 'robot' ORDER BY version DESC LIMIT 1
+SELECT * FROM dataset_version WHERE dataset_id = $1 AND source = 'robot'
+ ORDER BY created_at DESC, version DESC LIMIT 1
 """
 
 # Holding the objects' rows, so that no sweep takes one away before the version refers to it.
@@ -32,10 +33,12 @@ SELECT wanted.path
    FOR KEY SHARE OF o
 """
 
+# Newer than all others, also if the clock was set back.
 ADD_VERSION = """
 INSERT INTO dataset_version (dataset_id, version, source, repaired_from, manifest_sha256, total_episodes,
-                             total_frames, finalised, files, size_bytes)
-SELECT $1, coalesce(max(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9
+                             total_frames, finalised, files, size_bytes, created_at)
+SELECT $1, coalesce(max(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9,
+       greatest(now(), max(created_at) + interval '1 microsecond')
   FROM dataset_version WHERE dataset_id = $1
 RETURNING *
 """
@@ -71,6 +74,24 @@ SELECT $1,
 RETURNING id
 """
 
+# The newest version's files are what lies in the dataset: not those of one that came back ($2).
+RAISE_NEWEST = """
+UPDATE dataset_file f
+   SET revision = 1 + (SELECT max(revision) FROM dataset_file t
+                        WHERE t.dataset_id = f.dataset_id AND t.path = f.path)
+  FROM dataset_version_file g
+ WHERE g.version_id = (SELECT id FROM dataset_version v WHERE v.dataset_id = $1 AND v.source = 'robot'
+                        ORDER BY created_at DESC, version DESC LIMIT 1)
+   AND f.dataset_id = $1 AND f.path = g.path AND f.sha256 = g.sha256
+   AND NOT EXISTS (SELECT FROM dataset_file again
+                    WHERE again.dataset_id = $1 AND again.path = f.path AND again.sha256 = f.sha256
+                      AND again.revision > f.revision)
+   AND EXISTS (SELECT FROM dataset_file top
+                 JOIN dataset_version_file back
+                   ON back.version_id = $2 AND back.path = top.path AND back.sha256 = top.sha256
+                WHERE top.dataset_id = $1 AND top.path = f.path AND top.revision > f.revision)
+"""
+
 CLAIM = "UPDATE stored_object SET found_at = NULL WHERE sha256 = ANY($1) AND found_at IS NOT NULL"
 
 LIST_VERSIONS = """
@@ -80,10 +101,11 @@ SELECT * FROM dataset_version
 
 GET_VERSION = "SELECT * FROM dataset_version WHERE dataset_id = $1 AND version = $2"
 
-# What somebody who wants the dataset should get: whole ones first, then the newest.
+# What somebody who wants the dataset should get: whole ones first, then the newest. Which that is their times
+# tell: one that a database forgot comes back with another number, if its own was given to a later one.
 BEST_VERSION = """
 SELECT * FROM dataset_version WHERE dataset_id = $1
- ORDER BY finalised OR source = 'repair' DESC, version DESC LIMIT 1
+ ORDER BY finalised OR source = 'repair' DESC, created_at DESC, version DESC LIMIT 1
 """
 
 FIND_REPAIR = """
@@ -175,6 +197,7 @@ async def adopt_version(
         await connection.execute(ADD_FILES, row_id, paths, sha256s, sizes)
         await connection.execute(ADOPT_FILES, dataset_id, paths, sha256s, sizes)
         await connection.execute(CLAIM, sha256s)
+        await connection.execute(RAISE_NEWEST, dataset_id, row_id)
     return row_id is not None
 
 
