@@ -1,6 +1,7 @@
 """TelemetryClient: keeps a session's samples on the local disk, from where a shipper brings them on."""
 
 import logging
+import struct
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -9,15 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-import msgspec
 from teleop_client.address import check_backend_url
 from teleop_schema.columns import Column
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import Event
 from teleop_schema.session import Camera
 
+from lerobot_robot_backend import arguments
 from lerobot_robot_backend.clock import CaptureClock
-from lerobot_robot_backend.description import describe, describe_host
+from lerobot_robot_backend.description import describe, describe_host, make_event
 from lerobot_robot_backend.spool.columns import Columns
 from lerobot_robot_backend.spool.extra import encode_all_extra
 from lerobot_robot_backend.spool.record import encode_beyond
@@ -95,18 +96,18 @@ class TelemetryClient:
         Raises ValueError for a bad address, robot_id or description, SpoolError if the spool takes nothing.
         """
         self.clock = CaptureClock()
-        self.robot_id = check_robot_id(robot_id)
+        self.robot_id = check_robot_id(arguments.check_text("robot_id", robot_id))
         self.spool_dir = Path(spool_dir) if spool_dir is not None else default_spool_dir()
         quality = choose_video(video)
         described = describe(
             robot_type=robot_type,
-            fps=float(fps),
-            state_names=tuple(state_names),
-            action_names=tuple(action_names),
+            fps=arguments.check_rate(fps),
+            state_names=arguments.check_names("state_names", state_names),
+            action_names=arguments.check_names("action_names", action_names),
             started_at_us=self.clock.started_us,
-            cameras=dict(cameras or {}),
+            cameras=arguments.check_mapping("cameras", cameras, arguments.CAMERAS),
             task=task,
-            host={**describe_host(), **(host or {})},
+            host={**describe_host(), **arguments.check_mapping("host", host)},
         )
         self._session, self.cameras_not_recorded = without_unrecorded(described, quality)
         description = StreamFile(
@@ -189,18 +190,23 @@ class TelemetryClient:
                      uint16 in mm or float32 in m; one that shows what the last did is recorded once
 
         Raises ValueError naming the value that is no number, SpoolError if the disk is full; then the frame's
-        index is used up, and the server is told of the gap and its reason.
+        index is used up, and the server is told of the gap and its reason. Raises ValueError, too, for an
+        argument of another kind; then nothing has happened.
         """
         if captured_us is None:
             captured_us = self.clock.now_us()
-        packed = b""
-        if columns:
-            packed, extra = self._columns.pack(columns, extra, tell=self._tell_column)
-        before = self.logged
+        before, packed = self.logged, b""
         try:
+            if columns:
+                packed, extra = self._columns.pack(columns, extra, tell=self._tell_column)
             return self._append(
                 observation, action, sent_action, extra, packed, captured_us, observation_age_us
             )
+        except (AttributeError, IndexError, TypeError, struct.error):
+            # Looked at only then: it takes as long as all the rest.
+            beside = {"extra": extra, "columns": columns}
+            arguments.check_frame(observation, action, beside, captured_us, observation_age_us)
+            raise
         finally:
             # Also if it became a gap: its pictures are none.
             if self._video is not None and self.logged > before:
@@ -208,7 +214,10 @@ class TelemetryClient:
 
     def lose(self, reason: str, count: int = 1) -> None:
         """Tell the server that `count` frames that should be here are missing, and why."""
-        self._writer.append_gap(count, reason)
+        arguments.check_text("reason", reason)
+        self._writer.append_gap(
+            arguments.check_whole("count", count, "how many frames are missing", least=1), reason
+        )
 
     def start_episode(self, task: str | None = None, *, first_frame: int | None = None) -> int:
         """Begin an episode at the next frame (or at `first_frame`); returns its number, counted from 0.
@@ -376,7 +385,7 @@ class TelemetryClient:
                 self._tell(kind="no_video", frame_index=self.logged, camera=name, note=why)
 
     def _tell(self, **fields: Any) -> None:
-        self._writer.append_event(msgspec.convert(fields, Event))
+        self._writer.append_event(make_event(fields))
 
     def _tell_column(self, column: Column) -> None:
         self._writer.append_event(Event(kind="column", frame_index=self.logged, column=column))

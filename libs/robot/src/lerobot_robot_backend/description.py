@@ -6,6 +6,8 @@ import socket
 from typing import Any
 
 import msgspec
+from teleop_schema.decoding import explain, field_of
+from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
 
@@ -14,7 +16,16 @@ def describe(**fields: Any) -> SessionDescription:
     try:
         return msgspec.convert(msgspec.to_builtins(fields), SessionDescription)
     except (msgspec.ValidationError, TypeError) as error:
-        raise ValueError(f"session description: {error}") from error
+        field = field_of(error) or "the session"
+        raise ValueError(explain(error, field)) from error
+
+
+def make_event(fields: dict[str, Any]) -> Event:
+    """A valid event; raises ValueError naming the field."""
+    try:
+        return msgspec.convert(fields, Event)
+    except msgspec.ValidationError as error:
+        raise ValueError(explain(error, field_of(error) or "the event")) from error
 
 
 def describe_host() -> dict[str, Any]:

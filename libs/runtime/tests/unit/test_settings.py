@@ -79,11 +79,11 @@ def test_help_tells_every_setting(monkeypatch, capsys):
 
 
 def test_an_argument_is_no_setting(monkeypatch, capsys):
-    """It would be ignored: the process ends with status 2 instead, and says where settings come from."""
+    """It would be ignored: the process ends with status 2 instead, and says what tells of settings."""
     monkeypatch.setattr("sys.argv", ["example", "--port", "9000"])
     with pytest.raises(SystemExit) as stopped:
         read_command_line("`python -m example`: shows.", ExampleSettings)
     assert stopped.value.code == 2
     told = capsys.readouterr().err
-    assert "[VARIABLE=…] python -m example" in told
+    assert "python -m example --help tells what it takes" in told
     assert "unrecognized arguments: --port 9000" in told

@@ -53,6 +53,16 @@ class SegmentHeader:
         return cls(UUID(bytes=stream), first_index, state_count, action_count)
 
 
+def has_records(stream_dir: Path) -> bool:
+    """Whether anything was ever appended to a stream. Raises OSError."""
+    for path in find_segments(stream_dir).values():
+        with path.open("rb") as file:
+            file.seek(HEADER_BYTES)
+            if any(file.read(1)):
+                return True
+    return False
+
+
 def segment_path(stream_dir: Path, number: int) -> Path:
     """Where segment `number` lies."""
     return stream_dir / f"frames-{number:06d}.seg"

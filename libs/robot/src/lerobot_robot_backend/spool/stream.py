@@ -10,6 +10,7 @@ shipper.lock       locked by the process that ships the stream, whose number it 
 shipper.log        what the shipper did
 """
 
+import errno
 import logging
 import os
 import shutil
@@ -29,6 +30,7 @@ from teleop_schema.session import SessionDescription
 
 from lerobot_robot_backend.spool.durable import make_directory, replace_file, sync_directory
 from lerobot_robot_backend.spool.locks import is_locked
+from lerobot_robot_backend.spool.segment import has_records
 
 SESSION_FILE = "session.json"
 ADDRESS_FILE = "address"
@@ -47,6 +49,10 @@ CORRECTION = "python -m lerobot_robot_backend.shipper --backend_url ws://localho
 # JSON that nests too deeply is a RecursionError.
 UNREADABLE = (OSError, msgspec.MsgspecError, RecursionError)
 
+UNDESCRIBED = (
+    "is missing, so nobody knows where the samples beside it belong: bring it back from a copy, or move its "
+    "folder out of the spool"
+)
 log = logging.getLogger("lerobot_robot_backend.spool.stream")
 
 
@@ -211,7 +217,8 @@ def read_whole_progress(stream_dir: Path) -> StreamProgress:
 def find_streams(spool_dir: Path, refused: Callable[[OSError], None] = lambda _error: None) -> Iterator[Path]:
     """Directories of all streams in the spool, oldest first within a robot.
 
-    refused  called with the error of each folder that can't be looked into: there may be streams in it
+    refused  called with the error of each folder that can't be looked into, for there may be streams in it,
+             and of each stream whose description is missing
     """
     found = []
     for robot_dir in _folders(spool_dir, refused):
@@ -219,11 +226,22 @@ def find_streams(spool_dir: Path, refused: Callable[[OSError], None] = lambda _e
             try:
                 found.append((robot_dir, (stream_dir / SESSION_FILE).stat().st_mtime_ns, stream_dir))
             except FileNotFoundError:
-                continue
+                _tell_undescribed(stream_dir, refused)
             except OSError as error:
                 refused(error)
     for *_, stream_dir in sorted(found):
         yield stream_dir
+
+
+def _tell_undescribed(stream_dir: Path, refused: Callable[[OSError], None]) -> None:
+    """A stream gets its description before its first sample: one that has samples only has lost it."""
+    try:
+        if not has_records(stream_dir) or is_locked(stream_dir / WRITER_LOCK):
+            return
+    except OSError as error:
+        refused(error)
+        return
+    refused(FileNotFoundError(errno.ENOENT, UNDESCRIBED, str(stream_dir / SESSION_FILE)))
 
 
 def _folders(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
