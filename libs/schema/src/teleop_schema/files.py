@@ -139,8 +139,10 @@ CHUNK_RECORD_BYTES = 4 + CHUNK_HASH_BYTES
 class Receipt(Struct, frozen=True, kw_only=True):
     """The server has the file for good.
 
-    path  where it lies below the backup folder, `<robot_id>/…`
-    id    of a video chunk: its number
+    path        where it lies below the backup folder, `<robot_id>/…`
+    id          of a video chunk: its number
+    quarantine  of a video chunk: why it is kept and used for nothing, for example that it is no video; None:
+                nothing is wrong with it, as far as it has been looked into
     """
 
     kind: str
@@ -150,6 +152,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     sha256: str
     stored_at: datetime
     id: int | None = None
+    quarantine: str | None = None
 
 
 class Planned(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -79,6 +79,16 @@ async def test_a_video_is_looked_into_and_named(catalog, keep, session, store_ro
     assert await catalog.find(video_file(content, session, indices=range(0, 60, 2))) == receipt
 
 
+async def test_answer_says_that_it_is_no_video(catalog, keep, session):
+    """It is kept all the same, and the same again is answered alike."""
+    content = b"a spreadsheet"
+    await keep(content)
+    receipt, new = await catalog.accept(video_file(content, session))
+    assert new
+    assert receipt.quarantine is not None
+    assert await catalog.known(video_file(content, session)) == receipt
+
+
 async def test_a_chunk_is_never_replaced(catalog, keep, session, store_root):
     """Other bytes under the key of a stored chunk are a conflict, before and after they were sent."""
     first, second = encode_video(seed=1), encode_video(seed=2)

@@ -238,6 +238,7 @@ def _video_receipt(file: VideoFile, row: asyncpg.Record) -> Receipt:
         sha256=row["sha256"],
         stored_at=row["stored_at"],
         id=row["id"],
+        quarantine=row["quarantine"],
     )
 
 
