@@ -8,6 +8,8 @@ import sys
 from typing import NoReturn
 
 EXIT_USAGE = 2
+# What Python says of the home of a user without HOME and without a line in /etc/passwd.
+_NO_HOME = "Could not determine home directory."
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +30,11 @@ def run_command(module: str) -> NoReturn:
     signal.signal(signal.SIGINT, ours)
     try:
         sys.exit(main())
+    except RuntimeError as error:
+        if str(error) != _NO_HOME:
+            raise
+        print("error: this user has no home folder; set HOME to one that it may write to", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)

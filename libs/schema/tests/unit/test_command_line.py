@@ -56,3 +56,15 @@ def test_result_of_main_is_the_exit_status(tmp_path):
     command = [sys.executable, "-c", RUN.format("quick_command")]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=False)
     assert done.returncode == 3
+
+
+def test_user_without_a_home_is_told_what_to_set(tmp_path):
+    """A container's, for example, that no /etc/passwd knows: one line, no traceback."""
+    home = "from pathlib import Path\ndef main(): Path('~nobody-of-this-name').expanduser()\n"
+    (tmp_path / "homeless_command.py").write_text(home)
+    command = [sys.executable, "-c", RUN.format("homeless_command")]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: this user has no home folder; set HOME to one that it may write to\n"
