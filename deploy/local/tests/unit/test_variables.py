@@ -2,7 +2,7 @@
 
 from teleop_backend.settings import LocalSettings
 from teleop_export.settings import ExportSettings
-from teleop_schema.variables import VARIABLES, mistyped
+from teleop_schema.commands.variables import VARIABLES, mistyped
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_video_ingest.settings import IngestSettings
 

@@ -12,8 +12,8 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from teleop_schema.command_line import Parser
-from teleop_schema.variables import mistyped
+from teleop_schema.commands.command_line import Parser
+from teleop_schema.commands.variables import mistyped
 
 SECRETS = Path("/run/secrets")
 ENV_FILE = ".env"

@@ -8,7 +8,7 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 
-from teleop_schema.command_line import Parser
+from teleop_schema.commands.command_line import Parser
 from teleop_schema.connections import PREPARE
 
 # Any number of starting services may call this at once: one migrates, the others wait and find it done.

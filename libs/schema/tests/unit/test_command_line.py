@@ -8,10 +8,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from teleop_schema.command_line import Parser
+from teleop_schema.commands.command_line import Parser
 from teleop_testing.waiting import PATIENCE_S
 
-RUN = "from teleop_schema.command_line import run_command; run_command({!r})"
+RUN = "from teleop_schema.commands.command_line import run_command; run_command({!r})"
 
 
 def test_refusal_is_its_reason_and_where_to_get_help(capsys):
@@ -54,7 +54,8 @@ def test_result_of_main_is_the_exit_status(tmp_path):
     """As `sys.exit` takes it."""
     (tmp_path / "quick_command.py").write_text("def main(): return 3\n")
     command = [sys.executable, "-c", RUN.format("quick_command")]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, check=False, timeout=PATIENCE_S)
     assert done.returncode == 3
 
 
@@ -63,8 +64,9 @@ def test_user_without_a_home_is_told_what_to_set(tmp_path):
     home = "from pathlib import Path\ndef main(): Path('~nobody-of-this-name').expanduser()\n"
     (tmp_path / "homeless_command.py").write_text(home)
     command = [sys.executable, "-c", RUN.format("homeless_command")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=False, capture_output=True, text=True
+        command, env=environment, check=False, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 2
     assert done.stderr == "error: this user has no home folder; set HOME to one that it may write to\n"

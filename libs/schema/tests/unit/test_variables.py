@@ -1,7 +1,7 @@
 """Environment variables that are mistyped."""
 
 import pytest
-from teleop_schema.variables import VARIABLES, mistyped
+from teleop_schema.commands.variables import VARIABLES, mistyped
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ async def test_bad_requests_are_named(backend, body, status, code, field):
 
 async def test_sessions_that_cannot_be_exported_say_why(backend, record, database):
     """fps, differences, gaps, emptiness, deletion."""
-    whole, uneven = await record(10), await record(10, fps=59.94)
+    whole, uneven = await record(10), await record(10, fps=0.4)
     gone, empty = await record(10), await record(0)
     holed = await record(10, gaps=[(3, 5, "disk full")])
     await database.connection.execute("UPDATE teleop_session SET deleted_at = now() WHERE id = $1", gone)

@@ -22,8 +22,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from teleop_schema.command_line import Parser
-from teleop_schema.variables import mistyped
+from teleop_schema.commands.command_line import Parser
+from teleop_schema.commands.variables import mistyped
 
 from teleop_sync_agent.errors import AgentError, Failed
 from teleop_sync_agent.keeping.state import AgentState, default_state_dir, find_states, state_path

@@ -1,6 +1,6 @@
 """The console script, which imports all else only once Ctrl-C ends it without a traceback."""
 
-from teleop_schema.command_line import run_command
+from teleop_schema.commands.command_line import run_command
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from teleop_runtime.postgres.pool import Connection, Pool, connected, open_pool,
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
-from teleop_schema.command_line import Parser
+from teleop_schema.commands.command_line import Parser
 from teleop_schema.files import digest_of
 
 from teleop_video_ingest.datasets.version_notes import VersionNote, read_versions

@@ -12,7 +12,7 @@ from teleop_runtime.postgres.pool import connected, open_pool
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
-from teleop_schema.command_line import Parser
+from teleop_schema.commands.command_line import Parser
 
 from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.tables import sweep_table

@@ -86,7 +86,7 @@ async def test_answer_says_that_it_is_no_video(catalog, keep, session):
     receipt, new = await catalog.accept(video_file(content, session))
     assert new
     assert receipt.quarantine is not None
-    assert await catalog.known(video_file(content, session)) == receipt
+    assert await catalog.find(video_file(content, session)) == receipt
 
 
 async def test_a_chunk_is_never_replaced(catalog, keep, session, store_root):

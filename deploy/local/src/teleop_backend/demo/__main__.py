@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from teleop_schema.command_line import Parser
+from teleop_schema.commands.command_line import Parser
 
 from teleop_backend.demo.relay import Relay, relay_to
 from teleop_backend.demo.teleoperation import connect, teleoperate

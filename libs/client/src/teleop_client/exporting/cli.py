@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from teleop_schema.command_line import Parser
+from teleop_schema.commands.command_line import Parser
+from teleop_schema.commands.variables import mistyped
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
-from teleop_schema.variables import mistyped
 from teleop_schema.words import told_frames
 
 from teleop_client.address import backend_url_option

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from teleop_schema.command_line import Parser
+from teleop_schema.commands.command_line import Parser
 from teleop_schema.errors import BackendError
 
 from teleop_dataset.repair import find_sound, repair

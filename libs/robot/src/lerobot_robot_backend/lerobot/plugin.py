@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from teleop_schema.variables import mistyped
+from teleop_schema.commands.variables import mistyped
 
 from lerobot_robot_backend.lerobot.exits import exit_with
 from lerobot_robot_backend.lerobot.options import BadFlag, options_or_exit, read_request

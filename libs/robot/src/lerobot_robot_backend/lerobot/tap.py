@@ -274,7 +274,7 @@ class Tap:
         observed = self._observed
         log_it: Callable[[Columns | None], None]
         if observed is None or observed.values is None:
-            log_it = functools.partial(self._lose, client, "the robot gave no observation")
+            log_it = functools.partial(self._lose, client, "the robot did not provide observation")
         else:
             log_it = self._logging(client, observed, action or {}, hold=hold, sent_action=sent)
             observed.acted = True

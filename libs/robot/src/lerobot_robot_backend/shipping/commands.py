@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from teleop_client.address import backend_url_option
-from teleop_schema.command_line import Parser
+from teleop_schema.commands.command_line import Parser
 
 from lerobot_robot_backend.shipping.named_folder import check_named
 from lerobot_robot_backend.spool.stream import SpoolError

@@ -10,7 +10,7 @@ from teleop_runtime.postgres.pool import open_pool
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
-from teleop_schema.command_line import Parser
+from teleop_schema.commands.command_line import Parser
 from teleop_schema.errors import BackendError
 
 from teleop_telemetry.archive.adopting import adopt
