@@ -126,3 +126,13 @@ def test_loop_below_one_sample_a_second_makes_no_dataset():
     with pytest.raises(BadFps, match=r"0\.5") as caught:
         choose_fps(episodes(None, declared=0.5), [], None)
     assert (caught.value.field, caught.value.hint.count("mcap")) == ("fps", 1)
+
+
+def test_loop_below_one_sample_a_second_is_named_beside_others():
+    """Not a rate of 0."""
+    both = [*episodes(30.0), *episodes(0.4, declared=0.4, session=2)]
+    with pytest.raises(SessionsDiffer, match=r"30 and 0\.4") as caught:
+        choose_fps(both, [], None)
+    assert "below 1 Hz" in caught.value.hint
+    with pytest.raises(BadFps):
+        choose_fps(both, [], 1)

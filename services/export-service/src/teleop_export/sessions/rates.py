@@ -98,7 +98,7 @@ def _check_wanted(episodes: Sequence[RecordedEpisode], wanted: int) -> None:
 def _highest(episode: RecordedEpisode) -> int:
     """The highest rate that may be asked for."""
     declared = whole_rate(episode.session.fps)
-    if episode.hz is None:
+    if episode.hz is None or not declared:
         return declared
     reached = episode.reached
     return reached if episode.slow_for(declared) else max(declared, reached)
@@ -113,7 +113,9 @@ def _check_declared(episodes: Sequence[RecordedEpisode]) -> None:
                 f"sessions {first.session.id} and {other.session.id} differ in fps: {first.session.fps:g} "
                 f"and {other.session.fps:g}",
                 field="fps",
-                hint=f"set an fps that none of them is below: {lowest}",
+                hint=f"set an fps that none of them is below: {lowest}"
+                if lowest
+                else "leave out what is below 1 Hz: LeRobot datasets can't have it",
             )
 
 
