@@ -10,6 +10,7 @@ import pytest
 from teleop_sync_agent.errors import AgentError, Failed, Taken
 from teleop_sync_agent.keeping import state as state_module
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow, FileRow
+from teleop_testing.waiting import PATIENCE_S
 
 ROW = FileRow("meta/info.json", 10, 5, 6, 7, 3 * 10**9, "ab" * 32, b"\x01\x00", "2026-01-01")
 
@@ -123,6 +124,29 @@ def locker(path: Path) -> sqlite3.Connection:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     return other
+
+
+def test_a_question_is_answered_before_the_memory_is_closed(tmp_path):
+    """Whoever asked in a thread may be cancelled; the thread goes on."""
+    state = AgentState(tmp_path / "robot_A.sqlite")
+    asked, go, answers = threading.Event(), threading.Event(), []
+
+    def wait_in_the_database():
+        asked.set()
+        return go.wait(PATIENCE_S)
+
+    state._connection.create_function("wait_in_the_database", 0, wait_in_the_database)
+    asking = threading.Thread(target=lambda: answers.extend(state._ask("SELECT wait_in_the_database()")))
+    ending = threading.Thread(target=state.close)
+    asking.start()
+    assert asked.wait(PATIENCE_S)
+    ending.start()
+    ending.join(0.2)
+    assert ending.is_alive()
+    go.set()
+    for thread in (asking, ending):
+        thread.join(PATIENCE_S)
+    assert answers == [(1,)]
 
 
 def test_one_agent_at_a_time(tmp_path):

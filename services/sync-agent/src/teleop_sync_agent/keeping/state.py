@@ -248,7 +248,10 @@ class AgentState:
             self._holder.release()
 
     def close(self) -> None:
-        self._connection.close()
+        # What was asked in a thread goes on when whoever waited for it is cancelled, and SQLite crashes the
+        # process if its connection is closed meanwhile.
+        with self._lock:
+            self._connection.close()
         self._release()
 
     def files(self, folder: str) -> dict[str, FileRow]:
