@@ -51,7 +51,7 @@ def test_full_disk_is_one_gap_that_ends():
         while is_kept(client):
             pass
         lost = client.logged - 1
-        wait_for(lambda: "frames are lost" in (client.progress.trouble or ""))
+        wait_for(lambda: "frames are being lost" in (client.progress.trouble or ""))
         filler.unlink()
         wait_for(lambda: is_kept(client))
         client.close()

@@ -20,13 +20,13 @@ PICTURES, GREY = 3, 120
 ENCODE = f"""
 import av, numpy
 from teleop_export.making.video_writer import encode
-from teleop_dataset.v3.info import Camera
+from teleop_dataset.v3.info import VideoFeature
 
 grey = av.VideoFrame.from_ndarray(numpy.full((64, 64, 3), {GREY}, numpy.uint8), format="rgb24")
 for codec, pix_fmt in ("h264", "yuv420p"), ("h264", "gbrp"), ("hevc", "yuv420p"), ("av1", "yuv420p"):
-    camera = Camera("front", 64, 64, codec, pix_fmt)
+    camera = VideoFeature("front", 64, 64, codec, pix_fmt)
     encode(f"/videos/{{codec}}-{{pix_fmt}}.mp4", iter([(grey, {PICTURES})]), camera, 30)
-depth = Camera("depth", 64, 64, "hevc", "gray12le", "mm")
+depth = VideoFeature("depth", 64, 64, "hevc", "gray12le", "mm")
 encode("/videos/hevc-gray12le.mp4", iter([(grey, {PICTURES})]), depth, 30)
 """
 DECODE = """

@@ -206,7 +206,8 @@ def test_drain_says_what_is_in_the_way(make_client):
         client.stream_dir,
         StreamProgress(next=1, session_id=5, trouble="the server refuses the connection with 401"),
     )
-    with pytest.raises(TimeoutError, match=r"1 of 2 frames acknowledged .* refuses with 401.*kept in"):
+    told = r"1 of 2 frames acknowledged .* refuses the connection with 401.*kept in"
+    with pytest.raises(TimeoutError, match=told):
         client.drain(0.0)
     assert client.session_id == 5
     assert client.acknowledged == 1

@@ -46,7 +46,7 @@ async def test_corrected_address_is_followed(make_client, backend, unused_tcp_po
     await until(lambda: all(client.progress.trouble for client in clients))
     done = await asyncio.to_thread(shipper_command, "--all", "--backend_url", backend.url, spool)
     assert done.returncode == 0, done.stderr
-    assert f"is shipped by process {os.getpid()} (kill {os.getpid()} ends it)" in done.stderr
+    assert f"is being shipped by process {os.getpid()} (kill {os.getpid()} ends it)" in done.stderr
     assert await waiting == 2
     assert sorted(stream.next for stream in backend.streams.values()) == [1, 2]
     assert {read_stream(client.stream_dir).backend_url for client in clients} == {backend.url}

@@ -38,13 +38,13 @@ async def test_full_disk_is_told_where_people_look(make_client, monkeypatch, cap
         while is_kept(client):
             pass
         lost = client.logged - 1
-        await until(lambda: "frames are lost; free some space" in (client.progress.trouble or ""))
+        await until(lambda: "frames are being lost; free some space" in (client.progress.trouble or ""))
         assert not any(is_kept(client) for _ in range(50))
         full.clear()
         await until(lambda: is_kept(client))
         await until(lambda: client.progress.trouble is None)
     told = [record.message for record in caplog.records if record.message.startswith("backend: ")]
-    assert any("frames are lost" in line and str(client.stream_dir) in line for line in told)
+    assert any("frames are being lost" in line and str(client.stream_dir) in line for line in told)
     assert "backend: frames are being kept again" in told
     reader = SpoolReader(client.stream_dir)
     found = batches(reader)
@@ -60,7 +60,7 @@ def test_session_can_be_told_of_on_a_disk_that_is_full(make_client, monkeypatch)
         size = (client.stream_dir / "writer.state").stat().st_size
         while is_kept(client):
             pass
-    assert "frames are lost" in (client.stream_dir / "writer.state").read_text()
+    assert "frames are being lost" in (client.stream_dir / "writer.state").read_text()
     assert (client.stream_dir / "writer.state").stat().st_size == size
 
 

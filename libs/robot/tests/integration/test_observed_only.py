@@ -149,4 +149,4 @@ def test_action_of_another_kind_does_not_cost_the_observation(arm, caplog):
     frames = recorded(arm)
     assert [state for state, _, _ in frames] == [1.0, 2.0]
     assert all(math.isnan(action) for _, action, _ in frames)
-    assert caplog.text.count("the action is no dictionary of names and values") == 1
+    assert caplog.text.count("the action is not a dictionary of names and values") == 1

@@ -109,7 +109,7 @@ def test_missing_and_headless_segments_are_gaps(spool):
     (gap,) = [batch for batch in found if batch.gap]
     per_segment = len(states(found[:1]))
     assert gap.first == pytest.approx(SMALL / RECORD_BYTES, rel=0.2)
-    assert "gone" in gap.gap
+    assert "has lost the records" in gap.gap
     assert reader.damage == ["the header of frames-000003.seg is damaged"]
     reader.seek(gap.first + 5)
     assert covered(batches(reader))[0] == gap.first + 5

@@ -13,7 +13,7 @@ from teleop_testing.waiting import PATIENCE_S
 SERVER = """
 import asyncio, sys
 from contextlib import asynccontextmanager
-from teleop_runtime.serving.app import Part, Running, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serving.serve import serve
 from teleop_runtime.serving.operations import JsonResponse, Operation
@@ -37,7 +37,7 @@ async def lifespan():
     yield Running(state={}, drain=drain)
     print("stopped", flush=True)
 
-part = Part(name="example", operations=[Operation("GET", "/wait", wait)], lifespan=lifespan)
+part = ServicePart(name="example", operations=[Operation("GET", "/wait", wait)], lifespan=lifespan)
 serve(assemble("example", [part], exposure="local"), host="127.0.0.1", port=port)
 """
 
@@ -58,7 +58,7 @@ def start():
         started.append(process)
         address = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
+        while process.poll() is None and time.monotonic() < deadline:
             try:
                 if httpx.get(f"{address}/readyz", timeout=PATIENCE_S).status_code == 200:
                     return process, address

@@ -33,7 +33,7 @@ async def test_rows_are_those_of_lerobots_dataset(backend, record, film, add_col
     (told,) = json.loads((folder / "meta/backend.json").read_text())["episodes"]
     assert told["pauses"] == [[30, 90], [100, 101]]
     text = (await backend.http.get(f"/exports/{export['id']}/report.txt")).text
-    assert "left out: episode 0, frames 30 to 89: within the episode, but not added" in text
+    assert "left out: episode 0, frames 30 to 89: paused: recorded within the episode but not" in text
 
 
 async def test_every_third_frame(backend, record):

@@ -45,7 +45,7 @@ async def test_six_seconds_last_six_seconds(backend, record, frames, declared, h
     assert told["measured_hz"] == pytest.approx(hz, rel=1e-3)
     assert told["declared_fps"] == declared
     text = (await backend.http.get(f"/exports/{export['id']}/report.txt")).text
-    assert f"its loop ran at {hz:.2f} Hz, {declared:g} declared" in text
+    assert f"its loop ran at {hz:.2f} Hz instead of the declared {declared:g}" in text
     info = json.loads((folder / "meta/info.json").read_text())
     report = json.loads((folder / "meta/backend.json").read_text())["report"]
     assert f"{hz:.2f} Hz, {declared:g} declared" in card("lab/pick", info, report, ["pick"], 1)
@@ -65,7 +65,7 @@ async def test_sessions_of_differing_speed_are_merged_at_a_rate_that_is_asked_fo
     refusal = await backend.ask(fast, slow, status=409)
     assert (refusal["code"], refusal["field"]) == ("rates_differ", "fps")
     assert f"session {slow} was recorded at 20.00 Hz" in refusal["detail"]
-    assert "fps of 20" in refusal["hint"]
+    assert "set fps to 20" in refusal["hint"]
     _, folder = await backend.export(fast, slow, fps=20)
     lengths = pq.read_table(folder / "meta/episodes")["length"].to_pylist()
     assert lengths == [60, 60]

@@ -166,7 +166,7 @@ async def test_cameras_without_any_video_are_waited_for(backend, record, film):
             await film(session, 100, camera)
         refusal = await backend.ask(session, status=409)
         assert (refusal["code"], refusal["field"]) == ("video_unfinished", "cameras")
-        assert "no video" in refusal["detail"]
+        assert "no usable video" in refusal["detail"]
         export, _ = await backend.export(session, include_unfinished=True)
         assert export["numbers"]["videos"] == len(arrived)
     assert (await backend.ask(session, cameras=["wrist"], status=409))["code"] == "video_unfinished"

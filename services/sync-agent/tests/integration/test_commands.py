@@ -101,7 +101,7 @@ async def test_there_and_back(agent, outputs, tmp_path):
     assert contents(tmp_path / "back/me/picking") == contents(folder)
     again = agent("restore", "me/picking", "--into", tmp_path / "back")
     assert again.returncode == 2
-    assert "there already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 async def test_names_that_the_server_has_no_place_for(agent, outputs, tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -169,6 +170,20 @@ async def test_an_encoder_at_work_is_waited_for(agent, tmp_path):
         bringing = asyncio.create_task(agent.once(PATIENCE_S))
         await until(lambda: client.stream_dir in agent.spool._recorded)
     assert await bringing == []
+
+
+async def test_a_recording_that_ends_between_two_looks_is_brought(agent, tmp_path, monkeypatch):
+    """It was not there to ship when this began, and is not being recorded when this ends."""
+    client, start = record(tmp_path / "spool"), agent.spool._start
+    with ExitStack() as encoder:
+        encoder.enter_context(locked(client.stream_dir / ENCODER_LOCK))
+
+        async def start_before_it_ends():
+            await start()
+            encoder.close()
+
+        monkeypatch.setattr(agent.spool, "_start", start_before_it_ends)
+        assert await agent.once(PATIENCE_S) == []
 
 
 @pytest.mark.parametrize("kind", ["samples", "video"])

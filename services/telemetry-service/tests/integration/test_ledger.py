@@ -176,7 +176,9 @@ async def test_frames_that_nobody_knows_of_can_be_given_up(service, database, ht
         assert gaps == {0: 1, 5: 6, 6: 7, 7: 8, 19: 20}
         # The first of them found all that there was.
         (reason,) = {gap["reason"] for gap in ledger["gaps"]} - {"disk full"}
-        assert re.fullmatch(rf"given up on {MOMENT} UTC by Kim from 127\.0\.0\.1: nobody knows .*", reason)
+        assert re.fullmatch(
+            rf"given up on {MOMENT} UTC by Kim from 127\.0\.0\.1: what became of them .*", reason
+        )
     assert (await http.post("/sessions/999999/give-up-missing")).status_code == 404
 
 

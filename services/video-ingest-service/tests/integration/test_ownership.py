@@ -35,7 +35,7 @@ async def test_another_database_is_refused(pool, store, store_root):
 async def test_a_database_that_knows_none_of_the_files_is_refused(pool, store, store_root, keep):
     """Of a store that was used before owners were noted: an empty database can't be theirs."""
     await keep(b"content")
-    with pytest.raises(CannotStart, match="knows nothing of"):
+    with pytest.raises(CannotStart, match="does not know"):
         await claim(pool, store, str(store_root))
     assert await store.owner() is None
 

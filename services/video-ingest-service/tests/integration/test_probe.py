@@ -52,7 +52,7 @@ async def test_depth_is_looked_into_too(look):
     found = await look(encode_depth(10), told=10, depth_unit="mm")
     assert (found.codec, found.pix_fmt, found.keyframes, found.problem) == ("hevc", "gray12le", 10, None)
     found = await look(encode_video(10), told=10, depth_unit="mm")
-    assert found.problem == "depth is hevc gray12le, this is h264 yuv420p"
+    assert found.problem == "depth is hevc gray12le but this is h264 yuv420p"
 
 
 async def test_a_single_picture_is_a_video(look):

@@ -281,7 +281,7 @@ class Tap:
         # LeRobot adds a frame to its dataset, and with it columns of the command's own, after it has acted.
         episodes.step(Step(None if observed is None else observed.values, action, log_it), hold=hold)
         if action is None:
-            raise ValueError("the action is no dictionary of names and values, so frames have none")
+            raise ValueError("the action is not a dictionary of names and values, so the frames have none")
 
     def _logging(
         self,

@@ -85,6 +85,7 @@ class SpoolSync:
         self._not_before_s: dict[tuple[str, Path], float] = {}
         self._failed: dict[tuple[str, Path], str] = {}
         self._held: dict[tuple[str, Path], str] = {}
+        self._tried: set[tuple[str, Path]] = set()
         self._recorded: list[Path] = []
 
     async def run(self) -> None:
@@ -111,7 +112,7 @@ class SpoolSync:
                 lacking = await self._ship_all()
                 if (now := (self.now.acked, lacking)) != before:
                     before, patient_until_s = now, time.monotonic() + others_patience_s
-                if not self._is_others(lacking) or time.monotonic() >= patient_until_s:
+                if not self._may_end(lacking) or time.monotonic() >= patient_until_s:
                     break
                 await asyncio.sleep(POLL_S)
         finally:
@@ -129,10 +130,13 @@ class SpoolSync:
         kinds = ("samples", samples), ("video", videos), ("recording", self._recorded)
         return [(kind, stream_dir) for kind, stream_dirs in kinds for stream_dir in stream_dirs]
 
-    def _is_others(self, lacking: list[tuple[str, Path]]) -> bool:
-        """Whether another process is at some of it that will have an end: not at a recording that goes on."""
+    def _may_end(self, lacking: list[tuple[str, Path]]) -> bool:
+        """Whether some of it comes to an end by itself: another process is at it, but not at a recording that
+        goes on, or its recording, or encoder, ended after this process had looked for what to ship.
+        """
         encoding = (not is_locked(each / WRITER_LOCK) for kind, each in lacking if kind == "recording")
-        return not self._held.keys().isdisjoint(lacking) or any(encoding)
+        untried = (key not in self._tried for key in lacking if key[0] != "recording")
+        return not self._held.keys().isdisjoint(lacking) or any(encoding) or any(untried)
 
     async def bring_again(self, lacking: Lacking) -> Recalled:
         """Send once more what the server has forgotten, with the next look at the spool."""
@@ -159,6 +163,7 @@ class SpoolSync:
     async def _try(self, key: tuple[str, Path], ship: Callable[[Path], Awaitable[None]]) -> None:
         """Ship samples or video of one stream; if that fails, the others go on: it is tried much later."""
         kind, stream_dir = key
+        self._tried.add(key)
         self._failed.pop(key, None)
         self._held.pop(key, None)
         try:
