@@ -150,7 +150,7 @@ def test_a_teleoperation_becomes_a_dataset(backend, run, tmp_path):
     dataset = open_dataset(exported(run, tmp_path, backend))
     frames = recorded_frames(backend)
     taken_ns = frames["taken_ns"]
-    # A machine with too much to do turns the loop more slowly than the cameras: then that is the dataset's rate.
+    # A machine with too much to do turns the loop more slowly than that; then its rate is the dataset's.
     assert dataset.fps == 30 or (len(taken_ns) - 1) / np.ptp(taken_ns) * 1e9 < 40
     number_at = {taken_ns: number for number, taken_ns in enumerate(frames["taken_ns"].tolist())}
     cameras = {camera: seen(backend, camera) for camera in CAMERAS}
