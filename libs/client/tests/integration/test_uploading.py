@@ -107,8 +107,8 @@ async def test_another_process_goes_on(backend, source):
     assert stored(backend) == CONTENT
 
 
-async def test_a_small_upload_is_resumed_too(uploader, backend, tmp_path):
-    """Few bytes are sent without a question first; if the server has some already, it says so."""
+async def resume_small(uploader, backend, tmp_path):
+    """An upload of few bytes, cut off in the middle, ends whole."""
     content = CONTENT[:50_000]
     (tmp_path / "small").write_bytes(content)
     backend.cut_after.append(20_000)
@@ -116,6 +116,11 @@ async def test_a_small_upload_is_resumed_too(uploader, backend, tmp_path):
         source = FileBytes(file.fileno())
         await persevere(lambda: uploader.upload(plan_of(content), source), jitter=lambda: 0.0)
     assert stored(backend) == content
+
+
+async def test_a_small_upload_is_resumed_too(uploader, backend, tmp_path):
+    """Few bytes are sent without a question first; if the server has some already, it says so."""
+    await resume_small(uploader, backend, tmp_path)
     assert not any(request.startswith("HEAD") for request in backend.requests[:2])
 
 
@@ -237,13 +242,7 @@ def _answer(status: int, body: str) -> web.HTTPException:
 async def test_an_older_backends_offset_is_asked_for(uploader, backend, tmp_path):
     """One that does not say `retryable` yet refuses an offset with 409: the upload goes on all the same."""
     backend.retryable = lambda _code: None
-    content = CONTENT[:50_000]
-    (tmp_path / "small").write_bytes(content)
-    backend.cut_after.append(20_000)
-    with (tmp_path / "small").open("rb") as file:
-        source = FileBytes(file.fileno())
-        await persevere(lambda: uploader.upload(plan_of(content), source), jitter=lambda: 0.0)
-    assert stored(backend) == content
+    await resume_small(uploader, backend, tmp_path)
 
 
 async def test_a_lost_upload_starts_over(uploader, backend, source):

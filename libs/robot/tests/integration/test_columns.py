@@ -299,5 +299,5 @@ def test_frame_that_was_kept_back_comes_before_what_is_lost_after_it(tap):
     batches = list(iter(lambda: reader.read(Limits()), None))
     assert [(batch.first, batch.count, batch.gap) for batch in batches] == [
         (0, 1, None),
-        (1, 1, "the robot did not provide observation"),
+        (1, 1, "the robot gave no observation"),
     ]

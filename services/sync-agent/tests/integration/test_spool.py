@@ -179,8 +179,9 @@ async def test_a_recording_that_ends_between_two_looks_is_brought(agent, tmp_pat
         encoder.enter_context(locked(client.stream_dir / ENCODER_LOCK))
 
         async def start_before_it_ends():
-            await start()
+            seen = await start()
             encoder.close()
+            return seen
 
         monkeypatch.setattr(agent.spool, "_start", start_before_it_ends)
         assert await agent.once(PATIENCE_S) == []

@@ -274,14 +274,14 @@ class Tap:
         observed = self._observed
         log_it: Callable[[Columns | None], None]
         if observed is None or observed.values is None:
-            log_it = functools.partial(self._lose, client, "the robot did not provide observation")
+            log_it = functools.partial(self._lose, client, "the robot gave no observation")
         else:
             log_it = self._logging(client, observed, action or {}, hold=hold, sent_action=sent)
             observed.acted = True
         # LeRobot adds a frame to its dataset, and with it columns of the command's own, after it has acted.
         episodes.step(Step(None if observed is None else observed.values, action, log_it), hold=hold)
         if action is None:
-            raise ValueError("the action is not a dictionary of names and values, so the frames have none")
+            self._say("the action is not a dictionary of names and values, so the frames have none")
 
     def _logging(
         self,

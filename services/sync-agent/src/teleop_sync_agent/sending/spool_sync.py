@@ -85,7 +85,6 @@ class SpoolSync:
         self._not_before_s: dict[tuple[str, Path], float] = {}
         self._failed: dict[tuple[str, Path], str] = {}
         self._held: dict[tuple[str, Path], str] = {}
-        self._tried: set[tuple[str, Path]] = set()
         self._recorded: list[Path] = []
 
     async def run(self) -> None:
@@ -112,7 +111,7 @@ class SpoolSync:
                 lacking = await self._ship_all()
                 if (now := (self.now.acked, lacking)) != before:
                     before, patient_until_s = now, time.monotonic() + others_patience_s
-                if not self._may_end(lacking) or time.monotonic() >= patient_until_s:
+                if not self._is_others(lacking) or time.monotonic() >= patient_until_s:
                     break
                 await asyncio.sleep(POLL_S)
         finally:
@@ -120,23 +119,21 @@ class SpoolSync:
         return [self._why(*key) for key in lacking if key not in self._failed]
 
     async def _ship_all(self) -> list[tuple[str, Path]]:
-        """Ship what this process can; gives what the server lacks then."""
-        await self._start()
-        while self._shipping:
-            await asyncio.wait(self._shipping.values(), timeout=POLL_S)
-            self._reap()
-            await self._look()
-        samples, videos = await self._look()
-        kinds = ("samples", samples), ("video", videos), ("recording", self._recorded)
-        return [(kind, stream_dir) for kind, stream_dirs in kinds for stream_dir in stream_dirs]
+        """Ship what this process can, also what ends meanwhile; gives what the server lacks then."""
+        while True:
+            seen = await self._start()
+            while self._shipping:
+                await asyncio.wait(self._shipping.values(), timeout=POLL_S)
+                self._reap()
+                await self._look()
+            left = self._keys(*await self._look())
+            if seen.issuperset(left):
+                return left + [("recording", stream_dir) for stream_dir in self._recorded]
 
-    def _may_end(self, lacking: list[tuple[str, Path]]) -> bool:
-        """Whether some of it comes to an end by itself: another process is at it, but not at a recording that
-        goes on, or its recording, or encoder, ended after this process had looked for what to ship.
-        """
+    def _is_others(self, lacking: list[tuple[str, Path]]) -> bool:
+        """Whether another process is at some of it that will have an end: not at a recording that goes on."""
         encoding = (not is_locked(each / WRITER_LOCK) for kind, each in lacking if kind == "recording")
-        untried = (key not in self._tried for key in lacking if key[0] != "recording")
-        return not self._held.keys().isdisjoint(lacking) or any(encoding) or any(untried)
+        return not self._held.keys().isdisjoint(lacking) or any(encoding)
 
     async def bring_again(self, lacking: Lacking) -> Recalled:
         """Send once more what the server has forgotten, with the next look at the spool."""
@@ -147,23 +144,24 @@ class SpoolSync:
         self.now.again_segments += recalled.segments
         return recalled
 
-    async def _start(self) -> None:
-        """Begin with every stream that is not being shipped yet."""
+    async def _start(self) -> set[tuple[str, Path]]:
+        """Begin with every stream that is not being shipped yet; gives all that there are."""
         self._reap()
-        samples, videos = await self._look()
-        for kind, ship, stream_dirs in (
-            ("samples", self._ship_samples, samples),
-            ("video", self._ship_video, videos),
-        ):
-            for stream_dir in stream_dirs:
-                key = kind, stream_dir
-                if key not in self._shipping and self._not_before_s.get(key, 0.0) <= time.monotonic():
-                    self._shipping[key] = asyncio.create_task(self._try(key, ship))
+        keys = self._keys(*await self._look())
+        for key in keys:
+            if key not in self._shipping and self._not_before_s.get(key, 0.0) <= time.monotonic():
+                ship = self._ship_samples if key[0] == "samples" else self._ship_video
+                self._shipping[key] = asyncio.create_task(self._try(key, ship))
+        return set(keys)
+
+    @staticmethod
+    def _keys(samples: list[Path], videos: list[Path]) -> list[tuple[str, Path]]:
+        kinds = ("samples", samples), ("video", videos)
+        return [(kind, stream_dir) for kind, stream_dirs in kinds for stream_dir in stream_dirs]
 
     async def _try(self, key: tuple[str, Path], ship: Callable[[Path], Awaitable[None]]) -> None:
         """Ship samples or video of one stream; if that fails, the others go on: it is tried much later."""
         kind, stream_dir = key
-        self._tried.add(key)
         self._failed.pop(key, None)
         self._held.pop(key, None)
         try:
