@@ -3,7 +3,8 @@
 import socket
 import sys
 
-TIMEOUT_S = 4
+# Less than what the image's HEALTHCHECK gives it; a busy machine may need seconds to let a process run.
+TIMEOUT_S = 15
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
 with socket.create_connection(("127.0.0.1", int(sys.argv[1])), TIMEOUT_S) as connection:

@@ -58,6 +58,14 @@ def test_a_process_is_what_its_container_says(stack, service):
     assert capabilities["NoNewPrivs"] == "1"
 
 
+@pytest.mark.parametrize("service", [service for service in SERVICES if service != "export-worker"])
+def test_a_slow_machine_has_time_to_start(stack, service):
+    """`up --wait` gives up at the first container that is called unhealthy."""
+    check = stack.containers(service)[0].attrs["Config"]["Healthcheck"]
+    assert check["StartPeriod"] >= 300e9
+    assert check["Timeout"] >= 20e9
+
+
 def test_only_the_proxys_port_is_open(stack):
     """One published port in all, on this machine only; but for the proxy and the workers nobody gets out."""
     published = {
