@@ -188,7 +188,7 @@ def run(cuts: int, seed: int) -> None:
     """Cut so often. Raises AssertionError if something that was told to be safe is not there."""
     chance = random.Random(seed)
     with cut_disk() as disk, serving(disk, chance) as load:
-        wait_for(lambda: has_begun(load.told()), patience_s=60.0)
+        wait_for(lambda: has_begun(load.told()))
         for number in range(cuts):
             time.sleep(chance.uniform(0, 1))
             print(f"{number + 1:3d} {cut(disk, load)}, all there", flush=True)

@@ -25,7 +25,6 @@ SERVICES = (
     "export-worker",
     "postgres",
 )
-READY_S = 120.0
 
 # Everything that is recorded, as one number per table: how many rows, and the hash of them all in order.
 CONTENTS = """
@@ -140,7 +139,7 @@ class Stack:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + PATIENCE_S
         while not self.is_ready():
             assert time.monotonic() < deadline, self.compose("logs", "--tail=20")
             time.sleep(0.2)

@@ -8,7 +8,7 @@ import httpx
 import psycopg
 import pytest
 from recorder import record
-from stack import READY_S, REPOSITORY, Stack
+from stack import REPOSITORY, Stack
 from teleop_client.uploading import Uploader
 from teleop_schema.files import FilePlan
 from teleop_testing.backends.processes import free_port
@@ -105,7 +105,7 @@ def database(engine, gateway) -> Iterator[str]:
     )
     try:
         ready = ["pg_isready", "-h", "127.0.0.1", "-d", "lerobot"]
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + PATIENCE_S
         while server.exec_run(ready).exit_code:
             assert time.monotonic() < deadline, server.logs()
             time.sleep(0.2)

@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import open_store
+from teleop_testing.waiting import PATIENCE_S
 from teleop_video_ingest.upkeep.ownership import claim
 
 NEW_NAME = "UPDATE installation SET id = gen_random_uuid()"
 NAME = "SELECT id::text FROM installation"
-ENDS_S = 60
 
 
 async def test_a_new_store_is_the_databases_own(pool, store, store_root):
@@ -57,7 +57,7 @@ def test_the_service_ends_with_the_reason(database_url, store, store_root):
         cwd=Path(store_root).parent,
         capture_output=True,
         text=True,
-        timeout=ENDS_S,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 1
     (reason,) = done.stderr.splitlines()
