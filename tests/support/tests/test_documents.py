@@ -33,3 +33,19 @@ def test_links_lead_somewhere(document):
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def shown(document: str) -> list[str]:
+    """What a README shows to type and to read, without its comments; the map of folders is prose."""
+    blocks = CODE.findall((REPOSITORY / document).read_text())
+    return [re.sub(r" *# .*", "", block) for block in blocks if "libs/schema  " not in block]
+
+
+def test_the_korean_readme_shows_the_same_commands_and_links():
+    korean, english = "README.ko.md", "README.md"
+    assert shown(korean) == shown(english)
+    texts = [CODE.sub("", (REPOSITORY / each).read_text()) for each in (korean, english)]
+    links, rows = [set(LINK.findall(text)) for text in texts], [text.count("\n|") for text in texts]
+    only_in_one = {each for each in links[0] ^ links[1] if not each.startswith(("#", "README"))}
+    assert only_in_one == set()
+    assert rows[0] == rows[1]
