@@ -1,16 +1,16 @@
-"""Robot side of the LeRobot backend: records every sample to disk first, then ships it.
+"""Robot side of the LeRobot backend: records every sample to disk first, then sends it.
 
     from lerobot_robot_backend import TelemetryClient
 
-LeRobot's commands import this package by themselves, as they do with every installed plugin; then, and only
-then, it listens in on them (see `plugin`).
+LeRobot's commands import this package by themselves, like every installed plugin. Then, and only
+then, it intercepts their calls (see `plugin`).
 """
 
 import sys
 from types import FrameType
 from typing import TYPE_CHECKING
 
-# As "X as X" they are told of to type checkers. They are imported when they are first asked for: LeRobot's
+# "X as X" shows them to type checkers. They are imported only when they are first used, because LeRobot's
 # commands import this package whether or not they record.
 if TYPE_CHECKING:
     from lerobot_robot_backend.client import TelemetryClient as TelemetryClient
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lerobot_robot_backend.shipper import ship_stream as ship_stream
     from lerobot_robot_backend.spool.stream import SpoolError as SpoolError
 else:
-    # Hidden from type checkers, which would take it that any name is here.
+    # Hidden from type checkers: with it, they would believe that the module has every name.
     def __getattr__(name):
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -35,7 +35,7 @@ _HOMES = {
     "ship_all": "lerobot_robot_backend.shipper",
     "ship_stream": "lerobot_robot_backend.shipper",
 }
-# What LeRobot's commands call to import the installed plugins.
+# The function that LeRobot's commands call to import the installed plugins.
 _REGISTRATION = "register_third_party_plugins"
 
 

@@ -1,4 +1,4 @@
-"""What the arguments of TelemetryClient must be, told to who gave another kind. Pure."""
+"""Checks the arguments of TelemetryClient, and says what is wrong with them. Pure."""
 
 import math
 import operator
@@ -64,9 +64,9 @@ def check_frame(
     captured_us: Any,
     observation_age_us: Any,
 ) -> None:
-    """Raise ValueError for the first argument of `log` that is of another kind than it must be.
+    """Raise ValueError for the first argument of `log` that has the wrong type.
 
-    beside  name -> what was given of those that may be None
+    beside  name -> value of each argument that may be None
     """
     for field, given in (("observation", observation), ("action", action)):
         if not isinstance(given, Mapping):
@@ -79,5 +79,5 @@ def check_frame(
 
 
 def _shown(given: Any) -> str:
-    """Short, also of a picture."""
+    """A short text for any value, even a picture."""
     return repr(given) if isinstance(given, int | float | str | None) else f"a {type(given).__name__}"

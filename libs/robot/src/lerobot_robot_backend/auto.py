@@ -1,7 +1,7 @@
 """Records a program that drives a robot without LeRobot's command line.
 
-    import lerobot_robot_backend.auto                            # at the top of a script of one's own
-    python -m lerobot_robot_backend.auto [flags] script.py …     # or the script stays as it is
+    import lerobot_robot_backend.auto                            # at the top of your own script
+    python -m lerobot_robot_backend.auto [flags] script.py …     # or leave the script as it is
     python -m lerobot_robot_backend.auto [flags] -m package.module …
 
 Flags and environment variables are those of the plugin (README).

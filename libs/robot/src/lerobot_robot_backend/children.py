@@ -8,7 +8,7 @@ from pathlib import Path
 
 TOKEN_VARIABLE = "LEROBOT_BACKEND_TOKEN"  # noqa: S105
 
-# They outlive the session: they are never waited for, only looked at.
+# They outlive the session, so nobody waits for them; they are only polled.
 _children: list["subprocess.Popen[bytes]"] = []
 
 
@@ -20,9 +20,9 @@ def start_child(
     token: str | None = None,
     inherited_fds: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Start `python -m module <arguments>` in a session of its own, in the directory of its log.
+    """Start `python -m module <arguments>` in its own session, in the folder of its log.
 
-    It inherits no open device, and of open files only `inherited_fds`. Raises OSError.
+    It inherits no open device, and no open files except `inherited_fds`. Raises OSError.
     """
     environment = dict(os.environ)
     if token:

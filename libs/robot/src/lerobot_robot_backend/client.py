@@ -1,4 +1,4 @@
-"""TelemetryClient: keeps a session's samples on the local disk, from where a shipper brings them on."""
+"""TelemetryClient: keeps a session's samples on the local disk, from where a shipper sends them."""
 
 import logging
 import struct
@@ -39,12 +39,12 @@ from lerobot_robot_backend.video.files import without_unrecorded
 if TYPE_CHECKING:
     from lerobot_robot_backend.video.capture import PictureCounts, VideoCapture
 
-# Left to the rest of the machine: a full system disk takes the robot's own software with it.
+# Left for everything else: a full system disk would stop the robot's own software too.
 MIN_FREE_BYTES = 2_000_000_000
 Outcome = Literal["success", "failure", "discarded"]
 
 NO_TIMES: Mapping[str, int] = MappingProxyType({})
-# Of what other processes have written: short for who waits for the end, and a cheap look.
+# How often to look at what other processes have written: short for a person who waits, and a cheap look.
 _POLL_S = 0.02
 
 log = logging.getLogger("lerobot_robot_backend")
@@ -60,7 +60,7 @@ class TelemetryClient:
         client.drain(timeout_s=10)
 
     Nothing here waits for the network. `stream_dir` is the session's directory, `logged` the number of frame
-    indexes used so far, `cameras_not_recorded` tells of each camera without video why.
+    indexes used so far, and `cameras_not_recorded` says for each camera without video why it has none.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class TelemetryClient:
     ) -> None:
         """Open a session.
 
-        state_names     the names of an observation that make the state vector, in order
-        action_names    the same of an action
+        state_names     names in an observation that make up the state vector, in order
+        action_names    the same for an action
         fps             declared rate of the loop, Hz
-        cameras         names of an observation that are pictures: those become video
-        video           "high", "lossless" or "off"; else LEROBOT_BACKEND_VIDEO, else "high"
-        token           for the server; else LEROBOT_BACKEND_TOKEN
-        spool_dir       where samples are kept; else `default_spool_dir()`
-        min_free_bytes  free room on that disk without which no session starts
-        ship            start a process that brings the samples to the server
+        cameras         names in an observation that are pictures: they become video
+        video           "high", "lossless" or "off"; default: LEROBOT_BACKEND_VIDEO, or "high"
+        token           for the server; default: LEROBOT_BACKEND_TOKEN
+        spool_dir       where samples are kept; default: `default_spool_dir()`
+        min_free_bytes  free space that this disk must have for a session to start
+        ship            start a process that sends the samples to the server
 
-        Raises ValueError for a bad address, robot_id or description, SpoolError if the spool takes nothing.
+        Raises ValueError for a bad address, robot_id or description, SpoolError if the spool can't be used.
         """
         self.clock = CaptureClock()
         self.robot_id = check_robot_id(arguments.check_text("robot_id", robot_id))
@@ -139,7 +139,7 @@ class TelemetryClient:
 
     @property
     def acknowledged(self) -> int:
-        """How many of them are durable on the server."""
+        """How many frames are durable on the server."""
         return min(self.progress.next, self.logged)
 
     @property
@@ -149,12 +149,12 @@ class TelemetryClient:
 
     @property
     def progress(self) -> StreamProgress:
-        """How far it is, and what is in the way of keeping or shipping; two files are read."""
+        """How far the session is, and what prevents recording or sending it; reads two files."""
         return read_whole_progress(self.stream_dir)
 
     @property
     def shipper_pid(self) -> int | None:
-        """The process that ships this session, None if there is none."""
+        """The process that sends this session, None if there is none."""
         return self._upkeep.shipper_pid
 
     def log(
@@ -172,26 +172,26 @@ class TelemetryClient:
         """Record one frame and return its index.
 
         observation  name -> value, for example degrees of "shoulder_pan.pos"; kept as float32, as LeRobot
-                     would: True is 1, a value that is missing or None is NaN; the ledger counts what is not
+                     would: True is 1, a missing value or None is NaN; the ledger counts values that are not
                      finite
-        action       name -> value: what was asked of the robot; {}: nothing was, it was only observed
+        action       name -> value: what the robot was told to do; {}: the robot was only observed
         sent_action  what the robot really did; kept if it differs
-        extra        anything else worth keeping; names unknown to the session are kept here, too
+        extra        anything else worth keeping; names that the session does not have are kept here too
         columns      name -> number or array, for example {"next.reward": 0.5}: kept to the last bit, in the
-                     dtype and shape with which the name came first (or was declared); what does not fit them
-                     goes to `extra`
+                     dtype and shape that the name had first (or was declared with); a value that does not
+                     fit goes to `extra`
         captured_us  us since the Unix epoch by `clock`; None: now
         observation_age_us
-                     of an action that follows without a new observation: how long before `captured_us` the
-                     repeated one was taken. Such frames are told apart, and make no rows of a dataset that
-                     would teach an old observation beside a new action
-        picture_us   camera -> when its picture in the observation was taken, by the same clock; without it
-                     that of the frame. A picture is (height, width, 3) uint8, RGB; of depth (height, width)
-                     uint16 in mm or float32 in m; one that shows what the last did is recorded once
+                     for an action without a new observation: how long before `captured_us` the repeated
+                     observation was taken. Such frames are marked, and make no rows: a dataset must not
+                     combine an old observation with a new action
+        picture_us   camera -> when its picture in the observation was taken, by the same clock; default: the
+                     frame's time. A picture is (height, width, 3) uint8, RGB; depth is (height, width)
+                     uint16 in mm or float32 in m; a picture that equals the last one is recorded once
 
-        Raises ValueError naming the value that is no number, SpoolError if the disk is full; then the frame's
-        index is used up, and the server is told of the gap and its reason. Raises ValueError, too, for an
-        argument of another kind; then nothing has happened.
+        Raises ValueError naming the value that is not a number, SpoolError if the disk is full; then the
+        frame's index is used up, and the server gets a gap with the reason. Also raises ValueError for an
+        argument of the wrong type; then nothing has happened.
         """
         if captured_us is None:
             captured_us = self.clock.now_us()
@@ -203,12 +203,12 @@ class TelemetryClient:
                 observation, action, sent_action, extra, packed, captured_us, observation_age_us
             )
         except (AttributeError, IndexError, TypeError, struct.error):
-            # Looked at only then: it takes as long as all the rest.
+            # Checked only after an error: the check takes as long as all the rest.
             beside = {"extra": extra, "columns": columns}
             arguments.check_frame(observation, action, beside, captured_us, observation_age_us)
             raise
         finally:
-            # Also if it became a gap: its pictures are none.
+            # Even if the frame became a gap: its pictures are good.
             if self._video is not None and self.logged > before:
                 self._video.offer(self.logged - 1, captured_us, observation, picture_us)
 
@@ -222,7 +222,7 @@ class TelemetryClient:
     def start_episode(self, task: str | None = None, *, first_frame: int | None = None) -> int:
         """Begin an episode at the next frame (or at `first_frame`); returns its number, counted from 0.
 
-        An episode that is still open is ended before. Raises SpoolError if the disk is full.
+        An episode that is still open is ended first. Raises SpoolError if the disk is full.
         """
         first = self.logged if first_frame is None else first_frame
         if self._episode_open:
@@ -233,7 +233,8 @@ class TelemetryClient:
         return self._episode_index
 
     def change_task(self, task: str, *, first_frame: int | None = None) -> None:
-        """Say that the open episode goes on with another task, from the next frame (or `first_frame`) on."""
+        """Say that the open episode continues with another task,
+        from the next frame (or `first_frame`) on."""
         if self._episode_open:
             first = self.logged if first_frame is None else first_frame
             self._tell(kind="episode_task", frame_index=first, episode_index=self._episode_index, task=task)
@@ -241,7 +242,7 @@ class TelemetryClient:
     def end_episode(
         self, outcome: Outcome | None = None, *, note: str | None = None, end_frame: int | None = None
     ) -> None:
-        """End the open episode after the last frame (or before `end_frame`); without one nothing happens.
+        """End the open episode after the last frame (or before `end_frame`); does nothing if none is open.
 
         outcome  success, failure, discarded; None: not judged
         """
@@ -255,16 +256,16 @@ class TelemetryClient:
         self._tell(kind="episode_end", frame_index=end, **about)
 
     def pause_episode(self, first_frame: int, end_frame: int) -> None:
-        """Say that frames `first_frame` to `end_frame - 1`, though within the open episode, do not belong to
-        it: they are no rows of a dataset, and the rows before and after follow each other."""
+        """Say that frames `first_frame` to `end_frame - 1` lie within the open episode but do not belong to
+        it: in a dataset they are no rows, and the rows before and after follow each other."""
         if self._episode_open:
             told = {"frame_index": first_frame, "end_frame": end_frame}
             self._tell(kind="episode_pause", episode_index=self._episode_index, **told)
 
     def declare_column(self, name: str, dtype: str, shape: Sequence[int], names: Any = None) -> None:
-        """Say what values of a column are, which `log` may be given from now on; again changes nothing.
+        """Declare a column, whose values `log` accepts from now on; repeating the call changes nothing.
 
-        dtype, shape, names  as a feature of a LeRobot dataset has them; a bool or number type of numpy, shape
+        dtype, shape, names  as in a feature of a LeRobot dataset; a bool or number type of numpy, shape
                              (1,) for a single number
 
         Raises ValueError naming what is wrong, SpoolError if the disk is full.
@@ -273,8 +274,8 @@ class TelemetryClient:
             self._tell_column(column)
 
     def tell_not_recorded(self, feature: str, why: str) -> None:
-        """Say that the dataset which is recorded beside this session has a feature that the session lacks, or
-        has otherwise: exports tell it in their reports and cards."""
+        """Say that the dataset recorded together with this session has a feature that the session lacks, or
+        has in another form: exports say so in their reports and cards."""
         self._tell(kind="not_recorded", frame_index=self.logged, feature=feature, note=why)
 
     def mark(self, note: str) -> None:
@@ -282,7 +283,7 @@ class TelemetryClient:
         self._tell(kind="mark", frame_index=self.logged, note=note)
 
     def close(self) -> None:
-        """End the session; what the server lacks is still shipped. Calling it again changes nothing."""
+        """End the session; what the server lacks is still sent. Calling it again changes nothing."""
         self._upkeep.stop()
         if self._video is not None and not self._writer.closed:
             self._video.close()
@@ -290,9 +291,10 @@ class TelemetryClient:
         self._writer.close()
 
     def drain(self, timeout_s: float) -> int:
-        """Wait until the server has every frame, after `close()` the whole session; returns how many frames.
+        """Wait until the server has every frame (after `close()`: the whole session);
+        returns the number of frames.
 
-        Raises TimeoutError saying how far it got and what is in the way; nothing is lost then.
+        Raises TimeoutError that says how far it got and what prevents the rest; nothing is lost then.
         """
         deadline_s = time.monotonic() + timeout_s
         while True:
@@ -312,11 +314,12 @@ class TelemetryClient:
         return self.progress.summary(self.logged, self.stream_dir, self.shipper_pid)
 
     def wait_for_encoder(self, timeout_s: float) -> bool:
-        """Whether pictures are encoded, after at most so long: those of before wait in memory for 2 s."""
+        """Whether the encoder runs, after at most this time; earlier pictures wait in memory for 2 s."""
         return self._video is None or self._video.wait_attended(timeout_s)
 
     def pictures(self, timeout_s: float = 0.0) -> "dict[str, PictureCounts]":
-        """Camera -> what became of its pictures; after `close()` the last ones are waited for so long."""
+        """Camera -> how many pictures were recorded and dropped; after `close()`,
+        waits this long for the last."""
         if self._video is None:
             return {}
         if self._writer.closed:
@@ -353,7 +356,7 @@ class TelemetryClient:
             or packed
             or observation_age_us > 0
             or not whole
-            # All names are there: so there are strangers only if there is more than the names.
+            # All names are there, so there are unknown ones only if there are more.
             or (len(observation) != self._state_count and not observation.keys() <= self._known_state)
             or len(action) != self._action_count
             or (sent_action is not None and differ(sent_action, action))
@@ -368,7 +371,8 @@ class TelemetryClient:
 
     def _open_video(self, quality: Video) -> "VideoCapture | None":
         if self._session.cameras and quality != "off":
-            from lerobot_robot_backend.video.capture import VideoCapture  # numpy, which others do without
+            # imports numpy, which sessions without video do not need
+            from lerobot_robot_backend.video.capture import VideoCapture
 
             try:
                 return VideoCapture(self.stream_dir, self._session, quality)
@@ -378,7 +382,7 @@ class TelemetryClient:
         return None
 
     def _leave_out(self, cameras: Mapping[str, str]) -> None:
-        """Tell of cameras that they have no video and why, so that nobody waits for it."""
+        """Report the cameras without video and the reason, so that nobody waits for their video."""
         self.cameras_not_recorded |= cameras
         for name, why in cameras.items():
             with suppress(SpoolError):  # the disk is full; samples matter more
@@ -392,7 +396,7 @@ class TelemetryClient:
         self._columns.add(column)
 
     def _picked(self, observation: Mapping[str, Any], action: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The values of a frame some of which are missing."""
+        """The values of a frame in which some are missing."""
         session = self._session
         return (*map(observation.get, session.state_names), *map(action.get, session.action_names))
 

@@ -4,16 +4,16 @@ import time
 
 
 class CaptureClock:
-    """Microseconds since the Unix epoch that never step, whatever is done to the system's clock.
+    """Microseconds since the Unix epoch that never jump, even if the system's clock is set.
 
-    started_us  the time of its making
+    started_us  when this clock was created
     """
 
     def __init__(self) -> None:
         self._wall_ns = time.time_ns()
         self._monotonic_ns = time.monotonic_ns()
         self._offset_ns = self._wall_ns - self._monotonic_ns
-        # The same clock on Linux and macOS, but nobody promises it.
+        # On Linux and macOS these two are the same clock, but nobody guarantees it.
         self._performance_offset_ns = self._wall_ns - time.perf_counter_ns()
         self.started_us = self._wall_ns // 1000
 

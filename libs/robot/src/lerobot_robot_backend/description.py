@@ -1,4 +1,4 @@
-"""What a session is described with."""
+"""The description of a session."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ def make_event(fields: dict[str, Any]) -> Event:
 
 
 def describe_host() -> dict[str, Any]:
-    """Where it is recorded."""
+    """The machine that records the session."""
     return {
         "hostname": socket.gethostname(),
         "system": platform.platform(),

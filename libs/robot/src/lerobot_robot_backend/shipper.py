@@ -1,7 +1,7 @@
-"""Ships streams of the spool to the server: `python -m lerobot_robot_backend.shipper <stream dir>`.
+"""Sends streams of the spool to the server: `python -m lerobot_robot_backend.shipper <stream dir>`.
 
-A process of its own per stream: it outlives the recording, reconnects forever, and exits once the server has
-confirmed the whole session. It may be killed at any moment: what is on the disk is shipped by the next one.
+Each stream has its own process. It outlives the recording, reconnects forever, and exits once the server has
+confirmed the whole session. It may be killed at any moment: the next one sends what is on the disk.
 """
 
 import argparse
@@ -46,24 +46,24 @@ from lerobot_robot_backend.spool.stream import (
     write_progress,
 )
 
-LINGER_S = 1 / 6  # ten frames a message at 60 Hz: what a message costs the server is shared by ten
+LINGER_S = 1 / 6  # ten frames per message at 60 Hz, so that ten frames share the server's cost of a message
 PING_S = 5.0
 PONG_S = 10.0  # with PING_S: a dead connection is noticed after 15 s
-ANSWER_S = 60.0  # longest silence while something is unacknowledged
-# An acknowledgement has tens of bytes, an error a sentence.
+ANSWER_S = 60.0  # longest silence of the server while frames are not acknowledged
+# An acknowledgement has tens of bytes, an error one sentence.
 MAX_ANSWER_BYTES = 64 * 1024
-# Streams left behind share one line with the one that is being recorded.
+# Streams left behind share one uplink with the stream that is being recorded.
 CONCURRENT_STREAMS = 4
-# A server that is away for a night is a line each ten minutes, not thousands.
+# A server that is away for a night makes one line every ten minutes, not thousands.
 REPEAT_LOG_S = 600.0
-# The holder of the lock lets go within a second or so of being asked.
+# The holder of the lock releases it about a second after being asked.
 TAKE_OVER_POLL_S = 0.5
 
 log = logging.getLogger("lerobot_robot_backend.shipper")
 
 
 class Shipper:
-    """Ships one stream until the server has all of it."""
+    """Sends one stream until the server has all of it."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Shipper:
     ) -> None:
         """Raises SpoolError if the directory holds no stream.
 
-        backend_url  ship there, whatever the stream says; else follow what it says at each connection
+        backend_url  send there; default: the address that the stream has at each connection
         """
         self._dir = stream_dir
         self._reader = SpoolReader(stream_dir)
@@ -89,13 +89,13 @@ class Shipper:
         self._damage_logged = 0
 
     async def run(self, slots: asyncio.Semaphore | None = None) -> None:
-        """Return once the session is complete on the server; `slots` bounds how many connect at once.
+        """Return once the session is complete on the server; `slots` limits how many connect at once.
 
         Raises SpoolError if somebody removed the stream from the disk.
         """
         failures = 0
         while (self._dir / SESSION_FILE).exists():
-            with suppress(SpoolError):  # files have run out for a moment: it goes where it went before
+            with suppress(SpoolError):  # no free file descriptors at the moment: keep the address from before
                 self._url = self._address()
             known = self._progress
             shipping = Shipping(self._reader, self._description, known.next, known.once)
@@ -118,11 +118,11 @@ class Shipper:
         raise SpoolError(f"{self._dir} is gone: nothing in it can be shipped any more")
 
     def close(self) -> None:
-        """Let go of the stream's files."""
+        """Close the stream's files."""
         self._reader.close()
 
     def _address(self) -> str:
-        """Where the stream goes now: it may have been corrected since the last connection."""
+        """The stream's address, which may have been corrected since the last connection."""
         backend_url = self._backend_url or read_stream(self._dir).backend_url
         return f"{backend_url}/ws/log/{self._description.robot_id}"
 
@@ -133,7 +133,7 @@ class Shipper:
             subprotocols=[Subprotocol(each) for each in SUBPROTOCOLS],
             additional_headers=self._headers,
             compression=None,
-            proxy=None,  # a robot speaks to its backend directly
+            proxy=None,  # a robot connects to its backend directly, never through a proxy
             open_timeout=PING_S + PONG_S,
             ping_interval=PING_S,
             ping_timeout=PONG_S,
@@ -153,7 +153,7 @@ class Shipper:
                 sending.cancel()
                 receiving.cancel()
                 ends = await asyncio.gather(receiving, sending, return_exceptions=True)
-            # What the server said last explains more than that sending failed: so receiving comes first.
+            # The server's last message explains more than a failed send, so receiving comes first.
             for end in ends:
                 if isinstance(end, Exception):
                     raise end
@@ -186,7 +186,7 @@ class Shipper:
             answered.set()
 
     def _note(self, shipping: Shipping, trouble: str | None) -> None:
-        """Keep how far it got for the recording process, the next shipper, and the log."""
+        """Store the progress for the recording process, the next shipper, and the log."""
         acked = shipping.acked if shipping.session_id is not None else self._progress.next
         once = max(self._progress.once, self._progress.next)
         progress = StreamProgress(
@@ -223,9 +223,9 @@ async def ship_stream(
     token: str | None = None,
     slots: asyncio.Semaphore | None = None,
 ) -> bool:
-    """Ship one stream to its end; False, and nothing done, if another process is at it.
+    """Send one stream to its end; does nothing and returns False if another process is sending it.
 
-    backend_url  from now on it goes there, whoever ships it
+    backend_url  from now on the stream goes there, whichever process sends it
 
     Raises SpoolError if the directory holds no stream.
     """
@@ -236,7 +236,7 @@ async def ship_stream(
         if backend_url is not None:
             try:
                 send_to(stream_dir, backend_url)
-            except OSError as error:  # a full disk, which shipping may relieve
+            except OSError as error:  # the disk is full, but sending may free space
                 log.error(
                     "%s: its new address can't be written: %s; shipping continues", stream_dir, error.strerror
                 )
@@ -256,9 +256,10 @@ async def take_over(
     token: str | None = None,
     slots: asyncio.Semaphore | None = None,
 ) -> bool:
-    """Have one stream shipped to that server, also if another process is at it; whether it was done here.
+    """Send one stream to that server, even if another process is sending it;
+    returns whether it was sent here.
 
-    That process is told the address, which it follows from its next connection on, and is waited for. Raises
+    The other process uses the new address from its next connection on, and this call waits for it. Raises
     SpoolError, OSError.
     """
     told = False
@@ -275,7 +276,7 @@ async def take_over(
 
 
 def describe_holder(stream_dir: Path, holder: str, backend_url: str) -> str:
-    """Who is at a stream that is to go to another server, for people."""
+    """The process that holds a stream which is to go to another server, for people."""
     return (
         f"{stream_dir} is being shipped by {holder}, which will use {backend_url} from its next attempt "
         f"on; this command waits, and takes over if that process ends"
@@ -290,14 +291,14 @@ async def ship_all(
     refill: bool = False,
     failed: Callable[[Exception], None] = lambda _error: None,
 ) -> int:
-    """Ship every stream that a finished recording left in the spool; returns how many were shipped here.
+    """Send every stream that a finished recording left in the spool; returns how many were sent here.
 
-    So are those that the server has confirmed and, asked for them, does not know any more. One whose server
-    can't be reached is tried for ever, and holds up those of no other server.
+    This includes streams that the server has confirmed but no longer knows when it is asked. If a server
+    can't be reached, its streams are tried forever, and do not hold up those of other servers.
 
-    backend_url  from now on all of them go there, those that another process ships as well, see `take_over`
-    refill       offer all that the server once had, to one that can't be asked
-    failed       called with the error of each stream that can't be read or shipped, which is logged
+    backend_url  from now on all of them go there, even those that another process sends, see `take_over`
+    refill       offer everything that the server once had, for a server that can't be asked
+    failed       called with the error of each stream that can't be read or sent; the error is also logged
 
     Raises SpoolError if there is no spool.
     """
@@ -318,8 +319,8 @@ async def _ship_left(
     refill: bool,
     failed: Callable[[Exception], None],
 ) -> int:
-    """The same of the streams of one server."""
-    # Only this needs HTTP: the shipper of one session is small.
+    """The same for the streams of one server."""
+    # Imported here because only this needs HTTP; the shipper of one session stays small.
     from lerobot_robot_backend.shipping.recall import recall, samples_of
 
     slots = asyncio.Semaphore(CONCURRENT_STREAMS)
@@ -355,7 +356,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _ship_all_chosen(chosen: argparse.Namespace) -> int:
-    # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
+    # --all takes no lock: each stream has one, so waiting for one server holds up nobody else.
     failed: list[Exception] = []
     options = {"backend_url": chosen.backend_url, "refill": chosen.refill, "failed": failed.append}
     shipped = asyncio.run(ship_all(chosen.directory, token=token_of_environment(), **options))

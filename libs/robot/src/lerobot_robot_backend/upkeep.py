@@ -1,4 +1,4 @@
-"""What a session needs beside its loop: room for its next samples, an encoder and shippers that live."""
+"""Takes care of a session outside its loop: space for the next samples, a running encoder and shippers."""
 
 import logging
 import subprocess
@@ -23,11 +23,11 @@ VIDEO = "lerobot_robot_backend.video_shipper"
 
 log = logging.getLogger(__name__)
 
-# So long a child that died goes unnoticed; its work is on the disk meanwhile.
+# How long a dead child goes unnoticed; its work waits on the disk meanwhile.
 _PERIOD_S = 0.5
-# A child that ends at once must not take the processor from the loop.
+# A child that ends at once and is started again must not take the processor from the loop.
 _RESTART_S = 5.0
-# The program's end does not wait longer: nothing is lost with a thread that looks after processes.
+# The end of the program waits no longer: nothing is lost with a thread that only supervises processes.
 _JOIN_S = 2.0
 
 log = logging.getLogger("lerobot_robot_backend")
@@ -39,7 +39,7 @@ def start_shipper(module: str, target: Path, token: str | None, *options: str) -
 
 
 class Upkeep:
-    """A thread that looks after one session twice a second; the session's loop never waits for it."""
+    """A thread that takes care of one session twice a second; the session's loop never waits for it."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class Upkeep:
         ship: bool,
         video: "VideoCapture | None" = None,
     ) -> None:
-        """Start the thread, and if `ship` the session's shippers, and those for what older sessions left.
+        """Start the thread and, if `ship`, the shippers of this session and of what older sessions left.
 
-        What is logged after this reaches the disk by itself.
+        Samples logged after this are synced to disk by themselves.
         """
         self._disk = _DiskWatch(writer)
         self._writer = writer
@@ -74,7 +74,7 @@ class Upkeep:
         return self._shippers[0].pid if self._shippers else None
 
     def stop(self) -> None:
-        """End the thread; the shippers go on until everything is on the server."""
+        """End the thread; the shippers continue until everything is on the server."""
         if not self._stop.is_set():
             self._stop.set()
             self._thread.join(_JOIN_S)
@@ -92,11 +92,11 @@ class Upkeep:
         self._disk.close()
 
     def _do(self, duty: Callable[[], None]) -> None:
-        """Do one of its duties; one that fails must not end them all for the rest of the session."""
+        """Do one of the duties; if one fails, the others must continue for the rest of the session."""
         try:
             duty()
         except OSError:
-            pass  # the disk is full, or processes, descriptors, memory have run out: tried again next time
+            pass  # a full disk, or no more processes, descriptors or memory: tried again next time
         except Exception as error:
             if repr(error) not in self._told:
                 self._told.add(repr(error))
@@ -107,7 +107,8 @@ class Upkeep:
             self._video.keep_encoding()
 
     def _ship_leftovers(self) -> None:
-        """Also of what is confirmed: the server's database may have been put back, or lost, since."""
+        """Start shippers even if everything is confirmed:
+        the server's database may have been restored or lost since."""
         others = [path for path in find_streams(self._spool_dir) if path != self._writer.stream_dir]
         if others:
             start_shipper(SAMPLES, self._spool_dir, self._token, "--all")
@@ -119,13 +120,13 @@ def _may_hold_video(stream_dir: Path) -> bool:
     try:
         return holds_video(stream_dir)
     except OSError:
-        return True  # its shipper tells why that can't be told
+        return True  # its shipper reports why this can't be read
 
 
 class _DiskWatch:
-    """Has samples synced, keeps room for the next ones, and tells in words what is wrong with the disk.
+    """Has samples synced, allocates space for the next ones, and reports what is wrong with the disk.
 
-    On the robot's terminal, and in the stream's directory for whoever looks there.
+    It reports on the robot's terminal, and in the stream's folder for other programs.
     """
 
     def __init__(self, writer: SpoolWriter) -> None:
@@ -135,11 +136,11 @@ class _DiskWatch:
         self._told = WriterState()
         self._no_room: str | None = None
         self._file: WriterStateFile | None = None
-        with suppress(OSError):  # the disk was full in this moment: the terminal still tells
+        with suppress(OSError):  # the disk is full at this moment; the terminal still shows it
             self._file = WriterStateFile(writer.stream_dir)
 
     def look_after(self) -> None:
-        """Take the room of the next segment if it is time to, and tell what is new."""
+        """Allocate the next segment if it is time, and report what is new."""
         self._no_room = None
         if self._writer.wants_next:
             try:
@@ -149,7 +150,7 @@ class _DiskWatch:
         self._tell()
 
     def close(self) -> None:
-        """End the syncs, and tell for the last time."""
+        """End the syncs, and report for the last time."""
         self._flusher.stop()
         self._tell()
         if self._file is not None:
@@ -169,7 +170,7 @@ class _DiskWatch:
             where = self._writer.stream_dir
             log.warning("backend: %s", describe_slow_sync(where, slowest_ms))
         if self._file is not None:
-            with suppress(OSError):  # a disk with errors: the terminal still tells
+            with suppress(OSError):  # a disk error; the terminal still shows it
                 self._file.write(self._told)
 
     def _trouble(self) -> str | None:
@@ -182,7 +183,7 @@ class _DiskWatch:
 
 
 def describe_slow_sync(folder: Path, slowest_ms: float) -> str:
-    """What a sync that took longer than SLOW_SYNC_S means, for people."""
+    """Text for people: what a sync that took longer than SLOW_SYNC_S means."""
     return (
         f"the disk of {folder} took {slowest_ms:.0f} ms to sync, and a power loss may lose as "
         f"much of what was logged; put the spool on a disk of its own (LEROBOT_BACKEND_SPOOL)"
@@ -190,7 +191,7 @@ def describe_slow_sync(folder: Path, slowest_ms: float) -> str:
 
 
 class _Shipper:
-    """One of the session's shippers, started again when it was killed."""
+    """One of the session's shippers, started again if it was killed."""
 
     def __init__(self, module: str, stream_dir: Path, token: str | None) -> None:
         self._module = module

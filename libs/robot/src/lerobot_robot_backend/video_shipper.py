@@ -1,6 +1,6 @@
-"""Ships a stream's video to the server: `python -m lerobot_robot_backend.video_shipper <stream dir>`.
+"""Sends a stream's video to the server: `python -m lerobot_robot_backend.video_shipper <stream dir>`.
 
-A process of its own per stream, like the shipper of samples: it outlives the recording, tries forever, and
+Each stream has its own process, like the shipper of samples. It outlives the recording, tries forever, and
 exits once the recording is over and the server has every segment. It may be killed at any moment.
 """
 
@@ -52,7 +52,7 @@ from lerobot_robot_backend.video.files import (
 
 # A segment is ready every ten seconds.
 POLL_S = 1.0
-# The cameras of a robot at the same time; more share the same line.
+# The cameras of a robot at the same time; more would only share the same uplink.
 CONCURRENT_UPLOADS = 4
 
 log = logging.getLogger("lerobot_robot_backend.video_shipper")
@@ -60,21 +60,21 @@ log = logging.getLogger("lerobot_robot_backend.video_shipper")
 
 @dataclass
 class VideoShipped:
-    """What became of a stream's segments in one run; the refused ones stay on the disk for another one."""
+    """Results for a stream's segments in one run; refused ones stay on the disk for another run."""
 
     stored: int = 0
     refused: int = 0
 
 
 class FileUploads(Protocol):
-    """What brings a file to a server; an `Uploader` does."""
+    """Uploads a file to a server; `Uploader` is one."""
 
     async def upload(self, plan: FilePlan, source: ByteSource) -> Receipt:
-        """The server's receipt. One try: raises as `Uploader.upload` does."""
+        """The server's receipt, after one attempt; raises as `Uploader.upload` does."""
 
 
 class StreamUploader:
-    """Brings files to the server to which a stream goes at that moment: its address may be corrected."""
+    """Uploads files to the stream's current server, because its address may be corrected at any time."""
 
     def __init__(self, stream_dir: Path, *, token: str | None) -> None:
         """Raises SpoolError if the directory holds no stream."""
@@ -92,7 +92,7 @@ class StreamUploader:
     async def upload(self, plan: FilePlan, source: ByteSource) -> Receipt:
         """As `Uploader.upload`."""
         url = self._url
-        with suppress(SpoolError):  # files have run out for a moment: it goes where it went before
+        with suppress(SpoolError):  # no free file descriptors at the moment: keep the address from before
             url = read_stream(self._dir).backend_url
         if url != self._url:
             log.info("%s is now sent to %s", self._dir, url)
@@ -108,13 +108,14 @@ async def ship_video(
     follow: bool = False,
     slots: asyncio.Semaphore | None = None,
 ) -> VideoShipped | None:
-    """Upload the stream's finished segments, oldest first; None, and nothing done, if another process does.
+    """Upload the stream's finished segments, oldest first; does nothing and returns None
+    if another process does.
 
-    follow  go on until the recording is over; else only what is finished now is uploaded
-    slots   bounds how many uploads of several streams go on at once
+    follow  continue until the recording is over; otherwise upload only what is finished now
+    slots   limits how many uploads of several streams run at once
 
-    A server that is away, or does not know the session yet, is asked again and again, forever. Raises
-    SpoolError if the directory holds no stream, OSError if it can't be noted what is stored.
+    If the server can't be reached, or does not know the session yet, it is asked again, forever. Raises
+    SpoolError if the folder has no stream, OSError if the result can't be written to disk.
     """
     read_stream(stream_dir)
     shipped = VideoShipped()
@@ -123,7 +124,7 @@ async def ship_video(
         if not held:
             return None
         while True:
-            # Asked before looking: what is not there once nobody records will never be there.
+            # Asked before looking: once nobody records, what is not there will never be there.
             over = not is_recorded(stream_dir)
             if over:
                 await _recover(stream_dir)
@@ -150,13 +151,13 @@ async def ship_all_video(
     token: str | None = None,
     failed: Callable[[Exception], None] = lambda _error: None,
 ) -> int:
-    """Ship the video of every stream that nobody records any more; returns how many segments were refused.
+    """Send the video of every stream that nobody records any more; returns how many segments were refused.
 
-    So is what the server has confirmed and, asked for it, does not know any more. A server that can't be
-    reached is tried for ever, and holds up the video of no other one.
+    This includes video that the server has confirmed but no longer knows when it is asked. A server that
+    can't be reached is tried forever, and does not hold up the video for others.
 
-    backend_url  from now on all of them go there; a process that is at one of them follows, and is waited for
-    failed       called with the error of each stream that can't be read or shipped, which is logged
+    backend_url  from now on all of them go there; this call waits for processes that are sending one of them
+    failed       called with the error of each stream that can't be read or sent; the error is also logged
 
     Raises SpoolError if there is no spool.
     """
@@ -172,7 +173,7 @@ async def ship_all_video(
 async def _ship_left(
     left: list[Path], backend_url: str | None, token: str | None, failed: Callable[[Exception], None]
 ) -> int:
-    """The same of the streams of one server."""
+    """The same for the streams of one server."""
     slots = asyncio.Semaphore(CONCURRENT_UPLOADS)
 
     async def ship(stream_dir: Path) -> int:
@@ -197,9 +198,9 @@ async def _ship(
     token: str | None,
     slots: asyncio.Semaphore | None = None,
 ) -> VideoShipped | None:
-    """Ship the stream's video, to that server from now on; None if another process is at it.
+    """Send the stream's video, from now on to that server; None if another process is sending it.
 
-    That one follows a corrected address, and is waited for until it has nothing left to ship, or has ended.
+    The other process uses the corrected address; this call waits until it has nothing left to send, or ends.
     """
     if backend_url is not None:
         send_to(stream_dir, backend_url)
@@ -224,7 +225,7 @@ def is_recorded(stream_dir: Path) -> bool:
 
 
 async def _recover(stream_dir: Path) -> None:
-    """Finish what a dead encoder left; in a process of its own, for this one is to stay small."""
+    """Finish what a dead encoder left; in a separate process, so that this one stays small."""
     if not find_parts(stream_dir):
         return
     command = [sys.executable, "-P", "-m", "lerobot_robot_backend.shipping.recovery", str(stream_dir)]
@@ -275,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _ship_all_chosen(chosen: argparse.Namespace) -> int:
-    # No lock of its own: each stream has one, and who waits for a server keeps nobody else waiting.
+    # --all takes no lock: each stream has one, so waiting for one server holds up nobody else.
     failed: list[Exception] = []
     to = {"backend_url": chosen.backend_url, "token": token_of_environment()}
     refused = asyncio.run(ship_all_video(chosen.directory, failed=failed.append, **to))

@@ -1,1 +1,1 @@
-"""What LeRobot's commands are recorded with."""
+"""Records LeRobot's commands."""

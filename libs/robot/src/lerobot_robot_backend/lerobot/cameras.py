@@ -4,18 +4,18 @@ from typing import Any
 
 from teleop_schema.session import Camera
 
-# The arms of LeRobot's bimanual robots, and what stands before the names of their observations.
+# The arms of LeRobot's bimanual robots, and the prefix of their names in the observation.
 _ARMS = {"left_": "left_arm", "right_": "right_arm"}
 
 
-# What LeRobot's robots add to the name of a camera for its depth.
+# The suffix that LeRobot's robots add to a camera's name for its depth.
 _DEPTH = "_depth"
-# Where cameras keep what they gave last: most, those that give depth too, and its depth.
+# Attributes in which cameras keep their last picture: most cameras; cameras with depth; the depth itself.
 _LATEST = ("latest_frame", "latest_color_frame", "latest_depth_frame")
 
 
 def find_camera(robot: Any, name: str) -> Any:
-    """The camera behind an observation's name, None if none is known."""
+    """The camera that gives this name of the observation, None if none does."""
     camera = _named_camera(robot, name)
     if camera is None and name.endswith(_DEPTH):
         both = _named_camera(robot, name.removesuffix(_DEPTH))
@@ -24,7 +24,7 @@ def find_camera(robot: Any, name: str) -> Any:
 
 
 def describe_cameras(robot: Any) -> dict[str, Camera]:
-    """What a session tells of the robot's cameras, by the names of its observations."""
+    """The session's description of the robot's cameras, by their names in the observation."""
     cameras = {}
     for name, shape in robot.observation_features.items():
         if isinstance(shape, tuple) and len(shape) in (2, 3) and shape[0] and shape[1]:
@@ -49,7 +49,7 @@ def picture_time(camera: Any, picture: Any, before: float | None) -> float | Non
 
     before  the camera's `latest_timestamp` when the observation began
 
-    A camera that reads in the background may have gone on to its next picture meanwhile.
+    A camera that reads in the background may already have taken its next picture.
     """
     after = camera.latest_timestamp
     if after is None or before is None or after == before:

@@ -1,4 +1,4 @@
-"""Listens in on LeRobot's dataset: the frames it takes, what they hold beyond joints, its episodes."""
+"""Intercepts LeRobot's dataset: the frames it takes, their values beyond joints, its episodes."""
 
 import functools
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 from teleop_schema.columns import TEXT, VALUE_BYTES
 
 DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
-# What each dataset has, and what the session has as its vectors.
+# Features that every dataset has, and features that the session has as its vectors.
 KNOWN = frozenset(
     {"timestamp", "frame_index", "episode_index", "index", "task_index", "action", "observation.state"}
 )
@@ -17,16 +17,16 @@ KNOWN = frozenset(
 IMAGES = "observation.images."
 COLUMN_TYPES = frozenset({*VALUE_BYTES, TEXT})
 
-# Calls something, and never lets LeRobot feel that it failed.
+# Calls a function, and keeps its errors away from LeRobot.
 type Guard = Callable[..., None]
 
 
 class DatasetTap:
-    """Wraps LeRobot's dataset class, and follows one dataset: the first that is given a frame while something
-    is recorded. Once that one is finalized, or let go of, the next that is given a frame takes its place.
+    """Wraps LeRobot's dataset class, and follows one dataset: the first that gets a frame while a session is
+    recorded. Once that dataset is finalized or discarded, the next one that gets a frame takes its place.
 
     tapped        whether the class is in use, and wrapped
-    not_followed  of each other dataset that was given frames meanwhile: what to say of it
+    not_followed  for each other dataset that got frames meanwhile: what to say about it
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class DatasetTap:
         add: Callable[[dict[str, Any], dict[str, Any], str | None], None],
         tell: Callable[..., None],
     ) -> None:
-        """Whom to tell, through `guard`.
+        """Set the functions to call, through `guard`.
 
         add   features of the dataset, the frame that it has taken, the task of the frame
         tell  "save", or "discard" and why
@@ -50,7 +50,7 @@ class DatasetTap:
         self._tell = tell
 
     def install(self) -> None:
-        """Wrap the class, once the command uses it: nothing imports it that would not be there."""
+        """Wrap the class if the command has imported it; this method never imports it itself."""
         module = sys.modules.get(DATASET_MODULE)
         if module is None or self.tapped:
             return
@@ -62,7 +62,7 @@ class DatasetTap:
         dataset.finalize = self._wrap_finalize(dataset.finalize)
 
     def follow_next(self) -> None:
-        """Follow whichever dataset is given a frame next: a new recording has begun."""
+        """Follow the dataset that gets the next frame: a new recording has begun."""
         self._followed = None
 
     def _follows(self, dataset: Any) -> bool:
@@ -146,7 +146,7 @@ def columns_of(features: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str
 def not_kept(
     features: Mapping[str, Mapping[str, Any]], vectors: Mapping[str, Sequence[str]], cameras: Collection[str]
 ) -> dict[str, str]:
-    """Name -> why, of a dataset's features that the session does not have, or has otherwise.
+    """Name -> reason, for features of a dataset that the session lacks, or has in another form.
 
     vectors  feature -> names of the values that the session has for it, which are the robot's own
     cameras  that the robot has
@@ -169,7 +169,7 @@ def not_kept(
 
 
 def value_names(names: Any) -> list[str] | None:
-    """Names of a vector's values, which LeRobot has as a list or behind what they are names of."""
+    """Names of a vector's values; in LeRobot they are a list, or a mapping that contains the list."""
     if isinstance(names, Mapping):
         return [each for values in names.values() for each in values]
     return None if names is None else list(names)

@@ -1,7 +1,8 @@
-"""Brings the plugin into a LeRobot command, and tells if that fails.
+"""Activates the plugin in a LeRobot command, and says so if that fails.
 
-LeRobot logs what goes wrong in the import of a plugin and runs the command without it, so nobody would know
-that nothing is recorded. Only the standard library is needed here: what fails may be any other import.
+If the import of a plugin fails, LeRobot only logs it and runs the command without the plugin. Nobody would
+notice that nothing is recorded. This module needs only the standard library, because any other import may
+be the one that fails.
 """
 
 import atexit
@@ -16,10 +17,10 @@ REMEDY = "install the backend's robot library again (pip install ./libs/schema .
 
 
 def activate_or_tell() -> None:
-    """Activate the plugin. If that fails, flags that name a backend end the process: no robot moved yet.
+    """Activate the plugin. If that fails and flags name a backend, end the process: no robot has moved yet.
 
-    Where only the environment names one the command goes on, for it may make no robot: the failure is told
-    now and in its last line, and raised.
+    If only the environment names a backend, the command continues, because it may create no robot. The
+    failure is then shown now and in the last line, and raised.
     """
     given = tuple(sys.argv)
     try:
@@ -38,7 +39,8 @@ def activate_or_tell() -> None:
 
 
 def names_backend(argv: Sequence[str]) -> bool:
-    """Whether a command line has flags of the backend, as far as can be told without knowing them."""
+    """Whether a command line seems to have flags of the backend; judged by prefix,
+    without knowing the flags."""
     return any(argument.startswith(("--backend_", "--robot_id")) for argument in argv)
 
 

@@ -1,4 +1,4 @@
-"""Episodes of a LeRobot dataset, told as episodes of the session."""
+"""Turns the episodes of a LeRobot dataset into episodes of the session."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Columns = dict[str, Any]
 class Step:
     """What the robot observed and did in one iteration of the loop.
 
-    log  records it, with the columns that it is given, or a gap in its place
+    log  records the step with the given columns, or a gap in its place
     """
 
     observation: Mapping[str, Any] | None
@@ -26,9 +26,9 @@ class Step:
 class Added:
     """A frame that LeRobot's dataset has taken.
 
-    columns  what it holds beyond joints and pictures
-    log      logs it with these columns, though no action was sent for it: beside the latest observation, the
-             action being the dataset's
+    columns  its values beyond joints and pictures
+    log      logs it with these columns although no action was sent: with the latest observation, and the
+             action that the dataset has
     """
 
     frame: Mapping[str, Any]
@@ -38,24 +38,24 @@ class Added:
 
 
 class EpisodeTracker:
-    """Follows what LeRobot does with its dataset; the steps of the loop are logged by it.
+    """Follows what LeRobot does with its dataset, and logs the steps of the loop.
 
-    A frame belongs to the episode if LeRobot added it to the dataset. Those in between, while an episode is
-    open, are told as a pause of it; those of the phase in which the scene is reset belong to none. All are
-    recorded. Numbers are the session's own: an episode that is recorded again is told as discarded, and gets
-    a new number.
+    A frame belongs to the episode if LeRobot added it to the dataset. Frames in between, while the episode is
+    open, become a pause of it. Frames from the reset of the scene belong to no episode. All are recorded. The
+    session has its own episode numbers: if an episode is recorded again, the first attempt is marked as
+    discarded, and the second gets a new number.
 
-    A loop may act first and add the frame then, as LeRobot's commands do, or the other way around. So a step
-    is kept back until the next one, and a frame that is added while an observation waits for its action
-    waits for it, too. If none is ever sent (an arm is led by hand), the frame is what the dataset has.
+    A loop may act first and then add the frame, as LeRobot's commands do, or the other way around. Therefore
+    a step is held back until the next one, and a frame that is added while an observation waits for its
+    action waits too. If no action is ever sent (an arm is led by hand), the frame has the dataset's action.
 
-    not_placed  frames that the dataset took, and nobody knows which steps they are
+    not_placed  frames that the dataset took but that can't be matched with a step
     """
 
     def __init__(
         self, client: TelemetryClient, state_names: Sequence[str], action_names: Sequence[str]
     ) -> None:
-        """state_names and action_names as the session has them."""
+        """Set the session's state_names and action_names."""
         self.not_placed = 0
         self._client = client
         self._names = state_names, action_names
@@ -84,9 +84,9 @@ class EpisodeTracker:
                 step.log(None)
 
     def add_frame(self, added: Added, observation: Mapping[str, Any] | None) -> bool:
-        """LeRobot has added a frame; returns whether it is that of `observation`, ahead of its action.
+        """LeRobot has added a frame; returns whether it belongs to `observation`, before its action.
 
-        observation  the latest one, if no action has been sent and no frame been added since; else None
+        observation  the latest one if no action was sent and no frame was added since, otherwise None
         """
         if observation is not None and self._is_ahead(added, observation):
             try:
@@ -102,14 +102,14 @@ class EpisodeTracker:
         return False
 
     def without_action(self) -> None:
-        """Log what was kept back: no action will follow any more."""
+        """Log the step that was held back: no action will follow any more."""
         try:
             self.let_go()
         finally:
             self._give_up_waiting()
 
     def let_go(self) -> None:
-        """Log the step that was kept back, if there is one: LeRobot did not add it."""
+        """Log the step that was held back, if there is one: LeRobot did not add it."""
         held, self._held = self._held, None
         if held is not None:
             held.log(None)
@@ -125,19 +125,19 @@ class EpisodeTracker:
         self._finish(discarded=why)
 
     def _is_ahead(self, added: Added, observation: Mapping[str, Any]) -> bool:
-        """Whether the frame is that of an observation whose action is still to be sent.
+        """Whether the frame belongs to an observation whose action has not been sent yet.
 
-        Else it is that of the step before it: environments observe once more before a frame is added. Where
-        nothing tells the two apart, it is as it was the last time.
+        Otherwise it belongs to the step before: environments observe once more before they add a frame. If
+        nothing distinguishes the two, the answer is the same as the last time.
         """
         if self._last is None:
             return True
         told = _whose(added.frame, self._last.observation, observation, self._names[0])
         if told is None and self._held is None:
-            return True  # there is no step before it that it could be of
+            return True  # there is no step before it to which it could belong
         if told is None and self._adds_first is None:
             action = added.frame.get("action")
-            # Actions of another form (a gripper's way, not the joints') tell nothing; to act first is usual.
+            # Actions of another form (a gripper's path, not the joints) show nothing; acting first is usual.
             alike = action is not None and len(action) == len(self._names[1])
             told = alike and not _holds(action, self._last.action, self._names[1])
         if told is not None:
@@ -180,9 +180,10 @@ def _whose(
     now: Mapping[str, Any],
     names: Sequence[str],
 ) -> bool | None:
-    """Whether a frame is of the observation `now`, not of that `before`; None: it may be of either.
+    """Whether a frame belongs to the observation `now` and not to `before`; None if it may be either.
 
-    A picture in it is the very array that was observed, unless the robot gives the same one each time.
+    Its picture is the same array object as in the observation, unless the robot returns the same one each
+    time.
     """
     before = before or {}
     for name, value in frame.items():
@@ -195,10 +196,10 @@ def _whose(
 
 
 def _holds(feature: Any, values: Mapping[str, Any] | None, names: Sequence[str]) -> bool:
-    """Whether a feature's value has all of the values by these names in it, as float32."""
+    """Whether a feature's value contains the values of all these names, as float32."""
     if feature is None or values is None or not names or any(values.get(name) is None for name in names):
         return False
-    import numpy as np  # LeRobot's dataset is in use, so it is there already
+    import numpy as np  # already imported, because LeRobot's dataset is in use
 
     wanted = np.array([values[name] for name in names], np.float32)
     return bool(np.isin(wanted, np.asarray(feature, np.float32)).all())

@@ -1,4 +1,4 @@
-"""How a command is ended, in one line, before its robot moves."""
+"""Ends a command with one line, before its robot moves."""
 
 import sys
 from typing import NoReturn
@@ -7,6 +7,6 @@ EXIT_USAGE = 2
 
 
 def exit_with(message: str) -> NoReturn:
-    """End the process for a mistake in how it was started."""
+    """End the process because it was started with a mistake."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(EXIT_USAGE)

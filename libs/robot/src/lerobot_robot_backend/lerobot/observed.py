@@ -1,4 +1,4 @@
-"""What a robot observed, until it is a frame: with an action, or without any. Pure."""
+"""Observations of a robot until they become frames, with or without an action. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -6,19 +6,19 @@ from typing import Any
 
 from lerobot_robot_backend.lerobot.dataset_tap import value_names
 
-# Of the step that the loop declared: sooner ones are those of a loop that waits for nothing.
+# Part of the declared step. Observations that come sooner are those of a loop that does not wait.
 _SHARE_OF_STEP = 0.5
 
 
 @dataclass
 class Observed:
-    """What the robot gave when it was asked for an observation.
+    """One answer of the robot to `get_observation`.
 
-    values       None: it gave no dictionary
+    values       None: the answer was not a dictionary
     captured_us  when the observation began, us since the Unix epoch
     picture_us   camera -> when it took the picture that is in it
-    acted        an action was sent since
-    added        LeRobot's dataset took a frame of it before any action was sent
+    acted        an action has been sent since
+    added        LeRobot's dataset took a frame with it before an action was sent
     """
 
     values: dict[str, Any] | None
@@ -29,15 +29,15 @@ class Observed:
 
     @property
     def unanswered(self) -> bool:
-        """Whether nothing has become of it."""
+        """Whether it was used for nothing."""
         return self.values is not None and not self.acted and not self.added
 
 
 class Unanswered:
-    """Observations that nothing became of: frames without an action, if the robot is being observed only.
+    """Unused observations, which become frames without an action if the robot is only being observed.
 
-    One alone is none: a loop may look twice before it acts. From the second in a row on all are, as far as
-    they are not closer than the loop's step.
+    A single one does not: a loop may observe twice before it acts. From the second in a row on, all of them
+    do, unless they are closer together than the loop's step.
     """
 
     def __init__(self, fps: float) -> None:
@@ -47,7 +47,7 @@ class Unanswered:
         self._last_us: int | None = None
 
     def passed(self, observed: Observed) -> Iterator[Observed]:
-        """The next observation has come, or the end: what is a frame now, in order."""
+        """Observations that are frames now, in order, because the next one or the end has come."""
         if not observed.unanswered:
             self._alone, self._watching = None, False
             return
@@ -64,9 +64,10 @@ class Unanswered:
 
 
 def lasting(observation: Mapping[str, Any], timed: Mapping[str, int]) -> dict[str, Any]:
-    """The observation as it is now, though the robot may fill its arrays again before it is written.
+    """A copy of the observation, because the robot may fill its arrays again before it is written.
 
-    timed  pictures that have a time: LeRobot's cameras give each as an array of its own
+    timed  names of pictures that have a time: LeRobot's cameras return a new array for each,
+           so no copy is needed
     """
     return {
         name: value.copy() if name not in timed and _is_array(value) else value
@@ -75,13 +76,13 @@ def lasting(observation: Mapping[str, Any], timed: Mapping[str, int]) -> dict[st
 
 
 def dataset_action(feature: Mapping[str, Any] | None, value: Any) -> dict[str, float]:
-    """Name -> value of the action that LeRobot's dataset has of a frame; nothing if it has none.
+    """Name -> value of the action of a frame in LeRobot's dataset; empty if it has none.
 
     feature  the dataset's `action`
     """
     if feature is None or value is None:
         return {}
-    import numpy as np  # LeRobot's dataset is in use, so it is there already
+    import numpy as np  # already imported, because LeRobot's dataset is in use
 
     values = np.asarray(value).ravel().tolist()
     names = value_names(feature.get("names")) or []

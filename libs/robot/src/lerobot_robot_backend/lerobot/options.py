@@ -1,4 +1,4 @@
-"""What the user asked of the backend: flags taken from the command line, and the environment."""
+"""The user's options: flags taken from the command line, and the environment."""
 
 import difflib
 import functools
@@ -21,7 +21,7 @@ VARIABLES = {
     "backend_fps": "LEROBOT_BACKEND_FPS",
     "backend_task": None,
 }
-# How alike two names are of which one is the other, mistyped; of 1.
+# How similar two names must be for one to count as the other, mistyped; 1 means equal.
 _ALIKE = 0.8
 
 
@@ -31,7 +31,7 @@ class BadFlag(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked of the backend; valid."""
+    """The user's options, checked."""
 
     backend_url: str
     robot_id: str
@@ -42,10 +42,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line and the environment say of the backend, not looked at yet.
+    """What the command line and the environment say about the backend, not checked yet.
 
-    by_flag  the command line names something, so this command is meant, whether it makes a robot or not
-    others   the command line's other flags, among which a mistyped one of ours may be
+    by_flag  the command line names a backend, so this command is meant, even if it creates no robot
+    others   the command line's other flags, which may include a mistyped one of ours
     """
 
     values: Mapping[str, str]
@@ -81,13 +81,13 @@ class Request:
             raise BadFlag(f"--backend_url: {error}") from error
 
     def _meant(self, name: str) -> str:
-        """Names the flag that may have been meant to be the missing one."""
+        """Names the given flag that probably is the missing one, mistyped."""
         like = difflib.get_close_matches(name, self.others, n=1, cutoff=_ALIKE)
         return f"; --{like[0]} is not a flag of the backend: is it mistyped?" if like else ""
 
 
 def options_or_exit(request: Request) -> Options:
-    """The valid options, with a spool that can take what they ask for; else the process ends, saying why."""
+    """The checked options, with a usable spool; otherwise ends the process and says why."""
     try:
         options = request.options
         choose_video(None)
@@ -100,7 +100,7 @@ def options_or_exit(request: Request) -> Options:
 def read_request(argv: list[str], environment: Mapping[str, str]) -> Request | None:
     """Remove the backend's flags from `argv`, and return what they and the environment say.
 
-    returns  None where neither names a backend
+    returns  None if neither names a backend
     raises   BadFlag for a flag without a value
     """
     given = _take_flags(argv)

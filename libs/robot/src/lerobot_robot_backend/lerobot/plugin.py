@@ -16,12 +16,12 @@ from lerobot_robot_backend.lerobot.options import BadFlag, options_or_exit, read
 
 @functools.cache
 def activate() -> bool:
-    """Listen in on the LeRobot command or the script that is about to run; the first call counts.
+    """Tap the LeRobot command or script that is about to run; only the first call has an effect.
 
-    returns  whether there is a backend to record for; without one, nothing at all is done
+    returns  whether there is a backend to record for; without one, nothing is done
 
-    What is wrong with the flags, or with the disk, ends the process before a robot moves: now if there are
-    flags; if only the environment names a backend, when a robot is made, for many commands make none.
+    Wrong flags, or a disk that can't be used, end the process before a robot moves: now if there are flags;
+    if only the environment names a backend, when a robot is created, because many commands create none.
     """
     for line in mistyped(os.environ):
         print(f"backend: {line}", file=sys.stderr)
@@ -45,8 +45,8 @@ def activate() -> bool:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Make LeRobot end in order, as on Ctrl-C: any other signal would cost it its dataset."""
-    # A closing terminal may send several; what is being saved now is not to be interrupted again.
+    """Make LeRobot end in order, as on Ctrl-C: any other signal would leave its dataset unfinished."""
+    # A closing terminal may send several signals; the second must not interrupt the saving.
     for other in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)

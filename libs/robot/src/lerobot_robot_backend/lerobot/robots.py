@@ -1,8 +1,8 @@
 """Finds the robot that a command or a script drives, and the settings of the command around it.
 
-LeRobot's commands make their robot with `make_robot_from_config`, which they have imported by name; scripts
-make theirs by its class. Both are looked at, for neither shows all: a class that LeRobot does not know need
-not derive from `Robot`, and one that does need not call `Robot.__init__`.
+LeRobot's commands create their robot with `make_robot_from_config`, which they import by name; scripts use
+its class. Both are wrapped, because neither shows all robots: a class that LeRobot does not know need not
+derive from `Robot`, and a class that does need not call `Robot.__init__`.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ FACTORY = "make_robot_from_config"
 
 
 class RobotWatch:
-    """Tells of each robot that is made from now on, once, but not of the parts that a robot is made of.
+    """Reports each robot that is created from now on, once, but not the parts of a robot.
 
-    before  called before a robot is made; what it raises ends the making
-    found   called with the robot and the settings of the command that made it (None for a script)
+    before  called before a robot is created; if it raises, the robot is not created
+    found   called with the robot and the settings of the command that created it (None for a script)
     """
 
     def __init__(self, before: Callable[[], None], found: Callable[[Any, Any], None]) -> None:
@@ -30,7 +30,7 @@ class RobotWatch:
         self._factory_calls = 0
 
     def install(self) -> None:
-        """Look at LeRobot's factory of robots, wherever it was imported to, and at its base class."""
+        """Wrap LeRobot's factory of robots, wherever it was imported to, and its base class."""
         from lerobot.robots import Robot
         from lerobot.robots.utils import make_robot_from_config
 
@@ -45,7 +45,7 @@ class RobotWatch:
         def make_and_tell(config: Any, *args: Any, **kwargs: Any) -> Any:
             self._before()
             command = _command_around(sys._getframe(1), config)
-            # What is made meanwhile is a part of the robot that comes out, or the robot itself.
+            # Anything created during this call is a part of the resulting robot, or the robot itself.
             self._factory_calls += 1
             try:
                 robot = make(config, *args, **kwargs)
@@ -73,7 +73,7 @@ class RobotWatch:
         self._found(robot, command)
 
     def _is_part(self, frame: FrameType) -> bool:
-        """Whether a robot that was told of is making this one: a method of it is being executed."""
+        """Whether a reported robot is creating this one, that is, one of its methods is running."""
         for outer in _frames(frame):
             if outer.f_code.co_argcount:
                 first = outer.f_locals.get(outer.f_code.co_varnames[0])
@@ -83,8 +83,8 @@ class RobotWatch:
 
 
 def vector_names(robot: Any) -> tuple[list[str], list[str]]:
-    """Names of state and action, as LeRobot has it: what else there is, an `int` for example, is kept beside
-    the vectors, exactly."""
+    """Names of state and action, as in LeRobot. Everything else, an `int` for example, is kept exactly,
+    outside of the vectors."""
     observed, asked = robot.observation_features.items(), robot.action_features.items()
     return [name for name, kind in observed if kind is float], [name for name, kind in asked if kind is float]
 
@@ -96,10 +96,11 @@ def script_rate() -> float | None:
 
 
 def _command_around(frame: FrameType, config: Any) -> Any:
-    """The settings of which `config` is the robot's, from the nearest function that has them, or None."""
+    """The command's settings that contain `config` as their robot, from the nearest caller
+    that has them, or None."""
     for outer in _frames(frame):
         for value in outer.f_locals.values():
-            with suppress(Exception):  # somebody else's object may do anything when it is asked
+            with suppress(Exception):  # an object of somebody else may do anything when an attribute is read
                 if dataclasses.is_dataclass(value) and getattr(value, "robot", None) is config:
                     return value
     return None

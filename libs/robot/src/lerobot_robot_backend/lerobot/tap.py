@@ -1,8 +1,8 @@
-"""Listens in on a LeRobot command: its robot's observations and actions, and its dataset's episodes.
+"""Intercepts a LeRobot command: its robot's observations and actions, and its dataset's episodes.
 
-Nothing here raises into LeRobot, waits, or touches the network: what goes wrong is counted and logged once.
-The first robot that the command makes is recorded; the arms that a bimanual robot is made of are not
-recorded again beside it, and a second robot is named at the end as one that was not recorded.
+Nothing here raises into LeRobot, waits, or uses the network: errors are counted, and each is logged once.
+The first robot that the command creates is recorded. The arms of a bimanual robot are not recorded a second
+time, and a second robot is named at the end as not recorded.
 """
 
 import functools
@@ -24,13 +24,13 @@ from lerobot_robot_backend.lerobot.observed import Observed, Unanswered, dataset
 from lerobot_robot_backend.lerobot.options import Request, options_or_exit
 from lerobot_robot_backend.lerobot.robots import RobotWatch, script_rate, vector_names
 
-# At the end of the command, to be able to say that everything has arrived.
+# How long the end of the command waits, to be able to say that everything has arrived.
 FINISH_S = 2.0
-# For the encoder to start, before the robot is told to be connected.
+# How long `connect` waits for the encoder to start.
 START_S = 3.0
-# An error's text may hold a whole array; the rest is in the log.
+# An error's text may contain a whole array; the log has all of it.
 _LONGEST_NOTE = 1000
-# What is kept with a frame for which no action was sent.
+# The extra of a frame for which no action was sent.
 NOT_SENT = {"sent_action": None}
 
 log = logging.getLogger("lerobot_robot_backend")
@@ -64,7 +64,7 @@ class Tap:
         self._dataset.install()
 
     def finish(self) -> None:
-        """At the process's end: close the session, and say what is safe where, or why nothing is."""
+        """At the end of the process: close the session, and say what is safe where, or why nothing is."""
         if os.getpid() != self._pid:
             return
         self._guarded(self._close)
@@ -123,7 +123,7 @@ class Tap:
 
     @staticmethod
     def _wrap(robot: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        # On the object, not on its class: the same class may serve inside of it.
+        # On the object, not on its class, because a part of the robot may have the same class.
         setattr(robot, name, wrap(getattr(robot, name)))
 
     def _note_other(self, connect: Callable[..., Any]) -> Callable[..., Any]:
@@ -152,7 +152,7 @@ class Tap:
     def _wrap_get_observation(self, get_observation: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(get_observation)
         def get_and_keep(*args: Any, **kwargs: Any) -> Any:
-            # Robots read their joints first, then the latest pictures: so this is when the joints were there.
+            # Robots read their joints first and then the latest pictures, so this is the time of the joints.
             captured_ns = time.monotonic_ns()
             before = {name: camera.latest_timestamp for name, camera in self._cameras.items()}
             observation = get_observation(*args, **kwargs)
@@ -226,7 +226,7 @@ class Tap:
             },
             token=options.token,
         )
-        # The loop has not begun: once it has, pictures wait for nothing but room in memory.
+        # The loop has not begun yet, so waiting is allowed. Later nothing may wait for pictures.
         client.wait_for_encoder(START_S)
         self._episodes = EpisodeTracker(client, names, action_names)
         self._unanswered = Unanswered(fps)
@@ -244,7 +244,7 @@ class Tap:
         return float(fps) if fps else None
 
     def _observe(self, observation: Any, captured_ns: int, before: dict[str, Any]) -> None:
-        """Keep what the robot has just given, with the time at which each camera took its picture."""
+        """Keep the robot's observation, with the time at which each camera took its picture."""
         client = self._client
         if client is None:
             return
@@ -258,7 +258,7 @@ class Tap:
         self._observed = Observed(values, client.clock.at_us(captured_ns), times)
 
     def _pass_on(self) -> None:
-        """The latest observation is the latest no more: log it if nothing became of it."""
+        """A new observation replaces the latest one: log that one if it was not used."""
         client, episodes, observed, self._observed = self._client, self._episodes, self._observed, None
         if client is None or episodes is None or observed is None or self._unanswered is None:
             return
@@ -278,7 +278,7 @@ class Tap:
         else:
             log_it = self._logging(client, observed, action or {}, hold=hold, sent_action=sent)
             observed.acted = True
-        # LeRobot adds a frame to its dataset, and with it columns of the command's own, after it has acted.
+        # LeRobot adds a frame to its dataset, with the command's own columns, after it has acted.
         episodes.step(Step(None if observed is None else observed.values, action, log_it), hold=hold)
         if action is None:
             self._say("the action is not a dictionary of names and values, so the frames have none")
@@ -293,10 +293,11 @@ class Tap:
         sent_action: Any = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Callable[[Columns | None], None]:
-        """What logs a frame of this observation, with columns, later if it is on `hold`."""
+        """A function that logs a frame with this observation and columns; it is called later if `hold`."""
         captured_us, age_us = observed.captured_us, 0
         if observed.acted:
-            # Its time is that of the action: two frames with the time of one observation would tell nothing.
+            # Its time is that of the action: two frames with the time of
+            # one observation could not be distinguished.
             captured_us = client.clock.now_us()
             age_us = max(captured_us - observed.captured_us, 1)
         values = observed.values or {}
@@ -313,7 +314,7 @@ class Tap:
         )
 
     def _records_dataset(self) -> bool:
-        # Settings that say nothing of a dataset do not say that there is none: those of an environment.
+        # Settings without a dataset do not mean that there is none: those of an environment do not name it.
         return getattr(self._command, "dataset", True) is not None
 
     def _lose(self, client: TelemetryClient, why: str, columns: Columns | None) -> None:
@@ -351,7 +352,8 @@ class Tap:
         observed.added = episodes.add_frame(Added(frame, columns, task, log_it), observed.values)
 
     def _note_features(self, client: TelemetryClient, features: dict[str, Any]) -> None:
-        """Tell once of each feature of the command's dataset that is a column of the session, or not kept."""
+        """Declare once each feature of the command's dataset that becomes a column,
+        or report it as not kept."""
         names, action_names = vector_names(self._robot)
         vectors = {"observation.state": names, "action": action_names}
         unlike = not_kept(features, vectors, describe_cameras(self._robot))
@@ -382,14 +384,14 @@ class Tap:
             getattr(self._episodes, what)(*about)
 
     def _guarded(self, do: Callable[..., None], *args: Any) -> None:
-        """Do it, and never let LeRobot feel that it failed."""
+        """Call `do`, and keep its errors away from LeRobot."""
         try:
             do(*args)
         except Exception as error:
             self._say(f"{type(error).__name__}: {error}")
 
     def _say(self, text: str) -> None:
-        """Log what went wrong, each thing once."""
+        """Log an error, each one once."""
         if text not in self._told:
             self._told.add(text)
             log.warning("backend: %s; LeRobot continues (logged once)", text)

@@ -1,1 +1,1 @@
-"""What the spool holds goes to the server."""
+"""Sends the contents of the spool to the server."""

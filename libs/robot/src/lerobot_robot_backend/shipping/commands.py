@@ -1,4 +1,4 @@
-"""What the command lines of both shippers have in common."""
+"""Code that the command lines of both shippers share."""
 
 import argparse
 import logging
@@ -12,14 +12,14 @@ from teleop_schema.commands.command_line import Parser
 from lerobot_robot_backend.shipping.named_folder import check_named
 from lerobot_robot_backend.spool.stream import SpoolError
 
-EXIT_FAILED = 1  # something stays on the disk; the log says what
-EXIT_LOCKED = 75  # EX_TEMPFAIL: another process ships this stream
+EXIT_FAILED = 1  # something is still on the disk; the log says what
+EXIT_LOCKED = 75  # EX_TEMPFAIL: another process is sending this stream
 
 log = logging.getLogger("lerobot_robot_backend.shipping")
 
 
 def shipper_parser(module: str, description: str | None) -> Parser:
-    """The parser of `python -m <module>`, with the arguments that every shipper takes."""
+    """The parser of `python -m <module>`, with the arguments of every shipper."""
     parser = Parser(prog=f"python -m {module}", description=description)
     parser.add_argument("directory", type=Path, help="folder of a stream; with --all, folder of the spool")
     parser.add_argument(
@@ -34,7 +34,7 @@ def shipper_parser(module: str, description: str | None) -> Parser:
 
 
 def run_shipper(chosen: argparse.Namespace, ship: Callable[[], int]) -> int:
-    """Exit code of `ship`; EXIT_FAILED if the folder is another one than was meant, or can't be used."""
+    """Exit code of `ship`; EXIT_FAILED if the folder is the wrong one, or can't be used."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         check_named(chosen.directory, whole_spool=chosen.all)
@@ -45,7 +45,7 @@ def run_shipper(chosen: argparse.Namespace, ship: Callable[[], int]) -> int:
 
 
 def token_of_environment() -> str | None:
-    """LEROBOT_BACKEND_TOKEN: not an argument, which every user of the machine could read."""
+    """LEROBOT_BACKEND_TOKEN. It is not an argument, because every user of the machine could read that."""
     return os.environ.get("LEROBOT_BACKEND_TOKEN")
 
 
@@ -56,9 +56,9 @@ def tell_failure(
     *,
     expected: tuple[type[Exception], ...] = (SpoolError, OSError),
 ) -> None:
-    """Log what went wrong with one stream, and call `failed` with it: the others' work goes on.
+    """Log an error with one stream, and call `failed` with it; the other streams continue.
 
-    expected  what needs no traceback
+    expected  errors that are logged without a traceback
     """
     if isinstance(error, expected):
         log.error("%s: %s", stream_dir, error)

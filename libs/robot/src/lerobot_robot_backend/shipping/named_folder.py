@@ -1,4 +1,4 @@
-"""The folder that a person names to a shipper: the spool, or one stream in it."""
+"""The folder on a shipper's command line: the spool, or one stream in it."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ from lerobot_robot_backend.spool.stream import SESSION_FILE, SpoolError, find_st
 
 
 def check_named(directory: Path, *, whole_spool: bool) -> None:
-    """Raise SpoolError if it is something else than the spool, or than a stream's folder; OSError.
+    """Raise SpoolError if it is neither the spool nor a stream's folder; OSError.
 
-    Else a mistyped name would look like a spool in which nothing waits.
+    Otherwise a mistyped name would look like a spool in which nothing waits.
     """
     if not directory.is_dir():
         raise SpoolError(f"there is no folder {directory}")

@@ -1,4 +1,4 @@
-"""The telemetry protocol over one connection, robot side: what to send, what answers mean. No I/O."""
+"""The telemetry protocol over one connection, robot side: what to send, and what answers mean. No I/O."""
 
 from collections import deque
 from typing import Protocol
@@ -36,9 +36,9 @@ class BatchSource(Protocol):
 
 
 class StreamRefused(Exception):
-    """The server will not take this stream now; the text says why.
+    """The server refuses this stream for now; the text says why.
 
-    retryable  whether time or a person can put it right, as the server told it; None: it did not
+    retryable  whether time or a person can fix it, as the server says; None: it did not say
     """
 
     def __init__(self, detail: str, retryable: bool | None = None) -> None:
@@ -56,12 +56,12 @@ class Shipping:
     acked       every frame below is durable on the server
     session_id  the server's number of the session, None before `welcome`
     ended       the server has the whole session
-    leaving     the server asks to connect again
-    complaint   last error that the server told without closing; over once frames are acknowledged again
+    leaving     the server asks the robot to reconnect
+    complaint   last error that did not close the connection; cleared once frames are acknowledged again
     """
 
     def __init__(self, source: BatchSource, description: StreamFile, acked: int, once: int = 0) -> None:
-        """`once`: every frame below it was durable at some time, if that is more than `acked`."""
+        """Set `once`: every frame below it was durable at some time, if that is more than `acked`."""
         self.acked = acked
         self.session_id: int | None = None
         self.ended = False
@@ -83,7 +83,7 @@ class Shipping:
         return encode_control(Hello(description.stream, description.session, self.acked))
 
     def next_message(self) -> str | bytes | None:
-        """The next message; None if there is nothing to send now, or too much is unacknowledged."""
+        """The next message; None if there is nothing to send now, or too many frames are unacknowledged."""
         limits = self._limits
         if limits is None or self._told_frames is not None or self.leaving:
             return None
@@ -98,7 +98,7 @@ class Shipping:
             return message
         self._caught_up = True
         end = self._source.end
-        # Told only when nothing is under way: the server may not be rewound behind an `end`.
+        # Sent only when nothing is on its way, because the server can't be rewound after an `end`.
         if end is None or self._in_flight:
             return None
         if end.frames < self._once_acked and self.acked < self._once_acked:
@@ -108,16 +108,17 @@ class Shipping:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an answer is due."""
+        """Whether an answer is expected."""
         return bool(self._in_flight) or self._told_frames is not None or self._limits is None
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether the last message held all that there was."""
+        """Whether the last message contained everything that there was."""
         return self._caught_up
 
     def receive(self, message: ServerMessage) -> None:
-        """Take an answer in. Raises Refused, NotBelieved, or BadMessage for one that has no place here."""
+        """Handle an answer. Raises Refused, NotBelieved, or BadMessage for one
+        that makes no sense at this point."""
         if isinstance(message, ErrorMessage):
             self._complain(message)
         elif isinstance(message, Drain):
@@ -145,7 +146,7 @@ class Shipping:
             self.ended = True
 
     def _tell_gone(self, first: int) -> bytes:
-        """The server lost frames that it had confirmed once, and the spool no longer has them either."""
+        """The server has lost frames that it had confirmed, and the spool no longer has them either."""
         self._source.seek(self._once_acked)
         batch = Batch(first=first, count=self._once_acked - first, gap=GONE)
         message = encode_batch(batch)
@@ -154,7 +155,7 @@ class Shipping:
         return message
 
     def _check_welcome(self, next_index: int) -> None:
-        # Looked at on the disk only when it matters: mostly the server is behind what it acknowledged.
+        # Reads the disk only if it matters: usually the server claims no more than it acknowledged.
         if next_index > max(self.acked, self._source.next_index) and next_index > self._source.furthest():
             raise NotBelieved(
                 f"the server has {next_index} frames of this session, but at most {self._source.furthest()} "
@@ -175,7 +176,7 @@ class Shipping:
     def _rewind(self, expected: int) -> None:
         if expected > max(self.acked, self._source.next_index):
             raise NotBelieved(f"the server asks for frame {expected}, but nothing before it was sent")
-        # Each batch that was under way behind a missing one is refused; only the first refusal counts.
+        # Each batch that was on its way behind a missing one is refused; only the first refusal counts.
         if expected == self._rewound_to:
             return
         self._rewound_to = expected
@@ -194,7 +195,7 @@ class Shipping:
 
 
 def _encode_fitting(batch: Batch, limits: Limits) -> bytes:
-    """The batch as a message; a frame that no message can hold becomes a gap that says so."""
+    """The batch as a message; a frame that is too large for any message becomes a gap that says so."""
     message = encode_batch(batch)
     if len(message) <= limits.max_message_bytes:
         return message

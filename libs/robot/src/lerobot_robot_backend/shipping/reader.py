@@ -1,4 +1,4 @@
-"""Reading end of a stream: batches of frames in order, while it is being written, whatever is damaged."""
+"""Reading end of a stream: batches of frames in order, while it is written, and around damage."""
 
 import os
 import re
@@ -32,22 +32,22 @@ from lerobot_robot_backend.spool.segment import (
 from lerobot_robot_backend.spool.stream import GONE, WRITER_LOCK, SpoolError, StreamEnd, read_stream
 from lerobot_robot_backend.video.files import ENCODER_LOCK, without_video
 
-# Several records a system call, the longest one among them whole.
+# Several records per system call; even the longest record fits.
 _CHUNK_BYTES = 4 * MAX_RECORD_BYTES
-# What a message's count holds; a longer gap is told in parts.
+# The largest count that a message can have; a longer gap is sent in parts.
 _MAX_GAP = 2**32
 _SOMETHING = re.compile(rb"[^\0]")
-# Room in a message for what is not frames: field names, one reason.
+# Space in a message for everything but frames: field names, one reason.
 _MESSAGE_MARGIN_BYTES = 8 * 1024
-# The sync is due every 40 ms; a disk that takes seconds for it is told of by `status`.
+# The sync is due every 40 ms; `status` shows a disk that takes seconds for it.
 LOST_AT_MOST_S = 5.0
 
 
 class SpoolReader:
-    """Reads one stream from any frame on. Of one process only, at most one at a time per stream.
+    """Reads one stream from any frame on. Only one process may read a stream, with one reader at a time.
 
     next_index  the frame that the next batch begins with
-    damage      what was found damaged so far, for the log
+    damage      the damage found so far, for the log
     """
 
     def __init__(self, stream_dir: Path) -> None:
@@ -72,7 +72,7 @@ class SpoolReader:
         self._over: Literal["closed", "writer_died"] | None = None
 
     def seek(self, index: int) -> None:
-        """Make `index` the frame that the next batch begins with, with the events told before it."""
+        """Make `index` the frame that the next batch begins with, including the events before it."""
         self.next_index = index
         self._suspect = self._pending = self._over = None
         self._events = []
@@ -86,9 +86,9 @@ class SpoolReader:
             segment.close()
 
     def read(self, limits: Limits) -> Batch | None:
-        """The next frames, as many as there are within the limits; None if there is none at present.
+        """The next frames, as many as the limits allow; None if there are none at present.
 
-        A batch holds frames, or it is a gap. After None, `end` says whether the stream is over.
+        A batch is either frames or a gap. After None, `end` says whether the stream is over.
         """
         frames: list[Record] = []
         budget = limits.max_message_bytes - _MESSAGE_MARGIN_BYTES
@@ -117,10 +117,10 @@ class SpoolReader:
         return self._make_batch(frames) if frames else None
 
     def furthest(self) -> int:
-        """One past the highest frame index that anybody can have of this stream, told by what is on the disk.
+        """One past the highest frame index that anybody can have of this stream, judged by the disk.
 
-        A power loss may take records from the disk that the server has had already: where the writer ended
-        without closing the stream, as many frames as LOST_AT_MOST_S holds may be missing here.
+        A power loss may take records from the disk that the server already has. If the writer ended without
+        closing the stream, as many frames as fit into LOST_AT_MOST_S may be missing here.
         """
         whole = is_locked(self._stream_dir / WRITER_LOCK)
         logged = 0
@@ -134,10 +134,10 @@ class SpoolReader:
 
     @property
     def end(self) -> StreamEnd | None:
-        """Set once everything has been read of a stream that nobody writes any more.
+        """The stream's end, once everything has been read and nobody writes it any more; None until then.
 
-        A recorder that was killed could not tell which of its cameras have no video: so they are named
-        here, once its encoder has done what it can.
+        A recorder that was killed could not say which of its cameras have no video. Therefore they are named
+        here, once its encoder has finished.
         """
         if self._over is None:
             return None
@@ -150,11 +150,11 @@ class SpoolReader:
         return StreamEnd(self.next_index, self._over, events)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._close_segment()
 
     def _mark_damage(self, index: int) -> None:
-        """There was damage, and no frame is missing: what was lost there is an event."""
+        """There was damage but no frame is missing, so the damaged record was an event."""
         if self._damaged is not None:
             note = f"an event is lost: {self._damaged}"
             self._events.append(Event(kind="mark", frame_index=index, note=note))
@@ -169,7 +169,7 @@ class SpoolReader:
             self.damage.append(f"an event before frame {record.index} can't be read: {error}")
 
     def _take_gap(self, record: Record) -> Batch | None:
-        """The gap that `record` tells of, or that lies before it; the record then comes again."""
+        """The gap that `record` is, or that lies before it; in that case the record comes again."""
         first = self.next_index
         if record.kind == RecordKind.FRAME and record.index < first:
             return None
@@ -179,7 +179,7 @@ class SpoolReader:
             self._damaged = None
         elif record.kind == RecordKind.GAP:
             end, reason = record.end, record.tail().decode("utf-8", "replace")
-        else:  # CLOSE at the right place
+        else:  # CLOSE, at the right place
             self._mark_damage(first)
             self._over = "closed"
             return None
@@ -224,21 +224,22 @@ class SpoolReader:
         return events
 
     def _next_record(self) -> Record | None:
-        """The record at the present place, going on over segments and damage; None if there is none now."""
+        """The record at the current position, skipping damage and ends of segments; None
+        if there is none now."""
         while self._over is None:
             if self._segment is not None:
                 try:
                     if record := self._segment.read():
                         return record
                 except DamagedRecord:
-                    pass  # looked at again below
+                    pass  # checked again below
             if not self._go_on():
                 return None
         return None
 
     def _go_on(self) -> bool:
-        """Nothing can be read here: move on, or find that the stream is over; False: wait for the writer."""
-        # Asked before looking again: what is not there once the writer is dead will never be there.
+        """Nothing can be read here: move on, or find that the stream is over. False: wait for the writer."""
+        # Asked before looking again: once the writer is dead, what is not there will never be there.
         alive = is_locked(self._stream_dir / WRITER_LOCK)
         segments = find_segments(self._stream_dir)
         segment = self._segment
@@ -254,7 +255,7 @@ class SpoolReader:
         else:
             if alive and not later:
                 return False
-            # Nobody will write here any more: zeros in between are damage, zeros at the end are not.
+            # Nobody writes here any more: zeros in between are damage, zeros at the end are not.
             if not segment.find_record():
                 return self._open_or_end(later, alive=alive)
         return self._skip_damage(segment, what, alive=alive, later=later)
@@ -262,14 +263,14 @@ class SpoolReader:
     def _skip_damage(
         self, segment: "_OpenSegment", what: str, *, alive: bool, later: dict[int, Path]
     ) -> bool:
-        """Go on behind a damaged place; False if it may be a record that is just being written."""
+        """Continue after a damaged place; False if it may be a record that is being written right now."""
         place = segment.number, segment.offset
         if alive and not later and self._suspect != place:
             self._suspect = place
             return False
         found = segment.find_record()
         if not found and not later:
-            # The end is the record over which its writer died: that log() never returned.
+            # At the end is the record during which its writer died; that log() never returned.
             return self._open_or_end({}, alive=alive)
         self._damaged = f"{segment.path.name} is damaged at byte {segment.offset}: {what}"
         self.damage.append(self._damaged)
@@ -302,7 +303,8 @@ class SpoolReader:
 
 
 class _OpenSegment:
-    """A segment file and the place in it; read with pread, for a mapped file that shrinks would be fatal."""
+    """A segment file and a position in it. Read with pread, because a mapped file
+    that shrinks kills the reader."""
 
     def __init__(self, number: int, path: Path) -> None:
         self.number = number
@@ -322,7 +324,7 @@ class _OpenSegment:
             self.first_index = None
 
     def read(self) -> Record | None:
-        """The record at the offset, which then moves on; None if none is there. Raises DamagedRecord."""
+        """The record at the offset, which then moves past it; None if none is there. Raises DamagedRecord."""
         record = self.peek()
         if record is not None:
             self.offset += record.size
@@ -334,7 +336,7 @@ class _OpenSegment:
             if record := decode_record(self._chunk, self.offset - self._chunk_at):
                 return record
         except DamagedRecord:
-            pass  # cut off at the end of what was read before, or written since
+            pass  # cut off at the end of the last read, or written since then
         if not self._pread(HEAD.size, self.offset).strip(b"\0"):
             return None
         self._chunk_at, self._chunk = self.offset, self._pread(_CHUNK_BYTES, self.offset)
@@ -359,7 +361,7 @@ class _OpenSegment:
                 return highest, closed
 
     def find_record(self) -> int:
-        """Offset of the next whole record behind the present place, 0 if there is none."""
+        """Offset of the next whole record after the current position, 0 if there is none."""
         content = self._pread(1 << 31, self.offset)
         place = ALIGNMENT
         while found := _SOMETHING.search(content, place):

@@ -1,4 +1,4 @@
-"""Sends again what the server once confirmed and does not know any more, as far as it is still in the spool.
+"""Sends again what the server has confirmed and forgotten, as far as it is still in the spool.
 
 A database that was restored to an older state, or lost, knows less than it has confirmed.
 """
@@ -32,9 +32,9 @@ from lerobot_robot_backend.spool.stream import (
 )
 from lerobot_robot_backend.video.files import forget_stored, stored_segments
 
-# A server that has lost something is noticed within minutes; the question is one request.
+# A loss on the server is noticed within minutes, and asking costs one request.
 ASK_EVERY_S = 300.0
-# What a backend answers that is older than the question.
+# Answers of a backend that is older than this question.
 _UNASKABLE = frozenset({"not_found", "method_not_allowed", "unknown_upload"})
 
 log = logging.getLogger("lerobot_robot_backend.shipping.recall")
@@ -42,18 +42,19 @@ log = logging.getLogger("lerobot_robot_backend.shipping.recall")
 
 @dataclass(frozen=True)
 class Recalled:
-    """What is to be sent again: streams whose samples, and how many video segments."""
+    """What must be sent again: streams whose samples are missing, and the number of video segments."""
 
     streams: int = 0
     segments: int = 0
 
 
 class Unaskable(Exception):
-    """The backend is of a release that can't tell what it knows."""
+    """The backend is of a release that can't say what it knows."""
 
 
 async def ask(backend: BackendHttp, held: Held) -> Lacking:
-    """What the server lacks of all that, however much it is. Raises Interrupted, Refused, Unaskable."""
+    """The part of `held` that the server lacks, however much it is. Raises Interrupted, Refused,
+    Unaskable."""
     lacking: Lacking | None = None
     for part in in_requests(held):
         try:
@@ -75,7 +76,7 @@ async def ask(backend: BackendHttp, held: Held) -> Lacking:
 
 
 def in_requests(held: Held) -> Iterator[Held]:
-    """The same in parts that a request may hold; at least one."""
+    """The same in parts that fit into a request; at least one."""
     versions: list[HeldVersion] = []
     videos: list[HeldVideo] = []
     frames: list[HeldFrames] = []
@@ -104,7 +105,7 @@ def in_requests(held: Held) -> Iterator[Held]:
 
 
 def _pieces(video: HeldVideo) -> Iterator[HeldVideo]:
-    """The same chunks, one range a piece, none of them too long for a request."""
+    """The same chunks, one range each, none of them too long for a request."""
     for first, end in video.chunks:
         for start in range(first, end, MAX_HELD_CHUNKS):
             yield HeldVideo(video.stream, video.camera_key, ((start, min(end, start + MAX_HELD_CHUNKS)),))
@@ -132,12 +133,12 @@ def held_videos(stream_dirs: Iterable[Path]) -> Iterator[HeldVideo]:
 
 
 def samples_of(robot_id: str, stream_dirs: Iterable[Path]) -> Held:
-    """What the server has confirmed of one robot's samples."""
+    """The samples of one robot that the server has confirmed."""
     return Held(robot_id=robot_id, frames=tuple(held_frames(stream_dirs)))
 
 
 def video_of(robot_id: str, stream_dirs: Iterable[Path]) -> Held:
-    """What it has confirmed of its video."""
+    """The video of one robot that the server has confirmed."""
     return Held(robot_id=robot_id, videos=tuple(held_videos(stream_dirs)))
 
 
@@ -148,11 +149,11 @@ async def recall(
     backend_url: str | None = None,
     token: str | None = None,
 ) -> Recalled:
-    """Let be sent again what the servers of these streams have forgotten.
+    """Mark for sending what the servers of these streams have forgotten.
 
-    Each is asked once: what one that is away has forgotten is brought when it is asked the next time.
+    Each server is asked once. If one can't be reached, it is asked the next time.
 
-    held         what is asked for, of streams of one robot
+    held         gives what to ask for, from the streams of one robot
     backend_url  instead of the ones that the streams were recorded for
     """
     of_robots: dict[tuple[str, str], list[Path]] = {}
@@ -185,7 +186,7 @@ async def recall(
 
 
 def bring_again(stream_dirs: Iterable[Path], lacking: Lacking) -> Recalled:
-    """Note in the spool what the server lacks: whoever ships it next sends it.
+    """Mark in the spool what the server lacks; the next shipper sends it.
 
     A stream that can't be written is logged, and asked for again the next time.
     """
@@ -207,7 +208,8 @@ def bring_again(stream_dirs: Iterable[Path], lacking: Lacking) -> Recalled:
 
 
 def _forget_frames(stream_dir: Path, stored: int) -> bool:
-    """Whether the stream is to be shipped again; not by a shipper that is at it, which asks by itself."""
+    """Whether the stream must be sent again; not if a shipper is sending it, because
+    that one asks by itself."""
     with locked(stream_dir / SHIPPER_LOCK) as held:
         progress = read_progress(stream_dir)
         if not held or not progress.ended:

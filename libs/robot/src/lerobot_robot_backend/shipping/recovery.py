@@ -1,4 +1,4 @@
-"""Makes finished segments of what a dead encoder left.
+"""Makes finished segments from what a dead encoder left.
 
 Run as `python -m lerobot_robot_backend.shipping.recovery <stream dir>`.
 """
@@ -40,7 +40,7 @@ def recover(stream_dir: Path) -> list[WaitingSegment]:
 
 
 def _name_lost_end(stream_dir: Path, path: Path) -> None:
-    """Say in a part that frames followed of which nobody knows whether there were pictures."""
+    """Write into a part that more frames followed, and that nobody knows whether they had pictures."""
     part = read_part(path)
     if part.ended or not part.frame_indexes:
         return

@@ -1,4 +1,4 @@
-"""What may leave the spool: segments that the server has had for a day. What is unsent stays, always."""
+"""Removes segments from the spool that the server has had for a day. Unsent segments always stay."""
 
 import os
 from contextlib import suppress
@@ -32,7 +32,7 @@ from lerobot_robot_backend.video.files import (
     remove_video,
 )
 
-# A day: as long as an operator needs to bring a lost database back, of which robots then send the rest again.
+# A day is what an operator may need to restore a lost database; robots then send what is missing in it.
 KEEP_S = 24 * 3600.0
 # An acknowledged segment is read-only, and its age is that of its acknowledgement.
 _SEALED_MODE = 0o400
@@ -54,7 +54,7 @@ def seal_acknowledged(stream_dir: Path, acked: int, *, ended: bool) -> int:
 
 
 def unseal_unacknowledged(stream_dir: Path, acked: int) -> None:
-    """Let segments stay that the server has confirmed once and lost: all but those below `acked`.
+    """Keep segments that the server has confirmed and lost: all but those below `acked`.
 
     Raises OSError.
     """
@@ -72,9 +72,9 @@ def prune_spool(spool_dir: Path, *, keep_s: float = KEEP_S) -> None:
 
 
 def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
-    """Remove segments sealed for longer than `keep_s`, video that was stored as long ago, and in the end all.
+    """Remove segments sealed for longer than `keep_s`, video stored as long ago, and at the end everything.
 
-    The directory of an ended stream goes with its last segment, once all of its video is stored, too.
+    The folder of an ended stream goes with its last segment, once all of its video is stored too.
 
     Raises OSError if the disk refuses.
     """
@@ -83,7 +83,7 @@ def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
     seal_acknowledged(stream_dir, progress.next, ended=progress.ended)
     prune_video(stream_dir, keep_s, now_s)
     sealed = [path for path in find_segments(stream_dir).values() if _is_sealed(path)]
-    # All of them, so that the age of those that have none yet begins for all at once.
+    # Asks for every age, so that the age of all segments without one begins at the same time.
     old = {path for path in sealed if age_s(path, now_s) >= keep_s}
     for path in find_segments(stream_dir).values():
         if path not in old:
@@ -97,7 +97,7 @@ def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
     names = (ACKED_FILE, ADDRESS_FILE, WRITER_STATE, *locks, SHIPPER_LOG, ENCODER_LOG, SESSION_FILE)
     for path in (*leftovers, *(stream_dir / name for name in names)):
         path.unlink(missing_ok=True)
-    with suppress(OSError):  # something else lies there: it is not ours to remove
+    with suppress(OSError):  # it contains something else, which is not ours to remove
         stream_dir.rmdir()
 
 

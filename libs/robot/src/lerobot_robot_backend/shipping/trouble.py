@@ -1,4 +1,4 @@
-"""Why a connection of the shipper came to nothing, and how long to leave the server in peace then. Pure."""
+"""Why a connection of the shipper failed, and how long to wait before the next one. Pure."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,8 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketExce
 
 from lerobot_robot_backend.shipping.protocol import NotBelieved, StreamRefused
 
-# A server that can't be reached, or that calls its refusal `retryable`, is asked again soon, so that samples
-# are safe soon after it is well; one that does not is left in peace. Nothing is ever given up.
+# If a server can't be reached, or calls its refusal `retryable`, the next try comes soon, so that samples are
+# safe soon after it works again. After any other refusal it comes later. Nothing is ever given up.
 SOON_S = 5.0
 LATE_S = 30.0
 
@@ -20,11 +20,11 @@ EXPECTED = (StreamRefused, NotBelieved, BadMessage, WebSocketException, OSError)
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is in the way.
+    """A reason why nothing can be sent.
 
     text       for people
-    refused    the server answered, and takes nothing of this stream now
-    longest_s  longest pause before the next try
+    refused    the server answered, and accepts nothing of this stream for now
+    longest_s  longest pause before the next try, in seconds
     """
 
     text: str
@@ -33,7 +33,7 @@ class Trouble:
 
 
 def passing(text: str) -> Trouble:
-    """Trouble of which nobody has to be left in peace: the server is not there, or went away."""
+    """Trouble after which to try again soon: the server can't be reached, or went away."""
     return Trouble(text, refused=False, longest_s=SOON_S)
 
 
@@ -54,7 +54,7 @@ def trouble_of(error: Exception, url: str) -> Trouble:
 
 
 def _refused_handshake(status: int, body: bytes) -> Trouble:
-    """A server, or something on the way, answered with an HTTP error; in its own words, if it has any."""
+    """The server, or something in between, answered with an HTTP error; its own text, if it sent one."""
     try:
         words = str(msgspec.json.decode(body, type=dict[str, Any])["detail"])
     except (msgspec.DecodeError, KeyError):

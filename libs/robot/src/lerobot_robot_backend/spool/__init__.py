@@ -1,1 +1,1 @@
-"""The spool: a stream's directory, its segments and records; written by the recording process."""
+"""The spool: the folder of a stream, its segments and records; written by the recording process."""

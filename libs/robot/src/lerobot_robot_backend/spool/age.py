@@ -1,10 +1,11 @@
 """How old something in the spool is, by a clock that nobody can set.
 
-The wall clock of a robot jumps: at its first contact with a time server, by hand, by a flat battery. So an
-age is counted in seconds that this computer has been running, suspended or not, and what has been counted is
-noted in the spool. While the computer is off, nothing ages: files stay longer than they need, never shorter.
+The wall clock of a robot jumps: at its first contact with a time server, when somebody sets it, when its
+battery is flat. Therefore an age is counted in seconds for which this computer has been running, suspended or
+not, and the count is kept in the spool. While the computer is off, nothing ages: files stay longer than they
+need to, never shorter.
 
-A file's moment is kept as its modification time, in these seconds.
+The moment at which a file's age began is its modification time, in these seconds.
 """
 
 import os
@@ -17,16 +18,16 @@ import msgspec
 
 NOTE = ".running"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# Goes on while the computer sleeps, unlike CLOCK_MONOTONIC; macOS has no other that is not set.
+# Runs while the computer sleeps, unlike CLOCK_MONOTONIC; on macOS it is the only clock that nobody sets.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Noted(msgspec.Struct):
-    """What was counted when it was last looked.
+    """The count at the last look.
 
-    boot      which start of which computer
-    at_s      what its clock showed, since that start
-    total_s   seconds counted by then
+    boot      identifies one start of one computer
+    at_s      seconds on its clock since that start
+    total_s   seconds counted until then
     """
 
     boot: str
@@ -35,17 +36,17 @@ class Noted(msgspec.Struct):
 
 
 def running_s(spool_dir: Path) -> float:
-    """Seconds that computers have been running with this spool, as far as they were noted. Raises OSError."""
+    """Seconds for which computers have been running with this spool, as far as known. Raises OSError."""
     path = spool_dir / NOTE
     boot, at_s = _boot(), time.clock_gettime(_CLOCK)
     try:
         noted = msgspec.json.decode(path.read_bytes(), type=Noted)
     except (FileNotFoundError, msgspec.MsgspecError):
         noted = Noted(boot, at_s)
-    # After a start, or on another computer, nobody knows how long it has been.
+    # After a restart, or on another computer, nobody knows how much time has passed.
     passed_s = max(0.0, at_s - noted.at_s) if noted.boot == boot else 0.0
     total_s = noted.total_s + passed_s
-    # Several shippers may do so at once; each notes the same.
+    # Several shippers may do this at once; all write the same.
     made = path.with_name(f"{NOTE}.{os.getpid()}-{threading.get_native_id()}")
     made.write_bytes(msgspec.json.encode(Noted(boot, at_s, total_s)))
     made.replace(path)
@@ -58,7 +59,7 @@ def stamp(path: Path, now_s: float) -> None:
 
 
 def age_s(path: Path, now_s: float) -> float:
-    """Seconds since `stamp`; of a file with another time than that its age begins now. Raises OSError."""
+    """Seconds since `stamp`; a file that was never stamped is stamped now. Raises OSError."""
     stamped_s = path.stat().st_mtime
     if stamped_s > now_s:
         stamp(path, now_s)

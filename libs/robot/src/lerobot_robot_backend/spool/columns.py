@@ -1,4 +1,4 @@
-"""Columns beyond state and action: what a loop gives for them, packed as bytes that keep every bit."""
+"""Columns beyond state and action: their values, packed as bytes that keep every bit."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +20,7 @@ class Columns:
         self._known: dict[str, Column] = {}
 
     def declare(self, name: str, dtype: str, shape: Sequence[int], names: Any = None) -> Column | None:
-        """The column, if it is new, to be told and then added; raises ValueError saying what is wrong."""
+        """The column if it is new, to be declared and then added; raises ValueError saying what is wrong."""
         if name in self._known:
             return None
         if len(self._known) == MAX_COLUMNS:
@@ -32,15 +32,15 @@ class Columns:
             raise ValueError(f"{name} is not recorded: {error}") from error
 
     def add(self, column: Column) -> None:
-        """The column was told: values of it may follow."""
+        """Add the column, which was declared in the stream: its values may follow."""
         self._known[column.name] = column
 
     def pack(
         self, values: Mapping[str, Any], extra: Mapping[str, Any] | None, *, tell: Callable[[Column], None]
     ) -> tuple[bytes, Mapping[str, Any] | None]:
-        """The columns' values, packed, and the extra, with those that can't be packed.
+        """The columns' packed values, and `extra` together with the values that can't be packed.
 
-        tell  is told the column that a first value of its own makes, and adds it; may raise SpoolError
+        tell  called with a column whose first value appears, to declare and add it; may raise SpoolError
         """
         for name, value in values.items():
             with suppress(ValueError, SpoolError):
@@ -50,18 +50,19 @@ class Columns:
         return packed, {**(extra or {}), "columns": rest} if rest else extra
 
     def _infer(self, name: str, value: Any) -> Column | None:
-        """The column that a first value of its own makes, if it is new; raises ValueError."""
+        """The column that follows from its first value, if it is new; raises ValueError."""
         if name in self._known:
             return None
         if isinstance(value, str):
             return self.declare(name, TEXT, (1,))
-        import numpy as np  # here and below: only sessions with columns need it, and importing it takes long
+        # imported here and below because only sessions with columns need it, and importing it is slow
+        import numpy as np
 
         given = np.asarray(value)
         return self.declare(name, given.dtype.name, given.shape or (1,))
 
     def _pack(self, values: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
-        """The values of declared columns, packed, and those that are none of them or do not fit theirs."""
+        """The packed values of declared columns, and the values that have no column or do not fit theirs."""
         packed: dict[int, bytes] = {}
         texts: dict[int, bytes] = {}
         rest = {}
@@ -78,9 +79,9 @@ class Columns:
 
 
 def _exactly(value: Any, column: Column) -> bytes | None:
-    """The value in the column's dtype and shape; None if it can't be said without loss of kind or size."""
+    """The value in the column's dtype and shape; None if it can't be converted without loss."""
     if column.is_text:
-        with suppress(UnicodeEncodeError):  # half a character
+        with suppress(UnicodeEncodeError):  # a lone surrogate
             return value.encode() if isinstance(value, str) else None
         return None
     import numpy as np

@@ -1,4 +1,4 @@
-"""Files and folders that are there after a power loss, whole or not at all."""
+"""Writes files and folders that exist after a power loss, whole or not at all."""
 
 import os
 from contextlib import suppress
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
-    """Put `content` at `path` in one step; `durable`: on the disk before this returns.
+    """Write `content` to `path` in one step; `durable`: it is on disk before this returns.
 
-    Raises OSError, which names `path`; what was there stays then.
+    Raises OSError, which names `path`; the old content stays then.
     """
     temporary = path.with_name(path.name + ".new")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            while content:  # where there is not enough room, some of it is written first
+            while content:  # on a disk without enough space, a part of it gets written first
                 content = content[os.write(fd, content) :]
             if durable:
                 os.fsync(fd)
@@ -30,7 +30,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
 
 
 def make_directory(path: Path, *, mode: int = 0o777, exist_ok: bool = False) -> None:
-    """Make `path`, and what is missing above it, durably; raises OSError, FileExistsError if it is there."""
+    """Create `path` and missing parents durably; raises OSError, FileExistsError if it exists."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(mode, parents=True, exist_ok=exist_ok)
     for folder in reversed(missing):

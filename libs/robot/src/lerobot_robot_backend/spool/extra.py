@@ -1,4 +1,4 @@
-"""What a frame carries beyond its vectors, brought into a form that every database takes."""
+"""Converts what a frame has beyond its vectors into a form that every database accepts."""
 
 import math
 from collections.abc import Mapping
@@ -9,20 +9,20 @@ import msgspec
 from lerobot_robot_backend.spool.record import MAX_TAIL_BYTES
 from lerobot_robot_backend.spool.values import differ
 
-# Beyond that it is a picture, a depth map or a mistake, and does not belong into a sample's JSON.
+# A larger value is a picture, a depth map or a mistake, and does not belong in a sample's JSON.
 _MAX_ARRAY_VALUES = 1024
-# What nests deeper is no measurement.
+# A value that nests deeper is not a measurement.
 _MAX_DEPTH = 8
 _INT64 = 2**63
-# As everywhere where JSON is spoken.
+# The range of integers that every JSON reader keeps exactly.
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 def encode_extra(extra: Mapping[str, Any]) -> bytes:
     """MessagePack map of `extra`.
 
-    NaN becomes null, infinities text, arrays lists; of what can't be kept (a picture, an object, more than
-    MAX_TAIL_BYTES) its description is kept: a strange value must not cost the frame.
+    NaN becomes null, infinities become text, arrays become lists. A value that can't be kept (a picture, an
+    object, more than MAX_TAIL_BYTES) is replaced by its description: a strange value must not cost the frame.
     """
     encoded = msgspec.msgpack.encode(_storable(extra, 0))
     if len(encoded) > MAX_TAIL_BYTES:
@@ -39,7 +39,7 @@ def encode_all_extra(
     sent_action: Mapping[str, Any] | None,
     extra: Mapping[str, Any] | None,
 ) -> bytes:
-    """What a frame has beyond the known names of observation and action; nothing if there is nothing."""
+    """The values of a frame beyond the known names of observation and action; empty if there are none."""
     beyond = dict(extra or {})
     if sent_action is not None and differ(sent_action, action):
         beyond["sent_action"] = sent_action
@@ -71,5 +71,5 @@ def _storable(value: Any, depth: int) -> Any:
 
 
 def _clean(text: str) -> str:
-    """Text without what PostgreSQL or UTF-8 refuse: NUL and lone surrogates."""
+    """The text without what PostgreSQL or UTF-8 do not allow: NUL and lone surrogates."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

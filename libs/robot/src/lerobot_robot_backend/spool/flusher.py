@@ -1,30 +1,30 @@
-"""Brings what was logged to the disk, so that a power loss takes at most the last moment.
+"""Syncs logged samples to disk, so that a power loss takes at most the last moment.
 
-A thread of the recording process, so that it lives exactly as long as there is something to flush: a
-killed shipper changes nothing. `fdatasync` lets go of the interpreter's lock while the disk works; `msync`
-would hold it, and the recording loop with it.
+This is a thread of the recording process, so it lives exactly as long as there is something to sync; a killed
+shipper changes nothing. `fdatasync` releases the interpreter lock while the disk works. `msync` would hold
+the lock, and so stop the recording loop.
 """
 
 import threading
 import time
 from collections.abc import Callable
 
-# From the start of one sync to that of the next: with the sync itself (a few ms on an idle disk) within the
-# 50 ms that a power loss may take.
+# Time from the start of one sync to the start of the next. With the sync itself (a few ms on an idle disk),
+# it stays within the 50 ms that a power loss may take.
 FLUSH_PERIOD_S = 0.04
-# A sync that takes longer is told: a power loss may take as much.
+# A slower sync is reported, because a power loss may take as much.
 SLOW_SYNC_S = 0.1
 
 
 class Flusher:
-    """A thread that syncs 25 times a second; while a sync takes longer, as often as the disk lets it.
+    """A thread that syncs 25 times a second, or as often as a slower disk allows.
 
-    slowest_s  longest that a sync has taken so far, seconds
-    trouble    the disk's last error; what it took is found out when the segment is read
+    slowest_s  duration of the slowest sync so far, seconds
+    trouble    the disk's last error; reading the segment shows what was lost
     """
 
     def __init__(self, sync: Callable[[], bool]) -> None:
-        """sync  brings everything to the disk; whether there was anything; raises OSError"""
+        """sync  writes everything to disk, and returns whether there was anything; raises OSError"""
         self.slowest_s = 0.0
         self.trouble: str | None = None
         self._sync = sync
@@ -36,7 +36,7 @@ class Flusher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return once the sync under way is done; there is none after it."""
+        """Return once the current sync is done; no other follows."""
         self._stop.set()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""Locks on files: gone with the process that holds them, however it ends."""
+"""Locks on files, which the system releases when their process ends, however it ends."""
 
 import errno
 import fcntl
@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# `flock` can't wait with a limit; whoever asks holds it for microseconds.
+# Polled, because `flock` can't wait with a time limit. A process that only asks holds the lock for
+# microseconds.
 _LOCK_POLL_S = 0.001
 
 
 class FileLock:
-    """An exclusive lock on a file, gone with the process that holds it."""
+    """An exclusive lock on a file, released when the process that holds it ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -28,15 +29,16 @@ class FileLock:
             os.close(fd)
             return False
         self._fd = fd
-        with suppress(OSError):  # on a full disk nobody is told who it is
+        with suppress(OSError):  # on a full disk, the file does not say who holds the lock
             os.ftruncate(fd, 0)
             os.pwrite(fd, str(os.getpid()).encode(), 0)
         return True
 
     def acquire_soon(self, timeout_s: float) -> int:
-        """The file that holds the lock now, for a child to inherit; raises OSError if it is not free so long.
+        """The open file that holds the lock now, for a child to inherit; raises OSError
+        if the lock is not free.
 
-        The child holds it on, whatever becomes of this process.
+        The child keeps the lock, whatever happens to this process.
         """
         deadline_s = time.monotonic() + timeout_s
         while not self.acquire():
@@ -47,7 +49,7 @@ class FileLock:
         return self._fd
 
     def release(self) -> None:
-        """Let go; in a forked child this closes the child's copy, and the parent keeps the lock."""
+        """Release the lock; in a forked child this closes the child's copy, and the parent keeps the lock."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -69,7 +71,7 @@ def is_locked(path: Path) -> bool:
 
 
 def name_holder(path: Path) -> str:
-    """The process that holds the lock on `path`, and how to end it, as far as it said who it is."""
+    """Text for people: the process that holds the lock on `path` if known, and how to end it."""
     try:
         pid = int(path.read_bytes())
         return f"process {pid} (kill {pid} ends it)"

@@ -1,6 +1,6 @@
 """Layout of one spool record; no I/O.
 
-Numbers are little-endian. A record is a multiple of 8 bytes: so records can be found again behind damage.
+Numbers are little-endian. A record is a multiple of 8 bytes, so that records can be found again after damage.
 
     0  u32  CRC-32C (Castagnoli) of everything after it
     4  u32  size of the whole record in bytes; 0 where no record has been written yet
@@ -27,9 +27,9 @@ from teleop_schema.messages import Event
 
 HEAD = struct.Struct("<IIBB2xIqq")
 CRC = struct.Struct("<I")
-# One aligned store of that size is all or nothing, which makes a record appear at once.
+# One aligned store of that size is all or nothing, so a record appears at once.
 ALIGNMENT = 8
-# As much as the server takes of a frame (`MAX_EXTRA_BYTES`).
+# As much as the server accepts of a frame (`MAX_EXTRA_BYTES`).
 MAX_TAIL_BYTES = 64 * 1024
 # HEAD, two vectors of MAX_VECTOR_VALUES, MAX_TAIL_BYTES of extra, teleop_schema.columns.MAX_PACKED_BYTES.
 MAX_RECORD_BYTES = 80 * 1024
@@ -41,7 +41,7 @@ _events = msgspec.msgpack.Decoder(Event)
 
 
 class RecordKind(IntEnum):
-    """What a record tells."""
+    """The kind of a record."""
 
     FRAME = 1
     GAP = 2
@@ -53,9 +53,9 @@ _KINDS = frozenset(RecordKind)
 
 
 class FrameExtras(msgspec.Struct, frozen=True, gc=False):
-    """What a frame carries beyond its vectors.
+    """The data of a frame beyond its vectors.
 
-    extra               anything, in a form that every database takes
+    extra               anything, in a form that every database accepts
     observation_age_us  how old the observation was at the frame's time: it is that of an earlier frame; 0: it
                         is the frame's own
     columns             values of the session's columns, packed
@@ -87,7 +87,7 @@ class Record:
     body: bytes
 
     def tail(self, vectors_size: int = 0) -> bytes:
-        """What follows the vectors."""
+        """The bytes after the vectors."""
         return self.body[vectors_size : vectors_size + self.tail_size]
 
     @property
@@ -109,7 +109,8 @@ class FrameEncoder:
         self._plain = struct.Struct(f"{layout}{self._plain_size - CRC.size - self._vectors.size}x")
 
     def encode(self, index: int, captured_us: int, values: Sequence[float], tail: bytes = b"") -> bytes:
-        """One record. Raises OverflowError for a value beyond float32, struct.error for what is no number.
+        """One record. Raises OverflowError for a value beyond float32, struct.error for one
+        that is not a number.
 
         values  state, then action
         tail    as `encode_beyond` gives it, or nothing
@@ -131,12 +132,12 @@ def encode_gap(first: int, count: int, reason: str) -> bytes:
 
 
 def encode_event(next_index: int, event: Event) -> bytes:
-    """Record of an event, told before frame `next_index`."""
+    """Record of an event before frame `next_index`."""
     return _encode(RecordKind.EVENT, next_index, 0, msgspec.msgpack.encode(event))
 
 
 def encode_close(frames: int) -> bytes:
-    """Record saying that the session was ended in order at `frames` frames."""
+    """Record saying that the session ended normally, with `frames` frames."""
     return _encode(RecordKind.CLOSE, frames, 0, b"")
 
 
@@ -161,7 +162,7 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Record | None:
 
 
 def encode_beyond(extra: bytes = b"", *, observation_age_us: int = 0, columns: bytes = b"") -> bytes:
-    """The tail of a frame's record, as `FrameExtras` describes it; nothing if there is nothing to tell.
+    """The tail of a frame's record, as `FrameExtras` describes it; empty if there is nothing to store.
 
     extra  as `encode_extra` gives it
     """
@@ -176,7 +177,7 @@ def encode_beyond(extra: bytes = b"", *, observation_age_us: int = 0, columns: b
 
 
 def decode_beyond(record: Record, vectors_size: int) -> FrameExtras:
-    """What a frame carries beyond its `vectors_size` bytes of vectors."""
+    """The data of a frame beyond its `vectors_size` bytes of vectors."""
     if not record.tail_size:
         return NOTHING_BEYOND
     tail = record.tail(vectors_size)
@@ -199,5 +200,5 @@ def _encode(kind: RecordKind, index: int, number: int, tail: bytes) -> bytes:
 
 
 def _padded(size: int, *, before: int) -> int:
-    """`size` enlarged so that with `before` bytes in front it is a multiple of the alignment."""
+    """`size`, enlarged so that together with `before` bytes it is a multiple of the alignment."""
     return size + -(size + before) % ALIGNMENT

@@ -12,15 +12,15 @@ import google_crc32c
 from lerobot_robot_backend.spool.durable import sync_directory
 from lerobot_robot_backend.spool.record import CRC
 
-# Half an hour of six joints at 60 Hz: few files, and what is acknowledged leaves the disk in good time.
+# Half an hour of six joints at 60 Hz: few files, and acknowledged samples leave the disk soon enough.
 SEGMENT_BYTES = 8 * 1024 * 1024
 HEADER_BYTES = 64
 _MAGIC = b"LRBSEG1\n"
 _HEADER = struct.Struct("<8sIIq16s20x")  # magic, state count, action count, first index, stream
 _NAME = re.compile(r"frames-(\d{6,})\.seg")
-# Two names, because two threads may prepare the same segment at once.
+# Two names, because two threads may prepare the same segment at the same time.
 PREPARED_SUFFIXES = (".prepared", ".reserved")
-# Written over what was reserved, so that the loop's first store into a page waits for no file system.
+# Written over the reserved space, so that the loop's first store into a page never waits for the file system.
 _ZEROS = bytes(256 * 1024)
 
 
@@ -64,7 +64,7 @@ def has_records(stream_dir: Path) -> bool:
 
 
 def segment_path(stream_dir: Path, number: int) -> Path:
-    """Where segment `number` lies."""
+    """The path of segment `number`."""
     return stream_dir / f"frames-{number:06d}.seg"
 
 
@@ -79,11 +79,11 @@ def find_segments(stream_dir: Path) -> dict[int, Path]:
 
 
 def prepare_segment(stream_dir: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
-    """Take the room of a segment on the disk, under a name that readers do not see yet.
+    """Allocate the disk space of a segment, under a name that readers do not see yet.
 
-    Written with zeros, not only reserved: so a later flush of a record has no file-system metadata to write.
-    Durable, with its name. `quick` only reserves, and leaves both to the first sync of a record. Raises
-    OSError, for example if the disk is full; then nothing is left behind.
+    The space is filled with zeros, not only reserved, so that a later sync of a record has no file-system
+    metadata to write. The file and its name are durable. `quick` only reserves, and leaves both to the first
+    sync of a record. Raises OSError, for example if the disk is full; then nothing is left behind.
     """
     path = segment_path(stream_dir, number).with_suffix(PREPARED_SUFFIXES[quick])
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -103,9 +103,9 @@ def prepare_segment(stream_dir: Path, number: int, size_bytes: int, *, quick: bo
 
 
 def adopt_prepared(stream_dir: Path) -> None:
-    """Bring segments in use that still bear a prepared name in sight of readers.
+    """Make segments visible to readers that are in use but still have a prepared name.
 
-    A power loss may take the last rename back, while the records behind it are on the disk. Only for a stream
+    A power loss may undo the last rename although the records are on the disk. Only for a stream
     that nobody writes any more. Raises OSError.
     """
     adopted = False

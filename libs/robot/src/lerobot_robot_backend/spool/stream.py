@@ -1,12 +1,12 @@
-"""One stream's directory: `<spool>/<robot_id>/<stream uuid>/`, and what lies in it.
+"""The folder of one stream, `<spool>/<robot_id>/<stream uuid>/`, and its files.
 
-session.json       what is recorded and where it goes; written once, before the first sample
+session.json       what is recorded and where to send it; written once, before the first sample
 frames-NNNNNN.seg  the samples, see `segment` and `record`
-address            where it goes instead, once that was corrected
+address            the corrected address, if there is one
 acked              how far the server has confirmed, replaced atomically by the shipper
-writer.state       how the recording process fares with its disk, overwritten in place
+writer.state       the recording process's trouble with its disk, overwritten in place
 writer.lock        locked by the recording process for as long as it lives
-shipper.lock       locked by the process that ships the stream, whose number it holds
+shipper.lock       locked by the process that sends the stream; contains its process number
 shipper.log        what the shipper did
 """
 
@@ -39,14 +39,14 @@ WRITER_LOCK = "writer.lock"
 WRITER_STATE = "writer.state"
 SHIPPER_LOCK = "shipper.lock"
 SHIPPER_LOG = "shipper.log"
-# Of frames between others.
+# Longest gap between other frames.
 GONE = "the spool has lost the records of these frames"
-# One page: read and written as a whole.
+# One page, so it is read and written as a whole.
 _STATE_BYTES = 4096
-# What every disk that is mounted there has, and only root may look into.
+# A folder on every mounted disk, which only root may read.
 LOST_AND_FOUND = "lost+found"
 CORRECTION = "python -m lerobot_robot_backend.shipper --backend_url ws://localhost:8000"
-# JSON that nests too deeply is a RecursionError.
+# JSON that nests too deeply raises RecursionError.
 UNREADABLE = (OSError, msgspec.MsgspecError, RecursionError)
 
 UNDESCRIBED = (
@@ -70,14 +70,14 @@ class StreamFile(Struct, frozen=True, kw_only=True):
 
 
 class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How far a stream is; the shipper keeps its part of it in `acked`.
+    """The progress of a stream; the shipper keeps its part in `acked`.
 
     next             every frame below it is durable on the server
     session_id       the server's number of this session; None before the first `welcome`
     ended            the server has the whole session
-    trouble          why nothing can be kept, or nothing be shipped, at present
-    slowest_sync_ms  longest that the disk has taken for what was logged; not in `acked`
-    once             every frame below it was durable once, before the server lost some; 0: it lost none
+    trouble          why nothing can be recorded or sent at present
+    slowest_sync_ms  duration of the slowest sync; not in `acked`
+    once             every frame below it was durable before the server lost some; 0: it lost none
     """
 
     next: int = 0
@@ -90,8 +90,8 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def summary(self, logged: int, stream_dir: Path, shipper_pid: int | None) -> str:
         """One line for people: what is safe where.
 
-        logged       frames of the stream, of which this tells how many have arrived
-        shipper_pid  the process that ships the rest, if there is one
+        logged       number of frames in the stream; the text says how many of them have arrived
+        shipper_pid  the process that sends the rest, if there is one
         """
         done = f"{logged} frames logged, {min(self.next, logged)} acknowledged by the server"
         if self.session_id is not None:
@@ -116,16 +116,16 @@ class StreamEnd:
 
 
 class WriterState(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Content of `writer.state`: `trouble` keeps frames from being kept, or is about to."""
+    """Content of `writer.state`: `trouble` prevents frames from being recorded, or soon will."""
 
     trouble: str | None = None
     slowest_sync_ms: float = 0.0
 
 
 def default_spool_dir() -> Path:
-    """LEROBOT_BACKEND_SPOOL, else lerobot_backend/spool in $XDG_STATE_HOME or ~/.local/state.
+    """LEROBOT_BACKEND_SPOOL; default: lerobot_backend/spool in $XDG_STATE_HOME or ~/.local/state.
 
-    Raises SpoolError if that is in the home of a user who has none.
+    Raises SpoolError if that needs a home folder and the user has none.
     """
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     chosen = os.environ.get("LEROBOT_BACKEND_SPOOL") or f"{state}/lerobot_backend/spool"
@@ -145,7 +145,7 @@ def write_stream(stream_dir: Path, description: StreamFile) -> None:
 
 
 def read_stream(stream_dir: Path) -> StreamFile:
-    """What session.json says, with the address where the stream goes now.
+    """The content of session.json, with the stream's current address.
 
     Raises SpoolError if there is none or it is damaged.
     """
@@ -153,21 +153,23 @@ def read_stream(stream_dir: Path) -> StreamFile:
         stream = msgspec.json.decode((stream_dir / SESSION_FILE).read_bytes(), type=StreamFile)
     except UNREADABLE as error:
         raise SpoolError(f"{stream_dir / SESSION_FILE} can't be read: {error}") from error
-    with suppress(OSError, ValueError):  # it was never corrected, as nearly all are
+    with suppress(OSError, ValueError):  # the address was never corrected, which is nearly always the case
         corrected = check_backend_url((stream_dir / ADDRESS_FILE).read_text())
         stream = msgspec.structs.replace(stream, backend_url=corrected)
     return stream
 
 
 def send_to(stream_dir: Path, backend_url: str) -> None:
-    """Have the stream go there from its next connection on, whoever ships it. Raises SpoolError, OSError."""
+    """Set the stream's address from the next connection on, whichever process sends it.
+    Raises SpoolError, OSError."""
     backend_url = check_backend_url(backend_url)
     if read_stream(stream_dir).backend_url != backend_url:
         replace_file(stream_dir / ADDRESS_FILE, backend_url.encode(), durable=True)
 
 
 def read_progress(stream_dir: Path) -> StreamProgress:
-    """What has been acknowledged; nothing if the file is missing or damaged: the server knows better."""
+    """What has been acknowledged; nothing if the file is missing or damaged,
+    because the server knows better."""
     try:
         return msgspec.json.decode((stream_dir / ACKED_FILE).read_bytes(), type=StreamProgress)
     except UNREADABLE:
@@ -175,14 +177,14 @@ def read_progress(stream_dir: Path) -> StreamProgress:
 
 
 def write_progress(stream_dir: Path, progress: StreamProgress) -> None:
-    """Replace `acked`. Not flushed: an older one costs only a question to the server."""
+    """Replace `acked`. Not synced, because an older one only costs a question to the server."""
     replace_file(stream_dir / ACKED_FILE, msgspec.json.encode(progress), durable=False)
 
 
 class WriterStateFile:
-    """Where the recording process tells others how it fares: a file whose room was taken at the start.
+    """The file in which the recording process reports its state to others.
 
-    So it can be written on a disk that is full.
+    Its space is allocated at the start, so it can be written on a full disk.
     """
 
     def __init__(self, stream_dir: Path) -> None:
@@ -191,7 +193,7 @@ class WriterStateFile:
         self.write(WriterState())
 
     def write(self, state: WriterState) -> None:
-        """Replace what it says. Raises OSError."""
+        """Replace its content. Raises OSError."""
         os.pwrite(self._fd, msgspec.json.encode(state)[:_STATE_BYTES].ljust(_STATE_BYTES), 0)
 
     def close(self) -> None:
@@ -200,7 +202,7 @@ class WriterStateFile:
 
 
 def read_writer_state(stream_dir: Path) -> WriterState:
-    """What the recording process last told; nothing if it can't be read."""
+    """The last report of the recording process; nothing if it can't be read."""
     try:
         return msgspec.json.decode((stream_dir / WRITER_STATE).read_bytes(), type=WriterState)
     except UNREADABLE:
@@ -208,7 +210,7 @@ def read_writer_state(stream_dir: Path) -> WriterState:
 
 
 def read_whole_progress(stream_dir: Path) -> StreamProgress:
-    """What the shipper and the recording process last told; a living writer's trouble comes first."""
+    """The last reports of the shipper and the recording process; a living writer's trouble comes first."""
     progress, state = read_progress(stream_dir), read_writer_state(stream_dir)
     trouble = state.trouble if state.trouble and is_locked(stream_dir / WRITER_LOCK) else progress.trouble
     return msgspec.structs.replace(progress, trouble=trouble, slowest_sync_ms=state.slowest_sync_ms)
@@ -217,7 +219,7 @@ def read_whole_progress(stream_dir: Path) -> StreamProgress:
 def find_streams(spool_dir: Path, refused: Callable[[OSError], None] = lambda _error: None) -> Iterator[Path]:
     """Directories of all streams in the spool, oldest first within a robot.
 
-    refused  called with the error of each folder that can't be looked into, for there may be streams in it,
+    refused  called with the error of each folder that can't be read, because it may contain streams,
              and of each stream whose description is missing
     """
     found = []
@@ -234,7 +236,8 @@ def find_streams(spool_dir: Path, refused: Callable[[OSError], None] = lambda _e
 
 
 def _tell_undescribed(stream_dir: Path, refused: Callable[[OSError], None]) -> None:
-    """A stream gets its description before its first sample: one that has samples only has lost it."""
+    """Whether a stream has samples but no description. It gets that before its first sample,
+    so it was lost."""
     try:
         if not has_records(stream_dir) or is_locked(stream_dir / WRITER_LOCK):
             return
@@ -258,9 +261,9 @@ def _folders(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
 def left_by_server(
     spool_dir: Path, backend_url: str | None = None, *, failed: Callable[[Exception], None]
 ) -> dict[str, list[Path]]:
-    """Streams that no process records any more, by the server that they go to.
+    """Streams that no process records any more, grouped by their server.
 
-    backend_url  instead of the ones that they were recorded for
+    backend_url  address to use instead of the recorded ones
     failed       called with the error of each stream or folder that can't be read, which is logged
 
     Raises SpoolError if there is no spool.
@@ -284,10 +287,11 @@ def left_by_server(
 
 
 def check_spool(spool_dir: Path, robot_id: str, min_free_bytes: int) -> None:
-    """Raise SpoolError unless a session of that robot can be kept in the spool, which is made if missing.
+    """Raise SpoolError unless the spool can store a session of that robot; creates the spool
+    if it is missing.
 
-    It is tried out: what a folder's mode says is not the whole truth (read-only disks, quotas, other users).
-    Where there is no room for a session, nothing is made.
+    It really writes, because a folder's mode does not show everything (read-only disks, quotas, other users).
+    If there is no space for a session, it creates nothing.
     """
     home = spool_dir.absolute() / robot_id
     another = "choose another folder with LEROBOT_BACKEND_SPOOL"

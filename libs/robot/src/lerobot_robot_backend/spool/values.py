@@ -7,22 +7,22 @@ from typing import Any
 
 
 def differ(sent: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    """Whether the robot did something else than it was asked for."""
+    """Whether the robot did something other than it was told."""
     try:
         return bool(sent != asked)
-    except Exception:  # arrays that do not compare to one truth
+    except Exception:  # arrays whose comparison is not a single truth value
         return True
 
 
 def picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    """Takes the values of `names`, in this order, out of a mapping; what it gives raises KeyError."""
+    """A function that takes the values of `names`, in this order, from a mapping; it raises KeyError."""
     if len(names) > 1:
         return itemgetter(*names)
     return lambda given: tuple(given[name] for name in names)
 
 
 def number(name: str, value: Any) -> float:
-    """`value` as LeRobot makes a number of it: True is 1, None is NaN. Raises ValueError naming it."""
+    """`value` as a number, converted as LeRobot does: True is 1, None is NaN. Raises ValueError naming it."""
     if value is None:
         return math.nan
     if isinstance(value, str | bytes):
@@ -36,8 +36,9 @@ def number(name: str, value: Any) -> float:
 
 
 def within_float32(values: tuple[float, ...]) -> tuple[float, ...]:
-    """The values, infinite where a float32 can't hold them, as numpy and so LeRobot has it."""
-    import numpy as np  # only here, for numbers that hardly any robot has: importing it takes long
+    """The values; those that a float32 can't hold become infinite, as in numpy and so in LeRobot."""
+    # imported only here, for numbers that hardly any robot has, because importing it is slow
+    import numpy as np
 
     with np.errstate(over="ignore"):
         return tuple(np.array(values, np.float32).tolist())

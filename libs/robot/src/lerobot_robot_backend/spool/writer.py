@@ -1,4 +1,4 @@
-"""Writing end of a stream: appends records to a memory-mapped segment, with no system call on the way."""
+"""Writing end of a stream: appends records to a memory-mapped segment, without a system call."""
 
 import errno
 import mmap
@@ -32,11 +32,11 @@ from lerobot_robot_backend.spool.segment import (
 )
 from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, StreamFile, write_stream
 
-# The first bytes of a record say that there is one: they are stored last, in one aligned store.
+# The first bytes of a record say that it exists, so they are stored last, in one aligned store.
 _COMMIT_BYTES = 8
-# Kept free at the end of each segment, so that on a full disk a gap and the session's end can still be told.
+# Kept free at the end of each segment, so that a gap and the session's end can be written on a full disk.
 _RESERVE_BYTES = 4096
-# A full disk is asked again once a second, not sixty times.
+# A full disk is tried again once a second, not sixty times.
 _RETRY_S = 1.0
 # A gap must fit into the reserve above.
 _MAX_REASON_CHARACTERS = 500
@@ -51,7 +51,7 @@ class _Gap(NamedTuple):
     reason: str
 
     def up_to(self, end: int) -> "_Gap":
-        """With more frames after those; the first reason is the one that is told."""
+        """The gap, extended by more frames; the first reason stays."""
         return self._replace(end=end)
 
     def encode(self) -> bytes:
@@ -59,11 +59,11 @@ class _Gap(NamedTuple):
 
 
 class SpoolWriter:
-    """Appends to one stream; whatever was appended survives the death of this process.
+    """Appends to one stream; appended records survive the death of this process.
 
     Safe to call from several threads. A forked child can't write.
 
-    What happens to a frame on a disk that gets full, and has room again::
+    What happens to a frame on a disk that fills up, and later has space again::
 
         kept ──── no room: `refusal` is set, the frame goes into the gap ────> losing
          ^                                                                     │  ^
@@ -72,7 +72,7 @@ class SpoolWriter:
                                                                                └──┘ each _RETRY_S
 
     _refusal   why nothing can be kept now, None in the state "kept"
-    _untold    the gap that is to be written before the next record; the session's end always finds room
+    _untold    the gap to write before the next record; there is always space for the session's end
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class SpoolWriter:
         segment_bytes: int = SEGMENT_BYTES,
         prepare: Callable[..., Path] = prepare_segment,
     ) -> None:
-        """Create the stream's directory, `stream_dir`; raises SpoolError if that is impossible.
+        """Create the stream's folder, `stream_dir`; raises SpoolError if that is impossible.
 
         segment_bytes  size of a segment, at least twice the largest record
-        prepare        takes the room of a segment on the disk
+        prepare        allocates the disk space of a segment
         """
         if segment_bytes < 2 * MAX_RECORD_BYTES:
             raise ValueError(f"a segment needs at least {2 * MAX_RECORD_BYTES} bytes")
@@ -106,7 +106,7 @@ class SpoolWriter:
         self._refusal: str | None = None
         self._retry_at_s = 0.0
         self._sync_lock = threading.Lock()
-        self._left: deque[int] = deque()  # segments not in use any more, not synced since
+        self._left: deque[int] = deque()  # segments that are no longer in use, and not synced since
         self._synced = (-1, 0)
         self._writer_lock = FileLock(self.stream_dir / WRITER_LOCK)
         try:
@@ -114,7 +114,7 @@ class SpoolWriter:
             self._writer_lock.acquire()
             self.prepare_next()
             self._start_segment()
-            # Last: whoever sees a stream finds its writer alive.
+            # Last, so that whoever sees the stream finds its writer alive.
             write_stream(self.stream_dir, description)
         except OSError as error:
             self._writer_lock.release()
@@ -126,10 +126,10 @@ class SpoolWriter:
 
         captured_us  us since the Unix epoch
         values       state, then action
-        tail         MessagePack map of what goes beyond them
+        tail         MessagePack map of everything beyond them
 
-        Raises SpoolError if the disk is full: then the index is used up, and the frame becomes a gap with
-        that reason. Raises OverflowError for a value beyond float32: then nothing has happened.
+        Raises SpoolError if the disk is full; then the index is used up, and the frame becomes a gap with
+        that reason. Raises OverflowError for a value beyond float32; then nothing has happened.
         """
         with self._lock:
             record = self._encode_frame(self.next_index, captured_us, values, tail)
@@ -146,40 +146,42 @@ class SpoolWriter:
             self._lose(count, reason)
 
     def append_event(self, event: Event) -> None:
-        """Append an event, to be told with the next frame. Raises SpoolError if the disk is full."""
+        """Append an event, to be sent with the next frame. Raises SpoolError if the disk is full."""
         with self._lock:
             self._append(encode_event(self.next_index, event), self.next_index)
 
     def sync(self) -> bool:
-        """Bring to the disk what was appended before this call; False if all of it was there.
+        """Sync what was appended before this call; False if all of it was on disk already.
 
-        For a thread of its own: the loop never waits for it. Raises OSError if the disk has lost something.
+        Call it in a separate thread, because the loop must not wait for it. Raises OSError if the disk lost
+        something.
         """
         with self._sync_lock:
-            # In this order: the loop may go over to the next segment meanwhile.
+            # In this order, because the loop may switch to the next segment meanwhile.
             offset, number = self._offset, self._number
             fd = self._fd
             if (number, offset) == self._synced or fd < 0:
                 return False
             new_name = number != self._synced[0]
-            self._synced = number, offset  # also if it fails: a second sync would succeed over a loss
+            # even if it fails, because a second sync would succeed although data was lost
+            self._synced = number, offset
             while self._left and self._left[0] != fd:
                 self._sync_left()
             os.fdatasync(fd)
             if new_name:
-                # Before this a power loss leaves the segment its prepared name: readers look there, too.
+                # Until this, a power loss may leave the segment its prepared name; readers look there too.
                 sync_directory(self.stream_dir)
             return True
 
     def close(self) -> None:
-        """Say that the session is over, bring it to the disk, let go; calling it again changes nothing."""
+        """Mark the session as ended, sync, and close the files; calling it again changes nothing."""
         with self._lock:
             if self._map is None:
                 return
             try:
                 self._append(encode_close(self.next_index), self.next_index, reserve=0)
             finally:
-                with suppress(OSError):  # a disk with errors: reading the segments tells what it took
+                with suppress(OSError):  # a disk error; reading the segments shows what was lost
                     self.sync()
                 self._map.close()
                 self._map = None
@@ -199,7 +201,7 @@ class SpoolWriter:
 
     @property
     def refusal(self) -> str | None:
-        """Why frames are lost at present; None while they are kept."""
+        """Why frames are being lost; None while they are kept."""
         return self._refusal
 
     @property
@@ -208,7 +210,7 @@ class SpoolWriter:
         return self._prepared is None and 2 * self._offset > self._end
 
     def prepare_next(self) -> None:
-        """Take the next segment's room on the disk; slow, for a thread of its own. Raises OSError."""
+        """Allocate the next segment's disk space; slow, so call it in a separate thread. Raises OSError."""
         number = self._number + 1
         prepared = self._prepare(self.stream_dir, number, self._segment_bytes)
         with self._lock:
@@ -218,7 +220,8 @@ class SpoolWriter:
                 prepared.unlink(missing_ok=True)
 
     def _append(self, record: bytes, next_index: int, *, reserve: int = _RESERVE_BYTES) -> None:
-        """Store a whole record, and the gap before it that was not told yet; raising SpoolError neither.
+        """Store a whole record, and before it the gap that was not written yet. Raises SpoolError
+        and stores neither.
 
         Afterwards `next_index` is the stream's next.
         """
@@ -232,15 +235,15 @@ class SpoolWriter:
             end = self._offset + len(record)
         start = self._offset
         self._map[start + _COMMIT_BYTES : end] = record[_COMMIT_BYTES:]
-        # No call between these: a KeyboardInterrupt can't come in between, so nobody ever reads a record
-        # whose place is then given to another one.
+        # No call between these lines, so that no KeyboardInterrupt can come in between. Otherwise a reader
+        # could see a record whose place is then given to another one.
         self._map[start : start + _COMMIT_BYTES] = record[:_COMMIT_BYTES]
         self._offset = end
         self.next_index = next_index
         self._untold = None
 
     def _next_segment(self) -> None:
-        """Go over to the next segment. Raises SpoolError if there is none to be had: `refusal` says why."""
+        """Switch to the next segment. Raises SpoolError if there is none; `refusal` says why."""
         if self._prepared is None and self._refusal is not None and time.monotonic() < self._retry_at_s:
             raise SpoolError(self._refusal)
         try:
@@ -258,7 +261,8 @@ class SpoolWriter:
         self._refusal = None
 
     def _start_segment(self) -> None:
-        """Go over to the prepared segment: complete under its prepared name, then visible to readers."""
+        """Switch to the prepared segment: complete it under its prepared name,
+        then make it visible to readers."""
         if self._prepared is None:
             raise AssertionError("no segment was prepared")
         first_index = self.next_index if self._untold is None else self._untold.first
@@ -279,7 +283,8 @@ class SpoolWriter:
         self._offset, self._end = HEADER_BYTES, self._segment_bytes
 
     def _lose(self, count: int, reason: str) -> None:
-        """Use up indexes for frames that are missing: told at once, or once something can be kept again."""
+        """Use up the indexes of missing frames, and record the gap now,
+        or once records can be written again."""
         end = self.next_index + count
         if self._untold is None:
             self._untold = _Gap(self.next_index, end, reason[:_MAX_REASON_CHARACTERS])

@@ -1,1 +1,1 @@
-"""Pictures on their way into segments of video."""
+"""Turns pictures into segments of video."""

@@ -1,4 +1,4 @@
-"""The recording process's end of video: hands each new picture to the encoder, and never waits for it."""
+"""Video in the recording process: hands each new picture to the encoder, and never waits for it."""
 
 import logging
 import operator
@@ -33,18 +33,18 @@ from lerobot_robot_backend.video.picture_ring import (
     create_ring,
 )
 
-# The encoder may pause that long, for example because it is started again.
+# The encoder may pause for that long, for example while it is started again.
 RING_S = 2.0
-# A picture without a time of its own that shows what the last did is that of a scene which rests, as in a
-# simulator: it is recorded again after so long, and so is not taken for that of a camera which stands still.
+# If a picture has no time and equals the last one, the scene is at rest, as in a simulator. It is recorded
+# again after this time, so that nobody takes the camera for one that has stopped.
 SEEN_AGAIN_US = 200_000
-# Between two starts of the encoder; doubled each time, where it ends at once.
+# Pause between two starts of the encoder; doubled each time if it ends at once.
 _RESTART_S = 1.0
-# An encoder that never starts is named as the reason by then.
+# After this time, an encoder that has not started is named as the reason.
 _LONGEST_RESTART_S = 30.0
-# Of `wait_for_encoder`: before the loop has begun.
+# For `wait_for_encoder`, before the loop has begun.
 _POLL_S = 0.01
-# Who asks whether a stream is encoded holds its lock for some microseconds.
+# A process that asks whether a stream is being encoded holds its lock for some microseconds.
 _LOCK_S = 1.0
 _NEVER = "the robot gave no picture for it"
 
@@ -53,15 +53,15 @@ log = logging.getLogger("lerobot_robot_backend")
 
 @dataclass
 class _Camera:
-    """What is known of one camera.
+    """The state of one camera.
 
     channels values per pixel: RGB, or 1 of depth
-    seen     how many different pictures the loop has seen, of which `handed_over` went to the encoder
+    seen     how many different pictures the loop has seen; `handed_over` of them went to the encoder
     index    the loop iteration that first saw the last one, `picture`
-    content  what that one showed, if it had no time of its own: its array may be filled again
-    taken_us when it was, as far as known
-    reason   why the last one was not handed over
-    why      why any was not
+    content  a copy of it if it had no time of its own, because its array may be filled again
+    taken_us when it was taken, if known
+    reason   why the last picture was not handed over
+    why      why any picture was not handed over
     """
 
     name: str
@@ -79,12 +79,12 @@ class _Camera:
 
 @dataclass(frozen=True)
 class PictureCounts:
-    """What became of one camera's pictures.
+    """Account of one camera's pictures.
 
-    recorded  in a segment
-    waiting   on their way to the encoder; dropped ones that are not told apart yet are counted here
-    dropped   neither; `reason` says why
-    segments  finished segments on this disk, of which the server has `stored`
+    recorded  pictures in a segment
+    waiting   on their way to the encoder; includes pictures of which nobody knows yet that they were dropped
+    dropped   neither of both; `reason` says why
+    segments  finished segments on this disk; the server has `stored` of them
     """
 
     recorded: int
@@ -104,10 +104,10 @@ class PictureCounts:
 
 
 class VideoCapture:
-    """Pictures of one session on their way to its encoder, which is started as a process of its own."""
+    """Hands the pictures of one session to its encoder, which it starts as a separate process."""
 
     def __init__(self, stream_dir: Path, session: SessionDescription, quality: Quality) -> None:
-        """Take the memory and start the encoder. Raises OSError."""
+        """Allocate the memory and start the encoder. Raises OSError."""
         self._stream_dir = stream_dir
         self._quality = quality
         names = recorded_cameras(session)
@@ -129,9 +129,9 @@ class VideoCapture:
     ) -> None:
         """Hand over the pictures of a frame that were not in the frame before; raises nothing.
 
-        captured_us  time of the frame, and of its pictures that have none of their own
-        picture_us   camera -> when the picture was taken; without it a picture is new if it shows anything
-                     else than the one before, be it in the same array, or was recorded SEEN_AGAIN_US ago
+        captured_us  time of the frame, and of pictures without a time of their own
+        picture_us   camera -> when the picture was taken; without it, a picture is new if it differs from
+                     the one before (even in the same array), or if that was recorded SEEN_AGAIN_US ago
         """
         with self._lock:
             for number, camera in enumerate(self._cameras):
@@ -157,9 +157,9 @@ class VideoCapture:
             self._start_encoder()
 
     def _start_encoder(self) -> None:
-        """Start one that holds the stream's lock from its first moment on; raises OSError.
+        """Start an encoder that holds the stream's lock from its first moment on; raises OSError.
 
-        If it took the lock itself, a recording that is over before would look as if nobody encoded it.
+        If it took the lock itself, a recording that ends before that would look as if nobody encoded it.
         """
         self._started_s = time.monotonic()
         arguments = [
@@ -188,21 +188,21 @@ class VideoCapture:
         return encoder.pid if encoder is not None and encoder.poll() is None else None
 
     def close(self) -> None:
-        """Say that nothing more comes; the encoder finishes what it has, and ends."""
+        """Say that no more pictures come; the encoder finishes what it has, and ends."""
         self._ring.finish()
         if self.encoder_pid is None:
-            with suppress(OSError):  # out of processes or memory: the shipper finishes what is in files
+            with suppress(OSError):  # no more processes or memory: the shipper finishes what is in files
                 self._start_encoder()
 
     def wait_attended(self, timeout_s: float) -> bool:
-        """Whether the encoder takes pictures, after at most so long."""
+        """Whether the encoder takes pictures, after at most this time."""
         deadline_s = time.monotonic() + timeout_s
         while not self._ring.attended and time.monotonic() < deadline_s:
             time.sleep(_POLL_S)
         return self._ring.attended
 
     def wait_encoded(self, timeout_s: float) -> bool:
-        """Whether the encoder has ended, after at most so long."""
+        """Whether the encoder has ended, after at most this time."""
         if self._encoder is not None:
             try:
                 self._encoder.wait(timeout_s)
@@ -211,11 +211,11 @@ class VideoCapture:
         return True
 
     def counts(self) -> dict[str, PictureCounts]:
-        """Camera -> what became of its pictures so far."""
+        """Camera -> account of its pictures so far."""
         return {camera.name: self._count(number, camera) for number, camera in enumerate(self._cameras)}
 
     def unrecorded(self) -> dict[str, str]:
-        """Camera -> why, of those that have not given a single picture that can be recorded."""
+        """Camera -> reason, for cameras that have not given a single picture that can be recorded."""
         return {
             camera.name: camera.why.text if camera.why else _NEVER
             for camera in self._cameras
@@ -225,7 +225,7 @@ class VideoCapture:
     def _count(self, number: int, camera: _Camera) -> PictureCounts:
         account = self._ring.account(number)
         undone = account.seen - account.taken
-        # Once the encoder has ended, what it has not taken it never will.
+        # Once the encoder has ended, it will never take what it has not taken.
         waiting = undone if self.encoder_pid is not None else 0
         reason = camera.why.text if camera.why else f"see {self._stream_dir / ENCODER_LOG}"
         dropped = account.taken - account.recorded + undone - waiting
@@ -261,7 +261,7 @@ class VideoCapture:
 
 
 def _checked_time(us: Any) -> int | None:
-    """`us` as an int, None if it is no moment: then the picture has the time of its frame."""
+    """`us` as an int, None if it is not a time; the picture then gets the time of its frame."""
     try:
         checked = operator.index(us)
     except TypeError:
@@ -270,13 +270,16 @@ def _checked_time(us: Any) -> int | None:
 
 
 def _content(picture: Any) -> bytes | None:
-    """A copy of what it shows: 0.03 ms for 640x480 in colours, 0.2 ms for 1920x1080; to compare two of them
-    takes as long again. A hash takes longer. None if it is no picture."""
+    """A copy of the picture, None if it is not a picture.
+
+    Copying takes 0.03 ms for 640x480 in colour and 0.2 ms for 1920x1080, and comparing two takes as long
+    again. A hash would take longer.
+    """
     return picture.tobytes() if kind_of(picture) is not None else None
 
 
 def _is_same(camera: _Camera, picture: Any, captured_us: int | None, content: bytes | None) -> bool:
-    """Whether it is the picture that this camera gave last."""
+    """Whether it is the same picture as this camera's last one."""
     if camera.picture is None:
         return False
     if captured_us is not None and captured_us != camera.captured_us:
@@ -286,7 +289,7 @@ def _is_same(camera: _Camera, picture: Any, captured_us: int | None, content: by
         return same_shape and content == camera.content
     if picture is camera.picture:
         return True
-    # The same time: a copy, or a new picture whose time was taken for the one before.
+    # The same time: either a copy, or a new picture whose time was read for the one before.
     kind = kind_of(picture)
     return kind is not None and kind is kind_of(camera.picture) and np.array_equal(picture, camera.picture)
 

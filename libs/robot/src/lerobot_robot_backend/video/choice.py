@@ -1,4 +1,4 @@
-"""How the cameras' pictures are recorded, as the user chooses it."""
+"""How the user wants the cameras' pictures to be recorded."""
 
 import os
 from typing import Literal
@@ -7,13 +7,13 @@ Quality = Literal["high", "lossless"]
 Video = Literal["high", "lossless", "off"]
 
 VIDEO_VARIABLE = "LEROBOT_BACKEND_VIDEO"
-# Values per pixel of what is recorded: colours, and depth.
+# Values per pixel of recorded pictures: colour, and depth.
 RGB, SINGLE = 3, 1
 VIDEO_CHOICES: tuple[Video, ...] = ("high", "lossless", "off")
 
 
 def choose_video(chosen: str | None) -> Video:
-    """`chosen`, else LEROBOT_BACKEND_VIDEO, else "high"; raises ValueError for anything else."""
+    """`chosen`; default: LEROBOT_BACKEND_VIDEO, or "high". Raises ValueError for any other value."""
     name = chosen or os.environ.get(VIDEO_VARIABLE) or "high"
     for choice in VIDEO_CHOICES:
         if name == choice:

@@ -1,15 +1,15 @@
-"""Pictures to H.264, depth to HEVC, and into an mp4.
+"""Encodes pictures as H.264 and depth as HEVC, and puts them into an mp4.
 
-Every picture is a keyframe: a dataset takes any of them, one twice or every second one, by copying, without
-encoding again and without loss. Pictures with a sensor's noise get no larger by it: 640x480 at the same
-quality took 29.6 kB each, 45.9 with a keyframe every second picture (twice the noise: 68.3 and 81.2); only
-clean, drawn ones do (5.9 and 4.6). `ultrafast`, because such pictures take it 2.1 ms each (`superfast` 5.3,
-`veryfast` 5.5) for files that are no larger than those of the slower presets.
+Every picture is a keyframe. A dataset can therefore copy any of them, one twice or every second one, without
+encoding again and without loss. Pictures with sensor noise do not get larger by this: at the same quality,
+640x480 took 29.6 kB each, and 45.9 kB with a keyframe every second picture (with twice the noise: 68.3 and
+81.2). Only clean, drawn pictures do (5.9 and 4.6). The preset is `ultrafast`: such pictures take 2.1 ms each
+(`superfast` 5.3, `veryfast` 5.5), and the files are no larger than those of the slower presets.
 
-Depth is as LeRobot has it: codes of 12 bits (`depth_codes`), without loss. Blocks of 16 pixels alone, because
-looking for larger and smaller ones costs most of the time: 640x480 with a deviation of one code in each pixel
-took 155 kB and 30 ms of processor time, `ultrafast` by itself 157 kB and 54 ms, LeRobot's own settings, with
-which every second picture builds on the one before, 114 kB and 118 ms (`make bench`, `depth`).
+Depth is recorded as in LeRobot: lossless codes of 12 bits (`depth_codes`). It uses only blocks of 16 pixels,
+because the search for larger and smaller ones takes most of the time. 640x480 with a deviation of one code in
+each pixel took 155 kB and 30 ms of processor time; plain `ultrafast` took 157 kB and 54 ms; LeRobot's own
+settings, in which every second picture builds on the one before, 114 kB and 118 ms (`make bench`, `depth`).
 """
 
 import math
@@ -27,15 +27,15 @@ from lerobot_robot_backend.video.choice import Quality
 from lerobot_robot_backend.video.depth import depth_codes
 from lerobot_robot_backend.video.picture_kind import Picture, PictureKind
 
-# No visible difference to the picture; see above for what it takes.
+# No visible difference from the picture; see above for its cost.
 CRF = 18
-# As many as one thread encodes with ease: four cameras of 640x480 at 30 fps.
+# What one thread encodes with ease: four cameras of 640x480 at 30 fps.
 _PIXELS_PER_S_AND_THREAD = 4 * 640 * 480 * 30
 _COMMON = {"preset": "ultrafast", "tune": "zerolatency", "sc_threshold": "0"}
-# Of rates such as 30000/1001.
+# For rates such as 30000/1001.
 _MAX_DENOMINATOR = 100_000
 DEPTH_ENCODER = "libx265"
-# x265 shares a picture's rows among its threads, of which each shall have time to spare.
+# x265 divides a picture's rows among its threads; each thread should have time to spare.
 _DEPTH_PIXELS_PER_S_AND_THREAD = 640 * 480 * 15
 _DEPTH_OPTIONS = {"preset": "ultrafast", "tune": "zerolatency"}
 _DEPTH_PARAMS = (
@@ -44,7 +44,7 @@ _DEPTH_PARAMS = (
 
 
 class SupportsRead(Protocol):
-    """A file that is read from its beginning to its end."""
+    """A file that is read once, from beginning to end."""
 
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes, none at the end."""
@@ -65,7 +65,7 @@ def video_size(height: int, width: int, quality: Quality) -> tuple[int, int]:
 
 @cache
 def can_encode_depth() -> bool:
-    """Whether this machine's FFmpeg has what depth takes: x265, with 12 bits of one channel."""
+    """Whether this machine's FFmpeg can encode depth: it needs x265 with 12 bits and one channel."""
     try:
         formats = av.codec.Codec(DEPTH_ENCODER, "w").video_formats or []
     except (av.FFmpegError, ValueError):
@@ -144,7 +144,7 @@ def _depth_frame(picture: Picture) -> av.VideoFrame:
 def write_mp4(path: Path, pictures: SupportsRead, count: int, fps: float, *, depth: bool = False) -> None:
     """Write `count` compressed pictures into an mp4 with its index in front; number k is shown at k / fps.
 
-    depth  they are HEVC, else H.264
+    depth  whether they are HEVC; otherwise they are H.264
     raises EncodingFailed if they are not, OSError
     """
     rate = _fraction(fps)
@@ -155,7 +155,7 @@ def write_mp4(path: Path, pictures: SupportsRead, count: int, fps: float, *, dep
             av.open(pictures, mode="r", format=DEPTH_CODEC if depth else "h264", options=options) as source,
             av.open(str(path), mode="w", format="mp4", options={"movflags": "+faststart"}) as target,
         ):
-            # Opaque: else an encoder would be opened, which does not know every colour format.
+            # Opaque, because otherwise an encoder would be opened, and it does not know every colour format.
             stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
             for packet in source.demux(video=0):
                 if packet.size == 0:

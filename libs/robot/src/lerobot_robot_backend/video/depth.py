@@ -1,4 +1,4 @@
-"""Depth as codes of 12 bits, to the last one as LeRobot has them (lerobot.datasets.depth_utils)."""
+"""Depth as codes of 12 bits, all exactly as in LeRobot (lerobot.datasets.depth_utils)."""
 
 import math
 from functools import cache
@@ -30,16 +30,17 @@ def depth_codes(picture: Picture) -> Codes:
 
 @cache
 def _codes_of_mm() -> Codes:
-    """Of every mm that a uint16 can tell: looking it up takes a tenth of the time of computing it."""
+    """The code of every mm in a uint16: looking it up takes a tenth of the time of computing it."""
     return _quantise(np.arange(1 << 16, dtype=np.uint16), "mm")
 
 
 def _quantise(depth: Picture, unit: DepthUnit) -> Codes:
-    """In single precision and with the unit's own numbers, or some codes would be others than LeRobot's."""
+    """The codes, computed in single precision and in the unit itself;
+    otherwise some would differ from LeRobot's."""
     scale = 1.0 if unit == "m" else MM_PER_M
     low, high, shift = (np.float32(each * scale) for each in (DEPTH_MIN_M, DEPTH_MAX_M, DEPTH_SHIFT_M))
     begin, end = math.log(float(low + shift)), math.log(float(high + shift))
-    with np.errstate(invalid="ignore", divide="ignore"):  # NaN, and what lies behind the camera
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN, and values behind the camera
         share = (np.log(depth.astype(np.float32) + shift) - begin) / (end - begin)
     codes: Codes = np.rint(np.nan_to_num(share.clip(0, 1)) * DEPTH_MAX_CODE).astype(np.uint16)
     return codes

@@ -2,10 +2,10 @@
 
 Run as `python -m lerobot_robot_backend.video.encoder <stream dir> --ring FD`.
 
-A process of its own per session, at low priority, started by the recording process, from which it inherits
-the ring, and the stream's lock (ENCODER_LOCK) in an open file. It ends when the recording is over, or its
-process is dead, after it has dealt with all that lies in the ring. It may be killed at any moment: what it
-has not put into a file still lies in the ring for the next one, or is named as missing.
+Each session has its own encoder process, at low priority. The recording process starts it; from it, the
+encoder inherits the ring and an open file with the stream's lock (ENCODER_LOCK). The encoder ends when the
+recording is over, or its process is dead, and everything in the ring is handled. It may be killed at any
+moment: what it has not put into a file is still in the ring for the next encoder, or is named as missing.
 """
 
 import argparse
@@ -47,22 +47,23 @@ from lerobot_robot_backend.video.part_file import (
 from lerobot_robot_backend.video.picture_kind import PictureKind
 from lerobot_robot_backend.video.picture_ring import DamagedRing, PictureRing, TakenPicture
 
-# Video is on the server that soon after it was recorded; shorter segments are more files and requests.
+# Video reaches the server about this long after it was recorded;
+# shorter segments mean more files and requests.
 SEGMENT_S = 10
-# Pictures are larger and less dear than joint values, which are synced every 40 ms.
+# Pictures are larger and less valuable than joint values, which are synced every 40 ms.
 SYNC_S = 1.0
-# The disk's rest is kept for the samples, of which each is worth more than a picture.
+# The rest of the disk is reserved for samples: each is worth more than a picture.
 MIN_FREE_BYTES = 500_000_000
-# The control loop of the robot goes first.
+# The robot's control loop has priority.
 NICENESS = 10
 
-# A third of a picture's time at 30 fps; the ring holds two seconds.
+# A third of a picture's duration at 30 fps; the ring holds two seconds.
 _POLL_S = 0.01
-# After the recorder was killed nobody closes the ring.
+# If the recorder was killed, nobody closes the ring.
 _LIFE_CHECK_S = 0.5
-# Told of one segment: more of them say no more.
+# Most entries per segment; more of them would add no information.
 _MAX_REASONS = 5
-# FFmpeg's messages may be long; the log has them whole.
+# FFmpeg's messages may be long; the log has all of them.
 _MAX_REASON_CHARACTERS = 500
 
 log = logging.getLogger("lerobot_robot_backend.video.encoder")
@@ -75,8 +76,8 @@ class NoRoom(OSError):
 class CameraRecorder:
     """Puts one camera's pictures into segments.
 
-    A segment is full after `pictures_per_segment` pictures, and then stays open until the next picture comes
-    or the recording ends: so there is always one that can say what is missing at the end.
+    A segment is full after `pictures_per_segment` pictures. It stays open until the next picture arrives
+    or the recording ends, so that there is always a segment that can name what is missing at the end.
     """
 
     def __init__(
@@ -91,10 +92,10 @@ class CameraRecorder:
         pictures_per_segment: int,
         min_free_bytes: int = MIN_FREE_BYTES,
     ) -> None:
-        """Go on behind what an encoder before has recorded.
+        """Continue after what an earlier encoder has recorded.
 
-        head    of the camera's segments: number and size are filled in for each
-        finish  is given each segment that is complete
+        head    head of the camera's segments; number and size are filled in for each
+        finish  called with each complete segment
         """
         self._ring = ring
         self._camera = camera
@@ -116,11 +117,11 @@ class CameraRecorder:
     def take(self, picture: TakenPicture) -> None:
         """Record a picture; one that can't be recorded is named as missing before the next."""
         if picture.number < self._next:
-            return  # in a file since before the last encoder died
+            return  # already in a file when the last encoder died
         try:
             self._record(picture)
         except (OSError, EncodingFailed) as error:
-            self._encoder = None  # the next picture must not build on one that is missing
+            self._encoder = None  # the next picture must not build on a missing one
             self._excuse(error.strerror or str(error) if isinstance(error, OSError) else str(error))
             return
         self._in_segment += 1
@@ -129,7 +130,7 @@ class CameraRecorder:
         self._ring.take(self._camera, self._next, self._after, self._recorded)
 
     def end(self) -> None:
-        """Complete the last segment; nothing more comes."""
+        """Complete the last segment; no more pictures come."""
         account = self._ring.account(self._camera)
         missing = account.seen - self._next
         dropped = None
@@ -160,7 +161,7 @@ class CameraRecorder:
                 dropped = self._dropped(picture.frame_index, missing, picture.reason.text)
             part.append_picture(picture.number, picture.frame_index, picture.captured_us, packet, dropped)
         except (OSError, EncodingFailed):
-            if part is not self._part:  # no picture is in it: its number stays free
+            if part is not self._part:  # it has no picture, so its number stays free
                 part.close()
                 part.path.unlink(missing_ok=True)
             raise
@@ -209,7 +210,7 @@ class CameraRecorder:
             log.error("camera %s: %s", self._head.camera_key, reason)
 
     def _resume(self) -> None:
-        """Go on behind what the encoder before has put into files, whether or not it could note it."""
+        """Continue after what the earlier encoder has put into files, even if it could not say so."""
         parts = [path for path in find_parts(self._folder.parent.parent) if path.parent == self._folder]
         for path in parts:
             part = read_part(path)
@@ -225,10 +226,10 @@ class CameraRecorder:
 
 
 class Finisher:
-    """A thread that does what waits for the disk, so that encoding never does.
+    """A thread that does everything that waits for the disk, so that encoding never waits.
 
-    It makes finished segments of complete parts, and each second brings the pictures of open ones to the
-    disk: a power loss takes no more than those of the last moments.
+    It turns complete parts into finished segments, and syncs the pictures of open parts every second: a power
+    loss takes only those of the last moments.
     """
 
     def __init__(self, stream_dir: Path) -> None:
@@ -239,7 +240,7 @@ class Finisher:
         self._thread.start()
 
     def finish(self, path: Path) -> None:
-        """Finish this part, soon."""
+        """Queue this part to be finished."""
         self._paths.put(path)
 
     def close(self) -> None:
@@ -266,7 +267,7 @@ class Finisher:
             log.error("%s can't be finished right now: %s; it is kept for later", path, error)
             return
         except Exception:
-            # A defect, or a part that is damaged: it lies there for the shipper, and the next ones come.
+            # A bug, or a damaged part: it stays there for the shipper, and the next parts are handled.
             log.exception("%s can't be finished", path)
             return
         if segment is not None:
@@ -276,7 +277,7 @@ class Finisher:
     def _sync_parts(self) -> None:
         parts = set(find_parts(self._stream_dir))
         for path in parts:
-            with suppress(OSError):  # a new one without a picture, removed; or a disk with errors
+            with suppress(OSError):  # a new part without a picture, which was removed; or a disk error
                 sync_part(path)
                 if path not in self._named:
                     sync_directory(path.parent)
@@ -336,7 +337,7 @@ def _make_recorder(
 
 
 def picture_rate(loop_fps: float, camera_fps: float | None) -> float:
-    """How many different pictures the loop sees in a second."""
+    """How many different pictures the loop sees per second."""
     return min(loop_fps, camera_fps or loop_fps)
 
 
@@ -344,7 +345,7 @@ def _pump(stream_dir: Path, ring: PictureRing, recorders: list[CameraRecorder]) 
     """Record what comes through the ring until nobody writes into it any more."""
     recording, checked_at_s = True, 0.0
     while True:
-        # Asked before looking into the ring: what is not there once the writer is gone will never be there.
+        # Asked before looking into the ring: once the writer is gone, what is not there will never be there.
         if time.monotonic() >= checked_at_s + _LIFE_CHECK_S:
             recording, checked_at_s = is_locked(stream_dir / WRITER_LOCK), time.monotonic()
         over = ring.closed or not recording
@@ -371,7 +372,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--min_free_bytes", type=int, default=MIN_FREE_BYTES)
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # It ends by itself, after the recording process, which gets the same signals.
+    # The encoder ends by itself, after the recording process, which gets the same signals.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)

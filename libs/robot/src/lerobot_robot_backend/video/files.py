@@ -2,9 +2,9 @@
 
 NNNNNN.part         being recorded, or left by a dead encoder, see `part_file` and `video_finish`
 NNNNNN.mp4          the segment
-NNNNNN.json         what it is: a `teleop_schema.files.VideoFile`. With it the segment is finished
-NNNNNN.stored.json  the server's receipt, beside NNNNNN.json, so that the segment can be sent again
-NNNNNN.damaged      a part of which no mp4 could be made
+NNNNNN.json         its description, a `teleop_schema.files.VideoFile`. Once it exists,
+the segment is finished NNNNNN.stored.json  the server's receipt; NNNNNN.json stays, so
+that the segment can be sent again NNNNNN.damaged      a part that could not be made into an mp4
 """
 
 import logging
@@ -51,7 +51,7 @@ class WaitingSegment:
 
 
 def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[str, Camera], dict[str, str]]:
-    """The cameras that are recorded, and of the others why they are not."""
+    """The cameras that are recorded, and why the others are not."""
     recorded: dict[str, Camera] = {}
     left_out: dict[str, str] = {}
     for name, camera in cameras.items():
@@ -74,7 +74,8 @@ def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[st
 
 
 def _can_encode_depth() -> bool:
-    from lerobot_robot_backend.video.codec import can_encode_depth  # loads FFmpeg, which others do without
+    # loads FFmpeg, which sessions without depth do not need
+    from lerobot_robot_backend.video.codec import can_encode_depth
 
     return can_encode_depth()
 
@@ -82,11 +83,11 @@ def _can_encode_depth() -> bool:
 def without_unrecorded(
     session: SessionDescription, video: Video
 ) -> tuple[SessionDescription, dict[str, str]]:
-    """The session with the cameras that are recorded, and why the others are not; its host says so, too."""
+    """The session with the cameras that are recorded; its host says why the others are not."""
     recorded, left_out = choose_cameras(session.cameras, video)
     if not left_out:
         return session, left_out
-    if video != "off":  # then it is the user's own choice
+    if video != "off":  # because this is the user's own choice
         for name, why in left_out.items():
             log.warning("backend: camera %s is not recorded: %s", name, why)
     host = session.host | {"cameras_not_recorded": dict(left_out)}
@@ -94,12 +95,12 @@ def without_unrecorded(
 
 
 def recorded_cameras(session: SessionDescription) -> list[str]:
-    """Names of the session's cameras that are recorded; streams of an earlier version name others, too."""
+    """Names of the session's cameras that are recorded; streams of an earlier version also name others."""
     return [*choose_cameras(session.cameras, "high")[0]]
 
 
 def camera_dir(stream_dir: Path, camera_key: str) -> Path:
-    """Where the segments of one camera lie."""
+    """The folder of one camera's segments."""
     return stream_dir / VIDEO_DIR / camera_key
 
 
@@ -115,7 +116,7 @@ def part_path(folder: Path, chunk_index: int) -> Path:
 
 
 def find_parts(stream_dir: Path) -> list[Path]:
-    """Segments that are not finished, per camera in order."""
+    """Segments that are not finished, in order for each camera."""
     found = [path for path in _files(stream_dir) if path.suffix == ".part" and _NUMBERED.fullmatch(path.name)]
     return sorted(found, key=lambda path: (path.parent, int(path.stem)))
 
@@ -126,7 +127,7 @@ def finished_segments(stream_dir: Path) -> Iterator[WaitingSegment]:
         try:
             video = msgspec.json.decode(sidecar.read_bytes(), type=VideoFile)
         except FileNotFoundError:
-            continue  # another process has shipped it
+            continue  # another process has sent it
         except (OSError, msgspec.MsgspecError) as error:
             log.error("%s can't be read: %s; it is kept", sidecar, error)
             continue
@@ -134,7 +135,7 @@ def finished_segments(stream_dir: Path) -> Iterator[WaitingSegment]:
 
 
 def mark_stored(segment: WaitingSegment, receipt: Receipt) -> None:
-    """Note durably that the server has the segment; from now on it may be pruned."""
+    """Store durably that the server has the segment; from now on it may be pruned."""
     sidecar = segment.path.with_suffix(".json")
     stored = _stored_path(sidecar)
     replace_file(stored, msgspec.json.encode(receipt), durable=True)
@@ -144,7 +145,7 @@ def mark_stored(segment: WaitingSegment, receipt: Receipt) -> None:
 def stored_segments(stream_dir: Path) -> dict[str, list[int]]:
     """Camera -> ascending numbers of the segments that the server has confirmed and that are still here.
 
-    Those of which an earlier release has removed the sidecar can't be sent again: they are not among them.
+    Segments whose sidecar was removed by an earlier release can't be sent again, so they are not included.
 
     Raises OSError.
     """
@@ -158,7 +159,8 @@ def stored_segments(stream_dir: Path) -> dict[str, list[int]]:
 
 
 def forget_stored(stream_dir: Path, camera_key: str, chunk_index: int) -> bool:
-    """Whether the segment is to be sent once more: the server has no longer what it confirmed.
+    """Mark the segment for sending, because the server no longer has what it confirmed;
+    returns whether it did.
 
     Raises OSError.
     """
@@ -171,7 +173,7 @@ def forget_stored(stream_dir: Path, camera_key: str, chunk_index: int) -> bool:
 
 
 def count_segments(stream_dir: Path, camera_key: str) -> tuple[int, int]:
-    """How many segments of a camera lie here, and how many of them the server has."""
+    """How many segments of a camera are here, and how many of them the server has."""
     names = _camera_names(stream_dir).get(camera_dir(stream_dir, camera_key), ())
     stored = sum(name.endswith(STORED_SUFFIX) for name in names)
     unstored = sum(path.parent.name == camera_key for path in _unstored(stream_dir))
@@ -184,14 +186,14 @@ def has_unstored_video(stream_dir: Path) -> bool:
 
 
 def holds_video(stream_dir: Path) -> bool:
-    """Whether there are pictures in the stream's directory, stored or not. Raises OSError."""
+    """Whether the stream's folder has pictures, stored or not. Raises OSError."""
     return any(path.suffix in (".part", ".mp4") for path in _files(stream_dir))
 
 
 def without_video(stream_dir: Path, cameras: Iterable[str], frame_index: int) -> tuple[Event, ...]:
-    """What there is to tell, before `frame_index`, of those cameras of which no picture ever got into a file.
+    """Events, before `frame_index`, for the cameras of which no picture ever got into a file.
 
-    Of a stream that nobody records or encodes any more. Raises OSError.
+    For a stream that nobody records or encodes any more. Raises OSError.
     """
     files = _files(stream_dir)
     shown = {path.parent.name for path in files if path.parent.name in cameras and _shows(path)}
@@ -202,17 +204,17 @@ def without_video(stream_dir: Path, cameras: Iterable[str], frame_index: int) ->
 
 
 def _shows(path: Path) -> bool:
-    """Whether the file tells of a picture: one that is here, or was before the server had it."""
+    """Whether the file proves that there is a picture, or was one before the server had it."""
     if not _NUMBERED.fullmatch(path.name) or path.suffix == ".damaged":
         return False
     try:
         return path.suffix != ".part" or bool(read_part(path).numbers)
     except OSError:
-        return True  # renamed or removed meanwhile, or the disk gives an error: it may hold pictures
+        return True  # renamed or removed meanwhile, or a disk error: it may contain pictures
 
 
 def make_camera_dir(stream_dir: Path, camera_key: str) -> Path:
-    """The camera's folder, durably there. Raises OSError."""
+    """The camera's folder, created durably. Raises OSError."""
     folder = camera_dir(stream_dir, camera_key)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     sync_directory(folder.parent)
@@ -221,10 +223,10 @@ def make_camera_dir(stream_dir: Path, camera_key: str) -> Path:
 
 
 def prune_video(stream_dir: Path, keep_s: float, now_s: float) -> None:
-    """Remove segments that the server has had for so long. Raises OSError.
+    """Remove segments that the server has had for this long. Raises OSError.
 
-    now_s  as `running_s` tells it
-    The last receipt of each camera stays, so that numbers go on behind it.
+    now_s  the time by `running_s`
+    The last receipt of each camera stays, so that numbering continues after it.
     """
     receipts = sorted(path for path in _files(stream_dir) if path.name.endswith(STORED_SUFFIX))
     last = {path.parent: path for path in receipts}
@@ -232,7 +234,7 @@ def prune_video(stream_dir: Path, keep_s: float, now_s: float) -> None:
         try:
             young = age_s(receipt, now_s) < keep_s
         except FileNotFoundError:
-            continue  # the segment is to be sent again
+            continue  # the segment must be sent again
         if young:
             continue
         number = receipt.name.removesuffix(STORED_SUFFIX)
@@ -249,12 +251,12 @@ def remove_video(stream_dir: Path) -> None:
         if _NUMBERED.fullmatch(path.name):
             path.unlink(missing_ok=True)
     for folder in (*video.glob("*"), video):
-        with suppress(OSError):  # something else lies there: it is not ours to remove
+        with suppress(OSError):  # it contains something else, which is not ours to remove
             folder.rmdir()
 
 
 def _unstored(stream_dir: Path) -> list[Path]:
-    """Sidecars of what the server lacks, by their numbers, then by camera."""
+    """Sidecars of what the server lacks, sorted by number, then by camera."""
     found = []
     for folder, names in _camera_names(stream_dir).items():
         for name in names:
@@ -265,7 +267,8 @@ def _unstored(stream_dir: Path) -> list[Path]:
 
 
 def _files(stream_dir: Path) -> list[Path]:
-    """What lies in the cameras' folders. Raises OSError, as `glob` does not: nothing is taken for empty."""
+    """The files in the cameras' folders. Unlike `glob`, raises OSError, so
+    that no error looks like an empty folder."""
     return [folder / name for folder, names in _camera_names(stream_dir).items() for name in names]
 
 
@@ -278,7 +281,7 @@ def _camera_names(stream_dir: Path) -> dict[Path, set[str]]:
     except FileNotFoundError:
         return {}
     for folder in folders:
-        with suppress(FileNotFoundError):  # all of it was old enough to go
+        with suppress(FileNotFoundError):  # all of it was old enough to be removed
             found[folder] = set(os.listdir(folder))
     return found
 

@@ -1,4 +1,4 @@
-"""Makes a finished segment of what an encoder has recorded."""
+"""Turns what an encoder has recorded into a finished segment."""
 
 import hashlib
 import logging
@@ -17,9 +17,9 @@ log = logging.getLogger("lerobot_robot_backend.video")
 
 
 def finish_part(path: Path) -> WaitingSegment | None:
-    """Make a finished segment of a part that nobody writes any more; None if there is no picture in it.
+    """Turn a part that nobody writes any more into a finished segment; None if it has no picture.
 
-    Interrupted at any point it can be done again. Raises OSError, for example if the disk is full.
+    If it is interrupted, at any point, it can be done again. Raises OSError, for example if the disk is full.
     """
     part = read_part(path)
     if part.head is None or not part.numbers:

@@ -1,8 +1,9 @@
-"""A segment of one camera's video while it is recorded: `NNNNNN.part`, compressed pictures one by one.
+"""A segment of one camera's video while it is recorded: `NNNNNN.part`,
+with one compressed picture after another.
 
-Each record stands for itself: a checksum, a length, a kind, then its content. So whatever kills the encoder,
-every picture that it has appended is there afterwards, with its frame index and its time; an mp4 would be
-unreadable without its end. `video_spool` makes the mp4 of it.
+Each record is independent: a checksum, a length, a kind, then its content. Whatever kills the encoder, every
+picture that it has appended is there afterwards, with its frame index and its time.
+An mp4 would be unreadable without its end. `finish` makes the mp4.
 """
 
 import os
@@ -22,9 +23,9 @@ from teleop_schema.files import DroppedFrames
 
 from lerobot_robot_backend.spool.record import CRC
 
-# A segment of lossless pictures ends here, if not before by their number.
+# A segment of lossless pictures ends at this size, if not earlier by their number.
 MAX_PART_BYTES = 256 * 1024**2
-# A lossless picture of 6000x4000; a longer one is damage, not a picture.
+# A lossless picture of 6000x4000; anything longer is damage, not a picture.
 _MAX_RECORD_BYTES = 128 * 1024**2
 
 _HEAD = struct.Struct("<III")  # CRC of the rest, bytes of content, kind
@@ -39,11 +40,11 @@ class _Kind(IntEnum):
 
 
 class SegmentHead(Struct, frozen=True, kw_only=True):
-    """What is the same for all pictures of a segment.
+    """Data that is the same for all pictures of a segment.
 
-    fps            pictures per second in the mp4; their true times are kept beside it
-    height, width  of the video, see `video_codec.video_size`
-    depth_unit     the pictures are depth, HEVC; None: they are colours, H.264
+    fps            pictures per second in the mp4; their true times are kept separately
+    height, width  of the video, see `codec.video_size`
+    depth_unit     unit of depth pictures (HEVC); None for colour pictures (H.264)
     """
 
     robot_id: str
@@ -58,11 +59,11 @@ class SegmentHead(Struct, frozen=True, kw_only=True):
 
 @dataclass
 class PartFile:
-    """What a part file holds, in order; the compressed pictures themselves stay in the file.
+    """The contents of a part file, in order; the compressed pictures themselves stay in the file.
 
     numbers      how many pictures of this camera were seen before each of them
     captured_us  us since the Unix epoch
-    ended        the camera's recording was over, and what was missing is named
+    ended        whether the camera's recording has ended, and what is missing is named
     size_bytes   how much of the file is whole
     """
 
@@ -77,13 +78,14 @@ class PartFile:
 
 
 class PartWriter:
-    """Appends to a part file; each append is whole or, after a crash, not there.
+    """Appends to a part file; after a crash, each append is there as a whole or not at all.
 
     size_bytes  how large the file is
     """
 
     def __init__(self, path: Path, head: SegmentHead | None = None) -> None:
-        """Begin a new file with `head`, or go on with what is there, cut to what is whole. Raises OSError."""
+        """Begin a new file with `head`, or continue an existing one, cut to its whole records.
+        Raises OSError."""
         self.path = path
         new = os.O_CREAT | os.O_EXCL if head else 0
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | new, 0o600)
@@ -107,21 +109,22 @@ class PartWriter:
         packet: bytes,
         dropped: DroppedFrames | None = None,
     ) -> None:
-        """Append a compressed picture, and what is missing right before it: both, or raising OSError none."""
+        """Append a compressed picture and what is missing right before it. Raises OSError;
+        then neither is appended."""
         record = _record(_Kind.PICTURE, _PICTURE.pack(number, frame_index, captured_us) + packet)
         if dropped is not None:
             record = _record(_Kind.DROPPED, msgspec.msgpack.encode(dropped)) + record
         self._append(record)
 
     def append_end(self, dropped: DroppedFrames | None) -> None:
-        """Say that the camera's recording is over, and what is missing at its end; raises OSError."""
+        """Mark the camera's recording as ended, with what is missing at its end; raises OSError."""
         record = _record(_Kind.END, b"")
         if dropped is not None:
             record = _record(_Kind.DROPPED, msgspec.msgpack.encode(dropped)) + record
         self._append(record)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._fd)
 
     def _append(self, record: bytes) -> None:
@@ -166,7 +169,7 @@ def sync_part(path: Path) -> None:
 
 
 class PartPictures:
-    """The compressed pictures of a part, one after the other, as a file to be read."""
+    """The compressed pictures of a part, one after the other, as a readable file."""
 
     def __init__(self, file: BinaryIO, part: PartFile) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""What arrays are pictures that can be recorded: colours, and depth as LeRobot's cameras give it."""
+"""Arrays that can be recorded as pictures: colour, and depth as LeRobot's cameras return it."""
 
 from enum import IntEnum
 from typing import Any
@@ -21,7 +21,7 @@ class PictureKind(IntEnum):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the picture's values."""
+        """The dtype of the picture's values."""
         return _DTYPES[self]
 
     @property
@@ -31,7 +31,7 @@ class PictureKind(IntEnum):
 
     @property
     def depth_unit(self) -> DepthUnit | None:
-        """What depth is told in; None for colours."""
+        """The unit of depth; None for colour."""
         return _UNITS[self]
 
     @property
@@ -54,7 +54,7 @@ _KINDS = {(kind.channels, kind.dtype): kind for kind in PictureKind}
 
 
 def kind_of(picture: Any) -> PictureKind | None:
-    """The kind of a picture, None if it is none that is recorded; (height, width) has one channel."""
+    """The kind of a picture, None if it can't be recorded; (height, width) has one channel."""
     if not isinstance(picture, np.ndarray) or picture.ndim not in (2, 3) or not picture.size:
         return None
     channels = picture.shape[2] if picture.ndim == 3 else SINGLE

@@ -1,12 +1,12 @@
 """Pictures on their way from the recording process to its encoder: a ring in memory that both map.
 
-One process writes, one reads; neither ever waits for the other, and there is no lock that a dead one could
-hold. The memory has no name: it is handed to the encoder as an open file, and is gone with the last of the
-two processes, however they end.
+One process writes and one reads. Neither ever waits for the other, and there is no lock that a dead process
+could hold. The memory has no name: the encoder inherits it as an open file, and it is freed with the last of
+the two processes, however they end.
 
 Layout: a page of 8-byte words (see `_Word` and `_Row`), then `capacity` bytes in which records follow each
 other in a circle. A record is a header of 64 bytes, then the picture's rows. `head` and `tail` count bytes
-since the beginning: head is stored after the record is whole, tail after its picture is in a file.
+since the beginning; head is stored once the record is whole, tail once its picture is in a file.
 """
 
 import mmap
@@ -24,23 +24,23 @@ import numpy as np
 
 from lerobot_robot_backend.video.picture_kind import Picture, PictureKind, kind_of
 
-# However small the pictures are.
+# Smallest ring, however small the pictures are.
 MIN_RING_BYTES = 8 * 1024**2
-# Of the recorder's memory, however large the pictures: two seconds of four cameras of 640x480 are 221 MB.
+# Largest ring, however large the pictures are; two seconds of four cameras of 640x480 take 221 MB.
 MAX_RING_BYTES = 256 * 1024**2
 
 _PAGE_BYTES = 4096
-# A cache line: writer and reader never share one.
+# A cache line, so that writer and reader never share one.
 _ALIGNMENT = 64
 _MAGIC = int.from_bytes(b"LRBRING1", "little")
 # CRC of the rest, camera, number, frame index, capture time, height, width, why those before it are missing,
 # kind of picture
 _RECORD = struct.Struct("<IIQQqIIII16x")
-_SKIP = 0xFFFF_FFFF  # in the place of the camera: nothing more up to the end of the memory
-# Words of both processes lie apart, a cache line each.
+_SKIP = 0xFFFF_FFFF  # instead of a camera: nothing more up to the end of the memory
+# The words of each process are on a cache line of their own.
 _ROWS_AT = 16
 _ROW_WORDS = 16
-_ROWS = (_PAGE_BYTES // 8 - _ROWS_AT) // _ROW_WORDS  # as many cameras have room
+_ROWS = (_PAGE_BYTES // 8 - _ROWS_AT) // _ROW_WORDS  # how many cameras fit
 
 
 class _Word(IntEnum):
@@ -74,7 +74,7 @@ class Reason(IntEnum):
 
     @property
     def text(self) -> str:
-        """For people."""
+        """Text for people."""
         return _REASONS[self]
 
 
@@ -88,18 +88,18 @@ _REASONS = {
 
 
 class DamagedRing(ValueError):
-    """The ring holds something that is not a record: the pictures in it are lost."""
+    """The ring contains something that is not a record: the pictures in it are lost."""
 
 
 @dataclass(frozen=True)
 class TakenPicture:
-    """One picture as it lies in the ring: `pixels` is valid until it is released.
+    """One picture in the ring; `pixels` is valid until the picture is released.
 
     camera       position in the list of the session's recorded cameras
-    number       how many pictures of this camera were seen before it; what is missing was dropped
+    number       how many pictures of this camera were seen before it; missing numbers were dropped
     frame_index  the loop iteration that first saw it
     captured_us  us since the Unix epoch
-    pixels       as its kind says, (height, width, channels)
+    pixels       (height, width, channels), with the dtype of its kind
     kind         what its values are
     reason       why the pictures right before it are missing, if they are
     end          where the next record begins
@@ -117,14 +117,14 @@ class TakenPicture:
 
 @dataclass(frozen=True)
 class PictureTally:
-    """What became of one camera's pictures so far.
+    """Account of one camera's pictures so far.
 
-    seen         pictures that the loop saw, recorded or not
+    seen         number of pictures that the loop saw, recorded or not
     seen_index   the loop iteration that saw the last of them
-    reason       why the last ones were not handed over
-    taken        all pictures with a lower number are dealt with
-    taken_index  the loop iteration of the last picture dealt with, plus one
-    recorded     pictures that are in a file
+    reason       why the last pictures were not handed over
+    taken        all pictures with a lower number are handled
+    taken_index  the loop iteration of the last handled picture, plus one
+    recorded     number of pictures in a file
     """
 
     seen: int
@@ -136,13 +136,13 @@ class PictureTally:
 
 
 class PictureRing:
-    """The memory; `fd` is to be inherited by the encoder."""
+    """The memory; the encoder inherits `fd`."""
 
     def __init__(self, fd: int) -> None:
-        """Map what `create_ring` made. Raises DamagedRing if it is none."""
+        """Map a ring that `create_ring` made. Raises DamagedRing if it is not one."""
         self.fd = fd
         self._let_go = weakref.finalize(self, os.close, fd)
-        populate = getattr(mmap, "MAP_POPULATE", 0)  # Linux: no page fault later, in the loop
+        populate = getattr(mmap, "MAP_POPULATE", 0)  # Linux: avoids page faults later, in the loop
         self._map = mmap.mmap(fd, 0, flags=mmap.MAP_SHARED | populate)
         self._view = memoryview(self._map)
         self._words = self._view[:_PAGE_BYTES].cast("Q")
@@ -155,7 +155,8 @@ class PictureRing:
     def write(
         self, camera: int, number: int, frame_index: int, captured_us: int, pixels: Picture, reason: Reason
     ) -> bool:
-        """Copy a picture of one of the kinds into the ring; False, and nothing done, if there is no room."""
+        """Copy a picture of one of the kinds into the ring; returns False, and does nothing,
+        if there is no space."""
         size = _record_bytes(pixels.nbytes)
         head = self._words[_Word.HEAD]
         offset = head % self.capacity
@@ -169,7 +170,7 @@ class PictureRing:
         rows_at = offset + _RECORD.size
         target = self._data[rows_at : rows_at + pixels.nbytes]
         if pixels.flags.c_contiguous:
-            # Not numpy's copy: that lets go of Python's global lock, and then waits to get it back.
+            # Not numpy's copy, which releases Python's global lock and then waits to get it back.
             target[:] = memoryview(pixels).cast("B")
         else:
             np.frombuffer(target, pixels.dtype).reshape(pixels.shape)[...] = pixels
@@ -181,7 +182,7 @@ class PictureRing:
         return True
 
     def read(self) -> TakenPicture | None:
-        """The oldest picture that was not released; None if there is none. Raises DamagedRing."""
+        """The oldest picture that is not released; None if there is none. Raises DamagedRing."""
         head, tail = self._words[_Word.HEAD], self._words[_Word.TAIL]
         if head == tail:
             return None
@@ -203,29 +204,29 @@ class PictureRing:
         return TakenPicture(camera, number, frame_index, captured_us, pixels, kind, Reason(reason), end)
 
     def release(self, end: int) -> None:
-        """The pictures before `end` are dealt with: their room is free."""
+        """Release the space of the pictures before `end`, which are handled."""
         self._words[_Word.TAIL] = end
 
     def release_all(self) -> None:
-        """Give up everything that lies in the ring now."""
+        """Give up everything that is in the ring now."""
         self.release(self._words[_Word.HEAD])
 
     def see(self, camera: int, seen: int, index: int, reason: Reason) -> None:
-        """Note, as the writer, that a picture was seen in loop iteration `index`."""
+        """As the writer: record that a picture was seen in loop iteration `index`."""
         row = _row(camera)
         self._words[row + _Row.REASON] = reason
         self._words[row + _Row.SEEN_INDEX] = index
         self._words[row + _Row.SEEN] = seen
 
     def take(self, camera: int, taken: int, taken_index: int, recorded: int) -> None:
-        """Note, as the reader, how far this camera's pictures are dealt with."""
+        """As the reader: record how far this camera's pictures are handled."""
         row = _row(camera)
         self._words[row + _Row.TAKEN_INDEX] = taken_index
         self._words[row + _Row.TAKEN] = taken
         self._words[row + _Row.RECORDED] = recorded
 
     def account(self, camera: int) -> PictureTally:
-        """What became of this camera's pictures."""
+        """Account of this camera's pictures."""
         words, row = self._words, _row(camera)
         return PictureTally(
             words[row + _Row.SEEN],
@@ -238,25 +239,25 @@ class PictureRing:
 
     @property
     def closed(self) -> bool:
-        """Whether the writer has said that nothing more comes."""
+        """Whether the writer has said that no more pictures come."""
         return bool(self._words[_Word.CLOSED])
 
     def finish(self) -> None:
-        """Say that nothing more comes."""
+        """As the writer: say that no more pictures come."""
         self._order()
         self._words[_Word.CLOSED] = 1
 
     @property
     def attended(self) -> bool:
-        """Whether a reader has come."""
+        """Whether there is a reader."""
         return bool(self._words[_Word.ATTENDED])
 
     def attend(self) -> None:
-        """Say, as the reader, that pictures are taken from now on."""
+        """As the reader: say that pictures are taken from now on."""
         self._words[_Word.ATTENDED] = 1
 
     def close(self) -> None:
-        """Let go of the memory; no picture of it may be in use."""
+        """Release the memory; no picture of it may be in use."""
         for view in (self._words, self._data, self._view):
             view.release()
         self._map.close()
@@ -274,11 +275,12 @@ class PictureRing:
         return tuple(fields)
 
     def _order(self) -> None:
-        """Let no store or load of before pass those that follow, on processors that would reorder them.
+        """A memory fence: no earlier load or store may pass a later one, on processors that reorder them.
 
-        Python has no fence, but a lock has two halves of one: nothing of before passes its release, nothing
-        that follows passes its acquisition. Taken once that is not enough, since both may slip in between
-        and pass each other there. Taken twice, the first release lies before the second acquisition.
+        Python has no fence, but a lock provides two halves of one: nothing earlier passes its release, and
+        nothing later passes its acquisition. Taking the lock once is not enough, because both may move
+        inside and pass each other there. If it is taken twice, the first release is before the second
+        acquisition.
         """
         for _ in range(2):
             with self._fence:
@@ -286,16 +288,17 @@ class PictureRing:
 
 
 def create_ring(capacity: int, fallback_dir: str | os.PathLike[str]) -> PictureRing:
-    """An empty ring with room for so many bytes; `fallback_dir` is used where memory can't be without a name.
+    """An empty ring with space for this many bytes; `fallback_dir` is used
+    if the system has no unnamed memory.
 
-    Raises OSError if there is not so much memory.
+    Raises OSError if there is not enough memory.
     """
     capacity -= capacity % _ALIGNMENT
     fd = _nameless_file(fallback_dir)
     try:
         os.ftruncate(fd, _PAGE_BYTES + capacity)
         if hasattr(os, "posix_fallocate"):
-            # Else memory that runs short would be noticed by a store into it, which kills the process.
+            # Otherwise a lack of memory would show only at a store into it, which kills the process.
             os.posix_fallocate(fd, 0, _PAGE_BYTES + capacity)
         os.pwrite(fd, _MAGIC.to_bytes(8, "little") + capacity.to_bytes(8, "little"), 0)
     except OSError:
