@@ -1,1 +1,1 @@
-"""What everything shares that speaks to the backend: requests, uploads, when to try again."""
+"""Code that all clients of the backend share: requests, uploads, retries."""

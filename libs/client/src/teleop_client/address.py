@@ -35,7 +35,7 @@ def check_backend_url(url: str) -> str:
 
 
 def backend_url_option(text: str) -> str:
-    """The same of a command line's option; raises argparse's error, which names the option."""
+    """The same for an option of a command line; raises argparse's error, which names the option."""
     try:
         return check_backend_url(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Requests to the backend over HTTP, and what its refusals mean: try again, or give up."""
+"""Requests to the backend over HTTP, and whether to retry after a refusal."""
 
 import asyncio
 import os
@@ -16,18 +16,18 @@ from teleop_client.refusals import Problem, may_pass, read_problem
 
 # A wireless link that has just come back needs some seconds for its first packets.
 CONNECT_S = 15.0
-# The server may assemble and hash a file of 50 GB before it answers.
+# The server may have to assemble and hash a file of 50 GB before it answers.
 ANSWER_S = 900.0
-# The list of a dataset of 100,000 files has some 20 MB.
+# The list of a dataset with 100,000 files has about 20 MB.
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-# More than any error has to say: a proxy's page is cut off there.
+# Longer than any error of the backend; a proxy's page is cut off here.
 MAX_PROBLEM_BYTES = 64 * 1024
 
 
 class HttpFailure(Exception):
-    """The backend did not do what it was asked for; the text says why.
+    """The backend did not do what was requested; the text says why.
 
-    problem  what the backend told; None if it was not reached
+    problem  the backend's problem document; None if the backend was not reached
     code     the problem's
     """
 
@@ -38,13 +38,13 @@ class HttpFailure(Exception):
 
 
 class Refused(HttpFailure):
-    """The backend will not take this, however often it is asked."""
+    """The backend refuses this, however often it is asked."""
 
 
 class Interrupted(HttpFailure):
-    """It did not work this time; it may the next.
+    """It did not work this time, but may work the next time.
 
-    progressed  whether bytes came through before
+    progressed  whether bytes were transferred before
     """
 
     def __init__(self, detail: str, problem: Problem | None = None, *, progressed: bool = False) -> None:
@@ -61,9 +61,9 @@ class BackendHttp:
     """
 
     def __init__(self, backend_url: str, *, token: str | None = None) -> None:
-        """`backend_url`: http(s):// or ws(s)://; raises ValueError if it is no such address."""
+        """`backend_url`: http(s):// or ws(s)://; raises ValueError for any other address."""
         self.url = "http" + check_backend_url(backend_url).removeprefix("ws")
-        # An answer that something on the way compresses would not be understood.
+        # This client could not read an answer that something in between has compressed.
         self._headers = {"Accept-Encoding": "identity", "User-Agent": "lerobot-robot-backend"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -93,7 +93,7 @@ class BackendHttp:
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
         """The answer to a request, its body not yet read, with the deadline, which the caller may move.
 
-        address  below the backend's own, or absolute (as a Location header gives it)
+        address  relative to the backend's address, or absolute (as in a Location header)
         """
         try:
             async with (
@@ -113,7 +113,7 @@ class BackendHttp:
     async def ask[T](
         self, method: str, address: str, answer: type[T], *, body: object = None, patience_s: float = ANSWER_S
     ) -> T:
-        """Send `body` as JSON, and give the answer's JSON as an `answer`."""
+        """Send `body` as JSON, and return the answer's JSON as an `answer`."""
         data = None if body is None else msgspec.json.encode(body)
         headers = {} if data is None else {"Content-Type": "application/json"}
         async with self.request(method, address, headers=headers, data=data, patience_s=patience_s) as (
@@ -141,7 +141,7 @@ class BackendHttp:
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
                 auto_decompress=False,
-                # A robot speaks to its backend directly, not through what the environment names as a proxy.
+                # A robot connects to its backend directly, and ignores proxies that the environment names.
                 trust_env=False,
             )
         return self._session
@@ -163,14 +163,14 @@ def dataset_address(robot_id: str, dataset: str, *suffix: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why the backend was not reached, without the library's own words where there are plainer ones."""
+    """Why the backend was not reached, in plainer words than the library's where possible."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {error.certificate_error}"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ssl.SSLError):
         return f"it does not support TLS ({cause.reason}): use http:// instead of https://?"
     if isinstance(cause, OSError) and cause.errno:
-        # Errors of name resolution are negative, and say it in their own words.
+        # Errors of name resolution are negative, and have a text of their own.
         return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
     return str(error) or type(error).__name__
 

@@ -1,4 +1,4 @@
-"""Trying until it works, or until nothing has got on for too long."""
+"""Retries until it works, or until there has been no progress for too long."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ LONGEST_BACKOFF_S = 60.0
 
 
 class GaveUp(Exception):
-    """No progress was made within the time allowed; `error` is what the last try met."""
+    """No progress was made within the time allowed; `error` is the last attempt's error."""
 
     def __init__(self, error: Interrupted, patience_s: float) -> None:
         super().__init__(f"no data arrived for {patience_s:g} seconds: {error}")
@@ -20,7 +20,7 @@ class GaveUp(Exception):
 
 
 class Patience:
-    """For how long a command that somebody waits for tries again: its `report` is one for `persevere`."""
+    """Limits how long a command that somebody waits for retries; `report` is for `persevere`."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Patience:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`tell` hears why something is tried again, of the same reason once."""
+        """`tell` is called with the reason for a retry, once for each reason."""
         self._patience_s = patience_s
         self._tell = tell
         self._clock = clock
@@ -37,11 +37,11 @@ class Patience:
         self._told = ""
 
     def got_on(self) -> None:
-        """Something came in: the patience begins anew."""
+        """Something has arrived, so the time starts again."""
         self._since_s = self._clock()
 
     def report(self, error: Interrupted) -> None:
-        """Raises GaveUp once nothing has come in for too long."""
+        """Raises GaveUp once nothing has arrived for too long."""
         if self._clock() - self._since_s > self._patience_s:
             raise GaveUp(error, self._patience_s) from error
         if str(error) != self._told:
@@ -55,7 +55,8 @@ async def persevere[T](
     report: Callable[[Interrupted], None] = lambda _: None,
     jitter: Callable[[], float] = random.random,
 ) -> T:
-    """What `attempt` gives in the end: it is called again, with growing pauses, while it is Interrupted."""
+    """The result of `attempt`, which is called again, with growing pauses,
+    as long as it raises Interrupted."""
     failures = 0
     while True:
         try:

@@ -1,29 +1,29 @@
-"""What an answer that is no success means to whoever asked: try again, or not. Pure.
+"""Whether to retry after an answer that is not a success. Pure.
 
 There is one rule, for HTTP and for WebSocket handshakes:
 
-1. The backend says it itself: `retryable` of its problem document.
-2. A backend of a release that does not say it yet: what it answers about the content of a request stays, the
-   rest may pass.
-3. Anybody else (a proxy, with nothing behind it or not set up yet; another server at that address) is tried
-   again, whatever it answers: 401, 403, 404 and 413 of a proxy are put right by a person, 408, 429 and 502 to
-   504 by time. Nobody but the backend knows what the backend will never take, and what was recorded is not
-   given up for the word of somebody else.
+1. The backend decides, with `retryable` in its problem document.
+2. A backend of an older release does not send `retryable`. Then answers about the content of a request are
+   final, and all others are retried.
+3. Answers of anybody else (a proxy with nothing behind it, or not set up yet; another server at that address)
+   are always retried: a person fixes a proxy's 401, 403, 404 and 413, and time fixes 408, 429 and 502 to 504.
+   Only the backend knows what it will never accept, so no recorded data is given up because of somebody
+   else's answer.
 """
 
 import msgspec
 from msgspec import Struct
 
-# How the backend names its problems, in releases of any age; nobody else does.
+# The backend names its problems like this in all releases; nobody else does.
 _OWN = "urn:lerobot-backend:"
-# Not understood, in conflict with what is stored, too large, of another kind, out of bounds.
+# Not understood, in conflict with stored data, too large, wrong media type, out of bounds.
 _ABOUT_CONTENT = frozenset({400, 409, 413, 415, 422})
 
 
 class Problem(Struct, frozen=True, kw_only=True):
     """A problem document of the backend, as far as a client needs it (RFC 9457).
 
-    retryable  None: of a release that does not say it yet
+    retryable  None: from an older release, which does not send it
     """
 
     type: str
@@ -34,13 +34,14 @@ class Problem(Struct, frozen=True, kw_only=True):
     retryable: bool | None = None
 
     def __str__(self) -> str:
-        """In one line, for people."""
+        """The problem in one line, for people."""
         field = f" (field {self.field})" if self.field else ""
         return self.detail + field + (f"; {self.hint}" if self.hint else "")
 
 
 def read_problem(body: bytes) -> Problem | None:
-    """The backend's own problem document; None if the body is none: somebody else has answered."""
+    """The backend's problem document; None if the body is something else,
+    because somebody else has answered."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except msgspec.MsgspecError:
@@ -49,7 +50,7 @@ def read_problem(body: bytes) -> Problem | None:
 
 
 def may_pass(status: int, problem: Problem | None) -> bool:
-    """Whether to ask again after an answer of that status, whose body was `problem`."""
+    """Whether to retry after an answer with that status and the body `problem`."""
     if problem is None:
         return True
     if problem.retryable is None:

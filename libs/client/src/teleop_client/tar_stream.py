@@ -1,4 +1,4 @@
-"""A tar archive of the backend, unpacked while it comes in."""
+"""Unpacks a tar archive of the backend while it downloads."""
 
 import asyncio
 import queue
@@ -19,11 +19,11 @@ async def unpack_from(
     unpack: Callable[[tarfile.TarFile], None],
     advance: Callable[[int, int], None],
 ) -> None:
-    """Give `unpack`, in a thread, the archive that `address` answers with.
+    """Call `unpack`, in a thread, with the archive at `address`.
 
-    advance  called with the bytes that came in, and those of the whole answer (0: not known)
+    advance  called with the bytes received so far, and those of the whole answer (0: not known)
 
-    Raises Refused, Interrupted (also if what came is no archive), and what `unpack` raises, at once.
+    Raises Refused, Interrupted (also if the answer is not an archive), and at once whatever `unpack` raises.
     """
     pipe = _Pipe()
     unpacking = asyncio.create_task(asyncio.to_thread(read_archive, cast(BinaryIO, pipe), unpack))
@@ -48,7 +48,7 @@ async def unpack_from(
 
 
 def read_archive(stream: BinaryIO, unpack: Callable[[tarfile.TarFile], None]) -> None:
-    """Give `unpack` the archive in the stream, to be read once; raises Interrupted if it is cut off."""
+    """Call `unpack` with the archive in the stream, to be read once; raises Interrupted if it is cut off."""
     try:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             unpack(archive)
@@ -57,7 +57,7 @@ def read_archive(stream: BinaryIO, unpack: Callable[[tarfile.TarFile], None]) ->
 
 
 class _Pipe:
-    """Bytes from the event loop to a thread that reads them as a file."""
+    """Passes bytes from the event loop to a thread that reads them as a file."""
 
     def __init__(self) -> None:
         self._pieces: queue.Queue[bytes] = queue.Queue(PIECES_AHEAD)
@@ -66,7 +66,7 @@ class _Pipe:
         self._ended = False
 
     def offer(self, piece: bytes) -> bool:
-        """Whether there was room for the piece."""
+        """Queue the piece; returns whether there was space for it."""
         try:
             self._pieces.put_nowait(piece)
         except queue.Full:

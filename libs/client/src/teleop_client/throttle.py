@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
-# What may go out at once after a pause: long enough for whole pieces, short enough for a cap to be seen.
+# How much may be sent at once after a pause: enough for whole pieces, little enough for the cap to hold.
 BURST_S = 0.25
 
 
 class Throttle:
-    """Lets at most `bytes_per_s` through, in the order in which it was asked; None: all of it at once.
+    """Lets at most `bytes_per_s` through, in the order of the requests; None: no limit.
 
     piece_bytes  largest piece to ask for at a time, so that uploads take turns
     """
@@ -30,7 +30,7 @@ class Throttle:
         return None if self._rate is None else max(1, int(self._rate * BURST_S))
 
     async def pass_through(self, size_bytes: int) -> None:
-        """Return once so many bytes may go out."""
+        """Return once this many bytes may be sent."""
         if self._rate is None:
             return
         async with self._turn:

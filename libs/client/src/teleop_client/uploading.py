@@ -1,7 +1,7 @@
 """Uploads that resume: `POST /files/plan`, then the missing bytes by tus, until there is a receipt.
 
-Nothing is remembered on this side. The same plan is answered with the same upload, and the upload itself
-tells how far it got; so any process can go on where another one was killed.
+This side keeps no state. The server answers the same plan with the same upload, and the upload knows how far
+it got, so any process can continue where another one was killed.
 """
 
 import asyncio
@@ -35,26 +35,26 @@ __all__ = [
 ]
 
 TUS_VERSION = "1.0.0"
-# Between two looks at pause and bandwidth: a second at 4 Mbit/s.
+# Sent between two checks of pause and bandwidth: a second at 4 Mbit/s.
 PIECE_BYTES = 512 * 1024
-STALL_S = 60.0  # longest time in which not a single piece goes out
-# So few bytes are sent without asking first how many of them an earlier process has brought over.
+STALL_S = 60.0  # longest time without a single piece being sent
+# Up to this many bytes are sent without asking first how many of them an earlier process has sent.
 OPTIMISTIC_BYTES = 64 * 1024
 
 
 class SourceChanged(Exception):
-    """The file is no longer the one that the plan tells of."""
+    """The file is no longer the one that the plan describes."""
 
 
 class ByteSource(Protocol):
-    """Where a file's bytes come from."""
+    """The source of a file's bytes."""
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset` on, fewer only at the end; called from other threads."""
+        """`size` bytes from `offset` on, fewer only at the end; called in other threads."""
 
 
 class FileBytes:
-    """Bytes of an open file; nothing moves its position."""
+    """Bytes of an open file; does not use the file's position."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -69,17 +69,17 @@ class FileBytes:
 
 
 class Uploader:
-    """Brings files to the backend; every call resumes where an earlier one, of whatever process, was cut.
+    """Uploads files to the backend; every call continues where an earlier one, in any process, was cut off.
 
-    sent_bytes    bytes of files that went out so far, those that never arrived included
-    gained_bytes  the same, but each of a file counted when it went out for the first time: what is sent again
-                  and again, and refused each time, is no gain
+    sent_bytes    bytes of files sent so far, including those that never arrived
+    gained_bytes  the same, but each byte of a file counts only the first time: bytes that are sent again and
+                  again, and refused each time, are not a gain
     """
 
     def __init__(
         self, backend_url: str, *, token: str | None = None, throttle: Throttle | None = None
     ) -> None:
-        """`backend_url`: http(s):// or ws(s)://; raises ValueError if it is no such address."""
+        """`backend_url`: http(s):// or ws(s)://; raises ValueError for any other address."""
         self.backend = BackendHttp(backend_url, token=token)
         self.sent_bytes = 0
         self.gained_bytes = 0
@@ -99,10 +99,10 @@ class Uploader:
     async def upload(
         self, plan: FilePlan, source: ByteSource, *, advance: Callable[[int], None] = lambda _: None
     ) -> Receipt:
-        """The server's receipt for the file; only what the server lacks is sent. One try: see `persevering`.
+        """Upload what the server lacks of the file, and return its receipt. One attempt: see `persevering`.
 
-        source   the bytes that the plan's hashes were made of
-        advance  called with the number of bytes that went out
+        source   the bytes from which the plan's hashes were computed
+        advance  called with the number of bytes sent
 
         Raises Refused, Interrupted (call again), SourceChanged.
         """
@@ -111,7 +111,8 @@ class Uploader:
             try:
                 await self._send_missing(plan, planned, source, advance)
             except SourceChanged:
-                # Until it expires, the server would keep room for what can't come any more.
+                # Otherwise the server would reserve space, until the upload expires, for bytes
+                # that can't come any more.
                 self._reached.pop(planned.upload or "", None)
                 with suppress(HttpFailure):
                     await self._terminate(planned.upload or "")
@@ -119,7 +120,8 @@ class Uploader:
             except Refused:
                 self._reached.pop(planned.upload or "", None)
                 raise
-            # The chunks have done their part: a list of them may be a tenth of a percent of the file.
+            # The chunks are no longer needed, and their list may have
+            # a tenth of a percent of the file's size.
             planned = await self._plan(FilePlan(plan.file))
         if planned.receipt is None:
             raise Interrupted("the backend has all bytes, but has not sent a receipt yet", progressed=True)
@@ -152,7 +154,7 @@ class Uploader:
         total_bytes = sum(length for _, length in planned.missing)
         reached = self._reached.setdefault(address, _Reached())
         offset = 0 if total_bytes <= OPTIMISTIC_BYTES else await self._offset(address)
-        # Into a socket goes whatever something on the way swallows; what the server has is what got through.
+        # Bytes written to a socket may get lost on the way; only what the server has counts.
         progressed, reached.stored = offset > reached.stored, offset
         body = _Body(self, planned.missing, offset, source, advance, reached)
         try:
@@ -214,16 +216,16 @@ class Uploader:
 
     @property
     def piece_bytes(self) -> int:
-        """How many bytes go out at a time."""
+        """How many bytes to send at a time."""
         return min(PIECE_BYTES, self._throttle.piece_bytes or PIECE_BYTES)
 
 
 @dataclass
 class _Reached:
-    """How far an upload has come, over all attempts.
+    """Progress of an upload over all attempts.
 
     stored  bytes that the server had when the last attempt began
-    sent    up to where bytes have gone out
+    sent    offset up to which bytes have been sent
     """
 
     stored: int = 0
@@ -233,7 +235,7 @@ class _Reached:
 class _Body:
     """What one PATCH sends, and how far it got.
 
-    trouble  why the source could not be read; aiohttp tells only that the body broke off
+    trouble  why the source could not be read; aiohttp says only that the body ended early
     """
 
     def __init__(
@@ -286,7 +288,7 @@ class _Body:
 def pieces_from(
     missing: Sequence[tuple[int, int]], offset: int, piece_bytes: int
 ) -> Iterator[tuple[int, int]]:
-    """(offset, length) in the file of what follows the first `offset` bytes of `missing`, in pieces."""
+    """(offset, length) in the file of everything after the first `offset` bytes of `missing`, in pieces."""
     for start, length in missing:
         skipped = min(offset, length)
         offset -= skipped
@@ -295,7 +297,7 @@ def pieces_from(
 
 
 def _is_same(plan: FilePlan, source: ByteSource) -> bool:
-    """Whether the source still holds the bytes that the plan tells of."""
+    """Whether the source still has the bytes that the plan describes."""
     digest = hashlib.sha256()
     offset = 0
     try:

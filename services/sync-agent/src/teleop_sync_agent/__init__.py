@@ -1,1 +1,1 @@
-"""Beside the robot: brings spooled telemetry, video and recorded datasets to the backend."""
+"""Runs on the robot PC, and uploads spooled telemetry, video and recorded datasets to the backend."""

@@ -1,4 +1,4 @@
-"""Composition of the agent: one event loop, one line to the backend, everything that goes over it."""
+"""Composition of the agent: one event loop, one connection to the backend, and everything that uses it."""
 
 import asyncio
 import logging
@@ -30,22 +30,23 @@ from teleop_sync_agent.sending.tender import Tender
 from teleop_sync_agent.settings import Settings
 from teleop_sync_agent.status import HEARTBEAT_S, NOW_NOTE, Now
 
-# `pause` is obeyed within a second.
+# `pause` takes effect within a second.
 CONTROL_S = 0.5
-# `status` is right to the second.
+# `status` is accurate to the second.
 REPORT_S = 1.0
-# Whether the server is there at all, while nothing is to be sent.
+# How often to check that the server can be reached while there is nothing to send.
 PING_S = 5.0
-# A line each; a root that can't be read at all may have any number.
+# One line each; a root that can't be read may cause any number of problems.
 MAX_PROBLEMS_TOLD = 1000
-# Of the patience of `once`: other processes' share with streams that they are at. Datasets come after them.
+# Part of the patience of `once` that it spends on other processes that are sending streams.
+# Datasets come next.
 OTHERS_SHARE = 2 / 3
 
 log = logging.getLogger(__name__)
 
 
 class Agent:
-    """Everything that one `sync-agent` does. A context: it holds its roots while it lasts."""
+    """Everything that one `sync-agent` does. Use it as a context; it locks its roots until the end."""
 
     def __init__(self, settings: Settings, *, quiet_ns: int = QUIET_NS) -> None:
         """Raises AgentError if the state can't be opened, Taken if another agent holds it, or a root.
@@ -101,14 +102,14 @@ class Agent:
         self._versions = 0
 
     def close(self) -> None:
-        """Let go of the roots."""
+        """Release the roots."""
         for receipts in self._receipts.values():
             receipts.release()
         self.state.close()
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What can't be read here, or not be brought, and why."""
+        """What can't be read here, or can't be sent, and why."""
         return (*self.spool.now.problems, *self.finder.problems)[:MAX_PROBLEMS_TOLD]
 
     @property
@@ -117,7 +118,7 @@ class Agent:
         return sum(uploader.sent_bytes for uploader in self._uploaders)
 
     async def run(self) -> None:
-        """Work for ever. Raises AgentError when it can't."""
+        """Work forever. Raises AgentError if it can't."""
         roots = [str(root) for root in self.settings.roots]
         log.info("watching", extra={"roots": roots, "server": self.settings.server})
         try:
@@ -132,16 +133,17 @@ class Agent:
             raise first_of(errors) from None
 
     async def once(self, timeout_s: float) -> list[str]:
-        """Bring what is there to the server; for people, a line for each thing that is not safe there then.
+        """Send what is here to the server; returns a line, for people, for each thing
+        that is not safe there then.
 
-        Raises ServerAway or Stuck once nothing has got on for `timeout_s`.
+        Raises ServerAway or Stuck after `timeout_s` without progress.
         """
         try:
             async with self._connections(), asyncio.TaskGroup() as tasks:
                 spool_done = asyncio.Event()
                 watching = tasks.create_task(self._fail_when_stuck(timeout_s, spool_done))
                 reporting = tasks.create_task(self._report())
-                # First what the server has forgotten, so that it is among what is brought.
+                # First find out what the server has forgotten, so that it is sent too.
                 await self._recall.once()
                 unsafe = await self.spool.once(timeout_s * OTHERS_SHARE)
                 spool_done.set()
@@ -153,7 +155,7 @@ class Agent:
         return [*unsafe, *(f"not sent: {problem}" for problem in self.problems)]
 
     def figures(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
-        """Of the metrics: name, help, value, labels."""
+        """The metrics: name, help, value, labels."""
         states = [tended.row.state for tended in list(self.datasets.tended.values())]
         yield "sync_agent_sent_bytes_total", "Bytes of files sent.", self.sent_bytes, {}
         yield "sync_agent_versions_total", "Versions of datasets committed.", self._versions, {}
@@ -175,7 +177,7 @@ class Agent:
             await asyncio.to_thread(self._tell, self._now(ended=True))
 
     async def _control(self) -> None:
-        """Open and close the lanes as `pause`, `resume` and the hours of the day have it."""
+        """Open and close the lanes, according to `pause`, `resume` and the hours of the day."""
         while True:
             paused = await asyncio.to_thread(lambda: self.state.paused)
             between = self.settings.between
@@ -183,7 +185,7 @@ class Agent:
             await asyncio.sleep(CONTROL_S)
 
     async def _report(self) -> None:
-        """Tell `status` every second how far things are, and the log what is in the way, if it is news."""
+        """Report the progress to `status` every second, and new problems to the log."""
         told: Now | None = None
         sent: dict[Path, int] = {}
         while True:
@@ -226,9 +228,9 @@ class Agent:
         )
 
     async def _fail_when_stuck(self, timeout_s: float, spool_done: asyncio.Event) -> None:
-        """Raise once nothing has got on for so long: ServerAway, or Stuck if the server is there.
+        """Raise after this time without progress: ServerAway, or Stuck if the server can be reached.
 
-        spool_done  set once what is in the way of samples is no reason any more to give up the rest
+        spool_done  set once trouble with samples is no longer a reason to give up the rest
         """
         before, since_s = self._achieved(), time.monotonic()
         while True:
@@ -242,17 +244,17 @@ class Agent:
                         raise ServerAway(f"no backend could be reached for {timeout_s:g} seconds: {why}")
                 if trouble is not None:
                     raise Stuck(f"no progress for {timeout_s:g} seconds: {trouble}")
-                # Large files are being hashed, here or there.
+                # Large files are being hashed, here or on the server.
                 since_s = time.monotonic()
 
     def _trouble(self, *, of_spool: bool = True) -> str | None:
-        """Why something has to be tried again; None if all goes well."""
+        """Why something has to be tried again; None if everything works."""
         uploads = (uploader.trouble for uploader in self._uploaders)
         troubles = (of_spool and self.spool.now.trouble, *uploads, self._recall.trouble)
         return next((trouble for trouble in troubles if trouble), None)
 
     def _achieved(self) -> tuple[int, ...]:
-        """Changes whenever something gets on."""
+        """A value that changes whenever there is progress."""
         now = self.spool.now
         gained_bytes = sum(uploader.gained_bytes for uploader in self._uploaders)
         return gained_bytes, self._versions, now.acked, now.stored_segments
@@ -262,7 +264,7 @@ class Agent:
 
 
 async def why_away(backend: BackendHttp, patience_s: float) -> str | None:
-    """Why nothing that speaks like a backend answers; None if it does."""
+    """Why no backend answers; None if one does."""
     try:
         async with backend.request("OPTIONS", "/files", patience_s=patience_s):
             return None

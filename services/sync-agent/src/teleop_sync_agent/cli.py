@@ -1,14 +1,14 @@
-"""Brings what a robot PC records to the backend, and back.
+"""Uploads what a robot PC records to the backend, and restores it.
 
 exit codes:
-  0    all is well; of `once`, all is safe on the server; of `run`, it was told to end (SIGTERM)
+  0    success; for `once`: everything is safe on the server; for `run`: SIGTERM
   1    something failed, differs, or is not safe yet
-  2    the command is not understood, or can't be done as things are set up
+  2    the command is invalid, or can't run with the current settings
   3    another agent watches the same folder, or runs for the same robot here
   75   no backend could be reached in time (once, verify, restore)
   130  Ctrl-C
 
-Where the backend wants a token, it is taken from $LEROBOT_BACKEND_TOKEN.
+If the backend requires a token, set $LEROBOT_BACKEND_TOKEN.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from teleop_sync_agent.errors import AgentError, Failed
 from teleop_sync_agent.keeping.state import AgentState, default_state_dir, find_states, state_path
 from teleop_sync_agent.settings import DEFAULT_PARALLEL, MAX_PARALLEL, MAX_PORT, Settings, make_settings
 
-# Others are those of the errors.
+# The other exit codes belong to the errors.
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
-# For so long nothing got on: a server that is restarted is back before.
+# Time without progress after which a command gives up; a server that restarts is back sooner.
 ONCE_TIMEOUT_S = 60.0
-# Wider than any table: what is not shown on a terminal is never folded.
+# Wider than any table, so that output which is not on a terminal is never folded.
 PIPE_COLUMNS = 100_000
 
 
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _with_dashes(words: list[str]) -> str:
-    """What is meant by options that are written as those of LeRobot are."""
+    """A hint for options that are written with underscores, as in LeRobot."""
     flags = [word.partition("=")[0] for word in words if word.startswith("--")]
     meant = [flag.replace("_", "-") for flag in flags if "_" in flag]
     return f"; did you mean {', '.join(meant)}?" if meant else ""
@@ -199,7 +199,7 @@ def _add_repair(commands: Commands) -> None:
 
 
 def _options(*options: tuple[str, str, Callable[[str], object], str]) -> Parser:
-    """Options that several commands have: flag, what stands for the value, its type, help."""
+    """Options that several commands share: flag, placeholder for the value, its type, help."""
     parser = Parser(add_help=False)
     for flag, metavar, kind, text in options:
         parser.add_argument(flag, metavar=metavar, type=kind, help=text)
@@ -207,7 +207,7 @@ def _options(*options: tuple[str, str, Callable[[str], object], str]) -> Parser:
 
 
 def _work_options() -> Parser:
-    """What `run` and `once` do, and how fast."""
+    """Options of `run` and `once`: what they do, and how fast."""
     options = Parser(add_help=False)
     options.add_argument(
         "--watch",
@@ -288,7 +288,8 @@ def _once(chosen: argparse.Namespace) -> int:
     from teleop_sync_agent.status import describe_unusual
 
     settings = _settings(chosen)
-    # `run` waits for a folder that a recording is yet to make; here a mistyped one would be called safe.
+    # `run` waits for a folder that a recording will create. Here,
+    # a mistyped folder would be reported as safe.
     named = [("--watch", root) for root in settings.roots if chosen.watch]
     named += [("--spool", settings.spool_dir)] if chosen.spool else []
     for option, folder in named:
@@ -312,12 +313,12 @@ def _prepare() -> None:
     from teleop_sync_agent.logs import configure_logs
 
     configure_logs(terminal=sys.stderr.isatty())
-    # What is recorded here belongs to the user who records: receipts are nobody else's to change.
+    # Recordings belong to the user who records; nobody else should change receipts.
     os.umask(0o022)
 
 
 async def _with_bars(agent: Any, work: Coroutine[Any, Any, Any]) -> Any:
-    """`work`, with progress bars if somebody looks."""
+    """Run `work`, with progress bars on a terminal."""
     if not sys.stderr.isatty():
         return await work
     from rich.console import Console
@@ -333,20 +334,20 @@ async def _with_bars(agent: Any, work: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def _until_told(work: Coroutine[Any, Any, Any]) -> Any:
-    """What `work` gives; SIGTERM ends it in good order, and then there is nothing."""
+    """The result of `work`; None if SIGTERM ended it in an orderly way."""
     task = asyncio.create_task(work)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         return await task
     except asyncio.CancelledError:
-        # Of the task itself; Ctrl-C has cancelled whoever waits here for it.
+        # The task itself was cancelled; Ctrl-C would have cancelled the function that waits here.
         if (here := asyncio.current_task()) is not None and here.cancelling():
             raise
         return None
 
 
 def _robots(chosen: argparse.Namespace) -> list[tuple[str, AgentState]]:
-    """The robots that are meant: the one that is named, else all that an agent has run for here."""
+    """The named robot; if none is named, all robots for which an agent has run here."""
     folder = chosen.state_dir or default_state_dir()
     wanted = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
     robots = [wanted] if wanted else find_states(folder)
@@ -365,7 +366,7 @@ def _status(chosen: argparse.Namespace) -> int:
         return EXIT_OK
     from rich.console import Console
 
-    # Whoever reads it in a pipe finds each name in one piece.
+    # In a pipe, each name must stay in one piece.
     console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
     for status in found:
         console.print(headline(status), markup=False, highlight=False, soft_wrap=True)
@@ -394,7 +395,7 @@ def _restore(chosen: argparse.Namespace) -> int:
 
 
 def _repair(chosen: argparse.Namespace) -> int:
-    """In a process of its own: it needs libraries and memory that an agent has no use for."""
+    """Run in a separate process, because it needs libraries and memory that an agent does not need."""
     from teleop_sync_agent.status import repaired_folder
 
     source = chosen.folder.expanduser().absolute()

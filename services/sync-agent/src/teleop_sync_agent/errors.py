@@ -3,7 +3,7 @@
 import errno
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-# What a person has to set right.
+# A person has to change something.
 _SET_WRONG = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP})
 
 
@@ -47,12 +47,12 @@ class LeftChanged(Exception):
 
 
 def not_written(what: str, error: OSError) -> AgentError:
-    """What to raise when `what` can't be written."""
+    """The error to raise when `what` can't be written."""
     return _kind(error)(f"{what} can't be written: {error.strerror}")
 
 
 def not_read(what: str, error: OSError) -> AgentError:
-    """What to raise when `what` can't be read."""
+    """The error to raise when `what` can't be read."""
     return _kind(error)(f"{what} can't be read: {error.strerror}")
 
 
@@ -63,13 +63,13 @@ def _kind(error: OSError) -> type[AgentError]:
 
 
 def explain(error: Exception) -> str:
-    """The error's text; of one of the operating system, its words and the file, without its number."""
+    """The error's text; for an error of the operating system, its text and the file, without the number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first of what failed together: one is enough to act on."""
+    """The first of several errors: one is enough to act on."""
     error = errors.exceptions[0]
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error

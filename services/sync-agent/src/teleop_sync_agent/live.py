@@ -26,7 +26,7 @@ class ConsoleHandler(logging.Handler):
 
 
 async def show_progress(datasets: Datasets, console: Console) -> None:
-    """A bar for each dataset that is being sent, for ever."""
+    """Show a bar for each dataset that is being sent, forever."""
     handler = ConsoleHandler(console)
     root = logging.getLogger()
     before, root.handlers = root.handlers, [handler]

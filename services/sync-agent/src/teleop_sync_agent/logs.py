@@ -5,12 +5,12 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-# Attributes that every record has: what else a record carries was given as `extra`.
+# Attributes that every record has; all others were given as `extra`.
 _COMMON = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, event, and the record's own fields."""
+    """One JSON object per line: time, level, logger, event, and the record's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -36,7 +36,7 @@ class PlainFormatter(logging.Formatter):
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What the record carries beyond its text."""
+    """The record's own fields."""
     return {name: value for name, value in vars(record).items() if name not in _COMMON}
 
 

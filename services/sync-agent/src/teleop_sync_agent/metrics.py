@@ -1,4 +1,4 @@
-"""What the agent tells Prometheus."""
+"""The agent's metrics for Prometheus."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 
 class AgentMetrics(Collector):
-    """Figures of one agent, taken when they are asked for.
+    """Metrics of one agent, read when Prometheus asks.
 
     take  (name, help, value, labels) of each; a name that ends with `_total` is a counter
     """

@@ -1,4 +1,4 @@
-"""What the agent is told, and how people write it."""
+"""The agent's settings, and how people write them."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from teleop_schema.identifiers import check_robot_id
 from teleop_sync_agent.errors import AgentError, not_read
 from teleop_sync_agent.keeping.state import default_state_dir
 
-# So that the line is used while one file waits for its answer.
+# Several, so that the connection is used while one file waits for its answer.
 DEFAULT_PARALLEL = 4
 MAX_PARALLEL = 32
 MAX_PORT = 65_535
@@ -27,7 +27,7 @@ _BETWEEN = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)", re.ASCII)
 
 @dataclass(frozen=True)
 class Between:
-    """A part of each day, by the machine's clock; it may go over midnight."""
+    """A part of each day, by the machine's clock; it may cross midnight."""
 
     begin: time
     end: time
@@ -40,12 +40,12 @@ class Between:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What one agent does.
+    """The settings of one agent.
 
     server         http://host:port or https://…
-    bandwidth      bytes/s of all uploads together; None: no cap
+    bandwidth      bytes/s for all uploads together; None: no limit
     parallel       how many files are uploaded at a time
-    reclaim_below  bytes that are to stay free on the disks of the roots; None: nothing is ever deleted
+    reclaim_below  bytes to keep free on the disks of the roots; None: nothing is ever deleted
     between        when uploads may run; None: always
     """
 
@@ -75,7 +75,7 @@ def make_settings(
     between: str | None = None,
     metrics_port: int | None = None,
 ) -> Settings:
-    """Settings from the command line, and from the environment what it does not say. Raises AgentError."""
+    """Settings from the command line; the rest from the environment. Raises AgentError."""
     server = server or os.environ.get("LEROBOT_BACKEND_URL")
     robot_id = robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
     if not server:
@@ -107,7 +107,7 @@ def make_settings(
 
 
 def parse_size(text: str, option: str) -> int:
-    """Bytes (or bytes/s) of "10GB", "512MiB", "2.5MB/s"; raises AgentError naming the option."""
+    """Bytes (or bytes/s) for "10GB", "512MiB", "2.5MB/s"; raises AgentError naming the option."""
     found = _SIZE.fullmatch(text.strip())
     size = int(float(found[1]) * _UNITS[(found[2] or "").lower()]) if found else 0
     if size <= 0:
@@ -130,7 +130,8 @@ def parse_between(text: str) -> Between:
 
 
 def check_roots(roots: list[Path]) -> tuple[Path, ...]:
-    """The folders, absolute, each once; raises AgentError if one is a dataset itself or lies in another."""
+    """The folders, absolute and without duplicates; raises AgentError if one is a dataset
+    or lies in another."""
     found = tuple(dict.fromkeys(root.expanduser().resolve() for root in roots))
     for root in found:
         check_readable(root, "--watch")
@@ -142,7 +143,7 @@ def check_roots(roots: list[Path]) -> tuple[Path, ...]:
 
 
 def check_readable(folder: Path, option: str) -> Path:
-    """The folder, which may be missing; raises AgentError if it is none, or may not be looked into."""
+    """The folder, which may be missing; raises AgentError if it is not a folder, or can't be read."""
     try:
         there = folder.exists()
     except OSError as error:

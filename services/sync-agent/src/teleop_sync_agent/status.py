@@ -1,4 +1,4 @@
-"""What `sync-agent status` shows, from what the agent wrote down."""
+"""What `sync-agent status` shows, from the agent's stored state."""
 
 import time
 from collections.abc import Iterable
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NOW_NOTE = "now"
-# The running agent says at least that often that it is there.
+# The running agent reports at least this often.
 HEARTBEAT_S = 30.0
 SILENT_S = 3 * HEARTBEAT_S
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Now(Struct, kw_only=True, omit_defaults=True):
-    """What the running agent tells `status`.
+    """The running agent's report for `status`.
 
     at              seconds since the Unix epoch
-    ended           the last that it tells
-    asked_at        when the server said last that it still has what it confirmed, but for what is sent again
-    problems        what can't be read, or not be brought, and why
-    again_streams   streams whose samples, and video segments that, it did not know any more: brought again
+    ended           this is its last report
+    asked_at        when the server last said that it still has what it confirmed,
+                    apart from what is sent again
+    problems        what can't be read, or can't be sent, and why
+    again_streams   streams (and video segments) that the server had forgotten, and that are sent again
     """
 
     at: float
@@ -50,9 +51,9 @@ class Now(Struct, kw_only=True, omit_defaults=True):
 
 
 class Status(Struct, kw_only=True, omit_defaults=True):
-    """All of it, as `--json` prints it.
+    """The whole status, as `--json` prints it.
 
-    running  whether an agent has told of itself lately, and not of its end
+    running  whether an agent has reported lately, and has not ended
     """
 
     robot_id: str
@@ -63,7 +64,7 @@ class Status(Struct, kw_only=True, omit_defaults=True):
 
 
 def read_status(robot_id: str, state: AgentState, *, now_s: float | None = None) -> Status:
-    """How things stand."""
+    """Read the status."""
     told = state.note(NOW_NOTE)
     agent = msgspec.json.decode(told, type=Now) if told else None
     at = time.time() if now_s is None else now_s
@@ -77,7 +78,7 @@ def read_status(robot_id: str, state: AgentState, *, now_s: float | None = None)
 
 
 def headline(status: Status) -> str:
-    """One line on the agent itself."""
+    """One line about the agent itself."""
     agent = status.agent
     if agent is None:
         return f"{status.robot_id}: not running"
@@ -129,7 +130,7 @@ def table(rows: Iterable[DatasetRow]) -> "Table":
 
 
 def describe_state(row: DatasetRow) -> str:
-    """One or two words."""
+    """The state in one or two words."""
     if row.state == "stored" and row.verdict == "dead":
         return "stored, not closed"
     if row.state == "stored" and not row.finalised:
@@ -138,7 +139,7 @@ def describe_state(row: DatasetRow) -> str:
 
 
 def describe_unusual(row: DatasetRow) -> list[str]:
-    """A line for each thing about a dataset that is not as it should be in the end."""
+    """A line for each thing that is not yet right with a dataset."""
     lines = [f"{row.name}: left out: {skipped}" for skipped in row.skipped]
     if row.state != "stored" or not row.finalised:
         lines.insert(0, ": ".join(filter(None, (row.name, describe_state(row), describe_note(row)))))
@@ -146,13 +147,13 @@ def describe_unusual(row: DatasetRow) -> list[str]:
 
 
 def describe_unsafe(row: DatasetRow) -> list[str]:
-    """The same of one that the server does not have as it lies here: at least one line."""
+    """The same for a dataset whose current state is not on the server: at least one line."""
     changed = f"{row.name}: differs from what was stored" + (f": {row.reason}" if row.reason else "")
     return describe_unusual(row) or [changed]
 
 
 def describe_note(row: DatasetRow) -> str:
-    """What one should know of the dataset."""
+    """What a person should know about the dataset."""
     notes = [row.error] if row.error else []
     if row.again:
         notes.append(f"sent again: {row.again}")
@@ -170,7 +171,7 @@ def describe_note(row: DatasetRow) -> str:
 
 
 def repaired_folder(folder: Path) -> Path:
-    """Where the repair of a dataset goes, unless another place is named."""
+    """The default folder for the repair of a dataset."""
     return folder.with_name(f"{folder.name}-repaired")
 
 
@@ -184,6 +185,6 @@ def size_text(size: float) -> str:
 
 
 def as_json(status: Status | list[Status]) -> bytes:
-    """The same for machines."""
+    """The same for programs."""
     plain: Any = msgspec.to_builtins(status)
     return msgspec.json.format(msgspec.json.encode(plain))

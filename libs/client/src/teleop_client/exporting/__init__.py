@@ -1,1 +1,1 @@
-"""`export-to-dataset`: recorded sessions as a dataset on this machine."""
+"""`export-to-dataset`: turns recorded sessions into a dataset on this machine."""

@@ -1,5 +1,5 @@
-"""`export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset`: recorded sessions to a dataset on this
-machine, ready for LeRobotDataset."""
+"""`export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset`:
+recorded sessions to a dataset on this machine, ready for LeRobotDataset."""
 
 import argparse
 import asyncio
@@ -46,8 +46,8 @@ _HOW_TO_OPEN = {
 def main() -> None:
     """Console script.
 
-    Exit status 0: the dataset is there; 1: it is not, and why; 2: wrong usage; 75: it is not yet, but the
-    same command can succeed later, by itself or once a person has put right what is in the way.
+    Exit status 0: the dataset is there; 1: it failed, and the last line says why; 2: wrong usage; 75: it is
+    not there yet, but the same command can succeed later, by itself or once a person has fixed the cause.
     """
     arguments = parse(sys.argv[1:])
     console = Console(stderr=True, highlight=False)
@@ -61,7 +61,7 @@ def main() -> None:
             console.print(f"hint: {error.hint}", markup=False, soft_wrap=True)
         raise SystemExit(TRY_LATER if error.retryable else REFUSED) from None
     except OSError as error:
-        # Of files on this machine: those of the connection are ExportErrors.
+        # An error with files on this machine; errors of the connection are ExportErrors.
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         console.print("hint: choose another folder with --root, or free some space there", soft_wrap=True)
         raise SystemExit(REFUSED) from None
@@ -187,7 +187,7 @@ def _share(text: str) -> tuple[str, float]:
 
 
 def _instant(text: str) -> str:
-    """ISO 8601 with a zone; the local one where none is given."""
+    """ISO 8601 with a time zone; the local one if none is given."""
     try:
         return datetime.fromisoformat(text).astimezone().isoformat()
     except ValueError:
@@ -197,7 +197,7 @@ def _instant(text: str) -> str:
 
 
 async def export(arguments: argparse.Namespace, console: Console) -> None:
-    """Make and fetch the dataset, then say what it is; raises ExportError."""
+    """Export and download the dataset, then describe it; raises ExportError."""
     target: Path = arguments.root or default_root(arguments)
     check_free(target)
     async with Exports.connected(arguments.backend_url, os.environ.get("LEROBOT_BACKEND_TOKEN")) as backend:
@@ -248,7 +248,7 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def filter_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """`filter` of the body; empty if nothing is asked of the sessions."""
+    """`filter` of the body; empty if no option selects sessions."""
     wanted = {
         "robot_id": arguments.robot_id,
         "robot_type": arguments.robot_type,
@@ -271,7 +271,7 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
     """What was made, what was left out, how to load it."""
     numbers, report = made["numbers"], made["report"]
     episodes = f"{numbers['episodes']} episode" + ("" if numbers["episodes"] == 1 else "s")
-    # What was recorded has no rate of its own.
+    # A raw export has no rate.
     rate = f" at {report['fps']} fps" if report.get("fps") else ""
     yield f"{episodes}, {numbers['frames']} frames{rate} in {target}"
     declared = {session.get("declared_fps") or 0.0 for session in report["sessions"]}
@@ -283,7 +283,7 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
             episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "
             some = told_frames(excluded["first_frame"], excluded["end_frame"], excluded["frames"])
             yield f"left out of session {session['session_id']}: {episode}{some}: {excluded['reason']}"
-        # Backends of older versions tell of none.
+        # Older backends do not send it.
         for column in session.get("columns_left_out", ()):
             yield (
                 f"column {column['name']} of session {session['session_id']} was left out: "
@@ -312,7 +312,7 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
 
 
 def default_root(arguments: argparse.Namespace) -> Path:
-    """Where LeRobot looks for a dataset; what is none goes into the working directory."""
+    """The folder where LeRobot looks for the dataset; raw exports go into the working directory."""
     if arguments.format == DATASET:
         return lerobot_home() / str(arguments.repo_id)
     return Path(f"{arguments.repo_id.rpartition('/')[2]}-{arguments.format}")
@@ -330,7 +330,7 @@ def showing(console: Console) -> Iterator[exports.Progress]:
 
 
 class Bars:
-    """Progress for eyes."""
+    """Progress for people."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars

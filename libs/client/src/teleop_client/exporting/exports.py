@@ -1,4 +1,4 @@
-"""What `export-to-dataset` asks of a backend: make an export, follow it, fetch it."""
+"""The requests of `export-to-dataset` to a backend: create an export, follow it, download it."""
 
 import asyncio
 import shutil
@@ -16,29 +16,29 @@ from teleop_client.backend_http import BackendHttp, HttpFailure, Interrupted
 from teleop_client.persevering import GaveUp, Patience, persevere
 from teleop_client.tar_stream import unpack_from
 
-# People look at the bar that it moves.
+# It moves the progress bar that people look at.
 POLL_S = 0.25
 EVENTS = "text/event-stream"
 SILENCE_S = 60.0
-# A backend that restarts, or whose database does, is back by then.
+# A backend that restarts, or whose database restarts, is back within this time.
 PATIENCE_S = 60.0
 
 
 class Progress(Protocol):
-    """Shows how far it is."""
+    """Shows the progress."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Told a stage, how much of it is done and how much there is."""
+        """Called with a stage, how much of it is done, and its total."""
 
     def note(self, line: str) -> None:
-        """Told what a person should know meanwhile."""
+        """Called with a text that a person should see meanwhile."""
 
 
 class ExportError(Exception):
-    """What went wrong, in words for a person.
+    """What went wrong, as text for a person.
 
     hint       what to do about it
-    retryable  whether the same may succeed later
+    retryable  whether the same command may succeed later
     """
 
     def __init__(self, message: str, hint: str | None = None, *, retryable: bool = False) -> None:
@@ -56,7 +56,7 @@ class Exports:
     @classmethod
     @asynccontextmanager
     async def connected(cls, backend_url: str, token: str | None = None) -> AsyncIterator["Exports"]:
-        """Exports of that backend; a request that fails within is an ExportError."""
+        """A context with the exports of that backend; a failed request in it raises ExportError."""
         async with BackendHttp(backend_url, token=token) as backend:
             try:
                 yield cls(backend)
@@ -66,7 +66,7 @@ class Exports:
                 raise _in_words(error) from error
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Have the export made; the answer tells its id."""
+        """Request the export; the answer contains its id."""
         return await self._backend.ask("POST", "/exports", dict[str, Any], body=request, patience_s=SILENCE_S)
 
     async def follow(self, export_id: int, progress: Progress) -> dict[str, Any]:
@@ -76,7 +76,8 @@ class Exports:
             async for export in states:
                 for stage in export["progress"]:
                     progress(stage["stage"], stage["done"], stage["total"])
-                # Each time that the backend looks whether it can go on it waits for nothing, for a moment.
+                # When the backend checks whether it can continue, it reports for a moment
+                # that it waits for nothing.
                 waits_for = export.get("waits_for") and _waiting(export["waits_for"])
                 if waits_for and waits_for != noted:
                     progress.note(waits_for)
@@ -103,7 +104,7 @@ class Exports:
                 if push["status"] == "failed":
                     raise _told(push["error"])
                 ended = push["status"] == "done"
-                if push["total_bytes"] or ended:  # nothing of nothing, before it begins, is not all
+                if push["total_bytes"] or ended:  # 0 of 0, before it begins, does not mean done
                     progress("push", push["done_bytes"], push["total_bytes"])
                 if ended:
                     return str(push["commit_url"])
@@ -112,8 +113,8 @@ class Exports:
         )
 
     async def _states(self, export_id: int, progress: Progress) -> AsyncGenerator[dict[str, Any]]:
-        """The export now and whenever it changes: as the backend tells it, or where something on the way does
-        not let its events through, by asking again and again."""
+        """The export now and whenever it changes: from the backend's events, or by polling
+        if something in between blocks these events."""
         try:
             async with self._backend.request("GET", f"/exports/{export_id}/events", patience_s=SILENCE_S) as (
                 response,
@@ -136,7 +137,7 @@ class Exports:
         return await persevere(attempt, report=Patience(PATIENCE_S, progress.note).report)
 
     async def fetch(self, export_id: int, target: Path, progress: Progress, *, is_dataset: bool) -> None:
-        """Put the export at `target`, which must not exist yet: there it is whole, or not at all."""
+        """Download the export to `target`, which must not exist yet; it appears as a whole, or not at all."""
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
         patience = Patience(PATIENCE_S, progress.note)
         furthest_bytes = 0
@@ -162,7 +163,7 @@ class Exports:
 
 
 def _in_words(error: HttpFailure) -> ExportError:
-    """What a person reads of a request that failed."""
+    """The error text for a person after a failed request."""
     retryable = isinstance(error, Interrupted)
     if error.problem is None:
         hint = "is it running, and is this its address? Set it with --backend_url or LEROBOT_BACKEND_URL"
@@ -178,14 +179,14 @@ def _waiting(problem: dict[str, Any]) -> str:
 
 def _told(problem: dict[str, Any]) -> ExportError:
     field = f" ({problem['field']})" if problem.get("field") else ""
-    # Backends of older releases don't say whether the same may succeed later.
+    # Older backends do not say whether the same command may succeed later.
     return ExportError(
         f"{problem['detail']}{field}", problem.get("hint"), retryable=problem.get("retryable", False)
     )
 
 
 def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
-    """Unpack what may come from anywhere: the data filter keeps every member below `folder`."""
+    """Unpack an untrusted archive: the data filter keeps every member below `folder`."""
     folder.mkdir(parents=True)
     try:
         archive.extractall(folder, filter="data")
@@ -206,7 +207,7 @@ def _put(unpacked: Path, target: Path, *, is_dataset: bool) -> None:
 
 
 def check_free(target: Path) -> None:
-    """Raise ExportError if something is at `target` already; an empty folder is not in the way."""
+    """Raise ExportError if `target` exists already; an empty folder is allowed."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ExportError(
             f"{target} already exists and is not overwritten",

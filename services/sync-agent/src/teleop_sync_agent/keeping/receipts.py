@@ -1,7 +1,8 @@
 """Receipts: `<watched root>/.uploaded/<relative path>.json` says that the server has that file for good.
 
-A receipt is written, durably, only after the server's own; it goes when its file changes. It stays when the
-file is removed: then it tells that the server still has it. Datasets themselves are never written to.
+A receipt is written, durably, only after the server has sent its own. It is removed when its file changes. It
+stays when the file is removed, and then says that the server still has it. Datasets themselves are never
+changed.
 """
 
 from contextlib import suppress
@@ -26,9 +27,9 @@ class LocalReceipt(Struct, frozen=True, kw_only=True):
     """Content of a receipt.
 
     path         of the file, relative to the watched root
-    mtime_ns     of the file when it was read
+    mtime_ns     modification time of the file when it was read
     uploaded_at  ISO 8601, UTC: when the server stored it
-    receipt      the server's own words
+    receipt      the server's own receipt
     """
 
     path: str
@@ -41,7 +42,7 @@ class LocalReceipt(Struct, frozen=True, kw_only=True):
 
 
 class Receipts:
-    """The receipts of one watched root, held by one agent at a time."""
+    """The receipts of one watched root, locked by one agent at a time."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -49,7 +50,7 @@ class Receipts:
         self._lock: FileLock | None = None
 
     def hold(self) -> bool:
-        """Take the root for this process; whether it had to be made for that.
+        """Lock the root for this process; returns whether it had to be created.
 
         Raises Taken, or AgentError if it can't be written.
         """
@@ -71,30 +72,30 @@ class Receipts:
             self._lock = None
 
     def write(self, receipt: LocalReceipt) -> None:
-        """Keep a receipt; on the disk when this returns. Raises OSError."""
+        """Store a receipt; it is on disk when this returns. Raises OSError."""
         _write_durably(self._path(receipt.path), msgspec.json.encode(receipt))
 
     def note_reclaimed(self, dataset: str, note: Struct) -> None:
-        """Keep, beside its receipts, what became of a dataset. Raises OSError."""
+        """Store a note on a dataset, in the folder of its receipts. Raises OSError."""
         _write_durably(self._folder / dataset / RECLAIMED_FILE, msgspec.json.encode(note))
 
     def forget_reclaimed(self, dataset: str) -> None:
-        """What became of it the last time is over. Raises OSError."""
+        """Remove the note on a dataset. Raises OSError."""
         (self._folder / dataset / RECLAIMED_FILE).unlink(missing_ok=True)
 
     def is_reclaimed(self, dataset: str) -> bool:
-        """Whether it is noted what became of a dataset."""
+        """Whether there is a note on a dataset."""
         return (self._folder / dataset / RECLAIMED_FILE).exists()
 
     def read(self, path: str) -> LocalReceipt | None:
-        """The receipt of a file; None if there is none that can be read."""
+        """The receipt of a file; None if there is no readable one."""
         try:
             return msgspec.json.decode(self._path(path).read_bytes(), type=LocalReceipt)
         except UNREADABLE:
             return None
 
     def remove(self, path: str) -> None:
-        """The file is no longer what its receipt tells of."""
+        """Remove the receipt of a file that has changed."""
         with suppress(OSError):
             self._path(path).unlink()
 

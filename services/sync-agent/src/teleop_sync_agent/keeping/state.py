@@ -1,7 +1,8 @@
-"""What the agent remembers, in SQLite: what each file was when the server took it, how each dataset stands.
+"""The agent's state, in SQLite: the facts of each file when the server took it,
+and the state of each dataset.
 
-Losing it costs reading and hashing everything once more: what the server has, its plans tell. One process
-writes, the agent that holds it; `status`, `pause` and `resume` look at it and set its flags.
+If it is lost, everything must be read and hashed once more; the server's plans then say what it has. Only the
+agent that has locked it writes it; `status`, `pause` and `resume` read it and set its flags.
 """
 
 import os
@@ -20,15 +21,15 @@ from msgspec import Struct
 
 from teleop_sync_agent.errors import DiskFull, Failed, Taken, not_read, not_written
 
-# Bumped when the tables change: an older file is put aside, which costs hashing, never data.
+# Increased when the tables change: an older file is put aside, which costs hashing, never data.
 SCHEMA_VERSION = 1
-# Somebody else's lock on it is waited for, a bit at a time: meanwhile other threads may read.
+# Waits for another program's lock, a bit at a time, so that other threads can read meanwhile.
 BUSY_PATIENCE_S = 60.0
 BUSY_TRY_S = 0.2
-# SQLite's log begins anew after so many pages of 4096 bytes, so that it never needs more than the reserve.
+# SQLite restarts its log after this many pages of 4096 bytes, so that it never needs more than the reserve.
 WAL_PAGES = 64
 RESERVE_BYTES = 1024 * 1024
-# A file that was changed so shortly before it was read may have changed once more without its time telling.
+# A file that changed this shortly before it was read may have changed again without a new time.
 CLOCK_TICK_NS = 2_000_000_000
 
 SCHEMA = """
@@ -53,7 +54,7 @@ SELECT path, size_bytes, mtime_ns, changed_ns, inode, read_at_ns, sha256, anchor
 class FileRow(Struct, frozen=True, array_like=True):
     """A file's content that the server has given a receipt for.
 
-    changed_ns       of its content or its name, ns since the Unix epoch
+    changed_ns       last change of its content or name, ns since the Unix epoch
     read_at_ns       when it was read, likewise
     anchored         see `chunking.Digest`
     known_to_server  False once the server has said that it lacks it
@@ -71,7 +72,7 @@ class FileRow(Struct, frozen=True, array_like=True):
     known_to_server: bool = True
 
     def is_still(self, size_bytes: int, mtime_ns: int, changed_ns: int, inode: int) -> bool:
-        """Whether a file with these facts holds the same bytes, as far as the file system tells."""
+        """Whether a file with these facts has the same bytes, as far as the file system shows."""
         same = self.has_stat(size_bytes, mtime_ns, inode) and changed_ns == self.changed_ns
         return same and self.read_at_ns - changed_ns > CLOCK_TICK_NS
 
@@ -81,16 +82,16 @@ class FileRow(Struct, frozen=True, array_like=True):
 
 
 class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a dataset stands.
+    """The state of a dataset.
 
     state           "waiting", "sending", "stored", "failed", "unsupported", "gone", "reclaimed" or "lost"
-    verdict         what its folder was judged last: "busy", "commit", "finalised", "dead", …
-    saved_episodes  of the version that the server has
-    fingerprint     of the folder when that version was made, see `folders.fingerprint`
-    bytes_done      of `bytes_total`, which are in files of the present state that the server lacked
-    manifest_sha256 of the version that the server has; "": it can't be asked whether it still has it
-    again           why it is brought again; "": it is not
-    kept            why it was not deleted when room was wanted, the last time; "": it could go
+    verdict         last verdict on its folder: "busy", "commit", "finalised", "dead", …
+    saved_episodes  episodes in the version that the server has
+    fingerprint     fingerprint of the folder when that version was made, see `folders.fingerprint`
+    bytes_done      bytes sent of `bytes_total`, the size of all files of this state that the server lacked
+    manifest_sha256 of the version that the server has; "": the server can't be asked whether it still has it
+    again           why it is sent again; "": it is not
+    kept            why it was not deleted the last time that space was needed; "": it can be deleted
     """
 
     folder: str
@@ -121,15 +122,15 @@ class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AgentState:
-    """The database of one robot's agent; every change is on the disk when its method returns.
+    """The database of one robot's agent; every change is on disk when its method returns.
 
-    While another process has it locked, it is waited for. Every method raises Failed if it can't be used.
+    Methods wait while another process has it locked, and raise Failed if it can't be used.
     """
 
     def __init__(self, path: Path, *, hold: bool = False) -> None:
-        """Open or make it.
+        """Open or create it.
 
-        hold  as the agent does, one at a time; a damaged file, or one of another version, is put aside
+        hold  lock it, as the agent does; a damaged file, or one of another version, is then put aside
 
         Raises Taken if another agent holds it, AgentError.
         """
@@ -206,7 +207,8 @@ class AgentState:
             raise self._failure(sqlite3.DatabaseError(f"a row is none: {error}")) from error
 
     def _patiently[T](self, work: Callable[[], T]) -> T:
-        """What `work` gives; tried again while somebody else has the file locked, and once there is room."""
+        """The result of `work`; retried while another process has the file locked,
+        and once there is space."""
         give_up_s = time.monotonic() + BUSY_PATIENCE_S
         while True:
             try:
@@ -217,9 +219,9 @@ class AgentState:
                     raise
 
     def set_room_aside(self) -> None:
-        """Keep some room of the disk, so that what is done about a full one can be noted.
+        """Reserve some disk space, so that the state can be written while a full disk is being cleared.
 
-        From a disk that has not much more it is not taken.
+        Nothing is reserved if the disk has hardly more than that.
         """
         with suppress(OSError):
             if not self._reserve.exists() and _free_bytes(self.path) > 10 * RESERVE_BYTES:
@@ -234,7 +236,8 @@ class AgentState:
 
     def _is_full(self, error: sqlite3.Error) -> bool:
         code = _code(error)
-        # A file beside the database that can't be made, or grow, is told as any other trouble of the disk.
+        # If SQLite can't create or grow a file next to the database,
+        # that is reported like any other disk error.
         unclear = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
         return code == sqlite3.SQLITE_FULL or (unclear and _free_bytes(self.path) < RESERVE_BYTES)
 
@@ -248,14 +251,14 @@ class AgentState:
             self._holder.release()
 
     def close(self) -> None:
-        # What was asked in a thread goes on when whoever waited for it is cancelled, and SQLite crashes the
+        # A call in a thread continues if the function that waits for it is cancelled, and SQLite crashes the
         # process if its connection is closed meanwhile.
         with self._lock:
             self._connection.close()
         self._release()
 
     def files(self, folder: str) -> dict[str, FileRow]:
-        """What the server has of a dataset, by path."""
+        """The files of a dataset that the server has, by path."""
         rows = self._ask(f"{FILES} WHERE folder = ?", (folder,))
         with self._decoding():
             return {row[0]: msgspec.convert(row, FileRow, strict=False) for row in rows}
@@ -266,16 +269,18 @@ class AgentState:
         self._ask("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def doubt(self, folder: str) -> None:
-        """The server lacks some of the files that it once took: all of them are to be planned again."""
+        """The server lacks some of the files that it once took, so all of them must be planned again."""
         self._ask("UPDATE file SET known_to_server = 0 WHERE folder = ?", (folder,))
 
     def use_server(self, server: str) -> None:
-        """What another server (or the same under another address) has, this one is asked for anew."""
+        """For another server (or another address of the same one), ask again for everything
+        that the last one had."""
         if self.note("server") != server.encode():
             self._ask("UPDATE file SET known_to_server = 0")
             for row in self.datasets():
                 changes: dict[str, object] = {"fingerprint": ""}
-                # What is not here any more can't be sent: for that version the other one is asked.
+                # Files that are not here any more can't be sent,
+                # so the other server must be asked for that version.
                 if Path(row.folder).exists():
                     changes |= {"version": None, "saved_episodes": 0, "manifest_sha256": "", "size_bytes": 0}
                     if row.state == "stored":
@@ -284,11 +289,11 @@ class AgentState:
             self.set_note("server", server.encode())
 
     def note_failure(self, folder: str, path: str, error: str) -> None:
-        """The server, or the disk, refuses this file for good."""
+        """Record that the server, or the disk, refuses this file for good."""
         self._ask("INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (folder, path, error))
 
     def forget_failures(self, folder: str) -> None:
-        """All files of a dataset are tried again."""
+        """Clear the refusals of a dataset, so that all files are tried again."""
         self._ask("DELETE FROM failure WHERE folder = ?", (folder,))
 
     def failures(self, folder: str) -> dict[str, str]:
@@ -297,7 +302,7 @@ class AgentState:
         return dict(rows)
 
     def dataset(self, folder: str) -> DatasetRow | None:
-        """How a dataset stands; None if nothing is known of it."""
+        """The state of a dataset; None if it is not known."""
         rows = self._ask("SELECT row FROM dataset WHERE folder = ?", (folder,))
         with self._decoding():
             return msgspec.json.decode(rows[0][0], type=DatasetRow) if rows else None
@@ -309,13 +314,13 @@ class AgentState:
             return [msgspec.json.decode(row, type=DatasetRow) for (row,) in rows]
 
     def note_dataset(self, row: DatasetRow) -> None:
-        """Remember how a dataset stands."""
+        """Store the state of a dataset."""
         row = msgspec.structs.replace(row, updated_at=time.time())
         self._ask("INSERT OR REPLACE INTO dataset VALUES (?, ?)", (row.folder, msgspec.json.encode(row)))
 
     @property
     def paused(self) -> bool:
-        """Whether `sync-agent pause` was the last word."""
+        """Whether `sync-agent pause` was called, and not `resume` since."""
         return self.note("paused") == b"1"
 
     @paused.setter
@@ -323,17 +328,17 @@ class AgentState:
         self.set_note("paused", b"1" if paused else b"0")
 
     def note(self, name: str) -> bytes | None:
-        """What was last said under `name`."""
+        """The last value stored under `name`."""
         rows = self._ask("SELECT value FROM agent WHERE name = ?", (name,))
         return bytes(rows[0][0]) if rows else None
 
     def set_note(self, name: str, value: bytes) -> None:
-        """Say something to whoever looks."""
+        """Store a value for other processes to read."""
         self._ask("INSERT OR REPLACE INTO agent VALUES (?, ?)", (name, value))
 
 
 def _read_all(connection: sqlite3.Connection) -> None:
-    """Raise DatabaseError unless all of it can be read: opening it reads its first page only."""
+    """Raise DatabaseError unless all of it can be read; opening it reads only its first page."""
     (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if told != "ok":
         raise sqlite3.DatabaseError(told)
@@ -347,7 +352,7 @@ def _read_all(connection: sqlite3.Connection) -> None:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """SQLite's error code without its details; errors of ours, and of text that is none, tell of damage."""
+    """SQLite's error code without its details; our own errors, and invalid text, mean damage."""
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
 
 
@@ -366,12 +371,12 @@ def default_state_dir() -> Path:
 
 
 def state_path(state_dir: Path, robot_id: str) -> Path:
-    """Where the agent of that robot keeps its memory."""
+    """The file in which the agent of that robot keeps its state."""
     return state_dir / f"{robot_id}.sqlite"
 
 
 def find_states(state_dir: Path) -> list[str]:
-    """Robots that an agent has run for on this machine. Raises AgentError."""
+    """Robots for which an agent has run on this machine. Raises AgentError."""
     try:
         names = os.listdir(state_dir)
     except FileNotFoundError:

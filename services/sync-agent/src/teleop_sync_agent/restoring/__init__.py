@@ -1,1 +1,1 @@
-"""What the server holds comes back, is checked, and is removed here once it is safe there."""
+"""Restores the server's copy, compares it, and deletes datasets here once they are safe there."""

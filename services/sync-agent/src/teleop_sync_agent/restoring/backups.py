@@ -1,4 +1,4 @@
-"""What the server tells of a dataset's backup."""
+"""Asks the server about a dataset's backup."""
 
 from collections.abc import Iterator
 from urllib.parse import urlencode
@@ -7,16 +7,16 @@ from msgspec import Struct
 from teleop_client.backend_http import ANSWER_S, BackendHttp, dataset_address
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion
 
-# Some 2 MB of JSON.
+# About 2 MB of JSON.
 PAGE_FILES = 10_000
-# A server that never comes to an end of its pages is not believed.
+# After this many pages, the server is considered broken.
 MAX_PAGES = 2 * MAX_DATASET_FILES // PAGE_FILES
-# A server that reads its bytes again answers when it has read them all.
+# The server answers only once it has read all bytes again.
 SLOWEST_READ_BYTES_PER_S = 10_000_000
 
 
 class StoredFile(Struct, frozen=True, kw_only=True):
-    """A file of a version; `damage` tells what the last look at its bytes found wrong."""
+    """A file of a version; `damage` is what the last check of its bytes found."""
 
     path: str
     size_bytes: int
@@ -31,14 +31,14 @@ class _Page(Struct, kw_only=True):
 
 
 class DamagedFile(Struct, kw_only=True):
-    """A file whose stored bytes are not what they were."""
+    """A file whose stored bytes have changed."""
 
     path: str
     damage: str
 
 
 class Verified(Struct, kw_only=True):
-    """What the server found when it read all bytes again."""
+    """The server's result after it has read all bytes again."""
 
     checked: int
     damaged: list[DamagedFile]
@@ -47,9 +47,9 @@ class Verified(Struct, kw_only=True):
 async def stored_files(
     backend: BackendHttp, robot_id: str, dataset: str, version: int | None
 ) -> dict[str, StoredFile]:
-    """Files of a version (None: of the newest, one that is closed before one that is not), by path.
+    """Files of a version by path (None: the newest closed version; if there is none, the newest).
 
-    Raises Interrupted (its code tells if there is no such dataset or version), Refused.
+    Raises Interrupted (its code says whether there is no such dataset or version), Refused.
     """
     files: dict[str, StoredFile] = {}
     after = ""
@@ -66,7 +66,7 @@ async def stored_files(
 async def verify_stored(
     backend: BackendHttp, robot_id: str, dataset: str, version: int | None, *, size_bytes: int
 ) -> Verified:
-    """Have the server read every byte of the version, which has so many. Raises as `stored_files` does."""
+    """Let the server read every byte of the version, whose size is given. Raises like `stored_files`."""
     wanted = "" if version is None else f"?version={version}"
     address = dataset_address(robot_id, dataset, "verify") + wanted
     patience_s = ANSWER_S + size_bytes / SLOWEST_READ_BYTES_PER_S
@@ -74,7 +74,7 @@ async def verify_stored(
 
 
 def differences(mine: dict[str, tuple[int, str]], theirs: dict[str, StoredFile]) -> Iterator[tuple[str, str]]:
-    """(path, what is wrong) of each file that is not the same here (size, hash) and there."""
+    """(path, what is wrong) of each file that differs here (size, hash) and on the server."""
     for path, (size_bytes, sha256) in sorted(mine.items()):
         stored = theirs.get(path)
         if stored is None:

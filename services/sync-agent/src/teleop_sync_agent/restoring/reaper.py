@@ -1,8 +1,8 @@
-"""Makes room by deleting datasets that the server has for good; off unless asked for.
+"""Frees disk space by deleting datasets that the server has for good; off by default.
 
-Only whole datasets go: closed by their recorder, committed, each of their files hashed anew right before
-and equal to its receipt, with nothing else in the folder, and the server having read every byte of that
-version again and found it right. What remains is a note in `.uploaded`, and the receipts.
+It deletes only whole datasets that their recorder has closed and that are committed. Right before, it hashes
+each file again, which must equal its receipt; the folder must contain nothing else; and the server must have
+read every byte of that version again and found it right. A note in `.uploaded` and the receipts remain.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ from teleop_sync_agent.sending.chunking import digest
 from teleop_sync_agent.sending.dataset_sync import DatasetPlace
 from teleop_sync_agent.sending.datasets import Datasets, Tended
 
-# A camera fills some MB meanwhile.
+# Within this time, a camera writes only some MB.
 CHECK_S = 10.0
-# A dataset that is not proven is hashed again only after that long.
+# A dataset that is not proven safe is hashed again only after this time.
 RETRY_S = 3600.0
 
 log = logging.getLogger(__name__)
 
 
 class NotProven(Exception):
-    """Something in the folder is not, beyond doubt, on the server."""
+    """It is not certain that everything in the folder is on the server."""
 
 
 class NotStored(NotProven):
@@ -48,9 +48,9 @@ class NotStored(NotProven):
 
 
 class ReclaimNote(Struct, kw_only=True):
-    """What is left in `.uploaded` of a dataset that was deleted to make room.
+    """The note in `.uploaded` on a dataset that was deleted to free space.
 
-    restore  the command that brings it back, to be pasted; not to where it was: it might be deleted again
+    restore  the command that restores it, ready to paste; into another folder, where it is not deleted again
     """
 
     dataset: str
@@ -65,7 +65,7 @@ class ReclaimNote(Struct, kw_only=True):
 
 
 class Reaper:
-    """Keeps so many bytes free on the disks of the watched roots."""
+    """Keeps this many bytes free on the disks of the watched roots."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Reaper:
         """Nothing happens before `run`.
 
         below  delete while less than that is free; None: never delete anything
-        doubt  called when the server has found that it lost bytes, which it then also tells when it is asked
+        doubt  called when the server has found that it lost bytes; it then also says so when it is asked
         """
         self._robot_id = robot_id
         self._datasets = datasets
@@ -95,7 +95,7 @@ class Reaper:
         self._kept_until_s: dict[Path, float] = {}
 
     async def run(self) -> None:
-        """Look every few seconds; return at once if nothing is to be deleted, ever."""
+        """Check every few seconds; returns at once if nothing may ever be deleted."""
         while self._below is not None:
             for root in self._receipts:
                 await self.make_room(root)
@@ -103,7 +103,8 @@ class Reaper:
             await asyncio.sleep(CHECK_S)
 
     async def make_room(self, root: Path) -> int:
-        """Delete the oldest proven datasets of `root` until there is room; returns how many."""
+        """Delete the oldest datasets of `root` that are proven safe, until there is space;
+        returns how many."""
         self._finish_deleting(root)
         deleted = 0
         for tended in oldest_first(self._datasets.tended.values(), root):
@@ -134,13 +135,13 @@ class Reaper:
             finalised=True,
         )
         version = await self._uploader.commit(self._robot_id, place.name, manifest)
-        # What the server's database says is no proof: a disk may have lost what it tells of.
+        # The server's database is no proof, because its disk may have lost the bytes.
         verified = await verify_stored(
             self._uploader.backend, self._robot_id, place.name, version.version, size_bytes=version.size_bytes
         )
         check_verified(verified, proven)
         receipts.forget_reclaimed(place.folder.relative_to(place.root).as_posix())
-        # The one thing that is written while the disk is full; all else has room once something is deleted.
+        # Only this is written while the disk is full; for everything else there is space after the deletion.
         await self._datasets.note(
             tended,
             state="reclaimed",
@@ -154,13 +155,14 @@ class Reaper:
         log.info("reclaimed", extra={"dataset": place.name, "freed_bytes": version.size_bytes})
 
     def _finish_deleting(self, root: Path) -> None:
-        """What a process that was killed while deleting has left, and notes that there was no room for."""
+        """Finish what a process left that was killed while deleting, and write notes for
+        which there was no space."""
         for row in self._state.datasets():
             if row.state == "reclaimed" and row.root == str(root) and not (Path(row.folder) / INFO).exists():
                 self._finish(row)
 
     def _finish(self, row: DatasetRow) -> None:
-        """Delete what is left of a reclaimed dataset, and note what became of it."""
+        """Delete what is left of a reclaimed dataset, and write its note."""
         folder, root = Path(row.folder), Path(row.root)
         if folder.exists():
             delete(folder, list(self._state.files(row.folder).values()))
@@ -190,20 +192,20 @@ class Reaper:
 
 
 def restore_command(place: DatasetPlace, version: int, robot_id: str, server: str) -> str:
-    """What to type to have that version in a folder beside the watched one."""
+    """The command that restores that version into a folder next to the watched one."""
     into = f"{place.root}-restored"
     words = ["sync-agent", "restore", place.name, "--version", str(version), "--into", into]
     return shlex.join([*words, "--server", server, "--robot-id", robot_id])
 
 
 def oldest_first(datasets: Iterable[Tended], root: Path) -> list[Tended]:
-    """The datasets of `root` that may be deleted if they are proven, those committed longest ago first."""
+    """The datasets of `root` that may be deleted if they are proven safe; the oldest commit comes first."""
     found = [tended for tended in datasets if tended.place.root == root and is_deletable(tended.row)]
     return sorted(found, key=lambda tended: tended.row.committed_at or 0.0)
 
 
 def is_deletable(row: DatasetRow) -> bool:
-    """Whether the dataset is closed and committed as it lay there at the last look."""
+    """Whether the dataset was closed and committed in the state of the last look."""
     return row.state == "stored" and row.finalised and row.verdict == Readiness.FINALISED
 
 
@@ -238,7 +240,7 @@ def prove(place: DatasetPlace, files: dict[str, FileRow], receipts: Receipts) ->
 
 
 def check_verified(verified: Verified, files: list[FileRow]) -> None:
-    """Raise NotStored unless the server has read all bytes of these files, and found them right."""
+    """Raise NotStored unless the server has read all bytes of these files and found them right."""
     if verified.damaged:
         first, more = verified.damaged[0], len(verified.damaged) - 1
         others = f" (and {more} more)" if more else ""
@@ -249,7 +251,7 @@ def check_verified(verified: Verified, files: list[FileRow]) -> None:
 
 
 def _stored_as(path: str) -> str:
-    """The path as the server keeps it; if it has no place for it, a path of which nothing is known."""
+    """The path as the server has it; if it does not accept the path, one for which nothing is known."""
     try:
         return stored_path(path)
     except BadInput:
@@ -257,7 +259,7 @@ def _stored_as(path: str) -> str:
 
 
 def delete(folder: Path, files: list[FileRow]) -> None:
-    """Remove these files as far as they are still the same, and the folders that become empty.
+    """Remove those of these files that have not changed, and the folders that become empty.
 
     meta/info.json goes first: from then on nobody takes the rest for a dataset.
     """
@@ -268,12 +270,13 @@ def delete(folder: Path, files: list[FileRow]) -> None:
             if row.has_stat(now.st_size, now.st_mtime_ns, now.st_ino):
                 path.unlink()
     for below, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):  # something else lies there
+        with suppress(OSError):  # something else is in it
             os.rmdir(below)
 
 
 def _everything(folder: Path) -> Iterator[Path]:
-    """Every file in the folder, hidden ones too; raises NotProven at what is neither file nor folder."""
+    """Every file in the folder, including hidden ones;
+    raises NotProven for anything but files and folders."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)

@@ -1,4 +1,4 @@
-"""The commands that speak to the server at once: verify and restore."""
+"""The commands that talk to the server directly: verify and restore."""
 
 import argparse
 import os
@@ -16,12 +16,12 @@ from teleop_sync_agent.restoring.restoring import restore
 from teleop_sync_agent.restoring.verifying import compare
 from teleop_sync_agent.status import size_text
 
-# Of `restore`: for how long nothing may come in.
+# For `restore`: longest time in which nothing arrives.
 PATIENCE_S = 60.0
 
 
 async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]]) -> bool:
-    """Compare a dataset with its receipts and the server; whether all is the same. Prints what is not.
+    """Compare a dataset with its receipts and the server; prints differences, returns whether there are none.
 
     Raises AgentError, ServerAway.
     """
@@ -50,7 +50,7 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]
 
 
 async def fetch(chosen: argparse.Namespace) -> bool:
-    """Restore a dataset; whether it worked. Prints where it is. Raises AgentError, ServerAway."""
+    """Restore a dataset, and print where it is; returns whether it worked. Raises AgentError, ServerAway."""
     robot_id = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
     if not robot_id:
         raise AgentError("which robot's dataset? Set --robot-id or LEROBOT_BACKEND_ROBOT_ID")
@@ -112,7 +112,7 @@ def _last_server(state: AgentState) -> str | None:
 
 
 def _find(dataset: str, robots: list[tuple[str, AgentState]]) -> tuple[str, AgentState, DatasetRow]:
-    """The dataset of that name, or in that folder, of the agents that ran here; raises AgentError."""
+    """The dataset with that name or folder, among those of the agents that ran here; raises AgentError."""
     folder = str(Path(dataset).expanduser().resolve())
     found = [
         (robot, state, row)

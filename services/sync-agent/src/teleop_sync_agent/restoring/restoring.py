@@ -1,7 +1,7 @@
-"""`sync-agent restore`: a dataset back from the server, byte for byte.
+"""`sync-agent restore`: downloads a dataset from the server, byte for byte.
 
-The tar stream is unpacked beside its place, each file is compared with the hash that the server tells, and
-only when all of them are there and durable the folder gets its name.
+The tar stream is unpacked next to its final place. Each file is compared with the hash from the server. Only
+when all files are there and durable does the folder get its name.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ async def restore(
 ) -> Path:
     """The folder `into/<dataset>`, new, with the version's files (None: the newest that is closed).
 
-    Raises AgentError if the folder is there already or the archive is not what the server told, Interrupted,
+    Raises AgentError if the folder exists already or the archive is not what the server listed, Interrupted,
     Refused.
     """
     target = into / dataset

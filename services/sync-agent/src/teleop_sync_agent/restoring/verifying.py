@@ -1,4 +1,4 @@
-"""`sync-agent verify`: whether a dataset here, its receipts and the server's copy are one and the same."""
+"""`sync-agent verify`: compares a dataset here, its receipts and the server's copy."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,11 @@ from teleop_sync_agent.sending.chunking import ShortRead, digest
 
 @dataclass
 class Comparison:
-    """What was compared.
+    """The result of a comparison.
 
     problems      (path, what is wrong)
-    left_out      (path, why) of what the server has no place for: it is only here
-    only_there    paths that the server has and the folder has not: kept there for good
+    left_out      (path, why) of files that the server does not accept: they are only here
+    only_there    paths that only the server has; it keeps them for good
     read_there    objects that the server has read again
     """
 
@@ -32,7 +32,7 @@ class Comparison:
 
 
 async def compare(row: DatasetRow, robot_id: str, backend: BackendHttp) -> Comparison:
-    """Hash every file of the dataset and hold it against its receipt and the server's copy.
+    """Hash every file of the dataset, and compare it with its receipt and the server's copy.
 
     Raises Interrupted, Refused.
     """

@@ -1,1 +1,1 @@
-"""What is on the disk goes to the server."""
+"""Sends what is on disk to the server."""

@@ -1,13 +1,14 @@
-"""A file's hash and chunk list, made so that a later state of the same file shares all chunks it can.
+"""A file's hash and chunk list, made so that a later state of the same
+file shares as many chunks as possible.
 
-LeRobot's files grow in two ways: Parquet by appending, mp4 by a new head in front of media bytes that begin
-with the old ones. So the chunks of the state that was uploaded last are laid over the new bytes, from the
-anchor on, for as long as they fit. What is new is cut by its content (FastCDC), and so are bytes whose
-earlier chunks nobody remembers.
+LeRobot's files grow in two ways: Parquet files by appending; mp4 files by a new head, followed by media bytes
+that begin with the old ones. Therefore the chunks of the last uploaded state are tried on the new bytes, from
+the anchor on, for as long as they fit. New bytes are cut by their content (FastCDC), and so are bytes whose
+earlier chunks are not known.
 
 Measured on a recording of 8 episodes (72 MB, two cameras), bytes sent including the lists: 1.005x the final
-size with 64 KiB on average, against 1.016x with cuts by content alone at their best average, 16 KiB, and 4.5x
-for whole files.
+size with chunks of 64 KiB on average; 1.016x with cuts by content alone,
+at their best average of 16 KiB; 4.5x with whole files.
 """
 
 import hashlib
@@ -20,15 +21,15 @@ from teleop_client.uploading import ByteSource
 from teleop_dataset.folder import FileSeen, VideoSeen
 from teleop_schema.files import CHUNK_HASH_BYTES, CHUNK_RECORD_BYTES, MAX_DELTA_BYTES
 
-# Smaller ones find more that is the same, and make longer lists: measured above.
+# Smaller chunks find more equal bytes but make longer lists; measured above.
 AVERAGE_CHUNK_BYTES = 64 * 1024
-# Of what lies before the anchor: small, rewritten, and partly the same (a quarter of info.json is new).
+# For bytes before the anchor, which are few, rewritten, and partly the same (a quarter of info.json is new).
 HEAD_CHUNK_BYTES = 1024
-# Read and hashed at a time.
+# Bytes read and hashed at a time.
 PIECE_BYTES = 1024 * 1024
-# A chunk that was laid over is read at once: nobody else's list may make that much.
+# A known chunk is read at once, so no list of another program may demand more than this.
 MAX_KNOWN_CHUNK_BYTES = 4 * AVERAGE_CHUNK_BYTES
-# Files of which most stays the same; others are rewritten as a whole.
+# Files that mostly stay the same; others are rewritten as a whole.
 GROWING = (".parquet", ".mp4")
 PARTLY_REWRITTEN = ("meta/info.json",)
 _RECORD = struct.Struct(f"<I{CHUNK_HASH_BYTES}s")
@@ -36,10 +37,10 @@ _RECORD = struct.Struct(f"<I{CHUNK_HASH_BYTES}s")
 
 @dataclass(frozen=True)
 class Digest:
-    """What a file's bytes are.
+    """The hash and chunks of a file.
 
     chunks    records as in FilePlan; empty if the file is not worth comparing
-    anchored  those of them that begin at or after the anchor: to be given to `digest` for the next state
+    anchored  the chunks that begin at or after the anchor, to pass to `digest` for the next state
     """
 
     sha256: str
@@ -49,7 +50,7 @@ class Digest:
 
 
 class ShortRead(Exception):
-    """The source ended before the file's size: it was cut while being read."""
+    """The source ended before the file's size, because it was cut while being read."""
 
 
 def is_delta(path: str, size_bytes: int) -> bool:
@@ -58,7 +59,7 @@ def is_delta(path: str, size_bytes: int) -> bool:
 
 
 def anchor_of(file: FileSeen) -> int:
-    """From which offset on the file begins with the bytes of its earlier state."""
+    """The offset after which the bytes begin with those of the earlier state."""
     if isinstance(file.content, VideoSeen):
         return file.content.media_begin
     return file.size_bytes if file.path in PARTLY_REWRITTEN else 0
@@ -69,8 +70,8 @@ def digest(
 ) -> Digest:
     """The first `size_bytes` of `source`, read once; raises ShortRead.
 
-    delta   whether to make chunks
-    anchor  from which offset on the bytes begin with those of the earlier state, if there was one
+    delta   whether to compute chunks
+    anchor  the offset after which the bytes begin with those of the earlier state, if there was one
     known   `anchored` of that state
     """
     whole = hashlib.sha256()
@@ -92,7 +93,7 @@ def digest(
 
 
 class _Reader:
-    """Reads a source forwards, hashing what was read."""
+    """Reads a source forwards, and hashes what was read."""
 
     def __init__(self, source: ByteSource, size_bytes: int, whole: "hashlib._Hash") -> None:
         self.position = 0
@@ -122,7 +123,7 @@ class _Reader:
 
 
 class _Window:
-    """What a chunker may read: up to `end`."""
+    """The part of the source that a chunker may read: up to `end`."""
 
     def __init__(self, reader: _Reader, end: int) -> None:
         self._reader = reader
@@ -133,7 +134,7 @@ class _Window:
 
 
 def _cut(reader: _Reader, end: int, average_bytes: int) -> bytearray:
-    """Records of what lies between the reader's position and `end`, cut by its content."""
+    """Records of the bytes between the reader's position and `end`, cut by their content."""
     records = bytearray()
     if reader.position < end:
         for chunk in FastCDC(average_bytes).cut_stream(_Window(reader, end)):

@@ -1,4 +1,4 @@
-"""Brings a state of a dataset to the server: the files that it lacks, then the manifest that binds them."""
+"""Sends one state of a dataset to the server: first the files that it lacks, then the manifest."""
 
 import asyncio
 import time
@@ -42,12 +42,12 @@ class FilesFailed(Exception):
 
 @dataclass
 class UploadProgress:
-    """How far the uploads of one state are.
+    """Progress of the uploads of one state.
 
-    bytes_total  of the files that the server is not known to have
-    bytes_done   of those that it has now; what it took from an earlier state counts, too
-    sent_bytes   that went out
-    trouble      why nothing goes out at present
+    bytes_total  size of the files that the server did not have, as far as known
+    bytes_done   the part of it that the server has now, including bytes that it took from an earlier state
+    sent_bytes   bytes sent
+    trouble      why nothing is sent at present
     """
 
     bytes_total: int = 0
@@ -58,29 +58,29 @@ class UploadProgress:
 
     @property
     def bytes_now(self) -> int:
-        """`bytes_done`, and what is there of files that are under way."""
+        """`bytes_done`, plus the bytes of unfinished files that have arrived."""
         return min(self.bytes_total, self.bytes_done + sum(self.under_way.values()))
 
     def advance(self, path: str, size_bytes: int) -> None:
-        """So many bytes of a file went out."""
+        """Count bytes of a file that were sent."""
         self.under_way[path] = self.under_way.get(path, 0) + size_bytes
         self.sent_bytes += size_bytes
         self.trouble = None
 
     def finish(self, path: str, size_bytes: int) -> None:
-        """A file is safe on the server."""
+        """Count a file that is safe on the server."""
         self.under_way.pop(path, None)
         self.bytes_done += size_bytes
         self.trouble = None
 
     def stumble(self, error: Interrupted) -> None:
-        """Something has to be tried again."""
+        """Record why something has to be tried again."""
         self.trouble = str(error)
 
 
 @dataclass(frozen=True)
 class DatasetPlace:
-    """Which dataset it is.
+    """Identifies a dataset.
 
     name  below the root, as the server knows it
     """
@@ -115,9 +115,9 @@ class DatasetSync:
         receipts: Receipts,
         progress: UploadProgress,
     ) -> tuple[DatasetVersion, str]:
-        """The version that the server has made of what was seen, and the hash of its manifest.
+        """Save the given state; returns the version that the server made of it, and the hash of its manifest.
 
-        Raises LeftChanged if the folder is another one by now, FilesFailed, Refused, and OSError if receipts
+        Raises LeftChanged if the folder has changed, FilesFailed, Refused, and OSError if receipts
         can't be written; waits for the server for as long as it takes.
         """
         folder = str(place.folder)
@@ -156,7 +156,7 @@ class DatasetSync:
         return await persevere(attempt, report=progress.stumble)
 
     async def _upload_all(self, job: "_Job", files: Iterable[FileSeen]) -> None:
-        """Upload the files, some at a time; one that is refused does not keep the others from going."""
+        """Upload the files, several at a time; a refused file does not hold up the others."""
         left = iter(files)
 
         async def work() -> None:
@@ -214,7 +214,7 @@ class DatasetSync:
         )
 
     def _keep(self, job: "_Job", file: FileSeen, made: Digest, receipt: Receipt, read_at_ns: int) -> None:
-        """Write down, receipt first, what the server has now."""
+        """Store that the server has the file now: first its receipt, then the state."""
         relative = job.place.relative(file.path)
         job.receipts.write(
             LocalReceipt(
@@ -245,7 +245,7 @@ class DatasetSync:
 
 @dataclass(frozen=True)
 class _Job:
-    """One state on its way."""
+    """One state that is being sent."""
 
     place: DatasetPlace
     snapshot: Snapshot

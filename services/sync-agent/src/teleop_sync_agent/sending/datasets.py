@@ -1,4 +1,4 @@
-"""The datasets below the watched roots, and what is remembered of each."""
+"""The datasets below the watched roots, and the stored state of each."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from teleop_dataset.folder import DatasetSeen
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 from teleop_sync_agent.sending.dataset_sync import DatasetPlace, UploadProgress
 
-# States in which the server has said that it has what is told of a dataset, here or not.
+# States in which the server has confirmed the version of a dataset, whether or not it is still here.
 NOT_HERE = ("reclaimed", "lost", "gone")
 HELD_STATES = ("stored", *NOT_HERE)
 FORGOTTEN = "the server no longer knows it"
@@ -18,17 +18,17 @@ GONE_THERE = (
     "the server no longer knows it, and it was deleted here after the server confirmed it: ask the "
     "server's operator to restore the database, or to run `lerobot-backend adopt`"
 )
-# How much of the last second's rate counts in the rate that is shown: half of a change is seen after two.
+# Weight of the last second in the displayed rate: half of a change shows after two seconds.
 RATE_SHARE = 0.3
 
 
 @dataclass
 class Tended:
-    """A dataset that is looked after.
+    """A dataset that the agent takes care of.
 
     problem  why a dataset of that name can't be saved
     hinted   set when something in its folder changed
-    seen     the look before; None when it is no longer worth its memory
+    seen     the last look; None when it would take too much memory
     """
 
     place: DatasetPlace
@@ -41,7 +41,7 @@ class Tended:
 
 
 class Datasets:
-    """All datasets of one agent: a Finder adds them, a Tender looks after them, the reaper deletes them.
+    """All datasets of one agent: a Finder adds them, a Tender takes care of them, the reaper deletes them.
 
     tended  by folder
     """
@@ -51,11 +51,12 @@ class Datasets:
         self._state = state
 
     def held(self) -> list[DatasetRow]:
-        """Those of which the server has confirmed a version, whether or not they are still here."""
+        """Datasets of which the server has confirmed a version, whether or not they are still here."""
         return [row for row in self._state.datasets() if row.manifest_sha256 and row.state in HELD_STATES]
 
     async def bring_again(self, row: DatasetRow) -> bool:
-        """The server does not know that version any more: whether it is sent again, or else noted as lost."""
+        """The server no longer knows that version; returns True if it is sent again, False
+        if it is recorded as lost."""
         if row.state == "stored" and await asyncio.to_thread(Path(row.folder).exists):
             await asyncio.to_thread(self._state.doubt, row.folder)
             again = {"reason": FORGOTTEN, "again": FORGOTTEN, "manifest_sha256": ""}
@@ -66,12 +67,12 @@ class Datasets:
         return False
 
     async def found_again(self, row: DatasetRow) -> None:
-        """The server knows that version, of which it did not know for a while."""
+        """The server knows that version again, after it did not know it for a while."""
         if row.error == GONE_THERE:
             await self._change(row, state="stored" if row.state == "lost" else row.state, error=None)
 
     async def _change(self, row: DatasetRow, **changes: object) -> None:
-        """Note that of the dataset if the server's last word on it is still that of `row`."""
+        """Store the change if the server's last answer on the dataset is still that of `row`."""
         tended = self.tended.get(Path(row.folder))
         if tended is None:
             await asyncio.to_thread(self._state.note_dataset, replace(row, **changes))
@@ -80,7 +81,7 @@ class Datasets:
             tended.hinted.set()
 
     async def note(self, tended: Tended, **changes: object) -> None:
-        """Remember what changed, if anything did."""
+        """Store what changed, if anything did."""
         async with tended.noting:
             row = replace(tended.row, **changes)
             if row != tended.row:
@@ -88,7 +89,7 @@ class Datasets:
                 await asyncio.to_thread(self._state.note_dataset, row)
 
     async def note_progress(self, tended: Tended, sent_before: int, elapsed_s: float) -> int:
-        """Remember how far an upload is; returns the bytes sent so far, 0 if there is none under way.
+        """Store the progress of an upload; returns the bytes sent so far, 0 if there is no upload.
 
         sent_before  what this returned `elapsed_s` ago
         """

@@ -1,4 +1,4 @@
-"""Finds datasets below the watched roots, gives them their names, hears when something changes in them."""
+"""Finds datasets below the watched roots, names them, and is notified when something changes in them."""
 
 import asyncio
 import unicodedata
@@ -17,19 +17,19 @@ from teleop_sync_agent.sending.dataset_sync import DatasetPlace
 from teleop_sync_agent.sending.datasets import Datasets, Tended
 from teleop_sync_agent.watching.watcher import dataset_of, may_be_new, watch
 
-# For what gave no hint: a network's file system tells of nothing.
+# For changes without a hint: network file systems give none.
 RESCAN_S = 60.0
-# A dataset that is closed and stored is walked over less often: nobody is expected to change it, and if
-# somebody does, there is a hint.
+# A closed and stored dataset is walked over less often: it should not change any more, and if it does, there
+# is a hint.
 SETTLED_RESCAN_S = 600.0
-# After a hint: a file that was created is rarely the last one.
+# Wait after a hint, because a created file is rarely the last one.
 LOOK_AGAIN_S = 1.0
 
 
 class Finder:
-    """Finds the datasets of one agent, and adds them to those that are tended.
+    """Finds the datasets of one agent, and adds them to `Datasets`.
 
-    problems  folders that can't be looked into, and why: there may be datasets in them
+    problems  folders that can't be read, and why: they may contain datasets
     """
 
     def __init__(self, datasets: Datasets, state: AgentState, roots: Iterable[Path]) -> None:
@@ -40,7 +40,7 @@ class Finder:
         self._heard = dict.fromkeys(roots, True)
 
     async def find(self) -> list[Tended]:
-        """Look for datasets; gives the new ones. Those whose names collide are noted as failed."""
+        """Search for datasets; returns the new ones. Those whose names collide are stored as failed."""
         found = []
         refused: list[OSError] = []
         names = {tended.place.name: folder for folder, tended in self._datasets.tended.items()}
@@ -61,7 +61,7 @@ class Finder:
         return found
 
     def _is_tended_elsewhere(self, error: OSError) -> bool:
-        """Whether it is a link to a dataset that is looked after where it is."""
+        """Whether it is a link to a dataset that the agent already takes care of."""
         return isinstance(error, LinkedDataset) and any(
             error.target == folder.resolve() for folder in self._datasets.tended
         )
@@ -70,15 +70,15 @@ class Finder:
         row = self._state.dataset(str(folder))
         if row is None or row.name != name or row.root != str(root):
             return DatasetRow(folder=str(folder), root=str(root), name=name)
-        # It is there again, or an earlier process was killed while sending.
+        # It has come back, or an earlier process was killed while sending.
         return replace(row, state="waiting") if row.state in ("gone", "lost", "sending") else row
 
     async def watch(self, root: Path) -> None:
-        """Hear of changes below a root, for ever."""
+        """Watch for changes below a root, forever."""
         await watch(root, partial(self._hint, root), partial(self._heard.__setitem__, root))
 
     async def wait(self) -> None:
-        """Return when it is time to look again: after a hint that there may be a new one, or RESCAN_S."""
+        """Return when it is time to search again: after a hint of a new dataset, or after RESCAN_S."""
         self._rescan.clear()
         try:
             await asyncio.wait_for(self._rescan.wait(), RESCAN_S)
@@ -87,7 +87,7 @@ class Finder:
         await asyncio.sleep(LOOK_AGAIN_S)
 
     def settled_pause_s(self, root: Path) -> float:
-        """How long a dataset below `root` that nobody is expected to change need not be looked at."""
+        """Seconds until the next look at a dataset below `root` that should not change any more."""
         return SETTLED_RESCAN_S if self._heard[root] else RESCAN_S
 
     def _hint(self, root: Path, path: Path) -> None:

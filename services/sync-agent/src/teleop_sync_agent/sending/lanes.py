@@ -19,7 +19,7 @@ class Priority(IntEnum):
 
 
 class Lanes:
-    """The line to the backend, shared."""
+    """The shared connection to the backend."""
 
     def __init__(self, bytes_per_s: float | None = None) -> None:
         self._throttle = Throttle(bytes_per_s)
@@ -36,14 +36,14 @@ class Lanes:
         return self._open
 
     def set_open(self, is_open: bool) -> None:
-        """Open or close all lanes; bytes on their way stop within one piece."""
+        """Open or close all lanes; running uploads stop after the current piece."""
         if is_open != self._open:
             self._open = is_open
             self._notify()
 
     @contextmanager
     def sending(self, priority: Priority) -> Iterator[None]:
-        """While this lasts, lower priorities wait."""
+        """A context in which lower priorities wait."""
         self._sending[priority] += 1
         try:
             yield
@@ -57,7 +57,7 @@ class Lanes:
             await self._changed.wait()
 
     async def pass_through(self, priority: Priority, size_bytes: int) -> None:
-        """Return once so many bytes may go out."""
+        """Return once this many bytes may be sent."""
         await self.turn(priority)
         await self._throttle.pass_through(size_bytes)
 
@@ -70,7 +70,7 @@ class Lanes:
 
 
 class _LaneThrottle(Throttle):
-    """The shared bandwidth, seen from one lane."""
+    """One lane's access to the shared bandwidth."""
 
     def __init__(self, lanes: Lanes, priority: Priority) -> None:
         super().__init__()

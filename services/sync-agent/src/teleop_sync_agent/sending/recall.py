@@ -1,7 +1,7 @@
-"""Asks the server whether it still knows what it once confirmed; what it does not know is sent again.
+"""Asks the server whether it still knows what it has confirmed; what it has forgotten is sent again.
 
-Its database may have been restored to an older state, or lost. Asked at the start, whenever the server is
-there again, and every few minutes.
+Its database may have been restored to an older state, or lost. The agent asks at its start,
+whenever the server is reachable again, and every few minutes.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 
 class Recall:
-    """One agent's memory of what the server confirmed, held against the server's own.
+    """Compares what the server has confirmed to one agent with what the server knows.
 
-    asked_at  when the server answered last, seconds since the Unix epoch; None: it has not yet
+    asked_at  when the server last answered, seconds since the Unix epoch; None: not yet
     trouble   why it can't be asked at present
     """
 
@@ -57,7 +57,7 @@ class Recall:
         self._wanted = asyncio.Event()
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Ask again and again, forever."""
         while True:
             await self.once()
             self._wanted.clear()
@@ -67,11 +67,11 @@ class Recall:
                 continue
 
     def want(self) -> None:
-        """Ask soon: the server was away, and is there again."""
+        """Ask soon, because the server can be reached again."""
         self._wanted.set()
 
     async def once(self) -> None:
-        """Ask until there is an answer; what the server lacks is to be sent again then, or noted as lost."""
+        """Ask until there is an answer; then mark what the server lacks for sending, or record it as lost."""
         rows, held = await asyncio.to_thread(self._held)
         if not (held.versions or held.videos or held.frames):
             return

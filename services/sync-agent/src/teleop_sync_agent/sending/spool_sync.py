@@ -1,8 +1,8 @@
-"""Ships what lies in the spool: samples of streams that nobody records any more, and finished video segments.
+"""Sends what is in the spool: samples of streams that nobody records any more, and finished video segments.
 
-The recording command starts shippers of its own; a lock per stream keeps the two apart. What they leave
-behind (the machine was switched off, they were killed) is brought on here. One that can't reach its server
-is told the agent's.
+The recording command starts its own shippers; a lock per stream keeps them apart from this module. It sends
+what they leave behind (the machine was switched off, or they were killed). If a shipper can't reach its
+server, it gets the agent's address.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ from teleop_schema.holding import Lacking
 from teleop_sync_agent.errors import explain
 from teleop_sync_agent.sending.lanes import Lanes, LaneUploader, Priority
 
-# Shippers of a running recording do their own work; this is for what was left.
+# Shippers of a running recording do their own work; this is only for what is left.
 SCAN_S = 10.0
-# How far shippers are, for `status`.
+# How often to read the progress of shippers, for `status`.
 POLL_S = 0.5
-# Video that is still there after it was shipped was refused.
+# Video that is still here after sending was refused.
 RETRY_S = 600.0
 
 log = logging.getLogger(__name__)
@@ -45,15 +45,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class SpoolNow:
-    """What there is to ship.
+    """What there is to send.
 
     samples, videos  streams with samples, with video segments, that the server lacks
     acked            frames of those streams that the server has
-    trouble          why some of the samples can't be kept or shipped at present
-    slowest_sync_ms  longest that the disk has taken for samples that were logged
+    trouble          why some of the samples can't be recorded or sent at present
+    slowest_sync_ms  duration of the slowest sync of logged samples
     stored_segments  video segments that were stored by this process
-    problems         streams and folders that can't be read, or brought, and why
-    again_streams, again_segments  of these the server had forgotten samples, and video segments: sent again
+    problems         streams and folders that can't be read or sent, and why
+    again_streams, again_segments  streams and video segments that the server had forgotten: sent again
     """
 
     samples: int = 0
@@ -69,7 +69,7 @@ class SpoolNow:
 
 
 class SpoolSync:
-    """Ships a spool's streams to one server, whatever server they were recorded for."""
+    """Sends a spool's streams to one server, whichever server they were recorded for."""
 
     def __init__(
         self, spool_dir: Path, server: str, lanes: Lanes, uploader: LaneUploader, *, token: str | None
@@ -88,7 +88,7 @@ class SpoolSync:
         self._recorded: list[Path] = []
 
     async def run(self) -> None:
-        """Ship for ever what is there and what comes; nothing while the lanes are closed."""
+        """Send what is here and what arrives, forever; nothing while the lanes are closed."""
         try:
             while True:
                 if self._lanes.is_open:
@@ -101,9 +101,10 @@ class SpoolSync:
             await self._stop()
 
     async def once(self, others_patience_s: float) -> list[str]:
-        """Ship what is there; beside `now.problems` a line for whatever the server lacks then, and why.
+        """Send what is here; returns a line for everything that the server then lacks,
+        besides `now.problems`.
 
-        others_patience_s  how long other processes that are at a stream may bring nothing
+        others_patience_s  how long other processes that hold a stream may make no progress
         """
         before, patient_until_s = None, 0.0
         try:
@@ -119,7 +120,8 @@ class SpoolSync:
         return [self._why(*key) for key in lacking if key not in self._failed]
 
     async def _ship_all(self) -> list[tuple[str, Path]]:
-        """Ship what this process can, also what ends meanwhile; gives what the server lacks then."""
+        """Send what this process can, including streams that end meanwhile;
+        returns what the server then lacks."""
         while True:
             seen = await self._start()
             while self._shipping:
@@ -131,12 +133,12 @@ class SpoolSync:
                 return left + [("recording", stream_dir) for stream_dir in self._recorded]
 
     def _is_others(self, lacking: list[tuple[str, Path]]) -> bool:
-        """Whether another process is at some of it that will have an end: not at a recording that goes on."""
+        """Whether another process is sending some of it, other than a recording that is still running."""
         encoding = (not is_locked(each / WRITER_LOCK) for kind, each in lacking if kind == "recording")
         return not self._held.keys().isdisjoint(lacking) or any(encoding)
 
     async def bring_again(self, lacking: Lacking) -> Recalled:
-        """Send once more what the server has forgotten, with the next look at the spool."""
+        """Send again what the server has forgotten, at the next look at the spool."""
         recalled = await asyncio.to_thread(lambda: bring_again(list(find_streams(self._spool_dir)), lacking))
         if recalled.segments:
             self._not_before_s.clear()
@@ -145,7 +147,7 @@ class SpoolSync:
         return recalled
 
     async def _start(self) -> set[tuple[str, Path]]:
-        """Begin with every stream that is not being shipped yet; gives all that there are."""
+        """Start sending every stream that is not being sent yet; returns all streams."""
         self._reap()
         keys = self._keys(*await self._look())
         for key in keys:
@@ -160,7 +162,8 @@ class SpoolSync:
         return [(kind, stream_dir) for kind, stream_dirs in kinds for stream_dir in stream_dirs]
 
     async def _try(self, key: tuple[str, Path], ship: Callable[[Path], Awaitable[None]]) -> None:
-        """Ship samples or video of one stream; if that fails, the others go on: it is tried much later."""
+        """Send samples or video of one stream; if that fails, it is tried much later,
+        and the others continue."""
         kind, stream_dir = key
         self._failed.pop(key, None)
         self._held.pop(key, None)
@@ -193,7 +196,7 @@ class SpoolSync:
     def _find(
         self,
     ) -> tuple[list[tuple[Path, StreamProgress, bool]], list[tuple[Path, StreamProgress]], list[str]]:
-        """Streams that nobody records any more, how those fare that are recorded, and what can't be read."""
+        """Streams that nobody records any more, the state of those being recorded, and what can't be read."""
         streams, recorded = [], []
         refused: list[OSError] = []
         for stream_dir in find_streams(self._spool_dir, refused.append):
@@ -213,7 +216,7 @@ class SpoolSync:
         )
         try:
             while not shipping.done():
-                # A stream that the server refuses keeps nobody else waiting.
+                # A stream that the server refuses must not hold up the others.
                 if read_progress(stream_dir).trouble is None:
                     with self._lanes.sending(Priority.TELEMETRY):
                         await asyncio.wait((shipping,), timeout=POLL_S)
@@ -222,14 +225,14 @@ class SpoolSync:
             if not shipping.result():
                 self._held["samples", stream_dir] = name_holder(stream_dir / SHIPPER_LOCK)
                 if read_progress(stream_dir).trouble:
-                    # Its address may be wrong, and it would try that one for ever.
+                    # Its address may be wrong, and then it would try that address forever.
                     await asyncio.to_thread(send_to, stream_dir, self._server)
         finally:
             shipping.cancel()
             await asyncio.gather(shipping, return_exceptions=True)
 
     async def _ship_video(self, stream_dir: Path) -> None:
-        """Ship a stream's segments; what is refused, or can't be finished, is tried again much later."""
+        """Send a stream's segments; refused or unfinished ones are tried again much later."""
         shipped = await ship_video(stream_dir, self._uploader)
         if shipped is None:
             self._held["video", stream_dir] = name_holder(stream_dir / VIDEO_SHIPPER_LOCK)
@@ -239,7 +242,7 @@ class SpoolSync:
         self._not_before_s["video", stream_dir] = time.monotonic() + RETRY_S
 
     def _why(self, kind: str, stream_dir: Path) -> str:
-        """Why the server lacks something of a stream of which nothing failed, for people."""
+        """Text for people: why the server lacks a part of a stream although nothing failed."""
         trouble = read_progress(stream_dir).trouble if kind == "samples" else None
         if kind == "recording":
             why = "it is still being recorded, or its pictures are being encoded"

@@ -1,4 +1,4 @@
-"""Looks after datasets: judges what is ready, has it saved when it is its turn, notes how that went."""
+"""Takes care of datasets: judges what is ready, has it saved in its turn, and stores the result."""
 
 import asyncio
 import logging
@@ -20,26 +20,26 @@ from teleop_sync_agent.sending.finder import LOOK_AGAIN_S, RESCAN_S, Finder
 from teleop_sync_agent.status import describe_unsafe
 from teleop_sync_agent.watching.folders import fingerprint
 
-# While a dataset is being written to, its files are looked at more often.
+# A dataset that is being written is looked at more often.
 LIVELY_S = 10.0
-# What the server refused it will refuse again, until a person does something there: who gives no hint here.
+# The server will refuse the same again until a person changes something there, which gives no hint here.
 RETRY_FAILED_S = 3600.0
-# Looks at the same time: each holds what it saw of up to 100,000 files.
+# Parallel looks: each keeps in memory what it saw of up to 100,000 files.
 LOOKS_AT_ONCE = 2
-# Closed datasets that are saved at the same time; those that are being recorded do not wait for their turn.
+# Closed datasets that are saved in parallel; those that are being recorded do not wait for their turn.
 SAVES_AT_ONCE = 3
-# What was seen of so many files is kept until the next look, some 20 kB; more is seen anew.
+# The last look is kept for up to this many files, about 20 kB; larger datasets are looked at from scratch.
 MAX_REMEMBERED_FILES = 100
-# A line each in `status`; of more than that nobody reads every one.
+# One line each in `status`; nobody would read more of them.
 MAX_SKIPPED_TOLD = 1000
-# Of `once`: a dataset that changes for longer is being recorded.
+# For `once`: a dataset that changes for longer than this is being recorded.
 ONCE_PATIENCE_S = 20.0
 
 log = logging.getLogger(__name__)
 
 
 class Tender:
-    """Looks after each dataset that the finder finds, until its folder is gone."""
+    """Takes care of each dataset that the finder finds, until its folder is gone."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Tender:
         quiet_ns: int = QUIET_NS,
         saved: Callable[[Tended, DatasetVersion], None] = lambda _tended, _version: None,
     ) -> None:
-        """`receipts`: of each watched root."""
+        """`receipts`: the receipts of each watched root."""
         self._datasets = datasets
         self._finder = finder
         self._sync = sync
@@ -64,7 +64,7 @@ class Tender:
         self._turns = asyncio.Semaphore(SAVES_AT_ONCE)
 
     async def run(self) -> None:
-        """Look after them for ever."""
+        """Take care of all datasets, forever."""
         async with asyncio.TaskGroup() as tasks:
             for root in self._receipts:
                 tasks.create_task(self._finder.watch(root))
@@ -74,7 +74,7 @@ class Tender:
                 await self._finder.wait()
 
     async def once(self) -> list[str]:
-        """Save what is there; a line for whatever is not safe as it lies here, and why."""
+        """Save what is here; returns a line for everything that is not safe in its current state, and why."""
         await self._finder.find()
         async with asyncio.TaskGroup() as tasks:
             tending = [
@@ -86,7 +86,7 @@ class Tender:
         return [line for row in unsafe.values() for line in describe_unsafe(row)]
 
     async def _tend(self, tended: Tended) -> None:
-        """Look after one dataset until its folder is gone."""
+        """Take care of one dataset until its folder is gone."""
         while tended.row.state not in ("gone", "lost"):
             pause_s = await self._step(tended)
             try:
@@ -98,14 +98,15 @@ class Tender:
         del self._datasets.tended[tended.place.folder]
 
     async def _tend_once(self, tended: Tended) -> bool:
-        """Save one dataset if it is ready, or becomes so soon; whether it is safe as it is."""
+        """Save one dataset if it is ready, or becomes ready soon;
+        returns whether its current state is safe."""
         if tended.problem is not None:
             return False
         deadline = time.monotonic() + ONCE_PATIENCE_S
         while True:
             pause_s = await self._step(tended)
             if _is_settled(tended.row) or tended.row.state == "reclaimed":
-                # What was left out is nowhere but here.
+                # Files that were left out are only here.
                 return not tended.row.skipped
             if tended.row.state in ("failed", "gone"):
                 return tended.row.state == "gone"
@@ -114,9 +115,9 @@ class Tender:
             await asyncio.sleep(min(pause_s, LOOK_AGAIN_S))
 
     async def _step(self, tended: Tended) -> float:
-        """Do what is due for the dataset, and tell in how many seconds to look again.
+        """Do what is due for the dataset; returns in how many seconds to look again.
 
-        One that makes something fail is failed, with the reason: the others go on.
+        A dataset that causes an error becomes failed, with the reason; the others continue.
         """
         try:
             return await self._do_what_is_due(tended)
@@ -137,7 +138,7 @@ class Tender:
         if verdict.kind is Readiness.COMMIT:
             return await self._save(tended, seen, verdict, mark)
         if verdict.kind in (Readiness.FINALISED, Readiness.DEAD):
-            # What is remembered of a large dataset that waits for its turn is not worth its memory.
+            # The last look at a large dataset that waits for its turn would take too much memory.
             if len(seen.files) > MAX_REMEMBERED_FILES:
                 tended.seen = None
             del seen, verdict
@@ -155,7 +156,7 @@ class Tender:
         return LOOK_AGAIN_S if lively else RESCAN_S
 
     async def _look(self, tended: Tended) -> tuple[DatasetSeen, Verdict]:
-        """What lies in the folder now, and what it is ready for; noted."""
+        """Look at the folder, judge it, and store the result."""
         async with self._looks:
             seen = await asyncio.to_thread(look, tended.place.folder, tended.seen)
         verdict = judge(
@@ -165,7 +166,7 @@ class Tender:
             quiet_ns=self._quiet_ns,
         )
         tended.seen = seen
-        # First what should have been a part of it.
+        # First what should have been part of it.
         left_out = sorted(seen.skipped, key=lambda skipped: not skipped.is_unreadable)
         skipped = tuple(f"{each.path}: {each.reason}" for each in left_out[:MAX_SKIPPED_TOLD])
         if (more := len(left_out) - MAX_SKIPPED_TOLD) > 0:
@@ -203,7 +204,7 @@ class Tender:
         except (FilesFailed, Refused, OSError) as error:
             log.error("failed", extra={"dataset": tended.place.name, "error": explain(error)})
             await self._datasets.note(tended, state="failed", error=explain(error))
-            # A person who makes room here, or gives a right, gives no hint.
+            # There is no hint when a person frees space here, or grants a permission.
             return RESCAN_S if isinstance(error, OSError) else RETRY_FAILED_S
         finally:
             progress, tended.progress = tended.progress, None
@@ -240,7 +241,7 @@ class Tender:
 
 
 def _totals(verdict: Verdict) -> dict[str, int]:
-    """What the verdict tells of the dataset's size; nothing if there is nothing to save."""
+    """The dataset's size from the verdict; empty if there is nothing to save."""
     if not verdict.files:
         return {}
     return {"total_episodes": verdict.total_episodes, "total_frames": verdict.total_frames}

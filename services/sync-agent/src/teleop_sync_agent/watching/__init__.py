@@ -1,1 +1,1 @@
-"""What is on the disk: folders, datasets, whether they are finished."""
+"""Watches the disk: folders and datasets."""

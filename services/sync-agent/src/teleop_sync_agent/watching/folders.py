@@ -9,7 +9,7 @@ from teleop_schema.identifiers import MAX_PATH_PARTS
 
 
 def fingerprint(folder: Path) -> str:
-    """The same for as long as the names, sizes, times and inodes in the folder are; "" if it is gone.
+    """A hash that changes with the names, sizes, times or inodes in the folder; "" if the folder is gone.
 
     Looks where `teleop_dataset.folder.look` does.
     """

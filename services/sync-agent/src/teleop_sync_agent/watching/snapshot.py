@@ -1,7 +1,7 @@
-"""A dataset's files at one moment, held open: what is read later is what was there then.
+"""A dataset's files at one moment, held open, so that later reads give what was there then.
 
-A file that is replaced (mp4) stays readable through its descriptor; one that is appended to (Parquet) does so
-up to its size of that moment; small ones that are rewritten in place (info.json) are read at once.
+A file that is replaced (mp4) stays readable through its descriptor. A file that is appended to (Parquet) is
+read up to its size at that moment. Small files that are rewritten in place (info.json) are read at once.
 """
 
 import os
@@ -15,13 +15,13 @@ from teleop_dataset.folder import FileSeen, TableSeen, open_regular
 
 from teleop_sync_agent.errors import LeftChanged
 
-# Files that are held at a time: any more (a dataset of single pictures) are opened when it is their turn.
+# Files held open at a time; further ones (a dataset of single pictures) are opened when it is their turn.
 MAX_HELD_FILES = 256
-# Of rewritten files that are kept in memory, for one state of one dataset.
+# Bytes of rewritten files that are kept in memory, for one state of one dataset.
 MAX_HELD_BYTES = 32 * 1024 * 1024
 # Rewritten in place by LeRobot after every episode.
 REWRITTEN = (".json", ".jsonl", "tasks.parquet")
-# Of one: LeRobot's have some kB, `stats.json` of many features some MB.
+# Largest rewritten file: LeRobot's have some kB, `stats.json` of many features some MB.
 MAX_REWRITTEN_BYTES = 8 * 1024 * 1024
 
 
@@ -36,7 +36,7 @@ class HeldBytes:
 
 
 class Snapshot:
-    """Files of `folder` as they were seen. A context: leaving it closes them."""
+    """Files of `folder` as they were seen. Use it as a context, which closes them at its end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,14 +52,14 @@ class Snapshot:
             self.close(path)
 
     def hold(self, files: Iterable[FileSeen]) -> None:
-        """Open what may change soon, as far as the limits go; raises LeftChanged."""
+        """Open what may change soon, as far as the limits allow; raises LeftChanged."""
         for file in sorted(files, key=lambda file: not file.path.endswith(REWRITTEN)):
             if len(self._files) + len(self._contents) >= MAX_HELD_FILES:
                 return
             self.open(file)
 
     def open(self, file: FileSeen) -> ByteSource:
-        """The file's bytes as they were seen; raises LeftChanged if it is another file by now."""
+        """The file's bytes as they were seen; raises LeftChanged if the file has been replaced."""
         if file.path in self._contents:
             return self._contents[file.path]
         if file.path not in self._files:
@@ -93,7 +93,7 @@ class Snapshot:
             raise LeftChanged(f"{file.path} changed while it was read")
 
     def close(self, path: str) -> None:
-        """Let go of a file."""
+        """Close a file."""
         opened = self._files.pop(path, None)
         if opened is not None:
             with suppress(OSError):
@@ -108,5 +108,5 @@ class Snapshot:
 
 
 def is_appended_to(file: FileSeen) -> bool:
-    """Whether the file only ever grows: Parquet without its footer yet."""
+    """Whether the file only grows: a Parquet file without a footer."""
     return isinstance(file.content, TableSeen) and file.content.row_groups is None

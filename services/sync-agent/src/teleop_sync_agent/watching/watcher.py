@@ -1,4 +1,4 @@
-"""Hints that something changed below the watched roots. They may be missing: the rescans are the truth."""
+"""Hints that something changed below the watched roots. Hints may be missing, so only rescans count."""
 
 import asyncio
 import logging
@@ -11,22 +11,22 @@ from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from teleop_sync_agent.keeping.receipts import RECEIPTS_FOLDER
 
-# Changes are told together: a recording writes hundreds of pictures a second.
+# Changes are reported together, because a recording writes hundreds of pictures a second.
 DEBOUNCE_MS = 1000
-# Hints that come together are one look.
+# Hints that arrive together lead to one look.
 STEP_MS = 200
-# A root that can't be watched (a limit of the system's) is walked over meanwhile.
+# A root that can't be watched (a limit of the system) is scanned meanwhile.
 RETRY_S = 60.0
 
 log = logging.getLogger(__name__)
 
 
 async def watch(root: Path, changed: Callable[[Path], None], heard: Callable[[bool], None]) -> None:
-    """Call `changed` with each path below `root` that changed, for ever.
+    """Call `changed` with each path below `root` that changed, forever.
 
-    Where watching does not work (no inotify left, a network drive) it is tried again every minute.
+    If watching does not work (no inotify left, a network drive), it is tried again every minute.
 
-    heard  told False when it does not work, True when it does
+    heard  called with False when it does not work, True when it does
     """
     told = ""
     while True:
@@ -43,7 +43,8 @@ async def watch(root: Path, changed: Callable[[Path], None], heard: Callable[[bo
                 for _, path in changes:
                     changed(Path(path))
         except (OSError, WatchfilesRustInternalError) as error:
-            # The second is what the notifier's own errors become, such as a user's inotify instances used up.
+            # The second is how the notifier raises its own errors,
+            # such as a user having no inotify instances left.
             heard(False)
             if str(error) != told:
                 told = str(error)
@@ -57,7 +58,7 @@ async def watch(root: Path, changed: Callable[[Path], None], heard: Callable[[bo
 def dataset_of(path: Path, root: Path, folders: set[Path]) -> Path | None:
     """Which of the known datasets a changed path belongs to.
 
-    None if to none of them, or if what changed there is no part of the dataset.
+    None if it belongs to none of them, or is not part of the dataset.
     """
     for folder in path.parents:
         if folder in folders:
@@ -71,7 +72,7 @@ def dataset_of(path: Path, root: Path, folders: set[Path]) -> Path | None:
 
 
 def may_be_new(path: Path, root: Path, folders: set[Path]) -> bool:
-    """Whether a changed path may be that of a dataset that is not known yet."""
+    """Whether a changed path may belong to a dataset that is not known yet."""
     if not path.is_relative_to(root) or RECEIPTS_FOLDER in path.relative_to(root).parts:
         return False
     return not any(folder in folders for folder in (path, *path.parents))
