@@ -17,13 +17,12 @@ from file_accounts import check_rows
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.robots.teleoperation import FPS
-from teleop_testing.waiting import wait_for
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
 # Enough that an export takes about as long as a fault.
 FRAMES = 10_000
 ROBOT_ID = "exported"
 BEGIN_TIMEOUT_S = 2.0
-ENDED_TIMEOUT_S = 300.0
 LONGEST_BUILD_S = 0.4
 
 RUNNING = "SELECT count(*) FROM export WHERE status = 'running'"
@@ -96,7 +95,7 @@ class Exports:
             self._wait_until_made(export_id)
         for export_id, sessions in asked.items():
             await check_rows(self.folder(export_id), self._look(export_id), self._database_url, sessions)
-        wait_for(lambda: not any((self._root / ".building").iterdir()), patience_s=ENDED_TIMEOUT_S)
+        wait_for(lambda: not any((self._root / ".building").iterdir()))
         folders = [self.folder(export_id) for export_id in asked]
         left = set(self._root.glob("export-*")) - set(folders)
         assert not left, f"published, but not done: {left}"
@@ -128,7 +127,7 @@ class Exports:
     def _wait_until_made(self, export_id: int) -> None:
         """Once more is asked for what is said to have failed."""
         for _ in range(2):
-            made = wait_for(partial(self._ended, export_id), patience_s=ENDED_TIMEOUT_S)
+            made = wait_for(partial(self._ended, export_id))
             if made["status"] == "done":
                 return
             self.failures.append(made["error"]["detail"])
@@ -140,11 +139,11 @@ class Exports:
         return export if export["status"] in ("done", "failed") else None
 
     def _look(self, export_id: int) -> dict[str, Any]:
-        answer = httpx.get(f"http://{self._service.address}/exports/{export_id}", timeout=ENDED_TIMEOUT_S)
+        answer = httpx.get(f"http://{self._service.address}/exports/{export_id}", timeout=PATIENCE_S)
         return dict(answer.raise_for_status().json())
 
     def _ask(self, request: dict[str, Any]) -> int:
-        answer = httpx.post(f"http://{self._service.address}/exports", json=request, timeout=ENDED_TIMEOUT_S)
+        answer = httpx.post(f"http://{self._service.address}/exports", json=request, timeout=PATIENCE_S)
         assert answer.status_code == 202, answer.text
         export_id = int(answer.json()["id"])
         self._asked[export_id] = request

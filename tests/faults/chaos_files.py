@@ -19,7 +19,7 @@ from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.datasets.dataset_folders import RowRecorder
 from teleop_testing.datasets.files import encode_video
 from teleop_testing.datasets.recording import sync_agent
-from teleop_testing.waiting import wait_for
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
 ROBOT_ID = "robot_A"
 VIDEO = "videos/observation.images.front/chunk-000/file-000.mp4"
@@ -28,7 +28,6 @@ BANDWIDTH = "500KB"
 PADDING_BYTES = (50_000, 300_000)
 MAX_OPEN = 3
 UPLOAD_BEGINS_S = 1.0
-ENDED_TIMEOUT_S = 60.0
 MAX_CUT_BYTES = 200_000
 
 RECEIVED = """
@@ -103,11 +102,11 @@ class Files:
             recorder.finalise()
         self._closed += [recorder.folder for recorder in self._open]
         self._open = []
-        with httpx.Client(base_url=f"http://{self._service.address}", timeout=ENDED_TIMEOUT_S) as http:
+        with httpx.Client(base_url=f"http://{self._service.address}", timeout=PATIENCE_S) as http:
             for folder in self._closed:
                 check_dataset(http, ROBOT_ID, folder, self._stored, self.agent.log)
         self.agent.terminate()
-        assert self.agent.wait(ENDED_TIMEOUT_S) == 0, self.agent.log.read_text()[-2000:]
+        assert self.agent.wait(PATIENCE_S) == 0, self.agent.log.read_text()[-2000:]
         return len(self._closed)
 
     def _while_uploading(self, fault: Callable[[], None]) -> None:
@@ -169,7 +168,7 @@ class Files:
 
     def _stop_agent(self) -> None:
         self.agent.terminate()
-        self.agent.wait(ENDED_TIMEOUT_S)
+        self.agent.wait(PATIENCE_S)
         self.agent.start()
 
     def _cut_upload(self) -> None:

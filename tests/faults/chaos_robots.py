@@ -14,12 +14,11 @@ from file_accounts import Stored
 from lerobot_robot_backend.spool.stream import read_progress
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.robots.teleoperation import ENCODER, SHIPPER, VIDEO_SHIPPER, Teleoperation
-from teleop_testing.waiting import wait_for
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
 ROBOTS = 3
 # An encoder takes as much of the processor as ten robots without a camera.
 WITH_CAMERA = 1
-HEAL_TIMEOUT_S = 120.0
 LONGEST_FREEZE_S = 2.0
 
 Faults = dict[str, Callable[[], object]]
@@ -70,7 +69,7 @@ class Robots:
         def all_there() -> bool:
             return all(read_progress(robot.stream_dir).next >= frames for robot, frames in logged.items())
 
-        wait_for(all_there, patience_s=HEAL_TIMEOUT_S)
+        wait_for(all_there)
         return time.monotonic() - begun_s
 
     def end(self) -> None:
@@ -92,7 +91,7 @@ class Robots:
                 await wait_until_filed(robot, database_url, stored)
             self.pictures += check_video(robot, status=status)
         streams = [robot.stream for robot, _ in self.ended]
-        ledgers = wait_for_ledgers(self._services[0].address, streams, HEAL_TIMEOUT_S)
+        ledgers = wait_for_ledgers(self._services[0].address, streams, PATIENCE_S)
         frames, filmed = 0, []
         for robot, status in self.ended:
             ledger = ledgers[robot.stream]
