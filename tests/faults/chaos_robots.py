@@ -13,7 +13,8 @@ from accounts import check, check_video, wait_for_ledgers, wait_until_filed, wai
 from file_accounts import Stored
 from lerobot_robot_backend.spool.stream import read_progress
 from teleop_testing.backends.processes import ServiceProcess
-from teleop_testing.robots.teleoperation import ENCODER, SHIPPER, VIDEO_SHIPPER, Teleoperation
+from teleop_testing.robots.children import ENCODER, SHIPPER, VIDEO_SHIPPER
+from teleop_testing.robots.teleoperation import Teleoperation
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
 ROBOTS = 3

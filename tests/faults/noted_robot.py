@@ -78,7 +78,7 @@ def main() -> None:
         NOBODY, "robot_A", state_names=("a",), action_names=("b",), fps=RATE_HZ, spool_dir=chosen.spool,
         min_free_bytes=0,
     ) as client:  # fmt: skip
-        print(client.stream_dir, client.shipper_pid, flush=True)
+        print(client.stream_dir, flush=True)
         begun_s = time.monotonic()
         try:
             while True:

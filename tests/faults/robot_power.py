@@ -4,7 +4,6 @@ Whatever a sync has returned for is there after each cut, in order and whole. Ho
 """
 
 import argparse
-import os
 import random
 import signal
 import subprocess
@@ -12,17 +11,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 from cut_disk import CutDisk, cut_disk
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.spool.segment import find_segments
 from lerobot_robot_backend.spool.stream import read_writer_state
 from noted_robot import Notes
 from teleop_schema.limits import Limits
+from teleop_testing.robots.children import SHIPPER, end_children, signal_child
 from teleop_testing.waiting import wait_for
 
 STATES = ("steady", "segment changed", "session started", "shipper killed")
@@ -44,8 +43,7 @@ class Robot:
             text=True,
         )
         assert self._process.stdout is not None
-        directory, shipper = self._process.stdout.readline().split()
-        self.stream_dir, self.shipper_pid = Path(directory), int(shipper)
+        self.stream_dir = Path(self._process.stdout.readline().strip())
         self.notes = Notes(notes)
         self._disk = disk
 
@@ -53,11 +51,7 @@ class Robot:
         """Kill it, and its shippers, which would try for ever."""
         self._process.kill()
         self._process.communicate()
-        for process in psutil.process_iter(["cmdline"]):
-            if any(word.startswith(str(self._disk.path)) for word in process.info["cmdline"] or []):
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-                    process.wait()
+        end_children(self.stream_dir)
 
     def cut(self) -> float:
         """Cut the power; how many seconds of what was logged are lost. AssertionError if it is too much."""
@@ -139,7 +133,7 @@ def cut_without_shipper(disk: CutDisk, cuts: int, chance: random.Random) -> tupl
     slowest = 0.0
     while len(losses) < cuts:
         with recording(disk) as robot:
-            os.kill(robot.shipper_pid, signal.SIGKILL)
+            wait_for(lambda robot=robot: signal_child(robot.stream_dir, SHIPPER, signal.SIGKILL))
             away_until_s = time.monotonic() + SHIPPER_AWAY_S
             while len(losses) < cuts and time.monotonic() < away_until_s:
                 time.sleep(chance.uniform(0, SOON_S))

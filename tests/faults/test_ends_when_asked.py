@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
+import psutil
 import pytest
 from teleop_testing.backends.processes import free_port, own_postgres
 from teleop_testing.datasets.recorded import record_session
@@ -90,20 +91,19 @@ async def test_database_that_has_gone_in_the_middle_of_an_export(tmp_path, troub
                 postgres.stop(signal.SIGQUIT)
                 ended(started, signal.SIGTERM)
                 return
-            pids = everyone_of(postgres.pid)
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
+            server = psutil.Process(postgres.pid)
+            # It makes no children any more once it is stopped itself.
+            server.suspend()
+            everyone = [server, *server.children(recursive=True)]
             try:
+                each(everyone, psutil.Process.suspend)
                 ended(started, signal.SIGTERM)
             finally:
-                for pid in pids:
-                    os.kill(pid, signal.SIGCONT)
+                each(everyone, psutil.Process.resume)
 
 
-def everyone_of(postmaster: int) -> list[int]:
-    """The server's processes."""
-    tell = ["ps", "-o", "pid=", "--ppid", str(postmaster)]
-    children = subprocess.run(
-        tell, capture_output=True, text=True, check=True, timeout=PATIENCE_S
-    ).stdout.split()
-    return [postmaster, *map(int, children)]
+def each(processes, do):
+    """Those that have ended meanwhile are left out, even if others have their numbers now."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            do(process)

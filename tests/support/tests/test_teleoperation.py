@@ -6,7 +6,8 @@ import sys
 import psutil
 import pytest
 from teleop_testing.backends.processes import free_port
-from teleop_testing.robots.teleoperation import SHIPPER, Teleoperation
+from teleop_testing.robots.children import SHIPPER
+from teleop_testing.robots.teleoperation import Teleoperation
 from teleop_testing.waiting import PATIENCE_S
 
 # Nobody listens there; the samples stay on the disk.

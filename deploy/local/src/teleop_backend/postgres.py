@@ -23,8 +23,8 @@ from teleop_backend.postgres_account import (
 
 SUPERUSER = "teleop"
 DATABASE = "teleop"
-# It may have to recover from its log first.
-START_TIMEOUT_S = 60.0
+# It may have to recover from its log first; one that has ended is told at once.
+START_TIMEOUT_S = 300.0
 # It writes everything to the disk; then it is killed, and recovers at the next start.
 STOP_TIMEOUT_S = 30.0
 
@@ -40,6 +40,8 @@ class EmbeddedPostgres:
         self.folder = folder.absolute()
         self.cluster = self.folder / "postgres"
         self.log = self.folder / "postgres.log"
+        # Which process the server is, for those who may not look where it works.
+        self.identity = self.folder / "postgres.process"
         # In /tmp, because a socket's path may not be longer than 107 bytes.
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         self.sockets = Path(f"/tmp/lerobot-backend-{os.geteuid()}-{name}")  # noqa: S108
@@ -115,8 +117,9 @@ class EmbeddedPostgres:
         except FileNotFoundError:
             return False
         except PermissionError:
-            # Root without the capability to look into another account's processes, as in a container.
-            return (process / "comm").read_text().strip() == "postgres"
+            # Root without the capability to look into another account's processes, as in a container, where
+            # another cluster's server may soon have the number that this one's had.
+            return self.identity.exists() and self.identity.read_text() == _identity(pid)
 
     def _make_cluster(self) -> None:
         shutil.rmtree(self.cluster, ignore_errors=True)
@@ -157,6 +160,8 @@ class EmbeddedPostgres:
                 start_new_session=True,
                 **who,
             )
+        if sys.platform == "linux":
+            self.identity.write_text(_identity(self._process.pid))
         # A child that ended and is not waited for would look alive.
         threading.Thread(target=self._process.wait, name="postgres-reaper", daemon=True).start()
 
@@ -215,6 +220,14 @@ class EmbeddedPostgres:
 def _name_of(folder: Path, account: SystemAccount | None) -> str:
     """What PostgreSQL is told that its cluster is called: of another account, the folder it is started in."""
     return str(folder) if account is None or sys.platform != "linux" else "/proc/self/cwd"
+
+
+def _identity(pid: int) -> str:
+    """What no other process has, not after a reboot either: number, moment of its start, and boot."""
+    # The name before it, in brackets, may hold spaces; the start is field 22 of proc(5).
+    started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{pid} {started} {boot}\n"
 
 
 def _wait_gone(pid: int) -> None:

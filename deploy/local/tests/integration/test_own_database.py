@@ -33,6 +33,7 @@ from teleop_video_ingest.app import ingest_part
 from websockets.asyncio.client import connect
 
 ODD = {
+    "client_encoding": "LATIN1",
     "DateStyle": "SQL, DMY",
     "IntervalStyle": "sql_standard",
     "TimeZone": "Asia/Seoul",
@@ -45,6 +46,7 @@ ODD = {
     "default_transaction_isolation": "serializable",
 }
 WANTED = {
+    "client_encoding": "UTF8",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
@@ -151,11 +153,12 @@ async def test_pgbouncer_in_transaction_mode_is_named(database_url, postgres, dr
             pass
 
 
-def test_another_encoding_is_named(database_url, postgres):
-    """In one line, with what to do."""
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_another_encoding_is_named(database_url, postgres, encoding):
+    """In one line, with what to do; SQL_ASCII is what `initdb` chooses where no language is set."""
     with psycopg.connect(database_url, autocommit=True) as admin:
-        name = f"{admin.info.dbname}_latin"
-        admin.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
+        name = f"{admin.info.dbname}_encoding"
+        admin.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'")
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "teleop_schema.migrate"],
@@ -168,7 +171,7 @@ def test_another_encoding_is_named(database_url, postgres):
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert f"the database {name} has the encoding LATIN1, but must have UTF8" in done.stderr
+    assert f"the database {name} has the encoding {encoding}, but must have UTF8" in done.stderr
 
 
 @asynccontextmanager

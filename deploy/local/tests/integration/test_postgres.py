@@ -138,6 +138,24 @@ def test_another_servers_number_in_a_stale_file_is_no_server_of_this_folder(fold
         assert mine.pid is None
 
 
+def test_where_nobody_may_look_servers_are_told_apart_by_their_start(folder, server, monkeypatch):
+    """As root of a container, which soon gives another cluster's server the number that this one's had."""
+
+    def refuse(*_paths):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "samefile", refuse)
+    assert EmbeddedPostgres(folder).pid == server.pid
+    with tempfile.TemporaryDirectory(prefix="postgres-test-") as other:
+        mine = EmbeddedPostgres(Path(other))
+        mine.cluster.mkdir()
+        (mine.cluster / "postmaster.pid").write_text(f"{server.pid}\n{mine.cluster}\n")
+        assert mine.pid is None
+        number, _, rest = server.identity.read_text().partition(" ")
+        mine.identity.write_text(f"{number} 1{rest}")
+        assert mine.pid is None
+
+
 def test_a_user_without_a_name_is_told_what_to_do(folder, monkeypatch):
     """As in a container that was given a number to run as; initdb would only say that it can't look it up."""
     monkeypatch.setattr(os, "geteuid", lambda: 2_000_000)

@@ -114,10 +114,10 @@ def test_missing_names_are_nan(make_client):
 @pytest.mark.parametrize(
     ("observation", "reason"),
     [
-        (joints(elbow="2.0"), "elbow.pos is '2.0', not a number"),
-        (joints(elbow=np.zeros(2)), "elbow.pos is array([0., 0.]), not a number"),
-        (joints(elbow=b"2"), "elbow.pos is b'2', not a number"),
-        (joints(elbow=2j), "elbow.pos is 2j, not a number"),
+        (joints(elbow="2.0"), "elbow.pos is of type str, not a number"),
+        (joints(elbow=np.zeros(2)), "elbow.pos is of type ndarray, not a number"),
+        (joints(elbow=b"2"), "elbow.pos is of type bytes, not a number"),
+        (joints(elbow=2j), "elbow.pos is of type complex, not a number"),
     ],
 )
 def test_bad_value_is_an_error_and_a_named_gap(make_client, observation, reason):

@@ -57,7 +57,7 @@ async def test_recording_arrives_whole(make_client, backend):
         client.start_episode("pick")
         log(client, 100)
         client.log(dict.fromkeys(NAMES, 100.0), dict.fromkeys(NAMES, -100.0), extra={"note": 1})
-        with pytest.raises(ValueError, match="far"):
+        with pytest.raises(ValueError, match="of type str, not a number"):
             client.log(dict.fromkeys(NAMES, "far"), dict.fromkeys(NAMES, 0.0))
         client.end_episode("success")
     assert await ship_stream(client.stream_dir)
@@ -65,7 +65,7 @@ async def test_recording_arrives_whole(make_client, backend):
     assert stream.rows == [*expected_rows(101), []]
     assert stream.timestamps == sorted(stream.timestamps)
     assert stream.extra == {100: {"note": 1}}
-    assert stream.gaps == [(101, 1, "shoulder.pos is 'far', not a number")]
+    assert stream.gaps == [(101, 1, "shoulder.pos is of type str, not a number")]
     assert [(event.kind, event.frame_index) for event in stream.told] == [
         ("episode_start", 0),
         ("episode_end", 102),

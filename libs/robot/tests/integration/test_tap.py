@@ -197,12 +197,12 @@ def test_bad_sample_is_a_gap_and_no_error(tap, robot, caplog):
     step(robot)
     told = [record.getMessage() for record in caplog.records]
     assert [line for line in told if "joint.pos is" in line] == [
-        "backend: ValueError: joint.pos is 'far', not a number; LeRobot continues (logged once)"
+        "backend: ValueError: joint.pos is of type str, not a number; LeRobot continues (logged once)"
     ]
     assert tap._client.logged == 7
     reader = SpoolReader(tap._client.stream_dir)
     gaps = [batch.gap for batch in iter(lambda: reader.read(Limits()), None) if batch.gap]
-    assert gaps == ["joint.pos is 'far', not a number"] * 5 + ["the robot gave no observation"]
+    assert gaps == ["joint.pos is of type str, not a number"] * 5 + ["the robot gave no observation"]
 
 
 def test_errors_of_the_robot_are_its_own(tap, robot):

@@ -13,6 +13,7 @@ from msgspec import Struct
 from openapi_spec_validator import validate
 from starlette.responses import StreamingResponse
 from starlette.routing import WebSocketRoute
+from teleop_runtime.serving import bodies
 from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, NotFound, StorageUnavailable
@@ -124,6 +125,20 @@ async def http(server):
     """HTTP client of the server."""
     async with httpx.AsyncClient(base_url=f"http://{server}", timeout=PATIENCE_S) as client:
         yield client
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
+    """408, and the end of the connection, however little was to come."""
+    monkeypatch.setattr(bodies, "PATIENCE_S", 0.3)
+    host, port = server.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"PATCH /things/1 HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n"
+    writer.write((head + "Content-Length: 100\r\n\r\n{").encode())
+    async with asyncio.timeout(PATIENCE_S):
+        told = await reader.read()
+    writer.close()
+    assert b" 408 " in told.partition(b"\r\n")[0]
+    assert b'"too_slow"' in told
 
 
 async def test_error_is_a_problem_document(http):

@@ -18,6 +18,7 @@ SELECT set_config(name, CASE WHEN name = 'synchronous_commit' AND current_settin
                              THEN 'remote_apply' ELSE value END, false)
   FROM (VALUES ('application_name', 'lerobot-backend'),
                ('synchronous_commit', 'on'),
+               ('client_encoding', 'UTF8'),
                ('DateStyle', 'ISO, MDY'),
                ('IntervalStyle', 'postgres'),
                ('TimeZone', 'UTC'),

@@ -154,6 +154,12 @@ class BodyTooLarge(BackendError):
     code, status, close_code, retryable = "body_too_large", 413, 1009, False
 
 
+class TooSlow(BackendError):
+    """The request body arrived too slowly; a resumable upload keeps what has arrived."""
+
+    code, status, close_code, retryable = "too_slow", 408, 1013, True
+
+
 class TargetTooLong(BackendError):
     """The address of the request is longer than allowed."""
 

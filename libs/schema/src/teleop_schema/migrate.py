@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
@@ -21,12 +22,12 @@ class UnfitDatabase(Exception):
 
 def migrate(database_url: str) -> None:
     """Apply every migration that the database at `postgresql://…` lacks; raises UnfitDatabase."""
+    _check_encoding(database_url)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = sqlalchemy.create_engine(database_url.replace("postgresql://", "postgresql+psycopg://", 1))
     try:
         with engine.begin() as connection:
-            _check_encoding(connection)
             connection.exec_driver_sql(PREPARE)
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
             config.attributes["connection"] = connection
@@ -35,10 +36,11 @@ def migrate(database_url: str) -> None:
         engine.dispose()
 
 
-def _check_encoding(connection: sqlalchemy.Connection) -> None:
-    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+def _check_encoding(database_url: str) -> None:
+    # Not asked through SQLAlchemy, which can't read what a database without an encoding (SQL_ASCII) answers.
+    with psycopg.connect(database_url) as connection:
+        encoding, name = connection.info.parameter_status("server_encoding"), connection.info.dbname
     if encoding != "UTF8":
-        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
         raise UnfitDatabase(
             f"the database {name} has the encoding {encoding}, but must have UTF8: "
             f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"

@@ -119,12 +119,6 @@ class BadForm(BackendError):
     code, status, close_code, retryable = "bad_form", 400, 1007, False
 
 
-class TooSlow(BackendError):
-    """The request body arrived too slowly; a resumable upload keeps what has arrived."""
-
-    code, status, close_code, retryable = "too_slow", 408, 1013, True
-
-
 class TooManyUploads(BackendError):
     """This robot has too many unfinished uploads."""
 

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import pytest
+from teleop_runtime.serving import bodies
 from teleop_testing.datasets.files import sha256_of
 from teleop_testing.robots.tus import (
     BODY,
@@ -21,7 +22,6 @@ from teleop_testing.robots.tus import (
     patch,
 )
 from teleop_testing.waiting import until
-from teleop_video_ingest.api import body
 from teleop_video_ingest.tables.upload_table import UploadTable
 from teleop_video_ingest.uploads.uploads import Uploads
 from tusclient.client import TusClient
@@ -247,7 +247,7 @@ async def taken_over(http, address: str, content: bytes):
 
 async def test_trickle(service, http, content, monkeypatch):
     """A body that hardly comes is ended; what came of it is kept."""
-    monkeypatch.setattr(body, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(bodies, "PATIENCE_S", 0.3)
     address = await create(http, len(content))
     writer = await half_open(service, address, len(content))
     for _ in range(60):

@@ -6,8 +6,8 @@ import os
 import shutil
 
 import pytest
+from teleop_runtime.serving import bodies
 from teleop_testing.waiting import PATIENCE_S, until
-from teleop_video_ingest.api import body
 
 MIB = 1024 * 1024
 DATASET = {"robot_id": "robot_A", "dataset": "me/ds", "path": "data/file-000.parquet"}
@@ -209,7 +209,7 @@ async def test_cut_off(service, database, store_root):
 
 async def test_trickle(service, database, store_root, monkeypatch):
     """A form that hardly comes is ended with 408, and its connection with it, and leaves nothing."""
-    monkeypatch.setattr(body, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(bodies, "PATIENCE_S", 0.3)
     host, port = service.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST /upload/sync HTTP/1.1\r\nHost: {service}\r\nContent-Length: 99999\r\n"

@@ -26,13 +26,19 @@ def number(name: str, value: Any) -> float:
     if value is None:
         return math.nan
     if isinstance(value, str | bytes):
-        raise ValueError(f"{name} is {value!r}, not a number")
+        raise ValueError(_not_a_number(name, value))
     try:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {value!r}, not a number") from error
+        raise ValueError(_not_a_number(name, value)) from error
+
+
+def _not_a_number(name: str, value: Any) -> str:
+    # Without the value, which changes from frame to frame: this is the reason of a gap, and one reason is one
+    # gap.
+    return f"{name} is of type {type(value).__name__}, not a number"
 
 
 def within_float32(values: tuple[float, ...]) -> tuple[float, ...]:

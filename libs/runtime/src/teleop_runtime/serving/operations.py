@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -11,8 +12,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from teleop_schema.decoding import DECODE_ERRORS, explain, field_of, hint_of
-from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, WrongMediaType
+from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, TooSlow, WrongMediaType
 
+from teleop_runtime.serving.bodies import body_parts
 from teleop_runtime.serving.problems import Problem
 
 # Held in memory while it is read. Larger bodies (files, plans) are read in parts, or say so.
@@ -112,17 +114,18 @@ def read_query[T](request: HTTPConnection, kind: type[T]) -> T:
 
 
 async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MAX_JSON_BYTES) -> T:
-    """JSON body as `kind`; raises WrongMediaType, BodyTooLarge, or BadInput naming the field."""
+    """JSON body as `kind`; raises WrongMediaType, BodyTooLarge, TooSlow, or BadInput naming the field."""
     media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if media_type not in (JSON, UNTOLD) and not media_type.endswith("+json"):
         raise WrongMediaType(
             f"send JSON, not {media_type[:100]!r}", field="Content-Type", hint=f"send {JSON}"
         )
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit_bytes:
-            raise BodyTooLarge(f"this JSON body may have at most {limit_bytes} bytes", limit=limit_bytes)
+    async with aclosing(body_parts(request)) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > limit_bytes:
+                raise BodyTooLarge(f"this JSON body may have at most {limit_bytes} bytes", limit=limit_bytes)
     if not body:
         raise BadInput("the request has no body", hint="send JSON; see /openapi.json")
     try:
@@ -180,7 +183,7 @@ def _describe(
     if operation.body is not None:
         schema = schema_of[id(operation.body)]
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    refusals: list[type[BackendError]] = [] if operation.body is None else [WrongMediaType]
+    refusals: list[type[BackendError]] = [] if operation.body is None else [WrongMediaType, TooSlow]
     for error in (*operation.errors, *refusals):
         described["responses"][str(error.status)] = {
             "description": (error.__doc__ or "").strip().splitlines()[0],

@@ -62,9 +62,9 @@ def _session(session: SessionReport) -> Iterator[str]:
         f"{session.exported} exported, in {session.episodes} episodes"
     )
     if session.measured_hz is not None:
-        yield (
-            f"  its loop ran at {session.measured_hz:.2f} Hz instead of the declared {session.declared_fps:g}"
-        )
+        measured, declared = f"{session.measured_hz:.2f}", session.declared_fps
+        beside = "as declared" if measured == f"{declared:.2f}" else f"instead of the declared {declared:g}"
+        yield f"  its loop ran at {measured} Hz, {beside}"
     for time in session.times:
         yield from _time(time)
     for excluded in session.excluded:

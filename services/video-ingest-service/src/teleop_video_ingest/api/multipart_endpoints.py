@@ -7,15 +7,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from teleop_runtime.serving.operations import JsonResponse, Operation
 from teleop_runtime.store import ChecksumMismatch
-from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace, WrongMediaType
+from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace, TooSlow, WrongMediaType
 from teleop_schema.files import Receipt
 
-from teleop_video_ingest.api.body import body_parts
+from teleop_video_ingest.api.body import counted_parts
 from teleop_video_ingest.errors import (
     BadForm,
     ChunkConflict,
     RobotMismatch,
-    TooSlow,
     UnknownSession,
 )
 from teleop_video_ingest.model.announced import LIMITS, allowed_fields, from_fields, required_fields
@@ -59,7 +58,7 @@ async def _file_parts(
 ) -> AsyncIterator[bytes]:
     """The file's bytes; if all fields came before them, they are checked before any is taken."""
     checked = False
-    async with aclosing(body_parts(request)) as parts:
+    async with aclosing(counted_parts(request)) as parts:
         async for part in parts:
             pieces = form.feed(part)
             if form.file_begun and not checked:

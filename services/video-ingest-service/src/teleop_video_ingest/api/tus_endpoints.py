@@ -15,16 +15,16 @@ from teleop_schema.errors import (
     BodyTooLarge,
     MethodNotAllowed,
     NoSpace,
+    TooSlow,
     WrongMediaType,
 )
 
-from teleop_video_ingest.api.body import body_parts
+from teleop_video_ingest.api.body import counted_parts
 from teleop_video_ingest.errors import (
     BadTusHeader,
     BadTusVersion,
     ChunkConflict,
     TooManyUploads,
-    TooSlow,
     UnknownChecksum,
     UnknownSession,
     UploadGone,
@@ -72,7 +72,7 @@ async def create_upload(request: Request) -> Response:
     offset = 0
     if creation.has_body:
         patch = tus.Patch(0, None, checksum)
-        offset, upload = await uploads.append(upload, patch, body_parts(request), _content_length(request))
+        offset, upload = await uploads.append(upload, patch, counted_parts(request), _content_length(request))
     headers = {"Location": f"/files/{upload.id}", **tus.progress(offset, upload.expires_at)}
     return Response(status_code=201, headers=headers)
 
@@ -92,7 +92,7 @@ async def append_bytes(request: Request) -> Response:
     uploads = _uploads(request)
     patch = tus.read_patch(request.headers)
     upload = await uploads.find(_upload_id(request))
-    offset, upload = await uploads.append(upload, patch, body_parts(request), _content_length(request))
+    offset, upload = await uploads.append(upload, patch, counted_parts(request), _content_length(request))
     return Response(status_code=204, headers=tus.progress(offset, upload.expires_at))
 
 

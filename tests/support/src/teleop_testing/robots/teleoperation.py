@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 from lerobot_robot_backend import TelemetryClient
 from lerobot_robot_virtual.arm import NAMES, VirtualArm, leader_positions
 from numpy.typing import NDArray
 from teleop_schema.session import Camera
 
+from teleop_testing.robots.children import end_children, find_child, signal_child
 from teleop_testing.waiting import PATIENCE_S
 
 FPS = 60
@@ -26,11 +26,6 @@ WIDTH = 2 * len(NAMES)
 CAMERA = "front"
 # A new picture comes with each frame of such an index.
 PICTURE_EVERY = 2
-SHIPPER = "lerobot_robot_backend.shipper"
-VIDEO_SHIPPER = "lerobot_robot_backend.video_shipper"
-ENCODER = "lerobot_robot_backend.video.encoder"
-CHILDREN = (SHIPPER, VIDEO_SHIPPER, ENCODER)
-LOOK_EVERY_S = 0.01
 
 
 class Teleoperation:
@@ -66,39 +61,16 @@ class Teleoperation:
 
     def pid_of(self, module: str) -> int | None:
         """The session's process of that module (SHIPPER, …), None while there is none."""
-        process = self._find(module)
+        process = find_child(self.stream_dir, module)
         return None if process is None else int(process.pid)
 
     def signal(self, module: str, number: int) -> bool:
         """Send a signal to the session's process of that module; False if there was none."""
-        process = self._find(module)
-        if process is None:
-            return False
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            return False
-        return True
+        return signal_child(self.stream_dir, module, number)
 
     def end_children(self) -> None:
         """kill -9 of all that the session has started and that outlives it."""
-        for module in CHILDREN:
-            while self.signal(module, signal.SIGKILL):
-                time.sleep(LOOK_EVERY_S)
-
-    def _find(self, module: str) -> psutil.Process | None:
-        """The session's process of that module.
-
-        Told by the whole path of the session, which lies in this test's own folder: it outlives the
-        teleoperation that started it, and no other process may be taken for it and be killed. psutil signals
-        it only while it is still the one that was found.
-        """
-        for process in psutil.process_iter(["cmdline", "status"]):
-            command = process.info["cmdline"] or []
-            alive = process.info["status"] != psutil.STATUS_ZOMBIE
-            if alive and module in command and command[-1] == str(self.stream_dir):
-                return process
-        return None
+        end_children(self.stream_dir)
 
     def logged(self) -> NDArray[np.float32]:
         """(N, 12) float32: state, then action, of every frame whose `log()` has returned."""

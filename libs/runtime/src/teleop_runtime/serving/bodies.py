@@ -1,0 +1,37 @@
+"""Request bodies in parts, as they come."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from starlette.requests import Request
+from teleop_schema.errors import TooSlow
+
+# A body that brings less than this in this time is ended: a connection is not held open for a trickle.
+PATIENCE_S = 30.0
+LEAST_BYTES = 16 * 1024
+
+
+async def body_parts(request: Request) -> AsyncGenerator[bytes]:
+    """The body as it comes; raises TooSlow, and ClientDisconnect when the connection breaks.
+
+    The time runs only while bytes are waited for, not while the caller works on them.
+    """
+    loop = asyncio.get_running_loop()
+    waited_s, came = 0.0, 0
+    async with aclosing(request.stream()) as stream:
+        while True:
+            asked_at = loop.time()
+            try:
+                async with asyncio.timeout(PATIENCE_S - waited_s):
+                    part = await anext(stream, b"")
+            except TimeoutError:
+                raise TooSlow(
+                    f"fewer than {LEAST_BYTES} bytes arrived in {PATIENCE_S:g} seconds", limit=LEAST_BYTES
+                ) from None
+            if not part:
+                return
+            waited_s, came = waited_s + loop.time() - asked_at, came + len(part)
+            if came >= LEAST_BYTES:
+                waited_s, came = 0.0, 0
+            yield part
