@@ -1,1 +1,1 @@
-"""Takes joint telemetry over WebSocket into PostgreSQL without loss, and reads it back."""
+"""Stores joint telemetry from WebSocket in PostgreSQL without loss, and serves it."""

@@ -1,4 +1,4 @@
-"""`python -m teleop_telemetry`: takes joint telemetry into PostgreSQL, and reads it back."""
+"""`python -m teleop_telemetry`: stores joint telemetry in PostgreSQL, and serves it."""
 
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serving.serve import serve

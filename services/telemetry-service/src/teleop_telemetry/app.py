@@ -35,21 +35,21 @@ from teleop_telemetry.tables.frame_table import FrameTable
 from teleop_telemetry.tables.session_notes import NOTE_EVERY_S, note_all_sessions
 from teleop_telemetry.tables.session_table import SessionTable
 
-# Each kind of work has connections of its own, so that readers can never keep frames or robots waiting.
+# Each kind of work has its own connections, so that readers can never hold up frames or robots.
 OPENING_CONNECTIONS = 5
-# Queries that are slow by their size: more at a time make each of them slower.
+# Queries that are slow because of their size; more at a time would make each of them slower.
 READING_CONNECTIONS = 8
-# A robot whose line is cut comes back in less, and a session that was ended goes on if it comes later.
+# A robot whose connection broke comes back sooner; if it comes later, its ended session continues.
 ABANDONED_AFTER_S = 300.0
-# For such sessions.
+# How often to look for such sessions.
 SWEEP_EVERY_S = 60.0
 
 
 def telemetry_part(database_url: str, store_url: str | None = None, retention_days: int = 0) -> ServicePart:
     """telemetry-service as a part of a server.
 
-    store_url       where archived sessions are kept, beside other files; None: they can't be read
-    retention_days  frames leave the database so long after their last; 0: never
+    store_url       where archived sessions are kept, together with other files; None: they can't be read
+    retention_days  days after a session's last frame until its frames leave the database; 0: never
     """
 
     @asynccontextmanager
@@ -113,7 +113,7 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
 
 
 def create_app(settings: TelemetrySettings) -> Starlette:
-    """telemetry-service as a server of its own."""
+    """telemetry-service as a separate server."""
     part = telemetry_part(settings.database_url, settings.store_url, settings.retention_days)
     return assemble("telemetry-service", [part], exposure=settings.exposure)
 

@@ -1,6 +1,6 @@
-"""Counts what is stored of each session that has ended, and says so if a frame is not accounted for.
+"""Counts the stored frames of each ended session, and reports frames that are not accounted for.
 
-Of long ones it keeps what the ledger tells.
+For long sessions it keeps the ledger's measurements.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from teleop_telemetry.tables.frame_accounts import account_frames, keep
 
 log = get_logger(__name__)
 
-# Sessions that end while so many wait are not looked at; their ledgers tell the same when somebody asks.
+# Further sessions that end while this many wait are skipped; their ledgers say the same when somebody asks.
 MAX_WAITING = 1000
-# It counts every frame of a session.
+# Time limit of a query that counts every frame of a session.
 AUDIT_TIMEOUT_S = 120.0
-# Half an hour at 60 Hz. What the ledger of a shorter session tells is measured when somebody asks, in less
-# than half a second; of a longer one it is measured here, 4 us a frame, so that nobody has to wait for it.
+# Half an hour at 60 Hz. A shorter session is measured when somebody asks for its ledger, in less than half a
+# second. A longer one is measured here, at 4 us per frame, so that nobody has to wait for it.
 LONG_FRAMES = 100_000
 
 UNACCOUNTED = """
@@ -33,7 +33,7 @@ SELECT s.next_frame_index,
 
 
 class Audit:
-    """Looks at ended sessions one after the other, off the way of frames."""
+    """Audits ended sessions one after the other, without slowing down frames."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -54,7 +54,7 @@ class Audit:
                 log.warning("a session could not be audited", session=session_id, error=repr(error))
 
     async def audit(self, session_id: int) -> None:
-        """Count the session's frames, those that are neither stored nor named as missing above all."""
+        """Count the session's frames, above all those that are neither stored nor in a gap."""
         async with connected(self._pool, timeout_s=AUDIT_TIMEOUT_S) as connection:
             row = await connection.fetchrow(UNACCOUNTED, session_id)
             assert row is not None  # noqa: S101

@@ -1,4 +1,4 @@
-"""What telemetry-service counts."""
+"""Metrics of telemetry-service."""
 
 from prometheus_client import Counter, Gauge, Histogram
 from teleop_runtime.metrics import REGISTRY

@@ -1,14 +1,14 @@
-"""Tells how much the database holds, and which robots have gone silent."""
+"""Reports how much the database contains, and which robots have gone silent."""
 
 from teleop_runtime.postgres.pool import Pool, connected
 
 from teleop_telemetry import metrics
 
-# As often as metrics are fetched.
+# As often as Prometheus fetches metrics.
 LOOK_EVERY_S = 15.0
-# Sizes, and a look at the sessions that record: a busy database takes seconds for it.
+# Time limit for reading sizes and open sessions, for which a busy database takes seconds.
 LOOK_TIMEOUT_S = 10.0
-# So many partitions are told one by one; of older ones only their sum.
+# Partitions with their own gauge; older ones are only in the sum.
 TOLD_PARTITIONS = 50
 
 PARTITIONS = """
@@ -18,7 +18,7 @@ SELECT substring(c.relname FROM '[0-9]+$')::bigint AS part, greatest(c.reltuples
  WHERE i.inhparent = 'teleop_frame'::regclass ORDER BY part DESC
 """
 
-# A robot that is away for a day has been given up by people, too.
+# After a day, people no longer expect a silent robot.
 SESSIONS = """
 SELECT count(*) FILTER (WHERE heard_at >= now() - interval '1 min') AS recording,
        count(*) FILTER (WHERE heard_at < now() - interval '1 min'
@@ -30,7 +30,7 @@ SELECT count(*) FILTER (WHERE heard_at >= now() - interval '1 min') AS recording
 
 
 async def look(pool: Pool) -> None:
-    """Set every gauge to what the database says now; raises what the database, or the way to it, does."""
+    """Set every gauge from the database; raises the errors of the database and of the connection."""
     try:
         await _look(pool)
     except Exception:

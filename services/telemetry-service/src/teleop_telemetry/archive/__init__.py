@@ -1,9 +1,9 @@
 """Old sessions leave the database for the store, and come back from it.
 
-A partition of `teleop_frame` holds the frames of 1000 sessions. Once all of them have ended long enough ago,
-each is copied to the store, the copy is read back and compared with the database value by value, and then the
-partition is dropped. What is small stays in the database: sessions, episodes, gaps, marks, and the account of
-the ledger.
+A partition of `teleop_frame` has the frames of 1000 sessions. Once all of them ended long enough ago, each is
+copied to the store. The copy is read again and compared with the database value by value, and then the
+partition is dropped. Small data stays in the database: sessions, episodes, gaps, marks,
+and the account of the ledger.
 """
 
 from teleop_telemetry.archive.adopting import AdoptedSessions, adopt

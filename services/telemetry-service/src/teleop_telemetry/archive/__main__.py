@@ -1,4 +1,5 @@
-"""`python -m teleop_telemetry.archive`: let old sessions go now, bring them back, end what never ended."""
+"""`python -m teleop_telemetry.archive`: archive old sessions now, restore them, end sessions
+that never ended."""
 
 import argparse
 import asyncio

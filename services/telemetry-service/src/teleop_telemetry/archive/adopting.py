@@ -1,7 +1,7 @@
-"""A new database learns of the sessions of one that is lost, from what the store tells.
+"""Takes the sessions of a lost database over into a new one, from the notes and archives in the store.
 
-What was archived is wholly known again: the session, its episodes, gaps and marks, its frames in the archive.
-Of other sessions the store knows what they are called (`session_notes`); their frames come from robots that
+Archived sessions come back completely: the session, its episodes, gaps and marks, and its frames in the
+archive. Of other sessions the store has only a note (`session_notes`); their frames come from robots that
 still have them, or are lost with the database.
 """
 
@@ -18,7 +18,7 @@ from teleop_telemetry.tables.session_notes import SEE_ROBOT, find_sessions
 
 log = get_logger(__name__)
 
-# Of one session's rows, of which a long one has some thousand episodes.
+# Largest JSON of one session; a long one has some thousand episodes.
 TIMEOUT_S = 60.0
 
 SESSION = """
@@ -53,7 +53,7 @@ class Frames(msgspec.Struct, frozen=True):
 
 
 class About(msgspec.Struct, frozen=True):
-    """What an archived session's JSON holds; rows of the database as they were."""
+    """The JSON of an archived session: rows of the database as they were."""
 
     frames: Frames
     account: msgspec.Raw
@@ -67,10 +67,10 @@ class About(msgspec.Struct, frozen=True):
 
 @dataclass
 class AdoptedSessions:
-    """What became of the sessions that the store knows.
+    """How many sessions the database has taken over.
 
-    archived  are known again with all that they had
-    named     are known by name: what robots do not bring of their frames is lost
+    archived  sessions that came back completely
+    named     sessions that came back by name; frames that no robot sends are lost
     """
 
     archived: int = 0
@@ -84,7 +84,7 @@ class AdoptedSessions:
 
 
 async def adopt(pool: Pool, store: Store) -> AdoptedSessions:
-    """Let the archive of a lost database be this one's, and learn of its sessions; may be done again.
+    """Take over the archive of a lost database, and its sessions; may be repeated.
 
     Raises CannotStart if the database has an archive of its own.
     """

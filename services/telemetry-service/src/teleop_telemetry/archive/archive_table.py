@@ -1,4 +1,4 @@
-"""Which partitions may leave, and what is known of the copies of their sessions."""
+"""Which partitions may be archived, and which copies of their sessions exist."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +19,7 @@ RETENTION_LOCK = 7_264_981_004
 TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 UNLOCK = "SELECT pg_advisory_unlock($1)"
 
-# By the server's clock. No session is added to a partition once there are sessions behind it.
+# By the server's clock. A partition gets no new session once a later partition has one.
 DUE = """
 SELECT p.part
   FROM (SELECT substring(c.relname FROM '[0-9]+$')::bigint AS part
@@ -94,14 +94,14 @@ SELECT session_id FROM session_archive
  ORDER BY session_id
 """
 
-# Whoever drops the session's partition waits for this row.
+# Locks this row, so that dropping the session's partition waits for it.
 LOCK_SESSION = "SELECT FROM teleop_session WHERE id = $1 FOR UPDATE"
 COUNT_FRAMES = "SELECT count(*) FROM teleop_frame WHERE session_id = $1"
 NOTE_RESTORED = "UPDATE session_archive SET dropped_at = NULL, restored_at = now() WHERE session_id = $1"
 
 
 class NotAccounted(Conflict):
-    """What the database holds of a session is not what its ledger says: it stays where it is."""
+    """The frames in the database do not match the session's ledger, so the session stays where it is."""
 
     code, retryable = "not_accounted", False
 
@@ -114,11 +114,11 @@ class StillInUse(Conflict):
 
 @dataclass(frozen=True)
 class EndedSession:
-    """A session that has ended, as of one moment.
+    """An ended session, as of one moment.
 
     columns  beyond state and action
     about    JSON object of its row, its episodes and their pauses, gaps, columns and marks
-    account  what the ledger measures of its frames
+    account  the ledger's measurements of its frames
     """
 
     id: int
@@ -138,7 +138,7 @@ class EndedSession:
 
 @dataclass(frozen=True)
 class Copied:
-    """Where the frames of a session lie in the store."""
+    """Where the frames of a session are in the store."""
 
     session_id: int
     frames: int
@@ -147,20 +147,20 @@ class Copied:
 
 
 async def try_lock(connection: Connection) -> bool:
-    """Whether this process may archive now; it may until `unlock`, or until the connection ends."""
+    """Take the lock for archiving; True until `unlock`, or until the connection ends."""
     locked: bool = await connection.fetchval(TRY_LOCK, RETENTION_LOCK)
     return locked
 
 
 async def unlock(connection: Connection) -> None:
-    """Let others archive."""
+    """Release the lock for archiving."""
     await connection.execute(UNLOCK, RETENTION_LOCK)
 
 
 async def due(connection: Connection, age: timedelta, *, but_for_recording: bool = False) -> list[int]:
     """Partitions whose sessions have all ended, the last frame of each committed longer ago than `age`.
 
-    but_for_recording  also those that only wait for sessions that have long been silent, but have not ended
+    but_for_recording  also partitions whose only open sessions have long been silent
     """
     return [row["part"] for row in await connection.fetch(DUE, age, but_for_recording)]
 
@@ -171,7 +171,7 @@ async def recording(connection: Connection, part: int) -> list[int]:
 
 
 async def not_copied(connection: Connection, part: int) -> list[int]:
-    """Sessions of a partition of which there is no copy as they stand."""
+    """Sessions of a partition without a copy of their current state."""
     return [row["id"] for row in await connection.fetch(NOT_COPIED, part)]
 
 
@@ -201,7 +201,7 @@ async def describe(connection: Connection, session_id: int) -> EndedSession:
 
 
 async def note_copy(connection: Connection, session: EndedSession, copied: Copied, about_sha256: str) -> None:
-    """Note a copy that has been compared with the database."""
+    """Record a copy that has been compared with the database."""
     await connection.execute(
         NOTE_COPY,
         session.id,
@@ -240,7 +240,7 @@ async def archived_of(connection: Connection, part: int) -> list[int]:
 
 
 async def claim_for_restore(connection: Connection, session_id: int) -> Copied:
-    """The copy of a session, held until the transaction ends. Raises NotFound."""
+    """The copy of a session, locked until the transaction ends. Raises NotFound."""
     await connection.execute(LOCK_SESSION, session_id)
     found = await archived(connection, session_id)
     if found is None:
@@ -250,7 +250,7 @@ async def claim_for_restore(connection: Connection, session_id: int) -> Copied:
 
 
 async def note_restored(connection: Connection, copied: Copied) -> None:
-    """The frames are in the database again, every one of them; raises NotAccounted."""
+    """Record that all frames are in the database again; raises NotAccounted if they are not."""
     stored = await connection.fetchval(COUNT_FRAMES, copied.session_id)
     if stored != copied.frames:
         raise NotAccounted(

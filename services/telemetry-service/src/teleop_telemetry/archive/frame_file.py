@@ -1,7 +1,7 @@
-"""Frames of a session as a Parquet file that every reader of Parquet understands, and back.
+"""Writes the frames of a session to a Parquet file that every Parquet reader understands, and reads them.
 
-What a command added beyond state and action has columns of its own type there, `columns.<name>`, null where a
-frame has no value; the database has one string of bytes for all of them.
+Values that a command added beyond state and action have their own columns, `columns.<name>`, with their own
+type, null if a frame has no value. In the database, one string of bytes has all of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from teleop_runtime.postgres.columns import arrow_type, pack, unpack
 from teleop_runtime.postgres.frames import frame_schema
 from teleop_schema.columns import Column
 
-# Lists of any length, for Parquet's reader takes none whose length is fixed at 0.
+# Lists of variable length, because Parquet's reader does not accept a fixed length of 0.
 SCHEMA = pa.schema(
     [
         pa.field("frame_index", pa.int64()),
@@ -27,19 +27,19 @@ SCHEMA = pa.schema(
     ]
 )
 PREFIX = "columns."
-# Where a file tells of these columns, as JSON.
+# The key of the file's metadata that describes these columns, as JSON.
 COLUMNS_KEY = b"teleop_columns"
 
 
 def file_schema(columns: Sequence[Column]) -> pa.Schema:
-    """Columns of the file, of a session with `columns` beyond state and action."""
+    """Columns of the file, for a session with `columns` beyond state and action."""
     fields = [field for field in SCHEMA if field.name != "columns"]
     fields += [pa.field(PREFIX + column.name, arrow_type(column)) for column in columns]
     return pa.schema(fields, {COLUMNS_KEY: msgspec.json.encode(columns)} if columns else None)
 
 
 def to_file(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
-    """Frames, as FrameReader gives them, as they lie in the file."""
+    """Converts frames from FrameReader's form to that of the file."""
     schema = file_schema(columns)
     base = table.drop_columns(["columns"]).cast(pa.schema(list(schema)[: len(SCHEMA) - 1]))
     return pa.table([*base.columns, *unpack(table["columns"], columns)], schema)
@@ -68,7 +68,7 @@ def read_in_blocks(path: Path) -> Iterator[pa.Table]:
 
 
 def bits_of(table: pa.Table) -> pa.Table:
-    """Frames with the bits of their floats: no NaN equals another."""
+    """Frames with floats as bits, because no NaN equals another."""
     for name in ("state", "action"):
         column = table[name].combine_chunks()
         bits = pa.ListArray.from_arrays(column.offsets, column.values.view(pa.int32()))
@@ -77,7 +77,7 @@ def bits_of(table: pa.Table) -> pa.Table:
 
 
 class ArchivedFrames:
-    """Reads frames of a file as FrameReader reads them of the database."""
+    """Reads frames from a file in the same form as FrameReader does from the database."""
 
     def __init__(self, path: Path) -> None:
         self._file = pq.ParquetFile(path)
@@ -92,7 +92,8 @@ class ArchivedFrames:
         action_width: int,
         limit: int | None = None,
     ) -> pa.Table:
-        """Frames `first` to `end - 1` that exist, at most `limit`, ascending, as `frame_schema` says."""
+        """Existing frames from `first` to `end - 1`, at most `limit`, ascending,
+        with the schema `frame_schema`."""
         found = [SCHEMA.empty_table()]
         rows = 0
         for group, (lowest, highest) in enumerate(self._ranges()):

@@ -1,4 +1,4 @@
-"""Archived frames where they lie."""
+"""Reads archived frames from the store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from teleop_telemetry.archive import archive_table
 from teleop_telemetry.archive.frame_file import ArchivedFrames
 from teleop_telemetry.archive.session_files import SessionFiles
 
-# Of one row that names a file.
+# Time limit for reading the one row that names a file.
 READ_TIMEOUT_S = 10.0
 
 

@@ -1,4 +1,4 @@
-"""Brings archived frames back into the database, exactly as they were."""
+"""Restores archived frames into the database, exactly as they were."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,15 +13,15 @@ from teleop_telemetry.archive.frame_file import read_in_blocks
 from teleop_telemetry.archive.session_files import SessionFiles
 from teleop_telemetry.frames.columns import COLUMNS, encode_tables
 
-# Of one session: a day at 60 Hz is five million rows.
+# Time limit for one session: a day at 60 Hz has five million rows.
 RESTORE_TIMEOUT_S = 3600.0
 
 
 async def restore_session(pool: Pool, files: SessionFiles, session_id: int) -> int:
-    """How many frames of the session are in the database again; they stay as long as new ones would.
+    """Restore a session; returns its number of frames, which stay in the database as long as new ones.
 
-    The copy stays in the store. Raises NotFound if nothing of it was archived, ChecksumMismatch if the copy
-    is damaged, NotAccounted if not every frame would be there.
+    The copy stays in the store. Raises NotFound if the session was not archived, ChecksumMismatch if the copy
+    is damaged, NotAccounted if a frame would be missing.
     """
     async with connected(pool, timeout_s=RESTORE_TIMEOUT_S) as connection:
         found = await archive_table.archived(connection, session_id)
@@ -40,7 +40,7 @@ async def restore_session(pool: Pool, files: SessionFiles, session_id: int) -> i
 
 
 async def restore_partition(pool: Pool, files: SessionFiles, part: int) -> int:
-    """How many frames of all archived sessions of a partition are in the database again."""
+    """Restore all archived sessions of a partition; returns their number of frames."""
     async with connected(pool, timeout_s=RESTORE_TIMEOUT_S) as connection:
         sessions = await archive_table.archived_of(connection, part)
     if not sessions:

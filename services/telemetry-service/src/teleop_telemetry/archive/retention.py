@@ -1,4 +1,4 @@
-"""Lets old partitions go, in one replica at a time."""
+"""Archives and drops old partitions, in one replica at a time."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,13 +15,13 @@ from teleop_telemetry.archive.session_files import SessionFiles
 
 log = get_logger(__name__)
 
-# One that holds the lock, one that works.
+# One connection holds the lock, the other works.
 RETENTION_CONNECTIONS = 2
-# Days are what it is about.
+# Retention is counted in days, so every ten minutes is often enough.
 LOOK_EVERY_S = 600.0
-# A first run may have years to put away.
+# A first run may have to archive years.
 RUN_TIMEOUT_S = 6 * 3600.0
-# Reads a whole partition.
+# Time limit of a query that reads a whole partition.
 QUERY_TIMEOUT_S = 600.0
 
 
@@ -43,10 +43,10 @@ class Retention:
         self._age = age
 
     async def once(self) -> list[Dropped] | None:
-        """What has left the database now; None if another replica is at it.
+        """Archive and drop what is old enough, and return it; None if another replica is doing it.
 
-        A partition of which anything fails stays, and the next one has its turn. Raises CannotStart if the
-        archive is another database's.
+        If anything fails, the partition stays, and the next one gets its turn. Raises CannotStart if the
+        archive belongs to another database.
         """
         try:
             return await self._once()
@@ -87,7 +87,7 @@ class Retention:
             for copied in copies:
                 if not await self._files.is_kept(copied):
                     raise StillInUse(f"the store has lost the copy of session {copied.session_id}")
-            # Meanwhile somebody may have restored one of them, to have it here.
+            # Somebody may have restored one of them in the meantime.
             if part not in await archive_table.due(connection, self._age):
                 raise StillInUse(f"sessions of partition {part} were used in the meantime")
             frames = await archive_table.drop_partition(connection, part)
@@ -105,7 +105,7 @@ class Retention:
         metrics.FRAMES_ARCHIVED.inc(copied.frames)
 
     async def _tell_blocked(self, connection: Connection) -> None:
-        """Sessions that never ended keep their partition, until somebody says that they are over."""
+        """Log sessions that never ended: they keep their partition until somebody ends them."""
         due = await archive_table.due(connection, self._age)
         but_for_recording = await archive_table.due(connection, self._age, but_for_recording=True)
         waiting = set(but_for_recording) - set(due)

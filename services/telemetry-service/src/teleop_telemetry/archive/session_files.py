@@ -1,4 +1,4 @@
-"""A session as files of the store: its frames as Parquet, all else as JSON."""
+"""A session as files in the store: its frames as Parquet, everything else as JSON."""
 
 import asyncio
 import hashlib
@@ -28,24 +28,25 @@ from teleop_telemetry.frames.block import VALUE_BYTES
 from teleop_telemetry.frames.formats import encode_parquet
 
 TOLD_OF = "/session.json"
-# Below the store of videos and datasets, whose sweeps remove what they have no row of. No robot is called so.
+# Inside the store of videos and datasets, whose sweeps remove files without a row.
+# No robot can have this name.
 FOLDER = ".archive"
 ASK = "SELECT id::text, EXISTS (SELECT FROM session_archive) FROM installation"
-# 2: what a command added has columns of its own in the file of frames.
+# 2: values that a command added have their own columns in the file of frames.
 FORMAT_VERSION = 2
-# What S3 takes in one upload of parts.
+# The limit of S3 for one multipart upload.
 MAX_FILE_BYTES = 50 * 10**9
 # Values read at a time, which are one row group: frames of twelve joints make 20,000.
 BLOCK_VALUES = 240_000
 
 
 def archive_address(store_url: str) -> str:
-    """Where the archive lies, for `open_store`, of files that are kept at `store_url`."""
+    """The archive's address for `open_store`, if files are kept at `store_url`."""
     return f"{store_url.rstrip('/')}/{FOLDER}"
 
 
 def names_of(robot_id: str, session_id: int) -> tuple[str, str]:
-    """What the two files of a session are called below the archive: the frames, and what is said of them."""
+    """The names of a session's two files below the archive: its frames, and their description."""
     folder = f"{robot_id}/sessions/{session_id}"
     return f"{folder}/frames.parquet", f"{folder}{TOLD_OF}"
 
@@ -58,13 +59,13 @@ class SessionFiles:
         self._database_url = database_url
 
     async def claim(self, pool: Pool) -> None:
-        """Let the archive be this database's from now on; raises CannotStart if it is another's."""
+        """Claim the archive for this database; raises CannotStart if it belongs to another."""
         await claim_store(pool, self._store, f"{FOLDER} of the file store", ASK)
 
     async def copy(self, session: EndedSession) -> tuple[Copied, str]:
         """Copy a session, and compare the copy with the database, value by value.
 
-        Returns where the frames lie, and the SHA-256 of the JSON that tells of them.
+        Returns the place of the frames, and the SHA-256 of the JSON that describes them.
         raises  NotAccounted if the two differ, or are not as many frames as the ledger says; NoSpace
         """
         reader = await asyncio.to_thread(FrameReader, self._database_url)
@@ -82,7 +83,7 @@ class SessionFiles:
         return copied, about_sha256
 
     async def is_kept(self, copied: Copied) -> bool:
-        """Whether the store has the frames of a session, as far as their size tells."""
+        """Whether the store has the frames of a session, judged by their size."""
         return await self._store.size(copied.sha256) == copied.size_bytes
 
     @asynccontextmanager
@@ -98,7 +99,7 @@ class SessionFiles:
 
     async def _keep(self, name: str, parts: AsyncIterator[bytes]) -> tuple[str, int]:
         """SHA-256 and size of a file that the store now has under `name`, and durably so."""
-        # The same each time, so that what a killed process has left is found and thrown away.
+        # The same each time, so that leftovers of a killed process are found and removed.
         upload = uuid5(NAMESPACE_URL, name)
         await self._store.discard(upload)
         await self._store.begin(upload)
@@ -111,7 +112,7 @@ class SessionFiles:
 
 
 def _stored(reader: FrameReader, session: EndedSession) -> Iterator[pa.Table]:
-    """The frames that the database holds, a block at a time, as they lie in the file."""
+    """The frames from the database, a block at a time, in the form of the file."""
     added = sum(column.room_bytes for column in session.columns) // VALUE_BYTES
     block = BLOCK_VALUES // (1 + session.state_width + session.action_width + added)
     read = partial(
@@ -137,7 +138,7 @@ def _compare(path: Path, reader: FrameReader, session: EndedSession) -> None:
 
 
 async def _told(session: EndedSession, copied: Copied) -> AsyncIterator[bytes]:
-    """What a person needs to make sense of the frames without the database."""
+    """Everything that a person needs to understand the frames without the database."""
     about = {
         "format": FORMAT_VERSION,
         "frames": {"rows": copied.frames, "sha256": copied.sha256, "size_bytes": copied.size_bytes},

@@ -1,1 +1,1 @@
-"""Samples as they are taken in and given out, and what is counted of them; pure."""
+"""Frames on their way in and out, and what is counted about them; pure."""

@@ -1,8 +1,8 @@
 """Consecutive frames of one stream, in columns as they came over the wire; pure.
 
-Values stay bytes from the wire to the commit, where all robots' columns are joined and looked at once: a
-thousand robots send ten thousand small batches a second, and a handful of array operations on each would
-cost more than all the rest.
+Values stay bytes from the wire to the commit, where the columns of all robots are joined and checked at once.
+A thousand robots send ten thousand small batches a second, and even a few array operations on each would cost
+more than everything else.
 """
 
 import re
@@ -17,11 +17,11 @@ from teleop_schema.messages import Batch, Event
 
 TIMESTAMP_BYTES = 8
 VALUE_BYTES = 4
-# Of one frame: a spool's record has as much room.
+# Of one frame; a record in the spool has as much space.
 MAX_EXTRA_BYTES = 64 * 1024
-# PostgreSQL and readers recurse over it.
+# A limit, because PostgreSQL and readers recurse over it.
 MAX_EXTRA_DEPTH = 64
-# What Python's objects of a block take beside its bytes: a block of one frame is mostly that.
+# Memory of a block's Python objects in addition to its bytes; for a block of one frame, that is most of it.
 OVERHEAD_BYTES = 512
 # \u0000 that is not itself the end of an escaped backslash.
 NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -36,12 +36,12 @@ class Gap(Struct, frozen=True, gc=False):
 
 
 class Run(Struct, frozen=True, gc=False):
-    """Frames without a hole, `first` to `first + count - 1`, count >= 1.
+    """Consecutive frames, `first` to `first + count - 1`, count >= 1.
 
     timestamps  (count,) int64 little-endian, us since the Unix epoch
     state       (count, S) float32 little-endian
     action      (count, A) float32 little-endian
-    untold      they came without a time: theirs is that of their arrival
+    untold      they came without a time, and have that of their arrival
     """
 
     first: int
@@ -56,7 +56,7 @@ class Run(Struct, frozen=True, gc=False):
         return self.first + self.count
 
     def between(self, first: int, end: int) -> "Run | None":
-        """The part inside of `first` to `end - 1`, None if there is none."""
+        """The part within `first` to `end - 1`, None if there is none."""
         first, end = max(first, self.first), min(end, self.end)
         if (first, end) == (self.first, self.end):
             return self
@@ -77,10 +77,10 @@ class Run(Struct, frozen=True, gc=False):
 
 
 class FrameExtras(Struct, frozen=True, gc=False):
-    """What one frame carries beyond its vectors.
+    """The data of one frame beyond its vectors.
 
     extra               JSON text; None: nothing
-    observation_age_us  of a frame that repeats an earlier one's observation: its age; None: it is its own
+    observation_age_us  age of the observation if it repeats an earlier frame's; None: it is the frame's own
     columns             packed values of the session's columns; None: it has none
     """
 
@@ -94,7 +94,7 @@ class FrameExtras(Struct, frozen=True, gc=False):
 
 
 NOTHING_BEYOND = FrameExtras()
-# What a batch tells of single frames, by their offsets.
+# The fields of a batch that are about single frames, by their offsets.
 BEYOND = ("extra", "observation_ages_us", "columns")
 NO_COLUMNS: Mapping[int, Column] = {}
 
@@ -102,7 +102,7 @@ NO_COLUMNS: Mapping[int, Column] = {}
 class FrameBlock(Struct, frozen=True, gc=False):
     """Frames `first` to `end - 1` of one stream, each of them in a run or in a gap.
 
-    beyond  frame index -> what that frame carries beyond its vectors, of frames that carry anything
+    beyond  frame index -> data beyond the vectors, for frames that have any
     events  what happened in the stream up to these frames
     """
 
@@ -128,12 +128,12 @@ class FrameBlock(Struct, frozen=True, gc=False):
 
     @property
     def untold_times(self) -> int:
-        """Those of them that came without a time."""
+        """Frames that came without a time."""
         return sum(run.count for run in self.runs if run.untold)
 
     @property
     def size_bytes(self) -> int:
-        """About the memory that it holds, for limits."""
+        """Its approximate memory, for limits."""
         size = OVERHEAD_BYTES
         for run in self.runs:
             size += len(run.timestamps) + len(run.state) + len(run.action)
@@ -144,7 +144,7 @@ class FrameBlock(Struct, frozen=True, gc=False):
     def between(self, first: int, end: int) -> "FrameBlock":
         """The frames `first` to `end - 1` of the block.
 
-        All events stay, for storing them twice is harmless.
+        All events stay, because storing them twice is harmless.
         """
         runs = (run.between(first, end) for run in self.runs)
         gaps = (Gap(max(gap.first, first), min(gap.end, end), gap.reason) for gap in self.gaps)
@@ -158,7 +158,7 @@ class FrameBlock(Struct, frozen=True, gc=False):
         )
 
     def without(self, reasons: Mapping[int, str]) -> "FrameBlock":
-        """The block with some frames turned into named gaps; `reasons` says which and why."""
+        """The block with some frames turned into gaps; `reasons` says which and why."""
         gaps: list[Gap] = []
         for index, reason in sorted(reasons.items()):
             if gaps and (gaps[-1].end, gaps[-1].reason) == (index, reason):
@@ -183,8 +183,8 @@ def block_of_batch(
 ) -> FrameBlock:
     """The batch's frames; raises BadMessage naming the field whose length or content does not fit.
 
-    columns  by position, that were told up to these frames; the values of a frame that has others as well
-             can't be read, which its extra then says
+    columns  declared before these frames, by position; if a frame has others too, its values can't be read,
+             and its extra says so
     """
     count, first = batch.count, batch.first
     if batch.gap is not None:
@@ -206,7 +206,7 @@ def block_of_batch(
 
 
 def merge_blocks(blocks: Sequence[FrameBlock]) -> FrameBlock:
-    """One block of blocks that follow each other without a hole."""
+    """Joins blocks that follow each other into one."""
     if len(blocks) == 1:
         return blocks[0]
     return FrameBlock(
@@ -220,7 +220,7 @@ def merge_blocks(blocks: Sequence[FrameBlock]) -> FrameBlock:
 
 
 def extra_text(content: dict[str, Any], name: str) -> str:
-    """JSON text that PostgreSQL's jsonb takes; raises BadMessage naming the field."""
+    """JSON text that PostgreSQL's jsonb accepts; raises BadMessage naming the field."""
     if _is_deeper(content, MAX_EXTRA_DEPTH):
         raise BadMessage(f"{name} is nested too deeply", field=name, limit=MAX_EXTRA_DEPTH)
     try:
@@ -266,7 +266,7 @@ def _beyond_of(batch: Batch, offset: int, columns: Mapping[int, Column]) -> Fram
     if packed is not None:
         unknown = unknown_columns(packed, columns, f"columns[{offset}]")
         if unknown:
-            # The spool was damaged where it told of them: the frame must not be stuck behind that.
+            # The spool was damaged where it declared them; this must not hold up the frame.
             packed, extra = None, extra | {"columns_lost": f"columns {unknown} were never described"}
     return FrameExtras(
         extra=extra_text(extra, f"extra[{offset}]") if extra or offset in batch.extra else None,

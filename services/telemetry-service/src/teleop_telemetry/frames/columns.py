@@ -1,4 +1,4 @@
-"""Blocks of all robots as the columns of one COPY, and the frames that no table takes; pure."""
+"""Turns blocks of all robots into the columns of one COPY, and finds frames that no table accepts; pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -53,7 +53,7 @@ def encode_rows(session_ids: Sequence[int], blocks: Sequence[FrameBlock]) -> byt
 
 
 def encode_tables(session_id: int, tables: Iterable[pa.Table]) -> Iterator[bytes]:
-    """Frames of a session, in tables as FrameReader gives them, in the same format, a piece a table."""
+    """Frames of a session, from FrameReader's tables, in the same format, one piece per table."""
     encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(COLUMNS, ENCODERS)
     yield encoder.write_header()
     for table in tables:
@@ -65,7 +65,7 @@ def encode_tables(session_id: int, tables: Iterable[pa.Table]) -> Iterator[bytes
 
 
 def quarantine(blocks: Sequence[FrameBlock]) -> list[FrameBlock]:
-    """The blocks, with every frame that holds a value no table takes turned into a named gap.
+    """The blocks, in which frames with a value that no table accepts have become gaps.
 
     That is a timestamp outside of the years 1 to 9999.
     """
@@ -117,7 +117,7 @@ def _arrow(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
 
 
 def _beyond_columns(blocks: Sequence[FrameBlock], rows: int) -> list[pa.Array]:
-    """The columns of what most frames have nothing of."""
+    """The columns that are empty for most frames."""
     kinds = {name: COLUMNS.field(name).type for name in FrameExtras.__struct_fields__}
     if not any(block.beyond for block in blocks):
         return [pa.nulls(rows, kind) for kind in kinds.values()]

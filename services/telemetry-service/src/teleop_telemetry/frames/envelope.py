@@ -9,7 +9,7 @@ EDGES = ("frame_index", "timestamp")
 
 
 def bucket_frames(frames: int, max_points: int) -> int:
-    """Frames per bucket, so that two rows a bucket stay within `max_points`; 1 when all frames fit."""
+    """Frames per bucket, so that two rows per bucket stay within `max_points`; 1 if all frames fit."""
     if frames <= max_points:
         return 1
     return -(-frames // (max_points // 2))
@@ -19,9 +19,9 @@ def envelope(table: pa.Table, bucket: int) -> pa.Table:
     """Two rows for every `bucket` rows of a flat table: each column's minima, then its maxima.
 
     table    frame_index, timestamp, and columns of anything; at least one row
-    bucket   rows per bucket, the last one may hold fewer
-    returns  the same columns; frame_index and timestamp are those of the bucket's first and last row,
-             what is no number is null; NaN, or null, is where a bucket has nothing else
+    bucket   rows per bucket; the last one may have fewer
+    returns  the same columns; frame_index and timestamp are those of the bucket's first and last row.
+             Anything but numbers is null; a bucket is NaN or null only if it has nothing else
     """
     starts = np.arange(0, table.num_rows, bucket)
     ends = np.append(starts[1:], table.num_rows) - 1

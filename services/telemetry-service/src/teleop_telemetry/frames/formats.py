@@ -1,4 +1,4 @@
-"""Frames as JSON, CSV, Arrow or Parquet, a piece at a time; pure."""
+"""Writes frames as JSON, CSV, Arrow or Parquet, a piece at a time; pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf, isfinite
@@ -32,7 +32,7 @@ FAMILIES = {
 
 
 def choose_format(accept: str) -> str | None:
-    """The media type that an Accept header wants most of those there are, None if it wants none."""
+    """The available media type that an Accept header prefers, None if it accepts none."""
     found: tuple[float, str] | None = None
     for part in accept.split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -104,7 +104,7 @@ def encode_parquet(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[by
 
 
 def _csv(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[bytes]:
-    """As pyarrow.csv writes it, but for NaN and infinities, which it has other words for."""
+    """CSV as pyarrow.csv writes it, apart from NaN and infinities, which it writes differently."""
     yield ",".join(map(_quoted, schema.names)).encode() + b"\n"
     for table in tables:
         cells = [_csv_cells(column) for column in table.columns]
@@ -141,7 +141,7 @@ def _json(tables: Iterable[pa.Table]) -> Iterator[bytes]:
 
 
 def _json_values(column: pa.ChunkedArray) -> list[Any]:
-    """JSON knows no NaN, which becomes null, and no infinity, which becomes text."""
+    """JSON has neither NaN, which becomes null, nor infinity, which becomes text."""
     values: list[Any] = column.to_pylist()
     if pa.types.is_fixed_size_list(column.type):
         return [value and [_json_value(each) for each in value] for value in values]
@@ -186,7 +186,7 @@ def _written(open_writer: Callable[[Any], Any], tables: Iterable[pa.Table]) -> I
 
 
 class _Sink:
-    """A file that is taken away piece by piece while it is written."""
+    """A file whose content is taken piece by piece while it is written."""
 
     closed = False
 

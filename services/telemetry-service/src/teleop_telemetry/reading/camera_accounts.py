@@ -1,15 +1,15 @@
-"""Whether the video of a session's cameras has arrived. On the caller's connection."""
+"""How much of the video of a session's cameras has arrived. Runs on the caller's connection."""
 
 import asyncpg
 from teleop_runtime.postgres.pool import Connection
 
 from teleop_telemetry.tables.views import CameraAccount
 
-# As long may a camera be silent at the end: it, or who looks at it, is slower than the loop.
+# How long a camera may be silent at the end, because it, or its reader, is slower than the loop.
 SILENT_S = 1.0
 
-# `reached`: the frame behind the last one that a picture, or a reason for none, is told of. Who tells no
-# frames of his pictures has told their times.
+# `reached`: the frame after the last one for which there is a picture or a reason for none. A sender without
+# frames for its pictures has sent their times.
 ACCOUNTS = """
 SELECT name, count(c.id) AS chunks,
        coalesce(max(c.chunk_index) + 1, 0) - count(c.id) AS missing_chunks,
@@ -27,7 +27,8 @@ SELECT name, count(c.id) AS chunks,
 
 
 async def camera_accounts(connection: Connection, session: asyncpg.Record) -> list[CameraAccount]:
-    """One for each camera that the session's robot has told of; `session` is a row of session_overview."""
+    """An account for each camera that the session's robot has named;
+    `session` is a row of session_overview."""
     frames, fps = session["frames"], session["fps"]
     rows = await connection.fetch(
         ACCOUNTS, session["id"], session["cameras"], frames, fps, session["last_frame_time"]

@@ -24,9 +24,10 @@ from teleop_telemetry.reading.session_endpoints import MAX_ID, session_id_of
 from teleop_telemetry.reading.session_queries import SessionQueries
 from teleop_telemetry.tables.views import SessionDetail
 
-# Each reader has a connection of its own; further ones wait, so that readers never use up the database's.
+# Each reader has its own connection; further readers wait, so
+# that they never use up the database's connections.
 MAX_FRAME_READERS = 4
-# Read at a time: frames of twelve joints make 20,000 a block.
+# Values read at a time: 20,000 frames of twelve joints per block.
 BLOCK_VALUES = 240_000
 
 
@@ -43,7 +44,7 @@ class FrameRange(Struct, forbid_unknown_fields=True):
 
 
 class Reader(Protocol):
-    """FrameReader, as far as it is needed here."""
+    """The part of FrameReader that is needed here."""
 
     def read(
         self,
@@ -59,7 +60,7 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
-# Gives a reader whose connection or file is closed in the end.
+# A context with a reader, whose connection or file it closes at its end.
 type Open = Callable[[], AbstractAsyncContextManager[Reader]]
 
 
@@ -89,7 +90,7 @@ async def get_frames(request: Request) -> Response:
 
 
 def _place_of(request: Request, session: SessionDetail) -> Open:
-    """Where the session's frames are read from; raises SessionArchived if they are out of reach."""
+    """A reader for the session's frames; raises SessionArchived if the archive can't be read."""
     if session.archived_at is None:
         return partial(_in_database, request.state.database_url)
     archive: ArchiveReader | None = request.state.archive
@@ -141,13 +142,13 @@ class FrameFile(StreamingResponse):
             await super().__call__(scope, receive, send)
 
     async def listen_for_disconnect(self, receive: Receive) -> None:
-        """Tells the thread that reads, too: it can't be cancelled."""
+        """Also stops the reading thread, which can't be cancelled."""
         await super().listen_for_disconnect(receive)
         self._gone.set()
 
 
 def thin_out(reader: Reader, session: SessionDetail, wanted: FrameRange, gone: Event) -> Iterator[pa.Table]:
-    """Flat tables of the wanted frames; where there are too many, an envelope of them.
+    """Flat tables of the requested frames; an envelope of them if there are too many.
 
     gone  set when nobody wants them any more
     """
@@ -156,7 +157,7 @@ def thin_out(reader: Reader, session: SessionDetail, wanted: FrameRange, gone: E
     joints = len(session.state_names) + len(session.action_names)
     beyond = sum(column.values for column in session.columns)
     block = max(2, BLOCK_VALUES // (1 + joints + beyond))
-    # Gaps are claims, and may be of any length: what is missing is no reason to thin out what is there.
+    # Gaps are claims of any length, and missing frames are no reason to thin out existing ones.
     frames = min(max(end - first, 0), session.frames - session.missing)
     bucket = bucket_frames(frames, wanted.max_points) if wanted.max_points else 1
     if bucket == 1:
@@ -169,7 +170,7 @@ def thin_out(reader: Reader, session: SessionDetail, wanted: FrameRange, gone: E
 
 
 def join_envelopes(tables: Iterable[pa.Table], bucket: int) -> Iterator[pa.Table]:
-    """Envelopes of `bucket` rows each, of which every one is longer than a table."""
+    """Envelopes of `bucket` rows each, if a bucket is longer than a table."""
     edges: list[pa.Table] = []
     room = bucket
     for table in tables:

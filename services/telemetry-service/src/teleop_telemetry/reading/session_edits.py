@@ -1,4 +1,4 @@
-"""What people change of sessions and episodes."""
+"""Changes that people make to sessions and episodes."""
 
 from msgspec import UNSET
 from teleop_runtime.postgres.pool import Pool, connected, transaction
@@ -7,7 +7,7 @@ from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNot
 from teleop_telemetry.tables.event_rows import read_episodes
 from teleop_telemetry.tables.views import EpisodeChange, EpisodeView, SessionChange
 
-# A row, while its robot may be writing to it.
+# Waits for one row, to which its robot may be writing.
 EDIT_TIMEOUT_S = 10.0
 
 CHANGE_SESSION = """
@@ -29,13 +29,13 @@ SELECT EXISTS (SELECT FROM session_archive a WHERE a.session_id = s.id AND a.dro
   FROM teleop_session s WHERE id = $1 AND deleted_at IS NULL FOR UPDATE
 """
 
-# Frames that the store alone tells of lie above the watermark, so that their robot may still bring them.
+# Frames that only the store knows of are above the watermark, so their robot may still send them.
 RAISE_WATERMARK = """
 UPDATE teleop_session SET next_frame_index = greatest(next_frame_index, logged_frames)
  WHERE id = $1 AND found_at IS NOT NULL
 """
 
-# Where neither a frame nor a named gap is, below the watermark.
+# Below the watermark: ranges with neither a frame nor a gap.
 NAME_MISSING = """
 INSERT INTO frame_gap (session_id, first_frame, end_frame, reason)
 SELECT $1, reached, first_frame, $2
@@ -76,7 +76,7 @@ UPDATE episode
 
 
 class SessionEdits:
-    """Writes what a person asked for; each call is one transaction."""
+    """Writes a person's changes; each call is one transaction."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -95,7 +95,7 @@ class SessionEdits:
             raise SessionNotFound.of(session_id)
 
     async def delete_session(self, session_id: int) -> None:
-        """Raises SessionNotFound, also for what is deleted already."""
+        """Hide a session; raises SessionNotFound, also if it is deleted already."""
         async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             deleted = await connection.fetchval(DELETE_SESSION, session_id)
         if deleted is None:

@@ -28,7 +28,7 @@ from teleop_telemetry.tables.views import (
 log = get_logger(__name__)
 
 MAX_ID = 2**63 - 1
-# Two addresses of IPv6, one for each proxy on the way.
+# Two IPv6 addresses, one for each proxy on the way.
 MAX_TOLD_ADDRESS = 80
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -150,7 +150,7 @@ def session_id_of(request: Request) -> int:
 
 
 def _check_in_calendar(name: str, time: datetime | None) -> None:
-    """Years 1 and 9999 of some time zones are outside of UTC's calendar."""
+    """A time in UTC; years 1 and 9999 of some time zones are outside of UTC's calendar."""
     try:
         if time is not None:
             time.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Reading sessions, robots and ledgers back."""
+"""Reads sessions, robots and ledgers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -26,11 +26,11 @@ from teleop_telemetry.tables.views import (
 
 log = get_logger(__name__)
 
-# Whoever asks for millions of frames waits for them, but not for ever.
+# A request for millions of frames may take long, but not forever.
 READ_TIMEOUT_S = 60.0
-# Figures that are noted for the next reader: nobody waits for them.
+# Measurements stored for the next reader; nobody waits for this.
 KEEP_TIMEOUT_S = 5.0
-# A thousandth of a hertz is more than a loop keeps.
+# No loop is more exact than a thousandth of a hertz.
 MEASURED_DIGITS = 3
 
 type Row = Mapping[str, Any] | asyncpg.Record
@@ -72,14 +72,14 @@ SELECT r.*, s.id AS session_id,
  ORDER BY r.robot_id
 """
 
-# What accounts of older archives do not tell, for their frames could not carry it.
+# Fields that accounts of older archives lack, because their frames could not have them.
 NOT_TOLD_ONCE: Mapping[str, Any] = {"repeated_observations": 0, "not_finite": {}}
 ARCHIVED_ACCOUNT = "SELECT account FROM session_archive WHERE session_id = $1"
 NEWEST_EXPORT = "SELECT frames FROM session_export WHERE session_id = $1 ORDER BY export_id DESC LIMIT 1"
 
 
 class SessionQueries:
-    """Reads what telemetry-service writes."""
+    """Reads the tables that telemetry-service writes."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -191,7 +191,7 @@ class SessionQueries:
         )
 
     async def _keep(self, account: FrameAccount) -> None:
-        """So that nobody has to wait for it again; who asked is answered even if nothing can be written."""
+        """Keep the account, so that nobody waits for it again; the answer is sent even if this fails."""
         try:
             async with connected(self._pool, timeout_s=KEEP_TIMEOUT_S) as connection:
                 await keep(connection, account)
@@ -202,17 +202,17 @@ class SessionQueries:
 
 
 def _rounded(value: Any) -> Any:
-    """A rate or a time to as many digits as its samples' times have: these are whole microseconds."""
+    """A rate or a time, rounded to the precision of its samples' times, which are whole microseconds."""
     return round(value, MEASURED_DIGITS) if isinstance(value, float) else value
 
 
 async def _archived_account(connection: Connection, session_id: int) -> Row:
-    """As it was measured before the frames left the database."""
+    """The account as measured before the frames left the database."""
     account: dict[str, Any] = msgspec.json.decode(await connection.fetchval(ARCHIVED_ACCOUNT, session_id))
     return {**NOT_TOLD_ONCE, **account}
 
 
 def _view[View: msgspec.Struct](row: Row, kind: type[View], **more: Any) -> View:
-    """The row's columns that `kind` has, and `more`."""
+    """A `kind` from the row's columns of the same names, and `more`."""
     names: Sequence[str] = kind.__struct_fields__
     return kind(**{name: row[name] for name in names if name not in more}, **more)

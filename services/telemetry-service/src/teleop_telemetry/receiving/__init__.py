@@ -1,1 +1,1 @@
-"""The WebSocket: both modes, and how samples get into the database."""
+"""The WebSocket: both modes, and the way of frames into the database."""

@@ -19,14 +19,14 @@ from teleop_telemetry.receiving.wire import receive_message, tell
 from teleop_telemetry.receiving.writer import Writer
 from teleop_telemetry.tables.session_table import OpenSession, SessionTable
 
-# It is sent with the connection; who does not say it holds a place for nothing.
+# The hello is sent with the connection; a client without one only takes up a place.
 HELLO_TIMEOUT_S = 5.0
 LIMITS = Limits()
 STATUS_OF_REASON = {"closed": "complete", "writer_died": "interrupted"}
 
 
 class AcknowledgedConnection:
-    """One robot's connection, from its hello on."""
+    """The connection of one robot, after its hello."""
 
     def __init__(
         self, websocket: WebSocket, opened: OpenSession, hello: Hello, batcher: Batcher, table: SessionTable
@@ -47,7 +47,7 @@ class AcknowledgedConnection:
     async def receive(self) -> None:
         """Take messages until the stream has ended.
 
-        Raises BackendError when the robot says what it must not, WebSocketDisconnect when it goes.
+        Raises BackendError if the robot sends something invalid, WebSocketDisconnect if it goes away.
         """
         await tell(
             self._websocket,

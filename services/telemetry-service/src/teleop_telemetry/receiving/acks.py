@@ -1,4 +1,4 @@
-"""Telling the robot what is durable, and what was wrong."""
+"""Tells the robot what is durable, and what was wrong."""
 
 from collections import deque
 
@@ -11,12 +11,12 @@ from teleop_telemetry.receiving.trouble import Trouble
 from teleop_telemetry.receiving.wire import tell
 from teleop_telemetry.receiving.writer import Writer
 
-# More complaints than that are not told one by one; the session's ledger counts them all.
+# Further errors are not sent one by one; the session's ledger counts them all.
 MAX_WAITING_NOTICES = 16
 
 
 class Notices:
-    """What is to be told to one connection beside its acknowledgements, bounded."""
+    """Messages for one connection besides its acknowledgements, up to a limit."""
 
     def __init__(self, writer: Writer, trouble: Trouble) -> None:
         self.trouble = trouble
@@ -25,13 +25,14 @@ class Notices:
         self._told: ErrorMessage | None = None
 
     def add(self, notice: ErrorMessage) -> None:
-        """Have it told, unless too many wait already because nobody reads them."""
+        """Queue a message, unless too many wait already because the client does not read."""
         if len(self._waiting) < MAX_WAITING_NOTICES:
             self._waiting.append(notice)
             self._writer.changed.set()
 
     def take(self) -> list[ErrorMessage]:
-        """All that wait, and why this connection's frames are not committed, if that is news."""
+        """All queued messages, and the reason why this connection's frames are not committed,
+        if it is new."""
         taken = list(self._waiting)
         self._waiting.clear()
         error = self.trouble.error
@@ -48,8 +49,8 @@ class Notices:
 async def send_acks(websocket: WebSocket, writer: Writer, notices: Notices) -> None:
     """Send cumulative acknowledgements and notices until cancelled; raises the writer's failure.
 
-    Only the newest acknowledgement is ever waiting to be sent, however slowly the robot reads; to one that
-    does not read nothing is sent until it does again.
+    Only the newest acknowledgement ever waits to be sent, however slowly the robot reads. If a robot does not
+    read, nothing is sent until it reads again.
     """
     peer = peer_of(websocket)
     peer.on_reading = writer.changed.set

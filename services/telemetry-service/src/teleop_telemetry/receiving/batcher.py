@@ -1,4 +1,4 @@
-"""Gathers frames of all robots into few commits: commits are the cost, not rows."""
+"""Gathers frames of all robots into few commits, because commits are expensive and rows are not."""
 
 import asyncio
 import contextlib
@@ -16,29 +16,29 @@ from teleop_telemetry.tables.frame_table import FrameTable
 
 log = get_logger(__name__)
 
-# A commit costs its fsync, some ms, however few rows it has: twenty a second leave the disk room, and a
-# sample is safe before the next message of its robot (1/6 s).
+# A commit costs one fsync, some ms, however few rows it has. Twenty a second leave the disk time for other
+# work, and a sample is safe before the next message of its robot (1/6 s).
 FLUSH_AFTER_S = 0.05
-# Rows of one commit: 60 reach 70,000 rows/s, 600 reach 290,000, 6000 reach 440,000 on two cores; more only
+# Rows per commit: 60 reach 70,000 rows/s, 600 reach 290,000, 6000 reach 440,000 on two cores; more only
 # take memory.
 FLUSH_ROWS = 6000
-# One commit waits for the disk while the next one is gathered and encoded.
+# Two, so that one commit waits for the disk while the next one is gathered and encoded.
 LANES = 2
-# Of all robots, while the database is away: then nothing more is read, and the spools of the robots grow
-# instead.
+# Bytes of all robots that may wait while the database is away. Beyond that, nothing more is read,
+# and the spools of the robots grow instead.
 MAX_HELD_BYTES = 64 * 1024 * 1024
-# A session's row is held by another connection for one transaction.
+# Pause before trying a locked session again; another connection locks its row for one transaction.
 LOCKED_RETRY_S = 0.1
-# Of frames that their table takes no more.
+# Pause before trying frames again that their table does not accept.
 HELD_RETRY_S = 2.0
-# Of commits that were cancelled at the end: what they did not acknowledge is sent again.
+# Wait at the end for cancelled commits; frames that they did not acknowledge are sent again.
 STOP_TIMEOUT_S = 2.0
 
 
 class Batcher:
     """Bounded buffer between the connections and the table.
 
-    A writer is in `_ready` while it has blocks waiting and no commit holds any of it.
+    A writer is in `_ready` while it has waiting blocks and none of its frames is in a commit.
 
     trouble  why frames can't be committed now
     """
@@ -58,10 +58,10 @@ class Batcher:
         self._commits: set[asyncio.Task[None]] = set()
 
     async def submit(self, writer: Writer, block: FrameBlock) -> None:
-        """Take a block in, waiting while there is no room for it.
+        """Take a block, after waiting until there is space for it.
 
-        The writer is told once it is durable. It fails with Fenced if another connection has taken the
-        stream over, with OutOfStep if the database stands elsewhere.
+        The writer is notified once it is durable. It fails with Fenced if another connection has taken the
+        stream over, with OutOfStep if the database has another watermark.
         """
         while not (writer.has_room.is_set() and self._has_room.is_set()):
             await writer.has_room.wait()
@@ -115,7 +115,7 @@ class Batcher:
             self._has_room.set()
 
     def _take(self) -> list[Share]:
-        """What the next commit holds: every ready writer's blocks, up to about FLUSH_ROWS rows."""
+        """The shares of the next commit: the blocks of every ready writer, up to about FLUSH_ROWS rows."""
         shares, self._again = self._again, []
         rows = 0
         while self._ready and rows < FLUSH_ROWS:
@@ -146,7 +146,7 @@ class Batcher:
             self._let_go(shares, unsettled)
 
     def _let_go(self, shares: Sequence[Share], unsettled: Sequence[Share]) -> None:
-        """The writers of a commit may go on, but for those whose share is neither stored nor refused."""
+        """Let the writers of a commit continue, except those whose share is neither stored nor refused."""
         held = [share for share in unsettled if self.trouble.of(share.writer)]
         locked = [share for share in unsettled if not self.trouble.of(share.writer)]
         metrics.SESSIONS_LOCKED.inc(len(locked))

@@ -1,4 +1,4 @@
-"""Brings frames into the database, whatever it takes, and tells each connection how it went."""
+"""Stores frames in the database, however many attempts it takes, and tells each connection the result."""
 
 import asyncio
 import time
@@ -21,16 +21,16 @@ log = get_logger(__name__)
 
 # A restart of PostgreSQL takes a second or two: frames are safe soon after it.
 RETRY_FIRST_S = 0.1
-# A longer absence is a line of the log each two seconds.
+# During a longer absence, the log gets a line every two seconds.
 RETRY_LAST_S = 2.0
-# Failures of one kind in a row: what passes with the first retry is no trouble that anybody has to hear of;
-# after so many, what the frames themselves may be the reason of is looked for in them.
+# Failures of one kind in a row. One that ends with the first retry is not reported to anybody;
+# after this many, the cause is searched in the frames themselves, if it may be there.
 TROUBLE_AFTER = 2
 SIFT_AFTER = 4
-# Frames of one share that are given up, for a reason of unknown class, before its writer is refused instead.
+# Frames of one share that are given up for an unknown kind of reason, before its writer is refused instead.
 MAX_SIFTED = 64
 
-# What the database says of content; all else is said of the database and passes.
+# Errors that are about content; all others are about the database, and pass.
 REFUSALS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -61,9 +61,9 @@ class Unstorable(BackendError):
 
 
 class Share(Struct, frozen=True):
-    """What one writer has in one commit.
+    """The frames of one writer in one commit.
 
-    held_bytes  what the batcher counts for it until it is settled
+    held_bytes  bytes that the batcher counts for it until it is settled
     """
 
     writer: Writer
@@ -78,8 +78,8 @@ class Share(Struct, frozen=True):
 class Group(Struct, frozen=True):
     """Shares that are tried together: one transaction.
 
-    whole       the share that this is a part of: if the part is locked, all of it is
-    sift_after  failures in a row, of one unknown kind, after which the culprit is looked for
+    whole       the share of which this is a part; if the part is locked, the whole share is
+    sift_after  failures in a row, of one unknown kind, after which to search for the culprit
     """
 
     shares: tuple[Share, ...]
@@ -87,11 +87,11 @@ class Group(Struct, frozen=True):
     sift_after: int = SIFT_AFTER
 
     def of(self, *shares: Share) -> "Group":
-        """Others instead of these shares, with all patience again."""
+        """A group with other shares instead, whose failures count from zero again."""
         return Group(shares, self.whole)
 
     def halves(self, *, sift_after: int = SIFT_AFTER) -> list["Retry"]:
-        """Each half by itself: what troubles one share then holds up its half only."""
+        """The two halves; trouble with one share then holds up only its half."""
         middle = len(self.shares) // 2
         parts = self.shares[:middle], self.shares[middle:]
         return [Retry(Group(part, self.whole, sift_after)) for part in parts]
@@ -102,16 +102,17 @@ class Settled(Struct, frozen=True):
 
 
 class Retry(Struct, frozen=True):
-    """These are to be tried before all others."""
+    """These groups must be tried before all others."""
 
     group: Group
 
 
 class Locked(Struct, frozen=True):
-    """Neither can be said yet of this share, and the others don't wait for it.
+    """This share is neither stored nor refused yet, and the others do not wait for it.
 
-    Somebody else holds its session's row, or the table takes none of its frames, of which `trouble` then
-    tells under its writer.
+    Somebody else has locked its session's row, or the table accepts none of its frames;
+    `trouble` then has the
+    reason under its writer.
     """
 
     share: Share
@@ -137,9 +138,10 @@ class Commit:
           │      └─ the database is away: the same again, after a while
           └──────── Retry
 
-    While the database is away the same frames are tried again, forever: the robots wait, nothing is lost,
-    and memory is bounded by the batcher. A commit whose outcome is unknown is tried again too; the
-    watermark then tells what had been committed.
+    While the database is away, the same frames are tried again, forever: the robots wait, nothing is lost,
+    and the batcher limits the memory. A commit whose outcome is unknown is tried again too;
+    the watermark then
+    shows what was committed.
 
     trouble  why frames can't be committed now
     """
@@ -149,7 +151,7 @@ class Commit:
         self.trouble = Trouble()
 
     async def settle(self, shares: Sequence[Share]) -> list[Share]:
-        """Return once every share is settled or locked; gives those that are locked."""
+        """Commit until every share is settled or locked; returns those that are locked."""
         attempt = object()
         locked: dict[Writer, Share] = {}
         queue = deque([Group(tuple(shares))])
@@ -171,7 +173,7 @@ class Commit:
         return list(locked.values())
 
     async def _results(self, group: Group, attempt: object) -> Sequence[Result]:
-        """Try a group until the database has said something of its content."""
+        """Try a group until the database has accepted or refused its content."""
         delay_s = RETRY_FIRST_S
         failures: list[str] = []
         while True:
@@ -196,7 +198,7 @@ class Commit:
             self.trouble.begins(attempt, error)
 
     async def _try(self, group: Group) -> list[Result]:
-        """One transaction; what of its shares is to be tried again is one result."""
+        """One transaction; all of its shares that must be tried again are one result."""
         begun = time.perf_counter()
         appends = [Append(share.writer.session_id, share.writer.epoch, share.block) for share in group.shares]
         stored = await self._table.append(appends)
@@ -224,7 +226,7 @@ class Commit:
         return results
 
     async def _hold(self, group: Group, error: Exception) -> Sequence[Result]:
-        """Store what the table takes; the shares of which it takes nothing wait until it does."""
+        """Store the shares that the table accepts; the others wait until it accepts them."""
         if len(group.shares) > 1:
             return group.halves()
         [share] = group.shares
@@ -240,7 +242,7 @@ class Commit:
         return [Locked(share)]
 
     async def _apart(self, group: Group, error: Exception) -> Sequence[Result]:
-        """Find what the database refuses and store the rest; a frame that it refuses becomes a named gap."""
+        """Find the frames that the database refuses, which become gaps, and store the rest."""
         if len(group.shares) > 1:
             return group.halves()
         [share] = group.shares
@@ -255,7 +257,7 @@ class Commit:
         return [Retry(Group((share.of(part),), whole)) for part in _parts(block, writer.session_id, error)]
 
     async def _sift(self, group: Group, error: Exception) -> Sequence[Result]:
-        """Find who holds up the others, again and again, for a reason that may lie in its frames."""
+        """Find the share that keeps making commits fail, for a reason that may be in its frames."""
         if len(group.shares) > 1:
             return group.halves(sift_after=1)
         return [await self._sift_frames(group, error)]
@@ -263,9 +265,9 @@ class Commit:
     async def _sift_frames(self, group: Group, error: Exception) -> Result:
         """Store what can be stored of one robot's frames, from the front.
 
-        A frame is given up as a named gap only in one transaction with a frame of the same robot that could
-        be stored, or after such frames: else the reason may be the table's, and the robot is refused, which
-        keeps all that it has.
+        A frame becomes a gap only in one transaction with a frame of the same robot that could be stored, or
+        after such frames. Otherwise the cause may be the table; then the robot is refused, and keeps all of
+        its frames.
         """
         [rest] = group.shares
         given_up, stored_any = -1, False
@@ -291,9 +293,9 @@ class Commit:
         return SETTLED
 
     async def _store_front(self, group: Group, *, least: int) -> int | Retry | Locked:
-        """Store the longest front part of the share that can be, of `least` frames or more; gives its end.
+        """Store the longest possible front part of the share, of at least `least` frames; returns its end.
 
-        Or what becomes of the share, if something else than its frames is the reason: the database is away,
+        Returns the share's result instead if the cause is not in its frames: the database is away,
         the session's row is locked, or its watermark has moved.
         """
         [share] = group.shares
@@ -319,9 +321,9 @@ def _kind(error: Exception) -> str:
 
 
 def _is_in_vain(group: Group, locked: Mapping[Writer, Share]) -> bool:
-    """Whether these are parts of a share that is locked, or refused, since a part before them was tried.
+    """Whether these are parts of a share that was locked or refused when an earlier part was tried.
 
-    What follows a part must not overtake it.
+    Later parts must not overtake an earlier one.
     """
     if group.whole is None:
         return False
@@ -330,9 +332,9 @@ def _is_in_vain(group: Group, locked: Mapping[Writer, Share]) -> bool:
 
 
 def _resolve(share: Share, watermark: Watermark | None) -> Share | Settled | Locked:
-    """What becomes of a share that the table did not take: the part that can still be stored, or its fate.
+    """The result for a share that was not stored: the part that can still be stored, or its end.
 
-    Where the database stands as the share says, its row was locked.
+    If the database has the watermark that the share expects, its row was locked.
     """
     if watermark is None or watermark.epoch != share.writer.epoch:
         share.writer.fail(Fenced())
@@ -348,9 +350,9 @@ def _resolve(share: Share, watermark: Watermark | None) -> Share | Settled | Loc
 
 
 def _parts(block: FrameBlock, session_id: int, error: Exception) -> list[FrameBlock]:
-    """What to store, in this order, instead of a block with events that the database refuses.
+    """The parts to store, in this order, instead of a block with events that the database refuses.
 
-    Events go first, because they are told again only until their frames are acknowledged.
+    Events go first, because robots send them again only until their frames are acknowledged.
     """
     only_events = FrameBlock(first=block.first, end=block.first, runs=(), events=block.events)
     if block.first < block.end and block.events:

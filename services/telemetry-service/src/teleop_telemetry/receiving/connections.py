@@ -1,4 +1,4 @@
-"""The open telemetry connections of this process, so that they can be told to go elsewhere."""
+"""The open telemetry connections of this process, so that they can be asked to reconnect elsewhere."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class Connections:
 
     @contextmanager
     def entered(self, limit: int) -> Iterator[asyncio.Event]:
-        """Count a connection while the block runs; the event is set when it is to drain.
+        """Count a connection while the block runs; the event is set when it should drain.
 
         Raises TooManyConnections at the limit, StorageUnavailable while draining.
         """

@@ -28,16 +28,16 @@ from teleop_telemetry.tables.session_table import SessionTable
 
 log = get_logger(__name__)
 
-# Of one process; further robots are told to come again, and find another replica.
+# Per process; further robots are asked to reconnect, and find another replica.
 MAX_CONNECTIONS = 10_000
 NORMAL_CLOSE, SERVICE_RESTART = 1000, 1012
-# Said by a client that has finished: done, going away (a page that is left), closed without a code. A line
-# that was cut, and an end for an error, are none of these.
+# Close codes of a client that has finished: done, going away (a page that was left), closed without a code. A
+# broken connection, and an end because of an error, have other codes.
 ORDERLY = (1000, 1001, 1005)
 
 
 class RobotConnection(Protocol):
-    """What both modes have in common."""
+    """The common interface of both modes."""
 
     writer: Writer
     notices: Notices
@@ -95,7 +95,7 @@ async def _plain(websocket: WebSocket, robot_id: str, query: PlainQuery, drainin
     connection = PlainConnection(
         websocket, robot_id, query, websocket.state.batcher, websocket.state.session_table
     )
-    # Who only sends answers no pings once its unread acknowledgements have filled up.
+    # A client that never reads no longer answers pings once its buffers are full of acknowledgements.
     peer_of(websocket).patient = True
     orderly = False
     try:
@@ -119,7 +119,7 @@ async def _talk(websocket: WebSocket, connection: RobotConnection, draining: asy
             await (receiving if receiving in done else acking)
             return
         receiving.cancel()
-        # One who does not read must not keep its frames from being settled.
+        # A client that does not read must not prevent its frames from being settled.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_TIMEOUT_S):
                 await tell(websocket, Drain())
@@ -148,7 +148,7 @@ async def errors_told(websocket: WebSocket, robot_id: str) -> AsyncIterator[None
         error = known
         log.warning("connection refused", robot=robot_id, code=error.code, detail=error.detail)
     except Exception as surprise:
-        # Whatever it was, the robot keeps its frames and comes back.
+        # Whatever the error was, the robot keeps its frames and reconnects.
         error = as_backend_error(surprise)
         if trouble_of(surprise) is not None:
             log.warning("database away", robot=robot_id, error=repr(surprise), hint=error.hint)

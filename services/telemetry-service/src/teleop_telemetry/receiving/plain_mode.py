@@ -1,8 +1,9 @@
 """The plain mode of `/ws/log/{robot_id}`: JSON frames from any WebSocket client.
 
-Nothing is said before the first frame: it has the names without which there is no session to welcome.
-What never arrived can't be known here, so such sessions are `best_effort`. A message that can't be
-understood is answered with an error, left out and counted in the session's ledger; the connection goes on.
+The server says nothing before the first frame, because the session needs the names in that frame. It can't
+know about frames that never arrived, so such sessions are `best_effort`. A message
+that can't be understood is answered with an error, left out, and counted in the session's ledger;
+the connection continues.
 """
 
 import asyncio
@@ -32,12 +33,12 @@ from teleop_telemetry.tables.session_table import OpenSession, SessionTable
 
 log = get_logger(__name__)
 
-# The ledger of a session that goes on is so old at most; and so often a sender of nonsense costs a commit.
+# How old the ledger of an open session may be, and how often invalid messages cost a commit.
 NOTE_EVERY_S = 1.0
 
 
 class PlainQuery(Struct, forbid_unknown_fields=True):
-    """Query parameters of a plain connection: what a frame does not say."""
+    """Query parameters of a plain connection: everything that frames do not contain."""
 
     fps: Fps = 60.0
     task: Text | None = None
@@ -68,12 +69,12 @@ class PlainConnection:
         self.notices = Notices(self.writer, batcher.trouble)
 
     async def receive(self) -> None:
-        """Take messages for ever; raises what `receive_message` does when there are no more."""
+        """Take messages forever; raises what `receive_message` raises at the end."""
         while True:
             try:
                 message = await receive_message(self._websocket)
             except BackendError as unread:
-                # How many frames it held nobody knows.
+                # Nobody knows how many frames it contained.
                 self._refusals.add("", unread)
                 raise
             try:
@@ -86,9 +87,10 @@ class PlainConnection:
                 await self._batcher.submit(self.writer, block)
 
     async def finish(self, *, orderly: bool) -> None:
-        """End the session, once all that was submitted is durable.
+        """End the session, once everything submitted is durable.
 
-        orderly  the client has said that it is done; if not, more may have been meant to come: the session is
+        orderly  the client has said that it is done; otherwise it may have wanted to send more:
+                 the session is
                  interrupted, and how many frames there were in all stays unknown
         """
         if self._noting is not None:
@@ -117,7 +119,7 @@ class PlainConnection:
             self._noting = asyncio.create_task(self._note_refusals())
 
     async def _note_refusals(self) -> None:
-        """Keep the session's ledger true while it goes on; its end notes what is missing here."""
+        """Keep the session's ledger up to date while it is open; its end stores the rest."""
         while True:
             if self._refusals.changed:
                 self._refusals.changed = False
@@ -132,7 +134,7 @@ class PlainConnection:
         arrived_us = time.time_ns() // 1000
         if isinstance(message, bytes):
             raise BadMessage("frames must be JSON text, this message is binary", hint="send a text message")
-        # A long message is work of 8 ms to read and 10 to make columns of.
+        # A long message takes 8 ms to read, and 10 ms to be turned into columns.
         half = len(message) // 2
         frames = await self._turns.through(decoding_plain(message), half)
         session = self._session or PlainSession(frames[0], fps=self._query.fps)

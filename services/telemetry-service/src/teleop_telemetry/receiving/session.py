@@ -1,7 +1,7 @@
-"""What one connection may say next, and what it means; no I/O.
+"""What one connection may send next, and what it means; no I/O.
 
 Acknowledged mode: the robot numbers its frames, the session knows which one comes next. Plain mode: frames
-are numbered as they arrive, the first one fixes the names.
+are numbered as they arrive, and the first one sets the names.
 """
 
 from collections.abc import Generator, Sequence
@@ -42,14 +42,14 @@ class Rewind:
 
 @dataclass(frozen=True)
 class Known:
-    """Every frame of the batch was taken before."""
+    """Every frame of the batch has been taken before."""
 
 
 class AcknowledgedSession:
     """Order of one stream: each batch is stored, sliced, sent back or known already.
 
     next     the frame index that comes next on this connection
-    columns  that were told so far
+    columns  columns declared so far
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class AcknowledgedSession:
         self.state_width = state_width
         self.action_width = action_width
         self.columns = {column.position: column for column in columns}
-        # One nack per hole: what was sent behind it is dropped in silence until the robot rewinds.
+        # One nack per missing batch: batches after it are dropped silently until the robot rewinds.
         self._awaiting_rewind = False
 
     def receive(self, batch: Batch) -> StoreFrames | Rewind | Known:
@@ -84,7 +84,7 @@ class AcknowledgedSession:
 
 
 class PlainSession:
-    """Numbers and columns for frames that come as names and values.
+    """Gives numbers and columns to frames that come as names and values.
 
     fps  the rate that was declared for them
     """
@@ -103,8 +103,9 @@ class PlainSession:
     def receive(self, frames: Sequence[PlainFrame], arrived_us: int) -> Generator[float, None, FrameBlock]:
         """Frames as a block, which is returned; NaN stands for what a frame lacks.
 
-        Done in steps of FRAMES_AT_ONCE: yields which part of the work each of them was. Where one of them
-        raises, no frame is taken.
+        Works in steps of FRAMES_AT_ONCE, and yields which part of the work each step was.
+        If a step raises, no
+        frame is taken.
         """
         times = [
             taken_us if frame.timestamp is None else round(frame.timestamp * US_PER_S)
@@ -141,8 +142,8 @@ class PlainSession:
         return Run(first, len(frames), timestamps, _float32(state), _float32(action), untold)
 
     def _taken_us(self, frames: int, arrived_us: int) -> list[int]:
-        """When the frames of a message were taken that do not tell it: the last as it arrived, the others
-        evenly since the message before, but not slower than was declared."""
+        """Capture times for the frames of a message without times: the last when it arrived, the others
+        spread evenly since the message before, at most one declared period apart."""
         since = None if self._arrived_us is None else max(0, arrived_us - self._arrived_us)
         step_us = self._period_us if since is None else min(self._period_us, since // frames)
         self._arrived_us = arrived_us
@@ -162,6 +163,6 @@ def _comes_without_time(timed: tuple[PlainFrame, int]) -> bool:
 
 
 def _float32(rows: Sequence[Sequence[Value]]) -> bytes:
-    """As numpy, and so LeRobot, makes float32 of values: None is NaN, what is too large infinite."""
+    """float32 values as in numpy, and so in LeRobot: None is NaN, a value that is too large is infinite."""
     with np.errstate(over="ignore"):
         return np.array(rows, "<f4").tobytes()

@@ -1,4 +1,4 @@
-"""What keeps frames from being committed now: for robots, for `/readyz`, for the metrics."""
+"""Why frames can't be committed now: for robots, for `/readyz`, and for the metrics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ class Trouble:
             self._changed()
 
     def ends(self, commit: object) -> None:
-        """`commit` is over, one way or the other."""
+        """`commit` has ended, whether or not it succeeded."""
         if self._failing.pop(commit, None) is not None:
             self._changed()
 
@@ -71,7 +71,7 @@ class Trouble:
 
 
 def is_of_the_database(error: Exception) -> bool:
-    """Whether `error` says something of the database, rather than of the frames it was given."""
+    """Whether `error` is about the database, rather than about the frames."""
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         if code.startswith(CONSTRAINTS):
@@ -81,7 +81,7 @@ def is_of_the_database(error: Exception) -> bool:
 
 
 def explain(error: Exception) -> BackendError:
-    """What to say of a commit that failed with `error`."""
+    """The error to report for a commit that failed with `error`."""
     if isinstance(error, BackendError):
         return error
     if is_of_the_database(error) and not isinstance(error, asyncpg.IntegrityConstraintViolationError):

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Generator
 
-# More than a robot sends at once, which costs it no turn. So much plain JSON holds the loop for 0.1 ms,
-# 1 MiB for 18 ms, if it is not done in parts.
+# More than a robot sends at once, so a robot never has to yield.
+# This much plain JSON takes 0.1 ms of the event loop; 1 MiB would take 18 ms if it were not handled in parts.
 TURN_BYTES = 4096
 
 
@@ -15,9 +15,9 @@ class Turns:
         self._taken_bytes = 0
 
     async def take(self, size_bytes: int) -> None:
-        """Let all others that are ready have a turn for each TURN_BYTES that this connection has had.
+        """Give all others that are ready a turn for each TURN_BYTES that this connection has used.
 
-        size_bytes  of the message that was just handled
+        size_bytes  size of the message that was just handled
         """
         self._taken_bytes += size_bytes
         while self._taken_bytes >= TURN_BYTES:
@@ -25,10 +25,10 @@ class Turns:
             await asyncio.sleep(0)
 
     async def through[Done](self, work: Generator[float, None, Done], size_bytes: int) -> Done:
-        """Do `work`, whose steps take turns; returns what it returns.
+        """Run `work`, giving others a turn between its steps; returns what it returns.
 
-        work        yields which part of the whole each of its steps was
-        size_bytes  what counts for the whole
+        work        yields for each of its steps which part of the whole it was
+        size_bytes  bytes that count for the whole
         """
         while True:
             try:

@@ -15,9 +15,9 @@ from teleop_schema.messages import (
     encode_control,
 )
 
-# A close frame holds 125 bytes, two of them for the code.
+# A close frame has at most 125 bytes, two of them for the code.
 MAX_REASON_BYTES = 123
-# For the last words to somebody who may not be reading any more.
+# Time limit for the last message to a client that may not be reading any more.
 FAREWELL_TIMEOUT_S = 5.0
 # RuntimeError: uvicorn has closed by itself, after a ping that was not answered.
 GONE = (WebSocketDisconnect, RuntimeError)
@@ -29,7 +29,7 @@ def subprotocol_of(websocket: WebSocket) -> str | None:
 
 
 async def receive_message(websocket: WebSocket) -> str | bytes:
-    """Next message, text or binary.
+    """The next message, text or binary.
 
     Raises WebSocketDisconnect when there is none any more, MessageTooLarge or BadMessage if the connection
     was closed for one that could not be read.
@@ -44,9 +44,9 @@ async def receive_message(websocket: WebSocket) -> str | bytes:
 
 
 async def tell(websocket: WebSocket, message: ServerMessage) -> None:
-    """Send a message; one that is gone is not told.
+    """Send a message; does nothing if the client is gone.
 
-    Who receives will come to the end of the connection by itself, after all that was sent before it: a
+    The receiving side finds the end of the connection by itself, after everything that was sent before it: a
     client may send its frames and leave.
     """
     if isinstance(message, ErrorMessage) and subprotocol_of(websocket) == OLDER_SUBPROTOCOL:
@@ -59,7 +59,8 @@ async def tell(websocket: WebSocket, message: ServerMessage) -> None:
 async def close(
     websocket: WebSocket, code: int, reason: str = "", *, last_words: Sequence[ServerMessage] = ()
 ) -> None:
-    """Close the connection if it is still open, after `last_words`; who does not read is not waited for."""
+    """Close the connection if it is still open, after `last_words`; does not wait for a client
+    that does not read."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FAREWELL_TIMEOUT_S):
             for message in last_words:

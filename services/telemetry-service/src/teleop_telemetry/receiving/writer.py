@@ -1,4 +1,4 @@
-"""One connection's place in the batcher, and what it knows of its frames' fate."""
+"""One connection's place in the batcher, and the results for its frames."""
 
 import asyncio
 
@@ -6,22 +6,22 @@ from teleop_schema.limits import MAX_MESSAGE_BYTES
 
 from teleop_telemetry.frames.block import FrameBlock
 
-# One message of the greatest size, while another is in flight. A limit on the number of messages would
+# One message of the largest size while another is in flight. A limit on the number of messages would
 # throttle robots that send frame by frame.
 MAX_WAITING_BYTES = MAX_MESSAGE_BYTES
 
 
 class Writer:
-    """Writes to one session as of one epoch.
+    """Writes to one session in one epoch.
 
     submitted  one past the last frame handed to the batcher
     committed  every frame below it is durable
     failure    why nothing of this connection will be stored any more
-    waiting    blocks that are in no commit yet
-    in_flight  whether a commit holds frames of it: its next commit begins only after that
-    owes_ack   whether `committed` is to be told
-    changed    set when there is something to tell, or `failure` has changed
-    has_room   set while the batcher takes another block of it
+    waiting    blocks that are not in a commit yet
+    in_flight  whether a commit has frames of it; its next commit begins only after that
+    owes_ack   whether `committed` must be sent
+    changed    set when there is something to send, or `failure` has changed
+    has_room   set while the batcher accepts another block from it
     """
 
     def __init__(self, session_id: int, epoch: int, next_frame: int) -> None:
@@ -62,7 +62,7 @@ class Writer:
         self._settled.set()
 
     def tell_again(self) -> None:
-        """Have `committed` told, though it may have been told before."""
+        """Have `committed` sent, even if it was sent before."""
         self.owes_ack = True
         self.changed.set()
 

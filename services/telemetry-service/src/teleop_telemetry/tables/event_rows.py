@@ -16,7 +16,7 @@ SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[])
 ON CONFLICT (session_id, episode_index) DO NOTHING
 """
 
-# What was told before stays: a task that a person has given since is not undone by a robot's resend.
+# The first value stays, so that a robot's resend does not undo a task that a person has set since.
 CHANGE_TASKS = """
 UPDATE episode e
    SET later_tasks = told.tasks || coalesce(e.later_tasks, '{}')
@@ -27,7 +27,7 @@ UPDATE episode e
  WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index
 """
 
-# An episode that has an end keeps it: what a person has trimmed since is not undone by a robot's resend.
+# An episode keeps its end, so that a robot's resend does not undo what a person has trimmed since.
 END_EPISODES = """
 UPDATE episode e
    SET end_frame = greatest(told.frame_index, e.start_frame), outcome = told.outcome,
@@ -55,8 +55,8 @@ SELECT session_id, c.position, c.name, c.dtype, c.shape, c.names
     ON CONFLICT DO NOTHING
 """
 
-# As if the robot had known it when the session began: from then on nobody waits for that camera's video. What
-# was said first says most: for a recorder that is killed later its shipper knows less.
+# As if the robot had known it when the session began; from now on nobody waits for that camera's video. The
+# first reason stays, because if the recorder is killed later, its shipper knows less.
 LEAVE_OUT_CAMERAS = """
 UPDATE teleop_session s
    SET cameras = s.cameras - told.cameras,
@@ -68,8 +68,8 @@ UPDATE teleop_session s
  WHERE s.id = told.session_id
 """
 
-# What the session tells of its own host comes with its description; this is learned with the first frame that
-# the command's dataset takes.
+# The description of a session contains its host; this part is known only with the first frame
+# that the command's dataset takes.
 LEAVE_OUT_FEATURES = """
 UPDATE teleop_session s
    SET host = s.host || jsonb_build_object(
@@ -155,7 +155,7 @@ async def store_events(connection: Connection, events: Sequence[tuple[int, Event
 
 
 def _reasons(told: Iterable[tuple[int, str, str | None]]) -> list[tuple[int, str, str]]:
-    """Of each session and name the reason that was told first."""
+    """The first reason for each session and name."""
     first: dict[tuple[int, str], str] = {}
     for session, name, why in told:
         first.setdefault((session, name), why or "")

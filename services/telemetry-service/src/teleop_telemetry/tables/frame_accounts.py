@@ -1,9 +1,9 @@
-"""What the ledger tells of a session's frames: measured, and kept for as long as it is true.
+"""The ledger's measurements of a session's frames, kept for as long as they are true.
 
-Frames below a session's watermark never change, so an account is true as long as the watermark and the time
-of the last commit are those that it was measured with; who changes frames by hand is noticed by the database.
-Gaps, refusals and video are no part of it: they are few, and read each time. Every function works on its
-caller's connection, in its snapshot.
+Frames below a session's watermark never change. An account is therefore true as long as the watermark and the
+time of the last commit are the same as when it was measured. The database notices changes to frames by hand.
+Gaps, refusals and video are not part of it, because they are few and read each time. Every function works on
+its caller's connection, in its snapshot.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ SELECT account FROM session_account
  WHERE session_id = $1 AND next_frame_index = $2 AND last_commit_at IS NOT DISTINCT FROM $3
    AND frames_changed_at IS NOT DISTINCT FROM $4
 """
-# Nothing, if frames have come meanwhile.
+# Does nothing if frames have arrived meanwhile.
 KEEP = """
 INSERT INTO session_account (session_id, next_frame_index, last_commit_at, frames_changed_at, account)
 SELECT id, next_frame_index, last_commit_at, frames_changed_at, $5::jsonb FROM teleop_session
@@ -67,7 +67,8 @@ ON CONFLICT (session_id) DO UPDATE
 
 
 class Stand(NamedTuple):
-    """What an account is true of: the session's watermark, its last commit, and what was done past it."""
+    """The state for which an account is true: the session's watermark, its last commit,
+    and changes by hand."""
 
     frames: int
     committed_at: datetime | None
@@ -75,7 +76,7 @@ class Stand(NamedTuple):
 
 
 class FrameAccount(NamedTuple):
-    """What the ledger tells of a session's frames, as they stood then."""
+    """The ledger's measurements of a session's frames at that time."""
 
     session_id: int
     stand: Stand
@@ -89,7 +90,7 @@ async def measure_frames(connection: Connection, session_id: int) -> FrameAccoun
 
 
 async def account_frames(connection: Connection, session_id: int) -> FrameAccount:
-    """The same, measured only if it is not kept."""
+    """The same; measured only if it is not stored yet."""
     stand = await _stand(connection, session_id)
     kept = await connection.fetchval(KEPT, session_id, *stand)
     if kept is None:
@@ -98,7 +99,7 @@ async def account_frames(connection: Connection, session_id: int) -> FrameAccoun
 
 
 async def keep(connection: Connection, account: FrameAccount) -> None:
-    """Keep what was measured, if the session has ended and stands as it did."""
+    """Store an account, if the session has ended and has not changed since."""
     if not account.kept:
         told = msgspec.json.encode(account.told).decode()
         await connection.execute(KEEP, account.session_id, *account.stand, told)

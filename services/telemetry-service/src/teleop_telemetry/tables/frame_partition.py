@@ -6,7 +6,7 @@ from teleop_schema.errors import StorageUnavailable
 
 
 async def ensure_partition(connection: Connection, session_id: int) -> None:
-    """Let there be a place for the session's frames; raises StorageUnavailable with what is in the way."""
+    """Create the partition for the session's frames if needed; raises StorageUnavailable with the reason."""
     try:
         await connection.execute("SELECT ensure_frame_partition($1)", session_id)
     except asyncpg.ObjectNotInPrerequisiteStateError as error:

@@ -14,10 +14,10 @@ from teleop_telemetry.tables.frame_partition import ensure_partition
 from teleop_telemetry.tables.instants import instant_of
 
 TIMESTAMP = struct.Struct("<q")
-# A disk under load takes seconds; a connection that is dead would take for ever.
+# A disk under load takes seconds; a dead connection would take forever.
 COMMIT_TIMEOUT_S = 30.0
 
-# Rows that somebody else holds are skipped: they are tried again, and nobody waits for them.
+# Rows that somebody else has locked are skipped and tried again later, so that nobody waits for them.
 ADVANCE = """
 WITH wanted AS (
     SELECT s.id, b.last, b.frame_time, b.untold
@@ -43,7 +43,7 @@ SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
 READ_WATERMARKS = "SELECT id, epoch, next_frame_index FROM teleop_session WHERE id = ANY($1::bigint[])"
 
 
-# A session as of one epoch: a commit may hold frames of an older connection to the same session, too.
+# A session in one epoch, because a commit may also have frames of an older connection to the same session.
 type ClaimedFrames = tuple[int, int]
 
 
@@ -62,14 +62,14 @@ class Append:
 
 @dataclass(frozen=True)
 class Watermark:
-    """Where a session stands in the database."""
+    """The watermark and epoch of a session in the database."""
 
     epoch: int
     next: int
 
 
 class FrameTable:
-    """Writes to `teleop_frame`, and to what moves with it: watermark, gaps, events."""
+    """Writes to `teleop_frame`, and to everything that changes with it: watermark, gaps, events."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -77,10 +77,10 @@ class FrameTable:
     async def append(self, appends: Sequence[Append]) -> set[ClaimedFrames]:
         """Commit frames of any number of connections, at most one Append each, all in one transaction.
 
-        Returns the claims whose frames are now durable. Of one that is missing the session has another epoch
-        or watermark than the Append says, or its row was locked: nothing of it was stored. After an exception
-        the outcome is unknown; trying again is safe, for what was committed will then be missing from the
-        answer.
+        Returns the claims whose frames are now durable. If one is missing, the session has another epoch or
+        watermark than the Append says, or its row was locked; nothing of it was stored.
+        After an exception the
+        outcome is unknown. Trying again is safe, because committed claims will then be missing in the result.
         """
         async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
             advanced = await self._advance(connection, appends)
@@ -93,13 +93,13 @@ class FrameTable:
         return advanced
 
     async def watermarks(self, session_ids: Sequence[int]) -> Mapping[int, Watermark]:
-        """Where the sessions stand now."""
+        """The current watermarks and epochs of the sessions."""
         async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
             rows = await connection.fetch(READ_WATERMARKS, session_ids)
         return {row["id"]: Watermark(row["epoch"], row["next_frame_index"]) for row in rows}
 
     async def ensure_partition(self, session_id: int) -> None:
-        """Make a place for the session's frames again; raises StorageUnavailable."""
+        """Create the session's partition again; raises StorageUnavailable."""
         async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
             await ensure_partition(connection, session_id)
 

@@ -1,7 +1,7 @@
-"""Numbers for new sessions, none of which was ever given within the store.
+"""Gives numbers to new sessions; no number is ever given twice within a store.
 
-A database that was restored to an older state, or made anew, would give numbers again under which the store
-already has files. So the store remembers the highest number, and does so before it is given.
+A database that was restored to an older state, or is new, would give numbers again for
+which the store already has files. Therefore the highest number is written to the store before it is given.
 """
 
 import asyncio
@@ -14,27 +14,27 @@ from teleop_schema.errors import StorageUnavailable
 log = get_logger(__name__)
 
 HIGHEST_NOTE = "sessions/highest"
-# The highest number is noted in the store first: a robot waits for its welcome meanwhile.
+# Time limit for writing the highest number to the store; a robot waits for its welcome meanwhile.
 GIVE_TIMEOUT_S = 10.0
 
-# One at a time, of all replicas: who reads the store's note must be the next to write it.
+# One replica at a time: whoever reads the store's note must be the next to write it.
 LOCK = "SELECT pg_advisory_xact_lock(7264981005)"
 DRAW = "SELECT nextval(pg_get_serial_sequence('teleop_session', 'id')) FROM generate_series(1, $1)"
 SKIP = "SELECT setval(pg_get_serial_sequence('teleop_session', 'id'), $1)"
 
 
 class SessionNumbers:
-    """Gives numbers; those who ask at the same time share one write to the store."""
+    """Gives numbers; requests at the same time share one write to the store."""
 
     def __init__(self, pool: Pool, store: Store | None) -> None:
-        """`store`: None if there is none: the database's own count is all there is then."""
+        """`store`: None if there is none; then only the database counts."""
         self._pool = pool
         self._store = store
         self._waiting: list[asyncio.Future[int]] = []
         self._giving: asyncio.Task[None] | None = None
 
     async def take(self) -> int:
-        """A number that is nobody else's, and never was. Raises what keeps the database or the store away."""
+        """A number that no session ever had. Raises the errors of the database and the store."""
         number: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(number)
         if self._giving is None or self._giving.done():

@@ -1,10 +1,10 @@
-"""What the plain mode refused of one session: counted, and named by field and reason; pure."""
+"""Frames of one session that the plain mode refused, counted by field and reason; pure."""
 
 import msgspec
 from msgspec import Struct
 from teleop_schema.errors import BackendError
 
-# Further reasons are counted together: a client that sends nonsense may find a new one for each message.
+# Further reasons are counted together, because invalid messages may each have a new one.
 MAX_REASONS = 32
 OTHER = "further reasons"
 
@@ -47,12 +47,12 @@ class Refusals:
 
 
 def _storable(text: str) -> str:
-    """As PostgreSQL takes it: it may quote what was sent."""
+    """The text without what PostgreSQL does not accept, because it may quote what was sent."""
     return text.replace("\0", "\\0").encode(errors="replace").decode()
 
 
 def frames_of(message: str | bytes) -> int:
-    """How many frames a message was meant to hold: the length of an array, one for anything else."""
+    """How many frames a message was meant to have: the length of an array, one for anything else."""
     if isinstance(message, bytes):
         return 1
     try:

@@ -1,7 +1,7 @@
-"""Notes in the store of which sessions there are, for a database that is made anew.
+"""Notes in the store about all sessions, for a new database.
 
-A note tells what a session is called, how it was recorded, which cameras it had, and, once it has ended, how
-many frames its robot logged. It is made before anybody hears of the session, and again at its end.
+A note contains a session's name, how it was recorded, which cameras it had and, once it has ended, how many
+frames its robot logged. It is written before anybody learns of the session, and again at its end.
 """
 
 from teleop_runtime.postgres.noting import note_all
@@ -10,7 +10,7 @@ from teleop_runtime.store import Store, read_notes
 from teleop_schema.errors import StorageUnavailable
 
 FOLDER = "sessions/known"
-# A new database knows its sessions again as of a minute ago.
+# How far the notes may lag behind the database.
 NOTE_EVERY_S = 60.0
 TIMEOUT_S = 60.0
 
@@ -46,7 +46,7 @@ RETURNING id
 
 
 async def note_session(connection: Connection, store: Store, session_id: int) -> None:
-    """Note a session, on a connection that sees it; raises StorageUnavailable."""
+    """Write the note of a session, on a connection that sees it; raises StorageUnavailable."""
     told = await connection.fetchval(TOLD, session_id)
     try:
         await store.set_note(f"{FOLDER}/{session_id}", told.encode())
@@ -56,7 +56,7 @@ async def note_session(connection: Connection, store: Store, session_id: int) ->
 
 
 async def note_all_sessions(pool: Pool, store: Store) -> None:
-    """Note the sessions that are not noted yet: those of a release, or a time, without notes."""
+    """Write missing notes of sessions, from a release or a time without notes."""
 
     async def note(connection: Connection, session_id: int) -> None:
         await note_session(connection, store, session_id)
@@ -69,12 +69,12 @@ async def _unnoted(connection: Connection, limit: int) -> list[int]:
 
 
 async def find_sessions(pool: Pool, store: Store) -> int:
-    """How many sessions the database now knows of the store alone: it has no frames of them, yet.
+    """Take sessions over from the store; returns how many. The database has no frames of them yet.
 
-    They have the numbers that they had. A robot that still has their frames goes on with them.
+    They keep their numbers. A robot that still has their frames continues them.
     """
     names = [name async for name in store.list_notes(FOLDER)]
-    # The highest first: of a robot that tried twice to open a session, only the last number counts.
+    # The highest first: if a robot tried twice to open a session, only the last number counts.
     names.sort(key=lambda name: int(name.rpartition("/")[2]), reverse=True)
     found = 0
     async for _, told in read_notes(store, names):

@@ -26,13 +26,13 @@ from teleop_telemetry.tables.session_notes import note_session
 
 log = get_logger(__name__)
 
-# For the commit of the connection that is taken over, which holds the row; then the robot comes again.
+# Wait for the commit of the connection that is taken over, which has locked the row; then the robot retries.
 TAKE_OVER_PATIENCE_S = 1.0
-# A robot waits for its welcome.
+# Time limit for opening a session; a robot waits for its welcome.
 OPEN_TIMEOUT_S = 10.0
-# Likewise for the end.
+# The same for the end.
 FINISH_TIMEOUT_S = 10.0
-# A recording that is paused overnight is not ended by somebody's mistake.
+# So long that nobody ends a recording by mistake that is paused overnight.
 SILENT_FOR = timedelta(days=1)
 
 SEE_ROBOT = """
@@ -69,7 +69,7 @@ SELECT $1, * FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[])
 ON CONFLICT (session_id, number) DO UPDATE SET frames = EXCLUDED.frames
 """
 
-# What holds the session's row is a commit of this system whose process hangs; anybody else is waited for.
+# Ends only a commit of this service whose process hangs with the session's row locked; waits for others.
 END_BLOCKERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE pid = ANY(pg_blocking_pids($1)) AND application_name = 'lerobot-backend' AND usename = current_user
@@ -91,7 +91,7 @@ UPDATE teleop_session SET status = 'interrupted', end_time = coalesce(last_frame
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A session that this connection may write to; `columns` are those that were told before."""
+    """A session that this connection may write to; `columns` are those declared before."""
 
     id: int
     epoch: int
@@ -109,7 +109,7 @@ class SessionTable:
         ended: Callable[[int], None] | None = None,
         store: Store | None = None,
     ) -> None:
-        """`ended` is told of each session that a robot has ended.
+        """`ended` is called for each session that a robot has ended.
 
         store  remembers which sessions there are; None: only the database does
         """
@@ -117,13 +117,15 @@ class SessionTable:
         self._store = store
         self._numbers = SessionNumbers(pool, store)
         self._ended = ended
-        # All but one: if every connection waited for a row, none would be left to end who holds it.
+        # All but one, because if every connection waited for a row, none could end the process
+        # that has locked it.
         self._places = asyncio.Semaphore(connections - 1)
 
     async def open(
         self, stream: UUID, robot_id: str, session: SessionDescription, *, delivery: str
     ) -> OpenSession:
-        """The stream's session, made if it is new, taken over from whoever wrote to it before.
+        """The stream's session: created if it is new, otherwise taken over from the connection
+        that wrote to it.
 
         Raises SessionMismatch if the stream is known with another robot or other names, SessionArchived if
         its frames have left the database, StorageUnavailable if that takes too long: the robot may long be
@@ -152,7 +154,7 @@ class SessionTable:
         events: tuple[Event, ...] = (),
         refusals: Sequence[Refusal] = (),
     ) -> bool:
-        """Close the session at `frames` frames; False if the database does not stand there.
+        """Close the session at `frames` frames; False if the database has another watermark.
 
         logged  how many the robot says it logged in all; None: nobody knows
         """
@@ -173,12 +175,12 @@ class SessionTable:
         return True
 
     async def note_refusals(self, session_id: int, refusals: Sequence[Refusal]) -> None:
-        """Keep what was refused of a session so far, in place of what was kept before."""
+        """Store the refused frames of a session so far, replacing what was stored before."""
         async with connected(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
             await _note_refusals(connection, session_id, refusals)
 
     async def interrupt_abandoned(self, after_s: float) -> None:
-        """Mark plain sessions as interrupted that no service has heard of for `after_s`."""
+        """Mark plain sessions as interrupted that have been silent for `after_s`."""
         async with connected(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
             await connection.execute(INTERRUPT_ABANDONED, timedelta(seconds=after_s))
 
@@ -210,7 +212,8 @@ class SessionTable:
             values = _session_values(robot_id, session)
             row = await connection.fetchrow(CREATE, stream, *values, delivery, number)
             if row is not None and self._store is not None:
-                # Before anybody hears of the session: it outlives the database from its first frame on.
+                # Before anybody learns of the session, so that it
+                # survives the database from its first frame on.
                 await note_session(connection, self._store, number)
             return await _opened(connection, row)
 
@@ -265,7 +268,7 @@ def _check_same(row: asyncpg.Record, robot_id: str, session: SessionDescription)
 
 
 def _check_here(row: asyncpg.Record) -> None:
-    """Frames that come late wait on the robot's disk, so that a session's frames are all in one place."""
+    """Refuse frames for an archived session; they wait on the robot's disk, so that all are in one place."""
     if row["archived"]:
         raise SessionArchived(
             f"the frames of session {row['id']} have been archived",
