@@ -4,8 +4,10 @@ import asyncio
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from teleop_testing.backends.database import Database
 from teleop_testing.backends.s3 import S3Folder, s3_server, which_server
 from teleop_testing.machine.prepared import PreparedPython, prepared_python
 from teleop_testing.machine.priority import renounce_real_time
+from teleop_testing.once import first_alone
 
 _numbers = itertools.count()
 MEMORY = Path("/dev/shm")
@@ -72,6 +75,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "root(why): only root may do what this test does, and why that is needed"
     )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Have one of xdist's workers import all tests before the others do, which then find everything compiled.
+
+    Side by side, each would compile what LeRobot imports, which takes longer than importing it.
+    """
+    with first_alone(Path(sys.prefix)) if hasattr(session.config, "workerinput") else nullcontext():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

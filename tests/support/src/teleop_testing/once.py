@@ -1,7 +1,9 @@
 """What takes long to make, made once for all of a run's processes."""
 
 import fcntl
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,21 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
             make(folder)
             done.touch()
     return folder
+
+
+@contextmanager
+def first_alone(folder: Path) -> Iterator[None]:
+    """The block, in the first of several processes alone, and after its end in all others at once.
+
+    folder  exists, and is the same for all of them
+    """
+    # The system takes the lock back from one that dies.
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(lock)
