@@ -14,6 +14,7 @@ from teleop_runtime.store import (
     ChecksumMismatch,
     ObjectMissing,
     OffsetMismatch,
+    PathTaken,
     Recipe,
     Store,
     UnknownUpload,
@@ -394,3 +395,21 @@ async def named(store: Store, path: str) -> str | None:
     with suppress(FileNotFoundError):
         return json.loads(b"".join([b async for b in store._get(f"names/{path}")]))["sha256"]
     return None
+
+
+async def test_taken_paths(store):
+    """A file does not replace a folder, nor a folder a file; names that only begin alike are free, and what
+    is taken away makes room."""
+    digest, other = await stored(store, b"content"), await stored(store, b"other")
+    await store.name("robot_A/data/info.json", digest)
+    for path in ("robot_A/data", "robot_A/data/info.json/more.json", "robot_A/data/info.json/a/b.json"):
+        with pytest.raises(PathTaken):
+            await store.name(path, digest)
+    await store.name("robot_A/data/info", digest)
+    await store.name("robot_A/data/info.json", other)
+    assert [name async for name in store.list_names()] == [
+        ("robot_A/data/info", digest),
+        ("robot_A/data/info.json", other),
+    ]
+    await store.unname("robot_A/data/info")
+    await store.name("robot_A/data/info/more.json", digest)

@@ -39,3 +39,26 @@ def test_the_file_that_is_wrong_is_named_by_its_place():
         with pytest.raises(BadInput) as caught:
             check_manifest(msgspec.structs.replace(manifest_of(FILES), files=(*files, wrong)))
         assert caught.value.field == "files[2].path"
+
+
+@pytest.mark.parametrize(
+    ("paths", "wrong"),
+    [
+        # What S3 would hold, and no disk.
+        (("a.json", "a.json/b.json"), 1),
+        (("a.json/c/b.json", "x.json", "a.json"), 0),
+        # By the names that they have on the robot.
+        (("a%3A.escaped", "a%3A/b%3A.escaped"), 1),
+        (("a.json", "a.json.escaped"), 1),
+    ],
+)
+def test_what_no_folder_can_hold_is_named(paths, wrong):
+    """A file and a folder of one name, or two files of it: the version could never be restored."""
+    with pytest.raises(BadInput) as caught:
+        check_manifest(manifest_of(dict.fromkeys(paths, b"")))
+    assert caught.value.field == f"files[{wrong}].path"
+
+
+def test_names_that_only_begin_alike_are_fine():
+    """A file beside a folder whose name goes on."""
+    check_manifest(manifest_of(dict.fromkeys(("a.json", "a.json-1/b.json", "a/b.json", "a/c/b.json"), b"")))

@@ -18,17 +18,16 @@ lifecycle rule that ends incomplete multipart uploads after a day.
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import aiofiles
-import msgspec
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 from teleop_schema.errors import BodyTooLarge
 
@@ -42,7 +41,9 @@ from teleop_runtime.store.errors import (
 )
 from teleop_runtime.store.hashes import Hashes
 from teleop_runtime.store.protocol import NOTHING_BEGUN, Checksum, Recipe
+from teleop_runtime.store.s3_errors import reaching
 from teleop_runtime.store.s3_keys import checked, end_of, object_key, parts_among
+from teleop_runtime.store.s3_names import S3Names
 from teleop_runtime.store.writers import Writers
 
 # The least that S3 takes as a part of a multipart upload, and the most of an upload in memory.
@@ -66,6 +67,7 @@ class S3ObjectStore:
 
     def __init__(self, bucket: S3Store) -> None:
         self._bucket = bucket
+        self._names = S3Names(bucket)
         self._writers = Writers()
         self._hashes = Hashes()
 
@@ -226,15 +228,13 @@ class S3ObjectStore:
     async def name(self, path: str, sha256: str) -> None:
         if await self.size(sha256) is None:
             raise ObjectMissing(sha256)
-        await self._put(f"names/{path}", msgspec.json.encode({"sha256": sha256}))
+        await self._names.set(path, sha256)
 
-    async def list_names(self) -> AsyncIterator[tuple[str, str]]:
-        async for key, _ in self._keys("names"):
-            if (found := await self._small(key)) is not None:
-                yield key.removeprefix("names/"), msgspec.json.decode(found)["sha256"]
+    def list_names(self) -> AsyncIterator[tuple[str, str]]:
+        return self._names.list()
 
     async def unname(self, path: str) -> None:
-        await self._delete([f"names/{path}"])
+        await self._names.remove(path)
 
     async def free_bytes(self) -> int | None:
         return None
@@ -400,14 +400,3 @@ class S3ObjectStore:
             async for page in obstore.list(self._bucket, prefix=prefix):
                 for found in page:
                     yield found["path"], found["size"]
-
-
-@contextmanager
-def reaching() -> Iterator[None]:
-    """Tell a store that can't be reached as StoreUnusable."""
-    try:
-        yield
-    except AlreadyExistsError:
-        raise
-    except BaseError as error:
-        raise StoreUnusable(f"the file store can't be used right now: {type(error).__name__}") from error
