@@ -11,6 +11,7 @@ that was restored to an older state: that learns so what it has forgotten.
 import asyncio
 import sys
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected, open_pool, transaction
@@ -20,12 +21,18 @@ from teleop_runtime.store import Store, open_store
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.files import digest_of
 
-from teleop_video_ingest.datasets.version_notes import VersionNote, read_versions
+from teleop_video_ingest.datasets.version_notes import (
+    VersionNote,
+    forget_number,
+    note_version,
+    origin_of,
+    read_versions,
+)
 from teleop_video_ingest.files.chunk_notes import AdoptedChunks, adopt_chunks
 from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.tables import sweep_table
 from teleop_video_ingest.tables.dataset_table import ensure_dataset
-from teleop_video_ingest.tables.version_table import adopt_version
+from teleop_video_ingest.tables.version_table import adopt_version, find_adopted, find_origin
 from teleop_video_ingest.upkeep.ownership import ASK
 from teleop_video_ingest.upkeep.sweep import list_store
 
@@ -82,19 +89,9 @@ async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
         await list_store(connection, store)
         adopted.objects = len(await sweep_table.adopt(connection))
         await sweep_table.end_listing(connection)
-    for note in await read_versions(store):
-        async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
-            taken = await _take(connection, note)
-            if taken is not None:
-                adopted.versions += taken
-            else:
-                adopted.left_out += 1
-                log.warning(
-                    "a version is left out because some of its files are missing",
-                    robot_id=note.robot_id,
-                    dataset=note.dataset,
-                    version=note.version,
-                )
+    notes = groupby(await read_versions(store), key=lambda note: (note.robot_id, note.dataset))
+    for _, of_dataset in notes:
+        await _adopt_dataset(pool, store, list(of_dataset), adopted)
     adopted.chunks = await adopt_chunks(pool, store)
     async with connected(pool, timeout_s=LIST_TIMEOUT_S) as connection:
         await store.own(str((await connection.fetch(ASK))[0][0]))
@@ -114,19 +111,57 @@ async def begin(pool: Pool, store: Store, place: str) -> None:
     await store.set_note(ADOPTING_NOTE, database.encode())
 
 
-async def _take(connection: Connection, note: VersionNote) -> bool | None:
-    """Whether the version is new to the database; None if it can't be had."""
+async def _adopt_dataset(pool: Pool, store: Store, notes: list[VersionNote], adopted: Adopted) -> None:
+    """Take over the versions that the store tells of one dataset, in the order they were made."""
+    for note in notes:
+        async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            number, new = await _take(connection, store, note, notes)
+        if number is None:
+            adopted.left_out += 1
+            log.warning(
+                "a version is left out because some of its files are missing",
+                robot_id=note.robot_id,
+                dataset=note.dataset,
+                version=note.version,
+            )
+            continue
+        adopted.versions += new
+        if new and number != note.version:
+            await forget_number(store, note)
+
+
+async def _take(
+    connection: Connection, store: Store, note: VersionNote, notes: list[VersionNote]
+) -> tuple[int | None, bool]:
+    """Number of the version in the database, None if it can't be had; whether it is new there.
+
+    One that could not have its own number is noted with the one that it got, so that the next database
+    takes it over under that.
+    """
     dataset_id = await ensure_dataset(connection, note.robot_id, note.dataset)
-    return await adopt_version(
+    digest = digest_of(note.manifest)
+    known = await find_adopted(connection, dataset_id, digest, note.source, note.created_at)
+    if known is not None:
+        return known, False
+    origin, repaired_from = origin_of(note, notes), None
+    if origin is not None:
+        repaired_from = await find_origin(connection, dataset_id, origin, note.created_at)
+    row = await adopt_version(
         connection,
         dataset_id,
         note.manifest,
-        digest_of(note.manifest),
+        digest,
         version=note.version,
+        highest=max(each.version for each in notes),
         source=note.source,
-        repaired_from=note.repaired_from,
+        repaired_from=repaired_from,
         created_at=note.created_at,
     )
+    if row is None:
+        return None, False
+    if row["version"] != note.version or repaired_from != note.repaired_from:
+        await note_version(connection, store, row["id"])
+    return row["version"], True
 
 
 async def _adopt_at(database_url: str, store_url: str) -> Adopted:

@@ -2,14 +2,15 @@
 
 import shutil
 
+import msgspec
 import pytest
 from teleop_runtime.serving.app import CannotStart
-from teleop_schema.files import DroppedFrames, digest_of
+from teleop_schema.files import DatasetVersion, DroppedFrames, digest_of
 from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
 from teleop_testing.datasets.recorded import record_session
 from teleop_video_ingest.adopt import adopt
 from teleop_video_ingest.datasets.version_notes import note_all_versions
-from teleop_video_ingest.datasets.versions import commit_version
+from teleop_video_ingest.datasets.versions import commit_repair, commit_version
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.files.chunk_notes import note_all_chunks
 from teleop_video_ingest.tables.version_table import best_version, newest_of_robot
@@ -112,6 +113,90 @@ async def test_what_was_forgotten_is_not_the_newest(pool, store, store_root, rec
     await record(b"what it has next")
     async with pool.acquire() as connection:
         assert (await best_version(connection, dataset_id))["version"] == 5
+
+
+@pytest.fixture
+def repair(pool, catalog, keep, store):
+    """Stores what a repair has made of a version; gives it."""
+
+    async def repair(content: bytes, *, repaired_from: int) -> DatasetVersion:
+        await keep(content)
+        await catalog.accept(dataset_file(content, "data/file.parquet", dataset="me/ds"))
+        manifest = manifest_of({"data/file.parquet": content}, finalised=True)
+        return await commit_repair(pool, store, "robot_A", "me/ds", manifest, repaired_from=repaired_from)
+
+    return repair
+
+
+# Each repair by its content, and the version that it says it was made of, likewise.
+ORIGINS = """
+SELECT repaired.sha256 AS repaired, torn.sha256 AS torn
+  FROM dataset_version v
+  JOIN dataset_version_file repaired ON repaired.version_id = v.id AND repaired.path LIKE 'data/%'
+  LEFT JOIN dataset_version o ON o.dataset_id = v.dataset_id AND o.version = v.repaired_from
+  LEFT JOIN dataset_version_file torn ON torn.version_id = o.id AND torn.path LIKE 'data/%'
+ WHERE v.source = 'repair' ORDER BY v.created_at
+"""
+
+
+@pytest.mark.parametrize("earlier_release", [False, True])
+async def test_a_repair_is_of_the_version_that_it_was_made_of(
+    pool, store, store_root, record, repair, database, earlier_release
+):
+    """Whatever numbers both get, in whichever database: what it was made of stays, and is told truly."""
+    await claim(pool, store, str(store_root))
+    await record(b"known")
+    await record(b"torn", finalised=False)
+    await repair(b"repaired", repaired_from=2)
+    if earlier_release:
+        [name] = [name async for name in store.list_notes("versions") if "/3-" in name]
+        note = msgspec.json.decode(await store.note(name))
+        del note["repaired_from_sha256"]
+        await store.set_note(name, msgspec.json.encode(note))
+    await pool.execute("DELETE FROM dataset_version WHERE version > 1")
+    await record(b"torn, too", finalised=False)
+    await repair(b"repaired, too", repaired_from=2)
+    told = [
+        {"repaired": sha256_of(b"repaired"), "torn": sha256_of(b"torn")},
+        {"repaired": sha256_of(b"repaired, too"), "torn": sha256_of(b"torn, too")},
+    ]
+    assert (await adopt(pool, store, str(store_root))).versions == 2
+    assert await database.fetch(ORIGINS) == told
+    before = await database.fetch(VERSIONS)
+    assert [row["version"] for row in before] == [1, 2, 3, 4, 5]
+    # A repair of a version that got another number, and a database that is made anew.
+    [torn] = await database.fetch(
+        "SELECT version FROM dataset_version WHERE NOT finalised ORDER BY created_at LIMIT 1"
+    )
+    await repair(b"repaired better", repaired_from=torn["version"])
+    told.append({"repaired": sha256_of(b"repaired better"), "torn": sha256_of(b"torn")})
+    before = await database.fetch(VERSIONS)
+    await pool.execute(FORGET)
+    assert (await adopt(pool, store, str(store_root))).left_out == 0
+    assert await database.fetch(VERSIONS) == before
+    assert await database.fetch(ORIGINS) == told
+
+
+async def test_a_repair_whose_origin_is_gone_is_of_none(pool, store, store_root, record, repair, database):
+    """Rather than of another version that has its number."""
+    await record(b"torn", finalised=False)
+    await repair(b"repaired", repaired_from=1)
+    await store.remove(sha256_of(b"torn"))
+    await pool.execute(FORGET)
+    adopted = await adopt(pool, store, str(store_root))
+    assert (adopted.versions, adopted.left_out) == (1, 1)
+    assert await database.fetch(ORIGINS) == [{"repaired": sha256_of(b"repaired"), "torn": None}]
+
+
+async def test_a_dataset_that_went_back_is_as_it_was_last(pool, store, store_root, record, database):
+    """Its newest version has the content of an earlier one: both come back."""
+    for content in (b"first", b"second", b"first"):
+        await record(content)
+    before = await database.fetch(VERSIONS)
+    await pool.execute(FORGET)
+    for new in (3, 0):
+        assert (await adopt(pool, store, str(store_root))).versions == new
+        assert await database.fetch(VERSIONS) == before
 
 
 async def test_a_version_whose_bytes_are_gone_is_left_out(pool, store, store_root, record):

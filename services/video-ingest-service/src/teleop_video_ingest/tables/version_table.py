@@ -68,10 +68,17 @@ INSERT INTO dataset_version (dataset_id, version, source, repaired_from, manifes
                              total_frames, finalised, files, size_bytes, created_at, noted_at)
 SELECT $1,
        CASE WHEN EXISTS (SELECT FROM dataset_version v WHERE v.dataset_id = $1 AND v.version = $2)
-            THEN (SELECT max(version) + 1 FROM dataset_version v WHERE v.dataset_id = $1) ELSE $2 END,
+            THEN (SELECT greatest(max(version), $12) + 1 FROM dataset_version v WHERE v.dataset_id = $1)
+            ELSE $2 END,
        $3, $4, $5, $6, $7, $8, $9, $10, $11, now()
- WHERE NOT EXISTS (SELECT FROM dataset_version v WHERE v.dataset_id = $1 AND v.manifest_sha256 = $5)
-RETURNING id
+RETURNING id, version
+"""
+
+# What the dataset was at that moment, or became once more: the robot has sent again what was forgotten.
+FIND_ADOPTED = """
+SELECT version FROM dataset_version
+ WHERE dataset_id = $1 AND manifest_sha256 = $2 AND source = $3 AND created_at >= $4
+ ORDER BY created_at, version LIMIT 1
 """
 
 # The newest version's files are what lies in the dataset: not those of one that came back ($2).
@@ -90,6 +97,13 @@ UPDATE dataset_file f
                  JOIN dataset_version_file back
                    ON back.version_id = $2 AND back.path = top.path AND back.sha256 = top.sha256
                 WHERE top.dataset_id = $1 AND top.path = f.path AND top.revision > f.revision)
+"""
+
+# Content that was sent several times is the same of each.
+FIND_ORIGIN = """
+SELECT version FROM dataset_version
+ WHERE dataset_id = $1 AND manifest_sha256 = $2 AND source = 'robot'
+ ORDER BY created_at <= $3 DESC, created_at DESC LIMIT 1
 """
 
 CLAIM = "UPDATE stored_object SET found_at = NULL WHERE sha256 = ANY($1) AND found_at IS NOT NULL"
@@ -171,6 +185,24 @@ async def add_version(
     return row
 
 
+async def find_adopted(
+    connection: Connection, dataset_id: int, manifest_sha256: str, source: str, created_at: datetime
+) -> int | None:
+    """Number of the version that is one the store tells of, or has come since with the same content."""
+    found: int | None = await connection.fetchval(
+        FIND_ADOPTED, dataset_id, manifest_sha256, source, created_at
+    )
+    return found
+
+
+async def find_origin(
+    connection: Connection, dataset_id: int, manifest_sha256: str, repaired_at: datetime
+) -> int | None:
+    """Number of the version with this content that a repair was made of; None if it is not known."""
+    found: int | None = await connection.fetchval(FIND_ORIGIN, dataset_id, manifest_sha256, repaired_at)
+    return found
+
+
 async def adopt_version(
     connection: Connection,
     dataset_id: int,
@@ -178,27 +210,28 @@ async def adopt_version(
     manifest_sha256: str,
     *,
     version: int,
+    highest: int,
     source: str,
     repaired_from: int | None,
     created_at: datetime,
-) -> bool | None:
-    """Whether a version that the store tells of is new here; None if a file of it is not in the store.
+) -> asyncpg.Record | None:
+    """Id and number of a version that the store tells of; None if a file of it is not in the store.
 
-    It has its number again, unless another version has got that meanwhile.
+    It has its number again, unless another version has got that meanwhile: then one above all others, and
+    above `highest`.
     """
     paths, sha256s, sizes = _columns(manifest.files)
     if not await connection.fetchval(ALL_PRESENT, paths, sha256s, sizes, len(paths)):
         return None
     totals = manifest.total_episodes, manifest.total_frames, manifest.finalised, len(paths), sum(sizes)
-    row_id = await connection.fetchval(
-        ADOPT_VERSION, dataset_id, version, source, repaired_from, manifest_sha256, *totals, created_at
-    )
-    if row_id is not None:
-        await connection.execute(ADD_FILES, row_id, paths, sha256s, sizes)
-        await connection.execute(ADOPT_FILES, dataset_id, paths, sha256s, sizes)
-        await connection.execute(CLAIM, sha256s)
-        await connection.execute(RAISE_NEWEST, dataset_id, row_id)
-    return row_id is not None
+    told = dataset_id, version, source, repaired_from, manifest_sha256, *totals, created_at, highest
+    row = await connection.fetchrow(ADOPT_VERSION, *told)
+    assert row is not None  # noqa: S101
+    await connection.execute(ADD_FILES, row["id"], paths, sha256s, sizes)
+    await connection.execute(ADOPT_FILES, dataset_id, paths, sha256s, sizes)
+    await connection.execute(CLAIM, sha256s)
+    await connection.execute(RAISE_NEWEST, dataset_id, row["id"])
+    return row
 
 
 async def list_versions(
