@@ -40,6 +40,8 @@ _VIDEO = re.compile(r"videos/([^/]+)/chunk-\d+/file-\d+\.mp4")
 _TABLE = re.compile(r"(data|meta/episodes)/chunk-\d+/file-\d+\.parquet")
 # A file changed this shortly before it was read may change again without its time telling.
 _CLOCK_TICK_NS = 2_000_000_000
+# It goes on while the computer sleeps; macOS has only the other that nobody can set.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class LinkedDataset(OSError):
@@ -148,7 +150,7 @@ class Skipped:
 class DatasetSeen:
     """A dataset's folder at one moment.
 
-    looked_at_ns   ns since the Unix epoch
+    looked_at_ns   ns, by a clock that nobody can set: how far apart looks are
     same_since_ns  when the first of the looks was taken that all saw the files as they are now
     files          every regular file by its stored path, without those in folders that are passed over
     info           None if meta/info.json is missing or can't be read (yet); `info_problem` says why
@@ -254,8 +256,8 @@ def look(dataset: Path, previous: DatasetSeen | None = None) -> DatasetSeen:
         if isinstance(file.content, TableSeen) and file.content.row_groups is None
     ]
     return DatasetSeen(
-        looked_at_ns=listing.now_ns,
-        same_since_ns=previous.same_since_ns if previous and _same(previous, files) else listing.now_ns,
+        looked_at_ns=listing.looked_ns,
+        same_since_ns=previous.same_since_ns if previous and _same(previous, files) else listing.looked_ns,
         files=files,
         info=info,
         info_problem=problem,
@@ -271,6 +273,7 @@ class _Listing:
 
     def __init__(self, dataset: Path) -> None:
         self.now_ns = time.time_ns()
+        self.looked_ns = time.clock_gettime_ns(_CLOCK)
         self.found: dict[str, os.stat_result] = {}
         self.temporary: list[str] = []
         self.skipped: list[Skipped] = []

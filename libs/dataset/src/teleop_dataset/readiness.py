@@ -135,8 +135,8 @@ def _still_ns(seen: DatasetSeen, files: Sequence[FileSeen], now_ns: int) -> int:
 
     A file system's clock may be ahead (network storage, a board whose clock was set back).
     """
-    changed_ns = max((file.changed_ns for file in files), default=seen.looked_at_ns)
-    return max(now_ns - changed_ns, seen.looked_at_ns - seen.same_since_ns)
+    seen_ns = seen.looked_at_ns - seen.same_since_ns
+    return max((now_ns - max(file.changed_ns for file in files), seen_ns) if files else (0, seen_ns))
 
 
 def _encoding(seen: DatasetSeen) -> list[str]:

@@ -204,6 +204,18 @@ def test_nothing_is_read_twice(tmp_path, monkeypatch):
     assert changed.same_since_ns == changed.looked_at_ns
 
 
+@pytest.mark.parametrize("jump_s", [-3600, 3 * 24 * 3600])
+def test_a_jump_of_the_clock_is_no_time_that_passed(tmp_path, monkeypatch, jump_s):
+    """Between two looks: what had just changed is neither waited for as long, nor taken for long settled."""
+    dataset = make(tmp_path / "picking")
+    begun = time.monotonic_ns()
+    first = look(dataset)
+    now_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + jump_s * 10**9)
+    again = look(dataset, first)
+    assert 0 < again.looked_at_ns - again.same_since_ns < time.monotonic_ns() - begun
+
+
 def test_young_files_are_read_again(tmp_path):
     """A file that has just been written may change once more within the same tick of the clock."""
     dataset = make(tmp_path / "picking")
