@@ -279,23 +279,7 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
         loops = ", ".join(f"{each:g}" for each in broken)
         yield f"its loop ran at {loops} Hz; a dataset's rate is a whole number (times in the report)"
     for session in report["sessions"]:
-        for excluded in session["excluded"]:
-            episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "
-            some = told_frames(excluded["first_frame"], excluded["end_frame"], excluded["frames"])
-            yield f"left out of session {session['session_id']}: {episode}{some}: {excluded['reason']}"
-        # Older backends do not send it.
-        for column in session.get("columns_left_out", ()):
-            yield (
-                f"column {column['name']} of session {session['session_id']} was left out: "
-                f"{column['reason']}; {column['hint']}"
-            )
-        for lacking in session.get("not_recorded", ()):
-            yield (f"not recorded in session {session['session_id']}: {lacking['name']}: {lacking['reason']}")
-        for gap in session["gaps"]:
-            yield (
-                f"split in session {session['session_id']}: frames {gap['first_frame']} to "
-                f"{gap['end_frame'] - 1} are missing, {gap['reason']}"
-            )
+        yield from _told_of(session)
     for camera in report["cameras"]:
         for encoded in camera["encoded"]:
             yield (
@@ -309,6 +293,33 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
     yield "from lerobot.datasets.lerobot_dataset import LeRobotDataset"
     root = f', root="{target}"' if arguments.root else ""
     yield f'dataset = LeRobotDataset("{arguments.repo_id}"{root})'
+
+
+def _told_of(session: dict[str, Any]) -> Iterator[str]:
+    """What is worth knowing of one session of the export. Backends of older versions tell less."""
+    number = session["session_id"]
+    for excluded in session["excluded"]:
+        episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "
+        some = told_frames(excluded["first_frame"], excluded["end_frame"], excluded["frames"])
+        yield f"left out of session {number}: {episode}{some}: {excluded['reason']}"
+    for column in session.get("columns_left_out", ()):
+        yield (
+            f"column {column['name']} of session {number} was left out: {column['reason']}; {column['hint']}"
+        )
+    for lacking in session.get("not_recorded", ()):
+        yield (f"not recorded in session {number}: {lacking['name']}: {lacking['reason']}")
+    if untold := session.get("times_not_told"):
+        yield (f"session {number}: {untold} frames came without a time; theirs is when they arrived")
+    if implausible := session.get("implausible"):
+        yield (
+            f"session {number}: {implausible} frames are from before 2000, or from more than "
+            "a day after they were stored; check the robot's clock"
+        )
+    for gap in session["gaps"]:
+        yield (
+            f"split in session {number}: frames {gap['first_frame']} to "
+            f"{gap['end_frame'] - 1} are missing, {gap['reason']}"
+        )
 
 
 def default_root(arguments: argparse.Namespace) -> Path:

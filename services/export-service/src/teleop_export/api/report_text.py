@@ -65,6 +65,13 @@ def _session(session: SessionReport) -> Iterator[str]:
         measured, declared = f"{session.measured_hz:.2f}", session.declared_fps
         beside = "as declared" if measured == f"{declared:.2f}" else f"instead of the declared {declared:g}"
         yield f"  its loop ran at {measured} Hz, {beside}"
+    if session.times_not_told:
+        yield f"  times: {session.times_not_told} frames came without a time: theirs is when they arrived"
+    if session.implausible:
+        yield (
+            f"  times: {session.implausible} frames are from before 2000, or from more than a day after they "
+            "were stored: check the robot's clock"
+        )
     for time in session.times:
         yield from _time(time)
     for excluded in session.excluded:

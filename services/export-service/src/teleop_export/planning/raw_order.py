@@ -180,4 +180,6 @@ def _report(session: Session) -> SessionReport:
             for gap in session.gaps
         ],
         not_recorded=told_not_recorded(session),
+        times_not_told=session.times_not_told,
+        implausible=session.implausible,
     )

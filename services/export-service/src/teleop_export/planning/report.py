@@ -93,6 +93,11 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     columns_left_out
                   that a command added to its frames, and that are not in the dataset
     not_recorded  what was there when it was recorded, and is not kept as it was
+    times_not_told
+                  of the committed frames, those that came without a time: theirs is when they arrived; None
+                  if nobody counted them
+    implausible   and those from before 2000, or from later than a day after the session's last commit: the
+                  robot's clock was wrong
     """
 
     session_id: int
@@ -106,6 +111,8 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     times: list[EpisodeTime] = []
     columns_left_out: list[LeftOutColumn] = []
     not_recorded: list[NotRecorded] = []
+    times_not_told: int | None = None
+    implausible: int = 0
 
 
 class EncodedEpisode(Struct, frozen=True, kw_only=True):
@@ -249,6 +256,8 @@ def _report(session: Session, plan: Plan, chosen: ChosenColumns) -> SessionRepor
         measured_hz=session.pace.hz,
         columns_left_out=list(chosen.left_out.get(session.id, ())),
         not_recorded=told_not_recorded(session),
+        times_not_told=session.times_not_told,
+        implausible=session.implausible,
     )
 
 

@@ -15,6 +15,9 @@ from teleop_export.timing.loop_times import Flags, Integers, LoopTimes
 from teleop_export.timing.pace import Pace, SampleTimes, Which, measure
 from teleop_export.timing.pauses import Pauses, without
 
+YEAR_2000_US = 946_684_800_000_000
+DAY_US = 86_400_000_000
+
 Status = Literal["recording", "complete", "interrupted"]
 Outcome = Literal["success", "failure", "discarded"]
 
@@ -110,6 +113,10 @@ class Session:
     not_recorded
                features that its robot or the dataset of its command had, and that it has not, or otherwise,
                each with the reason
+    times_not_told
+               samples that came without a time, which have that of their arrival; None: nobody counted them
+    implausible
+               samples whose time can't be right, by `implausible`
     """
 
     id: int
@@ -135,11 +142,21 @@ class Session:
     columns: tuple[Column, ...] = ()
     values: Values = field(default_factory=Values.none, compare=False)
     not_recorded: Mapping[str, str] = field(default_factory=dict)
+    times_not_told: int | None = 0
+    implausible: int = 0
 
     @property
     def loop_hz(self) -> float:
         """The loop rate as it was measured, or else declared."""
         return self.pace.hz or self.fps
+
+
+def implausible(taken_us: Integers, committed_us: int) -> int:
+    """How many samples are from before 2000, or from later than a day after the session's last commit.
+
+    The ledger's own measure: the clock of the robot was not set, or had jumped.
+    """
+    return int(np.count_nonzero((taken_us < YEAR_2000_US) | (taken_us > committed_us + DAY_US)))
 
 
 def ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:

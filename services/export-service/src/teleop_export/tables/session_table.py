@@ -12,7 +12,7 @@ from teleop_schema.errors import BadInput, SessionArchived, SessionNotFound
 from teleop_export.errors import NothingToExport
 from teleop_export.planning.selection import SessionFilter
 from teleop_export.sessions.finite import not_finite
-from teleop_export.sessions.recorded import CameraVideo, EpisodeRow, Gap, Session, gaps_of, paces
+from teleop_export.sessions.recorded import CameraVideo, EpisodeRow, Gap, Session, gaps_of, implausible, paces
 from teleop_export.sessions.video_chunks import VideoChunk, look_at_footage, usable
 from teleop_export.tables.chunk_table import read_chunks, read_not_finite, read_samples
 from teleop_export.tables.column_table import read_columns, read_values
@@ -25,6 +25,8 @@ SESSIONS = """
 SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
        greatest(next_frame_index, CASE WHEN found_at IS NOT NULL THEN logged_frames END) AS frames,
        ARRAY(SELECT jsonb_object_keys(cameras)) AS cameras,
+       (extract(epoch FROM coalesce(last_commit_at, now())) * 1000000)::bigint AS committed_us,
+       CASE WHEN delivery = 'acknowledged' THEN 0 ELSE untold_times END AS times_not_told,
        host->'cameras_not_recorded' AS cameras_left_out, host->'features_not_recorded' AS features_left_out,
        EXISTS (SELECT FROM session_archive a
                 WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
@@ -190,6 +192,8 @@ async def _session(
         columns=columns,
         values=await read_values(connection, row["id"], watermark, columns, samples, which),
         not_recorded=_not_recorded(row),
+        times_not_told=row["times_not_told"],
+        implausible=implausible(samples.taken_us, row["committed_us"]),
     )
     # The database looks for such values while this looks at the times.
     unfit, (pace, episodes_paces) = await asyncio.gather(
