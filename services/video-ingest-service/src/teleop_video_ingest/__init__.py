@@ -1,1 +1,1 @@
-"""Takes video chunks and dataset files over resumable HTTP, keeps them, and gives them back."""
+"""Receives video chunks and dataset files over resumable HTTP, stores them, and serves them."""

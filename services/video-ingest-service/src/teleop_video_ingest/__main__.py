@@ -1,4 +1,4 @@
-"""`python -m teleop_video_ingest`: takes files, keeps and checks them, and gives them back."""
+"""`python -m teleop_video_ingest`: receives, stores, checks and serves files."""
 
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serving.serve import serve

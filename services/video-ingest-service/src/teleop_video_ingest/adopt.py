@@ -1,11 +1,11 @@
-"""`python -m teleop_video_ingest.adopt`: a new database takes over the files of one that is lost for good.
+"""`python -m teleop_video_ingest.adopt`: lets a new database take over the files of one
+that is lost for good.
 
-What the store tells of datasets and of video is in the database afterwards: datasets, their versions and
-files, and each video chunk with the frames that saw its pictures. Video belongs to sessions, so let
-`python -m teleop_telemetry.archive adopt` bring these back first. Everything else in the store is kept,
-as files that the database knows nothing of: `python -m teleop_video_ingest.unclaimed` lists them by
-name. Robots and their agents bring again what they still hold. It may be done again, also with a database
-that was restored to an older state: that learns so what it has forgotten.
+Afterwards the database has everything for which the store has notes: datasets, their versions and files, and
+each video chunk with the frames that saw its pictures. Video belongs to sessions, so run
+`python -m teleop_telemetry.archive adopt` first. All other files in the store are kept, although the database
+does not know them: `python -m teleop_video_ingest.unclaimed` lists them by name. Robots and their agents send
+again what they still have. You can run it again, also with a database that was restored to an older state.
 """
 
 import asyncio
@@ -38,19 +38,19 @@ from teleop_video_ingest.upkeep.sweep import list_store
 
 log = get_logger(__name__)
 
-# One that reads, one that writes.
+# One connection reads, the other writes.
 CONNECTIONS = 2
-# A store of millions of files is walked over once.
+# Time limit for one walk over a store of millions of files.
 LIST_TIMEOUT_S = 3600.0
-# A dataset's versions with all of their files are one transaction.
+# One transaction has all versions of a dataset with all of their files.
 WRITE_TIMEOUT_S = 600.0
-# Name of the database that is taking the store over: it may go on after it was killed.
+# The name of the database that is taking over the store, so that it can continue after it was killed.
 ADOPTING_NOTE = "adopting"
 
 
 @dataclass
 class Adopted:
-    """What became of a store.
+    """The result of taking over a store.
 
     left_out  versions of which a file is not in the store
     """
@@ -79,9 +79,9 @@ class Adopted:
 
 
 async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
-    """Let the files of `place` be this database's, and learn what the store tells of them.
+    """Take over the files of `place`, and everything that the store's notes say about them.
 
-    Raises CannotStart if it already has files of another store.
+    Raises CannotStart if the database already has files of another store.
     """
     adopted = Adopted()
     await begin(pool, store, place)
@@ -99,7 +99,7 @@ async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
 
 
 async def begin(pool: Pool, store: Store, place: str) -> None:
-    """Note that the database is taking over the files of `place`; raises CannotStart if it may not."""
+    """Write down that the database is taking over the files of `place`; raises CannotStart if it may not."""
     async with connected(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
         database, knows_files = (await connection.fetch(ASK))[0]
     owner = await store.owner()
@@ -112,7 +112,7 @@ async def begin(pool: Pool, store: Store, place: str) -> None:
 
 
 async def _adopt_dataset(pool: Pool, store: Store, notes: list[VersionNote], adopted: Adopted) -> None:
-    """Take over the versions that the store tells of one dataset, in the order they were made."""
+    """Take over the versions of one dataset from their notes, in the order in which they were made."""
     for note in notes:
         async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
             number, new = await _take(connection, store, note, notes)
@@ -133,10 +133,9 @@ async def _adopt_dataset(pool: Pool, store: Store, notes: list[VersionNote], ado
 async def _take(
     connection: Connection, store: Store, note: VersionNote, notes: list[VersionNote]
 ) -> tuple[int | None, bool]:
-    """Number of the version in the database, None if it can't be had; whether it is new there.
+    """Add a version; returns its number in the database, None if a file is missing, and whether it is new.
 
-    One that could not have its own number is noted with the one that it got, so that the next database
-    takes it over under that.
+    If it can't keep its number, its note gets the new one, so that the next database takes it over with that.
     """
     dataset_id = await ensure_dataset(connection, note.robot_id, note.dataset)
     digest = digest_of(note.manifest)

@@ -36,15 +36,15 @@ from teleop_video_ingest.upkeep.later_looks import LaterLooks
 from teleop_video_ingest.upkeep.ownership import claim
 from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS, Uploads
 
-# For as many uploads that end at the same time; each needs one for milliseconds.
+# This many uploads can end at the same time; each needs a connection for milliseconds.
 CONNECTIONS = 12
-# A probe of Kubernetes waits no longer.
+# A Kubernetes probe waits no longer.
 READY_TIMEOUT_S = 2.0
-# Further ones wait, so that reading everything again leaves the disk some time for what comes in.
+# Further verifications wait, so that the disk has time for uploads.
 MAX_VERIFICATIONS = 2
-# What an older release has stored meanwhile, or before, is noted for a new database then.
+# How often to write missing notes of what an older release has stored.
 NOTE_EVERY_S = 60.0
-# Asked for to see whether the store answers.
+# Read to see whether the store answers.
 NO_OBJECT = "0" * 64
 
 
@@ -53,7 +53,7 @@ def ingest_part(
 ) -> ServicePart:
     """video-ingest-service as a part of a server; files are kept at `store_url` (see open_store).
 
-    max_open_uploads  that a robot may have
+    max_open_uploads  how many a robot may have
     """
 
     @asynccontextmanager
@@ -69,7 +69,7 @@ def ingest_part(
             async def check_store() -> None:
                 async with asyncio.timeout(READY_TIMEOUT_S):
                     await store.size(NO_OBJECT)
-                    # Not ready to keep what is sent while the disk is full or read-only.
+                    # Not ready while the disk is full or read-only, because nothing could be stored.
                     await store.check_room(0)
 
             catalog = Catalog(pool, store, prober)
@@ -95,7 +95,8 @@ def ingest_part(
                     "store": check_store,
                     **background.checks(),
                 },
-                # Whoever sends must not be kept away: what is sent is kept.
+                # Never makes the service unready: uploads must not be kept away,
+                # because they are still stored.
                 told={"video": looks.check},
             )
 
@@ -108,7 +109,7 @@ def ingest_part(
             *tus_endpoints.OPERATIONS,
             *multipart_endpoints.OPERATIONS,
             *video_endpoints.OPERATIONS,
-            # The longer addresses first: a dataset's name may hold slashes.
+            # The longer addresses first, because a dataset's name may contain slashes.
             *version_endpoints.OPERATIONS,
             *hub_endpoints.OPERATIONS,
             *dataset_endpoints.OPERATIONS,
@@ -119,11 +120,11 @@ def ingest_part(
 
 
 def _scratch_of(store_url: str) -> Path:
-    """Where datasets are repaired: beside the files of a local store, no robot is called so."""
+    """The folder for repairs: with the files of a local store, under a name that no robot can have."""
     return Path(tempfile.gettempdir() if "://" in store_url else store_url).absolute() / ".repair"
 
 
 def create_app(settings: IngestSettings) -> Starlette:
-    """video-ingest-service as a server of its own."""
+    """video-ingest-service as a separate server."""
     part = ingest_part(settings.database_url, settings.store_url, max_open_uploads=settings.max_open_uploads)
     return assemble("video-ingest-service", [part], exposure=settings.exposure)

@@ -1,4 +1,4 @@
-"""What video-ingest-service counts."""
+"""Metrics of video-ingest-service."""
 
 from prometheus_client import Counter, Gauge
 from teleop_runtime.metrics import REGISTRY

@@ -10,7 +10,7 @@ from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS
 
 
 class UploadSettings(ProcessSettings):
-    """What uploads may do, wherever this service runs."""
+    """Limits for uploads, wherever this service runs."""
 
     max_open_uploads: int = Field(
         MAX_OPEN_UPLOADS,

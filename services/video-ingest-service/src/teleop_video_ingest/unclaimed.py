@@ -1,8 +1,8 @@
-"""`python -m teleop_video_ingest.unclaimed`: files of the store that its database knows nothing of.
+"""`python -m teleop_video_ingest.unclaimed`: files in the store that the database does not know.
 
-A process that died, or a database that was restored to an older state, leaves them. They are kept: robots
-that still have them claim them when they send them again. What remains after that is listed with the names
-under which it lies there. `--remove` removes them, which can't be undone.
+They come from a process that died, or from a database that was restored to an older state. They are kept:
+robots that still have them claim them by sending them again. This command lists the rest, with their names in
+the store. `--remove` removes them for good.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from teleop_video_ingest.tables import sweep_table
 from teleop_video_ingest.upkeep.ownership import claim
 from teleop_video_ingest.upkeep.sweep import remove_unreferenced
 
-# Compares all objects with all rows.
+# Time limit for comparing all objects with all rows.
 READ_TIMEOUT_S = 300.0
-# One that reads, one that writes.
+# One connection reads, the other writes.
 CONNECTIONS = 2
 
 
@@ -57,14 +57,14 @@ async def _run(settings: IngestSettings, *, remove: bool) -> str:
         for sha256, _ in found:
             if await remove_unreferenced(pool, store, sha256):
                 removed += 1
-                # On a disk a name is a link: as long as it is there, so are the bytes.
+                # On a disk, a name is a link that keeps the bytes as long as it exists.
                 for path in names.get(sha256, []):
                     await store.unname(path)
         return f"{removed} objects removed"
 
 
 async def names_of(store: Store, objects: set[str]) -> dict[str, list[str]]:
-    """What these objects are called in the store's tree: of which dataset, or which session and camera."""
+    """The names of these objects in the store's tree, with their dataset, or session and camera."""
     names: dict[str, list[str]] = {}
     if objects:
         async for path, sha256 in store.list_names():

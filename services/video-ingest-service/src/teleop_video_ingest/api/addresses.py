@@ -8,7 +8,7 @@ FILES = "/files/"
 
 
 def dataset_of(request: Request) -> tuple[str, str]:
-    """(robot_id, dataset) of the address; raises BadInput for what no dataset can be called."""
+    """(robot_id, dataset) of the address; raises BadInput for a name that no dataset can have."""
     robot_id = check_robot_id(request.path_params["robot_id"])
     return robot_id, check_dataset_name(request.path_params["name"])
 

@@ -1,4 +1,4 @@
-"""A dataset as a tar stream that is the same each time, in memory that does not grow with its bytes."""
+"""A dataset as a tar stream that is the same each time, using memory that does not grow with its size."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import PurePosixPath
@@ -14,7 +14,7 @@ from teleop_video_ingest.tables.state_table import FileRow
 
 
 def archive_bytes(root: str, files: Sequence[FileRow], *, modified_ns: int) -> int:
-    """Length of the tar of `files` below the folder `root`. Takes about 20 us a file."""
+    """Length of the tar of `files` below the folder `root`. Takes about 20 us per file."""
     content = sum(len(header) + _padded(file) for header, file in _members(root, files, modified_ns))
     return content + end_bytes(content)
 
@@ -24,7 +24,7 @@ async def stream_archive(
 ) -> AsyncIterator[bytes]:
     """The tar of `files` below the folder `root`; every byte is checked on its way.
 
-    modified_ns  what all of them have as their time, ns since the Unix epoch
+    modified_ns  time of all files, ns since the Unix epoch
 
     Breaks off with Damaged, so that nobody takes a damaged file for a good one.
     """
@@ -49,7 +49,7 @@ def _broken_off(path: str, error: UnsoundObject) -> BackendError:
 
 
 def _members(root: str, files: Sequence[FileRow], modified_ns: int) -> Iterator[tuple[bytes, FileRow | None]]:
-    """Header of each folder before what is in it, and of each file with its row."""
+    """Header of each folder before its content, and of each file with its row."""
     made: set[PurePosixPath] = set()
     for file in files:
         path = PurePosixPath(root, file.path)

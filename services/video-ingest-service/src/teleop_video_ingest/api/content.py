@@ -43,7 +43,7 @@ async def answer_content(
     *,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The object, or the range of it that the request asks for; 304 to who has it, 416 beyond its end."""
+    """The object, or the requested range of it; 304 if the client has it, 416 beyond its end."""
     etag = f'"{sha256}"'
     about = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "no-cache", **(headers or {})}
     if names_etag(request.headers.get("if-none-match", ""), etag):

@@ -18,7 +18,7 @@ from teleop_video_ingest.tables.dataset_table import list_datasets
 from teleop_video_ingest.tables.state_table import find_state, list_files
 from teleop_video_ingest.tables.version_table import MAX_VERSION, view_of
 
-# A list of 100,000 files, from a database that is busy.
+# Time limit for a list of 100,000 files, from a busy database.
 READ_TIMEOUT_S = 60.0
 MAX_ID = 2**63 - 1
 
@@ -32,7 +32,7 @@ class DatasetFilter(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class FileFilter(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which files of a dataset to list: those of a version, behind the path `after`."""
+    """Which files of a dataset to list: those of a version, after the path `after`."""
 
     version: Annotated[int, Meta(ge=1, le=MAX_VERSION)] | None = None
     after: str = ""
@@ -54,7 +54,7 @@ async def get_datasets(request: Request) -> Response:
 
 
 async def get_dataset(request: Request) -> Response:
-    """One dataset with its files: of a version, of the best one, or what there is while no version is."""
+    """One dataset with its files: of a version, of the best one, or of the tree if there is no version."""
     robot_id, dataset = dataset_of(request)
     wanted = read_query(request, FileFilter)
     pool: Pool = request.state.ingest_pool

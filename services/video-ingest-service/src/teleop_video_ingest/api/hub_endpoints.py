@@ -1,8 +1,8 @@
 """HTTP: datasets at the addresses that LeRobot's stock dataset visualizer reads on the Hub, read-only.
 
 Started with `DATASET_URL=http://<backend>/hub`, the visualizer asks for `<robot>/<name>/resolve/main/<path>`.
-It takes one part as the name, so `my-user--my-ds` stands for `my-user/my-ds`. Pages of other sites may read
-here, and nowhere else.
+It accepts only one part as the name, so `my-user--my-ds` stands for `my-user/my-ds`. Pages of other sites may
+read only these addresses.
 """
 
 from starlette.requests import Request
@@ -33,7 +33,7 @@ PREFLIGHT = {
 
 
 async def read_hub_file(request: Request) -> Response:
-    """One file of the newest version that is finalised or repaired, else of the newest; with ranges."""
+    """One file of the newest version that is finalised or repaired, or else of the newest; with ranges."""
     try:
         return await _answer(request)
     except BackendError as error:
@@ -43,7 +43,7 @@ async def read_hub_file(request: Request) -> Response:
 
 
 async def allow_hub(_request: Request) -> Response:
-    """What a browser asks before a page of another site may read here."""
+    """Answers a browser that asks whether a page of another site may read here."""
     return Response(status_code=204, headers=PREFLIGHT)
 
 

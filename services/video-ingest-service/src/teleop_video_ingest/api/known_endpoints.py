@@ -1,4 +1,4 @@
-"""`/files/known`: what of the things that a robot holds the server has whole."""
+"""`/files/known`: which of a robot's things the server has as a whole."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +15,7 @@ from teleop_video_ingest.tables.known_table import (
     lacking_videos,
 )
 
-# Thousands of files in one question.
+# Time limit for a request with thousands of files.
 READ_TIMEOUT_S = 60.0
 # MAX_HELD versions, cameras and streams, with long names.
 MAX_HELD_BYTES = 4 * 1024 * 1024

@@ -28,7 +28,7 @@ async def upload_video(request: Request) -> Response:
 
 
 async def upload_dataset_file(request: Request) -> Response:
-    """Store one file of a dataset: 201 with its receipt, 200 if this is what the path holds already."""
+    """Store one file of a dataset: 201 with its receipt, 200 if the path already has this content."""
     return await _take(request, "dataset")
 
 
@@ -56,7 +56,7 @@ async def _take(request: Request, kind: str) -> Response:
 async def _file_parts(
     request: Request, uploads: Uploads, form: FormReader, kind: str
 ) -> AsyncIterator[bytes]:
-    """The file's bytes; if all fields came before them, they are checked before any is taken."""
+    """The file's bytes; if all fields came before them, the fields are checked first."""
     checked = False
     async with aclosing(counted_parts(request)) as parts:
         async for part in parts:

@@ -1,4 +1,4 @@
-"""The Range header of RFC 9110, as far as one range goes; pure."""
+"""The Range header of RFC 9110, with one range; pure."""
 
 import re
 
@@ -8,10 +8,10 @@ _BYTES = re.compile(r"bytes=\s*(\d{0,19})-(\d{0,19})\s*", re.ASCII | re.IGNORECA
 
 
 def wanted_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
-    """[start, end) of a file that `header` asks for; None: all of it.
+    """[start, end) of a file that `header` requests; None: all of it.
 
-    Several ranges, other units, and what is no range at all are answered with the whole file, as the RFC
-    allows. Raises BadRange if the range begins behind the file's end.
+    Several ranges, other units, and anything that is not a range are answered with the whole file, as the RFC
+    allows. Raises BadRange if the range begins after the file's end.
     """
     match = _BYTES.fullmatch(header) if header is not None else None
     if match is None or match[1] == match[2] == "":

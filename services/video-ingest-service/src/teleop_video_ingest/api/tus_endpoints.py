@@ -1,4 +1,4 @@
-"""`/files`: resumable uploads as tus 1.0 clients do them (https://tus.io/protocols/resumable-upload)."""
+"""`/files`: resumable uploads for tus 1.0 clients (https://tus.io/protocols/resumable-upload)."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
@@ -38,7 +38,7 @@ OVERRIDE = "x-http-method-override"
 
 
 def speaking_tus(endpoint: Endpoint) -> Endpoint:
-    """The endpoint for clients of tus 1.0 only; also its errors carry the protocol's headers."""
+    """An endpoint only for clients of tus 1.0; its errors have the protocol's headers too."""
 
     @wraps(endpoint)
     async def answer(request: Request) -> Response:
@@ -58,13 +58,13 @@ def speaking_tus(endpoint: Endpoint) -> Endpoint:
 
 
 async def tell_capabilities(_request: Request) -> Response:
-    """What of the tus protocol this backend can do."""
+    """Which parts of the tus protocol this backend supports."""
     return Response(status_code=204, headers={"Tus-Resumable": tus.VERSION, **tus.capabilities()})
 
 
 @speaking_tus
 async def create_upload(request: Request) -> Response:
-    """Begin an upload, told by `Upload-Metadata`; its first bytes may come along."""
+    """Begin an upload, described by `Upload-Metadata`; its first bytes may be in the body."""
     uploads = _uploads(request)
     creation = tus.read_creation(request.headers)
     checksum = tus.read_checksum(request.headers)
@@ -79,7 +79,7 @@ async def create_upload(request: Request) -> Response:
 
 @speaking_tus
 async def tell_offset(request: Request) -> Response:
-    """How many bytes of an upload are stored for good; all of them: the file is."""
+    """How many bytes of an upload are stored for good; once all of them are, the file is stored."""
     uploads = _uploads(request)
     upload = await uploads.find(_upload_id(request))
     headers = {"Cache-Control": "no-store", **tus.progress(await uploads.offset(upload), upload.expires_at)}
@@ -88,7 +88,7 @@ async def tell_offset(request: Request) -> Response:
 
 @speaking_tus
 async def append_bytes(request: Request) -> Response:
-    """Add bytes to an upload; the answer to the last ones comes when the file is stored and known."""
+    """Add bytes to an upload; the answer to the last ones comes once the file is stored and registered."""
     uploads = _uploads(request)
     patch = tus.read_patch(request.headers)
     upload = await uploads.find(_upload_id(request))
@@ -98,7 +98,7 @@ async def append_bytes(request: Request) -> Response:
 
 @speaking_tus
 async def terminate_upload(request: Request) -> Response:
-    """Give an upload up; what is stored already stays."""
+    """Give up an upload; a file that is stored already stays."""
     uploads = _uploads(request)
     upload = await uploads.find(_upload_id(request))
     await uploads.terminate(upload.id)

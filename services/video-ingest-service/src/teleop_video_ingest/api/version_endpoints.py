@@ -1,4 +1,4 @@
-"""HTTP: versions of datasets: made, listed, verified, given back."""
+"""HTTP: makes, lists, verifies, repairs and serves versions of datasets."""
 
 import asyncio
 from functools import partial
@@ -43,13 +43,13 @@ from teleop_video_ingest.tables.state_table import (
 )
 from teleop_video_ingest.tables.version_table import MAX_VERSION, find_dataset, list_versions, view_of
 
-# A list of 100,000 files, from a database that is busy.
+# Time limit for a list of 100,000 files, from a busy database.
 READ_TIMEOUT_S = 60.0
 # 100,000 files of 200 bytes each, and paths that are longer than usual.
 MAX_MANIFEST_BYTES = 32 * 1024 * 1024
 
 
-# In an error: enough to see what they have in common.
+# Paths in an error: enough to see what they have in common.
 MAX_NAMED_FILES = 100
 
 
@@ -108,9 +108,9 @@ def _name_missing(request: Request, error: FilesMissing) -> Response:
 
 
 async def verify_dataset(request: Request) -> Response:
-    """Read every byte of a version, or of all that the dataset has, and compare the hashes.
+    """Read every byte of a version, or of everything that the dataset has, and compare the hashes.
 
-    Answers when all is read; what is found damaged stays noted until the robot sends it again.
+    Answers when everything is read. Damage stays recorded until the robot sends the bytes again.
     """
     robot_id, dataset = dataset_of(request)
     wanted = read_query(request, WantedVersion)
@@ -140,7 +140,7 @@ async def verify_dataset(request: Request) -> Response:
 
 
 async def repair_dataset(request: Request) -> Response:
-    """Rebuild a version whose recorder was killed; the result is a further version beside it.
+    """Rebuild a version whose recorder was killed; the result is an additional version.
 
     Without a version: the newest one that came from the robot. Answers when it is done.
     """
@@ -154,10 +154,10 @@ async def repair_dataset(request: Request) -> Response:
 async def restore_dataset(request: Request) -> Response:
     """The dataset as a tar stream, in folders of its name; the same each time.
 
-    Its files have the time at which the version was made, always later than that of earlier ones.
+    Its files have the time at which the version was made, always later than that of earlier versions.
 
-    Without a version: the newest that is finalised or repaired, else the newest. If stored bytes prove
-    damaged on the way, the connection is cut.
+    Without a version: the newest that is finalised or repaired, or else the newest. If stored bytes turn out
+    to be damaged, the connection is cut.
     """
     robot_id, dataset = dataset_of(request)
     wanted = read_query(request, WantedVersion)

@@ -26,7 +26,7 @@ from teleop_video_ingest.tables.video_table import (
     list_chunks,
 )
 
-# Chunks of a session of hours, from a database that is busy.
+# Time limit for the chunks of a session of hours, from a busy database.
 READ_TIMEOUT_S = 60.0
 VIDEO = "video/mp4"
 
@@ -75,7 +75,7 @@ async def get_video(request: Request) -> Response:
 
 
 async def get_video_content(request: Request) -> Response:
-    """The chunk's bytes, or a range of them; what is quarantined is not served as video."""
+    """The chunk's bytes, or a range of them; a quarantined chunk is not served as video."""
     row = await _row(request)
     media_type = VIDEO if row["quarantine"] is None else BINARY
     return await answer_content(request, row["sha256"], row["size_bytes"], media_type)

@@ -1,8 +1,9 @@
-"""Which states of a dataset are of one recording: a later one of which holds all that an earlier one does.
+"""Which states of a dataset belong to one recording: a later state contains everything of an earlier one.
 
-A name may have had several: a recorder was killed, its folder was removed, and the same command began anew;
-or two computers record under one robot's id. No number tells these apart, but bytes do: while LeRobot
-records, rows are only ever appended to `data/…/*.parquet`, and an episode is saved once its rows are there.
+A name may have had several recordings: a recorder was killed, its folder was removed, and the same command
+was started again; or two computers record under one robot's id. No number distinguishes them, but the bytes
+do: while LeRobot records, it only appends rows to `data/…/*.parquet`, and saves an episode once its rows are
+there.
 """
 
 import hashlib
@@ -25,14 +26,14 @@ from teleop_video_ingest.tables.recording_table import (
 
 log = get_logger(__name__)
 
-# Reads and writes the rows of one dataset's episodes.
+# Time limit for reading and writing the rows of one dataset's episodes.
 TIMEOUT_S = 120.0
 
 
 async def judge_recordings(pool: Pool, store: Store, *, more_than: int) -> None:
-    """Note the recordings of states of which they are not known, where a dataset has more than so many.
+    """Find the recording of states for which it is not known, in datasets with more than this many states.
 
-    A state that no later one is known to hold begins a recording of its own.
+    A state that no later one is known to contain begins its own recording.
     """
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         datasets = await unjudged_datasets(connection, more_than)
@@ -46,7 +47,8 @@ async def judge_recordings(pool: Pool, store: Store, *, more_than: int) -> None:
 async def _judge(
     pool: Pool, store: Store, states: Sequence[RecordingState], unjudged: Sequence[RecordingState]
 ) -> list[RecordingState]:
-    """Note the recording of the newest of `unjudged`, and of others that it holds; returns all `states`."""
+    """Store the recording of the newest of `unjudged`, and of others that it contains;
+    returns all `states`."""
     newest = unjudged[-1]
     heads = {state.begun: state for state in states if state.begun is not None}
     earlier = [*unjudged[:-1], *(head for head in heads.values() if _age(head) < _age(newest))]
@@ -64,7 +66,8 @@ async def _judge(
 async def _held(
     pool: Pool, store: Store, newest: RecordingState, earlier: Sequence[RecordingState]
 ) -> list[RecordingState]:
-    """Those of `earlier`, the oldest first, of which `newest` holds all: no file is gone, rows only came."""
+    """The states of `earlier`, oldest first, that `newest` contains: no file is gone,
+    and rows were only added."""
     ids = [state.id for state in earlier]
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         rows = await with_rows(connection, ids)
@@ -90,7 +93,8 @@ def _may_have_grown(file: Difference) -> bool:
 
 
 async def _not_grown(store: Store, files: Iterable[Difference]) -> list[Difference]:
-    """Those of which the newer content does not begin with the older one. Each newer one is read once."""
+    """The changes in which the newer content does not begin with the older one.
+    Reads each newer content once."""
     by_content: dict[str, list[Difference]] = {}
     for file in files:
         by_content.setdefault(file.new_sha256 or "", []).append(file)
@@ -102,7 +106,7 @@ async def _not_grown(store: Store, files: Iterable[Difference]) -> list[Differen
 
 
 async def beginnings(store: Store, sha256: str, sizes: set[int]) -> set[str]:
-    """SHA-256 of the object's first bytes, as many as each of `sizes` says; none if it is not there."""
+    """SHA-256 of the object's first bytes, for each of `sizes`; empty if the object is missing."""
     found: set[str] = set()
     read, begun = 0, hashlib.sha256()
     left = sorted(sizes)

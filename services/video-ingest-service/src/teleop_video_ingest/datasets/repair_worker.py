@@ -16,11 +16,11 @@ from teleop_schema.errors import BackendError
 
 from teleop_video_ingest.model.worker_messages import Outcome
 
-# A file that was made to take more ends this process only.
+# A malicious file that needs more memory ends only this process.
 MAX_MEMORY_BYTES = 8 * 1024**3
-# A file that was made to take for ever ends this process only.
+# A malicious file that takes forever ends only this process.
 MAX_CPU_S = 4 * 3600
-# What comes in goes first.
+# Uploads have priority.
 NICE = 10
 
 
@@ -30,7 +30,7 @@ def main(source: str, target: str, earlier_info: str | None = None) -> None:
         (resource.RLIMIT_CPU, MAX_CPU_S),
         (resource.RLIMIT_CORE, 0),
     ):
-        # Not every system lets every limit be lowered.
+        # Not every system allows every limit to be lowered.
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (value, value))
     os.nice(NICE)

@@ -1,4 +1,4 @@
-"""Repairing a version of a dataset whose recorder was killed: the result is a further version beside it."""
+"""Repairs a version of a dataset whose recorder was killed; the result is an additional version."""
 
 import asyncio
 import contextlib
@@ -31,21 +31,21 @@ from teleop_video_ingest.tables.version_table import find_dataset, newest_of_rob
 log = get_logger(__name__)
 
 READ_TIMEOUT_S = 60.0
-# As much as its processor time: a repair that waits for the disk for so long is stuck.
+# Equal to its processor time, because a repair that waits this long for the disk is stuck.
 REPAIR_TIMEOUT_S = 4 * 3600.0
-# Nobody works on it any more, by any clock.
+# So long ago that nobody works on it any more, whatever the clocks show.
 LEFTOVER_S = 2 * REPAIR_TIMEOUT_S
 # At a time.
 READ_BYTES = 1024 * 1024
-# The end of what it wrote, with the reason in its last lines.
+# The end of its output, which has the reason in its last lines.
 MAX_COMPLAINT_BYTES = 4000
 INFO = "meta/info.json"
 
 
 class Repairs:
-    """Repairs datasets one at a time, each in a process of its own, in folders below `scratch`.
+    """Repairs datasets one at a time, each in a separate process, in folders below `scratch`.
 
-    scratch  on the filesystem of a local store, so that its objects need not be copied
+    scratch  on the file system of a local store, so that its objects need not be copied
     """
 
     def __init__(self, pool: Pool, store: Store, scratch: Path) -> None:
@@ -55,9 +55,10 @@ class Repairs:
         self._place = asyncio.Semaphore(1)
 
     async def repair(self, robot_id: str, dataset: str, version: int | None) -> tuple[DatasetVersion, str]:
-        """The version that holds what could be recovered of `version`, and the report in words.
+        """Repair `version`; returns the version with everything that could be recovered,
+        and the report in words.
 
-        Without a number: of the newest one that came from the robot. The same repair again gives the same
+        Without a number: the newest one that came from the robot. The same repair again gives the same
         version.
         Raises DatasetNotFound, VersionNotFound, AlreadySound, NotRepairable, NoSpace.
         """
@@ -117,7 +118,7 @@ class Repairs:
         return state.version, files, earlier
 
     async def _lay_out(self, files: Sequence[FileRow], folder: Path) -> None:
-        """The version's files as a folder; what is damaged stays out, so that the repair does without it."""
+        """The version's files as a folder; damaged files are left out, and the repair does without them."""
         for file in files:
             if file.damage is None:
                 await self._lay(file, folder / local_path(file.path))
@@ -127,7 +128,8 @@ class Repairs:
             await asyncio.to_thread(_link, stored, path)
 
     async def _take_in(self, root: Path, path: Path) -> ManifestFile:
-        """A file of the repaired dataset becomes an object; its row is too young for a sweep to mind it."""
+        """Turn a file of the repaired dataset into an object;
+        its row is too young for a sweep to remove it."""
         size_bytes, sha256 = await asyncio.to_thread(_measure, path)
         async with transaction(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             await keep_object(connection, sha256, size_bytes, b"")
@@ -147,7 +149,7 @@ class Repairs:
 
 
 async def _run(source: Path, target: Path, earlier_info: Path | None) -> Outcome:
-    """What became of the repair; raises NotRepairable if its process dies of the files."""
+    """The outcome of the repair; raises NotRepairable if the files crash its process."""
     arguments = [str(path) for path in (source, target, earlier_info) if path is not None]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -176,7 +178,7 @@ async def _run(source: Path, target: Path, earlier_info: Path | None) -> Outcome
 
 
 def _clear(scratch: Path) -> None:
-    """Make `scratch` if need be, and remove what repairs left there that were killed."""
+    """Create `scratch` if it is missing, and remove what killed repairs left there."""
     scratch.mkdir(parents=True, exist_ok=True)
     for folder in scratch.iterdir():
         if folder.stat().st_mtime < time.time() - LEFTOVER_S:

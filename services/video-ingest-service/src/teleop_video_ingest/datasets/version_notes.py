@@ -1,6 +1,6 @@
-"""Notes in the store of what the database knows of datasets' versions, for a database that is made anew.
+"""Notes in the store about the versions of datasets, for a new database.
 
-Each has a note of its own, which goes with it when it is thinned out.
+Each version has its own note, which is removed when the version is thinned out.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from teleop_schema.files import Manifest, ManifestFile, digest_of
 log = get_logger(__name__)
 
 FOLDER = "versions"
-# All files of a version.
+# Largest note: all files of a version.
 READ_TIMEOUT_S = 120.0
 
 UNNOTED = "SELECT id FROM dataset_version WHERE noted_at IS NULL ORDER BY id LIMIT $1"
@@ -34,10 +34,10 @@ NOTED = "UPDATE dataset_version SET noted_at = now() WHERE id = $1"
 
 
 class VersionNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A version as the store remembers it.
+    """A version as described in its note.
 
-    repaired_from         number of the version that it was repaired from, when this was noted
-    repaired_from_sha256  of that version's manifest: numbers may be given again
+    repaired_from         number of the version from which it was repaired, when this note was written
+    repaired_from_sha256  hash of that version's manifest, because numbers may be given again
     """
 
     robot_id: str
@@ -51,7 +51,7 @@ class VersionNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 async def note_all_versions(pool: Pool, store: Store) -> None:
-    """Note every version that is not noted yet: those of a release that noted them later, or not at all."""
+    """Write missing notes of versions, from releases that wrote them later or not at all."""
 
     async def note(connection: Connection, version_id: int) -> None:
         await note_version(connection, store, version_id)
@@ -64,10 +64,10 @@ async def _unnoted(connection: Connection, limit: int) -> list[int]:
 
 
 async def note_version(connection: Connection, store: Store, version_id: int) -> None:
-    """Note a version, on a connection that sees its row."""
+    """Write the note of a version, on a connection that sees its row."""
     row = await connection.fetchrow(VERSION, version_id)
     if row is None:
-        return  # it was thinned out meanwhile
+        return  # the version was thinned out meanwhile
     files = await connection.fetch(FILES, version_id)
     manifest = Manifest(
         files=tuple(ManifestFile(*file) for file in files),
@@ -90,7 +90,7 @@ async def note_version(connection: Connection, store: Store, version_id: int) ->
 
 
 async def remove_note(connection: Connection, store: Store, version_id: int) -> None:
-    """Let the store forget a version, whose row is about to go."""
+    """Remove the note of a version whose row is about to be deleted."""
     row = await connection.fetchrow(VERSION, version_id)
     assert row is not None  # noqa: S101
     await store.remove_note(_name_of(row))

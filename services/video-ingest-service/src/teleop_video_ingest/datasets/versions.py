@@ -1,4 +1,4 @@
-"""Making versions of datasets: all of a version is there, or there is no such version."""
+"""Makes versions of datasets: a version has all of its files, or does not exist."""
 
 import asyncio
 
@@ -29,9 +29,9 @@ WRITE_TIMEOUT_S = 120.0
 async def commit_version(
     pool: Pool, store: Store, robot_id: str, dataset: str, manifest: Manifest
 ) -> tuple[DatasetVersion, bool]:
-    """The version that holds exactly `manifest`, and whether it is new; the store has been told of it, too.
+    """Make a version of exactly `manifest`, with its note in the store; returns it, and whether it is new.
 
-    The same as the newest one that came from the robot is no new version.
+    If it equals the newest one that came from the robot, it is not a new version.
     Raises BadInput, DatasetNotFound, and FilesMissing.
     """
     check_robot_id(robot_id)
@@ -55,9 +55,9 @@ async def commit_version(
 async def commit_repair(
     pool: Pool, store: Store, robot_id: str, dataset: str, manifest: Manifest, *, repaired_from: int
 ) -> DatasetVersion:
-    """The version that a repair has made of another; the same repair again gives the same version.
+    """Make the version that results from a repair; the same repair again gives the same version.
 
-    Its objects' rows have just been touched, so no sweep takes them away meanwhile.
+    Its objects' rows have just been touched, so no sweep removes them meanwhile.
     """
     digest = await asyncio.to_thread(digest_of, manifest)
     async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:

@@ -1,1 +1,1 @@
-"""Video that has come: what is in it, whether it is whole, and how it is noted in the store."""
+"""Stored files: their names, checks of video, verification, and notes in the store."""

@@ -25,14 +25,14 @@ from teleop_video_ingest.tables.video_table import SessionRow, add_chunk, find_c
 
 log = get_logger(__name__)
 
-# One row by its key.
+# Time limit for one row by its key.
 READ_TIMEOUT_S = 10.0
-# Waiting for another replica with the same file, and naming it in the tree.
+# Time limit for waiting for another replica with the same file, and for naming it in the tree.
 WRITE_TIMEOUT_S = 60.0
 
 
 class Catalog:
-    """Knows the files that are stored, and takes in new ones. Any number of replicas may do so at once."""
+    """The stored files, and how new ones are added. Any number of replicas may use it at once."""
 
     def __init__(self, pool: Pool, store: Store, prober: Prober) -> None:
         self._pool = pool
@@ -40,9 +40,9 @@ class Catalog:
         self._prober = prober
 
     async def find(self, file: VideoFile | DatasetFile) -> Receipt | None:
-        """Receipt of `file` if it is stored by that name; None if it is not, or noted as damaged.
+        """Receipt of `file` if it is stored under that name; None if it is not, or is known to be damaged.
 
-        Raises what can be refused before bytes are sent: BadInput, UnknownSession, RobotMismatch,
+        Raises refusals that are possible before bytes are sent: BadInput, UnknownSession, RobotMismatch,
         ChunkConflict, NamesOverlap.
         """
         check_names(file)
@@ -51,10 +51,10 @@ class Catalog:
             return None if await damage_of(connection, file.sha256) is not None else receipt
 
     async def adopt(self, file: VideoFile | DatasetFile, *, chunks: bytes = b"") -> Receipt | None:
-        """Take in `file` if the store holds its bytes, and give its receipt; None if they have to be sent.
+        """Add `file` if the store has its bytes, and return its receipt; None if they have to be sent.
 
-        They may be there under another name, or because a process died before it could note them. Bytes that
-        are noted as damaged are wanted again.
+        They may be there under another name, or because a process died before it could register them. Bytes
+        that are known to be damaged have to be sent again.
 
         chunks  its content-defined chunks as in FilePlan
         raises  as `find` does
@@ -70,9 +70,9 @@ class Catalog:
             return None
 
     async def base_of(self, file: VideoFile | DatasetFile) -> tuple[str, bytes] | None:
-        """(sha256, chunk records) of what the path of `file` holds now, to send only what differs from it.
+        """(sha256, chunk records) of the current content at the path of `file`, to send only what differs.
 
-        None if nothing is there, or nothing that could be compared.
+        None if there is no content, or none that could be compared.
         """
         if isinstance(file, VideoFile):
             return None
@@ -86,7 +86,7 @@ class Catalog:
         """Receipt of `file`, whose bytes the store has just checked, and whether it is new.
 
         chunks  its content-defined chunks as in FilePlan
-        raises  as `find` does; ObjectGone if the store does not hold the bytes
+        raises  as `find` does; ObjectGone if the store does not have the bytes
         """
         check_names(file)
         await self._heal(file)
@@ -136,7 +136,7 @@ class Catalog:
     async def _publish(
         self, connection: Connection, file: VideoFile | DatasetFile, path: str, chunks: bytes
     ) -> None:
-        """Bind the object to the tree: its row is held, its bytes are there, its name points to them."""
+        """Bind the object to the tree: lock its row, check its bytes, and point its name to them."""
         await keep_object(connection, file.sha256, file.size_bytes, chunks)
         await self._check_stored(file)
         try:
@@ -146,7 +146,7 @@ class Catalog:
             raise PathTaken(taken.detail, field="path", hint=hint) from None
 
     async def _heal(self, file: VideoFile | DatasetFile) -> None:
-        """If the object was damaged: its bytes have come anew, every name of it gets them."""
+        """If the object was damaged and its bytes have arrived again, give them to every name of it."""
         async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
             if await lock_damaged(connection, file.sha256):
                 await self._check_stored(file)
@@ -203,9 +203,9 @@ async def _find_video(connection: Connection, session: SessionRow, file: VideoFi
 
 
 def _check_same_times(file: VideoFile, row: asyncpg.Record) -> None:
-    """Raise ChunkConflict if pictures that go by time would lie elsewhere now: they stay where they are.
+    """Raise ChunkConflict if pictures without their own times would move: they stay where they are.
 
-    Who sends a chunk again to correct its times must not be told that it is done.
+    A sender that wants to correct a chunk's times must not be told that this was done.
     """
     if file.frames is not None or row["frame_indices"] is not None:
         return

@@ -1,7 +1,7 @@
-"""Notes in the store of what the database knows of video chunks, for a database that is made anew.
+"""Notes in the store about video chunks, for a new database.
 
-Which frame of a session saw each picture, and when, no file tells. So a chunk's row lies beside its file, a
-kilobyte of it for ten seconds of pictures, before its receipt is given.
+A video file does not say which frame of a session saw each picture, and when. Therefore a chunk's row is
+stored next to its file before its receipt is given; it takes a kilobyte for ten seconds of pictures.
 """
 
 import zlib
@@ -26,14 +26,14 @@ from teleop_video_ingest.tables.video_table import (
 log = get_logger(__name__)
 
 FOLDER = "videos"
-# All chunks of a camera of one session.
+# Largest set of notes: all chunks of a camera of one session.
 TIMEOUT_S = 120.0
 
 
 class ChunkNote(msgspec.Struct, frozen=True):
-    """What a note tells.
+    """The content of a note.
 
-    stream  of the session, which may have another number in another database
+    stream  the session's stream, because the session may have another number in another database
     chunk   the row as JSON
     """
 
@@ -47,10 +47,10 @@ class ChunkNote(msgspec.Struct, frozen=True):
 
 @dataclass
 class AdoptedChunks:
-    """What became of the chunks that the store knows.
+    """The result of taking over chunks from the store.
 
-    sessionless  belong to sessions that the database does not know, or not of that robot
-    lost         are not in the store any more
+    sessionless  chunks of sessions that the database does not know, or that belong to another robot
+    lost         chunks that are not in the store any more
     """
 
     back: int = 0
@@ -59,14 +59,14 @@ class AdoptedChunks:
 
 
 async def note_chunk(connection: Connection, store: Store, chunk_id: int) -> None:
-    """Note a chunk, on a connection that sees its row."""
+    """Write the note of a chunk, on a connection that sees its row."""
     path, told = await chunk_as_told(connection, chunk_id)
     await store.set_note(f"{FOLDER}/{path}", zlib.compress(told.encode()))
     await note_chunk_noted(connection, chunk_id)
 
 
 async def note_all_chunks(pool: Pool, store: Store) -> None:
-    """Note the chunks that are not noted yet: those of a release without notes."""
+    """Write missing notes of chunks, from a release without notes."""
 
     async def note(connection: Connection, chunk_id: int) -> None:
         await note_chunk(connection, store, chunk_id)
@@ -75,7 +75,7 @@ async def note_all_chunks(pool: Pool, store: Store) -> None:
 
 
 async def adopt_chunks(pool: Pool, store: Store) -> AdoptedChunks:
-    """Let the database know again the chunks that the store tells of; may be done again."""
+    """Add the chunks for which the store has notes to the database; may be repeated."""
     adopted = AdoptedChunks()
     names = [name async for name in store.list_notes(FOLDER)]
     async for name, content in read_notes(store, names):

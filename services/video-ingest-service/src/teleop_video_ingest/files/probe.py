@@ -1,4 +1,4 @@
-"""Looks into video chunks in processes of their own, which a hostile file may crash or hang without harm."""
+"""Checks video chunks in separate processes, which a hostile file may crash or hang without harm."""
 
 import asyncio
 import contextlib
@@ -20,30 +20,31 @@ from teleop_video_ingest.model.worker_messages import Probed, Question
 
 log = get_logger(__name__)
 
-# Starting a process and loading FFmpeg takes 0.2 s, so they are kept; FFmpeg's leaks end with them.
+# Starting a process and loading FFmpeg takes 0.2 s, so processes are reused; FFmpeg's leaks end with them.
 WORKER = (sys.executable, "-m", "teleop_video_ingest.files.probe_worker")
-# Processors are the uploads' first; what waits is looked into later.
+# Uploads have priority for processors; waiting chunks are checked later.
 MAX_WORKERS = 2
-# Then it is started anew: 0.2 s in 200 looks.
+# After this many checks it is started again: 0.2 s in 200 checks.
 PROBES_PER_WORKER = 200
-# More than its processor time, for a machine that is busy.
+# More than its processor time, for a busy machine.
 PROBE_TIMEOUT_S = 60.0
-# Somebody else may have killed the first process, or kept it from working.
+# Two, because something else may have killed the first process, or kept it from working.
 ATTEMPTS = 2
-# What ends a process from outside (a machine that runs out of memory, somebody who stops it) says nothing of
-# the file that it looked into, and neither does time that it was not given.
+# Signals from outside (a machine that runs out of memory,
+# somebody who stops the process) say nothing about the file that was being checked,
+# and neither does a lack of processor time.
 FROM_OUTSIDE = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
-# An answer has a line; a process that writes without end is ended.
+# An answer has one line; a process that writes without end is stopped.
 MAX_ANSWER_BYTES = 64 * 1024
 US_PER_S = 1_000_000
-# Cameras are not as fast as their files say, but nor are they half or twice as fast.
+# Cameras do not have exactly the rate of their files, but they are not half or twice as fast either.
 SPAN_OFF_S, SPAN_OFF = 1.0, 0.5
 
 
 class _Died(Exception):
-    """A worker came to no answer; the text says why.
+    """A worker gave no answer; the text says why.
 
-    verdict  whether that says something of the file
+    verdict  whether that says something about the file
     """
 
     def __init__(self, reason: str, *, verdict: bool) -> None:
@@ -85,7 +86,7 @@ class _Worker:
         except TimeoutError:
             raise _Died(f"it took more than {PROBE_TIMEOUT_S:.0f} seconds", verdict=False) from None
         except (ConnectionError, ValueError, RuntimeError):
-            # RuntimeError: so uvloop says that the process has closed its end already.
+            # uvloop raises RuntimeError if the process has already closed its end.
             answer = b""
         if not answer.endswith(b"\n"):
             code = await self._process.wait()
@@ -105,7 +106,7 @@ class _Worker:
 
 
 class Prober:
-    """Looks into video files, MAX_WORKERS at a time."""
+    """Checks video files, MAX_WORKERS at a time."""
 
     def __init__(self) -> None:
         self._idle: list[_Worker] = []
@@ -123,7 +124,8 @@ class Prober:
                 await worker.end()
 
     async def look(self, store: Store, file: VideoFile) -> Probed:
-        """What the stored bytes of `file` are; a file that breaks the decoder is a problem, not an error."""
+        """The result of a check of `file`'s stored bytes; a file that breaks the decoder is a problem,
+        not an error."""
         told = None if file.frames is None else len(file.frames.frame_index)
         return await self.look_at(
             store,
@@ -136,8 +138,8 @@ class Prober:
     async def look_at(
         self, store: Store, sha256: str, *, told_frames: int | None, depth: bool, span_us: int
     ) -> Probed:
-        """What the object is, of which was told how many pictures it has, whether they are depth, and within
-        what time they were taken."""
+        """The result of a check of the object, given its sender's number of pictures, whether they are depth,
+        and the time within which they were taken."""
         async with self._places, store.as_file(sha256) as path:
             probed = await self._look(Question(str(path), told_frames))
         found = probed.codec, probed.pix_fmt
@@ -182,7 +184,8 @@ class Prober:
 
 
 def _span_problem(span_us: int, probed: Probed) -> str | None:
-    """What is wrong if the pictures can't have been taken between the times that their sender told."""
+    """The problem, if the pictures can't have been taken between the sender's start and end;
+    None otherwise."""
     span_s = span_us / US_PER_S
     if not (probed.frames and probed.fps):
         return None

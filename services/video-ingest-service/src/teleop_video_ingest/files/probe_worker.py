@@ -1,7 +1,8 @@
-"""Looks into video files that may be anything: `python -m teleop_video_ingest.files.probe_worker`.
+"""Checks untrusted video files: `python -m teleop_video_ingest.files.probe_worker`.
 
-One question a line on standard input, one answer a line on standard output (see worker_messages). Ends with
-its input. Memory, processor time, open files and writing are limited before the first file is touched.
+It reads one question per line from standard input, and writes one answer per line to standard output (see
+worker_messages). It ends with its input. Memory, processor time, open files and writing are limited before it
+opens the first file.
 """
 
 import contextlib
@@ -18,18 +19,18 @@ from av.video.stream import VideoStream
 
 from teleop_video_ingest.model.worker_messages import Probed, Question
 
-# A picture of MAX_PIXELS fits; a file that was made to take more ends this process only.
+# A picture of MAX_PIXELS fits; a malicious file that needs more ends only this process.
 MAX_MEMORY_BYTES = 2 * 1024**3
-# A file that was made to take for ever ends this process only.
+# A malicious file that takes forever ends only this process.
 MAX_CPU_S = 45
-# One video and FFmpeg's own: a playlist may name any number of others.
+# One video and FFmpeg's own files, because a playlist may name any number of others.
 MAX_OPEN_FILES = 32
-# 16k by 8k; a decoder asks for several bytes a pixel, several times.
+# 16k by 8k; a decoder allocates several bytes per pixel, several times.
 MAX_PIXELS = 16_384 * 8_192
-# Pictures are where their number says, give or take this part of a period.
+# Pictures are at the time of their number, within this part of a period.
 PTS_TOLERANCE = 0.25
 
-# Only mp4, only what the file itself holds: formats that name further files or addresses are never opened.
+# Only mp4 and only the file itself; formats that name further files or addresses are never opened.
 FORMAT = "mp4"
 OPTIONS = {"protocol_whitelist": "file"}
 WITHOUT_EDITS = {"advanced_editlist": "0"}
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def look_into(path: Path, told_frames: int | None) -> Probed:
-    """What the file is, with the first problem that was found."""
+    """The result of the check, with the first problem found."""
     found: dict[str, object] = {}
     try:
         with av.open(str(path), format=FORMAT, options=OPTIONS) as container:
@@ -74,14 +75,14 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
         raise Unusable(f"it has {len(container.streams.video)} video streams instead of one")
     stream = container.streams.video[0]
     codec = stream.codec_context
-    # As the format is called, not the decoder: "av1", which libdav1d decodes.
+    # The name of the format, not of the decoder: "av1", which libdav1d decodes.
     name = codec.codec.canonical_name
     found |= {"codec": name, "pix_fmt": codec.pix_fmt, "width": codec.width, "height": codec.height}
     if codec.width * codec.height > MAX_PIXELS:
         raise Unusable(f"a picture of {codec.width}x{codec.height} is larger than {MAX_PIXELS} pixels")
     found["frames"] = 0
     packets = [packet for packet in container.demux(stream) if packet.size]
-    # What an edit list hides is no picture, others may only build upon it.
+    # A packet hidden by an edit list is not a picture; others may only build upon it.
     pictures = [packet for packet in packets if not packet.is_discard]
     times = [packet.pts for packet in pictures if packet.pts is not None]
     keyframes = [packet.pts for packet in pictures if packet.is_keyframe and packet.pts is not None]
@@ -103,7 +104,7 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
 
 
 def _count(path: str) -> int:
-    """How many pictures are there, those included that an edit list hides and that nothing shown needs."""
+    """How many pictures the file has, including those that an edit list hides and no shown picture needs."""
     with contextlib.closing(av.open(path, format=FORMAT, options=OPTIONS | WITHOUT_EDITS)) as container:
         return sum(1 for packet in container.demux(video=0) if packet.size)
 
@@ -147,7 +148,7 @@ def _decode(container: InputContainer, stream: VideoStream, keyframe: int, wante
 
 
 def _limit(kind: int, value: int, *, hard: bool = True) -> None:
-    """Not every system knows every limit, nor lets it be lowered."""
+    """Set a limit; not every system knows every limit, or allows it to be lowered."""
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(kind, (value, value if hard else resource.getrlimit(kind)[1]))
 

@@ -1,4 +1,4 @@
-"""Reading stored bytes again: are they still what they were?"""
+"""Reads stored bytes again, to find out whether they have changed."""
 
 import asyncio
 import errno
@@ -14,17 +14,17 @@ from teleop_video_ingest.tables.object_table import note_damage, note_sound
 
 log = get_logger(__name__)
 
-# Objects that are read at once; hashing is done in threads.
+# Objects read in parallel; hashing is done in threads.
 READERS = 4
-# One transaction each, so that nobody else's write waits for long.
+# Rows per transaction, so that no other write waits for long.
 NOTED_TOGETHER = 200
-# Of such a one.
+# Time limit of such a transaction.
 WRITE_TIMEOUT_S = 30.0
 MISSING = "it is missing"
 
 
 async def verify_objects(pool: Pool, store: Store, objects: list[tuple[str, int]]) -> None:
-    """Read each (SHA-256, bytes) of `objects`; what is found goes into its row."""
+    """Read each (SHA-256, bytes) of `objects`, and store the result in its row."""
     waiting = iter(objects)
 
     async def work() -> None:
@@ -56,11 +56,11 @@ async def look_at(store: Store, sha256: str, size_bytes: int) -> str | None:
 
 
 class UnsoundObject(Exception):
-    """The bytes of an object are not what they were; the text says how."""
+    """The bytes of an object have changed; the text says how."""
 
 
 async def checked(store: Store, sha256: str, size_bytes: int) -> AsyncIterator[bytes]:
-    """The bytes of an object; raises UnsoundObject at the end, or wherever it shows that they are not its."""
+    """The bytes of an object; raises UnsoundObject at the end, or as soon as they turn out to be wrong."""
     digest, read_bytes = hashlib.sha256(), 0
     try:
         async for part in store.read(sha256):
@@ -84,7 +84,7 @@ async def checked(store: Store, sha256: str, size_bytes: int) -> AsyncIterator[b
 
 
 async def report_damage(pool: Pool, sha256: str, damage: str) -> None:
-    """Note damage where everybody sees it: in the row, the log, the metrics."""
+    """Record damage where everybody sees it: in the row, the log, and the metrics."""
     async with connected(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
         noted = await note_damage(connection, sha256, damage)
     if noted:

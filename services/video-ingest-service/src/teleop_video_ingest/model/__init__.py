@@ -1,1 +1,1 @@
-"""What uploads, video and versions of datasets are, and the words for them; pure."""
+"""Uploads, video and versions of datasets as data; pure."""

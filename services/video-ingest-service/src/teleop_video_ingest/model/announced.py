@@ -1,4 +1,4 @@
-"""What a client tells of a file in named texts (tus metadata, form fields), before or after its bytes."""
+"""What a client says about a file in named texts (tus metadata, form fields), before or after its bytes."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadInput
 from teleop_schema.files import MAX_FILE_BYTES, MAX_VIDEO_CHUNK_BYTES, DatasetFile, VideoFile
 
-# As VideoFile and DatasetFile have them; times as people write them.
+# The fields of VideoFile and DatasetFile, with times as people write them.
 VIDEO_FIELDS = (
     "robot_id", "session", "camera_key", "chunk_index", "start_timestamp", "end_timestamp",
 )  # fmt: skip
@@ -20,9 +20,9 @@ VIDEO_OPTIONS = ("sha256", "frames", "dropped", "fps", "height", "width", "depth
 DATASET_FIELDS = ("robot_id", "dataset", "path")
 DATASET_OPTIONS = ("sha256",)
 LIMITS = {"video": MAX_VIDEO_CHUNK_BYTES, "dataset": MAX_FILE_BYTES}
-# For what is not known before the bytes have come.
+# For values that are not known before the bytes have arrived.
 SOME_SHA256 = "0" * 64
-# Fields of VideoFile that a client tells under another name.
+# Fields of VideoFile that a client sends under another name.
 _TOLD = {"start_us": "start_timestamp", "end_us": "end_timestamp"}
 
 _SECONDS = re.compile(r"-?\d{1,12}(\.\d{1,12})?", re.ASCII)
@@ -34,18 +34,18 @@ type Announced = dict[str, Any]
 
 
 def required_fields(kind: str) -> tuple[str, ...]:
-    """Names that must be told of a file of this kind."""
+    """Names that a client must send for a file of this kind."""
     return VIDEO_FIELDS if kind == "video" else DATASET_FIELDS
 
 
 def allowed_fields(kind: str) -> frozenset[str]:
-    """Names that may be told of a file of this kind."""
+    """Names that a client may send for a file of this kind."""
     options = VIDEO_OPTIONS if kind == "video" else DATASET_OPTIONS
     return frozenset({*required_fields(kind), *options})
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Announced:
-    """What tus metadata tells; keys that clients add of themselves ("filetype") are passed over.
+    """Reads tus metadata; ignores keys that clients add by themselves ("filetype").
 
     `kind` is "video" or "dataset"; without it, what names a session is video. `filename`, which Uppy-like
     clients send, stands for `path`.
@@ -60,7 +60,7 @@ def from_metadata(metadata: Mapping[str, str]) -> Announced:
 
 
 def from_fields(kind: str, fields: Mapping[str, str]) -> Announced:
-    """What the fields tell; raises BadInput naming the first one that is missing or wrong."""
+    """Reads the fields; raises BadInput naming the first one that is missing or wrong."""
     for name in required_fields(kind):
         if not fields.get(name):
             raise BadInput(f"{name} is missing", field=name, hint=f"a {kind} file needs {name}")

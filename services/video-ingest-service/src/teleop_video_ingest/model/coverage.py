@@ -12,18 +12,18 @@ NOT_YET = "no video has arrived for it"
 BEFORE = "before the camera's first picture"
 UNUSABLE = "its chunk is quarantined"
 UNEXPLAINED = "the camera gave no picture"
-# Of two chunks that follow each other, the first may end when its last picture ends, or when the next begins.
+# A chunk may end when its last picture ends, or when the next chunk begins.
 OVERLAP_PICTURES = 1.5
-# An answer names so many; what is covered counts them all.
+# An answer lists this many; `covered` counts all.
 MAX_NAMED_GAPS = 1000
 
 
 @dataclass(frozen=True)
 class CoveredChunk:
-    """What the coverage has to know of a chunk.
+    """The data of a chunk that the coverage needs.
 
-    span_us  when it begins and ends, as its sender tells
-    runs  frames that show one of its pictures (see runs_of); None if nobody told
+    span_us  its start and end, from its sender
+    runs  frames that show one of its pictures (see runs_of); None if the sender did not say
     """
 
     index: int
@@ -35,10 +35,10 @@ class CoveredChunk:
 
 
 def runs_of(frame_indices: Sequence[int], *, fps: float | None, session_fps: float) -> list[tuple[int, int]]:
-    """[first, end) of the frames that show a picture, of the frames that first saw one, ascending.
+    """[first, end) of the frames that show a picture, given the frames that first saw one, ascending.
 
-    A camera is slower than the loop: at 30 pictures a second, a loop of 60 sees each of them twice. So a
-    picture covers the frame that first saw it and those up to the next picture's time, give or take one.
+    A camera is slower than the loop: at 30 pictures a second, a loop of 60 Hz sees each of them twice. So a
+    picture covers the frame that first saw it and those up to about the next picture's time.
     """
     shown = math.ceil(session_fps / fps) + 1 if fps else 1
     runs: list[tuple[int, int]] = []
@@ -80,7 +80,7 @@ def _missing_chunks(chunks: Sequence[CoveredChunk]) -> list[tuple[int, int]]:
 
 
 def _overlaps(chunks: Sequence[CoveredChunk]) -> list[Overlap]:
-    """Usable chunks of a time that others show already, in the order of their time."""
+    """Usable chunks whose time other chunks already show, in order of time."""
     overlaps = []
     shown_by, shown_until_us = -1, -math.inf
     usable = [chunk for chunk in chunks if not chunk.quarantined and chunk.pictures]

@@ -1,4 +1,4 @@
-"""Manifests of dataset versions: what is asked of them; pure."""
+"""Checks manifests of dataset versions; pure."""
 
 from teleop_schema.errors import BadInput
 from teleop_schema.files import Manifest

@@ -1,8 +1,8 @@
-"""Where files lie in the plain tree below the backup folder; pure."""
+"""Paths of files in the readable tree below the backup folder; pure."""
 
 from teleop_schema.identifiers import SESSIONS_FOLDER
 
-# Names sort by number: a million segments of ten seconds are four months.
+# Six digits, so that names sort by number; a million segments of ten seconds are four months.
 CHUNK_DIGITS = 6
 
 

@@ -1,4 +1,4 @@
-"""What the endpoints answer about videos and datasets."""
+"""Answers of the endpoints about videos and datasets."""
 
 from datetime import datetime
 from typing import Literal
@@ -11,18 +11,18 @@ from teleop_schema.files import DatasetVersion, DroppedFrames
 class VideoView(Struct, kw_only=True):
     """One chunk of one camera's video of one session.
 
-    file_path          where it lies below the backup folder
+    file_path          path below the backup folder
     start_timestamp    capture time of the first picture, robot's clock; end_timestamp of the last,
-                       or when its time was over
+                       or when its display time ended
     first_frame_index  frame of the session that first saw the first picture; null if the sender did not know
     frame_count        pictures in the file
     fps                pictures per second of the file's own timeline
-    depth_unit         the pictures are codes of depth, and the camera gave it in this unit; null: colours
+    depth_unit         the unit of the camera, if the pictures are codes of depth; null: colour
     dropped            frames whose picture is missing within or right before this chunk
-    quarantine         why it is no usable video; null: it is one
-    look_after         when the server looks into it again, for it could not yet, or not as well as now;
-                       null: it has
-    corrected_at       when a later look found other pictures in it than an earlier one; null: none has
+    quarantine         why it can't be used as video; null: it can
+    look_after         when the server checks it again, because it could not yet, or not as well as now;
+                       null: it is checked
+    corrected_at       when a later check found other pictures in it than an earlier one; null: never
     content            address of the bytes
     """
 
@@ -55,8 +55,8 @@ class VideoView(Struct, kw_only=True):
 class VideoDetail(VideoView, kw_only=True):
     """One chunk with the time of each picture.
 
-    frame_indices  of each picture in the file: the frame of the session that first saw it
-    captured_us    of each picture: when the camera took it, us since the Unix epoch, robot's clock
+    frame_indices  for each picture in the file: the frame of the session that first saw it
+    captured_us    for each picture: when the camera took it, us since the Unix epoch, robot's clock
     """
 
     robot_id: str
@@ -73,7 +73,8 @@ class Uncovered(Struct, kw_only=True):
 
 
 class Overlap(Struct, kw_only=True):
-    """A chunk whose time another one shows already, and how many of its pictures that are, by their times."""
+    """A chunk whose time another chunk already shows, and how many of its pictures repeat,
+    judged by their times."""
 
     chunk_index: int
     shown_by: int
@@ -83,13 +84,13 @@ class Overlap(Struct, kw_only=True):
 class CameraCoverage(Struct, kw_only=True):
     """How much of a session one camera's video shows.
 
-    chunks          chunks that are stored; quarantined: those of them that are no usable video
+    chunks          chunks that are stored; quarantined: those of them that can't be used as video
     missing_chunks  [first, end) of chunk numbers that have not arrived though a later one has
-    pictures        pictures in all usable chunks; repeated: those of them of a time that is shown already
-    overlaps        the chunks that repeat some, and what; at most the first 1000
-    covered         frames of the session that show a picture, a new one or the one before it still
+    pictures        pictures in all usable chunks; repeated: those whose time is already shown
+    overlaps        the chunks that repeat pictures, and how many; at most the first 1000
+    covered         frames of the session that show a picture, a new one or still the one before
     uncovered       the frames that do not; at most the first 1000 gaps
-    known           false if some chunk came without the frame of each picture: then nothing can be said
+    known           false if a chunk came without the frame of each picture, so that nothing can be said
     """
 
     camera_key: str
@@ -129,7 +130,7 @@ class DatasetView(Struct, kw_only=True):
     status  incoming     no version is complete yet
             unfinalised  the recorder has not closed it (yet)
             finalised, repaired
-            damaged      stored bytes of the newest version are not what they were
+            damaged      stored bytes of the newest version have changed
     """
 
     robot_id: str
@@ -148,7 +149,7 @@ class DatasetPage(Struct, kw_only=True):
 
 
 class FileView(Struct, kw_only=True):
-    """One file of a dataset; `damage` tells what the last look at its bytes found wrong."""
+    """One file of a dataset; `damage` is what the last check of its bytes found wrong."""
 
     path: str
     size_bytes: int
@@ -171,7 +172,7 @@ class VersionPage(Struct, kw_only=True):
 
 
 class DamagedFile(Struct, kw_only=True):
-    """A file whose stored bytes are not what they were."""
+    """A file whose stored bytes have changed."""
 
     path: str
     sha256: str
@@ -179,10 +180,10 @@ class DamagedFile(Struct, kw_only=True):
 
 
 class Verified(Struct, kw_only=True):
-    """What reading all bytes again has shown.
+    """The result of reading all bytes again.
 
     checked     objects that were read; one that several files share is read once
-    size_bytes  how much that was
+    size_bytes  how many bytes were read
     """
 
     robot_id: str
@@ -194,7 +195,7 @@ class Verified(Struct, kw_only=True):
 
 
 class Repaired(Struct, kw_only=True):
-    """The version that a repair has made, and in words what was rebuilt and what was lost."""
+    """The version that a repair has made, and a text on what was rebuilt and what was lost."""
 
     version: DatasetVersion
     report: str

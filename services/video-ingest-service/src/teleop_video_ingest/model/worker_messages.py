@@ -1,20 +1,21 @@
-"""What is said to and by the processes that look into files: `probe_worker` and `repair_worker`."""
+"""Messages to and from the processes that handle untrusted files: `probe_worker` and `repair_worker`."""
 
 from msgspec import Struct
 
-# Raised whenever a look finds something else in the same file than before: what an older one has looked into
-# is looked into again then. 2: what an edit list hides is no picture, what players turn is no usable video.
+# Increased whenever a check finds something else in the same file than before; files
+# that an older version has checked are then checked again. 2:
+# a packet hidden by an edit list is not a picture, and rotated video is bad.
 LOOK_VERSION = 2
 
 
 class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a look into a video file found; None where it did not get that far.
+    """The result of a check of a video file; None for what it did not reach.
 
     frames     pictures in the file
     keyframes  how many of them can be decoded by themselves
     fps        pictures per second, measured over the whole file
     problem    why it can't be used as video; None if it can
-    looked     whether a look came to an end: else `problem` is no verdict on the file
+    looked     whether the check was completed; otherwise `problem` is not a verdict on the file
     """
 
     frames: int | None = None
@@ -29,7 +30,7 @@ class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Question(Struct, frozen=True):
-    """What a worker is asked, as a line of JSON; it answers with a line that holds Probed.
+    """A question to a worker, as a line of JSON; it answers with a line with Probed.
 
     frames  how many pictures the sender says there are
     """
@@ -39,10 +40,10 @@ class Question(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """What `repair_worker` tells.
+    """The answer of `repair_worker`.
 
     episodes, frames  of the repaired dataset; 0 if nothing could be recovered
-    report            what was rebuilt and what was lost, in words
+    report            text on what was rebuilt and what was lost
     """
 
     episodes: int

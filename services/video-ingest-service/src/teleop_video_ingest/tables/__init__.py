@@ -1,1 +1,1 @@
-"""SQL, each statement beside the function that runs it."""
+"""SQL, each statement next to the function that runs it."""

@@ -17,7 +17,7 @@ SELECT f.*, o.chunks, o.damage
 
 FIND_DATASET = "SELECT id FROM dataset WHERE robot_id = $1 AND name = $2"
 
-# New datasets of a robot are made one after the other, so that none comes to lie within another.
+# New datasets of a robot are made one after the other, so that none gets inside another.
 LOCK_ROBOT = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))"
 
 FIND_OVERLAP = """
@@ -27,7 +27,7 @@ SELECT name FROM dataset
 
 MAKE_DATASET = "INSERT INTO dataset (robot_id, name) VALUES ($1, $2) RETURNING id"
 
-# Of each dataset the version that somebody who wants it should get, as in version_table.BEST_VERSION.
+# For each dataset, the version to serve by default, as in version_table.BEST_VERSION.
 LIST_DATASETS = """
 SELECT d.id AS number, d.robot_id, d.name, d.created_at AS made_at, best.*,
        (SELECT count(*) FROM dataset_version v WHERE v.dataset_id = d.id) AS versions,
@@ -53,12 +53,12 @@ RETURNING *
 async def newest_file(
     connection: Connection, robot_id: str, dataset: str, path: str
 ) -> asyncpg.Record | None:
-    """What lies at that path of the dataset, with its chunks and damage; None if nothing does."""
+    """The file at that path of the dataset, with its chunks and damage; None if there is none."""
     return await connection.fetchrow(NEWEST_FILE, robot_id, dataset, path)
 
 
 async def check_apart(connection: Connection, robot_id: str, dataset: str) -> int | None:
-    """The dataset's id, None if it is new; raises NamesOverlap if its folder would lie in another's."""
+    """The dataset's id, None if it is new; raises NamesOverlap if its folder would be inside another's."""
     found: int | None = await connection.fetchval(FIND_DATASET, robot_id, dataset)
     if found is None:
         other = await connection.fetchval(FIND_OVERLAP, robot_id, dataset)
@@ -70,7 +70,7 @@ async def check_apart(connection: Connection, robot_id: str, dataset: str) -> in
 
 
 async def ensure_dataset(connection: Connection, robot_id: str, dataset: str) -> int:
-    """The dataset's id; it is made if it is new. Raises NamesOverlap."""
+    """The dataset's id; a new dataset is created. Raises NamesOverlap."""
     found = await check_apart(connection, robot_id, dataset)
     if found is not None:
         return found
@@ -83,7 +83,7 @@ async def ensure_dataset(connection: Connection, robot_id: str, dataset: str) ->
 
 
 async def add_revision(connection: Connection, dataset_id: int, file: DatasetFile) -> asyncpg.Record:
-    """The new row of `file`."""
+    """Add a row for `file`, and return it."""
     row = await connection.fetchrow(ADD_REVISION, dataset_id, file.path, file.sha256, file.size_bytes)
     assert row is not None  # noqa: S101
     return row

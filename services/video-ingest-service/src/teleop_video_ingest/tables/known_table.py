@@ -1,4 +1,5 @@
-"""Which of the things that robots hold are whole here. Every function works on its caller's connection."""
+"""Finds what robots have confirmed but is not complete here.
+Every function works on its caller's connection."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -9,7 +10,7 @@ from teleop_schema.holding import HeldFrames, HeldVersion, HeldVideo, ranges_of
 
 INSTALLATION = "SELECT id FROM installation"
 
-# Damaged bytes are to come again as much as those that are not there.
+# Damaged bytes must be sent again just like missing ones.
 LACKING_VERSIONS = """
 SELECT DISTINCT held.dataset, held.manifest_sha256
   FROM unnest($2::text[], $3::text[]) AS held(dataset, manifest_sha256)
@@ -49,14 +50,14 @@ async def installation(connection: Connection) -> UUID:
 async def lacking_versions(
     connection: Connection, robot_id: str, held: Sequence[HeldVersion]
 ) -> list[HeldVersion]:
-    """Those that are not here, or of which a file is damaged."""
+    """The versions that are not here, or in which a file is damaged."""
     names, digests = [each.dataset for each in held], [each.manifest_sha256 for each in held]
     rows = await connection.fetch(LACKING_VERSIONS, robot_id, names, digests)
     return sorted(HeldVersion(*row) for row in rows)
 
 
 async def lacking_videos(connection: Connection, held: Sequence[HeldVideo]) -> list[HeldVideo]:
-    """Of each camera the chunks that are not here, or damaged."""
+    """For each camera, the chunks that are not here, or are damaged."""
     ranges = [
         (video.stream, video.camera_key, first, end, position)
         for position, video in enumerate(held)
@@ -70,7 +71,7 @@ async def lacking_videos(connection: Connection, held: Sequence[HeldVideo]) -> l
 
 
 async def lacking_frames(connection: Connection, held: Sequence[HeldFrames]) -> list[HeldFrames]:
-    """The streams that do not reach as far here, or have not ended here."""
+    """The streams that have fewer frames here, or have not ended here."""
     told = [each.stream for each in held], [each.frames for each in held], [each.ended for each in held]
     rows = await connection.fetch(LACKING_FRAMES, *told)
     return [HeldFrames(UUID(str(row[0])), row[1], row[2]) for row in rows]

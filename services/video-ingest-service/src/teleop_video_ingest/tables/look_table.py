@@ -1,4 +1,4 @@
-"""Rows of `video_chunk` that are to be looked into. Every function works on its caller's connection."""
+"""Rows of `video_chunk` that must be checked. Every function works on its caller's connection."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ from teleop_runtime.postgres.pool import Connection
 
 from teleop_video_ingest.model.worker_messages import LOOK_VERSION, Probed
 
-# Of a file that is damaged or gone nothing can be said, until it has come anew.
-# Others may be at it as well; who dies meanwhile leaves it to whoever comes then.
+# A damaged or missing file can't be checked until it has arrived again.
+# Other replicas may take rows too; if one dies, its rows are due again later.
 TAKE_DUE = """
 UPDATE video_chunk
    SET failed_looks = failed_looks + 1,
@@ -20,7 +20,7 @@ RETURNING id, file_path, sha256, size_bytes, cardinality(frame_indices) AS told,
           (extract(epoch FROM end_timestamp - start_timestamp) * 1000000)::bigint AS span_us
 """
 
-# From now on they are due like those that nobody could look into; what is known of them holds until then.
+# Makes them due like unchecked chunks; their old results count until then.
 MAKE_DUE = """
 UPDATE video_chunk SET failed_looks = 0, look_after = now()
  WHERE id IN (SELECT c.id FROM video_chunk c JOIN stored_object o ON o.sha256 = c.sha256
@@ -29,7 +29,7 @@ UPDATE video_chunk SET failed_looks = 0, look_after = now()
                  FOR UPDATE OF c SKIP LOCKED)
 """
 
-# What the look found; else what the sender told stays.
+# The result of the check; without one, the sender's values stay.
 NOTE_LOOK = """
 WITH known AS (SELECT id, frame_count, quarantine, look_version FROM video_chunk
                 WHERE id = $1 AND look_after IS NOT NULL FOR UPDATE)
@@ -46,7 +46,7 @@ RETURNING known.look_version, known.frame_count, known.quarantine, c.frame_count
           c.corrected_at IS NOT DISTINCT FROM now()
 """
 
-# (never looked into to the end, looked into by an older version)
+# (never completely checked, checked by an older version)
 COUNT_UNLOOKED = """
 SELECT (SELECT count(*) FROM video_chunk c JOIN stored_object o ON o.sha256 = c.sha256
          WHERE look_after IS NOT NULL AND look_version = 0 AND o.damage IS NULL),
@@ -62,9 +62,9 @@ SELECT count(*) OVER (), file_path, quarantine
 
 
 class Due(NamedTuple):
-    """A chunk that is to be looked into.
+    """A chunk that must be checked.
 
-    told     how many pictures its sender says there are; None: it did not say
+    told     number of pictures according to its sender; None: it did not say
     depth    whether they are depth
     span_us  from its start to its end
     """
@@ -79,12 +79,12 @@ class Due(NamedTuple):
 
 
 class LookResult(NamedTuple):
-    """What was known of a chunk before a look, and what it has changed.
+    """What was known about a chunk before a check, and what the check has changed.
 
-    version     of the look before; 0: none had come to an end
-    had, has    pictures
-    quarantine  as it was
-    corrected   an export of it would have held other pictures
+    version     version of the check before; 0: none was completed
+    had, has    number of pictures before and after
+    quarantine  the value before
+    corrected   whether an export of it would have had other pictures
     """
 
     version: int
@@ -95,7 +95,7 @@ class LookResult(NamedTuple):
 
 
 class OftenUnlooked(NamedTuple):
-    """How many chunks no look comes to an end with; path and reason are of the oldest."""
+    """How many chunks can't be checked; path and reason are those of the oldest."""
 
     chunks: int
     path: str
@@ -103,17 +103,17 @@ class OftenUnlooked(NamedTuple):
 
 
 async def make_due(connection: Connection, limit: int) -> None:
-    """Let up to `limit` chunks be due that an older version of the look has looked into; the newest first."""
+    """Make up to `limit` chunks due that an older version has checked, newest first."""
     await connection.execute(MAKE_DUE, LOOK_VERSION, limit)
 
 
 async def take_due(connection: Connection, limit: int) -> list[Due]:
-    """Up to `limit` chunks that are to be looked into now; each is due again unless `note_look` comes."""
+    """Up to `limit` chunks to check now; each becomes due again unless `note_look` is called."""
     return [Due(*row) for row in await connection.fetch(TAKE_DUE, limit)]
 
 
 async def note_look(connection: Connection, chunk_id: int, probed: Probed) -> LookResult | None:
-    """Keep what a look into the chunk found; None if somebody else has noted his meanwhile."""
+    """Store the result of a check; None if another replica has stored its own meanwhile."""
     row = await connection.fetchrow(
         NOTE_LOOK,
         chunk_id,
@@ -131,13 +131,13 @@ async def note_look(connection: Connection, chunk_id: int, probed: Probed) -> Lo
 
 
 async def count_unlooked(connection: Connection) -> tuple[int, int]:
-    """How many chunks nobody could look into yet, and how many are to be looked into again."""
+    """How many chunks could not be checked yet, and how many must be checked again."""
     row = await connection.fetchrow(COUNT_UNLOOKED, LOOK_VERSION)
     assert row is not None  # noqa: S101
     return row[0], row[1]
 
 
 async def often_unlooked(connection: Connection, failed_looks: int) -> OftenUnlooked | None:
-    """Chunks that so many looks came to no end with; None if there are none."""
+    """Chunks that this many checks could not complete; None if there are none."""
     row = await connection.fetchrow(OFTEN_UNLOOKED, failed_looks)
     return None if row is None else OftenUnlooked(*row)

@@ -1,4 +1,4 @@
-"""Rows of `stored_object`: what the store holds. Every function works in its caller's transaction."""
+"""Rows of `stored_object`: the objects in the store. Every function works in its caller's transaction."""
 
 from collections.abc import Sequence
 
@@ -36,23 +36,23 @@ LOCK_PATH = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 
 async def keep_object(connection: Connection, sha256: str, size_bytes: int, chunks: bytes) -> None:
-    """Make or touch the object's row; until the transaction ends, no sweep removes the object."""
+    """Create or touch the object's row; until the transaction ends, no sweep removes the object."""
     await connection.execute(KEEP, sha256, size_bytes, chunks)
 
 
 async def lock_path(connection: Connection, path: str) -> None:
-    """Wait until nobody else changes what lies at `path` of the tree, and keep others waiting."""
+    """Lock `path` of the tree until the transaction ends, after waiting for others."""
     await connection.execute(LOCK_PATH, path)
 
 
 async def damage_of(connection: Connection, sha256: str) -> str | None:
-    """What the last look at the object found wrong; None: nothing, or it is not known."""
+    """What the last check of the object found wrong; None: nothing, or the object is not known."""
     damage: str | None = await connection.fetchval(FIND_DAMAGE, sha256)
     return damage
 
 
 async def lock_damaged(connection: Connection, sha256: str) -> bool:
-    """Whether the object is noted as damaged; its row is the caller's then until the transaction ends."""
+    """Whether the object is known to be damaged; its row then stays locked until the transaction ends."""
     return await connection.fetchrow(LOCK_DAMAGED, sha256) is not None
 
 
@@ -62,10 +62,10 @@ async def names_of(connection: Connection, sha256: str) -> list[str]:
 
 
 async def note_sound(connection: Connection, sha256s: Sequence[str]) -> None:
-    """Note that the bytes of these objects were read and are what they were."""
+    """Record that the bytes of these objects were read and are right."""
     await connection.execute(NOTE_SOUND, sha256s)
 
 
 async def note_damage(connection: Connection, sha256: str, damage: str) -> bool:
-    """Note what is wrong with an object; False if it has been swept away meanwhile."""
+    """Record what is wrong with an object; False if it has been removed meanwhile."""
     return await connection.fetchval(NOTE_DAMAGE, sha256, damage) is not None

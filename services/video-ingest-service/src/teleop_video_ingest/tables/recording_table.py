@@ -1,4 +1,4 @@
-"""Rows of `dataset_version`, as far as they are states of recordings. On the caller's connection."""
+"""Rows of `dataset_version` that are states of recordings. On the caller's connection."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ SELECT DISTINCT version_id FROM dataset_version_file
  WHERE version_id = ANY($1) AND path LIKE 'data/%.parquet'
 """
 
-# Videos and what is told of the episodes are replaced as a whole; nothing that was there is gone.
+# Videos and descriptions of episodes are replaced as a whole, and still contain everything from before.
 DIFFERENCES = """
 SELECT old.version_id, old.path, old.sha256, old.size_bytes, new.sha256, new.size_bytes
   FROM dataset_version_file old
@@ -37,7 +37,7 @@ SET_RECORDING = "UPDATE dataset_version SET recording_begun = $2 WHERE id = ANY(
 class RecordingState(NamedTuple):
     """An unfinalised version.
 
-    begun  when the first version of its recording was made; None: it is not known which that is
+    begun  when the first version of its recording was made; None: not known yet
     """
 
     id: int
@@ -49,9 +49,9 @@ class RecordingState(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A file of a state that another one has not, or rows that it has in another form.
+    """A file of a state that another state lacks, or whose rows differ there.
 
-    new_sha256, new_size_bytes  what the other one has at that path; None: nothing
+    new_sha256, new_size_bytes  the other state's file at that path; None: none
     """
 
     state_id: int
@@ -63,7 +63,7 @@ class Difference(NamedTuple):
 
 
 async def unjudged_datasets(connection: Connection, more_than: int) -> list[int]:
-    """Datasets with more unfinalised versions than so many, of some of which the recording is not known."""
+    """Datasets with more than this many unfinalised versions, some of which have no known recording."""
     return [row[0] for row in await connection.fetch(UNJUDGED, more_than)]
 
 
@@ -73,15 +73,15 @@ async def unfinalised(connection: Connection, dataset_id: int) -> list[Recording
 
 
 async def with_rows(connection: Connection, states: Sequence[int]) -> set[int]:
-    """Those of the states that hold rows of episodes."""
+    """The states that have rows of episodes."""
     return {row[0] for row in await connection.fetch(WITH_ROWS, states)}
 
 
 async def differences(connection: Connection, states: Sequence[int], new: int) -> list[Difference]:
-    """In what the states are not as the state `new` is."""
+    """The differences between the states and the state `new`."""
     return [Difference(*row) for row in await connection.fetch(DIFFERENCES, states, new)]
 
 
 async def set_recording(connection: Connection, states: Sequence[int], begun: datetime) -> None:
-    """Note of which recording they are."""
+    """Store to which recording they belong."""
     await connection.execute(SET_RECORDING, states, begun)

@@ -1,4 +1,4 @@
-"""The files of a dataset as one version has them, or as they lie in the tree. On the caller's connection."""
+"""The files of a dataset in one version, or in the tree. On the caller's connection."""
 
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ SELECT f.path, f.sha256, o.damage
  ORDER BY 1
 """
 
-# Versions that the clock made at the same moment, or in another order, are a microsecond apart.
+# If the clock gives two versions the same time, or the wrong order, they are put a microsecond apart.
 VERSION_MADE_US = """
 SELECT (extract(epoch FROM max(created_at)) * 1000000)::bigint + $2
   FROM dataset_version WHERE dataset_id = $1 AND version <= $2
@@ -89,7 +89,7 @@ NS_PER_US = 1_000
 class DatasetState(NamedTuple):
     """A dataset's files at one moment.
 
-    version_id, version  of the version; None: what lies in the tree, for there is no version
+    version_id, version  of the version; None: the files in the tree, because there is no version
     """
 
     dataset_id: int
@@ -109,7 +109,7 @@ class FileRow(NamedTuple):
 async def find_state(
     connection: Connection, robot_id: str, dataset: str, version: int | None
 ) -> DatasetState:
-    """That version; without a number the best one, and what lies in the tree while there is none.
+    """That version; without a number the best one, or the files in the tree if there is none.
 
     Raises DatasetNotFound, VersionNotFound.
     """
@@ -126,8 +126,8 @@ async def find_state(
 async def published_ns(connection: Connection, state: DatasetState) -> int:
     """When that state was made, ns since the Unix epoch.
 
-    Of two versions the later one's is later, even if the clock was set back between them. What lies in the
-    tree was made by the newest of its files.
+    A later version has a later time, even if the clock was set back in between. The tree has the time of its
+    newest file.
     """
     if state.version is None:
         us: int = await connection.fetchval(TREE_MADE_US, state.dataset_id)
@@ -137,7 +137,7 @@ async def published_ns(connection: Connection, state: DatasetState) -> int:
 
 
 async def list_files(connection: Connection, state: DatasetState, after: str, limit: int) -> list[FileRow]:
-    """Up to `limit` files whose path comes behind `after`, by path."""
+    """Up to `limit` files whose path comes after `after`, by path."""
     if state.version_id is None:
         rows = await connection.fetch(FILES_IN_TREE, state.dataset_id, after, limit)
     else:
@@ -157,7 +157,7 @@ async def get_file(connection: Connection, state: DatasetState, path: str) -> Fi
 
 
 async def earlier_file(connection: Connection, dataset_id: int, path: str, sha256: str) -> FileRow | None:
-    """The newest content that the path has had besides `sha256`."""
+    """The newest content of the path other than `sha256`."""
     row = await connection.fetchrow(EARLIER_FILE, dataset_id, path, sha256)
     return None if row is None else FileRow(*row)
 
@@ -165,7 +165,7 @@ async def earlier_file(connection: Connection, dataset_id: int, path: str, sha25
 async def objects_of(
     connection: Connection, dataset_id: int, version_id: int | None
 ) -> list[tuple[str, int]]:
-    """(SHA-256, bytes) of each object of that version, or of all that the dataset has."""
+    """(SHA-256, bytes) of each object of that version, or of everything that the dataset has."""
     if version_id is None:
         rows = await connection.fetch(OBJECTS_OF_DATASET, dataset_id)
     else:

@@ -1,4 +1,4 @@
-"""What goes: versions and revisions that later ones hold, objects that nothing refers to any more."""
+"""Removes versions and revisions that later ones contain, and objects that nothing refers to any more."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import asyncpg
 from teleop_runtime.postgres.pool import Connection
 
-# Two replicas that both hold it would remove things twice; one that finds it taken has nothing to do.
+# Without it, two replicas would remove things twice; a replica that finds it taken has nothing to do.
 SWEEP_LOCK = 7_264_981_003
 TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 UNLOCK = "SELECT pg_advisory_unlock($1)"
@@ -42,7 +42,7 @@ WITH gone AS (DELETE FROM dataset_version WHERE id = ANY($1))
 SELECT DISTINCT sha256 FROM dataset_version_file WHERE version_id = ANY($1)
 """
 
-# What no version refers to goes if it came between two versions of one recording, which went on since.
+# A revision without a version is removed if it came between two versions of the same recording.
 THIN_REVISIONS = """
 DELETE FROM dataset_file old
  WHERE EXISTS (SELECT FROM dataset_file newer
@@ -65,7 +65,7 @@ SELECT o.sha256 FROM stored_object o
    AND NOT EXISTS (SELECT FROM dataset_version_file f WHERE f.sha256 = o.sha256)
 """
 
-# A reference that is made meanwhile lets the foreign key refuse this.
+# If a reference is added meanwhile, the foreign key refuses this.
 REMOVE = """
 DELETE FROM stored_object o
  WHERE o.sha256 = $1
@@ -104,20 +104,20 @@ SELECT o.sha256, o.size_bytes FROM stored_object o LEFT JOIN listed_object l USI
 
 
 async def try_lock(connection: Connection) -> bool:
-    """Whether this replica may sweep now; it may until `unlock`, or until the connection ends."""
+    """Take the lock for sweeping; True until `unlock`, or until the connection ends."""
     locked: bool = await connection.fetchval(TRY_LOCK, SWEEP_LOCK)
     return locked
 
 
 async def unlock(connection: Connection) -> None:
-    """Let others sweep."""
+    """Release the lock for sweeping."""
     await connection.execute(UNLOCK, SWEEP_LOCK)
 
 
 async def too_many_versions(connection: Connection, kept: int) -> list[int]:
-    """Ids of unfinalised versions of which so many newer ones hold all that they do.
+    """Ids of unfinalised versions that this many newer ones contain completely.
 
-    Versions that are finalised, repaired, origins of repairs, or of recordings that are not known stay.
+    Versions that are finalised, repaired, sources of repairs, or of unknown recordings stay.
     """
     return [row[0] for row in await connection.fetch(TOO_MANY_VERSIONS, kept)]
 
@@ -125,7 +125,7 @@ async def too_many_versions(connection: Connection, kept: int) -> list[int]:
 async def forget_versions(
     connection: Connection, versions: Sequence[int], *, kept_revisions: int
 ) -> set[str]:
-    """Forget these versions, and revisions that only they refer to.
+    """Delete these versions, and revisions that only they refer to.
 
     Returns the objects that they referred to, which others may still refer to.
     """
@@ -135,25 +135,25 @@ async def forget_versions(
 
 
 async def thin_revisions(connection: Connection, kept: int) -> set[str]:
-    """Forget all but the newest revisions of each path, if they were states that a recording went through.
+    """Delete all but the newest revisions of each path, if they were intermediate states of a recording.
 
-    Returns the objects that they were, which others may still refer to.
+    Returns their objects, which others may still refer to.
     """
     return {row[0] for row in await connection.fetch(THIN_REVISIONS, kept)}
 
 
 async def unreferenced(connection: Connection, older_than: timedelta) -> list[str]:
-    """Objects that have been without any reference for that long."""
+    """Objects that have had no reference for that long."""
     return [row[0] for row in await connection.fetch(UNREFERENCED, older_than)]
 
 
 async def unclaimed(connection: Connection) -> list[tuple[str, int]]:
-    """(SHA-256, bytes) of objects that were found in the store, and that nothing has referred to since."""
+    """(SHA-256, bytes) of objects that were found in the store and have had no reference since."""
     return [(row[0], row[1]) for row in await connection.fetch(UNCLAIMED)]
 
 
 async def remove_row(connection: Connection, sha256: str) -> bool:
-    """Whether the object's row is gone, for nothing refers to it."""
+    """Delete the object's row if nothing refers to it; returns whether it is gone."""
     try:
         return await connection.fetchval(REMOVE, sha256) is not None
     except asyncpg.ForeignKeyViolationError:
@@ -161,26 +161,26 @@ async def remove_row(connection: Connection, sha256: str) -> bool:
 
 
 async def begin_listing(connection: Connection) -> None:
-    """Make room for what the store holds."""
+    """Create the table for the listing of the store."""
     await connection.execute(END_LISTING)
     await connection.execute(BEGIN_LISTING)
 
 
 async def add_listed(connection: Connection, objects: Sequence[tuple[str, int]]) -> None:
-    """Note objects (SHA-256, bytes) that the store holds."""
+    """Add objects (SHA-256, bytes) of the store to the listing."""
     await connection.copy_records_to_table("listed_object", records=objects)
 
 
 async def adopt(connection: Connection) -> list[str]:
-    """Give listed objects without a row one; returns them."""
+    """Add a row for each listed object without one; returns these objects."""
     return [row[0] for row in await connection.fetch(ADOPT)]
 
 
 async def not_as_listed(connection: Connection, before: datetime) -> list[tuple[str, int]]:
-    """(SHA-256, bytes) of rows older than `before` whose object was not listed, or with another size."""
+    """(SHA-256, bytes) of rows older than `before` whose object was not listed, or has another size."""
     return [(row[0], row[1]) for row in await connection.fetch(NOT_AS_LISTED, before)]
 
 
 async def end_listing(connection: Connection) -> None:
-    """Forget what was listed."""
+    """Drop the listing."""
     await connection.execute(END_LISTING)

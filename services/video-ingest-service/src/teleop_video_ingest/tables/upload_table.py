@@ -1,4 +1,4 @@
-"""Rows of `upload`: what is on its way, and for which file."""
+"""Rows of `upload`: open uploads, and their files."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,9 +14,9 @@ from teleop_schema.files import DatasetFile, VideoFile
 
 from teleop_video_ingest.model.announced import LIMITS, Announced
 
-# One row by its key.
+# Time limit for one row by its key.
 TIMEOUT_S = 10.0
-# Of uploads that have expired so many are looked at in one go.
+# How many expired uploads are handled in one go.
 SWEEP_ROWS = 100
 
 ADD = """
@@ -25,7 +25,7 @@ VALUES ($1, $2::jsonb, $3, $4, $5, $6, $7::jsonb, $8, now() + make_interval(secs
 ON CONFLICT (plan_key) WHERE finished_at IS NULL AND problem IS NULL DO NOTHING
 """
 
-# A file that comes in one request has none before it is whole: nobody can go on with that.
+# A file that comes in one request has no row before it is whole, because nobody can resume it.
 FIND = """
 SELECT id, file::text, metadata, length, plan_key, base, copied::text, chunks, problem::text, finished_at,
        expires_at
@@ -58,7 +58,8 @@ UPDATE upload SET problem = $2::jsonb, expires_at = now() + make_interval(secs =
 
 DELETE = "DELETE FROM upload WHERE id = $1"
 
-# A file that is put together of what was sent and a base lies beside what was sent before that goes.
+# A file that is assembled from sent bytes and a base needs space next
+# to the sent bytes until these are removed.
 OPEN = """
 SELECT id, file->>'robot_id' AS robot_id,
        coalesce(length, 0)
@@ -72,10 +73,10 @@ EXPIRED = "SELECT id FROM upload WHERE expires_at < now() ORDER BY expires_at LI
 
 @dataclass(frozen=True)
 class OfferedUpload:
-    """Bytes that a client sends of itself, having told in tus metadata of which file.
+    """Bytes that a client sends on its own, after describing the file in tus metadata.
 
-    told         what it told: its SHA-256 may be missing, its size is that of the upload
-    metadata     that as it came
+    told         its description: the SHA-256 may be missing, the size is that of the upload
+    metadata     the description as it arrived
     length       bytes that will be sent; None while the client has not said
     problem      why it was given up
     finished_at  when the file was stored

@@ -1,1 +1,1 @@
-"""What goes on by itself: the sweep, later looks, room."""
+"""Background work: the sweep, later checks of video, free space."""

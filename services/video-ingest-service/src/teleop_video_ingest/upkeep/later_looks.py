@@ -1,9 +1,9 @@
-"""Looks into video chunks that were not looked into, or not as well as this release can.
+"""Checks video chunks that were not checked yet, or not as well as this release can.
 
-What no look came to an end with (a machine was busy, or short of memory) is quarantined until one has, which
-is no verdict: it is tried again after a minute, then after two, and so on, up to an hour. What an older
-version of the look has looked into (LOOK_VERSION) is looked into again, once, a few at a time, the newest
-first; what is known of it holds until then.
+If no check could be completed (the machine was busy, or short of memory), the chunk is quarantined until one
+is. This is not a verdict: the check is repeated after a minute, two minutes, and so on, up to an hour.
+A chunk that an older version (LOOK_VERSION) has checked is checked again, once, a few at a time
+and newest first; the old result counts until then.
 """
 
 from teleop_runtime.logs import get_logger
@@ -27,18 +27,18 @@ from teleop_video_ingest.tables.look_table import (
 
 log = get_logger(__name__)
 
-# A probe that failed for want of time or memory is made up for soon.
+# A probe that failed for lack of time or memory is repeated soon.
 LOOK_EVERY_S = 15.0
-# What is sent now is to be looked into as well.
+# Few, because new uploads must be checked as well.
 LOOKED_TOGETHER = 10
-# Picks some rows, or writes one.
+# Time limit for picking some rows, or writing one.
 TIMEOUT_S = 60.0
-# Half an hour after it came: the next look is after 32 minutes.
+# Half an hour after it arrived; the next check is after 32 minutes.
 TOLD_AFTER_LOOKS = 5
 
 
 class LaterLooks:
-    """Looks whenever it is asked to."""
+    """Checks due chunks each time it is called."""
 
     def __init__(self, pool: Pool, store: Store, prober: Prober) -> None:
         self._pool = pool
@@ -47,7 +47,7 @@ class LaterLooks:
         self._trouble: str | None = None
 
     async def look(self) -> None:
-        """Look into those whose time has come, and tell how many are left."""
+        """Check the chunks that are due, and report how many are left."""
         async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
             due = await take_due(connection, LOOKED_TOGETHER)
             if left := LOOKED_TOGETHER - len(due):
@@ -66,7 +66,7 @@ class LaterLooks:
         )
 
     async def check(self) -> None:
-        """For `/readyz`; raises if there is video that nobody could look into for long, and says why."""
+        """For `/readyz`; raises, with the reason, if there is video that could not be checked for long."""
         if self._trouble is not None:
             raise RuntimeError(self._trouble)
 
@@ -81,7 +81,7 @@ class LaterLooks:
         if not probed.looked:
             log.warning("video can't be checked yet", path=chunk.path, problem=probed.problem)
             return
-        # Bytes that have changed on the disk say nothing of what was sent: that is wanted again.
+        # Bytes that have changed on disk say nothing about what was sent; they must be sent again.
         if probed.problem and (damage := await look_at(self._store, chunk.sha256, chunk.size_bytes)):
             await report_damage(self._pool, chunk.sha256, damage)
             return

@@ -1,7 +1,7 @@
-"""Whose files the store holds.
+"""Which database the store belongs to.
 
-Objects that a database does not know are removed from its store after a while: two databases on one store
-would remove each other's.
+A database removes objects that it does not know from its store after a while, so two databases on one store
+would remove each other's objects.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ ASK = "SELECT id::text, EXISTS (SELECT FROM stored_object) FROM installation"
 
 
 async def claim(pool: Pool, store: Store, store_url: str) -> None:
-    """Return once the store is known to be this database's; raises CannotStart if it is another's.
+    """Return once the store is known to belong to this database; raises CannotStart if it belongs to another.
 
     Waits for a store or a database that can't be reached, or is not migrated.
     """

@@ -1,12 +1,13 @@
 """Keeps the store tidy, in one replica at a time.
 
-- Uploads whose time is over go, also those that only a lost state of the database knew.
-- A recording of fifty episodes would keep fifty copies of its growing videos: of each recording's versions
-  that are not finalised and of each file's revisions only the newest few stay, and objects that nothing
-  refers to go. What no later version is known to hold stays, whatever its name is used for since.
-- Objects without a row were left by a process that died between the two, or by a database that knew more than
-  this one: they get one, and stay until somebody claims them or an operator removes them (`unclaimed`).
-- Rows without an object are damage, which is reported.
+- It removes expired uploads, including those that only a lost state of the database knew.
+- A recording of fifty episodes would keep fifty copies of its growing videos.
+Therefore it keeps only the newest
+  few of each recording's unfinalised versions and of each file's revisions, and removes objects without
+  references. What no later version is known to contain stays, even if its name is used again.
+- Objects without a row come from a process that died between the two, or from a database that knew more than
+  this one. They get a row, and stay until somebody claims them or an operator removes them (`unclaimed`).
+- Rows without an object are damage, and are reported.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -24,28 +25,28 @@ from teleop_video_ingest.uploads.uploads import Uploads
 
 log = get_logger(__name__)
 
-# What is removed has been of no use for days.
+# Not urgent, because everything that is removed has been unused for days.
 SWEEP_EVERY_S = 600.0
-# Walks over the whole store, which costs money on S3.
+# Rare, because it walks over the whole store, which costs money on S3.
 LIST_EVERY = timedelta(hours=1)
-# Such a walk, over millions of objects.
+# Time limit for such a walk over millions of objects.
 SWEEP_TIMEOUT_S = 3600.0
-# Finds what no version holds, among all files.
+# Time limit for finding, among all files, those of no version.
 THIN_TIMEOUT_S = 300.0
-# Rows of LISTED_TOGETHER objects.
+# Time limit for the rows of LISTED_TOGETHER objects.
 REMOVE_TIMEOUT_S = 60.0
-# Of a dataset, and of a file that is rewritten after every episode (`info.json`): what a person who has
-# broken something wants back is among the last ones.
+# States of a dataset, and revisions of a file that is rewritten after every episode (`info.json`):
+# a person who has broken something wants one of the last ones back.
 KEPT_VERSIONS = 3
 KEPT_REVISIONS = 3
-# An object that no row names yet may be one whose row is just being written.
+# The row of a young object may be just being written.
 ORPHANS_STAY = timedelta(hours=1)
-# One query each; five keys of S3's own pages.
+# Objects per query; five pages of S3's listing.
 LISTED_TOGETHER = 5000
 
 
 class Sweeper:
-    """Sweeps whenever it is asked to."""
+    """Sweeps each time it is called."""
 
     def __init__(self, pool: Pool, store: Store, uploads: Uploads) -> None:
         self._pool = pool
@@ -54,7 +55,7 @@ class Sweeper:
         self._listed_at: datetime | None = None
 
     async def sweep(self) -> bool:
-        """Whether this replica has swept; False if another one is at it."""
+        """Sweep; False if another replica is sweeping."""
         async with connected(self._pool, timeout_s=SWEEP_TIMEOUT_S) as connection:
             if not await sweep_table.try_lock(connection):
                 return False
@@ -77,7 +78,7 @@ class Sweeper:
             log.info("swept", uploads=uploads, objects=sum(removed))
 
     async def _thin_out(self) -> set[str]:
-        """Forget versions and revisions that are too many; the objects that they referred to."""
+        """Delete surplus versions and revisions; returns the objects that they referred to."""
         await judge_recordings(self._pool, self._store, more_than=KEPT_VERSIONS)
         async with transaction(self._pool, timeout_s=THIN_TIMEOUT_S) as thinning:
             versions = await sweep_table.too_many_versions(thinning, KEPT_VERSIONS)
@@ -98,7 +99,7 @@ class Sweeper:
             )
 
     async def _compare(self, connection: Connection) -> None:
-        """Rows against objects, both ways."""
+        """Compare rows and objects, both ways."""
         begun = datetime.now(UTC)
         await list_store(connection, self._store)
         if adopted := await sweep_table.adopt(connection):
@@ -113,7 +114,7 @@ class Sweeper:
 
 
 async def list_store(connection: Connection, store: Store) -> None:
-    """Note what the store holds, until `end_listing`."""
+    """List the objects of the store, until `end_listing`."""
     await sweep_table.begin_listing(connection)
     batch: list[tuple[str, int]] = []
     async for each in store.list_objects():
@@ -125,10 +126,10 @@ async def list_store(connection: Connection, store: Store) -> None:
 
 
 async def remove_unreferenced(pool: Pool, store: Store, sha256: str) -> bool:
-    """Whether the object was removed, for nothing refers to it.
+    """Remove the object if nothing refers to it; returns whether it was removed.
 
-    Its row stays locked until its bytes are gone: who wants to refer to it meanwhile waits, and then sees
-    that they are.
+    Its row stays locked until its bytes are gone, so that a new reference waits and then finds that they are
+    gone.
     """
     async with transaction(pool, timeout_s=REMOVE_TIMEOUT_S) as connection:
         if not await sweep_table.remove_row(connection, sha256):

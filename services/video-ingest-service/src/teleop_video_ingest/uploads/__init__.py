@@ -1,1 +1,1 @@
-"""Files on their way in: resumable, in parts, and how far they got."""
+"""Uploads: resumable, in parts, with their progress."""

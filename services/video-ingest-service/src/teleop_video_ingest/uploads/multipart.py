@@ -1,4 +1,4 @@
-"""Form fields and one file out of a multipart/form-data body, fed in pieces as they come (RFC 7578)."""
+"""Reads form fields and one file from a multipart/form-data body, in pieces as they arrive (RFC 7578)."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -21,7 +21,7 @@ MAX_PART_HEADERS = 8
 MAX_HEADER_BYTES = 4 * 1024
 # Enough for the frame indexes and capture times of the longest video chunk.
 MAX_FIELD_BYTES = 8 * 1024 * 1024
-# A form may be longer than its file by so much.
+# A form may be longer than its file by this much.
 MAX_FORM_BYTES = MAX_FIELD_BYTES + MAX_PARTS * (MAX_BOUNDARY_BYTES + MAX_PART_HEADERS * MAX_HEADER_BYTES)
 
 
@@ -77,7 +77,7 @@ class FormReader:
         )
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes of the body; gives those of the file among them."""
+        """Read the next bytes of the body; returns the file's bytes among them."""
         try:
             self._parser.write(data)
         except FormParserError as error:
@@ -86,7 +86,7 @@ class FormReader:
         return found
 
     def end(self) -> None:
-        """The body is over: raises BadForm unless it was a whole form, with a file."""
+        """End the body; raises BadForm unless it was a whole form, with a file."""
         if not self._ended:
             raise BadForm("the form ends before its last boundary")
         if self._file != "whole":
@@ -94,7 +94,7 @@ class FormReader:
 
     @property
     def file_begun(self) -> bool:
-        """Whether the file's bytes have begun to come."""
+        """Whether the file's bytes have begun."""
         return self._file != "awaited"
 
     def _begin_part(self) -> None:

@@ -1,4 +1,4 @@
-"""Which bytes of a file the server lacks, told from its content-defined chunks and those of a base."""
+"""Which bytes of a file the server lacks, judged by its content-defined chunks and those of a base."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ def check_chunks(chunks: bytes, size_bytes: int) -> None:
 
 
 def copied_ranges(chunks: bytes, base_chunks: bytes) -> list[tuple[int, int, int]]:
-    """(offset in the file, length, offset in the base) of what the base holds; ascending, neighbours joined.
+    """(offset in the file, length, offset in the base) of what the base has; ascending, neighbours joined.
 
     chunks, base_chunks  records as FilePlan.chunks has them
     """
@@ -48,7 +48,7 @@ def copied_ranges(chunks: bytes, base_chunks: bytes) -> list[tuple[int, int, int
 
 
 def missing_ranges(copied: Iterable[Sequence[int]], size_bytes: int) -> list[tuple[int, int]]:
-    """(offset, length) of what lies between the copied ranges of a file, ascending; none is empty."""
+    """(offset, length) of the ranges between the copied ones, ascending; none is empty."""
     missing = []
     at = 0
     for offset, length, *_ in (*copied, (size_bytes, 0)):

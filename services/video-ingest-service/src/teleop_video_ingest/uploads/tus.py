@@ -18,11 +18,11 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination"
 CHECKSUM_ALGORITHMS = ("sha1", "sha256")
 BODY_TYPE = "application/offset+octet-stream"
-# As much as the server takes of a request's head.
+# As long as the server accepts a request's headers.
 MAX_METADATA_BYTES = 64 * 1024
-# We know a dozen; clients add their own.
+# About a dozen are used; clients add their own.
 MAX_METADATA_KEYS = 64
-# More digits than any length has; int() of endless ones would take for ever.
+# More digits than any length has, because int() of endless digits would take forever.
 MAX_DIGITS = 18
 
 # By their names in lower case.
@@ -34,7 +34,7 @@ class Creation:
     """A new upload.
 
     length     bytes that will be sent; None if the client does not know yet
-    metadata   what it tells of the file
+    metadata   its description of the file
     has_body   whether the first bytes come with the request
     """
 
@@ -70,7 +70,7 @@ def check_version(headers: Headers) -> None:
 
 
 def read_creation(headers: Headers) -> Creation:
-    """What a POST to the collection asks for."""
+    """The upload that a POST to the collection requests."""
     if "upload-concat" in headers:
         raise BadTusHeader("concatenation is not supported", field="Upload-Concat")
     length = _number(headers, "Upload-Length")
@@ -91,7 +91,7 @@ def read_creation(headers: Headers) -> Creation:
 
 
 def read_patch(headers: Headers) -> Patch:
-    """What a PATCH brings."""
+    """The content of a PATCH."""
     _check_body_type(headers)
     offset = _number(headers, "Upload-Offset")
     if offset is None:
@@ -110,7 +110,7 @@ def check_length(length: int | None) -> None:
 
 
 def read_checksum(headers: Headers) -> UploadChecksum | None:
-    """What the bytes of this request must hash to; None if the client does not say."""
+    """The required hash of this request's bytes; None if the client does not say."""
     told = headers.get("upload-checksum")
     if told is None:
         return None
@@ -130,7 +130,7 @@ def read_checksum(headers: Headers) -> UploadChecksum | None:
 
 
 def read_metadata(told: str) -> dict[str, str]:
-    """What `Upload-Metadata` tells: "key base64,key base64,…"; a key may stand without a value."""
+    """Reads `Upload-Metadata`: "key base64,key base64,…"; a key may have no value."""
     if len(told) > MAX_METADATA_BYTES:
         raise BadTusHeader(
             "the metadata is too long",
@@ -156,7 +156,7 @@ def read_metadata(told: str) -> dict[str, str]:
 
 
 def capabilities() -> dict[str, str]:
-    """Headers that tell a client what it may use."""
+    """Headers that say what a client may use."""
     return {
         "Tus-Version": VERSION,
         "Tus-Extension": EXTENSIONS,
@@ -166,7 +166,7 @@ def capabilities() -> dict[str, str]:
 
 
 def progress(offset: int, expires_at: datetime) -> dict[str, str]:
-    """Headers that tell a client how far an upload is, and until when it can go on."""
+    """Headers that say how far an upload is, and until when it can continue."""
     return {"Upload-Offset": str(offset), "Upload-Expires": format_datetime(expires_at, usegmt=True)}
 
 

@@ -32,16 +32,16 @@ from teleop_video_ingest.uploads.tus import Creation, Patch
 log = get_logger(__name__)
 
 DAY_S = 86_400.0
-# An upload that nobody goes on with.
+# Lifetime of an upload that nobody continues.
 UNFINISHED_S = 7 * DAY_S
-# A finished or given up one: its client may have missed the answer.
+# Lifetime of a finished or given up upload, because its client may have missed the answer.
 ENDED_S = DAY_S
 # Unfinished uploads of a robot: eight times what a sync-agent has at a time, for a week leaves some behind.
 MAX_OPEN_UPLOADS = 256
 
 
 class Uploads:
-    """Takes in the bytes of files, and hands whole files to the catalog."""
+    """Receives the bytes of files, and hands whole files to the catalog."""
 
     def __init__(
         self, table: UploadTable, store: Store, catalog: Catalog, *, max_open: int = MAX_OPEN_UPLOADS
@@ -52,10 +52,10 @@ class Uploads:
         self._max_open = max_open
 
     async def plan(self, plan: FilePlan) -> Planned:
-        """The receipt if the file is stored, else where to send which of its bytes.
+        """The receipt if the file is stored; otherwise which bytes to send where.
 
-        The same plan again gives the same upload until it is finished. After an upload of it came to
-        something else than the file, all bytes are wanted.
+        The same plan again gives the same upload until it is finished. If an earlier upload of it resulted in
+        something other than the file, all bytes must be sent.
         """
         await asyncio.to_thread(check_chunks, plan.chunks, plan.file.size_bytes)
         receipt = await self._catalog.find(plan.file)
@@ -68,7 +68,7 @@ class Uploads:
         except ChecksumMismatch:
             if not upload.copied:
                 raise
-            # Begun anew it copies nothing: what is here is not what the chunks' hashes made of it.
+            # A new start copies nothing, because the bytes here did not match the chunks' hashes.
             upload = await self._begin_planned(plan)
         if receipt is not None:
             return Planned(receipt=receipt)
@@ -76,7 +76,7 @@ class Uploads:
         return Planned(upload=f"/files/{upload.id}", missing=tuple(missing))
 
     async def create(self, creation: Creation, metadata: str) -> Upload:
-        """A new upload of a file that tus metadata tells of, refused here if it can be."""
+        """A new upload of a file that tus metadata describes; refused here if possible."""
         announced = from_metadata(creation.metadata)
         _check_limit(announced, creation.length)
         await self.check(announced, creation.length)
@@ -96,18 +96,19 @@ class Uploads:
         return upload
 
     async def check_room(self, size_bytes: int) -> None:
-        """Raise NoSpace unless so many bytes fit beside those that open uploads have still to receive."""
+        """Raise NoSpace unless this many bytes fit in addition to those
+        that open uploads have yet to receive."""
         begun = {each.id: each.takes_bytes for each in await self._table.opened()}
         await self._store.check_room(size_bytes, begun)
 
     async def check(self, announced: Announced, length: int | None = None) -> None:
-        """Raise whatever the file can be refused for before its bytes are there."""
+        """Raise every refusal that is possible before the file's bytes are there."""
         sha256 = announced.get("sha256", SOME_SHA256)
         size_bytes = LIMITS[announced["kind"]] if length is None else length
         try:
             await self._catalog.find(complete(announced, size_bytes=size_bytes, sha256=sha256))
         except ChunkConflict:
-            # Without a SHA-256 only the bytes will tell whether they are others.
+            # Without a SHA-256, only the bytes themselves show whether they differ.
             if "sha256" in announced:
                 raise
 
@@ -127,8 +128,9 @@ class Uploads:
     async def offset(self, upload: Upload) -> int:
         """How many bytes of an upload are durable; if it is all of them, the file is stored now.
 
-        A client that hears that number takes its file for stored, while the process that took the last bytes
-        may have died before it was. Raises UnknownUpload, and why the file can't be stored.
+        A client that gets this number believes that its file is stored, but the process
+        that received the last
+        bytes may have died before that. Raises UnknownUpload, and why the file can't be stored.
         """
         offset = await self._staged(upload)
         if offset == upload.length and upload.finished_at is None:
@@ -146,9 +148,9 @@ class Uploads:
     async def append(
         self, upload: Upload, patch: Patch, parts: AsyncIterator[bytes], content_length: int | None
     ) -> tuple[int, Upload]:
-        """The new offset after adding `parts`; when all is there, the file is stored.
+        """Add `parts`, and return the new offset; once all bytes are there, the file is stored.
 
-        content_length  bytes of `parts` if that is told, so that too many are refused before they come
+        content_length  bytes of `parts` if known, so that too many are refused before they arrive
         """
         upload = await self._with_length(upload, patch)
         limit = upload.limit
@@ -169,9 +171,10 @@ class Uploads:
     async def receive(
         self, parts: AsyncIterator[bytes], *, limit: int, tell: Callable[[], Announced]
     ) -> tuple[Receipt, bool]:
-        """Receipt of a file that comes in one request, and whether it is new; if refused, nothing stays.
+        """Receipt of a file that comes in one request, and whether it is new; if it is refused,
+        nothing stays.
 
-        tell  gives what was told of the file, once `parts` have ended
+        tell  returns the description of the file, once `parts` have ended
         """
         upload_id = uuid4()
         await self._table.add(upload_id, lasts_s=ENDED_S)
@@ -183,7 +186,7 @@ class Uploads:
             _check_digest(announced, sha256)
             file = complete(announced, size_bytes=size_bytes, sha256=sha256)
             if await self._store.size(sha256) is None:
-                # Refused here, it leaves no object that nobody names.
+                # Refused here, so that it leaves no object without a name.
                 await self._catalog.find(file)
             await self._store.finish(upload_id, sha256=sha256, size_bytes=size_bytes)
             return await self._catalog.accept(file)
@@ -191,12 +194,12 @@ class Uploads:
             await self.terminate(upload_id)
 
     async def terminate(self, upload_id: UUID) -> None:
-        """Forget an upload and its bytes."""
+        """Delete an upload and its bytes."""
         await self._store.discard(upload_id)
         await self._table.delete(upload_id)
 
     async def sweep(self) -> int:
-        """Forget the uploads whose time is over; gives how many."""
+        """Delete expired uploads; returns how many."""
         swept = 0
         while expired := await self._table.expired():
             for upload_id in expired:
@@ -205,9 +208,10 @@ class Uploads:
         return swept
 
     async def sweep_unknown(self) -> int:
-        """Forget bytes of uploads that the database knows nothing of, once one would have expired; how many.
+        """Delete bytes of uploads that the database does not know, once they would have expired;
+        returns how many.
 
-        An older state of it, or another one, knew them: nobody can go on with them any more.
+        They belonged to another database or a lost state of this one, so nobody can continue them.
         """
         before, swept = datetime.now(UTC) - timedelta(seconds=UNFINISHED_S), 0
         async for upload_id, changed_at in self._store.list_uploads():
@@ -220,12 +224,12 @@ class Uploads:
         """The open upload of a plan, which is added if there is none, with its place in the store."""
         plan_key = hashlib.sha256(msgspec.json.encode(plan.file)).hexdigest()
         upload = await self._table.find_planned(plan_key) or await self._add_planned(plan, plan_key)
-        # Also of one that is there: whoever added it may have died before this.
+        # Even for an existing one, because the process that added it may have died before this.
         await self._store.begin(upload.id)
         return upload
 
     async def _complete_if_there(self, upload: PlannedUpload) -> Receipt | None:
-        """Receipt of an upload of which nothing is missing: it needs no bytes, or a process died with it."""
+        """Receipt of an upload that lacks no bytes: it needs none, or a process died with it."""
         if await self._store.staged_bytes(upload.id) != upload.length:
             return None
         return await self._complete(upload)
@@ -255,9 +259,10 @@ class Uploads:
         return upload
 
     async def _admit(self, upload_id: UUID, robot_id: str) -> None:
-        """Raise TooManyUploads or NoSpace if an upload that was just added is one too many; it is then gone.
+        """Raise TooManyUploads or NoSpace if an upload that was just added is one too many;
+        it is then deleted.
 
-        It is looked at once it is there, so that of several at the same time none is overlooked.
+        It is checked once it is there, so that none of several simultaneous ones is overlooked.
         """
         others = {each.id: each for each in await self._table.opened()}
         try:
@@ -299,7 +304,7 @@ class Uploads:
         try:
             receipt = await self._store_whole(upload)
         except BackendError as error:
-            # The first two heal only in another upload: with other bytes, or without the base that is gone.
+            # The first two can succeed only in another upload: with other bytes, or without the missing base.
             if isinstance(error, ChecksumMismatch | ObjectMissing) or not error.retryable:
                 await self._give_up(upload, error)
             raise
@@ -317,12 +322,12 @@ class Uploads:
         return receipt
 
     async def _offered_file(self, upload: OfferedUpload) -> VideoFile | DatasetFile:
-        """The file, now that all its bytes are there; raises what it is refused for."""
+        """The file, now that all its bytes are there; raises why it is refused."""
         size_bytes, sha256 = upload.length or 0, upload.told.get("sha256")
         if sha256 is not None:
             return complete(upload.told, size_bytes=size_bytes, sha256=sha256)
         file = complete(upload.told, size_bytes=size_bytes, sha256=await self._store.digest(upload.id))
-        # What was not to be known before the bytes were there.
+        # Values that could not be known before the bytes were there.
         await self._catalog.find(file)
         return file
 
