@@ -1,20 +1,19 @@
 #!/bin/sh
-# Installs packages of this repository beside the locked ones, and proves that the service's code loads.
-# usage: install_sources.sh 'module…' source-folder…          (of a package: every module)
+# Installs a package of this repository beside the locked ones, with those in /wheels that it needs, and proves
+# that its code loads.
+# usage: install_sources.sh package module…          (of a package: every module)
 set -eu
-modules=$1
+package=$1
 shift
 
-pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir /wheels "$@"
-uv pip install --python /opt/service/bin/python --quiet --no-deps --no-index /wheels/*.whl
+uv pip install --python /opt/service/bin/python --quiet --no-index --find-links /wheels "$package"
 # Byte code saves each start a second: here that of what is loaded by name, below the proof leaves it beside all
 # that it loads. That of the rest would be 11 MB of export-service.
 cd /opt/service/lib/python3.*/site-packages
-for package in click httptools pyarrow teleop_* uvicorn uvloop websockets; do
-    if [ -d "$package" ]; then python -m compileall -q "$package"; fi
+for folder in click httptools pyarrow teleop_* uvicorn uvloop websockets; do
+    if [ -d "$folder" ]; then python -m compileall -q "$folder"; fi
 done
-# shellcheck disable=SC2086
-/opt/service/bin/python - $modules <<'LOAD'
+/opt/service/bin/python - "$@" <<'LOAD'
 import pkgutil
 import sys
 from importlib import import_module

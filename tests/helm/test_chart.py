@@ -198,13 +198,13 @@ def test_services_start_with_what_they_are_told(name):
 def test_ports_are_those_that_the_services_listen_on(name):
     """The proxy's routes, the images and the chart say the same."""
     routes = (ROOT / "deploy" / "proxy" / "routes.caddy").read_text("utf-8")
+    images = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
     headless = {each["metadata"]["name"]: each["spec"] for each in of_kind(name, "Service")}
     for service, port in re.findall(r"forward_auth ([a-z-]+):(\d+)", routes):
         assert headless[service]["clusterIP"] == "None"
         assert headless[service]["ports"][0]["port"] == int(port)
         assert container(name, service)["ports"][0]["containerPort"] == int(port)
-        dockerfile = (ROOT / "services" / service / "Dockerfile").read_text("utf-8")
-        assert f"EXPOSE {port}" in dockerfile
+        assert images[service]["build"]["args"]["PORT"] == int(port)
     for service, spec in headless.items():
         assert [pod for pod, _, labels in pods(name) if spec["selector"].items() <= labels.items()] == [
             service

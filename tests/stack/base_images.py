@@ -60,7 +60,11 @@ def _pulled(client: docker.DockerClient, name: str) -> bool:
 
 
 def make_python(client: docker.DockerClient, name: str) -> None:
-    """Python of this very process in /usr/local, with pip."""
+    """Python of this very process in /usr/local, with pip; SystemExit if it is not the one of that name."""
+    if not name.startswith(f"python:{sys.version_info.major}.{sys.version_info.minor}-"):
+        raise SystemExit(
+            f"{name} can't be made of Python {sys.version.split()[0]}: run this with .venv/bin/python"
+        )
     with tempfile.TemporaryDirectory(prefix="stand-in-") as folder:
         target = Path(folder, "usr-local")
         prefix, version = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"

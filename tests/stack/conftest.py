@@ -1,6 +1,7 @@
 """One stack for the whole run, built from this checkout."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from base_images import ensure_base_images
 from docker.errors import DockerException
 from recorder import record
-from stack import REPOSITORY, Stack
+from stack import REPOSITORY, Stack, compose_command
 from teleop_testing.backends.processes import free_port
 
 PROJECT = "lerobot-backend-test"
@@ -46,9 +47,12 @@ def stack(engine: docker.DockerClient) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def agent_image(engine: docker.DockerClient) -> str:
     """Name of the image that robot PCs run; compose.yaml knows nothing of it."""
-    image = "lerobot-backend/sync-agent"
-    engine.images.build(path=str(REPOSITORY), dockerfile="services/sync-agent/Dockerfile", tag=image, rm=True)
-    return image
+    file = REPOSITORY / "deploy/robot/compose.yaml"
+    needed = dict.fromkeys(("ROBOT_USER", "LEROBOT_BACKEND_URL", "LEROBOT_BACKEND_ROBOT_ID"), "not used")
+    command = [*compose_command(), "--file", str(file), "build", "--quiet"]
+    built = subprocess.run(command, env=os.environ | needed, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return "lerobot-backend/sync-agent"
 
 
 @pytest.fixture(scope="session")
