@@ -17,6 +17,9 @@ from msgspec import Struct
 # The backend names its problems like this in all releases; nobody else does.
 _OWN = "urn:lerobot-backend:"
 # Not understood, in conflict with stored data, too large, wrong media type, out of bounds.
+# How every release refuses a field that it does not know.
+_UNKNOWN = " is unknown"
+OLDER_SERVER = "the server is older than this software: update the server"
 _ABOUT_CONTENT = frozenset({400, 409, 413, 415, 422})
 
 
@@ -46,7 +49,17 @@ def read_problem(body: bytes) -> Problem | None:
         problem = msgspec.json.decode(body, type=Problem)
     except msgspec.MsgspecError:
         return None
-    return problem if problem.type.startswith(_OWN) else None
+    if not problem.type.startswith(_OWN):
+        return None
+    return msgspec.structs.replace(problem, hint=hint_for(problem.detail, problem.hint))
+
+
+def hint_for(detail: str, hint: str | None) -> str | None:
+    """What to do about a refusal: as the server says, unless it refuses a field that it does not know.
+
+    Our programs send no field that their own release does not know, so the server's release is an older one.
+    """
+    return OLDER_SERVER if detail.endswith(_UNKNOWN) else hint
 
 
 def may_pass(status: int, problem: Problem | None) -> bool:

@@ -372,6 +372,17 @@ async def test_command_line(make_client, backend):
 
 
 @pytest.mark.parametrize("main", [shipper.main, video_shipper.main])
+def test_mistyped_variables_are_told(tmp_path, caplog, monkeypatch, main):
+    """By a shipper that a person starts, as by every other command."""
+    monkeypatch.setenv("LEROBOT_BACKEND_TOKKEN", "secret")
+    main(["--all", str(tmp_path / "missing")])
+    assert (
+        "LEROBOT_BACKEND_TOKKEN is not known, and does nothing: is LEROBOT_BACKEND_TOKEN meant?"
+        in caplog.text
+    )
+
+
+@pytest.mark.parametrize("main", [shipper.main, video_shipper.main])
 def test_another_folder_than_the_spool_is_refused(make_client, caplog, main):
     """A mistyped spool is not taken for one in which nothing waits."""
     client = recorded(make_client, 1)

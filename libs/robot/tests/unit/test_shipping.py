@@ -149,6 +149,13 @@ def test_fatal_error_is_told_with_its_text():
         shipping.receive(ErrorMessage("session_mismatch", "other names", True, "state_names", "start anew"))
 
 
+def test_a_field_that_an_older_server_does_not_know():
+    """What to do about it is to update the server, not to choose among the fields that it knows."""
+    refused = ErrorMessage("bad_message", "columns is unknown", True, "columns", "one of stream, session")
+    with pytest.raises(StreamRefused, match=r"\(columns\); the server is older .*: update the server$"):
+        welcomed(Source(10)).receive(refused)
+
+
 @pytest.mark.parametrize("message", [Ack(1), Nack(0), Ended(0)])
 def test_answers_before_welcome_are_refused(message):
     """Before `welcome` nothing else makes sense."""

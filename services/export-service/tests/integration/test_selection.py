@@ -151,6 +151,8 @@ async def test_filter_that_nothing_passes_is_a_conflict(backend, lab):
     """Known robots or not."""
     problem = await ask(backend, {"robot_id": "nobody"}, 409)
     assert (problem["code"], problem["field"]) == ("nothing_to_export", "filter")
+    assert "GET /sessions lists" in problem["hint"]
+    assert "include_unfinished" in problem["hint"]
 
 
 async def test_too_many_sessions_are_refused(backend, lab, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from teleop_client.address import backend_url_option
 from teleop_schema.commands.command_line import Parser
+from teleop_schema.commands.variables import mistyped
 
 from lerobot_robot_backend.shipping.named_folder import check_named
 from lerobot_robot_backend.spool.stream import SpoolError
@@ -36,6 +37,8 @@ def shipper_parser(module: str, description: str | None) -> Parser:
 def run_shipper(chosen: argparse.Namespace, ship: Callable[[], int]) -> int:
     """Exit code of `ship`; EXIT_FAILED if the folder is the wrong one, or can't be used."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for line in mistyped(os.environ):
+        log.warning("%s", line)
     try:
         check_named(chosen.directory, whole_spool=chosen.all)
         return ship()

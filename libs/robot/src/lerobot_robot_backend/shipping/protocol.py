@@ -3,6 +3,7 @@
 from collections import deque
 from typing import Protocol
 
+from teleop_client.refusals import hint_for
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import Limits
 from teleop_schema.messages import (
@@ -188,7 +189,8 @@ class Shipping:
 
     def _complain(self, message: ErrorMessage) -> None:
         text = f"{message.code}: {message.detail}" + (f" ({message.field})" if message.field else "")
-        text += f"; {message.hint}" if message.hint else ""
+        hint = hint_for(message.detail, message.hint)
+        text += f"; {hint}" if hint else ""
         if message.fatal:
             raise StreamRefused(text, message.retryable)
         self.complaint = text

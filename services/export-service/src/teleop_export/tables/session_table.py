@@ -69,6 +69,8 @@ SELECT session_id, first_frame, end_frame FROM episode_pause WHERE session_id = 
 """
 
 
+NO_MATCH = "GET /sessions lists what there is: robot_id, robot_type, task, tags and start_time must all match"
+LEFT_OUT = "sessions that are still being recorded need include_unfinished"
 DEFAULT = Which()
 
 
@@ -89,7 +91,11 @@ class SessionReader:
             cursor = await connection.execute(FIND, {**values, "unfinished": unfinished, "limit": limit + 1})
             rows = await cursor.fetchall()
         if not rows:
-            raise NothingToExport("no session matches the filter", field="filter")
+            raise NothingToExport(
+                "no session matches the filter",
+                field="filter",
+                hint=NO_MATCH if unfinished else f"{NO_MATCH}; {LEFT_OUT}",
+            )
         if len(rows) > limit:
             raise BadInput(
                 f"more than {limit} sessions match the filter",
