@@ -1,6 +1,6 @@
-"""`lerobot-backend`: the whole backend in one process, on a PostgreSQL of its own.
+"""`lerobot-backend`: the whole backend in one process, with its own PostgreSQL.
 
-`lerobot-backend adopt` takes over the files of a database that is lost for good, and ends.
+`lerobot-backend adopt` takes over the files of a database that is lost for good, and exits.
 """
 
 import socket

@@ -12,12 +12,13 @@ from teleop_video_ingest.adopt import adopt, begin
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_backend.settings import LocalSettings
 
-# One that reads, one that writes.
+# One connection reads, the other writes.
 CONNECTIONS = 2
 
 
 def adopt_files(settings: LocalSettings) -> str:
-    """Take over the files in `settings.backup_dir`; tells what is back, raises CannotStart if that can't be.
+    """Take over the files in `settings.backup_dir`, and print the result; raises CannotStart if
+    that is impossible.
 
     No backend may be running on `settings.data_dir`.
     """
@@ -36,6 +37,6 @@ async def _adopt(database_url: str, store_url: str) -> str:
     async with open_pool(database_url, max_size=CONNECTIONS) as pool:
         await begin(pool, store, store_url)
         sessions = await adopt_sessions(pool, archive)
-        # After the sessions, which their video belongs to.
+        # After the sessions, because video belongs to sessions.
         files = await adopt(pool, store, store_url)
     return f"{sessions}\n{files}"

@@ -23,9 +23,9 @@ from teleop_backend.settings import LocalSettings
 
 log = get_logger(__name__)
 
-# So long a PostgreSQL that died goes unnoticed; services wait for it meanwhile.
+# How long a dead PostgreSQL goes unnoticed; services wait for it meanwhile.
 WATCH_EVERY_S = 1.0
-# No robot is called so: its name would begin with a dot.
+# No robot can have this name, because it begins with a dot.
 EXPORTS_FOLDER = ".exports"
 
 
@@ -56,7 +56,7 @@ async def _keep_running(postgres: EmbeddedPostgres) -> None:
 
 
 def create_app(settings: LocalSettings) -> Starlette:
-    """The whole backend; its data in `settings.data_dir`, its files in `settings.backup_dir`."""
+    """The whole backend, with its data in `settings.data_dir` and its files in `settings.backup_dir`."""
     postgres = EmbeddedPostgres(settings.data_dir)
     parts = [
         postgres_part(postgres),
@@ -73,11 +73,11 @@ def create_app(settings: LocalSettings) -> Starlette:
 
 
 def __getattr__(name: str) -> Starlette:
-    """`app`, made when uvicorn asks for it, so that importing this module starts nothing."""
+    """`app`, created when uvicorn asks for it, so that importing this module starts nothing."""
     if name != "app":
         raise AttributeError(name)
     settings = load_settings(LocalSettings)
-    # There is no main of ours.
+    # uvicorn started this process, so none of our mains has done this.
     configure_logs(settings.log_level)
     give_memory_back()
     adapt_uvicorn()

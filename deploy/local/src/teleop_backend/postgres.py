@@ -1,4 +1,4 @@
-"""A real PostgreSQL of one's own: started from a wheel, kept in one folder, reached over a private socket."""
+"""A real PostgreSQL: started from a wheel, kept in one folder, reached over a private socket."""
 
 import fcntl
 import hashlib
@@ -23,26 +23,26 @@ from teleop_backend.postgres_account import (
 
 SUPERUSER = "teleop"
 DATABASE = "teleop"
-# It may have to recover from its log first; one that has ended is told at once.
+# It may have to recover from its log first; if it ends, that is reported at once.
 START_TIMEOUT_S = 300.0
-# It writes everything to the disk; then it is killed, and recovers at the next start.
+# It writes everything to disk. After this time it is killed, and recovers at the next start.
 STOP_TIMEOUT_S = 30.0
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL cluster in `folder`, made on first start.
+    """One PostgreSQL cluster in `folder`, created at the first start.
 
     A server that an earlier, killed backend left running is taken over as it is. Only one backend at a
-    time holds a folder. Run as root, PostgreSQL itself runs as another account: see `postgres_account`.
+    time holds a folder. If root runs it, PostgreSQL itself runs as another account: see `postgres_account`.
     """
 
     def __init__(self, folder: Path, *, settings: dict[str, str] | None = None) -> None:
         self.folder = folder.absolute()
         self.cluster = self.folder / "postgres"
         self.log = self.folder / "postgres.log"
-        # Which process the server is, for those who may not look where it works.
+        # The server's process, for users who may not see its working directory.
         self.identity = self.folder / "postgres.process"
-        # In /tmp, because a socket's path may not be longer than 107 bytes.
+        # In /tmp, because a socket's path can't be longer than 107 bytes.
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         self.sockets = Path(f"/tmp/lerobot-backend-{os.geteuid()}-{name}")  # noqa: S108
         self.settings = settings or {}
@@ -71,13 +71,14 @@ class EmbeddedPostgres:
             raise
 
     def ensure_running(self) -> None:
-        """Start the server again if it has died; raises PostgresFailed, OSError if that can't be told now."""
+        """Start the server again if it has died; raises PostgresFailed, OSError if
+        that can't be determined now."""
         if self.pid is None:
             self._launch()
         self._wait_until_ready()
 
     def stop(self, signal_number: int = signal.SIGINT) -> None:
-        """Shut down; SIGINT ends sessions in order, SIGQUIT is an immediate stop without checkpoint."""
+        """Shut down; SIGINT ends sessions in order, SIGQUIT stops at once without a checkpoint."""
         if (pid := self.pid) is not None:
             os.kill(pid, signal_number)
             _wait_gone(pid)
@@ -86,9 +87,9 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the running server, None when there is none; OSError if that can't be told now.
+        """Process id of the running server, None if there is none; OSError if that can't be determined now.
 
-        A server of which nothing can be learned, for want of a file descriptor, is not one that has died.
+        If there is no free file descriptor to find out, the server does not count as dead.
         """
         child = self._process
         own = child is not None and child.returncode is None
@@ -98,16 +99,17 @@ class EmbeddedPostgres:
         except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
             return None
         except PermissionError:
-            # There is a process, though one of another account.
+            # The process exists, but belongs to another account.
             pass
         return pid if own or self._is_server(pid) else None
 
     def url(self, database: str = DATABASE) -> str:
-        """Where to connect to, as a `postgresql://` address that asyncpg, psycopg and libpq understand."""
+        """The `postgresql://` address of the server, for asyncpg, psycopg and libpq."""
         return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self.sockets), safe='')}"
 
     def _is_server(self, pid: int) -> bool:
-        """Whether a process is the server of this cluster: after a reboot its number may be anybody's."""
+        """Whether a process is the server of this cluster; after a reboot,
+        any process may have its number."""
         process = Path(f"/proc/{pid}")
         if sys.platform != "linux":
             return True
@@ -117,8 +119,8 @@ class EmbeddedPostgres:
         except FileNotFoundError:
             return False
         except PermissionError:
-            # Root without the capability to look into another account's processes, as in a container, where
-            # another cluster's server may soon have the number that this one's had.
+            # Root without the capability to see another account's processes, as in a container, where another
+            # cluster's server may soon get the same number.
             return self.identity.exists() and self.identity.read_text() == _identity(pid)
 
     def _make_cluster(self) -> None:
@@ -162,7 +164,7 @@ class EmbeddedPostgres:
             )
         if sys.platform == "linux":
             self.identity.write_text(_identity(self._process.pid))
-        # A child that ended and is not waited for would look alive.
+        # A child that has ended but was not waited for would look alive.
         threading.Thread(target=self._process.wait, name="postgres-reaper", daemon=True).start()
 
     def _wait_until_ready(self) -> None:
@@ -171,12 +173,12 @@ class EmbeddedPostgres:
             if time.monotonic() > deadline or (self._process and self._process.returncode is not None):
                 raise PostgresFailed(f"PostgreSQL did not start; the end of {self.log}:\n{self._log_end()}")
             time.sleep(0.02)
-        # Status 1: it is there already.
+        # Status 1: it exists already.
         if self._create_database().returncode not in (0, 1):
             raise PostgresFailed(f"cannot create the database; the end of {self.log}:\n{self._log_end()}")
 
     def _make_socket_folder(self, account: SystemAccount | None) -> None:
-        """Private to its owner, because the socket asks for no password."""
+        """A folder that is private to its owner, because the socket asks for no password."""
         shutil.rmtree(self.sockets, ignore_errors=True)
         try:
             self.sockets.mkdir(mode=0o700)
@@ -218,13 +220,13 @@ class EmbeddedPostgres:
 
 
 def _name_of(folder: Path, account: SystemAccount | None) -> str:
-    """What PostgreSQL is told that its cluster is called: of another account, the folder it is started in."""
+    """The cluster's folder as PostgreSQL gets it; for another account, the folder in which it is started."""
     return str(folder) if account is None or sys.platform != "linux" else "/proc/self/cwd"
 
 
 def _identity(pid: int) -> str:
-    """What no other process has, not after a reboot either: number, moment of its start, and boot."""
-    # The name before it, in brackets, may hold spaces; the start is field 22 of proc(5).
+    """An identity that no other process has, even after a reboot: number, start time, and boot."""
+    # The name before it, in brackets, may contain spaces; the start time is field 22 of proc(5).
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{pid} {started} {boot}\n"

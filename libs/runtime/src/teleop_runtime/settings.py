@@ -1,4 +1,4 @@
-"""Configuration from the environment, a `.env` file and a secrets folder; every mistake told at once."""
+"""Configuration from the environment, a `.env` file and a secrets folder; reports all mistakes at once."""
 
 import argparse
 import functools
@@ -22,7 +22,7 @@ Exposure = Literal["local", "lab"]
 
 
 class ProcessSettings(BaseSettings):
-    """What every server may be told."""
+    """Settings of every server."""
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE,
@@ -45,7 +45,7 @@ class ProcessSettings(BaseSettings):
 
 
 class ServiceSettings(ProcessSettings):
-    """What every service needs to know; a service adds its own fields with its own prefix."""
+    """Settings of every service; a service adds its own fields with its own prefix."""
 
     database_url: str = Field(
         alias="DATABASE_URL", description="postgresql://user:password@host:port/database"
@@ -60,9 +60,9 @@ class ServiceSettings(ProcessSettings):
 
 
 def load_settings[Settings: BaseSettings](kind: type[Settings]) -> Settings:
-    """Settings of this process; exits with status 2 and a line per mistake when they can't be read.
+    """Settings of this process; exits with status 2 and a line per mistake if they can't be read.
 
-    A variable that is probably mistyped is told, once.
+    Reports, once, a variable that is probably mistyped.
     """
     _tell_mistyped()
     try:
@@ -79,17 +79,19 @@ def _tell_mistyped() -> None:
 
 
 def _told(mistake: ErrorDetails) -> str:
-    """A line on one mistake: the variable, unless several don't fit each other, and the reason."""
+    """A line about one mistake: the reason and the variable,
+    unless several variables contradict each other."""
     variable = ".".join(map(str, mistake["loc"]))
     reason = mistake["msg"].removeprefix("Value error, ")
     return f"  {variable}: {reason}" if variable else f"  {reason}"
 
 
 def read_command_line(about: str, *kinds: type[BaseSettings]) -> None:
-    """Tell `--help` what a server is and reads, and refuse every other argument; both end the process.
+    """Answer `--help` with what a server does and its settings, and refuse other arguments;
+    both end the process.
 
-    about  one sentence, first of all how it is called: "`python -m teleop_telemetry`: …"
-    kinds  whose settings it loads
+    about  one sentence that begins with its command: "`python -m teleop_telemetry`: …"
+    kinds  classes of the settings that it loads
     """
     called, _, description = about.partition(": ")
     command = called.strip("`")
@@ -105,7 +107,7 @@ def read_command_line(about: str, *kinds: type[BaseSettings]) -> None:
 
 
 def _variables(kinds: tuple[type[BaseSettings], ...]) -> Iterator[str]:
-    """A line for each setting: its name, what it means, what it is if it is not set."""
+    """A line for each setting: its name, its meaning, its default."""
     for kind in kinds:
         for field in kind.model_fields.values():
             default = "needed" if field.is_required() else field.default

@@ -1,4 +1,4 @@
-"""Headers of tar archives that are streamed without being put together first."""
+"""Headers of tar archives that are streamed without being assembled first."""
 
 import tarfile
 
@@ -7,10 +7,10 @@ NS_PER_S = 1_000_000_000
 
 
 def tar_header(name: str, *, size_bytes: int | None, modified_ns: int) -> bytes:
-    """What stands before a file's content, or for a folder alone.
+    """The header before a file's content, or of a folder.
 
     size_bytes   None: a folder
-    modified_ns  ns since the Unix epoch, which the unpacked file has as its time: `datasets`, and so LeRobot,
+    modified_ns  the unpacked file's time, ns since the Unix epoch: `datasets`, and so LeRobot,
                  takes two files at one path for the same if their times are
     """
     entry = tarfile.TarInfo(name)
@@ -24,11 +24,11 @@ def tar_header(name: str, *, size_bytes: int | None, modified_ns: int) -> bytes:
 
 
 def padding(size_bytes: int) -> int:
-    """How many empty bytes follow a file's content."""
+    """How many zero bytes follow a file's content."""
     return -size_bytes % tarfile.BLOCKSIZE
 
 
 def end_bytes(content_bytes: int) -> int:
-    """How many empty bytes end an archive of so many: two blocks, and what fills the last record."""
+    """How many zero bytes end an archive of this size: two blocks, and the rest of the last record."""
     end = 2 * tarfile.BLOCKSIZE
     return end + -(content_bytes + end) % tarfile.RECORDSIZE

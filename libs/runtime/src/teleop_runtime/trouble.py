@@ -1,4 +1,4 @@
-"""What an error of the database says of the database, whichever driver raised it.
+"""What an error says about the database, whichever driver raised it.
 
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -11,14 +11,15 @@ import asyncpg
 from adbc_driver_manager import OperationalError
 from teleop_schema.errors import BackendError, NoSpace, Overloaded, StorageUnavailable
 
-# What is seen of a database that is down, starting, stopping or out of reach. Not every OSError: the file
-# store and the process itself raise those, too, and the wrong name sends people to the wrong place.
+# Errors of a database that is down, starting, stopping or unreachable. Not every OSError,
+# because the file store and the process itself raise those too,
+# and a wrong name sends people to the wrong place.
 DATABASE_AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
-    # Outside of asyncpg's own tree: what is asked of a connection that was lost in the middle of an answer.
+    # Outside of asyncpg's own tree: raised by a connection that was lost in the middle of an answer.
     asyncpg.InternalClientError,
     OperationalError,
     ConnectionError,
@@ -38,7 +39,7 @@ TIMED_OUT = "the database cancelled a statement that took too long"
 FULL = "the disk of the database is full"
 ROOM = "free some space there; nothing else needs to be done"
 
-# Codes that tell more than that the database is away, with what to do about it.
+# Codes that say more than that the database is away, with what to do about it.
 _SAID: dict[str, tuple[str, str | None]] = {
     "25006": (READ_ONLY, TO_PRIMARY),
     "42P01": (NOT_MIGRATED, MIGRATE),
@@ -58,9 +59,9 @@ _AWAY_CLASSES = ("08", "53", "57", "58")
 
 
 def trouble_of(error: BaseException) -> BackendError | None:
-    """What to tell of `error` if it means that the database can't be used now, else None.
+    """The error to report if `error` means that the database can't be used now, otherwise None.
 
-    error  as asyncpg, psycopg or ADBC raise it, or an error of the connection
+    error  raised by asyncpg, psycopg, ADBC or the connection
     """
     code = getattr(error, "sqlstate", None)
     if code == _DISK_FULL:

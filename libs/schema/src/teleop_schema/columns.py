@@ -1,8 +1,9 @@
 """Columns of a session beyond state and action, and how one frame's values of them are packed.
 
-A command may record what no joint measures: `next.reward`, `intervention`, any feature of numbers or texts of
-a LeRobot dataset. Each such column is told once in the stream, and from then on is known by its position. A
-frame's values are one string of bytes, so that doubles and 64-bit integers stay exact:
+A command may record more than joints: `next.reward`, `intervention`, any feature of a LeRobot dataset with
+numbers or texts. Each such column is declared once in the stream,
+and from then on identified by its position. A frame's values are one string of bytes, so
+that doubles and 64-bit integers stay exact:
 
     0  u8  size of the bitmap in bytes, n
     1  n   bitmap: bit p % 8 of byte p // 8 says that the frame has a value of the column at position p
@@ -21,12 +22,12 @@ from msgspec import Meta, Struct
 from teleop_schema.errors import BadMessage
 from teleop_schema.session import FeatureName
 
-# LeRobot's own commands add some ten.
+# LeRobot's own commands add about ten.
 MAX_COLUMNS = 256
-# Of all values of one frame: what a record of the robot's spool has room for beside vectors and extra.
+# For all values of one frame: the space of a spool's record besides vectors and extra.
 MAX_COLUMN_BYTES = 7 * 1024
 MAX_PACKED_BYTES = MAX_COLUMN_BYTES + 1 + 255
-# More than any sensor has: time, channel, height, width, depth.
+# More than any sensor needs: time, channel, height, width, depth.
 MAX_DIMENSIONS = 5
 
 Length = Annotated[int, Meta(ge=1, le=MAX_COLUMN_BYTES)]
@@ -47,7 +48,7 @@ Dtype = Literal[
 ]
 TEXT = "string"
 TEXT_SIZE = struct.Struct("<H")
-# What is reckoned for a text; it may have up to MAX_COLUMN_BYTES.
+# Estimated size of a text, which may have up to MAX_COLUMN_BYTES.
 TEXT_BYTES = 1024
 VALUE_BYTES: dict[str, int] = {
     "bool": 1,
@@ -72,9 +73,9 @@ class Column(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One column of a session.
 
     position  counted from 0, in the order in which the columns appeared
-    name      as the dataset's feature is called, "next.reward"
+    name      of the dataset's feature, "next.reward"
     shape     of one frame's value; [1] for a single number
-    names     what LeRobot's feature says of its values, if anything
+    names     names of its values in LeRobot's feature, if any
     """
 
     position: Annotated[int, Meta(ge=0, lt=MAX_COLUMNS)]
@@ -93,7 +94,7 @@ class Column(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
     @property
     def is_text(self) -> bool:
-        """Whether its values are texts, each of its own size."""
+        """Whether its values are texts, which differ in size."""
         return self.dtype == TEXT
 
     @property
@@ -103,12 +104,12 @@ class Column(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of one frame's value among those of fixed size."""
+        """Bytes of one frame's value in the part of fixed size."""
         return 0 if self.is_text else VALUE_BYTES[self.dtype] * self.values
 
     @property
     def room_bytes(self) -> int:
-        """What to reckon for one frame's value, where memory or a disk is to suffice."""
+        """Estimated bytes of one frame's value, to check that memory or a disk is enough."""
         return TEXT_BYTES if self.is_text else self.size_bytes
 
 
@@ -119,12 +120,12 @@ def pack_values(values: Mapping[int, bytes], texts: Mapping[int, bytes] = NO_TEX
 
 
 def pack_texts(texts: Mapping[int, bytes]) -> bytes:
-    """A frame's texts, position -> UTF-8, as they stand behind its other values."""
+    """A frame's texts, position -> UTF-8, in the form that follows its other values."""
     return b"".join(TEXT_SIZE.pack(len(texts[each])) + texts[each] for each in sorted(texts))
 
 
 def unpack_texts(packed: bytes) -> Iterator[bytes]:
-    """The texts that stand behind a frame's other values; raises struct.error if they end too early."""
+    """The texts after a frame's other values; raises struct.error if they end too early."""
     at = 0
     while at < len(packed):
         (size,) = TEXT_SIZE.unpack_from(packed, at)
@@ -135,7 +136,8 @@ def unpack_texts(packed: bytes) -> Iterator[bytes]:
 
 
 def head_of(positions: Sequence[int]) -> bytes:
-    """What values of columns at these positions (ascending, at least one) stand behind in a packed frame."""
+    """The bytes before the values of columns at these positions (ascending,
+    at least one) in a packed frame."""
     bitmap = sum(1 << position for position in positions)
     size = positions[-1] // 8 + 1
     return bytes((size,)) + bitmap.to_bytes(size, "little")
@@ -149,10 +151,10 @@ def positions_in(packed: bytes) -> list[int]:
 
 
 def unknown_columns(packed: bytes, known: Mapping[int, Column], field: str) -> list[int]:
-    """Positions of values in a packed frame whose columns are not known: none of it can be read then.
+    """Positions in a packed frame whose columns are not known; nothing in it can be read then.
 
     known   position -> column
-    raises  BadMessage, naming `field`, if these are no packed values
+    raises  BadMessage, naming `field`, if these are not packed values
     """
     if not packed or len(packed) <= packed[0] or len(packed) > MAX_PACKED_BYTES:
         raise BadMessage(f"{field} holds {len(packed)} bytes", field=field, limit=MAX_PACKED_BYTES)
@@ -178,7 +180,7 @@ def _check_texts(packed: bytes, count: int, field: str) -> None:
 
 
 def check_told(column: Column, known: Mapping[int, Column], field: str) -> None:
-    """Raise BadMessage, naming `field`, if a column that was told contradicts what is known."""
+    """Raise BadMessage, naming `field`, if a declared column contradicts what is known."""
     before = known.get(column.position)
     if before is not None and before != column:
         raise BadMessage(f"{field}: column {column.position} is {before.name!r} already", field=field)

@@ -1,6 +1,7 @@
-"""What every connection needs of its session, whatever its role, its database or its server has set.
+"""The session settings that every connection needs, whatever its role, database or server has set.
 
-Set after connecting: a pooler such as PgBouncer refuses parameters at the start that it does not know.
+They are set after connecting, because poolers such as PgBouncer refuse start parameters
+that they do not know.
 """
 
 from typing import LiteralString

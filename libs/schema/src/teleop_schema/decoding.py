@@ -1,4 +1,4 @@
-"""Where a message that can't be decoded is wrong, and what would be right."""
+"""Finds out where a message that can't be decoded is wrong, and what would be right."""
 
 import re
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-# What msgspec raises over input; RecursionError is its answer to a depth bomb.
+# Errors of msgspec for bad input; RecursionError is its answer to input that nests too deeply.
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 _PATH = re.compile(r" - at `(?:key` in `)?\$?\.?([^`]*)`$")
 _FIELD = re.compile(r"field `([^`]+)`")
 
 _SOME_TIME = "a time like 2026-11-23T05:53:00Z"
-# What msgspec calls types, as people call them.
+# msgspec's names of types, and what people call them.
 _TYPES = {
     "str": "a string",
     "int": "a whole number",
@@ -25,9 +25,9 @@ _TYPES = {
     "datetime": _SOME_TIME,
     "uuid": "a UUID",
 }
-# How a check of a Struct's own names its field.
+# How a Struct's own check names its field.
 _OWN_NAME = re.compile(r"(?::| in) field `[^`]*`$")
-# What msgspec says, without the place, and the same with the place as {0}.
+# msgspec's texts without the place, and ours with the place as {0}.
 _SENTENCES = (
     (re.compile(r"Object missing required field `.*`"), "{0} is missing"),
     (re.compile(r"Object contains unknown field `.*`", re.DOTALL), "{0} is unknown"),
@@ -47,7 +47,7 @@ _SENTENCES = (
 
 
 def field_of(error: Exception) -> str | None:
-    """Path of the field that a decoding error speaks of, "events[0].kind"; None if it speaks of none."""
+    """Path of the field that a decoding error names, "events[0].kind"; None if it names none."""
     text = str(error)
     path = _PATH.search(text)
     field = _FIELD.search(text)
@@ -56,7 +56,7 @@ def field_of(error: Exception) -> str | None:
 
 
 def explain(error: Exception, name: str) -> str:
-    """What a decoding error says of the field, or the message, `name`: "limit must be a whole number"."""
+    """The text of a decoding error for the field, or message, `name`: "limit must be a whole number"."""
     if isinstance(error, RecursionError):
         return f"{name} is nested too deeply"
     if isinstance(error, UnicodeError):
@@ -73,7 +73,7 @@ def explain(error: Exception, name: str) -> str:
 
 
 def _in_words(types: str) -> str:
-    """Names of types between backticks as people say them."""
+    """Names of types in backticks, replaced by what people call them."""
     return re.sub(r"`([^`]+)`", lambda found: " or ".join(map(_in_word, found[1].split(" | "))), types)
 
 
@@ -82,7 +82,7 @@ def _in_word(type_: str) -> str:
 
 
 def hint_of(error: Exception, kind: Any) -> str | None:
-    """What could stand there in a message of that kind, "one of split, refuse"; None if it is no choice."""
+    """The allowed values at that place in a message, "one of split, refuse"; None if there is no choice."""
     text = str(error)
     path = _PATH.search(text)
     places = list(_places(inspect.type_info(kind), path[1] if path else ""))
@@ -101,7 +101,7 @@ def hint_of(error: Exception, kind: Any) -> str | None:
 
 
 def _places(place: inspect.Type, path: str) -> Iterator[inspect.Type]:
-    """The types at "filter.tags[0]" of one type, each alternative; none where the path can't be followed."""
+    """The types at a path such as "filter.tags[0]" in one type; empty if the path can't be followed."""
     if isinstance(place, inspect.UnionType):
         for alternative in place.types:
             yield from _places(alternative, path)

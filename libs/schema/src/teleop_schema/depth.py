@@ -1,13 +1,13 @@
-"""How depth becomes video, as LeRobot 0.6.1 has it by default (lerobot.configs.video.DepthEncoderConfig).
+"""How depth becomes video, as in LeRobot 0.6.1 by default (lerobot.configs.video.DepthEncoderConfig).
 
-A picture of depth is quantised to DEPTH_BITS, logarithmically, so that what is near keeps more: code 0 stands
-for DEPTH_MIN_M and less (also for 0, with which cameras say that they measured nothing), DEPTH_MAX_CODE for
-DEPTH_MAX_M and more. The codes are kept without loss, as HEVC of one channel.
+A depth picture is quantised to DEPTH_BITS, logarithmically, so that near values are more exact.
+Code 0 stands for DEPTH_MIN_M and less (also for 0, which cameras use for "nothing measured"),
+DEPTH_MAX_CODE for DEPTH_MAX_M and more. The codes are stored without loss, as HEVC with one channel.
 """
 
 from typing import Final, Literal
 
-# What a camera's numbers mean: uint16 are mm, float32 are m.
+# The unit of a camera's numbers: uint16 are mm, float32 are m.
 DepthUnit = Literal["mm", "m"]
 
 DEPTH_BITS: Final = 12

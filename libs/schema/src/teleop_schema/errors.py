@@ -1,18 +1,18 @@
 """Error tree: a class fixes the code, the HTTP status, the WebSocket close code and whether a retry can help.
 
-The instance carries the facts: which field, which limit, what to do about it.
+The instance has the facts: which field, which limit, what to do about it.
 
-`retryable` is sent with every error, and clients act on it. True: what was asked for can succeed as it is,
-later, or begun anew: time puts it right, or a person does (room on a disk, a token, an address, a label).
-False: it is refused for what it is, and will be however often it is asked. Every class says it for itself:
-none has it by accident from the one above.
+`retryable` is sent with every error, and clients act on it. True: the same request can succeed later,
+or from the beginning, once time or a person has fixed the cause (space on a disk, a token, an address,
+a label). False: the request is refused however often it is sent. Every class sets it explicitly, so
+that none inherits it by accident.
 """
 
 from typing import Self
 
 # An error may quote what was sent, but not all of it.
 MAX_DETAIL_LENGTH = 1000
-# A path of a nested field; a name that somebody made up may be endless.
+# Enough for the path of a nested field; a name in a request may be endless.
 MAX_FIELD_LENGTH = 300
 
 
@@ -85,7 +85,7 @@ class Fenced(BackendError):
     """Another connection has taken over this stream."""
 
     code, status, close_code = "fenced", 409, 4409
-    retryable = False  # it would take the stream from the other one in turn
+    retryable = False  # a retry would take the stream away from the other connection in turn
 
 
 class NotFound(BackendError):
@@ -113,7 +113,7 @@ class MethodNotAllowed(BackendError):
     """This address does not take that method."""
 
     code, status, close_code = "method_not_allowed", 405, 1008
-    # An operator can lead requests elsewhere, or update a backend that is older than the address.
+    # An operator can route requests elsewhere, or update a backend that is older than the address.
     retryable = True
 
 
@@ -138,7 +138,7 @@ class Conflict(BackendError):
 class SessionArchived(Conflict):
     """The session's frames have left the database for the archive."""
 
-    code, status, retryable = "session_archived", 410, True  # who runs the backend can bring the frames back
+    code, status, retryable = "session_archived", 410, True  # an operator can restore the frames
 
 
 class Forbidden(BackendError):

@@ -1,8 +1,8 @@
-"""Files on their way from a robot to the store: what they are, how they are announced and answered for.
+"""Files on their way from a robot to the store: descriptions, announcements and receipts.
 
 `POST /files/plan` with a FilePlan is answered with Planned: the receipt, if the server has the file already;
-else a tus upload and the byte ranges of the file that are to be sent as its body. When all is sent, the same
-plan again is answered with the receipt. A dataset's state becomes a version with `POST …/versions`.
+otherwise a tus upload, and the byte ranges of the file to send as its body. Once everything is sent,
+the same plan is answered with the receipt. `POST …/versions` makes a version of a dataset's state.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ from msgspec import Meta, Struct
 from teleop_schema.depth import DepthUnit
 from teleop_schema.session import FeatureName, Fps, PixelCount, Text, TimestampUs
 
-# LeRobot's own files end at 200 MB; this is for what others put into a dataset.
+# LeRobot's own files end at 200 MB; this limit is for files that others put into a dataset.
 MAX_FILE_BYTES = 50 * 1024**3
-# Ours have ten seconds and some MB: room for an hour that somebody else recorded.
+# Ours have ten seconds and some MB; this leaves space for an hour that somebody else recorded.
 MAX_VIDEO_CHUNK_BYTES = 2 * 1024**3
-# Each has an index and a time in the database's row: nearly an hour at 30 fps.
+# Each picture has an index and a time in the database's row; this is nearly an hour at 30 fps.
 MAX_VIDEO_CHUNK_FRAMES = 100_000
-# Of pictures as single files: an hour of one camera. A version's list is held in memory.
+# Enough for an hour of one camera in single picture files. A version's list is held in memory.
 MAX_DATASET_FILES = 100_000
-# Larger files are sent whole: LeRobot's own end at 200 MB.
+# Larger files are sent as a whole; LeRobot's own end at 200 MB.
 MAX_DELTA_BYTES = 1024**3
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
@@ -35,7 +35,7 @@ CameraKey = FeatureName
 
 
 class FrameTimes(Struct, frozen=True, forbid_unknown_fields=True):
-    """Each frame of a video chunk, in the order in which they lie in the file.
+    """Each picture of a video chunk, in the order of the file.
 
     frame_index  the loop iteration that first saw the picture; ascending
     captured_us  when the camera took it, us since the Unix epoch, the robot's clock
@@ -73,15 +73,15 @@ class VideoFile(
     """One chunk of one camera's video of one session: mp4, beginning with a keyframe.
 
     session      number of the session, or the uuid of its stream
-    camera_key   as the session's cameras are named ("front")
+    camera_key   name in the session's cameras ("front")
     chunk_index  from 0, without gaps, per camera
     start_us     capture time of the first frame, us since the Unix epoch, the robot's clock
-    end_us       capture time of the last frame, or when its time was over: either way
-    frames       None if the sender does not know them: then frames lie as in the file from start_us on, or
-                 evenly up to end_us where the file's rate is another
-    dropped      what is missing within or right before this chunk
-    depth_unit   the pictures are depth, quantised as `teleop_schema.depth` says, and the camera gave it in
-                 this unit; None: they are colours
+    end_us       capture time of the last frame, or the end of its display time; both are allowed
+    frames       None if the sender does not know them; pictures then have the file's times from start_us on,
+                 or are spread evenly up to end_us if the file has another rate
+    dropped      missing pictures within or right before this chunk
+    depth_unit   the camera's unit if the pictures are depth, quantised as in `teleop_schema.depth`;
+                 None: colour
     """
 
     robot_id: str
@@ -121,7 +121,7 @@ class DatasetFile(
 
 
 class FilePlan(Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that is to be stored.
+    """The announcement of a file.
 
     chunks  its content-defined chunks one after the other, CHUNK_RECORD bytes each: length (uint32, little
             endian) and the first 16 bytes of the chunk's SHA-256; empty if the file is not to be compared
@@ -139,10 +139,10 @@ CHUNK_RECORD_BYTES = 4 + CHUNK_HASH_BYTES
 class Receipt(Struct, frozen=True, kw_only=True):
     """The server has the file for good.
 
-    path        where it lies below the backup folder, `<robot_id>/…`
-    id          of a video chunk: its number
-    quarantine  of a video chunk: why it is kept and used for nothing, for example that it is no video; None:
-                nothing is wrong with it, as far as it has been looked into
+    path        its path below the backup folder, `<robot_id>/…`
+    id          for a video chunk: its number
+    quarantine  for a video chunk: why it is kept but not used, for example because it is not a video; None:
+                nothing is wrong with it, as far as it has been checked
     """
 
     kind: str
@@ -156,7 +156,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
 
 
 class Planned(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Answer to a FilePlan: either the receipt, or what to send where.
+    """Answer to a FilePlan: either the receipt, or which bytes to send where.
 
     upload   address of a tus upload, made for this file; its length is the sum of `missing`
     missing  (offset, length) in the file: these bytes, in this order, are the upload's body
@@ -188,15 +188,15 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def digest_of(manifest: Manifest) -> str:
-    """SHA-256 over all that the manifest says, whatever the order of its files."""
+    """SHA-256 over the whole manifest, independent of the order of its files."""
     content = msgspec.structs.replace(manifest, files=tuple(sorted(manifest.files)))
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
 class DatasetVersion(Struct, frozen=True, kw_only=True):
-    """One version of a dataset; numbers ascend from 1, some may have been thinned out.
+    """One version of a dataset; numbers ascend from 1, and some may have been thinned out.
 
-    source  "robot": as it lay there; "repair": rebuilt from another version, `repaired_from`
+    source  "robot": as it was on the robot; "repair": rebuilt from another version, `repaired_from`
     """
 
     robot_id: str

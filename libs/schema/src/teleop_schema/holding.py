@@ -1,8 +1,8 @@
-"""What a robot holds that the server once confirmed, and what of it the server does not know (any more).
+"""What the server has confirmed to a robot, and what of it the server does not know (any more).
 
-A database that was restored to an older state, or made anew, knows less than it has confirmed. `POST
-/files/known` with a Held is answered with Lacking: what is named there is to be sent again, while it is still
-on the robot.
+A database that was restored to an older state, or is new, knows less than it has confirmed.
+`POST /files/known` with a Held is answered with Lacking: everything in it must be sent again,
+if it is still on the robot.
 """
 
 from typing import Annotated
@@ -52,7 +52,7 @@ class HeldFrames(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Held(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a robot holds; `robot_id` is that of the versions. A request asks for MAX_HELD_CHUNKS at most."""
+    """What a robot holds; `robot_id` is that of the versions. A request has at most MAX_HELD_CHUNKS."""
 
     robot_id: str
     versions: Annotated[tuple[HeldVersion, ...], Meta(max_length=MAX_HELD)] = ()
@@ -61,10 +61,10 @@ class Held(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Lacking(Struct, frozen=True, kw_only=True):
-    """What of it the server does not have whole.
+    """The part of it that the server does not have completely.
 
-    installation  name of the server's database: another one has never confirmed anything
-    frames        with `frames` as the server has them, 0 if it does not know the stream
+    installation  name of the server's database; a different one has never confirmed anything
+    frames        streams with the server's number of frames, 0 if it does not know the stream
     """
 
     installation: UUID

@@ -13,7 +13,7 @@ _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-
 def check_robot_id(robot_id: str, *, field: str = "robot_id") -> str:
     """`robot_id` as it is; raises BadRobotId unless it is 1-64 of [A-Za-z0-9_.-], no leading . or -.
 
-    field  where it was told
+    field  name of the field for the error
     """
     if not _ROBOT_ID.fullmatch(robot_id):
         allowed = "1 to 64 of A-Z a-z 0-9 _ . -, not starting with a dot or a dash"
@@ -22,7 +22,7 @@ def check_robot_id(robot_id: str, *, field: str = "robot_id") -> str:
 
 
 def check_repo_id(repo_id: str) -> str:
-    """Return `repo_id` unchanged; raise BadInput unless it is `user/name` as the Hub takes it."""
+    """Return `repo_id` unchanged; raise BadInput unless it is `user/name` in a form that the Hub accepts."""
     if (
         not _REPO_ID.fullmatch(repo_id)
         or ".." in repo_id
@@ -37,19 +37,19 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
-# Last part of a dataset's name: taken by addresses below `/datasets/{robot}/{name}`.
+# Not allowed as the last part of a dataset's name: used by addresses below `/datasets/{robot}/{name}`.
 RESERVED_NAMES = frozenset({"versions", "verify", "restore", "repair", "files"})
-# First part of a dataset's name: the robot's sessions lie there.
+# Not allowed as the first part of a dataset's name: the folder of the robot's sessions.
 SESSIONS_FOLDER = "sessions"
 # `organisation/group/dataset`, and some to spare.
 MAX_NAME_PARTS = 8
 MAX_PATH_PARTS = 32
-# What Linux' file systems take: as a name, and as a path with room for the store's own folders.
+# Limits of Linux file systems: for a name, and for a path with space for the store's own folders.
 MAX_PART_BYTES = 255
 MAX_PATH_BYTES = 1024
-# Ending of a file whose own name the server has no place for. No file keeps a name of its own that ends so.
+# Ending of escaped names. A file whose own name has this ending is escaped too.
 ESCAPED = ".escaped"
-# What a dataset consists of; anything else in its folder is stored under an escaped name.
+# Endings of a dataset's files; all other files in its folder are stored under an escaped name.
 FILE_ENDINGS = (
     ".parquet", ".mp4", ".json", ".jsonl", ".md", ".txt", ".png", ".jpg", ".jpeg",
     ".yaml", ".yml", ".csv", ".safetensors", ".tiff",
@@ -81,10 +81,10 @@ def check_file_path(path: str) -> str:
 
 
 def stored_path(path: str) -> str:
-    """Under which path the server keeps a dataset's file: its own, or an escaped one.
+    """The path under which the server keeps a dataset's file: its own, or an escaped one.
 
-    path     relative, as it is in the folder; bytes that are no UTF-8 as Python's file functions give them
-    returns  a path that `check_file_path` takes; `local_path` gives `path` back
+    path     relative, as in the folder; bytes that are not UTF-8 in the form of Python's file functions
+    returns  a path that `check_file_path` accepts; `local_path` converts it back to `path`
     raises   BadInput if there is no such path
     """
     if not is_escaped(path):
@@ -100,15 +100,15 @@ def stored_path(path: str) -> str:
 
 
 def local_path(path: str) -> str:
-    """What a file that the server keeps under `path` is called in its folder; the reverse of `stored_path`.
+    """The name, in its folder, of a file that the server keeps under `path`; the reverse of `stored_path`.
 
-    Raises BadInput if it is none that `stored_path` gives, or would leave the folder.
+    Raises BadInput if `stored_path` never returns this path, or if it would leave the folder.
     """
     if not is_escaped(path):
         return path
     escaped = path.removesuffix(ESCAPED).split("/")
     parts = [unquote_to_bytes(part).decode(errors="surrogateescape") for part in escaped]
-    # One name, one file: `%41` for `A` would be a second one.
+    # One file must have only one name: `%41` for `A` would be a second one.
     if list(map(_escape, parts)) != escaped or any(
         part in ("", ".", "..") or "/" in part or "\0" in part for part in parts
     ):
@@ -128,7 +128,8 @@ def is_escaped(path: str) -> bool:
 
 
 def _escape(part: str) -> str:
-    """One part of a path in ASCII. Never to be changed: `local_path` has to know what was stored once."""
+    """One part of a path in ASCII. This must never change:
+    `local_path` has to understand everything stored."""
     escaped = quote(part.encode(errors="surrogateescape"), safe=" ")
     if escaped.startswith((" ", ".")) or _DEVICE.fullmatch(escaped):
         escaped = f"%{ord(escaped[0]):02X}{escaped[1:]}"
@@ -138,7 +139,7 @@ def _escape(part: str) -> str:
 
 
 def check_camera_key(camera_key: str) -> str:
-    """`camera_key` as it is; raises BadInput unless it could be the name of a folder."""
+    """`camera_key` unchanged; raises BadInput unless it can be the name of a folder."""
     _check_path(camera_key, "camera_key", 1)
     return camera_key
 

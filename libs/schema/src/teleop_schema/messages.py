@@ -18,8 +18,9 @@ from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
 from teleop_schema.limits import Limits
 from teleop_schema.session import FeatureName, SessionDescription, Text
 
-# A robot offers both, and a server takes the first that it knows. They differ in one thing: who offers the
-# older one alone refuses fields that it does not know, so errors are told to it without `retryable`.
+# A robot offers both, and a server takes the first that it knows. There is one difference:
+# a robot that offers only the older one refuses fields that it does not know,
+# so its errors are sent without `retryable`.
 SUBPROTOCOL = "lerobot.telemetry.v1.1"
 OLDER_SUBPROTOCOL = "lerobot.telemetry.v1"
 SUBPROTOCOLS = (SUBPROTOCOL, OLDER_SUBPROTOCOL)
@@ -31,19 +32,20 @@ AgeUs = Annotated[int, Meta(ge=1, le=2**62)]
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
-    """Something that happened in the stream, told with the frame batch that follows it (or with `end`).
+    """Something that happened in the stream, sent with the frame batch that follows it (or with `end`).
 
     episode_start  frame_index is the first frame of episode_index
     episode_task   frame_index is the first frame of episode_index whose task is `task`
     episode_end    frame_index is one past the last frame of episode_index
     episode_pause  frames frame_index to end_frame - 1 lie within episode_index, but do not belong to it
-    mark           frame_index is the frame that `note` speaks of
+    mark           frame_index is the frame that `note` is about
     column         frames from frame_index on may have a value of `column`
     no_video       `camera` has no video, and will not have any; `note` says why
-    not_recorded   the recording command's dataset has `feature`, the session has not, or has it otherwise;
+    not_recorded   the recording command's dataset has `feature`, which the session lacks
+                   or has in another form;
                    `note` says why
 
-    Events are told at least once: storing one twice changes nothing.
+    Events are sent at least once; storing one twice changes nothing.
     """
 
     kind: Literal[
@@ -89,14 +91,14 @@ class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     timestamps  count x int64 little-endian, us since the Unix epoch, robot's capture clock
     state       count x S float32 little-endian, row-major, S = len(state_names)
     action      count x A float32 little-endian, row-major, A = len(action_names)
-    extra       offset in this batch -> what that frame carries beyond its names
+    extra       offset in this batch -> that frame's values beyond its names
     observation_ages_us
-                offset in this batch -> how old that frame's observation was at its timestamp, us: it is that
-                of an earlier frame, repeated beside a newer action; frames that are not named have their own
-    columns     offset in this batch -> that frame's values of the session's columns, packed as
-                `teleop_schema.columns` says
+                offset in this batch -> age of that frame's observation at its timestamp, us, if it is that of
+                an earlier frame, repeated with a newer action; all other frames have their own observation
+    columns     offset in this batch -> that frame's values of the session's columns, packed as in
+                `teleop_schema.columns`
     events      what happened before these frames
-    gap         set: these frames are missing, this is why, and the three arrays are empty; a gap may be
+    gap         if set, these frames are missing for this reason, and the three arrays are empty; a gap may be
                 longer than a batch of frames
     """
 
@@ -120,8 +122,8 @@ class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
 class Hello(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="hello"):
     """First message of a connection; takes the stream over from any other connection.
 
-    stream         made and kept by the robot before its first sample
-    first_unacked  oldest frame index that the robot still waits to see acknowledged
+    stream         created by the robot before its first sample
+    first_unacked  oldest frame index that is not acknowledged yet
     """
 
     stream: UUID
@@ -130,9 +132,9 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", t
 
 
 class End(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="end"):
-    """The stream is over at `frames` frames; `events` are those after the last batch.
+    """The stream has ended with `frames` frames; `events` are those after the last batch.
 
-    reason  closed: the session was ended in order; writer_died: the recording process was killed
+    reason  closed: the session ended normally; writer_died: the recording process was killed
     """
 
     frames: Index
@@ -141,7 +143,7 @@ class End(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, t
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="welcome"):
-    """Answer to `hello`, in plain mode to the first frame: send from `next` on."""
+    """Answer to `hello`, or in plain mode to the first frame: send from `next` on."""
 
     session_id: int
     epoch: int
@@ -168,16 +170,17 @@ class Ended(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", t
 
 
 class Drain(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="drain"):
-    """This replica is going away: connect again."""
+    """This replica is going away: reconnect."""
 
 
 class ErrorMessage(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="error"):
     """What was wrong with a message; the connection closes after a fatal one.
 
-    A client skips fields that it does not know.
+    A client must ignore fields that it does not know.
 
-    retryable  whether the same may succeed later: time or a person can put it right; false: it is refused for
-               what it is, however often it is sent; None: the server is of a release that does not tell
+    retryable  true: the same message may succeed later, once time or a person has fixed the cause; false:
+               it is
+               refused however often it is sent; None: the server's release does not say
     """
 
     code: str
@@ -204,7 +207,7 @@ def encode_control(message: RobotMessage | ServerMessage) -> str:
 
 
 def decode_robot_control(text: str) -> RobotMessage:
-    """What the robot said; raises BadMessage naming the field."""
+    """The robot's message; raises BadMessage naming the field."""
     try:
         message: RobotMessage = _robot_decoder.decode(text)
     except DECODE_ERRORS as error:
@@ -213,7 +216,7 @@ def decode_robot_control(text: str) -> RobotMessage:
 
 
 def decode_server_control(text: str | bytes) -> ServerMessage:
-    """What the server said; raises BadMessage naming the field."""
+    """The server's message; raises BadMessage naming the field."""
     try:
         message: ServerMessage = _server_decoder.decode(text)
     except DECODE_ERRORS as error:
@@ -228,7 +231,7 @@ def encode_batch(batch: Batch) -> bytes:
 
 
 def decode_batch(message: bytes, limits: Limits) -> Batch:
-    """The batch in a binary message, its integrity and size checked, its vectors not yet.
+    """The batch in a binary message; checks its integrity and size, but not its vectors.
 
     Raises MessageTooLarge, BadCrc, or BadMessage naming the field.
     """
@@ -256,6 +259,6 @@ def decode_batch(message: bytes, limits: Limits) -> Batch:
 
 
 def _not_understood(error: Exception) -> BadMessage:
-    """What to say of a message that could not be decoded."""
+    """The error text for a message that could not be decoded."""
     field = field_of(error)
     return BadMessage(explain(error, field or "the message"), field=field)

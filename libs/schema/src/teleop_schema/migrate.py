@@ -12,7 +12,7 @@ from alembic.config import Config
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.connections import PREPARE
 
-# Any number of starting services may call this at once: one migrates, the others wait and find it done.
+# Any number of starting services may call this at once; one migrates, the others wait and find it done.
 MIGRATION_LOCK = 0x7E1E0B
 
 
@@ -37,7 +37,8 @@ def migrate(database_url: str) -> None:
 
 
 def _check_encoding(database_url: str) -> None:
-    # Not asked through SQLAlchemy, which can't read what a database without an encoding (SQL_ASCII) answers.
+    # Not asked through SQLAlchemy, which can't read the answers of a
+    # database without an encoding (SQL_ASCII).
     with psycopg.connect(database_url) as connection:
         encoding, name = connection.info.parameter_status("server_encoding"), connection.info.dbname
     if encoding != "UTF8":

@@ -1,4 +1,4 @@
-"""Frames of the plain mode: what any WebSocket client may send to `/ws/log/{robot_id}` as JSON text."""
+"""Frames of the plain mode, which any WebSocket client can send to `/ws/log/{robot_id}` as JSON text."""
 
 import json
 import math
@@ -13,15 +13,15 @@ from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import FIRST_US, LAST_US, MAX_FRAMES_PER_BATCH, MAX_NAME_LENGTH, MAX_VECTOR_VALUES
 
-# More than a 64-bit number has.
+# More digits than a 64-bit number has.
 MAX_DIGITS = 20
-# So many frames of a message of so many characters, and more, are read at once, in 0.2 ms.
+# Messages of at least this many characters are read this many frames at a time, in 0.2 ms.
 FRAMES_AT_ONCE, LONG = 64, 16 * 1024
 _NAME = re.compile(rf"[^\x00-\x1f]{{1,{MAX_NAME_LENGTH}}}")
 UNWANTED_MARK = "the message begins with a byte order mark; send plain UTF-8 JSON"
 
 
-# What is kept as a float32: true and false as 1 and 0, null as NaN.
+# Values that become a float32: true and false become 1 and 0, null becomes NaN.
 type Value = float | bool | Literal["Infinity", "-Infinity"] | None
 
 
@@ -30,10 +30,11 @@ class PlainFrame(Struct, frozen=True, forbid_unknown_fields=True):
 
     observation, action  name -> value, for example {"shoulder_pan.pos": 1.5}; names that the first frame had
                          and this one lacks are NaN
-    timestamp            s since the Unix epoch; None: the time of arrival; of several frames in a message:
-                         evenly since the message before, not slower than the declared rate
-    observation_age_us   of an action that follows without a new observation: how long before the frame's time
-                         the repeated one was taken, us; 0: the observation is the frame's own
+    timestamp            s since the Unix epoch; None: the time of arrival; several frames in a message are
+                         spread evenly since the message before, at most one declared period apart
+    observation_age_us   for an action without a new observation:
+                         how long before the frame's time the repeated
+                         observation was taken, us; 0: the observation is the frame's own
     """
 
     observation: dict[str, Value]
@@ -46,14 +47,14 @@ type _Message = PlainFrame | list[PlainFrame]
 _decoder = msgspec.json.Decoder(_Message)
 _frame_decoder = msgspec.json.Decoder(PlainFrame)
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-# What JSON values are called, as Python's parser gives them.
+# Names of JSON values, by the types of Python's parser.
 _KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", type(None): "null"}
 
 
 def decode_plain(text: str) -> list[PlainFrame]:
-    """Frames of one text message, one object or an array of them.
+    """Frames of one text message, which is one object or an array of objects.
 
-    Raises BadMessage naming the field; then none of the message's frames is to be stored.
+    Raises BadMessage naming the field; then none of the message's frames must be stored.
     """
     try:
         decoded = _decoder.decode(text)
@@ -73,8 +74,9 @@ def decode_plain(text: str) -> list[PlainFrame]:
 
 
 def decoding_plain(text: str) -> Generator[float, None, list[PlainFrame]]:
-    """The same in steps, for a message of many frames holds up whoever decodes it at once: yields which part
-    of the work each of them was, and returns, or raises, what `decode_plain` does.
+    """The same in steps, because decoding a message with many frames at once would hold up everybody else.
+
+    Yields for each step which part of the work it was; returns or raises what `decode_plain` does.
     """
     if len(text) < LONG:
         return decode_plain(text)
@@ -99,7 +101,7 @@ def decoding_plain(text: str) -> Generator[float, None, list[PlainFrame]]:
 
 
 def _check(frame: PlainFrame, where: str, good: set[str]) -> None:
-    """`good`: names of the message that are in order; thousands of frames have the same ones."""
+    """`good`: names in the message that are valid; thousands of frames have the same names."""
     for part, values in (("observation", frame.observation), ("action", frame.action)):
         if len(values) > MAX_VECTOR_VALUES:
             raise BadMessage(
@@ -143,7 +145,7 @@ def _decode_leniently(text: str, error: Exception) -> PlainFrame | list[PlainFra
         read = json.loads(text, parse_int=_whole)
         field, told = next(_culprits(read), (None, None))
         if field is None:
-            msgspec.json.encode(read)  # raises where Python took half a character for one
+            msgspec.json.encode(read)  # raises for a lone surrogate, which Python accepts
             frames: PlainFrame | list[PlainFrame] = msgspec.convert(read, _Message)
             return frames
     except msgspec.MsgspecError as second:
@@ -157,12 +159,12 @@ def _decode_leniently(text: str, error: Exception) -> PlainFrame | list[PlainFra
 
 
 def _whole(digits: str) -> int | float:
-    """Not always an int: Python refuses to read one of thousands of digits."""
+    """An int, except for thousands of digits, which Python refuses to read."""
     return int(digits) if len(digits) < MAX_DIGITS else float(digits)
 
 
 def _culprits(read: Any) -> Iterator[tuple[str, str | None]]:
-    """Paths of what no frame may hold, and what to say of it."""
+    """Paths of values that no frame may have, and the error text for each."""
     if isinstance(read, list):
         for number, frame in enumerate(read):
             yield from _culprits_of(frame, f"[{number}].")

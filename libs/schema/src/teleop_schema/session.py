@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from teleop_schema.limits import FIRST_US, LAST_US, MAX_NAME_LENGTH, MAX_TEXT_LENGTH, MAX_VECTOR_VALUES
 
-# `$` alone would let a newline at the end through.
+# `$` alone would accept a newline at the end.
 FeatureName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=r"^[^\x00-\x1f]+$(?!\n)")]
 FeatureNames = Annotated[tuple[FeatureName, ...], Meta(max_length=MAX_VECTOR_VALUES)]
 Fps = Annotated[float, Meta(gt=0, le=10_000)]
@@ -28,7 +28,7 @@ class Camera(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class SessionDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is constant over a session.
+    """The constant data of a session.
 
     state_names, action_names  one name per value of a frame, in order, as LeRobot writes them
                                ("shoulder_pan.pos")

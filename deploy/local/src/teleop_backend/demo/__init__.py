@@ -1,1 +1,1 @@
-"""`make demo`: the main job from end to end, on a virtual robot."""
+"""`make demo`: everything from end to end, with a virtual robot."""

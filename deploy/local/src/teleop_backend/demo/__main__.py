@@ -1,4 +1,5 @@
-"""`make demo`: record a virtual robot, cut the line on the way, export the session, check the dataset."""
+"""`make demo`: record a virtual robot, cut the connection meanwhile, export the session,
+check the dataset."""
 
 import argparse
 import json
@@ -22,12 +23,12 @@ from teleop_backend.demo.relay import Relay, relay_to
 from teleop_backend.demo.teleoperation import connect, teleoperate
 
 ROBOT_ID = "robot_A"
-# Long enough that a person sees frames waiting.
+# Long enough for a person to see waiting frames.
 CUT_S = 2.0
-# A first start makes a database: some seconds, on a slow disk many.
+# A first start creates a database, which takes some seconds, or many on a slow disk.
 START_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 60.0
-# Exit status after Ctrl-C, as of the other commands.
+# Exit status after Ctrl-C, as for the other commands.
 INTERRUPTED = 130
 
 
@@ -41,7 +42,7 @@ def main() -> int:
         "--data-dir", type=Path, default=Path("data"), help="folder for the backend's data; default: ./data"
     )
     arguments = parser.parse_args()
-    # Told to end, it stops in order, as after Ctrl-C: else the backend would go on without it.
+    # SIGTERM stops it in order, like Ctrl-C; otherwise the backend would continue without it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return show(arguments)
@@ -51,7 +52,7 @@ def main() -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """The demo with its backend, which on a terminal serves on afterwards; returns the exit code."""
+    """The demo with its backend, which keeps running afterwards on a terminal; returns the exit code."""
     with backend(arguments.port, arguments.data_dir) as process, relay_to(arguments.port) as relay:
         accounts = run(arguments, relay)
         if sys.stdout.isatty() and accounts:
@@ -61,7 +62,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def run(arguments: argparse.Namespace, relay: Relay) -> bool:
-    """The demo itself; whether all accounts agree."""
+    """The demo itself; returns whether all accounts agree."""
     api = f"http://127.0.0.1:{arguments.port}"
     print(f"teleoperating a virtual SO-101 at 60 Hz for {arguments.seconds:g} s as {ROBOT_ID}")
     cut_at = max(1, int(arguments.seconds / 2))
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace, relay: Relay) -> bool:
     try:
         values = teleoperate(client, arguments.seconds, each_second)
     finally:
-        # Also after Ctrl-C: what was logged is brought, and its shipper ends; the line is there only now.
+        # After Ctrl-C too, logged samples are sent and the shipper ends; the connection exists only now.
         relay.mend()
         client.drain(timeout_s=DRAIN_TIMEOUT_S)
     session = client.session_id
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace, relay: Relay) -> bool:
 
 
 def export(api: str, session: int | None) -> Path:
-    """Ask for the session as a dataset, with the command a user would type; returns its folder."""
+    """Export the session as a dataset with the command that a user would type; returns its folder."""
     root = Path("outputs") / f"demo-session-{session}-{time.strftime('%Y%m%d-%H%M%S')}"
     command = ["export-to-dataset", f"--session_id={session}", "--repo_id=demo/virtual-so101"]
     print("$", " ".join(command), flush=True)
@@ -143,7 +144,7 @@ def backend(port: int, data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
             env=environment,
             stdout=errors,
             stderr=errors,
-            # Ctrl-C is for the demo, which then stops the backend in order.
+            # Ctrl-C goes to the demo, which then stops the backend in order.
             start_new_session=True,
         )
         try:

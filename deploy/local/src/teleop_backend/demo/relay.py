@@ -1,4 +1,4 @@
-"""A line that can be cut: a TCP relay in front of the backend, in a thread of its own."""
+"""A connection that can be cut: a TCP relay in front of the backend, in a separate thread."""
 
 import asyncio
 import threading
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import cycle
 
-# At a time.
+# Bytes relayed at a time.
 PIECE_BYTES = 64 * 1024
 
 
 class Relay:
-    """Passes bytes between clients of `port` and servers on 127.0.0.1, while it is whole.
+    """Passes bytes between clients of `port` and servers on 127.0.0.1, unless it is cut.
 
     upstream_ports  where the servers listen; connections go to them in turn
 
@@ -39,7 +39,7 @@ class Relay:
         self._whole = True
 
     def stall(self) -> None:
-        """Keep connections open but let nothing through until `flow`, as a dead link does."""
+        """Keep connections open but let nothing through until `flow`, like a dead link."""
         self._loop.call_soon_threadsafe(self._flowing.clear)
 
     def flow(self) -> None:
@@ -61,7 +61,7 @@ class Relay:
         server.close()
         self._flowing.set()
         self._reset_all()
-        # What asyncio has to cancel at its end, it tells the terminal of at length.
+        # asyncio prints long messages about everything that it has to cancel at its end.
         await asyncio.gather(*self._lines, return_exceptions=True)
 
     def stop(self) -> None:
@@ -118,7 +118,7 @@ def relay_to(*upstream_ports: int) -> Iterator[Relay]:
 
 @contextmanager
 def running[R: Relay](relay: R) -> Iterator[R]:
-    """The relay at work, in a thread of its own."""
+    """The running relay, in a separate thread."""
     thread = threading.Thread(target=lambda: asyncio.run(relay.serve()), name="relay", daemon=True)
     thread.start()
     relay.started.wait()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 FPS = 60
 TASK = "wave the virtual arm"
 MAX_STEP_DEG = 20.0
-# What a busy machine holds the loop up for is made up for, as long as it is less.
+# The loop catches up on delays of a busy machine that are shorter than this.
 MADE_UP_S = 0.25
 
 

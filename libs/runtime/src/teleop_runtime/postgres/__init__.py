@@ -1,1 +1,1 @@
-"""How every service reaches PostgreSQL."""
+"""PostgreSQL for every service."""

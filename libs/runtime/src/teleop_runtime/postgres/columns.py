@@ -1,4 +1,5 @@
-"""A session's columns beyond state and action, packed by frame in the table, as Arrow; pure."""
+"""Turns a session's columns beyond state and action, which the table has packed by frame, into Arrow;
+pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -8,14 +9,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from teleop_schema.columns import Column, head_of, pack_texts, positions_in, unpack_texts
 
-# Positions of columns, the frames that have values of just these, their bytes but for texts as (frames,
-# bytes), and what stands behind these, of each frame.
+# Positions of columns; the frames that have exactly these;
+# the bytes of their values of fixed size as (frames, bytes); and for each frame the bytes after these.
 type _Alike = tuple[list[int], NDArray[np.int64], NDArray[np.uint8], list[bytes]]
 
 
 def arrow_type(column: Column) -> pa.DataType:
-    """A plain value for shape [1]; else a list of the values in C order, its length that of the shape. Texts
-    are strings."""
+    """A plain value for shape [1]; otherwise a list of the values in C order,
+    as long as the shape requires. Texts are strings."""
     kind = pa.type_for_alias(column.dtype)
     return kind if column.shape == (1,) else pa.list_(pa.field("element", kind), column.values)
 
@@ -26,8 +27,8 @@ def unpack(
     """One array per column; null where a frame has no value of it.
 
     packed   binary, one row per frame, as `teleop_schema.columns` describes; null: the frame has none
-    columns  all that the session has
-    names    of those to unpack; None: all
+    columns  all columns of the session
+    names    names of the columns to unpack; None: all
     """
     known = {column.position: column for column in columns}
     named = {column.name: column for column in columns}
@@ -42,7 +43,7 @@ def unpack(
 
 
 def pack(arrays: Sequence[pa.Array], columns: Sequence[Column]) -> pa.Array:
-    """What `unpack` makes `arrays` of, one of each of `columns`, at least one; null: a frame without any."""
+    """The inverse of `unpack`: `arrays` has one array per column, at least one; null: a frame without any."""
     present = np.stack([_present(array) for array in arrays], axis=1)
     texts = {
         column.position: array.cast(pa.binary()).to_pylist()
@@ -65,7 +66,7 @@ def pack(arrays: Sequence[pa.Array], columns: Sequence[Column]) -> pa.Array:
 
 
 def _bytes_of(array: pa.Array, column: Column) -> NDArray[np.uint8]:
-    """(frames, bytes of a value), 0 where there is none; no bytes of texts."""
+    """(frames, bytes of a value), 0 if there is none; without the bytes of texts."""
     found = np.zeros((len(array), column.size_bytes), np.uint8)
     if column.is_text:
         return found

@@ -10,7 +10,7 @@ from teleop_schema.connections import PREPARE
 
 from teleop_runtime.postgres.libpq import bounded
 
-# Integers only, so nothing needs quoting; without bound parameters ADBC reads through binary COPY.
+# Only integers, so nothing needs quoting. Without bound parameters, ADBC reads through binary COPY.
 FRAMES = """
 SELECT frame_index, "timestamp", state, action, extra::text, observation_age_us, columns
 FROM teleop_frame WHERE session_id = {session_id:d} AND frame_index >= {first:d} AND frame_index < {end:d}
@@ -19,15 +19,15 @@ ORDER BY frame_index{limit}
 
 
 def frame_schema(state_width: int, action_width: int) -> pa.Schema:
-    """Columns of a frame table; widths are the number of state and action names.
+    """The Arrow schema of a frame table; widths are the numbers of state and action names.
 
-    extra               JSON text of what came with the frame beyond its names; null: nothing
-    observation_age_us  us; not null: the frame has no observation of its own. Its state and its pictures are
-                        those of the newest frame before it where this is null, repeated beside a newer
-                        action, and were that old at `timestamp`, when the action was sent. Null: the
-                        observation was taken for this frame, at `timestamp`
-    columns             the frame's values of the session's columns beyond state and action, packed: see
-                        teleop_runtime.postgres.columns, and table session_column for what they are;
+    extra               JSON text of the frame's values beyond its names; null: none
+    observation_age_us  us; if not null, the frame has no observation of its own: its state and pictures are
+                        those of the newest earlier frame in which this is null, repeated with a newer action,
+                        and were this old at `timestamp`, when the action was sent. Null: the observation was
+                        taken for this frame, at `timestamp`
+    columns             the frame's packed values of the session's columns beyond state and action: see
+                        teleop_runtime.postgres.columns, and the table session_column for the columns;
                         null: it has none
     """
     return pa.schema(
@@ -44,9 +44,9 @@ def frame_schema(state_width: int, action_width: int) -> pa.Schema:
 
 
 def in_blocks(read: Callable[..., pa.Table], first: int, end: int, block: int) -> Iterator[pa.Table]:
-    """Tables of `block` frames each, the last one of fewer, none of them empty.
+    """Tables of `block` frames each; the last one may have fewer, and none is empty.
 
-    read  called with the index to begin with and the `limit`
+    read  called with the first index and the `limit`
     """
     while first < end:
         table = read(first, limit=block)
@@ -58,10 +58,10 @@ def in_blocks(read: Callable[..., pa.Table], first: int, end: int, block: int) -
 
 
 class FrameReader:
-    """Reads frames over one connection of its own; blocks, so call it in a thread, one at a time."""
+    """Reads frames over its own connection. Its calls block, so call it in a thread, one call at a time."""
 
     def __init__(self, database_url: str) -> None:
-        # Below the driver's DB-API, which imports pyarrow.dataset and pandas: 60 MiB for nothing.
+        # Below the driver's DB-API, which imports pyarrow.dataset and pandas and so costs 60 MiB.
         self._database = adbc_driver_postgresql.connect(bounded(database_url))
         try:
             self._connection = AdbcConnection(self._database)
@@ -82,7 +82,7 @@ class FrameReader:
         action_width: int,
         limit: int | None = None,
     ) -> pa.Table:
-        """Frames `first` to `end - 1` of a session that exist, ascending, as `frame_schema` says.
+        """Existing frames from `first` to `end - 1` of a session, ascending, with the schema `frame_schema`.
 
         limit  at most so many, the first ones. Who reads block by block asks for the next so many after the
                last that came: a loop over the indexes themselves would run for as long as somebody claims
@@ -97,7 +97,7 @@ class FrameReader:
             try:
                 table = pa.RecordBatchReader._import_from_c(stream.address).read_all()
             except OSError as error:
-                # So Arrow names what the driver says once the rows have begun to come.
+                # Arrow's form of the driver's errors once rows have begun to arrive.
                 raise OperationalError(str(error), status_code=AdbcStatusCode.IO) from error
         schema = frame_schema(state_width, action_width)
         if table.num_rows == 0:

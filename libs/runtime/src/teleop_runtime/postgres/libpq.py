@@ -1,13 +1,13 @@
-"""What libpq, which is under psycopg and ADBC, has to know of a database beside its address.
+"""Parameters that libpq, which psycopg and ADBC use, needs besides a database's address.
 
-asyncpg is not libpq; `teleop_runtime.postgres.pool` bounds what it waits for.
+asyncpg does not use libpq; `teleop_runtime.postgres.pool` limits how long it waits.
 """
 
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-# A host that vanishes without a word would otherwise be waited for until TCP gives up, a quarter of an hour.
-# One that was idle is asked after 10 s whether it is there, and no answer within 25 s, to this or to anything
-# else, ends the connection: as long as the server waits for its clients.
+# Without these, a host that vanishes silently would be waited for until TCP gives up,
+# a quarter of an hour. An idle connection is probed after 10 s, and no answer within 25 s, to this
+# or to anything else, ends it. The server waits as long for its clients.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 BOUNDS = {
     "connect_timeout": "5",
@@ -20,7 +20,7 @@ BOUNDS = {
 
 
 def bounded(database_url: str) -> str:
-    """The address with BOUNDS on how long its host is waited for; what it says of them itself stays."""
+    """The address, with BOUNDS on the wait for its host; parameters that it already has stay."""
     told = dict(parse_qsl(urlsplit(database_url).query, keep_blank_values=True))
     bounds = urlencode({name: value for name, value in BOUNDS.items() if name not in told})
     return f"{database_url}{'&' if told else '?'}{bounds}" if bounds else database_url

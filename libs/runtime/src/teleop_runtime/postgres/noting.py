@@ -1,10 +1,10 @@
-"""Notes in the store of rows that were made without one: by an older release, or while the store was away."""
+"""Writes missing notes of rows to the store, from an older release or a time when the store was away."""
 
 from collections.abc import Awaitable, Callable
 
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 
-# One transaction each, so that nobody else's write waits for long.
+# Rows per transaction, so that no other write waits for long.
 NOTED_TOGETHER = 100
 
 
@@ -15,11 +15,11 @@ async def note_all(
     *,
     timeout_s: float,
 ) -> None:
-    """Note every row that is not noted yet, a few on a connection.
+    """Write the note of every row without one, a few per connection.
 
-    unnoted    numbers of rows without a note, at most so many, the oldest first
-    note       notes one of them
-    timeout_s  for those of one connection
+    unnoted    returns numbers of rows without a note, oldest first, at most as many as its argument
+    note       writes the note of one row
+    timeout_s  for the notes of one connection
     """
     found = True
     while found:

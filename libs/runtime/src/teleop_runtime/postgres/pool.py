@@ -18,15 +18,15 @@ log = get_logger(__name__)
 type Pool = "asyncpg.Pool[asyncpg.Record]"
 type Connection = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
-# A server that is busy takes a second; one behind a dead line never answers.
+# A busy server takes a second; one behind a dead connection never answers.
 CONNECT_TIMEOUT_S = 5.0
-# Longer a server that is well does not take to say a word, whatever it has to do: a frozen one is noticed.
+# A healthy server answers something within this time, whatever it is doing; so a frozen server is noticed.
 ANSWER_WITHIN_S = 3.0
-# Of a connection that may be dead: the process is about to end.
+# Time limit for closing a connection that may be dead; the process is about to end.
 CLOSE_TIMEOUT_S = 1.0
-# A connection that can't even do that is thrown away.
+# Time limit for resetting a connection; one that can't even do that is dropped.
 ROLLBACK_TIMEOUT_S = 5.0
-# While the database is away at the start.
+# Pause between attempts while the database is away at the start.
 RETRY_S = 1.0
 SHARED_SESSIONS = (
     "DATABASE_URL points to a pooler that shares sessions between its clients (PgBouncer: pool_mode = "
@@ -38,7 +38,7 @@ SHARED_SESSIONS = (
 async def open_pool(database_url: str, *, max_size: int) -> AsyncIterator[Pool]:
     """A pool of at most `max_size` connections while the block runs; waits for the database to be there.
 
-    In the end its connections are closed in order, or at once if they hang.
+    At the end, its connections are closed in order, or at once if they hang.
     """
     pool = await _connect(database_url, max_size)
     try:
@@ -73,14 +73,15 @@ async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 async def _prepare_again(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """What asyncpg does when a connection is given back, which also takes away what was set."""
+    """Reset a returned connection as asyncpg does, and apply the session's settings again, which
+    that undoes."""
     await connection.execute(connection.get_reset_query() + PREPARE)
 
 
 async def _refuse_shared_sessions(database_url: str) -> None:
-    """Raise CannotStart if a pooler gives clients one session, or what is set in one does not hold.
+    """Raise CannotStart if a pooler lets clients share a session, or if settings of a session do not stay.
 
-    Then advisory locks, prepared statements and `synchronous_commit` would hold for nobody.
+    In that case, advisory locks, prepared statements and `synchronous_commit` would not work.
     """
     async with _plainly_connected(database_url) as first, _plainly_connected(database_url) as second:
         await _prepare(first)
@@ -107,7 +108,7 @@ async def _plainly_connected(database_url: str) -> AsyncIterator["asyncpg.Connec
 
 
 async def check_database(pool: Pool) -> None:
-    """For readiness: raises the reason why the database can't be worked with now."""
+    """For readiness: raises the reason why the database can't be used now."""
     async with connected(pool, timeout_s=ANSWER_WITHIN_S) as connection:
         state = await connection.fetchrow(STATE)
         assert state is not None  # noqa: S101
@@ -116,7 +117,7 @@ async def check_database(pool: Pool) -> None:
 
 
 async def once_usable[T](ask: Callable[[], Awaitable[T]]) -> T:
-    """What `ask` gives once the database can be asked and is migrated; waits for both."""
+    """The result of `ask`, after waiting until the database answers and is migrated."""
     while True:
         try:
             return await ask()
@@ -130,15 +131,15 @@ async def once_usable[T](ask: Callable[[], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection]:
-    """A connection for a block that is over within `timeout_s`, or raises TimeoutError.
+    """A connection for a block, which raises TimeoutError if it takes longer than `timeout_s`.
 
-    A connection on which anything else than the database's own answer was heard is not used again: asyncpg
-    would wait without end for a server that hangs, and raises errors outside of its own tree after a lost
-    connection.
+    A connection is not used again after anything but an answer of the database:
+    asyncpg would wait forever for a
+    server that hangs, and raises errors outside of its own tree after a lost connection.
     """
     async with _acquired(pool, timeout_s) as connection:
         try:
-            # A frozen server is found out here. Costs 0.07 ms; what asyncpg sets back after each use, 0.4 ms.
+            # Detects a frozen server. Takes 0.07 ms; asyncpg's own reset after each use takes 0.4 ms.
             async with asyncio.timeout(min(timeout_s, ANSWER_WITHIN_S)):
                 await connection.execute("SELECT")
             async with asyncio.timeout(timeout_s):
@@ -152,10 +153,11 @@ async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection
 
 @asynccontextmanager
 async def _acquired(pool: Pool, timeout_s: float) -> AsyncIterator[Connection]:
-    """A connection of the pool; raises ConnectionError if none can be made.
+    """A connection from the pool; raises ConnectionError if none can be made.
 
-    Only here is it known that a missing file is PostgreSQL's socket. What the process has used up stays what
-    it is.
+    Only here is it certain that a missing file is PostgreSQL's socket. An error
+    because the process has run out
+    of something is raised unchanged.
     """
     try:
         connection = await pool.acquire(timeout=timeout_s)
@@ -173,9 +175,9 @@ async def _acquired(pool: Pool, timeout_s: float) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def transaction(pool: Pool, *, timeout_s: float, snapshot: bool = False) -> AsyncIterator[Connection]:
-    """A transaction that is over within `timeout_s`, or raises TimeoutError; rolled back if the block raises.
+    """A transaction, which raises TimeoutError after `timeout_s`, and is rolled back if the block raises.
 
-    snapshot  all of it sees the database as of one moment
+    snapshot  whether all of it sees the database as of one moment
     """
     async with connected(pool, timeout_s=timeout_s) as connection:
         await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ" if snapshot else "BEGIN")

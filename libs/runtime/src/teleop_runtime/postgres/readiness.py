@@ -1,6 +1,6 @@
-"""Whether a database is one that a service can work with now: it answers, takes writes, and is migrated.
+"""Whether a service can use a database now: it answers, accepts writes, and is migrated.
 
-Asked by every service in its own way (asyncpg, psycopg); judged here.
+Every service asks in its own way (asyncpg, psycopg); this module judges the answers.
 """
 
 from typing import LiteralString
@@ -10,7 +10,7 @@ from teleop_schema.revision import newest_revision
 
 from teleop_runtime.trouble import MIGRATE, NOT_MIGRATED, READ_ONLY, TO_PRIMARY
 
-# The role of a service may lack the right to read the revision; then only whether there is one is known.
+# The role of a service may not be allowed to read the revision; then it only learns whether there is one.
 STATE: LiteralString = """
 SELECT current_setting('transaction_read_only') = 'on' AS read_only,
        to_regclass('alembic_version') IS NOT NULL AS migrated,
@@ -20,10 +20,10 @@ REVISION: LiteralString = "SELECT max(version_num) AS revision FROM alembic_vers
 
 
 def judge(*, read_only: bool, migrated: bool, revision: str | None) -> None:
-    """Raise StorageUnavailable with the reason unless all is well.
+    """Raise StorageUnavailable with the reason unless the database can be used.
 
-    revision  of the database; None: not known. One that is newer than this release is well: migrations only
-              add to what older services use
+    revision  of the database; None: not known. A revision newer than this release is fine, because migrations
+              only add to what older services use
     """
     if read_only:
         raise StorageUnavailable(READ_ONLY, hint=TO_PRIMARY)

@@ -1,1 +1,1 @@
-"""What the HTTP and WebSocket side of every service is made of."""
+"""The HTTP and WebSocket side of every service."""

@@ -1,4 +1,4 @@
-"""A server made of parts: each service is one part, the one-process default is all of them."""
+"""A server made of parts: each service is one part, the one-process default has all of them."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ from teleop_runtime.serving.operations import JsonResponse, Operation, describe
 from teleop_runtime.serving.posture import check_access
 from teleop_runtime.settings import Exposure
 
-# Kubernetes and proxies give up soon; with the way there and back it is less than 2 s.
+# Kubernetes and proxies give up soon; including the network, this stays below 2 s.
 CHECKED_WITHIN_S = 1.5
 
 Check = Callable[[], Awaitable[None]]
@@ -38,9 +38,9 @@ Check = Callable[[], Awaitable[None]]
 class Running:
     """A part that has started.
 
-    state   what its endpoints find in `request.state`
-    checks  what must work for the part to be ready, by name; each raises if it does not
-    told    what a person should hear of, though the part does its work, by name; each raises if there is any
+    state   values that its endpoints find in `request.state`
+    checks  checks that must pass for the part to be ready, by name; each raises if it does not pass
+    told    checks whose failure a person should know of although the part works, by name; each raises then
     drain   finishes the work in hand before the process stops
     """
 
@@ -52,9 +52,9 @@ class Running:
 
 @dataclass(frozen=True)
 class ServicePart:
-    """One service: its addresses and its life.
+    """One service: its addresses, its start and its end.
 
-    any_origin  beginnings of addresses that pages of every site may read ("/hub/")
+    any_origin  prefixes of addresses that pages of every site may read ("/hub/")
     """
 
     name: str
@@ -65,7 +65,7 @@ class ServicePart:
 
 
 class Health:
-    """What `/healthz` and `/readyz` tell."""
+    """The answer of `/healthz` and `/readyz`."""
 
     def __init__(self) -> None:
         self.checks: dict[str, Check] = {}
@@ -78,8 +78,9 @@ class Health:
         return JsonResponse({"status": "ok"})
 
     async def readyz(self, _request: Request) -> Response:
-        """200 while every check passes, 503 with the reasons otherwise; both within 2 s, and with what else a
-        person should hear of."""
+        """200 while every check passes, 503 with the reasons otherwise; both within 2 s,
+        and with everything else
+        that a person should know."""
         words = await self._reasons(self.checks | self.told)
         if self.draining:
             words = {"process": "draining", **words}
@@ -88,7 +89,7 @@ class Health:
         return JsonResponse({"status": status, **words}, status_code=503 if unready else 200)
 
     async def _reasons(self, checks: Mapping[str, Check]) -> dict[str, str]:
-        """Why checks do not pass, by name."""
+        """The reasons of the checks that do not pass, by name."""
         asked = {name: self._ask(name, check) for name, check in checks.items()}
         if asked:
             await asyncio.wait(asked.values(), timeout=CHECKED_WITHIN_S)
@@ -100,7 +101,7 @@ class Health:
         return reasons
 
     def _ask(self, name: str, check: Check) -> "asyncio.Task[str | None]":
-        """A check that runs; one that has not come to an end since the last time is not begun again."""
+        """The running check; a check that is still running since the last time is not started again."""
         task = self._asked.get(name)
         if task is None or task.done():
             task = self._asked[name] = asyncio.create_task(_reason(check))
@@ -108,7 +109,7 @@ class Health:
 
 
 async def _reason(check: Check) -> str | None:
-    """Why a check does not pass; None if it does."""
+    """Why a check does not pass; None if it passes."""
     try:
         await check()
     except Exception as error:
@@ -117,11 +118,11 @@ async def _reason(check: Check) -> str | None:
 
 
 class CannotStart(Exception):
-    """What a person has to change before a service can start; `serve` ends with this message."""
+    """A person has to change something before a service can start; `serve` ends with this message."""
 
 
 def unusable(folder: str | Path, error: Exception, *, setting: str) -> CannotStart:
-    """What to say of a folder that `error` keeps from being used; `setting` names it in the environment."""
+    """The error for a folder that can't be used because of `error`; `setting` is its environment variable."""
     reason = getattr(error, "strerror", None) or str(error)
     return CannotStart(
         f"cannot keep files in {folder}: {reason}; choose another folder ({setting}; in one process "
@@ -186,8 +187,8 @@ def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) ->
 
 
 def _to_the_last_character(address: re.Pattern[str]) -> re.Pattern[str]:
-    """The address as Starlette compiled it, which would let a line break at its end fall away, and with it
-    make another name of what it names.
+    """The address as Starlette compiled it, which would let a line break at its end fall away, and
+    with it make another name of what it names.
 
     Convertors of our own could not do that: Starlette puts its `$` behind them, and many addresses end in a
     fixed word.
@@ -196,7 +197,7 @@ def _to_the_last_character(address: re.Pattern[str]) -> re.Pattern[str]:
 
 
 class FrontDoor:
-    """Admits or refuses a caller, gives each request an id, counts and times the answers."""
+    """Admits or refuses a caller, gives each request an id, and counts and times the answers."""
 
     def __init__(self, app: ASGIApp, exposure: Exposure, any_origin: Sequence[str]) -> None:
         self.app = app
@@ -237,7 +238,7 @@ class FrontDoor:
             response = await problems.answer_backend_error(Request(scope), error)
             await response(scope, receive, send_counted)
         except Exception as error:
-            # A body that breaks off half-way can only be told by cutting the connection.
+            # Only cutting the connection tells the client that a body has ended too early.
             response = await problems.answer_surprise(Request(scope), error)
             if started:
                 raise
@@ -253,7 +254,7 @@ class FrontDoor:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_reason(message: Message) -> None:
-            """What a person has to change needs no traceback."""
+            """An error that a person has to fix needs no traceback."""
             reason = getattr(scope["app"].state, "cannot_start", None)
             await send(message if reason is None else {**message, "message": reason})
 

@@ -1,4 +1,4 @@
-"""Request bodies in parts, as they come."""
+"""Reads request bodies in parts, as they arrive."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,15 +7,16 @@ from contextlib import aclosing
 from starlette.requests import Request
 from teleop_schema.errors import TooSlow
 
-# A body that brings less than this in this time is ended: a connection is not held open for a trickle.
+# A body that delivers less than this within this time is refused, so
+# that a trickle does not hold a connection.
 PATIENCE_S = 30.0
 LEAST_BYTES = 16 * 1024
 
 
 async def body_parts(request: Request) -> AsyncGenerator[bytes]:
-    """The body as it comes; raises TooSlow, and ClientDisconnect when the connection breaks.
+    """The body as it arrives; raises TooSlow, and ClientDisconnect if the connection breaks.
 
-    The time runs only while bytes are waited for, not while the caller works on them.
+    Only the time spent waiting for bytes counts, not the time in which the caller works on them.
     """
     loop = asyncio.get_running_loop()
     waited_s, came = 0.0, 0

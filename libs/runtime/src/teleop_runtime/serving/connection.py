@@ -1,7 +1,8 @@
-"""Connections as every server has them: uvicorn's, with limits on what comes before a request, and patience.
+"""The connections of every server: uvicorn's, with limits on request heads, and patience with slow readers.
 
-HTTP: a request target that is too long is answered at once. WebSocket: whatever arrives is a sign of life,
-and an endpoint can tell (`peer_of`) whether what it sends is read at the other end.
+HTTP: a request target that is too long is answered at once. WebSocket:
+whatever arrives is a sign of life, and an endpoint can see (`peer_of`)
+whether the other end reads what it sends.
 """
 
 import asyncio
@@ -34,12 +35,12 @@ from teleop_runtime.serving.problems import as_problem
 
 log = get_logger(__name__)
 
-# What RFC 9110 asks of everybody; with it the whole request line stays within what the WebSocket side takes.
+# RFC 9110 demands as much; with it, the whole request line stays within the WebSocket side's limit.
 MAX_TARGET_BYTES = 8000
-# For a client to read why it was refused while it still sends.
+# Time for a client to read why it was refused while it is still sending.
 LINGER_S = 2.0
 PEER = "lerobot.peer"
-# What TCP itself notices of a machine that is gone: after 5 + 2 * 5 s.
+# TCP notices that a machine is gone after 5 + 2 * 5 s.
 KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
 ABNORMAL_CLOSURE = 1006
 
@@ -47,11 +48,11 @@ ABNORMAL_CLOSURE = 1006
 class Peer:
     """The other end of a WebSocket.
 
-    reads       False while a ping has stayed unanswered though the line is alive: what is sent piles up
-    patient     set by the endpoint: silence is no reason to end the line, for who does not read answers no
-                ping; TCP notices by itself when the other machine is gone
+    reads       False while a ping is unanswered although the connection is alive: sent messages pile up
+    patient     set by the endpoint: silence does not end the connection, because a client that does not read
+                answers no pings; TCP notices by itself if the other machine is gone
     on_reading  called when it reads again
-    unread      why the message for which the line was closed could not be read
+    unread      why the message that closed the connection could not be read
     """
 
     def __init__(self) -> None:
@@ -62,13 +63,13 @@ class Peer:
 
 
 def peer_of(websocket: WebSocket) -> Peer:
-    """The other end; under a server that does not tell, one that is taken to read."""
+    """The other end; if the server does not know it, one that counts as reading."""
     found: Peer = websocket.scope.get("extensions", {}).setdefault(PEER, Peer())
     return found
 
 
 def refusal(error: BackendError) -> bytes:
-    """The whole HTTP answer to a request that is not even looked at."""
+    """The whole HTTP answer to a request that is refused unread."""
     ERRORS.labels(error.code).inc()
     body = msgspec.json.encode(as_problem(error))
     return (
@@ -79,7 +80,7 @@ def refusal(error: BackendError) -> bytes:
 
 
 class HttpConnection(HttpToolsProtocol):
-    """An HTTP connection; one that becomes a WebSocket begins as one, too."""
+    """An HTTP connection; a WebSocket begins as one too."""
 
     _refused = False
 
@@ -90,7 +91,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         if len(self.url) > MAX_TARGET_BYTES:
-            # Ends the parser, which then asks for an answer.
+            # Stops the parser, which then requests an answer.
             raise ValueError("request target too long")
 
     def send_400_response(self, msg: str) -> None:
@@ -108,9 +109,9 @@ class HttpConnection(HttpToolsProtocol):
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """A WebSocket that is ended for silence only, not for a ping that somebody who only sends has not read.
+    """A WebSocket that ends only after silence, and not because a client that only sends has not read a ping.
 
-    Of uvicorn's WebSocket sides the one that costs the least per message.
+    Based on the uvicorn WebSocket implementation that costs the least per message.
     """
 
     peer: Peer
@@ -127,7 +128,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if not self.close_sent:
-            # The endpoint's task is made, and begins only after this.
+            # The endpoint's task exists, and begins only after this.
             cast(dict[str, Any], self.scope["extensions"])[PEER] = self.peer
 
     def data_received(self, data: bytes) -> None:
@@ -141,7 +142,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     async def receive(self) -> ASGIReceiveEvent:
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():
-            # Nobody could be heard while reading was paused.
+            # Nothing could arrive while reading was paused.
             self.heard_at = self.loop.time()
             self.read_paused = False
             self.transport.resume_reading()
@@ -150,17 +151,17 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
-            # A refusal over HTTP is all that there will be; uvicorn would log a fault of the endpoint.
+            # A refusal over HTTP is the whole answer; uvicorn would log a fault of the endpoint.
             self.handshake_complete = True
 
     def keepalive_timeout(self) -> None:
-        """A ping was not answered in time: uvicorn would end the connection whatever else has come."""
+        """A ping was not answered in time; uvicorn would end the connection, whatever else has arrived."""
         assert self.ping_timeout is not None  # noqa: S101
         silent_s = 0.0 if self.read_paused else self.loop.time() - self.heard_at
         if silent_s >= self.ping_timeout and not self.peer.patient:
             super().keepalive_timeout()
             return
-        # The ping stays out, and no other follows it: who reads again answers it.
+        # The ping stays unanswered, and no other follows; a client that reads again will answer it.
         self.peer.reads = False
         again_s = self.ping_timeout - (0.0 if self.peer.patient else silent_s)
         self.pong_timer = self.loop.call_later(again_s, self.keepalive_timeout)
@@ -176,9 +177,11 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
-        """Close for what can't be read, after what came before it in the same piece, which uvicorn forgets.
+        """Close because of an unreadable message, after handling
+        messages before it in the same piece of data.
 
-        It closes at once, too: who still sends then hears nothing.
+        uvicorn would forget those, and would close at once, so that a client
+        that is still sending learns nothing.
         """
         self.handle_events()
         if self._refused:
@@ -194,7 +197,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         _say_and_close(self.transport, b"".join(self.conn.data_to_send()), self.loop)
 
     def _refuse(self, reason: Exception) -> None:
-        """Answer a handshake that could not even be read; uvicorn would leave it hanging."""
+        """Answer a handshake that could not be read; uvicorn would leave it hanging."""
         error: BackendError
         if isinstance(reason, HeaderLineTooLong | TooManyHeaders):
             error = HeadersTooLarge(
@@ -208,18 +211,19 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._said_goodbye:
-            # uvicorn says 1005, which is also what an orderly close without a code is called.
+            # uvicorn reports 1005, which also means an orderly close without a code.
             self.queue.put_nowait({"type": "websocket.disconnect", "code": ABNORMAL_CLOSURE})
         super().connection_lost(exc)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
-        # What somebody does not read would keep a closed connection open for ever.
+        # Unread data would keep a closed connection open forever.
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
 def _say_and_close(transport: asyncio.Transport, last: bytes, loop: asyncio.AbstractEventLoop) -> None:
-    """Say it, and close only once the client has had time to read it: closing now would reset the line."""
+    """Send it, and close only once the client has had time to read it;
+    closing now would reset the connection."""
     transport.write(last)
     if transport.can_write_eof():
         transport.write_eof()
@@ -227,7 +231,7 @@ def _say_and_close(transport: asyncio.Transport, last: bytes, loop: asyncio.Abst
 
 
 def _unread(said: Close) -> BackendError:
-    """Why a message could not be read, as the line was closed for it."""
+    """Why a message that closed the connection could not be read."""
     kind = MessageTooLarge if said.code == CloseCode.MESSAGE_TOO_BIG else BadMessage
     return kind(f"a message could not be read: {said.reason}")
 

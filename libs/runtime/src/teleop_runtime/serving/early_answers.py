@@ -1,15 +1,15 @@
-"""Answers that are given before all of the request's body has come: the connection ends with them.
+"""Closes the connection after an answer that was given before the whole request body had arrived.
 
-Were it kept, the server would take whatever comes next for the rest of that body, and the client's next
-request would never be answered.
+If the connection stayed open, the server would take whatever comes next for the rest of that body, and would
+never answer the client's next request.
 """
 
 import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# What still comes is read for so long before the connection is closed: a system that closes a socket with
-# unread bytes in it resets the connection, and the answer is lost with it.
+# Arriving bytes are read for this long before the connection is closed. Closing a socket with unread bytes
+# resets the connection, and the answer would be lost.
 LINGER_S = 2.0
 
 

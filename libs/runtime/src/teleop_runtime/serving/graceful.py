@@ -1,4 +1,4 @@
-"""Orderly shutdown: on SIGTERM and SIGINT the work in hand is finished before the server closes anything."""
+"""Orderly shutdown: on SIGTERM and SIGINT, work in hand is finished before the server closes anything."""
 
 import asyncio
 import os
@@ -14,18 +14,19 @@ from teleop_runtime.logs import get_logger
 log = get_logger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# With what follows (connections and pools that do not close by themselves) a process ends within 25 s.
+# Together with what follows (connections and pools that do not close by themselves),
+# a process ends within 25 s.
 DRAIN_TIMEOUT_S = 15.0
-# Less than the 30 s after which compose, and the 40 s after which Kubernetes ends it by force.
+# Less than the 30 s after which compose kills it, and the 40 s after which Kubernetes does.
 END_WITHIN_S = 25.0
 EXIT_BY_FORCE = 1
 
 
 def end_in_time() -> None:
-    """Let this process end END_WITHIN_S from now, whatever still waits.
+    """Make this process end END_WITHIN_S from now, whatever is still waiting.
 
-    A thread that waits for a database that is frozen can't be interrupted, and Python waits for its threads.
-    What it was about is done anew by the next process: nothing here is done for good but by a commit.
+    A thread that waits for a frozen database can't be interrupted, and Python waits for its threads. The next
+    process does its work again, because nothing here is final before a commit.
     """
 
     def end() -> None:
@@ -39,9 +40,10 @@ def end_in_time() -> None:
 
 @contextmanager
 def start_ends_when_asked() -> Iterator[None]:
-    """On SIGTERM and SIGINT cancel the current task while it is in the block, then do what the server would.
+    """On SIGTERM and SIGINT, cancel the current task while it is in the block,
+    then call the server's handler.
 
-    The block may wait for a database without end, and a server that is still starting only notes the signal.
+    The block may wait for a database forever, and a server that is still starting only remembers the signal.
     """
     starting = asyncio.current_task()
     assert starting is not None  # noqa: S101
@@ -58,10 +60,11 @@ def start_ends_when_asked() -> Iterator[None]:
 
 @contextmanager
 def drain_before_exit(drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
-    """Run `drain` when asked to stop, and only then let the server stop; a second signal does not wait.
+    """Run `drain` when asked to stop, and only then stop the server; a second signal does not wait.
 
-    uvicorn closes every socket before it ends the lifespan, which is too late to flush and to send the
-    last acknowledgements; so its signal handlers are wrapped, not replaced.
+    uvicorn closes every socket before it ends the lifespan. That would be too late to flush
+    and to send the last
+    acknowledgements, so its signal handlers are wrapped.
     """
     loop = asyncio.get_running_loop()
     draining: list[asyncio.Task[None]] = []
@@ -90,7 +93,7 @@ def drain_before_exit(drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
 
 @contextmanager
 def _before_the_server(handle: Callable[[Callable[[], None]], None]) -> Iterator[None]:
-    """On SIGTERM and SIGINT call `handle` with what the server would do; nothing where no server runs."""
+    """On SIGTERM and SIGINT, call `handle` with the server's own handler; does nothing if no server runs."""
     theirs: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def heard(number: int, frame: Any) -> None:
@@ -107,5 +110,5 @@ def _before_the_server(handle: Callable[[Callable[[], None]], None]) -> Iterator
 
 
 def _is_server_handler(handler: Any) -> bool:
-    """Whether a server (uvicorn) has installed this handler, rather than Python or nobody."""
+    """Whether a server (uvicorn) has installed this handler, and not Python or nobody."""
     return callable(handler) and handler is not signal.default_int_handler

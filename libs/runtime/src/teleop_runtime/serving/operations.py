@@ -1,4 +1,4 @@
-"""HTTP operations declared once: the route, what it reads and what it answers, for people and for OpenAPI."""
+"""HTTP operations, declared once: the route, its input and its answer, for the server and for OpenAPI."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,12 +17,12 @@ from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, TooSlow, 
 from teleop_runtime.serving.bodies import body_parts
 from teleop_runtime.serving.problems import Problem
 
-# Held in memory while it is read. Larger bodies (files, plans) are read in parts, or say so.
+# Such a body is in memory as a whole. Larger bodies (files, plans) are read in parts, or set their own limit.
 MAX_JSON_BYTES = 1024 * 1024
 JSON = "application/json"
-# What `curl -d` calls whatever it is given.
+# The media type that `curl -d` sends for everything.
 UNTOLD = "application/x-www-form-urlencoded"
-# What nginx calls an answer that nobody waits for any more; only the metrics see it.
+# nginx's status for an answer that nobody waits for any more; only the metrics see it.
 CLIENT_LEFT = 499
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -33,10 +33,10 @@ T = TypeVar("T")
 class Operation:
     """One method of one address.
 
-    path      as Starlette writes it ("/sessions/{session_id:int}")
+    path      in Starlette's form ("/sessions/{session_id:int}")
     query     msgspec Struct of the query parameters
     body      msgspec type of the JSON body
-    answer    msgspec type of the JSON answer; None when the answer is no JSON
+    answer    msgspec type of the JSON answer; None if the answer is not JSON
     media     further media types of the answer
     errors    errors that a client should expect
     """
@@ -57,9 +57,9 @@ class Operation:
 
 
 def while_connected(endpoint: Endpoint) -> Endpoint:
-    """The endpoint, cancelled when its client leaves before it has answered: with it its queries end.
+    """The endpoint, which is cancelled, with its queries, if its client leaves before the answer.
 
-    For requests without a body, and without an effect that has to be brought to its end.
+    For requests without a body and without an effect that must be completed.
     """
 
     @wraps(endpoint)
@@ -108,7 +108,7 @@ def read_query[T](request: HTTPConnection, kind: type[T]) -> T:
         return msgspec.convert(values, kind, strict=False)
     except DECODE_ERRORS as error:
         field = field_of(error)
-        # A query holds nothing else.
+        # A query has no other types.
         told = explain(error, field or "the query").removesuffix(", not a string")
         raise BadInput(told, field=field, hint=hint_of(error, kind)) from error
 

@@ -1,4 +1,4 @@
-"""Who may talk to this process at all: the local posture, and browsers of other sites."""
+"""Who may connect to this process: the local posture, and browsers on pages of other sites."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ HINT = "to accept robots on a network you trust, set LEROBOT_BACKEND_EXPOSURE=la
 def check_access(scope: Scope, exposure: Exposure, any_origin: Sequence[str] = ()) -> None:
     """Raise Forbidden for a caller that the posture does not admit.
 
-    local  only connections to a loopback address (or a Unix socket), by a name of this machine: a page of
-           another site whose name was made to point here comes under its own name
-    both   no browser page of another site: its Origin must be the address it talks to; below the addresses
-           of `any_origin` every page may read
+    local  only connections to a loopback address (or a Unix socket), under a name of this machine. A page of
+           another site whose name was made to point here would use that name
+    both   no pages of other sites: the Origin must be the address that the browser connects to. Addresses in
+           `any_origin` are open to every page
     """
     headers = dict(scope["headers"])
     host = headers.get(b"host", b"").decode("latin-1")
@@ -45,7 +45,7 @@ def check_listening(host: str, exposure: Exposure, variable: str) -> None:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether a server that listens on `host` is reached from its own machine only."""
+    """Whether a server that listens on `host` can be reached only from its own machine."""
     address = _ip_address(host)
     return host == "localhost" if address is None else address.is_loopback
 

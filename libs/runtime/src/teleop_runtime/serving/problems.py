@@ -23,7 +23,7 @@ log = get_logger(__name__)
 class NoSuchAddress(NotFound):
     """Nothing is at this address."""
 
-    # An operator can lead requests elsewhere, or update a backend that is older than the address.
+    # An operator can route requests elsewhere, or update a backend that is older than the address.
     retryable = True
 
 
@@ -31,8 +31,8 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An error as the client sees it.
 
     code       stable name of the error
-    retryable  whether the same may succeed later, or begun anew: time or a person can put it right; false: it
-               is refused for what it is, however often it is asked
+    retryable  true: the same request may succeed later, once time or a person has fixed the cause; false: it
+               is refused however often it is sent
     field      which part of the request was wrong
     limit      the limit that was crossed
     hint       what to do about it
@@ -51,7 +51,7 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 def as_problem(error: BackendError, request_id: str | None = None) -> Problem:
-    """The document that tells `error` over HTTP."""
+    """The document for `error` over HTTP."""
     return Problem(
         type=f"urn:lerobot-backend:{error.code}",
         title=type(error).__name__,
@@ -67,7 +67,7 @@ def as_problem(error: BackendError, request_id: str | None = None) -> Problem:
 
 
 def as_message(error: BackendError, *, fatal: bool) -> ErrorMessage:
-    """The message that tells `error` over a WebSocket."""
+    """The message for `error` over a WebSocket."""
     return ErrorMessage(
         code=error.code,
         detail=error.detail,
@@ -91,7 +91,7 @@ async def answer_backend_error(request: Request, error: Exception) -> Response:
 
 
 async def answer_http_exception(request: Request, error: Exception) -> Response:
-    """Handler of what Starlette itself refuses: unknown addresses, wrong methods."""
+    """Handler of Starlette's own refusals: unknown addresses, wrong methods."""
     assert isinstance(error, HTTPException)  # noqa: S101
     if error.status_code == 405:
         allowed = ", ".join(sorted(_allowed_methods(request)))
@@ -107,7 +107,7 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def answer_surprise(request: Request, error: Exception) -> Response:
-    """Answer to everything else: no internals to the client, all of them to the log."""
+    """Handler of all other errors: the client gets no internals, the log gets all of them."""
     if (trouble := trouble_of(error)) is not None:
         log.warning("database away", path=request.url.path, error=repr(error))
         return _answer(request, trouble)
@@ -116,7 +116,7 @@ async def answer_surprise(request: Request, error: Exception) -> Response:
 
 
 def as_backend_error(error: Exception) -> BackendError:
-    """What a client hears of an error that nobody foresaw: its kind, and nothing of its inside."""
+    """What a client learns about an unforeseen error: its kind, but no internals."""
     return trouble_of(error) or BackendError("something went wrong in the backend; its log has the details")
 
 
@@ -137,7 +137,7 @@ def _request_id(request: Request) -> str | None:
 
 
 def _not_found(request: Request) -> NotFound:
-    """Names the part of the address that is no number where one belongs, if that is all that is wrong."""
+    """Names the part of the address that should be a number, if nothing else is wrong."""
     for route in request.app.routes:
         if not isinstance(route, Route):
             continue

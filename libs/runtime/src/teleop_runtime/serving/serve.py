@@ -15,15 +15,15 @@ from teleop_schema.limits import MAX_MESSAGE_BYTES
 
 from teleop_runtime.serving.connection import HttpConnection, WebSocketConnection
 
-# Below the minute after which proxies and NATs drop a silent connection.
+# Less than the minute after which proxies and NATs drop a silent connection.
 PING_INTERVAL_S = 5.0
-# Three pings: a robot that is connected by radio is not given up for one lost second.
+# Three pings, so that one lost second does not end the connection of a robot on Wi-Fi.
 DEAD_AFTER_S = 15.0
-# After the drain: time for connections to close, whatever their clients do.
+# After the drain, the time for connections to close, whatever their clients do.
 CLOSE_TIMEOUT_S = 5
-# Exit status when it could not start, as uvicorn's own.
+# Exit status if it could not start; the same as uvicorn's.
 STARTUP_FAILURE = 3
-# Objects made between two looks for reference cycles; a thousand robots make that many in a moment.
+# Objects created between two searches for reference cycles; a thousand robots create the default in a moment.
 GC_THRESHOLD = 50_000
 
 # Compression costs CPU and saves nothing on arrays of floats.
@@ -47,7 +47,7 @@ def serve(app: Starlette, *, host: str, port: int, started: Callable[[], None] =
     started  called once everything has started and the port is open
     """
     _spare_garbage_collection()
-    # What it logs of such an end is told below, in a plain last line.
+    # uvicorn's log of such an end is suppressed; a plain last line below says it.
     logging.getLogger("uvicorn.error").addFilter(lambda _: not hasattr(app.state, "cannot_start"))
     server = _Server(uvicorn.Config(app, host=host, port=port, **SERVER_OPTIONS), started)
     try:
@@ -62,7 +62,7 @@ def serve(app: Starlette, *, host: str, port: int, started: Callable[[], None] =
 
 
 class _Server(uvicorn.Server):
-    """Tells when it has started."""
+    """A server that reports when it has started."""
 
     def __init__(self, config: uvicorn.Config, tell_started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -77,8 +77,8 @@ class _Server(uvicorn.Server):
 def adapt_uvicorn() -> None:
     """Let a uvicorn that was started by hand serve as `serve` does; called while it loads the app by name.
 
-    It has no way to be told by an app what connections, limits and patience the app wants, and it makes its
-    own mind up before it loads the app, but looks at it only afterwards.
+    An app has no way to tell uvicorn which connections, limits and time-outs it wants. But uvicorn sets its
+    configuration before it loads the app, and reads it only afterwards.
     """
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -95,7 +95,8 @@ def adapt_uvicorn() -> None:
 
 
 def _spare_garbage_collection() -> None:
-    """What is loaded now stays; looking through it for garbage again and again would stall every robot."""
+    """Exempt everything loaded now from garbage collection; searching it again
+    and again would stall every robot."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)

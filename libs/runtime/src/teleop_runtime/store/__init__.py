@@ -1,7 +1,7 @@
-"""Where files are kept: by their SHA-256, under plain names, and on their way in.
+"""Stores files: as objects by their SHA-256, under readable names, and as uploads.
 
-`open_store` gives a Store on a local directory or on S3; both keep the same promises, which one suite of
-tests holds them to. Nothing outside this package knows which of them it talks to.
+`open_store` returns a Store in a local folder or on S3. Both give the same guarantees,
+and one test suite checks both. Nothing outside this package knows which of them it uses.
 """
 
 from teleop_runtime.store.errors import (

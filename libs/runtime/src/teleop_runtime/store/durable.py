@@ -1,7 +1,7 @@
-"""Files that are still there, whole, after the power was cut.
+"""Writes files so that they are still there, and whole, after a power cut.
 
 A failed sync is never tried again: the kernel may have dropped the bytes and marked them clean, so that a
-second one would succeed over a loss.
+second sync would succeed although data was lost.
 """
 
 import errno
@@ -14,18 +14,19 @@ from teleop_schema.errors import NoSpace
 
 from teleop_runtime.store.errors import PathTaken
 
-# Read and hashed at a time; larger ones are no faster.
+# Bytes read and hashed at a time; larger blocks are not faster.
 BLOCK_BYTES = 1024 * 1024
-# No more links to this file, another filesystem, or one without hard links.
+# No more links to this file possible, another file system, or one without hard links.
 CANNOT_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP)
-# Nobody changes an object: its name is its hash.
+# Nobody may change an object, because its name is its hash.
 OBJECT_MODE = 0o444
 
 if sys.platform == "darwin":
     import fcntl
 
     def sync_data(fd: int) -> None:
-        """Return once the file's bytes and length are on the medium; macOS's fsync stops short of that."""
+        """Return once the file's bytes and length are on the medium, for
+        which macOS's fsync is not enough."""
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
 else:
 
@@ -35,9 +36,9 @@ else:
 
 
 def check_another_file_fits(folder: Path) -> None:
-    """Raise NoSpace if the file system has bytes left, but no file can be made any more."""
+    """Raise NoSpace if the file system has bytes left but can't have more files."""
     disk = os.statvfs(folder)
-    # Some file systems do not count: 0 of 0.
+    # Some file systems do not count inodes: 0 of 0.
     if disk.f_files and not disk.f_favail:
         raise NoSpace(
             "no room for another file: the file system has run out of inodes (df -i)",
@@ -55,7 +56,7 @@ def sync_directory(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and what is missing above it; raises PathTaken if a file is in the way."""
+    """Create `folder` and missing parents; raises PathTaken if a file has one of these names."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -77,9 +78,9 @@ def write_all(fd: int, block: bytes | bytearray | memoryview, offset: int) -> No
 
 
 def place(source: Path, target: Path, scratch: Path) -> None:
-    """Let `target` be another name of the file `source`, atomically replacing what it was.
+    """Make `target` another name of the file `source`, atomically replacing what it was.
 
-    A hard link, or a copy where the filesystem takes no link. `scratch` is a folder of `target`'s filesystem.
+    A hard link, or a copy if the file system allows no link. `scratch` is a folder on `target`'s file system.
     """
     made = scratch / f"{uuid4().hex}.name"
     try:
@@ -94,7 +95,7 @@ def place(source: Path, target: Path, scratch: Path) -> None:
         except (IsADirectoryError, NotADirectoryError):
             raise PathTaken(f"{target.name!r} is a folder, so no file of that name can be stored") from None
     finally:
-        # A rename onto another link of the same file does nothing and leaves the first.
+        # A rename onto another link to the same file does nothing, and leaves the first name.
         made.unlink(missing_ok=True)
     sync_directory(target.parent)
 

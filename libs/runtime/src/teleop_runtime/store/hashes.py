@@ -1,4 +1,4 @@
-"""SHA-256 of uploads on their way, so that the bytes need not be read again when all are there."""
+"""SHA-256 of open uploads, so that their bytes need not be read again at the end."""
 
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -9,12 +9,12 @@ from teleop_runtime.store.errors import ChecksumMismatch
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# Of uploads beyond these the bytes are read again.
+# How many uploads are remembered; the bytes of others are read again.
 MAX_KEPT_HASHES = 256
 
 
 def check_sha256(arrived: str, wanted: str) -> None:
-    """Raise ChecksumMismatch unless what arrived is what was wanted, both in hexadecimal."""
+    """Raise ChecksumMismatch unless the two hexadecimal hashes are equal."""
     if arrived != wanted:
         raise ChecksumMismatch(
             f"the SHA-256 of the received bytes is {arrived}, not {wanted}",
@@ -24,7 +24,7 @@ def check_sha256(arrived: str, wanted: str) -> None:
 
 
 class Hashes:
-    """Hashes of the latest uploads that came to this process from their first byte on."""
+    """Hashes of the latest uploads that this process has received from their first byte on."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[UUID, tuple[int, _Hash]] = OrderedDict()

@@ -1,13 +1,13 @@
-"""The store on a local directory.
+"""The store in a local folder.
 
     .objects/ab/cd/abcd…     an object, read-only, named by its SHA-256
     .incoming/<uuid>         the bytes of an upload so far; its length is the offset
     .owner                   the name of the database whose files these are
-    .notes/<name>            what has to outlive that database
-    <robot_id>/…             the tree that people look at: hard links to objects
+    .notes/<name>            notes that must outlive that database
+    <robot_id>/…             the readable tree: hard links to objects
 
-Nobody but a store writes below `.objects` and `.incoming`. What changes a file of the tree in place changes
-the object too, which is why both are read-only; `verify` finds out.
+Only a store writes below `.objects` and `.incoming`. A program that changes a file of the tree in place would
+change the object too, so both are read-only; `verify` detects such changes.
 """
 
 import errno
@@ -52,7 +52,7 @@ SCRATCH_S = 3600.0
 
 
 class LocalStore:
-    """Store on a directory of one filesystem."""
+    """A store in a folder on one file system."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,7 +63,7 @@ class LocalStore:
 
     @classmethod
     def open(cls, root: Path) -> "LocalStore":
-        """The store on `root`, which is made if it is not there."""
+        """The store in `root`, which is created if it does not exist."""
         store = cls(root.absolute())
         for folder in (store.objects, store.incoming):
             make_folder(folder)
@@ -249,7 +249,7 @@ class LocalStore:
         return self.objects / sha256[:2] / sha256[2:4] / sha256
 
     def _in_tree(self, path: str, below: Path | None = None) -> Path:
-        """The place of a name; the callers' names are checked, this is the last door before the disk."""
+        """The path of a name. Callers have checked the name; this is the last check before the disk."""
         parts = PurePosixPath(path).parts
         if not parts or "\0" in path or any(part.startswith((".", "/")) for part in parts):
             raise ValueError(f"{path!r} is not a name in the store")
@@ -257,15 +257,15 @@ class LocalStore:
 
     def _begin(self, upload_id: UUID) -> None:
         path = self.incoming / str(upload_id)
-        # Not for writing: a finished one that is there is read-only.
+        # Not for writing, because an existing finished upload is read-only.
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, STAGED_MODE))
         sync_directory(self.incoming)
 
     def _room(self) -> tuple[int, int]:
-        """Bytes that may still be stored, and those that the disk has free."""
+        """Bytes that may still be stored, and free bytes on the disk."""
         disk = os.statvfs(self.root)
         if disk.f_flag & os.ST_RDONLY:
-            # So a file system is left by a kernel that has seen its disk fail.
+            # The kernel makes a file system read-only after a disk failure.
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root))
         free = disk.f_bavail * disk.f_frsize
         return free - int(disk.f_blocks * disk.f_frsize * KEPT_FREE), free
@@ -275,7 +275,7 @@ class LocalStore:
         room, free = self._room()
         if size_bytes + sum(begun.values()) <= room:
             return
-        # Only where it is tight does it matter how much of them is here already.
+        # How much of them is here already matters only if space is short.
         promised = sum(max(0, takes - self._came(upload_id)) for upload_id, takes in begun.items())
         if size_bytes + promised > room:
             awaited = f" and {promised} are reserved for uploads in progress" if promised else ""
@@ -287,7 +287,7 @@ class LocalStore:
             )
 
     def _came(self, upload_id: UUID) -> int:
-        """Bytes of an upload that take up room, durable or not yet."""
+        """Bytes of an upload that take up space, durable or not."""
         try:
             return (self.incoming / str(upload_id)).stat().st_size
         except FileNotFoundError:
@@ -319,7 +319,8 @@ class LocalStore:
     def _assemble(
         self, staged: StagedFile, size_bytes: int, sha256: str, recipe: Recipe, target: Path
     ) -> None:
-        """Write the file that the recipe makes of what was sent and its base; ChecksumMismatch if wrong."""
+        """Write the file that the recipe assembles from the sent bytes and its base;
+        raises ChecksumMismatch."""
         hashed, offset = hashlib.sha256(), 0
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, STAGED_MODE)
         try:
@@ -352,7 +353,7 @@ class LocalStore:
             raise ChecksumMismatch(f"{staged.size} bytes were sent, but {sent} are missing")
 
     def _publish(self, source: Path, sha256: str, size_bytes: int) -> None:
-        """Let `source`, which is durable, be the object; an intact one that is there already stays."""
+        """Make `source`, which is durable, the object; an existing intact object stays."""
         target = self._object(sha256)
         make_folder(target.parent)
         if not _intact(target, source, sha256, size_bytes):
@@ -375,7 +376,7 @@ def _check_whole(size: int, digest: str, size_bytes: int, sha256: str) -> None:
 
 
 def _intact(target: Path, source: Path, sha256: str, size_bytes: int) -> bool:
-    """Whether the object is there, durably, with the bytes it must have."""
+    """Whether the object exists, durably, with the right bytes."""
     try:
         if target.stat().st_size != size_bytes:
             return False
@@ -385,7 +386,7 @@ def _intact(target: Path, source: Path, sha256: str, size_bytes: int) -> bool:
                     return False
     except FileNotFoundError:
         return False
-    # Whoever put it there may have been killed before its name was on the medium.
+    # The process that put it there may have been killed before its name was on the medium.
     sync_directory(target.parent)
     return True
 

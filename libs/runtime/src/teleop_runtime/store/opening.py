@@ -1,4 +1,4 @@
-"""A store by its address."""
+"""Opens a store by its address."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ S3_SCHEME = "s3://"
 
 
 def open_store(address: str | Path) -> Store:
-    """The store at `address`: `s3://bucket/prefix`, or a directory, made if it is not there.
+    """The store at `address`: `s3://bucket/prefix`, or a folder, which is created if it does not exist.
 
     Endpoint and credentials of S3 come from the usual AWS_* variables of the environment. Raises CannotStart
     if the directory can't be used.

@@ -1,4 +1,4 @@
-"""What every store can do."""
+"""The interface of every store."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,16 +9,16 @@ from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
-# Of a disk this part stays free, so that the database beside the files can go on.
+# This part of a disk stays free, so that a database on the same disk can continue.
 KEPT_FREE = 0.05
 NOTHING_BEGUN: Mapping[UUID, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """What some bytes must hash to.
+    """The required hash of some bytes.
 
-    algorithm  as hashlib names it: "sha1", "sha256"
+    algorithm  hashlib's name: "sha1", "sha256"
     """
 
     algorithm: str
@@ -27,10 +27,11 @@ class Checksum:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a file is put together of what was sent and what another object holds.
+    """How a file is assembled from sent bytes and bytes of another object.
 
     base    SHA-256 of that object
-    copied  (offset in the file, length, offset in the base), ascending and apart; all other bytes of the file
+    copied  (offset in the file, length, offset in the base), ascending and disjoint;
+            all other bytes of the file
             are those of the upload, in their order
     """
 
@@ -39,13 +40,13 @@ class Recipe:
 
 
 class Store(Protocol):
-    """Bytes by their SHA-256, a plain tree of names for them, and uploads on their way.
+    """Objects by their SHA-256, a readable tree of names for them, and open uploads.
 
-    What a method has done is durable when it returns. Any number of processes may use one store.
+    The effect of a method is durable when it returns. Any number of processes may use one store.
     """
 
     async def begin(self, upload_id: UUID) -> None:
-        """Make an empty upload; nothing happens if it is there."""
+        """Create an empty upload; does nothing if it exists."""
 
     async def append(
         self,
@@ -56,13 +57,14 @@ class Store(Protocol):
         limit: int,
         checksum: Checksum | None = None,
     ) -> int:
-        """Add `parts` to an upload; gives its new offset.
+        """Add `parts` to an upload; returns its new offset.
 
-        Whatever ends it, an exception of `parts` included, all bytes that the offset counts from then on are
-        durable. With a checksum it is all or nothing. A later append to the same upload ends this one with
-        UploadBusy if it is of the same process, and fails with UploadBusy itself if not.
+        However it ends, even with an exception of `parts`, all bytes that the offset then counts are durable.
+        With a checksum, it is all or nothing. A later append to the
+        same upload ends this one with UploadBusy if
+        it is in the same process; otherwise the later one fails with UploadBusy.
 
-        limit   the offset must not get beyond this: BodyTooLarge, what fits is kept
+        limit   the offset must not exceed this: BodyTooLarge; bytes that fit are kept
         raises  UnknownUpload, OffsetMismatch, UploadBusy, BodyTooLarge, ChecksumMismatch, NoSpace
         """
 
@@ -75,19 +77,20 @@ class Store(Protocol):
     async def finish(
         self, upload_id: UUID, *, sha256: str, size_bytes: int, recipe: Recipe | None = None
     ) -> None:
-        """Publish an upload, whole or with a recipe, as the object `sha256`, if that is what it is.
+        """Publish an upload, whole or with a recipe, as the object `sha256`, if it has that hash.
 
-        May be repeated. The upload stays until it is discarded, so that whoever dies before having noted the
-        object finds it again. An object that is there already, and damaged, is replaced.
+        May be repeated. The upload stays until it is discarded, so that it is still there
+        if a process dies before
+        it has registered the object. An existing damaged object is replaced.
 
         raises  UnknownUpload, UploadBusy, ChecksumMismatch (also if the base is missing or damaged), NoSpace
         """
 
     async def discard(self, upload_id: UUID) -> None:
-        """Forget an upload; nothing happens if there is none."""
+        """Delete an upload; does nothing if there is none."""
 
     def list_uploads(self) -> AsyncIterator[tuple[UUID, datetime]]:
-        """(upload, when it last got bytes) of every upload that is neither discarded nor unknown."""
+        """(upload, when it last got bytes) for every open upload."""
 
     async def size(self, sha256: str) -> int | None:
         """Bytes of an object; None if there is none."""
@@ -96,7 +99,7 @@ class Store(Protocol):
         """Bytes [start, end) of an object, in parts of about 1 MiB; raises ObjectMissing."""
 
     async def remove(self, sha256: str) -> None:
-        """Forget an object; nothing happens if there is none. Names of it stay."""
+        """Delete an object; does nothing if there is none. Names of it stay."""
 
     def list_objects(self) -> AsyncIterator[tuple[str, int]]:
         """(SHA-256, bytes) of every object."""
@@ -105,46 +108,46 @@ class Store(Protocol):
         """An object as a file to read while the block runs; raises ObjectMissing."""
 
     def file_here(self, sha256: str) -> Path | None:
-        """The file that an object is, for threads; None if it has to be fetched, with `as_file`.
+        """The object's file, for use in threads; None if it has to be fetched, with `as_file`.
 
-        raises  ObjectMissing, if nothing needs to be fetched to know it
+        raises  ObjectMissing, if that is known without fetching it
         """
 
     async def name(self, path: str, sha256: str) -> None:
-        """Let `path` ("robot_A/my-dataset/meta/info.json") stand for an object; replaces what it stood for.
+        """Make `path` ("robot_A/my-dataset/meta/info.json") a name of an object, replacing the previous one.
 
         raises  ObjectMissing, PathTaken
         """
 
     def list_names(self) -> AsyncIterator[tuple[str, str]]:
-        """(path, SHA-256) of every name; but for copies, which names become on a disk that takes no links."""
+        """(path, SHA-256) of every name, except copies, which a disk without links has instead of names."""
 
     async def unname(self, path: str) -> None:
-        """Take a name away; nothing happens if there is none."""
+        """Remove a name; does nothing if there is none."""
 
     async def free_bytes(self) -> int | None:
-        """Bytes that may still be stored; None if nothing bounds them."""
+        """Bytes that may still be stored; None if there is no limit."""
 
     async def check_room(self, size_bytes: int, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
-        """Raise NoSpace unless so many more bytes fit, with KEPT_FREE of the disk left.
+        """Raise NoSpace unless this many more bytes fit, with KEPT_FREE of the disk left.
 
-        begun  uploads, and how many bytes each takes; what they have still to receive is not free
+        begun  open uploads, and the bytes that each takes; bytes that they have yet to receive are not free
         """
 
     async def owner(self) -> str | None:
-        """The name of the database whose files these are; None if none has been noted."""
+        """The name of the database that owns these files; None if there is none yet."""
 
     async def own(self, database: str) -> None:
-        """Note the name of the database whose files these are."""
+        """Store the name of the database that owns these files."""
 
     async def note(self, name: str) -> bytes | None:
-        """What was last noted under `name` ("versions/robot_A/my-dataset/3"); None if nothing was."""
+        """The note `name` ("versions/robot_A/my-dataset/3"); None if there is none."""
 
     async def set_note(self, name: str, content: bytes) -> None:
-        """Note something beside the objects: what has to outlive the database. Replaces what it was."""
+        """Write a note, which must outlive the database; replaces an existing one."""
 
     async def remove_note(self, name: str) -> None:
-        """Forget what was noted under `name`, if anything was."""
+        """Delete the note `name`, if there is one."""
 
     def list_notes(self, prefix: str) -> AsyncIterator[str]:
         """Names of all notes below `prefix`, a folder."""

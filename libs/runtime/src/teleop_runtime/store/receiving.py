@@ -1,4 +1,4 @@
-"""From the parts of a request's body to a staged file, receiving and writing at the same time."""
+"""Writes the parts of a request's body to a staged file, receiving and writing at the same time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,14 +9,14 @@ from teleop_runtime.store.durable import BLOCK_BYTES
 from teleop_runtime.store.staged_file import StagedFile
 from teleop_runtime.store.threads import in_thread, settled, start_in_thread
 
-# So much is written before the disk is told to begin, rather than all of it at the end.
+# After this many bytes the disk is told to begin writing, so that not everything is left for the end.
 SYNC_EVERY_BYTES = 64 * 1024 * 1024
 
 
 async def receive(
     staged: StagedFile, parts: AsyncIterator[bytes], *, limit: int, check_room: Callable[[], None]
 ) -> None:
-    """Write `parts` to the end of `staged`; when they end or break off, all that came is written.
+    """Append `parts` to `staged`; when they end or break off, everything that arrived is written.
 
     At most two blocks are in memory: one being filled, one being written.
     """

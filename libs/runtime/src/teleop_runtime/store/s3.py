@@ -1,4 +1,4 @@
-"""The store on S3, or what speaks its language.
+"""The store on S3, or on a compatible store.
 
     objects/ab/cd/abcd…           an object, named by its SHA-256
     incoming/<uuid>/begun         an upload
@@ -6,13 +6,13 @@
                                   is none: of two writers at one offset one loses, so the parts have no gaps
                                   and never overlap, and the upload's offset is the end of the last
     owner                         the name of the database whose files these are
-    notes/<name>                  what has to outlive that database
+    notes/<name>                  notes that must outlive that database
     names/<robot_id>/…            {"sha256": …}: S3 has no links, and a second copy of each file would double
                                   the bill
 
-An object is written as a multipart upload that is completed only if the SHA-256 is right, so nobody ever sees
-a wrong one. Uploads of parts that were broken off are invisible but cost money: let the bucket have a
-lifecycle rule that ends incomplete multipart uploads after a day.
+An object is written as a multipart upload, which is completed only if the SHA-256 is right,
+so nobody ever sees a wrong one. Incomplete multipart uploads are invisible but cost money:
+give the bucket a lifecycle rule that aborts them after a day.
 """
 
 import hashlib
@@ -46,24 +46,24 @@ from teleop_runtime.store.s3_keys import checked, end_of, object_key, parts_amon
 from teleop_runtime.store.s3_names import S3Names
 from teleop_runtime.store.writers import Writers
 
-# The least that S3 takes as a part of a multipart upload, and the most of an upload in memory.
+# The smallest part of a multipart upload that S3 accepts, and the most of an upload in memory.
 PART_BYTES = 5 * 1024 * 1024
 # S3's own limit.
 MAX_MULTIPART_PARTS = 10_000
-# At a time; what is read is hashed or sent on at once.
+# Bytes read at a time; they are hashed or sent on at once.
 READ_BYTES = 1024 * 1024
-# So that names of parts sort by offset: every 64-bit number fits.
+# Names of parts must sort by offset, and every 64-bit number must fit.
 OFFSET_DIGITS = 20
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# obstore's, with its growing waits: a node that is restarted is not seen by anybody.
+# Retries by obstore, with growing pauses, so that nobody notices the restart of a node.
 MAX_RETRIES = 5
-# Then the caller is told, who tells the client to come again.
+# After this time the caller gets the error, and asks the client to retry.
 RETRY_TIMEOUT = timedelta(seconds=30)
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 class S3ObjectStore:
-    """Store in a bucket."""
+    """A store in a bucket."""
 
     def __init__(self, bucket: S3Store) -> None:
         self._bucket = bucket
@@ -145,7 +145,8 @@ class S3ObjectStore:
         if size_bytes <= PART_BYTES:
             await self._put(object_key(sha256), b"".join([block async for block in blocks]))
         elif await self._is_whole(sha256, size_bytes):
-            # Whoever put it there may not have heard of it, each time anew if that takes S3 long.
+            # The process that put it there may not have got S3's answer, and that may happen each time
+            # if S3 is slow.
             async for _ in blocks:
                 pass
         else:
@@ -163,12 +164,12 @@ class S3ObjectStore:
                     max_concurrency=1,
                 )
         except FileNotFoundError:
-            # Of an upload that is complete S3 knows nothing any more, whether its answer came or not.
+            # S3 no longer knows a completed upload, whether or not its answer arrived.
             if not await self._is_whole(sha256, size_bytes):
                 raise StoreUnusable("the file store lost an upload during a write") from None
 
     async def _is_whole(self, sha256: str, size_bytes: int) -> bool:
-        """Whether the object is there with the bytes that it must have; reads them."""
+        """Whether the object exists with the right bytes; reads them."""
         if await self.size(sha256) != size_bytes:
             return False
         hashed = hashlib.sha256()
@@ -240,7 +241,7 @@ class S3ObjectStore:
         return None
 
     async def check_room(self, size_bytes: int, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
-        """A bucket has no end."""
+        """A bucket has no limit."""
 
     async def owner(self) -> str | None:
         found = await self._small("owner")
@@ -271,7 +272,7 @@ class S3ObjectStore:
                 return None
 
     async def _receive(self, upload_id: UUID, offset: int, parts: AsyncIterator[bytes], limit: int) -> int:
-        """Store `parts` as part objects; when they end or break off, all that came is stored."""
+        """Store `parts` as part objects; when they end or break off, everything that arrived is stored."""
         sha256 = hashlib.sha256() if offset == 0 else self._hashes.of(upload_id, offset)
         buffer = bytearray()
         size = offset
@@ -337,7 +338,7 @@ class S3ObjectStore:
             return
         self._hashes.forget(upload_id)
         names = await self._list(f"incoming/{upload_id}")
-        # The last first: whenever this breaks off, what is left has no gaps.
+        # The last part first, so that the rest has no gaps if this is interrupted.
         wrong = sorted(
             (name for name in names if name.isdigit() and int(name) >= unverified_from), reverse=True
         )

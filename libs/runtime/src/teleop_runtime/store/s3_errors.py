@@ -1,4 +1,4 @@
-"""What obstore raises, as errors of the store."""
+"""Translates obstore's errors to errors of the store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from teleop_runtime.store.errors import StoreUnusable
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Tell a store that can't be reached as StoreUnusable."""
+    """Raise StoreUnusable if the store can't be reached."""
     try:
         yield
     except AlreadyExistsError:

@@ -1,4 +1,4 @@
-"""Under which keys the store on S3 keeps what, and whether bytes on their way there are right; pure."""
+"""Keys of the store on S3, and checks of the bytes sent there; pure."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from teleop_runtime.store.hashes import check_sha256
 
 
 def object_key(sha256: str) -> str:
-    """Of the object with that SHA-256."""
+    """The key of the object with that SHA-256."""
     return f"objects/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
@@ -28,7 +28,7 @@ def end_of(found: dict[str, int]) -> int:
 
 
 async def checked(blocks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
-    """`blocks`, and at their end ChecksumMismatch unless they are what they must be."""
+    """Passes `blocks` on, and raises ChecksumMismatch at their end unless they have the right hash."""
     hashed = hashlib.sha256()
     async for block in blocks:
         hashed.update(block)

@@ -1,7 +1,7 @@
-"""An upload's bytes in a local file: its length is the upload's offset, there is no second record of it.
+"""An upload's bytes in a local file, whose length is the upload's offset; nothing else records the offset.
 
-A file that has become an object, or was about to, is read-only. Whoever finds one reads it again and finishes
-it; nobody writes to it any more.
+A file that has become an object, or was about to, is read-only. A process that finds one reads it again and
+finishes it; nobody writes to it any more.
 """
 
 import fcntl
@@ -27,10 +27,10 @@ UNVERIFIED_SUFFIX = ".unverified"
 
 
 class StagedFile:
-    """One upload's file while somebody works on it, locked against other processes; all methods block.
+    """One upload's file while it is in use, locked against other processes; all methods block.
 
-    size  bytes in it, written but not yet synced ones included
-    hash  SHA-256 of them if it was told from the first byte on, else None
+    size  bytes in it, including written ones that are not synced yet
+    hash  SHA-256 of them if it is known from the first byte on, otherwise None
     """
 
     def __init__(self, folder: Path, upload_id: UUID) -> None:
@@ -44,7 +44,7 @@ class StagedFile:
         self._fd = -1
 
     def open(self) -> None:
-        """Lock the file, and drop what a dead writer left unverified; raises UnknownUpload, UploadBusy."""
+        """Lock the file, and drop unverified bytes of a dead writer; raises UnknownUpload, UploadBusy."""
         try:
             self._fd = _open(self.path)
         except FileNotFoundError:
@@ -61,7 +61,7 @@ class StagedFile:
         self.size = os.fstat(self._fd).st_size
 
     def begin_append(self, offset: int, checksum: Checksum | None, known: "_Hash | None") -> None:
-        """Get ready to write at `offset`; `known` is the SHA-256 of all bytes before, if at hand."""
+        """Prepare to write at `offset`; `known` is the SHA-256 of all bytes before it, if available."""
         if offset != self.size:
             raise OffsetMismatch(stored=self.size, sent=offset)
         self._begun_at = offset
@@ -74,7 +74,8 @@ class StagedFile:
     def write(self, block: bytes | bytearray) -> None:
         """Add `block`; not yet durable."""
         found = os.fstat(self._fd)
-        # The links alone do not tell: whoever was to make the second one may have died before.
+        # The number of links does not show it, because a process may
+        # have died before it made the second link.
         if found.st_nlink != 1 or not found.st_mode & stat.S_IWUSR:
             raise UploadBusy("this upload is complete or was given up")
         write_all(self._fd, block, self.size)
@@ -85,7 +86,7 @@ class StagedFile:
             self._checked.update(block)
 
     def sync(self) -> None:
-        """Make what is written durable; if that fails the upload is lost, and so is its file."""
+        """Make the written bytes durable; if that fails, the upload and its file are lost."""
         try:
             sync_data(self._fd)
         except OSError:
@@ -93,7 +94,7 @@ class StagedFile:
             raise
 
     def check(self) -> None:
-        """Accept what was appended with a checksum, or drop it: ChecksumMismatch."""
+        """Accept the bytes that were appended with a checksum, or drop them: ChecksumMismatch."""
         if self._checksum is None or self._checked is None:
             return
         if self._checked.digest() != self._checksum.digest:
@@ -106,7 +107,7 @@ class StagedFile:
         _forget_unverified(self.path)
 
     def close(self) -> None:
-        """Sync, drop what has not passed its checksum, and let others in."""
+        """Sync, drop bytes that have not passed their checksum, and release the lock."""
         if self._fd < 0:
             return
         try:
@@ -126,7 +127,7 @@ class StagedFile:
             offset += len(block)
 
     def make_read_only(self, mode: int) -> None:
-        """Take the right to write away from everybody, durably."""
+        """Make the file read-only for everybody, durably."""
         os.fchmod(self._fd, mode)
         os.fsync(self._fd)
 
@@ -139,7 +140,7 @@ class StagedFile:
             raise UnknownUpload(self.upload_id)
 
     def _truncate(self, size: int) -> None:
-        # A read-only file has nothing to lose, and could not be cut.
+        # A read-only file has nothing unverified, and could not be cut.
         if os.fstat(self._fd).st_size != size:
             os.ftruncate(self._fd, size)
         self.hash = None
@@ -166,7 +167,7 @@ class StagedFile:
 
 
 def _open(path: Path) -> int:
-    """The file for reading and writing, or just for reading where it is read-only."""
+    """The file opened for reading and writing, or only for reading if it is read-only."""
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, os.O_RDWR | flags)
@@ -175,12 +176,12 @@ def _open(path: Path) -> int:
 
 
 def read_unverified(path: Path) -> int | None:
-    """Offset from which on the upload's bytes still have to pass their checksum; None: they all count."""
+    """Offset from which the upload's bytes have yet to pass their checksum; None: all of them count."""
     try:
         noted = path.with_name(path.name + UNVERIFIED_SUFFIX).read_bytes()
     except FileNotFoundError:
         return None
-    # Empty: the writer died before its note was whole, thus before it wrote anything.
+    # Empty: the writer died before its note was whole, and so before it wrote anything.
     return int(noted) if noted else None
 
 
@@ -192,7 +193,7 @@ def durable_size(path: Path) -> int | None:
         return None
     try:
         size = os.fstat(fd).st_size
-        # A killed writer's last bytes are in the file without having been synced.
+        # A killed writer's last bytes are in the file, but not synced.
         sync_data(fd)
     except OSError:
         path.unlink(missing_ok=True)
@@ -217,5 +218,5 @@ def _forget_unverified(path: Path) -> None:
         path.with_name(path.name + UNVERIFIED_SUFFIX).unlink()
     except FileNotFoundError:
         return
-    # A note that came back after a power cut would take bytes away that count.
+    # If a note reappeared after a power cut, bytes that count would be removed.
     sync_directory(path.parent)

@@ -1,4 +1,4 @@
-"""Blocking work on files, in threads of its own: a slow disk must hold up nothing else."""
+"""Runs blocking work on files in separate threads, so that a slow disk holds up nothing else."""
 
 import asyncio
 import errno
@@ -14,7 +14,7 @@ from teleop_runtime.trouble import USED_UP
 
 log = get_logger(__name__)
 
-# More threads than a disk works on at once; further work waits its turn.
+# More threads than a disk can serve at once; further work waits for its turn.
 MAX_THREADS = 32
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FAILING = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENXIO)
@@ -25,7 +25,7 @@ THREADS = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="store")
 def start_in_thread[**P, T](
     function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> "asyncio.Future[T]":
-    """Begin `function` in a thread; its result is to be had with `settled`."""
+    """Start `function` in a thread; `settled` gives its result."""
 
     def work() -> T:
         with causes_named():
@@ -36,9 +36,9 @@ def start_in_thread[**P, T](
 
 @contextmanager
 def causes_named() -> Iterator[None]:
-    """Tell what the disk refuses as NoSpace, DiskFailed, Overloaded, StoreUnusable; not FileNotFoundError.
+    """Raise errors of the disk as NoSpace, DiskFailed, Overloaded, StoreUnusable, except FileNotFoundError.
 
-    That one is an answer as often as a fault: the callers know which.
+    A missing file may be an answer or a fault; only the callers know which.
     """
     try:
         yield
@@ -58,7 +58,7 @@ def causes_named() -> Iterator[None]:
 
 
 async def settled[T](future: "asyncio.Future[T]") -> T:
-    """What `future` gives; being cancelled waits for it, so that no thread works on unseen."""
+    """The result of `future`; a cancellation waits for it, so that no thread continues unnoticed."""
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -69,5 +69,5 @@ async def settled[T](future: "asyncio.Future[T]") -> T:
 
 
 async def in_thread[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `function` gives, run in a thread; raises as `causes_named` does."""
+    """The result of `function`, run in a thread; raises like `causes_named`."""
     return await settled(start_in_thread(function, *args, **kwargs))

@@ -1,4 +1,4 @@
-"""One writer per upload in a process: a later request ends the earlier one, whose connection may be dead."""
+"""Allows one writer per upload in a process: a later request ends the earlier one, which may be dead."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,10 +10,10 @@ from teleop_runtime.store.errors import UploadBusy
 
 @dataclass
 class _Turn:
-    """Who writes to one upload, and who wants to.
+    """The writer of one upload, and those that wait.
 
-    lock    held by whoever writes; an ended writer keeps it until what it has is durable
-    newest  the only one that is not asked to end
+    lock    held by the writer; an ended writer keeps it until its bytes are durable
+    newest  the only request that is not asked to end
     users   requests that are writing or waiting
     """
 
@@ -23,13 +23,14 @@ class _Turn:
 
 
 class Writers:
-    """Lets one append at a time work on each upload, the latest."""
+    """Lets only one append work on each upload, the latest."""
 
     def __init__(self) -> None:
         self._turns: dict[UUID, _Turn] = {}
 
     async def run(self, upload_id: UUID, write: Callable[[], Awaitable[int]]) -> int:
-        """What `write` gives once earlier writers have ended; raises UploadBusy when a later one comes."""
+        """The result of `write`, once earlier writers have ended; raises UploadBusy
+        if a later one arrives."""
         turn = self._turns.setdefault(upload_id, _Turn())
         turn.users += 1
         if turn.newest is not None:
@@ -47,7 +48,7 @@ class Writers:
             self._leave(upload_id, turn)
 
     async def end(self, upload_id: UUID) -> None:
-        """Return once nobody of this process writes to the upload any more."""
+        """Return once nothing in this process writes to the upload any more."""
         turn = self._turns.get(upload_id)
         if turn is None:
             return

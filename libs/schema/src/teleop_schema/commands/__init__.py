@@ -1,1 +1,1 @@
-"""What all commands have in common: how they begin, refuse, and tell of mistyped variables."""
+"""Code that all commands share: how they start, refuse wrong usage, and report mistyped variables."""

@@ -1,4 +1,4 @@
-"""What all commands of the product have in common: how they begin, and how they refuse what they are told."""
+"""Code that all commands of the product share: how they start, and how they refuse wrong usage."""
 
 import argparse
 import importlib
@@ -8,22 +8,23 @@ import sys
 from typing import NoReturn
 
 EXIT_USAGE = 2
-# What Python says of the home of a user without HOME and without a line in /etc/passwd.
+# Python's error for a user without HOME and without a line in /etc/passwd.
 _NO_HOME = "Could not determine home directory."
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose refusals are two lines: argparse has its usage before the reason."""
+    """An ArgumentParser whose refusals are two lines; argparse prints its usage before the reason."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n{self.prog} --help tells what it takes\n")
 
 
 def run_command(module: str) -> NoReturn:
-    """Import a module and end with what its `main` returns.
+    """Import a module, and end with the status that its `main` returns.
 
-    To import takes up to seconds, and Ctrl-C then ends the process as it does in the middle of a command of
-    C: without a traceback, and with the status that shells expect.
+    An import takes up to seconds. Ctrl-C then ends the process like a command written in C:
+    without a traceback,
+    and with the status that shells expect.
     """
     ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
     main = importlib.import_module(module).main

@@ -1,4 +1,4 @@
-"""Variables of the environment that the product reads, so that a mistyped one is told. Pure."""
+"""The environment variables that the product reads, to report mistyped ones. Pure."""
 
 import difflib
 import re
@@ -35,15 +35,15 @@ VARIABLES = frozenset(
     }
 )
 PREFIX = "LEROBOT_BACKEND_"
-# How alike two names are, of 1: behind a prefix that is ours alone, or that others use, too; and as a whole.
+# How similar names must be (1: equal) after a prefix of ours, after one that others use too, and as a whole.
 _ALIKE = {PREFIX: 0.6, "EXPORT_": 0.75, "INGEST_": 0.75, "TELEMETRY_": 0.75}
 _ALIKE_AS_A_WHOLE = 0.88
-# What Kubernetes sets for each service that it knows.
+# Variables that Kubernetes sets for each service that it knows.
 _SERVICE = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
 def mistyped(names: Iterable[str]) -> Iterator[str]:
-    """A line on each variable that nothing reads, and that is probably meant to be one of ours."""
+    """A line about each variable that nothing reads but that probably was meant to be one of ours."""
     for name in sorted(names):
         told = name.upper()
         if told in VARIABLES or _SERVICE.fullmatch(told):
