@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, dropwhile, pairwise
 from typing import BinaryIO
 
 from teleop_dataset.errors import BrokenFile
@@ -23,6 +23,12 @@ MAX_FRAMES = 10_000_000
 _BOX = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
 _SAMPLE_TABLE = (b"mdia", b"minf", b"stbl")
+# Of a list: version, flags and how many entries.
+_LIST_HEAD_BYTES = 8
+# Of an edit: nothing is shown for a while.
+_PAUSE = -1
+# More than are read of an edit list; one is all that a recorder writes.
+MAX_EDITS = 1000
 # A 16.16 fixed point number.
 _NORMAL_SPEED = 1 << 16
 
@@ -92,6 +98,29 @@ def only_edit(header: memoryview, track: memoryview) -> tuple[int, float] | None
     if speed != _NORMAL_SPEED or begin < 0 or not duration or not movie_ticks:
         return None
     return begin, duration / movie_ticks
+
+
+def check_edits(track: memoryview) -> None:
+    """Raise BrokenFile unless the track shows one stretch of its video, if need be after a pause.
+
+    What several stretches show depends on the player: FFmpeg repeats pictures around a pause, and where a
+    stretch begins between keyframes it hands out the pictures before it at times that others have, too.
+
+    track  what `trak` holds
+    """
+    edits = dict(read_boxes(track)).get(b"edts")
+    if edits is None:
+        return
+    box = find_box(edits, b"elst")
+    entry = struct.Struct(">QqI" if len(box) and box[0] == 1 else ">IiI")
+    count = min(len(box) - _LIST_HEAD_BYTES, MAX_EDITS * entry.size) // entry.size
+    begins = [entry.unpack_from(box, _LIST_HEAD_BYTES + at * entry.size)[1] for at in range(count)]
+    shown = len(list(dropwhile(lambda begin: begin == _PAUSE, begins)))
+    if shown > 1:
+        raise BrokenFile(
+            f"its edit list has {shown} parts, which players show in different ways; write it anew as one "
+            "(ffmpeg -i edited.mp4 plain.mp4)"
+        )
 
 
 def ticks_per_s(box: memoryview) -> int:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.mp4 import (
     MAX_FRAMES,
+    check_edits,
     find_box,
     list_samples,
     only_edit,
@@ -59,6 +60,7 @@ def samples_of(path: Path) -> Mp4Samples:
     with path.open("rb") as file:
         size_bytes = path.stat().st_size
         header, _ = read_header(file, size_bytes)
+    check_edits(video_track(header))
     return read_samples(header, size_bytes) or _demux(path, _description_of(header))
 
 

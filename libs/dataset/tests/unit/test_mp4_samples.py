@@ -8,6 +8,7 @@ import pytest
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.mp4 import read_header
 from teleop_dataset.mp4_samples import read_samples, samples_of
+from teleop_testing.datasets.edit_lists import edited
 
 
 def make(path, *, codec="libx264", frames=20, rate=30, options=None, gop=1, b_frames=0, muxer=None):
@@ -86,6 +87,36 @@ def test_edited_video_is_left_to_a_library(tmp_path):
     assert told(samples) == demuxed(path)
     with av.open(str(path)) as container:
         assert samples.shown.sum() == sum(1 for _ in container.decode(video=0)) < 20
+
+
+PAUSE = (5, None)
+
+
+@pytest.mark.parametrize(
+    "edits", [[(20, 0)], [PAUSE, (20, 0)], [PAUSE, PAUSE, (20, 0)], [(10, 5)], [PAUSE, (7, 9)]]
+)
+@pytest.mark.parametrize("gop", [1, 5, 20])
+def test_one_stretch_is_what_a_library_shows(tmp_path, edits, gop):
+    """Of its beginning, middle or all of it, with or without a pause before it."""
+    path = make(tmp_path / "a.mp4", gop=gop)
+    path.write_bytes(edited(path.read_bytes(), edits))
+    samples = samples_of(path)
+    frames, begin = edits[-1]
+    with av.open(str(path)) as container:
+        assert samples.shown.sum() == sum(1 for _ in container.decode(video=0)) == frames
+    whole = samples_of(make(tmp_path / "whole.mp4", gop=gop))
+    assert samples.size[samples.shown].tolist() == whole.size[begin : begin + frames].tolist()
+
+
+@pytest.mark.parametrize(
+    "edits", [[(5, 0), (5, 10)], [(5, 0), PAUSE, (5, 5)], [(20, 0), PAUSE], [(5, 10), (5, 0)]]
+)
+def test_several_stretches_are_refused_by_name(tmp_path, edits):
+    """Players differ on them, and what a library hands out is not always what it shows."""
+    path = make(tmp_path / "a.mp4", gop=5)
+    path.write_bytes(edited(path.read_bytes(), edits))
+    with pytest.raises(BrokenFile, match=f"its edit list has {len(edits)} parts"):
+        samples_of(path)
 
 
 def test_a_file_that_ends_within_its_video_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import av
 import pytest
+from teleop_testing.datasets.edit_lists import edited
 from teleop_testing.datasets.files import (
     dying_of,
     encode_depth,
@@ -59,6 +60,22 @@ async def test_a_single_picture_is_a_video(look):
     """It has no rate."""
     found = await look(encode_video(1), told=1)
     assert (found.frames, found.fps, found.problem) == (1, None, None)
+
+
+async def test_video_that_shows_a_part_of_what_it_holds(look):
+    """Cut at its beginning and its end, after a pause: the pictures that are shown are its pictures."""
+    content = edited(encode_video(30), [(15, None), (9, 4)])
+    found = await look(content, told=9)
+    assert (found.frames, found.fps, found.problem) == (9, 30.0, None)
+
+
+async def test_video_of_several_parts_is_not_used(look):
+    """What it shows depends on the player; the reason says what to do."""
+    found = await look(edited(encode_video(30), [(10, 0), (10, 15)]), told=20)
+    assert found.problem == (
+        "its edit list has 2 parts, which players show in different ways; write it anew as one "
+        "(ffmpeg -i edited.mp4 plain.mp4)"
+    )
 
 
 def without_regular_times() -> bytes:

@@ -16,6 +16,8 @@ import av.error
 import msgspec
 from av.container import InputContainer
 from av.video.stream import VideoStream
+from teleop_dataset.errors import BrokenFile
+from teleop_dataset.mp4 import check_edits, read_header, video_track
 
 from teleop_video_ingest.model.worker_messages import Probed, Question
 
@@ -63,6 +65,8 @@ def look_into(path: Path, told_frames: int | None) -> Probed:
             raise Unusable(f"the file holds {found['frames']} frames, but its sender announced {told_frames}")
     except Unusable as problem:
         found["problem"] = str(problem)
+    except BrokenFile as problem:
+        found["problem"] = problem.detail
     except MemoryError:
         found["problem"] = "checking it takes too much memory"
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
@@ -93,14 +97,24 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
         raise Unusable(f"it was cut off: {stream.frames} frames are listed, but it holds {there}")
     if not packets[0].is_keyframe:
         raise Unusable("it does not begin with a keyframe")
+    _check_edits(Path(container.name))
     if len(times) < len(pictures) or stream.time_base is None:
         raise Unusable("some frames have no timestamp")
     found["fps"] = _rate(sorted(times), stream.time_base)
     codec.thread_count = 1
     codec.options = {"err_detect": "explode"}
     _decode(container, stream, 0, 1)
-    last = max(packet.pts for packet in packets if packet.is_keyframe and packet.pts is not None)
+    # Of those up to the last picture: an edit list may hide what comes after it.
+    end = max(times)
+    last = max(each.pts for each in packets if each.is_keyframe and each.pts is not None and each.pts <= end)
     _decode(container, stream, last, sum(time >= last for time in times))
+
+
+def _check_edits(path: Path) -> None:
+    """Raises BrokenFile."""
+    with path.open("rb") as file:
+        header, _ = read_header(file, path.stat().st_size)
+    check_edits(video_track(header))
 
 
 def _count(path: str) -> int:
