@@ -107,26 +107,28 @@ class Uploader:
         Raises Refused, Interrupted (call again), SourceChanged.
         """
         planned = await self._plan(plan)
+        upload = planned.upload
         if planned.receipt is None:
             try:
                 await self._send_missing(plan, planned, source, advance)
             except SourceChanged:
                 # Otherwise the server would reserve space, until the upload expires, for bytes
                 # that can't come any more.
-                self._reached.pop(planned.upload or "", None)
+                self._reached.pop(upload or "", None)
                 with suppress(HttpFailure):
-                    await self._terminate(planned.upload or "")
+                    await self._terminate(upload or "")
                 raise
             except Refused:
-                self._reached.pop(planned.upload or "", None)
+                self._reached.pop(upload or "", None)
                 raise
             # The chunks are no longer needed, and their list may have
             # a tenth of a percent of the file's size.
             planned = await self._plan(FilePlan(plan.file))
         if planned.receipt is None:
-            raise Interrupted("the backend has all bytes, but has not sent a receipt yet", progressed=True)
+            raise Interrupted("the backend has all bytes, but has not sent a receipt yet")
         if (planned.receipt.sha256, planned.receipt.size_bytes) != (plan.file.sha256, plan.file.size_bytes):
             raise Interrupted("the backend sent the receipt of another file")
+        self._reached.pop(upload or "", None)
         return planned.receipt
 
     async def commit(self, robot_id: str, dataset: str, manifest: Manifest) -> DatasetVersion:
@@ -165,7 +167,6 @@ class Uploader:
                     raise
                 body.start(await self._offset(address))
                 await self._patch(address, body, total_bytes)
-            self._reached.pop(address, None)
         except Interrupted as error:
             error.progressed = progressed
             if error.code == "checksum_mismatch" and not await asyncio.to_thread(_is_same, plan, source):
@@ -200,8 +201,14 @@ class Uploader:
                 data = body.pieces() if total_bytes > body.offset else b""
                 async with self.backend.request(
                     "PATCH", address, headers=headers, data=data, patience_s=None
-                ):
-                    pass
+                ) as (response, _):
+                    told = response.headers.get("Upload-Offset")
+                if told != str(total_bytes):
+                    # A proxy or a captive portal, which says "done" to anything.
+                    raise Interrupted(
+                        f"the answer to an upload (status {response.status}) does not confirm it; does "
+                        f"something other than the backend answer at {self.backend.url}?"
+                    )
         except TimeoutError:
             failure: HttpFailure = Interrupted(f"{self.backend.url} accepts no more bytes")
         except HttpFailure as error:

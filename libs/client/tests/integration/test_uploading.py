@@ -124,9 +124,9 @@ async def test_a_small_upload_is_resumed_too(uploader, backend, tmp_path):
     assert not any(request.startswith("HEAD") for request in backend.requests[:2])
 
 
-@pytest.mark.parametrize("status", [413, 403, 502])
-async def test_a_proxy_that_refuses_is_asked_less_and_less(uploader, backend, source, status):
-    """It reads all bytes and then refuses: the server has none of them, so the pauses grow."""
+@pytest.mark.parametrize("status", [413, 403, 502, 200, 204])
+async def test_a_proxy_that_lets_nothing_through_is_asked_less_and_less(uploader, backend, source, status):
+    """It reads all bytes, then refuses, or says "done": the server has none of them, so the pauses grow."""
 
     class Refusal(web.HTTPException):
         status_code = status
