@@ -252,6 +252,19 @@ async def test_full_disk_while_assembling(small_disk):
     assert (await content_of(store, digest)) == content
 
 
+async def test_another_disk_is_there(store):
+    """A store that is not the one that it was takes nothing: what it took would be hidden by the real one."""
+    await store.check_room(0)
+    await store.own("a database")
+    (store.root / ".owner").unlink()
+    for look in (store.check_owner(), store.check_room(0), stored(store, b"content")):
+        with pytest.raises(StoreUnusable, match=r"place of the stored files") as refused:
+            await look
+        assert "mounted" in refused.value.hint
+    await store.own("a database")
+    await store.check_room(0)
+
+
 async def test_wrong_content_stays_writable(store):
     """An upload that failed its check is not sealed: whoever wants to may discard it and start over."""
     upload_id = uuid4()

@@ -1,6 +1,9 @@
 """`python -m teleop_video_ingest.adopt`: lets a new database take over the files of one
 that is lost for good.
 
+The other way round, it lets a database whose files are lost for good go on with an empty store: the database
+learns which of its files are missing, and agents send again what they still have.
+
 Afterwards the database has everything for which the store has notes: datasets, their versions and files, and
 each video chunk with the frames that saw its pictures. Video belongs to sessions, so run
 `python -m teleop_telemetry.archive adopt` first. All other files in the store are kept, although the database
@@ -11,9 +14,11 @@ again what they still have. You can run it again, also with a database that was 
 import asyncio
 import sys
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import groupby
 
 from teleop_runtime.logs import get_logger
+from teleop_runtime.ownership import holds_objects
 from teleop_runtime.postgres.pool import Connection, Pool, connected, open_pool, transaction
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
@@ -34,7 +39,7 @@ from teleop_video_ingest.tables import sweep_table
 from teleop_video_ingest.tables.dataset_table import ensure_dataset
 from teleop_video_ingest.tables.version_table import adopt_version, find_adopted, find_origin
 from teleop_video_ingest.upkeep.ownership import ASK
-from teleop_video_ingest.upkeep.sweep import list_store
+from teleop_video_ingest.upkeep.sweep import list_store, report_missing
 
 log = get_logger(__name__)
 
@@ -46,6 +51,8 @@ LIST_TIMEOUT_S = 3600.0
 WRITE_TIMEOUT_S = 600.0
 # The name of the database that is taking over the store, so that it can continue after it was killed.
 ADOPTING_NOTE = "adopting"
+# An empty store has no notes.
+NOTE_AGAIN = "UPDATE video_chunk SET noted_at = NULL; UPDATE dataset_version SET noted_at = NULL"
 
 
 @dataclass
@@ -53,9 +60,11 @@ class Adopted:
     """The result of taking over a store.
 
     left_out  versions of which a file is not in the store
+    missing   files of the database that are not in the store
     """
 
     objects: int = 0
+    missing: int = 0
     versions: int = 0
     left_out: int = 0
     chunks: AdoptedChunks = field(default_factory=AdoptedChunks)
@@ -65,6 +74,10 @@ class Adopted:
             f"{self.objects} objects are new to this database, {self.versions} versions of datasets and "
             f"{self.chunks.back} video chunks are back"
         ]
+        if self.missing:
+            told.append(
+                f"{self.missing} files are missing in the store: agents send again what they still have"
+            )
         if self.left_out:
             told.append(f"{self.left_out} versions are left out because some of their files are missing")
         if self.chunks.lost:
@@ -84,10 +97,12 @@ async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
     Raises CannotStart if the database already has files of another store.
     """
     adopted = Adopted()
+    begun = datetime.now(UTC)
     await begin(pool, store, place)
     async with connected(pool, timeout_s=LIST_TIMEOUT_S) as connection:
         await list_store(connection, store)
         adopted.objects = len(await sweep_table.adopt(connection))
+        adopted.missing = await report_missing(connection, pool, store, begun)
         await sweep_table.end_listing(connection)
     notes = groupby(await read_versions(store), key=lambda note: (note.robot_id, note.dataset))
     for _, of_dataset in notes:
@@ -99,12 +114,18 @@ async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
 
 
 async def begin(pool: Pool, store: Store, place: str) -> None:
-    """Write down that the database is taking over the files of `place`; raises CannotStart if it may not."""
+    """Write down that the database is taking over the files of `place`; raises CannotStart if it may not.
+
+    A database that has files may do so only with an empty place, because then its own files are lost.
+    """
     async with connected(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
         database, knows_files = (await connection.fetch(ASK))[0]
     owner = await store.owner()
     begun = await store.note(ADOPTING_NOTE) == database.encode()
-    if knows_files and owner != database and not begun:
+    if owner is None and not await holds_objects(store):
+        async with connected(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            await connection.execute(NOTE_AGAIN)
+    elif knows_files and owner != database and not begun:
         raise CannotStart(
             f"this database already has files of its own: only a new one can take over those in {place}"
         )

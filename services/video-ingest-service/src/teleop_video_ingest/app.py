@@ -44,8 +44,6 @@ READY_TIMEOUT_S = 2.0
 MAX_VERIFICATIONS = 2
 # How often to write missing notes of what an older release has stored.
 NOTE_EVERY_S = 60.0
-# Read to see whether the store answers.
-NO_OBJECT = "0" * 64
 
 
 def ingest_part(
@@ -68,7 +66,7 @@ def ingest_part(
 
             async def check_store() -> None:
                 async with asyncio.timeout(READY_TIMEOUT_S):
-                    await store.size(NO_OBJECT)
+                    await store.check_owner()
                     # Not ready while the disk is full or read-only, because nothing could be stored.
                     await store.check_room(0)
 

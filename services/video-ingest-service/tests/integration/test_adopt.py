@@ -5,6 +5,7 @@ import shutil
 import msgspec
 import pytest
 from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.store import open_store
 from teleop_schema.files import DatasetVersion, DroppedFrames, digest_of
 from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
 from teleop_testing.datasets.recorded import record_session
@@ -59,6 +60,23 @@ async def test_a_lost_database(pool, store, store_root, record, database, keep):
     assert await database.value(newest) == sha256_of(b"second")
     unknown = await database.fetch("SELECT sha256 FROM stored_object WHERE found_at IS NOT NULL")
     assert [row["sha256"] for row in unknown] == [stranger]
+
+
+async def test_a_lost_store(pool, store, store_root, record, database):
+    """The database goes on with an empty one: its files are wanted again, its versions noted again."""
+    await claim(pool, store, str(store_root))
+    await record(b"first")
+    shutil.rmtree(store_root)
+    store = open_store(str(store_root))
+    with pytest.raises(CannotStart, match="is empty, but this database has files there"):
+        await claim(pool, store, str(store_root))
+    adopted = await adopt(pool, store, str(store_root))
+    assert (adopted.objects, adopted.versions, adopted.missing) == (0, 0, 2)
+    assert "2 files are missing in the store: agents send again what they still have" in str(adopted)
+    await claim(pool, store, str(store_root))
+    assert await database.value("SELECT count(*) FROM stored_object WHERE damage = 'it is missing'") == 2
+    await note_all_versions(pool, store)
+    assert [name async for name in store.list_notes("versions")]
 
 
 async def test_it_may_be_killed_and_done_again(pool, store, store_root, record, database):

@@ -48,6 +48,14 @@ async def test_one_that_knows_them_goes_on(pool, store, store_root, keep):
     assert await store.owner() == await pool.fetchval(NAME)
 
 
+async def test_a_place_that_has_lost_its_files_is_refused(pool, store, store_root):
+    """A disk that is not mounted looks like this: it is not taken for a new store."""
+    await pool.execute("INSERT INTO stored_object (sha256, size_bytes) VALUES (repeat('a', 64), 7)")
+    with pytest.raises(CannotStart, match=f"{store_root} is empty, but .* mounted.*lerobot-backend adopt"):
+        await claim(pool, store, str(store_root))
+    assert await store.owner() is None
+
+
 def test_the_service_ends_with_the_reason(database_url, store, store_root):
     """In one line, without a traceback."""
     (store_root / ".owner").write_text(f"{uuid4()}\n")

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import sys
 
 import pytest
+from teleop_runtime.store import StoreUnusable
+from teleop_runtime.store.local import LocalStore
 from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
 from teleop_testing.datasets.storing import begun
 from teleop_testing.waiting import PATIENCE_S
@@ -254,6 +257,21 @@ async def test_missing_and_shrunken_objects_are_reported(sweeper, record, store_
         sha256_of(b"will vanish"): "it is missing",
         sha256_of(b"{}"): "it has 1 bytes, not 2",
     }
+
+
+async def test_a_store_that_is_not_there_is_no_damage(sweeper, record, store, store_root, database):
+    """Its disk is not mounted: nothing is noted, since all of it will be there again."""
+    await store.own("this database")
+    await record(b"on the disk")
+    away = store_root.rename(store_root.with_name("away"))
+    LocalStore.open(store_root)
+    with pytest.raises(StoreUnusable, match="place of the stored files"):
+        await sweeper.sweep()
+    assert await database.value("SELECT count(*) FROM stored_object WHERE damage IS NOT NULL") == 0
+    shutil.rmtree(store_root)
+    away.rename(store_root)
+    await sweeper.sweep()
+    assert await database.value("SELECT count(*) FROM stored_object WHERE damage IS NOT NULL") == 0
 
 
 def shrink(path) -> None:

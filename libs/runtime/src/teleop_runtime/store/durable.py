@@ -111,3 +111,11 @@ def _copy(source: Path, target: Path) -> None:
             sync_data(fd)
         finally:
             os.close(fd)
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """What a file holds; None if there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

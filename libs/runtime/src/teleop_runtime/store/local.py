@@ -28,12 +28,14 @@ from teleop_runtime.store.durable import (
     check_another_file_fits,
     make_folder,
     place,
+    read_if_there,
     sync_data,
     sync_directory,
     write_all,
 )
 from teleop_runtime.store.errors import ChecksumMismatch, ObjectMissing
 from teleop_runtime.store.hashes import Hashes, check_sha256
+from teleop_runtime.store.owner import SeenOwner
 from teleop_runtime.store.protocol import KEPT_FREE, NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.receiving import receive
 from teleop_runtime.store.staged_file import (
@@ -60,6 +62,7 @@ class LocalStore:
         self.incoming = root / ".incoming"
         self._writers = Writers()
         self._hashes = Hashes()
+        self._seen = SeenOwner()
 
     @classmethod
     def open(cls, root: Path) -> "LocalStore":
@@ -199,19 +202,21 @@ class LocalStore:
         await in_thread(self._check_room, size_bytes, begun)
 
     async def owner(self) -> str | None:
-        try:
-            return (await in_thread(self._owner.read_text, "ascii")).strip()
-        except FileNotFoundError:
-            return None
+        return self._seen.saw(await in_thread(self._read_owner))
 
     async def own(self, database: str) -> None:
         await in_thread(self._replace, self._owner, f"{database}\n".encode("ascii"))
+        self._seen.saw(database)
+
+    async def check_owner(self) -> None:
+        self._seen.check(await in_thread(self._read_owner))
+
+    def _read_owner(self) -> str | None:
+        found = read_if_there(self._owner)
+        return None if found is None else found.decode("ascii").strip()
 
     async def note(self, name: str) -> bytes | None:
-        try:
-            return await in_thread(self._note(name).read_bytes)
-        except FileNotFoundError:
-            return None
+        return await in_thread(read_if_there, self._note(name))
 
     async def set_note(self, name: str, content: bytes) -> None:
         def write() -> None:
@@ -256,6 +261,7 @@ class LocalStore:
         return (below or self.root).joinpath(*parts)
 
     def _begin(self, upload_id: UUID) -> None:
+        self._seen.check(self._read_owner())
         path = self.incoming / str(upload_id)
         # Not for writing, because an existing finished upload is read-only.
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, STAGED_MODE))
@@ -271,6 +277,7 @@ class LocalStore:
         return free - int(disk.f_blocks * disk.f_frsize * KEPT_FREE), free
 
     def _check_room(self, size_bytes: int = 0, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
+        self._seen.check(self._read_owner())
         check_another_file_fits(self.root)
         room, free = self._room()
         if size_bytes + sum(begun.values()) <= room:

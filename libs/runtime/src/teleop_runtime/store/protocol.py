@@ -131,6 +131,8 @@ class Store(Protocol):
     async def check_room(self, size_bytes: int, begun: Mapping[UUID, int] = NOTHING_BEGUN) -> None:
         """Raise NoSpace unless this many more bytes fit, with KEPT_FREE of the disk left.
 
+        On a disk, it raises StoreUnusable as `check_owner` does.
+
         begun  open uploads, and the bytes that each takes; bytes that they have yet to receive are not free
         """
 
@@ -139,6 +141,12 @@ class Store(Protocol):
 
     async def own(self, database: str) -> None:
         """Store the name of the database that owns these files."""
+
+    async def check_owner(self) -> None:
+        """Raise StoreUnusable if the name that `owner` or `own` last saw is gone, as with an unmounted disk.
+
+        Files that are missing then are not lost, and new ones would be hidden once the disk is back.
+        """
 
     async def note(self, name: str) -> bytes | None:
         """The note `name` ("versions/robot_A/my-dataset/3"); None if there is none."""

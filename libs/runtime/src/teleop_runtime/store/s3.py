@@ -40,6 +40,7 @@ from teleop_runtime.store.errors import (
     UploadBusy,
 )
 from teleop_runtime.store.hashes import Hashes
+from teleop_runtime.store.owner import SeenOwner
 from teleop_runtime.store.protocol import NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.s3_errors import reaching
 from teleop_runtime.store.s3_keys import checked, end_of, object_key, parts_among
@@ -70,6 +71,7 @@ class S3ObjectStore:
         self._names = S3Names(bucket)
         self._writers = Writers()
         self._hashes = Hashes()
+        self._seen = SeenOwner()
 
     @classmethod
     def open(cls, address: str) -> "S3ObjectStore":
@@ -245,10 +247,15 @@ class S3ObjectStore:
 
     async def owner(self) -> str | None:
         found = await self._small("owner")
-        return None if found is None else str(found, "ascii")
+        return self._seen.saw(None if found is None else str(found, "ascii"))
 
     async def own(self, database: str) -> None:
         await self._put("owner", database.encode("ascii"))
+        self._seen.saw(database)
+
+    async def check_owner(self) -> None:
+        found = await self._small("owner")
+        self._seen.check(None if found is None else str(found, "ascii"))
 
     async def note(self, name: str) -> bytes | None:
         return await self._small(f"notes/{name}")

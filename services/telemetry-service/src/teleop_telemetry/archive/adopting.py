@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 from teleop_runtime.logs import get_logger
+from teleop_runtime.ownership import holds_objects
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import Store
@@ -20,6 +21,8 @@ log = get_logger(__name__)
 
 # Largest JSON of one session; a long one has some thousand episodes.
 TIMEOUT_S = 60.0
+# An empty place has no notes.
+NOTE_AGAIN = "UPDATE teleop_session SET noted_at = NULL"
 
 SESSION = """
 INSERT INTO teleop_session OVERRIDING SYSTEM VALUE
@@ -86,12 +89,16 @@ class AdoptedSessions:
 async def adopt(pool: Pool, store: Store) -> AdoptedSessions:
     """Take over the archive of a lost database, and its sessions; may be repeated.
 
+    One that has an archive may do so only with a place that holds none: then its own is lost.
     Raises CannotStart if the database has an archive of its own.
     """
+    owner = await store.owner()
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         database, knows_files = (await connection.fetch(ASK))[0]
-    if knows_files and await store.owner() != database:
-        raise CannotStart(f"this database already has an archive: it can't take over the one in {FOLDER}")
+        if owner is None and not await holds_objects(store):
+            await connection.execute(NOTE_AGAIN)
+        elif knows_files and owner != database:
+            raise CannotStart(f"this database already has an archive: it can't take over the one in {FOLDER}")
     await store.own(database)
     adopted = AdoptedSessions()
     async for path, sha256 in store.list_names():

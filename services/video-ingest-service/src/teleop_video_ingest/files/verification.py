@@ -60,7 +60,10 @@ class UnsoundObject(Exception):
 
 
 async def checked(store: Store, sha256: str, size_bytes: int) -> AsyncIterator[bytes]:
-    """The bytes of an object; raises UnsoundObject at the end, or as soon as they turn out to be wrong."""
+    """The bytes of an object; raises UnsoundObject at the end, or as soon as they turn out to be wrong.
+
+    Raises StoreUnusable if the whole store is gone, not only the object.
+    """
     digest, read_bytes = hashlib.sha256(), 0
     try:
         async for part in store.read(sha256):
@@ -71,6 +74,7 @@ async def checked(store: Store, sha256: str, size_bytes: int) -> AsyncIterator[b
                 break
             yield part
     except ObjectMissing:
+        await store.check_owner()
         raise UnsoundObject(MISSING) from None
     except DiskFailed as failed:
         cause = failed.__cause__

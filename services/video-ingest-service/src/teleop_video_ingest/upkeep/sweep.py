@@ -66,6 +66,8 @@ class Sweeper:
         return True
 
     async def _sweep(self, connection: Connection) -> None:
+        # Nothing is judged by a disk that is not there.
+        await self._store.check_owner()
         uploads = await self._uploads.sweep()
         released = await self._thin_out()
         if self._listed_at is None or datetime.now(UTC) > self._listed_at + LIST_EVERY:
@@ -104,13 +106,23 @@ class Sweeper:
         await list_store(connection, self._store)
         if adopted := await sweep_table.adopt(connection):
             log.warning("objects without a row adopted", objects=len(adopted))
-        for sha256, size_bytes in await sweep_table.not_as_listed(connection, begun):
-            found = await self._store.size(sha256)
-            if found != size_bytes:
-                damage = MISSING if found is None else f"it has {found} bytes, not {size_bytes}"
-                await report_damage(self._pool, sha256, damage)
+        await report_missing(connection, self._pool, self._store, begun)
         await sweep_table.end_listing(connection)
         self._listed_at = begun
+
+
+async def report_missing(connection: Connection, pool: Pool, store: Store, before: datetime) -> int:
+    """Report as damage what `list_store` has not found of the rows older than `before`; how many."""
+    missing = 0
+    for sha256, size_bytes in await sweep_table.not_as_listed(connection, before):
+        found = await store.size(sha256)
+        if found != size_bytes:
+            await store.check_owner()
+            await report_damage(
+                pool, sha256, MISSING if found is None else f"it has {found} bytes, not {size_bytes}"
+            )
+            missing += 1
+    return missing
 
 
 async def list_store(connection: Connection, store: Store) -> None:
