@@ -75,6 +75,12 @@ class NothingToExport(Conflict):
     code, retryable = "nothing_to_export", True  # sessions and labels come with time
 
 
+class UnknownName(NotFound):
+    """No session has a name that the filter asks for, such as a robot's: mistyped, most likely."""
+
+    code, retryable = "unknown_name", False
+
+
 class ExportNotReady(Conflict):
     """The export has no files, or none yet."""
 

@@ -147,11 +147,42 @@ async def test_filter_and_numbers_exclude_each_other(backend, lab):
         assert (answer.status_code, answer.json()["field"]) == (422, "session_ids")
 
 
-async def test_filter_that_nothing_passes_is_a_conflict(backend, lab):
-    """Known robots or not."""
-    problem = await ask(backend, {"robot_id": "nobody"}, 409)
-    assert (problem["code"], problem["field"]) == ("nothing_to_export", "filter")
-    assert "GET /sessions lists" in problem["hint"]
+@pytest.mark.parametrize(
+    ("wanted", "status", "field", "detail", "hint"),
+    [
+        ({"robot_id": "nobody"}, 404, "robot_id", "the robot nobody", "robot_A, robot_B"),
+        ({"robot_type": "koch"}, 404, "robot_type", "the robot type koch", "so101_follower"),
+        ({"robot_id": "robot_A", "task": "fly"}, 404, "task", "the task fly", "fold, pick, place"),
+        ({"tags": ["day", "night"]}, 404, "tags", "the tag night", "day, red"),
+        ({"from": FUTURE}, 409, "from", "matches `from`", None),
+        ({"robot_id": "robot_B", "task": "fold"}, 409, None, "each of `robot_id`, `task`", "leave one"),
+        ({"tags": ["red"], "robot_id": "robot_B"}, 409, None, "each of", "leave one"),
+    ],
+)
+async def test_a_filter_that_nothing_passes_names_what_fits_none(
+    backend, lab, wanted, status, field, detail, hint
+):
+    """A name that no session has is mistyped, so the request can't succeed later; others may."""
+    problem = await ask(backend, wanted, status)
+    assert problem["code"] == {404: "unknown_name", 409: "nothing_to_export"}[status]
+    assert problem["retryable"] == (status == 409)
+    assert problem["field"] == (f"filter.{field}" if field else "filter")
+    assert detail in problem["detail"]
+    assert hint is None or hint in problem["hint"]
+
+
+async def test_tags_that_no_session_has_together_are_no_mistake(backend, lab, database):
+    """Each of them is known."""
+    await database.connection.execute("UPDATE teleop_session SET tags = '{wet}' WHERE id = $1", lab["other"])
+    problem = await ask(backend, {"tags": ["red", "wet"]}, 409)
+    assert (problem["field"], problem["detail"]) == ("filter.tags", "no session has all of these tags")
+
+
+async def test_a_filter_that_only_running_sessions_pass_says_so(backend, record):
+    """They can be exported as they are."""
+    running = await record(30, robot_id="robot_C", status="recording")
+    problem = await ask(backend, {"robot_id": "robot_C"}, 409)
+    assert problem["detail"] == f"all sessions that match are still being recorded: {running}"
     assert "include_unfinished" in problem["hint"]
 
 

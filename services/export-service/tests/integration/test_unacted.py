@@ -39,7 +39,7 @@ async def test_session_without_any_action_says_what_can_be_done(backend, record,
     await forget_actions(database, session)
     refusal = await backend.ask(session, status=409)
     assert "90 frames: no action: the robot was observed only" in refusal["detail"]
-    assert 'on_not_finite "keep"' in refusal["hint"]
+    assert '`"on_not_finite": "keep"`' in refusal["hint"]
     _, folder = await backend.export(session, on_not_finite="keep")
     table = pq.read_table(folder / "data")
     assert len(table) == 90

@@ -22,6 +22,7 @@ from teleop_schema.words import told_frames
 from teleop_client.address import backend_url_option
 from teleop_client.exporting import exports
 from teleop_client.exporting.exports import ExportError, Exports, check_free
+from teleop_client.exporting.flags import in_flags
 from teleop_client.lerobot_home import lerobot_home
 
 DEFAULT_URL = "http://localhost:8000"
@@ -304,7 +305,8 @@ def _told_of(session: dict[str, Any]) -> Iterator[str]:
         yield f"left out of session {number}: {episode}{some}: {excluded['reason']}"
     for column in session.get("columns_left_out", ()):
         yield (
-            f"column {column['name']} of session {number} was left out: {column['reason']}; {column['hint']}"
+            f"column {column['name']} of session {number} was left out: {column['reason']}; "
+            f"{in_flags(column['hint'])}"
         )
     for lacking in session.get("not_recorded", ()):
         yield (f"not recorded in session {number}: {lacking['name']}: {lacking['reason']}")

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from teleop_client.backend_http import BackendHttp, HttpFailure, Interrupted
+from teleop_client.exporting.flags import in_flags, told
 from teleop_client.persevering import GaveUp, Patience, persevere
 from teleop_client.tar_stream import unpack_from
 
@@ -165,23 +166,24 @@ class Exports:
 def _in_words(error: HttpFailure) -> ExportError:
     """The error text for a person after a failed request."""
     retryable = isinstance(error, Interrupted)
-    if error.problem is None:
+    problem = error.problem
+    if problem is None:
         hint = "is it running, and is this its address? Set it with --backend_url or LEROBOT_BACKEND_URL"
         return ExportError(f"cannot reach the backend: {error}", hint, retryable=retryable)
-    field = f" ({error.problem.field})" if error.problem.field else ""
-    return ExportError(f"{error.problem.detail}{field}", error.problem.hint, retryable=retryable)
+    told_hint = in_flags(problem.hint) if problem.hint else None
+    return ExportError(told(problem.detail, problem.field), told_hint, retryable=retryable)
 
 
 def _waiting(problem: dict[str, Any]) -> str:
-    hint = f"; {problem['hint']}" if problem.get("hint") else ""
-    return f"waiting: {problem['detail']}{hint}"
+    hint = f"; {in_flags(problem['hint'])}" if problem.get("hint") else ""
+    return f"waiting: {in_flags(problem['detail'])}{hint}"
 
 
 def _told(problem: dict[str, Any]) -> ExportError:
-    field = f" ({problem['field']})" if problem.get("field") else ""
+    hint = in_flags(problem["hint"]) if problem.get("hint") else None
     # Older backends do not say whether the same command may succeed later.
     return ExportError(
-        f"{problem['detail']}{field}", problem.get("hint"), retryable=problem.get("retryable", False)
+        told(problem["detail"], problem.get("field")), hint, retryable=problem.get("retryable", False)
     )
 
 

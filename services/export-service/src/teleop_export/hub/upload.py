@@ -123,7 +123,7 @@ class _Push:
         if self._wanted.private and not info.private:
             raise HubRepoPublic(
                 f"{self._repo_id} is public on the Hub, but the push is private",
-                hint='make the repository private, or push with "private": false',
+                hint='make the repository private, or push with `"private": false`',
             )
         assert info.sha is not None  # noqa: S101
         return info.sha
@@ -151,7 +151,7 @@ class _Push:
                 f"{self._repo_id} on the Hub holds other content, for example {content[0]}, "
                 "and is not overwritten"
             ),
-            hint='choose another repo_id, or push with "overwrite": true',
+            hint='choose another repo_id, or push with `"overwrite": true`',
         )
 
     def _own_card(self, revision: str, files: Mapping[str, int]) -> bool:

@@ -143,5 +143,5 @@ def _not_finite(order: Order, piece: Piece, key: str) -> NotFinite:
         f"session {piece.session_id} holds a value of {key} that is NaN or infinite, in the frames "
         f"{piece.first} to {piece.end - 1}",
         field="on_not_finite",
-        hint=f'{again}set on_not_finite to "keep"',
+        hint=f'{again}set `"on_not_finite": "keep"`',
     )

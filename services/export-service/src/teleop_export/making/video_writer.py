@@ -175,7 +175,7 @@ class VideoSeries:
                     f"the video of camera {self._camera.name} does not fit into one file: its "
                     "parts were encoded differently",
                     field="streaming_safe",
-                    hint="export the sessions separately, or without streaming_safe",
+                    hint="export the sessions separately, or without `streaming_safe`",
                 )
             return True
         return (

@@ -31,7 +31,7 @@ RESERVED = {
     *DEFAULT_FEATURES,
     *("task", "subtask", "language_persistent", "language_events"),
 }
-AS_IT_IS = 'the formats "parquet" and "mcap" keep it as it was recorded'
+AS_IT_IS = '`"format": "parquet"` and `"format": "mcap"` keep it as it was recorded'
 OTHERWISE = f"record it under another name; {AS_IT_IS}"
 # Read at a time: as many as one block of statistics takes.
 READ_FRAMES = 65_536

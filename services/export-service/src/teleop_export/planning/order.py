@@ -183,7 +183,7 @@ def check_request(request: ExportRequest) -> None:
     check_repo_id(request.repo_id)
     if (request.session_ids is None) == (request.filter is None):
         raise BadInput(
-            "choose sessions with either session_ids or filter, and only one of them",
+            "choose sessions with either `session_ids` or `filter`, and only one of them",
             field="session_ids",
         )
     if request.filter is not None:
@@ -208,7 +208,7 @@ def check_unfinished(request: ExportRequest, sessions: Sequence[Session]) -> Non
             raise SessionUnfinished(
                 f"session {session.id} is still being recorded",
                 field="session_ids",
-                hint="end it first, or set include_unfinished to export what has been committed",
+                hint='end it first, or set `"include_unfinished": true` to export what has been committed',
             )
 
 
@@ -222,7 +222,7 @@ def check_accounted(request: ExportRequest, sessions: Sequence[Session]) -> None
                 f"unaccounted for, the first is {lost[0].first}",
                 field="session_ids",
                 hint=f"ask again later; POST /sessions/{session.id}/give-up-missing records them as "
-                "gaps, include_incomplete exports the rest",
+                'gaps, `"include_incomplete": true` exports the rest',
             )
 
 

@@ -186,7 +186,7 @@ def _nothing(sessions: Sequence[Session], excluded: Sequence[Exclusion]) -> Noth
     if UNACTED in frames:
         return NothingToExport(
             f"{named} have no frame with an action to export ({left_out})",
-            hint='ask for on_not_finite "keep" to have rows without one (NaN), or for the format "mcap"',
+            hint='set `"on_not_finite": "keep"` to have rows without one (NaN), or `"format": "mcap"`',
         )
     return NothingToExport(
         f"{named} have no frames left to export ({left_out})",
@@ -247,7 +247,7 @@ def _check_gaps(
             f"{awaited.reason}",
             field="session_ids",
             hint=f"wait until its video has arrived; if it has, look at its times (GET /sessions/{session.id}"
-            "/videos); include_unfinished exports what is there, and cameras names the cameras to export",
+            '/videos); `"include_unfinished": true` exports what is there, `cameras` names those to export',
         )
     if on_gap == "refuse" and (missing or blind):
         gap: Gap | _Unseen = missing[0] if missing else blind[0]
@@ -366,5 +366,5 @@ def _refusal(session: Session, span: Span, gap: Gap | _Unseen) -> EpisodeHasGap:
     return EpisodeHasGap(
         f"{name_of(session, span)} is missing the frames {gap.first} to {gap.end - 1}: {gap.reason}",
         field="on_gap",
-        hint='set on_gap to "split", or give the episode the outcome "discarded"',
+        hint='set `"on_gap": "split"`, or give the episode the outcome "discarded"',
     )

@@ -114,9 +114,9 @@ def _check(request: ExportRequest) -> None:
     for name, is_given in given.items():
         if is_given:
             raise BadInput(
-                f"{name} applies to datasets only; {request.format} exports sessions as they were recorded",
+                f"`{name}` applies to datasets only; {request.format} exports sessions as they were recorded",
                 field=name,
-                hint=f'leave it out, or set format to "{LEROBOT}"',
+                hint=f'leave it out, or set `"format": "{LEROBOT}"`',
             )
 
 

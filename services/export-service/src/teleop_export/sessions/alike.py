@@ -84,7 +84,8 @@ def _check_arrived(session: Session, wanted: Sequence[str] | None) -> None:
                 "of it has arrived",
                 field="cameras",
                 hint="wait until its video has arrived; if none was recorded, name the cameras that have "
-                "video in `cameras` ([]: joints only); or set include_unfinished to export what is there",
+                'video in `cameras` (`"cameras": []`: joints only); or set `"include_unfinished": true` to '
+                "export what is there",
             )
 
 
@@ -93,9 +94,7 @@ def _missing(session: Session, name: str) -> CameraMissing:
     return CameraMissing(
         f"session {session.id} has no video of camera {name}" + (f", only of {has}" if has else ""),
         field="cameras",
-        hint=(
-            "name only cameras that all of the sessions have in `cameras`; an empty list exports joints only"
-        ),
+        hint=('name only cameras that all of the sessions have in `cameras` (`"cameras": []`: joints only)'),
     )
 
 

@@ -96,7 +96,7 @@ def check_left_out(
         f"{named} has {unfit_frames} frames with a NaN or infinite value: {reason} in frame {first}; "
         f"without them, and rests shorter than a second, it would lose {lost / frames:.1%}",
         field="on_not_finite",
-        hint='set on_not_finite to "keep" to keep them as they are, or give the episode the outcome '
+        hint='set `"on_not_finite": "keep"` to keep them as they are, or give the episode the outcome '
         '"discarded"',
     )
 

@@ -9,6 +9,9 @@ from teleop_export.errors import BadFps, RatesDiffer, SessionsDiffer
 from teleop_export.sessions.recorded import Session
 from teleop_export.timing.pace import SLOWER, Pace
 
+# A hint names no more episodes than a person reads.
+MOST_NAMED = 5
+
 
 @dataclass(frozen=True)
 class RecordedEpisode:
@@ -73,9 +76,27 @@ def choose_fps(
             f"{slowest.name} was recorded at {slowest.told_hz} instead of {rate}, {others[0].name} at "
             f"{others[0].told_hz}",
             field="fps",
-            hint=f"set fps to {fps}, or leave out what is slower",
+            hint=f'set `"fps": {fps}`, or leave out {_left_out(_slower(episodes, slow, others))}',
         )
     return fps
+
+
+def _slower(
+    episodes: Sequence[RecordedEpisode], slow: Sequence[RecordedEpisode], others: Sequence[RecordedEpisode]
+) -> Sequence[RecordedEpisode]:
+    """Those without which the rest have one rate, or are nearer to it: all that are slow, if any is not."""
+    return slow if len(slow) < len(episodes) else [each for each in episodes if each not in others]
+
+
+def _left_out(slower: Sequence[RecordedEpisode]) -> str:
+    """Which they are, and how to leave them out."""
+    names = [each.name for each in slower[:MOST_NAMED]]
+    more = f" and {len(slower) - MOST_NAMED} more" if len(slower) > MOST_NAMED else ""
+    episode = next((each for each in slower if each.index is not None), None)
+    how = ""
+    if episode is not None:
+        how = f' (PATCH /sessions/{episode.session.id}/episodes/{episode.index} {{"outcome": "discarded"}})'
+    return f"{', '.join(names)}{more}{how}"
 
 
 def _check_wanted(episodes: Sequence[RecordedEpisode], wanted: int) -> None:
@@ -91,7 +112,7 @@ def _check_wanted(episodes: Sequence[RecordedEpisode], wanted: int) -> None:
             ),
             field="fps",
             limit=limit,
-            hint=f"set fps to {limit}, or leave out what is slower" if limit else None,
+            hint=f'set `"fps": {limit}`, or leave out {_left_out([slowest])}' if limit else None,
         )
 
 
@@ -113,7 +134,7 @@ def _check_declared(episodes: Sequence[RecordedEpisode]) -> None:
                 f"sessions {first.session.id} and {other.session.id} differ in fps: {first.session.fps:g} "
                 f"and {other.session.fps:g}",
                 field="fps",
-                hint=f"set an fps that none of them is below: {lowest}"
+                hint=f'set a rate that none of them is below: `"fps": {lowest}`'
                 if lowest
                 else "leave out what is below 1 Hz: LeRobot datasets can't have it",
             )
@@ -131,7 +152,7 @@ def _declared_rate(first: Session, sessions: Sequence[Session], cameras: Sequenc
         raise BadFps(
             f"session {first.id} has fps {loop:g}; LeRobot datasets need a whole number, 1 or more",
             field="fps",
-            hint='export it in the format "parquet" or "mcap", which have no rate',
+            hint='set `"format": "parquet"` or `"format": "mcap"`, which have no rate',
         )
     return rate
 

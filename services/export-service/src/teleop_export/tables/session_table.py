@@ -4,12 +4,10 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from msgspec import structs
 from psycopg.rows import DictRow
 from teleop_schema.columns import Column
-from teleop_schema.errors import BadInput, SessionArchived, SessionNotFound
+from teleop_schema.errors import SessionArchived, SessionNotFound
 
-from teleop_export.errors import NothingToExport
 from teleop_export.planning.selection import SessionFilter
 from teleop_export.sessions.finite import not_finite
 from teleop_export.sessions.recorded import CameraVideo, EpisodeRow, Gap, Session, gaps_of, implausible, paces
@@ -17,6 +15,7 @@ from teleop_export.sessions.video_chunks import VideoChunk, look_at_footage, usa
 from teleop_export.tables.chunk_table import read_chunks, read_not_finite, read_samples
 from teleop_export.tables.column_table import read_columns, read_values
 from teleop_export.tables.database import Connection, Pool, connect
+from teleop_export.tables.finding import find_sessions
 from teleop_export.timing.loop_times import Flags, loop_times
 from teleop_export.timing.pace import ALL, Pace, SampleTimes, Which, measure
 from teleop_export.timing.pauses import Pauses, in_spans
@@ -31,26 +30,6 @@ SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
        EXISTS (SELECT FROM session_archive a
                 WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
   FROM teleop_session WHERE id = ANY(%s) AND deleted_at IS NULL
-"""
-
-FIND = """
-SELECT id FROM teleop_session s
- WHERE deleted_at IS NULL
-   AND (%(unfinished)s OR status <> 'recording')
-   AND (%(robot_id)s::text IS NULL OR robot_id = %(robot_id)s)
-   AND (%(robot_type)s::text IS NULL OR robot_type = %(robot_type)s)
-   AND (%(task)s::text IS NULL OR task = %(task)s
-        OR EXISTS (SELECT FROM episode_overview e
-                    WHERE e.session_id = s.id
-                      AND e.tasks @> jsonb_build_array(jsonb_build_object('task', %(task)s::text))))
-   AND (%(outcome)s::text IS NULL
-        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id
-                   AND coalesce(e.outcome, 'unlabelled') = %(outcome)s)
-        OR %(outcome)s = 'unlabelled' AND NOT EXISTS (SELECT FROM episode e WHERE e.session_id = s.id))
-   AND tags @> %(tags)s::text[]
-   AND (%(since)s::timestamptz IS NULL OR start_time >= %(since)s)
-   AND (%(until)s::timestamptz IS NULL OR start_time < %(until)s)
- ORDER BY id LIMIT %(limit)s
 """
 
 EPISODES = """
@@ -69,8 +48,6 @@ SELECT session_id, first_frame, end_frame FROM episode_pause WHERE session_id = 
 """
 
 
-NO_MATCH = "GET /sessions lists what there is: robot_id, robot_type, task, tags and start_time must all match"
-LEFT_OUT = "sessions that are still being recorded need include_unfinished"
 DEFAULT = Which()
 
 
@@ -84,26 +61,10 @@ class SessionReader:
         """The sessions that pass the filter, oldest first.
 
         unfinished  also those that are still being recorded
-        raises      NothingToExport, BadInput if they are more than `limit`
+        raises      as `find_sessions`
         """
-        values = {**structs.asdict(wanted), "tags": list(wanted.tags)}
         async with connect(self._pool) as connection:
-            cursor = await connection.execute(FIND, {**values, "unfinished": unfinished, "limit": limit + 1})
-            rows = await cursor.fetchall()
-        if not rows:
-            raise NothingToExport(
-                "no session matches the filter",
-                field="filter",
-                hint=NO_MATCH if unfinished else f"{NO_MATCH}; {LEFT_OUT}",
-            )
-        if len(rows) > limit:
-            raise BadInput(
-                f"more than {limit} sessions match the filter",
-                field="filter",
-                limit=limit,
-                hint="export them in parts, for example by from and to",
-            )
-        return tuple(row["id"] for row in rows)
+            return await find_sessions(connection, wanted, unfinished=unfinished, limit=limit)
 
     async def read(
         self,
