@@ -61,6 +61,14 @@ def recorded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return record(stack.url, tmp_path_factory.mktemp("spool"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs no stack goes first: as long as one runs, Docker asks its containers for their health.
+
+    Each time takes it 0.1 s of processor time, which is a tenth of a core for five containers.
+    """
+    items.sort(key=lambda item: "stack" in getattr(item, "fixturenames", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell how large the images are."""
     for report in terminalreporter.getreports("passed"):

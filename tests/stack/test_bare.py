@@ -21,9 +21,11 @@ OF_EVERY_PACKAGE = (
 # And of what is different where root asks for it.
 OF_ROOT = (
     "tests/support/tests/test_ordinary.py",
-    "libs/runtime/tests/integration/test_store_crashes.py",
+    "libs/runtime/tests/integration/test_local_store.py",
     "libs/virtual-robot/tests/integration/test_devices.py",
 )
+# Each imports LeRobot and starts a PostgreSQL of its own, which takes longer than these files do.
+TEST_PROCESSES = 2
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def machine(engine):
 def test_the_two_commands(machine, person, files):
     """All is installed by them; root's tests are an ordinary user's there too."""
     assert "gaps=0 duplicates=0" in machine.run(person, "make demo")
-    printed = machine.run(person, f"make test TESTS='{' '.join(files)}'")
+    printed = machine.run(person, f"make test TEST_PROCESSES={TEST_PROCESSES} TESTS='{' '.join(files)}'")
     # Nothing is left out but what needs root, and much is left.
     assert re.search(r"\d\d passed", printed)
     assert not [line for line in printed.splitlines() if "SKIPPED" in line and "needs root" not in line]
