@@ -17,6 +17,8 @@ from teleop_testing.waiting import PATIENCE_S
 
 EPISODES = 10
 EPISODE_S = 5.0
+# Encoding them takes most of the time; the files are still long enough to die in.
+WIDTH, HEIGHT = 320, 240
 PAUSE_S = (3.0, 6.0)
 OUTAGE_S = 2.0
 # What each of ten faults finds on its way is sent again, which is much of so small a dataset, and more of it
@@ -37,7 +39,9 @@ async def test_backup_is_byte_identical_and_sends_little_twice(database_url, dat
         relay_to(server.port) as line,
         sync_agent(f"http://127.0.0.1:{line.port}", outputs, tmp_path) as agent,
         Command(
-            record_command(dataset, episodes=EPISODES, episode_s=EPISODE_S), tmp_path, "record"
+            record_command(dataset, episodes=EPISODES, episode_s=EPISODE_S, width=WIDTH, height=HEIGHT),
+            tmp_path,
+            "record",
         ) as recorder,
     ):
         inject(faults, schedule, line, {"agent": agent, "server": server})
@@ -108,4 +112,4 @@ def assert_opens(folder: Path) -> None:
     assert dataset.num_episodes == EPISODES
     for episode in dataset.meta.episodes:
         for row in (episode["dataset_from_index"], episode["dataset_to_index"] - 1):
-            assert dataset[row]["observation.images.front"].shape == (3, 480, 640)
+            assert dataset[row]["observation.images.front"].shape == (3, HEIGHT, WIDTH)
