@@ -8,7 +8,7 @@ from bare import bare_machine
 # One file of every package: what it is made of can be installed there, and works.
 OF_EVERY_PACKAGE = (
     "libs/schema/tests/integration/test_migrations.py",
-    "libs/runtime/tests/integration/test_store_crashes.py",
+    "libs/runtime/tests/integration/test_s3_store.py",
     "libs/dataset/tests/integration/test_soundness.py",
     "libs/robot/tests/integration/test_spool.py",
     "libs/virtual-robot/tests/integration/test_devices.py",
