@@ -13,14 +13,21 @@ CAMERAS = "{{front: {{type: virtual, width: {width}, height: {height}, fps: 30}}
 
 
 def record_command(
-    root: Path, *, episodes: int, episode_s: float, width: int = 640, height: int = 480, resume: bool = False
+    root: Path,
+    *,
+    episodes: int,
+    episode_s: float,
+    width: int = 640,
+    height: int = 480,
+    fps: int = 30,
+    resume: bool = False,
 ) -> list[str]:
     """`lerobot-record` of a dataset with two cameras in the folder `root`."""
     settings: dict[str, object] = {
         "repo_id": "someone/picking",
         "root": root,
         "single_task": "pick the cube",
-        "fps": 30,
+        "fps": fps,
         "num_episodes": episodes,
         "episode_time_s": episode_s,
         "reset_time_s": 0.1,
