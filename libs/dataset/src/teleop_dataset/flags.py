@@ -1,6 +1,7 @@
-"""What is wrong with single episodes of a dataset that is otherwise whole: frames that a camera dropped.
+"""Faults of single episodes in a dataset that is otherwise whole: frames that a camera dropped.
 
-LeRobot doesn't notice: it looks pictures up by time, so the rest of the episode shows too early a picture.
+LeRobot does not notice: it looks pictures up by time, so the rest of the episode shows pictures
+that are too early.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ _TIMES = ("from_timestamp", "to_timestamp")
 
 @dataclass(frozen=True)
 class EpisodeFlag:
-    """An episode of which a camera has another number of frames than there are rows.
+    """An episode in which the number of a camera's frames differs from the number of rows.
 
-    frames  that the episode's row says, or that the file really has
-    rows    of the episode
+    frames  number in the episode's row, or the real number in the file
+    rows    number of rows in the episode
     """
 
     episode: int
@@ -35,7 +36,7 @@ class EpisodeFlag:
 
 
 def flag_episodes(dataset: Path, seen: DatasetSeen | None = None) -> list[EpisodeFlag]:
-    """Every flag of the dataset's episodes, in their order; of a torn dataset, those of its readable rows.
+    """Every flag of the dataset's episodes, in order; for a torn dataset, those of its readable rows.
 
     seen    a look at it, if there was one
     raises  BrokenFile if meta/info.json or an episodes file with a footer can't be read

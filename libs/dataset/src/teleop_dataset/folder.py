@@ -1,4 +1,4 @@
-"""Dataset folders as they lie on a disk while others write to them: found, and looked at.
+"""Finds dataset folders, and looks at them while others write to them.
 
 A look never changes anything, follows no symbolic link, and costs a `stat` per file when nothing has changed.
 """
@@ -25,27 +25,27 @@ from teleop_dataset.open_files import writers
 from teleop_dataset.parquet_thrift import read_footer
 
 INFO = "meta/info.json"
-# LeRobot's has some kB; a thousand features with their names stay below 1 MB.
+# LeRobot's info.json has some kB; a thousand features with their names stay below 1 MB.
 MAX_INFO_BYTES = 16 * 1024**2
-# Folders that hold no datasets of their own: what huggingface_hub keeps, and the markers of what was sent.
+# Folders that contain no datasets: huggingface_hub's own, and the receipts of uploads.
 _NOT_LOOKED_INTO = frozenset({"hub", "lost+found"})
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-# What lerobot removes again: pictures of the episode being recorded, and folders of tempfile.mkdtemp() in
-# which it encodes each episode's video.
+# Folders that lerobot removes again: pictures of the episode being recorded,
+# and folders of tempfile.mkdtemp() in which it encodes each episode's video.
 _TEMPORARY = re.compile(r"images|tmp[a-z0-9_]{8}")
-# What huggingface_hub notes in a dataset that it has fetched or sends, and the markers of what was sent,
-# where the watched folder was itself a dataset.
+# huggingface_hub's notes in a dataset that it downloads or uploads,
+# and receipts of uploads from a time when the watched folder was itself a dataset.
 _NOTES = frozenset({".cache/huggingface", ".uploaded"})
 _VIDEO = re.compile(r"videos/([^/]+)/chunk-\d+/file-\d+\.mp4")
 _TABLE = re.compile(r"(data|meta/episodes)/chunk-\d+/file-\d+\.parquet")
-# A file changed this shortly before it was read may change again without its time telling.
+# A file that changed this shortly before it was read may change again without a new time.
 _CLOCK_TICK_NS = 2_000_000_000
 # It goes on while the computer sleeps; macOS has only the other that nobody can set.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class LinkedDataset(OSError):
-    """A dataset behind a symbolic link, which is not followed; `target` is the folder that it leads to."""
+    """A dataset behind a symbolic link, which is not followed; `target` is the linked folder."""
 
     def __init__(self, link: Path, target: Path) -> None:
         what = f"a symbolic link to the dataset {target}, which is not followed: watch {target.parent}"
@@ -58,7 +58,7 @@ class _Feature(msgspec.Struct, frozen=True):
 
 
 class Info(msgspec.Struct, frozen=True):
-    """What `meta/info.json` says, as far as it matters here."""
+    """The part of `meta/info.json` that matters here."""
 
     codebase_version: str
     fps: float = 0
@@ -68,7 +68,7 @@ class Info(msgspec.Struct, frozen=True):
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Keys of the features that are kept as video."""
+        """Keys of the features that are stored as video."""
         return tuple(key for key, feature in self.features.items() if feature.dtype == "video")
 
 
@@ -82,7 +82,7 @@ class TableSeen:
 
 @dataclass(frozen=True)
 class VideoSeen:
-    """An mp4: `problem` says why it can't be played, `whole_frames` are there with all of their bytes."""
+    """An mp4: `problem` says why it can't be played, `whole_frames` is the number of complete frames."""
 
     frames: int = 0
     whole_frames: int = 0
@@ -92,7 +92,7 @@ class VideoSeen:
 
     @property
     def playable(self) -> bool:
-        """Each frame that the file lists is there."""
+        """Whether each frame that the file lists is there."""
         return not self.problem and self.whole_frames == self.frames
 
 
@@ -100,9 +100,10 @@ class VideoSeen:
 class FileSeen:
     """A file of a dataset at one moment.
 
-    path        below the dataset, as the server keeps it; `own_path` is its own
-    changed_ns  of its content or its name, ns since the Unix epoch: unlike mtime_ns nobody can set it
-    content     of Parquet files below data and meta/episodes, and of mp4 files below videos
+    path        path below the dataset on the server; `own_path` is the path here
+    changed_ns  last change of its content or name, ns since the Unix epoch; unlike mtime_ns,
+                nobody can set it
+    content     for Parquet files below data and meta/episodes, and mp4 files below videos
     """
 
     path: str
@@ -114,31 +115,31 @@ class FileSeen:
 
     @property
     def state(self) -> tuple[int, int, int]:
-        """The same for as long as the file's bytes are (as far as the file system tells)."""
+        """A value that changes with the file's bytes (as far as the file system shows)."""
         return self.size_bytes, self.mtime_ns, self.inode
 
     @property
     def own_path(self) -> str:
-        """Below the dataset as it lies here."""
+        """The file's path below the dataset on this machine."""
         return local_path(self.path)
 
     @property
     def camera(self) -> str | None:
-        """Which camera's video the file is."""
+        """The camera whose video the file is."""
         found = _VIDEO.fullmatch(self.own_path)
         return found and found[1]
 
     @property
     def is_recorders(self) -> bool:
-        """Whether LeRobot may have written it: of what has to be escaped, only the videos of cameras."""
+        """Whether LeRobot may have written it; of escaped files, only videos of cameras."""
         return self.content is not None or not is_escaped(self.path)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something in the folder that is no part of the dataset to be saved, and why.
+    """Something in the folder that is not part of the dataset to be saved, and why.
 
-    is_unreadable  whether it would be a part of it if it could be read
+    is_unreadable  whether it would be part of the dataset if it could be read
     """
 
     path: str
@@ -150,13 +151,14 @@ class Skipped:
 class DatasetSeen:
     """A dataset's folder at one moment.
 
-    looked_at_ns   ns, by a clock that nobody can set: how far apart looks are
-    same_since_ns  when the first of the looks was taken that all saw the files as they are now
-    files          every regular file by its stored path, without those in folders that are passed over
+    looked_at_ns   ns, by a clock that nobody can set; shows how far apart looks are
+    same_since_ns  time of the first look since which all looks saw the same files
+    files          every regular file by its stored path, except those in skipped folders
     info           None if meta/info.json is missing or can't be read (yet); `info_problem` says why
     temporary      folders that lerobot will remove again
     changing       files that changed while being looked at
-    writers        processes that write a Parquet file that has no footer; None if this machine doesn't tell
+    writers        processes that write a Parquet file without a footer; None
+                   if this machine does not show them
     """
 
     looked_at_ns: int
@@ -185,10 +187,10 @@ class DatasetSeen:
 def find_datasets(root: Path, refused: Callable[[OSError], None] = lambda _error: None) -> Iterator[Path]:
     """Every folder at or below `root` that has a `meta/info.json`, of whatever version; sorted.
 
-    Doesn't look into datasets, hidden folders, `hub` and `lost+found`; goes MAX_NAME_PARTS deep, as deep as
-    names may.
+    Does not search datasets, hidden folders, `hub` and `lost+found`; searches MAX_NAME_PARTS deep, as deep as
+    names allow.
 
-    refused  called with the error of each folder that can't be looked into: there may be datasets in it; with
+    refused  called with the error of each folder that can't be read, because it may contain datasets; with
              LinkedDataset for a link to one
     """
     yield from _find(root, MAX_NAME_PARTS, refused)
@@ -208,7 +210,7 @@ def _find(folder: Path, depth: int, refused: Callable[[OSError], None]) -> Itera
             refused(error)
         return
     for link in links:
-        with suppress(OSError):  # it leads nowhere, or where nobody may look
+        with suppress(OSError):  # it leads nowhere, or to a folder that can't be read
             if _is_file(link / INFO):
                 refused(LinkedDataset(link, link.resolve()))
     for name in below:
@@ -229,14 +231,14 @@ def _is_file(path: Path) -> bool:
 
 
 def is_passed_over(path: str) -> bool:
-    """Whether a folder of that path in a dataset is no part of it, but somebody's for a while."""
+    """Whether the folder at that path in a dataset is a temporary one, and not part of the dataset."""
     return path in _NOTES or _TEMPORARY.fullmatch(path) is not None
 
 
 def look(dataset: Path, previous: DatasetSeen | None = None) -> DatasetSeen:
-    """The dataset's folder as it is now; all empty if it is gone.
+    """The current state of the dataset's folder; empty if the folder is gone.
 
-    previous  an earlier look: what it found in files that are still the same is not read again
+    previous  an earlier look; files that have not changed since are not read again
     """
     listing = _Listing(dataset)
     listing.walk("", MAX_PATH_PARTS)
@@ -246,7 +248,7 @@ def look(dataset: Path, previous: DatasetSeen | None = None) -> DatasetSeen:
         try:
             files[path] = _look_into(dataset, path, listing.found[path], known.get(path), listing.now_ns)
         except OSError as error:
-            # Gone again is no news; anything else somebody has to know of.
+            # A file that is gone again is normal; any other error must be reported.
             if error.errno != errno.ENOENT:
                 listing.skip_unopened(path, error)
     info, problem = _read_info(dataset, files)
@@ -269,7 +271,7 @@ def look(dataset: Path, previous: DatasetSeen | None = None) -> DatasetSeen:
 
 
 class _Listing:
-    """What lies in a dataset's folder, by name and `stat` alone."""
+    """The files in a dataset's folder, only by name and `stat`."""
 
     def __init__(self, dataset: Path) -> None:
         self.now_ns = time.time_ns()
@@ -345,7 +347,8 @@ def _look_into(
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """The file, to be read; raises OSError if it is anything else by now, a symbolic link for example."""
+    """Opens the file for reading; raises OSError if it is something else by now,
+    for example a symbolic link."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""mp4 files by their boxes: how many frames there are and where each lies, without a video library.
+"""Reads the boxes of mp4 files: how many frames there are and where each is, without a video library.
 
 Format: ISO/IEC 14496-12 (boxes `moov`, `mdat`, `mvhd`, `mdhd`, `hdlr`, `elst`, `stts`, `ctts`, `stsz`,
 `stsc`, `stco`, `co64`).
@@ -13,11 +13,11 @@ from typing import BinaryIO
 
 from teleop_dataset.errors import BrokenFile
 
-# It is read as a whole. A frame takes some 20 bytes of it: a day at 30 fps fits.
+# `moov` is read as a whole. A frame takes about 20 bytes of it, so a day at 30 fps fits.
 MAX_MOVIE_HEADER_BYTES = 64 * 1024**2
-# A file has a handful; so many are one that was made to keep a reader busy.
+# A normal file has a handful; only a malicious file has this many.
 MAX_BOXES = 10_000
-# Nearly four days at 30 fps; counts beyond that are an attack on memory.
+# Nearly four days at 30 fps; larger counts would only fill the memory.
 MAX_FRAMES = 10_000_000
 
 _BOX = struct.Struct(">I4s")
@@ -37,10 +37,10 @@ _NORMAL_SPEED = 1 << 16
 class Movie:
     """The video of an mp4 file.
 
-    frames        that players show
-    whole_frames  how many of them, from the first on, lie in the file with all of their bytes
+    frames        number of frames that players show
+    whole_frames  how many of them, from the first on, are complete in the file
     media_begin   where the payload of `mdat` begins
-    media_bytes   how long it is meant to be; the file may be shorter
+    media_bytes   its intended length; the file may be shorter
     """
 
     frames: int
@@ -63,9 +63,9 @@ def read_movie(file: BinaryIO, size_bytes: int) -> Movie:
 def _shown(
     header: memoryview, track: memoryview, table: Mapping[bytes, memoryview], missing: Sequence[bool]
 ) -> tuple[Sequence[int], float]:
-    """When each picture that players show is shown, and the time of the first of `missing` (of each sample).
+    """The time of each picture that players show, and of the first of `missing` (for each sample).
 
-    Of tables and edit lists that LeRobot never writes, all that are there count, in the order of decoding.
+    If tables or edit lists are unlike LeRobot's, all pictures count, in the order of decoding.
     """
     edit, ticks = only_edit(header, track), ticks_per_s(find_box(track, b"mdia", b"mdhd"))
     steps = _runs(table.get(b"stts"), len(missing), "I")
@@ -82,9 +82,9 @@ def _shown(
 
 
 def only_edit(header: memoryview, track: memoryview) -> tuple[int, float] | None:
-    """From which of its ticks on the track is shown, and for how many seconds; None if it is not one stretch.
+    """The tick from which the track is shown, and for how many seconds; None if it is not one stretch.
 
-    header, track  what `moov` and its `trak` hold; raises BrokenFile
+    header, track  contents of `moov` and its `trak`; raises BrokenFile
     """
     edits = dict(read_boxes(track)).get(b"edts")
     if edits is None:
@@ -130,7 +130,8 @@ def ticks_per_s(box: memoryview) -> int:
 
 
 def _runs(box: memoryview | None, samples: int, code: str) -> list[int] | None:
-    """A value per sample from a table of (how many samples, value); None unless it is of so many."""
+    """A value per sample from a table of (how many samples, value); None
+    if the number of samples is another."""
     if box is None or len(box) < 8:
         return None
     values: list[int] = []
@@ -142,7 +143,7 @@ def _runs(box: memoryview | None, samples: int, code: str) -> list[int] | None:
 
 
 def read_header(file: BinaryIO, size_bytes: int) -> tuple[memoryview, tuple[int, int]]:
-    """What `moov` holds, and where the payload of `mdat` begins and how long it is meant to be.
+    """The content of `moov`, the start of the payload of `mdat`, and its intended length.
 
     Raises BrokenFile.
     """
@@ -166,7 +167,7 @@ def read_header(file: BinaryIO, size_bytes: int) -> tuple[memoryview, tuple[int,
 
 
 def _file_boxes(file: BinaryIO, size_bytes: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, begin and end of what each outermost box holds; the last may reach beyond the file."""
+    """Kind, begin and end of each outermost box's content; the last may reach beyond the file."""
     position = 0
     for _ in range(MAX_BOXES):
         if position + _BOX.size > size_bytes:
@@ -203,7 +204,7 @@ def read_boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def find_box(data: memoryview, *path: bytes) -> memoryview:
-    """The content of the first box that lies at `path`, kind within kind; raises BrokenFile."""
+    """The content of the first box at `path`, kind within kind; raises BrokenFile."""
     for wanted in path:
         found = next((content for kind, content in read_boxes(data) if kind == wanted), None)
         if found is None:
@@ -213,7 +214,7 @@ def find_box(data: memoryview, *path: bytes) -> memoryview:
 
 
 def video_track(header: memoryview) -> memoryview:
-    """The first video track that `moov` holds; raises BrokenFile."""
+    """The first video track in `moov`; raises BrokenFile."""
     for kind, track in read_boxes(header):
         if kind == b"trak" and bytes(find_box(track, b"mdia", b"hdlr")[8:12]) == b"vide":
             return track
@@ -247,7 +248,7 @@ def _sizes(box: memoryview) -> list[int]:
 
 
 def _numbers(box: memoryview, width: int, code: str) -> list[int]:
-    """The entries of a box that lists so and so many `width` numbers each."""
+    """The entries of a box that is a list, with `width` numbers each."""
     count = struct.unpack_from(">I", box, 4)[0] * width if len(box) >= 8 else -1
     entries = struct.Struct(f">{max(count, 0)}{code}") if count <= MAX_FRAMES else None
     if count < 0 or entries is None or 8 + entries.size > len(box):
@@ -256,7 +257,8 @@ def _numbers(box: memoryview, width: int, code: str) -> list[int]:
 
 
 def _offsets(sizes: list[int], runs: list[int], chunks: list[int]) -> list[int]:
-    """Where each sample lies: `runs` (first chunk from 1, samples per chunk, …) say how chunks are filled."""
+    """The place of each sample; `runs` (first chunk from 1, samples per chunk,
+    …) say how chunks are filled."""
     firsts, fills = runs[0::3], runs[1::3]
     if any(after <= before for before, after in pairwise([0, *firsts])):
         raise BrokenFile("the mp4's stsc does not ascend")

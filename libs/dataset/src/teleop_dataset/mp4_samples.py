@@ -1,4 +1,4 @@
-"""What an mp4 tells of each picture before any of them is read: where it lies, when it is shown.
+"""Where each picture of an mp4 is and when it is shown, without reading the pictures.
 
 Format: ISO/IEC 14496-12 (boxes `stts`, `ctts`, `stss`, `elst`, and those of `mp4`). A library that demuxes
 reads all of a file for this, and decodes its first pictures: measured 2.4 ms for 300 pictures, here 0.3.
@@ -35,14 +35,15 @@ _LIST_HEAD_BYTES, _ENTRY_BYTES = 8, 78
 
 @dataclass(frozen=True)
 class Mp4Samples:
-    """The pictures of an mp4's video, in the order of decoding; those that an edit list hides, too, for what
-    is shown may build upon them.
+    """The pictures of an mp4's video, in the order of decoding, including those
+    that an edit list hides, because
+    shown pictures may build upon them.
 
-    offset, size  (N,) of each in the file, bytes; all of them lie in it
-    pts, dts      (N,) when it is shown and decoded, in `ticks_per_s`; what is shown first is shown at pts 0
+    offset, size  (N,) position of each in the file, bytes; all are inside of it
+    pts, dts      (N,) when it is shown and decoded, in `ticks_per_s`; the first shown picture has pts 0
     keyframe      (N,)
     shown         (N,) whether a player shows it
-    description   what `stsd` says of how the pictures are encoded, equal for those encoded alike
+    description   the encoding according to `stsd`, equal for pictures encoded in the same way
     """
 
     offset: Integers
@@ -68,8 +69,8 @@ def read_samples(header: memoryview, size_bytes: int) -> Mp4Samples | None:
     """The pictures of a file that shows all of them, one after the other, from its beginning on.
 
     header   what its `moov` holds
-    returns  None if its edit list or its tables say anything else: then a library that knows all about mp4
-             has to look
+    returns  None if its edit list or its tables say anything else: then a library that knows all of mp4
+             must read the file
     raises   BrokenFile
     """
     track = video_track(header)

@@ -1,4 +1,4 @@
-"""Which processes are writing some files at this moment."""
+"""Which processes are writing to given files at this moment."""
 
 import os
 import shutil
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PROC = Path("/proc")
-# It may hang on a network's file system.
+# lsof may hang on a network file system.
 LSOF_PATIENCE_S = 5.0
 _WRITING = os.O_WRONLY | os.O_RDWR
 
 
 def writers(files: Iterable[Path]) -> frozenset[int] | None:
-    """Ids of the processes that hold one of the files open for writing, of those we may look at.
+    """Ids of the visible processes that have one of the files open for writing.
 
-    None if this machine doesn't tell. A process of another user, or of another container, is not seen.
+    None if this machine does not show them. Processes of other users and other containers are not visible.
     """
     paths = [str(path) for path in files]
     if not paths:
@@ -46,7 +46,7 @@ def _writes(process: str, wanted: set[tuple[int, int]], endings: tuple[str, ...]
     folder = f"{_PROC}/{process}/fd"
     try:
         for number in os.listdir(folder):
-            # The name first: to stat a pipe's or a dead network mount's end would be slow.
+            # Check the name first, because stat of a pipe or a dead network mount would be slow.
             if os.readlink(f"{folder}/{number}").endswith(endings):
                 found = os.stat(f"{folder}/{number}")
                 if (found.st_dev, found.st_ino) in wanted and _opened_for_writing(process, number):

@@ -1,6 +1,7 @@
 """The Thrift structures of Parquet files, read and written without pyarrow.
 
-Light enough for a robot PC that only looks at datasets, and the only way to a file that has no footer yet.
+This is light enough for a robot PC that only looks at datasets,
+and the only way to read a file without a footer.
 """
 
 import struct
@@ -26,7 +27,7 @@ parquet: Any = thriftpy2.load(
 
 
 class _Bytes:
-    """What thriftpy2 reads from and writes to; tells how far it has read, and that there is no more."""
+    """The transport of thriftpy2; knows how far it has read, and reports the end of the data."""
 
     def __init__(self, data: bytes = b"") -> None:
         self._data = data
@@ -46,7 +47,7 @@ class _Bytes:
 def decode(kind: type, data: bytes) -> tuple[Any, int]:
     """The structure of this kind at the beginning of `data`, and its bytes.
 
-    Text comes as bytes. Raises BrokenFile if it is cut off, damaged, or no such structure.
+    Text is returned as bytes. Raises BrokenFile if it is cut off, damaged, or another structure.
     """
     buffer = _Bytes(data)
     found = kind()
@@ -59,7 +60,7 @@ def decode(kind: type, data: bytes) -> tuple[Any, int]:
 
 
 def _require_fields(value: Any) -> None:
-    """thriftpy2 leaves out what is required as readily as what is optional."""
+    """Check required fields, because thriftpy2 accepts a structure without them."""
     if isinstance(value, list):
         for each in value:
             _require_fields(each)
@@ -71,7 +72,7 @@ def _require_fields(value: Any) -> None:
 
 
 def encode(value: Any) -> bytes:
-    """The structure as it lies in a file."""
+    """The structure as bytes of a file."""
     buffer = _Bytes()
     _Protocol(buffer).write_struct(value)
     return bytes(buffer.written)
@@ -99,6 +100,6 @@ def read_footer(file: BinaryIO, size_bytes: int) -> Any:
 
 
 def write_footer(metadata: Any) -> bytes:
-    """What ends a Parquet file: `metadata` (FileMetaData), its length, the magic."""
+    """The end of a Parquet file: `metadata` (FileMetaData), its length, the magic."""
     encoded = encode(metadata)
     return encoded + _END.pack(len(encoded), MAGIC)

@@ -1,7 +1,7 @@
-"""What a dataset's folder is ready for, judged from what was seen of it. Pure: no file is touched here.
+"""Judges what a dataset's folder is ready for, given a look at it. Pure: touches no file.
 
 lerobot-record saves an episode in this order: tasks, data, videos, info.json, stats.json. So a higher
-`total_episodes` in info.json says that an episode is there with all that belongs to it.
+`total_episodes` in info.json means that an episode is there completely.
 """
 
 from collections.abc import Sequence
@@ -15,28 +15,28 @@ SECOND_NS = 1_000_000_000
 DEBOUNCE_NS = 2 * SECOND_NS
 # With batch encoding, videos of saved episodes follow after info.json.
 LATE_VIDEO_NS = 10 * SECOND_NS
-# Longer than people leave a recorder alone between two episodes, mostly.
+# Usually longer than people leave a recorder alone between two episodes.
 QUIET_NS = 300 * SECOND_NS
 _VERSION = "v3."
 
 
 class Readiness(StrEnum):
-    """What there is to do with a dataset now."""
+    """What to do with a dataset now."""
 
     BUSY = "busy"  # nothing to save now
-    COMMIT = "commit"  # being recorded, with episodes saved that are worth a backup
+    COMMIT = "commit"  # being recorded, with new episodes that are worth a backup
     FINALISED = "finalised"  # closed by its writer, complete
-    DEAD = "dead"  # not closed, and nobody is going to: to be repaired
+    DEAD = "dead"  # not closed, and nobody will close it: needs a repair
     UNSUPPORTED = "unsupported"  # of another version of the format
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judgement, and what a snapshot of the dataset would hold.
+    """The judgement, and the files of a snapshot of the dataset.
 
     reason  for people
     files   (stored path, size in bytes) of every file of this state; empty when there is nothing to save
-    flags   what is wrong with the recording itself: to be told, no reason to refuse it
+    flags   faults of the recording itself, which are reported but are no reason to refuse it
     """
 
     kind: Readiness
@@ -59,10 +59,10 @@ def judge(
     saved_episodes: int = 0,
     quiet_ns: int = QUIET_NS,
 ) -> Verdict:
-    """What `seen` is ready for.
+    """Judge what `seen` is ready for.
 
     now_ns          ns since the Unix epoch
-    saved_episodes  of the state saved last
+    saved_episodes  episodes in the last saved state
     quiet_ns        how long nothing may change before the writer counts as dead
     """
     if not seen.files:
@@ -97,7 +97,7 @@ def judge(
 
 
 def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) -> Verdict:
-    """Of a dataset that somebody is still writing."""
+    """The verdict on a dataset that somebody is still writing."""
     if seen.info is None:
         return Verdict(Readiness.BUSY, seen.info_problem)
     if seen.info.total_episodes in (0, saved_episodes):
@@ -122,8 +122,8 @@ def _changing(seen: DatasetSeen, files: Sequence[FileSeen]) -> str | None:
 def _unsettled_stranger(seen: DatasetSeen, now_ns: int) -> str | None:
     """A file that somebody else writes to.
 
-    While LeRobot records, nobody waits for a log that grows in its folder, and what is saved goes without it;
-    a closed dataset is saved as a whole, once, not each time that the log has grown.
+    While LeRobot records, a log that grows in its folder is left out, so that nothing waits for it. A closed
+    dataset is saved as a whole, once, and not each time that the log grows.
     """
     strangers = [file for file in seen.files.values() if not file.is_recorders]
     unsettled = [file for file in strangers if _still_ns(seen, [file], now_ns) < DEBOUNCE_NS]
@@ -131,7 +131,7 @@ def _unsettled_stranger(seen: DatasetSeen, now_ns: int) -> str | None:
 
 
 def _still_ns(seen: DatasetSeen, files: Sequence[FileSeen], now_ns: int) -> int:
-    """For how long these have not changed: by the file system's clock, or else by two looks.
+    """For how long these files have not changed: by the file system's clock, or else by two looks.
 
     A file system's clock may be ahead (network storage, a board whose clock was set back).
     """

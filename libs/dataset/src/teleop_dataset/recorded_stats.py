@@ -15,14 +15,14 @@ from teleop_dataset.v3.info import DEFAULT_FEATURES, Features
 from teleop_dataset.v3.selection import Ordered, Selection
 from teleop_dataset.v3.stats import Moments, Stats, count_finite, promoted
 
-# Large enough that numpy's time counts, not Python's; 12 joints are 3 MB.
+# Large enough that numpy's time dominates, not Python's; 12 joints take 3 MB.
 BLOCK_ROWS = 65_536
 
 type Quantiles = Selection | Ordered
 
 
 class RecordedStats:
-    """Statistics in the making: of float32 columns the first pass is the writing itself."""
+    """Statistics during the export; for float32 columns, writing itself is the first pass."""
 
     def __init__(self, features: Features) -> None:
         recorded = {
@@ -37,7 +37,7 @@ class RecordedStats:
             for key, feature in recorded.items()
             if feature["dtype"] in ("float32", "float16")
         }
-        # Whole numbers that have not descended so far, as times don't, each with its last one.
+        # Columns of whole numbers that never descended so far (such as times), each with its last value.
         self._last: dict[str, np.generic | None] = {
             key: None
             for key, feature in recorded.items()
@@ -45,8 +45,8 @@ class RecordedStats:
         }
 
     def add(self, values: Mapping[str, npt.NDArray[Any]], stats: Mapping[str, Stats]) -> None:
-        """Add some episodes: their `values`, as `stats.describe` takes them, and their `stats`, feature by
-        feature."""
+        """Add some episodes: their `values`, as `stats.describe` takes them, and their `stats`,
+        feature by feature."""
         for key, moments in self._moments.items():
             whole = values[key].ndim == 2 and np.isfinite(values[key]).all()
             moments.add(stats[key], None if whole else count_finite(values[key], stats[key].count))
@@ -62,7 +62,7 @@ class RecordedStats:
     def finish(self, root: Path, advance: Callable[[int, int], None]) -> dict[str, Stats]:
         """The statistics, once everything added lies in the data files below `root`.
 
-        advance  told the frames looked at and those to look at in all; may raise to stop
+        advance  called with the frames read so far and their total; may raise to stop
         """
         for selections in self._selections.values():
             for selection in selections:
@@ -86,7 +86,7 @@ class RecordedStats:
         }
 
     def _look_again(self, root: Path) -> Iterator[int]:
-        """One more pass; tells how many frames it has seen, again and again."""
+        """One more pass, which yields how many frames it has read."""
         unfinished = {
             key: selections
             for key, selections in self._selections.items()
@@ -105,8 +105,8 @@ class RecordedStats:
 
 
 def read_blocks(root: Path, columns: list[str]) -> Iterator[pa.Table]:
-    """Some columns of all data files in order, about BLOCK_ROWS at a time: several short episodes' row groups
-    together, a long one's in parts."""
+    """Some columns of all data files in order, about BLOCK_ROWS at a time:
+    several short episodes' row groups together, a long one's in parts."""
     for path in sorted(root.glob("data/*/*.parquet")):
         with pq.ParquetFile(path) as file:
             groups: list[int] = []

@@ -1,6 +1,6 @@
-"""The last look at a dataset before anyone else sees it: what is on disk follows the format, row by row.
+"""Checks a dataset before anyone else sees it: the files on disk follow the format, row by row.
 
-Reads back what was written and trusts nothing that the writer knew but how many frames there should be.
+It reads the written files again, and takes nothing from the writer but the expected number of frames.
 """
 
 import json
@@ -38,10 +38,10 @@ def verify(
 ) -> None:
     """Raise VerificationFailed, saying which rule is broken, unless the dataset in `root` is sound.
 
-    frames            how many it must hold: committed minus excluded
-    advance           told the frames looked at and those to look at in all; may raise to stop
+    frames            how many it must have: committed minus excluded
+    advance           called with the frames read so far and their total; may raise to stop
     short             episodes (by index) that are known to have fewer video frames than rows
-    not_finite        features that are known to hold infinite values, or such that are no numbers
+    not_finite        features that are known to have values that are infinite or not numbers
     single_precision  LeRobotDataset must find all pictures with what it computes of times; it does not in all
                       datasets that it recorded
     """
@@ -104,7 +104,7 @@ def _check_tasks(tasks: pa.Table) -> None:
 
 
 def _check_episodes(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table) -> None:
-    # In any order: that of LeRobot's own depends on when it encodes the video.
+    # In any order, because LeRobot's own depends on when it encodes the video.
     columns = {field.name: field.type for field in episodes_schema(info["features"])}
     _require(
         {field.name: field.type for field in episodes.schema} == columns, "the episodes have other columns"
@@ -132,7 +132,7 @@ def _check_stats(info: dict[str, Any], stats: dict[str, Any], not_finite: Contai
     _require(set(stats) == set(described), "stats.json does not cover exactly the features")
     for key, feature in described.items():
         found = stats[key]
-        # Of pictures only some are looked at.
+        # Statistics of pictures use only some of them.
         pictures = feature["dtype"] in PICTURES
         counted = pictures or found["count"] == [info["total_frames"]]
         _require(counted, f"the count of {key} is not that of the frames")
@@ -169,7 +169,7 @@ def _check_files(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
 
 
 def _stored(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
-    """Names and types of the columns as they lie in the file, whichever extensions of Arrow are loaded."""
+    """Names and types of the columns in the file, whichever extensions of Arrow are loaded."""
     return [
         (field.name, field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type)
         for field in schema
@@ -177,7 +177,7 @@ def _stored(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
 
 
 def _described(schema: pa.Schema) -> Any:
-    """The features as a data file tells them to `datasets`; None if it doesn't."""
+    """The features that a data file gives to `datasets`; None if it gives none."""
     described = (schema.metadata or {}).get(b"huggingface")
     try:
         return described and json.loads(described)["info"]["features"]
@@ -188,7 +188,7 @@ def _described(schema: pa.Schema) -> Any:
 def _check_rows(
     root: Path, info: dict[str, Any], episodes: pa.Table, tasks: int, advance: Callable[[int, int], None]
 ) -> None:
-    """What LeRobot takes for granted about every row's numbers."""
+    """Checks what LeRobot assumes about the numbers of every row."""
     begins = _numbers(episodes, "dataset_from_index")
     row = 0
     for block in read_blocks(root, _NUMBERING):

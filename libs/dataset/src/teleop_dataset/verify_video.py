@@ -1,7 +1,7 @@
-"""What LeRobot takes for granted about a dataset's mp4 files, checked without decoding them.
+"""Checks what LeRobot assumes about a dataset's mp4 files, without decoding them.
 
-LeRobot looks a row's picture up by time alone: a missing frame shifts the pictures of all rows after it, and
-nobody is told.
+LeRobot looks up a row's picture only by time,
+so a missing frame shifts the pictures of all rows after it, and nobody notices.
 """
 
 from collections.abc import Container
@@ -30,7 +30,7 @@ def check_videos(
     *,
     single_precision: bool = False,
 ) -> None:
-    """Raise VerificationFailed unless each camera's files hold exactly the frames of the episodes.
+    """Raise VerificationFailed unless each camera's files have exactly the frames of the episodes.
 
     episodes          all rows of meta/episodes, in order
     short             episodes (by index) that are known to have fewer frames than rows
@@ -101,7 +101,7 @@ def _read_times(path: Path) -> tuple[Times, npt.NDArray[np.bool_]]:
     order = np.argsort(samples.pts)
     order = order[samples.shown[order]]
     keyframes = samples.keyframe[order]
-    # What the first that is shown builds upon may be hidden before it.
+    # Hidden pictures, upon which the first shown one builds, may be before it.
     keyframes[:1] |= samples.keyframe[:1] & ~samples.shown[:1]
     return samples.pts[order] / samples.ticks_per_s, keyframes
 

@@ -1,6 +1,6 @@
-"""Datasets whose recorder was killed, repaired: `repair(source, target)`.
+"""Repairs datasets whose recorder was killed: `repair(source, target)`.
 
-LeRobot calls them lost, because their Parquet files have no footers. All saved episodes are in them, though.
+LeRobot can't open them, because their Parquet files have no footers. But they contain all saved episodes.
 """
 
 from teleop_dataset.repair.rebuild import repair

@@ -1,6 +1,6 @@
 """`python -m teleop_dataset.repair <source> <target>`: prints the report; 1 if nothing came back, else 0.
 
-0 as well if nothing is wrong with the source: then nothing is written.
+It also exits with 0 if the source is sound; then it writes nothing.
 """
 
 import sys

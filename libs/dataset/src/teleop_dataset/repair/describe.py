@@ -21,7 +21,7 @@ from teleop_dataset.v3.layout import FileNumber
 
 
 def describe_rows(root: Path, episode: Episode, features: Features, fps: float) -> dict[str, EpisodeStats]:
-    """Statistics of everything that is kept in the episode's rows, feature by feature."""
+    """Statistics of everything in the episode's rows, feature by feature."""
     kept = {
         key: feature
         for key, feature in features.items()
@@ -33,12 +33,12 @@ def describe_rows(root: Path, episode: Episode, features: Features, fps: float) 
         if feature["dtype"] == "image":
             pictures = PictureStats(feature)
             for frame in sampled_rows(episode.length).tolist():
-                # A damaged picture is no reason to lose the others.
+                # One damaged picture must not cost the others.
                 with suppress(av.FFmpegError, StopIteration, TypeError):
                     pictures.add_file(column[frame]["bytes"].as_py())
             found[key] = pictures.finish()
         elif key == "timestamp":
-            # The recorder describes the times before they are stored in single precision.
+            # The recorder computes these statistics before times are stored in single precision.
             found[key] = describe_values(np.arange(episode.length) / fps)
         else:
             found[key] = describe_values(_numbers(column, feature["shape"]))
@@ -61,7 +61,7 @@ def describe_film(
     *,
     streamed: bool,
 ) -> tuple[dict[int, EpisodeStats], dict[int, str]]:
-    """Statistics of some episodes' frames in one mp4 file, and why those left out can't be decoded.
+    """Statistics of some episodes' frames in one mp4 file, and why the missing ones can't be decoded.
 
     clips     by the episode's position, in the order of the file: where each is, and its frames
     streamed  as LeRobot's streaming encoder does: over all frames

@@ -1,7 +1,8 @@
 """Statistics of an episode as LeRobot computes them when it saves one, and of a dataset as it adds them up.
 
-Not the exact ones of `v3.stats`: a recorder that resumes goes on from these, and its arithmetic (single
-precision, quantiles from histograms) is part of what it expects. Formulas: lerobot.datasets.compute_stats.
+They are not the exact ones of `v3.stats`: a recorder that resumes continues from these,
+and its arithmetic (single precision, quantiles from histograms) is part of what it expects.
+Formulas: lerobot.datasets.compute_stats.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from teleop_dataset.v3.stats import QUANTILES
 Numbers = npt.NDArray[Any]
 EpisodeStats = dict[str, Numbers]
 
-# As LeRobot has it (`RunningQuantileStats`): so the same numbers come out.
+# The same as in LeRobot (`RunningQuantileStats`), so that the results are equal.
 HISTOGRAM_BINS = 5000
 # Padding of the outermost bins.
 _MARGIN = 1e-10
@@ -32,9 +33,9 @@ def describe_values(values: Numbers) -> EpisodeStats:
 def describe_pictures(counts: Numbers, values: Numbers, count: int, divisor: float) -> EpisodeStats:
     """Statistics of sampled pictures, of shape (channels, 1, 1) each.
 
-    counts   (channels, levels): how many of the pixels looked at have each level
-    values   (levels,): what each level stands for, ascending
-    count    that the statistics are to name
+    counts   (channels, levels): how many of the sampled pixels have each level
+    values   (levels,): the value of each level, ascending
+    count    the `count` of the statistics
     divisor  by which LeRobot scales the statistics: 255 for colours, 1 for depth
     """
     parts = []

@@ -1,4 +1,4 @@
-"""`meta/` of a repaired dataset: what is intact stays as it is, the rest is worked out again."""
+"""`meta/` of a repaired dataset: intact parts stay as they are, the rest is computed again."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class Shard:
 def episode_row(
     episode: Episode, tasks: Sequence[str], clips: Mapping[str, Clip], stats: Mapping[str, EpisodeStats]
 ) -> Row:
-    """The row of an episode, without the place of its own."""
+    """The row of an episode, without its own place."""
     row: Row = {
         "episode_index": episode.index,
         "tasks": [tasks[number] for number in episode.tasks],
@@ -52,7 +52,7 @@ def episode_row(
 
 
 def row_stats(row: Row, features: Features) -> dict[str, EpisodeStats]:
-    """The statistics in an episode's row, of those features that it has all of."""
+    """The statistics in an episode's row, for features with all of their statistics."""
     found = {}
     for key, feature in features.items():
         if feature["dtype"] not in WITHOUT_STATISTICS:
@@ -63,7 +63,7 @@ def row_stats(row: Row, features: Features) -> dict[str, EpisodeStats]:
 
 
 def not_finite(row: Row, key: str) -> bool:
-    """The episode has values of this feature that are infinite, or no numbers."""
+    """The episode has values of this feature that are infinite or not numbers."""
     found = [row.get(f"stats/{key}/{name}") for name in ("min", "max", "mean")]
     return any(value is not None and not np.isfinite(np.array(value, float)).all() for value in found)
 
@@ -71,9 +71,9 @@ def not_finite(row: Row, key: str) -> bool:
 def write_episodes(
     root: Path, shards: Sequence[Shard], rows: Sequence[Row], trusted: set[int], features: Features
 ) -> tuple[list[str], str | None]:
-    """Write the episodes files; tells which shards could stay, and the path of the file for the rest.
+    """Write the episodes files; returns which shards could stay, and the path of the file for the rest.
 
-    The shards that may stay already lie below `root`, the others are removed.
+    The shards that may stay are already below `root`; the others are removed.
     """
     kept = _intact(shards, len(rows), trusted)
     for shard in shards[len(kept) :]:
@@ -94,7 +94,7 @@ def write_episodes(
 
 
 def _intact(shards: Sequence[Shard], episodes: int, trusted: set[int]) -> list[Shard]:
-    """The first shards, as many as are finished and hold the rows of recovered episodes and no others."""
+    """The first shards that are finished and contain only rows of recovered episodes."""
     kept = []
     expected, place = 0, FIRST_PLACE
     for shard in shards:
@@ -126,7 +126,7 @@ def write_tasks(root: Path, tasks: Sequence[str]) -> None:
 
 
 def stats_are_current(encoded: bytes, features: Features, frames: int) -> bool:
-    """A stats.json that covers these features and exactly so many frames."""
+    """Whether a stats.json covers these features and exactly this many frames."""
     try:
         stats = json.loads(encoded)
         described = {key for key, each in features.items() if each["dtype"] not in WITHOUT_STATISTICS}
@@ -137,7 +137,7 @@ def stats_are_current(encoded: bytes, features: Features, frames: int) -> bool:
 
 
 def write_stats(root: Path, rows: Sequence[Row], features: Features) -> None:
-    """stats.json from those of the episodes."""
+    """stats.json, summed up from the episodes."""
     total = add_up(row_stats(row, features) for row in rows)
     document = {
         key: {name: values.tolist() for name, values in total[key].items()}

@@ -1,7 +1,7 @@
-"""The footer that a Parquet file lacks because its writer was killed, worked out from the pages it has.
+"""Computes the footer that a Parquet file lacks because its writer was killed, from its pages.
 
-A file that pyarrow's ParquetWriter has not closed is a row of pages, each behind a Thrift header that tells
-its kind, its length and how many values it holds:
+A file that pyarrow's ParquetWriter has not closed is a row of pages.
+Each follows a Thrift header with its kind, its length and its number of values:
 
     "PAR1"  [dictionary page] data page …  [dictionary page] data page …        one row group
             └── column chunk of column 0 ─┘└── column chunk of column 1 ─┘ …
@@ -22,9 +22,9 @@ from teleop_dataset.parquet_thrift import MAGIC, decode, parquet
 PAGE_HEADER_BYTES = 512
 MAX_PAGE_HEADER_BYTES = 64 * 1024
 MAX_PAGE_BYTES = 2**31 - 1
-# Of one file, each found by reading its header: LeRobot's of 100 MB have some thousands.
+# Pages of one file, each found by reading its header; LeRobot's files of 100 MB have some thousands.
 MAX_PAGES = 200_000
-# A column chunk's: pages have about 1 MiB or 20,000 values.
+# Limit for a column chunk; pages have about 1 MiB or 20,000 values.
 MAX_COLUMN_PAGES = 2_000
 
 # Enumerations of parquet.thrift.
@@ -39,7 +39,7 @@ _ENCODINGS = 10
 class Leaf:
     """A column of plain values.
 
-    values_per_row  None if rows differ; the column after it must have a dictionary page then
+    values_per_row  None if rows differ; then the next column must have a dictionary page
     """
 
     path: tuple[bytes, ...]
@@ -59,11 +59,11 @@ class _Page:
 
 @dataclass
 class Tail:
-    """What a file without footer holds.
+    """The contents of a file without a footer.
 
-    row_groups  those that are there as a whole
+    row_groups  complete row groups
     end         where the last of them ends
-    problem     why what follows could not be used; empty if nothing follows
+    problem     why the bytes after it can't be used; empty if there are none
     """
 
     row_groups: list[Any] = field(default_factory=list)
@@ -136,7 +136,7 @@ def _page(header: Any, position: int, length: int) -> _Page:
 def _take_group(pages: list[_Page], begin: int, leaves: Sequence[Leaf]) -> tuple[Any, int] | None:
     """The row group that begins with the page number `begin`, and the page after it; None if it is not whole.
 
-    Only the number of its rows is unknown: it is tried with each number that the first column allows.
+    Only its number of rows is unknown, so each number that the first column allows is tried.
     """
     first = leaves[0]
     per_row = first.values_per_row or 1
@@ -172,7 +172,7 @@ def _group_of(pages: list[_Page], begin: int, leaves: Sequence[Leaf], rows: int)
 
 
 def _end_of_column(pages: list[_Page], position: int, values: int | None) -> int | None:
-    """The page after the data pages from `position` on that hold so many values; None if none do."""
+    """The page after the data pages from `position` on that have this many values; None if there are none."""
     found = 0
     for number in range(position, min(len(pages), position + MAX_COLUMN_PAGES)):
         if found == values or pages[number].dictionary:

@@ -1,4 +1,4 @@
-"""Video files of a repaired dataset: cut by stream copy, looked at for statistics."""
+"""Video files of a repaired dataset: cuts them by stream copy, decodes them for statistics."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +16,17 @@ from teleop_dataset.v3.image_stats import thinning
 
 Pixels = npt.NDArray[Any]
 
-# Codecs store pictures in blocks of up to so many pixels a side.
+# Codecs store pictures in blocks with sides of up to this many pixels.
 CODED_MARGIN = 128
 
 
 def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps: float) -> None:
-    """Some stretches (begin, end) of the pictures that an mp4 shows, packet by packet, one after the other.
+    """Copies some stretches (begin, end) of the pictures that an mp4 shows, packet by packet,
+    one after the other.
 
-    Each must begin and end where an episode does: its first is a keyframe, and nothing outside needs it; but
-    the file's first may build upon hidden ones, which stay hidden before it.
+    Each must begin and end where an episode does: its first picture is a keyframe,
+    and nothing outside needs it.
+    But the file's first picture may build upon hidden ones, which stay hidden before it.
     Raises BrokenFile if there are fewer pictures, or hidden ones between them.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps
 
 
 def video_facts(path: Path, depth: bool) -> dict[str, Any]:
-    """What LeRobot notes in info.json about a camera's video, without the encoder's settings."""
+    """What LeRobot writes into info.json about a camera's video, without the encoder's settings."""
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
         facts = {
@@ -103,12 +105,12 @@ class PictureStats:
         self._pictures += 1
 
     def add_file(self, encoded: bytes) -> None:
-        """Count a picture that is kept as a file (PNG, TIFF)."""
+        """Count a picture that is stored as a file (PNG, TIFF)."""
         with av.open(io.BytesIO(encoded), "r") as file:
             self.add_frame(next(file.decode(video=0)))
 
     def finish(self) -> EpisodeStats:
-        """The statistics of what was counted, as LeRobot keeps them."""
+        """The statistics of the counted pictures, in LeRobot's form."""
         if isinstance(self._counts, int):
             raise BrokenFile("no picture could be decoded")
         count = int(self._counts[0].sum()) if self._streamed else self._pictures
@@ -116,13 +118,13 @@ class PictureStats:
 
 
 def is_depth(feature: Mapping[str, Any]) -> bool:
-    """The camera gives distances instead of colours."""
+    """Whether the camera gives distances instead of colours."""
     info = feature.get("info") or {}
     return bool(info.get("is_depth_map") or info.get("video.is_depth_map"))
 
 
 class ClipReader:
-    """Decodes episodes of one mp4, in the order of the file; what is broken in one does not reach the next.
+    """Decodes episodes of one mp4, in the order of the file; damage in one does not affect the next.
 
     shape  (height, width, channels) that the pictures must have: a damaged header may ask for gigabytes
     """
@@ -136,7 +138,7 @@ class ClipReader:
         context = self._stream.codec_context
         limit = (self._height + CODED_MARGIN) * (self._width + CODED_MARGIN)
         context.options = {"max_pixels": str(limit), "err_detect": "explode"}
-        # PyAV's logging takes Python's lock: from a decoder's thread that can block for ever.
+        # PyAV's logging takes Python's lock, which can block forever in a decoder's thread.
         self._stream.thread_type = "NONE"
         self._packets = self._file.demux(self._stream)
         self._passed = 0
@@ -147,7 +149,7 @@ class ClipReader:
     def frames(self, first: int, length: int) -> Iterator[av.VideoFrame]:
         """The episode's pictures, in the order of showing, from frame `first` of the file on.
 
-        Raises BrokenFile, FFmpegError; BrokenFile in the end if there were fewer than `length`.
+        Raises BrokenFile, FFmpegError; BrokenFile at the end if there were fewer than `length`.
         """
         context = self._stream.codec_context
         context.flush_buffers()
@@ -155,7 +157,7 @@ class ClipReader:
         for packet in self._packets:
             wanted = self._passed >= first
             self._passed += bool(packet.size) and not packet.is_discard
-            # Of what is hidden nothing comes out, but others may build upon it.
+            # Hidden pictures are not returned, but others may build upon them.
             for frame in context.decode(packet) if wanted else ():
                 yield self._sound(frame)
                 shown += 1

@@ -1,7 +1,7 @@
-"""From a dataset whose recorder was killed to one that LeRobot opens, step by step.
+"""Turns a dataset whose recorder was killed into one that LeRobot can open, step by step.
 
-An episode is recovered if its rows and, of every camera, its frames are all there, whatever info.json counts.
-A dataset has no place for gaps: those after one that is not whole move up, and are numbered on.
+An episode is recovered if all of its rows and all of its frames of every camera are there, whatever info.json
+counts. A dataset can't have gaps, so episodes after a lost one move up and get new numbers.
 """
 
 import math
@@ -82,7 +82,7 @@ def repair(source: Path, target: Path, *, earlier_info: Path | None = None) -> R
             root.chmod(0o755)
             root.rename(target)
     except (LookupError, TypeError, ValueError, pa.ArrowException, av.FFmpegError) as error:
-        # What no step expected: bytes that are damaged, not cut off.
+        # An error that no step expected: damaged bytes, not missing ones.
         raise NotRepairable(f"the dataset is damaged: {type(error).__name__}: {error}") from error
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -90,10 +90,10 @@ def repair(source: Path, target: Path, *, earlier_info: Path | None = None) -> R
 
 
 class _Repair:
-    """One repair; each step works with what the steps before it have found.
+    """One repair; each step uses the results of the steps before it.
 
     short       episodes of which a camera has fewer frames than there are rows
-    not_finite  features with infinite values, or such that are no numbers; LeRobot records them as they come
+    not_finite  features with values that are infinite or not numbers, which LeRobot records unchanged
     """
 
     def __init__(self, source: Path, root: Path, earlier_info: Path | None) -> None:
@@ -155,7 +155,7 @@ class _Repair:
         return self._report
 
     def _bring_rows(self) -> list[Episode]:
-        """Bring the data files over, each with a footer; their episodes."""
+        """Copy the data files, each with a footer, and find their episodes."""
         schema = data_schema(self._features)
         per_row = {
             key: 1 if feature["dtype"] == "image" else math.prod(feature["shape"])
@@ -176,7 +176,7 @@ class _Repair:
         return reader.episodes
 
     def _bring_episode_tables(self) -> list[Shard]:
-        """Bring the episodes files over as far as they can be read."""
+        """Copy the episodes files as far as they can be read."""
         shards = []
         # With streaming encoding, the statistics of the videos come last.
         streamed = dict(sorted(self._features.items(), key=lambda item: item[1]["dtype"] == "video"))
@@ -224,7 +224,7 @@ class _Repair:
             self._report.lose(f"{folder}/", "pictures of an episode that was not saved")
 
     def _place_data(self, episodes: list[Numbered]) -> None:
-        """Leave in the data files the rows of these episodes, and no others."""
+        """Keep only the rows of these episodes in the data files."""
         for path in sorted(self._root.glob("data/*/*.parquet")):
             name = path.relative_to(self._root).as_posix()
             kept = [each for each in episodes if each.whole.found.place == FileNumber.of(name)]
@@ -248,7 +248,7 @@ class _Repair:
                 self._report.kept.append(name)
 
     def _bring_videos(self, episodes: list[Numbered]) -> None:
-        """Leave in each camera's files the frames of these episodes, and no others."""
+        """Keep only the frames of these episodes in each camera's files."""
         for camera in self._cameras:
             for file, video in self._seen.videos():
                 place = FileNumber.of(file.own_path)
@@ -322,7 +322,7 @@ class _Repair:
             report.rebuilt[layout.INFO] = "the totals"
 
     def _row(self, each: Numbered, tasks: list[str]) -> Row:
-        """The row of an episode: its own, with the numbers that it has now, or one that is worked out."""
+        """The row of an episode: its own with its new numbers, or a computed one."""
         row, root, fps = each.whole.row, self._root, self._fps
         if row is None:
             stats = describe_rows(root, each.episode, self._features, fps) | dict(each.whole.films)
@@ -344,7 +344,8 @@ class _Repair:
                 )
 
     def _complete_video_facts(self) -> None:
-        """LeRobot notes a video's encoding after the first episode: it may not have come to that."""
+        """Add the video's encoding to info.json; LeRobot writes it after the first episode,
+        and may have died before."""
         noted = [self._features[camera].get("info") or {} for camera in self._cameras]
         for camera, info in zip(self._cameras, noted, strict=True):
             if "video.codec" not in info:

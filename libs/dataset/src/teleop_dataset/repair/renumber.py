@@ -1,4 +1,4 @@
-"""The numbers that recovered episodes get once the lost ones are left out: without gaps, as LeRobot wants."""
+"""Numbers recovered episodes without gaps, as LeRobot requires, once lost ones are left out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,9 +22,9 @@ NUMBERS = ("episode_index", "index")
 class Whole:
     """A recovered episode.
 
-    found, clips  its rows and its video where they lay
-    row           its own row, if that is there
-    films         statistics of its video, camera by camera, where it has no row
+    found, clips  the original places of its rows and its video
+    row           its own row, if there is one
+    films         statistics of its video, camera by camera, if it has no row
     """
 
     found: Episode
@@ -35,7 +35,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Numbered:
-    """A recovered episode, and where its rows and its video lie now."""
+    """A recovered episode, and the new places of its rows and its video."""
 
     whole: Whole
     episode: Episode
@@ -43,12 +43,12 @@ class Numbered:
 
     @property
     def stays(self) -> bool:
-        """Nothing about it changes."""
+        """Whether nothing about it changes."""
         return self.whole.found == self.episode and self.whole.clips == self.clips
 
 
 def renumber(episodes: Sequence[Whole]) -> list[Numbered]:
-    """The episodes one right after the other, in files that are numbered on."""
+    """The episodes one right after the other, in consecutively numbered files."""
     data = _places([each.found.place for each in episodes])
     videos = {
         camera: _places([each.clips[camera].place for each in episodes])
@@ -86,13 +86,13 @@ def _places(places: Sequence[FileNumber]) -> dict[FileNumber, FileNumber]:
 def _follow(clip: Clip, place: FileNumber, last: Clip | None) -> Clip:
     begin_s = last.to_s if last is not None and last.place == place else 0.0
     if begin_s == clip.from_s:
-        # What LeRobot wrote stays to the last bit.
+        # LeRobot's own values stay, to the last bit.
         return Clip(place, begin_s, clip.to_s)
     return Clip(place, begin_s, begin_s + (clip.to_s - clip.from_s))
 
 
 def rewrite(root: Path, target: Path, episodes: Sequence[Numbered]) -> None:
-    """The rows of some episodes of one data file below `root`, numbered anew, as another file."""
+    """Write the rows of some episodes of one data file below `root` to another file, with new numbers."""
     source = root / episodes[0].whole.found.place.data_path()
     schema = pq.read_schema(source)
     with pq.ParquetWriter(target, schema, compression="snappy", use_dictionary=True) as writer:

@@ -1,4 +1,4 @@
-"""What a repair has done, for programs and for people."""
+"""The report of a repair, for programs and for people."""
 
 import msgspec
 
@@ -15,11 +15,11 @@ class RepairReport(msgspec.Struct, kw_only=True):
 
     episodes, frames  of the repaired dataset; 0 if nothing could be recovered: then nothing was written
     beyond_info       how many of the episodes meta/info.json did not count yet
-    rebuilt           files of the repaired dataset that are not as they were, and what was done to each
-    renumbered        episodes that have another number now, because one before them is lost: old to new
-    kept              files that are, byte for byte
+    rebuilt           files of the repaired dataset that have changed, and what was done to each
+    renumbered        old number -> new number of episodes after a lost one
+    kept              files that are unchanged, byte for byte
     lost              what is missing
-    flags             what is wrong with recovered episodes themselves
+    flags             faults of the recovered episodes themselves
     """
 
     episodes: int = 0
@@ -33,11 +33,11 @@ class RepairReport(msgspec.Struct, kw_only=True):
 
     @property
     def whole(self) -> bool:
-        """There is a repaired dataset."""
+        """Whether there is a repaired dataset."""
         return self.episodes > 0
 
     def lose(self, what: str, why: str) -> None:
-        """Note that `what` is not in the repaired dataset."""
+        """Record that `what` is not in the repaired dataset."""
         self.lost.append(Lost(what, why))
 
     def as_text(self) -> str:

@@ -13,7 +13,7 @@ from teleop_dataset.v3.data import column_values
 from teleop_dataset.v3.info import DEFAULT_FEATURES, Features
 from teleop_dataset.v3.layout import FileNumber
 
-# LeRobot's own, in seconds.
+# LeRobot's own tolerance, in seconds.
 TIMESTAMP_TOLERANCE_S = 1e-4
 # More than a recorder's episodes ever have.
 MAX_GROUP_ROWS = 50_000_000
@@ -24,10 +24,10 @@ class Episode:
     """The rows of one episode.
 
     index  its episode_index
-    place  of their data file
-    begin  the first of them, in that file
-    first  the same in the dataset: what `index` says of it
-    tasks  numbers of its tasks, each once, as they come
+    place  place of their data file
+    begin  position of the first row in that file
+    first  position of the first row in the dataset, by `index`
+    tasks  numbers of its tasks, each once, in order of appearance
     """
 
     index: int
@@ -48,7 +48,7 @@ class BadRows(Exception):
 
 
 class RowReader:
-    """Takes the whole episodes out of data files, one file after the other."""
+    """Finds the whole episodes in data files, one file after the other."""
 
     def __init__(self, features: Features, fps: float) -> None:
         self._columns = [key for key, feature in features.items() if feature["dtype"] != "video"]
@@ -56,9 +56,10 @@ class RowReader:
         self.episodes: list[Episode] = []
 
     def read(self, path: Path, place: FileNumber) -> list[str]:
-        """Add the file's episodes; tells which rows are left out, and why.
+        """Add the file's episodes; returns which rows are left out, and why.
 
-        An episode may go on in the next row group. Of one that has lost some of its rows all are left out.
+        An episode may continue in the next row group. If an episode has lost some rows,
+        all of its rows are left out.
         """
         problems: list[str] = []
         begin = 0
@@ -116,7 +117,7 @@ class RowReader:
     def _check(
         self, numbers: dict[str, npt.NDArray[Any]], begun: Episode | None, first: int, frame: int
     ) -> None:
-        """Raise BadRows unless the rows count on from these numbers; an episode they belong to goes, too."""
+        """Raise BadRows unless the rows continue from these numbers; their episode is then left out too."""
         index, length = numbers["episode_index"][0], len(numbers["index"])
         grid = np.arange(frame, frame + length)
         problem = ""
@@ -133,7 +134,7 @@ class RowReader:
 
 
 def _goes_on(last: Episode, index: int, first: int, frame: int) -> bool:
-    """Whether what comes next shows that `last` had more rows than were found."""
+    """Whether the next rows show that `last` had more rows than were found."""
     return (
         (index == last.index and frame > 0)
         or frame == last.length

@@ -1,4 +1,4 @@
-"""Whether there is anything to repair: a dataset that its recorder closed is left alone."""
+"""Finds out whether there is anything to repair, so that a closed dataset is left alone."""
 
 import json
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from teleop_dataset.verify import verify
 class Soundness:
     """A dataset that lacks nothing.
 
-    flags  what is odd about it all the same, though no repair would change it
+    flags  faults that no repair would change
     """
 
     episodes: int
@@ -36,9 +36,9 @@ class Soundness:
 
 
 def find_sound(source: Path) -> Soundness | None:
-    """What is in the dataset if LeRobot opens it as it is; None if it is to be repaired.
+    """The contents of the dataset if LeRobot can open it as it is; None if it needs a repair.
 
-    Every row is read and the place of every video frame; the video is not decoded.
+    Reads every row and the place of every video frame, but does not decode the video.
     """
     seen = look(source)
     if seen.info is None or what_is_unfinished(seen) is not None:
@@ -55,7 +55,7 @@ def find_sound(source: Path) -> Soundness | None:
             frames=seen.info.total_frames,
             advance=lambda _seen, _total: None,
             short={flag.episode for flag in dropped},
-            # LeRobot records infinite values as they come: they are no damage.
+            # LeRobot records infinite values unchanged, so they are not damage.
             not_finite=info["features"],
         )
     except (
@@ -67,7 +67,7 @@ def find_sound(source: Path) -> Soundness | None:
         pa.ArrowException,
         av.FFmpegError,
     ):
-        # What exactly is wrong, the repair tells.
+        # The repair reports what exactly is wrong.
         return None
     left = [
         f"{folder}/ holds pictures of an episode that was not saved"

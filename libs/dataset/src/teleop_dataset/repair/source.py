@@ -20,7 +20,7 @@ from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import DEFAULT_FEATURES
 from teleop_dataset.v3.layout import FileNumber
 
-# They are all held in memory, by name.
+# A limit, because all are held in memory, by name.
 MAX_TASKS = 100_000
 
 
@@ -30,7 +30,7 @@ class _Feature(msgspec.Struct):
 
 
 class _Info(msgspec.Struct):
-    """What a repair needs of info.json; each can only be taken from there."""
+    """The parts of info.json that a repair needs and can't get from anywhere else."""
 
     codebase_version: str
     fps: float
@@ -38,9 +38,9 @@ class _Info(msgspec.Struct):
 
 
 def read_info(source: Path, earlier: Path | None, report: RepairReport) -> dict[str, Any]:
-    """`meta/info.json` of the dataset; if it is torn, what it was at an earlier time, or what is left of it.
+    """`meta/info.json` of the dataset; if it is torn, an earlier one, or what is left of it.
 
-    Raises NotRepairable if there is nothing to go by, or the format is another.
+    Raises NotRepairable if neither is enough, or the format is another.
     """
     torn = _read_text(source / layout.INFO)
     info = _parsed(torn)
@@ -102,7 +102,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 
 def _salvaged(text: str) -> dict[str, Any] | None:
-    """The leading keys of a document that is cut off, if the features are among them."""
+    """The first keys of a document that is cut off, if they include the features."""
     decoder = json.JSONDecoder()
     found: dict[str, Any] = {}
     try:
@@ -141,7 +141,7 @@ def complete_tasks(
     episodes: Sequence[tuple[Episode, Mapping[str, Any] | None]],
     report: RepairReport,
 ) -> list[str]:
-    """`tasks` with a name for each that the rows use; lost ones are told by the episodes, or invented.
+    """`tasks` with a name for each that the rows use; lost names come from the episodes, or are invented.
 
     episodes  each with its own row, if there is one
     """
@@ -204,7 +204,7 @@ def _sound_clip(row: Mapping[str, Any], camera: str) -> bool:
 
 
 def clips_of(row: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, Clip]:
-    """Where the episode's row says that its video lies, camera by camera."""
+    """The places of the episode's video according to its row, camera by camera."""
     return {
         camera: Clip(
             FileNumber(row[f"videos/{camera}/chunk_index"], row[f"videos/{camera}/file_index"]),

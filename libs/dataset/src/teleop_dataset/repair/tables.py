@@ -1,4 +1,4 @@
-"""Parquet files that may lack their footer: brought to another folder, with one."""
+"""Copies Parquet files that may lack their footer to another folder, with a footer."""
 
 import io
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from teleop_dataset.folder import open_regular
 from teleop_dataset.parquet_thrift import parquet, read_footer, write_footer
 from teleop_dataset.repair.parquet_tail import Leaf, read_tail
 
-# At a time, so that a file of any size is copied in little memory.
+# Bytes at a time, so that a file of any size is copied with little memory.
 COPY_BYTES = 4 * 1024**2
 _CREATED_BY = "lerobot-backend (footer rebuilt from the pages)"
 
 
 @dataclass(frozen=True)
 class Brought:
-    """A table that was brought over.
+    """A copied table.
 
-    finished  it had its footer
+    finished  whether it had its footer
     problem   what is missing at its end, if anything
     """
 
@@ -96,9 +96,9 @@ def copy_bytes(file: Any, target: Path, length: int, ending: bytes = b"") -> Non
 
 
 def leaves_of(schema: pa.Schema, values_per_row: Mapping[str, int]) -> list[Leaf]:
-    """The columns as they lie in a file of this schema.
+    """The columns in a file of this schema.
 
-    values_per_row  of the columns that have the same number in each row
+    values_per_row  for columns that have the same number in each row
     """
     elements = iter(_empty_footer(schema).schema)
     root = next(elements)

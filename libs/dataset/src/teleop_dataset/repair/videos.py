@@ -1,4 +1,4 @@
-"""Which frames of which mp4 files belong to which episode."""
+"""Finds out which frames of which mp4 files belong to which episode."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,10 +15,11 @@ class NoVideo(Exception):
 
 
 class CameraFiles:
-    """One camera's mp4 files in order, and how far they are taken up by episodes.
+    """One camera's mp4 files in order, and which part of them is assigned to episodes.
 
-    An episode with a row of its own is where that says. The others lie one behind the other, so that their
-    frames are counted, from the last known place on.
+    The row of an episode says where its video is. Episodes without a row follow each other,
+    so their frames are
+    counted from the last known place on.
     """
 
     def __init__(self, camera: str, seen: DatasetSeen, fps: float) -> None:
@@ -30,7 +31,7 @@ class CameraFiles:
         self._place: FileNumber | None = None
         self._used_frames = 0
         self._used_s = 0.0
-        # Why it can't be told where the next episode begins.
+        # Why the beginning of the next episode is unknown.
         self._astray = ""
         self._counted: dict[int, FileNumber] = {}
         self._found: dict[int, Clip | str] = {}
@@ -38,7 +39,7 @@ class CameraFiles:
     def place(self, episodes: Sequence[Episode], known: Mapping[int, Clips]) -> dict[int, Clip | str]:
         """The clip of each episode, or why it has none, by its position in `episodes`.
 
-        known  the clips that episodes' own rows tell, by position
+        known  the clips from the episodes' own rows, by position
         """
         next_index = next_first = 0
         for number, episode in enumerate(episodes):
@@ -54,7 +55,7 @@ class CameraFiles:
         return self._found
 
     def _pass_over(self, episode: Episode, next_index: int, next_first: int) -> None:
-        """Leave out the frames of episodes whose rows are lost before this one."""
+        """Skip the frames of episodes before this one whose rows are lost."""
         lost = episode.first - next_first
         if (lost > 0) != (episode.index > next_index) or lost < 0 or episode.index < next_index:
             self._astray = "rows before it are lost, and the number of their frames is unknown"
@@ -69,7 +70,7 @@ class CameraFiles:
             lost -= frames
 
     def _take_known(self, clip: Clip) -> Clip:
-        """The frames that an episode's own row names; raises NoVideo if the file has not so many."""
+        """The frames that an episode's own row names; raises NoVideo if the file has fewer."""
         begin, end = round(clip.from_s * self._fps), round(clip.to_s * self._fps)
         before = self._files.get(self._place) if self._place else None
         ended = before is not None and before.frames == self._used_frames
@@ -88,7 +89,7 @@ class CameraFiles:
         return clip
 
     def _take_next(self, number: int, length: int) -> Clip:
-        """The next so many frames: of the file where the last episode ended, or of the file after it."""
+        """The next frames, in the file where the last episode ended, or in the file after it."""
         place, used, begin_s = self._next()
         video = self._files[place]
         if video.frames < used + length and (used or video.playable):
@@ -105,7 +106,7 @@ class CameraFiles:
         return clip
 
     def _next(self) -> tuple[FileNumber, int, float]:
-        """Where the next frame is: file, number in it, time; raises NoVideo."""
+        """The place of the next frame: file, number in it, time; raises NoVideo."""
         if self._astray:
             raise NoVideo(self._astray)
         place, used, begin_s = self._place, self._used_frames, self._used_s
@@ -122,7 +123,7 @@ class CameraFiles:
         return place, used, begin_s
 
     def _doubt(self, place: FileNumber | None) -> None:
-        """Take back what was counted in a file whose frames do not come out even."""
+        """Undo the counting in a file whose frames do not come out even."""
         for number, counted in self._counted.items():
             if counted == place:
                 self._found[number] = (
@@ -149,9 +150,9 @@ def place_episodes(
     seen: DatasetSeen,
     fps: float,
 ) -> tuple[dict[int, Clips], dict[int, str]]:
-    """The clips of each episode of which all frames are there, and why the others have none; by position.
+    """The clips of each episode with all of its frames, and why the others have none; by position.
 
-    known  the clips of those episodes whose own row is there
+    known  the clips of the episodes that have their own row
     """
     clips: dict[int, Clips] = {number: {} for number in range(len(episodes))}
     lost: dict[int, str] = {}

@@ -20,7 +20,7 @@ from teleop_dataset.v3.numbering import Episodes, numbering_columns
 
 NS_PER_US = 1000
 
-# Column of the recorded frames that each recorded feature comes from.
+# The column of the recorded frames for each recorded feature.
 _SOURCE = {
     ACTION: "action",
     STATE: "state",
@@ -99,7 +99,8 @@ def _vectors(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
 
 
 def _arrow_type(feature: Any) -> pa.DataType:
-    """LeRobot keeps one-wide vectors as plain values, and pictures as files within the table."""
+    """The Arrow type of a feature; LeRobot stores one-wide vectors as plain values,
+    and pictures as files in the table."""
     if feature["dtype"] == "image":
         return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     kind = pa.type_for_alias(feature["dtype"])
@@ -112,7 +113,7 @@ def _arrow_type(feature: Any) -> pa.DataType:
 
 
 def _described(feature: Any) -> dict[str, Any]:
-    """A feature as `datasets.Features` writes it."""
+    """A feature in the form of `datasets.Features`."""
     if feature["dtype"] == "image":
         return {"_type": "Image"}
     shape = feature["shape"]

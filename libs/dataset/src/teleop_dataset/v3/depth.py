@@ -1,4 +1,4 @@
-"""Depth as a dataset has it: codes of 12 bits, and what info.json says of them."""
+"""Depth in a dataset: codes of 12 bits, and their description in info.json."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ DEPTH_LEVELS = DEPTH_MAX_CODE + 1
 
 
 def depth_info(unit: DepthUnit) -> dict[str, Any]:
-    """What `info` of a camera's feature tells beside the rest: how LeRobot makes depth of the codes again.
+    """The part of `info` of a camera's feature that says how LeRobot turns the codes into depth again.
 
     unit  of its statistics
     """

@@ -15,7 +15,7 @@ from teleop_dataset.v3.stats import QUANTILES, Stats
 
 _COUNT = "count"
 STATISTICS = ("min", "max", "mean", "std", _COUNT, *QUANTILES)
-# Kinds of features that LeRobot computes no statistics of.
+# Kinds of features for which LeRobot computes no statistics.
 WITHOUT_STATISTICS = frozenset({"string", "language"})
 PICTURES = frozenset({"video", "image"})
 _VIDEO_PLACE = (
@@ -29,7 +29,7 @@ OWN_PLACE = (("meta/episodes/chunk_index", pa.int64()), ("meta/episodes/file_ind
 
 @dataclass(frozen=True)
 class Clip:
-    """Where an episode lies within one camera's mp4 file, in seconds from its beginning."""
+    """The place of an episode in one camera's mp4 file, in seconds from its beginning."""
 
     place: FileNumber
     from_s: float
@@ -111,7 +111,7 @@ def episodes_table(
 
 
 def put_in_place(table: pa.Table, place: FileNumber) -> pa.Table:
-    """`table` with the columns that say which episodes file it lies in."""
+    """`table` with the columns that name its episodes file."""
     for (name, kind), number in zip(OWN_PLACE, place, strict=True):
         table = table.append_column(name, pa.array(np.full(len(table), number), kind))
     return table

@@ -1,9 +1,10 @@
-"""Statistics of a camera's pictures, from those pictures and pixels that LeRobot looks at.
+"""Statistics of a camera's pictures, from the same pictures and pixels that LeRobot uses.
 
-No fewer: what happens in a few pictures, or in every eighth, or repeats every eighth pixel, was over- or
-underrated by a fifth of all brightness where every eighth picture was looked at, and a quarter of the pixels.
-Decoding LeRobot's 121 pictures of 600 of 640x480 takes 0.1 s. Pixels have 256 levels, those of depth 4096:
-how often each occurs tells every statistic of what was looked at, of an episode and of all of them.
+Fewer are not enough. With every eighth picture and a quarter of the pixels, scenes in
+which something happens in a few pictures, or in every eighth, or repeats every eighth pixel,
+were wrong by a fifth of the whole brightness.
+Decoding LeRobot's 121 of 600 pictures of 640x480 takes 0.1 s. Pixels have 256 levels, those of depth 4096;
+the number of pixels at each level is enough for every statistic, of an episode and of all of them.
 """
 
 import numpy as np
@@ -13,9 +14,9 @@ from teleop_dataset.v3.depth import depth_info, depth_values
 from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.stats import Floats, Integers, Stats, describe_weighted
 
-# What each level of a colour stands for, white being 1.
+# The value of each level of a colour; white is 1.
 _BRIGHTNESS: Floats = np.arange(256) / 255.0
-# Frames looked at per episode (lerobot.datasets.compute_stats.estimate_num_samples).
+# Frames used per episode (lerobot.datasets.compute_stats.estimate_num_samples).
 _SAMPLES_MIN, _SAMPLES_MAX, _SAMPLES_POWER = 100, 10_000, 0.75
 # Larger pictures are thinned out to about this many pixels along their longer side
 # (lerobot.datasets.compute_stats.auto_downsample_height_width).
@@ -29,7 +30,7 @@ def sampled_rows(frames: int) -> Integers:
 
 
 def thinning(height: int, width: int) -> int:
-    """Of how many pixels, along each side, LeRobot looks at one."""
+    """LeRobot uses one of this many pixels along each side."""
     longer = max(height, width)
     return 1 if longer < _THIN_ABOVE else longer // _THIN_TO
 
@@ -49,7 +50,7 @@ class PictureLevels:
         self.pictures = 0
 
     def add(self, pixels: npt.NDArray[np.unsignedinteger], times: int = 1) -> None:
-        """Add a picture, (channels, height, width), already thinned out; `times` if it is shown so often."""
+        """Add a picture, (channels, height, width), already thinned out; `times` is how often it is shown."""
         places = pixels.reshape(len(self.counts), -1) + self._begins
         found = np.bincount(places.ravel(), minlength=self.counts.size)
         self.counts += times * found.reshape(self.counts.shape)
@@ -62,7 +63,7 @@ class PictureLevels:
     def describe(self) -> Stats:
         """The statistics as one stretch, as wide as there are channels; at least one picture was added.
 
-        White is 1; depth is in the camera's unit, as LeRobot leaves it.
+        White is 1; depth is in the camera's unit, as in LeRobot.
         """
         parts = []
         for counts in self.counts:

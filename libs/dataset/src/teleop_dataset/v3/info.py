@@ -1,4 +1,4 @@
-"""`meta/info.json`: what the dataset consists of."""
+"""`meta/info.json`: the description of the dataset."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,11 +34,10 @@ DEFAULT_FEATURES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class VideoFeature:
-    """One camera's video, as all of its files have it.
+    """The properties of one camera's video, the same in all of its files.
 
     codec       "h264", "hevc" or "av1"
-    depth_unit  the pictures are codes of depth (`teleop_schema.depth`), and the camera gave it in this unit;
-                None: they are colours
+    depth_unit  the camera's unit if the pictures are codes of depth (`teleop_schema.depth`); None: colour
     """
 
     name: str
@@ -71,7 +70,7 @@ def recorded_features(
 ) -> Features:
     """Features of a dataset, in LeRobot's order; their order is that of the data's columns.
 
-    A session that recorded no actions (or no state) has no such feature, because LeRobot takes no empty ones.
+    A session that recorded no actions (or no state) lacks that feature, because LeRobot allows no empty ones.
 
     capture_time  adds `capture.time_ns`: when the row's sample was taken, ns since the Unix epoch, robot's
                   clock; and, if there are cameras, `capture.picture_age_ms`: how long before that each
@@ -99,8 +98,8 @@ def recorded_features(
 
 
 def _video_feature(camera: VideoFeature, fps: int) -> dict[str, Any]:
-    """As lerobot.datasets.video_utils.get_video_info has it, but for an encoder's settings, which merging
-    does not compare."""
+    """As lerobot.datasets.video_utils.get_video_info has it, but for an encoder's settings,
+    which merging does not compare."""
     return {
         "dtype": "video",
         "shape": [camera.height, camera.width, camera.channels],

@@ -1,4 +1,4 @@
-"""Where each part of a dataset lies."""
+"""The paths of each part of a dataset."""
 
 import re
 from typing import NamedTuple
@@ -22,7 +22,7 @@ EPISODES_TEMPLATE = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}
 
 
 class FileLimits(NamedTuple):
-    """How large files become before another one begins, in MB; LeRobot's tools go on by what info.json says.
+    """The size in MB after which another file begins; LeRobot's tools continue with the values in info.json.
 
     one_file  all rows have to be in one file, and all video of a camera too
     """
@@ -41,7 +41,7 @@ class FileLimits(NamedTuple):
 
 
 LEROBOTS_LIMITS = FileLimits(DATA_FILE_MB, VIDEO_FILE_MB, one_file=False)
-# StreamingLeRobotDataset takes index / fps for the time within the mp4, so there must be only one of them.
+# StreamingLeRobotDataset uses index / fps as the time within the mp4, so there must be only one mp4.
 ONE_FILE = FileLimits(UNLIMITED_MB, UNLIMITED_MB, one_file=True)
 
 
@@ -70,7 +70,7 @@ class FileNumber(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> "FileNumber":
-        """The place that a file's path ends with."""
+        """The place at the end of a file's path."""
         found = _NUMBERED.search(path)
         if found is None:
             raise ValueError(f"{path} is not numbered as LeRobot's files are")

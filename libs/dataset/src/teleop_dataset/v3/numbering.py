@@ -1,6 +1,6 @@
 """The five columns that every dataset ends with: rows, frames, episodes and tasks by number, time by fps.
 
-They follow from the episodes' lengths and tasks alone, and so do their statistics.
+They, and their statistics, follow from only the lengths and tasks of the episodes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from teleop_dataset.v3.stats import (
     ranks,
 )
 
-# LeRobot's own (tolerance_s), seconds.
+# LeRobot's own tolerance (tolerance_s), seconds.
 TOLERANCE_S = 1e-4
 
 
@@ -63,7 +63,7 @@ class Episodes:
 
 
 def numbering_columns(episodes: Episodes, fps: int) -> dict[str, Values]:
-    """The columns of the episodes' rows; `timestamp` is the grid that LeRobot holds video against."""
+    """The columns of the episodes' rows; `timestamp` is the grid with which LeRobot compares video."""
     lengths = episodes.lengths
     index = np.arange(episodes.first, episodes.first + int(lengths.sum()))
     frame_index = index - np.repeat(episodes.begins, lengths)
@@ -115,7 +115,7 @@ def pictures_are_found(first: int, frames: int, fps: float) -> bool:
     times are further apart than the tolerance. What begins with its file is found however long it is, because
     both are rounded alike.
 
-    first   how many pictures lie before the episode's in the file
+    first   how many pictures are before the episode's in the file
     frames  how many it has
     """
     rows = np.arange(frames)

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from teleop_dataset.v3.stats import LEVELS, Floats, Integers, Values, interpolate, ranks
 
-# Of 32-bit values, in two looks of 65,536 counters each.
+# Bits per pass: 32-bit values take two passes with 65,536 counters each.
 DIGIT_BITS = 16
-# So many times as few values as there are counters are counted one by one.
+# If values are fewer than counters by this factor, they are counted one by one.
 FEW = 8
-# All counters of a dataset's quantiles together: features of thousands of values are looked at more often.
+# All counters of a dataset's quantiles together; features with thousands of values take more passes.
 COUNTER_BYTES = 128 * 1024 * 1024
 
 
@@ -38,7 +38,8 @@ class Selection:
 
     @classmethod
     def of_floats(cls, columns: int = 1) -> "Selection":
-        """For float32 values, of which nothing is known yet; `columns`: how many there are of the dataset."""
+        """For float32 values, about which nothing is known yet; `columns`:
+        number of columns in the dataset."""
         return cls(base=0, span_bits=32, digit_bits=_digit_bits(32, columns), kind=np.float32)
 
     @classmethod
@@ -53,8 +54,8 @@ class Selection:
         return 0 if self.done else self._shift // self._bits + 1
 
     def feed(self, values: Values) -> None:
-        """Count some of the column's finite `values`, (L,) of its kind; a pass feeds each of them once, in
-        any order."""
+        """Count some of the column's finite `values`, (L,) of its kind; a pass feeds each of them once,
+        in any order."""
         keys = _keys(values)
         keys -= keys.dtype.type(self._base)
         leading = None if self._first_pass else keys >> (self._shift + self._bits)
@@ -94,7 +95,7 @@ class Selection:
 
 
 class Ordered:
-    """Exact quantiles of `count` values, at least one, that never descend: it is known where they are."""
+    """Exact quantiles of `count` values, at least one, that never descend, so that their ranks are known."""
 
     def __init__(self, count: int) -> None:
         self._ranks = ranks(np.array([count]))
@@ -108,7 +109,7 @@ class Ordered:
         return 0 if self.done else 1
 
     def feed(self, values: Values) -> None:
-        """Look at the next of the values; the one pass has all of them, in their order."""
+        """Read the next values; a single pass has all of them, in order."""
         for rank in self._wanted:
             if self._seen <= rank < self._seen + len(values):
                 self._found[rank] = values[rank - self._seen]

@@ -1,4 +1,4 @@
-"""Statistics of a dataset: exact, of each episode and of the whole, in memory that does not grow.
+"""Exact statistics of a dataset, for each episode and for the whole, with memory that does not grow.
 
 LeRobot estimates quantiles from histograms and averages those of episodes; these are the order statistics
 themselves, interpolated as numpy.quantile does, in float64.
@@ -18,7 +18,7 @@ Values = npt.NDArray[Any]
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 LEVELS = np.array(list(QUANTILES.values()))
 
-# So many are taken together, as float64: as many columns of a short episode, a single one of a long one.
+# Values handled together, as float64: many columns of a short episode, or a single one of a long one.
 VALUES_AT_ONCE = 1 << 18
 # Statistics are computed of these types, which hold every value of the others.
 KINDS = (np.float32, np.float64, np.int64, np.uint64)
@@ -178,7 +178,7 @@ def _apart(below: Values, above: Values) -> Floats:
 
 
 def _bounded(figures: Floats) -> Floats:
-    """What is more than a float64 can tell, of values beyond 1e154, is the largest that it can."""
+    """Replace results that exceed a float64 (from values beyond 1e154) by the largest float64."""
     bounded: Floats = np.nan_to_num(figures, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
     return bounded
 

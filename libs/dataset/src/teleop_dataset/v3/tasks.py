@@ -1,4 +1,4 @@
-"""`meta/tasks.parquet`: the tasks, each at the row that its index names."""
+"""`meta/tasks.parquet`: the tasks, each in the row of its index."""
 
 import json
 from collections.abc import Sequence
