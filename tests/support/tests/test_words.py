@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
+FOLDERS = ("libs", "services", "deploy", "docs", "tests")
 SOURCES = sorted(
     path
     for folder in ("libs", "services", "deploy")
@@ -26,15 +27,31 @@ PATTERNS = {
     r"\bgot on\b": "made progress",
     r"\bknows? nothing of\b": "does not know …",
     r"\bmake room\b": "free some space",
-    r"\bfor want of\b|\bwhence\b|\bthereof\b": "say it in plain words",
     r"\bday, \d+:\d\d:\d\d\b": "24 hours",
+    r"(?<!there )(?<!There )\bare no (?!longer\b|more\b)": "are not …",
+    r"\b(is|are|was|were) told\b": "is reported, is sent; the log says",
+    r"\blets? go of\b": "release, close",
+    r"\bput (it )?right\b": "fix",
+    r"\blooked into\b": "check",
+    r"\bhears? of\b": "is notified of",
+    r"\bwanted again\b": "must be sent again",
+}
+# What must not stand anywhere, in docstrings and comments neither.
+RARE = {
+    r"\bfor ever\b": "forever",
+    r"\banew\b": "again",
+    r"\b[Ww]hence\b|\bthereof\b|\bunawares\b": "say it in plain words",
+    r"\bone's own\b": "its own, your own",
+    r"\bso and so many\b": "this many",
+    r"\bfor want of\b": "for lack of",
+    r"\bbe it (that|in)\b": "even if",
 }
 
 
 def faults_in(text: str) -> list[str]:
     return [
         f"{found[0]!r}: write {better!r}"
-        for pattern, better in PATTERNS.items()
+        for pattern, better in (PATTERNS | RARE).items()
         for found in re.finditer(pattern, text)
     ]
 
@@ -106,8 +123,34 @@ def test_durations_are_written_as_people_write_them():
     assert found == []
 
 
-def test_readme_is_plain():
-    assert faults_in((REPOSITORY / "README.md").read_text()) == []
+def prose(document: Path) -> str:
+    """A document without its code, and without what it quotes."""
+    return re.sub(r'^```.*?^```|`[^`]*`|"[^"]*"', "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+DOCUMENTS = sorted(
+    path
+    for path in [
+        *REPOSITORY.glob("*.md"),
+        *(each for name in FOLDERS for each in (REPOSITORY / name).rglob("*.md")),
+    ]
+    if not path.name.endswith(".ko.md")
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_documents_are_plain(document):
+    assert faults_in(prose(document)) == []
+
+
+def test_docstrings_and_comments_are_plain():
+    faults = [
+        f"{path.relative_to(REPOSITORY)}: {found[0]!r}: write {better!r}"
+        for path in SOURCES
+        for pattern, better in RARE.items()
+        for found in re.finditer(pattern, path.read_text())
+    ]
+    assert faults == []
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def check_edits(track: memoryview) -> None:
     shown = len(list(dropwhile(lambda begin: begin == _PAUSE, begins)))
     if shown > 1:
         raise BrokenFile(
-            f"its edit list has {shown} parts, which players show in different ways; write it anew as one "
+            f"its edit list has {shown} parts, which players show in different ways; write it again as one "
             "(ffmpeg -i edited.mp4 plain.mp4)"
         )
 

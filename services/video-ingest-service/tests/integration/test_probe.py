@@ -73,7 +73,7 @@ async def test_video_of_several_parts_is_not_used(look):
     """What it shows depends on the player; the reason says what to do."""
     found = await look(edited(encode_video(30), [(10, 0), (10, 15)]), told=20)
     assert found.problem == (
-        "its edit list has 2 parts, which players show in different ways; write it anew as one "
+        "its edit list has 2 parts, which players show in different ways; write it again as one "
         "(ffmpeg -i edited.mp4 plain.mp4)"
     )
 

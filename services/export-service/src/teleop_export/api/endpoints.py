@@ -40,7 +40,7 @@ async def create_export(request: Request) -> Response:
     """Have a dataset made of one or more sessions.
 
     The same request again answers with the same export, as long as the sessions hold the same; one that
-    failed or was cancelled is made anew.
+    failed or was cancelled is made again.
     """
     sessions: SessionReader = request.state.recorded_sessions
     exports: ExportTable = request.state.exports

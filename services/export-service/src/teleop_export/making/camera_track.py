@@ -114,7 +114,7 @@ class CameraTrack:
         )
 
     def close(self) -> None:
-        """Complete the last video file; raises OSError, and lets go of everything even then."""
+        """Complete the last video file; raises OSError, but closes everything even then."""
         try:
             self._series.close()
         finally:

@@ -36,7 +36,7 @@ class KeptReader:
 
 
 def _answers(reader: FrameReader) -> bool:
-    """Whether the connection is still good: the database may have been started anew meanwhile."""
+    """Whether the connection is still good: the database may have been restarted meanwhile."""
     try:
         reader.read(0, 0, 0, state_width=1, action_width=1)
     except AdbcError:

@@ -96,7 +96,7 @@ class Mp4Writer:
         self.pictures += len(sizes)
 
     def close(self) -> None:
-        """Complete the file; raises OSError, and lets go of it even then."""
+        """Complete the file; raises OSError, but closes it even then."""
         with self._file as file:
             sizes = np.concatenate([np.zeros(0, np.int64), *self._sizes])
             movie = self._movie(sizes, np.concatenate([np.zeros(0, np.bool_), *self._keyframes]))

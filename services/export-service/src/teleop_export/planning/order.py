@@ -1,4 +1,4 @@
-"""What a worker is told to make: everything decided, only the frames are still to be read. Pure."""
+"""The order for a worker: everything is decided, only the frames must still be read. Pure."""
 
 import hashlib
 from collections import Counter

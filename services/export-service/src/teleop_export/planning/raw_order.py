@@ -1,4 +1,4 @@
-"""What a worker is told to make where a recording is wanted as it is, not as a LeRobot dataset. Pure."""
+"""The order for a worker that exports a recording as it is, and not as a LeRobot dataset. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -27,7 +27,7 @@ type Pool = AsyncConnectionPool[Connection]
 # Requests, the queue's listener and the workers of one process.
 CONNECTIONS = 8
 CONNECT_TIMEOUT_S = 5.0
-# The pool waits longer and longer between attempts, and begins anew after this long.
+# The pool waits longer and longer between attempts, and starts again with short pauses after this long.
 RECONNECT_S = 2.0
 
 

@@ -76,7 +76,7 @@ PUBLISHED = "SELECT status, fingerprint, request->>'repo_id' AS repo_id FROM exp
 
 FIND = "SELECT id FROM export WHERE fingerprint = %s"
 
-# One that failed or was cancelled is made anew; any other stays as it is, and nothing comes back.
+# An export that failed or was cancelled is made again; any other stays as it is, and no row is returned.
 PUT = """
 INSERT INTO export (fingerprint, request, work_order, report, attempts_left) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (fingerprint) DO UPDATE

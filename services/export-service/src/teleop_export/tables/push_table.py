@@ -14,7 +14,7 @@ from teleop_export.tables.database import Connection, Pool, connect
 # Likewise, and the Hub's refusals end a push at once.
 MAX_ATTEMPTS = 10
 
-# A push that failed starts anew; one that waits takes what was asked for last; any other stays as it is.
+# A push that failed starts again; a waiting push takes the newest request; any other stays as it is.
 PUT = """
 INSERT INTO export_push (export_id, private, overwrite, token_name, attempts_left) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (export_id) DO UPDATE

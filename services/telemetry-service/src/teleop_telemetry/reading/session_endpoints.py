@@ -132,9 +132,9 @@ async def give_up_missing(request: Request) -> Response:
 
 
 def _address_of(request: Request) -> str:
-    """Whence the request came; what a proxy on another machine says of that is told as its word.
+    """The origin of the request; if a proxy on another machine names it, the text says so.
 
-    One on this machine is believed already, by uvicorn.
+    uvicorn already trusts a proxy on this machine.
     """
     address = request.client.host if request.client else "a socket"
     told = request.headers.get("x-forwarded-for", "")
