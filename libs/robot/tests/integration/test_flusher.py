@@ -82,18 +82,27 @@ def test_slowest_sync_is_known(monkeypatch):
     assert running.slowest_s == pytest.approx(0.3)
 
 
-def test_error_of_the_disk_is_told_and_it_goes_on():
-    """A disk that gives an error is named; later samples are synced all the same."""
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(5, "Input/output error"), "the disk of the spool returned an error: Input/output error"),
+        (OSError("no details"), "the disk of the spool returned an error: no details"),
+        (MemoryError(), "samples could not be synced to disk: MemoryError"),
+        (ValueError("a defect"), "samples could not be synced to disk: ValueError: a defect"),
+    ],
+)
+def test_error_of_a_sync_is_told_and_it_goes_on(error, told):
+    """Whatever fails is named; later samples are synced all the same."""
     calls: list[int] = []
 
     def sync() -> bool:
         calls.append(1)
         if len(calls) == 1:
-            raise OSError(5, "Input/output error")
+            raise error
         return False
 
     running = Flusher(sync)
     running.start()
     wait_for(lambda: len(calls) > 2)
     running.stop()
-    assert running.trouble == "the disk of the spool returned an error: Input/output error"
+    assert running.trouble == told

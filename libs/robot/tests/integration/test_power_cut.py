@@ -12,6 +12,7 @@ from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.spool.segment import find_segments
 from lerobot_robot_backend.spool.stream import read_stream
 from lerobot_robot_backend.spool.writer import SpoolWriter
+from lerobot_robot_backend.video import encoder
 from lerobot_robot_backend.video.codec import PictureEncoder
 from lerobot_robot_backend.video.encoder import Finisher
 from lerobot_robot_backend.video.files import finished_segments, make_camera_dir, mark_stored, part_path
@@ -185,3 +186,25 @@ def test_pictures_of_an_open_part_are_synced(tmp_path):
                 assert len(read_part(left / part.relative_to(stream_dir)).numbers) == PICTURES, world
         finally:
             finisher.close()
+
+
+def test_finisher_goes_on_after_an_error(tmp_path, monkeypatch):
+    """A moment without memory or descriptors must not end the thread that finishes all later segments."""
+    real, failing = encoder.find_parts, [MemoryError(), OSError(24, "Too many open files")]
+
+    def find(stream_dir):
+        if failing:
+            raise failing.pop()
+        return real(stream_dir)
+
+    monkeypatch.setattr(encoder, "find_parts", find)
+    monkeypatch.setattr(encoder, "SYNC_S", 0.01)
+    stream_dir = tmp_path / "stream"
+    folder = make_camera_dir(stream_dir, "front")
+    finisher = Finisher(stream_dir)
+    try:
+        wait_for(lambda: not failing)
+        finisher.finish(record_part(folder))
+        wait_for(lambda: finished_segments(stream_dir))
+    finally:
+        finisher.close()

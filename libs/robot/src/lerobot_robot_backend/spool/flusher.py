@@ -5,6 +5,7 @@ shipper changes nothing. `fdatasync` releases the interpreter lock while the dis
 the lock, and so stop the recording loop.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,16 +16,19 @@ FLUSH_PERIOD_S = 0.04
 # A slower sync is reported, because a power loss may take as much.
 SLOW_SYNC_S = 0.1
 
+log = logging.getLogger("lerobot_robot_backend")
+
 
 class Flusher:
     """A thread that syncs 25 times a second, or as often as a slower disk allows.
 
     slowest_s  duration of the slowest sync so far, seconds
-    trouble    the disk's last error; reading the segment shows what was lost
+    trouble    the last error of a sync; reading the segment shows what was lost
     """
 
     def __init__(self, sync: Callable[[], bool]) -> None:
-        """sync  writes everything to disk, and returns whether there was anything; raises OSError"""
+        """sync  writes everything to disk, and returns whether there was anything; whatever it raises
+        becomes `trouble`, and the next sync follows"""
         self.slowest_s = 0.0
         self.trouble: str | None = None
         self._sync = sync
@@ -47,7 +51,18 @@ class Flusher:
             try:
                 synced = self._sync()
             except OSError as error:
-                synced, self.trouble = True, f"the disk of the spool returned an error: {error.strerror}"
+                why = error.strerror or error
+                synced, self.trouble = True, f"the disk of the spool returned an error: {why}"
+            except Exception as error:
+                synced = True
+                self._note_defect(error)
             took_s = time.monotonic() - started_s
             if synced:
                 self.slowest_s = max(self.slowest_s, took_s)
+
+    def _note_defect(self, error: Exception) -> None:
+        """Without memory, or after a defect, later samples must be synced all the same."""
+        trouble = f"samples could not be synced to disk: {type(error).__name__}: {error}".rstrip(": ")
+        if trouble != self.trouble:
+            self.trouble = trouble
+            log.error("the sync of the spool failed, trying again", exc_info=error)

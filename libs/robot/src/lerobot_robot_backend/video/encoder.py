@@ -254,7 +254,10 @@ class Finisher:
                 path = self._paths.get(timeout=SYNC_S)
             except queue.Empty:
                 path = self._stream_dir
-            self._sync_parts()
+            try:
+                self._sync_parts()
+            except Exception:  # without a memory or descriptor at the moment: the next parts need this thread
+                log.exception("the pictures of open parts can't be synced right now")
             if path is None:
                 return
             if path != self._stream_dir:
