@@ -204,9 +204,11 @@ class Shipper:
         if progress != self._progress:
             self._progress = progress
             try:
-                write_progress(self._dir, progress)
-                if seal_acknowledged(self._dir, progress.next, ended=progress.ended):
-                    prune_stream(self._dir)
+                try:
+                    write_progress(self._dir, progress)
+                finally:  # on a full disk, too: removing what is confirmed makes the room for the next note
+                    if seal_acknowledged(self._dir, progress.next, ended=progress.ended):
+                        prune_stream(self._dir)
             except OSError as error:
                 log.error("%s can't be written: %s; shipping continues", self._dir, error.strerror)
 

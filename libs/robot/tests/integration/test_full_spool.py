@@ -4,8 +4,10 @@ import os
 import threading
 
 import pytest
+from lerobot_robot_backend import shipper
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.shipping.reader import SpoolReader
+from lerobot_robot_backend.spool.segment import find_segments
 from lerobot_robot_backend.spool.stream import SpoolError
 from teleop_testing.robots.spooled import batches, covered
 from teleop_testing.waiting import until
@@ -66,6 +68,17 @@ def test_session_can_be_told_of_on_a_disk_that_is_full(make_client, monkeypatch)
 
 def _no_space(*_: int) -> None:
     raise OSError(28, "No space left on device")
+
+
+async def test_confirmed_samples_are_sealed_on_a_disk_that_is_full(make_client, monkeypatch):
+    """Their day begins with the confirmation, even where it can't be noted: they are the room to come."""
+    with make_client() as client:
+        client.log(SAMPLE, SAMPLE)
+    monkeypatch.setattr(shipper, "write_progress", _no_space)
+    assert await shipper.ship_stream(client.stream_dir)
+    (segment,) = find_segments(client.stream_dir).values()
+    assert segment.stat().st_mode & 0o222 == 0
+    assert client.acknowledged == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\0" * 4096, b'{"trouble": 5}'])

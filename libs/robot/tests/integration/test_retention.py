@@ -1,5 +1,6 @@
 """What is removed from the spool, and what never is."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -79,6 +80,25 @@ def test_ended_stream_is_removed_as_a_whole(stream_dir, tmp_path):
     send_to(stream_dir, "ws://somewhere-else:8000")
     prune_spool(tmp_path)
     assert not stream_dir.exists()
+
+
+def test_old_segments_are_removed_from_a_full_disk(stream_dir, tmp_path, monkeypatch):
+    """What makes room needs none: the note of the time that has passed waits until there is some."""
+    write_progress(stream_dir, StreamProgress(next=FRAMES, session_id=1))
+    prune_stream(stream_dir)
+    pass_time(tmp_path, KEEP_S + 60)
+
+    def write_nothing(path: Path, _: bytes) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_bytes", write_nothing)
+        prune_stream(stream_dir)
+        assert numbers(stream_dir) == [3]
+        assert [path.name for path in tmp_path.glob(f"{NOTE}*")] == [NOTE]
+        counted_s = running_s(tmp_path)
+    assert counted_s <= running_s(tmp_path) < counted_s + KEEP_S
 
 
 def test_foreign_files_stay(stream_dir, tmp_path):

@@ -12,9 +12,12 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+
+from lerobot_robot_backend.spool.durable import FULL
 
 NOTE = ".running"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -36,7 +39,11 @@ class Noted(msgspec.Struct):
 
 
 def running_s(spool_dir: Path) -> float:
-    """Seconds for which computers have been running with this spool, as far as known. Raises OSError."""
+    """Seconds for which computers have been running with this spool, as far as known. Raises OSError.
+
+    On a full disk the count goes on from the last note, so that what is old can be removed; a restart of the
+    computer before the next note makes everything younger, never older.
+    """
     path = spool_dir / NOTE
     boot, at_s = _boot(), time.clock_gettime(_CLOCK)
     try:
@@ -48,8 +55,14 @@ def running_s(spool_dir: Path) -> float:
     total_s = noted.total_s + passed_s
     # Several shippers may do this at once; all write the same.
     made = path.with_name(f"{NOTE}.{os.getpid()}-{threading.get_native_id()}")
-    made.write_bytes(msgspec.json.encode(Noted(boot, at_s, total_s)))
-    made.replace(path)
+    try:
+        made.write_bytes(msgspec.json.encode(Noted(boot, at_s, total_s)))
+        made.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            made.unlink()
+        if error.errno not in FULL:
+            raise
     return total_s
 
 

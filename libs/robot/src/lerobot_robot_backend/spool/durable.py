@@ -1,8 +1,12 @@
 """Writes files and folders that exist after a power loss, whole or not at all."""
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+
+# Error numbers of a disk without room, or without room for this user.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool) -> None:

@@ -1,6 +1,5 @@
 """Writing end of a stream: appends records to a memory-mapped segment, without a system call."""
 
-import errno
 import mmap
 import os
 import threading
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 from teleop_schema.messages import Event
 
-from lerobot_robot_backend.spool.durable import make_directory, sync_directory
+from lerobot_robot_backend.spool.durable import FULL, make_directory, sync_directory
 from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.spool.record import (
     MAX_RECORD_BYTES,
@@ -252,7 +251,7 @@ class SpoolWriter:
                 self._prepared = self._prepare(self.stream_dir, number, self._segment_bytes, quick=True)
             self._start_segment()
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            full = error.errno in FULL
             self._refusal = (
                 "the disk of the spool is full" if full else f"the spool can't be written: {error.strerror}"
             )
