@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+import msgspec
 from teleop_client.address import check_backend_url
 from teleop_schema.columns import Column
 from teleop_schema.identifiers import check_robot_id
@@ -23,11 +24,13 @@ from lerobot_robot_backend.spool.columns import Columns
 from lerobot_robot_backend.spool.extra import encode_all_extra
 from lerobot_robot_backend.spool.record import encode_beyond
 from lerobot_robot_backend.spool.stream import (
+    SESSION_FILE,
     SpoolError,
     StreamFile,
     StreamProgress,
     check_spool,
     default_spool_dir,
+    describe_removed,
     read_whole_progress,
 )
 from lerobot_robot_backend.spool.values import differ, number, picker, within_float32
@@ -150,7 +153,10 @@ class TelemetryClient:
     @property
     def progress(self) -> StreamProgress:
         """How far the session is, and what prevents recording or sending it; reads two files."""
-        return read_whole_progress(self.stream_dir)
+        progress = read_whole_progress(self.stream_dir)
+        if self._is_removed:
+            return msgspec.structs.replace(progress, trouble=describe_removed(self.stream_dir))
+        return progress
 
     @property
     def shipper_pid(self) -> int | None:
@@ -305,13 +311,20 @@ class TelemetryClient:
                 raise TimeoutError(
                     f"{self.acknowledged} of {self.logged} frames acknowledged after {timeout_s:g} s"
                     + (f": {progress.trouble}" if progress.trouble else "")
-                    + f"; the rest is kept in {self.stream_dir}"
+                    + ("" if self._is_removed else f"; the rest is kept in {self.stream_dir}")
                 )
             time.sleep(_POLL_S)
 
     def summary(self) -> str:
         """One line for people: what is safe where."""
+        if self._is_removed:
+            return f"{self.logged} frames logged; {describe_removed(self.stream_dir)}"
         return self.progress.summary(self.logged, self.stream_dir, self.shipper_pid)
+
+    @property
+    def _is_removed(self) -> bool:
+        """Whether the session's files are gone; asked anew, because they may go after `close()`, too."""
+        return self._writer.removed or not (self.stream_dir / SESSION_FILE).exists()
 
     def wait_for_encoder(self, timeout_s: float) -> bool:
         """Whether the encoder runs, after at most this time; earlier pictures wait in memory for 2 s."""

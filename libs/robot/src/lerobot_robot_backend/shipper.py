@@ -86,6 +86,7 @@ class Shipper:
         self._jitter = jitter
         self._progress = read_progress(stream_dir)
         self._logged: tuple[str, float] = "", 0.0
+        self._unwritable: str | None = None
         self._damage_logged = 0
 
     async def run(self, slots: asyncio.Semaphore | None = None) -> None:
@@ -209,8 +210,11 @@ class Shipper:
                 finally:  # on a full disk, too: removing what is confirmed makes the room for the next note
                     if seal_acknowledged(self._dir, progress.next, ended=progress.ended):
                         prune_stream(self._dir)
+                self._unwritable = None
             except OSError as error:
-                log.error("%s can't be written: %s; shipping continues", self._dir, error.strerror)
+                if error.strerror != self._unwritable:
+                    self._unwritable = error.strerror
+                    log.error("%s can't be written: %s; shipping continues", self._dir, error.strerror)
 
     def _log_damage(self) -> None:
         for what in self._reader.damage[self._damage_logged :]:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from lerobot_robot_backend.children import start_child
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S, Flusher
-from lerobot_robot_backend.spool.stream import SHIPPER_LOG, WriterState, WriterStateFile, find_streams
+from lerobot_robot_backend.spool.stream import (
+    SHIPPER_LOG,
+    WriterState,
+    WriterStateFile,
+    describe_removed,
+    find_streams,
+)
 from lerobot_robot_backend.spool.writer import SpoolWriter
 from lerobot_robot_backend.video.files import holds_video
 
@@ -142,7 +148,9 @@ class _DiskWatch:
     def look_after(self) -> None:
         """Allocate the next segment if it is time, and report what is new."""
         self._no_room = None
-        if self._writer.wants_next:
+        with suppress(OSError):  # a broken disk: its syncs fail
+            self._writer.look_for_files()
+        if self._writer.wants_next and not self._writer.removed:
             try:
                 self._writer.prepare_next()
             except OSError as error:  # tried again in the next round
@@ -174,6 +182,8 @@ class _DiskWatch:
                 self._file.write(self._told)
 
     def _trouble(self) -> str | None:
+        if self._writer.removed:
+            return describe_removed(self._writer.stream_dir)
         remedy = f"free some space on the disk of {self._writer.stream_dir}"
         if refusal := self._writer.refusal:
             return f"{refusal}, so frames are being lost; {remedy}"

@@ -10,7 +10,7 @@ import msgspec
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch, Event
 
-from lerobot_robot_backend.spool.locks import is_locked
+from lerobot_robot_backend.spool.locks import LockWatch, is_locked
 from lerobot_robot_backend.spool.record import (
     ALIGNMENT,
     HEAD,
@@ -53,10 +53,13 @@ class SpoolReader:
     def __init__(self, stream_dir: Path) -> None:
         """Raises SpoolError if the directory holds no stream."""
         self.description = read_stream(stream_dir)
-        if not is_locked(stream_dir / WRITER_LOCK):
+        # Opened once: if somebody removes the folder, what is still open can be read to its end.
+        self._writer = LockWatch(stream_dir / WRITER_LOCK)
+        if not self._writer.locked:
             try:
                 adopt_prepared(stream_dir)
             except OSError as error:
+                self._writer.close()
                 raise SpoolError(f"{stream_dir} can't be tidied up: {error.strerror}") from error
         self.next_index = 0
         self.damage: list[str] = []
@@ -122,7 +125,7 @@ class SpoolReader:
         A power loss may take records from the disk that the server already has. If the writer ended without
         closing the stream, as many frames as fit into LOST_AT_MOST_S may be missing here.
         """
-        whole = is_locked(self._stream_dir / WRITER_LOCK)
+        whole = self._writer.locked
         logged = 0
         for number, path in reversed(find_segments(self._stream_dir).items()):
             with closing(_OpenSegment(number, path)) as segment:
@@ -152,6 +155,7 @@ class SpoolReader:
     def close(self) -> None:
         """Close the files."""
         self._close_segment()
+        self._writer.close()
 
     def _mark_damage(self, index: int) -> None:
         """There was damage but no frame is missing, so the damaged record was an event."""
@@ -240,11 +244,14 @@ class SpoolReader:
     def _go_on(self) -> bool:
         """Nothing can be read here: move on, or find that the stream is over. False: wait for the writer."""
         # Asked before looking again: once the writer is dead, what is not there will never be there.
-        alive = is_locked(self._stream_dir / WRITER_LOCK)
-        segments = find_segments(self._stream_dir)
+        alive = self._writer.locked
         segment = self._segment
         if segment is None:
-            return self._open_or_end(segments, alive=alive)
+            return self._open_or_end(find_segments(self._stream_dir), alive=alive)
+        try:
+            segments = find_segments(self._stream_dir)
+        except FileNotFoundError:  # removed or moved: only the open segment can still be read
+            segments = {}
         later = {number: path for number, path in segments.items() if number > segment.number}
         what = "zeros where a record should be"
         try:

@@ -55,19 +55,41 @@ class FileLock:
             self._fd = None
 
 
+class LockWatch:
+    """Asks again and again whether a lock is held, even after its file was removed or moved."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError; without a file, nobody holds the lock."""
+        self._fd = -1
+        with suppress(FileNotFoundError):
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def locked(self) -> bool:
+        """Whether a living process holds the lock."""
+        if self._fd < 0:
+            return False
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        return False
+
+    def close(self) -> None:
+        """Close the file; calling it again changes nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 def is_locked(path: Path) -> bool:
     """Whether a living process holds the lock on `path`."""
+    watch = LockWatch(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return watch.locked
     finally:
-        os.close(fd)
-    return False
+        watch.close()
 
 
 def name_holder(path: Path) -> str:

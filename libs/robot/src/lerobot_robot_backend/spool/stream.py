@@ -45,7 +45,8 @@ GONE = "the spool has lost the records of these frames"
 _STATE_BYTES = 4096
 # A folder on every mounted disk, which only root may read.
 LOST_AND_FOUND = "lost+found"
-CORRECTION = "python -m lerobot_robot_backend.shipper --backend_url ws://localhost:8000"
+SHIPPER = "python -m lerobot_robot_backend.shipper"
+CORRECTION = f"{SHIPPER} --backend_url ws://localhost:8000"
 # JSON that nests too deeply raises RecursionError.
 UNREADABLE = (OSError, msgspec.MsgspecError, RecursionError)
 
@@ -88,7 +89,7 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     once: int = 0
 
     def summary(self, logged: int, stream_dir: Path, shipper_pid: int | None) -> str:
-        """One line for people: what is safe where.
+        """One line for people: what is safe where, as long as the stream's folder is there.
 
         logged       number of frames in the stream; the text says how many of them have arrived
         shipper_pid  the process that sends the rest, if there is one
@@ -214,6 +215,24 @@ def read_whole_progress(stream_dir: Path) -> StreamProgress:
     progress, state = read_progress(stream_dir), read_writer_state(stream_dir)
     trouble = state.trouble if state.trouble and is_locked(stream_dir / WRITER_LOCK) else progress.trouble
     return msgspec.structs.replace(progress, trouble=trouble, slowest_sync_ms=state.slowest_sync_ms)
+
+
+def has_stream(stream_dir: Path) -> bool:
+    """Whether the folder of a stream is there, with its description. Raises OSError of a broken disk."""
+    try:
+        os.stat(stream_dir / SESSION_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def describe_removed(stream_dir: Path) -> str:
+    """Text for people: what it means that a stream is no longer where it was recorded into."""
+    return (
+        f"the spool was removed or moved: {stream_dir} or its samples are no longer there, and what the "
+        f"server has not confirmed may be lost; start a new recording; if it was moved, {SHIPPER} --all "
+        f"<its new place> sends what is in it"
+    )
 
 
 def find_streams(spool_dir: Path, refused: Callable[[OSError], None] = lambda _error: None) -> Iterator[Path]:

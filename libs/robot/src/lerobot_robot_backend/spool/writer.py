@@ -29,7 +29,7 @@ from lerobot_robot_backend.spool.segment import (
     prepare_segment,
     segment_path,
 )
-from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, StreamFile, write_stream
+from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, StreamFile, has_stream, write_stream
 
 # The first bytes of a record say that it exists, so they are stored last, in one aligned store.
 _COMMIT_BYTES = 8
@@ -70,6 +70,7 @@ class SpoolWriter:
          └── a record finds room: the gap is written, then the record ─────────┤  │ segment is tried for
                                                                                └──┘ each _RETRY_S
 
+    removed    whether somebody had removed or moved the stream's files when `look_for_files` last looked
     _refusal   why nothing can be kept now, None in the state "kept"
     _untold    the gap to write before the next record; there is always space for the session's end
     """
@@ -90,6 +91,7 @@ class SpoolWriter:
         if segment_bytes < 2 * MAX_RECORD_BYTES:
             raise ValueError(f"a segment needs at least {2 * MAX_RECORD_BYTES} bytes")
         self.next_index = 0
+        self.removed = False
         self.stream_dir = spool_dir / description.robot_id / str(description.stream)
         self._stream = description.stream
         self._counts = len(description.session.state_names), len(description.session.action_names)
@@ -184,6 +186,8 @@ class SpoolWriter:
                     self.sync()
                 self._map.close()
                 self._map = None
+                with suppress(OSError):  # a disk error; it is no removal
+                    self.look_for_files()
                 with self._sync_lock:
                     for fd in (*self._left, self._fd):
                         os.close(fd)
@@ -192,6 +196,13 @@ class SpoolWriter:
                 if self._prepared is not None:
                     self._prepared.unlink(missing_ok=True)
                 self._writer_lock.release()
+
+    def look_for_files(self) -> None:
+        """See whether the stream's files are still there, for `removed`: nothing else would show that they
+        are not, because a removed file can be written. Raises OSError of a broken disk."""
+        with self._sync_lock:  # it holds the file open
+            unlinked = self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+        self.removed = unlinked or not has_stream(self.stream_dir)
 
     @property
     def closed(self) -> bool:
