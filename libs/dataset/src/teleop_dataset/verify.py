@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from teleop_dataset.errors import VerificationFailed
-from teleop_dataset.recorded_stats import read_blocks
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
 from teleop_dataset.v3.episodes import PICTURES, WITHOUT_STATISTICS, episodes_schema
 from teleop_dataset.v3.info import ACTION, DEFAULT_FEATURES, STATE
 from teleop_dataset.v3.layout import FIRST_PLACE
 from teleop_dataset.v3.numbering import TOLERANCE_S
+from teleop_dataset.v3.recorded_stats import read_blocks
 from teleop_dataset.v3.stats import QUANTILES
 from teleop_dataset.verify_video import check_videos
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from teleop_dataset.recorded_stats import RecordedStats
 from teleop_dataset.v3.numbering import (
     Episodes,
     dataset_numbering_stats,
     numbering_columns,
     numbering_stats,
 )
+from teleop_dataset.v3.recorded_stats import RecordedStats
 from teleop_dataset.v3.selection import Selection
 from teleop_dataset.v3.stats import LEVELS, Moments, describe, promoted
 

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from teleop_dataset.repair.episode_stats import EpisodeStats, add_up
 from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.episodes import OWN_PLACE, STATISTICS, WITHOUT_STATISTICS, Clip, episodes_schema
+from teleop_dataset.v3.files import open_parquet, write_document
 from teleop_dataset.v3.info import Features
 from teleop_dataset.v3.layout import FIRST_PLACE, FileNumber
-from teleop_dataset.v3.tasks import tasks_table
 
 Row = dict[str, Any]
 
@@ -87,9 +86,8 @@ def write_episodes(
     # All episodes files of a dataset must have the same columns.
     schema = kept[0].table.schema if kept else episodes_schema(features)
     table = pa.Table.from_pylist([row | own for row in rows[begin:]], schema)
-    path = root / place.episodes_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="snappy", use_dictionary=True)
+    with open_parquet(root / place.episodes_path(), schema) as writer:
+        writer.write_table(table)
     return paths, place.episodes_path()
 
 
@@ -117,12 +115,7 @@ def write_info(root: Path, info: Mapping[str, Any], *, episodes: int, frames: in
         "total_tasks": tasks,
         "splits": {"train": f"0:{episodes}"},
     }
-    _write_json(root / layout.INFO, document)
-
-
-def write_tasks(root: Path, tasks: Sequence[str]) -> None:
-    """The list of tasks."""
-    pq.write_table(tasks_table(tasks), root / layout.TASKS)
+    write_document(root, layout.INFO, document)
 
 
 def stats_are_current(encoded: bytes, features: Features, frames: int) -> bool:
@@ -144,9 +137,4 @@ def write_stats(root: Path, rows: Sequence[Row], features: Features) -> None:
         for key in features
         if key in total
     }
-    _write_json(root / layout.STATS, document)
-
-
-def _write_json(path: Path, document: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=4, ensure_ascii=False), "utf-8")
+    write_document(root, layout.STATS, document)

@@ -27,7 +27,6 @@ from teleop_dataset.repair.metadata import (
     write_episodes,
     write_info,
     write_stats,
-    write_tasks,
 )
 from teleop_dataset.repair.pictures import cut_video, is_depth, video_facts
 from teleop_dataset.repair.renumber import NUMBERS, Numbered, Whole, renumber, rewrite
@@ -46,6 +45,7 @@ from teleop_dataset.repair.videos import Clips, place_episodes
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
 from teleop_dataset.v3.episodes import Clip, episodes_schema, statistics_per_row
+from teleop_dataset.v3.files import write_tasks
 from teleop_dataset.v3.info import Features
 from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.verify import verify

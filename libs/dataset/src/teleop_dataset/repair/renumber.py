@@ -12,6 +12,7 @@ from teleop_dataset.repair.episode_stats import EpisodeStats
 from teleop_dataset.repair.metadata import Row
 from teleop_dataset.repair.rows import Episode, read_values
 from teleop_dataset.v3.episodes import Clip
+from teleop_dataset.v3.files import open_parquet
 from teleop_dataset.v3.layout import FIRST_PLACE, FileNumber
 
 # Columns, and their statistics, that change with an episode's number.
@@ -95,7 +96,7 @@ def rewrite(root: Path, target: Path, episodes: Sequence[Numbered]) -> None:
     """Write the rows of some episodes of one data file below `root` to another file, with new numbers."""
     source = root / episodes[0].whole.found.place.data_path()
     schema = pq.read_schema(source)
-    with pq.ParquetWriter(target, schema, compression="snappy", use_dictionary=True) as writer:
+    with open_parquet(target, schema) as writer:
         for each in episodes:
             table = read_values(root, each.whole.found, schema.names)
             length = each.episode.length

@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from teleop_dataset.v3 import layout
+from teleop_dataset.v3.files import encode_document
 
 from teleop_export.errors import HubForeignContent, HubRefused, HubRepoPublic, HubUnavailable
 from teleop_export.hub.card import MARK, card
@@ -182,7 +183,7 @@ class _Push:
     def _signed(self, provenance: Mapping[str, Any]) -> bytes:
         """The provenance with what later pushes recognise this one by."""
         origin = {"fingerprint": self._parcel.fingerprint, "streams": sorted(self._parcel.streams)}
-        return (json.dumps({**provenance, "origin": origin}, indent=4, ensure_ascii=False) + "\n").encode()
+        return encode_document({**provenance, "origin": origin})
 
     def _card(self, provenance: Mapping[str, Any], size_bytes: int) -> bytes:
         folder = self._parcel.folder

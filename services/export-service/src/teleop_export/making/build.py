@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 from teleop_dataset.v3.info import ACTION, STATE, recorded_features
+from teleop_dataset.v3.writer import DatasetWriter, NonFiniteValue
 from teleop_dataset.verify import verify
 
 from teleop_export.errors import NotFinite
 from teleop_export.making.dataset_video import DatasetVideo
-from teleop_export.making.dataset_writer import DatasetWriter, NonFiniteValue
 from teleop_export.making.frame_source import Reader, read_pieces
 from teleop_export.making.rows import choose_rows, with_ages
 from teleop_export.making.video_source import Chunks, Files

@@ -35,7 +35,7 @@ MAX_FPS = 10_000
 MAX_CAMERAS = 64
 
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
-WRITER_VERSION = 8
+WRITER_VERSION = 9
 
 VALUE_BYTES = 4
 # Of a row: index, episode, frame, task and time, each once, before they are compressed.

@@ -1,24 +1,23 @@
 """The files of a dataset, written in one go."""
 
-import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
-from teleop_dataset.recorded_stats import RecordedStats
+
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import column_values, data_schema, data_table
 from teleop_dataset.v3.episodes import WITHOUT_STATISTICS, Clip, episodes_schema, episodes_table, put_in_place
+from teleop_dataset.v3.files import LEROBOTS_ENCODING, ParquetSeries, write_document, write_tasks
 from teleop_dataset.v3.info import CAPTURE_TIME, DEFAULT_FEATURES, Features, info_document
-from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits, FileNumber
+from teleop_dataset.v3.layout import FileLimits, FileNumber
 from teleop_dataset.v3.numbering import Episodes, TaskRows, dataset_numbering_stats, numbering_stats
+from teleop_dataset.v3.recorded_stats import RecordedStats
 from teleop_dataset.v3.stats import Stats, dataset_document, describe
-from teleop_dataset.v3.tasks import tasks_table
 
 # Held back until then: a row has a hundred columns of statistics, and small row groups are slow to read.
 EPISODES_PER_ROW_GROUP = 1000
@@ -39,49 +38,6 @@ class NonFiniteValue(Exception):
     def __init__(self, key: str, episode: int) -> None:
         super().__init__(key)
         self.episode = episode
-
-
-class ParquetSeries:
-    """Row groups in a series of files of about `file_bytes` each."""
-
-    def __init__(
-        self,
-        root: Path,
-        schema: pa.Schema,
-        path_of: Callable[[FileNumber], str],
-        encoding: Mapping[str, Any],
-        file_bytes: int,
-    ) -> None:
-        self._file_bytes = file_bytes
-        self.place = FIRST_PLACE
-        self._root = root
-        self._schema = schema
-        self._path_of = path_of
-        self._encoding = encoding
-        self._writer: pq.ParquetWriter | None = None
-        self._bytes = 0
-
-    def make_room(self, size_bytes: int) -> FileNumber:
-        """The place that a row group of `size_bytes` will be written to."""
-        if self._writer is not None and self._bytes + size_bytes > self._file_bytes:
-            self.close()
-            self.place = self.place.following()
-        return self.place
-
-    def write(self, table: pa.Table) -> None:
-        """Append `table` as one row group to the file at `place`."""
-        if self._writer is None:
-            path = self._root / self._path_of(self.place)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(path, self._schema, compression="snappy", **self._encoding)
-            self._bytes = 0
-        self._writer.write_table(table, row_group_size=table.num_rows)
-        self._bytes += table.nbytes
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
 
 class DatasetWriter:
@@ -123,7 +79,7 @@ class DatasetWriter:
             root, self._data_schema, FileNumber.data_path, DATA_ENCODING, limits.data_bytes
         )
         self._meta = ParquetSeries(
-            root, self._episodes_schema, FileNumber.episodes_path, {}, limits.data_bytes
+            root, self._episodes_schema, FileNumber.episodes_path, LEROBOTS_ENCODING, limits.data_bytes
         )
         self._rows: list[pa.Table] = []
 
@@ -185,9 +141,9 @@ class DatasetWriter:
         """
         found = {**recorded, **pictures, **dataset_numbering_stats(self._every, self.fps)}
         stats = {key: found[key] for key in self._described}
-        pq.write_table(tasks_table(list(self.tasks)), self.root / layout.TASKS)
-        self._write_json(layout.STATS, dataset_document(stats, pictures))
-        self._write_json(layout.PROVENANCE, provenance)
+        write_tasks(self.root, list(self.tasks))
+        write_document(self.root, layout.STATS, dataset_document(stats, pictures))
+        write_document(self.root, layout.PROVENANCE, provenance)
         info = info_document(
             self.features,
             fps=self.fps,
@@ -198,7 +154,7 @@ class DatasetWriter:
             limits=self._limits,
             splits=splits,
         )
-        self._write_json(layout.INFO, info)
+        write_document(self.root, layout.INFO, info)
 
     def __enter__(self) -> Self:
         return self
@@ -228,6 +184,3 @@ class DatasetWriter:
             table = pa.concat_tables(self._rows).combine_chunks()
             self._meta.write(put_in_place(table, self._meta.make_room(table.nbytes)))
             self._rows.clear()
-
-    def _write_json(self, path: str, document: Mapping[str, Any]) -> None:
-        (self.root / path).write_text(json.dumps(document, indent=4, ensure_ascii=False) + "\n", "utf-8")
