@@ -15,8 +15,6 @@ from teleop_testing.figures import (
 
 MOST_MODULES = 15
 LONGEST_CHAIN = 10
-# Rooms of export-service lie above each other as its work does: times, sessions, plan, making, worker.
-LONGER = {"teleop_export": 15}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,7 @@ def test_no_folder_is_full(modules):
 def test_chains_of_imports_are_short(modules):
     """From a module it is not far to the last of those that it builds upon."""
     chains = {package: longest_chain(imports) for package, imports in by_package(modules).items()}
-    long = {name: chain for name, chain in chains.items() if len(chain) > LONGER.get(name, LONGEST_CHAIN)}
+    long = {name: chain for name, chain in chains.items() if len(chain) > LONGEST_CHAIN}
     assert long == {}
 
 

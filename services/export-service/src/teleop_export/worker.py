@@ -30,7 +30,8 @@ from teleop_export.making.kept_reader import KeptReader
 from teleop_export.making.stored_files import StoredFiles
 from teleop_export.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
 from teleop_export.planning.raw_order import RawOrder
-from teleop_export.planning.stages import Built, Stage, Watch
+from teleop_export.planning.report import Built
+from teleop_export.planning.stages import Stage, Watch
 from teleop_export.planning.views import Numbers
 from teleop_export.raw.build import build_raw
 from teleop_export.settings import ExportSettings

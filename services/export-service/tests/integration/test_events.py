@@ -24,7 +24,7 @@ def slowly(monkeypatch):
         return build(folder, order, reader, chunks, files, wait)
 
     monkeypatch.setattr("teleop_export.worker.build", build_slowly)
-    monkeypatch.setattr("teleop_export.planning.added_columns.READ_FRAMES", 100)
+    monkeypatch.setattr("teleop_export.planning.pieces.READ_FRAMES", 100)
 
 
 async def heard(backend, export_id, **headers):

@@ -319,7 +319,7 @@ def slowly(monkeypatch):
         return build(*work, watch=wait)
 
     monkeypatch.setattr("teleop_export.worker.build", build_slowly)
-    monkeypatch.setattr("teleop_export.planning.added_columns.READ_FRAMES", 100)
+    monkeypatch.setattr("teleop_export.planning.pieces.READ_FRAMES", 100)
 
 
 async def test_cancelling_a_running_export_leaves_nothing(backend, record, slowly):

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from teleop_export.errors import RecordingChanged
-from teleop_export.planning import added_columns
-from teleop_export.planning.added_columns import choose_columns, frames_at_once, with_columns
-from teleop_export.planning.plan import Piece
+from teleop_export.planning import pieces
+from teleop_export.planning.added_columns import choose_columns, with_columns
+from teleop_export.planning.pieces import Piece, frames_at_once
 from teleop_export.sessions.recorded import Session, Values
 from teleop_schema.columns import MAX_COLUMN_BYTES, Column, pack_values
 
@@ -102,7 +102,7 @@ def frames_with(*rewards: float | None) -> pa.Table:
 
 def test_values_of_a_long_episode_are_unpacked_in_parts(monkeypatch):
     """And are all there, in their order."""
-    monkeypatch.setattr(added_columns, "READ_COLUMN_BYTES", 12)
+    monkeypatch.setattr(pieces, "READ_COLUMN_BYTES", 12)
     table = with_columns(frames_with(*range(10)), [REWARD], [REWARD])
     assert table.column("reward").num_chunks == 4
     assert table.column("reward").to_pylist() == list(range(10))

@@ -14,7 +14,8 @@ from teleop_dataset.v3.layout import BYTES_PER_MB, ONE_FILE, FileLimits, FileNum
 from teleop_dataset.verify import verify
 from teleop_export.errors import Cancelled, NotFinite, RecordingChanged
 from teleop_export.making import build as building
-from teleop_export.planning.order import ExportRequest, make_order
+from teleop_export.planning.order import make_order
+from teleop_export.planning.request import ExportRequest
 from teleop_export.sessions.recorded import EpisodeRow, Session
 
 NAMES = ("a.pos", "b.pos")

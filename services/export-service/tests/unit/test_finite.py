@@ -5,7 +5,7 @@ import pytest
 from teleop_export.errors import NotFinite
 from teleop_export.sessions.finite import SHORT, Unfit, check_left_out, cut_out, not_finite
 from teleop_export.sessions.recorded import Gap
-from teleop_export.timing.pace import SampleTimes, Which
+from teleop_export.timing.loop_times import SampleTimes, Which
 from teleop_export.timing.pauses import Pauses
 
 NAMES = ["observation a.pos", "observation b.pos", "action a.pos"]

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from msgspec import structs
 from teleop_export.errors import SessionUnfinished
-from teleop_export.planning.order import ExportRequest, Order, check_request, fingerprint, make_order
+from teleop_export.planning.order import Order, fingerprint, make_order
+from teleop_export.planning.request import ExportRequest, check_request
 from teleop_export.sessions.recorded import EpisodeRow, Session
 from teleop_schema.errors import BadInput
 

@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from teleop_export.timing.loop_times import US_PER_S, loop_times
-from teleop_export.timing.pace import (
-    MISSING_ROWS,
-    STALL_US,
-    SampleTimes,
-    Which,
-    choose_samples,
-    measure,
-    thin_out,
-)
+from teleop_export.timing.loop_times import US_PER_S, SampleTimes, Which, loop_times
+from teleop_export.timing.pace import MISSING_ROWS, STALL_US, choose_samples, measure, thin_out
 
 NOTHING = np.zeros(0, np.int64)
 EPOCH_US = 1_763_860_000_000_000

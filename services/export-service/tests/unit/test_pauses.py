@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from teleop_export.planning.plan import MAX_PAUSES, PAUSED, make_plan
 from teleop_export.sessions.finite import SHORT
-from teleop_export.sessions.recorded import EpisodeRow, Gap, Session
-from teleop_export.sessions.spans import ALL_LABELS
-from teleop_export.timing.loop_times import loop_times
-from teleop_export.timing.pace import SampleTimes, Which, measure
+from teleop_export.sessions.recorded import ALL_LABELS, EpisodeRow, Gap, Session
+from teleop_export.timing.loop_times import SampleTimes, Which, loop_times
+from teleop_export.timing.pace import measure
 from teleop_export.timing.pauses import Pauses, in_spans, without
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6).map(

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from teleop_export.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
 from teleop_export.planning.plan import make_plan
-from teleop_export.sessions.recorded import UNNAMED, EpisodeRow, Gap, Session, name_gaps
-from teleop_export.sessions.spans import ALL_LABELS
+from teleop_export.sessions.recorded import ALL_LABELS, UNNAMED, EpisodeRow, Gap, Session, name_gaps
 
 NAMES = ("a.pos", "b.pos")
 

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from teleop_export.making.frame_source import read_pieces
 from teleop_export.making.rows import choose_rows
-from teleop_export.planning.plan import Piece
-from teleop_export.timing.pace import Which
+from teleop_export.planning.pieces import Piece
+from teleop_export.timing.loop_times import Which
 from teleop_runtime.postgres.frames import frame_schema
 
 FPS = 30

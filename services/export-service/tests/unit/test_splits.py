@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from teleop_export.planning.plan import Piece
+from teleop_export.planning.pieces import Piece
 from teleop_export.planning.splits import check_split, split_pieces
 from teleop_schema.errors import BadInput
 

@@ -10,21 +10,19 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import BadInput, Conflict, NoSpace, NotFound
 
+from teleop_export.api.addresses import export_id_of
 from teleop_export.api.archive import FolderTar
 from teleop_export.api.report_text import report_text
 from teleop_export.errors import ExportNotFound, ExportNotReady, FramesUnaccounted
-from teleop_export.planning.order import (
+from teleop_export.planning.order import Order, fingerprint, make_order
+from teleop_export.planning.raw_order import RawOrder, make_raw_order
+from teleop_export.planning.request import (
     LEROBOT,
-    MAX_ID,
     MAX_SESSIONS,
     ExportRequest,
-    Order,
     check_request,
-    fingerprint,
-    make_order,
     rows_of,
 )
-from teleop_export.planning.raw_order import RawOrder, make_raw_order
 from teleop_export.planning.views import ExportDetail, ExportFilter, ExportPage
 from teleop_export.tables.export_table import ExportTable
 from teleop_export.tables.push_table import PushTable
@@ -163,14 +161,6 @@ def _find(folder: Path, path: str) -> Path:
     except (OSError, ValueError):
         pass
     raise NotFound(f"the dataset has no file {path!r}", field="path")
-
-
-def export_id_of(request: Request) -> int:
-    """Export id of the address; raises ExportNotFound for one that no export can have."""
-    export_id: int = request.path_params["export_id"]
-    if not 1 <= export_id <= MAX_ID:
-        raise ExportNotFound(f"there is no export {export_id}", field="export_id")
-    return export_id
 
 
 OPERATIONS = (

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from teleop_runtime.serving.operations import Operation
 from teleop_schema.errors import NotFound, StorageUnavailable, TooManyConnections
 
-from teleop_export.api.endpoints import export_id_of
+from teleop_export.api.addresses import export_id_of
 from teleop_export.errors import ExportNotFound
 from teleop_export.planning.views import ExportView
 from teleop_export.tables.export_table import ExportTable

@@ -5,10 +5,10 @@ from starlette.responses import Response
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, Conflict, NotFound
 
-from teleop_export.api.endpoints import export_id_of
+from teleop_export.api.addresses import export_id_of
 from teleop_export.errors import NotPushable, PushBusy
-from teleop_export.planning.order import LEROBOT
 from teleop_export.planning.push import PushRequest, PushView, check_push
+from teleop_export.planning.request import LEROBOT
 from teleop_export.tables.export_table import ExportTable
 from teleop_export.tables.push_table import PushTable
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from teleop_schema.words import told_frames
 
-from teleop_export.planning.report import CameraReport, ColumnReport, EpisodeTime, SessionReport
+from teleop_export.planning.played import EpisodeTime
+from teleop_export.planning.report import CameraReport, ColumnReport, SessionReport
 from teleop_export.planning.views import ExportDetail
 
 

@@ -14,19 +14,12 @@ from teleop_dataset.v3.stats import join
 from teleop_schema.errors import BackendError
 
 from teleop_export.errors import RecordingChanged
+from teleop_export.making.picture_file import PictureFile, SegmentPictures
 from teleop_export.making.rows import MS_PER_US, Rows, ShownEpisodes
 from teleop_export.making.thin_pictures import Codes, Planes, ThinDepth, ThinPictures
-from teleop_export.making.video_source import (
-    NO_PICTURES,
-    CameraPictures,
-    Chunks,
-    Files,
-    PictureFile,
-    SegmentPictures,
-)
+from teleop_export.making.video_source import NO_PICTURES, CameraPictures, Chunks, Files
 from teleop_export.making.video_writer import VideoSeries, encode, look
-from teleop_export.planning.order import Source
-from teleop_export.planning.plan import Piece
+from teleop_export.planning.pieces import Piece, Source
 from teleop_export.planning.report import CameraReport, EncodedEpisode
 from teleop_export.timing.align import Matched, match
 from teleop_export.timing.loop_times import Integers

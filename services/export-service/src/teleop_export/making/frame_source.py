@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from teleop_export.errors import RecordingChanged
-from teleop_export.planning.added_columns import frames_at_once
-from teleop_export.planning.plan import Piece
+from teleop_export.planning.pieces import Piece, frames_at_once
 from teleop_export.timing.loop_times import Integers
 
 

@@ -15,10 +15,10 @@ from teleop_dataset.v3.numbering import TaskRows
 from teleop_dataset.v3.stats import Stats
 
 from teleop_export.making.frame_source import Fetched
-from teleop_export.planning.plan import Piece
-from teleop_export.planning.report import EpisodeTime, told_time
-from teleop_export.timing.loop_times import Flags, Integers, loop_times
-from teleop_export.timing.pace import Which, choose_samples
+from teleop_export.planning.pieces import Piece
+from teleop_export.planning.played import EpisodeTime, told_time
+from teleop_export.timing.loop_times import Flags, Integers, Which, loop_times
+from teleop_export.timing.pace import choose_samples
 from teleop_export.timing.pauses import closed
 
 MS_PER_US = 1e-3

@@ -17,7 +17,7 @@ from teleop_dataset.v3.numbering import pictures_are_found
 from teleop_export.errors import NotStreamable, VideoUnreadable
 from teleop_export.making.declared_rate import description_at
 from teleop_export.making.mp4_writer import Mp4Writer
-from teleop_export.making.video_source import PictureFile, SegmentPictures
+from teleop_export.making.picture_file import PictureFile, SegmentPictures
 from teleop_export.timing.loop_times import Integers
 
 # Encoders by what they make, and their settings. Every picture is a keyframe, as in what the robot's own

@@ -1,6 +1,6 @@
 """Columns that a recording command added beyond state and action: which of them a dataset has. Pure."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from teleop_runtime.postgres.columns import unpack
 from teleop_schema.columns import Column
 
 from teleop_export.errors import RecordingChanged
-from teleop_export.planning.plan import Piece
+from teleop_export.planning.pieces import Piece, bytes_of, frames_at_once
 from teleop_export.sessions.recorded import Session
 from teleop_export.timing.loop_times import Flags
 
@@ -33,10 +33,6 @@ RESERVED = {
 }
 AS_IT_IS = '`"format": "parquet"` and `"format": "mcap"` keep it as it was recorded'
 OTHERWISE = f"record it under another name; {AS_IT_IS}"
-# Read at a time: as many as one block of statistics takes.
-READ_FRAMES = 65_536
-# Of values beyond state and action; where frames have more of them, fewer are read at a time.
-READ_COLUMN_BYTES = 32 * 1024 * 1024
 
 
 class LeftOutColumn(Struct, frozen=True):
@@ -163,16 +159,6 @@ def features_of(columns: Sequence[Column]) -> Features:
         column.name: {"dtype": column.dtype, "shape": list(column.shape), "names": column.names}
         for column in columns
     }
-
-
-def bytes_of(columns: Collection[Column]) -> int:
-    """What is reckoned for one frame's values of all of them."""
-    return sum(column.room_bytes for column in columns)
-
-
-def frames_at_once(column_bytes: int) -> int:
-    """How many frames are read at a time that have so many bytes beyond state and action."""
-    return max(1, min(READ_FRAMES, READ_COLUMN_BYTES // max(1, column_bytes)))
 
 
 def with_columns(frames: pa.Table, recorded: Sequence[Column], wanted: Sequence[Column]) -> pa.Table:

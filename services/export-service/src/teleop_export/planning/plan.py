@@ -4,110 +4,22 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal
-
-from teleop_dataset.v3.info import VideoFeature
 
 from teleop_export.errors import EpisodeHasGap, NothingToExport, VideoUnfinished
+from teleop_export.planning.pieces import UNACTED, EpisodeGap, Exclusion, OnGap, Piece, Plan
 from teleop_export.sessions.alike import check_alike, choose_cameras
 from teleop_export.sessions.finite import OnNotFinite, Run, check_left_out, cut_out
 from teleop_export.sessions.rates import RecordedEpisode, choose_fps
-from teleop_export.sessions.recorded import Gap, Session
-from teleop_export.sessions.spans import Label, Span, name_of, spans_of
-from teleop_export.timing.loop_times import Flags, Integers
+from teleop_export.sessions.recorded import Gap, Label, Session
+from teleop_export.sessions.spans import Span, name_of, spans_of
 from teleop_export.timing.pace import Pace
-from teleop_export.timing.pauses import Pauses, Spans, in_spans
+from teleop_export.timing.pauses import Pauses
 
-OnGap = Literal["split", "refuse"]
 # Reasons named at most where nothing is left.
 MAX_REASONS = 5
 PAUSED = "paused: recorded within the episode but not part of it; the rows before and after are consecutive"
 # Of one episode, that are told one by one.
 MAX_PAUSES = 100
-REPEATING = "repeats the observation of an earlier frame with a newer action"
-UNACTED = "no action: the robot was observed only"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Frames `first` to `end - 1` of a session without `pauses`, all stored: one episode of the dataset.
-
-    task           of its first frame
-    episode_index  the episode it comes from, None where the session has none
-    repeating      how many of its frames do not become rows, for they repeat an earlier observation
-    unacted        how many others do not, for they have no action
-    changes        of the task, within the piece: the frame that another one begins with, and this task;
-                   ascending
-    pauses         frames in between that do not belong to it; ascending, disjoint
-    """
-
-    session_id: int
-    first: int
-    end: int
-    task: str
-    episode_index: int | None
-    repeating: int = 0
-    changes: tuple[tuple[int, str], ...] = ()
-    pauses: Spans = ()
-    unacted: int = 0
-
-    @property
-    def left_out(self) -> tuple[tuple[str, int], ...]:
-        """Why frames of it become no rows, whatever the dataset's rate is, and how many."""
-        return (REPEATING, self.repeating), (UNACTED, self.unacted)
-
-    @property
-    def frames(self) -> int:
-        return self.end - self.first - sum(end - first for first, end in self.pauses)
-
-    def holds(self, index: Integers) -> Flags:
-        """(N,) whether each of these frames, ascending, belongs to it."""
-        flags: Flags = (index >= self.first) & (index < self.end) & ~in_spans(self.pauses, index)
-        return flags
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """`frames` stored frames between `first` and `end - 1` that do not go into the dataset."""
-
-    session_id: int
-    first: int
-    end: int
-    frames: int
-    reason: str
-    episode_index: int | None
-
-
-@dataclass(frozen=True)
-class EpisodeGap:
-    """A gap inside an exported episode: it is missing in the recording, so the episode was split there."""
-
-    session_id: int
-    first: int
-    end: int
-    reason: str
-    episode_index: int | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An export before anything is read.
-
-    fps      of the dataset
-    cameras  whose video the dataset has
-    pieces   in the order of the dataset's episodes
-    """
-
-    fps: int
-    cameras: tuple[VideoFeature, ...]
-    pieces: tuple[Piece, ...]
-    excluded: tuple[Exclusion, ...]
-    gaps: tuple[EpisodeGap, ...]
-
-    @cached_property
-    def frames(self) -> int:
-        return sum(piece.frames for piece in self.pieces)
 
 
 def make_plan(

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import Struct
-from teleop_schema.columns import Column
 from teleop_schema.errors import BadInput
 
 from teleop_export.errors import CameraMissing, NothingToExport
-from teleop_export.planning.added_columns import bytes_of, frames_at_once
-from teleop_export.planning.order import LEROBOT, ExportRequest, check_accounted, check_unfinished
-from teleop_export.planning.plan import Piece, stored_runs
+from teleop_export.planning.pieces import Piece, bytes_of, frames_at_once
+from teleop_export.planning.plan import stored_runs
+from teleop_export.planning.raw_session import RawSession
 from teleop_export.planning.report import MissingFrames, Report, SessionReport, told_not_recorded
-from teleop_export.sessions.recorded import CameraVideo, EpisodeRow, Gap, Session
+from teleop_export.planning.request import LEROBOT, ExportRequest, check_accounted, check_unfinished
+from teleop_export.sessions.recorded import CameraVideo, Session
 from teleop_export.sessions.spans import DEFAULT_TASK
-from teleop_export.timing.pauses import Spans
 
 RawFormat = Literal["parquet", "mcap"]
 
@@ -24,33 +23,6 @@ VALUE_BYTES = 4
 FRAME_BYTES = 40
 # A frame as JSON, on two topics.
 MESSAGE_BYTES, JSON_VALUE_BYTES = 120, 40
-
-
-class RawSession(Struct, frozen=True, kw_only=True):
-    """A session as it was recorded.
-
-    pieces    all stored frames, ascending, in each as many as are read at a time
-    episodes  as they are noted, discarded ones too
-    pauses    frames within episodes that do not belong to them
-    gaps      frames that were never stored
-    footage   of each camera
-    columns   beyond state and action
-    """
-
-    session_id: int
-    robot_id: str = ""
-    robot_type: str
-    fps: float
-    task: str | None
-    state_names: tuple[str, ...]
-    action_names: tuple[str, ...]
-    committed: int
-    pieces: tuple[Piece, ...]
-    episodes: tuple[EpisodeRow, ...]
-    gaps: tuple[Gap, ...]
-    footage: dict[str, CameraVideo]
-    columns: tuple[Column, ...] = ()
-    pauses: Spans = ()
 
 
 class RawOrder(Struct, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
@@ -158,14 +130,6 @@ def _pieces(session: Session) -> Iterator[Piece]:
         for begin in range(first, end, most):
             stop = min(begin + most, end)
             yield Piece(session.id, begin, stop, session.task or DEFAULT_TASK, None)
-
-
-def told_tasks(episode: EpisodeRow, session: RawSession) -> list[dict[str, Any]]:
-    """Tasks of the episode one after the other, each with its first frame."""
-    return [
-        {"first_frame": frame, "task": task or session.task}
-        for frame, task in ((episode.first, episode.task), *episode.changes)
-    ]
 
 
 def _report(session: Session) -> SessionReport:

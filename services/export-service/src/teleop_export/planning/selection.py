@@ -7,7 +7,7 @@ from msgspec import Meta, Struct, field, structs
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 
-from teleop_export.sessions.spans import Label
+from teleop_export.sessions.recorded import Label
 
 # Of ids, robots and tasks that a filter may list: a query stays short.
 MAX_WORDS = 1000

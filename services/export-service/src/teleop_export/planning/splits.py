@@ -9,7 +9,7 @@ from typing import Annotated
 from msgspec import Meta
 from teleop_schema.errors import BadInput
 
-from teleop_export.planning.plan import Piece
+from teleop_export.planning.pieces import Piece
 
 # What LeRobot calls the one split that it writes.
 ALL = "train"

@@ -5,8 +5,6 @@ from typing import Literal
 
 from msgspec import Struct
 
-from teleop_export.planning.report import Report
-
 Stage = Literal["data", "video", "statistics", "verify"]
 STAGES: tuple[Stage, ...] = ("data", "video", "statistics", "verify")
 
@@ -28,10 +26,3 @@ class Content(Struct, frozen=True, kw_only=True):
     size_bytes: int
     videos: int
     video_bytes: int
-
-
-class Built(Struct, frozen=True, kw_only=True):
-    """What lies in the folder, and the account of it."""
-
-    content: Content
-    report: Report

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import Meta, Struct
 from teleop_runtime.serving.problems import Problem, read_noted
 
-from teleop_export.planning.order import MAX_ID, ExportRequest
 from teleop_export.planning.push import PushView
 from teleop_export.planning.report import Report
+from teleop_export.planning.request import MAX_ID, ExportRequest
 from teleop_export.planning.stages import STAGES, Content, Stage
 
 # A page is made in memory; `next_cursor` asks for more.

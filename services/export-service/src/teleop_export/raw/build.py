@@ -10,9 +10,11 @@ import pyarrow as pa
 
 from teleop_export.making.frame_source import Reader, read_pieces
 from teleop_export.making.video_source import CameraPictures, Chunks, Files
-from teleop_export.planning.added_columns import bytes_of
-from teleop_export.planning.raw_order import RawOrder, RawSession, told_tasks
-from teleop_export.planning.stages import Built, Content, Watch
+from teleop_export.planning.pieces import bytes_of
+from teleop_export.planning.raw_order import RawOrder
+from teleop_export.planning.raw_session import RawSession, told_tasks
+from teleop_export.planning.report import Built
+from teleop_export.planning.stages import Content, Watch
 from teleop_export.raw.mcap_files import write_mcap
 from teleop_export.raw.parquet_files import (
     ACTION,

@@ -19,8 +19,9 @@ from teleop_schema.columns import Column
 from teleop_schema.depth import DepthUnit
 
 from teleop_export.errors import VideoDiffers
-from teleop_export.making.video_source import CameraPictures, PictureFile
-from teleop_export.planning.raw_order import RawSession, told_tasks
+from teleop_export.making.picture_file import PictureFile
+from teleop_export.making.video_source import CameraPictures
+from teleop_export.planning.raw_session import RawSession, told_tasks
 from teleop_export.raw.foxglove import (
     FORMATS,
     JOINTS_NAME,

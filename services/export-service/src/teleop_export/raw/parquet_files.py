@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from teleop_runtime.postgres.columns import arrow_type, unpack
 
-from teleop_export.planning.raw_order import RawSession, told_tasks
+from teleop_export.planning.raw_session import RawSession, told_tasks
 
 FRAMES, COLUMNS = "frames.parquet", "columns.parquet"
 EPISODES, PAUSES, GAPS = "episodes.parquet", "pauses.parquet", "gaps.parquet"

@@ -8,8 +8,7 @@ import numpy as np
 
 from teleop_export.errors import NotFinite
 from teleop_export.sessions.recorded import Gap
-from teleop_export.timing.loop_times import Integers
-from teleop_export.timing.pace import SampleTimes, Which
+from teleop_export.timing.loop_times import Integers, SampleTimes, Which
 from teleop_export.timing.pauses import Pauses
 
 OnNotFinite = Literal["split", "keep", "refuse"]

@@ -11,9 +11,12 @@ from teleop_schema.columns import Column
 from teleop_schema.depth import DepthUnit
 
 from teleop_export.timing.align import PictureGap
-from teleop_export.timing.loop_times import Flags, Integers, LoopTimes
-from teleop_export.timing.pace import Pace, SampleTimes, Which, measure
+from teleop_export.timing.loop_times import Flags, Integers, LoopTimes, SampleTimes, Which
+from teleop_export.timing.pace import Pace, measure
 from teleop_export.timing.pauses import Pauses, without
+
+Label = Literal["success", "failure", "unlabelled"]
+ALL_LABELS: frozenset[Label] = frozenset({"success", "failure", "unlabelled"})
 
 YEAR_2000_US = 946_684_800_000_000
 DAY_US = 86_400_000_000

@@ -3,13 +3,10 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal
 
 from teleop_export.errors import EpisodesOverlap
-from teleop_export.sessions.recorded import EpisodeRow, Session, ended
+from teleop_export.sessions.recorded import EpisodeRow, Label, Session, ended
 
-Label = Literal["success", "failure", "unlabelled"]
-ALL_LABELS: frozenset[Label] = frozenset({"success", "failure", "unlabelled"})
 DEFAULT_TASK = "teleoperation"
 
 

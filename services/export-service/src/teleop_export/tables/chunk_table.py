@@ -16,8 +16,7 @@ from teleop_schema.connections import PREPARE
 from teleop_export.sessions.finite import Unfit
 from teleop_export.sessions.video_chunks import VideoChunk
 from teleop_export.tables.database import Connection
-from teleop_export.timing.loop_times import Integers
-from teleop_export.timing.pace import SampleTimes
+from teleop_export.timing.loop_times import Integers, SampleTimes
 
 CHUNKS = """
 SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_timestamp, frame_count,

@@ -8,7 +8,7 @@ from teleop_schema.columns import Column
 
 from teleop_export.sessions.recorded import Values
 from teleop_export.tables.database import Connection
-from teleop_export.timing.pace import SampleTimes, Which
+from teleop_export.timing.loop_times import SampleTimes, Which
 
 COLUMNS = """
 SELECT session_id, position, name, dtype, shape, names

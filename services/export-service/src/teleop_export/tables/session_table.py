@@ -16,8 +16,8 @@ from teleop_export.tables.chunk_table import read_chunks, read_not_finite, read_
 from teleop_export.tables.column_table import read_columns, read_values
 from teleop_export.tables.database import Connection, Pool, connect
 from teleop_export.tables.finding import find_sessions
-from teleop_export.timing.loop_times import Flags, loop_times
-from teleop_export.timing.pace import ALL, Pace, SampleTimes, Which, measure
+from teleop_export.timing.loop_times import ALL, Flags, SampleTimes, Which, loop_times
+from teleop_export.timing.pace import Pace, measure
 from teleop_export.timing.pauses import Pauses, in_spans
 
 SESSIONS = """

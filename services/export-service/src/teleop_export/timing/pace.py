@@ -10,7 +10,15 @@ from functools import cached_property
 
 import numpy as np
 
-from teleop_export.timing.loop_times import US_PER_S, Flags, Integers, LoopTimes, elapsed, usual_step
+from teleop_export.timing.loop_times import (
+    US_PER_S,
+    Integers,
+    LoopTimes,
+    SampleTimes,
+    Which,
+    elapsed,
+    usual_step,
+)
 
 # A loop was held up where a step takes so many of its usual ones, and that long: it went on at its rate.
 STALL_US = 80_000
@@ -73,60 +81,6 @@ class Pace:
         while rate > 1 and self.slow_for(rate, by=NEARLY):
             rate -= 1
         return rate
-
-
-@dataclass(frozen=True)
-class Which:
-    """Which samples become rows, beside those that have an observation of their own and an action.
-
-    repeated  those that repeat an earlier observation, too
-    unacted   those without an action, too
-    """
-
-    repeated: bool = False
-    unacted: bool = False
-
-
-ALL = Which(repeated=True, unacted=True)
-
-
-@dataclass(frozen=True)
-class SampleTimes:
-    """Samples of a session, ascending by index.
-
-    index     (N,) the iteration of the loop
-    taken_us  (N,) us since the Unix epoch, robot's clock
-    own       (N,) whether it has an observation of its own: else it repeats an earlier one beside a newer
-              action, as policies that act in chunks and interpolation leave them
-    acted     (N,) whether it has an action: a robot that is only watched, or led by hand, gets none
-    """
-
-    index: Integers
-    taken_us: Integers
-    own: Flags
-    acted: Flags
-
-    def rows(self, which: "Which") -> Flags:
-        """(N,) whether they become rows of a dataset."""
-        flags: Flags = (self.own | which.repeated) & (self.acted | which.unacted)
-        return flags
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def within(self, first: int, end: int) -> "SampleTimes":
-        """Those of the iterations `first` to `end - 1`."""
-        part = slice(*np.searchsorted(self.index, [first, max(first, end)]).tolist())
-        return self.at(part)
-
-    def at(self, chosen: slice | Flags) -> "SampleTimes":
-        """Those that are chosen."""
-        return SampleTimes(
-            self.index[chosen],
-            self.taken_us[chosen],
-            self.own[chosen],
-            self.acted[chosen],
-        )
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from teleop_export.timing.loop_times import US_PER_S, Flags, Integers, LoopTimes, elapsed
-from teleop_export.timing.pace import SampleTimes
+from teleop_export.timing.loop_times import US_PER_S, Flags, Integers, LoopTimes, SampleTimes, elapsed
 
 Spans = tuple[tuple[int, int], ...]
 # Pauses are the rule if so much of an episode's rows are as many iterations apart, give or take so many.
