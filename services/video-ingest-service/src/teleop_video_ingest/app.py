@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.postgres.pool import check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble
-from teleop_runtime.store import open_store
+from teleop_runtime.store import Store, open_store
 
 from teleop_video_ingest.api import (
     dataset_endpoints,
@@ -46,6 +46,20 @@ MAX_VERIFICATIONS = 2
 NOTE_EVERY_S = 60.0
 
 
+OPERATIONS = (
+    # Before `/files/{upload_id}`.
+    *plan_endpoints.OPERATIONS,
+    *known_endpoints.OPERATIONS,
+    *tus_endpoints.OPERATIONS,
+    *multipart_endpoints.OPERATIONS,
+    *video_endpoints.OPERATIONS,
+    # The longer addresses first, because a dataset's name may contain slashes.
+    *version_endpoints.OPERATIONS,
+    *hub_endpoints.OPERATIONS,
+    *dataset_endpoints.OPERATIONS,
+)
+
+
 def ingest_part(
     database_url: str, store_url: str, *, max_open_uploads: int = MAX_OPEN_UPLOADS
 ) -> ServicePart:
@@ -63,13 +77,6 @@ def ingest_part(
             Background() as background,
         ):
             await claim(pool, store, store_url)
-
-            async def check_store() -> None:
-                async with asyncio.timeout(READY_TIMEOUT_S):
-                    await store.check_owner()
-                    # Not ready while the disk is full or read-only, because nothing could be stored.
-                    await store.check_room(0)
-
             catalog = Catalog(pool, store, prober)
             uploads = Uploads(UploadTable(pool), store, catalog, max_open=max_open_uploads)
             sweeper = sweep.Sweeper(pool, store, uploads)
@@ -90,7 +97,7 @@ def ingest_part(
                 },
                 checks={
                     "ingest database": partial(check_database, pool),
-                    "store": check_store,
+                    "store": partial(_check_store, store),
                     **background.checks(),
                 },
                 # Never makes the service unready: uploads must not be kept away,
@@ -100,21 +107,17 @@ def ingest_part(
 
     return ServicePart(
         name="video-ingest-service",
-        operations=[
-            # Before `/files/{upload_id}`.
-            *plan_endpoints.OPERATIONS,
-            *known_endpoints.OPERATIONS,
-            *tus_endpoints.OPERATIONS,
-            *multipart_endpoints.OPERATIONS,
-            *video_endpoints.OPERATIONS,
-            # The longer addresses first, because a dataset's name may contain slashes.
-            *version_endpoints.OPERATIONS,
-            *hub_endpoints.OPERATIONS,
-            *dataset_endpoints.OPERATIONS,
-        ],
+        operations=OPERATIONS,
         lifespan=lifespan,
         any_origin=["/hub/"],
     )
+
+
+async def _check_store(store: Store) -> None:
+    async with asyncio.timeout(READY_TIMEOUT_S):
+        await store.check_owner()
+        # Not ready while the disk is full or read-only, because nothing could be stored.
+        await store.check_room(0)
 
 
 def _scratch_of(store_url: str) -> Path:

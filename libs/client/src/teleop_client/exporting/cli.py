@@ -74,6 +74,28 @@ def main() -> None:
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line; exits with status 2 and the reason if it is wrong."""
     parser = Parser(prog="export-to-dataset", description="Make a LeRobot dataset from recorded sessions.")
+    _asking(parser)
+    _taking(parser)
+    _shaping(parser)
+    _pushing(parser.add_argument_group("the Hugging Face Hub"))
+    arguments = parser.parse_args(words)
+    _check_choice(parser, arguments)
+    try:
+        check_repo_id(arguments.repo_id)
+    except BadInput as error:
+        parser.error(f"{error.detail}: {error.hint}")
+    return arguments
+
+
+def _check_choice(parser: Parser, arguments: argparse.Namespace) -> None:
+    """Sessions are chosen by number or by a filter: exits with status 2 unless it is one of the two."""
+    if arguments.session_id and (also := filter_of(arguments)):
+        parser.error(f"choose sessions with either --session_id or {', '.join(also)}, not both")
+    if not arguments.session_id and not filter_of(arguments):
+        parser.error("no sessions chosen: give --session_id, or a filter such as --robot_id")
+
+
+def _asking(parser: Parser) -> None:
     option = parser.add_argument
     option("--session_id", type=int, action="append", help="repeat the flag to merge sessions")
     _choosing(parser.add_argument_group("instead of --session_id: all sessions that match"))
@@ -96,6 +118,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         help="the sessions as they were recorded: tables, or files of joints and video for Foxglove; "
         "default: %(default)s",
     )
+
+
+def _taking(parser: Parser) -> None:
+    option = parser.add_argument
     option(
         "--on_gap",
         choices=("split", "refuse"),
@@ -125,6 +151,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="include frames that repeat an earlier observation with a newer action",
     )
+
+
+def _shaping(parser: Parser) -> None:
+    option = parser.add_argument
     option("--fps", type=int, help="rows per second; default: the rate of the cameras, or of the sessions")
     option("--cameras", nargs="*", help="default: all cameras with video; without a value: joints only")
     option("--split", nargs="+", type=_share, metavar="NAME=SHARE", help="for example train=0.9 val=0.1")
@@ -139,17 +169,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="write one mp4 per camera, as StreamingLeRobotDataset needs",
     )
-    _pushing(parser.add_argument_group("the Hugging Face Hub"))
-    arguments = parser.parse_args(words)
-    if arguments.session_id and (also := filter_of(arguments)):
-        parser.error(f"choose sessions with either --session_id or {', '.join(also)}, not both")
-    if not arguments.session_id and not filter_of(arguments):
-        parser.error("no sessions chosen: give --session_id, or a filter such as --robot_id")
-    try:
-        check_repo_id(arguments.repo_id)
-    except BadInput as error:
-        parser.error(f"{error.detail}: {error.hint}")
-    return arguments
 
 
 def _choosing(group: argparse._ArgumentGroup) -> None:
