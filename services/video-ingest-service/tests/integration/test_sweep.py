@@ -128,6 +128,18 @@ async def test_only_a_state_that_holds_all_takes_the_place_of_another(sweeper, r
     assert await versions_of(database) == [1, 2, 3, 4, 5]
 
 
+async def test_files_without_any_version_stay(sweeper, keep, catalog, store, database):
+    """Sent by hand, one after another to one path: each has a receipt, and no later one holds its bytes."""
+    contents = [b"take %d" % number for number in range(6)]
+    for content in contents:
+        await keep(content)
+        await catalog.accept(dataset_file(content, "meta/a.json", dataset="ds"))
+    await database.connection.execute(AN_HOUR_AGO)
+    await sweeper.sweep()
+    assert [await store.size(sha256_of(content)) for content in contents] == [6] * 6
+    assert await database.value("SELECT count(*) FROM dataset_file") == 6
+
+
 async def test_revisions_that_no_version_refers_to(sweeper, keep, catalog, record, store, database):
     """Those that a recording went through go; one that came before it, and that nothing holds, stays."""
 
@@ -139,13 +151,13 @@ async def test_revisions_that_no_version_refers_to(sweeper, keep, catalog, recor
     for content in sent:
         await send(content)
     await sweeper.sweep()
-    assert [await store.size(sha256_of(each)) is not None for each in sent] == [False] * 2 + [True] * 3
+    assert [await store.size(sha256_of(each)) is not None for each in sent] == [True] * 5
     for number in range(1, 6):
         await record(b"row" * number, episodes=number)
         await send(b"row" * number + b"torn")
     await record(b"row" * 6, episodes=6)
     await sweeper.sweep()
-    assert [await store.size(sha256_of(each)) is not None for each in sent] == [False] * 2 + [True] * 3
+    assert [await store.size(sha256_of(each)) is not None for each in sent] == [True] * 5
     torn = [await store.size(sha256_of(b"row" * number + b"torn")) for number in range(1, 6)]
     assert [size is not None for size in torn] == [False] * 4 + [True]
 

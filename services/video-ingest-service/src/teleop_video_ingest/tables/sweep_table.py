@@ -42,7 +42,8 @@ WITH gone AS (DELETE FROM dataset_version WHERE id = ANY($1))
 SELECT DISTINCT sha256 FROM dataset_version_file WHERE version_id = ANY($1)
 """
 
-# A revision without a version is removed if it came between two versions of the same recording.
+# A revision without a version is removed if it came between two versions of one recording, and its path is one
+# of that recording's files. Nothing is known of others, so they stay.
 THIN_REVISIONS = """
 DELETE FROM dataset_file old
  WHERE EXISTS (SELECT FROM dataset_file newer
@@ -50,10 +51,9 @@ DELETE FROM dataset_file old
                   AND newer.revision >= old.revision + $1)
    AND NOT EXISTS (SELECT FROM dataset_version v JOIN dataset_version_file f ON f.version_id = v.id
                     WHERE v.dataset_id = old.dataset_id AND f.path = old.path AND f.sha256 = old.sha256)
-   AND (NOT EXISTS (SELECT FROM dataset_version v WHERE v.dataset_id = old.dataset_id)
-        OR EXISTS (SELECT FROM dataset_version v
-                    WHERE v.dataset_id = old.dataset_id
-                      AND old.stored_at BETWEEN v.recording_begun AND v.created_at))
+   AND EXISTS (SELECT FROM dataset_version v JOIN dataset_version_file f ON f.version_id = v.id
+                WHERE v.dataset_id = old.dataset_id AND f.path = old.path
+                  AND old.stored_at BETWEEN v.recording_begun AND v.created_at)
 RETURNING old.sha256
 """
 
