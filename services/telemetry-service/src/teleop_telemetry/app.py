@@ -101,6 +101,7 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
                     "commits": batcher.trouble.check,
                     **background.checks(),
                 },
+                told={"commits of some robots": batcher.trouble.check_each},
                 drain=connections.drain,
             )
 

@@ -422,10 +422,35 @@ async def test_others_are_stored_while_a_table_refuses_one(ingest, database, mon
         for writer in (*writers[:2], *writers[3:]):
             await writer.settled()
     assert ingest.batcher.trouble.error is not None
+    # The service is ready for the others, and says that it is not for one.
+    await ingest.batcher.trouble.check()
+    with pytest.raises(StorageUnavailable, match="rule"):
+        await ingest.batcher.trouble.check_each()
     await database.connection.execute("ALTER TABLE teleop_frame DROP CONSTRAINT rule")
     await writers[2].settled()
     assert await database.frame_indexes(held) == list(range(30))
     assert await gaps(database) == []
+
+
+async def test_frames_that_can_not_be_merged_cost_their_connection(ingest, monkeypatch):
+    """For want of memory, say: the writer is told, its share of the memory is free again, others go on."""
+    unlucky, lucky = await ingest.writer(), await ingest.writer()
+    merge = batcher.merge_blocks
+
+    def fail(blocks):
+        if blocks[0].rows == 7:
+            raise MemoryError("no memory")
+        return merge(blocks)
+
+    monkeypatch.setattr(batcher, "merge_blocks", fail)
+    await ingest.send(unlucky, 0, 7)
+    await ingest.send(lucky, 0, 10)
+    with pytest.raises(MemoryError):
+        await unlucky.settled()
+    await lucky.settled()
+    assert ingest.batcher._held_bytes == 0
+    with pytest.raises(MemoryError):
+        await ingest.send(unlucky, 7, 7)
 
 
 async def test_a_robot_of_which_all_content_is_refused_keeps_it(ingest, database):

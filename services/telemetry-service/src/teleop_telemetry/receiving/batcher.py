@@ -121,9 +121,16 @@ class Batcher:
         while self._ready and rows < FLUSH_ROWS:
             writer = self._ready.popleft()
             blocks = writer.take()
+            rows += sum(block.rows for block in blocks)
             held_bytes = sum(block.size_bytes for block in blocks)
-            shares.append(Share(writer, merge_blocks(blocks), held_bytes))
-            rows += shares[-1].block.rows
+            try:
+                shares.append(Share(writer, merge_blocks(blocks), held_bytes))
+            except Exception as error:
+                # Out of memory, say: this writer's connection ends, and its robot sends the frames again.
+                log.error("frames can't be merged", session=writer.session_id, exc_info=error)
+                writer.fail(error)
+                writer.in_flight = False
+                self._hold(-held_bytes)
         self._ready_rows -= rows
         if self._ready_rows < FLUSH_ROWS:
             self._full.clear()

@@ -212,6 +212,8 @@ class Commit:
                     metrics.FRAMES_MISSING.inc(gap.end - gap.first)
             else:
                 refused.append(share)
+        if rows:
+            self.trouble.stored()
         metrics.FRAMES_COMMITTED.inc(rows)
         metrics.COMMIT_ROWS.observe(rows)
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - begun)

@@ -24,6 +24,8 @@ class Trouble:
 
     def __init__(self) -> None:
         self._failing: dict[object, BackendError] = {}
+        # Those of `_failing` beside which other frames were stored.
+        self._alone: set[object] = set()
         self._listeners: set[Callable[[], None]] = set()
 
     @property
@@ -52,15 +54,30 @@ class Trouble:
         if known is None or (known.code, known.detail) != (found.code, found.detail):
             self._changed()
 
+    def stored(self) -> None:
+        """Frames were stored: what fails now is not the whole database."""
+        self._alone.update(self._failing)
+
     def ends(self, commit: object) -> None:
         """`commit` has ended, whether or not it succeeded."""
+        self._alone.discard(commit)
         if self._failing.pop(commit, None) is not None:
             self._changed()
 
     async def check(self) -> None:
-        """For `/readyz`; raises the reason."""
-        if self.error is not None:
-            raise self.error
+        """For `/readyz`; raises the reason why no frames are stored."""
+        for commit, error in self._failing.items():
+            if commit not in self._alone:
+                raise error
+
+    async def check_each(self) -> None:
+        """For `/readyz`; raises the reason why the frames of some robots are not stored, while others' are.
+
+        It must not make the service unready: a robot could take it from all others.
+        """
+        for commit, error in self._failing.items():
+            if commit in self._alone:
+                raise error
 
     def _changed(self) -> None:
         metrics.COMMITS_BLOCKED.clear()

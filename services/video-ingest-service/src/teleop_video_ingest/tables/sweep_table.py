@@ -42,8 +42,8 @@ WITH gone AS (DELETE FROM dataset_version WHERE id = ANY($1))
 SELECT DISTINCT sha256 FROM dataset_version_file WHERE version_id = ANY($1)
 """
 
-# A revision without a version is removed if it came between two versions of one recording, and its path is one
-# of that recording's files. Nothing is known of others, so they stay.
+# A revision without a version is removed if it came between two versions of one recording, and is of one of
+# its files. Nothing is known of others, so they stay.
 THIN_REVISIONS = """
 DELETE FROM dataset_file old
  WHERE EXISTS (SELECT FROM dataset_file newer
