@@ -35,7 +35,7 @@ from teleop_runtime.store.durable import (
 )
 from teleop_runtime.store.errors import ChecksumMismatch, ObjectMissing
 from teleop_runtime.store.hashes import Hashes, check_sha256
-from teleop_runtime.store.owner import SeenOwner
+from teleop_runtime.store.notes import SeenOwner
 from teleop_runtime.store.protocol import KEPT_FREE, NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.receiving import receive
 from teleop_runtime.store.staged_file import (

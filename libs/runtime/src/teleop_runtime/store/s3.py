@@ -40,7 +40,7 @@ from teleop_runtime.store.errors import (
     UploadBusy,
 )
 from teleop_runtime.store.hashes import Hashes
-from teleop_runtime.store.owner import SeenOwner
+from teleop_runtime.store.notes import SeenOwner
 from teleop_runtime.store.protocol import NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.s3_errors import reaching
 from teleop_runtime.store.s3_keys import checked, end_of, object_key, parts_among
