@@ -323,7 +323,7 @@ class TelemetryClient:
 
     @property
     def _is_removed(self) -> bool:
-        """Whether the session's files are gone; asked anew, because they may go after `close()`, too."""
+        """Whether the session's files are gone; asked again, because they may go after `close()`, too."""
         return self._writer.removed or not (self.stream_dir / SESSION_FILE).exists()
 
     def wait_for_encoder(self, timeout_s: float) -> bool:
