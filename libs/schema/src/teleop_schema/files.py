@@ -141,6 +141,8 @@ class Receipt(Struct, frozen=True, kw_only=True):
 
     path        its path below the backup folder, `<robot_id>/…`
     id          for a video chunk: its number
+    warning     for a video chunk: what makes it useless although the file is sound, such as times outside its
+                session, and what to do; None: nothing, as far as is known by now
     quarantine  for a video chunk: why it is kept but not used, for example because it is not a video; None:
                 nothing is wrong with it, as far as it has been checked
     """
@@ -153,6 +155,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     stored_at: datetime
     id: int | None = None
     quarantine: str | None = None
+    warning: str | None = None
 
 
 class Planned(Struct, frozen=True, kw_only=True, omit_defaults=True):

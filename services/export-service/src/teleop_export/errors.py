@@ -117,6 +117,12 @@ class VideoUnfinished(Conflict):
     code, retryable = "video_unfinished", True
 
 
+class VideoMisplaced(Conflict):
+    """The times of a video chunk lie outside its session."""
+
+    code, retryable = "video_misplaced", False
+
+
 class VideoUnreadable(Conflict):
     """A video chunk is gone, or has changed since the export was requested."""
 

@@ -158,6 +158,25 @@ async def test_video_that_has_not_all_arrived_is_waited_for(backend, record, fil
     assert export["numbers"]["frames"] < 130
 
 
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_video_outside_its_session_is_not_waited_for(backend, record, film, database, days):
+    """The refusal names the chunk and its times, and how it is removed; joints alone can be exported."""
+    session = await record(100)
+    await film(session, 100, times_only=True)
+    await database.connection.execute(
+        "UPDATE video_chunk SET captured_us = NULL,"
+        " start_timestamp = start_timestamp + make_interval(days => $1),"
+        " end_timestamp = end_timestamp + make_interval(days => $1)",
+        days,
+    )
+    chunk = await database.connection.fetchval("SELECT id FROM video_chunk")
+    refusal = await backend.ask(session, status=409)
+    assert (refusal["code"], refusal["retryable"]) == ("video_misplaced", False)
+    assert "lies outside the session: chunk 0 is from 2026-01-0" in refusal["detail"]
+    assert f"DELETE /videos/{chunk}" in refusal["hint"]
+    await backend.ask(session, cameras=[])
+
+
 async def test_cameras_without_any_video_are_waited_for(backend, record, film):
     """A robot that had cameras does not become a dataset of joints because its video is seconds behind."""
     session = await record(100, cameras=("front", "wrist"))

@@ -110,6 +110,7 @@ async def test_a_session_whose_pictures_are_not_there_is_not_complete(http, serv
 
     assert await of("front") == {
         "camera_key": "front", "chunks": 0, "missing_chunks": 0, "pictures": 0, "awaited_from": 0,
+        "strays": [],
     }  # fmt: skip
     await add_chunk(session, 1, range(200, 400))
     assert (await of("front"))["missing_chunks"] == 1
@@ -123,6 +124,24 @@ async def test_a_session_whose_pictures_are_not_there_is_not_complete(http, serv
     assert (await of("wrist"))["awaited_from"] == 500
     await add_chunk(session, 1, range(590, 600), camera="wrist", told=False)
     assert (await ledger(http, session))["complete"] is True
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_video_outside_its_session_is_named(http, service, database, add_chunk, days):
+    """Also of a camera that no robot has told of; nothing of the session has come with it."""
+    session = await record(service, frames=600)
+    await add_chunk(session, 0, range(600), camera="top", told=False)
+    assert (await ledger(http, session))["complete"] is True
+    await database.connection.execute(
+        "UPDATE video_chunk SET start_timestamp = start_timestamp + make_interval(days => $1),"
+        " end_timestamp = end_timestamp + make_interval(days => $1)",
+        days,
+    )
+    found = await ledger(http, session)
+    ((top,), complete) = (found["cameras"], found["complete"])
+    assert (top["camera_key"], top["awaited_from"], complete) == ("top", 0, False)
+    (stray,) = top["strays"]
+    assert (stray["chunk_index"], stray["id"] > 0) == (0, True)
 
 
 async def test_ledger_of_an_uneven_session(http, service):

@@ -89,6 +89,12 @@ class Damaged(BackendError):
     code, status, retryable = "damaged", 500, False
 
 
+class FramesTold(Conflict):
+    """The sender of this video named the frame of each picture: it is part of the recording, and stays."""
+
+    code, retryable = "frames_told", False
+
+
 class BadRange(BackendError):
     """The range is outside the file."""
 

@@ -61,7 +61,7 @@ async def test_video(http, session, database, store_root):
     for name, instant in corrected.items():  # nobody is to think that it has been corrected
         moved = await upload(http, content, video_of(session, **{name: instant}), kind="video")
         assert (moved.status_code, moved.json()["code"]) == (409, "chunk_conflict")
-        assert (moved.json()["field"], "cameras" in moved.json()["hint"]) == (name, True)
+        assert (moved.json()["field"], f"DELETE /videos/{number}" in moved.json()["hint"]) == (name, True)
     assert (store_root / f"robot_A/sessions/{session}/front/000000.mp4").read_bytes() == content
     rows = await database.fetch("SELECT start_timestamp::text, end_timestamp::text FROM video_chunk")
     assert [(r["start_timestamp"][:19], r["end_timestamp"][:21]) for r in rows] == [

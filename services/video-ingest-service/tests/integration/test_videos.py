@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from teleop_schema.files import DroppedFrames
 from teleop_testing.datasets.files import encode_video, sha256_of, video_file
 from teleop_testing.datasets.recorded import record_session
+from teleop_testing.datasets.recorded_video import STARTED_US
 from teleop_testing.waiting import PATIENCE_S
+from teleop_video_ingest.errors import ChunkConflict
 
 
 @pytest.fixture
@@ -58,6 +60,55 @@ async def test_videos_come_in_pages_and_by_camera(http, send, session):
     page = (await http.get(f"/sessions/{session}/videos?camera_key=cam1")).json()
     assert [video["chunk_index"] for video in page["videos"]] == [1, 3]
     assert [camera["camera_key"] for camera in page["cameras"]] == ["cam1"]
+
+
+DAY_US = 86_400_000_000
+
+
+def at(start_us):
+    """Times of a chunk that lasts a second."""
+    return {"start_us": start_us, "end_us": start_us + 1_000_000}
+
+
+async def test_video_outside_its_session_is_removed_and_sent_again(http, send, session, database):
+    """The receipt says that no frame has a picture, and of what times they should be."""
+    await database.connection.execute(
+        "UPDATE teleop_session SET last_frame_time = start_time + interval '2 s'"
+    )
+    content = encode_video(30)
+    stray = await send(content, session, **at(STARTED_US + DAY_US))
+    assert f"lie outside session {session}" in stray.warning
+    assert f"DELETE /videos/{stray.id}" in stray.warning
+    with pytest.raises(ChunkConflict) as caught:
+        await send(content, session, **at(STARTED_US))
+    assert f"DELETE /videos/{stray.id}" in caught.value.hint
+    assert (await http.delete(f"/videos/{stray.id}")).status_code == 204
+    assert (await http.delete(f"/videos/{stray.id}")).status_code == 404
+    right = await send(content, session, **at(STARTED_US))
+    assert (right.warning, right.path) == (None, stray.path)
+    (video,) = (await http.get(f"/sessions/{session}/videos")).json()["videos"]
+    assert video["id"] == right.id
+
+
+async def test_video_may_be_ahead_of_a_session_that_goes_on(send, session, database):
+    """Not before it: that is known at once."""
+    await database.connection.execute(
+        "UPDATE teleop_session SET status = 'recording', last_frame_time = start_time + interval '2 s'"
+    )
+    content = encode_video(30)
+    ahead = await send(content, session, **at(STARTED_US + DAY_US))
+    before = await send(content, session, chunk_index=1, **at(STARTED_US - DAY_US))
+    assert ahead.warning is None
+    assert "lie outside session" in before.warning
+
+
+async def test_video_with_frames_is_not_removed(http, send, session):
+    """Frames place it, not times."""
+    kept = await send(encode_video(30), session, indices=range(30), **at(STARTED_US - DAY_US))
+    assert kept.warning is None
+    refusal = await http.delete(f"/videos/{kept.id}")
+    assert (refusal.status_code, refusal.json()["code"]) == (409, "frames_told")
+    assert (await http.get(f"/videos/{kept.id}")).status_code == 200
 
 
 async def test_a_camera_that_was_announced_is_listed_without_video(http, session, database):

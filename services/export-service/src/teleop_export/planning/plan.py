@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from teleop_export.errors import EpisodeHasGap, NothingToExport, VideoUnfinished
+from teleop_export.errors import EpisodeHasGap, NothingToExport, VideoMisplaced, VideoUnfinished
 from teleop_export.planning.pieces import UNACTED, EpisodeGap, Exclusion, OnGap, Piece, Plan
 from teleop_export.sessions.alike import check_alike, choose_cameras
 from teleop_export.sessions.finite import OnNotFinite, Run, check_left_out, cut_out
@@ -152,6 +152,8 @@ def _check_gaps(
     *,
     video_unfinished: bool,
 ) -> None:
+    if not video_unfinished:
+        _check_strays(session, span, blind)
     awaited = next((gap for gap in blind if gap.awaited), None)
     if awaited is not None and not video_unfinished:
         raise VideoUnfinished(
@@ -164,6 +166,19 @@ def _check_gaps(
     if on_gap == "refuse" and (missing or blind):
         gap: Gap | _Unseen = missing[0] if missing else blind[0]
         raise _refusal(session, span, gap)
+
+
+def _check_strays(session: Session, span: Span, blind: Sequence[_Unseen]) -> None:
+    """Raise VideoMisplaced if frames have no picture, and video that may be theirs has wrong times."""
+    for gap in blind:
+        for number, told in session.footage[gap.camera].strays:
+            raise VideoMisplaced(
+                f"{name_of(session, span)} has no video of camera {gap.camera} for the frames {gap.first} to "
+                f"{gap.end - 1}, and some video of it lies outside the session: {told}",
+                field="cameras",
+                hint=f"remove it (DELETE /videos/{number}) and send it again with the times of its pictures; "
+                'or leave the camera out by naming the others in `cameras` (`"cameras": []`: joints only)',
+            )
 
 
 def _finite_runs(

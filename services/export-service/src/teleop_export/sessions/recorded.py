@@ -60,6 +60,7 @@ class CameraVideo:
     depth_unit
               they are depth, which the camera gave in this unit, or did so first; None: they are colours
     gaps     samples that it has no picture for, ascending, disjoint
+    strays   number of each chunk that lies outside the session by its times, and these in words
     """
 
     height: int
@@ -72,6 +73,7 @@ class CameraVideo:
     size_bytes: int
     gaps: tuple[PictureGap, ...] = ()
     depth_unit: DepthUnit | None = None
+    strays: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)

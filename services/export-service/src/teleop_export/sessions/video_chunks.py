@@ -1,8 +1,8 @@
 """What the rows of `video_chunk` tell about a camera's pictures. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from teleop_schema.depth import DepthUnit
@@ -126,7 +126,23 @@ def look_at_footage(
         size_bytes=sum(chunk.size_bytes for chunk in good),
         gaps=tuple(find_gaps(pictures, matched, index, loop_fps=loop_fps)),
         depth_unit=first.depth_unit,
+        strays=tuple(_strays(good, sample_us)) if pictures.seen_at is None else (),
     )
+
+
+def _strays(chunks: Sequence[VideoChunk], sample_us: Integers | None) -> Iterator[tuple[int, str]]:
+    """Number and times of the chunks all of whose pictures were taken before the session, or after it."""
+    if sample_us is None or not len(sample_us):
+        return
+    first_us, last_us = int(sample_us.min()), int(sample_us.max())
+    began, ended = (EPOCH + timedelta(microseconds=each) for each in (first_us, last_us))
+    for chunk in chunks:
+        if chunk.captured_us is None and (_us(chunk.end) < first_us or _us(chunk.start) > last_us):
+            yield (
+                chunk.id,
+                f"chunk {chunk.chunk_index} is from {chunk.start.isoformat()} to {chunk.end.isoformat()}, "
+                f"the session from {began.isoformat()} to {ended.isoformat()}",
+            )
 
 
 def _captured_us(chunk: VideoChunk) -> Integers:

@@ -1,15 +1,17 @@
 """How much of the video of a session's cameras has arrived. Runs on the caller's connection."""
 
 import asyncpg
+import msgspec
 from teleop_runtime.postgres.pool import Connection
 
-from teleop_telemetry.tables.views import CameraAccount
+from teleop_telemetry.tables.views import CameraAccount, StrayVideo
 
 # How long a camera may be silent at the end, because it, or its reader, is slower than the loop.
 SILENT_S = 1.0
 
 # `reached`: the frame after the last one for which there is a picture or a reason for none. A sender without
-# frames for its pictures has sent their times.
+# frames for its pictures has sent their times; what lies outside the session by these reaches nothing. No
+# robot tells of the cameras of such senders, so they count although none has.
 ACCOUNTS = """
 SELECT name, count(c.id) AS chunks,
        coalesce(max(c.chunk_index) + 1, 0) - count(c.id) AS missing_chunks,
@@ -17,10 +19,16 @@ SELECT name, count(c.id) AS chunks,
        coalesce(max(greatest(
            c.frame_indices[cardinality(c.frame_indices)] + 1,
            (SELECT max((lost->>'end')::bigint) FROM jsonb_array_elements(c.dropped) AS lost),
-           CASE WHEN c.frame_indices IS NULL
+           CASE WHEN c.frame_indices IS NULL AND NOT (c.end_timestamp < $6 OR c.start_timestamp > $5)
                 THEN ceil($3 - $4 * extract(epoch FROM $5::timestamptz - c.end_timestamp))::bigint END)), 0)
-       AS reached
-  FROM jsonb_object_keys($2::jsonb) AS name
+       AS reached,
+       coalesce(jsonb_agg(jsonb_build_object('id', c.id, 'chunk_index', c.chunk_index, 'start_timestamp',
+                                             c.start_timestamp, 'end_timestamp', c.end_timestamp)
+                          ORDER BY c.chunk_index)
+                FILTER (WHERE c.frame_indices IS NULL AND c.quarantine IS NULL
+                          AND (c.end_timestamp < $6 OR $7 AND c.start_timestamp > $5)), '[]') AS strays
+  FROM (SELECT jsonb_object_keys($2::jsonb) AS name
+        UNION SELECT camera_key FROM video_chunk WHERE session_id = $1 AND frame_indices IS NULL) AS named
   LEFT JOIN video_chunk c ON c.session_id = $1 AND c.camera_key = name
  GROUP BY name ORDER BY name
 """
@@ -31,7 +39,14 @@ async def camera_accounts(connection: Connection, session: asyncpg.Record) -> li
     `session` is a row of session_overview."""
     frames, fps = session["frames"], session["fps"]
     rows = await connection.fetch(
-        ACCOUNTS, session["id"], session["cameras"], frames, fps, session["last_frame_time"]
+        ACCOUNTS,
+        session["id"],
+        session["cameras"],
+        frames,
+        fps,
+        session["last_frame_time"],
+        session["start_time"],
+        session["status"] != "recording",
     )
     return [
         CameraAccount(
@@ -42,6 +57,7 @@ async def camera_accounts(connection: Connection, session: asyncpg.Record) -> li
             awaited_from=row["reached"]
             if frames - row["reached"] > SILENT_S * fps or not row["chunks"]
             else None,
+            strays=msgspec.json.decode(row["strays"], type=list[StrayVideo]),
         )
         for row in rows
     ]

@@ -168,6 +168,18 @@ class EpisodeChange(Struct, forbid_unknown_fields=True):
     end_frame: Index | UnsetType = UNSET
 
 
+class StrayVideo(Struct, kw_only=True):
+    """A video chunk whose times lie outside its session, so that no frame has a picture of it.
+
+    `DELETE /videos/{id}` removes it, so that it can be sent again with the times of its pictures.
+    """
+
+    id: int
+    chunk_index: int
+    start_timestamp: datetime
+    end_timestamp: datetime
+
+
 class CameraAccount(Struct, kw_only=True):
     """What has arrived of one of the session's cameras.
 
@@ -176,6 +188,7 @@ class CameraAccount(Struct, kw_only=True):
     pictures        in those that can be used as video
     awaited_from    from this frame on nothing of it has arrived, no picture and no reason why there is none,
                     though the session goes on for more than a second; null: it reaches to the end
+    strays          chunks whose times lie outside the session; those that come before its samples do not
     """
 
     camera_key: str
@@ -183,6 +196,7 @@ class CameraAccount(Struct, kw_only=True):
     missing_chunks: int
     pictures: int
     awaited_from: int | None
+    strays: list[StrayVideo]
 
 
 class Ledger(Struct, kw_only=True):
@@ -201,7 +215,7 @@ class Ledger(Struct, kw_only=True):
     unaccounted    frames below the watermark that are neither; anything but 0 is a defect or, in a session
                    with `found_at`, what its robot logged and has not brought
     duplicates     frames stored twice; anything but 0 is a defect
-    cameras        video of each camera that the robot has told of
+    cameras        video of each camera that the robot has told of, or of which video came without frames
     complete       logged = committed, nothing is missing, nothing was refused, and the video of every camera
                    has arrived
     measured_hz    from the first to the last frame

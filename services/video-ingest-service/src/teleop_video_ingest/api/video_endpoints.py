@@ -10,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
+from teleop_runtime.store import Store
 from teleop_schema.errors import BadInput, SessionNotFound
 
 from teleop_video_ingest.api.content import BINARY, answer_content
-from teleop_video_ingest.errors import BadRange, VideoNotFound
+from teleop_video_ingest.errors import BadRange, FramesTold, VideoNotFound
+from teleop_video_ingest.files.removing import remove_video
 from teleop_video_ingest.model.coverage import cover
 from teleop_video_ingest.model.views import CameraCoverage, SessionVideos, VideoDetail, VideoView
 from teleop_video_ingest.tables.video_table import (
@@ -81,6 +83,14 @@ async def get_video_content(request: Request) -> Response:
     return await answer_content(request, row["sha256"], row["size_bytes"], media_type)
 
 
+async def delete_video(request: Request) -> Response:
+    """Remove a chunk whose sender did not name the frame of each picture; then it can be sent again."""
+    pool: Pool = request.state.ingest_pool
+    store: Store = request.state.store
+    await remove_video(pool, store, request.path_params["video_id"])
+    return Response(status_code=204)
+
+
 async def _row(request: Request) -> asyncpg.Record:
     pool: Pool = request.state.ingest_pool
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
@@ -104,6 +114,9 @@ OPERATIONS = (
         query=VideoFilter,
         answer=SessionVideos,
         errors=[SessionNotFound, BadInput],
+    ),
+    Operation(
+        "DELETE", "/videos/{video_id:int}", delete_video, status=204, errors=[VideoNotFound, FramesTold]
     ),
     Operation("GET", "/videos/{video_id:int}", get_video, answer=VideoDetail, errors=[VideoNotFound]),
     Operation(

@@ -9,6 +9,7 @@ from teleop_schema.identifiers import check_camera_key, check_dataset_name, chec
 
 from teleop_video_ingest.errors import ChunkConflict, ObjectGone, RobotMismatch, UnknownSession
 from teleop_video_ingest.files.chunk_notes import note_chunk
+from teleop_video_ingest.files.placement import outside
 from teleop_video_ingest.files.probe import Prober
 from teleop_video_ingest.metrics import QUARANTINED, STORED_BYTES, STORED_FILES
 from teleop_video_ingest.model.tree import dataset_path, video_path
@@ -120,7 +121,7 @@ class Catalog:
         elif probed.problem is not None:
             QUARANTINED.inc()
             log.warning("video quarantined", path=path, problem=probed.problem)
-        return _video_receipt(file, row), True
+        return _video_receipt(file, session, row), True
 
     async def _accept_dataset_file(self, file: DatasetFile, chunks: bytes) -> tuple[Receipt, bool]:
         path = dataset_path(file.robot_id, file.dataset, file.path)
@@ -199,7 +200,7 @@ async def _find_video(connection: Connection, session: SessionRow, file: VideoFi
             field="chunk_index",
         )
     _check_same_times(file, row)
-    return _video_receipt(file, row)
+    return _video_receipt(file, session, row)
 
 
 def _check_same_times(file: VideoFile, row: asyncpg.Record) -> None:
@@ -218,7 +219,7 @@ def _check_same_times(file: VideoFile, row: asyncpg.Record) -> None:
                 f"chunk {file.chunk_index} of camera {file.camera_key!r} is already stored with "
                 f"{field} {stored.isoformat()}, which can't change",
                 field=field,
-                hint="send it under another camera_key, and name that key in `cameras` when you export",
+                hint=f"remove the stored one (DELETE /videos/{row['id']}), then send it again",
             )
 
 
@@ -229,7 +230,7 @@ async def _find_dataset_file(connection: Connection, file: DatasetFile) -> Recei
     return _dataset_receipt(file, row)
 
 
-def _video_receipt(file: VideoFile, row: asyncpg.Record) -> Receipt:
+def _video_receipt(file: VideoFile, session: SessionRow, row: asyncpg.Record) -> Receipt:
     return Receipt(
         kind="video",
         robot_id=file.robot_id,
@@ -239,6 +240,7 @@ def _video_receipt(file: VideoFile, row: asyncpg.Record) -> Receipt:
         stored_at=row["stored_at"],
         id=row["id"],
         quarantine=row["quarantine"],
+        warning=outside(session, row),
     )
 
 

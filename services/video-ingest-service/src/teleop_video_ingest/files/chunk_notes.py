@@ -65,6 +65,11 @@ async def note_chunk(connection: Connection, store: Store, chunk_id: int) -> Non
     await note_chunk_noted(connection, chunk_id)
 
 
+async def forget_note(store: Store, path: str) -> None:
+    """Remove the note of the chunk that has this path."""
+    await store.remove_note(f"{FOLDER}/{path}")
+
+
 async def note_all_chunks(pool: Pool, store: Store) -> None:
     """Write missing notes of chunks, from a release without notes."""
 

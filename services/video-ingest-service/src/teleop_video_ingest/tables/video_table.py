@@ -22,11 +22,13 @@ MAX_ID = 2**63 - 1
 CHUNKS_TOGETHER = 50
 
 SESSION = """
-SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL
+SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL, start_time,
+       CASE WHEN status <> 'recording' THEN coalesce(last_frame_time, end_time) END
   FROM teleop_session WHERE id = $1
 """
 SESSION_OF_STREAM = """
-SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL
+SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL, start_time,
+       CASE WHEN status <> 'recording' THEN coalesce(last_frame_time, end_time) END
   FROM teleop_session WHERE stream_id = $1
 """
 
@@ -80,6 +82,8 @@ GET_CHUNK = """
 SELECT c.*, s.robot_id FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
 """
 
+REMOVE_CHUNK = "DELETE FROM video_chunk WHERE id = $1 AND frame_indices IS NULL RETURNING id"
+
 # Without the pictures' times, which can be many.
 LIST_CHUNKS = """
 SELECT id, session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp, end_timestamp,
@@ -105,6 +109,8 @@ class SessionRow(NamedTuple):
     frames   how many frames of it are committed
     cameras  names of the cameras that the robot has told of
     hidden   somebody has deleted it: it still takes what comes late, and is not shown
+    began    by the robot's clock
+    ended    time of its last frame; None: it has not ended
     """
 
     id: int
@@ -113,6 +119,8 @@ class SessionRow(NamedTuple):
     frames: int
     cameras: tuple[str, ...]
     hidden: bool
+    began: datetime
+    ended: datetime | None
 
 
 async def find_session(connection: Connection, session: int | UUID) -> SessionRow | None:
@@ -124,8 +132,8 @@ async def find_session(connection: Connection, session: int | UUID) -> SessionRo
         row = await connection.fetchrow(SESSION, session)
     if row is None:
         return None
-    id_, robot_id, fps, frames, cameras, hidden = row
-    return SessionRow(id_, robot_id, fps, frames, tuple(msgspec.json.decode(cameras)), hidden)
+    id_, robot_id, fps, frames, cameras, *rest = row
+    return SessionRow(id_, robot_id, fps, frames, tuple(msgspec.json.decode(cameras)), *rest)
 
 
 async def find_chunk(
@@ -141,6 +149,11 @@ async def get_chunk(connection: Connection, video_id: int) -> asyncpg.Record:
     if row is None:
         raise VideoNotFound(f"there is no video {video_id}", field="video_id")
     return row
+
+
+async def remove_chunk(connection: Connection, video_id: int) -> bool:
+    """Remove the row, unless its sender named the frame of each picture; returns whether it was removed."""
+    return await connection.fetchval(REMOVE_CHUNK, video_id) is not None
 
 
 async def list_chunks(
