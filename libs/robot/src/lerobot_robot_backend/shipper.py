@@ -10,7 +10,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from lerobot_robot_backend.shipping.protocol import Shipping
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.shipping.retention import prune_spool, prune_stream, seal_acknowledged
 from lerobot_robot_backend.shipping.trouble import EXPECTED, passing, trouble_of
-from lerobot_robot_backend.spool.locks import locked, name_holder
+from lerobot_robot_backend.spool.locks import is_locked, locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SESSION_FILE,
     SHIPPER_LOCK,
@@ -366,8 +366,23 @@ def _ship_all_chosen(chosen: argparse.Namespace) -> int:
     failed: list[Exception] = []
     options = {"backend_url": chosen.backend_url, "refill": chosen.refill, "failed": failed.append}
     shipped = asyncio.run(ship_all(chosen.directory, token=token_of_environment(), **options))
-    log.info("shipped by this process: %d recordings of %s", shipped, chosen.directory)
+    sending = list(_sent_by_others(chosen.directory))
+    for line in sending:
+        log.info("%s", line)
+    if shipped or not (sending or failed):
+        recordings = f"{shipped} recording{'' if shipped == 1 else 's'}"
+        log.info(
+            "shipped by this process: %s", recordings if shipped else f"nothing; {chosen.directory} is sent"
+        )
     return EXIT_FAILED if failed else 0
+
+
+def _sent_by_others(spool_dir: Path) -> Iterator[str]:
+    """A line for each finished recording that another process is sending."""
+    for url, left in left_by_server(spool_dir, failed=lambda _: None).items():
+        for stream_dir in left:
+            if not read_progress(stream_dir).ended and is_locked(stream_dir / SHIPPER_LOCK):
+                yield f"{stream_dir} is being sent by {name_holder(stream_dir / SHIPPER_LOCK)}, to {url}"
 
 
 def _ship_chosen(chosen: argparse.Namespace) -> int:

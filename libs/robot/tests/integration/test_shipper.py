@@ -362,6 +362,11 @@ async def test_command_line(make_client, backend):
     )
     assert finished.returncode == 0
     assert "complete: session 1, 3 frames" in finished.stderr
+    assert "shipped by this process: 1 recording\n" in finished.stderr
+    finished = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert (finished.returncode, "nothing; " in finished.stderr) == (0, True)
     missing = [*command[:3], str(client.spool_dir / "missing")]
     (client.spool_dir / "missing").mkdir()
     finished = await asyncio.to_thread(
@@ -398,8 +403,9 @@ def test_another_folder_than_the_spool_is_refused(make_client, caplog, main):
         assert reason in caplog.text, words
 
 
-async def test_a_silent_server_holds_up_no_other(make_client, backend, monkeypatch):
+async def test_a_silent_server_holds_up_no_other(make_client, backend, monkeypatch, caplog):
     """What waits for it keeps nothing from those that are there, be it brought by this command or another."""
+    caplog.set_level("INFO")
     monkeypatch.setattr(shipper, "CONCURRENT_STREAMS", 1)
     monkeypatch.setattr(shipper, "PONG_S", 1000.0)
     asked: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
@@ -415,6 +421,8 @@ async def test_a_silent_server_holds_up_no_other(make_client, backend, monkeypat
         assert await asyncio.to_thread(shipper.main, command) == 0
         assert later.progress.ended
         assert not first.done()
+        assert f"{waiting.stream_dir} is being sent by process {os.getpid()}" in caplog.text
+        assert f"to {url}" in caplog.text
         shutil.rmtree(waiting.stream_dir)
         connection.close()
         # The one that is gone could not be brought.

@@ -53,6 +53,18 @@ async def test_six_seconds_last_six_seconds(backend, record, frames, declared, h
     assert f"{hz:.2f} Hz, {declared:g} declared" in card("lab/pick", info, report, ["pick"], 1)
 
 
+async def test_a_slow_loop_is_not_called_too_fast(backend, record):
+    """Frames without a row are named as what they are: closer together than those of the dataset."""
+    session = await record(244, fps=30.0, hz=24.4)
+    export, _ = await backend.export(session)
+    (excluded,) = export["report"]["sessions"][0]["excluded"]
+    assert excluded["frames"] > 0
+    assert excluded["reason"] == (
+        "recorded at 24.4 Hz instead of 30, so the dataset has 24 fps; "
+        "these frames are closer together than that"
+    )
+
+
 async def test_video_of_a_loop_twice_as_fast_lasts_as_long(backend, record, film):
     """Pictures go with the samples that are left."""
     session = await record(240, fps=30.0, hz=60.0)

@@ -290,10 +290,12 @@ def push_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -> Iterator[str]:
     """What was made, what was left out, how to load it."""
     numbers, report = made["numbers"], made["report"]
-    episodes = f"{numbers['episodes']} episode" + ("" if numbers["episodes"] == 1 else "s")
+    episodes = f"{numbers['episodes']} episode" + ("" if numbers["episodes"] == 1 else "s") + ", "
+    if not numbers["episodes"]:  # a raw export of a session that was teleoperated, not recorded in episodes
+        episodes = ""
     # A raw export has no rate.
     rate = f" at {report['fps']} fps" if report.get("fps") else ""
-    yield f"{episodes}, {numbers['frames']} frames{rate} in {target}"
+    yield f"{episodes}{numbers['frames']} frames{rate} in {target}"
     declared = {session.get("declared_fps") or 0.0 for session in report["sessions"]}
     if rate and (broken := sorted(each for each in declared if not float(each).is_integer())):
         loops = ", ".join(f"{each:g}" for each in broken)

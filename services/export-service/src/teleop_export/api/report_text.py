@@ -19,8 +19,9 @@ def _head(export: ExportDetail) -> Iterator[str]:
     yield f"asked for {export.created_at:%Y-%m-%d %H:%M:%S %Z}"
     if export.numbers is not None:
         numbers = export.numbers
+        episodes = f"{numbers.episodes} episodes, " if numbers.episodes else ""
         yield (
-            f"{numbers.episodes} episodes, {numbers.frames} frames, {numbers.tasks} tasks, {numbers.videos} "
+            f"{episodes}{numbers.frames} frames, {numbers.tasks} tasks, {numbers.videos} "
             f"videos, {numbers.files} files, {numbers.size_bytes} bytes, made in {numbers.duration_s:.1f} s"
         )
     if export.error is not None:
@@ -60,7 +61,7 @@ def _session(session: SessionReport) -> Iterator[str]:
     yield ""
     yield (
         f"session {session.session_id}: {session.committed} committed - {left_out} excluded = "
-        f"{session.exported} exported, in {session.episodes} episodes"
+        f"{session.exported} exported" + (f", in {session.episodes} episodes" if session.episodes else "")
     )
     if session.measured_hz is not None:
         measured, declared = f"{session.measured_hz:.2f}", session.declared_fps

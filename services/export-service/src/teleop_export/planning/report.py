@@ -187,6 +187,18 @@ def told_not_recorded(session: Session) -> list[NotRecorded]:
     return [NotRecorded(name, reason) for name, reason in session.not_recorded.items()]
 
 
+def _thinned_out(session: SessionReport, fps: int) -> str:
+    """Why frames have no row at that rate: the loop was faster all through, or, if it was slow and gave the
+    dataset its rate, some frames are closer together."""
+    hz, declared = session.measured_hz, session.declared_fps
+    if hz is not None and declared is not None and hz < fps + 1 and fps < declared:
+        return (
+            f"recorded at {hz:.4g} Hz instead of {declared:g}, so the dataset has {fps} fps; these "
+            "frames are closer together than that"
+        )
+    return f"the loop was faster than the {fps} rows per second of the dataset"
+
+
 def finish_report(
     planned: Report,
     pieces: Sequence[Piece],
@@ -217,7 +229,7 @@ def finish_report(
             for reason, frames in (
                 *piece.left_out,
                 (
-                    f"the loop was faster than the {fps} rows per second of the dataset",
+                    _thinned_out(session, fps),
                     piece.frames - sum(frames for _, frames in piece.left_out) - count,
                 ),
             )
