@@ -45,10 +45,10 @@ case $store in
 s3://*) told="without the files in $store; keep their versions there" ;;
 *)
     check_objects
-    told="objects, all checked: $objects"
+    told="$objects objects, all checked"
     ;;
 esac
 for file in database.dump files.tar; do
     printf '%s  %s\n' "$(in_postgres sha256sum <"$folder/$file" | cut -d' ' -f1)" "$file"
 done >"$folder/SHA256SUMS"
-echo "$folder: $(du -sh "$folder" | cut -f1), $told"
+echo "$folder: $(du -sh "$folder" | cut -f1); $told"

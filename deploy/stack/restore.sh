@@ -4,8 +4,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 read -ra compose <<<"${COMPOSE:-docker compose}"
+. deploy/stack/settings.sh
 folder=${1:-}
-if [ ! -f "$folder/SHA256SUMS" ]; then
+if [ -n "$folder" ] && [ ! -e "$folder" ]; then
+    echo "$folder does not exist; ls backups/ shows which backups there are" >&2
+    exit 2
+fi
+if [ -n "$folder" ] && [ ! -f "$folder/SHA256SUMS" ]; then
+    echo "$folder is not a whole backup: it has no SHA256SUMS" >&2
+    exit 2
+fi
+if [ -z "$folder" ]; then
     echo "say which backup to restore: make restore FROM=backups/<time>" >&2
     exit 2
 fi
@@ -30,7 +39,10 @@ insist_on_emptiness() {
     fi
 }
 
-# A stack that is in use goes on as it is.
+# A stack that is in use goes on as it is, and is refused before anything is built.
+if [ "$(query "SELECT to_regclass('robot') IS NOT NULL" 2>/dev/null || true)" = t ]; then
+    insist_on_emptiness
+fi
 "${compose[@]}" build --quiet >/dev/null
 "${compose[@]}" up --detach --wait postgres
 insist_on_emptiness
@@ -52,4 +64,8 @@ in_files tar -C /files --extract --preserve-permissions <"$folder/files.tar"
 in_files sync
 # A backup of an older version gets the migrations that it lacks.
 "${compose[@]}" up --detach --wait
-echo "restored from $folder"
+given=$(settings_given)
+echo "restored from $folder; http://$("${compose[@]}" port proxy 8000)"
+if [ -n "$given" ]; then
+    echo "Give later commands the same settings: $given"
+fi

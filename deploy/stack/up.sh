@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 read -ra compose <<<"${COMPOSE:-docker compose}"
+. deploy/stack/settings.sh
 
 # Whatever runs as several replicas goes on as so many.
 scale=()
@@ -11,14 +12,35 @@ for service in telemetry-service video-ingest-service export-service export-work
     replicas=$("${compose[@]}" ps --quiet "$service" | wc -l)
     [ "$replicas" -lt 2 ] || scale+=(--scale "$service=$replicas")
 done
+before=$("${compose[@]}" port proxy 8000 2>/dev/null || true)
 "${compose[@]}" up --build --detach --wait ${scale[@]+"${scale[@]}"}
 address=$("${compose[@]}" port proxy 8000)
+port=${address##*:}
+
+# Robots on other machines need an address of this one; where nobody else may connect, there is none.
+case ${address%:*} in
+127.* | '[::1]') here=$address robots=localhost:$port ;;
+0.0.0.0 | '[::]')
+    here=localhost:$port
+    robots=$(hostname -I 2>/dev/null || ipconfig getifaddr en0 2>/dev/null || true)
+    robots=${robots%% *}
+    robots=${robots:-<this machine>}:$port
+    ;;
+*) here=$address robots=$address ;;
+esac
+given=$(settings_given)
 cat <<EOF
 
-LeRobot backend on http://$address
-  robots    lerobot-teleoperate … --backend_url=ws://localhost:${address##*:} --robot_id=robot_A
-  look      http://$address/sessions   /robots   /datasets   /exports   /openapi.json
-  export    export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset --backend_url http://$address
-  scale     ${compose[*]} up --detach --scale telemetry-service=3 --scale export-worker=2
+LeRobot backend on http://$here
+  robots    lerobot-teleoperate … --backend_url=ws://$robots --robot_id=robot_A
+  look      http://$here/sessions   /robots   /datasets   /exports   /openapi.json
+  export    export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset --backend_url http://$here
+  scale     ${given:+$given }${compose[*]} up --detach --scale telemetry-service=3 --scale export-worker=2
   data      docker volumes; make backup copies them to backups/
 EOF
+if [ -n "$given" ]; then
+    echo "The next command has to be given the same again, unless it is in the file .env: $given"
+fi
+if [ -n "$before" ] && [ "$before" != "$address" ]; then
+    echo "Until now the backend was on $before: LEROBOT_BACKEND_HOST and LEROBOT_BACKEND_PORT were others."
+fi

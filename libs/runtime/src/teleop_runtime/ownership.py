@@ -29,7 +29,10 @@ async def claim_store(pool: Pool, store: Store, place: str, ask: LiteralString) 
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         database, knows_files = (await connection.fetch(ask))[0]
     owner = await store.owner()
-    way_out = f"Start with the database they belong to, or keep this one's files elsewhere ({SETTINGS})."
+    way_out = (
+        "Start with the database they belong to, or keep this one's files elsewhere: in one process, set "
+        "LEROBOT_BACKEND_BACKUP_DIR together with LEROBOT_BACKEND_DATA_DIR; else, set STORE_URL."
+    )
     if owner is None and knows_files != await holds_objects(store):
         if knows_files:
             raise CannotStart(
