@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import psutil
 import pytest
+from teleop_backend.demo import command
 from teleop_testing.backends.processes import free_port
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
@@ -56,9 +58,35 @@ def test_stopped_demo_leaves_nothing_behind(told: signal.Signals):
         wait_for(lambda: not any(child.is_running() for child in children))
 
 
+def test_a_backend_that_ends_is_named_with_its_reason_and_its_log():
+    """Here it may not keep data in its folder."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        (Path(folder) / "data").mkdir()
+        (Path(folder) / "data/lock").mkdir()
+        command = [sys.executable, "-m", "teleop_backend.demo", "--port", str(free_port())]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 1
+    assert done.stdout.startswith("starting the LeRobot backend for the demo; Ctrl-C stops it\n")
+    first, *reason = done.stderr.splitlines()
+    assert first == "the backend did not start; the end of its log, data/backend.log:"
+    assert "cannot keep data in" in reason[-1], reason
+
+
+def test_a_slow_start_is_waited_for_and_told(monkeypatch, capsys, tmp_path):
+    """As long as the backend lives; that it is still starting is said again and again."""
+    answers = iter([False, False, False, True])
+    monkeypatch.setattr(command, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(command, "ready", lambda _port: next(answers))
+    with subprocess.Popen(["sleep", str(PATIENCE_S)]) as process:
+        command.wait_until_ready(0, process, tmp_path / "backend.log")
+        process.kill()
+    told = capsys.readouterr().out.splitlines()
+    assert set(told) == {f"the backend is still starting; its log is {tmp_path}/backend.log"}
+
+
 def test_demo_and_backend_import_nothing_heavy():
     """Neither PyTorch nor LeRobot is needed for the backend and the demo, even where they are installed."""
-    imports = "import sys, teleop_backend.app, teleop_backend.demo.__main__, teleop_client.exporting.cli"
+    imports = "import sys, teleop_backend.app, teleop_backend.demo.command, teleop_client.exporting.cli"
     check = f"{imports}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=PATIENCE_S

@@ -9,26 +9,23 @@ from teleop_telemetry.archive import adopt as adopt_sessions
 from teleop_telemetry.archive import archive_address
 from teleop_video_ingest.adopt import adopt, begin
 
-from teleop_backend.postgres import EmbeddedPostgres
+from teleop_backend.postgres import EmbeddedPostgres, running
 from teleop_backend.settings import LocalSettings
 
 # One connection reads, the other writes.
 CONNECTIONS = 2
 
 
-def adopt_files(settings: LocalSettings) -> str:
-    """Take over the files in `settings.backup_dir`, and print the result; raises CannotStart if
+async def adopt_files(settings: LocalSettings) -> str:
+    """Take over the files in `settings.backup_dir`; returns what is back. Raises CannotStart if
     that is impossible.
 
     No backend may be running on `settings.data_dir`.
     """
     postgres = EmbeddedPostgres(settings.data_dir)
-    postgres.start()
-    try:
-        migrate(postgres.url())
-        return asyncio.run(_adopt(postgres.url(), str(settings.backup_dir)))
-    finally:
-        postgres.stop()
+    async with running(postgres):
+        await asyncio.to_thread(migrate, postgres.url())
+        return await _adopt(postgres.url(), str(settings.backup_dir))
 
 
 async def _adopt(database_url: str, store_url: str) -> str:

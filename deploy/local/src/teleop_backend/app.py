@@ -18,7 +18,7 @@ from teleop_schema.migrate import migrate
 from teleop_telemetry.app import telemetry_part
 from teleop_video_ingest.app import ingest_part
 
-from teleop_backend.postgres import EmbeddedPostgres
+from teleop_backend.postgres import EmbeddedPostgres, running
 from teleop_backend.settings import LocalSettings
 
 log = get_logger(__name__)
@@ -34,16 +34,12 @@ def postgres_part(postgres: EmbeddedPostgres) -> ServicePart:
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
-        await asyncio.to_thread(postgres.start)
-        try:
-            async with Background() as background:
-                background.every(
-                    WATCH_EVERY_S, "watch over PostgreSQL", partial(_keep_running, postgres), vital=True
-                )
-                await asyncio.to_thread(migrate, postgres.url())
-                yield Running(state={}, checks=background.checks())
-        finally:
-            await asyncio.to_thread(postgres.stop)
+        async with running(postgres), Background() as background:
+            background.every(
+                WATCH_EVERY_S, "watch over PostgreSQL", partial(_keep_running, postgres), vital=True
+            )
+            await asyncio.to_thread(migrate, postgres.url())
+            yield Running(state={}, checks=background.checks())
 
     return ServicePart(name="postgres", operations=[], lifespan=lifespan)
 

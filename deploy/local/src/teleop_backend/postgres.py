@@ -1,5 +1,6 @@
 """A real PostgreSQL: started from a wheel, kept in one folder, reached over a private socket."""
 
+import asyncio
 import fcntl
 import hashlib
 import os
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +30,8 @@ DATABASE = "teleop"
 START_TIMEOUT_S = 300.0
 # It writes everything to disk. After this time it is killed, and recovers at the next start.
 STOP_TIMEOUT_S = 30.0
+# How soon a start that is not wanted any more is noticed.
+POLL_S = 0.02
 
 
 class EmbeddedPostgres:
@@ -48,9 +53,20 @@ class EmbeddedPostgres:
         self.settings = settings or {}
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        # Starting and stopping happen in threads: one after the other.
+        self._turn = threading.RLock()
+        self._unwanted = threading.Event()
 
-    def start(self) -> None:
-        """Return once the server takes connections; raises PostgresFailed."""
+    def start(self, unwanted: threading.Event | None = None) -> None:
+        """Return once the server takes connections; raises PostgresFailed, and then no server runs.
+
+        unwanted  set by whoever does not want the server any more: it is not started then, nor started again
+        """
+        with self._turn:
+            self._unwanted = unwanted or threading.Event()
+            self._start()
+
+    def _start(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -63,27 +79,34 @@ class EmbeddedPostgres:
             if not (self.cluster / "PG_VERSION").exists():
                 self._make_cluster()
             self.ensure_running()
-        except OSError as error:
+        except BaseException as error:
+            with suppress(OSError, PostgresFailed):
+                self.stop()
             self._drop_lock()
-            raise PostgresFailed(f"PostgreSQL can't be started in {self.folder}: {error}") from error
-        except BaseException:
-            self._drop_lock()
+            if isinstance(error, OSError):
+                raise PostgresFailed(f"PostgreSQL can't be started in {self.folder}: {error}") from error
             raise
 
     def ensure_running(self) -> None:
         """Start the server again if it has died; raises PostgresFailed, OSError if
         that can't be determined now."""
-        if self.pid is None:
-            self._launch()
-        self._wait_until_ready()
+        with self._turn:
+            self._insist_on_being_wanted()
+            if self.pid is None:
+                self._launch()
+            self._wait_until_ready()
 
     def stop(self, signal_number: int = signal.SIGINT) -> None:
-        """Shut down; SIGINT ends sessions in order, SIGQUIT stops at once without a checkpoint."""
-        if (pid := self.pid) is not None:
-            os.kill(pid, signal_number)
-            _wait_gone(pid)
-            shutil.rmtree(self.sockets, ignore_errors=True)
-        self._drop_lock()
+        """Shut down; SIGINT ends sessions in order, SIGQUIT stops at once without a checkpoint.
+
+        A folder that is not held has a server of another backend, if any: that one stays.
+        """
+        with self._turn:
+            if self._lock is not None and (pid := self.pid) is not None:
+                os.kill(pid, signal_number)
+                _wait_gone(pid)
+                shutil.rmtree(self.sockets, ignore_errors=True)
+            self._drop_lock()
 
     @property
     def pid(self) -> int | None:
@@ -133,11 +156,11 @@ class EmbeddedPostgres:
             *(str(programs_for(account) / "initdb"), "--pgdata", _name_of(unfinished, account)),
             *("--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--no-locale"),
         ]
-        if account is None:
-            done = subprocess.run(command, capture_output=True, text=True, cwd="/")
-        else:
+        who: dict[str, Any] = {"cwd": "/"}
+        if account is not None:
             account.own(unfinished)
-            done = account.run(command, unfinished)
+            who = account.popen_options(unfinished)
+        done = self._run(command, **who)
         if done.returncode != 0:
             raise PostgresFailed(f"initdb failed: {done.stderr.strip()}")
         (unfinished / "pg_hba.conf").write_text("local all all trust\n")
@@ -170,9 +193,10 @@ class EmbeddedPostgres:
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
+            self._insist_on_being_wanted()
             if time.monotonic() > deadline or (self._process and self._process.returncode is not None):
                 raise PostgresFailed(f"PostgreSQL did not start; the end of {self.log}:\n{self._log_end()}")
-            time.sleep(0.02)
+            time.sleep(POLL_S)
         # Status 1: it exists already.
         if self._create_database().returncode not in (0, 1):
             raise PostgresFailed(f"cannot create the database; the end of {self.log}:\n{self._log_end()}")
@@ -189,11 +213,39 @@ class EmbeddedPostgres:
 
     def _answers(self) -> bool:
         command = [str(BINARIES / "pg_isready"), "-q", "-h", str(self.sockets), "-U", SUPERUSER]
-        return subprocess.run(command).returncode == 0
+        return self._run(command).returncode == 0
 
-    def _create_database(self) -> subprocess.CompletedProcess[bytes]:
+    def _create_database(self) -> subprocess.CompletedProcess[str]:
         command = [str(BINARIES / "createdb"), "-h", str(self.sockets), "-U", SUPERUSER, DATABASE]
-        return subprocess.run(command, capture_output=True)
+        return self._run(command)
+
+    def _run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end; raises PostgresFailed, and ends it, once the server is not wanted.
+
+        It has a session of its own: Ctrl-C is for this process, which ends its children in order.
+        """
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+        with child:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    told = child.communicate(timeout=POLL_S)
+                    break
+                if self._unwanted.is_set():
+                    child.terminate()
+        self._insist_on_being_wanted()
+        return subprocess.CompletedProcess(command, child.returncode, *told)
+
+    def _insist_on_being_wanted(self) -> None:
+        if self._unwanted.is_set():
+            raise PostgresFailed("PostgreSQL was asked to stop before it had started")
 
     def _log_end(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
@@ -219,6 +271,22 @@ class EmbeddedPostgres:
             self._lock = None
 
 
+@asynccontextmanager
+async def running(postgres: EmbeddedPostgres) -> AsyncIterator[None]:
+    """The server, while the block runs; cancelled at whatever moment of its start, it stops as well.
+
+    raises  PostgresFailed
+    """
+    unwanted = threading.Event()
+    try:
+        # A thread goes on when what waits for it is cancelled.
+        await asyncio.to_thread(postgres.start, unwanted)
+        yield
+    finally:
+        unwanted.set()
+        await asyncio.to_thread(postgres.stop)
+
+
 def _name_of(folder: Path, account: SystemAccount | None) -> str:
     """The cluster's folder as PostgreSQL gets it; for another account, the folder in which it is started."""
     return str(folder) if account is None or sys.platform != "linux" else "/proc/self/cwd"
@@ -239,5 +307,5 @@ def _wait_gone(pid: int) -> None:
             os.kill(pid, 0)
         except ProcessLookupError:
             return
-        time.sleep(0.02)
+        time.sleep(POLL_S)
     raise PostgresFailed(f"PostgreSQL (process {pid}) did not stop within {STOP_TIMEOUT_S:.0f} s")

@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from teleop_backend.postgres import EmbeddedPostgres
 from teleop_testing.backends.processes import free_port
 from teleop_testing.robots.tus import DATASET, TUS, metadata_of
-from teleop_testing.waiting import PATIENCE_S
+from teleop_testing.waiting import PATIENCE_S, wait_for
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -108,6 +109,26 @@ async def test_stopping_leaves_nothing_running(folder):
         children = psutil.Process(process.pid).children(recursive=True)
         assert any(child.name() == "postgres" for child in children)
     assert not [child for child in children if child.is_running() and child.name() == "postgres"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["postgres.new", "postgres.process"])
+def test_stopped_while_it_starts_it_leaves_nothing_running(folder, number, moment):
+    """Ctrl-C while the database is made, and after its server was started: the server stops as well."""
+    command = subprocess.Popen(
+        MODULE,
+        cwd=folder,
+        env={**os.environ, "LEROBOT_BACKEND_PORT": str(free_port())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for((folder / "data" / moment).exists)
+    command.send_signal(number)
+    told, _ = command.communicate(timeout=PATIENCE_S)
+    assert told.startswith("starting the LeRobot backend, its database in data; Ctrl-C stops it\n")
+    assert "Traceback" not in told
+    assert EmbeddedPostgres(folder / "data").pid is None
 
 
 async def test_postgres_that_dies_is_started_again(folder):

@@ -1,15 +1,17 @@
 """The embedded PostgreSQL: a real server in a folder of one's own."""
 
+import asyncio
 import os
 import resource
 import signal
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
-from teleop_backend.postgres import EmbeddedPostgres
+from teleop_backend.postgres import EmbeddedPostgres, running
 from teleop_backend.postgres_account import PostgresFailed
 
 
@@ -154,6 +156,50 @@ def test_where_nobody_may_look_servers_are_told_apart_by_their_start(folder, ser
         number, _, rest = server.identity.read_text().partition(" ")
         mine.identity.write_text(f"{number} 1{rest}")
         assert mine.pid is None
+
+
+@pytest.mark.parametrize("moment", ["_make_cluster", "_launch", "_answers", "_create_database"])
+async def test_a_start_that_is_cancelled_leaves_no_server(folder, monkeypatch, moment):
+    """Whatever it was just doing: what has begun is stopped, and the folder is free."""
+    server, reached = EmbeddedPostgres(folder), threading.Event()
+    do = getattr(server, moment)
+
+    def tell_and_do(*words):
+        reached.set()
+        return do(*words)
+
+    monkeypatch.setattr(server, moment, tell_and_do)
+
+    async def run() -> None:
+        async with running(server):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(run())
+    await asyncio.to_thread(reached.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert EmbeddedPostgres(folder).pid is None
+    async with running(EmbeddedPostgres(folder)) as _:
+        pass
+
+
+async def test_a_server_that_is_not_wanted_is_not_started_again(folder):
+    """What watches over it may be about to do so while all is being stopped."""
+    server = EmbeddedPostgres(folder)
+    async with running(server):
+        pass
+    with pytest.raises(PostgresFailed, match="asked to stop"):
+        server.ensure_running()
+    assert server.pid is None
+
+
+async def test_a_second_backend_that_is_refused_leaves_the_first_ones_server(folder, server):
+    """It stops only what it could have started."""
+    with pytest.raises(PostgresFailed, match="another backend is running"):
+        async with running(EmbeddedPostgres(folder)):
+            pass
+    assert await ask(server, "SELECT 42") == 42
 
 
 def test_a_user_without_a_name_is_told_what_to_do(folder, monkeypatch):

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from msgspec import structs
 from teleop_runtime.background import Background
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.serving.app import CannotStart
-from teleop_runtime.serving.graceful import SIGNALS, end_in_time
+from teleop_runtime.serving.graceful import until_asked_to_end
 from teleop_runtime.serving.problems import as_problem
 from teleop_runtime.settings import load_settings, read_command_line
 from teleop_runtime.store import Store, open_store
@@ -199,20 +199,6 @@ async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
         pusher = Pusher(PushTable(pool), push_jobs, folders, hub)
         async with working(worker, pusher):
             await asyncio.Event().wait()
-
-
-async def until_asked_to_end(work: Coroutine[None, None, None]) -> None:
-    """Do `work`, which waits for the database first, and cancel it on SIGTERM or SIGINT."""
-    task = asyncio.create_task(work)
-
-    def end() -> None:
-        end_in_time()
-        task.cancel()
-
-    for number in SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, end)
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 def main() -> None:

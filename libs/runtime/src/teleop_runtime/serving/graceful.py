@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,21 @@ def end_in_time() -> None:
     timer = threading.Timer(END_WITHIN_S, end)
     timer.daemon = True
     timer.start()
+
+
+async def until_asked_to_end[T](work: Coroutine[Any, Any, T]) -> T | None:
+    """What `work`, of a process that serves nothing, returns; cancelled on SIGTERM or SIGINT: None then."""
+    task = asyncio.create_task(work)
+
+    def end() -> None:
+        end_in_time()
+        task.cancel()
+
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    with suppress(asyncio.CancelledError):
+        return await task
+    return None
 
 
 @contextmanager
