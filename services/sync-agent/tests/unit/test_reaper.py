@@ -9,7 +9,7 @@ from teleop_client.uploading import FileBytes
 from teleop_schema.files import Receipt
 from teleop_schema.identifiers import local_path, stored_path
 from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts
-from teleop_sync_agent.keeping.state import DatasetRow, FileRow
+from teleop_sync_agent.keeping.state import BackedUpFile, DatasetRow
 from teleop_sync_agent.restoring.reaper import NotProven, delete, is_deletable, prove
 from teleop_sync_agent.sending.chunking import digest
 from teleop_sync_agent.sending.dataset_sync import DatasetPlace
@@ -24,7 +24,7 @@ class Stored:
     def __init__(self, root: Path, files: dict[str, bytes] | None = None) -> None:
         self.place = DatasetPlace(root, make_dataset(root / "picking", files=files), "picking")
         self.receipts = Receipts(root)
-        self.files: dict[str, FileRow] = {}
+        self.files: dict[str, BackedUpFile] = {}
         for path in contents(self.place.folder):
             self.store(stored_path(path))
 
@@ -33,7 +33,7 @@ class Stored:
             now = os.fstat(file.fileno())
             made = digest(FileBytes(file.fileno()), now.st_size)
         sha256 = sha256 or made.sha256
-        self.files[path] = FileRow(
+        self.files[path] = BackedUpFile(
             path,
             now.st_size,
             now.st_mtime_ns,
@@ -64,7 +64,7 @@ class Stored:
             )
         )
 
-    def prove(self) -> list[FileRow]:
+    def prove(self) -> list[BackedUpFile]:
         return prove(self.place, self.files, self.receipts)
 
 

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from teleop_sync_agent.errors import AgentError, Failed, Taken
 from teleop_sync_agent.keeping import state as state_module
-from teleop_sync_agent.keeping.state import AgentState, DatasetRow, FileRow
+from teleop_sync_agent.keeping.state import AgentState, BackedUpFile, DatasetRow
 from teleop_testing.waiting import PATIENCE_S
 
-ROW = FileRow("meta/info.json", 10, 5, 6, 7, 3 * 10**9, "ab" * 32, b"\x01\x00", "2026-01-01")
+ROW = BackedUpFile("meta/info.json", 10, 5, 6, 7, 3 * 10**9, "ab" * 32, b"\x01\x00", "2026-01-01")
 
 
 def test_files_are_remembered(tmp_path):
@@ -176,5 +176,5 @@ def test_racy_times_are_not_trusted():
     assert not ROW.is_still(10, 6, 6, 7)
     assert not ROW.is_still(10, 5, 7, 7)
     assert not ROW.is_still(10, 5, 6, 8)
-    fresh = FileRow("x", 10, 5, 6, 7, 8, "ab" * 32, b"", "")
+    fresh = BackedUpFile("x", 10, 5, 6, 7, 8, "ab" * 32, b"", "")
     assert not fresh.is_still(10, 5, 6, 7)

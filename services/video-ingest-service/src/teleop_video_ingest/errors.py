@@ -77,7 +77,7 @@ class AlreadySound(Conflict):
     code, retryable = "already_sound", False
 
 
-class NotRepairable(Conflict):
+class NothingRecovered(Conflict):
     """Nothing of this version could be recovered."""
 
     code, retryable = "not_repairable", False

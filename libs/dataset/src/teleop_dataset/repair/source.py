@@ -24,7 +24,7 @@ from teleop_dataset.v3.layout import FileNumber
 MAX_TASKS = 100_000
 
 
-class _Feature(msgspec.Struct):
+class _InfoFeature(msgspec.Struct):
     dtype: str
     shape: list[object]
 
@@ -34,7 +34,7 @@ class _Info(msgspec.Struct):
 
     codebase_version: str
     fps: float
-    features: dict[str, _Feature]
+    features: dict[str, _InfoFeature]
 
 
 def read_info(source: Path, earlier: Path | None, report: RepairReport) -> dict[str, Any]:

@@ -250,12 +250,17 @@ class Tap:
             return
         self._pass_on()
         values = dict(observation) if isinstance(observation, dict) else None
-        times = {}
-        for name, camera in self._cameras.items() if values is not None else ():
-            moment = picture_time(camera, (values or {}).get(name), before.get(name))
-            if moment is not None:
-                times[name] = client.clock.at_performance_us(moment)
+        moments = {} if values is None else self._picture_times(values, before)
+        times = {name: client.clock.at_performance_us(moment) for name, moment in moments.items()}
         self._observed = Observed(values, client.clock.at_us(captured_ns), times)
+
+    def _picture_times(self, values: dict[str, Any], before: dict[str, Any]) -> dict[str, float]:
+        """When the cameras that tell it took the pictures of an observation, by `time.perf_counter`."""
+        moments = {
+            name: picture_time(camera, values.get(name), before.get(name))
+            for name, camera in self._cameras.items()
+        }
+        return {name: moment for name, moment in moments.items() if moment is not None}
 
     def _pass_on(self) -> None:
         """A new observation replaces the latest one: log that one if it was not used."""

@@ -22,7 +22,7 @@ from teleop_schema.errors import StorageUnavailable
 log = get_logger(__name__)
 
 type Connection = psycopg.AsyncConnection[DictRow]
-type Pool = AsyncConnectionPool[Connection]
+type PsycopgPool = AsyncConnectionPool[Connection]
 
 # Requests, the queue's listener and the workers of one process.
 CONNECTIONS = 8
@@ -32,7 +32,7 @@ RECONNECT_S = 2.0
 
 
 @asynccontextmanager
-async def open_pool(database_url: str) -> AsyncIterator[Pool]:
+async def open_pool(database_url: str) -> AsyncIterator[PsycopgPool]:
     """A pool of up to CONNECTIONS connections; waits for the database as long as it takes.
 
     Raises CannotStart if a pooler in between shares sessions, see `teleop_runtime.postgres.pool`.
@@ -59,7 +59,7 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
         await pool.close()
 
 
-async def name_of(pool: Pool) -> str:
+async def name_of(pool: PsycopgPool) -> str:
     """The name of the database, which it was given when it was made and which no other has (8 characters)."""
 
     async def ask() -> str:
@@ -73,7 +73,7 @@ async def name_of(pool: Pool) -> str:
     return await once_usable(ask)
 
 
-async def _refuse_shared_sessions(pool: Pool) -> None:
+async def _refuse_shared_sessions(pool: PsycopgPool) -> None:
     pids = set()
     async with connect(pool) as first, connect(pool) as second:
         for each in (first, second):
@@ -86,7 +86,7 @@ async def _refuse_shared_sessions(pool: Pool) -> None:
         raise CannotStart(SHARED_SESSIONS)
 
 
-async def check_database(pool: Pool) -> None:
+async def check_database(pool: PsycopgPool) -> None:
     """For readiness: raises the reason why the database can't be worked with now."""
     async with connect(pool) as connection:
         state = await (await connection.execute(STATE)).fetchone()
@@ -118,7 +118,7 @@ def _cut(connection: Connection) -> None:
         line.shutdown(SHUT_RDWR)
 
 
-async def _answers(pool: Pool) -> bool:
+async def _answers(pool: PsycopgPool) -> bool:
     try:
         async with pool.connection():
             return True
@@ -127,7 +127,7 @@ async def _answers(pool: Pool) -> bool:
 
 
 @asynccontextmanager
-async def connect(pool: Pool) -> AsyncIterator[Connection]:
+async def connect(pool: PsycopgPool) -> AsyncIterator[Connection]:
     """A connection, its work committed at the end unless that raised; raises StorageUnavailable."""
     try:
         async with pool.connection() as connection:

@@ -26,7 +26,7 @@ from teleop_export.planning.views import (
     Numbers,
     view,
 )
-from teleop_export.tables.database import Connection, Pool, connect
+from teleop_export.tables.database import Connection, PsycopgPool, connect
 
 # Each begun by a worker that died: after so many the export is the reason.
 MAX_ATTEMPTS = 10
@@ -158,7 +158,7 @@ class Claim:
 class ExportTable:
     """Reads and writes `export`. Every method raises StorageUnavailable when the database is away."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: PsycopgPool) -> None:
         self._pool = pool
 
     async def put(

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from teleop_runtime.serving.problems import Problem
 
 from teleop_export.planning.push import PushRequest
-from teleop_export.tables.database import Connection, Pool, connect
+from teleop_export.tables.database import Connection, PsycopgPool, connect
 
 # Likewise, and the Hub's refusals end a push at once.
 MAX_ATTEMPTS = 10
@@ -92,7 +92,7 @@ class PushClaim:
 class PushTable:
     """Writes `export_push`. Every method raises StorageUnavailable when the database is away."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: PsycopgPool) -> None:
         self._pool = pool
 
     async def put(self, export_id: int, wanted: PushRequest, *, again: bool) -> bool:

@@ -14,7 +14,7 @@ from teleop_export.sessions.recorded import CameraVideo, EpisodeRow, Gap, Sessio
 from teleop_export.sessions.video_chunks import VideoChunk, look_at_footage, usable
 from teleop_export.tables.chunk_table import read_chunks, read_not_finite, read_samples
 from teleop_export.tables.column_table import read_columns, read_values
-from teleop_export.tables.database import Connection, Pool, connect
+from teleop_export.tables.database import Connection, PsycopgPool, connect
 from teleop_export.tables.finding import find_sessions
 from teleop_export.timing.loop_times import ALL, Flags, SampleTimes, Which, loop_times
 from teleop_export.timing.pace import Pace, measure
@@ -54,7 +54,7 @@ DEFAULT = Which()
 class SessionReader:
     """Reads `teleop_session` and what belongs to it."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: PsycopgPool) -> None:
         self._pool = pool
 
     async def find(self, wanted: SessionFilter, *, unfinished: bool, limit: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, StorageUnavailable
 
-from teleop_export.tables.database import Connection, Pool
+from teleop_export.tables.database import Connection, PsycopgPool
 
 log = get_logger(__name__)
 
@@ -59,7 +59,7 @@ def away_told() -> Iterator[None]:
 class Jobs:
     """Jobs of one line. A job is only a call to look at an export: the truth is in its row."""
 
-    def __init__(self, pool: Pool, line: Line) -> None:
+    def __init__(self, pool: PsycopgPool, line: Line) -> None:
         self._pool = pool
         self._line = line
         self._app = App(connector=PsycopgConnector())

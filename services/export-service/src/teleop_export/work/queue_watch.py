@@ -7,7 +7,7 @@ from teleop_export.metrics import (
     OLDEST_WAITING,
     PUSHES_FAILED,
 )
-from teleop_export.tables.database import Pool, connect
+from teleop_export.tables.database import PsycopgPool, connect
 
 # As often as metrics are fetched.
 LOOK_EVERY_S = 15.0
@@ -24,7 +24,7 @@ SELECT count(*) FILTER (WHERE status = 'queued') AS waiting,
 """
 
 
-async def look(pool: Pool) -> None:
+async def look(pool: PsycopgPool) -> None:
     """Set every gauge to what the database says now."""
     async with connect(pool) as connection:
         row = await (await connection.execute(EXPORTS)).fetchone()

@@ -51,7 +51,7 @@ SELECT path, size_bytes, mtime_ns, changed_ns, inode, read_at_ns, sha256, anchor
 """
 
 
-class FileRow(Struct, frozen=True, array_like=True):
+class BackedUpFile(Struct, frozen=True, array_like=True):
     """A file's content that the server has given a receipt for.
 
     changed_ns       last change of its content or name, ns since the Unix epoch
@@ -257,13 +257,13 @@ class AgentState:
             self._connection.close()
         self._release()
 
-    def files(self, folder: str) -> dict[str, FileRow]:
+    def files(self, folder: str) -> dict[str, BackedUpFile]:
         """The files of a dataset that the server has, by path."""
         rows = self._ask(f"{FILES} WHERE folder = ?", (folder,))
         with self._decoding():
-            return {row[0]: msgspec.convert(row, FileRow, strict=False) for row in rows}
+            return {row[0]: msgspec.convert(row, BackedUpFile, strict=False) for row in rows}
 
-    def note_stored(self, folder: str, row: FileRow) -> None:
+    def note_stored(self, folder: str, row: BackedUpFile) -> None:
         """The server has given a receipt for this file."""
         values = folder, *msgspec.structs.astuple(row)
         self._ask("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
@@ -346,7 +346,7 @@ def _read_all(connection: sqlite3.Connection) -> None:
         for (row,) in connection.execute("SELECT row FROM dataset"):
             msgspec.json.decode(row, type=DatasetRow)
         for row in connection.execute(FILES):
-            msgspec.convert(row, FileRow, strict=False)
+            msgspec.convert(row, BackedUpFile, strict=False)
     except msgspec.MsgspecError as error:
         raise sqlite3.DatabaseError(f"a row is none: {error}") from error
 

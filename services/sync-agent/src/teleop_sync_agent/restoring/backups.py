@@ -24,24 +24,24 @@ class StoredFile(Struct, frozen=True, kw_only=True):
     damage: str | None = None
 
 
-class _Page(Struct, kw_only=True):
+class _Listing(Struct, kw_only=True):
     newest: DatasetVersion | None
     files: list[StoredFile]
     next_after: str | None
 
 
-class DamagedFile(Struct, kw_only=True):
+class DamageOnServer(Struct, kw_only=True):
     """A file whose stored bytes have changed."""
 
     path: str
     damage: str
 
 
-class Verified(Struct, kw_only=True):
+class ServerCheck(Struct, kw_only=True):
     """The server's result after it has read all bytes again."""
 
     checked: int
-    damaged: list[DamagedFile]
+    damaged: list[DamageOnServer]
 
 
 async def stored_files(
@@ -55,7 +55,7 @@ async def stored_files(
     after = ""
     for _ in range(MAX_PAGES):
         wanted = {"limit": PAGE_FILES, "after": after} | ({} if version is None else {"version": version})
-        page = await backend.ask("GET", f"{dataset_address(robot_id, dataset)}?{urlencode(wanted)}", _Page)
+        page = await backend.ask("GET", f"{dataset_address(robot_id, dataset)}?{urlencode(wanted)}", _Listing)
         files |= {file.path: file for file in page.files}
         if page.next_after is None:
             break
@@ -65,12 +65,12 @@ async def stored_files(
 
 async def verify_stored(
     backend: BackendHttp, robot_id: str, dataset: str, version: int | None, *, size_bytes: int
-) -> Verified:
+) -> ServerCheck:
     """Let the server read every byte of the version, whose size is given. Raises like `stored_files`."""
     wanted = "" if version is None else f"?version={version}"
     address = dataset_address(robot_id, dataset, "verify") + wanted
     patience_s = ANSWER_S + size_bytes / SLOWEST_READ_BYTES_PER_S
-    return await backend.ask("POST", address, Verified, patience_s=patience_s)
+    return await backend.ask("POST", address, ServerCheck, patience_s=patience_s)
 
 
 def differences(mine: dict[str, tuple[int, str]], theirs: dict[str, StoredFile]) -> Iterator[tuple[str, str]]:

@@ -25,8 +25,8 @@ from teleop_schema.identifiers import local_path, stored_path
 
 from teleop_sync_agent.errors import explain
 from teleop_sync_agent.keeping.receipts import Receipts
-from teleop_sync_agent.keeping.state import AgentState, DatasetRow, FileRow
-from teleop_sync_agent.restoring.backups import Verified, verify_stored
+from teleop_sync_agent.keeping.state import AgentState, BackedUpFile, DatasetRow
+from teleop_sync_agent.restoring.backups import ServerCheck, verify_stored
 from teleop_sync_agent.sending.chunking import digest
 from teleop_sync_agent.sending.dataset_sync import DatasetPlace
 from teleop_sync_agent.sending.datasets import Datasets, Tended
@@ -209,7 +209,7 @@ def is_deletable(row: DatasetRow) -> bool:
     return row.state == "stored" and row.finalised and row.verdict == Readiness.FINALISED
 
 
-def prove(place: DatasetPlace, files: dict[str, FileRow], receipts: Receipts) -> list[FileRow]:
+def prove(place: DatasetPlace, files: dict[str, BackedUpFile], receipts: Receipts) -> list[BackedUpFile]:
     """All files of the folder, each hashed now and equal to its receipt.
 
     Raises NotProven, naming the first that is not, or OSError.
@@ -239,7 +239,7 @@ def prove(place: DatasetPlace, files: dict[str, FileRow], receipts: Receipts) ->
     return proven
 
 
-def check_verified(verified: Verified, files: list[FileRow]) -> None:
+def check_verified(verified: ServerCheck, files: list[BackedUpFile]) -> None:
     """Raise NotStored unless the server has read all bytes of these files and found them right."""
     if verified.damaged:
         first, more = verified.damaged[0], len(verified.damaged) - 1
@@ -258,7 +258,7 @@ def _stored_as(path: str) -> str:
         return path
 
 
-def delete(folder: Path, files: list[FileRow]) -> None:
+def delete(folder: Path, files: list[BackedUpFile]) -> None:
     """Remove those of these files that have not changed, and the folders that become empty.
 
     meta/info.json goes first: from then on nobody takes the rest for a dataset.

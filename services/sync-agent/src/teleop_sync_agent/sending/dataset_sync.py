@@ -29,7 +29,7 @@ from teleop_schema.files import (
 
 from teleop_sync_agent.errors import LeftChanged, first_of
 from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts
-from teleop_sync_agent.keeping.state import AgentState, FileRow
+from teleop_sync_agent.keeping.state import AgentState, BackedUpFile
 from teleop_sync_agent.sending.chunking import Digest, ShortRead, anchor_of, digest, is_delta
 from teleop_sync_agent.watching.snapshot import Snapshot
 
@@ -227,7 +227,7 @@ class DatasetSync:
                 receipt=receipt,
             )
         )
-        row = FileRow(
+        row = BackedUpFile(
             path=file.path,
             size_bytes=file.size_bytes,
             mtime_ns=file.mtime_ns,
@@ -251,10 +251,10 @@ class _Job:
     snapshot: Snapshot
     receipts: Receipts
     progress: UploadProgress
-    known: dict[str, FileRow]
+    known: dict[str, BackedUpFile]
 
 
-def _is_stored(file: FileSeen, row: FileRow | None) -> bool:
+def _is_stored(file: FileSeen, row: BackedUpFile | None) -> bool:
     return (
         row is not None
         and row.known_to_server

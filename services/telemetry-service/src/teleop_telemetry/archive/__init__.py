@@ -7,6 +7,7 @@ and the account of the ledger.
 """
 
 from teleop_telemetry.archive.adopting import AdoptedSessions, adopt
+from teleop_telemetry.archive.frame_file import ArchivedFrames
 from teleop_telemetry.archive.reading import ArchiveReader
 from teleop_telemetry.archive.retention import LOOK_EVERY_S, RETENTION_CONNECTIONS, Retention
 from teleop_telemetry.archive.session_files import FOLDER, SessionFiles, archive_address, names_of
@@ -17,6 +18,7 @@ __all__ = [
     "RETENTION_CONNECTIONS",
     "AdoptedSessions",
     "ArchiveReader",
+    "ArchivedFrames",
     "Retention",
     "SessionFiles",
     "adopt",

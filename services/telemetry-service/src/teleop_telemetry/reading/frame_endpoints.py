@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from threading import Event
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import pyarrow as pa
 from msgspec import Meta, Struct, field
@@ -17,7 +17,7 @@ from teleop_runtime.postgres.frames import FrameReader, in_blocks
 from teleop_runtime.serving.operations import Operation, read_query
 from teleop_schema.errors import BadInput, NotAcceptable, SessionArchived, SessionNotFound
 
-from teleop_telemetry.archive import FOLDER, ArchiveReader, names_of
+from teleop_telemetry.archive import FOLDER, ArchivedFrames, ArchiveReader, names_of
 from teleop_telemetry.frames.envelope import bucket_frames, envelope
 from teleop_telemetry.frames.formats import FORMATS, choose_format, encode, flat_schema, flatten
 from teleop_telemetry.reading.session_endpoints import MAX_ID, session_id_of
@@ -43,25 +43,10 @@ class FrameRange(Struct, forbid_unknown_fields=True):
     max_points: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None
 
 
-class Reader(Protocol):
-    """The part of FrameReader that is needed here."""
-
-    def read(
-        self,
-        session_id: int,
-        first: int,
-        end: int,
-        *,
-        state_width: int,
-        action_width: int,
-        limit: int | None = None,
-    ) -> pa.Table: ...
-
-    def close(self) -> None: ...
-
-
+# Frames are in the database, or in a file of the archive; both are read in the same way.
+type FrameSource = FrameReader | ArchivedFrames
 # A context with a reader, whose connection or file it closes at its end.
-type Open = Callable[[], AbstractAsyncContextManager[Reader]]
+type Open = Callable[[], AbstractAsyncContextManager[FrameSource]]
 
 
 async def get_frames(request: Request) -> Response:
@@ -104,7 +89,7 @@ def _place_of(request: Request, session: SessionDetail) -> Open:
 
 
 @asynccontextmanager
-async def _in_database(database_url: str) -> AsyncIterator[Reader]:
+async def _in_database(database_url: str) -> AsyncIterator[FrameSource]:
     reader = await run_in_threadpool(FrameReader, database_url)
     try:
         yield reader
@@ -147,7 +132,9 @@ class FrameFile(StreamingResponse):
         self._gone.set()
 
 
-def thin_out(reader: Reader, session: SessionDetail, wanted: FrameRange, gone: Event) -> Iterator[pa.Table]:
+def thin_out(
+    reader: FrameSource, session: SessionDetail, wanted: FrameRange, gone: Event
+) -> Iterator[pa.Table]:
     """Flat tables of the requested frames; an envelope of them if there are too many.
 
     gone  set when nobody wants them any more
@@ -194,7 +181,7 @@ def _joined(edges: Sequence[pa.Table]) -> pa.Table:
 
 
 def read_flat(
-    reader: Reader, session: SessionDetail, first: int, end: int, block: int, gone: Event
+    reader: FrameSource, session: SessionDetail, first: int, end: int, block: int, gone: Event
 ) -> Iterator[pa.Table]:
     """Flat tables of frames `first` to `end - 1`, `block` of those that there are at a time, until `gone`."""
     state_names, action_names = session.state_names, session.action_names

@@ -28,7 +28,7 @@ from teleop_video_ingest.errors import (
     DatasetNotFound,
     FileNotFound,
     FilesMissing,
-    NotRepairable,
+    NothingRecovered,
     VersionNotFound,
 )
 from teleop_video_ingest.files.verification import verify_objects
@@ -239,7 +239,7 @@ OPERATIONS = (
         query=WantedVersion,
         answer=Repaired,
         status=201,
-        errors=[BadInput, DatasetNotFound, AlreadySound, NotRepairable],
+        errors=[BadInput, DatasetNotFound, AlreadySound, NothingRecovered],
     ),
     Operation(
         "GET",

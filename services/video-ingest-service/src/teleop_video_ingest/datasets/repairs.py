@@ -22,7 +22,7 @@ from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest, Man
 from teleop_schema.identifiers import local_path, stored_path
 
 from teleop_video_ingest.datasets.versions import commit_repair
-from teleop_video_ingest.errors import AlreadySound, NotRepairable, VersionNotFound
+from teleop_video_ingest.errors import AlreadySound, NothingRecovered, VersionNotFound
 from teleop_video_ingest.model.worker_messages import Outcome
 from teleop_video_ingest.tables.object_table import keep_object
 from teleop_video_ingest.tables.state_table import FileRow, earlier_file, find_state, list_files
@@ -60,7 +60,7 @@ class Repairs:
 
         Without a number: the newest one that came from the robot. The same repair again gives the same
         version.
-        Raises DatasetNotFound, VersionNotFound, AlreadySound, NotRepairable, NoSpace.
+        Raises DatasetNotFound, VersionNotFound, AlreadySound, NothingRecovered, NoSpace.
         """
         async with self._place, self._folder() as folder:
             torn, files, earlier = await self._find(robot_id, dataset, version)
@@ -73,7 +73,7 @@ class Repairs:
                 await self._lay(earlier, earlier_info)
             outcome = await _run(source, target, earlier_info)
             if outcome.episodes == 0:
-                raise NotRepairable(outcome.report)
+                raise NothingRecovered(outcome.report)
             listed = [await self._take_in(target, path) for path in await asyncio.to_thread(_files, target)]
             manifest = Manifest(
                 files=tuple(listed),
@@ -149,7 +149,7 @@ class Repairs:
 
 
 async def _run(source: Path, target: Path, earlier_info: Path | None) -> Outcome:
-    """The outcome of the repair; raises NotRepairable if the files crash its process."""
+    """The outcome of the repair; raises NothingRecovered if the files crash its process."""
     arguments = [str(path) for path in (source, target, earlier_info) if path is not None]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -165,7 +165,7 @@ async def _run(source: Path, target: Path, earlier_info: Path | None) -> Outcome
         async with asyncio.timeout(REPAIR_TIMEOUT_S):
             answer, complaint = await process.communicate()
     except TimeoutError:
-        raise NotRepairable(f"the repair took more than {REPAIR_TIMEOUT_S:.0f} seconds") from None
+        raise NothingRecovered(f"the repair took more than {REPAIR_TIMEOUT_S:.0f} seconds") from None
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -173,7 +173,7 @@ async def _run(source: Path, target: Path, earlier_info: Path | None) -> Outcome
     if process.returncode != 0:
         told = complaint[-MAX_COMPLAINT_BYTES:].decode(errors="replace")
         log.error("a repair process died", returncode=process.returncode, stderr=told)
-        raise NotRepairable(f"the repair stopped with exit code {process.returncode}")
+        raise NothingRecovered(f"the repair stopped with exit code {process.returncode}")
     return msgspec.json.decode(answer, type=Outcome)
 
 
