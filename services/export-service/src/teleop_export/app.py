@@ -25,7 +25,7 @@ from teleop_export.work.folders import Folders
 from teleop_export.work.jobs import MAKING, PUSHING, Jobs
 from teleop_export.worker import Worker, working
 
-# A probe of Kubernetes waits no longer.
+# Less than the 5 s that the chart's readiness probe waits: the answer then says what is wrong.
 READY_TIMEOUT_S = 2.0
 
 

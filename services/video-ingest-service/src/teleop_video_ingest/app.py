@@ -38,7 +38,7 @@ from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS, Uploads
 
 # This many uploads can end at the same time; each needs a connection for milliseconds.
 CONNECTIONS = 12
-# A Kubernetes probe waits no longer.
+# Less than the 5 s that the chart's readiness probe waits: the answer then says what is wrong.
 READY_TIMEOUT_S = 2.0
 # Further verifications wait, so that the disk has time for uploads.
 MAX_VERIFICATIONS = 2
