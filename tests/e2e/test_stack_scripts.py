@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from teleop_testing.waiting import PATIENCE_S
 
 SCRIPTS = Path(__file__).parents[2] / "deploy/stack"
 # Notes what it is called with; answers where the proxy is, and that the database holds a robot.
@@ -30,7 +31,12 @@ def run(tmp_path):
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment = {**kept, "COMPOSE": str(compose), **settings}
         return subprocess.run(
-            [SCRIPTS / script, *words], env=environment, capture_output=True, text=True, check=False
+            [SCRIPTS / script, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
         )
 
     return run
