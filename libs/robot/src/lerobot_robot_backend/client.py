@@ -156,7 +156,8 @@ class TelemetryClient:
         progress = read_whole_progress(self.stream_dir)
         if self._is_removed:
             return msgspec.structs.replace(progress, trouble=describe_removed(self.stream_dir))
-        return progress
+        trouble = progress.trouble or self._upkeep.trouble
+        return msgspec.structs.replace(progress, trouble=trouble)
 
     @property
     def shipper_pid(self) -> int | None:
@@ -319,7 +320,10 @@ class TelemetryClient:
         """One line for people: what is safe where."""
         if self._is_removed:
             return f"{self.logged} frames logged; {describe_removed(self.stream_dir)}"
-        return self.progress.summary(self.logged, self.stream_dir, self.shipper_pid)
+        progress, of_processes = self.progress, self._upkeep.trouble
+        line = progress.summary(self.logged, self.stream_dir, self.shipper_pid, of_processes=of_processes)
+        commands = " and ".join(self._upkeep.commands_for_unsent(all_samples=progress.ended))
+        return f"{line}; nothing sends the rest now, unless you run {commands}" if commands else line
 
     @property
     def _is_removed(self) -> bool:

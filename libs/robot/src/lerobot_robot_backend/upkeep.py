@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lerobot_robot_backend.children import start_child
+from lerobot_robot_backend.children import Attempts, start_child
+from lerobot_robot_backend.shipping.commands import EXIT_LOCKED
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S, Flusher
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOG,
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 SAMPLES = "lerobot_robot_backend.shipper"
 VIDEO = "lerobot_robot_backend.video_shipper"
 
-log = logging.getLogger(__name__)
-
 # How long a dead child goes unnoticed; its work waits on the disk meanwhile.
 _PERIOD_S = 0.5
 # A child that ends at once and is started again must not take the processor from the loop.
 _RESTART_S = 5.0
+# Everything was sent, or another process is sending it, because a person started one.
+_FINE = (0, EXIT_LOCKED)
 # The end of the program waits no longer: nothing is lost with a thread that only supervises processes.
 _JOIN_S = 2.0
 
@@ -60,13 +61,13 @@ class Upkeep:
 
         Samples logged after this are synced to disk by themselves.
         """
-        self._disk = _DiskWatch(writer)
         self._writer = writer
         self._spool_dir = spool_dir
         self._token = token
         self._video = video
         modules = [SAMPLES] if video is None else [SAMPLES, VIDEO]
         self._shippers = [_Shipper(module, writer.stream_dir, token) for module in modules if ship]
+        self._disk = _DiskWatch(writer, lambda: self.trouble)
         self._told: set[str] = set()
         self._stop = threading.Event()
         for shipper in self._shippers:
@@ -78,6 +79,22 @@ class Upkeep:
     def shipper_pid(self) -> int | None:
         """The shipper of the session's samples, None if it does not run."""
         return self._shippers[0].pid if self._shippers else None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why one of the session's processes can't be started; None if all can."""
+        told = [shipper.trouble() for shipper in self._shippers]
+        if self._video is not None:
+            told.append(self._video.attempts.trouble)
+        return next(filter(None, told), None)
+
+    def commands_for_unsent(self, *, all_samples: bool) -> list[str]:
+        """Commands that send what nothing sends now, because its shipper could not be started, or failed.
+
+        all_samples  the server has all samples, so only video can be left
+        """
+        needed = self._shippers[1:] if all_samples else self._shippers
+        return [shipper.command for shipper in needed if shipper.is_down]
 
     def stop(self) -> None:
         """End the thread; the shippers continue until everything is on the server."""
@@ -135,8 +152,11 @@ class _DiskWatch:
     It reports on the robot's terminal, and in the stream's folder for other programs.
     """
 
-    def __init__(self, writer: SpoolWriter) -> None:
+    def __init__(self, writer: SpoolWriter, others: Callable[[], str | None]) -> None:
+        """others  the trouble with anything else, which is reported if there is none with the disk"""
         self._writer = writer
+        self._others = others
+        self._was_disk = False
         self._flusher = Flusher(writer.sync)
         self._flusher.start()
         self._told = WriterState()
@@ -166,14 +186,17 @@ class _DiskWatch:
 
     def _tell(self) -> None:
         before = self._told
-        trouble, slowest_ms = self._trouble(), round(1e3 * self._flusher.slowest_s, 1)
+        of_disk, slowest_ms = self._trouble(), round(1e3 * self._flusher.slowest_s, 1)
+        trouble = of_disk or self._others()
         self._told = WriterState(trouble=trouble, slowest_sync_ms=slowest_ms)
         if self._told == before:
             return
         if trouble and trouble != before.trouble:
             log.warning("backend: %s", trouble)
         elif before.trouble and not trouble:
-            log.warning("backend: frames are being kept again")
+            again = "frames are being kept again" if self._was_disk else "all processes of the recording run"
+            log.warning("backend: %s", again)
+        self._was_disk = of_disk is not None
         if slowest_ms > max(1e3 * SLOW_SYNC_S, 2 * before.slowest_sync_ms):
             where = self._writer.stream_dir
             log.warning("backend: %s", describe_slow_sync(where, slowest_ms))
@@ -201,13 +224,19 @@ def describe_slow_sync(folder: Path, slowest_ms: float) -> str:
 
 
 class _Shipper:
-    """One of the session's shippers, started again if it was killed."""
+    """One of the session's shippers, started again if it was killed.
+
+    command  does the same by hand
+    """
 
     def __init__(self, module: str, stream_dir: Path, token: str | None) -> None:
+        what = "sends samples" if module == SAMPLES else "sends video"
+        self.command = f"python -m {module} {stream_dir}"
+        self._attempts = Attempts(what, stream_dir / SHIPPER_LOG, fine=_FINE)
         self._module = module
         self._stream_dir = stream_dir
         self._token = token
-        self._restart_at_s = 0.0
+        self._started_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -217,12 +246,26 @@ class _Shipper:
         return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> None:
-        self._restart_at_s = time.monotonic() + _RESTART_S
+        self._started_s = time.monotonic()
+        self._attempts.begin()
         try:
             self._process = start_shipper(self._module, self._stream_dir, self._token)
-        except OSError:
-            self._process = None  # out of processes or memory: tried again later
+        except (OSError, MemoryError, subprocess.SubprocessError) as error:
+            self._process = None  # out of processes or memory, or without a Python: tried again later
+            self._attempts.fail(str(error) or type(error).__name__)
 
     def keep_alive(self) -> None:
-        if self.pid is None and time.monotonic() >= self._restart_at_s:
+        self.trouble()
+        if self.pid is None and time.monotonic() >= self._started_s + _RESTART_S:
             self.start()
+
+    def trouble(self) -> str | None:
+        """Why it can't be started, as far as it has been tried."""
+        self._attempts.judge(self._process, time.monotonic() - self._started_s)
+        return self._attempts.trouble
+
+    @property
+    def is_down(self) -> bool:
+        """Whether nothing sends what it should send."""
+        process = self._process
+        return process is None or (process.poll() is not None and process.returncode not in _FINE)

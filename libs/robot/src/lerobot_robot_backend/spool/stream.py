@@ -88,11 +88,14 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     slowest_sync_ms: float = 0.0
     once: int = 0
 
-    def summary(self, logged: int, stream_dir: Path, shipper_pid: int | None) -> str:
+    def summary(
+        self, logged: int, stream_dir: Path, shipper_pid: int | None, *, of_processes: str | None = None
+    ) -> str:
         """One line for people: what is safe where, as long as the stream's folder is there.
 
         logged       number of frames in the stream; the text says how many of them have arrived
         shipper_pid  the process that sends the rest, if there is one
+        of_processes the trouble, if it is that a process can't be started
         """
         done = f"{logged} frames logged, {min(self.next, logged)} acknowledged by the server"
         if self.session_id is not None:
@@ -102,7 +105,7 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
         rest = f"the rest is safe in {stream_dir}"
         rest += f" and is being shipped by process {shipper_pid}" if shipper_pid else ""
         rest += f" (now: {self.trouble})" if self.trouble else ""
-        if self.trouble and self.session_id is None:
+        if self.trouble and self.trouble != of_processes and self.session_id is None:
             rest += f"; if its address is mistyped: {CORRECTION} {stream_dir}"
         return f"{done}; {rest}"
 

@@ -15,7 +15,7 @@ import numpy as np
 from teleop_schema.limits import FIRST_US, LAST_US
 from teleop_schema.session import Camera, SessionDescription
 
-from lerobot_robot_backend.children import start_child
+from lerobot_robot_backend.children import Attempts, start_child
 from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.video.choice import RGB, Quality
 from lerobot_robot_backend.video.files import (
@@ -104,7 +104,10 @@ class PictureCounts:
 
 
 class VideoCapture:
-    """Hands the pictures of one session to its encoder, which it starts as a separate process."""
+    """Hands the pictures of one session to its encoder, which it starts as a separate process.
+
+    `attempts` tells why the encoder can't be started again.
+    """
 
     def __init__(self, stream_dir: Path, session: SessionDescription, quality: Quality) -> None:
         """Allocate the memory and start the encoder. Raises OSError."""
@@ -116,6 +119,7 @@ class VideoCapture:
         self._ring = create_ring(_ring_bytes(session), stream_dir)
         self._lock = threading.Lock()
         self._encoder: subprocess.Popen[bytes] | None = None
+        self.attempts = Attempts("turns pictures into video", stream_dir / ENCODER_LOG)
         self._started_s = -_LONGEST_RESTART_S
         self._restart_s = _RESTART_S
         self._start_encoder()
@@ -151,10 +155,16 @@ class VideoCapture:
     def keep_encoding(self) -> None:
         """Start the encoder if it does not run but should."""
         lived_s = time.monotonic() - self._started_s
+        self.attempts.judge(self._encoder, lived_s)
         if self.encoder_pid is None and lived_s >= self._restart_s:
             short = lived_s < 2 * self._restart_s
             self._restart_s = min(2 * self._restart_s, _LONGEST_RESTART_S) if short else _RESTART_S
-            self._start_encoder()
+            self.attempts.begin()
+            try:
+                self._start_encoder()
+            except OSError as error:
+                self.attempts.fail(str(error))
+                raise
 
     def _start_encoder(self) -> None:
         """Start an encoder that holds the stream's lock from its first moment on; raises OSError.
