@@ -56,10 +56,15 @@ def test_it_goes_on_whatever_fails(writer, tmp_path, monkeypatch, caplog):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Children are looked at and started again at once."""
+    """Children are looked at and started again at once; at the end none of them is left."""
     monkeypatch.setattr(upkeep, "_PERIOD_S", 0.01)
     monkeypatch.setattr(upkeep, "_RESTART_S", 0.01)
     monkeypatch.setattr(capture, "_RESTART_S", 0.01)
+    monkeypatch.setattr(children, "_children", [])
+    yield
+    for child in children._children:
+        child.kill()
+        child.wait()
 
 
 @pytest.mark.parametrize(
