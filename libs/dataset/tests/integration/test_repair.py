@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.errors import NotRepairable
-from teleop_dataset.repair import RepairReport, repair
+from teleop_dataset.repair import RepairReport, find_sound, repair
 from teleop_testing.datasets.repaired import (
     CAMERAS,
     DATA,
@@ -154,6 +156,28 @@ def test_other_ways_to_record(record, tmp_path, options):
     assert report.episodes == 3
     assert rows(tmp_path / "repaired").equals(rows(whole))
     assert_lerobot_reads(tmp_path / "repaired", 3)
+
+
+def test_damaged_picture_in_the_rows_costs_its_episode(record, tmp_path):
+    """Pictures that are kept as files in a closed dataset: LeRobot can't read such a row."""
+    source = tmp_path / "torn"
+    record(source, episodes=EPISODES[:3], dtype="image", cameras=1)
+    assert find_sound(source) is not None
+    table = rows(source)
+    cells = table.column(CAMERAS[0]).to_pylist()
+    damaged = EPISODES[0][1] + 4
+    png = cells[damaged]["bytes"]
+    cells[damaged]["bytes"] = png[:60] + bytes(32) + png[92:]
+    place = table.column_names.index(CAMERAS[0])
+    table = table.set_column(place, table.schema.field(place), pa.array(cells, table.schema.types[place]))
+    with pq.ParquetWriter(source / DATA, table.schema) as writer:
+        for index, length, _ in EPISODES[:3]:
+            writer.write_table(table.slice(sum(each[1] for each in EPISODES[:index]), length))
+    assert find_sound(source) is None
+    report = repair(source, tmp_path / "repaired")
+    assert [loss.what for loss in report.lost] == ["episode 1 (30 rows)"]
+    assert f"picture 4 of {CAMERAS[0]} can't be decoded" in report.lost[0].why
+    assert find_sound(tmp_path / "repaired") is not None
 
 
 def test_episode_rows_without_a_footer_are_read_too(record, tmp_path):

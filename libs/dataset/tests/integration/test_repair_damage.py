@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.mp4_samples import samples_of
-from teleop_dataset.repair import RepairReport, find_sound, repair
+from teleop_dataset.repair import Decoding, RepairReport, find_sound, repair
 from teleop_schema.errors import BackendError
 from teleop_testing.datasets.repaired import (
     CAMERAS,
@@ -102,10 +102,17 @@ def begin_of(episode: int) -> int:
     return sum(FRAMES[:episode])
 
 
-def test_hole_in_a_video_costs_the_episode_that_shows_there(recording, tmp_path):
+def torn_or_closed(recording, target: Path, *, closed: bool) -> Path:
+    """All four episodes, as a killed recorder leaves them, or with all that LeRobot says of them."""
+    return shutil.copytree(recording.whole if closed else recording.state(3, "done"), target)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_hole_in_a_video_costs_the_episode_that_shows_there(recording, tmp_path, closed):
     """The episodes after it come back, numbered on, with their own rows and pictures."""
-    source = shutil.copytree(recording.state(3, "done"), tmp_path / "torn")
+    source = torn_or_closed(recording, tmp_path / "torn", closed=closed)
     hole(source / VIDEOS[0], range(begin_of(1) + 9, begin_of(1) + 14))
+    assert find_sound(source) is None
     report = repair(source, tmp_path / "repaired")
     assert (report.episodes, report.renumbered) == (3, {2: 1, 3: 2})
     assert [loss.what for loss in report.lost] == ["episode 1 (30 rows)"]
@@ -115,14 +122,30 @@ def test_hole_in_a_video_costs_the_episode_that_shows_there(recording, tmp_path)
     assert find_sound(tmp_path / "repaired") is not None
 
 
-def test_first_episode_is_broken(recording, tmp_path):
+@pytest.mark.parametrize("closed", [True, False])
+def test_first_episode_is_broken(recording, tmp_path, closed):
     """What follows begins the dataset."""
-    source = shutil.copytree(recording.state(3, "done"), tmp_path / "torn")
+    source = torn_or_closed(recording, tmp_path / "torn", closed=closed)
     hole(source / VIDEOS[1], range(0, 3))
+    assert find_sound(source) is None
     report = repair(source, tmp_path / "repaired")
     assert report.renumbered == {1: 0, 2: 1, 3: 2}
     assert_picked_episodes(tmp_path / "repaired", recording.whole, [1, 2, 3])
     assert_lerobot_reads(tmp_path / "repaired", 3)
+
+
+def test_what_was_decoded_once_is_not_again(recording, tmp_path):
+    """A repair that follows the look decodes only what that has not come to; both tell how far they are."""
+    source = torn_or_closed(recording, tmp_path / "torn", closed=True)
+    hole(source / VIDEOS[1], range(0, 3))
+    told: list[tuple[int, int]] = []
+    decoding = Decoding(lambda seen, total: told.append((seen, total)))
+    assert find_sound(source, decoding) is None
+    assert told[0] == (1, 2 * sum(FRAMES))
+    assert told[-1][0] >= 2 * sum(FRAMES) - FRAMES[0]
+    told.clear()
+    assert repair(source, tmp_path / "repaired", decoding=decoding).episodes == 3
+    assert told == []
 
 
 @pytest.mark.parametrize("closed", [True, False])

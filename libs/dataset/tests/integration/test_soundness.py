@@ -7,6 +7,7 @@ import sys
 import pytest
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.repair import find_sound, repair
+from teleop_dataset.repair.__main__ import PROGRESS_S, Progress
 from teleop_testing.datasets.repaired import DATA
 from teleop_testing.waiting import PATIENCE_S
 
@@ -47,9 +48,20 @@ def test_the_command_writes_nothing_then(recording, tmp_path):
     """It says what is there, and ends with 0."""
     command = [sys.executable, "-m", "teleop_dataset.repair", recording.whole, tmp_path / "repaired"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert done.stdout == "nothing is wrong: 4 episodes, 92 frames; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_how_far_it_has_decoded(capsys):
+    """Once in a while, because all the video of a large dataset takes long."""
+    now_s = 0.0
+    progress = Progress(lambda: now_s)
+    for seen in range(31):
+        progress(seen, 92)
+        now_s += PROGRESS_S / 10
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"decoding every picture to find damaged ones: {seen} of 92" for seen in (10, 20, 30)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells by /proc")

@@ -72,7 +72,7 @@ class ObjectGone(Conflict):
 
 
 class AlreadySound(Conflict):
-    """This version is finalised and complete: there is nothing to repair."""
+    """This version is finalised, and all of it can be read: there is nothing to repair."""
 
     code, retryable = "already_sound", False
 

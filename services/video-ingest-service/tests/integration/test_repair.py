@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 import tarfile
+from pathlib import Path
 
 import msgspec
 import pyarrow.parquet as pq
@@ -13,13 +14,26 @@ from teleop_schema.identifiers import stored_path
 from teleop_testing.datasets.files import dataset_file, manifest_of
 from teleop_testing.waiting import PATIENCE_S
 
-# The real LeRobot, killed -9 in the middle of its third episode.
+# The real LeRobot: a dataset with video that it closes, then one in whose third episode it is killed -9.
 RECORDER = """
 import os, signal, sys
 import numpy as np
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 joints = {"dtype": "float32", "shape": (2,), "names": ["a.pos", "b.pos"]}
+camera = {"dtype": "video", "shape": (64, 64, 3), "names": ["height", "width", "channels"]}
+dataset = LeRobotDataset.create(
+    "someone/closed", fps=30, root=sys.argv[2],
+    features={"observation.state": joints, "action": joints, "observation.images.front": camera})
+noise = np.random.default_rng(0)
+for episode in range(3):
+    for frame in range(8):
+        values = np.array([episode, frame], np.float32)
+        picture = noise.integers(0, 256, (64, 64, 3), np.uint8)
+        dataset.add_frame({"observation.state": values, "action": values, "observation.images.front": picture,
+                           "task": "pick"})
+    dataset.save_episode(parallel_encoding=False)
+dataset.finalize()
 dataset = LeRobotDataset.create(
     "someone/torn", fps=30, root=sys.argv[1], features={"observation.state": joints, "action": joints},
     use_videos=False)
@@ -35,12 +49,28 @@ ADDRESS = "/datasets/robot_A/someone/torn"
 
 
 @pytest.fixture(scope="module")
-def torn(python, tmp_path_factory) -> dict[str, bytes]:
-    """Files of a dataset without footers, by path."""
-    root = tmp_path_factory.mktemp("torn") / "dataset"
-    assert python.run([sys.executable, "-c", RECORDER, root]).returncode == -signal.SIGKILL
+def recorded(python, tmp_path_factory) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Files, by path, of a dataset without footers, and of one that was closed."""
+    torn, closed = (tmp_path_factory.mktemp(name) / "dataset" for name in ("torn", "closed"))
+    assert python.run([sys.executable, "-c", RECORDER, torn, closed]).returncode == -signal.SIGKILL
+    return files_of(torn), files_of(closed)
+
+
+def files_of(root: Path) -> dict[str, bytes]:
     files = (path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def torn(recorded) -> dict[str, bytes]:
+    """Files of a dataset without footers, by path."""
+    return recorded[0]
+
+
+@pytest.fixture
+def closed(recorded) -> dict[str, bytes]:
+    """Files of a dataset that LeRobot closed, by path."""
+    return recorded[1]
 
 
 @pytest.fixture
@@ -97,11 +127,24 @@ async def test_the_same_repair_again_is_the_same_version(http, publish, torn):
     assert (refused.status_code, refused.json()["code"]) == (409, "already_sound")
 
 
-async def test_what_is_finalised_and_whole_is_not_repaired(http, publish):
+async def test_what_is_finalised_and_whole_is_not_repaired(http, publish, closed):
     """409: there is nothing to do."""
-    await publish({"meta/info.json": b"{}"}, finalised=True)
-    refused = await http.post(f"{ADDRESS}/repair")
+    await publish(closed, episodes=3, finalised=True)
+    refused = await http.post(f"{ADDRESS}/repair", timeout=PATIENCE_S)
     assert (refused.status_code, refused.json()["code"]) == (409, "already_sound")
+    assert "nothing is wrong: 3 episodes, 24 frames" in refused.json()["detail"]
+
+
+async def test_finalised_video_with_a_hole_is_repaired(http, publish, closed):
+    """Its bytes are those that were sent, but pictures can't be read: the other episodes come back."""
+    (video,) = (path for path in closed if path.endswith(".mp4"))
+    begin = closed[video].index(b"mdat") + 4
+    holed = closed[video][:begin] + bytes(2000) + closed[video][begin + 2000 :]
+    await publish(closed | {video: holed}, episodes=3, finalised=True)
+    answer = await http.post(f"{ADDRESS}/repair", timeout=PATIENCE_S)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["version"]["total_episodes"] == 2
+    assert "lost: episode 0 (8 rows)" in answer.json()["report"]
 
 
 async def test_what_can_not_be_repaired_says_why(http, publish):

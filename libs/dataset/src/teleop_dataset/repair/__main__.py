@@ -4,12 +4,39 @@ It also exits with 0 if the source is sound; then it writes nothing.
 """
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.errors import BackendError
 
-from teleop_dataset.repair import find_sound, repair
+from teleop_dataset.repair import Decoding, find_sound, repair
+
+# A small dataset has been decoded by then.
+PROGRESS_S = 5.0
+
+
+class Progress:
+    """Says on stderr now and then how far the pictures are decoded, because that can take hours.
+
+    clock  seconds, of any origin
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._said_s: float | None = None
+
+    def __call__(self, decoded: int, total: int) -> None:
+        if self._said_s is None:
+            self._said_s = self._clock()
+        if self._clock() - self._said_s >= PROGRESS_S:
+            self._said_s = self._clock()
+            print(
+                f"decoding every picture to find damaged ones: {decoded} of {total}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,10 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--info", type=Path, help="an earlier meta/info.json, if the dataset's own is torn")
     options = parser.parse_args(arguments)
     try:
-        if sound := find_sound(options.source):
+        decoding = Decoding(Progress(time.monotonic))
+        if sound := find_sound(options.source, decoding):
             print(sound.as_text())
             return 0
-        report = repair(options.source, options.target, earlier_info=options.info)
+        report = repair(options.source, options.target, earlier_info=options.info, decoding=decoding)
     except BackendError as error:
         print(error.detail if error.hint is None else f"{error.detail}; {error.hint}", file=sys.stderr)
         return 1

@@ -1,7 +1,6 @@
 """Statistics of recovered episodes whose own row is lost: from their rows, and from their decoded video."""
 
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from teleop_dataset.errors import BrokenFile
+from teleop_dataset.repair.decoding import Decoding, Problems, Stretch, stretches_by_file
 from teleop_dataset.repair.episode_stats import EpisodeStats, describe_values
-from teleop_dataset.repair.pictures import ClipReader, PictureStats
+from teleop_dataset.repair.pictures import PictureStats
 from teleop_dataset.repair.rows import Episode, read_values
 from teleop_dataset.v3.episodes import WITHOUT_STATISTICS, Clip
 from teleop_dataset.v3.image_stats import sampled_rows
 from teleop_dataset.v3.info import Features
-from teleop_dataset.v3.layout import FileNumber
 
 
 def describe_rows(root: Path, episode: Episode, features: Features, fps: float) -> dict[str, EpisodeStats]:
@@ -33,9 +31,7 @@ def describe_rows(root: Path, episode: Episode, features: Features, fps: float) 
         if feature["dtype"] == "image":
             pictures = PictureStats(feature)
             for frame in sampled_rows(episode.length).tolist():
-                # One damaged picture must not cost the others.
-                with suppress(av.FFmpegError, StopIteration, TypeError):
-                    pictures.add_file(column[frame]["bytes"].as_py())
+                pictures.add_file(column[frame]["bytes"].as_py())
             found[key] = pictures.finish()
         elif key == "timestamp":
             # The recorder computes these statistics before times are stored in single precision.
@@ -53,45 +49,51 @@ def _numbers(column: Any, shape: list[int]) -> npt.NDArray[Any]:
     return numbers.reshape(len(column), *(shape if shape != [1] else []))
 
 
-def describe_film(
+def describe_films(
+    decoding: Decoding,
+    root: Path,
+    features: Features,
+    fps: float,
+    clips: Mapping[int, Mapping[str, Clip]],
+    *,
+    streamed: Container[str],
+) -> tuple[dict[int, dict[str, EpisodeStats]], Problems]:
+    """Statistics of some episodes' video, camera by camera, and why those left out can't be decoded.
+
+    clips     by the episode's position
+    streamed  cameras to describe as LeRobot's streaming encoder does: over all frames
+    """
+    films: dict[int, dict[str, EpisodeStats]] = {}
+    problems: Problems = {}
+    for camera, feature in features.items():
+        if feature["dtype"] != "video":
+            continue
+        for place, stretches in stretches_by_file(clips, camera, fps).items():
+            path = root / place.video_path(camera)
+            stats, broken = _describe_film(decoding, path, feature, stretches, streamed=camera in streamed)
+            problems |= broken
+            for number, each in stats.items():
+                films.setdefault(number, {})[camera] = each
+    return films, problems
+
+
+def _describe_film(
+    decoding: Decoding,
     path: Path,
     feature: Mapping[str, Any],
-    clips: Mapping[int, tuple[Clip, int]],
-    fps: float,
+    stretches: Mapping[int, Stretch],
     *,
     streamed: bool,
-) -> tuple[dict[int, EpisodeStats], dict[int, str]]:
-    """Statistics of some episodes' frames in one mp4 file, and why the missing ones can't be decoded.
-
-    clips     by the episode's position, in the order of the file: where each is, and its frames
-    streamed  as LeRobot's streaming encoder does: over all frames
-    """
+) -> tuple[dict[int, EpisodeStats], Problems]:
     found: dict[int, EpisodeStats] = {}
-    problems: dict[int, str] = {}
-    try:
-        reader = ClipReader(path, feature["shape"])
-    except (av.FFmpegError, IndexError) as error:
-        return {}, dict.fromkeys(clips, f"{path.name} can't be decoded: {error}")
-    with closing(reader):
-        for number, (clip, length) in clips.items():
-            chosen = range(length) if streamed else frozenset(sampled_rows(length).tolist())
-            stats = PictureStats(feature, streamed=streamed)
-            try:
-                for position, frame in enumerate(reader.frames(round(clip.from_s * fps), length)):
-                    if position in chosen:
-                        stats.add_frame(frame)
-                found[number] = stats.finish()
-            except (BrokenFile, av.FFmpegError) as error:
-                problems[number] = f"{path.name} can't be decoded: {error}"
-    return found, problems
 
+    def describe(number: int, frames: Iterator[av.VideoFrame]) -> None:
+        _, length = stretches[number]
+        chosen = range(length) if streamed else frozenset(sampled_rows(length).tolist())
+        stats = PictureStats(feature, streamed=streamed)
+        for position, frame in enumerate(frames):
+            if position in chosen:
+                stats.add_frame(frame)
+        found[number] = stats.finish()
 
-def by_file(
-    clips: Mapping[int, Mapping[str, Clip]], camera: str, lengths: Mapping[int, int]
-) -> dict[FileNumber, dict[int, tuple[Clip, int]]]:
-    """One camera's clips of the episodes that `lengths` names, and their frames, file by file."""
-    files: dict[FileNumber, dict[int, tuple[Clip, int]]] = {}
-    for number, length in lengths.items():
-        clip = clips[number][camera]
-        files.setdefault(clip.place, {})[number] = (clip, length)
-    return files
+    return found, decoding.read(path, feature["shape"], stretches, describe)

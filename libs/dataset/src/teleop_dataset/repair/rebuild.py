@@ -1,7 +1,7 @@
 """Turns a dataset whose recorder was killed into one that LeRobot can open, step by step.
 
-An episode is recovered if all of its rows and all of its frames of every camera are there, whatever info.json
-counts. A dataset can't have gaps, so episodes after a lost one move up and get new numbers.
+An episode is recovered if all of its rows and all of its frames of every camera can be read, whatever
+info.json counts. A dataset can't have gaps, so episodes after a lost one move up and get new numbers.
 """
 
 import math
@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.folder import FileSeen, VideoSeen, look, open_regular
-from teleop_dataset.repair.describe import by_file, describe_film, describe_rows
+from teleop_dataset.repair.decoding import Decoding, find_broken_rows, find_broken_video
+from teleop_dataset.repair.describe import describe_films, describe_rows
 from teleop_dataset.repair.episode_stats import EpisodeStats
 from teleop_dataset.repair.metadata import (
     Row,
@@ -44,7 +45,7 @@ from teleop_dataset.repair.tables import bring, copy_bytes, cut, leaves_of
 from teleop_dataset.repair.videos import Clips, place_episodes
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
-from teleop_dataset.v3.episodes import Clip, episodes_schema, statistics_per_row
+from teleop_dataset.v3.episodes import PICTURES, Clip, episodes_schema, statistics_per_row
 from teleop_dataset.v3.files import write_tasks
 from teleop_dataset.v3.info import Features
 from teleop_dataset.v3.layout import FileNumber
@@ -54,11 +55,14 @@ _REWRITTEN = frozenset({layout.INFO, layout.STATS, layout.TASKS})
 _FOLDERS = ("data/", "meta/episodes/", "videos/")
 
 
-def repair(source: Path, target: Path, *, earlier_info: Path | None = None) -> RepairReport:
+def repair(
+    source: Path, target: Path, *, earlier_info: Path | None = None, decoding: Decoding | None = None
+) -> RepairReport:
     """Write what can be recovered of the dataset in `source` to `target`; `source` is only read.
 
     target        must not exist, or be empty; it appears once it is complete and verified, or not at all
     earlier_info  a meta/info.json of the same recording from a backup, for when that in `source` is torn
+    decoding      what find_sound decoded of it, if it was asked
     raises        NotRepairable if there is nothing to start from, or somebody still writes to it;
                   VerificationFailed if the outcome is wrong
     """
@@ -69,7 +73,7 @@ def repair(source: Path, target: Path, *, earlier_info: Path | None = None) -> R
     target.parent.mkdir(parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        work = _Repair(source, root, earlier_info)
+        work = _Repair(source, root, earlier_info, decoding or Decoding())
         report = work.run()
         if report.whole:
             verify(
@@ -96,8 +100,8 @@ class _Repair:
     not_finite  features with values that are infinite or not numbers, which LeRobot records unchanged
     """
 
-    def __init__(self, source: Path, root: Path, earlier_info: Path | None) -> None:
-        self._source, self._root = source, root
+    def __init__(self, source: Path, root: Path, earlier_info: Path | None, decoding: Decoding) -> None:
+        self._source, self._root, self._decoding = source, root, decoding
         self._report = RepairReport()
         self.short: set[int] = set()
         self.not_finite: set[str] = set()
@@ -124,7 +128,7 @@ class _Repair:
         own_rows = trusted_rows([shard.table for shard in shards], found, self._cameras)
         known = {index: clips_of(row, self._cameras) for index, row in own_rows.items()}
         clips, lost = place_episodes(found, known, self._cameras, self._seen, self._fps)
-        films, undecodable = self._describe_films(found, clips, own_rows)
+        films, undecodable = self._look_at_pictures(found, clips, own_rows)
         lost |= undecodable
         for number, episode in enumerate(found):
             if number in lost:
@@ -194,25 +198,23 @@ class _Repair:
                 (self._root / path).unlink(missing_ok=True)
         return shards
 
-    def _describe_films(
+    def _look_at_pictures(
         self, found: list[Episode], clips: dict[int, Clips], own_rows: dict[int, Row]
     ) -> tuple[dict[int, dict[str, EpisodeStats]], dict[int, str]]:
         """Statistics of the video of each episode that has none yet, and why some can't be decoded."""
-        films: dict[int, dict[str, EpisodeStats]] = {}
-        undecodable: dict[int, str] = {}
-        lengths = {number: found[number].length for number in clips if number not in own_rows}
-        for camera in self._cameras:
-            counts = [(row.get(f"stats/{camera}/count"), row["length"]) for row in own_rows.values()]
-            streamed = any(count and count[0] > length for count, length in counts)
-            for place, wanted in by_file(clips, camera, lengths).items():
-                path = self._source / place.video_path(camera)
-                stats, problems = describe_film(
-                    path, self._features[camera], wanted, self._fps, streamed=streamed
-                )
-                for number, each in stats.items():
-                    films.setdefault(number, {})[camera] = each
-                undecodable |= problems
-        return films, undecodable
+        pictured = sum(feature["dtype"] in PICTURES for feature in self._features.values())
+        self._decoding.expect(pictured * sum(each.length for each in found))
+        streamed = {
+            camera
+            for camera in self._cameras
+            for row in own_rows.values()
+            if (count := row.get(f"stats/{camera}/count")) and count[0] > row["length"]
+        }
+        told, untold = ({at: clips[at] for at in clips if (at in own_rows) is own} for own in (True, False))
+        known = self._decoding, self._source, self._features, self._fps
+        films, broken = describe_films(*known, untold, streamed=streamed)
+        in_rows = find_broken_rows(self._decoding, self._root, self._features, dict(enumerate(found)))
+        return films, broken | find_broken_video(*known, told) | in_rows
 
     def _name_rest(self, found: list[Episode]) -> None:
         counted = self._seen.info.total_episodes if self._seen.info else 0

@@ -3,17 +3,22 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import pyarrow as pa
+import pyarrow.parquet as pq
 from teleop_schema.errors import BackendError
 
 from teleop_dataset.flags import flag_episodes
-from teleop_dataset.folder import look
+from teleop_dataset.folder import DatasetSeen, look
 from teleop_dataset.readiness import what_is_unfinished
-from teleop_dataset.repair.rows import RowReader
-from teleop_dataset.repair.source import unsaved_folders
+from teleop_dataset.repair.decoding import Decoding, find_broken_rows, find_broken_video
+from teleop_dataset.repair.rows import Episode, RowReader
+from teleop_dataset.repair.source import CLIP_COLUMNS, clips_of, unsaved_folders
 from teleop_dataset.v3 import layout
+from teleop_dataset.v3.episodes import PICTURES
+from teleop_dataset.v3.info import Features
 from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.verify import verify
 
@@ -35,10 +40,12 @@ class Soundness:
         return "\n".join([first, *(f"note: {flag}" for flag in self.flags)])
 
 
-def find_sound(source: Path) -> Soundness | None:
-    """The contents of the dataset if LeRobot can open it as it is; None if it needs a repair.
+def find_sound(source: Path, decoding: Decoding | None = None) -> Soundness | None:
+    """The contents of the dataset if LeRobot can read all of it as it is; None if it needs a repair.
 
-    Reads every row and the place of every video frame, but does not decode the video.
+    Reads every row and decodes every picture, until something is wrong.
+
+    decoding  learns what can be decoded, for a repair
     """
     seen = look(source)
     if seen.info is None or what_is_unfinished(seen) is not None:
@@ -58,6 +65,8 @@ def find_sound(source: Path) -> Soundness | None:
             # LeRobot records infinite values unchanged, so they are not damage.
             not_finite=info["features"],
         )
+        if _is_broken(source, seen, info, rows.episodes, decoding or Decoding()):
+            return None
     except (
         BackendError,
         OSError,
@@ -74,3 +83,20 @@ def find_sound(source: Path) -> Soundness | None:
         for folder in unsaved_folders(source, seen)
     ]
     return Soundness(seen.info.total_episodes, seen.info.total_frames, (*map(str, dropped), *left))
+
+
+def _is_broken(
+    source: Path, seen: DatasetSeen, info: dict[str, Any], episodes: list[Episode], decoding: Decoding
+) -> bool:
+    """Whether a picture of any episode can't be decoded."""
+    features: Features = info["features"]
+    cameras = [key for key, feature in features.items() if feature["dtype"] == "video"]
+    pictured = sum(feature["dtype"] in PICTURES for feature in features.values())
+    decoding.expect(pictured * info["total_frames"])
+    if find_broken_rows(decoding, source, features, dict(enumerate(episodes))):
+        return True
+    names = [f"videos/{camera}/{name}" for camera in cameras for name in CLIP_COLUMNS]
+    tables = [pq.read_table(source / path, columns=names) for path, _ in seen.tables("meta/episodes")]
+    rows = [row for table in tables for row in table.to_pylist()]
+    clips = {number: clips_of(row, cameras) for number, row in enumerate(rows)}
+    return bool(find_broken_video(decoding, source, features, info["fps"], clips))

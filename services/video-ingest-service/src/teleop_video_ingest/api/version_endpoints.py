@@ -140,9 +140,10 @@ async def verify_dataset(request: Request) -> Response:
 
 
 async def repair_dataset(request: Request) -> Response:
-    """Rebuild a version whose recorder was killed; the result is an additional version.
+    """Rebuild a version whose recorder was killed or that is damaged; the result is an additional version.
 
-    Without a version: the newest one that came from the robot. Answers when it is done.
+    Without a version: the newest one that came from the robot. Answers when it is done: every picture is
+    decoded, so hours of video take long.
     """
     robot_id, dataset = dataset_of(request)
     wanted = read_query(request, WantedVersion)

@@ -1,7 +1,7 @@
 """Repairs a dataset in a process with limits.
 
-`… -m teleop_video_ingest.datasets.repair_worker <source> <target>` prints one line
-of JSON (worker_messages.Outcome).
+`… -m teleop_video_ingest.datasets.repair_worker closed|torn <source> <target> [earlier info.json]` prints one
+line of JSON (worker_messages.Outcome). What its recorder has closed is repaired only if something is wrong.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-from teleop_dataset.repair import repair
+from teleop_dataset.repair import Decoding, find_sound, repair
 from teleop_schema.errors import BackendError
 
 from teleop_video_ingest.model.worker_messages import Outcome
@@ -24,7 +24,7 @@ MAX_CPU_S = 4 * 3600
 NICE = 10
 
 
-def main(source: str, target: str, earlier_info: str | None = None) -> None:
+def main(state: str, source: str, target: str, earlier_info: str | None = None) -> None:
     for kind, value in (
         (resource.RLIMIT_AS, MAX_MEMORY_BYTES),
         (resource.RLIMIT_CPU, MAX_CPU_S),
@@ -34,14 +34,20 @@ def main(source: str, target: str, earlier_info: str | None = None) -> None:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (value, value))
     os.nice(NICE)
+    earlier = None if earlier_info is None else Path(earlier_info)
     try:
-        report = repair(
-            Path(source), Path(target), earlier_info=None if earlier_info is None else Path(earlier_info)
-        )
-        outcome = Outcome(episodes=report.episodes, frames=report.frames, report=report.as_text())
+        outcome = _repair(Path(source), Path(target), earlier, closed=state == "closed")
     except BackendError as error:
         outcome = Outcome(episodes=0, frames=0, report=error.detail)
     print(msgspec.json.encode(outcome).decode())
+
+
+def _repair(source: Path, target: Path, earlier_info: Path | None, *, closed: bool) -> Outcome:
+    decoding = Decoding()
+    if closed and (sound := find_sound(source, decoding)):
+        return Outcome(episodes=sound.episodes, frames=sound.frames, report=sound.as_text(), sound=True)
+    report = repair(source, target, earlier_info=earlier_info, decoding=decoding)
+    return Outcome(episodes=report.episodes, frames=report.frames, report=report.as_text())
 
 
 if __name__ == "__main__":

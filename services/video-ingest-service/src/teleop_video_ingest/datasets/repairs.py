@@ -71,7 +71,9 @@ class Repairs:
             if earlier is not None:
                 earlier_info = folder / "earlier-info.json"
                 await self._lay(earlier, earlier_info)
-            outcome = await _run(source, target, earlier_info)
+            outcome = await _run(source, target, earlier_info, closed=torn.finalised)
+            if outcome.sound:
+                raise AlreadySound(f"version {torn.version}: {outcome.report}", field="version")
             if outcome.episodes == 0:
                 raise NothingRecovered(outcome.report)
             listed = [await self._take_in(target, path) for path in await asyncio.to_thread(_files, target)]
@@ -111,10 +113,8 @@ class Repairs:
             info = next((file for file in files if file.path == INFO), None)
             earlier = await earlier_file(connection, dataset_id, INFO, info.sha256) if info else None
         assert state.version is not None  # noqa: S101
-        if state.version.source == "repair" or (
-            state.version.finalised and all(file.damage is None for file in files)
-        ):
-            raise AlreadySound(f"version {number} is finalised and complete", field="version")
+        if state.version.source == "repair":
+            raise AlreadySound(f"version {number} is a repaired one", field="version")
         return state.version, files, earlier
 
     async def _lay_out(self, files: Sequence[FileRow], folder: Path) -> None:
@@ -148,9 +148,10 @@ class Repairs:
             await self._store.discard(upload)
 
 
-async def _run(source: Path, target: Path, earlier_info: Path | None) -> Outcome:
+async def _run(source: Path, target: Path, earlier_info: Path | None, *, closed: bool) -> Outcome:
     """The outcome of the repair; raises NothingRecovered if the files crash its process."""
-    arguments = [str(path) for path in (source, target, earlier_info) if path is not None]
+    arguments = ["closed" if closed else "torn"]
+    arguments += [str(path) for path in (source, target, earlier_info) if path is not None]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -45,8 +45,10 @@ class Outcome(Struct, frozen=True):
 
     episodes, frames  of the repaired dataset; 0 if nothing could be recovered
     report            text on what was rebuilt and what was lost
+    sound             nothing is wrong with the dataset as it is: nothing was written
     """
 
     episodes: int
     frames: int
     report: str
+    sound: bool = False
