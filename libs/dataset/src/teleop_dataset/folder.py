@@ -53,6 +53,17 @@ class LinkedDataset(OSError):
         self.target = target
 
 
+class InfoMissing(OSError):
+    """A folder that is laid out as a dataset, but does not say what is in it."""
+
+    def __init__(self, folder: Path) -> None:
+        what = (
+            f"it has the files of a dataset, but no {INFO}: put one of the same recording there, "
+            f"or run `sync-agent repair {folder} --info FILE`"
+        )
+        super().__init__(errno.ENOENT, what, str(folder))
+
+
 class _Feature(msgspec.Struct, frozen=True):
     dtype: str
 
@@ -191,7 +202,7 @@ def find_datasets(root: Path, refused: Callable[[OSError], None] = lambda _error
     names allow.
 
     refused  called with the error of each folder that can't be read, because it may contain datasets; with
-             LinkedDataset for a link to one
+             LinkedDataset for a link to one, InfoMissing for one without `meta/info.json`
     """
     yield from _find(root, MAX_NAME_PARTS, refused)
 
@@ -205,6 +216,8 @@ def _find(folder: Path, depth: int, refused: Callable[[OSError], None]) -> Itera
             looked_into = [entry for entry in entries if depth and not _is_passed_by(entry.name)]
         below = sorted(entry.name for entry in looked_into if entry.is_dir(follow_symlinks=False))
         links = [Path(entry.path) for entry in looked_into if entry.is_symlink()]
+        if "data" in below and any((folder / "data").glob("chunk-*")):
+            refused(InfoMissing(folder))
     except OSError as error:
         if error.errno not in _NOT_THERE:
             refused(error)

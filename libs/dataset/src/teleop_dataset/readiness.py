@@ -70,7 +70,8 @@ def judge(
     if seen.info and not seen.info.codebase_version.startswith(_VERSION):
         return Verdict(
             Readiness.UNSUPPORTED,
-            f"format {seen.info.codebase_version}; only v3 is supported: convert it with LeRobot",
+            f"not backed up: its format is {seen.info.codebase_version}, and only v3.0 is supported: "
+            "convert it with LeRobot (from v2.1: python -m lerobot.scripts.convert_dataset_v21_to_v30)",
         )
     recorders = [file for file in seen.files.values() if file.is_recorders]
     if changing := _changing(seen, recorders):

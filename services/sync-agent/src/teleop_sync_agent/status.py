@@ -161,7 +161,7 @@ def describe_note(row: DatasetRow) -> str:
         repaired = repaired_folder(Path(row.folder))
         advice = f"{repaired} is its repair" if repaired.is_dir() else f"sync-agent repair {row.folder}"
         notes.append(f"its recorder died: {advice}")
-    elif row.state == "waiting" and row.reason != row.again:
+    elif row.state in ("waiting", "unsupported") and row.reason != row.again:
         notes.append(row.reason)
     if row.kept:
         notes.append(f"not deleted to free space: {row.kept}")

@@ -380,11 +380,14 @@ async def test_bandwidth(make_agent, backend, outputs):
 
 
 async def test_an_unsupported_dataset(make_agent, outputs):
-    """A dataset of an older format is named as such, and stays where it is."""
+    """A dataset of an older format is named with what to do, each time: it is only here."""
     (outputs / "old/meta").mkdir(parents=True)
     (outputs / "old/meta/info.json").write_text(json.dumps({"codebase_version": "v2.1", "total_episodes": 1}))
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    for _ in range(2):
+        (line,) = await agent.once(30.0)
+        assert line.startswith("old: unsupported: not backed up: its format is v2.1, and only v3.0 is")
+        assert "convert_dataset_v21_to_v30" in line
     row = row_of(agent, outputs / "old")
     assert row.state == "unsupported"
     assert "v2.1" in row.reason

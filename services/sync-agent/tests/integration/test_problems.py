@@ -79,6 +79,17 @@ async def test_a_link_to_a_dataset(make_agent, outputs, tmp_path):
     assert line.endswith(f"watch {tmp_path / 'elsewhere'}")
 
 
+async def test_a_dataset_without_an_info(make_agent, outputs):
+    """Nothing says what is in it: it is named, with what to do; folders that only have such names are not."""
+    torn = make_dataset(outputs / "torn")
+    (torn / "meta/info.json").unlink()
+    (outputs / "notes/data").mkdir(parents=True)
+    (outputs / "notes/meta").mkdir()
+    (line,) = await make_agent().once(30.0)
+    assert line.startswith(f"not sent: {torn}: it has the files of a dataset, but no meta/info.json")
+    assert line.endswith(f"run `sync-agent repair {torn} --info FILE`")
+
+
 async def test_an_info_that_nests_too_deeply(make_agent, outputs, monkeypatch):
     """It is no reason to end."""
     monkeypatch.setattr(tender, "ONCE_PATIENCE_S", 5.0)

@@ -106,8 +106,8 @@ class Tender:
         while True:
             pause_s = await self._step(tended)
             if _is_settled(tended.row) or tended.row.state == "reclaimed":
-                # Files that were left out are only here.
-                return not tended.row.skipped
+                # Files that were left out are only here, and so is all of an unsupported dataset.
+                return tended.row.state != "unsupported" and not tended.row.skipped
             if tended.row.state in ("failed", "gone"):
                 return tended.row.state == "gone"
             if time.monotonic() > deadline or pause_s > LIVELY_S:
