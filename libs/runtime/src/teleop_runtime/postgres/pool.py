@@ -11,6 +11,7 @@ from teleop_schema.errors import BackendError, StorageUnavailable
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.readiness import REVISION, STATE, judge
 from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.serving.starting import tell_waiting
 from teleop_runtime.trouble import USED_UP, trouble_of
 
 log = get_logger(__name__)
@@ -64,7 +65,9 @@ async def _connect(database_url: str, max_size: int) -> Pool:
                 reset=_prepare_again,
             )
         except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-            log.warning("waiting for the database", error=str(error) or type(error).__name__)
+            reason = str(error) or type(error).__name__
+            log.warning("waiting for the database", error=reason)
+            tell_waiting(f"the database can't be reached: {reason}")
             await asyncio.sleep(RETRY_S)
 
 
@@ -126,6 +129,7 @@ async def once_usable[T](ask: Callable[[], Awaitable[T]]) -> T:
             if trouble is None:
                 raise
             log.warning("waiting to start", error=trouble.detail, hint=trouble.hint)
+            tell_waiting(f"{trouble.detail}; {trouble.hint}" if trouble.hint else trouble.detail)
         await asyncio.sleep(RETRY_S)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,19 +18,25 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from teleop_schema.errors import BackendError, Forbidden
+from teleop_schema.errors import BackendError, Forbidden, StorageUnavailable
 
 from teleop_runtime.descriptors import raise_limit
+from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS, show_metrics
 from teleop_runtime.serving import problems
 from teleop_runtime.serving.early_answers import EarlyAnswers
-from teleop_runtime.serving.graceful import drain_before_exit, start_ends_when_asked
+from teleop_runtime.serving.graceful import ask_server_to_end, drain_before_exit, start_ends_when_asked
 from teleop_runtime.serving.operations import JsonResponse, Operation, describe
 from teleop_runtime.serving.posture import check_access
+from teleop_runtime.serving.starting import Start
 from teleop_runtime.settings import Exposure
+
+log = get_logger(__name__)
 
 # Kubernetes and proxies give up soon; including the network, this stays below 2 s.
 CHECKED_WITHIN_S = 1.5
+# Addresses that answer while the parts of the server wait to start.
+WITHOUT_PARTS = {"/healthz", "/readyz", "/metrics", "/openapi.json"}
 
 Check = Callable[[], Awaitable[None]]
 
@@ -139,31 +146,43 @@ def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) ->
     async def openapi(_request: Request) -> Response:
         return JsonResponse(document)
 
+    state: dict[str, Any] = {}
+
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-        raise_limit()
+    async def all_parts() -> AsyncIterator[list[Running]]:
         async with AsyncExitStack() as stack:
-            try:
-                with start_ends_when_asked():
-                    running = [await stack.enter_async_context(part.lifespan()) for part in parts]
-            except CannotStart as error:
-                app.state.cannot_start = str(error)
-                raise
-            except asyncio.CancelledError:
-                app.state.cannot_start = "asked to stop before it started"
-                raise
+            running = [await stack.enter_async_context(part.lifespan()) for part in parts]
             for part in running:
                 health.checks.update(part.checks)
                 health.told.update(part.told)
+                state.update(part.state)
+            yield running
 
-            async def drain() -> None:
-                health.draining = True
-                for part in running:
-                    if part.drain is not None:
-                        await part.drain()
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        raise_limit()
+        start = app.state.start = Start(all_parts(), partial(_end_for, app))
+        health.checks["start"] = start.check
 
-            stack.enter_context(drain_before_exit(drain))
-            yield {name: value for part in running for name, value in part.state.items()}
+        async def drain() -> None:
+            health.draining = True
+            for part in start.result or ():
+                if part.drain is not None:
+                    await part.drain()
+
+        try:
+            with start_ends_when_asked():
+                await start.heard()
+            with drain_before_exit(drain):
+                yield
+        except CannotStart as error:
+            app.state.cannot_start = str(error)
+            raise
+        except asyncio.CancelledError:
+            app.state.cannot_start = "asked to stop before it started"
+            raise
+        finally:
+            await start.end()
 
     routes: list[Route | WebSocketRoute] = [
         Route("/healthz", health.healthz),
@@ -181,9 +200,17 @@ def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) ->
     }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     any_origin = [beginning for part in parts for beginning in part.any_origin]
+    app.add_middleware(Started, state=state)
     app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin)
     app.add_middleware(EarlyAnswers)
     return app
+
+
+def _end_for(app: Starlette, error: BaseException) -> None:
+    """End the server, which listens already, because a part can't start."""
+    app.state.cannot_start = str(error)
+    log.error("cannot start", error=str(error), exc_info=None if isinstance(error, CannotStart) else error)
+    ask_server_to_end()
 
 
 def _to_the_last_character(address: re.Pattern[str]) -> re.Pattern[str]:
@@ -194,6 +221,36 @@ def _to_the_last_character(address: re.Pattern[str]) -> re.Pattern[str]:
     fixed word.
     """
     return re.compile(address.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+
+
+class Started:
+    """Gives requests the state of the parts; until these have started, answers with what they wait for.
+
+    Health, metrics and the description need no part.
+    """
+
+    def __init__(self, app: ASGIApp, state: Mapping[str, Any]) -> None:
+        self.app = app
+        self.state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            if scope["path"] not in WITHOUT_PARTS:
+                try:
+                    await scope["app"].state.start.check()
+                except StorageUnavailable as error:
+                    await _answer(error, scope, receive, send)
+                    return
+            scope.setdefault("state", {}).update(self.state)
+        await self.app(scope, receive, send)
+
+
+async def _answer(error: BackendError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await refuse(WebSocket(scope, receive, send), error)
+        return
+    response = await problems.answer_backend_error(Request(scope), error)
+    await response(scope, receive, send)
 
 
 class FrontDoor:

@@ -53,6 +53,12 @@ async def until_asked_to_end[T](work: Coroutine[Any, Any, T]) -> T | None:
     return None
 
 
+def ask_server_to_end() -> None:
+    """As Ctrl-C does; nothing where no server runs. After SIGTERM, the process could not say why it ended."""
+    if _is_server_handler(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)
+
+
 @contextmanager
 def start_ends_when_asked() -> Iterator[None]:
     """On SIGTERM and SIGINT, cancel the current task while it is in the block,

@@ -57,8 +57,9 @@ def serve(app: Starlette, *, host: str, port: int, started: Callable[[], None] =
         if reason := getattr(app.state, "cannot_start", None):
             sys.exit(reason)
         raise
-    if not server.started:
-        sys.exit(getattr(app.state, "cannot_start", None) or STARTUP_FAILURE)
+    reason = getattr(app.state, "cannot_start", None)
+    if reason or not server.started:
+        sys.exit(reason or STARTUP_FAILURE)
 
 
 class _Server(uvicorn.Server):

@@ -15,6 +15,7 @@ from teleop_runtime.postgres.libpq import bounded
 from teleop_runtime.postgres.pool import ANSWER_WITHIN_S, SHARED_SESSIONS, once_usable
 from teleop_runtime.postgres.readiness import REVISION, STATE, judge
 from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.serving.starting import tell_waiting
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.connections import PREPARE
 from teleop_schema.errors import StorageUnavailable
@@ -53,6 +54,7 @@ async def open_pool(database_url: str) -> AsyncIterator[PsycopgPool]:
     try:
         while not await _answers(pool):
             log.warning("waiting for the database")
+            tell_waiting("the database can't be reached")
         await once_usable(partial(_refuse_shared_sessions, pool))
         yield pool
     finally:
