@@ -20,8 +20,12 @@ VIDEO = "videos/observation.images.front/chunk-000/file-000.mp4"
 
 
 def kind(seen: DatasetSeen, *, after_ns: int = SOON_NS, saved: int = 0) -> Readiness:
-    """The judgement as if so much time had passed."""
-    return judge(seen, now_ns=time.time_ns() + after_ns, saved_episodes=saved).kind
+    """The judgement as if it were that long after the last change, however slow this machine is."""
+    return judge(seen, now_ns=changed_ns(seen) + after_ns, saved_episodes=saved).kind
+
+
+def changed_ns(seen: DatasetSeen) -> int:
+    return max((file.changed_ns for file in seen.files.values()), default=0)
 
 
 def files_of(dataset: Path) -> list[Path]:
@@ -58,7 +62,7 @@ def test_episode_in_the_making_is_no_news(recording, episode, step):
 def test_saved_episode_is_a_commit(recording, episode):
     """Each episode, as soon as it is saved; its video holds exactly the frames of the rows."""
     seen = look(recording.state(episode, "done"))
-    verdict = judge(seen, now_ns=time.time_ns() + SOON_NS, saved_episodes=episode)
+    verdict = judge(seen, now_ns=changed_ns(seen) + SOON_NS, saved_episodes=episode)
     assert (verdict.kind, verdict.total_episodes, verdict.flags) == (Readiness.COMMIT, episode + 1, ())
     assert [video.frames for _, video in seen.videos()] == [sum(FRAMES[: episode + 1])] * 2
     assert kind(seen, saved=episode + 1) is Readiness.BUSY

@@ -276,7 +276,7 @@ async def test_command_line_tells_what_the_backend_says(backend, record, tmp_pat
     words = ("--session_id", session, "--repo_id", "lab/pick", "--root", tmp_path / "dataset")
     status, out, err = await run_cli(*words, "--backend_url", url)
     assert (status, out) == (75, "")
-    assert f"error: session {session} is still being recorded (session_ids)" in err
+    assert f"error: session {session} is still being recorded (--session_id)" in err
     assert "hint: " in err
     assert not (tmp_path / "dataset").exists()
     status, _, err = await run_cli(*words, "--backend_url", "http://127.0.0.1:1")
