@@ -189,4 +189,4 @@ def test_document_tells_what_an_operation_takes_and_gives():
     assert described["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/Body"
     }
-    assert set(described["responses"]) == {"200", "404", "415"}
+    assert set(described["responses"]) == {"200", "404", "408", "415"}
