@@ -106,7 +106,7 @@ def test_sessions_are_exported_as_they_were_recorded(stack, recorded, tmp_path):
 @pytest.mark.parametrize(
     ("image", "command"),
     [
-        ("video-ingest-service", ["python", "-m", "teleop_video_ingest.datasets.repair_worker"]),
+        ("video-ingest-service", ["python", "-m", "teleop_video_ingest.datasets.repair_worker", "torn"]),
         ("sync-agent", ["python", "-m", "teleop_dataset.repair"]),
     ],
 )
