@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ class Now(Struct, kw_only=True, omit_defaults=True):
 
     at              seconds since the Unix epoch
     ended           this is its last report
-    asked_at        when the server last said that it still has what it confirmed,
-                    apart from what is sent again
+    asked_at        when the server last answered the question, asked every few minutes, whether it still has
+                    what it confirmed; seconds since the Unix epoch
     problems        what can't be read, or can't be sent, and why
     again_streams   streams (and video segments) that the server had forgotten, and that are sent again
     """
@@ -88,6 +89,8 @@ def headline(status: Status) -> str:
     elif agent.paused and status.running:
         state += ", outside its upload hours"
     line = f"{status.robot_id}: {state}, server {agent.server}"
+    if status.running:
+        line += f" ({_answered(agent.asked_at)})"
     if agent.samples or agent.videos:
         line += f", {agent.samples} streams with samples and {agent.videos} with video left to send"
     if agent.refused_segments:
@@ -105,6 +108,12 @@ def headline(status: Status) -> str:
             "are sent again because the server no longer knew them"
         )
     return line + (f": {agent.trouble}" if agent.trouble else "")
+
+
+def _answered(asked_at: float | None) -> str:
+    if asked_at is None:
+        return "has not answered yet"
+    return f"answered at {datetime.fromtimestamp(asked_at):%H:%M:%S}"
 
 
 def table(rows: Iterable[DatasetRow]) -> "Table":

@@ -90,6 +90,26 @@ async def test_a_server_of_an_older_release(make_agent, backend, outputs):
     assert await make_agent().once(30.0) == []
 
 
+async def test_nothing_is_safe_where_no_backend_is(make_agent, backend):
+    """With nothing to send, too: a path that leads to nothing is no older release."""
+    with pytest.raises(Stuck, match="is not the address of a backend"):
+        await make_agent(server=f"{backend.url}/elsewhere").once(1.0)
+
+
+async def test_status_tells_when_the_server_answered(make_agent, backend, running):
+    """So that somebody who sends nothing sees whether it can be reached."""
+    agent = make_agent()
+    assert "has not answered yet" not in headline(read_status("robot_A", agent.state))
+    async with running(agent):
+        await until(lambda: "(answered at " in headline(read_status("robot_A", agent.state)))
+    backend.refusals += [("POST", "/files/known", 503, "storage_unavailable")] * 100
+    async with running(again := make_agent()):
+        line = await until(
+            lambda: (told := headline(read_status("robot_A", again.state))).endswith("told to") and told
+        )
+    assert "(has not answered yet)" in line
+
+
 async def test_what_is_not_here_either(make_agent, backend, outputs):
     """A dataset that was removed here once it was stored is told as lost, until the server knows it again."""
     folder = make_dataset(outputs / "picking")

@@ -17,7 +17,7 @@ from lerobot_robot_backend.shipping.recall import (
     held_videos,
 )
 from lerobot_robot_backend.spool.stream import find_streams
-from teleop_client.backend_http import BackendHttp, Interrupted, Refused
+from teleop_client.backend_http import BackendHttp, HttpFailure, Interrupted, Refused
 from teleop_client.persevering import persevere
 from teleop_schema.holding import Held, HeldVersion, Lacking
 
@@ -71,12 +71,13 @@ class Recall:
         self._wanted.set()
 
     async def once(self) -> None:
-        """Ask until there is an answer; then mark what the server lacks for sending, or record it as lost."""
+        """Ask until there is an answer; then mark what the server lacks for sending, or record it as lost.
+
+        It asks with nothing to ask about, too: that shows whether a backend is at that address.
+        """
         rows, held = await asyncio.to_thread(self._held)
-        if not (held.versions or held.videos or held.frames):
-            return
         try:
-            lacking = await persevere(lambda: ask(self._backend, held), report=self._stumble)
+            lacking = await persevere(lambda: self._ask(held), report=self._stumble)
         except (Unaskable, Refused) as error:
             log.warning("the server can't say what it has", extra={"detail": str(error)})
             return
@@ -85,6 +86,22 @@ class Recall:
         self.asked_at = time.time()
         await asyncio.to_thread(self._note_installation, lacking)
         await self._bring_again(rows, lacking)
+
+    async def _ask(self, held: Held) -> Lacking:
+        try:
+            return await ask(self._backend, held)
+        except Unaskable as error:
+            if await self._takes_files():
+                raise
+            raise Interrupted(f"{self._backend.url} is not the address of a backend: {error}") from error
+
+    async def _takes_files(self) -> bool:
+        """Whether a backend is there, of whatever release."""
+        try:
+            async with self._backend.request("OPTIONS", "/files"):
+                return True
+        except HttpFailure:
+            return False
 
     def _held(self) -> tuple[list[DatasetRow], Held]:
         rows, streams = self._datasets.held(), list(find_streams(self._spool_dir))

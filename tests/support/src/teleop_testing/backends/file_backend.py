@@ -89,6 +89,8 @@ class FileBackend:
             if request.method == method and request.path.startswith(prefix):
                 self.refusals.remove(refusal)
                 return self._problem(status, code, "told to")
+        if (request.method, request.path) == ("OPTIONS", "/files"):
+            return web.Response(status=204)
         if request.path == "/files/plan":
             return self._plan(msgspec.json.decode(await request.read(), type=FilePlan))
         if request.path == "/files/known":
