@@ -1,5 +1,6 @@
 """When pictures were taken whose sender tells only when a chunk begins and ends."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -43,3 +44,42 @@ def test_pictures_lie_as_in_their_file(end_s):
 def test_pictures_of_a_camera_that_is_not_as_fast_as_its_file_lie_evenly():
     """Its rate is only what somebody wrote there."""
     assert np.abs(taken_s(chunk(0, 0, 4.5)) - np.linspace(0, 4.5, 120)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, None),
+        ({"quarantine": "it is no mp4"}, "it is no mp4"),
+        ({"frame_count": None}, "could not be checked"),
+        ({"codec": None}, "could not be checked"),
+        ({"frame_indices": np.arange(119)}, "holds 120 pictures, but lists 119"),
+        ({"frame_indices": np.arange(120)}, None),
+    ],
+)
+def test_why_a_chunk_can_not_be_exported(changes, problem):
+    """Named by what its look, or its sender, says of it."""
+    found = replace(chunk(0, 0, 4), **changes).problem
+    assert found is None if problem is None else problem in found
+
+
+def test_pictures_that_are_known_to_be_missing():
+    """Before a chunk that has not arrived, in one that can't be used, and what the sender names."""
+    listed = [
+        replace(chunk(0, 0, 4), frame_indices=np.arange(0, 120), dropped=((30, 40, "the encoder was busy"),)),
+        replace(chunk(1, 4, 8), quarantine="it is torn"),
+        replace(chunk(2, 8, 12), frame_indices=np.arange(240, 360)),
+        replace(chunk(4, 16, 20), frame_indices=np.arange(480, 600)),
+    ]
+    told = [(each.first, each.end, each.reason, each.awaited) for each in gather_pictures(listed).missing]
+    assert told == [
+        (30, 40, "not recorded: the encoder was busy", False),
+        (120, 240, "its video chunk 1 can't be used: it is torn", False),
+        (360, 480, "its video chunk 3 has not arrived", True),
+    ]
+
+
+def test_a_rate_that_no_file_tells_is_that_of_the_pictures():
+    """The median of their distances; a single one has none."""
+    assert gather_pictures([chunk(0, 0, 4, frames=121, fps=None)]).fps == pytest.approx(30.0, rel=1e-4)
+    assert gather_pictures([chunk(0, 0, 4, frames=1, fps=None)]).fps == 1.0
