@@ -17,7 +17,7 @@ COMPOSE_VERSION := 5.6.1.0
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check format figures bench chaos lock openapi clean
+.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check coverage format figures bench chaos lock openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ check: .venv/installed-dev  ## lint, types, structure
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+coverage: .venv/installed-dev  ## which lines and branches of the pure modules their package's tests run; at least 95 %
+	$(BIN)/python tests/pure_coverage.py
 
 format: .venv/installed-dev  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
