@@ -25,7 +25,7 @@ class Trouble:
     def __init__(self) -> None:
         self._failing: dict[object, BackendError] = {}
         # Those of `_failing` beside which other frames were stored.
-        self._alone: set[object] = set()
+        self._beside_others: set[object] = set()
         self._listeners: set[Callable[[], None]] = set()
 
     @property
@@ -56,27 +56,28 @@ class Trouble:
 
     def stored(self) -> None:
         """Frames were stored: what fails now is not the whole database."""
-        self._alone.update(self._failing)
+        self._beside_others.update(self._failing)
 
     def ends(self, commit: object) -> None:
         """`commit` has ended, whether or not it succeeded."""
-        self._alone.discard(commit)
+        self._beside_others.discard(commit)
         if self._failing.pop(commit, None) is not None:
             self._changed()
 
     async def check(self) -> None:
         """For `/readyz`; raises the reason why no frames are stored."""
-        for commit, error in self._failing.items():
-            if commit not in self._alone:
-                raise error
+        self._raise_first(beside_others=False)
 
     async def check_each(self) -> None:
         """For `/readyz`; raises the reason why the frames of some robots are not stored, while others' are.
 
         It must not make the service unready: a robot could take it from all others.
         """
+        self._raise_first(beside_others=True)
+
+    def _raise_first(self, *, beside_others: bool) -> None:
         for commit, error in self._failing.items():
-            if commit in self._alone:
+            if (commit in self._beside_others) is beside_others:
                 raise error
 
     def _changed(self) -> None:
