@@ -4,6 +4,7 @@ import argparse
 from urllib.parse import urlsplit
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_DEFAULT_PORTS = {"ws": 80, "wss": 443}
 # Where robots connect, below the backend's address.
 _STREAM_PATH = "/ws/log"
 
@@ -32,6 +33,20 @@ def check_backend_url(url: str) -> str:
             f"{url!r} is too long: the backend's address is {before}, the rest is added automatically"
         )
     return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def same_backend(one: str, other: str) -> bool:
+    """Whether two addresses are the same, however they are written. Two names of one host are two addresses.
+
+    Raises ValueError as `check_backend_url` does.
+    """
+    return _spelled_out(one) == _spelled_out(other)
+
+
+def _spelled_out(url: str) -> tuple[str, str | None, int, str]:
+    parts = urlsplit(check_backend_url(url))
+    # `hostname` is in lower case.
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme], parts.path
 
 
 def backend_url_option(text: str) -> str:

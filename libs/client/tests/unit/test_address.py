@@ -1,5 +1,5 @@
 import pytest
-from teleop_client.address import check_backend_url
+from teleop_client.address import check_backend_url, same_backend
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,20 @@ def test_address_of_a_stream_is_shortened(given):
     """Whoever pastes the whole WebSocket address is told which part of it is wanted."""
     with pytest.raises(ValueError, match=r"the backend's address is \w+://localhost:8000,"):
         check_backend_url(given)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("ws://Backend:8000", "http://backend:8000/", True),
+        ("ws://backend", "http://backend:80", True),
+        ("https://backend/robots/", "wss://backend:443/robots", True),
+        ("ws://backend:8000", "wss://backend:8000", False),
+        ("ws://backend:8000", "ws://backend:8001", False),
+        ("ws://backend/one", "ws://backend/two", False),
+        ("ws://localhost:8000", "ws://127.0.0.1:8000", False),
+    ],
+)
+def test_one_address_in_two_spellings(one, other, same):
+    """The scheme of a page, upper case, a slash at the end and the default port change nothing."""
+    assert same_backend(one, other) is same

@@ -24,6 +24,7 @@ from teleop_sync_agent.sending.dataset_sync import DatasetSync
 from teleop_sync_agent.sending.datasets import Datasets, Tended
 from teleop_sync_agent.sending.finder import Finder
 from teleop_sync_agent.sending.lanes import Lanes, LaneUploader, Priority
+from teleop_sync_agent.sending.own_streams import OwnStreams
 from teleop_sync_agent.sending.recall import Recall
 from teleop_sync_agent.sending.spool_sync import SpoolSync
 from teleop_sync_agent.sending.tender import Tender
@@ -71,7 +72,8 @@ class Agent:
             for priority in (Priority.VIDEO, Priority.DATASET)
         ]
         videos, files = self._uploaders
-        self.spool = SpoolSync(settings.spool_dir, settings.server, self.lanes, videos, token=settings.token)
+        streams = OwnStreams(settings.spool_dir, settings.robot_id, settings.server)
+        self.spool = SpoolSync(streams, self.lanes, videos, token=settings.token)
         sync = DatasetSync(
             settings.robot_id, files, self.state, parallel=settings.parallel, server=settings.server
         )
@@ -86,9 +88,7 @@ class Agent:
             quiet_ns=quiet_ns,
             saved=self._count_version,
         )
-        self._recall = Recall(
-            settings.robot_id, settings.spool_dir, files.backend, self.state, self.datasets, self.spool
-        )
+        self._recall = Recall(streams, files.backend, self.state, self.datasets, self.spool)
         self._reaper = Reaper(
             settings.robot_id,
             self.datasets,
@@ -109,7 +109,7 @@ class Agent:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What can't be read here, or can't be sent, and why."""
+        """What can't be read here, can't be sent, or is left alone, and why."""
         return (*self.spool.now.problems, *self.finder.problems)[:MAX_PROBLEMS_TOLD]
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
-from lerobot_robot_backend.shipper import ship_stream
+from lerobot_robot_backend.shipper import ship_stream, take_over
 from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
@@ -28,6 +28,7 @@ from teleop_sync_agent import agent as composition
 from teleop_sync_agent.agent import Agent
 from teleop_sync_agent.errors import Stuck
 from teleop_sync_agent.settings import Settings
+from teleop_sync_agent.status import headline, read_status
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S, until
 
@@ -59,18 +60,26 @@ def agent(server: ServiceProcess, tmp_path: Path, outputs: Path) -> Iterator[Age
     agent.close()
 
 
-def session(spool: Path, *, robot_id: str = "robot_A", cameras: bool = False) -> TelemetryClient:
-    """A session for a server that is not there, whose shippers never run."""
+# Nothing listens there.
+ELSEWHERE = "ws://127.0.0.1:9"
+
+
+def session(
+    spool: Path, *, robot_id: str = "robot_A", cameras: bool = False, url: str = ELSEWHERE
+) -> TelemetryClient:
+    """A session whose shippers never run."""
     return TelemetryClient(
-        "ws://127.0.0.1:9", robot_id, state_names=tuple(JOINTS), action_names=tuple(JOINTS), fps=30,
+        url, robot_id, state_names=tuple(JOINTS), action_names=tuple(JOINTS), fps=30,
         cameras={"front": Camera(96, 128, 30.0)} if cameras else {}, spool_dir=spool, ship=False,
         min_free_bytes=0,
     )  # fmt: skip
 
 
-def record(spool: Path, *, robot_id: str = "robot_A", cameras: bool = False) -> TelemetryClient:
+def record(
+    spool: Path, *, robot_id: str = "robot_A", cameras: bool = False, url: str = ELSEWHERE
+) -> TelemetryClient:
     """One that is over."""
-    client = session(spool, robot_id=robot_id, cameras=cameras)
+    client = session(spool, robot_id=robot_id, cameras=cameras, url=url)
     for frame in range(FRAMES):
         pictures = {"front": render("front", REST, frame, height=96, width=128)} if cameras else {}
         client.log(JOINTS | pictures, JOINTS)
@@ -102,18 +111,59 @@ def videos_of(server: ServiceProcess, session_id: int | None) -> dict:
     return httpx.get(f"http://{server.address}/sessions/{session_id}/videos", timeout=PATIENCE_S).json()
 
 
-async def test_any_robots_streams(agent, tmp_path, running):
-    """Whatever lies in the spool is shipped, also what comes while the agent runs."""
-    record(tmp_path / "spool", robot_id="robot_B")
+async def test_streams_of_another_robot_for_the_same_server(agent, tmp_path, running):
+    """They are shipped, also what comes while the agent runs; however the address is written."""
+    spool, here = tmp_path / "spool", f"{agent.settings.server.upper().replace('HTTP', 'http')}/"
+    record(spool, robot_id="robot_B", url=here)
     async with running(agent):
-        await until(lambda: all(read_progress(path).ended for path in find_streams(tmp_path / "spool")))
-        record(tmp_path / "spool")
+        await until(lambda: all(read_progress(path).ended for path in find_streams(spool)))
+        record(spool)
         await until(
             lambda: (
-                len(streams := list(find_streams(tmp_path / "spool"))) == 2
+                len(streams := list(find_streams(spool))) == 2
                 and all(read_progress(path).ended for path in streams)
             )
         )
+
+
+async def test_streams_of_another_robot_for_another_server(agent, tmp_path):
+    """They are left alone and named with what sends them, so that no data lands on a server by mistake;
+    a person may send them here. The agent's own stream of that address is sent."""
+    other = record(tmp_path / "spool", robot_id="robot_B", cameras=True)
+    await encoded(other.stream_dir)
+    own, here = record(tmp_path / "spool"), agent.settings.server.replace("http", "ws")
+    assert await agent.once(PATIENCE_S) == [
+        f"not sent: {kind} of robot_B, {other.stream_dir}: recorded for {ELSEWHERE}, and left alone: "
+        f"python -m lerobot_robot_backend.{module} {other.stream_dir} sends it there; "
+        f"with --backend_url {here} it sends it to this agent's server"
+        for kind, module in (("samples", "shipper"), ("video", "video_shipper"))
+    ]
+    assert read_progress(own.stream_dir).ended
+    assert read_progress(other.stream_dir) == StreamProgress()
+    assert read_stream(other.stream_dir).backend_url == ELSEWHERE
+    told = headline(read_status("robot_A", agent.state))
+    assert f"not sent: samples of robot_B, {other.stream_dir}: recorded for {ELSEWHERE}" in told
+    assert "left to send" not in told
+    assert await take_over(other.stream_dir, here)
+    assert await agent.once(PATIENCE_S) == []
+    assert not has_unstored_video(other.stream_dir)
+
+
+async def test_what_another_server_has_is_not_asked_for(agent, tmp_path):
+    """A server that never had another robot's streams has not forgotten them, and nobody loses his note
+    of what is safe elsewhere."""
+    other = record(tmp_path / "spool", robot_id="robot_B")
+    write_progress(other.stream_dir, confirmed := StreamProgress(next=FRAMES, session_id=1, ended=True))
+    assert await agent.once(PATIENCE_S) == []
+    assert read_progress(other.stream_dir) == confirmed
+
+
+async def test_another_robot_that_records_for_another_server(agent, tmp_path):
+    """Its own processes send it: neither the agent's `once` nor its `status` has to do with it."""
+    client = session(tmp_path / "spool", robot_id="robot_B")
+    client.log(JOINTS, JOINTS)
+    assert await agent.once(PATIENCE_S) == []
+    client.close()
 
 
 async def test_a_stream_the_server_refuses(agent, tmp_path):

@@ -7,7 +7,6 @@ whenever the server is reachable again, and every few minutes.
 import asyncio
 import logging
 import time
-from pathlib import Path
 
 from lerobot_robot_backend.shipping.recall import (
     ASK_EVERY_S,
@@ -16,13 +15,13 @@ from lerobot_robot_backend.shipping.recall import (
     held_frames,
     held_videos,
 )
-from lerobot_robot_backend.spool.stream import find_streams
 from teleop_client.backend_http import BackendHttp, HttpFailure, Interrupted, Refused
 from teleop_client.persevering import persevere
 from teleop_schema.holding import Held, HeldVersion, Lacking
 
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 from teleop_sync_agent.sending.datasets import Datasets
+from teleop_sync_agent.sending.own_streams import OwnStreams
 from teleop_sync_agent.sending.spool_sync import SpoolSync
 
 INSTALLATION_NOTE = "installation"
@@ -39,8 +38,7 @@ class Recall:
 
     def __init__(
         self,
-        robot_id: str,
-        spool_dir: Path,
+        streams: OwnStreams,
         backend: BackendHttp,
         state: AgentState,
         datasets: Datasets,
@@ -48,8 +46,7 @@ class Recall:
     ) -> None:
         self.asked_at: float | None = None
         self.trouble: str | None = None
-        self._robot_id = robot_id
-        self._spool_dir = spool_dir
+        self._streams = streams
         self._backend = backend
         self._state = state
         self._datasets = datasets
@@ -104,9 +101,9 @@ class Recall:
             return False
 
     def _held(self) -> tuple[list[DatasetRow], Held]:
-        rows, streams = self._datasets.held(), list(find_streams(self._spool_dir))
+        rows, streams = self._datasets.held(), list(self._streams.find())
         return rows, Held(
-            robot_id=self._robot_id,
+            robot_id=self._streams.robot_id,
             versions=tuple(HeldVersion(row.name, row.manifest_sha256) for row in rows),
             videos=tuple(held_videos(streams)),
             frames=tuple(held_frames(streams)),

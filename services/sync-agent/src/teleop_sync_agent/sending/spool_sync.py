@@ -2,13 +2,13 @@
 
 The recording command starts its own shippers; a lock per stream keeps them apart from this module. It sends
 what they leave behind (the machine was switched off, or they were killed). If a shipper can't reach its
-server, it gets the agent's address.
+server, it gets the agent's address. `own_streams` says which streams it sends.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from teleop_schema.holding import Lacking
 
 from teleop_sync_agent.errors import explain
 from teleop_sync_agent.sending.lanes import Lanes, LaneUploader, Priority
+from teleop_sync_agent.sending.own_streams import OwnStreams
 
 # Shippers of a running recording do their own work; this is only for what is left.
 SCAN_S = 10.0
@@ -52,7 +53,7 @@ class SpoolNow:
     trouble          why some of the samples can't be recorded or sent at present
     slowest_sync_ms  duration of the slowest sync of logged samples
     stored_segments  video segments that were stored by this process
-    problems         streams and folders that can't be read or sent, and why
+    problems         streams and folders that can't be read or sent, or are left alone, and why
     again_streams, again_segments  streams and video segments that the server had forgotten: sent again
     """
 
@@ -69,14 +70,14 @@ class SpoolNow:
 
 
 class SpoolSync:
-    """Sends a spool's streams to one server, whichever server they were recorded for."""
+    """Sends an agent's streams to its server, and names those of others that nobody sends."""
 
     def __init__(
-        self, spool_dir: Path, server: str, lanes: Lanes, uploader: LaneUploader, *, token: str | None
+        self, streams: OwnStreams, lanes: Lanes, uploader: LaneUploader, *, token: str | None
     ) -> None:
         self.now = SpoolNow()
-        self._spool_dir = spool_dir
-        self._server = check_backend_url(server)
+        self._streams = streams
+        self._server = check_backend_url(streams.server)
         self._lanes = lanes
         self._uploader = uploader
         self._token = token
@@ -139,7 +140,7 @@ class SpoolSync:
 
     async def bring_again(self, lacking: Lacking) -> Recalled:
         """Send again what the server has forgotten, at the next look at the spool."""
-        recalled = await asyncio.to_thread(lambda: bring_again(list(find_streams(self._spool_dir)), lacking))
+        recalled = await asyncio.to_thread(lambda: bring_again(self._streams.find(), lacking))
         if recalled.segments:
             self._not_before_s.clear()
         self.now.again_streams += recalled.streams
@@ -196,19 +197,33 @@ class SpoolSync:
     def _find(
         self,
     ) -> tuple[list[tuple[Path, StreamProgress, bool]], list[tuple[Path, StreamProgress]], list[str]]:
-        """Streams that nobody records any more, the state of those being recorded, and what can't be read."""
-        streams, recorded = [], []
-        refused: list[OSError] = []
-        for stream_dir in find_streams(self._spool_dir, refused.append):
+        """Streams that nobody records any more, the state of those being recorded, and what can't be read
+        or is left alone."""
+        streams, recorded, problems = [], [], []
+
+        def refuse(error: Exception) -> None:
+            problems.append(explain(error))
+
+        for stream_dir in find_streams(self._streams.spool_dir, refuse):
             try:
+                own, is_over = self._streams.includes(stream_dir), not is_recorded(stream_dir)
                 progress = read_whole_progress(stream_dir)
-                if is_recorded(stream_dir):
+                if own and not is_over:
                     recorded.append((stream_dir, progress))
-                else:
+                elif own:
                     streams.append((stream_dir, progress, has_unstored_video(stream_dir)))
-            except OSError as error:
-                refused.append(error)
-        return streams, recorded, [explain(error) for error in refused]
+                elif is_over:
+                    problems += self._left_alone(stream_dir, progress)
+            except (OSError, SpoolError) as error:
+                refuse(error)
+        return streams, recorded, problems
+
+    def _left_alone(self, stream_dir: Path, progress: StreamProgress) -> Iterator[str]:
+        """A line for each part of another agent's stream that its server lacks."""
+        if not progress.ended:
+            yield self._streams.why_left_alone("samples", stream_dir)
+        if has_unstored_video(stream_dir):
+            yield self._streams.why_left_alone("video", stream_dir)
 
     async def _ship_samples(self, stream_dir: Path) -> None:
         shipping = asyncio.create_task(
