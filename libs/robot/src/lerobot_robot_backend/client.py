@@ -21,8 +21,7 @@ from lerobot_robot_backend import arguments
 from lerobot_robot_backend.clock import CaptureClock
 from lerobot_robot_backend.description import describe, describe_host, make_event
 from lerobot_robot_backend.spool.columns import Columns
-from lerobot_robot_backend.spool.extra import encode_all_extra
-from lerobot_robot_backend.spool.record import encode_beyond
+from lerobot_robot_backend.spool.packer import FramePacker
 from lerobot_robot_backend.spool.stream import (
     SESSION_FILE,
     SpoolError,
@@ -33,7 +32,7 @@ from lerobot_robot_backend.spool.stream import (
     describe_removed,
     read_whole_progress,
 )
-from lerobot_robot_backend.spool.values import differ, number, picker, within_float32
+from lerobot_robot_backend.spool.values import within_float32
 from lerobot_robot_backend.spool.writer import SpoolWriter
 from lerobot_robot_backend.upkeep import Upkeep
 from lerobot_robot_backend.video.choice import Video, choose_video
@@ -119,14 +118,8 @@ class TelemetryClient:
             backend_url=check_backend_url(backend_url),
             session=self._session,
         )
-        self._pick_state = picker(self._session.state_names)
-        self._pick_action = picker(self._session.action_names)
-        self._known_state = frozenset((*self._session.state_names, *described.cameras))
-        self._known_action = frozenset(self._session.action_names)
-        self._state_count = len(self._session.state_names)
-        self._action_count = len(self._session.action_names)
+        self._packer = FramePacker(self._session, described.cameras)
         self._columns = Columns()
-        self._all_floats = [float] * (self._state_count + self._action_count)
         self._episode_index = -1
         self._episode_open = False
         check_spool(self.spool_dir, robot_id, min_free_bytes)
@@ -359,28 +352,20 @@ class TelemetryClient:
         captured_us: int,
         observation_age_us: int,
     ) -> int:
-        whole = True
         try:
-            values = self._pick_state(observation) + self._pick_action(action)
-        except KeyError:
-            whole = False
-            values = self._picked(observation, action)
-        if [*map(type, values)] != self._all_floats:
-            values = self._numbers(values)
-        tail = b""
-        if (
-            extra
-            or packed
-            or observation_age_us > 0
-            or not whole
-            # All names are there, so there are unknown ones only if there are more.
-            or (len(observation) != self._state_count and not observation.keys() <= self._known_state)
-            or len(action) != self._action_count
-            or (sent_action is not None and differ(sent_action, action))
-        ):
-            known = self._known_state, self._known_action
-            beyond = encode_all_extra(observation, action, known, sent_action, extra)
-            tail = encode_beyond(beyond, observation_age_us=max(observation_age_us, 0), columns=packed)
+            values, whole = self._packer.values(observation, action)
+        except ValueError as error:
+            self._writer.append_gap(1, str(error))
+            raise
+        tail = self._packer.beyond(
+            observation,
+            action,
+            sent_action,
+            extra,
+            columns=packed,
+            observation_age_us=observation_age_us,
+            whole=whole,
+        )
         try:
             return self._writer.append_frame(captured_us, values, tail)
         except OverflowError:
@@ -411,16 +396,3 @@ class TelemetryClient:
     def _tell_column(self, column: Column) -> None:
         self._writer.append_event(Event(kind="column", frame_index=self.logged, column=column))
         self._columns.add(column)
-
-    def _picked(self, observation: Mapping[str, Any], action: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The values of a frame in which some are missing."""
-        session = self._session
-        return (*map(observation.get, session.state_names), *map(action.get, session.action_names))
-
-    def _numbers(self, values: tuple[Any, ...]) -> tuple[float, ...]:
-        names = (*self._session.state_names, *self._session.action_names)
-        try:
-            return tuple(number(name, value) for name, value in zip(names, values, strict=True))
-        except ValueError as error:
-            self._writer.append_gap(1, str(error))
-            raise
