@@ -9,7 +9,7 @@ from functools import partial
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from teleop_runtime.background import Background
-from teleop_runtime.postgres.pool import check_database, open_pool
+from teleop_runtime.postgres.pool import Pool, check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.store import Store, open_store
 
@@ -52,65 +52,66 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
     retention_days  days after a session's last frame until its frames leave the database; 0: never
     """
 
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[Running]:
-        async with (
-            open_pool(database_url, max_size=LANES) as commits,
-            open_pool(database_url, max_size=OPENING_CONNECTIONS) as openings,
-            open_pool(database_url, max_size=READING_CONNECTIONS) as pool,
-            AsyncExitStack() as stack,
-            Background() as background,
-        ):
-            batcher = Batcher(FrameTable(commits))
-            connections = Connections()
-            audit = Audit(pool)
-            store = await _archive_store(store_url)
-            sessions = SessionTable(openings, OPENING_CONNECTIONS, ended=audit.note, store=store)
-            background.keep("batcher", batcher.run, vital=True)
-            background.keep("audit of ended sessions", audit.run)
-            background.every(storage.LOOK_EVERY_S, "size of the database", partial(storage.look, pool))
-            background.every(
-                SWEEP_EVERY_S,
-                "end of abandoned sessions",
-                partial(sessions.interrupt_abandoned, ABANDONED_AFTER_S),
-                at_once=False,
-            )
-            if store is not None:
-                note = partial(note_all_sessions, pool, store)
-                background.every(NOTE_EVERY_S, "notes on sessions", note)
-            files = None if store is None else SessionFiles(store, database_url)
-            if files is not None and retention_days:
-                workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)
-                retention = Retention(
-                    await stack.enter_async_context(workers), files, timedelta(days=retention_days)
-                )
-                background.every(LOOK_EVERY_S, "archiving", retention.once, at_once=False)
-            yield Running(
-                state={
-                    "batcher": batcher,
-                    "connections": connections,
-                    "session_table": sessions,
-                    "session_queries": SessionQueries(pool),
-                    "session_edits": SessionEdits(pool),
-                    "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
-                    "archive": None if files is None else ArchiveReader(pool, files),
-                    "database_url": database_url,
-                },
-                checks={
-                    "database": partial(check_database, pool),
-                    "commits": batcher.trouble.check,
-                    **background.checks(),
-                },
-                told={"commits of some robots": batcher.trouble.check_each},
-                drain=connections.drain,
-            )
-
     return ServicePart(
         name="telemetry-service",
         operations=[*session_endpoints.OPERATIONS, *frame_endpoints.OPERATIONS],
         websockets=[WebSocketRoute("/ws/log/{robot_id:path}", log_telemetry)],
-        lifespan=lifespan,
+        lifespan=partial(_running, database_url, store_url, retention_days),
     )
+
+
+@asynccontextmanager
+async def _running(database_url: str, store_url: str | None, retention_days: int) -> AsyncIterator[Running]:
+    async with (
+        open_pool(database_url, max_size=LANES) as commits,
+        open_pool(database_url, max_size=OPENING_CONNECTIONS) as openings,
+        open_pool(database_url, max_size=READING_CONNECTIONS) as pool,
+        AsyncExitStack() as stack,
+        Background() as background,
+    ):
+        batcher = Batcher(FrameTable(commits))
+        connections = Connections()
+        audit = Audit(pool)
+        store = await _archive_store(store_url)
+        sessions = SessionTable(openings, OPENING_CONNECTIONS, ended=audit.note, store=store)
+        background.keep("batcher", batcher.run, vital=True)
+        background.keep("audit of ended sessions", audit.run)
+        _look_after_sessions(background, sessions, pool)
+        files = None if store is None else SessionFiles(store, database_url)
+        if store is not None:
+            note = partial(note_all_sessions, pool, store)
+            background.every(NOTE_EVERY_S, "notes on sessions", note)
+        if files is not None and retention_days:
+            workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)
+            retention = Retention(
+                await stack.enter_async_context(workers), files, timedelta(days=retention_days)
+            )
+            background.every(LOOK_EVERY_S, "archiving", retention.once, at_once=False)
+        yield Running(
+            state={
+                "batcher": batcher,
+                "connections": connections,
+                "session_table": sessions,
+                "session_queries": SessionQueries(pool),
+                "session_edits": SessionEdits(pool),
+                "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
+                "archive": None if files is None else ArchiveReader(pool, files),
+                "database_url": database_url,
+            },
+            checks={
+                "database": partial(check_database, pool),
+                "commits": batcher.trouble.check,
+                **background.checks(),
+            },
+            told={"commits of some robots": batcher.trouble.check_each},
+            drain=connections.drain,
+        )
+
+
+def _look_after_sessions(background: Background, sessions: SessionTable, pool: Pool) -> None:
+    background.every(storage.LOOK_EVERY_S, "size of the database", partial(storage.look, pool))
+    interrupt = partial(sessions.interrupt_abandoned, ABANDONED_AFTER_S)
+    background.every(SWEEP_EVERY_S, "end of abandoned sessions", interrupt, at_once=False)
 
 
 def create_app(settings: TelemetrySettings) -> Starlette:
