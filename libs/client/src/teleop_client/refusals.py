@@ -16,10 +16,10 @@ from msgspec import Struct
 
 # The backend names its problems like this in all releases; nobody else does.
 _OWN = "urn:lerobot-backend:"
-# Not understood, in conflict with stored data, too large, wrong media type, out of bounds.
 # How every release refuses a field that it does not know.
 _UNKNOWN = " is unknown"
 OLDER_SERVER = "the server is older than this software: update the server"
+# Not understood, in conflict with stored data, too large, wrong media type, out of bounds.
 _ABOUT_CONTENT = frozenset({400, 409, 413, 415, 422})
 
 

@@ -11,9 +11,8 @@ from lerobot_robot_backend.shipping import trouble
 from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import read_stream, send_to
 from teleop_client import backoff
+from teleop_testing.robots.spooled import record
 from teleop_testing.waiting import PATIENCE_S, until
-
-JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +22,6 @@ def impatient(monkeypatch):
     monkeypatch.setattr(trouble, "SOON_S", 0.05)
 
 
-def recorded(make_client, count: int):
-    """A finished recording."""
-    with make_client() as client:
-        for _ in range(count):
-            client.log(JOINTS, JOINTS)
-    return client
-
-
 def shipper_command(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lerobot_robot_backend.shipper", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
@@ -38,7 +29,7 @@ def shipper_command(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 async def test_corrected_address_is_followed(make_client, backend, unused_tcp_port):
     """`--all --backend_url` brings what another `--all` would offer to a wrong address for ever."""
-    clients = [recorded(make_client, count) for count in (1, 2)]
+    clients = [record(make_client, count) for count in (1, 2)]
     spool = clients[0].spool_dir
     for client in clients:
         send_to(client.stream_dir, f"ws://127.0.0.1:{unused_tcp_port}")
@@ -54,7 +45,7 @@ async def test_corrected_address_is_followed(make_client, backend, unused_tcp_po
 
 async def test_stream_is_taken_over_from_a_process_that_does_not_follow(make_client, backend, caplog):
     """It is named, and once somebody has ended it the stream is shipped."""
-    client = recorded(make_client, 3)
+    client = record(make_client, 3)
     with locked(client.stream_dir / "shipper.lock"):
         taking = asyncio.create_task(take_over(client.stream_dir, backend.url))
         await until(lambda: f"kill {os.getpid()}" in caplog.text)
@@ -64,7 +55,7 @@ async def test_stream_is_taken_over_from_a_process_that_does_not_follow(make_cli
 
 async def test_corrected_address_stays(make_client, backend, unused_tcp_port):
     """Who ships the stream the next time needs not be told."""
-    client = recorded(make_client, 3)
+    client = record(make_client, 3)
     send_to(client.stream_dir, f"ws://127.0.0.1:{unused_tcp_port}")
     shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=backend.url))
     await asyncio.wait_for(shipping, PATIENCE_S)
@@ -75,7 +66,7 @@ async def test_corrected_address_stays(make_client, backend, unused_tcp_port):
 
 def test_who_else_ships_is_named(make_client):
     """An exit code other than 0 has its line."""
-    client = recorded(make_client, 1)
+    client = record(make_client, 1)
     me = f"process {os.getpid()} (kill {os.getpid()} ends it)"
     with locked(client.stream_dir / "shipper.lock"):
         ended = shipper_command(client.stream_dir)

@@ -7,9 +7,8 @@ import pytest
 from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
 from lerobot_robot_backend.spool.segment import find_segments
+from teleop_testing.robots.spooled import log_frames
 from teleop_testing.waiting import until
-
-SAMPLE = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
 
 
 def remove(client) -> None:
@@ -25,19 +24,14 @@ def remove_segments(client) -> None:
         path.unlink()
 
 
-def log(client, count: int) -> None:
-    for _ in range(count):
-        client.log(SAMPLE, SAMPLE)
-
-
 @pytest.mark.parametrize("lose", [remove, move, remove_segments])
 async def test_it_is_told_and_nothing_is_called_safe(make_client, caplog, lose):
     """The terminal, `progress`, `drain` and the last line say it; the robot's loop goes on."""
     with make_client() as client:
-        log(client, 3)
+        log_frames(client, 3)
         lose(client)
         await until(lambda: any("was removed or moved" in record.message for record in caplog.records))
-        log(client, 3)
+        log_frames(client, 3)
         assert str(client.stream_dir) in client.progress.trouble
         assert "safe" not in client.summary()
     assert client.summary().startswith("6 frames logged; the spool was removed or moved: ")
@@ -49,7 +43,7 @@ async def test_it_is_told_and_nothing_is_called_safe(make_client, caplog, lose):
 async def test_removed_after_the_recording_it_is_not_called_safe(make_client):
     """What was recorded well can be removed before it has arrived."""
     with make_client() as client:
-        log(client, 3)
+        log_frames(client, 3)
     assert "is safe in" in client.summary()
     remove(client)
     assert client.summary().startswith("3 frames logged; the spool was removed or moved: ")
@@ -61,11 +55,11 @@ async def test_what_is_still_open_is_shipped_to_its_end(make_client, backend, mo
     monkeypatch.setattr(shipper, "LINGER_S", 0.01)
     with make_client() as client:
         shipping = asyncio.create_task(ship_stream(client.stream_dir))
-        log(client, 3)
+        log_frames(client, 3)
         await until(lambda: client.acknowledged == 3)
         lose(client)
         for count in (4, 5, 6):
-            log(client, 1)
+            log_frames(client, 1)
             await until(lambda count=count: backend.stream.next == count)
     assert await shipping
     assert (backend.stream.next, backend.stream.end.reason) == (6, "closed")
@@ -75,8 +69,8 @@ async def test_what_is_still_open_is_shipped_to_its_end(make_client, backend, mo
 async def test_moved_spool_can_be_shipped_whole(make_client, backend):
     """What was recorded before and after the move lies in one stream, at the new place."""
     with make_client() as client:
-        log(client, 3)
+        log_frames(client, 3)
         move(client)
-        log(client, 3)
+        log_frames(client, 3)
     assert await ship_all(client.spool_dir.with_name("moved")) == 1
     assert (backend.stream.next, backend.stream.end.reason) == (6, "closed")

@@ -1,29 +1,19 @@
 """The shipper against a backend that misbehaves on command."""
 
 import asyncio
-import os
-import shutil
-import signal
-import subprocess
-import sys
 
 import msgspec
 import pytest
-from lerobot_robot_backend import shipper, video_shipper
+from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
 from lerobot_robot_backend.shipping import trouble
-from lerobot_robot_backend.spool.locks import FileLock
-from lerobot_robot_backend.spool.stream import SpoolError, read_progress
+from lerobot_robot_backend.spool.stream import read_progress
 from teleop_client import backoff
-from teleop_client.backoff import backoff_s
 from teleop_schema.limits import Limits
 from teleop_schema.messages import OLDER_SUBPROTOCOL, Drain, ErrorMessage, Nack, encode_control
-from teleop_testing.backends.refusing import refuse
-from teleop_testing.robots.spooled import redirect
-from teleop_testing.waiting import PATIENCE_S, until
+from teleop_testing.robots.spooled import JOINTS, expected_rows, log_frames, record
+from teleop_testing.waiting import until
 from websockets.asyncio.server import serve
-
-NAMES = ("shoulder.pos", "elbow.pos")
 
 
 @pytest.fixture(autouse=True)
@@ -34,31 +24,14 @@ def impatient(monkeypatch):
     monkeypatch.setattr(shipper, "LINGER_S", 0.01)
 
 
-def log(client, count: int) -> None:
-    for _ in range(count):
-        index = float(client.logged)
-        client.log(dict.fromkeys(NAMES, index), dict.fromkeys(NAMES, -index))
-
-
-def expected_rows(count: int) -> list[list[float]]:
-    return [[float(index)] * 2 + [-float(index)] * 2 for index in range(count)]
-
-
-def recorded(make_client, count: int):
-    """A finished recording."""
-    with make_client() as client:
-        log(client, count)
-    return client
-
-
 async def test_recording_arrives_whole(make_client, backend):
     """Frames, their times, extras, gaps and events arrive, then the end; the robot knows its session."""
     with make_client() as client:
         client.start_episode("pick")
-        log(client, 100)
-        client.log(dict.fromkeys(NAMES, 100.0), dict.fromkeys(NAMES, -100.0), extra={"note": 1})
+        log_frames(client, 100)
+        client.log(dict.fromkeys(JOINTS, 100.0), dict.fromkeys(JOINTS, -100.0), extra={"note": 1})
         with pytest.raises(ValueError, match="of type str, not a number"):
-            client.log(dict.fromkeys(NAMES, "far"), dict.fromkeys(NAMES, 0.0))
+            client.log(dict.fromkeys(JOINTS, "far"), dict.fromkeys(JOINTS, 0.0))
         client.end_episode("success")
     assert await ship_stream(client.stream_dir)
     stream = backend.stream
@@ -80,7 +53,7 @@ async def test_frames_arrive_while_they_are_recorded(make_client, backend):
     with make_client() as client:
         shipping = asyncio.create_task(ship_stream(client.stream_dir))
         for count in (1, 2, 3):
-            log(client, 1)
+            log_frames(client, 1)
             await until(lambda count=count: client.acknowledged == count)
         assert not shipping.done()
     await shipping
@@ -89,7 +62,7 @@ async def test_frames_arrive_while_they_are_recorded(make_client, backend):
 
 async def test_token_and_path(make_client, backend):
     """The robot names itself in the path and its token in a header, never in the address."""
-    client = recorded(make_client, 1)
+    client = record(make_client, 1)
     await ship_stream(client.stream_dir, token="secret")
     (headers,) = backend.headers
     assert headers["path"] == "/ws/log/robot_A"
@@ -109,7 +82,7 @@ async def test_lost_connections_lose_and_double_nothing(make_client, backend):
         return True
 
     backend.script = script
-    client = recorded(make_client, 60)
+    client = record(make_client, 60)
     await ship_stream(client.stream_dir)
     assert backend.connections >= 10
     assert backend.stream.rows == expected_rows(60)
@@ -127,7 +100,7 @@ async def test_nack_rewinds(make_client, backend):
         return False
 
     backend.script = script
-    client = recorded(make_client, 20)
+    client = record(make_client, 20)
     await ship_stream(client.stream_dir)
     assert dropped
     assert backend.connections == 1
@@ -144,7 +117,7 @@ async def test_drain_moves_to_another_connection(make_client, backend):
         return False
 
     backend.script = script
-    client = recorded(make_client, 20)
+    client = record(make_client, 20)
     await ship_stream(client.stream_dir)
     assert backend.connections == 2
     assert backend.stream.rows == expected_rows(20)
@@ -161,7 +134,7 @@ async def test_fatal_error_is_told_and_tried_again(make_client, backend):
         return False
 
     backend.script = script
-    client = recorded(make_client, 5)
+    client = record(make_client, 5)
     shipping = asyncio.create_task(ship_stream(client.stream_dir))
     await until(lambda: client.progress.trouble == "session_mismatch: other names")
     await shipping
@@ -182,7 +155,7 @@ async def test_http_refusal_is_told_with_its_words(make_client, backend, body):
     async with serve(
         backend.speak, "127.0.0.1", 0, subprotocols=["lerobot.telemetry.v1"], process_request=refuse
     ) as server:
-        client = recorded(make_client, 1)
+        client = record(make_client, 1)
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
         await until(lambda: client.progress.trouble == "the server refuses the connection with 401: no token")
@@ -215,7 +188,7 @@ async def test_how_soon_to_come_back_is_the_servers_word(make_client, backend, p
         return number < 3
 
     backend.script = script
-    client = recorded(make_client, 5)
+    client = record(make_client, 5)
     await ship_stream(client.stream_dir)
     assert pauses == [getattr(trouble, longest_s)] * 3
     assert backend.stream.rows == expected_rows(5)
@@ -246,7 +219,7 @@ async def test_a_refused_handshake_is_never_the_end(make_client, backend, pauses
     async with serve(
         backend.speak, "127.0.0.1", 0, subprotocols=[OLDER_SUBPROTOCOL], process_request=refuse
     ) as server:
-        client = recorded(make_client, 5)
+        client = record(make_client, 5)
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         await ship_stream(client.stream_dir, backend_url=url)
     assert pauses == [getattr(trouble, longest_s)] * 3
@@ -256,7 +229,7 @@ async def test_a_refused_handshake_is_never_the_end(make_client, backend, pauses
 async def test_what_is_no_telemetry_server_is_named(make_client, backend):
     """A WebSocket server that does not speak the protocol gets no samples."""
     async with serve(backend.speak, "127.0.0.1", 0) as server:
-        client = recorded(make_client, 1)
+        client = record(make_client, 1)
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
         await until(lambda: "does not support lerobot.telemetry.v1" in (client.progress.trouble or ""))
@@ -267,7 +240,7 @@ async def test_what_is_no_telemetry_server_is_named(make_client, backend):
 
 async def test_server_restored_to_an_older_state_is_refilled(make_client, backend):
     """What the server once confirmed and has lost since is sent again, by request, from the kept segments."""
-    client = recorded(make_client, 50)
+    client = record(make_client, 50)
     await ship_stream(client.stream_dir)
     stream = backend.stream
     stream.next, stream.rows, stream.end = 20, stream.rows[:20], None
@@ -279,7 +252,7 @@ async def test_server_restored_to_an_older_state_is_refilled(make_client, backen
 
 async def test_what_left_the_disk_is_a_gap(make_client, backend):
     """A server that lost what the spool no longer has is told which frames these are."""
-    client = recorded(make_client, 5)
+    client = record(make_client, 5)
     await ship_stream(client.stream_dir)
     (client.stream_dir / "frames-000000.seg").unlink()
     backend.streams.clear()
@@ -292,178 +265,12 @@ async def test_what_left_the_disk_is_a_gap(make_client, backend):
 async def test_killed_recorder_is_told_as_such(make_client, backend):
     """A recording without an end is ended by the shipper, with its reason."""
     client = make_client()
-    log(client, 5)
+    log_frames(client, 5)
     client._upkeep.stop()
     client._writer._writer_lock.release()
     await ship_stream(client.stream_dir)
     assert backend.stream.rows == expected_rows(5)
     assert backend.stream.end.reason == "writer_died"
-
-
-async def test_one_shipper_per_stream(make_client, backend):
-    """A second shipper leaves a stream alone that has one."""
-    client = recorded(make_client, 1)
-    lock = FileLock(client.stream_dir / "shipper.lock")
-    assert lock.acquire()
-    assert not await ship_stream(client.stream_dir)
-    lock.release()
-    assert await ship_stream(client.stream_dir)
-
-
-async def test_leftovers_of_all_robots_are_shipped(make_client, backend):
-    """What finished recordings left in the spool is shipped; a living one is left to its own shipper."""
-    clients = [recorded(make_client, count) for count in range(1, 7)]
-    await ship_stream(clients[0].stream_dir)
-    (clients[1].stream_dir / "session.json").write_bytes(b"{")
-    with make_client() as living:
-        log(living, 1)
-        assert await ship_all(living.spool_dir) == 4
-    assert sorted(stream.next for stream in backend.streams.values()) == [1, 3, 4, 5, 6]
-
-
-async def test_client_ships_by_a_process_of_its_own(make_client, backend):
-    """The client's shipper outlives a kill, and brings everything to the server."""
-    with make_client(ship=True) as client:
-        log(client, 10)
-        await until(lambda: client.acknowledged == 10)
-        pid = client.shipper_pid
-        assert pid is not None
-    assert await asyncio.to_thread(client.drain, 20.0) == 10
-    assert backend.stream.end.reason == "closed"
-
-
-async def test_leftovers_get_a_shipper_at_the_next_start(make_client, backend):
-    """What an earlier session could not deliver is delivered beside the next one."""
-    earlier = recorded(make_client, 7)
-    with make_client(ship=True) as client:
-        await until(lambda: earlier.progress.ended)
-        log(client, 1)
-    await asyncio.to_thread(client.drain, 20.0)
-    assert sorted(stream.next for stream in backend.streams.values()) == [1, 7]
-
-
-async def test_killed_shipper_is_replaced(make_client, backend):
-    """A shipper that was killed is started again, at the latest when the session is closed."""
-    with make_client(ship=True) as client:
-        log(client, 1)
-        await until(lambda: client.acknowledged == 1)
-        os.kill(client.shipper_pid, signal.SIGKILL)
-        await until(lambda: client.shipper_pid is None)
-        log(client, 1)
-    assert await asyncio.to_thread(client.drain, 20.0) == 2
-
-
-async def test_command_line(make_client, backend):
-    """`python -m lerobot_robot_backend.shipper --all <spool>` ships and exits."""
-    client = recorded(make_client, 3)
-    command = [sys.executable, "-m", "lerobot_robot_backend.shipper", "--all", str(client.spool_dir)]
-    finished = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_S
-    )
-    assert finished.returncode == 0
-    assert "complete: session 1, 3 frames" in finished.stderr
-    assert "shipped by this process: 1 recording\n" in finished.stderr
-    finished = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_S
-    )
-    assert (finished.returncode, "nothing; " in finished.stderr) == (0, True)
-    missing = [*command[:3], str(client.spool_dir / "missing")]
-    (client.spool_dir / "missing").mkdir()
-    finished = await asyncio.to_thread(
-        subprocess.run, missing, capture_output=True, text=True, timeout=PATIENCE_S
-    )
-    assert finished.returncode == 1
-    assert "session.json can't be read" in finished.stderr
-
-
-@pytest.mark.parametrize("main", [shipper.main, video_shipper.main])
-def test_mistyped_variables_are_told(tmp_path, caplog, monkeypatch, main):
-    """By a shipper that a person starts, as by every other command."""
-    monkeypatch.setenv("LEROBOT_BACKEND_TOKKEN", "secret")
-    main(["--all", str(tmp_path / "missing")])
-    assert (
-        "LEROBOT_BACKEND_TOKKEN is not known, and does nothing: is LEROBOT_BACKEND_TOKEN meant?"
-        in caplog.text
-    )
-
-
-@pytest.mark.parametrize("main", [shipper.main, video_shipper.main])
-def test_another_folder_than_the_spool_is_refused(make_client, caplog, main):
-    """A mistyped spool is not taken for one in which nothing waits."""
-    client = recorded(make_client, 1)
-    spool, stream = client.spool_dir, client.stream_dir
-    for words, reason in (
-        (["--all", f"{spool}x"], "there is no folder"),
-        (["--all", f"{stream.parent}"], f"name the spool folder, {spool}"),
-        (["--all", f"{stream}"], "leave out --all"),
-        ([f"{spool}"], "add --all"),
-    ):
-        caplog.clear()
-        assert main(words) == 1
-        assert reason in caplog.text, words
-
-
-async def test_a_silent_server_holds_up_no_other(make_client, backend, monkeypatch, caplog):
-    """What waits for it keeps nothing from those that are there, be it brought by this command or another."""
-    caplog.set_level("INFO")
-    monkeypatch.setattr(shipper, "CONCURRENT_STREAMS", 1)
-    monkeypatch.setattr(shipper, "PONG_S", 1000.0)
-    asked: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
-    async with await asyncio.start_server(lambda _, writer: asked.put(writer), "127.0.0.1", 0) as silent:
-        url = f"ws://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
-        waiting, left = recorded(make_client, 1), recorded(make_client, 2)
-        redirect(waiting.stream_dir, url)
-        command = ["--all", str(left.spool_dir)]
-        first = asyncio.create_task(asyncio.to_thread(shipper.main, command))
-        connection = await asked.get()
-        await until(lambda: left.progress.ended)
-        later = recorded(make_client, 3)
-        assert await asyncio.to_thread(shipper.main, command) == 0
-        assert later.progress.ended
-        assert not first.done()
-        assert f"{waiting.stream_dir} is being sent by process {os.getpid()}" in caplog.text
-        assert f"to {url}" in caplog.text
-        shutil.rmtree(waiting.stream_dir)
-        connection.close()
-        # The one that is gone could not be brought.
-        assert await first == 1
-
-
-@pytest.mark.parametrize("odd", ["folder", "lock", "nested"])
-async def test_an_odd_stream_holds_up_no_other(make_client, backend, caplog, monkeypatch, odd):
-    """One that may not be read or locked, or nests too deeply, is named; the others are brought."""
-    first, second = recorded(make_client, 1), recorded(make_client, 2)
-    if odd == "nested":
-        (first.stream_dir / "session.json").write_text('{"a":' * 100_000)
-    else:
-        refused = first.stream_dir / ("session.json" if odd == "folder" else "shipper.lock")
-        refuse(monkeypatch, refused)
-    failed: list[Exception] = []
-    assert await ship_all(first.spool_dir, failed=failed.append) == 1
-    assert second.progress.ended
-    assert str(first.stream_dir) in caplog.text
-    assert "Traceback" not in caplog.text
-    (error,) = failed
-    assert str(first.stream_dir) in str(error)
-
-
-def test_the_command_tells_whether_it_brought_everything(make_client, backend, spool, caplog):
-    """It ends with 1 if a stream could not be read, or there is no spool."""
-    assert shipper.main(["--all", str(spool)]) == 1
-    assert f"no folder {spool}" in caplog.text
-    client = recorded(make_client, 1)
-    (client.stream_dir / "session.json").write_text("{")
-    assert shipper.main(["--all", str(spool)]) == 1
-    assert "session.json can't be read" in caplog.text
-    shutil.rmtree(client.stream_dir)
-    assert shipper.main(["--all", str(spool)]) == 0
-
-
-def test_backoff_grows_and_stays_bounded():
-    """The pauses double from 0.2 s, end at the given longest, and no two robots take the same."""
-    assert [backoff_s(failures, 30.0, 1.0) for failures in range(5)] == [0.01 * 2**n for n in range(5)]
-    assert backoff_s(10**6, 30.0, 1.0) == 30.0
-    assert backoff_s(10**6, 30.0, 0.0) == 15.0
 
 
 async def test_nack_storm_is_survived(make_client, backend):
@@ -479,7 +286,7 @@ async def test_nack_storm_is_survived(make_client, backend):
         return False
 
     backend.script = script
-    client = recorded(make_client, 30)
+    client = record(make_client, 30)
     await ship_stream(client.stream_dir)
     assert backend.stream.rows == expected_rows(30)
     assert read_progress(client.stream_dir).ended
@@ -487,7 +294,7 @@ async def test_nack_storm_is_survived(make_client, backend):
 
 async def test_unreachable_server_is_named(make_client, backend, unused_tcp_port):
     """While nobody listens, the reason can be read, and the samples stay."""
-    client = recorded(make_client, 1)
+    client = record(make_client, 1)
     url = f"ws://127.0.0.1:{unused_tcp_port}"
     shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
     await until(lambda: url in (client.progress.trouble or ""))
@@ -496,27 +303,16 @@ async def test_unreachable_server_is_named(make_client, backend, unused_tcp_port
     assert backend.stream.rows == expected_rows(1)
 
 
-async def test_removed_stream_ends_its_shipper(make_client, unused_tcp_port):
-    """A shipper whose stream somebody removed does not stay behind forever."""
-    client = recorded(make_client, 1)
-    url = f"ws://127.0.0.1:{unused_tcp_port}"
-    shipping = asyncio.create_task(ship_stream(client.stream_dir, backend_url=url))
-    await asyncio.sleep(0.1)
-    shutil.rmtree(client.stream_dir)
-    with pytest.raises(SpoolError, match="is gone"):
-        await shipping
-
-
 @pytest.mark.parametrize("moved_to", [121, 2**32])
 async def test_watermark_that_somebody_moved_is_not_believed(make_client, backend, moved_to):
     """A server that claims more than was logged here is sent nothing; all is kept, which `trouble` says."""
     with make_client() as client:
-        log(client, 100)
+        log_frames(client, 100)
         shipping = asyncio.create_task(ship_stream(client.stream_dir))
         await until(lambda: client.acknowledged == 100)
         shipping.cancel()
         await asyncio.gather(shipping, return_exceptions=True)
-        log(client, 20)
+        log_frames(client, 20)
     stored, backend.stream.next = backend.stream.next, moved_to
     shipping = asyncio.create_task(ship_stream(client.stream_dir))
     await until(lambda: "someone else wrote" in (read_progress(client.stream_dir).trouble or ""))

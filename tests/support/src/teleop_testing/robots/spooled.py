@@ -1,6 +1,6 @@
 """Streams in a spool, written and read frame by frame."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import msgspec
 import numpy as np
+from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.spool.age import NOTE, Noted, running_s
 from lerobot_robot_backend.spool.record import MAX_RECORD_BYTES
@@ -18,6 +19,8 @@ from teleop_schema.messages import Batch
 from teleop_schema.session import SessionDescription
 
 SMALL = 2 * MAX_RECORD_BYTES
+# The joints of a session that a test's `make_client` opens.
+JOINTS = ("shoulder.pos", "elbow.pos")
 RECORD_BYTES = 40  # one state, one action
 SESSION = SessionDescription(robot_type="r", fps=60, state_names=("a",), action_names=("b",), started_at_us=0)
 
@@ -70,6 +73,25 @@ def states(found: list[Batch]) -> list[float]:
 def covered(found: list[Batch]) -> list[int]:
     """Frame indexes that the batches speak of, in their order."""
     return [index for batch in found for index in range(batch.first, batch.end)]
+
+
+def log_frames(client: TelemetryClient, count: int) -> None:
+    """Frames that carry their index as each joint's state, and its negative as the action."""
+    for _ in range(count):
+        index = float(client.logged)
+        client.log(dict.fromkeys(JOINTS, index), dict.fromkeys(JOINTS, -index))
+
+
+def expected_rows(count: int) -> list[list[float]]:
+    """State and action of the first `count` frames that `log_frames` logs."""
+    return [[float(index)] * 2 + [-float(index)] * 2 for index in range(count)]
+
+
+def record(make_client: Callable[[], TelemetryClient], count: int) -> TelemetryClient:
+    """A finished recording of so many frames."""
+    with make_client() as client:
+        log_frames(client, count)
+    return client
 
 
 def kill_writer(writer: SpoolWriter) -> None:
