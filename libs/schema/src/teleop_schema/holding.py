@@ -60,17 +60,31 @@ class Held(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     frames: Annotated[tuple[HeldFrames, ...], Meta(max_length=MAX_HELD)] = ()
 
 
+class OvertakenVersion(Struct, frozen=True, order=True):
+    """A held version of a dataset that the server has, but that is not the newest one from this robot_id.
+
+    newest  number of the newest one; its content is another
+    """
+
+    dataset: str
+    manifest_sha256: Sha256
+    newest: int
+
+
 class Lacking(Struct, frozen=True, kw_only=True):
     """The part of it that the server does not have completely.
 
     installation  name of the server's database; a different one has never confirmed anything
     frames        streams with the server's number of frames, 0 if it does not know the stream
+    overtaken     versions that it has, after which another program has stored other content under their
+                  name; servers of older releases do not tell
     """
 
     installation: UUID
     versions: tuple[HeldVersion, ...] = ()
     videos: tuple[HeldVideo, ...] = ()
     frames: tuple[HeldFrames, ...] = ()
+    overtaken: tuple[OvertakenVersion, ...] = ()
 
 
 def ranges_of(numbers: list[int]) -> tuple[ChunkRange, ...]:

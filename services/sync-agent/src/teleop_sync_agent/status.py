@@ -150,6 +150,8 @@ def describe_state(row: DatasetRow) -> str:
 def describe_unusual(row: DatasetRow) -> list[str]:
     """A line for each thing that is not yet right with a dataset."""
     lines = [f"{row.name}: left out: {skipped}" for skipped in row.skipped]
+    if row.overtaken_by is not None:
+        lines.insert(0, f"{row.name}: {describe_overtaken(row.version, row.overtaken_by)}")
     if row.state != "stored" or not row.finalised:
         lines.insert(0, ": ".join(filter(None, (row.name, describe_state(row), describe_note(row)))))
     return lines
@@ -172,11 +174,21 @@ def describe_note(row: DatasetRow) -> str:
         notes.append(f"its recorder died: {advice}")
     elif row.state in ("waiting", "unsupported") and row.reason != row.again:
         notes.append(row.reason)
+    if row.overtaken_by is not None:
+        notes.append(describe_overtaken(row.version, row.overtaken_by))
     if row.kept:
         notes.append(f"not deleted to free space: {row.kept}")
     notes += [f"flagged: {flag}" for flag in row.flags[:1]]
     notes += [f"left out: {skipped}" for skipped in row.skipped[:1]]
     return "; ".join(notes)
+
+
+def describe_overtaken(mine: int | None, newest: int) -> str:
+    """Text for people: under the name of a dataset of this computer, another one stores its own."""
+    return (
+        f"another computer has since stored a different dataset under this name, as version {newest}; "
+        f"yours is version {mine}, and stays there: give this computer a robot_id of its own"
+    )
 
 
 def repaired_folder(folder: Path) -> Path:

@@ -104,6 +104,34 @@ async def test_there_and_back(agent, outputs, tmp_path):
     assert "already exists" in again.stderr
 
 
+async def test_two_computers_under_one_name(agent, outputs, line, tmp_path):
+    """Each dataset stays whole on the server; whose is not the newest is told so, and what to do."""
+    other = Commands(tmp_path / "other", f"http://127.0.0.1:{line.port}", tmp_path / "other/outputs")
+    folder = make_dataset(outputs / "picking", files={"meta/whose.json": b"mine"})
+    make_dataset(other.outputs / "picking", files={"meta/whose.json": b"its"})
+    assert agent.once().returncode == 0
+    assert "another computer" not in agent("status").stdout
+    assert other.once().returncode == 0
+    told = (
+        "another computer has since stored a different dataset under this name, as version 2; yours is "
+        "version 1, and stays there: give this computer a robot_id of its own"
+    )
+    done = agent.once()
+    assert (done.returncode, f"picking: {told}" in done.stderr) == (0, True), done.stderr
+    assert told in agent("status").stdout
+    verified = agent("verify", "picking")
+    assert verified.returncode == 1
+    assert f"picking: {told}" in verified.stdout
+    assert "the same here and on the server, as version 1" in verified.stdout
+    assert agent("restore", "picking", "--version", 1, "--into", tmp_path / "back").returncode == 0
+    assert contents(tmp_path / "back/picking") == contents(folder)
+    assert other("verify", "picking").returncode == 0
+    # What is stored after that is the newest.
+    (folder / "meta/whose.json").write_bytes(b"mine again")
+    assert agent.once().returncode == 0
+    assert "another computer" not in agent("status").stdout
+
+
 async def test_names_that_the_server_has_no_place_for(agent, outputs, tmp_path):
     """They are stored under escaped names; restore gives each its own name back, byte for byte."""
     strange = ["arm:left.json", "run.sh", "a\\b\n.json", os.fsdecode(b"\xff.txt"), "x:y/e\u0301.json"]

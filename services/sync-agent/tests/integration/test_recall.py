@@ -157,6 +157,23 @@ async def test_what_was_removed_is_asked_of_another_server(make_agent, backend, 
     assert await agent.once(30.0) == [f"picking: lost: {GONE_THERE}"]
 
 
+async def test_its_own_newer_version_is_not_taken_for_anothers(make_agent, backend, outputs):
+    """While a dataset is being sent, the server may have its newest version before the agent knows."""
+    folder = make_dataset(outputs / "picking")
+    agent = make_agent()
+    assert await agent.once(30.0) == []
+    (tended,) = agent.datasets.tended.values()
+    held = tended.row
+    await agent.datasets.note(tended, state="sending")
+    assert not await agent.datasets.note_overtaken(held, 2)
+    assert row_of(agent, folder).overtaken_by is None
+    await agent.datasets.note(tended, state="stored")
+    assert await agent.datasets.note_overtaken(held, 2)
+    assert (row_of(agent, folder).overtaken_by, tended.row.overtaken_by) == (2, 2)
+    assert not await agent.datasets.note_overtaken(held, None)
+    assert row_of(agent, folder).overtaken_by is None
+
+
 async def test_another_database_is_remembered(make_agent, backend, outputs, caplog):
     """The agent knows which one it spoke with, and says when it is another."""
     make_dataset(outputs / "picking")

@@ -5,9 +5,9 @@ import uuid
 import msgspec
 import pytest
 from teleop_schema.files import digest_of
-from teleop_schema.holding import Held, HeldFrames, HeldVersion, HeldVideo, Lacking
+from teleop_schema.holding import Held, HeldFrames, HeldVersion, HeldVideo, Lacking, OvertakenVersion
 from teleop_testing.datasets.files import dataset_file, encode_video, manifest_of, sha256_of, video_file
-from teleop_video_ingest.datasets.versions import commit_version
+from teleop_video_ingest.datasets.versions import commit_repair, commit_version
 
 STRANGER = uuid.UUID(int=7)
 FILES = {"meta/info.json": b"{}", "data/file.parquet": b"rows"}
@@ -47,6 +47,28 @@ async def test_versions(ask, pool, store, catalog, keep, database):
     assert lacking.installation == uuid.UUID(str(await database.value("SELECT id FROM installation")))
     await database.connection.execute(DAMAGE, sha256_of(b"rows"))
     assert (await ask(versions=(stored,))).versions == (stored,)
+
+
+async def test_what_came_after_a_version(ask, pool, store, catalog, keep):
+    """Other content that came from a robot since is named; the same content again, or a repair, is none."""
+    held = []
+    for contents in (FILES, {**FILES, "data/file.parquet": b"other rows"}):
+        for path, content in contents.items():
+            await keep(content)
+            await catalog.accept(dataset_file(content, path, dataset="ds"))
+        held.append(HeldVersion("ds", digest_of(manifest_of(contents))))
+        await commit_version(pool, store, "robot_A", "ds", manifest_of(contents))
+        assert (await ask(versions=(held[-1],))).overtaken == ()
+    first, second = held
+    newer = OvertakenVersion("ds", first.manifest_sha256, newest=2)
+    strangers = HeldVersion("ds", "0" * 64), HeldVersion("other", first.manifest_sha256)
+    assert (await ask(versions=(first, second, *strangers))).overtaken == (newer,)
+    await commit_version(pool, store, "robot_A", "ds", manifest_of(FILES))
+    overtaken = (await ask(versions=(first, second))).overtaken
+    assert overtaken == (OvertakenVersion("ds", second.manifest_sha256, newest=3),)
+    repair = manifest_of({"meta/info.json": b"{}"})
+    await commit_repair(pool, store, "robot_A", "ds", repair, repaired_from=3)
+    assert (await ask(versions=(first,))).overtaken == ()
 
 
 async def test_video_chunks(ask, catalog, keep, database, session, stream):

@@ -69,6 +69,7 @@ async def ask(backend: BackendHttp, held: Held) -> Lacking:
                 versions=lacking.versions + told.versions,
                 videos=lacking.videos + told.videos,
                 frames=lacking.frames + told.frames,
+                overtaken=lacking.overtaken + told.overtaken,
             )
         lacking = told
     assert lacking is not None  # noqa: S101

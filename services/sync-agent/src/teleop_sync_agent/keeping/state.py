@@ -92,6 +92,7 @@ class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     manifest_sha256 of the version that the server has; "": the server can't be asked whether it still has it
     again           why it is sent again; "": it is not
     kept            why it was not deleted the last time that space was needed; "": it can be deleted
+    overtaken_by    number of the newest version under its name, if another computer has stored that
     """
 
     folder: str
@@ -119,6 +120,7 @@ class DatasetRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     manifest_sha256: str = ""
     again: str = ""
     kept: str = ""
+    overtaken_by: int | None = None
 
 
 class AgentState:

@@ -14,7 +14,7 @@ from teleop_sync_agent.errors import AgentError, ServerAway, not_written
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 from teleop_sync_agent.restoring.restoring import restore
 from teleop_sync_agent.restoring.verifying import compare
-from teleop_sync_agent.status import size_text
+from teleop_sync_agent.status import describe_overtaken, size_text
 
 # For `restore`: longest time in which nothing arrives.
 PATIENCE_S = 60.0
@@ -41,12 +41,15 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]
     if found.only_there:
         print(f"{row.name}: {len(found.only_there)} files exist only on the server: {found.only_there[0]} …")
     outcome = "the same here and on the server"
+    if found.overtaken_by is not None:
+        print(f"{row.name}: {describe_overtaken(row.version, found.overtaken_by)}")
+        outcome = f"{outcome}, as version {row.version}"
     if found.left_out:
         outcome = f"{outcome}, except for {len(found.left_out)} left out"
     if found.problems:
         outcome = "differs"
     print(f"{row.name}: {found.files} files hashed, {found.read_there} objects read there: {outcome}")
-    return not found.problems and not found.left_out
+    return not (found.problems or found.left_out or found.overtaken_by)
 
 
 async def fetch(chosen: argparse.Namespace) -> bool:

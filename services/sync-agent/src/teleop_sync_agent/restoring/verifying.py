@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lerobot_robot_backend.shipping.recall import Unaskable, ask
 from teleop_client.backend_http import BackendHttp
 from teleop_client.uploading import FileBytes
 from teleop_dataset.folder import look, open_regular
+from teleop_schema.holding import Held, HeldVersion
 
 from teleop_sync_agent.errors import explain
 from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts
@@ -22,6 +24,7 @@ class Comparison:
     left_out      (path, why) of files that the server does not accept: they are only here
     only_there    paths that only the server has; it keeps them for good
     read_there    objects that the server has read again
+    overtaken_by  number of the newest version under its name, if another computer has stored that
     """
 
     files: int = 0
@@ -29,6 +32,7 @@ class Comparison:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     only_there: list[str] = field(default_factory=list)
     read_there: int = 0
+    overtaken_by: int | None = None
 
 
 async def compare(row: DatasetRow, robot_id: str, backend: BackendHttp) -> Comparison:
@@ -62,7 +66,19 @@ async def compare(row: DatasetRow, robot_id: str, backend: BackendHttp) -> Compa
     verified = await verify_stored(backend, robot_id, row.name, row.version, size_bytes=size_bytes)
     found.read_there = verified.checked
     found.problems += [(file.path, f"damaged on the server: {file.damage}") for file in verified.damaged]
+    found.overtaken_by = await _overtaken_by(row, robot_id, backend)
     return found
+
+
+async def _overtaken_by(row: DatasetRow, robot_id: str, backend: BackendHttp) -> int | None:
+    if not row.manifest_sha256:
+        return None
+    held = Held(robot_id=robot_id, versions=(HeldVersion(row.name, row.manifest_sha256),))
+    try:
+        overtaken = (await ask(backend, held)).overtaken
+    except Unaskable:  # a backend of an older release, which does not tell
+        return None
+    return next((each.newest for each in overtaken), None)
 
 
 def _hash(path: Path) -> tuple[int, str]:

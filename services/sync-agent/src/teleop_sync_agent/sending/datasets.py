@@ -71,6 +71,19 @@ class Datasets:
         if row.error == GONE_THERE:
             await self._change(row, state="stored" if row.state == "lost" else row.state, error=None)
 
+    async def note_overtaken(self, row: DatasetRow, newest: int | None) -> bool:
+        """Another computer has stored that version under the name of this dataset after ours; None: nobody
+        has. Returns whether this is news.
+
+        Only said of a dataset that is at rest: while it is being sent, the newest version may be our own.
+        """
+        tended = self.tended.get(Path(row.folder))
+        now = row if tended is None else tended.row
+        if now.state != "stored" or now.overtaken_by == newest:
+            return False
+        await self._change(row, overtaken_by=newest)
+        return newest is not None
+
     async def _change(self, row: DatasetRow, **changes: object) -> None:
         """Store the change if the server's last answer on the dataset is still that of `row`."""
         tended = self.tended.get(Path(row.folder))

@@ -111,12 +111,19 @@ class Recall:
 
     async def _bring_again(self, rows: list[DatasetRow], lacking: Lacking) -> None:
         versions = set(lacking.versions)
+        newest = {HeldVersion(each.dataset, each.manifest_sha256): each.newest for each in lacking.overtaken}
         lost = 0
         for row in rows:
-            if HeldVersion(row.name, row.manifest_sha256) in versions:
+            held = HeldVersion(row.name, row.manifest_sha256)
+            if held in versions:
                 lost += not await self._datasets.bring_again(row)
-            else:
-                await self._datasets.found_again(row)
+                continue
+            await self._datasets.found_again(row)
+            if await self._datasets.note_overtaken(row, newest.get(held)):
+                log.warning(
+                    "another computer stores a different dataset under this name",
+                    extra={"dataset": row.name, "version": row.version, "newest": newest[held]},
+                )
         recalled = await self._spool.bring_again(lacking)
         if versions or recalled.streams or recalled.segments:
             log.warning(

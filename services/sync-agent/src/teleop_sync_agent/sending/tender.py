@@ -225,6 +225,7 @@ class Tender:
             manifest_sha256=manifest_sha256,
             again="",
             kept="",
+            overtaken_by=None,
         )
         log.info(
             "stored",

@@ -13,6 +13,7 @@ from teleop_video_ingest.tables.known_table import (
     lacking_frames,
     lacking_versions,
     lacking_videos,
+    overtaken_versions,
 )
 
 # Time limit for a request with thousands of files.
@@ -22,7 +23,10 @@ MAX_HELD_BYTES = 4 * 1024 * 1024
 
 
 async def tell_known(request: Request) -> Response:
-    """What the server lacks of what a robot holds: it was never stored, forgotten, or is damaged."""
+    """What the server lacks of what a robot holds: it was never stored, forgotten, or is damaged.
+
+    And which of its datasets another computer has replaced since.
+    """
     held = await read_body(request, Held, limit_bytes=MAX_HELD_BYTES)
     check_robot_id(held.robot_id)
     if sum(end - first for video in held.videos for first, end in video.chunks) > MAX_HELD_CHUNKS:
@@ -34,6 +38,7 @@ async def tell_known(request: Request) -> Response:
             versions=tuple(await lacking_versions(connection, held.robot_id, held.versions)),
             videos=tuple(await lacking_videos(connection, held.videos)),
             frames=tuple(await lacking_frames(connection, held.frames)),
+            overtaken=tuple(await overtaken_versions(connection, held.robot_id, held.versions)),
         )
     return JsonResponse(lacking)
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from uuid import UUID
 
 from teleop_runtime.postgres.pool import Connection
-from teleop_schema.holding import HeldFrames, HeldVersion, HeldVideo, ranges_of
+from teleop_schema.holding import HeldFrames, HeldVersion, HeldVideo, OvertakenVersion, ranges_of
 
 INSTALLATION = "SELECT id FROM installation"
 
@@ -19,6 +19,19 @@ SELECT DISTINCT held.dataset, held.manifest_sha256
         WHERE d.robot_id = $1 AND d.name = held.dataset AND v.manifest_sha256 = held.manifest_sha256
           AND NOT EXISTS (SELECT FROM dataset_version_file f JOIN stored_object o USING (sha256)
                            WHERE f.version_id = v.id AND o.damage IS NOT NULL))
+"""
+
+# Repairs are made of what a robot has sent, so they overtake nothing.
+OVERTAKEN_VERSIONS = """
+SELECT DISTINCT held.dataset, held.manifest_sha256, newest.version
+  FROM unnest($2::text[], $3::text[]) AS held(dataset, manifest_sha256)
+  JOIN dataset d ON d.robot_id = $1 AND d.name = held.dataset
+  JOIN dataset_version mine ON mine.dataset_id = d.id AND mine.manifest_sha256 = held.manifest_sha256
+ CROSS JOIN LATERAL (
+       SELECT v.version, v.manifest_sha256 FROM dataset_version v
+        WHERE v.dataset_id = d.id AND v.source = 'robot'
+        ORDER BY v.created_at DESC, v.version DESC LIMIT 1) AS newest
+ WHERE newest.manifest_sha256 <> held.manifest_sha256
 """
 
 LACKING_CHUNKS = """
@@ -54,6 +67,15 @@ async def lacking_versions(
     names, digests = [each.dataset for each in held], [each.manifest_sha256 for each in held]
     rows = await connection.fetch(LACKING_VERSIONS, robot_id, names, digests)
     return sorted(HeldVersion(*row) for row in rows)
+
+
+async def overtaken_versions(
+    connection: Connection, robot_id: str, held: Sequence[HeldVersion]
+) -> list[OvertakenVersion]:
+    """The versions that are here, and after which other content came under their name."""
+    names, digests = [each.dataset for each in held], [each.manifest_sha256 for each in held]
+    rows = await connection.fetch(OVERTAKEN_VERSIONS, robot_id, names, digests)
+    return sorted(OvertakenVersion(*row) for row in rows)
 
 
 async def lacking_videos(connection: Connection, held: Sequence[HeldVideo]) -> list[HeldVideo]:
