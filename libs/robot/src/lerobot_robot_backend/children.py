@@ -1,17 +1,23 @@
 """Processes of this package that a recording starts, and that outlive it and its terminal."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 TOKEN_VARIABLE = "LEROBOT_BACKEND_TOKEN"  # noqa: S105
 
-# A child that lives this long works, even on a machine that needs seconds to start it; one that ends earlier,
-# twice in a row, will not begin to work by itself.
+# A child that lives this long has begun to work, even on a machine that needs seconds to start it; one that
+# ends earlier, twice in a row, will not begin to work by itself.
 SHORT_LIFE_S = 20.0
+# One that has ended after a longer life is trusted again once it has lived twice as long, or for this long: an
+# end every quarter of an hour is told for most of the session, and one of yesterday is not told for ever.
+CALM_S = 600.0
+# A single end may be anybody's `kill`.
 _FAILURES = 2
 # The end of a log in which its last line is looked for, and how much of that line people are told.
 _LOG_BYTES = 4096
@@ -55,9 +61,9 @@ def start_child(
 
 
 class Attempts:
-    """Tells a child that was killed once, and is started again, from one that ends at once each time.
+    """Tells a child that was killed once, and is started again, from one that ends each time.
 
-    trouble  why it can't be started, for people; None while it works, and after a single failure
+    trouble  what is wrong with it, for people; None while it works, and after a single end
     """
 
     def __init__(self, what: str, log_file: Path, *, fine: Container[int] = (0,)) -> None:
@@ -71,8 +77,13 @@ class Attempts:
         self._log_file = log_file
         self._fine = fine
         self._failures = 0
+        self._deaths = 0
+        # From this life on, the child that runs now works.
+        self._works_from_s = SHORT_LIFE_S
         self._began_at = 0
         self._judged: subprocess.Popen[bytes] | None = None
+        # The thread that starts the child asks, and so does everybody who wants to know the trouble.
+        self._judging = threading.Lock()
 
     def begin(self) -> None:
         """Call it before each start."""
@@ -82,20 +93,40 @@ class Attempts:
     def fail(self, why: str) -> None:
         """The child could not be started, or ended at once."""
         self._failures += 1
+        self._works_from_s = SHORT_LIFE_S
         if self._failures >= _FAILURES:
             self.trouble = f"the process that {self._what} can't be started: {why}"
 
     def judge(self, child: "subprocess.Popen[bytes] | None", lived_s: float) -> None:
         """Look at the child, `lived_s` after its start; again and again."""
-        if child is None or child is self._judged:
-            return
-        code = child.poll()
-        if code is not None:
+        with self._judging:
+            if child is None or child is self._judged:
+                return
+            code = child.poll()
+            if code is None:
+                if lived_s >= self._works_from_s:
+                    self._failures, self.trouble = 0, None
+                return
             self._judged = child
-        if lived_s >= SHORT_LIFE_S or (code is not None and code in self._fine):
-            self._failures, self.trouble = 0, None
-        elif code is not None:
-            self.fail(self._last_words() or f"it ended with {code} and left no word in {self._log_file}")
+            if code in self._fine:
+                self._failures, self.trouble = 0, None
+            elif lived_s < SHORT_LIFE_S:
+                self.fail(self._last_words() or f"it ended with {code} and left no word in {self._log_file}")
+            else:
+                self._die(code, lived_s)
+
+    def _die(self, code: int, lived_s: float) -> None:
+        """The child has worked for a while before it ended."""
+        self._failures = 0
+        self._deaths += 1
+        self._works_from_s = max(SHORT_LIFE_S, min(2 * lived_s, CALM_S))
+        if self._deaths >= _FAILURES:
+            end = signal.Signals(-code).name if code < 0 else code
+            self.trouble = (
+                f"the process that {self._what} has ended {self._deaths} times, the last time with {end}, "
+                f"{lived_s:.0f} s after its start; it is started again each time: "
+                f"{self._last_words() or f'it left no word in {self._log_file}'}"
+            )
 
     def _last_words(self) -> str | None:
         """The last line that the child wrote into its log."""

@@ -82,7 +82,7 @@ class Upkeep:
 
     @property
     def trouble(self) -> str | None:
-        """Why one of the session's processes can't be started; None if all can."""
+        """Which of the session's processes ends each time, or can't be started; None if all work."""
         told = [shipper.trouble() for shipper in self._shippers]
         if self._video is not None:
             told.append(self._video.attempts.trouble)
@@ -260,7 +260,7 @@ class _Shipper:
             self.start()
 
     def trouble(self) -> str | None:
-        """Why it can't be started, as far as it has been tried."""
+        """Why it can't be started, or that it ends each time, as far as it has been tried."""
         self._attempts.judge(self._process, time.monotonic() - self._started_s)
         return self._attempts.trouble
 

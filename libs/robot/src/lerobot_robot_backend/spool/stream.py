@@ -95,7 +95,7 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
         logged       number of frames in the stream; the text says how many of them have arrived
         shipper_pid  the process that sends the rest, if there is one
-        of_processes the trouble, if it is that a process can't be started
+        of_processes the trouble, if it is with a process of the recording
         """
         done = f"{logged} frames logged, {min(self.next, logged)} acknowledged by the server"
         if self.session_id is not None:

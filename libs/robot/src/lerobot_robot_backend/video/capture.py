@@ -106,7 +106,7 @@ class PictureCounts:
 class VideoCapture:
     """Hands the pictures of one session to its encoder, which it starts as a separate process.
 
-    `attempts` tells why the encoder can't be started again.
+    `attempts` tells if the encoder ends each time, or can't be started.
     """
 
     def __init__(self, stream_dir: Path, session: SessionDescription, quality: Quality) -> None:
