@@ -18,7 +18,7 @@ from teleop_dataset.v3.numbering import (
 )
 from teleop_dataset.v3.recorded_stats import RecordedStats
 from teleop_dataset.v3.selection import Selection
-from teleop_dataset.v3.stats import LEVELS, Moments, describe, promoted
+from teleop_dataset.v3.stats import LEVELS, Moments, count_finite, dataset_document, describe, promoted
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 TIMES = st.integers(1_700_000_000_000_000_000, 1_800_000_000_000_000_000)
@@ -226,3 +226,67 @@ def test_floats_of_any_number_of_columns(columns):
             selection.feed(part)
         selection.end_pass()
     np.testing.assert_array_equal(selection.quantiles(), np.quantile(values.astype(np.float64), LEVELS))
+
+
+def check_finite(stats, values, episode=0):
+    """Statistics of those `values`, each column's own, that are finite; 0 where there are none."""
+    for column in range(values.shape[1]):
+        finite = values[np.isfinite(values[:, column]), column].astype(np.float64)
+        some = finite if len(finite) else np.zeros(1)
+        found = (stats.low, stats.high, stats.mean, stats.std)
+        expected = (some.min(), some.max(), some.mean(), some.std())
+        for mine, own in zip(found, expected, strict=True):
+            np.testing.assert_allclose(mine[episode, column], own, atol=1e-9 * max(1, np.abs(some).max()))
+        np.testing.assert_array_equal(stats.quantiles[episode, :, column], np.quantile(some, LEVELS))
+
+
+MAYBE_FINITE = st.one_of(st.floats(-1e6, 1e6, width=32), st.sampled_from([np.nan, np.inf, -np.inf]))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.data())
+@settings(deadline=None, max_examples=40)
+def test_values_that_are_not_finite_are_left_out(kind, lengths, data):
+    """Of an episode's statistics and of the dataset's; what is counted are frames all the same."""
+    episodes = [data.draw(arrays(kind, (length, 2), elements=MAYBE_FINITE)) for length in lengths]
+    together = np.concatenate(episodes)
+    of_episodes = describe({"x": together}, np.array(lengths))["x"]
+    assert of_episodes.count.tolist() == lengths
+    for number, values in enumerate(episodes):
+        check_finite(of_episodes, values, number)
+    with TemporaryDirectory() as folder:
+        of_dataset = whole_of_files(Path(folder), episodes)
+    assert of_dataset.count.tolist() == [len(together)]
+    check_finite(of_dataset, together)
+
+
+def whole_of_files(root, episodes):
+    """Statistics of `x` over a dataset of these episodes, several values wide."""
+    width = episodes[0].shape[1]
+    feature = {"dtype": episodes[0].dtype.name, "shape": [width], "names": None}
+    stats = RecordedStats({"x": feature})
+    path = root / "data/chunk-000/file-000.parquet"
+    path.parent.mkdir(parents=True)
+    kind = pa.list_(pa.from_numpy_dtype(episodes[0].dtype), width)
+    with pq.ParquetWriter(path, pa.schema([("x", kind)])) as writer:
+        for values in episodes:
+            stats.add({"x": values}, describe({"x": values}, np.array([len(values)])))
+            writer.write_table(pa.table({"x": pa.FixedSizeListArray.from_arrays(values.ravel(), width)}))
+    return stats.finish(root, lambda done, total: None)["x"]
+
+
+def test_what_is_finite_is_counted_value_by_value():
+    """Of each column in each episode; of several values in a frame all count."""
+    values = np.array([[0.0, np.nan], [np.inf, np.nan], [1.0, 2.0]])
+    assert count_finite(values, np.array([2, 1])).tolist() == [[1, 0], [1, 1]]
+    nested = values[:, None].repeat(3, axis=1)
+    assert count_finite(nested, np.array([2, 1])).tolist() == [[3, 0], [3, 3]]
+
+
+def test_a_document_has_lerobots_order_and_shapes():
+    """Of pictures each statistic is one of channels, (channels, 1, 1), but for the count."""
+    stats = describe({"x": np.array([[1.0, 2.0], [3.0, 4.0]])}, np.array([2]))
+    plain, pictures = dataset_document(stats), dataset_document(stats, {"x"})
+    assert list(plain["x"]) == ["min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99"]
+    assert (plain["x"]["max"], plain["x"]["count"]) == ([3.0, 4.0], [2])
+    assert (pictures["x"]["max"], pictures["x"]["count"]) == ([[[3.0]], [[4.0]]], [2])
