@@ -22,6 +22,7 @@ MAX_FRAMES = 10_000_000
 
 _BOX = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
+MAX_BOX_HEAD_BYTES = _BOX.size + _LARGE.size
 _SAMPLE_TABLE = (b"mdia", b"minf", b"stbl")
 # Of a list: version, flags and how many entries.
 _LIST_HEAD_BYTES = 8
@@ -170,23 +171,33 @@ def _file_boxes(file: BinaryIO, size_bytes: int) -> Iterator[tuple[bytes, int, i
     """Kind, begin and end of each outermost box's content; the last may reach beyond the file."""
     position = 0
     for _ in range(MAX_BOXES):
-        if position + _BOX.size > size_bytes:
-            return
         file.seek(position)
-        length, kind = _BOX.unpack(file.read(_BOX.size))
-        begin = position + _BOX.size
-        if length == 1:
-            large = file.read(_LARGE.size)
-            if len(large) < _LARGE.size:
-                return
-            length = _LARGE.unpack(large)[0]
-            begin += _LARGE.size
-        end = size_bytes if length == 0 else position + length
-        if end < begin:
-            raise BrokenFile("an mp4 box is shorter than its header")
-        yield kind, begin, end
-        position = end
+        box = outer_box(file.read(MAX_BOX_HEAD_BYTES), position, size_bytes)
+        if box is None:
+            return
+        yield box
+        position = box[2]
     raise BrokenFile(f"the mp4 has more than {MAX_BOXES} boxes", limit=MAX_BOXES)
+
+
+def outer_box(head: bytes, position: int, size_bytes: int) -> tuple[bytes, int, int] | None:
+    """Kind, begin and end of the content of the box at `position` of a file; None if none fits there.
+
+    head  the file's MAX_BOX_HEAD_BYTES from there on, or what there is of them; raises BrokenFile
+    """
+    if position + _BOX.size > size_bytes or len(head) < _BOX.size:
+        return None
+    length, kind = _BOX.unpack_from(head)
+    begin = position + _BOX.size
+    if length == 1:
+        if len(head) < MAX_BOX_HEAD_BYTES:
+            return None
+        length = _LARGE.unpack_from(head, _BOX.size)[0]
+        begin += _LARGE.size
+    end = size_bytes if length == 0 else position + length
+    if end < begin:
+        raise BrokenFile("an mp4 box is shorter than its header")
+    return kind, begin, end
 
 
 def read_boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:

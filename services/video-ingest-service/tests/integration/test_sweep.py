@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import random
 import shutil
+import struct
 import sys
 
 import pytest
@@ -20,6 +22,7 @@ from teleop_video_ingest.upkeep.sweep import Sweeper
 from teleop_video_ingest.uploads.uploads import Uploads
 
 AN_HOUR_AGO = "UPDATE stored_object SET stored_at = stored_at - interval '61 minutes'"
+VIDEO = "videos/observation.images.front/chunk-000/file-000.mp4"
 
 
 @pytest.fixture
@@ -30,10 +33,14 @@ def sweeper(pool, store, catalog) -> Sweeper:
 
 @pytest.fixture
 def record(pool, store, catalog, keep):
-    """Stores a state of a dataset, one file of which has `content`, as a version."""
+    """Stores a state of a dataset, one file of which has `content`, and one `video`, as a version."""
 
-    async def record(content: bytes, *, finalised: bool = False, episodes: int = 1) -> int:
+    async def record(
+        content: bytes, *, video: bytes | None = None, finalised: bool = False, episodes: int = 1
+    ) -> int:
         files = {"meta/info.json": b"{}", "data/file.parquet": content}
+        if video is not None:
+            files[VIDEO] = video
         for path, each in files.items():
             await keep(each)
             await catalog.accept(dataset_file(each, path, dataset="ds"))
@@ -42,6 +49,16 @@ def record(pool, store, catalog, keep):
         return version.version
 
     return record
+
+
+def mp4(pictures: bytes) -> bytes:
+    """An mp4 as LeRobot writes it: what describes the pictures grows with them, and lies before them."""
+    described = box(b"moov", bytes(len(pictures) // 4))
+    return box(b"ftyp", b"isom") + described + box(b"free", b"") + box(b"mdat", pictures)
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 async def versions_of(database) -> list[int]:
@@ -160,6 +177,21 @@ async def test_revisions_that_no_version_refers_to(sweeper, keep, catalog, recor
     assert [await store.size(sha256_of(each)) is not None for each in sent] == [True] * 5
     torn = [await store.size(sha256_of(b"row" * number + b"torn")) for number in range(1, 6)]
     assert [size is not None for size in torn] == [False] * 4 + [True]
+
+
+async def test_videos_too_must_hold_what_was_there_before(sweeper, record, store, database):
+    """Part of a video is lost on the robot's disk, and its recorder copies the hole: earlier states stay."""
+    pictures = random.Random(8).randbytes(9_000)
+    whole = [mp4(pictures[: 1000 * episodes]) for episodes in (1, 2, 3, 4)]
+    for episodes, video in enumerate(whole, 1):
+        await record(b"row" * episodes, video=video, episodes=episodes)
+    damaged = pictures[:500] + bytes(100) + pictures[600:]
+    for episodes in (5, 6, 7, 8):
+        await record(b"row" * episodes, video=mp4(damaged[: 1000 * episodes]), episodes=episodes)
+    await record(b"row" * 9, video=b"no mp4 at all, though it is a longer file" * 1000, episodes=9)
+    await sweeper.sweep()
+    assert await versions_of(database) == [2, 3, 4, 6, 7, 8, 9]
+    assert [await store.size(sha256_of(video)) is not None for video in whole] == [False, True, True, True]
 
 
 async def test_beginnings_of_an_object(keep, store):

@@ -22,13 +22,14 @@ SELECT DISTINCT version_id FROM dataset_version_file
  WHERE version_id = ANY($1) AND path LIKE 'data/%.parquet'
 """
 
-# Videos and descriptions of episodes are replaced as a whole, and still contain everything from before.
+# Descriptions of episodes are written anew as a whole, from rows that are compared.
 DIFFERENCES = """
 SELECT old.version_id, old.path, old.sha256, old.size_bytes, new.sha256, new.size_bytes
   FROM dataset_version_file old
   LEFT JOIN dataset_version_file new ON new.version_id = $2 AND new.path = old.path
  WHERE old.version_id = ANY($1)
-   AND (new.path IS NULL OR old.path LIKE 'data/%.parquet' AND new.sha256 <> old.sha256)
+   AND (new.path IS NULL
+        OR new.sha256 <> old.sha256 AND (old.path LIKE 'data/%.parquet' OR old.path LIKE 'videos/%.mp4'))
 """
 
 SET_RECORDING = "UPDATE dataset_version SET recording_begun = $2 WHERE id = ANY($1)"
@@ -49,7 +50,7 @@ class RecordingState(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A file of a state that another state lacks, or whose rows differ there.
+    """A file of a state that another state lacks, or whose rows or pictures differ there.
 
     new_sha256, new_size_bytes  the other state's file at that path; None: none
     """
