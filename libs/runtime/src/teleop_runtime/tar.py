@@ -1,34 +1,83 @@
-"""Headers of tar archives that are streamed without being assembled first."""
+"""Tar archives that are streamed without being assembled first, in memory that does not grow with them."""
 
 import tarfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Self
 
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
 NS_PER_S = 1_000_000_000
 
 
-def tar_header(name: str, *, size_bytes: int | None, modified_ns: int) -> bytes:
-    """The header before a file's content, or of a folder.
+@dataclass(frozen=True)
+class TarMember:
+    """A file of an archive, or a folder, which has no content.
 
-    size_bytes   None: a folder
-    modified_ns  the unpacked file's time, ns since the Unix epoch: `datasets`, and so LeRobot,
-                 takes two files at one path for the same if their times are
+    content  reads `size_bytes` bytes
     """
-    entry = tarfile.TarInfo(name)
-    if size_bytes is None:
-        entry.type, entry.mode = tarfile.DIRTYPE, FOLDER_MODE
-    else:
+
+    header: bytes
+    size_bytes: int = 0
+    content: Callable[[], AsyncGenerator[bytes]] | None = None
+
+    @classmethod
+    def file(
+        cls, name: str, size_bytes: int, modified_ns: int, content: Callable[[], AsyncGenerator[bytes]]
+    ) -> Self:
+        """
+        modified_ns  the unpacked file's time, ns since the Unix epoch: `datasets`, and so LeRobot,
+                     takes two files at one path for the same if their times are
+        """
+        entry = tarfile.TarInfo(name)
         entry.mode, entry.size = FILE_MODE, size_bytes
+        return cls(_header(entry, modified_ns), size_bytes, content)
+
+    @classmethod
+    def folder(cls, name: str, modified_ns: int) -> Self:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.mode = tarfile.DIRTYPE, FOLDER_MODE
+        return cls(_header(entry, modified_ns))
+
+    @property
+    def all_bytes(self) -> int:
+        """How much of the archive it takes: header, content and padding."""
+        return len(self.header) + self.size_bytes + self.padding_bytes
+
+    @property
+    def padding_bytes(self) -> int:
+        """How many zero bytes follow its content."""
+        return -self.size_bytes % tarfile.BLOCKSIZE
+
+
+def tar_bytes(members: Iterable[TarMember]) -> int:
+    """Length of the archive of `members`."""
+    content_bytes = sum(member.all_bytes for member in members)
+    return content_bytes + _end_bytes(content_bytes)
+
+
+async def stream_tar(members: Iterable[TarMember]) -> AsyncIterator[bytes]:
+    """The archive of `members`; breaks off with whatever reading their contents raises."""
+    content_bytes = 0
+    for member in members:
+        yield member.header
+        if member.content is not None:
+            # Closed here and not when it is collected: a client that goes away leaves no file open.
+            async with aclosing(member.content()) as parts:
+                async for part in parts:
+                    yield part
+        yield bytes(member.padding_bytes)
+        content_bytes += member.all_bytes
+    yield bytes(_end_bytes(content_bytes))
+
+
+def _header(entry: tarfile.TarInfo, modified_ns: int) -> bytes:
     entry.mtime, rest_ns = divmod(modified_ns, NS_PER_S)
     entry.pax_headers = {"mtime": f"{entry.mtime}.{rest_ns:09}"}
     return entry.tobuf(tarfile.PAX_FORMAT)
 
 
-def padding(size_bytes: int) -> int:
-    """How many zero bytes follow a file's content."""
-    return -size_bytes % tarfile.BLOCKSIZE
-
-
-def end_bytes(content_bytes: int) -> int:
+def _end_bytes(content_bytes: int) -> int:
     """How many zero bytes end an archive of this size: two blocks, and the rest of the last record."""
     end = 2 * tarfile.BLOCKSIZE
     return end + -(content_bytes + end) % tarfile.RECORDSIZE

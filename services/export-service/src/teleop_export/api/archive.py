@@ -1,13 +1,14 @@
-"""A dataset as a tar stream, in memory that does not grow with it."""
+"""A dataset's folder as a tar stream."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 from pathlib import Path
 
-from teleop_runtime.tar import end_bytes, padding, tar_header
+from teleop_runtime.tar import TarMember, stream_tar, tar_bytes
 
-# At a time; `tar` streams pass through in little memory.
+# Read at a time; larger parts are not faster, and each download holds one.
 READ_BYTES = 1024 * 1024
 
 
@@ -19,35 +20,26 @@ class FolderTar:
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._members = [_Member(path, f"{name}/{path.relative_to(folder)}") for path in _files(folder)]
-        content = sum(len(member.header) + member.size_bytes + member.padding for member in self._members)
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        self._members = [_member(path, f"{name}/{path.relative_to(folder)}") for path in files]
         headers = hashlib.sha256(b"".join(member.header for member in self._members))
         self.etag = f'"{headers.hexdigest()[:32]}"'
-        self._end = end_bytes(content)
-        self.size_bytes = content + self._end
+        self.size_bytes = tar_bytes(self._members)
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """The archive, READ_BYTES at a time; files are read in a thread."""
-        for member in self._members:
-            yield member.header
-            file = await asyncio.to_thread(member.path.open, "rb")
-            try:
-                while part := await asyncio.to_thread(file.read, READ_BYTES):
-                    yield part
-            finally:
-                await asyncio.to_thread(file.close)
-            yield bytes(member.padding)
-        yield bytes(self._end)
+    def stream(self) -> AsyncIterator[bytes]:
+        """The archive in parts of at most READ_BYTES; raises OSError if a file can't be read."""
+        return stream_tar(self._members)
 
 
-class _Member:
-    def __init__(self, path: Path, name: str) -> None:
-        self.path = path
-        found = path.stat()
-        self.size_bytes = found.st_size
-        self.padding = padding(self.size_bytes)
-        self.header = tar_header(name, size_bytes=self.size_bytes, modified_ns=found.st_mtime_ns)
+def _member(path: Path, name: str) -> TarMember:
+    found = path.stat()
+    return TarMember.file(name, found.st_size, found.st_mtime_ns, partial(_content, path))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+async def _content(path: Path) -> AsyncGenerator[bytes]:
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        while part := await asyncio.to_thread(file.read, READ_BYTES):
+            yield part
+    finally:
+        await asyncio.to_thread(file.close)

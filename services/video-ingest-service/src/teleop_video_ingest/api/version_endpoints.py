@@ -1,7 +1,6 @@
 """HTTP: makes, lists, verifies, repairs and serves versions of datasets."""
 
 import asyncio
-from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -17,7 +16,7 @@ from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest
 from teleop_schema.identifiers import check_robot_id
 
 from teleop_video_ingest.api.addresses import dataset_of, files_of
-from teleop_video_ingest.api.archive import archive_bytes, stream_archive
+from teleop_video_ingest.api.archive import Archive
 from teleop_video_ingest.api.content import BINARY, MEDIA_TYPES, answer_content, media_type_of
 from teleop_video_ingest.datasets.repairs import Repairs
 from teleop_video_ingest.datasets.versions import commit_version
@@ -177,14 +176,14 @@ async def restore_dataset(request: Request) -> Response:
                     "download the others one by one from …/files/{path}; uploading this one again repairs it"
                 ),
             )
-    size_bytes = await asyncio.to_thread(partial(archive_bytes, dataset, files, modified_ns=modified_ns))
+    archive = Archive(pool, store, dataset, files, modified_ns=modified_ns)
+    size_bytes = await asyncio.to_thread(archive.size_bytes)
     name = dataset.rsplit("/", 1)[-1].encode("ascii", "replace").decode()
     headers = {"Content-Length": str(size_bytes), "Content-Disposition": f'attachment; filename="{name}.tar"'}
     if state.version is not None:
         headers["X-Dataset-Version"] = str(state.version.version)
         headers["ETag"] = f'"{state.version_id}-{modified_ns}"'
-    archive = stream_archive(pool, store, dataset, files, modified_ns=modified_ns)
-    return StreamingResponse(archive, media_type="application/x-tar", headers=headers)
+    return StreamingResponse(archive.stream(), media_type="application/x-tar", headers=headers)
 
 
 async def get_dataset_file(request: Request) -> Response:
