@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from lerobot_robot_backend.lerobot.entrance import names_backend
 from lerobot_robot_backend.lerobot.options import BadFlag, Options, read_request
 from teleop_testing.waiting import PATIENCE_S
 
@@ -20,10 +21,15 @@ GIVEN = {
 
 @pytest.mark.parametrize(
     "flags",
-    [[f"{name}={value}" for name, value in GIVEN.items()], [part for pair in GIVEN.items() for part in pair]],
+    [
+        [f"{name}={value}" for name, value in GIVEN.items()],
+        [part for pair in GIVEN.items() for part in pair],
+        [f"{name.replace('_', '-')}={value}" for name, value in GIVEN.items()],
+        [part for name, value in GIVEN.items() for part in (name.replace("_", "-"), value)],
+    ],
 )
 def test_flags_are_taken_out_of_the_command_line(flags):
-    """LeRobot's parser sees only its own flags, wherever ours stood."""
+    """LeRobot's parser sees only its own flags, wherever ours stood; with `_` or `-` in their names."""
     argv = [*COMMAND[:2], *flags, *COMMAND[2:]]
     request = read_request(argv, {})
     assert request.by_flag
@@ -62,10 +68,11 @@ def test_without_a_url_nothing_happens():
         (["--backend_url=localhost", "--robot_id=robot_A"], "--backend_url"),
         (["--backend_url=ws://localhost", "--robot_id=팔 하나"], "^--robot_id '팔 하나' is not 1 to 64 "),
         (["--backend_ulr=ws://localhost", "--robot_id=robot_A"], "--backend_ulr is not a flag .*mistyped"),
-        (["--backend-url", "ws://localhost", "--robot_id=robot_A"], "--backend-url is not a flag .*mistyped"),
+        (["--backend-ulr=ws://localhost", "--robot-id=robot_A"], "--backend-ulr is not a flag .*mistyped"),
         (["--backend_url=ws://localhost", "--robto_id=robot_A"], "--robto_id is not a flag .*mistyped"),
         (["--backend_url=ws://localhost", "--robot_id="], "--robot_id"),
         (["--backend_url=ws://localhost", "--robot_id"], "--robot_id"),
+        (["--backend_url=ws://localhost", "--robot-id"], "--robot-id needs a value"),
         (["--backend_url=ws://localhost", "--robot_id", "--fps=30"], "--robot_id"),
         (["--backend_url=ws://localhost", "--robot_id=robot_A", "--backend_fps=often"], "--backend_fps"),
         (["--backend_url=ws://localhost", "--robot_id=robot_A", "--backend_fps=0"], "--backend_fps"),
@@ -75,6 +82,21 @@ def test_mistakes_name_the_flag(flags, named):
     """A missing or wrong flag is an error that names it."""
     with pytest.raises(BadFlag, match=named):
         assert read_request([*COMMAND, *flags], {}).options
+
+
+@pytest.mark.parametrize(
+    ("flag", "is_ours"),
+    [
+        ("--backend_url=ws://localhost:8000", True),
+        ("--backend-url", True),
+        ("--robot-id=robot_A", True),
+        ("--robot.id=x", False),
+        ("--display_data=true", False),
+    ],
+)
+def test_flags_of_a_backend_are_seen_without_the_plugin(flag, is_ours):
+    """Even if all of it is broken but the entrance."""
+    assert names_backend(["lerobot-teleoperate", flag]) is is_ours
 
 
 @pytest.mark.parametrize("module", ["lerobot_robot_backend", "lerobot_robot_backend.client"])

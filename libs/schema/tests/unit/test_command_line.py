@@ -28,6 +28,19 @@ def test_refusal_is_its_reason_and_where_to_get_help(capsys):
     )
 
 
+def test_names_of_options_take_both_kinds_of_dashes():
+    """As LeRobot writes them, or as most commands do; values and what follows `--` stay as they are."""
+    parser = Parser(prog="command")
+    parser.add_argument("--robot_id")
+    commands = parser.add_subparsers()
+    once = commands.add_parser("once")
+    once.add_argument("--state-dir")
+    once.add_argument("words", nargs="*")
+    words = ["--robot-id", "a-b_c", "once", "--state_dir=a_b-c", "--", "--state_dir"]
+    told = parser.parse_args(words)
+    assert (told.robot_id, told.state_dir, told.words) == ("a-b_c", "a_b-c", ["--state_dir"])
+
+
 @pytest.mark.parametrize(
     "module",
     [

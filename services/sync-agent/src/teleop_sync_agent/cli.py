@@ -41,10 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     for line in mistyped(os.environ):
         print(f"sync-agent: {line}", file=sys.stderr)
-    parser = _parser()
-    chosen, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_with_dashes(unknown)}")
+    chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.command(chosen))
     except AgentError as error:
@@ -52,13 +49,6 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-
-
-def _with_dashes(words: list[str]) -> str:
-    """A hint for options that are written with underscores, as in LeRobot."""
-    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
-    meant = [flag.replace("_", "-") for flag in flags if "_" in flag]
-    return f"; did you mean {', '.join(meant)}?" if meant else ""
 
 
 type Commands = argparse._SubParsersAction[Parser]

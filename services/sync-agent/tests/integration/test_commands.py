@@ -371,7 +371,7 @@ async def test_mistakes(agent, outputs):
         (("once", "--watch", outputs, "--spool", outputs / "mistyped"), "does not exist"),
         (("repair", outputs / "mistyped"), "is not a folder"),
         (("repair", outputs, "--info", outputs / "mistyped"), "is not a file"),
-        (("once", "--robot_id", "robot_A"), "did you mean --robot-id?"),
+        (("once", "--robot_id", "robot A"), "robot_id 'robot A' is not 1 to 64 "),
         (("restore", "../picking", "--into", outputs / "x"), "dataset '../picking'"),
         (("once", "--watch", outputs, "--timeout", "nan"), "not a number of seconds"),
     ]:

@@ -41,7 +41,8 @@ def activate_or_tell() -> None:
 def names_backend(argv: Sequence[str]) -> bool:
     """Whether a command line seems to have flags of the backend; judged by prefix,
     without knowing the flags."""
-    return any(argument.startswith(("--backend_", "--robot_id")) for argument in argv)
+    ours = ("__backend_", "__robot_id")  # with `-` or `_`
+    return any(argument.replace("-", "_").startswith(ours) for argument in argv)
 
 
 def _tell(why: str) -> None:

@@ -82,7 +82,8 @@ class Request:
 
     def _meant(self, name: str) -> str:
         """Names the given flag that probably is the missing one, mistyped."""
-        like = difflib.get_close_matches(name, self.others, n=1, cutoff=_ALIKE)
+        others = {other.replace("-", "_"): other for other in self.others}
+        like = [others[each] for each in difflib.get_close_matches(name, others, n=1, cutoff=_ALIKE)]
         return f"; --{like[0]} is not a flag of the backend: is it mistyped?" if like else ""
 
 
@@ -129,14 +130,16 @@ def _take_flags(argv: list[str]) -> dict[str, str]:
     rest: list[str] = []
     arguments = iter(argv)
     for argument in arguments:
-        name, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or name not in VARIABLES:
+        written, equals, value = argument.partition("=")
+        # LeRobot writes its flags with `_`, most other commands with `-`.
+        name = written.removeprefix("--").replace("-", "_")
+        if not written.startswith("--") or name not in VARIABLES:
             rest.append(argument)
             continue
         if not equals:
             value = next(arguments, "")
         if not value or (not equals and value.startswith("--")):
-            raise BadFlag(f"--{name} needs a value")
+            raise BadFlag(f"{written} needs a value")
         given[name] = value
     argv[:] = rest
     return given
