@@ -59,6 +59,13 @@ OTHERS = {
     ("teleop_telemetry/tables/session_table.py", "_take_over"): ENDS_WITH_ITS_CALLER,
     ("teleop_video_ingest/files/verification.py", "verify_objects"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/serving/app.py", "_ask"): "a check of readiness, whose result it is",
+    ("teleop_runtime/postgres/pulse.py", "listen"): "one look at the server: its error is the result",
+    ("teleop_runtime/postgres/pulse.py", "soon"): ENDS_WITH_ITS_CALLER,
+    (
+        "teleop_runtime/postgres/pulse.py",
+        "patiently",
+    ): "a connection on its way: ends with its caller, or with the pool's own limit",
+    ("teleop_runtime/postgres/pulse.py", "_listen_until"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/background.py", "_start"): "what this is about",
     ("teleop_runtime/serving/graceful.py", "drain_before_exit"): "around `handle`, see there",
     ("teleop_runtime/serving/graceful.py", "handle"): "the drain before the end: logs its errors",

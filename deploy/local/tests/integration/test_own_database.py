@@ -1,6 +1,7 @@
 """A PostgreSQL of one's own, with whatever its role, its database or a pooler brings along."""
 
 import asyncio
+import hashlib
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import tempfile
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psutil
@@ -24,10 +26,11 @@ from teleop_export.tables.database import open_pool as open_export_pool
 from teleop_runtime.postgres.frames import FrameReader
 from teleop_runtime.postgres.pool import open_pool
 from teleop_runtime.serving.app import CannotStart, assemble
+from teleop_runtime.trouble import SILENT
 from teleop_telemetry.app import telemetry_part
 from teleop_testing.backends.processes import free_port, own_postgres
 from teleop_testing.backends.serving import serving
-from teleop_testing.robots.tus import DATASET, TUS, metadata_of
+from teleop_testing.robots.tus import BODY, DATASET, TUS, metadata_of
 from teleop_testing.waiting import PATIENCE_S, until
 from teleop_video_ingest.app import ingest_part
 from websockets.asyncio.client import connect
@@ -246,19 +249,88 @@ async def test_read_only_database(database_url, tmp_path):
     assert "read-only" in upload.json()["detail"]
 
 
+FILE = {"path": "x.json", "size_bytes": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}
+PLAN = {"file": {"kind": "dataset", "robot_id": "robot_A", "dataset": "ds", **FILE}}
+FORM = {"robot_id": "robot_A", "dataset": "ds", "path": "x.json"}
+OPENING = {**TUS, "Upload-Length": "5", **metadata_of(DATASET)}
+CLOCKED = {"robot_id": "robot_A", "session": "1", "camera_key": "front", "chunk_index": "0"}
+CLOCKED |= {"start_timestamp": "2026-01-05T10:00:00Z", "end_timestamp": "1767607201.5"}
+UPLOAD, BACKUP = f"/files/{UUID(int=1)}", "/datasets/robot_A/ds"
+# What every address is asked with to which an empty request is not enough.
+REQUESTS = {
+    ("POST", "/files"): ("/files", {"headers": OPENING}),
+    ("HEAD", "/files/{upload_id}"): (UPLOAD, {"headers": TUS}),
+    ("PATCH", "/files/{upload_id}"): (UPLOAD, {"headers": {**BODY, "Upload-Offset": "0"}}),
+    ("DELETE", "/files/{upload_id}"): (UPLOAD, {"headers": TUS}),
+    ("POST", "/files/{upload_id}"): (UPLOAD, {"headers": {**TUS, "X-HTTP-Method-Override": "DELETE"}}),
+    ("POST", "/files/plan"): ("/files/plan", {"json": PLAN}),
+    ("POST", "/files/known"): ("/files/known", {"json": {"robot_id": "robot_A"}}),
+    ("POST", "/upload/video"): ("/upload/video", {"data": CLOCKED, "files": {"file": ("x", b"mp4")}}),
+    ("POST", "/upload/sync"): ("/upload/sync", {"data": FORM, "files": {"file": ("x", b"{}")}}),
+    ("PATCH", "/sessions/{session_id}"): ("/sessions/1", {"json": {"note": "x"}}),
+    ("PATCH", "/sessions/{session_id}/episodes/{episode_index}"): (
+        "/sessions/1/episodes/0",
+        {"json": {"outcome": "success"}},
+    ),
+    ("POST", "/datasets/{robot_id}/{name}/versions"): (
+        f"{BACKUP}/versions",
+        {"json": {"files": [FILE], "total_episodes": 1, "total_frames": 1, "finalised": True}},
+    ),
+    ("POST", "/exports"): ("/exports", {"json": {"session_ids": [1], "repo_id": "lab/pick"}}),
+    ("POST", "/exports/{export_id}/push"): ("/exports/1/push", {"json": {}}),
+}
+IN_ADDRESSES = {"robot_id": "robot_A", "name": "ds", "upload_id": UUID(int=1), "export_id": 1}
+IN_ADDRESSES |= {"path": "x.json", "session_id": 1, "video_id": 1, "episode_index": 0}
+
+
+@contextmanager
+def frozen(postgres):
+    """PostgreSQL and all its processes stand still for the block."""
+    server = psutil.Process(postgres.pid)
+    processes = [server, *server.children()]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+async def answers_of_all(http):
+    """The answer of every address of all services to a request that is in order, by method and path."""
+    document = (await http.get("/openapi.json")).json()
+    asked = {
+        (method.upper(), path): (path.format(**IN_ADDRESSES), {})
+        for path, operations in document["paths"].items()
+        for method in operations
+        if method != "options"
+    }
+    answers = await asyncio.gather(
+        *(
+            http.request(method, *[path], **content)
+            for (method, _), (path, content) in (asked | REQUESTS).items()
+        )
+    )
+    return dict(zip(asked | REQUESTS, answers, strict=True))
+
+
 async def test_frozen_database(tmp_path):
-    """Readiness is refused and reads are 503, instead of being waited for."""
+    """Readiness is refused, and every address says that the database does not answer, however many wait
+    for it at once."""
     with own_postgres() as postgres:
         async with everything_on(postgres.url(), tmp_path) as (http, _):
-            server = psutil.Process(postgres.pid)
-            processes = [server, *server.children()]
-            for process in processes:
-                process.suspend()
-            try:
+            with frozen(postgres):
                 assert (await reasons(http)).keys() == DATABASES
-                paths = ("/datasets", "/sessions", "/exports")
-                answers = await asyncio.gather(*(http.get(path) for path in paths))
-            finally:
-                for process in processes:
-                    process.resume()
-    assert [answer.status_code for answer in answers] == [503] * 3
+                answers = await answers_of_all(http)
+            assert len(answers) > 30
+            told = {
+                asked: (answer.status_code, answer.json()["detail"] if answer.content else SILENT)
+                for asked, answer in answers.items()
+            }
+            assert {asked: said for asked, said in told.items() if said != (503, SILENT)} == {}
+            await until(partial(is_ready, http))
+
+
+async def is_ready(http):
+    return (await http.get("/readyz")).status_code == 200

@@ -38,6 +38,8 @@ NOT_MIGRATED = "the database lacks tables that this release needs: it has not be
 TIMED_OUT = "the database cancelled a statement that took too long"
 FULL = "the disk of the database is full"
 ROOM = "free some space there; nothing else needs to be done"
+SILENT = "the database does not answer"
+WAKE = "look whether its process or machine hangs: it may be stopped, or wait for memory or its disk"
 
 # Codes that say more than that the database is away, with what to do about it.
 _SAID: dict[str, tuple[str, str | None]] = {
@@ -46,7 +48,10 @@ _SAID: dict[str, tuple[str, str | None]] = {
     "42703": (NOT_MIGRATED, MIGRATE),
     "42883": (NOT_MIGRATED, MIGRATE),
     "3F000": (NOT_MIGRATED, MIGRATE),
-    "53300": ("the database has no connections left", "raise its max_connections"),
+    "53300": (
+        "the database has no connections left",
+        "raise its max_connections, or the CONNECTION LIMIT of the role or of the database",
+    ),
     "57014": (TIMED_OUT, None),
     "55P03": (TIMED_OUT, None),
     "25P03": (TIMED_OUT, None),
@@ -56,6 +61,10 @@ _SAID: dict[str, tuple[str, str | None]] = {
 _DISK_FULL = "53100"
 # Connection exceptions, insufficient resources, operator intervention, system errors.
 _AWAY_CLASSES = ("08", "53", "57", "58")
+
+
+class DatabaseSilent(TimeoutError):
+    """The server of the database accepts what it is sent, and says nothing: it is frozen, not busy."""
 
 
 def trouble_of(error: BaseException) -> BackendError | None:
@@ -73,4 +82,6 @@ def trouble_of(error: BaseException) -> BackendError | None:
         return StorageUnavailable() if code.startswith(_AWAY_CLASSES) else None
     if isinstance(error, OSError) and error.errno in USED_UP:
         return Overloaded()
+    if isinstance(error, DatabaseSilent):
+        return StorageUnavailable(SILENT, hint=WAKE)
     return StorageUnavailable() if isinstance(error, DATABASE_AWAY) else None

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 import pytest_asyncio
 from adbc_driver_manager import OperationalError
+from teleop_runtime.postgres import pulse
 from teleop_runtime.postgres.frames import FrameReader, frame_schema
 from teleop_runtime.postgres.pool import connected, open_pool, transaction
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import Fenced, StorageUnavailable
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 
 @pytest_asyncio.fixture
@@ -65,6 +66,54 @@ async def test_missing_socket_is_the_databases(tmp_path):
         async with connected(pool, timeout_s=5):
             pass
     pool.terminate()
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["accepts", "refuses"])
+async def test_connection_at_work_is_waited_for(pool, database, monkeypatch, allowed):
+    """As long as the server says anything, if only that it accepts nobody else, it is busy and not frozen."""
+    monkeypatch.setattr(pulse, "SUSPECT_AFTER_S", 0.01)
+    heard, listen = [], pulse.Pulse.listen
+
+    async def listening(self):
+        heard.append(await listen(self))
+        return heard[-1]
+
+    monkeypatch.setattr(pulse.Pulse, "listen", listening)
+    name = await database.value("SELECT current_database()")
+    await database.connection.execute(
+        f"UPDATE pg_database SET datallowconn = {allowed} WHERE datname = '{name}'"
+    )
+
+    async def ask():
+        async with connected(pool, timeout_s=PATIENCE_S) as connection:
+            return await connection.fetchval("SELECT 1")
+
+    async with connected(pool, timeout_s=PATIENCE_S):
+        waiting = asyncio.create_task(ask())
+        await until(lambda: len(heard) > 2)
+        assert not waiting.done()
+    assert await waiting == 1
+    assert {type(answer) for answer in heard} == {
+        type(None) if allowed else asyncpg.ObjectNotInPrerequisiteStateError
+    }
+
+
+async def test_waiting_that_is_given_up_leaves_the_pool_whole(pool):
+    """Also if the connection comes at the very moment."""
+    for turns in range(12):
+        async with connected(pool, timeout_s=PATIENCE_S):
+            waiting = asyncio.create_task(_once(pool))
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await _once(pool)
+
+
+async def _once(pool):
+    async with connected(pool, timeout_s=PATIENCE_S):
+        pass
 
 
 async def test_hanging_transaction_loses_its_connection(pool, database):

@@ -6,7 +6,9 @@ import psycopg
 import pytest
 from teleop_export import worker
 from teleop_export.tables import export_table
+from teleop_export.tables.database import connect, open_pool
 from teleop_runtime import background
+from teleop_schema.errors import StorageUnavailable
 from teleop_testing.waiting import until
 
 
@@ -67,3 +69,24 @@ async def test_export_waits_for_a_connection(backend, record, monkeypatch):
     export, _ = await backend.export(await record(30))
     assert export["numbers"]["frames"] == 30
     assert refused
+
+
+@pytest.fixture
+def limited_url(database_url, admin):
+    """The database's address for a role that may have two connections."""
+    admin.execute("CREATE ROLE limited LOGIN CONNECTION LIMIT 2")
+    yield database_url.replace(f"//{admin.info.user}@", "//limited@")
+    admin.execute("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'limited'")
+    admin.execute("DROP ROLE limited")
+
+
+async def test_no_connections_left_is_told(limited_url):
+    """With what to raise; once another is given back, all is well."""
+    async with open_pool(limited_url) as pool:
+        async with connect(pool), connect(pool):
+            with pytest.raises(StorageUnavailable, match="no connections left") as refused:
+                async with connect(pool):
+                    pass
+            assert "max_connections" in refused.value.hint
+        async with connect(pool) as connection:
+            await connection.execute("SELECT")

@@ -7,29 +7,33 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from socket import SHUT_RDWR, socket
 
+import asyncpg
 import psycopg
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from teleop_runtime.logs import get_logger
+from psycopg_pool import AsyncConnectionPool
 from teleop_runtime.postgres.libpq import bounded
-from teleop_runtime.postgres.pool import ANSWER_WITHIN_S, SHARED_SESSIONS, once_usable
+from teleop_runtime.postgres.pool import SHARED_SESSIONS, once_usable
+from teleop_runtime.postgres.pulse import ANSWER_WITHIN_S, Pulse, patiently
 from teleop_runtime.postgres.readiness import REVISION, STATE, judge
 from teleop_runtime.serving.app import CannotStart
-from teleop_runtime.serving.starting import tell_waiting
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.connections import PREPARE
 from teleop_schema.errors import StorageUnavailable
 
-log = get_logger(__name__)
-
 type Connection = psycopg.AsyncConnection[DictRow]
-type PsycopgPool = AsyncConnectionPool[Connection]
 
 # Requests, the queue's listener and the workers of one process.
 CONNECTIONS = 8
-CONNECT_TIMEOUT_S = 5.0
+# All connections may be at work on large plans, which take seconds; clients wait for 60 s.
+LENT_WITHIN_S = 30.0
 # The pool waits longer and longer between attempts, and starts again with short pauses after this long.
 RECONNECT_S = 2.0
+
+
+class PsycopgPool(AsyncConnectionPool[Connection]):
+    """Connections, and whether the server says anything to those who wait for one."""
+
+    pulse: Pulse
 
 
 @asynccontextmanager
@@ -38,23 +42,21 @@ async def open_pool(database_url: str) -> AsyncIterator[PsycopgPool]:
 
     Raises CannotStart if a pooler in between shares sessions, see `teleop_runtime.postgres.pool`.
     """
-    pool = AsyncConnectionPool(
+    pool = PsycopgPool(
         bounded(database_url),
         connection_class=psycopg.AsyncConnection[DictRow],
         kwargs={"row_factory": dict_row, "application_name": "lerobot-backend"},
         min_size=1,
         max_size=CONNECTIONS,
-        timeout=CONNECT_TIMEOUT_S,
+        timeout=LENT_WITHIN_S,
         reconnect_timeout=RECONNECT_S,
         configure=_prepare,
         check=_answers_soon,
         open=False,
     )
+    pool.pulse = Pulse(database_url)
     await pool.open()
     try:
-        while not await _answers(pool):
-            log.warning("waiting for the database")
-            tell_waiting("the database can't be reached")
         await once_usable(partial(_refuse_shared_sessions, pool))
         yield pool
     finally:
@@ -120,20 +122,16 @@ def _cut(connection: Connection) -> None:
         line.shutdown(SHUT_RDWR)
 
 
-async def _answers(pool: PsycopgPool) -> bool:
-    try:
-        async with pool.connection():
-            return True
-    except PoolTimeout:
-        return False
-
-
 @asynccontextmanager
 async def connect(pool: PsycopgPool) -> AsyncIterator[Connection]:
     """A connection, its work committed at the end unless that raised; raises StorageUnavailable."""
     try:
-        async with pool.connection() as connection:
-            yield connection
+        connection = await _lent(pool)
+        try:
+            async with connection:
+                yield connection
+        finally:
+            await pool.putconn(connection)
     except psycopg.Error as error:
         trouble = trouble_of(error)
         if trouble is None and isinstance(error, psycopg.OperationalError):
@@ -141,3 +139,16 @@ async def connect(pool: PsycopgPool) -> AsyncIterator[Connection]:
         if trouble is None:
             raise
         raise trouble from error
+
+
+async def _lent(pool: PsycopgPool) -> Connection:
+    """A connection of the pool that answers; raises psycopg.Error, or StorageUnavailable with the reason."""
+
+    def hopeless(heard: Exception) -> bool:
+        # Whoever is refused a new connection may still get one of the pool's, if all of these are at work.
+        return isinstance(heard, OSError) or pool.get_stats()["pool_size"] < CONNECTIONS
+
+    try:
+        return await patiently(pool.getconn(), pool.pulse, hopeless=hopeless, give_back=pool.putconn)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise trouble_of(error) or StorageUnavailable() from error

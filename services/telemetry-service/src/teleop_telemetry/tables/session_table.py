@@ -12,6 +12,7 @@ import msgspec
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_runtime.store import Store
+from teleop_runtime.trouble import DatabaseSilent
 from teleop_schema.columns import Column
 from teleop_schema.errors import Conflict, Fenced, SessionArchived, SessionMismatch, StorageUnavailable
 from teleop_schema.messages import Event
@@ -139,6 +140,8 @@ class SessionTable:
                         opened = await self._create(stream, robot_id, session, delivery)
                     if opened is not None:
                         return opened
+        except DatabaseSilent:
+            raise
         except TimeoutError:
             raise StorageUnavailable(
                 f"the session could not be opened within {OPEN_TIMEOUT_S:.0f} s"
