@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from teleop_export.sessions.video_chunks import VideoChunk, gather_pictures
+from teleop_export.sessions.video_chunks import VideoChunk, gather_pictures, look_at_footage
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -77,6 +77,20 @@ def test_pictures_that_are_known_to_be_missing():
         (120, 240, "its video chunk 1 can't be used: it is torn", False),
         (360, 480, "its video chunk 3 has not arrived", True),
     ]
+
+
+@pytest.mark.parametrize("torn", [1, 2], ids=["between", "last"])
+def test_pictures_that_go_by_time_lack_those_of_a_chunk_that_cannot_be_used(torn):
+    """It is named, and nothing is awaited: it has arrived."""
+    chunks = [chunk(number, 4 * number, 4 * number + 4) for number in range(3)]
+    chunks[torn] = replace(chunks[torn], quarantine="it is torn")
+    sample_us = np.arange(360) * 1_000_000 // 30 + int(START.timestamp()) * 1_000_000
+    found = look_at_footage("front", 1, chunks, index=np.arange(360), sample_us=sample_us, loop_fps=30.0).gaps
+    assert [(gap.reason, gap.awaited) for gap in found] == [
+        (f"its video chunk {torn} can't be used: it is torn", False)
+    ]
+    assert abs(found[0].first - 120 * torn) <= 1
+    assert abs(found[0].end - 120 * (torn + 1)) <= 1
 
 
 def test_a_rate_that_no_file_tells_is_that_of_the_pictures():

@@ -110,7 +110,7 @@ async def test_a_session_whose_pictures_are_not_there_is_not_complete(http, serv
 
     assert await of("front") == {
         "camera_key": "front", "chunks": 0, "missing_chunks": 0, "pictures": 0, "awaited_from": 0,
-        "strays": [],
+        "strays": [], "quarantined": [],
     }  # fmt: skip
     await add_chunk(session, 1, range(200, 400))
     assert (await of("front"))["missing_chunks"] == 1
@@ -142,6 +142,24 @@ async def test_video_outside_its_session_is_named(http, service, database, add_c
     assert (top["camera_key"], top["awaited_from"], complete) == ("top", 0, False)
     (stray,) = top["strays"]
     assert (stray["chunk_index"], stray["id"] > 0) == (0, True)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by frame", "by time"])
+async def test_video_that_cannot_be_used_is_named(http, service, database, add_chunk, told):
+    """All has arrived, but a dataset will lack pictures: not complete until the chunk can be used."""
+    session = await record(service, frames=600)
+    await database.connection.execute(CAMERAS, session, '{"front": {}}')
+    for number, first in enumerate((0, 300)):
+        await add_chunk(session, number, range(first, first + 300), told=told)
+    assert (await ledger(http, session))["complete"] is True
+    await database.connection.execute("UPDATE video_chunk SET quarantine = 'torn' WHERE chunk_index = 1")
+    found = await ledger(http, session)
+    ((front,), complete) = (found["cameras"], found["complete"])
+    assert (front["pictures"], front["awaited_from"], complete) == (300, None, False)
+    (chunk,) = front["quarantined"]
+    assert (chunk["chunk_index"], chunk["reason"], chunk["id"] > 0) == (1, "torn", True)
+    await database.connection.execute("UPDATE video_chunk SET quarantine = NULL")
+    assert (await ledger(http, session))["complete"] is True
 
 
 async def test_ledger_of_an_uneven_session(http, service):

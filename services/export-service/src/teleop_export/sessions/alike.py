@@ -83,7 +83,8 @@ def _check_arrived(session: Session, wanted: Sequence[str] | None) -> None:
                 f"session {session.id} was recorded with camera {name}, but no usable video "
                 "of it has arrived",
                 field="cameras",
-                hint="wait until its video has arrived; if none was recorded, name the cameras that have "
+                hint="wait until its video has arrived; if it has, see why it can't be used "
+                f"(GET /sessions/{session.id}/videos); if none was recorded, name the cameras that have "
                 'video in `cameras` (`"cameras": []`: joints only); or set `"include_unfinished": true` to '
                 "export what is there",
             )

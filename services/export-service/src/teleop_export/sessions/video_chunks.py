@@ -1,7 +1,7 @@
 """What the rows of `video_chunk` tell about a camera's pictures. Pure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,7 +9,7 @@ from teleop_schema.depth import DepthUnit
 
 from teleop_export.errors import VideoDiffers
 from teleop_export.sessions.recorded import CameraVideo
-from teleop_export.timing.align import MissingPictures, Pictures, find_gaps, match
+from teleop_export.timing.align import MissingPictures, PictureGap, Pictures, find_gaps, match
 from teleop_export.timing.loop_times import US_PER_S, Integers
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,6 +115,10 @@ def look_at_footage(
             )
     pictures = gather_pictures(chunks)
     matched = match(pictures, index=index, sample_us=sample_us, loop_fps=loop_fps)
+    gaps = find_gaps(pictures, matched, index, loop_fps=loop_fps)
+    if pictures.seen_at is None and sample_us is not None:
+        taken = dict(zip(index.tolist(), sample_us.tolist(), strict=True)) if gaps else {}
+        gaps = [_explained(gap, chunks, taken[gap.first], taken[gap.end - 1]) for gap in gaps]
     return CameraVideo(
         height=first.height or 0,
         width=first.width or 0,
@@ -124,10 +128,22 @@ def look_at_footage(
         chunks=tuple(chunk.id for chunk in good),
         pictures=len(pictures.captured_us),
         size_bytes=sum(chunk.size_bytes for chunk in good),
-        gaps=tuple(find_gaps(pictures, matched, index, loop_fps=loop_fps)),
+        gaps=tuple(gaps),
         depth_unit=first.depth_unit,
         strays=tuple(_strays(good, sample_us)) if pictures.seen_at is None else (),
     )
+
+
+def _explained(gap: PictureGap, chunks: Sequence[VideoChunk], first_us: int, last_us: int) -> PictureGap:
+    """The gap with its reason, if a chunk from between these times can't be used: then nothing is awaited."""
+    for chunk in chunks:
+        if chunk.problem is not None and _us(chunk.start) <= last_us and _us(chunk.end) >= first_us:
+            return replace(gap, reason=_unusable(chunk), awaited=False)
+    return gap
+
+
+def _unusable(chunk: VideoChunk) -> str:
+    return f"its video chunk {chunk.chunk_index} can't be used: {chunk.problem}"
 
 
 def _strays(chunks: Sequence[VideoChunk], sample_us: Integers | None) -> Iterator[tuple[int, str]]:
@@ -187,10 +203,7 @@ def _missing(chunks: Sequence[VideoChunk]) -> list[MissingPictures]:
             missing = (f"its video chunk {number} has not arrived", True)
         number = chunk.chunk_index + 1
         if chunk.problem is not None:
-            missing = missing or (
-                f"its video chunk {chunk.chunk_index} can't be used: {chunk.problem}",
-                False,
-            )
+            missing = missing or (_unusable(chunk), False)
             continue
         if chunk.frame_indices is None:
             continue

@@ -4,7 +4,7 @@ import asyncpg
 import msgspec
 from teleop_runtime.postgres.pool import Connection
 
-from teleop_telemetry.tables.views import CameraAccount, StrayVideo
+from teleop_telemetry.tables.views import CameraAccount, QuarantinedVideo, StrayVideo
 
 # How long a camera may be silent at the end, because it, or its reader, is slower than the loop.
 SILENT_S = 1.0
@@ -26,7 +26,10 @@ SELECT name, count(c.id) AS chunks,
                                              c.start_timestamp, 'end_timestamp', c.end_timestamp)
                           ORDER BY c.chunk_index)
                 FILTER (WHERE c.frame_indices IS NULL AND c.quarantine IS NULL
-                          AND (c.end_timestamp < $6 OR $7 AND c.start_timestamp > $5)), '[]') AS strays
+                          AND (c.end_timestamp < $6 OR $7 AND c.start_timestamp > $5)), '[]') AS strays,
+       coalesce(jsonb_agg(jsonb_build_object('id', c.id, 'chunk_index', c.chunk_index, 'reason', c.quarantine)
+                          ORDER BY c.chunk_index)
+                FILTER (WHERE c.quarantine IS NOT NULL), '[]') AS quarantined
   FROM (SELECT jsonb_object_keys($2::jsonb) AS name
         UNION SELECT camera_key FROM video_chunk WHERE session_id = $1 AND frame_indices IS NULL) AS named
   LEFT JOIN video_chunk c ON c.session_id = $1 AND c.camera_key = name
@@ -58,11 +61,15 @@ async def camera_accounts(connection: Connection, session: asyncpg.Record) -> li
             if frames - row["reached"] > SILENT_S * fps or not row["chunks"]
             else None,
             strays=msgspec.json.decode(row["strays"], type=list[StrayVideo]),
+            quarantined=msgspec.json.decode(row["quarantined"], type=list[QuarantinedVideo]),
         )
         for row in rows
     ]
 
 
 def have_arrived(accounts: list[CameraAccount]) -> bool:
-    """Whether nothing of any camera is known to be missing."""
-    return all(account.awaited_from is None and not account.missing_chunks for account in accounts)
+    """Whether nothing of any camera is known to be missing, or can't be used."""
+    return all(
+        account.awaited_from is None and not account.missing_chunks and not account.quarantined
+        for account in accounts
+    )

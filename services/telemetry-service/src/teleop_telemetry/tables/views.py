@@ -180,6 +180,19 @@ class StrayVideo(Struct, kw_only=True):
     end_timestamp: datetime
 
 
+class QuarantinedVideo(Struct, kw_only=True):
+    """A video chunk that is kept but not used, so that no frame has a picture of it.
+
+    `DELETE /videos/{id}` removes it, so that it can be sent again.
+
+    reason  why; it begins with "not checked yet" while the check is still to be completed
+    """
+
+    id: int
+    chunk_index: int
+    reason: str
+
+
 class CameraAccount(Struct, kw_only=True):
     """What has arrived of one of the session's cameras.
 
@@ -189,6 +202,7 @@ class CameraAccount(Struct, kw_only=True):
     awaited_from    from this frame on nothing of it has arrived, no picture and no reason why there is none,
                     though the session goes on for more than a second; null: it reaches to the end
     strays          chunks whose times lie outside the session; those that come before its samples do not
+    quarantined     chunks whose pictures can't be used
     """
 
     camera_key: str
@@ -197,6 +211,7 @@ class CameraAccount(Struct, kw_only=True):
     pictures: int
     awaited_from: int | None
     strays: list[StrayVideo]
+    quarantined: list[QuarantinedVideo]
 
 
 class Ledger(Struct, kw_only=True):
