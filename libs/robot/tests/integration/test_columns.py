@@ -2,6 +2,8 @@
 
 import functools
 import gc
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +17,7 @@ from lerobot_robot_backend.lerobot.tap import Tap
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from teleop_schema.columns import Column, positions_in, unpack_texts
 from teleop_schema.limits import Limits
+from teleop_testing.waiting import PATIENCE_S
 
 NAMES = ("shoulder.pos", "elbow.pos")
 JOINTS = dict.fromkeys(NAMES, 1.0)
@@ -33,6 +36,30 @@ FEATURES = {
     "touch": {"dtype": "float32", "shape": (2, 3), "names": None},
     "instruction": {"dtype": "string", "shape": (1,), "names": None},
 }
+
+# A loop of one's own, that tells what it imports while it runs.
+LOOP = """
+import sys, threading
+from lerobot_robot_backend import TelemetryClient
+
+looping, imported = False, []
+def note(event, words):
+    if looping and event == "import" and threading.current_thread() is threading.main_thread():
+        imported.append(words[0])
+sys.addaudithook(note)
+joints = {"a.pos": 1.0, "b.pos": 2.0}
+names = {"state_names": [*joints], "action_names": [*joints]}
+client = TelemetryClient("ws://127.0.0.1:9", "robot_A", spool_dir=sys.argv[1], fps=30, **names)
+looping = True
+client.start_episode("pick")
+client.log(joints, joints)
+client.log(joints, joints, columns={"reward": 0.1, "instruction": "left", "done": True, "pose": [1.0, 2.0]})
+client.log(joints | {"a.pos": 1e39}, joints, extra={"note": "seen"})
+client.end_episode()
+looping = False
+client.close()
+print(imported)
+"""
 
 
 def read(client) -> tuple[list[Column], dict[int, dict[int, bytes]]]:
@@ -72,6 +99,13 @@ def test_values_keep_every_bit(make_client):
         1: {0: np.float64(0.1).tobytes(), 1: np.int64(2**63 - 1).tobytes()},
         2: {1: np.int64(-1).tobytes(), 2: b"\x01"},
     }
+
+
+def test_a_loop_waits_for_no_import(tmp_path):
+    """All that logging needs is imported when the client is made: an import may take seconds."""
+    command = [sys.executable, "-c", LOOP, str(tmp_path)]
+    printed = subprocess.check_output(command, text=True, timeout=PATIENCE_S)
+    assert printed.splitlines()[-1] == "[]"
 
 
 def test_what_does_not_fit_its_column_goes_to_extra(make_client):

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
+
+# Not where it is first used: importing it takes 0.1 s and more, for which a robot's loop would stand still.
+import numpy as np
+from numpy.typing import NDArray
 from teleop_schema.columns import MAX_COLUMN_BYTES, MAX_COLUMNS, TEXT, TEXT_SIZE, Column, pack_values
 
 from lerobot_robot_backend.spool.stream import SpoolError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class Columns:
@@ -55,9 +56,6 @@ class Columns:
             return None
         if isinstance(value, str):
             return self.declare(name, TEXT, (1,))
-        # imported here and below because only sessions with columns need it, and importing it is slow
-        import numpy as np
-
         given = np.asarray(value)
         return self.declare(name, given.dtype.name, given.shape or (1,))
 
@@ -84,8 +82,6 @@ def _exactly(value: Any, column: Column) -> bytes | None:
         with suppress(UnicodeEncodeError):  # a lone surrogate
             return value.encode() if isinstance(value, str) else None
         return None
-    import numpy as np
-
     given: NDArray[Any] = np.asarray(value)
     kind = np.dtype(column.dtype)
     if given.size != column.values or not np.can_cast(given.dtype, kind, "same_kind"):

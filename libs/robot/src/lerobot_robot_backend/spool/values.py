@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+
 
 def differ(sent: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Whether the robot did something other than it was told."""
@@ -43,8 +45,5 @@ def _not_a_number(name: str, value: Any) -> str:
 
 def within_float32(values: tuple[float, ...]) -> tuple[float, ...]:
     """The values; those that a float32 can't hold become infinite, as in numpy and so in LeRobot."""
-    # imported only here, for numbers that hardly any robot has, because importing it is slow
-    import numpy as np
-
     with np.errstate(over="ignore"):
         return tuple(np.array(values, np.float32).tolist())
