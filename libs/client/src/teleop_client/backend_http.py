@@ -1,8 +1,6 @@
 """Requests to the backend over HTTP, and whether to retry after a refusal."""
 
 import asyncio
-import os
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +11,7 @@ import msgspec
 
 from teleop_client.address import check_backend_url
 from teleop_client.refusals import Problem, may_pass, read_problem
+from teleop_client.unreachable import why_unreachable
 
 # A wireless link that has just come back needs some seconds for its first packets.
 CONNECT_S = 15.0
@@ -167,12 +166,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {error.certificate_error}"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, ssl.SSLError):
-        return f"it does not support TLS ({cause.reason}): use http:// instead of https://?"
-    if isinstance(cause, OSError) and cause.errno:
-        # Errors of name resolution are negative, and have a text of their own.
-        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
-    return str(error) or type(error).__name__
+    return why_unreachable(cause) if isinstance(cause, OSError) else str(error) or type(error).__name__
 
 
 async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Interrupted:

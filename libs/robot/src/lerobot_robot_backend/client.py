@@ -310,13 +310,13 @@ class TelemetryClient:
             time.sleep(_POLL_S)
 
     def summary(self) -> str:
-        """One line for people: what is safe where."""
+        """What is safe where, and what to do if nothing sends it: lines for people, up to three."""
         if self._is_removed:
             return f"{self.logged} frames logged; {describe_removed(self.stream_dir)}"
         progress, of_processes = self.progress, self._upkeep.trouble
         line = progress.summary(self.logged, self.stream_dir, self.shipper_pid, of_processes=of_processes)
         commands = " and ".join(self._upkeep.commands_for_unsent(all_samples=progress.ended))
-        return f"{line}; nothing sends the rest now, unless you run {commands}" if commands else line
+        return f"{line}\nnothing sends the rest now, unless you run {commands}" if commands else line
 
     @property
     def _is_removed(self) -> bool:

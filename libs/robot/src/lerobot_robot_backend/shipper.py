@@ -124,13 +124,12 @@ class Shipper:
 
     def _address(self) -> str:
         """The stream's address, which may have been corrected since the last connection."""
-        backend_url = self._backend_url or read_stream(self._dir).backend_url
-        return f"{backend_url}/ws/log/{self._description.robot_id}"
+        return self._backend_url or read_stream(self._dir).backend_url
 
     async def _connect(self, shipping: Shipping) -> None:
         """Speak over one connection until it ends, or the session is complete."""
         async with connect(
-            self._url,
+            f"{self._url}/ws/log/{self._description.robot_id}",
             subprotocols=[Subprotocol(each) for each in SUBPROTOCOLS],
             additional_headers=self._headers,
             compression=None,

@@ -1,16 +1,25 @@
 """TelemetryClient against its own spool, without a server."""
 
+import asyncio
 import math
 
 import msgspec
 import numpy as np
 import pytest
+from lerobot_robot_backend.shipper import ship_stream
 from lerobot_robot_backend.shipping.reader import SpoolReader
-from lerobot_robot_backend.spool.stream import SpoolError, StreamProgress, read_stream, write_progress
+from lerobot_robot_backend.spool.stream import (
+    SpoolError,
+    StreamProgress,
+    read_stream,
+    send_to,
+    write_progress,
+)
 from teleop_schema.errors import BadRobotId
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch
 from teleop_schema.session import Camera
+from teleop_testing.waiting import until
 
 NAMES = ("shoulder.pos", "elbow.pos")
 
@@ -220,13 +229,25 @@ def test_drain_says_what_is_in_the_way(make_client):
     assert client.summary().endswith(": complete")
 
 
-def test_last_line_corrects_a_mistyped_address(make_client):
-    """Whoever was never answered finds in it what to type."""
+async def test_last_lines_correct_a_mistyped_address(make_client, unused_tcp_port):
+    """Whoever was never answered reads why, that nothing is lost, and what to type: two lines, which name the
+    stream's long folder once."""
     with make_client() as client:
         client.log(joints(), joints())
-    write_progress(client.stream_dir, StreamProgress(next=0, trouble="ws://x: Name or service not known"))
+    send_to(client.stream_dir, f"ws://localhost:{unused_tcp_port}")
+    shipping = asyncio.create_task(ship_stream(client.stream_dir))
+    await until(lambda: client.progress.trouble)
+    why, what = client.summary().splitlines()
+    address = f"ws://localhost:{unused_tcp_port}"
+    assert why == f"1 frames logged, 0 acknowledged by the server: {address}: Connection refused"
     command = f"python -m lerobot_robot_backend.shipper --backend_url ws://localhost:8000 {client.stream_dir}"
-    assert client.summary().endswith(f"; if its address is mistyped: {command}")
+    assert what == f"the rest is safe on this disk; if the address is wrong: {command}"
+    sent_by = client.progress.summary(1, client.stream_dir, 4711).splitlines()[1]
+    assert sent_by.startswith(
+        "the rest is safe on this disk, and process 4711 keeps trying; if the address is "
+    )
+    shipping.cancel()
+    await asyncio.gather(shipping, return_exceptions=True)
 
 
 def test_damaged_note_of_progress_is_no_obstacle(make_client):

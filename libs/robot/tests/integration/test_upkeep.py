@@ -98,7 +98,7 @@ async def test_child_that_can_not_be_started_is_told(make_client, impatient, mon
             await until(lambda: "/nowhere/python" in (client.progress.trouble or ""))
     assert "the process that sends samples can't be started: " in client.progress.trouble
     command = f"python -m lerobot_robot_backend.shipper {client.stream_dir}"
-    assert client.summary().endswith(f"; nothing sends the rest now, unless you run {command}")
+    assert client.summary().endswith(f"\nnothing sends the rest now, unless you run {command}")
     assert "mistyped" not in client.summary()
 
 

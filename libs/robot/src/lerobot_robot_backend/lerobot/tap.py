@@ -76,8 +76,8 @@ class Tap:
         if self._client is not None:
             with suppress(TimeoutError, KeyboardInterrupt):
                 self._client.drain(FINISH_S)
-            lost = f"; {self._lost} could not be recorded, see the log" if self._lost else ""
-            lines = [f"{self._client.summary()}{lost}"]
+            lines = self._client.summary().splitlines()
+            lines += [f"{self._lost} could not be recorded, see the log"] if self._lost else []
             lines += [f"{name}: {counts}" for name, counts in self._client.pictures(FINISH_S).items()]
             left_out = self._client.cameras_not_recorded
             lines += [f"not recorded: camera {name}: {why}" for name, why in left_out.items()]

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from teleop_client.refusals import read_problem
+from teleop_client.unreachable import why_unreachable
 from teleop_schema.errors import BadMessage
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
@@ -38,7 +39,7 @@ def passing(text: str) -> Trouble:
 
 
 def trouble_of(error: Exception, url: str) -> Trouble:
-    """What `error` (one of EXPECTED) of a connection to `url` means."""
+    """What `error` (one of EXPECTED) of a connection to the backend at `url` means."""
     match error:
         case StreamRefused():
             return Trouble(str(error), refused=True, longest_s=_longest_s(error.retryable))
@@ -50,6 +51,8 @@ def trouble_of(error: Exception, url: str) -> Trouble:
             return Trouble(f"no telemetry server at {url}: {error}", refused=True, longest_s=LATE_S)
         case TimeoutError():
             return passing(f"{url} does not answer")
+        case OSError():
+            return passing(f"{url}: {why_unreachable(error)}")
     return passing(f"{url}: {error}")
 
 

@@ -91,7 +91,7 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def summary(
         self, logged: int, stream_dir: Path, shipper_pid: int | None, *, of_processes: str | None = None
     ) -> str:
-        """One line for people: what is safe where, as long as the stream's folder is there.
+        """One or two lines for people: what is safe where, as long as the stream's folder is there.
 
         logged       number of frames in the stream; the text says how many of them have arrived
         shipper_pid  the process that sends the rest, if there is one
@@ -102,11 +102,14 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
             done += f" (session {self.session_id})"
         if self.ended:
             return f"{done}: complete"
+        if self.trouble and self.trouble != of_processes and self.session_id is None:
+            # No server has ever answered. The command ends the line, and names the folder.
+            keeps = f", and process {shipper_pid} keeps trying" if shipper_pid else ""
+            remedy = f"if the address is wrong: {CORRECTION} {stream_dir}"
+            return f"{done}: {self.trouble}\nthe rest is safe on this disk{keeps}; {remedy}"
         rest = f"the rest is safe in {stream_dir}"
         rest += f" and is being shipped by process {shipper_pid}" if shipper_pid else ""
         rest += f" (now: {self.trouble})" if self.trouble else ""
-        if self.trouble and self.trouble != of_processes and self.session_id is None:
-            rest += f"; if its address is mistyped: {CORRECTION} {stream_dir}"
         return f"{done}; {rest}"
 
 

@@ -1,0 +1,16 @@
+"""Why a backend can't be reached, for people. Pure."""
+
+import os
+import ssl
+
+
+def why_unreachable(error: OSError) -> str:
+    """Why a connection failed, in plainer words than the error's where possible."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error}"
+    if isinstance(error, ssl.SSLError):
+        return f"it does not support TLS ({error.reason}): use http:// instead of https://?"
+    if error.errno:
+        # Errors of name resolution are negative, and have a text of their own.
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    return str(error) or type(error).__name__
