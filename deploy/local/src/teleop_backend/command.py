@@ -36,6 +36,7 @@ ACCESS = {
 
 
 def main() -> None:
+    """Serve until SIGTERM or Ctrl-C; exits with a message if a person must change something first."""
     adopting = sys.argv[1:] == ["adopt"]
     if not adopting:
         read_command_line(__doc__, LocalSettings, HubSettings)

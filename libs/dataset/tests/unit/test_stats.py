@@ -123,6 +123,13 @@ def test_values_too_large_for_squares():
     assert stats.high[0, 0] == np.finfo(float).max
 
 
+def test_quantiles_between_values_that_are_too_far_apart():
+    """Their difference is more than a double holds; what lies between them is not."""
+    largest = np.finfo(float).max
+    stats = describe({"x": np.array([[largest], [-largest]])}, np.array([2]))["x"]
+    np.testing.assert_allclose(stats.quantiles[0, :, 0], largest * (2 * LEVELS - 1), atol=largest * 1e-15)
+
+
 def test_thousands_of_columns_count_in_bounded_memory():
     """They are looked at more often instead."""
     few, many = (Selection.between(np.int64(0), np.int64(2**40), columns) for columns in (1, 5000))

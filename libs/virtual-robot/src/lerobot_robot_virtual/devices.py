@@ -76,13 +76,16 @@ class VirtualCamera(Camera):
 
     @property
     def is_connected(self) -> bool:
+        """Whether `connect` was called, and `disconnect` not since."""
         return self._connected
 
     @staticmethod
     def find_cameras() -> list[dict[str, Any]]:
+        """None: there is no hardware to look for."""
         return []
 
     def connect(self, warmup: bool = True) -> None:
+        """Begin to count pictures anew; nothing has to warm up."""
         self._connected = True
         self.frame_number = 0
         self.latest_frame = self.latest_depth_frame = self.latest_timestamp = None
@@ -111,9 +114,11 @@ class VirtualCamera(Camera):
         return self.latest_frame
 
     def async_read(self, timeout_ms: float = 200) -> Picture:
+        """The same as `read`: a picture is made when it is asked for, so none is waited for."""
         return self.read()
 
     def read_latest(self, max_age_ms: int = 500) -> Picture:
+        """The same as `read`: no picture is older than the question."""
         return self.read()
 
     def read_latest_depth(self, max_age_ms: int = 500) -> Depth:
@@ -125,6 +130,7 @@ class VirtualCamera(Camera):
         return self.latest_depth_frame
 
     def disconnect(self) -> None:
+        """It gives nothing any more until the next `connect`."""
         self._connected = False
 
 
@@ -150,6 +156,7 @@ class VirtualSO101Follower(Robot):
 
     @cached_property
     def observation_features(self) -> dict[str, type | tuple[int | None, ...]]:
+        """float of each joint, degrees (the gripper: 0 to 100); (height, width, channels) of each camera."""
         pictures: dict[str, tuple[int | None, ...]] = {}
         for name, camera in self.cameras.items():
             pictures[name] = (camera.height, camera.width, 3)
@@ -159,20 +166,24 @@ class VirtualSO101Follower(Robot):
 
     @cached_property
     def action_features(self) -> dict[str, type]:
+        """float of each joint, in the same units."""
         return dict.fromkeys(NAMES, float)
 
     @property
     def is_connected(self) -> bool:
+        """Whether `connect` was called, and `disconnect` not since."""
         return self._connected
 
     @check_if_already_connected
     def connect(self, calibrate: bool = True) -> None:
+        """Connect the cameras, too."""
         for camera in self.cameras.values():
             camera.connect()
         self._connected = True
 
     @property
     def is_calibrated(self) -> bool:
+        """Always: a virtual arm needs no calibration."""
         return True
 
     def calibrate(self) -> None:
@@ -183,6 +194,7 @@ class VirtualSO101Follower(Robot):
 
     @check_if_not_connected
     def get_observation(self) -> dict[str, Any]:
+        """Where each joint is, and what each camera sees now; depth as `<camera>_depth`, in mm."""
         pictures: dict[str, Picture | Depth] = {}
         for name, camera in self.cameras.items():
             pictures[name] = camera.read_latest()
@@ -192,10 +204,12 @@ class VirtualSO101Follower(Robot):
 
     @check_if_not_connected
     def send_action(self, action: dict[str, float]) -> dict[str, float]:
+        """Move towards `action`; returns what was really done, within `max_relative_target`."""
         return self._arm.command({name: float(value) for name, value in action.items()})
 
     @check_if_not_connected
     def disconnect(self) -> None:
+        """Disconnect the cameras, too."""
         for camera in self.cameras.values():
             camera.disconnect()
         self._connected = False
@@ -214,22 +228,27 @@ class VirtualSO101Leader(Teleoperator):
 
     @property
     def action_features(self) -> dict[str, type]:
+        """float of each joint, in the same units."""
         return dict.fromkeys(NAMES, float)
 
     @property
     def feedback_features(self) -> dict[str, type]:
+        """None: it has no motors."""
         return {}
 
     @property
     def is_connected(self) -> bool:
+        """Whether `connect` was called, and `disconnect` not since."""
         return self._started_s is not None
 
     @check_if_already_connected
     def connect(self, calibrate: bool = True) -> None:
+        """Begin the motion anew."""
         self._started_s = time.monotonic()
 
     @property
     def is_calibrated(self) -> bool:
+        """Always: a virtual arm needs no calibration."""
         return True
 
     def calibrate(self) -> None:
@@ -240,6 +259,7 @@ class VirtualSO101Leader(Teleoperator):
 
     @check_if_not_connected
     def get_action(self) -> dict[str, float]:
+        """Where the motion is by now, since `connect`."""
         return leader_positions(time.monotonic() - (self._started_s or 0.0))
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
@@ -247,4 +267,5 @@ class VirtualSO101Leader(Teleoperator):
 
     @check_if_not_connected
     def disconnect(self) -> None:
+        """It gives nothing any more until the next `connect`."""
         self._started_s = None

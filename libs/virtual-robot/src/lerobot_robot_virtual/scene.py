@@ -23,6 +23,7 @@ COLUMNS = 16
 ROWS = (COUNTER_BITS + CHECK_BITS) // COLUMNS
 STRIP_SHARE = 6  # the strip takes a sixth of the height
 MIN_HEIGHT, MIN_WIDTH = 48, 64
+# Half way between the two: compression moves both.
 WHITE_ABOVE = 128
 
 # Depth of what is black, and of each level of brightness more.

@@ -202,6 +202,7 @@ async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
 
 
 def main() -> None:
+    """Make exports until SIGTERM or Ctrl-C; exits with a message if a person must change something first."""
     do_without_pandas()
     give_memory_back()
     read_command_line(__doc__, ExportSettings, HubSettings)

@@ -8,6 +8,7 @@ from typing import Any
 
 # Then a test gives up what does not come. Whatever comes, comes sooner, on a busy machine too.
 PATIENCE_S = 300.0
+# Short beside what tests wait for, and no load for a machine that is busy with them.
 LOOK_EVERY_S = 0.01
 
 

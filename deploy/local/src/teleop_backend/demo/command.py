@@ -27,12 +27,14 @@ ROBOT_ID = "robot_A"
 CUT_S = 2.0
 # How often it says that the backend is still starting: a first one takes seconds, on a slow machine minutes.
 TELL_EVERY_S = 15.0
+# The rest takes about a second once the line is back; this is only when to give up.
 DRAIN_TIMEOUT_S = 60.0
 # Exit status after Ctrl-C, as for the other commands.
 INTERRUPTED = 130
 
 
 def main() -> int:
+    """The exit code: 0 if all accounts agree."""
     parser = Parser(prog="python -m teleop_backend.demo", description=__doc__)
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="how many seconds the robot moves; default: 20"
@@ -170,6 +172,7 @@ def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 def ready(port: int) -> bool:
+    """Whether a backend serves on that port of 127.0.0.1."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
             return bool(answer.status == 200)
@@ -178,12 +181,14 @@ def ready(port: int) -> bool:
 
 
 def get(url: str) -> dict[str, Any]:
+    """What a JSON address answers; raises OSError."""
     with urllib.request.urlopen(url) as answer:
         content: dict[str, Any] = json.load(answer)
         return content
 
 
 def wait_for_ctrl_c(process: subprocess.Popen[bytes]) -> None:
+    """Return at Ctrl-C, or when the process ends."""
     try:
         process.wait()
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 # LeRobot's own rate of teleoperation.
 FPS = 60
 TASK = "wave the virtual arm"
+# Ten times what the motion asks for in a sixtieth of a second: the follower always keeps up.
 MAX_STEP_DEG = 20.0
 # The loop catches up on delays of a busy machine that are shorter than this.
 MADE_UP_S = 0.25

@@ -20,7 +20,9 @@ from teleop_dataset.parquet_thrift import MAGIC, decode, parquet
 
 # pyarrow's headers are about 20 to 100 bytes; with a page's smallest and largest value up to 8 KiB more.
 PAGE_HEADER_BYTES = 512
+# So that damaged bytes that look like a header's beginning are not read on and on.
 MAX_PAGE_HEADER_BYTES = 64 * 1024
+# The format has 32 bits, signed, for it (parquet.thrift, PageHeader).
 MAX_PAGE_BYTES = 2**31 - 1
 # Pages of one file, each found by reading its header; LeRobot's files of 100 MB have some thousands.
 MAX_PAGES = 200_000

@@ -144,6 +144,7 @@ class ClipReader:
         self._passed = 0
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def frames(self, first: int, length: int) -> Iterator[av.VideoFrame]:

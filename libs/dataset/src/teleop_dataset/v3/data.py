@@ -79,6 +79,7 @@ def nested_lists(values: pa.Array, shape: Sequence[int]) -> pa.Array:
 
     values  of all frames in C order, (frames * all of `shape`,)
     """
+    # From the inside out: the innermost lists hold the values.
     for length in reversed(shape):
         offsets = np.arange(0, len(values) + 1, length, dtype=np.int32)
         kind = pa.list_(pa.field("element", values.type))

@@ -52,6 +52,7 @@ class ParquetSeries:
         self._bytes += table.nbytes
 
     def close(self) -> None:
+        """Complete the open file, if there is one: without its footer nobody can read it."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -57,6 +57,7 @@ class PictureLevels:
         self.pictures += times
 
     def merge(self, other: "PictureLevels") -> None:
+        """Add all pictures of another one of the same camera."""
         self.counts += other.counts
         self.pictures += other.pictures
 

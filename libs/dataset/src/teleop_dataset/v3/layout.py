@@ -4,7 +4,8 @@ import re
 from typing import NamedTuple
 
 CODEBASE_VERSION = "v3.0"
-# These three as LeRobot writes them (`DEFAULT_CHUNK_SIZE`, `DEFAULT_*_FILE_SIZE_IN_MB`).
+# These three as LeRobot writes them (`DEFAULT_CHUNK_SIZE`, `DEFAULT_*_FILE_SIZE_IN_MB`); its tools go on with
+# the values that info.json has.
 CHUNK_FILES = 1000
 DATA_FILE_MB = 100
 VIDEO_FILE_MB = 200
@@ -33,10 +34,12 @@ class FileLimits(NamedTuple):
 
     @property
     def data_bytes(self) -> int:
+        """Size of a Parquet file after which another one begins."""
         return self.data_mb * BYTES_PER_MB
 
     @property
     def video_bytes(self) -> int:
+        """Size of an mp4 file after which another one begins."""
         return self.video_mb * BYTES_PER_MB
 
 
@@ -52,12 +55,15 @@ class FileNumber(NamedTuple):
     file: int
 
     def data_path(self) -> str:
+        """Path of the data file of this number."""
         return DATA_TEMPLATE.format(chunk_index=self.chunk, file_index=self.file)
 
     def episodes_path(self) -> str:
+        """Path of the file of episodes of this number."""
         return EPISODES_TEMPLATE.format(chunk_index=self.chunk, file_index=self.file)
 
     def video_path(self, camera: str) -> str:
+        """Path of the mp4 file of this number; `camera` is the feature's name."""
         return VIDEO_TEMPLATE.format(video_key=camera, chunk_index=self.chunk, file_index=self.file)
 
     def following(self) -> "FileNumber":

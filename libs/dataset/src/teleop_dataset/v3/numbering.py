@@ -49,6 +49,7 @@ class Episodes:
 
     @property
     def indexes(self) -> Integers:
+        """(E,) episode_index of each."""
         return self.index + np.arange(len(self.lengths))
 
     @property
@@ -59,6 +60,7 @@ class Episodes:
 
     @property
     def begins(self) -> Integers:
+        """(E,) each episode's first row."""
         return self.ends - self.lengths
 
 
@@ -119,6 +121,7 @@ def pictures_are_found(first: int, frames: int, fps: float) -> bool:
     frames  how many it has
     """
     rows = np.arange(frames)
+    # In LeRobot's own order of steps, float32 where it has float32: otherwise the rounding differs.
     wanted = (first / fps + _timestamps(rows, fps).astype(np.float64)).astype(np.float32)
     shown = ((first + rows) / fps).astype(np.float32)
     return bool((np.abs(wanted - shown) < TOLERANCE_S).all())

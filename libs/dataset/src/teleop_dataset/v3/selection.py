@@ -51,6 +51,7 @@ class Selection:
 
     @property
     def passes_left(self) -> int:
+        """How many more times all values must be fed."""
         return 0 if self.done else self._shift // self._bits + 1
 
     def feed(self, values: Values) -> None:
@@ -106,6 +107,7 @@ class Ordered:
 
     @property
     def passes_left(self) -> int:
+        """How many more times all values must be fed."""
         return 0 if self.done else 1
 
     def feed(self, values: Values) -> None:
@@ -116,6 +118,7 @@ class Ordered:
         self._seen += len(values)
 
     def end_pass(self) -> None:
+        """All values were fed."""
         self.done = True
 
     def quantiles(self) -> Floats:

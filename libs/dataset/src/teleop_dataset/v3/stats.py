@@ -273,6 +273,8 @@ def interpolate(below: Values, above: Values, weights: Floats) -> Floats:
         below, above = below.astype(np.float64), above.astype(np.float64)
         with np.errstate(over="ignore"):
             apart = above - below
+        # Two doubles may be further apart than a double can say; then each has its share, which is less
+        # exact.
         if not np.isfinite(apart).all():
             return below * (1 - weights) + above * weights
     else:

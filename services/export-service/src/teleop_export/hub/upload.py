@@ -97,6 +97,7 @@ class _Push:
         tagged = self._tagged()
         if not self._wanted.overwrite:
             self._check_descent(head, remote)
+            # LeRobot loads the tag, not the branch: what only the tag names must not be lost either.
             if tagged is not None and tagged != head:
                 self._check_descent(tagged, self._files(tagged))
         additions = self._additions(head, remote)
@@ -109,6 +110,7 @@ class _Push:
             commit_message=f"Export {self._parcel.fingerprint[:12]}",
             repo_type=KIND,
             revision=BRANCH,
+            # Else the Hub would take the commit although somebody else has committed since the look (MOVED).
             parent_commit=head,
         )
         self._tag(commit.oid)
@@ -220,6 +222,7 @@ class _Push:
         if tagged == commit:
             return
         if tagged is not None:
+            # The Hub moves no tag. If this ends in between, LeRobot finds none, and the next attempt sets it.
             self._api.delete_tag(self._repo_id, tag=TAG, repo_type=KIND)
         self._api.create_tag(self._repo_id, tag=TAG, revision=commit, repo_type=KIND)
 

@@ -60,10 +60,12 @@ class DatasetVideo:
 
     @property
     def files(self) -> int:
+        """How many video files were begun, of all cameras."""
         return sum(track.files for track in self._tracks)
 
     @property
     def bytes(self) -> int:
+        """Bytes of all pictures that were written."""
         return sum(track.bytes for track in self._tracks)
 
     def add(self, pieces: Sequence[Piece], rows: Rows) -> dict[str, ShownEpisodes]:
@@ -109,6 +111,7 @@ class DatasetVideo:
             for track in self._tracks:
                 stack.callback(track.close)
         if error is None and self._tracks:
+            # What was expected was only about right; whoever watches sees it end at all of it.
             self._total = sum(track.rows for track in self._tracks)
             self._advance()
 

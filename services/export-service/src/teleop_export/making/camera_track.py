@@ -49,6 +49,7 @@ class CameraTrack:
         self.camera = camera
         self.levels = PictureLevels(camera)
         self.rows = 0
+        # In the same folder, because there is room for the dataset; hidden, and gone before it is verified.
         self._scratch = root / f".{camera.name}.mp4"
         self._sources = sources
         self._chunks = chunks
@@ -66,10 +67,12 @@ class CameraTrack:
 
     @property
     def files(self) -> int:
+        """How many video files were begun."""
         return self._series.files
 
     @property
     def bytes(self) -> int:
+        """Bytes of all pictures that were written."""
         return self._series.bytes
 
     def add(self, pieces: Sequence[Piece], episode_index: int, rows: Rows) -> ShownEpisodes:

@@ -78,6 +78,7 @@ def read_pieces(
 def _batches(pieces: Sequence[Piece], most: int) -> Iterator[list[Piece]]:
     batch: list[Piece] = []
     for piece in pieces:
+        # A split may have mixed the pieces, and a read has one range of frames, ascending.
         apart = batch and (
             piece.session_id != batch[0].session_id
             or piece.first < batch[-1].end

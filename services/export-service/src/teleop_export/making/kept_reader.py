@@ -30,6 +30,7 @@ class KeptReader:
         self._kept = reader
 
     def close(self) -> None:
+        """Close the kept connection; the next borrower opens another one."""
         reader, self._kept = self._kept, None
         if reader is not None:
             _let_go(reader)
@@ -38,6 +39,7 @@ class KeptReader:
 def _answers(reader: FrameReader) -> bool:
     """Whether the connection is still good: the database may have been restarted meanwhile."""
     try:
+        # No frames of a session that can't be: only whether there is an answer matters.
         reader.read(0, 0, 0, state_width=1, action_width=1)
     except AdbcError:
         return False

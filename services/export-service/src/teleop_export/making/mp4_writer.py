@@ -27,9 +27,13 @@ _IS_LINUX = sys.platform == "linux"
 MOVED_BYTES = 1024 * 1024
 
 _HEAD_BYTES, _LARGE_HEAD_BYTES = 8, 16
+# 1.0 in the fixed point of 16.16 bits that rates and sizes have.
 _ONE = 1 << 16
+# The unit matrix: neither turned nor scaled. Its last column has 2.30 bits.
 _UPRIGHT = struct.pack(">9I", _ONE, 0, 0, 0, _ONE, 0, 0, 0, 1 << 30)
+# `und` (ISO 639-2), five bits a letter.
 _NO_LANGUAGE = 0x55C4
+# Flags of `tkhd`: players leave out a track that is not enabled.
 _ENABLED_AND_IN_MOVIE = 3
 
 
@@ -56,6 +60,7 @@ class Mp4Writer:
         self._delay = delay
         self._sizes: list[Integers] = []
         self._keyframes: list[Flags] = []
+        # Places with 64 bits, because the room is reckoned before it is known how long the file becomes.
         tables = room * (_SIZE_BYTES + _KEYFRAME_BYTES) + (room // fps + 1) * _PLACE_BYTES
         self._media = len(_FILE_TYPE) + tables + len(description) + _REST_BYTES
         self._file = path.open("wb")
@@ -101,6 +106,7 @@ class Mp4Writer:
             sizes = np.concatenate([np.zeros(0, np.int64), *self._sizes])
             movie = self._movie(sizes, np.concatenate([np.zeros(0, np.bool_), *self._keyframes]))
             left = self._media - len(_FILE_TYPE) - len(movie) - _HEAD_BYTES - _LARGE_HEAD_BYTES
+            # A length of 64 bits (the 1 says so): with `streaming_safe` one file may have more than 4 GiB.
             media = struct.pack(">I4sQ", 1, b"mdat", _LARGE_HEAD_BYTES + int(sizes.sum()))
             file.seek(0)
             file.write(_FILE_TYPE + movie + _box(b"free", bytes(left)) + media)
@@ -108,6 +114,7 @@ class Mp4Writer:
             self._write_back()
 
     def _movie(self, sizes: Integers, keyframes: Flags) -> bytes:
+        # A picture takes a whole number of ticks, so that picture k is at k / fps without any rounding.
         step = 1
         while self._fps * step < MIN_TICKS_PER_S:
             step *= 2
@@ -127,6 +134,7 @@ class Mp4Writer:
         height, width = self._size
         shape = struct.pack(">QQIIQ8xHHHH", 0, 0, 1, 0, duration, 0, 0, 0, 0) + _UPRIGHT
         shape += struct.pack(">II", width * _ONE, height * _ONE)
+        # What is decoded first is shown `delay` later. The edit takes that off: picture 0 is shown at 0.
         edit = struct.pack(">IQqI", 1, duration, delay, _ONE)
         return _box(
             b"moov",
@@ -149,6 +157,7 @@ class Mp4Writer:
         tables = [_box(b"stsd", self._description), _table(b"stts", [(count, step)])]
         if delay:
             tables.append(_table(b"ctts", [(count, delay)]))
+        # Without a `stss` every picture is a keyframe; with an empty one none would be.
         if not keyframes.all():
             tables.append(_table(b"stss", np.flatnonzero(keyframes) + 1))
         return [

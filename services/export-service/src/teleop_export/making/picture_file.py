@@ -70,6 +70,7 @@ class PictureFile:
 
     @property
     def pictures(self) -> int:
+        """How many are shown."""
         return len(self._number)
 
     def packets(self, numbers: Integers) -> Iterator[tuple[int, bytes]]:
@@ -116,6 +117,7 @@ class PictureFile:
         except av.FFmpegError as error:
             raise VideoUnreadable(f"a picture can't be decoded: {error}") from error
         finally:
+            # The next file, which shares it, must not get what is left in it of this one.
             decoder.flush_buffers()
         if left:
             raise VideoUnreadable(f"{len(left)} pictures can't be decoded, the first is number {min(left)}")
@@ -123,6 +125,7 @@ class PictureFile:
     def _needed(self, wanted: Integers) -> Iterator[int]:
         """Positions of the packets to decode, ascending: from the keyframe on that a picture builds upon."""
         if not self.in_order:
+            # The order of showing does not tell which picture builds upon which: all of them are decoded.
             yield from range(len(self.sizes))
             return
         keyframes = np.flatnonzero(self.keyframe)
@@ -141,6 +144,7 @@ class PictureFile:
                 yield number, frame
 
     def close(self) -> None:
+        """Close the file; its pictures can't be read any more."""
         self._resources.close()
 
     def __enter__(self) -> Self:
@@ -154,10 +158,12 @@ def _kind(path: Path) -> VideoEncoding:
     with closing(av.open(str(path))) as container:
         stream = container.streams.video[0]
         context = stream.codec_context
+        # The container's own ends with the container; this one is shared by all files of the kind.
         decoder = av.CodecContext.create(stream.codec.name, "r")
         if not isinstance(decoder, av.VideoCodecContext):
             raise VideoUnreadable(f"{path.name} holds no pictures")
         decoder.extradata = context.extradata
+        # With several threads FFmpeg holds as many pictures back; and each camera has a thread already.
         decoder.thread_count = 1
         return VideoEncoding(
             codec=stream.codec.canonical_name,

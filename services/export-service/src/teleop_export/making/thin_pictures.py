@@ -29,6 +29,7 @@ _SHARED = {
     "yuvj444p": (1, 1, "yuvj444p"),
     _RGB: (1, 1, _RGB),
 }
+# Of any other format: the whole picture is turned into RGB.
 _UNKNOWN = (0, 0, "")
 # Where red, green and blue lie in it.
 _IN_ORDER = [2, 0, 1]

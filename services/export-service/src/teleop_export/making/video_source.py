@@ -82,6 +82,7 @@ class CameraPictures:
         for number in wanted:
             if number not in self._open:
                 if len(self._open) == OPEN_SEGMENTS:
+                    # Pictures are asked for in their order, so the first chunk is done with.
                     oldest = min(each for each in self._open if each not in wanted)
                     self._threads.submit(_let_go, self._open.pop(oldest))
                 self._open[number] = self._threads.submit(self._fetch, self._chunks[number])
@@ -99,6 +100,7 @@ class CameraPictures:
             return segment, stack.pop_all()
 
     def close(self) -> None:
+        """Close all files, also those that are being fetched."""
         while self._open:
             self._threads.submit(_let_go, self._open.popitem()[1])
         self._threads.shutdown()

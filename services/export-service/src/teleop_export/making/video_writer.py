@@ -44,7 +44,9 @@ _H264_AUD = 9
 # picture is repeated, or others were left out before it, both may have the same; then decoders that go by the
 # bit stream (hardware, browsers) take them for one, unless a delimiter is between.
 _AUD = bytes([_H264_AUD, 0xF0])
+# nal_unit_type: the low five bits of a unit's first byte (ITU-T H.264, 7.3.1).
 _NAL_TYPE_MASK = 0x1F
+# A number that none follows: the first picture of a part comes after none of its segment.
 _NONE_BEFORE = -2
 
 # A file has room for the tables of so many times the pictures that are likely to lie in it.
@@ -116,6 +118,7 @@ def encode(path: Path, frames: Iterator[tuple[av.VideoFrame, int]], camera: Vide
         count = 0
         for frame, times in frames:
             picture = frame.reformat(width=camera.width, height=camera.height, format=stream.pix_fmt)
+            # The decoder's own (I, P or B) would be forced upon the encoder.
             picture.pict_type = 0
             picture.time_base = 1 / rate
             for _ in range(times):
@@ -206,6 +209,7 @@ class VideoSeries:
         length_bytes = _nal_length_bytes(segment)
         sizes = segment.sizes[numbers]
         follows = np.diff(numbers, prepend=numbers[0] - 1) == 1
+        # The first follows what was written last, maybe of an earlier episode; in a new file, nothing.
         follows[0] = self._last in (None, (segment, int(numbers[0]) - 1))
         for begin, offset, size in segment.stretches(numbers):
             if length_bytes and not follows[begin]:

@@ -27,6 +27,7 @@ from teleop_export.timing.loop_times import Which
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
 WRITER_VERSION = 9
 
+# float32.
 VALUE_BYTES = 4
 # Of a row: index, episode, frame, task and time, each once, before they are compressed.
 NUMBERING_BYTES = 48
@@ -73,10 +74,12 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
 
     @property
     def limits(self) -> FileLimits:
+        """When another file begins."""
         return ONE_FILE if self.streaming_safe else LEROBOTS_LIMITS
 
     @property
     def frames(self) -> int:
+        """How many frames become rows."""
         return self.report.exported
 
     @property

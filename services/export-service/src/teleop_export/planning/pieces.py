@@ -51,6 +51,7 @@ class Piece:
 
     @property
     def frames(self) -> int:
+        """How many frames it has, without those in pauses."""
         return self.end - self.first - sum(end - first for first, end in self.pauses)
 
     def holds(self, index: Integers) -> Flags:
@@ -99,6 +100,7 @@ class Plan:
 
     @cached_property
     def frames(self) -> int:
+        """How many frames all pieces have."""
         return sum(piece.frames for piece in self.pieces)
 
 

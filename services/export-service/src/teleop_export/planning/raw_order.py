@@ -18,6 +18,7 @@ from teleop_export.sessions.spans import DEFAULT_TASK
 
 RawFormat = Literal["parquet", "mcap"]
 
+# float32.
 VALUE_BYTES = 4
 # A row's index and times, or a message's head.
 FRAME_BYTES = 40

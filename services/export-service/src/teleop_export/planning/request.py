@@ -20,6 +20,7 @@ from teleop_export.timing.loop_times import Which
 
 # Their plan is held in memory; more of them are several exports.
 MAX_SESSIONS = 1000
+# PostgreSQL's bigint.
 MAX_ID = 2**63 - 1
 # Far above any control loop; it keeps arithmetic in microseconds exact.
 MAX_FPS = 10_000

@@ -94,10 +94,12 @@ def write_mcap(
 
 
 def video_topic(camera: str) -> str:
+    """Where a camera's pictures are told."""
     return f"/camera/{camera}"
 
 
 def column_topic(name: str) -> str:
+    """Where an added column's values are told."""
     return f"/columns/{name}"
 
 

@@ -23,11 +23,13 @@ class RecordedEpisode:
 
     @property
     def name(self) -> str:
+        """What errors and reports call it."""
         told = f"session {self.session.id}"
         return told if self.index is None else f"episode {self.index} of {told}"
 
     @property
     def hz(self) -> float | None:
+        """How fast its loop ran, samples per second; None if that is told by too few of them."""
         return self.pace.hz
 
     @property

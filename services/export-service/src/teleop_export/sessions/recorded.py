@@ -18,6 +18,7 @@ from teleop_export.timing.pauses import Pauses, without
 Label = Literal["success", "failure", "unlabelled"]
 ALL_LABELS: frozenset[Label] = frozenset({"success", "failure", "unlabelled"})
 
+# The ledger's bounds, see `implausible`: no recording is older, and clocks differ by less than a day.
 YEAR_2000_US = 946_684_800_000_000
 DAY_US = 86_400_000_000
 

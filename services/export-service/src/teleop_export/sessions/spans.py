@@ -71,4 +71,5 @@ def _reason(
 
 
 def name_of(session: Session, span: Span) -> str:
+    """What errors call an episode, or a session that has none."""
     return f"session {session.id}" if span.index is None else f"episode {span.index} of session {session.id}"

@@ -42,6 +42,7 @@ SELECT string_agg(int8send(frame_index) || timestamptz_send("timestamp"), '' ORD
           FROM teleop_frame WHERE session_id = %s AND frame_index >= %s AND frame_index < %s
          ORDER BY frame_index LIMIT %s) AS sample
 """
+# The operator && finds the frames; only those few are taken apart to find which value it is.
 NOT_FINITE = """
 SELECT string_agg(int8send(frame_index) || int8send(number), '' ORDER BY frame_index) AS found
   FROM (SELECT frame_index,
@@ -51,6 +52,7 @@ SELECT string_agg(int8send(frame_index) || int8send(number), '' ORDER BY frame_i
          WHERE session_id = %s AND frame_index < %s
            AND (state && '{NaN,Infinity,-Infinity}' OR action && '{NaN,Infinity,-Infinity}')) AS frame
 """
+# 16 MiB in one value, of which PostgreSQL allows 1 GiB.
 SAMPLES_AT_ONCE = 1 << 20
 _SAMPLE = np.dtype([("index", ">i8"), ("us", ">i8")])
 _UNFIT = np.dtype([("index", ">i8"), ("number", ">i8")])
@@ -112,6 +114,7 @@ class ChunkReader:
         return [_chunk(row) for row in rows]
 
     def close(self) -> None:
+        """Close the connection."""
         self._connection.close()
 
 

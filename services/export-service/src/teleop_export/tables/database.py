@@ -119,6 +119,7 @@ async def _answers_soon(connection: Connection) -> None:
 
 def _cut(connection: Connection) -> None:
     with suppress(OSError, psycopg.Error), socket(fileno=os.dup(connection.fileno())) as line:
+        # Not closed: psycopg waits for this very socket, and hears that it has ended.
         line.shutdown(SHUT_RDWR)
 
 

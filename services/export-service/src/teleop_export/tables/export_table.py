@@ -87,6 +87,8 @@ ON CONFLICT (fingerprint) DO UPDATE
 RETURNING id
 """
 
+# Also what is 'running': its job comes again only if its worker died. If that lives after all, the number of
+# the attempt shuts it out.
 CLAIM = """
 UPDATE export
    SET status = 'running', attempt = attempt + 1, attempts_left = attempts_left - 1, progress = '{}',

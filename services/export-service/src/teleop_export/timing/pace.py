@@ -52,10 +52,12 @@ class Pace:
 
     @cached_property
     def moving_us(self) -> int:
+        """How long all steps took, us."""
         return sum(us for _, us in self.stretches)
 
     @cached_property
     def steps(self) -> int:
+        """How many steps there were in all stretches."""
         return sum(steps for steps, _ in self.stretches)
 
     @property

@@ -75,6 +75,7 @@ class Folders:
             ) from error
 
     def published(self, export_id: int, fingerprint: str) -> Path:
+        """Where an export is served from once it is finished."""
         return self.root / f"export-{export_id}-{fingerprint[:12]}-{self._database}"
 
     def publish(self, built: Path, published: Path, published_ns: int) -> None:
@@ -85,6 +86,7 @@ class Folders:
         """
         for path in built.rglob("*"):
             os.utime(path, ns=(published_ns, published_ns))
+        # Again, for the times. The contents are on the disk, so this takes little.
         make_durable(built)
         self.discard(published)
         built.rename(published)

@@ -65,11 +65,13 @@ class Jobs:
         self._app = App(connector=PsycopgConnector())
 
     async def open(self) -> None:
+        """Let the queue use the pool; before anything else."""
         await self._app.open_async(self._pool)
 
     async def enqueue(self, connection: Connection, export_id: int) -> None:
         """Have an export looked at, if the connection's transaction is committed."""
         queue = self._line.queue
+        # The lock: procrastinate runs one job of an export at a time, however often it was enqueued.
         await self._app.configure_task(
             self._line.task, queue=queue, lock=f"{queue}-{export_id}", connection=connection
         ).defer_async(export_id=export_id)
@@ -97,6 +99,7 @@ class Jobs:
                 queues=[self._line.queue],
                 concurrency=1,
                 install_signal_handlers=False,
+                # What became of an export is in its row; the queue's own history would only grow.
                 delete_jobs="always",
                 fetch_job_polling_interval=POLL_S,
                 update_heartbeat_interval=HEARTBEAT_S,

@@ -17,6 +17,7 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def connect(cls, url: str) -> AsyncIterator["Database"]:
+        """A connection to `url` while the block runs."""
         connection = await asyncpg.connect(url)
         try:
             yield cls(url, connection)

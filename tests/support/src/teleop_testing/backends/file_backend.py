@@ -40,6 +40,7 @@ class StoredUpload:
 
     @property
     def length(self) -> int:
+        """How many bytes are still to be sent at its beginning: those that no base has."""
         return sum(length for _, length in self.missing)
 
 
@@ -81,6 +82,7 @@ class FileBackend:
         return sorted(key[2] for key in self.files if key[:2] == (robot_id, dataset))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One request: refused or cut off as told, else answered as the real service does."""
         self.requests.append(f"{request.method} {request.path}")
         if self.before is not None:
             await self.before(request)

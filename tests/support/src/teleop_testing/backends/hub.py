@@ -1,6 +1,5 @@
 """A stand-in of the Hugging Face Hub: what huggingface_hub really asks of it, its state on disk.
 
-
 <folder>/objects/<sha256>                    large files, stored before any commit names them
 <folder>/repos/<user>/<name>/repo.json       {"private", "head", "tags": {name: commit}}
 <folder>/repos/<user>/<name>/<commit>.json   {"parent", "message", "files": {path: {"sha256", …}}}
@@ -29,9 +28,11 @@ from teleop_testing.backends.processes import free_port
 
 TOKEN = "hf_" + "standin" * 5
 USER = "lab"
+# The real Hub takes these as large files, see the .gitattributes that it gives a new dataset.
 LFS_ENDINGS = (".parquet", ".mp4")
 # The real Hub takes larger files in parts of this size, each at an address of its own.
 PART_BYTES = 4 * 1024 * 1024
+# What the real Hub puts into a new repository.
 FIRST_FILE = ".gitattributes"
 
 
@@ -49,6 +50,7 @@ class Hub:
         (folder / "objects").mkdir(parents=True, exist_ok=True)
 
     def app(self) -> Starlette:
+        """Its addresses, as huggingface_hub 1.x asks for them."""
         repo = "{user}/{name}"
         api = f"/api/datasets/{repo}"
         routes = [
@@ -71,15 +73,18 @@ class Hub:
         return Starlette(routes=routes, middleware=[Middleware(_Gate, hub=self)])
 
     async def whoami(self, request: Request) -> Response:
+        """Whose token it is."""
         return JSONResponse({"type": "user", "name": USER, "orgs": []})
 
     async def validate_yaml(self, request: Request) -> Response:
+        """Whether a card begins with its front matter: the client asks before it commits one."""
         content = (await request.json())["content"]
         if not content.startswith("---\n"):
             return JSONResponse({"errors": [{"message": "no front matter"}], "warnings": []}, 400)
         return JSONResponse({"errors": [], "warnings": []})
 
     async def create(self, request: Request) -> Response:
+        """A new, empty repository; 409 if there is one of that name."""
         asked = await request.json()
         repo_id = f"{asked.get('organization') or USER}/{asked['name']}"
         url = f"{request.base_url}datasets/{repo_id}"
@@ -105,6 +110,7 @@ class Hub:
         return self._commit(repo_id, {**before, **stored}, message)
 
     def repo(self, repo_id: str) -> dict[str, Any]:
+        """What `repo.json` holds."""
         found: dict[str, Any] = json.loads(self._repo_file(repo_id).read_text())
         return found
 
@@ -116,6 +122,7 @@ class Hub:
         return found
 
     def content(self, repo_id: str, path: str, revision: str = "main") -> bytes:
+        """A file's bytes at a revision."""
         return self._object(self.files(repo_id, revision)[path]["sha256"]).read_bytes()
 
     def commits(self, repo_id: str) -> list[str]:
@@ -129,16 +136,19 @@ class Hub:
         return found[::-1]
 
     def requests(self) -> list[str]:
+        """Every request so far, oldest first: `METHOD path`."""
         log = self.folder / "requests.log"
         return log.read_text().splitlines() if log.exists() else []
 
     async def info(self, request: Request) -> Response:
+        """A repository at a revision: its commit, its files, whether it is private."""
         repo_id, commit = self._asked(request)
         files = [{"rfilename": path} for path in self.files(repo_id, commit)]
         private = self.repo(repo_id)["private"]
         return JSONResponse({"id": repo_id, "sha": commit, "private": private, "siblings": files})
 
     async def refs(self, request: Request) -> Response:
+        """The branch and the tags, with the commit of each."""
         repo_id, head = self._asked(request)
         tags = [
             {"name": name, "ref": f"refs/tags/{name}", "targetCommit": commit}
@@ -148,6 +158,7 @@ class Hub:
         return JSONResponse({"branches": [main], "converts": [], "tags": tags})
 
     async def tree(self, request: Request) -> Response:
+        """Every file at a revision, with its size and its hashes."""
         repo_id, commit = self._asked(request)
         entries = []
         for path, file in self.files(repo_id, commit).items():
@@ -158,6 +169,7 @@ class Hub:
         return JSONResponse(entries)
 
     async def preupload(self, request: Request) -> Response:
+        """For each file whether it goes as a large one, and the hash of what is there already."""
         repo_id, commit = self._asked(request)
         known = self.files(repo_id, commit)
         answer = []
@@ -175,6 +187,7 @@ class Hub:
         return JSONResponse({"files": answer})
 
     async def batch(self, request: Request) -> Response:
+        """Where the large files that are not there yet are to be uploaded, as in Git LFS."""
         objects = []
         for asked in (await request.json())["objects"]:
             told: dict[str, Any] = {"oid": asked["oid"], "size": asked["size"]}
@@ -194,6 +207,7 @@ class Hub:
         }
 
     async def store(self, request: Request) -> Response:
+        """One large file, or a part of one; refuses bytes that do not have the announced hash."""
         sha256, part = request.path_params["sha256"], request.path_params.get("part")
         content = await request.body()
         await asyncio.sleep(self.slow_s)
@@ -206,6 +220,7 @@ class Hub:
         return Response(headers={"etag": f'"{part or 0}"'})
 
     async def complete(self, request: Request) -> Response:
+        """Put the parts of a large file together."""
         sha256 = request.path_params["sha256"]
         parts = [self._object(f"{sha256}.{each['partNumber']}") for each in (await request.json())["parts"]]
         content = b"".join(part.read_bytes() for part in parts)
@@ -217,6 +232,7 @@ class Hub:
         return JSONResponse({})
 
     async def commit(self, request: Request) -> Response:
+        """Add and delete files at once; 412 if the branch is no longer at `parentCommit`."""
         repo_id, head = self._asked(request)
         files = self.files(repo_id)
         message = ""
@@ -246,6 +262,7 @@ class Hub:
         return JSONResponse({"success": True, "commitOid": commit, "commitUrl": url})
 
     async def tag(self, request: Request) -> Response:
+        """Make or delete a tag; 409 if there is one of that name: a tag can't be moved."""
         repo_id = f"{request.path_params['user']}/{request.path_params['name']}"
         repo = self.repo(repo_id)
         if request.method == "DELETE":
@@ -260,6 +277,7 @@ class Hub:
         return JSONResponse({})
 
     async def resolve(self, request: Request) -> Response:
+        """Download a file at a revision."""
         repo_id, commit = self._asked(request)
         file = self.files(repo_id, commit).get(request.path_params["path"])
         if file is None:

@@ -21,6 +21,7 @@ from teleop_schema.migrate import migrate
 
 from teleop_testing.waiting import PATIENCE_S
 
+# With several test processes on two cores a service has taken a minute to import and start.
 START_TIMEOUT_S = 180.0
 
 
@@ -54,10 +55,12 @@ class ServiceProcess:
 
     @property
     def address(self) -> str:
+        """`host:port`, the same over restarts."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
+        """Of the process that runs now, or ran last."""
         assert self._process is not None
         return self._process.pid
 

@@ -65,6 +65,7 @@ class Command:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it; its output is appended to `log`."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -72,6 +73,7 @@ class Command:
 
     @property
     def pid(self) -> int:
+        """Of the process that runs now, or ran last."""
         assert self._process is not None
         return self._process.pid
 
@@ -82,6 +84,7 @@ class Command:
         return self._process.poll()
 
     def wait(self, timeout_s: float) -> int:
+        """Its exit code at its end; raises subprocess.TimeoutExpired."""
         assert self._process is not None
         return self._process.wait(timeout_s)
 

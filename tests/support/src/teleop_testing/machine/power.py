@@ -55,6 +55,7 @@ class Disk:
         self.after_each(self.calls[-1])
 
     def close(self) -> None:
+        """Let go of the files that were kept open so that no inode is used twice."""
         for fd in self._kept_fds:
             os.close(fd)
 

@@ -59,9 +59,11 @@ class Forked:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
+        """SIGKILL, unless it has ended."""
         self.send_signal(signal.SIGKILL)
 
     def terminate(self) -> None:
+        """SIGTERM, unless it has ended."""
         self.send_signal(signal.SIGTERM)
 
     def _look(self, timeout_s: float) -> int | None:

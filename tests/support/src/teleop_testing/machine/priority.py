@@ -9,6 +9,7 @@ import ctypes
 import os
 import sys
 
+# Of the Linux headers linux/capability.h and linux/prctl.h; Python has no names for them.
 _CAP_SYS_NICE = 23
 _PR_CAPBSET_DROP = 24
 _CAPABILITY_VERSION_3 = 0x20080522

@@ -57,6 +57,7 @@ class Teleoperation:
 
     @property
     def pid(self) -> int:
+        """Of the recording process."""
         return self._process.pid
 
     def pid_of(self, module: str) -> int | None:
@@ -98,6 +99,7 @@ class Teleoperation:
 
 
 def main(backend_url: str, robot_id: str, spool: str, oracle: str, camera: str = "") -> None:
+    """Teleoperate until Ctrl-C; what `log` returned for is noted in the file `oracle`, state and action."""
     # Where the tests run in the background of a shell, Ctrl-C is ignored by whatever they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     arm = VirtualArm()
