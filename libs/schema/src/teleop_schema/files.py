@@ -22,6 +22,8 @@ MAX_FILE_BYTES = 50 * 1024**3
 MAX_VIDEO_CHUNK_BYTES = 2 * 1024**3
 # Each picture has an index and a time in the database's row; this is nearly an hour at 30 fps.
 MAX_VIDEO_CHUNK_FRAMES = 100_000
+# How long a camera may be silent at the end of a session, because it, or its reader, is slower than the loop.
+SILENT_CAMERA_S = 1.0
 # Enough for an hour of one camera in single picture files. A version's list is held in memory.
 MAX_DATASET_FILES = 100_000
 # Larger files are sent as a whole; LeRobot's own end at 200 MB.

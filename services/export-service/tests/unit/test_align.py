@@ -104,6 +104,14 @@ def test_holes_are_the_long_stretches_without_a_picture(seen_at, lost, frames):
     assert longest <= int(SHORT_GAP_S * LOOP_FPS)
 
 
+@pytest.mark.parametrize(("silent", "awaited"), [(60, False), (61, True)])
+def test_end_of_a_camera_whose_sender_tells_no_frames(silent, awaited):
+    """A second without pictures at the end is how that camera ended; after more, some may be missing."""
+    sample_us = 1_763_860_000_000_000 + (np.arange(120 + silent) * US_PER_S / LOOP_FPS).astype(np.int64)
+    (gap,) = gaps(timed(sample_us[:120], fps=LOOP_FPS), len(sample_us), sample_us)
+    assert (gap.first, gap.end, gap.reason, gap.awaited) == (120, 120 + silent, NONE_NEAR, awaited)
+
+
 def test_late_camera_is_a_hole_at_the_beginning():
     """However short: there is no picture that could stand in."""
     (gap,) = gaps(camera(range(3, 100, 2)), 100)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from teleop_schema.files import SILENT_CAMERA_S
 
 from teleop_export.timing.loop_times import US_PER_S, Flags, Integers
 
@@ -103,9 +104,11 @@ def find_gaps(pictures: Pictures, matched: Matched, index: Integers, *, loop_fps
     """Where samples can't have a picture: ascending, disjoint.
 
     Up to SHORT_GAP_S the picture before stands in, and there is no gap. One that lasts to the last sample
-    is awaited, because the video may just not have arrived.
+    is awaited, because the video may just not have arrived; but not if its sender tells no frames and it is
+    short: no robot is behind then, and the ledger awaits nothing either.
     """
     longest = max(1, int(SHORT_GAP_S * loop_fps))
+    over = 0 if pictures.seen_at is not None else int(SILENT_CAMERA_S * loop_fps)
     gaps = []
     for begin, end in _runs(matched.cause != _FINE):
         causes = matched.cause[begin:end]
@@ -114,7 +117,7 @@ def find_gaps(pictures: Pictures, matched: Matched, index: Integers, *, loop_fps
         known = np.unique(causes[causes >= _FIRST_MISSING])
         lost = [pictures.missing[cause - _FIRST_MISSING] for cause in known]
         awaited = any(each.awaited for each in lost)
-        at_the_end = end == len(index) and not lost
+        at_the_end = end == len(index) and end - begin > over and not lost
         reason = told(int(causes[0]), pictures.missing, by_time=pictures.seen_at is None)
         gaps.append(PictureGap(int(index[begin]), int(index[end - 1]) + 1, reason, awaited or at_the_end))
     return gaps

@@ -3,11 +3,9 @@
 import asyncpg
 import msgspec
 from teleop_runtime.postgres.pool import Connection
+from teleop_schema.files import SILENT_CAMERA_S
 
 from teleop_telemetry.tables.views import CameraAccount, QuarantinedVideo, StrayVideo
-
-# How long a camera may be silent at the end, because it, or its reader, is slower than the loop.
-SILENT_S = 1.0
 
 # `reached`: the frame after the last one for which there is a picture or a reason for none. A sender without
 # frames for its pictures has sent their times; what lies outside the session by these reaches nothing. No
@@ -58,7 +56,7 @@ async def camera_accounts(connection: Connection, session: asyncpg.Record) -> li
             missing_chunks=row["missing_chunks"],
             pictures=row["pictures"],
             awaited_from=row["reached"]
-            if frames - row["reached"] > SILENT_S * fps or not row["chunks"]
+            if frames - row["reached"] > SILENT_CAMERA_S * fps or not row["chunks"]
             else None,
             strays=msgspec.json.decode(row["strays"], type=list[StrayVideo]),
             quarantined=msgspec.json.decode(row["quarantined"], type=list[QuarantinedVideo]),
