@@ -15,7 +15,7 @@ TOKEN_VARIABLE = "LEROBOT_BACKEND_TOKEN"  # noqa: S105
 # ends earlier, twice in a row, will not begin to work by itself.
 SHORT_LIFE_S = 20.0
 # One that has ended after a longer life is trusted again once it has lived twice as long, or for this long:
-# an end every quarter of an hour is told for most of the session, and one of yesterday is not told for ever.
+# an end every quarter of an hour is told for most of the session, and one of yesterday is not told forever.
 CALM_S = 600.0
 # A single end may be anybody's `kill`.
 _FAILURES = 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lerobot_robot_backend.children import CALM_S, SHORT_LIFE_S, Attempts
+from teleop_testing.waiting import PATIENCE_S
 
 # Longer than a child that can't be started lives.
 A_WHILE_S = SHORT_LIFE_S + 5.0
@@ -30,7 +31,7 @@ def lives(attempts: Attempts, log_file: Path) -> Callable[..., None]:
         attempts.begin()
         end = f"import os; os.kill(os.getpid(), {-code})" if code < 0 else f"raise SystemExit({code})"
         child = subprocess.Popen([sys.executable, "-S", "-c", end])
-        child.wait()
+        child.wait(PATIENCE_S)
         if word:
             with log_file.open("a") as log:
                 log.write(f"{word}\n\n")
@@ -46,7 +47,7 @@ def works(attempts: Attempts) -> Callable[[float], None]:
     """The last child lives for so long already."""
     living = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
     yield lambda lived_s: attempts.judge(living, lived_s)
-    living.communicate()
+    living.communicate(timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("lived_s", [A_WHILE_S, 900.0, 4 * 3600.0])

@@ -85,7 +85,7 @@ class VirtualCamera(Camera):
         return []
 
     def connect(self, warmup: bool = True) -> None:
-        """Begin to count pictures anew; nothing has to warm up."""
+        """Count pictures from 0 again; nothing has to warm up."""
         self._connected = True
         self.frame_number = 0
         self.latest_frame = self.latest_depth_frame = self.latest_timestamp = None
@@ -243,7 +243,7 @@ class VirtualSO101Leader(Teleoperator):
 
     @check_if_already_connected
     def connect(self, calibrate: bool = True) -> None:
-        """Begin the motion anew."""
+        """Begin the motion again."""
         self._started_s = time.monotonic()
 
     @property

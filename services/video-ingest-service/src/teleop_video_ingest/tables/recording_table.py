@@ -22,7 +22,7 @@ SELECT DISTINCT version_id FROM dataset_version_file
  WHERE version_id = ANY($1) AND path LIKE 'data/%.parquet'
 """
 
-# Descriptions of episodes are written anew as a whole, from rows that are compared.
+# Descriptions of episodes are written again as a whole, from rows that are compared.
 DIFFERENCES = """
 SELECT old.version_id, old.path, old.sha256, old.size_bytes, new.sha256, new.size_bytes
   FROM dataset_version_file old
