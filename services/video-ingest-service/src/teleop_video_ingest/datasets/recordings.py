@@ -3,7 +3,7 @@
 A name may have had several recordings: a recorder was killed, its folder was removed, and the same command
 was started again; or two computers record under one robot's id. No number distinguishes them, but the bytes
 do: while LeRobot records, it only appends rows to `data/…/*.parquet`, and saves an episode once its rows are
-there. It writes videos again, but copies what they had before: the payload of an mp4's `mdat` begins with that
+there. It writes videos again, but copies what they had: the payload of an mp4's `mdat` begins with that
 of the previous one.
 """
 
