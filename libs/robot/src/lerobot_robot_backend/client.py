@@ -23,17 +23,15 @@ from lerobot_robot_backend.description import describe, describe_host, make_even
 from lerobot_robot_backend.spool.columns import Columns
 from lerobot_robot_backend.spool.packer import FramePacker
 from lerobot_robot_backend.spool.stream import (
-    SESSION_FILE,
     SpoolError,
     StreamFile,
     StreamProgress,
     check_spool,
     default_spool_dir,
-    describe_removed,
-    read_whole_progress,
 )
 from lerobot_robot_backend.spool.values import within_float32
 from lerobot_robot_backend.spool.writer import SpoolWriter
+from lerobot_robot_backend.standing import Standing
 from lerobot_robot_backend.upkeep import Upkeep
 from lerobot_robot_backend.video.choice import Video, choose_video
 from lerobot_robot_backend.video.files import without_unrecorded
@@ -125,6 +123,7 @@ class TelemetryClient:
         check_spool(self.spool_dir, robot_id, min_free_bytes)
         self._writer = SpoolWriter(self.spool_dir, description)
         self.stream_dir = self._writer.stream_dir
+        self._standing = Standing(self._writer, self.spool_dir)
         self._video = self._open_video(quality)
         self._upkeep = Upkeep(self._writer, self.spool_dir, token, ship=ship, video=self._video)
 
@@ -146,9 +145,7 @@ class TelemetryClient:
     @property
     def progress(self) -> StreamProgress:
         """How far the session is, and what prevents recording or sending it; reads two files."""
-        progress = read_whole_progress(self.stream_dir)
-        if self._is_removed:
-            return msgspec.structs.replace(progress, trouble=describe_removed(self.stream_dir))
+        progress = self._standing.progress
         trouble = progress.trouble or self._upkeep.trouble
         return msgspec.structs.replace(progress, trouble=trouble)
 
@@ -288,6 +285,8 @@ class TelemetryClient:
         if self._video is not None and not self._writer.closed:
             self._video.close()
             self._leave_out(self._video.unrecorded())
+        if not self._writer.closed:
+            self._standing.note_closed()
         self._writer.close()
 
     def drain(self, timeout_s: float) -> int:
@@ -305,23 +304,18 @@ class TelemetryClient:
                 raise TimeoutError(
                     f"{self.acknowledged} of {self.logged} frames acknowledged after {timeout_s:g} s"
                     + (f": {progress.trouble}" if progress.trouble else "")
-                    + ("" if self._is_removed else f"; the rest is kept in {self.stream_dir}")
+                    + ("" if self._standing.why_lost else f"; the rest is kept in {self.stream_dir}")
                 )
             time.sleep(_POLL_S)
 
     def summary(self) -> str:
         """What is safe where, and what to do if nothing sends it: lines for people, up to three."""
-        if self._is_removed:
-            return f"{self.logged} frames logged; {describe_removed(self.stream_dir)}"
+        if why_lost := self._standing.why_lost:
+            return f"{self.logged} frames logged; {why_lost}"
         progress, of_processes = self.progress, self._upkeep.trouble
         line = progress.summary(self.logged, self.stream_dir, self.shipper_pid, of_processes=of_processes)
         commands = " and ".join(self._upkeep.commands_for_unsent(all_samples=progress.ended))
         return f"{line}\nnothing sends the rest now, unless you run {commands}" if commands else line
-
-    @property
-    def _is_removed(self) -> bool:
-        """Whether the session's files are gone; asked again, because they may go after `close()`, too."""
-        return self._writer.removed or not (self.stream_dir / SESSION_FILE).exists()
 
     def wait_for_encoder(self, timeout_s: float) -> bool:
         """Whether the encoder runs, after at most this time; earlier pictures wait in memory for 2 s."""

@@ -2,11 +2,13 @@
 
 import errno
 import os
+import shutil
 import time
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from lerobot_robot_backend.shipper import ship_stream
 from lerobot_robot_backend.shipping.recall import Recalled, bring_again
 from lerobot_robot_backend.shipping.retention import KEEP_S, prune_spool, prune_stream, seal_acknowledged
 from lerobot_robot_backend.spool.age import NOTE, running_s
@@ -23,7 +25,7 @@ from lerobot_robot_backend.spool.stream import (
 from lerobot_robot_backend.spool.writer import SpoolWriter
 from teleop_schema.holding import HeldFrames, Lacking
 from teleop_schema.session import SessionDescription
-from teleop_testing.robots.spooled import pass_time
+from teleop_testing.robots.spooled import log_frames, pass_time
 
 SMALL = 2 * MAX_RECORD_BYTES
 FRAMES = 3 * SMALL // 40
@@ -99,6 +101,48 @@ def test_old_segments_are_removed_from_a_full_disk(stream_dir, tmp_path, monkeyp
         assert [path.name for path in tmp_path.glob(f"{NOTE}*")] == [NOTE]
         counted_s = running_s(tmp_path)
     assert counted_s <= running_s(tmp_path) < counted_s + KEEP_S
+
+
+async def test_what_a_client_says_of_a_removed_session(make_client, backend):
+    """It was complete, and stays so; a program may run on for days after its sessions."""
+    with make_client() as client:
+        log_frames(client, 3)
+    assert await ship_stream(client.stream_dir)
+    complete = client.summary()
+    assert complete.endswith(": complete")
+    pass_time(client.spool_dir, KEEP_S + 60)
+    prune_spool(client.spool_dir)
+    assert not client.stream_dir.exists()
+    assert client.summary() == complete
+    assert (client.acknowledged, client.progress.ended, client.progress.trouble) == (3, True, None)
+    assert client.drain(0.0) == 3
+
+
+async def test_what_a_client_says_of_a_removed_session_that_it_never_looked_at(make_client, backend):
+    """That the spool does so after a day; and nothing of a loss that nobody has seen."""
+    with make_client() as client:
+        log_frames(client, 3)
+    assert await ship_stream(client.stream_dir)
+    pass_time(client.spool_dir, KEEP_S + 60)
+    prune_spool(client.spool_dir)
+    assert "may be lost" not in client.summary()
+    assert "the server has all of it unless somebody else removed it" in client.summary()
+    with pytest.raises(TimeoutError, match="removes what the server has had for 24 hours"):
+        client.drain(0.0)
+
+
+async def test_what_a_client_says_once_the_server_has_forgotten(make_client, backend):
+    """It is no longer complete, and is not called so if it is removed then."""
+    with make_client() as client:
+        log_frames(client, 3)
+    assert await ship_stream(client.stream_dir)
+    assert client.summary().endswith(": complete")
+    stream = read_stream(client.stream_dir).stream
+    lacking = Lacking(installation=uuid4(), frames=(HeldFrames(stream, 1, ended=True),))
+    assert bring_again([client.stream_dir], lacking) == Recalled(streams=1)
+    assert "3 frames logged, 1 acknowledged" in client.summary()
+    shutil.rmtree(client.stream_dir)
+    assert "may be lost" in client.summary()
 
 
 def test_foreign_files_stay(stream_dir, tmp_path):
