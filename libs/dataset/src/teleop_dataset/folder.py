@@ -1,4 +1,4 @@
-"""Finds dataset folders, and looks at them while others write to them.
+"""Looks at a dataset's folder while others write to it.
 
 A look never changes anything, follows no symbolic link, and costs a `stat` per file when nothing has changed.
 """
@@ -8,8 +8,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 from teleop_schema.errors import BadInput
 from teleop_schema.files import MAX_DATASET_FILES
-from teleop_schema.identifiers import MAX_NAME_PARTS, MAX_PATH_PARTS, is_escaped, local_path, stored_path
+from teleop_schema.identifiers import MAX_PATH_PARTS, is_escaped, local_path, stored_path
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.mp4 import read_movie
@@ -27,9 +26,6 @@ from teleop_dataset.parquet_thrift import read_footer
 INFO = "meta/info.json"
 # LeRobot's info.json has some kB; a thousand features with their names stay below 1 MB.
 MAX_INFO_BYTES = 16 * 1024**2
-# Folders that contain no datasets: huggingface_hub's own, and the receipts of uploads.
-_NOT_LOOKED_INTO = frozenset({"hub", "lost+found"})
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 # Folders that lerobot removes again: pictures of the episode being recorded,
 # and folders of tempfile.mkdtemp() in which it encodes each episode's video.
 _TEMPORARY = re.compile(r"images|tmp[a-z0-9_]{8}")
@@ -42,26 +38,6 @@ _TABLE = re.compile(r"(data|meta/episodes)/chunk-\d+/file-\d+\.parquet")
 _CLOCK_TICK_NS = 2_000_000_000
 # It goes on while the computer sleeps; macOS has only the other that nobody can set.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-class LinkedDataset(OSError):
-    """A dataset behind a symbolic link, which is not followed; `target` is the linked folder."""
-
-    def __init__(self, link: Path, target: Path) -> None:
-        what = f"a symbolic link to the dataset {target}, which is not followed: watch {target.parent}"
-        super().__init__(errno.ELOOP, what, str(link))
-        self.target = target
-
-
-class InfoMissing(OSError):
-    """A folder that is laid out as a dataset, but does not say what is in it."""
-
-    def __init__(self, folder: Path) -> None:
-        what = (
-            f"it has the files of a dataset, but no {INFO}: put one of the same recording there, "
-            f"or run `sync-agent repair {folder} --info FILE`"
-        )
-        super().__init__(errno.ENOENT, what, str(folder))
 
 
 class _Feature(msgspec.Struct, frozen=True):
@@ -193,54 +169,6 @@ class DatasetSeen:
     def videos(self) -> list[tuple[FileSeen, VideoSeen]]:
         """The mp4 files of all cameras, in their order."""
         return [(file, file.content) for file in self.files.values() if isinstance(file.content, VideoSeen)]
-
-
-def find_datasets(root: Path, refused: Callable[[OSError], None] = lambda _error: None) -> Iterator[Path]:
-    """Every folder at or below `root` that has a `meta/info.json`, of whatever version; sorted.
-
-    Does not search datasets, hidden folders, `hub` and `lost+found`; searches MAX_NAME_PARTS deep, as deep as
-    names allow.
-
-    refused  called with the error of each folder that can't be read, because it may contain datasets; with
-             LinkedDataset for a link to one, InfoMissing for one without `meta/info.json`
-    """
-    yield from _find(root, MAX_NAME_PARTS, refused)
-
-
-def _find(folder: Path, depth: int, refused: Callable[[OSError], None]) -> Iterator[Path]:
-    try:
-        if _is_file(folder / INFO):
-            yield folder
-            return
-        with os.scandir(folder) as entries:
-            looked_into = [entry for entry in entries if depth and not _is_passed_by(entry.name)]
-        below = sorted(entry.name for entry in looked_into if entry.is_dir(follow_symlinks=False))
-        links = [Path(entry.path) for entry in looked_into if entry.is_symlink()]
-        if "data" in below and any((folder / "data").glob("chunk-*")):
-            refused(InfoMissing(folder))
-    except OSError as error:
-        if error.errno not in _NOT_THERE:
-            refused(error)
-        return
-    for link in links:
-        with suppress(OSError):  # it leads nowhere, or to a folder that can't be read
-            if _is_file(link / INFO):
-                refused(LinkedDataset(link, link.resolve()))
-    for name in below:
-        yield from _find(folder / name, depth - 1, refused)
-
-
-def _is_passed_by(name: str) -> bool:
-    return name.startswith(".") or name in _NOT_LOOKED_INTO
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError as error:
-        if error.errno in _NOT_THERE:
-            return False
-        raise
 
 
 def is_passed_over(path: str) -> bool:

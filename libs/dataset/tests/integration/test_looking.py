@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from teleop_dataset.folder import DatasetSeen, find_datasets, look
+from teleop_dataset.finding import find_datasets
+from teleop_dataset.folder import DatasetSeen, look
 from teleop_dataset.mp4 import read_movie
 from teleop_dataset.readiness import DEBOUNCE_NS, QUIET_NS, Readiness, judge
 from teleop_testing.waiting import PATIENCE_S

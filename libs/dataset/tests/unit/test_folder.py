@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from teleop_dataset import folder
-from teleop_dataset.folder import TableSeen, VideoSeen, find_datasets, look, open_regular
+from teleop_dataset.finding import find_datasets
+from teleop_dataset.folder import TableSeen, VideoSeen, look, open_regular
 from teleop_dataset.open_files import writers
 from teleop_testing.waiting import PATIENCE_S
 
@@ -37,7 +38,7 @@ def reasons(dataset: Path) -> dict[str, str]:
 def test_modules_for_looking_are_light():
     """A robot PC looks every minute: nothing heavy is imported for it."""
     code = (
-        "import sys, teleop_dataset.folder, teleop_dataset.readiness;"
+        "import sys, teleop_dataset.finding, teleop_dataset.folder, teleop_dataset.readiness;"
         "print([m for m in ('pyarrow', 'numpy', 'av', 'torch', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run(

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
-from teleop_dataset.folder import LinkedDataset, find_datasets
+from teleop_dataset.finding import LinkedDataset, find_datasets
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
 
