@@ -9,7 +9,7 @@ import pytest
 from teleop_schema.errors import Fenced, StorageUnavailable
 from teleop_schema.limits import LAST_US, MAX_TEXT_LENGTH
 from teleop_schema.messages import ErrorMessage, Event
-from teleop_telemetry.receiving import batcher
+from teleop_telemetry.receiving import batcher, trouble
 from teleop_telemetry.receiving.commit import FrameExists, OutOfStep, Unstorable
 from teleop_telemetry.receiving.trouble import OF_CONTENT
 from teleop_telemetry.receiving.writer import Writer
@@ -375,6 +375,7 @@ WRONG_TABLES = {
 async def test_a_table_in_the_wrong_state_costs_no_frame(ingest, database, monkeypatch, wrong):
     """Frames wait while the table takes none of their session, and the reason is told; others are stored."""
     monkeypatch.setattr(batcher, "HELD_RETRY_S", 0.05)
+    monkeypatch.setattr(trouble, "OF_ALL_AFTER_S", 0.0)
     harm, heal, reason = WRONG_TABLES[wrong]
     writer = await ingest.writer()
     await ingest.send(writer, 0, 5)

@@ -13,6 +13,14 @@ from teleop_testing.robots.robot import description
 
 OLDER = "SELECT setval(pg_get_serial_sequence('teleop_session', 'id'), 2)"
 
+# Session $1 once more with the number 50, which the sequence does not know.
+TAKEN_OVER = """
+INSERT INTO teleop_session OVERRIDING SYSTEM VALUE
+SELECT taken.* FROM teleop_session s,
+       jsonb_populate_record(s, jsonb_build_object('id', 50, 'stream_id', gen_random_uuid())) taken
+ WHERE s.id = $1
+"""
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -55,6 +63,16 @@ async def test_many_at_once(pool, store):
     given = await asyncio.gather(*(replicas[number % 2].take() for number in range(60)))
     assert len(set(given)) == 60
     assert int(await store.note(HIGHEST_NOTE)) == max(given)
+
+
+@pytest.mark.parametrize("with_store", [True, False])
+async def test_sessions_that_were_taken_over_keep_theirs(pool, store, with_store):
+    """They were brought in with their numbers, which the sequence does not know; nor does a new store."""
+    table = SessionTable(pool, 3, store=None)
+    await pool.execute(OLDER)
+    opened = await table.open(uuid4(), "robot_A", description(), delivery="acknowledged")
+    await pool.execute(TAKEN_OVER, opened.id)
+    assert await SessionNumbers(pool, store if with_store else None).take() == 51
 
 
 async def test_sessions_have_them(pool, store):

@@ -1,7 +1,9 @@
 """Why frames can't be committed now: for robots, for `/readyz`, and for the metrics."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import asyncpg
 from teleop_runtime.trouble import trouble_of
@@ -17,13 +19,29 @@ DATABASE_CLASSES = frozenset(("08", "25", "28", "3D", "40", "42", "53", "55", "5
 CONSTRAINTS = "23"
 OF_CONTENT = frozenset(("episode_check", "episode_outcome_check"))
 UNIQUE = "23505"
+# An error of another class may be of one robot's frames. It is of all once nothing else was stored for so
+# long, which is several times what finding the frames takes.
+OF_ALL_AFTER_S = 5.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a commit fails.
+
+    of_all  the database says so of itself
+    since   by the monotonic clock, s
+    """
+
+    error: BackendError
+    of_all: bool
+    since: float
 
 
 class Trouble:
     """Why commits fail; several may fail at once."""
 
     def __init__(self) -> None:
-        self._failing: dict[object, BackendError] = {}
+        self._failing: dict[object, Failure] = {}
         # Those of `_failing` beside which other frames were stored.
         self._beside_others: set[object] = set()
         self._listeners: set[Callable[[], None]] = set()
@@ -31,7 +49,7 @@ class Trouble:
     @property
     def error(self) -> BackendError | None:
         """The newest reason, None while commits succeed."""
-        return next(reversed(self._failing.values()), None)
+        return next((each.error for each in reversed(self._failing.values())), None)
 
     @contextmanager
     def heard(self, listener: Callable[[], None]) -> Iterator[None]:
@@ -50,8 +68,9 @@ class Trouble:
         """`commit`, or a writer's share of one, fails and is tried again."""
         found = explain(error)
         known = self._failing.pop(commit, None)
-        self._failing[commit] = found
-        if known is None or (known.code, known.detail) != (found.code, found.detail):
+        since = time.monotonic() if known is None else known.since
+        self._failing[commit] = Failure(found, _is_of_all(error), since)
+        if known is None or (known.error.code, known.error.detail) != (found.code, found.detail):
             self._changed()
 
     def stored(self) -> None:
@@ -66,24 +85,25 @@ class Trouble:
 
     async def check(self) -> None:
         """For `/readyz`; raises the reason why no frames are stored."""
-        self._raise_first(beside_others=False)
+        self._raise_first(of_all=True)
 
     async def check_each(self) -> None:
         """For `/readyz`; raises the reason why the frames of some robots are not stored, while others' are.
 
         It must not make the service unready: a robot could take it from all others.
         """
-        self._raise_first(beside_others=True)
+        self._raise_first(of_all=False)
 
-    def _raise_first(self, *, beside_others: bool) -> None:
-        for commit, error in self._failing.items():
-            if (commit in self._beside_others) is beside_others:
-                raise error
+    def _raise_first(self, *, of_all: bool) -> None:
+        for commit, failure in self._failing.items():
+            known = failure.of_all or time.monotonic() - failure.since >= OF_ALL_AFTER_S
+            if (known and commit not in self._beside_others) is of_all:
+                raise failure.error
 
     def _changed(self) -> None:
         metrics.COMMITS_BLOCKED.clear()
-        for error in self._failing.values():
-            metrics.COMMITS_BLOCKED.labels(error.code).set(1)
+        for failure in self._failing.values():
+            metrics.COMMITS_BLOCKED.labels(failure.error.code).set(1)
         for listener in tuple(self._listeners):
             listener()
 
@@ -98,11 +118,18 @@ def is_of_the_database(error: Exception) -> bool:
     return isinstance(error, OSError | asyncpg.InterfaceError)
 
 
+def _is_of_all(error: Exception) -> bool:
+    """Whether `error` is of every frame; a constraint may refuse those of one session only."""
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return False
+    return isinstance(error, BackendError) or is_of_the_database(error)
+
+
 def explain(error: Exception) -> BackendError:
     """The error to report for a commit that failed with `error`."""
     if isinstance(error, BackendError):
         return error
-    if is_of_the_database(error) and not isinstance(error, asyncpg.IntegrityConstraintViolationError):
+    if _is_of_all(error):
         return trouble_of(error) or StorageUnavailable()
     # Without the row that failed, which PostgreSQL's details quote.
     return StorageUnavailable(f"frames can't be committed: {getattr(error, 'message', None) or error}")

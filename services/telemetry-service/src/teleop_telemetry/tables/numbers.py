@@ -20,6 +20,8 @@ GIVE_TIMEOUT_S = 10.0
 # One replica at a time: whoever reads the store's note must be the next to write it.
 LOCK = "SELECT pg_advisory_xact_lock(7264981005)"
 DRAW = "SELECT nextval(pg_get_serial_sequence('teleop_session', 'id')) FROM generate_series(1, $1)"
+# Sessions that `adopt` found have numbers that the sequence never gave.
+HIGHEST = "SELECT coalesce(max(id), 0) FROM teleop_session"
 SKIP = "SELECT setval(pg_get_serial_sequence('teleop_session', 'id'), $1)"
 
 
@@ -59,18 +61,19 @@ class SessionNumbers:
         async with transaction(self._pool, timeout_s=GIVE_TIMEOUT_S) as connection:
             await connection.execute(LOCK)
             numbers = await _next(connection, count)
-            if self._store is None:
-                return numbers
-            highest = await self._highest(self._store)
+            highest = await connection.fetchval(HIGHEST)
+            if self._store is not None:
+                highest = max(highest, await self._highest(self._store))
             if numbers[0] <= highest:
                 log.warning(
-                    "the database is older than the store: session numbers continue after the store's",
-                    database=numbers[0] - 1,
-                    store=highest,
+                    "session numbers continue after the highest that was ever given",
+                    next_of_the_database=numbers[0],
+                    highest=highest,
                 )
                 await connection.execute(SKIP, highest)
                 numbers = await _next(connection, count)
-            await self._note(self._store, numbers[-1])
+            if self._store is not None:
+                await self._note(self._store, numbers[-1])
         return numbers
 
     async def _highest(self, store: Store) -> int:
