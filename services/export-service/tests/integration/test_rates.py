@@ -53,6 +53,17 @@ async def test_six_seconds_last_six_seconds(backend, record, frames, declared, h
     assert f"{hz:.2f} Hz, {declared:g} declared" in card("lab/pick", info, report, ["pick"], 1)
 
 
+async def test_a_loop_below_one_sample_a_second_is_refused(backend, record):
+    """LeRobot's rates are whole numbers; formats without one have all that there is."""
+    session = await record(16, fps=30.0, hz=0.8)
+    asked = {"session_ids": [session], "repo_id": "lab/pick"}
+    refused = (await backend.http.post("/exports", json=asked)).json()
+    assert (refused["code"], refused["field"]) == ("bad_fps", "fps")
+    assert "0.80 Hz" in refused["detail"]
+    export, _ = await backend.export(session, format="parquet")
+    assert export["status"] == "done"
+
+
 async def test_a_slow_loop_is_not_called_too_fast(backend, record):
     """Frames without a row are named as what they are: closer together than those of the dataset."""
     session = await record(244, fps=30.0, hz=24.4)

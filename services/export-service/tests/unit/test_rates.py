@@ -51,7 +51,7 @@ def episodes(*rates, declared=30.0, session=1, cameras=None):
         (15, (10.0,), 10),
         (30, (None,), 30),
         (30, (None, 20.0), 20),
-        (60, (0.6,), 1),
+        (60, (0.97,), 1),
     ],
 )
 def test_rate_is_the_declared_one_unless_the_loop_was_slower(declared, measured, fps):
@@ -129,6 +129,21 @@ def test_loop_below_one_sample_a_second_makes_no_dataset():
     with pytest.raises(BadFps, match=r"0\.5") as caught:
         choose_fps(episodes(None, declared=0.5), [], None)
     assert (caught.value.field, caught.value.hint.count("mcap")) == ("fps", 1)
+
+
+@pytest.mark.parametrize("declared", [30.0, 1.0])
+@pytest.mark.parametrize("wanted", [None, 1])
+def test_loop_that_was_below_one_sample_a_second_makes_no_dataset(declared, wanted):
+    """Whatever it declared: twenty seconds would last sixteen. The error says how fast it was."""
+    slow, other = episodes(0.8, 1.0, declared=declared)
+    slow = RecordedEpisode(slow.session, slow.index, pace(0.8, seconds=20))
+    with pytest.raises(BadFps) as caught:
+        choose_fps([slow, other], [], wanted)
+    assert "0.80 Hz" in caught.value.detail
+    assert slow.name in caught.value.detail
+    assert caught.value.field == "fps"
+    assert "mcap" in caught.value.hint
+    assert choose_fps([other], [], wanted) == 1
 
 
 def test_loop_below_one_sample_a_second_is_named_beside_others():

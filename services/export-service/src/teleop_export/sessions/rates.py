@@ -11,6 +11,8 @@ from teleop_export.timing.pace import SLOWER, Pace
 
 # A hint names no more episodes than a person reads.
 MOST_NAMED = 5
+# LeRobot's DatasetInfo has an int for its fps, so nothing below 1 Hz can be a dataset.
+WITHOUT_RATE = 'set `"format": "parquet"` or `"format": "mcap"`, which have no rate'
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class RecordedEpisode:
     @property
     def told_hz(self) -> str:
         """At what rate it was recorded, in words."""
-        slow = self.pace.reached < (self.hz or 0.0) * (1 - SLOWER)
+        slow = 0 < self.pace.reached < int(self.hz or 0.0) * (1 - SLOWER)
         return f"{self.hz:.2f} Hz, parts of it at {self.pace.reached} Hz" if slow else f"{self.hz:.2f} Hz"
 
 
@@ -71,7 +73,14 @@ def choose_fps(
     if not slow:
         return rate
     slowest = min(slow, key=lambda each: each.pace.reached)
-    fps = max(1, min(each.reached for each in slow))
+    fps = min(each.reached for each in slow)
+    if not fps:
+        raise BadFps(
+            f"{slowest.name} was recorded at {slowest.told_hz} instead of {rate}; LeRobot datasets need a "
+            "whole number, 1 or more",
+            field="fps",
+            hint=f"leave out {_left_out([each for each in slow if not each.reached])}; or {WITHOUT_RATE}",
+        )
     others = [each for each in episodes if each.pace.reached > fps / (1 - SLOWER) + 1]
     if others:
         raise RatesDiffer(
@@ -114,7 +123,7 @@ def _check_wanted(episodes: Sequence[RecordedEpisode], wanted: int) -> None:
             ),
             field="fps",
             limit=limit,
-            hint=f'set `"fps": {limit}`, or leave out {_left_out([slowest])}' if limit else None,
+            hint=f'set `"fps": {limit}`, or leave out {_left_out([slowest])}' if limit else WITHOUT_RATE,
         )
 
 
@@ -154,7 +163,7 @@ def _declared_rate(first: Session, sessions: Sequence[Session], cameras: Sequenc
         raise BadFps(
             f"session {first.id} has fps {loop:g}; LeRobot datasets need a whole number, 1 or more",
             field="fps",
-            hint='set `"format": "parquet"` or `"format": "mcap"`, which have no rate',
+            hint=WITHOUT_RATE,
         )
     return rate
 
