@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import struct
+import sys
 from fractions import Fraction
 
 import av
@@ -203,7 +204,8 @@ async def test_a_worker_that_hangs_is_given_up(look, prober, monkeypatch):
     assert (await look(encode_video(2))).problem is None
     monkeypatch.setattr(probe, "PROBE_TIMEOUT_S", 0.000_001)
     found = await look(encode_video(2, seed=1))
-    assert found == Probed(problem="not checked yet: it took more than 0 seconds", looked=False)
+    reason = "the check does not work here: it took more than 0 seconds"
+    assert found == Probed(problem=f"not checked yet: {reason}", looked=False)
     monkeypatch.undo()
     assert (await look(encode_video(2, seed=2))).problem is None
 
@@ -229,13 +231,68 @@ async def test_only_a_crash_is_a_verdict(look, monkeypatch, number, found):
     assert await look(encode_video(2)) == found
 
 
+BROKEN = """
+from teleop_video_ingest.files import probe_worker
+{fault}
+probe_worker.main()
+"""
+RAISES = """
+examine = probe_worker._examine
+def stumble(container, found):
+    examine(container, found)
+    if container.name != str(probe_worker.CONTROL):
+        {"known": 1}["unknown"]
+probe_worker._examine = stumble
+"""
+ENDS = "import os; probe_worker._examine = lambda container, found: os._exit(3)"
+BLIND = "probe_worker._judge = lambda path, told: probe_worker.Probed(problem='not a readable mp4')"
+NO_MORE_FILES = """
+import resource
+judge = probe_worker._judge
+def judge_without(path, told):
+    if path != probe_worker.CONTROL:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 32))
+    return judge(path, told)
+probe_worker._judge = judge_without
+"""
+LITTLE_MEMORY = """
+import resource
+judge = probe_worker._judge
+def judge_without(path, told):
+    if path != probe_worker.CONTROL:
+        taken = int(probe_worker.STATM.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + 2**20, probe_worker.MAX_MEMORY_BYTES))
+    return judge(path, told)
+probe_worker._judge = judge_without
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (RAISES, "the check failed at <string>:8: KeyError('unknown')"),
+        (ENDS, "the check does not work here: the process ended (exit code 3)"),
+        ("raise SystemExit(1)", "the check does not work here: the process ended (exit code 1)"),
+        (BLIND, "the check does not work here: sound video fails it, too (not a readable mp4)"),
+        (NO_MORE_FILES, "the file can't be read: Too many open files"),
+        (LITTLE_MEMORY, "the machine has no memory left for it"),
+    ],
+    ids=["raises", "ends", "can't start", "blind", "no more files", "little memory"],
+)
+async def test_what_fails_here_is_no_verdict(look, monkeypatch, fault, reason):
+    """Whoever sent the file can do nothing about it: it waits for the check."""
+    monkeypatch.setattr(probe, "WORKER", (sys.executable, "-c", BROKEN.format(fault=fault)))
+    content = encode_video(2, width=1920, height=1080)
+    assert await look(content) == Probed(problem=f"not checked yet: {reason}", looked=False)
+
+
 async def test_a_worker_that_is_gone_before_it_is_asked(look, monkeypatch):
     """As uvloop tells it: its pipe is closed."""
 
     def write(self, data: bytes) -> None:
         raise RuntimeError("unable to perform operation on a closed handler")
 
-    monkeypatch.setattr(probe, "WORKER", ("sh", "-c", "kill -9 $$"))
+    monkeypatch.setattr(probe, "WORKER", ("sh", "-c", "echo {}; kill -9 $$"))
     monkeypatch.setattr(asyncio.StreamWriter, "write", write)
     found = await look(encode_video(2))
     assert (found.problem, found.looked) == ("not checked yet: the process was killed (SIGKILL)", False)

@@ -18,12 +18,13 @@ import msgspec
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import Store
+from teleop_schema.errors import BackendError, Overloaded
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path
 
 from teleop_video_ingest.datasets.versions import commit_repair
 from teleop_video_ingest.errors import AlreadySound, NothingRecovered, VersionNotFound
-from teleop_video_ingest.model.worker_messages import Outcome
+from teleop_video_ingest.model.worker_messages import OF_THE_DECODER, Outcome, cause_of
 from teleop_video_ingest.tables.object_table import keep_object
 from teleop_video_ingest.tables.state_table import FileRow, earlier_file, find_state, list_files
 from teleop_video_ingest.tables.version_table import find_dataset, newest_of_robot
@@ -149,7 +150,8 @@ class Repairs:
 
 
 async def _run(source: Path, target: Path, earlier_info: Path | None, *, closed: bool) -> Outcome:
-    """The outcome of the repair; raises NothingRecovered if the files crash its process."""
+    """The outcome of the repair; raises NothingRecovered if the files crash its process,
+    Overloaded if something else ended it."""
     arguments = ["closed" if closed else "torn"]
     arguments += [str(path) for path in (source, target, earlier_info) if path is not None]
     process = await asyncio.create_subprocess_exec(
@@ -174,8 +176,20 @@ async def _run(source: Path, target: Path, earlier_info: Path | None, *, closed:
     if process.returncode != 0:
         told = complaint[-MAX_COMPLAINT_BYTES:].decode(errors="replace")
         log.error("a repair process died", returncode=process.returncode, stderr=told)
-        raise NothingRecovered(f"the repair stopped with exit code {process.returncode}")
+        raise _why(process.returncode or 0)
     return msgspec.json.decode(answer, type=Outcome)
+
+
+def _why(returncode: int) -> BackendError:
+    """What a repair that gave no answer says about the dataset: nothing, unless its decoder crashed on it."""
+    if -returncode in OF_THE_DECODER:
+        return NothingRecovered(f"the decoder crashed on it ({cause_of(returncode)})")
+    if returncode < 0:
+        return Overloaded(
+            f"the repair was killed ({cause_of(returncode)})",
+            hint="ask for it again; if that happens each time, the machine has too little memory",
+        )
+    return BackendError("the repair failed by a mistake of its own; the log of the backend has the details")
 
 
 def _clear(scratch: Path) -> None:

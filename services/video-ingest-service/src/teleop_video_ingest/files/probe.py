@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT
 from teleop_schema.files import VideoFile
 
 from teleop_video_ingest.metrics import PROBES
-from teleop_video_ingest.model.worker_messages import Probed, Question
+from teleop_video_ingest.model.worker_messages import OF_THE_DECODER, Probed, Question, cause_of
 
 log = get_logger(__name__)
 
@@ -30,10 +29,6 @@ PROBES_PER_WORKER = 200
 PROBE_TIMEOUT_S = 60.0
 # Two, because something else may have killed the first process, or kept it from working.
 ATTEMPTS = 2
-# Signals from outside (a machine that runs out of memory,
-# somebody who stops the process) say nothing about the file that was being checked,
-# and neither does a lack of processor time.
-FROM_OUTSIDE = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 # An answer has one line; a process that writes without end is stopped.
 MAX_ANSWER_BYTES = 64 * 1024
 US_PER_S = 1_000_000
@@ -53,7 +48,7 @@ class _Died(Exception):
 
 
 class _Worker:
-    """One `probe_worker` process."""
+    """One `probe_worker` process, which has shown that it finds nothing wrong with sound video."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -61,6 +56,7 @@ class _Worker:
 
     @classmethod
     async def start(cls) -> Self:
+        """Raises _Died, which is no verdict on any file."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *WORKER,
@@ -70,18 +66,32 @@ class _Worker:
             limit=MAX_ANSWER_BYTES,
             start_new_session=True,
         )
-        return cls(process)
+        worker = cls(process)
+        try:
+            control = await worker._answer()
+            if control.problem is not None:
+                raise _Died(f"sound video fails it, too ({control.problem})", verdict=False)
+        except BaseException as error:
+            await worker.end()
+            if isinstance(error, _Died):
+                raise _Died(f"the check does not work here: {error}", verdict=False) from error
+            raise
+        return worker
 
     async def ask(self, question: Question) -> Probed:
         """Raises _Died."""
+        self._left -= 1
+        return await self._answer(question)
+
+    async def _answer(self, question: Question | None = None) -> Probed:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None  # noqa: S101
         assert stdout is not None  # noqa: S101
-        self._left -= 1
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                stdin.write(msgspec.json.encode(question) + b"\n")
-                await stdin.drain()
+                if question is not None:
+                    stdin.write(msgspec.json.encode(question) + b"\n")
+                    await stdin.drain()
                 answer = await stdout.readline()
         except TimeoutError:
             raise _Died(f"it took more than {PROBE_TIMEOUT_S:.0f} seconds", verdict=False) from None
@@ -90,9 +100,10 @@ class _Worker:
             answer = b""
         if not answer.endswith(b"\n"):
             code = await self._process.wait()
-            if -code in FROM_OUTSIDE:
-                raise _Died(f"the process was killed ({_cause(code)})", verdict=False)
-            raise _Died(f"the decoder crashed on it ({_cause(code)})", verdict=True)
+            if -code in OF_THE_DECODER:
+                raise _Died(f"the decoder crashed on it ({cause_of(code)})", verdict=True)
+            what = "was killed" if code < 0 else "ended"
+            raise _Died(f"the process {what} ({cause_of(code)})", verdict=False)
         return msgspec.json.decode(answer, type=Probed)
 
     @property
@@ -148,8 +159,8 @@ class Prober:
             probed = msgspec.structs.replace(probed, problem=problem)
         if probed.problem is None and span_us and told_frames is None:
             probed = msgspec.structs.replace(probed, problem=_span_problem(span_us, probed))
-        if probed.looked:
-            PROBES.labels("sound" if probed.problem is None else "problem").inc()
+        verdict = "sound" if probed.problem is None else "problem"
+        PROBES.labels(verdict if probed.looked else "failed").inc()
         return probed
 
     async def _look(self, question: Question) -> Probed:
@@ -196,7 +207,3 @@ def _span_problem(span_us: int, probed: Probed) -> str | None:
         f"its {probed.frames} pictures at {probed.fps:.4g} per second last {lasts_s:.2f} "
         f"s, but start_timestamp to end_timestamp is {span_s:.2f} s"
     )
-
-
-def _cause(returncode: int) -> str:
-    return signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"

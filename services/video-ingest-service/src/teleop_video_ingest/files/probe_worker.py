@@ -1,13 +1,19 @@
 """Checks untrusted video files: `python -m teleop_video_ingest.files.probe_worker`.
 
 It reads one question per line from standard input, and writes one answer per line to standard output (see
-worker_messages). It ends with its input. Memory, processor time, open files and writing are limited before it
-opens the first file.
+worker_messages). Before the first question, it answers what it finds in CONTROL, which is sound: if it finds
+nothing wrong there, the check works on this machine. It ends with its input. Memory, processor time, open
+files and writing are limited before it opens the first file.
+
+An answer is a verdict only if the file itself is at fault. What is short or broken here (a disk that can't be
+read, a machine without memory, a mistake in this module) is told as a check that was not completed.
 """
 
 import contextlib
+import mmap
 import resource
 import sys
+import traceback
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,10 +33,19 @@ MAX_MEMORY_BYTES = 2 * 1024**3
 MAX_CPU_S = 45
 # One video and FFmpeg's own files, because a playlist may name any number of others.
 MAX_OPEN_FILES = 32
+TOO_MUCH_MEMORY = "checking it takes too much memory"
+# Of its limit, what the question itself takes, and pages between mappings.
+MEMORY_SLACK_BYTES = 16 * 1024**2
+STATM = Path("/proc/self/statm")
 # 16k by 8k; a decoder allocates several bytes per pixel, several times.
 MAX_PIXELS = 16_384 * 8_192
 # Pictures are at the time of their number, within this part of a period.
 PTS_TOLERANCE = 0.25
+
+# Two black pictures of H.264, one keyframe each.
+CONTROL = Path(__file__).with_name("control.mp4")
+CONTROL_FRAMES = 2
+READ_BYTES = 1024 * 1024
 
 # Only mp4 and only the file itself; formats that name further files or addresses are never opened.
 FORMAT = "mp4"
@@ -48,15 +63,29 @@ def main() -> None:
     _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
+    _answer(look_into(CONTROL, CONTROL_FRAMES))
     for line in sys.stdin.buffer:
         spent = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime) + MAX_CPU_S, hard=False)
         question = msgspec.json.decode(line, type=Question)
-        print(msgspec.json.encode(look_into(Path(question.path), question.frames)).decode(), flush=True)
+        _answer(look_into(Path(question.path), question.frames))
+
+
+def _answer(probed: Probed) -> None:
+    print(msgspec.json.encode(probed).decode(), flush=True)
 
 
 def look_into(path: Path, told_frames: int | None) -> Probed:
-    """The result of the check, with the first problem found."""
+    """The result of the check, with the first problem found; or why it could not be completed."""
+    try:
+        probed = _judge(path, told_frames)
+        own_fault = None if probed.problem is None else _own_fault(path, probed.problem)
+    except Exception as error:
+        own_fault = _where(error)
+    return probed if own_fault is None else Probed(problem=f"not checked yet: {own_fault}", looked=False)
+
+
+def _judge(path: Path, told_frames: int | None) -> Probed:
     found: dict[str, object] = {}
     try:
         with av.open(str(path), format=FORMAT, options=OPTIONS) as container:
@@ -68,10 +97,43 @@ def look_into(path: Path, told_frames: int | None) -> Probed:
     except BrokenFile as problem:
         found["problem"] = problem.detail
     except MemoryError:
-        found["problem"] = "checking it takes too much memory"
+        found["problem"] = TOO_MUCH_MEMORY
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         found["problem"] = f"not a readable mp4: {getattr(error, 'strerror', None) or error}"
     return msgspec.convert(found, Probed)
+
+
+def _own_fault(path: Path, problem: str) -> str | None:
+    """What else than the file can be to blame for a problem; None: nothing."""
+    if problem == TOO_MUCH_MEMORY:
+        return None if _memory_is_there() else "the machine has no memory left for it"
+    # FFmpeg says little about why it could not read. If plain reading fails, too, that is no verdict.
+    try:
+        with path.open("rb") as file:
+            while file.read(READ_BYTES):
+                pass
+    except OSError as error:
+        return f"the file can't be read: {error.strerror}"
+    return None
+
+
+def _memory_is_there() -> bool:
+    """Whether this process could have all that it is allowed, so that it was the file that wanted more."""
+    if not STATM.exists():
+        # Not Linux: other systems do not limit a process's memory.
+        return True
+    left = MAX_MEMORY_BYTES - int(STATM.read_text().split()[0]) * mmap.PAGESIZE
+    try:
+        mmap.mmap(-1, max(left - MEMORY_SLACK_BYTES, mmap.PAGESIZE)).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _where(error: Exception) -> str:
+    """An error that nobody foresaw, with the line of this package at which it was raised."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"the check failed at {Path(last.filename).name}:{last.lineno}: {error!r}"
 
 
 def _examine(container: InputContainer, found: dict[str, object]) -> None:

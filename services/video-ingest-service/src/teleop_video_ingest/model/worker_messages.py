@@ -1,4 +1,7 @@
-"""Messages to and from the processes that handle untrusted files: `probe_worker` and `repair_worker`."""
+"""Messages to and from the processes that handle untrusted files (`probe_worker`, `repair_worker`), and what
+their end says about the file."""
+
+import signal
 
 from msgspec import Struct
 
@@ -7,6 +10,12 @@ from msgspec import Struct
 # a packet hidden by an edit list is not a picture, and rotated video is bad. 3: video whose edit list has
 # several parts is bad, and video whose edit list hides its end is not.
 LOOK_VERSION = 3
+# With these a decoder ends that a file has led astray, or that it has kept for longer than it may.
+# Nothing else says anything about the file: neither a signal from outside (a machine that runs out of memory,
+# somebody who stops the process), nor a lack of time, nor a worker that ends by itself: a mistake of ours.
+OF_THE_DECODER = frozenset(
+    (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGXCPU)
+)
 
 
 class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,3 +61,8 @@ class Outcome(Struct, frozen=True):
     frames: int
     report: str
     sound: bool = False
+
+
+def cause_of(returncode: int) -> str:
+    """The signal that ended a process, or its exit code."""
+    return signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"

@@ -47,8 +47,12 @@ def encode_video(
 
 
 def dying_of(number: int) -> tuple[str, ...]:
-    """A command that dies of that signal once it is asked something."""
-    return sys.executable, "-c", f"import os; input(); os.kill(os.getpid(), {number})"
+    """A command that works like a probe until it is asked something, and then dies of that signal."""
+    return (
+        sys.executable,
+        "-c",
+        f"import os; print('{{}}', flush=True); input(); os.kill(os.getpid(), {number})",
+    )
 
 
 def hide_first(content: bytes, frames: int) -> bytes:
