@@ -6,14 +6,13 @@ import string
 import struct
 
 import pytest
-from teleop_schema.errors import Fenced, StorageUnavailable
+from teleop_schema.errors import Fenced
 from teleop_schema.limits import LAST_US, MAX_TEXT_LENGTH
-from teleop_schema.messages import ErrorMessage, Event
-from teleop_telemetry.receiving import batcher, trouble
+from teleop_schema.messages import Event
+from teleop_telemetry.receiving import batcher
 from teleop_telemetry.receiving.commit import FrameExists, OutOfStep, Unstorable
-from teleop_telemetry.receiving.trouble import OF_CONTENT
 from teleop_telemetry.receiving.writer import Writer
-from teleop_testing.robots.robot import TestRobot, batch, description, dial
+from teleop_testing.robots.robot import description
 from teleop_testing.waiting import until
 
 COMMITS = """
@@ -28,35 +27,6 @@ async def end_backends(database, condition: str) -> None:
     """Wait until the service has backends of which `condition` holds, and terminate them."""
     for row in await until(lambda: database.fetch(COMMITS.format(condition=condition))):
         await database.value("SELECT pg_terminate_backend($1)", row["pid"])
-
-
-async def refuse_frame(database, index: int) -> None:
-    """Let the database refuse the content of one frame index, of whichever session."""
-    await fail_frames(database, f"NEW.frame_index = {index}", "22000")
-
-
-async def fail_frames(database, condition: str, sqlstate: str, *, table: str = "teleop_frame") -> None:
-    """Let the database fail with `sqlstate` on each row of which `condition` holds."""
-    await database.connection.execute(
-        f"""CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN
-                IF {condition} THEN RAISE EXCEPTION 'injected' USING ERRCODE = '{sqlstate}'; END IF;
-                RETURN NEW;
-            END $$;
-            CREATE TRIGGER fail BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fail()"""
-    )
-
-
-async def heal(database) -> None:
-    """What `fail_frames` did is over; the table, which commits go on to use, need not be locked for that."""
-    await database.connection.execute(
-        "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
-    )
-
-
-async def gaps(database) -> list[tuple]:
-    rows = await database.fetch("SELECT * FROM frame_gap ORDER BY session_id, first_frame")
-    return [tuple(row.values()) for row in rows]
 
 
 async def test_commit_of_unknown_outcome_that_happened(ingest, database):
@@ -89,7 +59,7 @@ async def test_commit_of_unknown_outcome_that_did_not_happen(ingest, database):
 
 async def test_one_refused_frame_becomes_a_gap(ingest, database):
     """Of all robots' frames in one commit, exactly the one that the database refuses is missing, by name."""
-    await refuse_frame(database, 77)
+    await database.refuse_frame(77)
     writers = [await ingest.writer() for _ in range(6)]
     async with database.commits_blocked():
         for number, writer in enumerate(writers):
@@ -98,14 +68,14 @@ async def test_one_refused_frame_becomes_a_gap(ingest, database):
     for number, writer in enumerate(writers):
         wanted = [index for index in range(100 if number == 3 else 50) if index != 77]
         assert await database.frame_indexes(writer.session_id) == wanted
-    [(session, first, end, reason)] = await gaps(database)
+    [(session, first, end, reason)] = await database.gaps()
     assert (session, first, end) == (writers[3].session_id, 77, 78)
     assert reason == "refused: injected"
 
 
 async def test_refused_frame_keeps_its_neighbours_events_and_extra(ingest, database):
     """Looking for a refused frame does not lose what else the block carried."""
-    await refuse_frame(database, 3)
+    await database.refuse_frame(3)
     writer = await ingest.writer()
     start = Event(kind="episode_start", frame_index=0, episode_index=0)
     await ingest.send(writer, 0, 8, events=(start,), extra={2: {"a": 1}, 5: {"b": 2}})
@@ -118,14 +88,14 @@ async def test_refused_frame_keeps_its_neighbours_events_and_extra(ingest, datab
 
 async def test_refused_event_costs_no_frame(ingest, database):
     """An event that the database refuses is dropped, loudly; frames and other events are stored."""
-    await fail_frames(database, "NEW.note = 'bad'", "22000", table="session_mark")
+    await database.fail_inserts("NEW.note = 'bad'", "22000", table="session_mark")
     writer = await ingest.writer()
     good = Event(kind="mark", frame_index=4, note="good")
     await ingest.send(writer, 0, 20, events=(MARK, good))
     await writer.settled()
     assert await database.frame_indexes(writer.session_id) == list(range(20))
     assert await database.value("SELECT string_agg(note, ',') FROM session_mark") == "good"
-    assert await gaps(database) == []
+    assert await database.gaps() == []
 
 
 async def test_longest_note_is_stored(ingest, database):
@@ -303,21 +273,9 @@ async def test_retry_survives_a_database_that_forgets_connections(ingest, databa
     assert await database.frame_indexes(writer.session_id) == list(range(10))
 
 
-async def test_taking_over_brings_back_a_dropped_partition(ingest, database):
-    """A partition that was dropped while a robot was away costs what it held, not what comes."""
-    writer = await ingest.writer()
-    stream = await database.value("SELECT stream_id FROM teleop_session")
-    await database.connection.execute("DROP TABLE teleop_frame_0")
-    opened = await ingest.table.open(stream, "robot_0", description(), delivery="acknowledged")
-    again = Writer(opened.id, opened.epoch, opened.next)
-    await ingest.send(again, 0, 5)
-    await again.settled()
-    assert await database.frame_indexes(writer.session_id) == list(range(5))
-
-
 async def test_failure_of_unknown_class_is_sifted(ingest, database):
     """What fails again and again, for a reason that no class names, costs exactly its frames, by name."""
-    await fail_frames(database, "NEW.frame_index IN (0, 37, 38, 99)", "XX000")
+    await database.fail_inserts("NEW.frame_index IN (0, 37, 38, 99)", "XX000")
     writers = [await ingest.writer() for _ in range(5)]
     async with database.commits_blocked():
         for writer in writers:
@@ -326,7 +284,7 @@ async def test_failure_of_unknown_class_is_sifted(ingest, database):
     bad = [0, 37, 38, 99]
     for writer in writers:
         assert await database.frame_indexes(writer.session_id) == [n for n in range(100) if n not in bad]
-    assert await gaps(database) == [
+    assert await database.gaps() == [
         (writer.session_id, index, index + 1, "refused: injected") for writer in writers for index in bad
     ]
     assert ingest.batcher.trouble.error is None
@@ -335,7 +293,7 @@ async def test_failure_of_unknown_class_is_sifted(ingest, database):
 async def test_writer_of_which_nothing_can_be_stored_is_refused(ingest, database):
     """A robot of which no frame can be stored is refused, and keeps its frames: nothing is given up."""
     culprit, *others = [await ingest.writer() for _ in range(4)]
-    await fail_frames(database, f"NEW.session_id = {culprit.session_id}", "XX000")
+    await database.fail_inserts(f"NEW.session_id = {culprit.session_id}", "XX000")
     async with database.commits_blocked():
         for writer in (culprit, *others):
             await ingest.send(writer, 0, 50)
@@ -344,93 +302,8 @@ async def test_writer_of_which_nothing_can_be_stored_is_refused(ingest, database
     for writer in others:
         await writer.settled()
         assert await database.frame_indexes(writer.session_id) == list(range(50))
-    assert await gaps(database) == []
+    assert await database.gaps() == []
     assert await database.frame_indexes(culprit.session_id) == []
-
-
-DETACH = "ALTER TABLE teleop_frame DETACH PARTITION teleop_frame_0"
-ATTACH = "ALTER TABLE teleop_frame ATTACH PARTITION teleop_frame_0 FOR VALUES FROM (0) TO (1000)"
-WRONG_TABLES = {
-    "detached": (DETACH, ATTACH, "teleop_frame_0 is there, but it is no partition of teleop_frame"),
-    "column": (
-        "ALTER TABLE teleop_frame ADD site text NOT NULL DEFAULT 'x'; "
-        "ALTER TABLE teleop_frame ALTER site DROP DEFAULT",
-        "ALTER TABLE teleop_frame DROP site",
-        'null value in column "site"',
-    ),
-    "rule": (
-        "ALTER TABLE teleop_frame ADD CONSTRAINT rule CHECK (frame_index < 5)",
-        "ALTER TABLE teleop_frame DROP CONSTRAINT rule",
-        'violates check constraint "rule"',
-    ),
-    "gaps": (
-        "ALTER TABLE frame_gap ADD site text NOT NULL",
-        "ALTER TABLE frame_gap DROP site",
-        'null value in column "site"',
-    ),
-}
-
-
-@pytest.mark.parametrize("wrong", [*WRONG_TABLES])
-async def test_a_table_in_the_wrong_state_costs_no_frame(ingest, database, monkeypatch, wrong):
-    """Frames wait while the table takes none of their session, and the reason is told; others are stored."""
-    monkeypatch.setattr(batcher, "HELD_RETRY_S", 0.05)
-    monkeypatch.setattr(trouble, "OF_ALL_AFTER_S", 0.0)
-    harm, heal, reason = WRONG_TABLES[wrong]
-    writer = await ingest.writer()
-    await ingest.send(writer, 0, 5)
-    await writer.settled()
-    await database.connection.execute(harm)
-    hollow = {"gap": "spool_full", "timestamps": b"", "state": b"", "action": b""}
-    await ingest.send(writer, 5, 40, **(hollow if wrong == "gaps" else {}))
-    error = await until(lambda: ingest.batcher.trouble.error)
-    assert reason in error.detail
-    with pytest.raises(StorageUnavailable):
-        await ingest.batcher.trouble.check()
-    await ingest.send(writer, 45, 5)
-    await database.connection.execute(heal)
-    await writer.settled()
-    await until(lambda: ingest.batcher.trouble.error is None)
-    assert writer.committed == 50
-
-
-async def test_a_partition_that_is_gone_costs_what_it_held(ingest, database, monkeypatch):
-    """It is made again, and a robot that streams into it goes on."""
-    monkeypatch.setattr(batcher, "HELD_RETRY_S", 0.05)
-    writer = await ingest.writer()
-    await ingest.send(writer, 0, 5)
-    await writer.settled()
-    await database.connection.execute("DROP TABLE teleop_frame_0")
-    await ingest.send(writer, 5, 40)
-    await writer.settled()
-    assert await database.frame_indexes(writer.session_id) == list(range(5, 45))
-    assert await gaps(database) == []
-    await until(lambda: ingest.batcher.trouble.error is None)
-
-
-async def test_others_are_stored_while_a_table_refuses_one(ingest, database, monkeypatch):
-    """A rule that somebody gave the table for one session holds up that one only, however many they are."""
-    monkeypatch.setattr(batcher, "HELD_RETRY_S", 0.05)
-    writers = [await ingest.writer() for _ in range(5)]
-    held = writers[2].session_id
-    await database.connection.execute(
-        f"ALTER TABLE teleop_frame ADD CONSTRAINT rule CHECK (session_id <> {held})"
-    )
-    for first in (0, 10, 20):
-        async with database.commits_blocked():
-            for writer in writers:
-                await ingest.send(writer, first, 10)
-        for writer in (*writers[:2], *writers[3:]):
-            await writer.settled()
-    assert ingest.batcher.trouble.error is not None
-    # The service is ready for the others, and says that it is not for one.
-    await ingest.batcher.trouble.check()
-    with pytest.raises(StorageUnavailable, match="rule"):
-        await ingest.batcher.trouble.check_each()
-    await database.connection.execute("ALTER TABLE teleop_frame DROP CONSTRAINT rule")
-    await writers[2].settled()
-    assert await database.frame_indexes(held) == list(range(30))
-    assert await gaps(database) == []
 
 
 async def test_frames_that_can_not_be_merged_cost_their_connection(ingest, monkeypatch):
@@ -457,61 +330,8 @@ async def test_frames_that_can_not_be_merged_cost_their_connection(ingest, monke
 async def test_a_robot_of_which_all_content_is_refused_keeps_it(ingest, database):
     """Of a reason that speaks of content, too: not every frame of a robot becomes a gap."""
     writer = await ingest.writer()
-    await fail_frames(database, "true", "22P02")
+    await database.fail_inserts("true", "22P02")
     await ingest.send(writer, 0, 50)
     with pytest.raises(Unstorable, match="injected"):
         await writer.settled()
-    assert await gaps(database) == []
-
-
-async def test_a_session_opened_while_its_partition_is_detached(ingest, database):
-    """It is refused with what is in the way and what to do about it."""
-    await database.connection.execute(DETACH)
-    with pytest.raises(StorageUnavailable, match="it is no partition of teleop_frame") as refusal:
-        await ingest.writer()
-    assert "ATTACH PARTITION teleop_frame_0 FOR VALUES" in refusal.value.hint
-
-
-async def test_constraints_that_content_may_violate(database):
-    """They are the schema's own: of all others a violation speaks of the table."""
-    rows = await database.fetch("SELECT conname FROM pg_constraint WHERE conname = ANY($1)", list(OF_CONTENT))
-    assert {row["conname"] for row in rows} == OF_CONTENT
-
-
-async def test_disk_of_the_database_is_full(ingest, database):
-    """While nothing can be stored nothing is given up; what is in the way is told, and when it is over."""
-    await fail_frames(database, "true", "53100")
-    writer = await ingest.writer()
-    await ingest.send(writer, 0, 50)
-    error = await until(lambda: ingest.batcher.trouble.error)
-    assert error.code == "no_space"
-    assert "disk of the database" in error.detail
-    with pytest.raises(type(error)):
-        await ingest.batcher.trouble.check()
-    await heal(database)
-    await writer.settled()
-    assert await database.frame_indexes(writer.session_id) == list(range(50))
-    await until(lambda: ingest.batcher.trouble.error is None)
-
-
-async def test_trouble_is_told(service, http, database):
-    """Robots of both modes, /readyz and /metrics name what keeps frames from being stored."""
-    await fail_frames(database, "true", "53100")
-    async with TestRobot.connected(service) as robot, dial(service, "plain", subprotocols=()) as plain:
-        await robot.send(batch(0, 5))
-        notice = await robot.hear(ErrorMessage)
-        assert (notice.code, notice.fatal) == ("no_space", False)
-        await plain.send('{"observation": {"a": 1}}')
-        while "no_space" not in await plain.recv():
-            pass
-        answer = await http.get("/readyz")
-        assert (answer.status_code, "disk" in answer.json()["commits"]) == (503, True)
-        assert 'telemetry_commits_blocked{code="no_space"} 1.0' in (await http.get("/metrics")).text
-        await heal(database)
-        await robot.acked(5)
-
-    async def ready() -> bool:
-        return (await http.get("/readyz")).status_code == 200
-
-    await until(ready)
-    assert "telemetry_commits_blocked{" not in (await http.get("/metrics")).text
+    assert await database.gaps() == []

@@ -39,6 +39,32 @@ class Database:
         )
         return [row["frame_index"] for row in rows]
 
+    async def gaps(self) -> list[tuple[Any, ...]]:
+        """Every row of `frame_gap`, by session and first frame."""
+        rows = await self.connection.fetch("SELECT * FROM frame_gap ORDER BY session_id, first_frame")
+        return [tuple(row.values()) for row in rows]
+
+    async def refuse_frame(self, index: int) -> None:
+        """Let the database refuse the content of one frame index, of whichever session."""
+        await self.fail_inserts(f"NEW.frame_index = {index}", "22000")
+
+    async def fail_inserts(self, condition: str, sqlstate: str, *, table: str = "teleop_frame") -> None:
+        """Let the database fail with `sqlstate` on each row of which `condition` holds, until `heal`."""
+        await self.connection.execute(
+            f"""CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN
+                    IF {condition} THEN RAISE EXCEPTION 'injected' USING ERRCODE = '{sqlstate}'; END IF;
+                    RETURN NEW;
+                END $$;
+                CREATE TRIGGER fail BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fail()"""
+        )
+
+    async def heal(self) -> None:
+        """What `fail_inserts` did is over; the table, which commits go on to use, need not be locked."""
+        await self.connection.execute(
+            "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
+        )
+
     @asynccontextmanager
     async def commits_blocked(self) -> AsyncIterator[None]:
         """While open, no writer can get past its session row."""
