@@ -10,7 +10,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE
     TO telemetry;
 GRANT USAGE, UPDATE ON SEQUENCE teleop_session_id_seq TO telemetry;
 GRANT SELECT
-    ON session_overview, episode_overview, teleop_frame_data, session_export, installation, video_chunk
+    ON session_overview, episode_overview, teleop_frame_data, session_export, installation, video_chunk, video_chunk_use
     TO telemetry;
 -- They make and drop tables with the rights of their owner.
 REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition FROM PUBLIC;
@@ -19,7 +19,7 @@ GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition TO teleme
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file
     TO ingest;
-GRANT SELECT ON teleop_session, installation TO ingest;
+GRANT SELECT ON teleop_session, installation, video_chunk_use TO ingest;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON export, export_push, procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
@@ -29,5 +29,5 @@ GRANT USAGE
     TO export;
 GRANT SELECT
     ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, episode_overview, episode_pause,
-       session_mark, session_column, session_export, session_archive, video_chunk, stored_object, installation
+       session_mark, session_column, session_export, session_archive, video_chunk, video_chunk_use, stored_object, installation
     TO export;

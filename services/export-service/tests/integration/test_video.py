@@ -220,6 +220,24 @@ async def test_video_that_cannot_be_used_is_cut_out(backend, record, film):
     assert "chunk 1 can't be used" in export["report"]["sessions"][0]["excluded"][0]["reason"]
 
 
+async def test_video_that_is_known_to_be_gone_is_cut_out(backend, record, film, database, store):
+    """Before the export fails for it; once it is back, the same request is another export."""
+    session = await record(300)
+    await film(session, 300)
+    whole = await backend.ask(session)
+    damaged = "UPDATE stored_object SET damage = {} WHERE sha256 = (SELECT sha256 FROM video_chunk" + (
+        f" WHERE session_id = {session} AND chunk_index = 1)"
+    )
+    await database.connection.execute(damaged.format("'it is missing'"))
+    export, folder = await backend.export(session)
+    assert export["id"] != whole["id"]
+    shown = counters(folder / f"videos/{FRONT}/chunk-000/file-000.mp4")
+    assert shown == [*range(50), *range(100, 150)]
+    assert "damaged: it is missing" in export["report"]["sessions"][0]["excluded"][0]["reason"]
+    await database.connection.execute(damaged.format("NULL"))
+    assert (await backend.ask(session))["id"] == whole["id"]
+
+
 @pytest.mark.parametrize("form", ["lerobot-v3.0", "mcap"])
 async def test_what_was_made_of_other_pictures_is_told(backend, record, film, database, form):
     """By session and camera, wherever the export is shown; asked for again it is another one."""

@@ -60,7 +60,7 @@ def recording(tmp_path: Path) -> tuple[CameraPictures, Fetching]:
             pix_fmt="yuv420p",
             width=64,
             height=48,
-            quarantine=None,
+            unusable=None,
         )
         for number in range(CHUNKS)
     ]

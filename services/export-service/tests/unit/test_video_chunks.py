@@ -27,7 +27,7 @@ def chunk(number, start_s, end_s, *, frames=120, fps=30.0):
         pix_fmt="yuv420p",
         width=64,
         height=48,
-        quarantine=None,
+        unusable=None,
     )
 
 
@@ -50,7 +50,7 @@ def test_pictures_of_a_camera_that_is_not_as_fast_as_its_file_lie_evenly():
     ("changes", "problem"),
     [
         ({}, None),
-        ({"quarantine": "it is no mp4"}, "it is no mp4"),
+        ({"unusable": "it is no mp4"}, "it is no mp4"),
         ({"frame_count": None}, "could not be checked"),
         ({"codec": None}, "could not be checked"),
         ({"frame_indices": np.arange(119)}, "holds 120 pictures, but lists 119"),
@@ -67,7 +67,7 @@ def test_pictures_that_are_known_to_be_missing():
     """Before a chunk that has not arrived, in one that can't be used, and what the sender names."""
     listed = [
         replace(chunk(0, 0, 4), frame_indices=np.arange(0, 120), dropped=((30, 40, "the encoder was busy"),)),
-        replace(chunk(1, 4, 8), quarantine="it is torn"),
+        replace(chunk(1, 4, 8), unusable="it is torn"),
         replace(chunk(2, 8, 12), frame_indices=np.arange(240, 360)),
         replace(chunk(4, 16, 20), frame_indices=np.arange(480, 600)),
     ]
@@ -83,7 +83,7 @@ def test_pictures_that_are_known_to_be_missing():
 def test_pictures_that_go_by_time_lack_those_of_a_chunk_that_cannot_be_used(torn):
     """It is named, and nothing is awaited: it has arrived."""
     chunks = [chunk(number, 4 * number, 4 * number + 4) for number in range(3)]
-    chunks[torn] = replace(chunks[torn], quarantine="it is torn")
+    chunks[torn] = replace(chunks[torn], unusable="it is torn")
     sample_us = np.arange(360) * 1_000_000 // 30 + int(START.timestamp()) * 1_000_000
     found = look_at_footage("front", 1, chunks, index=np.arange(360), sample_us=sample_us, loop_fps=30.0).gaps
     assert [(gap.reason, gap.awaited) for gap in found] == [

@@ -87,10 +87,11 @@ def add_chunk(database):
     """Stores a chunk of a session's camera as video-ingest-service does."""
 
     async def add(session, number, frames, *, dropped="[]", camera="front", told=True):
-        await database.connection.execute(ADD_OBJECT, "0" * 64)
+        sha256 = f"{number:064x}"
+        await database.connection.execute(ADD_OBJECT, sha256)
         indices = list(frames)
         await database.connection.execute(
-            *(ADD_CHUNK, session, camera, number, "0" * 64, indices[-1] / 60, len(indices)),
+            *(ADD_CHUNK, session, camera, number, sha256, indices[-1] / 60, len(indices)),
             *(indices if told else None, dropped),
         )
 
@@ -144,21 +145,35 @@ async def test_video_outside_its_session_is_named(http, service, database, add_c
     assert (stray["chunk_index"], stray["id"] > 0) == (0, True)
 
 
+UNUSABLE = {
+    "quarantined": ("UPDATE video_chunk SET quarantine = 'torn' WHERE chunk_index = 1", "torn"),
+    "damaged": (
+        "UPDATE stored_object SET damage = 'it is missing'"
+        " WHERE sha256 = (SELECT sha256 FROM video_chunk WHERE chunk_index = 1)",
+        "its file on the server is damaged: it is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", [*UNUSABLE])
 @pytest.mark.parametrize("told", [True, False], ids=["by frame", "by time"])
-async def test_video_that_cannot_be_used_is_named(http, service, database, add_chunk, told):
+async def test_video_that_cannot_be_used_is_named(http, service, database, add_chunk, told, how):
     """All has arrived, but a dataset will lack pictures: not complete until the chunk can be used."""
+    harm, reason = UNUSABLE[how]
     session = await record(service, frames=600)
     await database.connection.execute(CAMERAS, session, '{"front": {}}')
     for number, first in enumerate((0, 300)):
         await add_chunk(session, number, range(first, first + 300), told=told)
     assert (await ledger(http, session))["complete"] is True
-    await database.connection.execute("UPDATE video_chunk SET quarantine = 'torn' WHERE chunk_index = 1")
+    await database.connection.execute(harm)
     found = await ledger(http, session)
     ((front,), complete) = (found["cameras"], found["complete"])
     assert (front["pictures"], front["awaited_from"], complete) == (300, None, False)
     (chunk,) = front["quarantined"]
-    assert (chunk["chunk_index"], chunk["reason"], chunk["id"] > 0) == (1, "torn", True)
-    await database.connection.execute("UPDATE video_chunk SET quarantine = NULL")
+    assert (chunk["chunk_index"], chunk["reason"], chunk["id"] > 0) == (1, reason, True)
+    await database.connection.execute(
+        "UPDATE video_chunk SET quarantine = NULL; UPDATE stored_object SET damage = NULL"
+    )
     assert (await ledger(http, session))["complete"] is True
 
 

@@ -12,6 +12,7 @@ from teleop_testing.datasets.recorded import record_session
 from teleop_testing.datasets.recorded_video import STARTED_US
 from teleop_testing.waiting import PATIENCE_S
 from teleop_video_ingest.errors import ChunkConflict
+from teleop_video_ingest.files.verification import report_damage
 
 
 @pytest.fixture
@@ -190,6 +191,23 @@ async def test_what_is_quarantined_is_not_served_as_video(http, send, session):
     answer = await http.get(f"/videos/{receipt.id}/content")
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_what_is_known_to_be_gone_covers_nothing_and_is_not_begun(http, send, session, store, pool):
+    """Its frames have no picture, and whoever asks for its bytes is told, not cut off."""
+    receipt = await send(encode_video(30, seed=1), session, indices=range(0, 60, 2))
+    await store.remove(receipt.sha256)
+    await report_damage(pool, receipt.sha256, "it is missing")
+    answer = (await http.get(f"/sessions/{session}/videos")).json()
+    reason = "its file on the server is damaged: it is missing"
+    assert answer["videos"][0]["quarantine"] == reason
+    (front,) = answer["cameras"]
+    assert (front["quarantined"], front["pictures"], front["covered"]) == (1, 0, 0)
+    assert front["uncovered"][0]["reason"] == "its chunk can't be used"
+    assert (await http.get(f"/videos/{receipt.id}")).json()["quarantine"] == reason
+    content = await http.get(f"/videos/{receipt.id}/content")
+    assert (content.status_code, content.json()["code"]) == (500, "damaged")
+    assert receipt.path in content.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_every_missing_frame_has_its_reason():
         (0, 10, "before the camera's first picture"),
         (21, 30, "the encoder was too slow"),
         (41, 60, "no video has arrived for it"),
-        (71, 80, "its chunk is quarantined"),
+        (71, 80, "its chunk can't be used"),
         (80, 100, "no video has arrived for it"),
     ]
     assert found.missing_chunks == [(2, 3)]

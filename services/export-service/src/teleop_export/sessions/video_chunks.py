@@ -25,7 +25,7 @@ class VideoChunk:
 
     frame_indices, captured_us  of each picture; None if the sender did not know them
     dropped                     (first, end, reason): iterations whose picture is missing
-    quarantine                  why it can't be used; None: it can
+    unusable                    why it can't be used; None: it can
     depth_unit                  the pictures are depth, given in this unit; None: they are colours
     """
 
@@ -44,14 +44,14 @@ class VideoChunk:
     pix_fmt: str | None
     width: int | None
     height: int | None
-    quarantine: str | None
+    unusable: str | None
     depth_unit: DepthUnit | None = None
 
     @property
     def problem(self) -> str | None:
         """Why its pictures can't be exported."""
-        if self.quarantine is not None:
-            return self.quarantine
+        if self.unusable is not None:
+            return self.unusable
         if not self.frame_count or not (self.codec and self.pix_fmt and self.width and self.height):
             return "it could not be checked"
         if self.frame_indices is not None and len(self.frame_indices) != self.frame_count:

@@ -20,14 +20,16 @@ from teleop_export.timing.loop_times import Integers, SampleTimes
 
 CHUNKS = """
 SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_timestamp, frame_count,
-       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, quarantine, depth_unit
-  FROM video_chunk WHERE session_id = %s ORDER BY camera_key, chunk_index
+       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, unusable, depth_unit
+  FROM video_chunk JOIN video_chunk_use USING (id)
+ WHERE session_id = %s ORDER BY camera_key, chunk_index
 """
 
 CHUNKS_OF_CAMERA = """
 SELECT id, camera_key, chunk_index, sha256, size_bytes, start_timestamp, end_timestamp, frame_count,
-       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, quarantine, depth_unit
-  FROM video_chunk WHERE session_id = %s AND camera_key = %s AND id = ANY(%s) ORDER BY chunk_index
+       frame_indices, captured_us, dropped, fps, codec, pix_fmt, width, height, unusable, depth_unit
+  FROM video_chunk JOIN video_chunk_use USING (id)
+ WHERE session_id = %s AND camera_key = %s AND id = ANY(%s) ORDER BY chunk_index
 """
 
 # SAMPLES_AT_ONCE are one value: fetched row by row, half a million of them took 1.6 s, of which 1.2 were the
@@ -135,7 +137,7 @@ def _chunk(row: DictRow) -> VideoChunk:
         pix_fmt=row["pix_fmt"],
         width=row["width"],
         height=row["height"],
-        quarantine=row["quarantine"],
+        unusable=row["unusable"],
         depth_unit=row["depth_unit"],
     )
 

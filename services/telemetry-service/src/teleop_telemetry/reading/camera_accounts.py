@@ -13,7 +13,7 @@ from teleop_telemetry.tables.views import CameraAccount, QuarantinedVideo, Stray
 ACCOUNTS = """
 SELECT name, count(c.id) AS chunks,
        coalesce(max(c.chunk_index) + 1, 0) - count(c.id) AS missing_chunks,
-       coalesce(sum(c.frame_count) FILTER (WHERE c.quarantine IS NULL), 0)::bigint AS pictures,
+       coalesce(sum(c.frame_count) FILTER (WHERE u.unusable IS NULL), 0)::bigint AS pictures,
        coalesce(max(greatest(
            c.frame_indices[cardinality(c.frame_indices)] + 1,
            (SELECT max((lost->>'end')::bigint) FROM jsonb_array_elements(c.dropped) AS lost),
@@ -23,14 +23,15 @@ SELECT name, count(c.id) AS chunks,
        coalesce(jsonb_agg(jsonb_build_object('id', c.id, 'chunk_index', c.chunk_index, 'start_timestamp',
                                              c.start_timestamp, 'end_timestamp', c.end_timestamp)
                           ORDER BY c.chunk_index)
-                FILTER (WHERE c.frame_indices IS NULL AND c.quarantine IS NULL
+                FILTER (WHERE c.frame_indices IS NULL AND u.unusable IS NULL
                           AND (c.end_timestamp < $6 OR $7 AND c.start_timestamp > $5)), '[]') AS strays,
-       coalesce(jsonb_agg(jsonb_build_object('id', c.id, 'chunk_index', c.chunk_index, 'reason', c.quarantine)
+       coalesce(jsonb_agg(jsonb_build_object('id', c.id, 'chunk_index', c.chunk_index, 'reason', u.unusable)
                           ORDER BY c.chunk_index)
-                FILTER (WHERE c.quarantine IS NOT NULL), '[]') AS quarantined
+                FILTER (WHERE u.unusable IS NOT NULL), '[]') AS quarantined
   FROM (SELECT jsonb_object_keys($2::jsonb) AS name
         UNION SELECT camera_key FROM video_chunk WHERE session_id = $1 AND frame_indices IS NULL) AS named
   LEFT JOIN video_chunk c ON c.session_id = $1 AND c.camera_key = name
+  LEFT JOIN video_chunk_use u ON u.id = c.id
  GROUP BY name ORDER BY name
 """
 

@@ -14,10 +14,11 @@ from teleop_runtime.store import Store
 from teleop_schema.errors import BadInput, SessionNotFound
 
 from teleop_video_ingest.api.content import BINARY, answer_content
-from teleop_video_ingest.errors import BadRange, FramesTold, VideoNotFound
+from teleop_video_ingest.errors import BadRange, Damaged, FramesTold, VideoNotFound
 from teleop_video_ingest.files.removing import remove_video
 from teleop_video_ingest.model.coverage import cover
 from teleop_video_ingest.model.views import CameraCoverage, SessionVideos, VideoDetail, VideoView
+from teleop_video_ingest.tables.object_table import damage_of
 from teleop_video_ingest.tables.video_table import (
     MAX_ID,
     cameras_of,
@@ -73,12 +74,23 @@ async def list_videos(request: Request) -> Response:
 
 async def get_video(request: Request) -> Response:
     """One chunk, with the frame and the capture time of each picture."""
-    return JsonResponse(_view(await _row(request), VideoDetail))
+    pool: Pool = request.state.ingest_pool
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        row = await get_chunk(connection, request.path_params["video_id"])
+    return JsonResponse(_view(row, VideoDetail))
 
 
 async def get_video_content(request: Request) -> Response:
     """The chunk's bytes, or a range of them; a quarantined chunk is not served as video."""
-    row = await _row(request)
+    pool: Pool = request.state.ingest_pool
+    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
+        row = await get_chunk(connection, request.path_params["video_id"])
+        damage = await damage_of(connection, row["sha256"])
+    if damage is not None:
+        raise Damaged(
+            f"{row['file_path']} is damaged on the server: {damage}",
+            hint="a robot that still has it sends it again",
+        )
     media_type = VIDEO if row["quarantine"] is None else BINARY
     return await answer_content(request, row["sha256"], row["size_bytes"], media_type)
 
@@ -91,16 +103,11 @@ async def delete_video(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def _row(request: Request) -> asyncpg.Record:
-    pool: Pool = request.state.ingest_pool
-    async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
-        return await get_chunk(connection, request.path_params["video_id"])
-
-
 def _view[View: VideoView](row: asyncpg.Record, kind: type[View]) -> View:
     values: dict[str, Any] = {
         **dict(row),
         "dropped": dropped_of(row),
+        "quarantine": row["unusable"],
         "content": f"/videos/{row['id']}/content",
     }
     return convert(values, kind)
@@ -124,6 +131,6 @@ OPERATIONS = (
         "/videos/{video_id:int}/content",
         get_video_content,
         media=[VIDEO, BINARY],
-        errors=[VideoNotFound, BadRange],
+        errors=[VideoNotFound, BadRange, Damaged],
     ),
 )

@@ -10,7 +10,7 @@ from teleop_video_ingest.model.views import CameraCoverage, Overlap, Uncovered
 
 NOT_YET = "no video has arrived for it"
 BEFORE = "before the camera's first picture"
-UNUSABLE = "its chunk is quarantined"
+UNUSABLE = "its chunk can't be used"
 UNEXPLAINED = "the camera gave no picture"
 # A chunk may end when its last picture ends, or when the next chunk begins.
 OVERLAP_PICTURES = 1.5

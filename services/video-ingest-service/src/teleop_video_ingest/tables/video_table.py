@@ -79,7 +79,9 @@ RETURNING id
 """
 
 GET_CHUNK = """
-SELECT c.*, s.robot_id FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
+SELECT c.*, s.robot_id, u.unusable
+  FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id JOIN video_chunk_use u ON u.id = c.id
+ WHERE c.id = $1
 """
 
 REMOVE_CHUNK = "DELETE FROM video_chunk WHERE id = $1 AND frame_indices IS NULL RETURNING id"
@@ -88,8 +90,8 @@ REMOVE_CHUNK = "DELETE FROM video_chunk WHERE id = $1 AND frame_indices IS NULL 
 LIST_CHUNKS = """
 SELECT id, session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp, end_timestamp,
        first_frame_index, frame_count, fps, codec, pix_fmt, width, height, depth_unit, keyframes, dropped,
-       quarantine, look_after, corrected_at, stored_at
-  FROM video_chunk
+       unusable, look_after, corrected_at, stored_at
+  FROM video_chunk JOIN video_chunk_use USING (id)
  WHERE session_id = $1 AND ($2::text IS NULL OR camera_key = $2) AND id > $3
  ORDER BY id LIMIT $4
 """
@@ -97,8 +99,9 @@ SELECT id, session_id, camera_key, chunk_index, file_path, sha256, size_bytes, s
 CAMERAS_OF = "SELECT DISTINCT camera_key FROM video_chunk WHERE session_id = $1"
 
 CHUNKS_OF_CAMERA = """
-SELECT chunk_index, start_timestamp, end_timestamp, frame_indices, dropped, fps, frame_count, quarantine
-  FROM video_chunk WHERE session_id = $1 AND camera_key = $2 AND chunk_index > $3
+SELECT chunk_index, start_timestamp, end_timestamp, frame_indices, dropped, fps, frame_count, unusable
+  FROM video_chunk JOIN video_chunk_use USING (id)
+ WHERE session_id = $1 AND camera_key = $2 AND chunk_index > $3
  ORDER BY chunk_index LIMIT $4
 """
 
@@ -144,7 +147,7 @@ async def find_chunk(
 
 
 async def get_chunk(connection: Connection, video_id: int) -> asyncpg.Record:
-    """The chunk's row with its robot; raises VideoNotFound."""
+    """The chunk's row with its robot, and why it can't be used; raises VideoNotFound."""
     row = await connection.fetchrow(GET_CHUNK, video_id) if 1 <= video_id <= MAX_ID else None
     if row is None:
         raise VideoNotFound(f"there is no video {video_id}", field="video_id")
@@ -189,7 +192,7 @@ def _summed_up(rows: Sequence[asyncpg.Record], session_fps: float) -> list[Cover
             runs=_runs(row, session_fps),
             dropped=dropped_of(row),
             pictures=row["frame_count"] or 0,
-            quarantined=row["quarantine"] is not None,
+            quarantined=row["unusable"] is not None,
         )
         for row in rows
     ]
@@ -197,8 +200,8 @@ def _summed_up(rows: Sequence[asyncpg.Record], session_fps: float) -> list[Cover
 
 def _runs(row: asyncpg.Record, session_fps: float) -> list[tuple[int, int]] | None:
     indices = row["frame_indices"]
-    # What is quarantined shows nothing, so its pictures do not last.
-    fps = row["fps"] if row["quarantine"] is None else None
+    # What can't be used shows nothing, so its pictures do not last.
+    fps = row["fps"] if row["unusable"] is None else None
     return None if indices is None else runs_of(indices, fps=fps, session_fps=session_fps)
 
 
