@@ -140,49 +140,29 @@ def unusable(folder: str | Path, error: Exception, *, setting: str) -> CannotSta
 def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) -> Starlette:
     """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers."""
     health = Health()
+    state: dict[str, Any] = {}
+    handlers: dict[Any, Any] = {
+        BackendError: problems.answer_backend_error,
+        HTTPException: problems.answer_http_exception,
+    }
+    app = Starlette(
+        routes=_routes(title, parts, health),
+        lifespan=partial(_lifespan, parts=parts, health=health, state=state),
+        exception_handlers=handlers,
+    )
+    any_origin = [beginning for part in parts for beginning in part.any_origin]
+    app.add_middleware(Started, state=state)
+    app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin)
+    app.add_middleware(EarlyAnswers)
+    return app
+
+
+def _routes(title: str, parts: Sequence[ServicePart], health: Health) -> list[Route | WebSocketRoute]:
     operations = [operation for part in parts for operation in part.operations]
     document = describe(title, operations)
 
     async def openapi(_request: Request) -> Response:
         return JsonResponse(document)
-
-    state: dict[str, Any] = {}
-
-    @asynccontextmanager
-    async def all_parts() -> AsyncIterator[list[Running]]:
-        async with AsyncExitStack() as stack:
-            running = [await stack.enter_async_context(part.lifespan()) for part in parts]
-            for part in running:
-                health.checks.update(part.checks)
-                health.told.update(part.told)
-                state.update(part.state)
-            yield running
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        raise_limit()
-        start = app.state.start = Start(all_parts(), partial(_end_for, app))
-        health.checks["start"] = start.check
-
-        async def drain() -> None:
-            health.draining = True
-            for part in start.result or ():
-                if part.drain is not None:
-                    await part.drain()
-
-        try:
-            with start_ends_when_asked():
-                await start.heard()
-            with drain_before_exit(drain):
-                yield
-        except CannotStart as error:
-            app.state.cannot_start = str(error)
-            raise
-        except asyncio.CancelledError:
-            app.state.cannot_start = "asked to stop before it started"
-            raise
-        finally:
-            await start.end()
 
     routes: list[Route | WebSocketRoute] = [
         Route("/healthz", health.healthz),
@@ -194,16 +174,50 @@ def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) ->
     ]
     for route in routes:
         route.path_regex = _to_the_last_character(route.path_regex)
-    handlers: dict[Any, Any] = {
-        BackendError: problems.answer_backend_error,
-        HTTPException: problems.answer_http_exception,
-    }
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    any_origin = [beginning for part in parts for beginning in part.any_origin]
-    app.add_middleware(Started, state=state)
-    app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin)
-    app.add_middleware(EarlyAnswers)
-    return app
+    return routes
+
+
+@asynccontextmanager
+async def _lifespan(
+    app: Starlette, *, parts: Sequence[ServicePart], health: Health, state: dict[str, Any]
+) -> AsyncIterator[None]:
+    """Starts the parts, and ends them; `health` and `state` have what is theirs once they have started."""
+    raise_limit()
+    start = app.state.start = Start(_all_parts(parts, health, state), partial(_end_for, app))
+    health.checks["start"] = start.check
+
+    async def drain() -> None:
+        health.draining = True
+        for part in start.result or ():
+            if part.drain is not None:
+                await part.drain()
+
+    try:
+        with start_ends_when_asked():
+            await start.heard()
+        with drain_before_exit(drain):
+            yield
+    except CannotStart as error:
+        app.state.cannot_start = str(error)
+        raise
+    except asyncio.CancelledError:
+        app.state.cannot_start = "asked to stop before it started"
+        raise
+    finally:
+        await start.end()
+
+
+@asynccontextmanager
+async def _all_parts(
+    parts: Sequence[ServicePart], health: Health, state: dict[str, Any]
+) -> AsyncIterator[list[Running]]:
+    async with AsyncExitStack() as stack:
+        running = [await stack.enter_async_context(part.lifespan()) for part in parts]
+        for part in running:
+            health.checks.update(part.checks)
+            health.told.update(part.told)
+            state.update(part.state)
+        yield running
 
 
 def _end_for(app: Starlette, error: BaseException) -> None:
