@@ -74,7 +74,7 @@ def record_session(
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("INSERT INTO robot VALUES (%s, %s) ON CONFLICT DO NOTHING", [robot_id, robot_type])
         declared = Jsonb({camera: {"height": 48, "width": 64, "fps": 30.0} for camera in cameras})
-        about = [
+        about = (
             robot_id,
             robot_type,
             STARTED,
@@ -85,7 +85,7 @@ def record_session(
             status,
             frames,
             declared,
-        ]
+        )
         row = connection.execute(SESSION, about).fetchone()
         assert row is not None
         session: int = row[0]
@@ -104,18 +104,24 @@ def record_session(
                 "absent": absent,
             },
         )
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO episode VALUES (%s, %s, %s, %s, %s, %s)",
-                [(session, index, *(*row, None, None)[:4]) for index, row in enumerate(episodes)],
-            )
-            cursor.executemany(
-                "INSERT INTO episode_pause VALUES (%s, %s, %s, 0)", [(session, *each) for each in pauses]
-            )
-            cursor.executemany(
-                "INSERT INTO frame_gap VALUES (%s, %s, %s, %s)", [(session, *gap) for gap in gaps]
-            )
+        _record_events(connection, session, episodes, pauses, gaps)
     return session
+
+
+def _record_events(
+    connection: psycopg.Connection[Any],
+    session: int,
+    episodes: Sequence[tuple[Any, ...]],
+    pauses: Sequence[tuple[int, int]],
+    gaps: Sequence[tuple[int, int, str]],
+) -> None:
+    told = [(session, index, *(*each, None, None)[:4]) for index, each in enumerate(episodes)]
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO episode VALUES (%s, %s, %s, %s, %s, %s)", told)
+        cursor.executemany(
+            "INSERT INTO episode_pause VALUES (%s, %s, %s, 0)", [(session, *each) for each in pauses]
+        )
+        cursor.executemany("INSERT INTO frame_gap VALUES (%s, %s, %s, %s)", [(session, *gap) for gap in gaps])
 
 
 def record_columns(

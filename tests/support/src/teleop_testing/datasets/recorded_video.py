@@ -135,21 +135,15 @@ def record_video(
             data = _encode(tuple(drawn), codec, pix_fmt, fps, gop, b_frames, height, width, noise)
             sha256 = hashlib.sha256(data).hexdigest()
             asyncio.run(_put(store, data, sha256))
-            seconds = [picture.captured_us / US_PER_S for picture in pictures]
             connection.execute(OBJECT, [sha256, len(data)])
-            about: dict[str, Any] = {
+            about = {
                 "session": session,
                 "camera": camera,
                 "chunk": number,
                 "path": f"sessions/{session}/{camera}/{number}.mp4",
                 "sha256": sha256,
                 "size": len(data),
-                "start": seconds[0],
-                "end": seconds[-1],
-                "first": None if times_only else pictures[0].seen_at,
-                "frames": len(pictures),
-                "seen_at": None if times_only else [picture.seen_at for picture in pictures],
-                "captured": None if times_only else [picture.captured_us for picture in pictures],
+                **_told(pictures, times_only=times_only),
                 "dropped": Jsonb(dropped),
                 "fps": fps,
                 "codec": DEPTH_CODEC if depth_unit else codec,
@@ -162,6 +156,18 @@ def record_video(
             }
             connection.execute(CHUNK, about)
     return RecordedVideo(camera, tuple(taken), frozenset(lost))
+
+
+def _told(pictures: Sequence[Taken], *, times_only: bool) -> dict[str, Any]:
+    """What the sender of a chunk says of its pictures."""
+    return {
+        "start": pictures[0].captured_us / US_PER_S,
+        "end": pictures[-1].captured_us / US_PER_S,
+        "first": None if times_only else pictures[0].seen_at,
+        "frames": len(pictures),
+        "seen_at": None if times_only else [picture.seen_at for picture in pictures],
+        "captured": None if times_only else [picture.captured_us for picture in pictures],
+    }
 
 
 def _take(first: int, end: int, loop_fps: float, fps: int) -> list[Taken]:
