@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-from msgspec.structs import replace
 from teleop_client.backend_http import BackendHttp
 from teleop_client.uploading import Interrupted, Refused
 from teleop_dataset.readiness import QUIET_NS
@@ -29,7 +28,7 @@ from teleop_sync_agent.sending.recall import Recall
 from teleop_sync_agent.sending.spool_sync import SpoolSync
 from teleop_sync_agent.sending.tender import Tender
 from teleop_sync_agent.settings import Settings
-from teleop_sync_agent.status import HEARTBEAT_S, NOW_NOTE, Now
+from teleop_sync_agent.status import NOW_NOTE, Now, is_due
 
 # `pause` takes effect within a second.
 CONTROL_S = 0.5
@@ -199,7 +198,7 @@ class Agent:
                 log.warning("trying again", extra={"trouble": now.trouble})
             for problem in sorted(set(now.problems) - set(told.problems if told else ())):
                 log.error("not sent", extra={"problem": problem})
-            if told is None or replace(now, at=told.at) != told or now.at - told.at > HEARTBEAT_S:
+            if is_due(now, told):
                 told = now
                 await asyncio.to_thread(self._tell, now)
 

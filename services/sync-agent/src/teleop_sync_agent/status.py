@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S
 from msgspec import Struct
+from msgspec.structs import replace
 
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 
@@ -64,6 +65,11 @@ class Status(Struct, kw_only=True, omit_defaults=True):
     datasets: list[DatasetRow]
 
 
+def is_due(now: Now, told: Now | None) -> bool:
+    """Whether to report: there is news, or the last report is old. The clock may have been set back."""
+    return told is None or replace(now, at=told.at) != told or abs(now.at - told.at) > HEARTBEAT_S
+
+
 def read_status(robot_id: str, state: AgentState, *, now_s: float | None = None) -> Status:
     """Read the status."""
     told = state.note(NOW_NOTE)
@@ -71,7 +77,7 @@ def read_status(robot_id: str, state: AgentState, *, now_s: float | None = None)
     at = time.time() if now_s is None else now_s
     return Status(
         robot_id=robot_id,
-        running=agent is not None and not agent.ended and at - agent.at < SILENT_S,
+        running=agent is not None and not agent.ended and abs(at - agent.at) < SILENT_S,
         paused=state.paused,
         agent=agent,
         datasets=state.datasets(),

@@ -1,8 +1,19 @@
 """What `status` says of the disk that samples are kept on."""
 
+import msgspec
+import pytest
 from lerobot_robot_backend.spool.stream import WriterState, WriterStateFile
-from teleop_sync_agent.keeping.state import DatasetRow
-from teleop_sync_agent.status import describe_note, headline, read_status
+from msgspec.structs import replace
+from teleop_sync_agent.keeping.state import AgentState, DatasetRow
+from teleop_sync_agent.status import (
+    HEARTBEAT_S,
+    NOW_NOTE,
+    Now,
+    describe_note,
+    headline,
+    is_due,
+    read_status,
+)
 from teleop_testing.robots.spooled import open_writer
 
 
@@ -44,3 +55,17 @@ def test_repaired_dataset_needs_no_repair(tmp_path):
     assert describe_note(row) == f"its recorder died: sync-agent repair {torn}"
     (tmp_path / "outputs/pick-repaired").mkdir(parents=True)
     assert describe_note(row) == f"its recorder died: {torn}-repaired is its repair"
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+def test_a_clock_that_is_set(tmp_path, days):
+    """The agent reports at once by the new clock; one that was killed before does not look alive for days."""
+    told = Now(at=1.8e9, pid=1, server="http://backend:8000", paused=False)
+    state = AgentState(tmp_path / "robot_A.sqlite")
+    state.set_note(NOW_NOTE, msgspec.json.encode(told))
+    set_to_s = told.at + days * 24 * 3600
+    assert read_status("robot_A", state, now_s=told.at + HEARTBEAT_S).running
+    assert not read_status("robot_A", state, now_s=set_to_s).running
+    assert is_due(replace(told, at=set_to_s), told)
+    assert not is_due(replace(told, at=told.at + 1.0), told)
+    state.close()
