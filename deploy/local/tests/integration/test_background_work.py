@@ -1,6 +1,7 @@
 """Every background task of every service: one that stumbles goes on."""
 
 import ast
+import asyncio
 import errno
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,7 +17,8 @@ from teleop_backend.postgres import EmbeddedPostgres
 from teleop_export.app import export_part
 from teleop_export.hub.settings import HubSettings
 from teleop_runtime import background
-from teleop_runtime.background import Background
+from teleop_runtime.background import Background, _Task
+from teleop_runtime.metrics import REGISTRY
 from teleop_telemetry.app import telemetry_part
 from teleop_testing.waiting import until
 from teleop_video_ingest.app import ingest_part
@@ -102,9 +104,13 @@ def test_nothing_else_begins_by_itself():
 
 @pytest.fixture
 def stumbles(monkeypatch):
-    """Names of all work whose every first call raises, and that was called again."""
-    gone_on = set()
+    """Names of all work that works although it failed twice: at once, and after it had begun.
+
+    A look works once it has returned, and other work once it has run on for a while.
+    """
+    works = set()
     monkeypatch.setattr(background, "RESTART_AFTER_S", 0.01)
+    monkeypatch.setattr(background, "STEADY_AFTER_S", 0.1)
     keep, every = Background.keep, Background.every
 
     def stumbling(name, work):
@@ -115,8 +121,11 @@ def stumbles(monkeypatch):
             calls += 1
             if calls == 1:
                 raise OSError(errno.EMFILE, "Too many open files")
-            gone_on.add(name)
-            return await work()
+            if calls == 2:
+                await interrupted(work)
+                raise OSError(errno.EMFILE, "Too many open files")
+            await work()
+            works.add(name)
 
         return stumble
 
@@ -126,13 +135,35 @@ def stumbles(monkeypatch):
     def look_stumbling(self, seconds, name, look, *, at_once=True, vital=False):
         every(self, min(seconds, 0.1), name, stumbling(name, look), vital=vital)
 
+    monkeypatch.setattr(_Task, "got_on", noting(_Task.got_on, works))
     monkeypatch.setattr(Background, "keep", keep_stumbling)
     monkeypatch.setattr(Background, "every", look_stumbling)
-    return gone_on
+    return works
 
 
-async def test_all_of_it_goes_on(stumbles, tmp_path):
-    """Descriptors run out for a moment, everywhere: all goes on, and readiness tells what is vital."""
+async def interrupted(work):
+    """Let it run to where it first waits for something else, and a bit further, and end it there."""
+    working = asyncio.ensure_future(work())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+def noting(got_on, works):
+    """`got_on`, which notes the name of each task that has overcome its trouble."""
+
+    def note(task):
+        if task.trouble is not None:
+            works.add(task.name)
+        got_on(task)
+
+    return note
+
+
+async def test_all_of_it_works_again(stumbles, tmp_path):
+    """Descriptors run out for a moment, everywhere, before the work begins and in the middle of it: then all
+    of it works, nothing is in trouble any more, and readiness tells what is vital."""
     postgres = EmbeddedPostgres(tmp_path / "data")
     store = tmp_path / "files"
     parts = [
@@ -146,4 +177,11 @@ async def test_all_of_it_goes_on(stumbles, tmp_path):
         for part in parts:
             checks |= (await stack.enter_async_context(part.lifespan())).checks
         await until(lambda: stumbles == ALL)
+        await until(lambda: not any(map(in_trouble, ALL)))
         assert checks.keys() >= VITAL
+        for name in VITAL:
+            await checks[name]()
+
+
+def in_trouble(name):
+    return REGISTRY.get_sample_value("background_in_trouble", {"task": name})
