@@ -33,6 +33,12 @@ class FolderUnusable(NotMade):
     code, retryable = "exports_unwritable", True
 
 
+class StoreAway(NotMade):
+    """The place of the stored files is not there, so nothing can be said of its files."""
+
+    code, retryable = "store_unusable", True
+
+
 class SessionUnfinished(Conflict):
     """The session is still being recorded."""
 

@@ -17,12 +17,12 @@ from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.serving.graceful import until_asked_to_end
 from teleop_runtime.serving.problems import as_problem
 from teleop_runtime.settings import load_settings, read_command_line
-from teleop_runtime.store import Store, open_store
+from teleop_runtime.store import ObjectMissing, Store, open_store
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 
 from teleop_export.arrow import do_without_pandas, give_memory_back
-from teleop_export.errors import Cancelled, NotConnected, NotMade
+from teleop_export.errors import Cancelled, NotConnected, NotMade, StoreAway
 from teleop_export.hub.pusher import Pusher
 from teleop_export.hub.settings import HubSettings
 from teleop_export.making.build import build
@@ -107,10 +107,21 @@ class Worker:
         except OSError:
             await asyncio.to_thread(self._folders.check_writable)
             raise
+        except ObjectMissing:
+            await self._check_store()
+            raise
         finally:
             # What can't be removed now is swept once it can.
             with suppress(OSError):
                 await asyncio.to_thread(self._folders.discard, folder)
+
+    async def _check_store(self) -> None:
+        """Raise StoreAway if not only an object is missing, but all that a store has."""
+        if await self._store.owner() is None:
+            raise StoreAway(
+                "the stored files are not where they were: nothing there says whose they are",
+                hint="is the disk of the file store mounted, and has nobody moved or removed the folder?",
+            )
 
     async def _build(self, claim: Claim, folder: Path) -> Built:
         """Build in a thread, telling progress; the thread has ended when this returns or raises."""

@@ -48,6 +48,16 @@ async def test_an_export_waits_while_nothing_can_be_built(backend, record, build
     assert (await backend.http.get("/readyz")).status_code == 200
 
 
+async def test_whose_folder_is_gone_is_told_when_asked(backend, record, building):
+    """The whole disk of exports: nothing is begun that has no place."""
+    session = await record(30)
+    root = building.parent.rename(building.parent.with_name("away"))
+    answer = await backend.ask(session, status=503)
+    assert answer["code"] == "exports_unwritable"
+    root.rename(building.parent)
+    assert (await backend.ended((await backend.ask(session))["id"]))["status"] == "done"
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 async def test_who_asked_on_the_command_line_reads_what_is_waited_for(
     backend, record, building, database, tmp_path, terminal

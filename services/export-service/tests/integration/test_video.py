@@ -12,6 +12,8 @@ import pytest
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_dataset.v3.layout import BYTES_PER_MB, FileLimits
 from teleop_export.making.build import build
+from teleop_export.tables import export_table
+from teleop_testing.waiting import until
 
 FRONT = "observation.images.front"
 
@@ -269,6 +271,24 @@ async def test_lost_object_fails_the_export(backend, record, film, store):
     export = await backend.ended((await backend.ask(session))["id"])
     assert (export["status"], export["error"]["code"]) == ("failed", "object_missing")
     await backend.leaves_nothing()
+
+
+async def test_an_export_waits_while_all_stored_files_are_away(backend, record, film, store, monkeypatch):
+    """Their disk is not mounted for a while: no object is missing, and no attempt is lost."""
+    monkeypatch.setattr(export_table, "MAX_ATTEMPTS", 1)
+    session = await record(100)
+    await film(session, 100)
+    away = store.rename(store.with_name("away"))
+    export_id = (await backend.ask(session))["id"]
+
+    async def waits_for() -> dict | None:
+        return (await backend.http.get(f"/exports/{export_id}")).json()["waits_for"]
+
+    told = await until(waits_for)
+    assert (told["code"], "mounted" in told["hint"]) == ("store_unusable", True)
+    shutil.rmtree(store, ignore_errors=True)
+    away.rename(store)
+    assert (await backend.ended(export_id))["status"] == "done"
 
 
 async def test_cancelling_while_video_is_copied_leaves_nothing(backend, record, film, monkeypatch):

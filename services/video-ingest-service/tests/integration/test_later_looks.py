@@ -1,9 +1,11 @@
 """Video chunks that nobody could look into when they came, or that an older release has looked into."""
 
 import asyncio
+import shutil
 import signal
 
 import pytest
+from teleop_runtime.store import StoreUnusable
 from teleop_schema.migrations.versions import v0019_later_looks
 from teleop_testing.datasets.files import dying_of, encode_video, hide_first, sha256_of, turn_over, video_file
 from teleop_video_ingest.adopt import adopt
@@ -199,6 +201,23 @@ async def test_a_look_again_that_comes_to_no_end_changes_nothing(
     assert tuple((await database.fetch(CHUNKS))[0].values())[:4] == (30, None, False, 1)
     assert (value(UNLOOKED), value(OUTDATED)) == (0, 1)
     monkeypatch.undo()
+    await database.connection.execute(DUE)
+    await later()
+    assert (await database.fetch(CHUNKS))[0]["frame_count"] == 27
+
+
+async def test_a_store_that_is_away_is_no_damage_of_its_video(arrive, later, database, store, store_root):
+    """Nothing is noted of a chunk while the disk of all is not mounted; then it is looked into."""
+    content = hide_first(encode_video(30), 3)
+    await store.own("this database")
+    await arrive(0, content)
+    await database.connection.execute(OLDER, 3, 0)
+    away = store_root.rename(store_root.with_name("away"))
+    with pytest.raises(StoreUnusable):
+        await later()
+    assert await database.value("SELECT count(*) FROM stored_object WHERE damage IS NOT NULL") == 0
+    shutil.rmtree(store_root, ignore_errors=True)
+    away.rename(store_root)
     await database.connection.execute(DUE)
     await later()
     assert (await database.fetch(CHUNKS))[0]["frame_count"] == 27

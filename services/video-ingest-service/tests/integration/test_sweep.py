@@ -6,6 +6,7 @@ import random
 import shutil
 import struct
 import sys
+from pathlib import Path
 
 import pytest
 from teleop_runtime.store import StoreUnusable
@@ -17,6 +18,7 @@ from teleop_video_ingest.adopt import adopt
 from teleop_video_ingest.datasets.recordings import beginnings
 from teleop_video_ingest.datasets.versions import commit_version
 from teleop_video_ingest.errors import ObjectGone
+from teleop_video_ingest.files.verification import verify_objects
 from teleop_video_ingest.tables.upload_table import UploadTable
 from teleop_video_ingest.upkeep.sweep import Sweeper
 from teleop_video_ingest.uploads.uploads import Uploads
@@ -316,6 +318,46 @@ async def test_a_store_that_is_not_there_is_no_damage(sweeper, record, store, st
     away.rename(store_root)
     await sweeper.sweep()
     assert await database.value("SELECT count(*) FROM stored_object WHERE damage IS NOT NULL") == 0
+
+
+async def test_missing_objects_that_are_there_again_are_looked_at(sweeper, record, store_root, database):
+    """Sound if their bytes are; what was put back with other bytes stays damaged, and says how."""
+    for content in (b"put back", b"restored"):
+        await record(content, finalised=True)
+    paths = {content: store_object(store_root, content) for content in (b"put back", b"restored")}
+    for path in paths.values():
+        path.rename(store_root / f"{path.name}.away")
+    await database.connection.execute(AN_HOUR_AGO)
+    await sweeper.sweep()
+    damaged = "SELECT sha256, damage FROM stored_object WHERE damage IS NOT NULL"
+    assert len(await database.fetch(damaged)) == 2
+    for path in paths.values():
+        (store_root / f"{path.name}.away").rename(path)
+    spoiled = paths[b"restored"]
+    spoiled.chmod(0o600)
+    spoiled.write_bytes(b"RESTORED")
+    sweeper._listed_at = None
+    await sweeper.sweep()
+    (found,) = await database.fetch(damaged)
+    assert found["sha256"] == sha256_of(b"restored")
+    assert found["damage"].startswith("the SHA-256 of its bytes is")
+
+
+async def test_a_store_that_is_gone_is_what_verifying_it_says(record, pool, store, store_root):
+    """Not a fault of the service, nor of the files."""
+    await store.own("this database")
+    await record(b"on the disk")
+    away = store_root.rename(store_root.with_name("away"))
+    LocalStore.open(store_root)
+    with pytest.raises(StoreUnusable, match="place of the stored files"):
+        await verify_objects(pool, store, [(sha256_of(b"on the disk"), 11), (sha256_of(b"{}"), 2)])
+    shutil.rmtree(store_root)
+    away.rename(store_root)
+
+
+def store_object(store_root, content: bytes) -> Path:
+    (path,) = store_root.glob(f".objects/*/*/{sha256_of(content)}")
+    return path
 
 
 def shrink(path) -> None:

@@ -39,8 +39,11 @@ class Folders:
             raise unusable(root, error, setting="EXPORT_ROOT") from error
 
     def check_space(self, size_bytes: int) -> None:
-        """Raise NoSpace unless `size_bytes` fit with KEEP_FREE of the disk to spare."""
-        disk = shutil.disk_usage(self.root)
+        """Raise NoSpace unless `size_bytes` fit with KEEP_FREE of the disk to spare; FolderUnusable."""
+        try:
+            disk = shutil.disk_usage(self.root)
+        except OSError as error:
+            raise _unusable(error) from error
         free = int(disk.free - KEEP_FREE * disk.total)
         if size_bytes > free:
             raise NoSpace(
@@ -66,13 +69,7 @@ class Folders:
         try:
             folder.mkdir()
         except OSError as error:
-            raise FolderUnusable(
-                f"the export folder can't be written: {error.strerror}",
-                hint=(
-                    "make the folder writable for the backend again (EXPORT_ROOT/.building); nothing "
-                    "else needs to be done"
-                ),
-            ) from error
+            raise _unusable(error) from error
 
     def published(self, export_id: int, fingerprint: str) -> Path:
         """Where an export is served from once it is finished."""
@@ -134,3 +131,13 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _unusable(error: OSError) -> FolderUnusable:
+    return FolderUnusable(
+        f"the export folder can't be written: {error.strerror}",
+        hint=(
+            "make the folder writable for the backend again (EXPORT_ROOT/.building); "
+            "nothing else needs to be done"
+        ),
+    )

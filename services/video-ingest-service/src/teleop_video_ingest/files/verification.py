@@ -24,7 +24,10 @@ MISSING = "it is missing"
 
 
 async def verify_objects(pool: Pool, store: Store, objects: list[tuple[str, int]]) -> None:
-    """Read each (SHA-256, bytes) of `objects`, and store the result in its row."""
+    """Read each (SHA-256, bytes) of `objects`, and store the result in its row.
+
+    Raises StoreUnusable if the store is gone or its disk fails; what was read until then is stored.
+    """
     waiting = iter(objects)
 
     async def work() -> None:
@@ -40,9 +43,13 @@ async def verify_objects(pool: Pool, store: Store, objects: list[tuple[str, int]
                 sound = []
         await _note_sound(pool, sound)
 
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(READERS):
-            tasks.create_task(work())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(READERS):
+                tasks.create_task(work())
+    except ExceptionGroup as failed:
+        # They all fail for the same reason, and whoever asked is told of errors, not of groups.
+        raise failed.exceptions[0] from None
 
 
 async def look_at(store: Store, sha256: str, size_bytes: int) -> str | None:

@@ -102,6 +102,11 @@ SELECT o.sha256, o.size_bytes FROM stored_object o LEFT JOIN listed_object l USI
    AND (l.sha256 IS NULL OR l.size_bytes <> o.size_bytes)
 """
 
+BACK_AGAIN = """
+SELECT o.sha256, o.size_bytes FROM stored_object o JOIN listed_object l USING (sha256, size_bytes)
+ WHERE o.damage = $1
+"""
+
 
 async def try_lock(connection: Connection) -> bool:
     """Take the lock for sweeping; True until `unlock`, or until the connection ends."""
@@ -174,6 +179,11 @@ async def add_listed(connection: Connection, objects: Sequence[tuple[str, int]])
 async def adopt(connection: Connection) -> list[str]:
     """Add a row for each listed object without one; returns these objects."""
     return [row[0] for row in await connection.fetch(ADOPT)]
+
+
+async def back_again(connection: Connection, damage: str) -> list[tuple[str, int]]:
+    """(SHA-256, bytes) of the listed objects that this was noted of, although they have their size."""
+    return [(row[0], row[1]) for row in await connection.fetch(BACK_AGAIN, damage)]
 
 
 async def not_as_listed(connection: Connection, before: datetime) -> list[tuple[str, int]]:

@@ -76,6 +76,7 @@ class LaterLooks:
                 self._store, chunk.sha256, told_frames=chunk.told, depth=chunk.depth, span_us=chunk.span_us
             )
         except ObjectMissing:
+            await self._store.check_owner()
             await report_damage(self._pool, chunk.sha256, MISSING)
             return
         if not probed.looked:

@@ -18,7 +18,7 @@ from teleop_runtime.store import Store
 
 from teleop_video_ingest.datasets.recordings import judge_recordings
 from teleop_video_ingest.datasets.version_notes import remove_note
-from teleop_video_ingest.files.verification import MISSING, report_damage
+from teleop_video_ingest.files.verification import MISSING, report_damage, verify_objects
 from teleop_video_ingest.metrics import SWEPT_OBJECTS, UNCLAIMED_OBJECTS
 from teleop_video_ingest.tables import sweep_table
 from teleop_video_ingest.uploads.uploads import Uploads
@@ -107,6 +107,8 @@ class Sweeper:
         if adopted := await sweep_table.adopt(connection):
             log.warning("objects without a row adopted", objects=len(adopted))
         await report_missing(connection, self._pool, self._store, begun)
+        # A folder that was put back, or files that somebody restored: sound again if their bytes are.
+        await verify_objects(self._pool, self._store, await sweep_table.back_again(connection, MISSING))
         await sweep_table.end_listing(connection)
         self._listed_at = begun
 

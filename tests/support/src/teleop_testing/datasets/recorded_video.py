@@ -238,6 +238,8 @@ async def _put(root: Path | str, data: bytes, sha256: str) -> None:
         yield data
 
     store, upload = open_store(root), uuid4()
+    # As every store has one since its service began.
+    await store.own("tests")
     await store.begin(upload)
     await store.append(upload, 0, parts(), limit=len(data))
     await store.finish(upload, sha256=sha256, size_bytes=len(data))
