@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-import uvicorn
 from teleop_export.app import create_app
 from teleop_export.settings import ExportSettings
+from teleop_testing.backends.serving import serving
 from teleop_testing.datasets.recorded import record_columns, record_session
 from teleop_testing.datasets.recorded_video import RecordedVideo, record_video
 from teleop_testing.waiting import PATIENCE_S
@@ -114,34 +114,27 @@ class Backend:
 
 
 @asynccontextmanager
-async def serving(database_url: str, root: Path, store: Path | str) -> AsyncIterator[Backend]:
-    app = create_app(
-        ExportSettings(database_url=database_url, export_root=root, store_url=str(store), _env_file=None)
+async def running(database_url: str, root: Path, store: Path | str) -> AsyncIterator[Backend]:
+    settings = ExportSettings(
+        database_url=database_url, export_root=root, store_url=str(store), _env_file=None
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
-    # Signals belong to the test run.
-    task = asyncio.create_task(server._serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-        if task.done():
-            task.result()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as http:
+    async with (
+        serving(create_app(settings)) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
         yield Backend(http, root)
-    server.should_exit = True
-    await task
 
 
 @pytest.fixture
 def serve(database_url, tmp_path, store) -> Callable[[], AbstractAsyncContextManager[Backend]]:
     """Runs an export-service on this test's own database and folder, as often as wanted."""
-    return lambda: serving(database_url, tmp_path / "exports", store)
+    return lambda: running(database_url, tmp_path / "exports", store)
 
 
 @pytest.fixture
 def serve_on(tmp_path, store) -> Callable[[str], AbstractAsyncContextManager[Backend]]:
     """The same on whatever way to the database."""
-    return lambda database_url: serving(database_url, tmp_path / "exports", store)
+    return lambda database_url: running(database_url, tmp_path / "exports", store)
 
 
 @pytest_asyncio.fixture

@@ -9,7 +9,6 @@ import av
 import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.errors import NotRepairable
-from teleop_dataset.mp4_samples import samples_of
 from teleop_dataset.repair import Decoding, RepairReport, find_sound, repair
 from teleop_schema.errors import BackendError
 from teleop_testing.datasets.repaired import (
@@ -21,6 +20,7 @@ from teleop_testing.datasets.repaired import (
     assert_picked_episodes,
     assert_same_episodes,
     episode_rows,
+    hole,
 )
 
 VIDEOS = [f"videos/{camera}/chunk-000/file-000.mp4" for camera in CAMERAS]
@@ -87,15 +87,6 @@ def test_frames_dropped_while_recording_are_not_guessed(recording, tmp_path):
     report = repair(source, tmp_path / "repaired")
     assert not report.whole
     assert any("frames were dropped while recording" in loss.why for loss in report.lost)
-
-
-def hole(path: Path, camera_frames: range) -> None:
-    """Zeros where some of an mp4's pictures were, as a file system leaves them after a power cut."""
-    samples = samples_of(path)
-    with path.open("r+b") as file:
-        for number in camera_frames:
-            file.seek(int(samples.offset[number]))
-            file.write(bytes(int(samples.size[number])))
 
 
 def begin_of(episode: int) -> int:

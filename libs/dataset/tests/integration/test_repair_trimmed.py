@@ -8,9 +8,8 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
-from teleop_dataset.mp4_samples import samples_of
 from teleop_dataset.repair import find_sound, repair
-from teleop_testing.datasets.repaired import CAMERAS, FRAMES, assert_lerobot_reads
+from teleop_testing.datasets.repaired import CAMERAS, FRAMES, assert_lerobot_reads, hole
 
 FPS = 30
 VIDEO = f"videos/{CAMERAS[0]}/chunk-000/file-000.mp4"
@@ -21,15 +20,6 @@ def shown(path: Path) -> list[np.ndarray]:
     """Every picture that players show."""
     with av.open(str(path)) as file:
         return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-
-
-def hole(path: Path, camera_frames: range) -> None:
-    """Zeros where some of an mp4's pictures were."""
-    samples = samples_of(path)
-    with path.open("r+b") as file:
-        for number in camera_frames:
-            file.seek(int(samples.offset[number]))
-            file.write(bytes(int(samples.size[number])))
 
 
 def trim(path: Path, hidden: int, *, keyframe: bool, b_frames: int) -> None:

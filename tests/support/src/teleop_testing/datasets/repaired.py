@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_dataset.mp4_samples import samples_of
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 FRAMES = [21, 30, 17, 24]
@@ -109,3 +110,12 @@ def assert_close_pictures(statistic: str, found: list[float], expected: list[flo
     """LeRobot looked at the pictures before they were compressed; white is 1."""
     extreme = statistic in ("min", "max", "q01", "q99")
     np.testing.assert_allclose(found, expected, atol=0.15 if extreme else 0.03, err_msg=statistic)
+
+
+def hole(path: Path, pictures: range) -> None:
+    """Zeros where some of an mp4's pictures were, as a file system leaves them after a power cut."""
+    samples = samples_of(path)
+    with path.open("r+b") as file:
+        for number in pictures:
+            file.seek(int(samples.offset[number]))
+            file.write(bytes(int(samples.size[number])))
