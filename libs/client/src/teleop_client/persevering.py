@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from teleop_client.backend_http import Interrupted
 from teleop_client.backoff import backoff_s
 
+# Nobody is told when a server is back, so nobody waits longer than this for what is left to send.
 LONGEST_BACKOFF_S = 60.0
 
 
@@ -62,6 +63,7 @@ async def persevere[T](
         try:
             return await attempt()
         except Interrupted as error:
+            # A line that breaks all the time and lets something through each time is used at once.
             failures = 0 if error.progressed else failures + 1
             report(error)
         await asyncio.sleep(backoff_s(failures, LONGEST_BACKOFF_S, jitter()))

@@ -9,8 +9,13 @@ from typing import BinaryIO, cast
 from teleop_client.backend_http import BackendHttp, Interrupted
 
 PIECE_BYTES = 256 * 1024
+# 4 MB in memory, so that the network and the disk seldom wait for each other.
 PIECES_AHEAD = 16
+# The backend writes the archive as it reads its files; a disk that wakes up takes some seconds.
 STALL_S = 60.0
+# How soon one side notices that the other has made room, has sent something, or has ended.
+_ROOM_POLL_S = 0.01
+_PIECE_POLL_S = 0.05
 
 
 async def unpack_from(
@@ -35,8 +40,8 @@ async def unpack_from(
                 while not pipe.offer(piece):
                     if unpacking.done():
                         break
-                    await asyncio.sleep(0.01)
-                if unpacking.done():
+                    await asyncio.sleep(_ROOM_POLL_S)
+                if unpacking.done():  # it failed, or has all that it wants: the rest need not arrive
                     break
                 advance(len(piece), total_bytes)
         pipe.end()
@@ -85,7 +90,7 @@ class _Pipe:
             if self._broken:
                 raise tarfile.ReadError("interrupted")
             try:
-                self._rest = self._pieces.get(timeout=0.05)
+                self._rest = self._pieces.get(timeout=_PIECE_POLL_S)
             except queue.Empty:
                 if self._ended and self._pieces.empty():
                     return b""

@@ -37,4 +37,5 @@ class Throttle:
             now_s = self._clock()
             if self._free_at_s > now_s:
                 await asyncio.sleep(self._free_at_s - now_s)
+            # Silence counts up to BURST_S: a quiet night is no credit for a flood.
             self._free_at_s = max(self._free_at_s, now_s - BURST_S) + size_bytes / self._rate

@@ -268,6 +268,7 @@ class _Body:
         self.offset = offset
 
     async def pieces(self) -> AsyncIterator[bytes]:
+        # The file is read in threads: a slow disk must not stop the other uploads.
         sent = self.offset
         for start, size in pieces_from(self._missing, self.offset, self._uploader.piece_bytes):
             try:
@@ -285,6 +286,7 @@ class _Body:
             self._uploader.gained_bytes += max(0, sent - max(self._reached.sent, sent - size))
             self._reached.sent = max(self._reached.sent, sent)
             self._advance(size)
+        # All is sent; now the server assembles the file and hashes it.
         self._wait(ANSWER_S)
 
     def _wait(self, seconds: float) -> None:

@@ -47,7 +47,7 @@ from lerobot_robot_backend.spool.stream import (
 )
 
 LINGER_S = 1 / 6  # ten frames per message at 60 Hz, so that ten frames share the server's cost of a message
-PING_S = 5.0
+PING_S = 5.0  # a connection over a robot's wireless link dies without a word
 PONG_S = 10.0  # with PING_S: a dead connection is noticed after 15 s
 ANSWER_S = 60.0  # longest silence of the server while frames are not acknowledged
 # An acknowledgement has tens of bytes, an error one sentence.
@@ -113,6 +113,7 @@ class Shipper:
                 log.info("complete: session %s, %d frames", shipping.session_id, shipping.acked)
                 return
             welcomed = shipping.session_id is not None
+            # A line that breaks after the welcome is no reason to wait longer; a refusal is.
             failures = 0 if welcomed and not (trouble and trouble.refused) else failures + 1
             if trouble is not None and not shipping.leaving:
                 await asyncio.sleep(backoff_s(failures, trouble.longest_s, self._jitter()))

@@ -34,7 +34,7 @@ from teleop_sync_agent.status import NOW_NOTE, Now, is_due
 CONTROL_S = 0.5
 # `status` is accurate to the second.
 REPORT_S = 1.0
-# How often to check that the server can be reached while there is nothing to send.
+# How long any backend may take to show that it is there, before `once` calls it away.
 PING_S = 5.0
 # One line each; a root that can't be read may cause any number of problems.
 MAX_PROBLEMS_TOLD = 1000
@@ -193,6 +193,7 @@ class Agent:
                 sent[folder] = await self.datasets.note_progress(tended, sent.get(folder, 0), REPORT_S)
             now = self._now()
             if told and told.trouble and not now.trouble:
+                # The server is back: perhaps as another one, or with an older database.
                 self._recall.want()
             if now.trouble and now.trouble != (told and told.trouble):
                 log.warning("trying again", extra={"trouble": now.trouble})

@@ -17,6 +17,7 @@ from teleop_sync_agent.keeping.state import default_state_dir
 
 # Several, so that the connection is used while one file waits for its answer.
 DEFAULT_PARALLEL = 4
+# More would only share the same uplink, each with a file open and a piece of it in memory.
 MAX_PARALLEL = 32
 MAX_PORT = 65_535
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,

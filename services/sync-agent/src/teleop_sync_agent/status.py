@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NOW_NOTE = "now"
 # The running agent reports at least this often.
 HEARTBEAT_S = 30.0
+# A machine that hashes large files may be late with a report, but not with three.
 SILENT_S = 3 * HEARTBEAT_S
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 

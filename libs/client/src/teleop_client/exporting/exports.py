@@ -20,6 +20,7 @@ from teleop_client.tar_stream import unpack_from
 # It moves the progress bar that people look at.
 POLL_S = 0.25
 EVENTS = "text/event-stream"
+# While nothing changes, the backend says that it is alive; a connection that is silent for longer is dead.
 SILENCE_S = 60.0
 # A backend that restarts, or whose database restarts, is back within this time.
 PATIENCE_S = 60.0
@@ -127,7 +128,7 @@ class Exports:
                         if line.startswith(b"data: ") and (export := msgspec.json.decode(line[6:])):
                             yield export
         except (HttpFailure, ValueError):
-            pass
+            pass  # what is wrong with the backend, if anything is, the next question shows
         while True:
             yield await self._get(export_id, progress)
             await asyncio.sleep(POLL_S)
@@ -203,6 +204,7 @@ def _put(unpacked: Path, target: Path, *, is_dataset: bool) -> None:
         raise ExportError("the archive does not hold a single folder")
     if is_dataset and not (contents[0] / "meta" / "info.json").is_file():
         raise ExportError("the archive holds no dataset")
+    # Asked again, because the download may have taken an hour; only an empty folder is removed.
     check_free(target)
     shutil.rmtree(target, ignore_errors=True)
     contents[0].rename(target)

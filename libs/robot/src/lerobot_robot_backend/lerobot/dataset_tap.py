@@ -17,6 +17,9 @@ KNOWN = frozenset(
 IMAGES = "observation.images."
 COLUMN_TYPES = frozenset({*VALUE_BYTES, TEXT})
 
+# A note of an episode; an error's text may contain a whole array, and LeRobot shows all of it.
+_LONGEST_WHY = 500
+
 # Calls a function, and keeps its errors away from LeRobot.
 type Guard = Callable[..., None]
 
@@ -101,7 +104,7 @@ class DatasetTap:
                 result = save_episode(dataset, *args, **kwargs)
             except BaseException as error:
                 if self._follows(dataset):
-                    why = f"saving failed: {type(error).__name__}: {error}"[:500]
+                    why = f"saving failed: {type(error).__name__}: {error}"[:_LONGEST_WHY]
                     self._guard(self._tell, "discard", why)
                 raise
             if self._follows(dataset):
@@ -113,6 +116,7 @@ class DatasetTap:
     def _wrap_clear(self, clear: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(clear)
         def tell_and_clear(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            # LeRobot clears its buffer before the attempt is repeated; saving empties it in another way.
             if self._follows(dataset):
                 self._guard(self._tell, "discard", "recorded again")
             return clear(dataset, *args, **kwargs)

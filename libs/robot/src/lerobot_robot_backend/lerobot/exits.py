@@ -3,7 +3,7 @@
 import sys
 from typing import NoReturn
 
-EXIT_USAGE = 2
+EXIT_USAGE = 2  # as argparse, and LeRobot's own parser
 
 
 def exit_with(message: str) -> NoReturn:

@@ -58,9 +58,11 @@ class RobotWatch:
 
     def _watch_class(self, base: Any) -> Callable[..., Any]:
         def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            # Within the factory, `before` has been called already.
             if not self._factory_calls:
                 self._before()
             make = super(base, cls).__new__
+            # `object` takes no arguments; another base class may want them.
             robot = make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
             if not self._factory_calls and not self._is_part(sys._getframe(1)):
                 self._tell(robot, None)

@@ -92,6 +92,7 @@ class Shipping:
             return None
         batch = self._source.read(limits)
         if batch is not None:
+            # If no limit cut the batch, there was no more; the next one may wait to become larger.
             message = _encode_fitting(batch, limits)
             self._in_flight.append((batch.end, len(message)))
             self._in_flight_bytes += len(message)
@@ -102,6 +103,7 @@ class Shipping:
         # Sent only when nothing is on its way, because the server can't be rewound after an `end`.
         if end is None or self._in_flight:
             return None
+        # Server and disk have both lost frames that were safe: they become a gap, not a shorter session.
         if end.frames < self._once_acked and self.acked < self._once_acked:
             return self._tell_gone(end.frames)
         self._told_frames = max(end.frames, self.acked)
@@ -118,8 +120,10 @@ class Shipping:
         return self._caught_up
 
     def receive(self, message: ServerMessage) -> None:
-        """Handle an answer. Raises Refused, NotBelieved, or BadMessage for one
-        that makes no sense at this point."""
+        """Handle an answer.
+
+        Raises StreamRefused, NotBelieved, or BadMessage for one that makes no sense at this point.
+        """
         if isinstance(message, ErrorMessage):
             self._complain(message)
         elif isinstance(message, Drain):
@@ -184,6 +188,7 @@ class Shipping:
         self._in_flight.clear()
         self._in_flight_bytes = 0
         self._told_frames = None
+        # The server's database may have been set back, so it may know less than it has acknowledged.
         self.acked = min(self.acked, expected)
         self._source.seek(expected)
 

@@ -81,6 +81,7 @@ class SpoolReader:
         self._events = []
         self._damaged = None
         self._close_segment()
+        # From the last one back: `index` is nearly always near the end. A damaged header can't be trusted.
         for number, path in reversed(find_segments(self._stream_dir).items()):
             segment = _OpenSegment(number, path)
             if segment.first_index is not None and segment.first_index <= index:
@@ -105,6 +106,7 @@ class SpoolReader:
                 budget -= record.size
                 continue
             if record.kind != RecordKind.FRAME or record.index != self.next_index + len(frames):
+                # A gap, the end, or frames that are missing: first send what came before.
                 if frames:
                     self._pending = record
                     break
@@ -190,7 +192,7 @@ class SpoolReader:
         if end <= first:
             return None
         count = min(end - first, _MAX_GAP)
-        if count < end - first:
+        if count < end - first:  # the rest of it comes with the same record again
             self._pending = record
         self.next_index = first + count
         return Batch(first=first, count=count, gap=reason, events=self._take_events())
@@ -272,6 +274,7 @@ class SpoolReader:
     ) -> bool:
         """Continue after a damaged place; False if it may be a record that is being written right now."""
         place = segment.number, segment.offset
+        # What is being written right now may look like damage; nobody takes two looks to write a record.
         if alive and not later and self._suspect != place:
             self._suspect = place
             return False
@@ -369,6 +372,7 @@ class _OpenSegment:
 
     def find_record(self) -> int:
         """Offset of the next whole record after the current position, 0 if there is none."""
+        # The rest of the segment, whose size is far below the most that one pread takes.
         content = self._pread(1 << 31, self.offset)
         place = ALIGNMENT
         while found := _SOMETHING.search(content, place):

@@ -157,6 +157,7 @@ async def recall(
     held         gives what to ask for, from the streams of one robot
     backend_url  instead of the ones that the streams were recorded for
     """
+    # The question names one robot, and a spool may hold several, for several servers.
     of_robots: dict[tuple[str, str], list[Path]] = {}
     for stream_dir in stream_dirs:
         try:
@@ -215,6 +216,7 @@ def _forget_frames(stream_dir: Path, stored: int) -> bool:
         progress = read_progress(stream_dir)
         if not held or not progress.ended:
             return False
+        # `once` remembers what was safe: if the spool has lost it, too, the server is told of a gap.
         acked = min(stored, progress.next)
         write_progress(stream_dir, StreamProgress(next=acked, once=max(progress.next, progress.once)))
         unseal_unacknowledged(stream_dir, acked)

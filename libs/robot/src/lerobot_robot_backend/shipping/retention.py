@@ -45,6 +45,7 @@ def seal_acknowledged(stream_dir: Path, acked: int, *, ended: bool) -> int:
     sealed, now_s = 0, running_s(stream_dir.parent.parent)
     for position, path in enumerate(segments):
         following = segments[position + 1] if position + 1 < len(segments) else None
+        # The last segment has no successor that would tell where it ends.
         done = ended if following is None else _first_index(following) <= acked
         if done and not _is_sealed(path):
             stamp(path, now_s)
@@ -94,6 +95,7 @@ def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
     remove_video(stream_dir)
     leftovers = [path for suffix in PREPARED_SUFFIXES for path in stream_dir.glob(f"*{suffix}")]
     locks = (WRITER_LOCK, SHIPPER_LOCK, VIDEO_SHIPPER_LOCK, ENCODER_LOCK)
+    # The description goes last: if this is killed, a shipper still finds the stream, asks, and goes on.
     names = (ACKED_FILE, ADDRESS_FILE, WRITER_STATE, *locks, SHIPPER_LOG, ENCODER_LOG, SESSION_FILE)
     for path in (*leftovers, *(stream_dir / name for name in names)):
         path.unlink(missing_ok=True)
@@ -110,4 +112,4 @@ def _first_index(path: Path) -> int:
         with path.open("rb") as file:
             return SegmentHeader.decode(file.read(HEADER_BYTES)).first_index
     except DamagedSegment:
-        return 2**63
+        return 2**63  # above every index: what lies before a damaged segment is never taken for confirmed

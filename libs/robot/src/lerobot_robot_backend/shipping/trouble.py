@@ -16,6 +16,9 @@ from lerobot_robot_backend.shipping.protocol import NotBelieved, StreamRefused
 SOON_S = 5.0
 LATE_S = 30.0
 
+# Of a proxy's page; the reason, if there is one, is at its beginning.
+_LONGEST_WORDS = 500
+
 EXPECTED = (StreamRefused, NotBelieved, BadMessage, WebSocketException, OSError)
 
 
@@ -61,7 +64,7 @@ def _refused_handshake(status: int, body: bytes) -> Trouble:
     try:
         words = str(msgspec.json.decode(body, type=dict[str, Any])["detail"])
     except (msgspec.DecodeError, KeyError):
-        words = body.decode("utf-8", "replace").strip()[:500]
+        words = body.decode("utf-8", "replace").strip()[:_LONGEST_WORDS]
     problem = read_problem(body)
     longest_s = _longest_s(None if problem is None else problem.retryable)
     text = f"the server refuses the connection with {status}" + (f": {words}" if words else "")

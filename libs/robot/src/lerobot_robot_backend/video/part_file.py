@@ -133,6 +133,7 @@ class PartWriter:
             while rest:
                 rest = rest[os.pwrite(self._fd, rest, self.size_bytes + len(record) - len(rest)) :]
         except OSError:
+            # Half a record at the end would hide everything that is appended after it.
             os.ftruncate(self._fd, self.size_bytes)
             raise
         self.size_bytes += len(record)
@@ -197,7 +198,7 @@ def _record(kind: _Kind, content: bytes) -> bytes:
 def _read_records(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     while len(head := file.read(_HEAD.size)) == _HEAD.size:
         crc, size, kind = _HEAD.unpack(head)
-        if size > _MAX_RECORD_BYTES:
+        if size > _MAX_RECORD_BYTES:  # do not read what a damaged length demands
             return
         content = file.read(size)
         if len(content) < size or crc != google_crc32c.value(head[4:] + content):

@@ -28,6 +28,7 @@ BUSY_PATIENCE_S = 60.0
 BUSY_TRY_S = 0.2
 # SQLite restarts its log after this many pages of 4096 bytes, so that it never needs more than the reserve.
 WAL_PAGES = 64
+# That log and some rows more.
 RESERVE_BYTES = 1024 * 1024
 # A file that changed this shortly before it was read may have changed again without a new time.
 CLOCK_TICK_NS = 2_000_000_000

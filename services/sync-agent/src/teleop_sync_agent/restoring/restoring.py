@@ -23,6 +23,7 @@ from teleop_schema.identifiers import check_file_path, local_path
 from teleop_sync_agent.errors import AgentError, Failed
 from teleop_sync_agent.restoring.backups import StoredFile, stored_files
 
+# Read, hashed and written at a time.
 PIECE_BYTES = 256 * 1024
 
 

@@ -174,8 +174,10 @@ class DatasetSync:
     async def _upload(self, job: "_Job", file: FileSeen) -> None:
         folder = str(job.place.folder)
         earlier = job.known.get(file.path)
+        # A receipt must never describe other bytes than the file's, not even while they are sent.
         if earlier is not None:
             await asyncio.to_thread(job.receipts.remove, job.place.relative(file.path))
+        # Before the first byte is read: what changes after that must look newer than this.
         read_at_ns = time.time_ns()
         try:
             source = await asyncio.to_thread(job.snapshot.open, file)

@@ -58,6 +58,7 @@ class Lanes:
 
     async def pass_through(self, priority: Priority, size_bytes: int) -> None:
         """Return once this many bytes may be sent."""
+        # First the turn: bytes of a low priority must not use up bandwidth that a higher one waits for.
         await self.turn(priority)
         await self._throttle.pass_through(size_bytes)
 
@@ -65,6 +66,7 @@ class Lanes:
         return self._open and not any(self._sending[higher] for higher in Priority if higher < priority)
 
     def _notify(self) -> None:
+        # A new event each time, because those who wait must look again even if it changes back at once.
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -79,6 +79,7 @@ class Recall:
             log.warning("the server can't say what it has", extra={"detail": str(error)})
             return
         finally:
+            # While it lasts, `_stumble` tells it; after an answer, or a refusal, there is none.
             self.trouble = None
         self.asked_at = time.time()
         await asyncio.to_thread(self._note_installation, lacking)

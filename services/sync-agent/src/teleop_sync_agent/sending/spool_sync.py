@@ -126,10 +126,12 @@ class SpoolSync:
         while True:
             seen = await self._start()
             while self._shipping:
+                # With a limit, so that the progress of shippers is read meanwhile.
                 await asyncio.wait(self._shipping.values(), timeout=POLL_S)
                 self._reap()
                 await self._look()
             left = self._keys(*await self._look())
+            # What was there at the start was tried; what has come since gets its turn, too.
             if seen.issuperset(left):
                 return left + [("recording", stream_dir) for stream_dir in self._recorded]
 

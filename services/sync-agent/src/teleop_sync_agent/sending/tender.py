@@ -130,6 +130,7 @@ class Tender:
 
     async def _do_what_is_due(self, tended: Tended) -> float:
         folder = tended.place.folder
+        # Before the look: if the folder changes in between, the mark is old and the next step looks again.
         mark = await asyncio.to_thread(fingerprint, folder)
         if mark and mark == tended.row.fingerprint and _is_settled(tended.row):
             tended.seen = None
@@ -184,6 +185,7 @@ class Tender:
     async def _save_in_turn(self, tended: Tended) -> float:
         """Save a dataset that nobody records any more, a few of them at a time."""
         async with self._turns:
+            # While it waited for its turn, it may have changed, or been closed.
             mark = await asyncio.to_thread(fingerprint, tended.place.folder)
             seen, verdict = await self._look(tended)
             if verdict.kind not in (Readiness.FINALISED, Readiness.DEAD):
@@ -207,6 +209,7 @@ class Tender:
             # There is no hint when a person frees space here, or grants a permission.
             return RESCAN_S if isinstance(error, OSError) else RETRY_FAILED_S
         finally:
+            # No progress means at rest, for the bars and for `status`.
             progress, tended.progress = tended.progress, None
         await self._datasets.note(
             tended,
