@@ -57,6 +57,7 @@ def _check_camera(
     lengths = episodes.column("length").to_pylist()
     places = [FileNumber(chunk, file) for chunk, file in zip(chunks, files, strict=True)]
     named = sorted(set(places))
+    # LeRobot appends, and its tools go from file to file as they go from episode to episode.
     _require(places == sorted(places), f"the episodes are out of order in the videos of {camera}")
     expected = FIRST_PLACE
     for place in named:
@@ -78,6 +79,8 @@ def _check_camera(
                     abs(duration - lengths[episode] / fps) < TOLERANCE_S, f"the duration {what} is wrong"
                 )
             first = round(begins[episode] * fps)
+            # Else what is shown there builds upon pictures of another episode, and can't be cut out without
+            # them.
             _require(first < len(times) and keyframes[first], f"the beginning {what} is not a keyframe")
             found = not single_precision or pictures_are_found(first, lengths[episode], fps)
             _require(found, f"the time {what} is too late for LeRobot to tell its pictures apart")

@@ -38,6 +38,8 @@ class ParquetSeries:
 
     def make_room(self, size_bytes: int) -> FileNumber:
         """The place that a row group of `size_bytes` will be written to."""
+        # Bytes in memory, because what they come to on the disk is known only later: files stay below their
+        # limit.
         if self._writer is not None and self._bytes + size_bytes > self._file_bytes:
             self.close()
             self.place = self.place.following()
@@ -48,6 +50,7 @@ class ParquetSeries:
         if self._writer is None:
             self._writer = open_parquet(self._root / self._path_of(self.place), self._schema, self._encoding)
             self._bytes = 0
+        # Else pyarrow cuts a long episode into several row groups.
         self._writer.write_table(table, row_group_size=table.num_rows)
         self._bytes += table.nbytes
 

@@ -128,6 +128,7 @@ def pictures_are_found(first: int, frames: int, fps: float) -> bool:
 
 
 def _timestamps(frame_index: Integers, fps: float) -> Values:
+    # Divided as a double and rounded once, as where LeRobot's recorder puts it into its table.
     return (frame_index / fps).astype(np.float32)
 
 

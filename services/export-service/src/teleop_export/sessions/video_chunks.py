@@ -206,6 +206,7 @@ def _missing(chunks: Sequence[VideoChunk]) -> list[MissingPictures]:
         if chunk.problem is not None:
             missing = missing or (_unusable(chunk), False)
             continue
+        # Its sender does not know the loop: what is missing shows by the times of the pictures (`match`).
         if chunk.frame_indices is None:
             continue
         if missing is not None:
