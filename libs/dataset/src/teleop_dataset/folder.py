@@ -87,10 +87,12 @@ class VideoSeen:
 class FileSeen:
     """A file of a dataset at one moment.
 
-    path        path below the dataset on the server; `own_path` is the path here
-    changed_ns  last change of its content or name, ns since the Unix epoch; unlike mtime_ns,
-                nobody can set it
-    content     for Parquet files below data and meta/episodes, and mp4 files below videos
+    path          path below the dataset on the server; `own_path` is the path here
+    changed_ns    last change of its content or name, ns since the Unix epoch; unlike mtime_ns,
+                  nobody can set it
+    content       for Parquet files below data and meta/episodes, and mp4 files below videos
+    otherwise_ns  time of the last look that saw it otherwise, or not at all, by the clock of looks; None:
+                  all looks saw it as it is
     """
 
     path: str
@@ -99,6 +101,7 @@ class FileSeen:
     changed_ns: int
     inode: int
     content: TableSeen | VideoSeen | None = None
+    otherwise_ns: int | None = None
 
     @property
     def state(self) -> tuple[int, int, int]:
@@ -187,7 +190,8 @@ def look(dataset: Path, previous: DatasetSeen | None = None) -> DatasetSeen:
     files: dict[str, FileSeen] = {}
     for path in sorted(listing.found):
         try:
-            files[path] = _look_into(dataset, path, listing.found[path], known.get(path), listing.now_ns)
+            file = _look_into(dataset, path, listing.found[path], known.get(path), listing.now_ns)
+            files[path] = _since_when(file, previous)
         except OSError as error:
             # A file that is gone again is normal; any other error must be reported.
             if error.errno != errno.ENOENT:
@@ -329,6 +333,15 @@ def _read_info(dataset: Path, files: Mapping[str, FileSeen]) -> tuple[Info | Non
         return None, f"{INFO} can't be read (yet): {error}"
     except RecursionError:
         return None, f"{INFO} can't be read: it nests too deeply"
+
+
+def _since_when(file: FileSeen, previous: DatasetSeen | None) -> FileSeen:
+    """The same file with its `otherwise_ns`."""
+    if previous is None:
+        return file
+    before = previous.files.get(file.path)
+    is_same = before and (before.state, before.changed_ns) == (file.state, file.changed_ns)
+    return replace(file, otherwise_ns=before.otherwise_ns if before and is_same else previous.looked_at_ns)
 
 
 def _same(previous: DatasetSeen, files: Mapping[str, FileSeen]) -> bool:

@@ -132,12 +132,17 @@ def _unsettled_stranger(seen: DatasetSeen, now_ns: int) -> str | None:
 
 
 def _still_ns(seen: DatasetSeen, files: Sequence[FileSeen], now_ns: int) -> int:
-    """For how long these files have not changed: by the file system's clock, or else by two looks.
+    """For how long these files have not changed: by the file system's clock, as far as the looks agree.
 
-    A file system's clock may be ahead (network storage, a board whose clock was set back).
+    A file system's clock may be ahead (network storage, a board whose clock was set back), and then two looks
+    show it. The board's clock may be set ahead, and then it is not longer than since a look saw otherwise.
     """
-    seen_ns = seen.looked_at_ns - seen.same_since_ns
-    return max((now_ns - max(file.changed_ns for file in files), seen_ns) if files else (0, seen_ns))
+
+    def age_ns(file: FileSeen) -> int:
+        told_ns = now_ns - file.changed_ns
+        return told_ns if file.otherwise_ns is None else min(told_ns, seen.looked_at_ns - file.otherwise_ns)
+
+    return max(min(map(age_ns, files), default=0), seen.looked_at_ns - seen.same_since_ns)
 
 
 def _encoding(seen: DatasetSeen) -> list[str]:

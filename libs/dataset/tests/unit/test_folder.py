@@ -217,6 +217,20 @@ def test_a_jump_of_the_clock_is_no_time_that_passed(tmp_path, monkeypatch, jump_
     assert 0 < again.looked_at_ns - again.same_since_ns < time.monotonic_ns() - begun
 
 
+def test_when_a_file_was_seen_otherwise(tmp_path):
+    """The last look before its change, kept by looks that see it unchanged; none, if all saw the same."""
+    dataset = make(tmp_path / "picking")
+    first = look(dataset)
+    second = look(dataset, first)
+    pq.write_table(pa.table({"index": [0]}), dataset / DATA)
+    third = look(dataset, second)
+    fourth = look(dataset, third)
+    assert [each.files[DATA].otherwise_ns for each in (first, second, third, fourth)] == [
+        None, None, second.looked_at_ns, second.looked_at_ns,
+    ]  # fmt: skip
+    assert fourth.files["meta/info.json"].otherwise_ns is None
+
+
 def test_young_files_are_read_again(tmp_path):
     """A file that has just been written may change once more within the same tick of the clock."""
     dataset = make(tmp_path / "picking")

@@ -136,6 +136,20 @@ def test_clock_of_the_files_may_be_ahead():
     assert kind(replace(ahead, same_since_ns=NOW_NS - DEBOUNCE_NS)) is Readiness.COMMIT
 
 
+def test_clock_that_is_set_ahead_makes_nothing_old():
+    """What a look saw otherwise a moment ago has not been still for the days by which the clock jumped."""
+
+    def days_old_but_seen_otherwise(seen: DatasetSeen, ago_ns: int) -> DatasetSeen:
+        files = {path: replace(each, otherwise_ns=NOW_NS - ago_ns) for path, each in seen.files.items()}
+        return replace(seen, files=files)
+
+    jumped = recording(2, age_ns=3 * 24 * 3600 * 10**9, writers=None)
+    assert kind(jumped) is Readiness.DEAD
+    assert kind(days_old_but_seen_otherwise(jumped, DEBOUNCE_NS - 1)) is Readiness.BUSY
+    assert kind(days_old_but_seen_otherwise(jumped, QUIET_NS - 1)) is Readiness.COMMIT
+    assert kind(days_old_but_seen_otherwise(jumped, QUIET_NS)) is Readiness.DEAD
+
+
 def test_a_growing_log_is_waited_for_by_nobody_but_the_last_state():
     """It keeps no episode from being saved; the closed dataset is saved with it, once."""
     log = stored_path("record:1.log")
