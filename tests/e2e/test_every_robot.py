@@ -176,4 +176,33 @@ def test_a_command_with_a_robot_needs_all_of_it(start, output, environment):
     environment["LEROBOT_BACKEND_URL"] = "ws://localhost:8000"
     robot = ["--robot.type=virtual_so101_follower", "--robot.id=mine"]
     assert start(TELEOPERATE, *robot, *LEADER).wait(PATIENCE_S) == 2
-    assert "error: --backend_url needs --robot_id (or LEROBOT_BACKEND_ROBOT_ID)" in output()
+    assert "error: LEROBOT_BACKEND_URL needs LEROBOT_BACKEND_ROBOT_ID (or --robot_id)" in output()
+
+
+NOTHING = "backend: nothing is recorded: set LEROBOT_BACKEND_URL (or --backend_url)"
+UNKNOWN = (
+    "backend: the environment variable LEROBOT_BACKEND_URI is not known, and does nothing: "
+    "is LEROBOT_BACKEND_URL meant?"
+)
+
+
+@pytest.mark.parametrize(
+    ("variables", "last"),
+    [
+        ({"LEROBOT_BACKEND_URI": "ws://localhost:8000"}, [UNKNOWN, NOTHING]),
+        ({"LEROBOT_BACKEND_ROBOT_ID": "robot_A"}, [NOTHING]),
+    ],
+)
+def test_a_recording_that_was_wanted_in_vain_is_told_last(start, output, environment, variables, last):
+    """An environment that names a robot or a mistyped address, but no backend: the last lines say so."""
+    environment |= variables
+    script = f"{WITHOUT_A_ROBOT}{SCRIPT}print('the end')"
+    assert start(sys.executable, "-c", script).wait(PATIENCE_S) == 0, output()
+    assert output().splitlines()[-len(last) - 1 :] == ["the end", *last]
+
+
+def test_a_command_without_a_robot_hears_of_no_recording(start, output, environment):
+    """A training has nothing to record, whatever the environment says: its last line stays its own."""
+    environment |= {"LEROBOT_BACKEND_URI": "ws://localhost:8000", "LEROBOT_BACKEND_ROBOT_ID": "robot_A"}
+    assert start(sys.executable, "-c", WITHOUT_A_ROBOT).wait(PATIENCE_S) == 0, output()
+    assert output().splitlines()[-1] == "trained"

@@ -85,6 +85,23 @@ def test_mistakes_name_the_flag(flags, named):
 
 
 @pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "^LEROBOT_BACKEND_URL needs LEROBOT_BACKEND_ROBOT_ID \\(or --robot_id\\): "),
+        ({"LEROBOT_BACKEND_ROBOT_ID": "../x"}, "^LEROBOT_BACKEND_ROBOT_ID '../x' is not 1 to 64 "),
+        ({"LEROBOT_BACKEND_URL": "localhost"}, "^LEROBOT_BACKEND_URL: "),
+    ],
+)
+def test_mistakes_in_the_environment_name_the_variable(environment, told):
+    """A flag that nobody used is not blamed."""
+    known = {"LEROBOT_BACKEND_URL": "ws://localhost:8000"}
+    if "LEROBOT_BACKEND_URL" in environment:
+        known["LEROBOT_BACKEND_ROBOT_ID"] = "robot_A"
+    with pytest.raises(BadFlag, match=told):
+        assert read_request(list(COMMAND), known | environment).options
+
+
+@pytest.mark.parametrize(
     ("flag", "is_ours"),
     [
         ("--backend_url=ws://localhost:8000", True),

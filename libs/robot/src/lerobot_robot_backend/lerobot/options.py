@@ -63,7 +63,7 @@ class Request:
             )
         if robot_id is None:
             raise BadFlag(
-                "--backend_url needs --robot_id (or LEROBOT_BACKEND_ROBOT_ID): "
+                f"{self._written('backend_url')} needs {self._both('robot_id')}: "
                 f"the name under which this robot's data is stored{self._meant('robot_id')}"
             )
         fps = _rate(self.values.get("backend_fps"))
@@ -76,9 +76,19 @@ class Request:
                 fps,
             )
         except BadRobotId as error:
-            raise BadFlag(f"--{error}") from error
+            told = str(error).removeprefix("robot_id")
+            raise BadFlag(f"{self._written('robot_id')}{told}") from error
         except ValueError as error:
-            raise BadFlag(f"--backend_url: {error}") from error
+            raise BadFlag(f"{self._written('backend_url')}: {error}") from error
+
+    def _written(self, name: str) -> str:
+        """What the user wrote: the flag, or the variable where no flag names a backend."""
+        return f"--{name}" if self.by_flag else str(VARIABLES[name])
+
+    def _both(self, name: str) -> str:
+        """Both ways to set it, the one that the user used first."""
+        flag, variable = f"--{name}", VARIABLES[name]
+        return f"{flag} (or {variable})" if self.by_flag else f"{variable} (or {flag})"
 
     def _meant(self, name: str) -> str:
         """Names the given flag that probably is the missing one, mistyped."""
