@@ -19,7 +19,7 @@ GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition TO teleme
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file
     TO ingest;
-GRANT SELECT ON teleop_session, installation, video_chunk_use TO ingest;
+GRANT SELECT ON teleop_session, session_archive, installation, video_chunk_use TO ingest;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON export, export_push, procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers

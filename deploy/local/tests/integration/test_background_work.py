@@ -29,6 +29,7 @@ ALL = {
     "batcher",
     "end of abandoned sessions",
     "length of the queue",
+    "look for lost archives",
     "look for dead workers",
     "look for pushes",
     "looks into video",

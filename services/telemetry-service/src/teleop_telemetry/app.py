@@ -15,9 +15,11 @@ from teleop_runtime.store import Store, open_store
 
 from teleop_telemetry import storage
 from teleop_telemetry.archive import (
+    FIND_EVERY_S,
     LOOK_EVERY_S,
     RETENTION_CONNECTIONS,
     ArchiveReader,
+    LostFrames,
     Retention,
     SessionFiles,
     archive_address,
@@ -81,6 +83,8 @@ async def _running(database_url: str, store_url: str | None, retention_days: int
         if store is not None:
             note = partial(note_all_sessions, pool, store)
             background.every(NOTE_EVERY_S, "notes on sessions", note)
+        if files is not None:
+            background.every(FIND_EVERY_S, "look for lost archives", LostFrames(pool, files).find)
         if files is not None and retention_days:
             workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)
             retention = Retention(

@@ -52,5 +52,8 @@ FRAME_ROWS = _gauge("frame_rows", "Frames in the database, as the planner estima
 PARTITION_BYTES = _gauge("partition_bytes", "Size of one of the newest partitions", "partition")
 PARTITION_ROWS = _gauge("partition_rows", "Frames of one of the newest partitions, estimated", "partition")
 SESSIONS_RECORDING = _gauge("sessions_recording", "Open sessions with recent frames")
+SESSIONS_LOST = _gauge(
+    "sessions_lost", "Archived sessions whose frames the file store has lost, unless people deleted them"
+)
 SESSIONS_SILENT = _gauge("sessions_silent", "Open sessions whose robot has been silent for a minute")
 HELD_BYTES = Gauge("telemetry_held_bytes", "Bytes of frames waiting for a commit", registry=REGISTRY)

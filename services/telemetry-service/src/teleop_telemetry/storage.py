@@ -3,6 +3,7 @@
 from teleop_runtime.postgres.pool import Pool, connected
 
 from teleop_telemetry import metrics
+from teleop_telemetry.tables.lost_copies import lost_sessions
 
 # As often as Prometheus fetches metrics.
 LOOK_EVERY_S = 15.0
@@ -43,9 +44,11 @@ async def _look(pool: Pool) -> None:
     async with connected(pool, timeout_s=LOOK_TIMEOUT_S) as connection:
         partitions = await connection.fetch(PARTITIONS)
         sessions = await connection.fetchrow(SESSIONS)
+        lost = await lost_sessions(connection)
     assert sessions is not None  # noqa: S101
     metrics.SESSIONS_RECORDING.set(sessions["recording"])
     metrics.SESSIONS_SILENT.set(sessions["silent"])
+    metrics.SESSIONS_LOST.set(len(lost))
     metrics.DATABASE_BYTES.set(sessions["database_bytes"])
     metrics.FRAME_PARTITIONS.set(len(partitions))
     metrics.FRAME_BYTES.set(sum(row["size_bytes"] for row in partitions))

@@ -235,7 +235,7 @@ async def test_a_copy_that_differs_is_found(recorded, retention, database, monke
 async def test_a_copy_that_the_store_has_lost_keeps_the_partition(
     recorded, retention, database, files, tmp_path
 ):
-    """What was copied before is looked for again before the frames go."""
+    """What was copied before is looked for again before the frames go, and copied again the next time."""
     locker = await asyncpg.connect(database.url)
     async with locker.transaction():
         await locker.execute("LOCK TABLE teleop_frame IN ACCESS SHARE MODE")
@@ -244,9 +244,11 @@ async def test_a_copy_that_the_store_has_lost_keeps_the_partition(
     lost = await database.value(
         "SELECT frames_sha256 FROM session_archive WHERE session_id = $1", recorded[0]
     )
-    await files._store.remove(lost)
+    await files.store.remove(lost)
     assert await retention.once() == []
     assert "teleop_frame_0" in await partitions(database)
+    assert [each.part for each in await retention.once()] == [0]
+    assert await files.store.size(lost) is not None
 
 
 async def test_a_reader_delays_the_drop_and_robots_go_on(recorded, retention, database, service):

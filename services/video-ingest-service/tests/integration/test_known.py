@@ -11,6 +11,11 @@ from teleop_video_ingest.datasets.versions import commit_repair, commit_version
 
 STRANGER = uuid.UUID(int=7)
 FILES = {"meta/info.json": b"{}", "data/file.parquet": b"rows"}
+ARCHIVED = """
+INSERT INTO session_archive (session_id, next_frame_index, frames, frames_sha256, frames_bytes, about_sha256,
+                             account, dropped_at)
+VALUES ($1, 120, 120, '', 0, '', '{}', now())
+"""
 DAMAGE = "UPDATE stored_object SET damage = 'bitten' WHERE sha256 = $1"
 
 
@@ -94,6 +99,17 @@ async def test_frames(ask, database, session, stream):
     await database.connection.execute("UPDATE teleop_session SET status = 'recording'")
     assert (await ask(frames=(whole,))).frames == (whole,)
     assert (await ask(frames=(HeldFrames(stream, 120, ended=False),))).frames == ()
+
+
+async def test_frames_that_the_archive_has_lost(ask, database, session, stream):
+    """There is none of them, until they are back; a damaged copy of what is in the database takes nothing."""
+    whole = HeldFrames(stream, 120, ended=True)
+    await database.connection.execute(ARCHIVED, session)
+    assert (await ask(frames=(whole,))).frames == ()
+    await database.connection.execute("UPDATE session_archive SET damage = 'it is missing'")
+    assert (await ask(frames=(whole,))).frames == (HeldFrames(stream, 0, ended=True),)
+    await database.connection.execute("UPDATE session_archive SET dropped_at = NULL")
+    assert (await ask(frames=(whole,))).frames == ()
 
 
 @pytest.mark.parametrize(

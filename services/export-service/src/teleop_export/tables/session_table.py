@@ -28,7 +28,9 @@ SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
        CASE WHEN delivery = 'acknowledged' THEN 0 ELSE untold_times END AS times_not_told,
        host->'cameras_not_recorded' AS cameras_left_out, host->'features_not_recorded' AS features_left_out,
        EXISTS (SELECT FROM session_archive a
-                WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
+                WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived,
+       (SELECT a.damage FROM session_archive a
+         WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archive_damage
   FROM teleop_session WHERE id = ANY(%s) AND deleted_at IS NULL
 """
 
@@ -94,13 +96,7 @@ async def _read(
     missing = [each for each in wanted if each not in {row["id"] for row in rows}]
     if missing:
         raise SessionNotFound.of(*missing, field="session_ids")
-    archived = [row["id"] for row in rows if row["archived"]]
-    if archived:
-        raise SessionArchived(
-            f"frames of session {', '.join(str(each) for each in archived)} have left the database",
-            field="session_ids",
-            hint="python -m teleop_telemetry.archive restore --session N, then request the export again",
-        )
+    _check_in_database(rows)
     episodes = await _fetch(connection, EPISODES, wanted)
     gaps = await _fetch(connection, GAPS, wanted)
     pauses = await _pauses(connection, wanted)
@@ -119,6 +115,25 @@ async def _read(
         for row in rows
     }
     return [found[each] for each in wanted]
+
+
+def _check_in_database(rows: Sequence[DictRow]) -> None:
+    """Raise SessionArchived if frames of a session are in the archive, or lost with it."""
+    lost = [f"{row['id']} ({row['archive_damage']})" for row in rows if row["archive_damage"]]
+    if lost:
+        raise SessionArchived(
+            f"the archive has lost the frames of session {', '.join(lost)}",
+            field="session_ids",
+            hint="leave it out, or put the archive's files back; its robot sends them again if it still has "
+            "them; if nobody has them: POST /sessions/N/give-up-missing",
+        )
+    archived = [str(row["id"]) for row in rows if row["archived"]]
+    if archived:
+        raise SessionArchived(
+            f"frames of session {', '.join(archived)} have left the database",
+            field="session_ids",
+            hint="python -m teleop_telemetry.archive restore --session N, then request the export again",
+        )
 
 
 async def _session(

@@ -8,17 +8,20 @@ and the account of the ledger.
 
 from teleop_telemetry.archive.adopting import AdoptedSessions, adopt
 from teleop_telemetry.archive.frame_file import ArchivedFrames
+from teleop_telemetry.archive.lost import FIND_EVERY_S, LostFrames
 from teleop_telemetry.archive.reading import ArchiveReader
 from teleop_telemetry.archive.retention import LOOK_EVERY_S, RETENTION_CONNECTIONS, Retention
 from teleop_telemetry.archive.session_files import FOLDER, SessionFiles, archive_address, names_of
 
 __all__ = [
+    "FIND_EVERY_S",
     "FOLDER",
     "LOOK_EVERY_S",
     "RETENTION_CONNECTIONS",
     "AdoptedSessions",
     "ArchiveReader",
     "ArchivedFrames",
+    "LostFrames",
     "Retention",
     "SessionFiles",
     "adopt",

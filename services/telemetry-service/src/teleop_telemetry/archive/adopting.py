@@ -14,6 +14,7 @@ from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import Store
 
+from teleop_telemetry.archive.lost import FIND_TIMEOUT_S, HINT, find_lost
 from teleop_telemetry.archive.session_files import ASK, FOLDER, TOLD_OF
 from teleop_telemetry.tables.session_notes import SEE_ROBOT, find_sessions
 
@@ -74,16 +75,21 @@ class AdoptedSessions:
 
     archived  sessions that came back completely
     named     sessions that came back by name; frames that no robot sends are lost
+    lost      sessions of this database whose archived frames the store does not have
     """
 
     archived: int = 0
     named: int = 0
+    lost: int = 0
 
     def __str__(self) -> str:
-        return (
+        told = (
             f"{self.archived} archived sessions are back; {self.named} more are known only by name, "
             f"number and cameras: their samples come from robots that still have them, and are lost otherwise"
         )
+        if self.lost:
+            told += f"\nthe archived samples of {self.lost} sessions are missing: {HINT}"
+        return told
 
 
 async def adopt(pool: Pool, store: Store) -> AdoptedSessions:
@@ -105,6 +111,8 @@ async def adopt(pool: Pool, store: Store) -> AdoptedSessions:
         if path.endswith(TOLD_OF):
             adopted.archived += await _bring_back(pool, store, path, sha256)
     adopted.named = await find_sessions(pool, store)
+    async with connected(pool, timeout_s=FIND_TIMEOUT_S) as connection:
+        adopted.lost = len(await find_lost(connection, pool, store))
     return adopted
 
 

@@ -13,6 +13,7 @@ from teleop_schema.errors import Conflict, NotFound
 from teleop_telemetry.tables.event_rows import read_columns
 from teleop_telemetry.tables.frame_accounts import measure_frames
 from teleop_telemetry.tables.frame_partition import ensure_partition
+from teleop_telemetry.tables.lost_copies import Copied, archived_copy
 
 # Two replicas at once would only do the same work twice.
 RETENTION_LOCK = 7_264_981_004
@@ -43,7 +44,8 @@ SELECT id FROM teleop_session WHERE id >= $1 * 1000 AND id < ($1 + 1) * 1000 AND
 NOT_COPIED = """
 SELECT s.id FROM teleop_session s LEFT JOIN session_archive a ON a.session_id = s.id
  WHERE s.id >= $1 * 1000 AND s.id < ($1 + 1) * 1000
-   AND (a.session_id IS NULL OR a.dropped_at IS NULL AND a.next_frame_index <> s.next_frame_index)
+   AND (a.session_id IS NULL OR a.dropped_at IS NULL
+                                AND (a.next_frame_index <> s.next_frame_index OR a.damage IS NOT NULL))
  ORDER BY s.id
 """
 
@@ -73,19 +75,14 @@ INSERT INTO session_archive (session_id, next_frame_index, frames, frames_sha256
 VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb)
 ON CONFLICT (session_id) DO UPDATE
    SET next_frame_index = $2, frames = $3, frames_sha256 = $4, frames_bytes = $5, about_sha256 = $6,
-       account = $7::jsonb, copied_at = now()
+       account = $7::jsonb, copied_at = now(), damage = NULL
  WHERE session_archive.dropped_at IS NULL
 """
 
 COPIES = """
-SELECT session_id, frames, frames_sha256, frames_bytes FROM session_archive
+SELECT session_id, frames, frames_sha256, frames_bytes, damage FROM session_archive
  WHERE session_id >= $1 * 1000 AND session_id < ($1 + 1) * 1000 AND dropped_at IS NULL
  ORDER BY session_id
-"""
-
-ARCHIVED = """
-SELECT session_id, frames, frames_sha256, frames_bytes FROM session_archive
- WHERE session_id = $1 AND dropped_at IS NOT NULL
 """
 
 ARCHIVED_OF_PARTITION = """
@@ -97,7 +94,9 @@ SELECT session_id FROM session_archive
 # Locks this row, so that dropping the session's partition waits for it.
 LOCK_SESSION = "SELECT FROM teleop_session WHERE id = $1 FOR UPDATE"
 COUNT_FRAMES = "SELECT count(*) FROM teleop_frame WHERE session_id = $1"
-NOTE_RESTORED = "UPDATE session_archive SET dropped_at = NULL, restored_at = now() WHERE session_id = $1"
+NOTE_RESTORED = """
+UPDATE session_archive SET dropped_at = NULL, restored_at = now(), damage = NULL WHERE session_id = $1
+"""
 
 
 class NotAccounted(Conflict):
@@ -134,16 +133,6 @@ class EndedSession:
     def frames(self) -> int:
         committed: int = self.account["committed"]
         return committed
-
-
-@dataclass(frozen=True)
-class Copied:
-    """Where the frames of a session are in the store."""
-
-    session_id: int
-    frames: int
-    sha256: str
-    size_bytes: int
 
 
 async def try_lock(connection: Connection) -> bool:
@@ -228,12 +217,6 @@ async def drop_partition(connection: Connection, part: int) -> int:
     return frames
 
 
-async def archived(connection: Connection, session_id: int) -> Copied | None:
-    """The copy of a session whose frames have left the database; None if they are in it."""
-    row = await connection.fetchrow(ARCHIVED, session_id)
-    return None if row is None else Copied(*row)
-
-
 async def archived_of(connection: Connection, part: int) -> list[int]:
     """Sessions of a partition whose frames have left the database."""
     return [row["session_id"] for row in await connection.fetch(ARCHIVED_OF_PARTITION, part)]
@@ -242,7 +225,7 @@ async def archived_of(connection: Connection, part: int) -> list[int]:
 async def claim_for_restore(connection: Connection, session_id: int) -> Copied:
     """The copy of a session, locked until the transaction ends. Raises NotFound."""
     await connection.execute(LOCK_SESSION, session_id)
-    found = await archived(connection, session_id)
+    found = await archived_copy(connection, session_id)
     if found is None:
         raise NotFound(f"no frames of session {session_id} have left the database", field="session_id")
     await ensure_partition(connection, session_id)

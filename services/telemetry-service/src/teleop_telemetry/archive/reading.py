@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from teleop_runtime.postgres.pool import Pool, connected
 from teleop_schema.errors import NotFound
 
-from teleop_telemetry.archive import archive_table
 from teleop_telemetry.archive.frame_file import ArchivedFrames
+from teleop_telemetry.archive.lost import frames_of
 from teleop_telemetry.archive.session_files import SessionFiles
+from teleop_telemetry.tables.lost_copies import archived_copy
 
 # Time limit for reading the one row that names a file.
 READ_TIMEOUT_S = 10.0
@@ -26,10 +27,10 @@ class ArchiveReader:
     async def frames(self, session_id: int) -> AsyncIterator[ArchivedFrames]:
         """A reader of the session's frames; raises NotFound, ObjectMissing, ChecksumMismatch."""
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
-            copied = await archive_table.archived(connection, session_id)
+            copied = await archived_copy(connection, session_id)
         if copied is None:
             raise NotFound(f"no frames of session {session_id} have left the database", field="session_id")
-        async with self._files.frames_file(copied) as path:
+        async with frames_of(self._pool, self._files, copied) as path:
             reader = await asyncio.to_thread(ArchivedFrames, path)
             try:
                 yield reader

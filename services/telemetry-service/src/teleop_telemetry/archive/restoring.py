@@ -10,8 +10,10 @@ from teleop_schema.errors import NotFound
 
 from teleop_telemetry.archive import archive_table
 from teleop_telemetry.archive.frame_file import read_in_blocks
+from teleop_telemetry.archive.lost import frames_of
 from teleop_telemetry.archive.session_files import SessionFiles
 from teleop_telemetry.frames.columns import COLUMNS, encode_tables
+from teleop_telemetry.tables.lost_copies import archived_copy
 
 # Time limit for one session: a day at 60 Hz has five million rows.
 RESTORE_TIMEOUT_S = 3600.0
@@ -24,11 +26,11 @@ async def restore_session(pool: Pool, files: SessionFiles, session_id: int) -> i
     is damaged, NotAccounted if a frame would be missing.
     """
     async with connected(pool, timeout_s=RESTORE_TIMEOUT_S) as connection:
-        found = await archive_table.archived(connection, session_id)
+        found = await archived_copy(connection, session_id)
     if found is None:
         raise NotFound(f"no frames of session {session_id} have left the database", field="session_id")
     async with (
-        files.frames_file(found) as path,
+        frames_of(pool, files, found) as path,
         transaction(pool, timeout_s=RESTORE_TIMEOUT_S) as connection,
     ):
         copied = await archive_table.claim_for_restore(connection, session_id)

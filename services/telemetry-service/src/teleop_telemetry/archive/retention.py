@@ -1,5 +1,6 @@
 """Archives and drops old partitions, in one replica at a time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,7 +12,9 @@ from teleop_runtime.serving.app import CannotStart
 from teleop_telemetry import metrics
 from teleop_telemetry.archive import archive_table
 from teleop_telemetry.archive.archive_table import StillInUse
+from teleop_telemetry.archive.lost import mark_lost
 from teleop_telemetry.archive.session_files import SessionFiles
+from teleop_telemetry.tables.lost_copies import Copied
 
 log = get_logger(__name__)
 
@@ -84,9 +87,8 @@ class Retention:
             await self._copy(session_id)
         async with connected(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
             copies = await archive_table.copies(connection, part)
-            for copied in copies:
-                if not await self._files.is_kept(copied):
-                    raise StillInUse(f"the store has lost the copy of session {copied.session_id}")
+        await self._check_kept(copies)
+        async with connected(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
             # Somebody may have restored one of them in the meantime.
             if part not in await archive_table.due(connection, self._age):
                 raise StillInUse(f"sessions of partition {part} were used in the meantime")
@@ -94,6 +96,13 @@ class Retention:
         metrics.PARTITIONS_DROPPED.inc()
         log.info("a partition was moved to the archive", partition=part, sessions=len(copies), frames=frames)
         return Dropped(part, len(copies), frames)
+
+    async def _check_kept(self, copies: Sequence[Copied]) -> None:
+        """Raise StillInUse if the store has lost a copy; it is marked, and therefore made again next time."""
+        for copied in copies:
+            if not await self._files.is_kept(copied):
+                await mark_lost(self._pool, self._files.store, copied)
+                raise StillInUse(f"the store has lost the copy of session {copied.session_id}")
 
     async def _copy(self, session_id: int) -> None:
         async with transaction(self._pool, timeout_s=QUERY_TIMEOUT_S, snapshot=True) as connection:

@@ -16,7 +16,7 @@ from teleop_runtime.postgres.frames import FrameReader, in_blocks
 from teleop_runtime.postgres.pool import Pool
 from teleop_runtime.store import ChecksumMismatch, Store
 
-from teleop_telemetry.archive.archive_table import Copied, EndedSession, NotAccounted
+from teleop_telemetry.archive.archive_table import EndedSession, NotAccounted
 from teleop_telemetry.archive.frame_file import (
     bits_of,
     file_schema,
@@ -26,6 +26,7 @@ from teleop_telemetry.archive.frame_file import (
 )
 from teleop_telemetry.frames.block import VALUE_BYTES
 from teleop_telemetry.frames.formats import encode_parquet
+from teleop_telemetry.tables.lost_copies import Copied
 
 TOLD_OF = "/session.json"
 # Inside the store of videos and datasets, whose sweeps remove files without a row.
@@ -55,12 +56,12 @@ class SessionFiles:
     """Writes sessions to the store and reads them back."""
 
     def __init__(self, store: Store, database_url: str) -> None:
-        self._store = store
+        self.store = store
         self._database_url = database_url
 
     async def claim(self, pool: Pool) -> None:
         """Claim the archive for this database; raises CannotStart if it belongs to another."""
-        await claim_store(pool, self._store, f"{FOLDER} of the file store", ASK)
+        await claim_store(pool, self.store, f"{FOLDER} of the file store", ASK)
 
     async def copy(self, session: EndedSession) -> tuple[Copied, str]:
         """Copy a session, and compare the copy with the database, value by value.
@@ -84,12 +85,12 @@ class SessionFiles:
 
     async def is_kept(self, copied: Copied) -> bool:
         """Whether the store has the frames of a session, judged by their size."""
-        return await self._store.size(copied.sha256) == copied.size_bytes
+        return await self.store.size(copied.sha256) == copied.size_bytes
 
     @asynccontextmanager
     async def frames_file(self, copied: Copied) -> AsyncIterator[Path]:
         """The frames of a session as a Parquet file; raises ObjectMissing, ChecksumMismatch."""
-        async with self._store.as_file(copied.sha256) as path:
+        async with self.store.as_file(copied.sha256) as path:
             if await asyncio.to_thread(_sha256, path) != copied.sha256:
                 raise ChecksumMismatch(
                     f"the archived frames of session {copied.session_id} are damaged: their "
@@ -101,13 +102,13 @@ class SessionFiles:
         """SHA-256 and size of a file that the store now has under `name`, and durably so."""
         # The same each time, so that leftovers of a killed process are found and removed.
         upload = uuid5(NAMESPACE_URL, name)
-        await self._store.discard(upload)
-        await self._store.begin(upload)
-        size_bytes = await self._store.append(upload, 0, parts, limit=MAX_FILE_BYTES)
-        sha256 = await self._store.digest(upload)
-        await self._store.finish(upload, sha256=sha256, size_bytes=size_bytes)
-        await self._store.discard(upload)
-        await self._store.name(name, sha256)
+        await self.store.discard(upload)
+        await self.store.begin(upload)
+        size_bytes = await self.store.append(upload, 0, parts, limit=MAX_FILE_BYTES)
+        sha256 = await self.store.digest(upload)
+        await self.store.finish(upload, sha256=sha256, size_bytes=size_bytes)
+        await self.store.discard(upload)
+        await self.store.name(name, sha256)
         return sha256, size_bytes
 
 

@@ -5,6 +5,7 @@ from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
 
 from teleop_telemetry.tables.event_rows import read_episodes
+from teleop_telemetry.tables.lost_copies import archived_copy, take_again
 from teleop_telemetry.tables.views import EpisodeChange, EpisodeView, SessionChange
 
 # Waits for one row, to which its robot may be writing.
@@ -24,10 +25,7 @@ UPDATE teleop_session SET deleted_at = now() WHERE id = $1 AND deleted_at IS NUL
 
 IS_SESSION = "SELECT EXISTS (SELECT FROM teleop_session WHERE id = $1 AND deleted_at IS NULL)"
 
-LOCK_SESSION = """
-SELECT EXISTS (SELECT FROM session_archive a WHERE a.session_id = s.id AND a.dropped_at IS NOT NULL)
-  FROM teleop_session s WHERE id = $1 AND deleted_at IS NULL FOR UPDATE
-"""
+LOCK_SESSION = "SELECT status FROM teleop_session WHERE id = $1 AND deleted_at IS NULL FOR UPDATE"
 
 # Frames that only the store knows of are above the watermark, so their robot may still send them.
 RAISE_WATERMARK = """
@@ -104,14 +102,16 @@ class SessionEdits:
     async def give_up_missing(self, session_id: int, reason: str) -> int:
         """Name the frames that nobody has accounted for as lost, for that reason; how many there were.
 
-        Raises SessionNotFound, SessionArchived.
+        Of a session that the archive has lost, these are all. Raises SessionNotFound, SessionArchived.
         """
         async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
-            archived = await connection.fetchval(LOCK_SESSION, session_id)
-            if archived is None:
+            status = await connection.fetchval(LOCK_SESSION, session_id)
+            if status is None:
                 raise SessionNotFound.of(session_id)
-            if archived:
-                raise SessionArchived(f"frames of session {session_id} have left the database")
+            if archived := await archived_copy(connection, session_id):
+                if archived.damage is None:
+                    raise SessionArchived(f"frames of session {session_id} have left the database")
+                await take_again(connection, session_id, status)
             await connection.execute(RAISE_WATERMARK, session_id)
             rows = await connection.fetch(NAME_MISSING, session_id, reason)
         return sum(row["frames"] for row in rows)

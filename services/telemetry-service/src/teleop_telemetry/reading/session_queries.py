@@ -12,7 +12,7 @@ from teleop_schema.errors import SessionNotFound
 
 from teleop_telemetry.reading.camera_accounts import camera_accounts, have_arrived
 from teleop_telemetry.tables.event_rows import read_columns, read_episodes
-from teleop_telemetry.tables.frame_accounts import FrameAccount, account_frames, keep
+from teleop_telemetry.tables.frame_accounts import FrameAccount, account_frames, keep, measure_frames
 from teleop_telemetry.tables.views import (
     GapView,
     Ledger,
@@ -151,10 +151,7 @@ class SessionQueries:
             session = await connection.fetchrow(GET_SESSION, session_id)
             if session is None:
                 raise SessionNotFound.of(session_id)
-            account = None
-            if session["archived_at"] is None:
-                account = await account_frames(connection, session_id)
-            measured = account.told if account else await _archived_account(connection, session_id)
+            account, measured = await _measured(connection, session)
             gaps = await connection.fetch(
                 "SELECT * FROM frame_gap WHERE session_id = $1 ORDER BY first_frame", session_id
             )
@@ -175,6 +172,7 @@ class SessionQueries:
             delivery=session["delivery"],
             logged=session["logged"],
             archived_at=session["archived_at"],
+            archive_damage=session["archive_damage"],
             found_at=session["found_at"],
             exported=exported,
             missing=missing,
@@ -204,6 +202,17 @@ class SessionQueries:
 def _rounded(value: Any) -> Any:
     """A rate or a time, rounded to the precision of its samples' times, which are whole microseconds."""
     return round(value, MEASURED_DIGITS) if isinstance(value, float) else value
+
+
+async def _measured(connection: Connection, session: asyncpg.Record) -> tuple[FrameAccount | None, Row]:
+    """The account of the session's frames, and what can be kept of it for the next reader."""
+    if session["archived_at"] is None:
+        account = await account_frames(connection, session["id"])
+        return account, account.told
+    if session["archive_damage"] is None:
+        return None, await _archived_account(connection, session["id"])
+    # Of no frame: they are neither here nor in the archive.
+    return None, (await measure_frames(connection, session["id"])).told
 
 
 async def _archived_account(connection: Connection, session_id: int) -> Row:

@@ -21,6 +21,7 @@ from teleop_schema.session import SessionDescription
 from teleop_telemetry.tables.event_rows import close_episodes, read_columns, store_events
 from teleop_telemetry.tables.frame_partition import ensure_partition
 from teleop_telemetry.tables.instants import instant_of
+from teleop_telemetry.tables.lost_copies import OTHER_BYTES, Copied, archived_copy, take_again
 from teleop_telemetry.tables.numbers import SessionNumbers
 from teleop_telemetry.tables.refusals import Refusal
 from teleop_telemetry.tables.session_notes import note_session
@@ -52,9 +53,7 @@ RETURNING id, epoch, next_frame_index
 
 TAKE_OVER = """
 UPDATE teleop_session SET epoch = epoch + 1 WHERE stream_id = $1
-RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names,
-          EXISTS (SELECT FROM session_archive a
-                   WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived
+RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names
 """
 
 FINISH = """
@@ -233,9 +232,34 @@ class SessionTable:
                 await asyncio.gather(ending, return_exceptions=True)
             if row is not None:
                 _check_same(row, robot_id, session)
-                _check_here(row)
+                if archived := await archived_copy(connection, row["id"]):
+                    row = await self._take_again(connection, archived)
                 await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
             return await _opened(connection, row)
+
+    async def _take_again(self, connection: Connection, archived: Copied) -> asyncpg.Record | None:
+        """The session, which takes its frames again, if the archive has lost them.
+
+        Raises SessionArchived if it has them: late frames wait on the robot's disk, so that all are in one
+        place. StorageUnavailable if the archive is not there.
+        """
+        session_id = archived.session_id
+        if archived.damage is None or await self._is_back(archived):
+            raise SessionArchived(
+                f"the frames of session {session_id} have been archived",
+                hint=f"python -m teleop_telemetry.archive restore --session {session_id}, then connect again",
+            )
+        log.warning("a session takes frames again that the archive has lost", session=session_id)
+        return await take_again(connection, session_id, "recording")
+
+    async def _is_back(self, archived: Copied) -> bool:
+        """Whether the store has the copy, which the next look at the archive will say, too."""
+        if self._store is None:
+            return False
+        if await self._store.owner() is None:
+            raise StorageUnavailable("the archive of the file store is not there: is its disk mounted?")
+        has_size = await self._store.size(archived.sha256) == archived.size_bytes
+        return has_size and archived.damage != OTHER_BYTES
 
     async def _end_blockers(self, blocked_pid: int) -> None:
         while True:
@@ -268,15 +292,6 @@ def _check_same(row: asyncpg.Record, robot_id: str, session: SessionDescription)
     ):
         if stored != told:
             raise SessionMismatch(f"the stream is known with {field} {stored!r}", field=field)
-
-
-def _check_here(row: asyncpg.Record) -> None:
-    """Refuse frames for an archived session; they wait on the robot's disk, so that all are in one place."""
-    if row["archived"]:
-        raise SessionArchived(
-            f"the frames of session {row['id']} have been archived",
-            hint=f"python -m teleop_telemetry.archive restore --session {row['id']}, then connect again",
-        )
 
 
 def _session_values(robot_id: str, session: SessionDescription) -> tuple[Any, ...]:

@@ -41,8 +41,12 @@ class SessionView(Struct, kw_only=True):
     (`found_at`), as many as its robot logged.
 
     archived_at  when its frames left the database for the archive; null: they are in the database
-    found_at     when a new database, in place of one that was lost, learned of it from the store alone: its
-                 frames are those that a robot has brought since; null: it was recorded with this database
+    archive_damage
+                 what is wrong with its frames in the archive, which are lost unless the archive's files come
+                 back or its robot sends them again; null: nothing that anybody knows of
+    found_at     when a new database, in place of one that was lost, learned of it from the store alone, or
+                 since when it is recorded again in place of frames that the archive has lost: its frames are
+                 those that a robot has brought since; null: it was recorded with this database
     """
 
     id: int
@@ -61,6 +65,7 @@ class SessionView(Struct, kw_only=True):
     tags: list[str]
     note: str | None
     archived_at: datetime | None
+    archive_damage: str | None
     found_at: datetime | None
 
 
@@ -221,14 +226,18 @@ class Ledger(Struct, kw_only=True):
                    plain client was cut, for then nobody knows
     committed      frames in the database, or in the archive if they have left it
     archived_at    when the frames left the database; null: they are in it
+    archive_damage
+                   what is wrong with the frames in the archive: they count as unaccounted for until its files
+                   are back, its robot sends them again, or they are given up; null: nothing that is known
     found_at       when a new database learned of the session from the store alone, its frames being lost with
-                   the one before: those that its robot still has come back, no others; null: nothing was lost
+                   the one before, or since when frames that the archive has lost are sent again: those that
+                   its robot still has come back, no others; null: nothing was lost
     missing        frames lost, each in `gaps` with its reason
     refused        frames of plain messages that could not be taken, each in `refusals` with its reason; they
                    have no index
     exported       frames of it in its newest published dataset; null before there is one
     unaccounted    frames below the watermark that are neither; anything but 0 is a defect or, in a session
-                   with `found_at`, what its robot logged and has not brought
+                   with `found_at`, what its robot logged and has not brought or, with `archive_damage`, all
     duplicates     frames stored twice; anything but 0 is a defect
     cameras        video of each camera that the robot has told of, or of which video came without frames
     complete       logged = committed, nothing is missing, nothing was refused, and the video of every camera
@@ -255,6 +264,7 @@ class Ledger(Struct, kw_only=True):
     logged: int | None
     committed: int
     archived_at: datetime | None
+    archive_damage: str | None
     found_at: datetime | None
     exported: int | None
     missing: int

@@ -46,11 +46,16 @@ SELECT held.position, number
  ORDER BY 1, 2
 """
 
+# Of a session whose archived frames are lost, there is none.
 LACKING_FRAMES = """
-SELECT held.stream, coalesce(s.next_frame_index, 0), held.ended
+SELECT held.stream, coalesce(here.frames, 0), held.ended
   FROM unnest($1::uuid[], $2::bigint[], $3::boolean[]) AS held(stream, frames, ended)
-  LEFT JOIN teleop_session s ON s.stream_id = held.stream
- WHERE s.id IS NULL OR s.next_frame_index < held.frames OR (held.ended AND s.status = 'recording')
+  LEFT JOIN (SELECT s.stream_id, s.status,
+                    CASE WHEN a.damage IS NULL THEN s.next_frame_index ELSE 0 END AS frames
+               FROM teleop_session s
+               LEFT JOIN session_archive a ON a.session_id = s.id AND a.dropped_at IS NOT NULL) AS here
+         ON here.stream_id = held.stream
+ WHERE here.stream_id IS NULL OR here.frames < held.frames OR (held.ended AND here.status = 'recording')
 """
 
 
