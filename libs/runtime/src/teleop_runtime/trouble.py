@@ -36,6 +36,9 @@ TO_PRIMARY = "point DATABASE_URL to the primary, or make the database writable a
 READ_ONLY = "the database is read-only: it is a standby, or someone has made it read-only"
 NOT_MIGRATED = "the database lacks tables that this release needs: it has not been migrated"
 TIMED_OUT = "the database cancelled a statement that took too long"
+LIFT = (
+    "if its role or database has a statement_timeout, set that to 0 (ALTER ROLE … SET statement_timeout = 0)"
+)
 FULL = "the disk of the database is full"
 ROOM = "free some space there; nothing else needs to be done"
 SILENT = "the database does not answer"
@@ -52,7 +55,7 @@ _SAID: dict[str, tuple[str, str | None]] = {
         "the database has no connections left",
         "raise its max_connections, or the CONNECTION LIMIT of the role or of the database",
     ),
-    "57014": (TIMED_OUT, None),
+    "57014": (TIMED_OUT, LIFT),
     "55P03": (TIMED_OUT, None),
     "25P03": (TIMED_OUT, None),
     "25P04": (TIMED_OUT, None),

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import pytest_asyncio
 from adbc_driver_manager import OperationalError
-from teleop_runtime.postgres import pulse
+from teleop_runtime.postgres import frames, pulse
 from teleop_runtime.postgres.frames import FrameReader, frame_schema
 from teleop_runtime.postgres.pool import connected, open_pool, transaction
 from teleop_runtime.trouble import trouble_of
@@ -201,6 +201,19 @@ async def test_no_frames_make_an_empty_table(database_url, session):
     """A range without frames has the columns of any other."""
     table = await asyncio.to_thread(read, database_url, session, 100, 200, (3, 2))
     assert (table.num_rows, table.schema) == (0, frame_schema(3, 2))
+
+
+async def test_limits_of_a_role_do_not_reach_the_reader(database_url, database, session):
+    """The driver asks for all types as it connects, which takes longer; other options of the address stay."""
+    name = await database.value("SELECT current_database()")
+    await database.connection.execute(f"ALTER DATABASE {name} SET statement_timeout = '1ms'")
+    separator = "&" if "?" in database_url else "?"
+    address = f"{database_url}{separator}options=-c%20search_path%3Dpublic"
+    assert (await asyncio.to_thread(read, address, session, 0, 10, (1, 0))).num_rows == 0
+    # As behind a pooler that does not let them be lifted at the start: what to change is named.
+    with pytest.raises(OperationalError) as raised:
+        await asyncio.to_thread(frames._connect_to, address)
+    assert "statement_timeout = 0" in trouble_of(raised.value).hint
 
 
 async def test_server_that_goes_away_while_frames_are_read(database_url, database, session):

@@ -5,11 +5,13 @@ from typing import Self
 
 import adbc_driver_postgresql
 import pyarrow as pa
-from adbc_driver_manager import AdbcConnection, AdbcStatement, AdbcStatusCode, OperationalError
+from adbc_driver_manager import AdbcConnection, AdbcDatabase, AdbcStatement, AdbcStatusCode, OperationalError
 from teleop_schema.connections import PREPARE
 
-from teleop_runtime.postgres.libpq import bounded
+from teleop_runtime.postgres.libpq import bounded, unlimited
 
+# As PgBouncer says it; its errors have no code of their own.
+STARTUP_REFUSED = "unsupported startup parameter"
 # Only integers, so nothing needs quoting. Without bound parameters, ADBC reads through binary COPY.
 FRAMES = """
 SELECT frame_index, "timestamp", state, action, extra::text, observation_age_us, columns
@@ -57,14 +59,32 @@ def in_blocks(read: Callable[..., pa.Table], first: int, end: int, block: int) -
         first = table["frame_index"][-1].as_py() + 1
 
 
+def _connect(database_url: str) -> tuple[AdbcDatabase, AdbcConnection]:
+    """Without the limits of the role, or with them where a pooler refuses to lift them at the start."""
+    try:
+        return _connect_to(unlimited(database_url))
+    except OperationalError as error:
+        if STARTUP_REFUSED not in str(error):
+            raise
+    return _connect_to(database_url)
+
+
+def _connect_to(address: str) -> tuple[AdbcDatabase, AdbcConnection]:
+    database = adbc_driver_postgresql.connect(address)
+    try:
+        return database, AdbcConnection(database)
+    except BaseException:
+        database.close()
+        raise
+
+
 class FrameReader:
     """Reads frames over its own connection. Its calls block, so call it in a thread, one call at a time."""
 
     def __init__(self, database_url: str) -> None:
         # Below the driver's DB-API, which imports pyarrow.dataset and pandas and so costs 60 MiB.
-        self._database = adbc_driver_postgresql.connect(bounded(database_url))
+        self._database, self._connection = _connect(bounded(database_url))
         try:
-            self._connection = AdbcConnection(self._database)
             with AdbcStatement(self._connection) as statement:
                 statement.set_sql_query(PREPARE)
                 statement.execute_update()

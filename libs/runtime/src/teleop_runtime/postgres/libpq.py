@@ -3,7 +3,7 @@
 asyncpg does not use libpq; `teleop_runtime.postgres.pool` limits how long it waits.
 """
 
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 # Without these, a host that vanishes silently would be waited for until TCP gives up,
 # a quarter of an hour. An idle connection is probed after 10 s, and no answer within 25 s, to this
@@ -17,6 +17,8 @@ BOUNDS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "25000",
 }
+# ADBC asks for all types as it connects, before anybody can lift the limits of a role or a database.
+UNLIMITED = "-c statement_timeout=0 -c lock_timeout=0"
 
 
 def bounded(database_url: str) -> str:
@@ -24,3 +26,12 @@ def bounded(database_url: str) -> str:
     told = dict(parse_qsl(urlsplit(database_url).query, keep_blank_values=True))
     bounds = urlencode({name: value for name, value in BOUNDS.items() if name not in told})
     return f"{database_url}{'&' if told else '?'}{bounds}" if bounds else database_url
+
+
+def unlimited(database_url: str) -> str:
+    """The address, with UNLIMITED beside the options that it already has. PgBouncer refuses these."""
+    address = urlsplit(database_url)
+    told = dict(parse_qsl(address.query, keep_blank_values=True))
+    told["options"] = f"{told.get('options', '')} {UNLIMITED}".strip()
+    # libpq takes a plus for a plus.
+    return urlunsplit(address._replace(query=urlencode(told, quote_via=quote)))
