@@ -144,9 +144,8 @@ async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection
     Raises DatabaseSilent if the server does not answer within ANSWER_WITHIN_S. A busy one may take
     `timeout_s` until it has a connection, and as long again for the block.
 
-    A connection is not used again after anything but an answer of the database:
-    asyncpg would wait forever for a
-    server that hangs, and raises errors outside of its own tree after a lost connection.
+    A connection is not used again after anything but an answer of the database: asyncpg would wait forever
+    for a server that hangs, and raises errors outside of its own tree after a lost connection.
     """
     async with _acquired(pool, timeout_s) as connection:
         try:
@@ -165,9 +164,8 @@ async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection
 async def _acquired(pool: Pool, timeout_s: float) -> AsyncIterator[Connection]:
     """A connection from the pool; raises ConnectionError if none can be made.
 
-    Only here is it certain that a missing file is PostgreSQL's socket. An error
-    because the process has run out
-    of something is raised unchanged.
+    Only here is it certain that a missing file is PostgreSQL's socket. An error because the process has run
+    out of something is raised unchanged.
     """
     try:
         connection = await _acquire(pool, timeout_s)

@@ -85,9 +85,8 @@ class Health:
         return JsonResponse({"status": "ok"})
 
     async def readyz(self, _request: Request) -> Response:
-        """200 while every check passes, 503 with the reasons otherwise; both within 2 s,
-        and with everything else
-        that a person should know."""
+        """200 while every check passes, 503 with the reasons otherwise; both within 2 s, and with everything
+        else that a person should know."""
         words = await self._reasons(self.checks | self.told)
         if self.draining:
             words = {"process": "draining", **words}

@@ -89,9 +89,8 @@ class PlainConnection:
     async def finish(self, *, orderly: bool) -> None:
         """End the session, once everything submitted is durable.
 
-        orderly  the client has said that it is done; otherwise it may have wanted to send more:
-                 the session is
-                 interrupted, and how many frames there were in all stays unknown
+        orderly  the client has said that it is done; otherwise it may have wanted to send more: the session
+                 is interrupted, and how many frames there were in all stays unknown
         """
         if self._noting is not None:
             self._noting.cancel()
