@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from teleop_client.exporting.cli import default_root, parse, request_of
 from teleop_client.exporting.exports import ExportError, _put, _unpack
+from teleop_client.exporting.summary import summary
 from teleop_client.lerobot_home import lerobot_home
 from teleop_client.tar_stream import read_archive
 
@@ -167,3 +168,35 @@ def test_archive_without_a_dataset_is_refused(tmp_path):
     with pytest.raises(ExportError, match="no dataset"):
         _put(tmp_path / "unpacked", tmp_path / "target", is_dataset=True)
     assert not (tmp_path / "target").exists()
+
+
+def raw_export(**told):
+    """What a backend answers for a raw export of session 3."""
+    session = {"session_id": 3, "excluded": [], "gaps": [], **told}
+    return {
+        "numbers": {"episodes": 1, "frames": 1},
+        "report": {"sessions": [session], "cameras": []},
+    }
+
+
+def test_a_raw_export_says_what_to_read_and_what_is_not_in_it():
+    """The file by its name, pictures that its format has not, and frames that nobody has."""
+    arguments = parse(["--session_id", "3", "--repo_id", "u/d", "--format", "parquet"])
+    made = raw_export(refused=1, pictures_left_out=["front", "wrist"])
+    assert list(summary(made, Path("d-parquet"), arguments)) == [
+        "1 episode, 1 frame in d-parquet",
+        "not in the export of session 3: 1 frame that the server refused (GET /sessions/3/ledger has why)",
+        "not in the export of session 3: pictures of camera front, wrist (GET /sessions/3/videos has them)",
+        "",
+        "read d-parquet/session-3/frames.parquet with pandas.read_parquet; d-parquet/README.md describes the "
+        "files and columns",
+    ]
+
+
+def test_an_older_backend_tells_less():
+    """Its reports have none of the later fields."""
+    arguments = parse(["--session_id", "3", "--repo_id", "u/d", "--format", "mcap"])
+    assert list(summary(raw_export(), Path("d-mcap"), arguments))[1:] == [
+        "",
+        "open d-mcap/session-3.mcap in Foxglove, or with mcap.reader.make_reader of the mcap library",
+    ]

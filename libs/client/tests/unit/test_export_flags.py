@@ -69,7 +69,7 @@ def test_the_list_holds_every_flag(capsys):
     ("told_by_backend", "told_here"),
     [
         ('set `"fps": 22` for all', "set --fps 22 for all"),
-        ('`"cameras": []` exports joints only', "--cameras exports joints only"),
+        ('`"cameras": []` exports joints only', "--cameras without a value exports joints only"),
         ('`"cameras": ["front", "wrist"]`', "--cameras front wrist"),
         ('push with `"private": false`', "push with --public"),
         ('`"include_capture_time": false`', "--no_capture_time"),

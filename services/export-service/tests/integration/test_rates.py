@@ -71,8 +71,8 @@ async def test_a_slow_loop_is_not_called_too_fast(backend, record):
     (excluded,) = export["report"]["sessions"][0]["excluded"]
     assert excluded["frames"] > 0
     assert excluded["reason"] == (
-        "recorded at 24.4 Hz instead of 30, so the dataset has 24 fps; "
-        "these frames are closer together than that"
+        "closer together than the 24 rows per second of the dataset: all of a dataset has one rate, in whole "
+        f"fps, for which its slowest episode has enough frames (session {session}, recorded at 24.40 Hz)"
     )
 
 
@@ -89,7 +89,7 @@ async def test_sessions_of_differing_speed_are_merged_at_a_rate_that_is_asked_fo
     fast, slow = await record(90, fps=30.0), await record(60, fps=30.0, hz=20.0)
     refusal = await backend.ask(fast, slow, status=409)
     assert (refusal["code"], refusal["field"]) == ("rates_differ", "fps")
-    assert f"session {slow} was recorded at 20.00 Hz" in refusal["detail"]
+    assert f"a dataset has one rate, but session {slow} was recorded at 20.00 Hz" in refusal["detail"]
     assert refusal["hint"] == f'set `"fps": 20`, or leave out session {slow}'
     _, folder = await backend.export(fast, slow, fps=20)
     lengths = pq.read_table(folder / "meta/episodes")["length"].to_pylist()

@@ -96,6 +96,22 @@ async def test_parquet_holds_everything_that_was_recorded(backend, record, datab
     assert json.loads((folder / "report.json").read_text()) == export["report"]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "left_out"),
+    [({"format": "parquet"}, ["front", "wrist"]), ({"format": "mcap", "cameras": ["wrist"]}, ["front"])],
+)
+async def test_pictures_that_are_not_in_it_are_named(backend, record, film, wanted, left_out):
+    """Tables have no pictures, MCAP has those that were asked for; the report names the other cameras."""
+    session = await record(60)
+    for camera in ("front", "wrist"):
+        await film(session, 60, camera)
+    export, folder = await backend.export(session, **wanted)
+    assert export["report"]["sessions"][0]["pictures_left_out"] == left_out
+    assert json.loads((folder / "report.json").read_text()) == export["report"]
+    text = (await backend.http.get(f"/exports/{export['id']}/report.txt")).text
+    assert f"pictures left out: of camera {', '.join(left_out)}: GET /sessions/{session}/videos" in text
+
+
 async def test_sessions_of_different_robots_go_together(backend, record):
     """Each has files of its own; a rate that is not whole does not matter."""
     first = await record(20, fps=59.94)

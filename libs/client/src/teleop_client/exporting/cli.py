@@ -17,17 +17,15 @@ from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
-from teleop_schema.words import told_frames
 
 from teleop_client.address import backend_url_option
 from teleop_client.exporting import exports
 from teleop_client.exporting.exports import ExportError, Exports, check_free
-from teleop_client.exporting.flags import in_flags
+from teleop_client.exporting.summary import DATASET, MCAP, PARQUET, summary
 from teleop_client.lerobot_home import lerobot_home
 
 DEFAULT_URL = "http://localhost:8000"
 OUTCOMES = ("success", "failure", "unlabelled")
-DATASET, PARQUET, MCAP = "lerobot-v3.0", "parquet", "mcap"
 REFUSED, TRY_LATER, INTERRUPTED = 1, 75, 130
 
 _WORDS = {
@@ -37,10 +35,6 @@ _WORDS = {
     "verify": "verifying",
     "download": "downloading",
     "push": "pushing to the Hub",
-}
-_HOW_TO_OPEN = {
-    PARQUET: "its README.md describes the columns; read a file with pandas.read_parquet",
-    MCAP: "open a file in Foxglove, or with mcap.reader.make_reader of the mcap library",
 }
 
 
@@ -285,64 +279,6 @@ def push_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """`push_to_hub` of the body."""
     push: dict[str, Any] = {"private": not arguments.public, "overwrite": arguments.overwrite}
     return push | ({"token_name": arguments.token_name} if arguments.token_name else {})
-
-
-def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -> Iterator[str]:
-    """What was made, what was left out, how to load it."""
-    numbers, report = made["numbers"], made["report"]
-    episodes = f"{numbers['episodes']} episode" + ("" if numbers["episodes"] == 1 else "s") + ", "
-    if not numbers["episodes"]:  # a raw export of a session that was teleoperated, not recorded in episodes
-        episodes = ""
-    # A raw export has no rate.
-    rate = f" at {report['fps']} fps" if report.get("fps") else ""
-    yield f"{episodes}{numbers['frames']} frames{rate} in {target}"
-    declared = {session.get("declared_fps") or 0.0 for session in report["sessions"]}
-    if rate and (broken := sorted(each for each in declared if not float(each).is_integer())):
-        loops = ", ".join(f"{each:g}" for each in broken)
-        yield f"its loop ran at {loops} Hz; a dataset's rate is a whole number (times in the report)"
-    for session in report["sessions"]:
-        yield from _told_of(session)
-    for camera in report["cameras"]:
-        for encoded in camera["encoded"]:
-            yield (
-                f"camera {camera['camera']} of episode {encoded['episode_index']} was re-encoded: "
-                f"{encoded['reason']}"
-            )
-    yield ""
-    if arguments.format != DATASET:
-        yield _HOW_TO_OPEN[arguments.format]
-        return
-    yield "from lerobot.datasets.lerobot_dataset import LeRobotDataset"
-    root = f', root="{target}"' if arguments.root else ""
-    yield f'dataset = LeRobotDataset("{arguments.repo_id}"{root})'
-
-
-def _told_of(session: dict[str, Any]) -> Iterator[str]:
-    """What is worth knowing of one session of the export. Backends of older versions tell less."""
-    number = session["session_id"]
-    for excluded in session["excluded"]:
-        episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "
-        some = told_frames(excluded["first_frame"], excluded["end_frame"], excluded["frames"])
-        yield f"left out of session {number}: {episode}{some}: {excluded['reason']}"
-    for column in session.get("columns_left_out", ()):
-        yield (
-            f"column {column['name']} of session {number} was left out: {column['reason']}; "
-            f"{in_flags(column['hint'])}"
-        )
-    for lacking in session.get("not_recorded", ()):
-        yield (f"not recorded in session {number}: {lacking['name']}: {lacking['reason']}")
-    if untold := session.get("times_not_told"):
-        yield (f"session {number}: {untold} frames came without a time; theirs is when they arrived")
-    if implausible := session.get("implausible"):
-        yield (
-            f"session {number}: {implausible} frames are from before 2000, or from more than "
-            "a day after they were stored; check the robot's clock"
-        )
-    for gap in session["gaps"]:
-        yield (
-            f"split in session {number}: frames {gap['first_frame']} to "
-            f"{gap['end_frame'] - 1} are missing, {gap['reason']}"
-        )
 
 
 def default_root(arguments: argparse.Namespace) -> Path:

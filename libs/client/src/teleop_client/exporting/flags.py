@@ -56,7 +56,7 @@ def _written(found: re.Match[str]) -> str:
         return found[0]
     if isinstance(value, bool):
         return flag if value != (name in _NEGATED) else f"no {flag}"
-    return " ".join([flag, *_words(value)])
+    return " ".join([flag, *_words(value)]) if value != [] else f"{flag} without a value"
 
 
 def _words(value: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from teleop_schema.words import told_frames
+from teleop_schema.words import counted, told_frames
 
 from teleop_export.planning.played import EpisodeTime
 from teleop_export.planning.report import CameraReport, ColumnReport, SessionReport
@@ -19,17 +19,22 @@ def _head(export: ExportDetail) -> Iterator[str]:
     yield f"asked for {export.created_at:%Y-%m-%d %H:%M:%S %Z}"
     if export.numbers is not None:
         numbers = export.numbers
-        episodes = f"{numbers.episodes} episodes, " if numbers.episodes else ""
-        yield (
-            f"{episodes}{numbers.frames} frames, {numbers.tasks} tasks, {numbers.videos} "
-            f"videos, {numbers.files} files, {numbers.size_bytes} bytes, made in {numbers.duration_s:.1f} s"
-        )
+        counts = [
+            (numbers.episodes, "episode"),
+            (numbers.frames, "frame"),
+            (numbers.tasks, "task"),
+            (numbers.videos, "video"),
+            (numbers.files, "file"),
+            (numbers.size_bytes, "byte"),
+        ]
+        made = [counted(count, noun) for count, noun in counts if count or noun != "episode"]
+        yield f"{', '.join(made)}, made in {numbers.duration_s:.1f} s"
     if export.error is not None:
         yield f"failed: {export.error.detail}"
     for video in export.video_corrected:
         yield (
             f"made from video whose pictures were later corrected: session {video.session_id}, camera "
-            f"{video.camera}, {video.chunks} chunks; request the export again"
+            f"{video.camera}, {counted(video.chunks, 'chunk')}; request the export again"
         )
     if export.push is not None:
         push = export.push
@@ -52,7 +57,7 @@ def _ledger(export: ExportDetail) -> Iterator[str]:
 
 
 def _column(column: ColumnReport) -> Iterator[str]:
-    unfit = f", not finite in {column.not_finite} rows" if column.not_finite else ""
+    unfit = f", not finite in {counted(column.not_finite, 'row')}" if column.not_finite else ""
     yield f"column {column.name}: {column.dtype} {column.shape}{unfit}"
 
 
@@ -61,18 +66,20 @@ def _session(session: SessionReport) -> Iterator[str]:
     yield ""
     yield (
         f"session {session.session_id}: {session.committed} committed - {left_out} excluded = "
-        f"{session.exported} exported" + (f", in {session.episodes} episodes" if session.episodes else "")
+        f"{session.exported} exported"
+        + (f", in {counted(session.episodes, 'episode')}" if session.episodes else "")
     )
     if session.measured_hz is not None:
         measured, declared = f"{session.measured_hz:.2f}", session.declared_fps
         beside = "as declared" if measured == f"{declared:.2f}" else f"instead of the declared {declared:g}"
         yield f"  its loop ran at {measured} Hz, {beside}"
     if session.times_not_told:
-        yield f"  times: {session.times_not_told} frames came without a time: theirs is when they arrived"
+        untold = counted(session.times_not_told, "frame")
+        yield f"  times: {untold} came without a time, and got that of the arrival"
     if session.implausible:
         yield (
-            f"  times: {session.implausible} frames are from before 2000, or from more than a day after they "
-            "were stored: check the robot's clock"
+            f"  times: {counted(session.implausible, 'frame')} with a time before 2000, or more than a day "
+            "after it was stored: check the robot's clock"
         )
     for time in session.times:
         yield from _time(time)
@@ -81,6 +88,16 @@ def _session(session: SessionReport) -> Iterator[str]:
         yield f"  left out: {_episode(excluded.episode_index)}{some}: {excluded.reason}"
     for column in session.columns_left_out:
         yield f"  column left out: {column.name}: {column.reason}; {column.hint}"
+    if session.refused:
+        yield (
+            f"  refused: the server refused {counted(session.refused, 'frame')} when they were sent, and did "
+            f"not store them: they are not in the export (GET /sessions/{session.session_id}/ledger has why)"
+        )
+    if session.pictures_left_out:
+        yield (
+            f"  pictures left out: of camera {', '.join(session.pictures_left_out)}: "
+            f"GET /sessions/{session.session_id}/videos has them"
+        )
     for lacking in session.not_recorded:
         yield f"  not recorded: {lacking.name}: {lacking.reason}"
     for gap in session.gaps:
@@ -109,7 +126,7 @@ def _time(time: EpisodeTime) -> Iterator[str]:
         )
     if time.shared_times:
         yield (
-            f"  times: {named}{time.shared_times} frames share their time with another frame: they are "
+            f"  times: {named}{counted(time.shared_times, 'frame')} with the time of another frame: "
             "treated as evenly spaced"
         )
 
@@ -117,11 +134,15 @@ def _time(time: EpisodeTime) -> Iterator[str]:
 def _camera(camera: CameraReport) -> Iterator[str]:
     yield ""
     yield (
-        f"camera {camera.camera}: {camera.recorded} pictures recorded, {camera.used} used, {camera.unused} "
-        f"unused; {camera.repeated} rows repeat a picture, {camera.stood_in} of them because they "
-        "have none of their own"
+        f"camera {camera.camera}: {counted(camera.recorded, 'picture')} recorded, {camera.used} used, "
+        f"{camera.unused} unused"
     )
-    yield f"  {camera.copied} episodes copied bit for bit, {len(camera.encoded)} re-encoded"
+    if camera.repeated:
+        yield (
+            f"  {counted(camera.repeated, 'row')} with the same picture as the row before, "
+            f"{camera.stood_in} of them for lack of a picture of their own"
+        )
+    yield f"  {counted(camera.copied, 'episode')} copied bit for bit, {len(camera.encoded)} re-encoded"
     for encoded in camera.encoded:
         yield f"  re-encoded: episode {encoded.episode_index}: {encoded.reason}"
 

@@ -1,6 +1,6 @@
 """The order for a worker that exports a recording as it is, and not as a LeRobot dataset. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -60,14 +60,17 @@ def make_raw_order(request: ExportRequest, sessions: Sequence[Session]) -> RawOr
     if not any(session.committed for session in sessions):
         raise NothingToExport("the sessions have no frames to export", field="session_ids")
     assert request.format != LEROBOT  # noqa: S101
+    raw = tuple(_raw(session, request) for session in sessions)
     return RawOrder(
         format=request.format,
-        sessions=tuple(_raw(session, request) for session in sessions),
+        sessions=raw,
         report=Report(
             committed=sum(session.committed for session in sessions),
             excluded=0,
             exported=sum(session.committed for session in sessions),
-            sessions=[_report(session) for session in sessions],
+            sessions=[
+                _report(session, written.footage) for session, written in zip(sessions, raw, strict=True)
+            ],
         ),
     )
 
@@ -133,7 +136,7 @@ def _pieces(session: Session) -> Iterator[Piece]:
             yield Piece(session.id, begin, stop, session.task or DEFAULT_TASK, None)
 
 
-def _report(session: Session) -> SessionReport:
+def _report(session: Session, written: Mapping[str, CameraVideo]) -> SessionReport:
     return SessionReport(
         session_id=session.id,
         committed=session.committed,
@@ -147,4 +150,6 @@ def _report(session: Session) -> SessionReport:
         not_recorded=told_not_recorded(session),
         times_not_told=session.times_not_told,
         implausible=session.implausible,
+        refused=session.refused,
+        pictures_left_out=sorted({*session.cameras, *session.footage} - set(written)),
     )

@@ -57,6 +57,11 @@ class SessionReport(Struct, frozen=True, kw_only=True):
                   if nobody counted them
     implausible   and those from before 2000, or from later than a day after the session's last commit: the
                   robot's clock was wrong
+    refused       frames that the server refused when they were sent: they are stored nowhere, and not among
+                  the committed ones
+    pictures_left_out
+                  cameras of the session whose pictures are not in a raw export: its format has none, or they
+                  were not asked for. `GET /sessions/{id}/videos` has them
     """
 
     session_id: int
@@ -72,6 +77,8 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     not_recorded: list[NotRecorded] = []
     times_not_told: int | None = None
     implausible: int = 0
+    refused: int = 0
+    pictures_left_out: list[str] = []
 
 
 class EncodedEpisode(Struct, frozen=True, kw_only=True):
@@ -179,6 +186,7 @@ def _report(session: Session, plan: Plan, chosen: ChosenColumns) -> SessionRepor
         not_recorded=told_not_recorded(session),
         times_not_told=session.times_not_told,
         implausible=session.implausible,
+        refused=session.refused,
     )
 
 
@@ -187,16 +195,35 @@ def told_not_recorded(session: Session) -> list[NotRecorded]:
     return [NotRecorded(name, reason) for name, reason in session.not_recorded.items()]
 
 
-def _thinned_out(session: SessionReport, fps: int) -> str:
-    """Why frames have no row at that rate: the loop was faster all through, or, if it was slow and gave the
-    dataset its rate, some frames are closer together."""
+def _thinned_out(session: SessionReport, fps: int, slowest: str | None) -> str:
+    """Why frames have no row at that rate: the loop was faster all through, or, if one was slow and gave the
+    dataset its rate, some frames are closer together.
+
+    slowest  the episode that was slow, in words; None if none of them was
+    """
     hz, declared = session.measured_hz, session.declared_fps
-    if hz is not None and declared is not None and hz < fps + 1 and fps < declared:
+    if slowest is not None and hz is not None and declared is not None and fps < declared:
         return (
-            f"recorded at {hz:.4g} Hz instead of {declared:g}, so the dataset has {fps} fps; these "
-            "frames are closer together than that"
+            f"closer together than the {fps} rows per second of the dataset: all of a dataset has one rate, "
+            f"in whole fps, for which its slowest episode has enough frames ({slowest})"
         )
     return f"the loop was faster than the {fps} rows per second of the dataset"
+
+
+def _slowest(pieces: Sequence[Piece], times: Sequence[EpisodeTime], fps: int) -> str | None:
+    """The slowest episode, if it is why the dataset has no higher rate."""
+    found = [
+        (time.measured_hz, piece.session_id, time.episode_index)
+        for piece, time in zip(pieces, times, strict=True)
+        if time.measured_hz is not None
+    ]
+    if not found:
+        return None
+    hz, session_id, index = min(found, key=lambda each: each[0])
+    if hz >= fps + 1:
+        return None
+    episode = "" if index is None else f"episode {index} of "
+    return f"{episode}session {session_id}, recorded at {hz:.2f} Hz"
 
 
 def finish_report(
@@ -215,6 +242,7 @@ def finish_report(
     not_finite    rows with such a value, by feature
     """
     sessions = []
+    slowest = _slowest(pieces, times, fps)
     for session in planned.sessions:
         left_out = [
             Excluded(
@@ -229,7 +257,7 @@ def finish_report(
             for reason, frames in (
                 *piece.left_out,
                 (
-                    _thinned_out(session, fps),
+                    _thinned_out(session, fps, slowest),
                     piece.frames - sum(frames for _, frames in piece.left_out) - count,
                 ),
             )

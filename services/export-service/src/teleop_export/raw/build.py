@@ -76,6 +76,9 @@ in which the rows before and after follow each other |
 | first_frame, end_frame | int64, half open: frames that were never stored |
 | reason | string |
 
+Pictures are not in these files: {REPORT} names the cameras of each session under `pictures_left_out`, and
+`GET /sessions/<id>/videos` of the backend has their video.
+
 {REPORT} accounts for every frame of every session.
 """
 

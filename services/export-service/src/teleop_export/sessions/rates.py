@@ -84,8 +84,8 @@ def choose_fps(
     others = [each for each in episodes if each.pace.reached > fps / (1 - SLOWER) + 1]
     if others:
         raise RatesDiffer(
-            f"{slowest.name} was recorded at {slowest.told_hz} instead of {rate}, {others[0].name} at "
-            f"{others[0].told_hz}",
+            f"a dataset has one rate, but {slowest.name} was recorded at {slowest.told_hz} instead of "
+            f"{rate}, {others[0].name} at {others[0].told_hz}",
             field="fps",
             hint=f'set `"fps": {fps}`, or leave out {_left_out(_slower(episodes, slow, others))}',
         )
@@ -143,7 +143,7 @@ def _check_declared(episodes: Sequence[RecordedEpisode]) -> None:
             lowest = min(map(_highest, episodes))
             raise SessionsDiffer(
                 f"sessions {first.session.id} and {other.session.id} differ in fps: {first.session.fps:g} "
-                f"and {other.session.fps:g}",
+                f"and {other.session.fps:g}, but a dataset has one rate",
                 field="fps",
                 hint=f'set a rate that none of them is below: `"fps": {lowest}`'
                 if lowest

@@ -123,6 +123,7 @@ class Session:
                samples that came without a time, which have that of their arrival; None: nobody counted them
     implausible
                samples whose time can't be right, by `implausible`
+    refused    frames that the server refused, and that are stored nowhere
     """
 
     id: int
@@ -150,6 +151,7 @@ class Session:
     not_recorded: Mapping[str, str] = field(default_factory=dict)
     times_not_told: int | None = 0
     implausible: int = 0
+    refused: int = 0
 
     @property
     def loop_hz(self) -> float:

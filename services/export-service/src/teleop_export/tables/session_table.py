@@ -27,6 +27,8 @@ SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
        (extract(epoch FROM coalesce(last_commit_at, now())) * 1000000)::bigint AS committed_us,
        CASE WHEN delivery = 'acknowledged' THEN 0 ELSE untold_times END AS times_not_told,
        host->'cameras_not_recorded' AS cameras_left_out, host->'features_not_recorded' AS features_left_out,
+       (SELECT coalesce(sum(frames), 0)::bigint FROM refused_frames r
+         WHERE r.session_id = teleop_session.id) AS refused,
        EXISTS (SELECT FROM session_archive a
                 WHERE a.session_id = teleop_session.id AND a.dropped_at IS NOT NULL) AS archived,
        (SELECT a.damage FROM session_archive a
@@ -176,6 +178,7 @@ async def _session(
         not_recorded=_not_recorded(row),
         times_not_told=row["times_not_told"],
         implausible=implausible(samples.taken_us, row["committed_us"]),
+        refused=row["refused"],
     )
     # The database looks for such values while this looks at the times.
     unfit, (pace, episodes_paces) = await asyncio.gather(
