@@ -27,6 +27,7 @@ ALL = {
     "archiving",
     "audit of ended sessions",
     "batcher",
+    "changes of archived sessions",
     "end of abandoned sessions",
     "length of the queue",
     "look for lost archives",
@@ -53,6 +54,10 @@ OTHERS = {
         "teleop_telemetry/receiving/batcher.py",
         "run",
     ): "one commit: told to the writers whose frames it holds",
+    (
+        "teleop_telemetry/archive/edits.py",
+        "note_at_once",
+    ): "a change for which its request waits for a moment: logs its errors, and is tried again",
     ("teleop_telemetry/receiving/log_endpoint.py", "_talk"): ENDS_WITH_ITS_CALLER,
     ("teleop_telemetry/tables/numbers.py", "take"): ENDS_WITH_ITS_CALLER,
     (

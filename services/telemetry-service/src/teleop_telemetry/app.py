@@ -18,6 +18,7 @@ from teleop_telemetry.archive import (
     FIND_EVERY_S,
     LOOK_EVERY_S,
     RETENTION_CONNECTIONS,
+    ArchiveEdits,
     ArchiveReader,
     LostFrames,
     Retention,
@@ -80,11 +81,9 @@ async def _running(database_url: str, store_url: str | None, retention_days: int
         background.keep("audit of ended sessions", audit.run)
         _look_after_sessions(background, sessions, pool)
         files = None if store is None else SessionFiles(store, database_url)
-        if store is not None:
-            note = partial(note_all_sessions, pool, store)
-            background.every(NOTE_EVERY_S, "notes on sessions", note)
-        if files is not None:
-            background.every(FIND_EVERY_S, "look for lost archives", LostFrames(pool, files).find)
+        edits = None if files is None else ArchiveEdits(pool, files)
+        if files is not None and edits is not None:
+            _look_after_store(background, pool, files, edits)
         if files is not None and retention_days:
             workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)
             retention = Retention(
@@ -97,7 +96,7 @@ async def _running(database_url: str, store_url: str | None, retention_days: int
                 "connections": connections,
                 "session_table": sessions,
                 "session_queries": SessionQueries(pool),
-                "session_edits": SessionEdits(pool),
+                "session_edits": SessionEdits(pool, None if edits is None else edits.note_at_once),
                 "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
                 "archive": None if files is None else ArchiveReader(pool, files),
                 "database_url": database_url,
@@ -116,6 +115,12 @@ def _look_after_sessions(background: Background, sessions: SessionTable, pool: P
     background.every(storage.LOOK_EVERY_S, "size of the database", partial(storage.look, pool))
     interrupt = partial(sessions.interrupt_abandoned, ABANDONED_AFTER_S)
     background.every(SWEEP_EVERY_S, "end of abandoned sessions", interrupt, at_once=False)
+
+
+def _look_after_store(background: Background, pool: Pool, files: SessionFiles, edits: ArchiveEdits) -> None:
+    background.every(NOTE_EVERY_S, "notes on sessions", partial(note_all_sessions, pool, files.store))
+    background.every(NOTE_EVERY_S, "changes of archived sessions", edits.note_all)
+    background.every(FIND_EVERY_S, "look for lost archives", LostFrames(pool, files).find)
 
 
 def create_app(settings: TelemetrySettings) -> Starlette:

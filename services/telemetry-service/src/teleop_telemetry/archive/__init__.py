@@ -7,6 +7,7 @@ and the account of the ledger.
 """
 
 from teleop_telemetry.archive.adopting import AdoptedSessions, adopt
+from teleop_telemetry.archive.edits import ArchiveEdits
 from teleop_telemetry.archive.frame_file import ArchivedFrames
 from teleop_telemetry.archive.lost import FIND_EVERY_S, LostFrames
 from teleop_telemetry.archive.reading import ArchiveReader
@@ -19,6 +20,7 @@ __all__ = [
     "LOOK_EVERY_S",
     "RETENTION_CONNECTIONS",
     "AdoptedSessions",
+    "ArchiveEdits",
     "ArchiveReader",
     "ArchivedFrames",
     "LostFrames",

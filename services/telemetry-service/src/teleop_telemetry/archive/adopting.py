@@ -43,8 +43,8 @@ BELONGINGS = {
 }
 ARCHIVED = """
 INSERT INTO session_archive (session_id, next_frame_index, frames, frames_sha256, frames_bytes,
-                             about_sha256, account, dropped_at)
-SELECT id, next_frame_index, $2, $3, $4, $5, $6::jsonb, now() FROM teleop_session WHERE id = $1
+                             about_sha256, account, dropped_at, edits, noted_edits)
+SELECT id, next_frame_index, $2, $3, $4, $5, $6::jsonb, now(), 0, 0 FROM teleop_session WHERE id = $1
 """
 
 

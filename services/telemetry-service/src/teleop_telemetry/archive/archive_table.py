@@ -75,8 +75,24 @@ INSERT INTO session_archive (session_id, next_frame_index, frames, frames_sha256
 VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb)
 ON CONFLICT (session_id) DO UPDATE
    SET next_frame_index = $2, frames = $3, frames_sha256 = $4, frames_bytes = $5, about_sha256 = $6,
-       account = $7::jsonb, copied_at = now(), damage = NULL
+       account = $7::jsonb, copied_at = now(), damage = NULL, edits = session_archive.edits + 1
  WHERE session_archive.dropped_at IS NULL
+"""
+
+# A session that has gone on since its copy was made is told with the next copy.
+EDITED = """
+SELECT a.session_id FROM session_archive a JOIN teleop_session s ON s.id = a.session_id
+ WHERE a.noted_edits <> a.edits AND a.damage IS NULL AND a.next_frame_index = s.next_frame_index
+   AND s.status <> 'recording' AND ($1::bigint IS NULL OR a.session_id = $1)
+ ORDER BY a.session_id LIMIT $2
+"""
+LOCK_EDITS = "SELECT pg_advisory_xact_lock(7264981007)"
+READ_EDITED = """
+SELECT frames, frames_sha256, frames_bytes, about_sha256, account, next_frame_index, edits
+  FROM session_archive WHERE session_id = $1
+"""
+NOTE_EDITS = """
+UPDATE session_archive SET noted_edits = $2, about_sha256 = $3 WHERE session_id = $1 AND frames_sha256 = $4
 """
 
 COPIES = """
@@ -133,6 +149,23 @@ class EndedSession:
     def frames(self) -> int:
         committed: int = self.account["committed"]
         return committed
+
+
+@dataclass(frozen=True)
+class EditedSession:
+    """An archived session that was changed since.
+
+    about         as in EndedSession, with at least those changes that `edits` counts
+    account       likewise, of the frames in the copy
+    about_sha256  what the archive has now
+    """
+
+    robot_id: str
+    copied: Copied
+    about: str
+    account: dict[str, Any]
+    about_sha256: str
+    edits: int
 
 
 async def try_lock(connection: Connection) -> bool:
@@ -201,6 +234,41 @@ async def note_copy(connection: Connection, session: EndedSession, copied: Copie
         about_sha256,
         msgspec.json.encode(session.account).decode(),
     )
+
+
+async def edited(connection: Connection, limit: int, session_id: int | None = None) -> list[int]:
+    """Archived sessions, or the one of that number, with changes that the archive does not have yet."""
+    return [row["session_id"] for row in await connection.fetch(EDITED, session_id, limit)]
+
+
+async def lock_edits(connection: Connection) -> None:
+    """Wait until nobody else writes changes to the archive; until the end of the transaction."""
+    await connection.execute(LOCK_EDITS)
+
+
+async def read_edited(connection: Connection, session_id: int) -> EditedSession | None:
+    """The session; None if the archive has all of its changes, or it has gone on since it was copied."""
+    if not await edited(connection, 1, session_id):
+        return None
+    archive = await connection.fetchrow(READ_EDITED, session_id)
+    # After the number of changes: one that comes in between is written now, and once more.
+    session = await connection.fetchrow(DESCRIBE, session_id)
+    if archive is None or session is None or session["next_frame_index"] != archive["next_frame_index"]:
+        return None
+    return EditedSession(
+        robot_id=session["robot_id"],
+        copied=Copied(session_id, archive["frames"], archive["frames_sha256"], archive["frames_bytes"]),
+        about=session["about"],
+        account=msgspec.json.decode(archive["account"]),
+        about_sha256=archive["about_sha256"],
+        edits=archive["edits"],
+    )
+
+
+async def note_edits(connection: Connection, told: EditedSession, about_sha256: str) -> None:
+    """Record that the archive has these changes."""
+    copied = told.copied
+    await connection.execute(NOTE_EDITS, copied.session_id, told.edits, about_sha256, copied.sha256)
 
 
 async def copies(connection: Connection, part: int) -> list[Copied]:

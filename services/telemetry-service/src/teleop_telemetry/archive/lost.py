@@ -14,7 +14,7 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 from teleop_runtime.store import ChecksumMismatch, ObjectMissing, Store
 
-from teleop_telemetry.archive.session_files import ASK, SessionFiles
+from teleop_telemetry.archive.session_files import SessionFiles, is_here
 from teleop_telemetry.tables import lost_copies
 from teleop_telemetry.tables.lost_copies import OTHER_BYTES, Copied
 
@@ -69,6 +69,7 @@ async def find_lost(connection: Connection, pool: Pool, store: Store) -> list[in
     begun = datetime.now(UTC)
     await _list_store(connection, store)
     changed = await lost_copies.not_as_listed(connection, begun)
+    await lost_copies.tell_again(connection, begun)
     await lost_copies.end_listing(connection)
     for copied in changed:
         await _note(pool, store, copied, await _damage_of(store, copied))
@@ -115,7 +116,7 @@ async def mark_lost(pool: Pool, store: Store, copied: Copied) -> bool:
 async def _note(pool: Pool, store: Store, copied: Copied, damage: str | None) -> bool:
     """Whether that is news. Nothing is marked by the look of an archive that is not there."""
     async with connected(pool, timeout_s=NOTE_TIMEOUT_S) as connection:
-        if damage is not None and await store.owner() != (await connection.fetch(ASK))[0][0]:
+        if damage is not None and not await is_here(connection, store):
             return False
         return await lost_copies.note_damage(connection, copied, damage)
 

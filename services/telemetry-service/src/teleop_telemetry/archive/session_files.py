@@ -2,10 +2,11 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
@@ -13,7 +14,7 @@ import pyarrow as pa
 from starlette.concurrency import iterate_in_threadpool
 from teleop_runtime.ownership import claim_store
 from teleop_runtime.postgres.frames import FrameReader, in_blocks
-from teleop_runtime.postgres.pool import Pool
+from teleop_runtime.postgres.pool import Connection, Pool
 from teleop_runtime.store import ChecksumMismatch, Store
 
 from teleop_telemetry.archive.archive_table import EndedSession, NotAccounted
@@ -52,6 +53,12 @@ def names_of(robot_id: str, session_id: int) -> tuple[str, str]:
     return f"{folder}/frames.parquet", f"{folder}{TOLD_OF}"
 
 
+async def is_here(connection: Connection, store: Store) -> bool:
+    """Whether the archive is there, and this database's; if not, nobody can say what is in it."""
+    database: str = (await connection.fetch(ASK))[0][0]
+    return await store.owner() == database
+
+
 class SessionFiles:
     """Writes sessions to the store and reads them back."""
 
@@ -73,15 +80,23 @@ class SessionFiles:
         try:
             schema = file_schema(session.columns)
             parts = iterate_in_threadpool(encode_parquet(schema, _stored(reader, session)))
-            frames_name, about_name = names_of(session.robot_id, session.id)
+            frames_name, _ = names_of(session.robot_id, session.id)
             sha256, size_bytes = await self._keep(frames_name, parts)
             copied = Copied(session.id, session.frames, sha256, size_bytes)
             async with self.frames_file(copied) as path:
                 await asyncio.to_thread(_compare, path, reader, session)
         finally:
             reader.close()
-        about_sha256, _ = await self._keep(about_name, _told(session, copied))
-        return copied, about_sha256
+        return copied, await self.keep_about(session.robot_id, session.about, session.account, copied)
+
+    async def keep_about(self, robot_id: str, about: str, account: Mapping[str, Any], copied: Copied) -> str:
+        """Write the JSON that describes a session, in place of an older one; returns its SHA-256.
+
+        about, account  as of EndedSession
+        """
+        _, name = names_of(robot_id, copied.session_id)
+        sha256, _ = await self._keep(name, _told(about, account, copied))
+        return sha256
 
     async def is_kept(self, copied: Copied) -> bool:
         """Whether the store has the frames of a session, judged by their size."""
@@ -138,15 +153,15 @@ def _compare(path: Path, reader: FrameReader, session: EndedSession) -> None:
         raise NotAccounted(f"session {session.id}: {frames} of {session.frames} frames were copied")
 
 
-async def _told(session: EndedSession, copied: Copied) -> AsyncIterator[bytes]:
+async def _told(about: str, account: Mapping[str, Any], copied: Copied) -> AsyncIterator[bytes]:
     """Everything that a person needs to understand the frames without the database."""
-    about = {
+    told = {
         "format": FORMAT_VERSION,
         "frames": {"rows": copied.frames, "sha256": copied.sha256, "size_bytes": copied.size_bytes},
-        "account": session.account,
-        **msgspec.json.decode(session.about),
+        "account": account,
+        **msgspec.json.decode(about),
     }
-    yield msgspec.json.format(msgspec.json.encode(about), indent=1)
+    yield msgspec.json.format(msgspec.json.encode(told), indent=1)
 
 
 def _sha256(path: Path) -> str:

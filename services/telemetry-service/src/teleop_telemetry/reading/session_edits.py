@@ -1,5 +1,7 @@
 """Changes that people make to sessions and episodes."""
 
+from collections.abc import Awaitable, Callable
+
 from msgspec import UNSET
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
@@ -76,8 +78,10 @@ UPDATE episode
 class SessionEdits:
     """Writes a person's changes; each call is one transaction."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, edited: Callable[[int], Awaitable[None]] | None = None) -> None:
+        """`edited` is called after each change, with the number of the session. It never raises."""
         self._pool = pool
+        self._edited = edited
 
     async def change_session(self, session_id: int, change: SessionChange) -> None:
         """Raises SessionNotFound."""
@@ -91,6 +95,7 @@ class SessionEdits:
             )
         if changed is None:
             raise SessionNotFound.of(session_id)
+        await self._tell(session_id)
 
     async def delete_session(self, session_id: int) -> None:
         """Hide a session; raises SessionNotFound, also if it is deleted already."""
@@ -98,6 +103,7 @@ class SessionEdits:
             deleted = await connection.fetchval(DELETE_SESSION, session_id)
         if deleted is None:
             raise SessionNotFound.of(session_id)
+        await self._tell(session_id)
 
     async def give_up_missing(self, session_id: int, reason: str) -> int:
         """Name the frames that nobody has accounted for as lost, for that reason; how many there were.
@@ -136,7 +142,12 @@ class SessionEdits:
                 *_bounds(change, *stored.values()),
             )
             [episode] = await read_episodes(connection, session_id, episode_index)
+        await self._tell(session_id)
         return episode
+
+    async def _tell(self, session_id: int) -> None:
+        if self._edited is not None:
+            await self._edited(session_id)
 
 
 def _bounds(

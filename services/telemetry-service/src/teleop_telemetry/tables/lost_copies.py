@@ -28,6 +28,13 @@ SELECT a.session_id, a.frames, a.frames_sha256, a.frames_bytes, a.damage
  ORDER BY a.session_id
 """
 
+# The description of a session can always be written again.
+TELL_AGAIN = """
+UPDATE session_archive a SET edits = edits + 1
+ WHERE a.copied_at < $1 AND a.damage IS NULL AND a.noted_edits = a.edits
+   AND NOT EXISTS (SELECT FROM listed_copy l WHERE l.sha256 = a.about_sha256)
+"""
+
 NOTE_DAMAGE = """
 UPDATE session_archive SET damage = $3
  WHERE session_id = $1 AND frames_sha256 = $2 AND damage IS DISTINCT FROM $3
@@ -122,6 +129,11 @@ async def end_listing(connection: Connection) -> None:
 async def not_as_listed(connection: Connection, before: datetime) -> list[Copied]:
     """Copies made before then that are marked and listed, or neither."""
     return [Copied(*row) for row in await connection.fetch(NOT_AS_LISTED, before)]
+
+
+async def tell_again(connection: Connection, before: datetime) -> None:
+    """Let the descriptions be written again that are not listed, of copies made before then."""
+    await connection.execute(TELL_AGAIN, before)
 
 
 async def note_damage(connection: Connection, copied: Copied, damage: str | None) -> bool:
