@@ -87,7 +87,10 @@ async def test_every_new_picture_is_recorded_once(make_recording):
     assert (video.height, video.width) == (HEIGHT, WIDTH)
     counts = client.pictures()
     assert counts == dict.fromkeys(CAMERAS, PictureCounts(320, 0, 0, None, segments=2, stored=0))
-    assert str(counts["front"]) == "320 pictures recorded, 0 dropped, 0 of 2 segments on the server"
+    assert (
+        str(counts["front"])
+        == "320 pictures recorded, 0 dropped, 0 of 2 segments on the server, the rest is safe in the spool"
+    )
 
 
 async def test_an_array_that_is_filled_again_holds_a_new_picture(make_recording):

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import google_crc32c
+import httpx
 import msgspec
 import pytest
 from teleop_schema import messages
@@ -368,3 +369,17 @@ async def test_welcome_tells_the_limits(service):
         assert isinstance(robot.welcome, Welcome)
         assert robot.welcome.limits.max_message_bytes == MAX_MESSAGE_BYTES
         assert robot.welcome.limits.max_frames == MAX_FRAMES_PER_BATCH
+
+
+async def test_a_mistyped_address_is_answered_with_the_right_one(service):
+    """A WebSocket hears in the handshake that nothing is there, and HTTP that the address is not for it."""
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://{service}/ws/logs/robot_A")
+    answer = refused.value.response
+    problem = json.loads(answer.body)
+    assert (answer.status_code, problem["code"]) == (404, "not_found")
+    assert problem["detail"] == "nothing exists at /ws/logs/robot_A for WebSocket"
+    assert "/ws/log/{robot_id}" in problem["hint"]
+    async with httpx.AsyncClient(base_url=f"http://{service}") as http:
+        found = await http.get("/ws/log/robot_A")
+    assert (found.status_code, found.json()["hint"]) == (404, "connect with ws:// or wss://")

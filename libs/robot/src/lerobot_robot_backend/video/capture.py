@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from teleop_schema.limits import FIRST_US, LAST_US
 from teleop_schema.session import Camera, SessionDescription
+from teleop_schema.words import counted
 
 from lerobot_robot_backend.children import Attempts, start_child
 from lerobot_robot_backend.spool.locks import FileLock
@@ -97,9 +98,10 @@ class PictureCounts:
     def __str__(self) -> str:
         why = f" ({self.reason})" if self.reason else ""
         waiting = f", {self.waiting} being recorded" if self.waiting else ""
+        rest = ", the rest is safe in the spool" if self.stored < self.segments else ""
         return (
-            f"{self.recorded} pictures recorded, {self.dropped} dropped{why}{waiting}, "
-            f"{self.stored} of {self.segments} segments on the server"
+            f"{counted(self.recorded, 'picture')} recorded, {self.dropped} dropped{why}{waiting}, "
+            f"{self.stored} of {counted(self.segments, 'segment')} on the server{rest}"
         )
 
 

@@ -149,6 +149,7 @@ def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) ->
         lifespan=partial(_lifespan, parts=parts, health=health, state=state),
         exception_handlers=handlers,
     )
+    app.router.default = _nowhere
     any_origin = [beginning for part in parts for beginning in part.any_origin]
     app.add_middleware(Started, state=state)
     app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin)
@@ -329,6 +330,15 @@ class FrontDoor:
             await send(message if reason is None else {**message, "message": reason})
 
         await self.app(scope, receive, send_reason)
+
+
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer for an address that no route has. Starlette answers a WebSocket with a 403 and no reason."""
+    if scope["type"] == "websocket":
+        websocket = WebSocket(scope, receive, send)
+        await refuse(websocket, problems.no_websocket_at(websocket))
+        return
+    raise HTTPException(404)
 
 
 async def refuse(websocket: WebSocket, error: BackendError) -> None:

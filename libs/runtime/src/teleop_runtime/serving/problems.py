@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from starlette.convertors import IntegerConvertor
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Match, Route, WebSocketRoute
 from teleop_schema.errors import BackendError, MethodNotAllowed, NotFound
 from teleop_schema.messages import ErrorMessage
 
@@ -136,9 +136,21 @@ def _request_id(request: Request) -> str | None:
     return found
 
 
+def no_websocket_at(connection: HTTPConnection) -> NotFound:
+    """For a WebSocket's address that no route has."""
+    routes = [route for route in connection.app.routes if isinstance(route, WebSocketRoute)]
+    addresses = ", ".join(route.path_format for route in routes)
+    hint = f"addresses for WebSocket are {addresses}" if addresses else "no address here is for WebSocket"
+    return NoSuchAddress(f"nothing exists at {connection.url.path} for WebSocket", hint=hint)
+
+
 def _not_found(request: Request) -> NotFound:
     """Names the part of the address that should be a number, if nothing else is wrong."""
     for route in request.app.routes:
+        if isinstance(route, WebSocketRoute) and route.path_regex.fullmatch(request.scope["path"]):
+            return NoSuchAddress(
+                f"{request.url.path} is an address for WebSocket only", hint="connect with ws:// or wss://"
+            )
         if not isinstance(route, Route):
             continue
         loosely = route.path_regex.pattern.replace(IntegerConvertor.regex, "[^/]+")
