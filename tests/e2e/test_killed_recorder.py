@@ -1,7 +1,6 @@
 """kill -9 of a recorder: what LeRobot calls lost comes back, from its bytes and from the database, and the
 recording goes on with it."""
 
-import json
 import shutil
 import sys
 import tarfile
@@ -30,6 +29,25 @@ EPISODE_S = 2.0
 # A rate that a loaded machine keeps, too: at a lower one, the export's would be the one that was measured,
 # and LeRobot merges no datasets of two rates.
 SMALL = {"width": 160, "height": 120, "fps": 5}
+# Runs lerobot-record as its console script does; after so many episodes the operator does not come back from
+# resetting the scene.
+RESETTING = """
+import sys
+import lerobot.scripts.lerobot_record as record
+
+loop, resets, quick = record.record_loop, [], int(sys.argv.pop(1))
+
+def reset_or_record(**told):
+    if told.get("dataset") is None:
+        resets.append(1)
+        if len(resets) > quick:
+            told["control_time_s"] = 3600
+    loop(**told)
+
+record.record_loop = reset_or_record
+sys.argv[0] = "lerobot-record"
+record.main()
+"""
 
 
 @pytest.fixture
@@ -67,6 +85,7 @@ def test_what_was_saved_is_repaired_and_the_rest_is_in_the_database(
         folder = restore(http, repaired.json()["version"]["version"], tmp_path / "repaired")
         check_saved(folder, http)
         check_merged(http, lerobot, folder, tmp_path, sessions=1)
+        check_cut_off(http, tmp_path / "exported-1" / "exported-1")
 
         shutil.rmtree(outputs / "picking")
         shutil.copytree(folder, outputs / "picking")
@@ -90,8 +109,17 @@ def check_saved(folder: Path, http: httpx.Client) -> None:
             assert dataset[row]["observation.images.wrist"].shape == (3, 120, 160)
     # What LeRobot had in memory only: the episode that was being recorded.
     last = episodes[SAVED]
-    assert last["end_frame"] in (None, len(frames))
-    assert len(frames) > last["start_frame"]
+    assert last["cut_off"]
+    assert last["start_frame"] < last["end_frame"] < len(frames)
+
+
+def check_cut_off(http: httpx.Client, exported: Path) -> None:
+    """The episode that LeRobot had not saved is exported as it was, without the reset, and named."""
+    last = http.get("/sessions/1").json()["episode_list"][SAVED]
+    rows = pq.read_table(exported / "data")
+    assert pc.sum(pc.equal(rows["episode_index"], SAVED)).as_py() == last["end_frame"] - last["start_frame"]
+    [session] = http.get("/exports/1").json()["report"]["sessions"]
+    assert session["cut_off"] == [SAVED]
 
 
 def check_resumed(http: httpx.Client, folder: Path, restored: Path) -> None:
@@ -197,11 +225,12 @@ def vectors(frames: pa.Table, kind: str) -> np.ndarray:
 def record_until_killed(
     start: Start, backend: ServiceProcess, http: httpx.Client, dataset: Path, output: Callable[[], str]
 ) -> None:
-    """Record; the recorder is killed in the episode after the last that it has saved."""
+    """Record; the recorder is killed while the scene is reset after an episode, which LeRobot saves only
+    then: every frame of it is in the dataset's folder by name, and in the database as one of the episode."""
     command = record_command(dataset, episodes=SAVED + 4, episode_s=EPISODE_S, **SMALL)
-    recorder = start(*command, *flags(backend))
+    recorder = start(sys.executable, "-c", RESETTING, str(SAVED), *command[1:], *flags(backend))
     deadline = time.monotonic() + PATIENCE_S
-    while saved_episodes(dataset) < SAVED or begun_episodes(http) <= SAVED:
+    while (added := unsaved_frames(dataset)) == 0 or added != paused_after(http):
         assert recorder.poll() is None, output()[-3000:]
         assert time.monotonic() < deadline, output()[-3000:]
         time.sleep(0.05)
@@ -224,17 +253,17 @@ def flags(backend: ServiceProcess) -> list[str]:
     ]
 
 
-def begun_episodes(http: httpx.Client) -> int:
-    """How many the server knows of, of the first session."""
+def paused_after(http: httpx.Client) -> int | None:
+    """After how many frames the first session's episode that will not be saved has paused."""
     answer = http.get("/sessions/1")
-    return len(answer.json()["episode_list"]) if answer.status_code == 200 else 0
+    episodes = answer.json()["episode_list"][SAVED:] if answer.status_code == 200 else []
+    told = [each for each in episodes if each["paused_from"] is not None]
+    return told[0]["paused_from"] - told[0]["start_frame"] if told else None
 
 
-def saved_episodes(dataset: Path) -> int:
-    try:
-        return json.loads((dataset / "meta" / "info.json").read_text())["total_episodes"]
-    except (OSError, ValueError, KeyError):
-        return 0
+def unsaved_frames(dataset: Path) -> int:
+    """How many frames of that episode LeRobot has added, by their pictures."""
+    return len(list(dataset.glob(f"images/observation.images.front/episode-{SAVED:06d}/*.png")))
 
 
 def wait_for_version(http: httpx.Client, episodes: int) -> dict:

@@ -24,7 +24,7 @@ from teleop_runtime.serving.app import Running, ServicePart, assemble, refuse
 from teleop_runtime.serving.operations import Operation
 from teleop_runtime.serving.problems import as_message
 from teleop_schema.errors import BackendError
-from teleop_schema.messages import OLDER_SUBPROTOCOL, SUBPROTOCOL
+from teleop_schema.messages import OLDEST_SUBPROTOCOL, SUBPROTOCOL
 from teleop_telemetry.receiving.wire import close, subprotocol_of
 from teleop_testing.backends.serving import serving
 from websockets.asyncio.client import connect
@@ -146,7 +146,7 @@ async def test_what_is_sent_is_what_was_decided(address):
 async def test_robots_of_an_older_release_hear_errors_that_they_understand(address):
     """They refuse fields that they do not know, so none is told to them; a plain client is told all."""
     name = "teleop_schema.errors.NoSpace"
-    assert "retryable" not in await last_message(address, name, OLDER_SUBPROTOCOL)
+    assert "retryable" not in await last_message(address, name, OLDEST_SUBPROTOCOL)
     assert (await last_message(address, name, None))["retryable"] is True
 
 

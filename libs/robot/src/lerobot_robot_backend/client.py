@@ -252,9 +252,10 @@ class TelemetryClient:
         about = {"episode_index": self._episode_index, "outcome": outcome, "note": note}
         self._tell(kind="episode_end", frame_index=end, **about)
 
-    def pause_episode(self, first_frame: int, end_frame: int) -> None:
+    def pause_episode(self, first_frame: int, end_frame: int | None = None) -> None:
         """Say that frames `first_frame` to `end_frame - 1` lie within the open episode but do not belong to
-        it: in a dataset they are no rows, and the rows before and after follow each other."""
+        it: they become no rows of a dataset, and the rows before and after follow each other. Without
+        `end_frame` the pause lasts: say it again with its end, or the episode ended at `first_frame`."""
         if self._episode_open:
             told = {"frame_index": first_frame, "end_frame": end_frame}
             self._tell(kind="episode_pause", episode_index=self._episode_index, **told)

@@ -144,7 +144,7 @@ class Shipper:
         ) as connection:
             if connection.subprotocol is None:
                 raise InvalidHandshake(f"it does not support {SUBPROTOCOL}")
-            await connection.send(shipping.hello())
+            await connection.send(shipping.hello(connection.subprotocol))
             answered = asyncio.Event()
             sending = asyncio.create_task(self._send(connection, shipping, answered))
             receiving = asyncio.create_task(self._receive(connection, shipping, answered))

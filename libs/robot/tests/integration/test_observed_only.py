@@ -84,15 +84,9 @@ def recorded(arm: Arm) -> list[tuple]:
 
 def test_frames_of_an_arm_led_by_hand_are_those_of_the_dataset(arm, tmp_path):
     """The script's action is where the arm was led to; the session has it, and that none was sent."""
-    features = {
-        name: {"dtype": "float32", "shape": (1,), "names": ["joint.pos"]}
-        for name in ("observation.state", "action")
-    }
-    dataset = LeRobotDataset.create("a/b", FPS, features, root=tmp_path / "dataset", use_videos=False)
+    dataset = create_dataset(tmp_path)
     for number in range(6):
-        position = arm.get_observation()["joint.pos"]
-        frame = {"observation.state": np.float32([position]), "action": np.float32([position + 0.5])}
-        dataset.add_frame(frame | {"task": "lead"})
+        lead(arm, dataset)
         if number == 2:
             dataset.save_episode()
     dataset.save_episode()
@@ -101,12 +95,47 @@ def test_frames_of_an_arm_led_by_hand_are_those_of_the_dataset(arm, tmp_path):
     assert recorded(arm) == [
         (number + 1.0, number + 1.5, {"sent_action": None}) for number in range(dataset.meta.total_frames)
     ]
-    reader = SpoolReader(events.stream_dir)
+    assert [frame for _, frame, _ in told_episodes(events)] == [*(0, 3), *(3, 6)]
+
+
+def test_a_reset_by_hand_is_told_while_it_lasts(arm, tmp_path):
+    """Nobody acts in it, and LeRobot saves the episode only after it: a recorder may be killed before."""
+    dataset = create_dataset(tmp_path)
+    for _ in range(3):
+        lead(arm, dataset)
+    for _ in range(5):
+        arm.get_observation()
+    begun = [("episode_start", 0, None), ("episode_pause", 3, None)]
+    client = arm.tap._client
+    assert client.logged > 3
+    assert told_episodes(client) == begun
+    dataset.save_episode()
+    lead(arm, dataset)
+    arm.disconnect()
+    assert told_episodes(client)[:3] == [*begun, ("episode_end", 3, None)]
+
+
+def create_dataset(folder) -> LeRobotDataset:
+    features = {
+        name: {"dtype": "float32", "shape": (1,), "names": ["joint.pos"]}
+        for name in ("observation.state", "action")
+    }
+    return LeRobotDataset.create("a/b", FPS, features, root=folder / "dataset", use_videos=False)
+
+
+def lead(arm: Arm, dataset: LeRobotDataset) -> None:
+    """One step: the dataset's action is half a unit ahead."""
+    position = arm.get_observation()["joint.pos"]
+    frame = {"observation.state": np.float32([position]), "action": np.float32([position + 0.5])}
+    dataset.add_frame(frame | {"task": "lead"})
+
+
+def told_episodes(client: TelemetryClient) -> list[tuple]:
+    """What was told of episodes so far: kind, frame_index and end_frame."""
+    reader = SpoolReader(client.stream_dir)
     told = [event for batch in iter(lambda: reader.read(Limits()), None) for event in batch.events]
-    assert [each.frame_index for each in (*told, *reader.end.events) if each.episode_index is not None] == [
-        *(0, 3),
-        *(3, 6),
-    ]
+    told += reader.end.events if reader.end is not None else ()
+    return [(each.kind, each.frame_index, each.end_frame) for each in told if each.episode_index is not None]
 
 
 def test_watched_robot_is_recorded_without_actions(arm):

@@ -10,7 +10,7 @@ from lerobot_robot_backend.shipping import trouble
 from lerobot_robot_backend.spool.stream import read_progress
 from teleop_client import backoff
 from teleop_schema.limits import Limits
-from teleop_schema.messages import OLDER_SUBPROTOCOL, Drain, ErrorMessage, Nack, encode_control
+from teleop_schema.messages import OLDEST_SUBPROTOCOL, Drain, ErrorMessage, Nack, encode_control
 from teleop_testing.robots.spooled import JOINTS, expected_rows, log_frames, record
 from teleop_testing.waiting import until
 from websockets.asyncio.server import serve
@@ -217,7 +217,7 @@ async def test_a_refused_handshake_is_never_the_end(make_client, backend, pauses
         return connection.respond(status, text) if len(asked) <= 3 else None
 
     async with serve(
-        backend.speak, "127.0.0.1", 0, subprotocols=[OLDER_SUBPROTOCOL], process_request=refuse
+        backend.speak, "127.0.0.1", 0, subprotocols=[OLDEST_SUBPROTOCOL], process_request=refuse
     ) as server:
         client = record(make_client, 5)
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"

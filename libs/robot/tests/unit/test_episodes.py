@@ -24,7 +24,7 @@ class FakeClient:
     def change_task(self, task, *, first_frame):
         self.told.append(("task", task, first_frame))
 
-    def pause_episode(self, first_frame, end_frame):
+    def pause_episode(self, first_frame, end_frame=None):
         self.told.append(("pause", first_frame, end_frame))
 
     def end_episode(self, outcome, *, note, end_frame):
@@ -36,7 +36,7 @@ class Loop:
 
     def __init__(self) -> None:
         self.client = FakeClient()
-        self.tracker = EpisodeTracker(self.client, ["j"], ["j"])
+        self.tracker = EpisodeTracker(self.client, ["j"], ["j"], fps=8)
         self.observation: dict[str, float] | None = None
         self.sent = True
         self.added = False
@@ -91,6 +91,7 @@ def test_reset_phase_belongs_to_no_episode(loop):
     loop.tracker.save()
     assert loop.client.told == [
         ("start", "pick", 5),
+        ("pause", 8, None),
         ("end", None, None, 8),
         ("start", "pick", 18),
         ("end", None, None, 20),
@@ -108,6 +109,7 @@ def test_each_frame_has_its_task(loop):
     loop.steps(2, added=True, task="open")
     assert loop.client.told == [
         ("start", "open", 0),
+        ("pause", 2, None),
         ("pause", 2, 5),
         ("task", "take", 5),
         ("task", "open", 7),
@@ -128,11 +130,74 @@ def test_frames_that_are_not_added_are_a_pause_of_the_episode(loop):
     loop.tracker.let_go()
     assert loop.client.told == [
         ("start", "pick", 0),
+        ("pause", 2, None),
         ("pause", 2, 6),
         ("pause", 7, 8),
         ("end", None, None, 9),
     ]
     assert loop.client.logged == 12
+
+
+def test_a_pause_is_told_before_its_first_frame(loop):
+    """Whenever the process is killed, at most the step that waits for its frame is not accounted for."""
+    loop.steps(2, added=True)
+    loop.steps(1, added=False)
+    assert (loop.client.told, loop.client.logged) == ([("start", "pick", 0)], 2)
+    log = []
+    loop.client.pause_episode = lambda first, end=None: log.append((first, end, loop.client.logged))
+    loop.steps(3, added=False)
+    assert log == [(2, None, 2)]
+
+
+def test_watching_in_the_reset_is_a_pause_too(loop):
+    """Nobody acts while the scene is reset by hand: the first frame that is only observed begins it."""
+    loop.steps(2, added=True)
+    for _ in range(3):
+        loop.observe()
+        loop.tracker.without_action()
+        loop.tracker.pass_over(loop.client.frames.append)
+    assert loop.client.told == [("start", "pick", 0), ("pause", 2, None)]
+
+
+def test_a_frame_is_logged_although_its_pause_cannot_be_told(loop):
+    """The disk is full at that moment; the pause is told with the next one."""
+    loop.steps(2, added=True)
+    told, loop.client.pause_episode = loop.client.pause_episode, fail
+    loop.steps(1, added=False)
+    with pytest.raises(OSError, match="full"):
+        loop.steps(1, added=False)
+    assert loop.client.logged == 3
+    loop.client.pause_episode = told
+    loop.tracker.let_go()
+    assert loop.client.told == [("start", "pick", 0), ("pause", 2, None)]
+
+
+def fail(*_):
+    raise OSError("the disk is full")
+
+
+def test_usual_pauses_are_told_once_each(loop):
+    """A recorder that adds every third frame tells one event more in each episode, not twice as many; one
+    that lasts longer than usual, or than half a second whatever is usual, is told when it does."""
+    for _ in range(2):
+        loop.client.told.clear()
+        for _ in range(5):
+            loop.steps(1, added=True)
+            loop.steps(2, added=False)
+        begun = [told[1:] for told in loop.client.told if told[0] == "pause"]
+        first = begun[0][0]
+        assert begun == [(first, None), *((first + 3 * each, first + 3 * each + 2) for each in range(4))]
+        loop.steps(2, added=False)
+        assert loop.client.told[-1] == ("pause", first + 12, None)
+        loop.steps(20, added=False)
+        loop.steps(1, added=True)
+        assert loop.client.told[-1][:2] == ("pause", first + 12)
+        loop.client.told.clear()
+        loop.steps(5, added=False)
+        assert loop.client.told == []
+        loop.steps(1, added=False)
+        assert [told[2] for told in loop.client.told] == [None]
+        loop.tracker.save()
 
 
 def test_episode_recorded_again_is_discarded_once(loop):

@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lerobot_robot_backend.shipping.protocol import NotBelieved, Shipping, StreamRefused
 from lerobot_robot_backend.spool.stream import StreamEnd, StreamFile
+from msgspec.structs import replace
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import Limits
 from teleop_schema.messages import (
+    SUBPROTOCOL,
+    SUBPROTOCOL_1_1,
     Ack,
     Batch,
     Drain,
     End,
     Ended,
     ErrorMessage,
+    Event,
     Nack,
     Welcome,
     decode_batch,
@@ -68,6 +72,31 @@ def sent_firsts(shipping: Shipping) -> list[int]:
     while isinstance(message := shipping.next_message(), bytes):
         firsts.append(decode_batch(message, LIMITS).first)
     return firsts
+
+
+@pytest.mark.parametrize(("subprotocol", "known"), [(SUBPROTOCOL, True), (SUBPROTOCOL_1_1, False)])
+def test_an_older_server_is_not_told_of_a_pause_that_lasts(subprotocol, known):
+    """It would refuse the batch, and with it the recording; it learns of the pause once that has ended."""
+    about = {"kind": "episode_pause", "frame_index": 2, "episode_index": 0}
+    lasting, over = Event(**about), Event(**about, end_frame=4)
+
+    class Paused(Source):
+        def read(self, limits):
+            batch = super().read(limits)
+            return None if batch is None else replace(batch, events=(lasting, over))
+
+        @property
+        def end(self):
+            return StreamEnd(4, "writer_died", (lasting, over))
+
+    source = Paused(4)
+    shipping = Shipping(source, DESCRIPTION, 0)
+    shipping.hello(subprotocol)
+    shipping.receive(Welcome(7, 1, 0, LIMITS))
+    batch = decode_batch(shipping.next_message(), LIMITS)
+    shipping.receive(Ack(4))
+    end = decode_robot_control(shipping.next_message())
+    assert batch.events == end.events == ((lasting, over) if known else (over,))
 
 
 def test_nothing_is_sent_before_welcome():

@@ -1,4 +1,4 @@
-"""Messages of the acknowledged mode, subprotocol `lerobot.telemetry.v1.1`.
+"""Messages of the acknowledged mode, subprotocol `lerobot.telemetry.v1.2`.
 
 Control messages are JSON text tagged by `type`. A batch is one binary message: four bytes of CRC-32C
 (little-endian, Castagnoli) over the rest, then the batch as a MessagePack map.
@@ -18,12 +18,14 @@ from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
 from teleop_schema.limits import Limits
 from teleop_schema.session import FeatureName, SessionDescription, Text
 
-# A robot offers both, and a server takes the first that it knows. There is one difference:
-# a robot that offers only the older one refuses fields that it does not know,
-# so its errors are sent without `retryable`.
-SUBPROTOCOL = "lerobot.telemetry.v1.1"
-OLDER_SUBPROTOCOL = "lerobot.telemetry.v1"
-SUBPROTOCOLS = (SUBPROTOCOL, OLDER_SUBPROTOCOL)
+# A robot offers all, and a server takes the first that it knows. What the older ones lack:
+# v1.1  a server that does not know a newer one refuses a pause without an end, so it is not told of any;
+# v1    and a robot that offers no newer one refuses fields that it does not know, so its errors are sent
+#       without `retryable`.
+SUBPROTOCOL = "lerobot.telemetry.v1.2"
+SUBPROTOCOL_1_1 = "lerobot.telemetry.v1.1"
+OLDEST_SUBPROTOCOL = "lerobot.telemetry.v1"
+SUBPROTOCOLS = (SUBPROTOCOL, SUBPROTOCOL_1_1, OLDEST_SUBPROTOCOL)
 CRC = struct.Struct("<I")
 
 Index = Annotated[int, Meta(ge=0, le=2**62)]
@@ -37,7 +39,8 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     episode_start  frame_index is the first frame of episode_index
     episode_task   frame_index is the first frame of episode_index whose task is `task`
     episode_end    frame_index is one past the last frame of episode_index
-    episode_pause  frames frame_index to end_frame - 1 lie within episode_index, but do not belong to it
+    episode_pause  frames frame_index to end_frame - 1 lie within episode_index, but do not belong to it;
+                   without end_frame: the pause lasts, and unless its end is told, the episode ended there
     mark           frame_index is the frame that `note` is about
     column         frames from frame_index on may have a value of `column`
     no_video       `camera` has no video, and will not have any; `note` says why
@@ -71,8 +74,8 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     def __post_init__(self) -> None:
         if self.kind.startswith("episode") != (self.episode_index is not None):
             raise ValueError("required for episodes, not allowed for other events: field `episode_index`")
-        if (self.kind == "episode_pause") != (self.end_frame is not None):
-            raise ValueError("required for a pause, not allowed for other events: field `end_frame`")
+        if self.kind != "episode_pause" and self.end_frame is not None:
+            raise ValueError("only a pause may have it: field `end_frame`")
         if self.end_frame is not None and self.end_frame <= self.frame_index:
             raise ValueError("a pause must end after it begins: field `end_frame`")
         if (self.kind == "column") != (self.column is not None):
@@ -83,6 +86,11 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
             raise ValueError(
                 "required for a not_recorded event, not allowed for other events: field `feature`"
             )
+
+    @property
+    def is_lasting_pause(self) -> bool:
+        """Whether it tells the beginning of a pause whose end nobody knows yet."""
+        return self.kind == "episode_pause" and self.end_frame is None
 
 
 class Batch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):

@@ -1,4 +1,6 @@
-"""Wording that reports and terminals share: counts of things, and frames that are left out. Pure."""
+"""Wording that reports and terminals share: counts, frames left out, and episodes cut off. Pure."""
+
+CUT_OFF = "its recorder died before the episode was saved"
 
 
 def counted(count: int, noun: str) -> str:
@@ -10,3 +12,11 @@ def told_frames(first: int, end: int, count: int) -> str:
     """Text for `count` of the frames `first` to `end - 1` of a session."""
     some = "" if count == end - first else f"{count} of the "
     return f"{some}frames {first} to {end - 1}"
+
+
+def told_cut_off(session_id: int, episode_index: int) -> str:
+    """Text for an exported episode whose end nobody told, and how to leave it out."""
+    return (
+        f"cut off: episode {episode_index} of session {session_id}: {CUT_OFF}; to leave it out, give it the "
+        f'outcome "discarded" (PATCH /sessions/{session_id}/episodes/{episode_index})'
+    )

@@ -36,6 +36,23 @@ async def test_rows_are_those_of_lerobots_dataset(backend, record, film, add_col
     assert "left out: episode 0, frames 30 to 89: paused: recorded within the episode but not" in text
 
 
+async def test_an_episode_that_pauses_has_no_rows_of_the_pause(backend, record, database):
+    """Neither while it is being recorded nor once its recorder has died, which report and text say."""
+    session = await record(60, episodes=[(0, None)], status="recording")
+    await database.connection.execute("UPDATE episode SET paused_from = 40 WHERE session_id = $1", session)
+    export, _ = await backend.export(session, include_unfinished=True)
+    assert (export["report"]["exported"], export["report"]["sessions"][0]["cut_off"]) == (40, [])
+    await database.connection.execute(
+        "UPDATE episode SET end_frame = 40, cut_off = true WHERE session_id = $1", session
+    )
+    for form, frames in (("lerobot-v3.0", 40), ("parquet", 60)):
+        export, _ = await backend.export(session, include_unfinished=True, format=form)
+        assert (export["report"]["exported"], export["report"]["sessions"][0]["cut_off"]) == (frames, [0])
+        text = (await backend.http.get(f"/exports/{export['id']}/report.txt")).text
+        assert f"cut off: episode 0 of session {session}: its recorder died before the episode" in text
+        assert f'"discarded" (PATCH /sessions/{session}/episodes/0)' in text
+
+
 async def test_every_third_frame(backend, record):
     """A command that acts three times per row: the dataset's rate is that of the rows."""
     pauses = [(frame + 1, frame + 3) for frame in range(0, 267, 3)]

@@ -109,3 +109,10 @@ def test_what_was_not_recorded_is_told_with_its_sessions():
     told = report(not_recorded=lacking)
     told["sessions"].append(told["sessions"][0] | {"session_id": 8})
     assert "- `top` of session 7, 8: no picture came" in card("lab/pick", INFO, told, [], 0)
+
+
+def test_episodes_that_were_cut_off_are_told():
+    """Their recorder died before LeRobot saved them."""
+    text = card("lab/pick", INFO, report(cut_off=[2]), [], 0)
+    assert "- episode 2 of session 7: its recorder died before the episode was saved" in text
+    assert "cut off" not in card("lab/pick", INFO, report(), [], 0)

@@ -81,6 +81,59 @@ async def test_pauses_are_stored_once(service, database, http):
     assert (trimmed["pause_count"], trimmed["paused_frames"]) == (1, 1)
 
 
+def pause(first: int, last: int | None = None) -> Event:
+    return Event(kind="episode_pause", episode_index=0, frame_index=first, end_frame=last)
+
+
+@pytest.mark.parametrize(
+    ("events", "ends"),
+    [
+        ([], 10),
+        ([pause(4)], 4),
+        # It went on; so it did, whatever is told again.
+        ([pause(4), pause(4, 6)], 10),
+        ([pause(4), pause(4, 6), pause(4)], 10),
+        ([pause(4, 6), pause(4)], 10),
+        # Of several, the last counts, and of usual ones that are told once, the next.
+        ([pause(2), pause(2, 3), pause(8)], 8),
+        ([pause(8), pause(2), pause(2, 3)], 8),
+        ([pause(2), pause(2, 3), pause(5, 6)], 10),
+        # Trimmed beyond it, an episode has no frames.
+        ([pause(0)], 1),
+        ([pause(4), end(0, 4)], 4),
+        ([end(0, 7), pause(4)], 7),
+    ],
+)
+@pytest.mark.parametrize("reason", ["closed", "writer_died"])
+async def test_an_episode_without_an_end_ends_where_it_paused(service, database, http, events, ends, reason):
+    """LeRobot saves an episode only once the scene is reset; a recorder that is killed meanwhile leaves an
+    episode that ended before, and of which it is told that nobody saved it."""
+    await record(service, start(0, 1), *events, *events, events=events, reason=reason)
+    assert [(each[1], each[2]) for each in await episodes(database)] == [(1, ends)]
+    [session] = (await http.get("/sessions")).json()["sessions"]
+    [episode] = (await http.get(f"/sessions/{session['id']}")).json()["episode_list"]
+    told = any(event.kind == "episode_end" for event in events)
+    assert (episode["end_frame"], episode["paused_from"]) == (ends, None)
+    assert episode["cut_off"] == (reason == "writer_died" and not told)
+
+
+async def test_a_pause_is_told_while_it_lasts(service, http):
+    """Of an episode that is being recorded."""
+    async with TestRobot.connected(service) as robot:
+
+        async def paused_from(frames: int, *events: Event) -> int | None:
+            await robot.send(batch(frames - 5, 5, events=events))
+            await robot.acked(frames)
+            [session] = (await http.get("/sessions")).json()["sessions"]
+            [episode] = (await http.get(f"/sessions/{session['id']}")).json()["episode_list"]
+            assert (episode["end_frame"], episode["cut_off"]) == (None, False)
+            return episode["paused_from"]
+
+        assert await paused_from(5, start(0, 0)) is None
+        assert await paused_from(10, pause(7)) == 7
+        assert await paused_from(15, pause(7, 12)) is None
+
+
 async def test_very_many_pauses_are_counted(service, http):
     """Of a command that adds every other step: the first are shown."""
     events = [

@@ -10,7 +10,7 @@ from teleop_testing.backends.database import Database
 from teleop_testing.robots.robot import PERIOD_US, STARTED_US, TestRobot, batch, record
 from teleop_testing.waiting import until
 
-UNPAUSED = {"pauses": [], "pause_count": 0, "paused_frames": 0}
+UNPAUSED = {"pauses": [], "pause_count": 0, "paused_frames": 0, "paused_from": None, "cut_off": False}
 
 HOUR_US = 3_600_000_000
 

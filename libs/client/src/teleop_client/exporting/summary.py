@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from teleop_schema.words import counted, told_frames
+from teleop_schema.words import counted, told_cut_off, told_frames
 
 from teleop_client.exporting.flags import in_flags
 
@@ -53,6 +53,8 @@ def summary(made: dict[str, Any], target: Path, arguments: argparse.Namespace) -
 def _told_of(session: dict[str, Any]) -> Iterator[str]:
     """What is worth knowing of one session of the export. Backends of older versions tell less."""
     number = session["session_id"]
+    for episode in session.get("cut_off", ()):
+        yield told_cut_off(number, episode)
     for excluded in session["excluded"]:
         episode = "" if excluded["episode_index"] is None else f"episode {excluded['episode_index']}: "
         some = told_frames(excluded["first_frame"], excluded["end_frame"], excluded["frames"])

@@ -8,6 +8,8 @@ from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.lerobot.dataset_tap import IMAGES
 
 Columns = dict[str, Any]
+# A pause that lasts longer is told when it does, even if the episode had longer ones.
+USUAL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,12 @@ class EpisodeTracker:
     """Follows what LeRobot does with its dataset, and logs the steps of the loop.
 
     A frame belongs to the episode if LeRobot added it to the dataset. Frames in between, while the episode is
-    open, become a pause of it. Frames from the reset of the scene belong to no episode. All are recorded. The
-    session has its own episode numbers: if an episode is recorded again, the first attempt is marked as
-    discarded, and the second gets a new number.
+    open, become a pause of it. Frames from the reset of the scene belong to no episode. LeRobot saves the
+    episode only after that reset: so that nobody takes the reset for part of the episode if the process is
+    killed then, a pause is told when it begins, and again, with its end, if LeRobot goes on adding.
+
+    All are recorded. The session has its own episode numbers: if an episode is recorded again, the first
+    attempt is marked as discarded, and the second gets a new number.
 
     A loop may act first and then add the frame, as LeRobot's commands do, or the other way around. Therefore
     a step is held back until the next one, and a frame that is added while an observation waits for its
@@ -53,9 +58,9 @@ class EpisodeTracker:
     """
 
     def __init__(
-        self, client: TelemetryClient, state_names: Sequence[str], action_names: Sequence[str]
+        self, client: TelemetryClient, state_names: Sequence[str], action_names: Sequence[str], fps: float
     ) -> None:
-        """Set the session's state_names and action_names."""
+        """Set the session's state_names, action_names, and the rate of its loop in Hz."""
         self.not_placed = 0
         self._client = client
         self._names = state_names, action_names
@@ -65,6 +70,9 @@ class EpisodeTracker:
         self._adds_first: bool | None = None
         self._end_frame: int | None = None
         self._task: str | None = None
+        self._longest_usual = fps * USUAL_S
+        self._usual = 0.0
+        self._pause_told = False
 
     def step(self, step: Step, *, hold: bool) -> None:
         """The robot has acted.
@@ -81,7 +89,7 @@ class EpisodeTracker:
             elif hold:
                 self._held = step
             else:
-                step.log(None)
+                self.pass_over(step.log)
 
     def add_frame(self, added: Added, observation: Mapping[str, Any] | None) -> bool:
         """LeRobot has added a frame; returns whether it belongs to `observation`, before its action.
@@ -112,7 +120,14 @@ class EpisodeTracker:
         """Log the step that was held back, if there is one: LeRobot did not add it."""
         held, self._held = self._held, None
         if held is not None:
-            held.log(None)
+            self.pass_over(held.log)
+
+    def pass_over(self, log: Callable[[Columns | None], None]) -> None:
+        """Log a frame that LeRobot did not add, after telling that the episode pauses with it."""
+        try:
+            self._tell_pause()
+        finally:
+            log(None)
 
     def save(self) -> None:
         """LeRobot has saved the episode."""
@@ -160,12 +175,25 @@ class EpisodeTracker:
         frame = self._client.logged - 1
         if self._end_frame is None:
             self._client.start_episode(task, first_frame=frame)
+            self._usual = 0.0
         else:
             if frame > self._end_frame:
                 self._client.pause_episode(self._end_frame, frame)
+                self._usual = min(max(self._usual, frame - self._end_frame), self._longest_usual)
             if task is not None and task != self._task:
                 self._client.change_task(task, first_frame=frame)
-        self._end_frame, self._task = frame + 1, task
+        self._end_frame, self._task, self._pause_told = frame + 1, task, False
+
+    def _tell_pause(self) -> None:
+        """Tell that the next frame lies in a pause, once, unless the episode had as long ones before.
+
+        A loop that adds every other frame would otherwise tell twice as much.
+        """
+        if self._end_frame is None or self._pause_told:
+            return
+        if self._client.logged + 1 - self._end_frame > self._usual:
+            self._client.pause_episode(self._end_frame)
+            self._pause_told = True
 
     def _finish(self, *, discarded: str | None) -> None:
         if self._end_frame is None:

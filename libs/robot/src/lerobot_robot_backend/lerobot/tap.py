@@ -228,7 +228,7 @@ class Tap:
         )
         # The loop has not begun yet, so waiting is allowed. Later nothing may wait for pictures.
         client.wait_for_encoder(START_S)
-        self._episodes = EpisodeTracker(client, names, action_names)
+        self._episodes = EpisodeTracker(client, names, action_names, fps)
         self._unanswered = Unanswered(fps)
         self._features, self._not_kept = None, {}
         self._dataset.follow_next()
@@ -269,7 +269,8 @@ class Tap:
             return
         for each in self._unanswered.passed(observed):
             episodes.without_action()
-            self._logging(client, each, {}, hold=False, extra=NOT_SENT)(None)
+            log_it = self._logging(client, each, {}, hold=False, extra=NOT_SENT)
+            self._guarded(episodes.pass_over, log_it)
 
     def _log(self, action: dict[str, Any] | None, sent: Any) -> None:
         client, episodes = self._client, self._episodes

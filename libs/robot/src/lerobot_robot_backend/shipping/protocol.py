@@ -3,16 +3,19 @@
 from collections import deque
 from typing import Protocol
 
+from msgspec.structs import replace
 from teleop_client.refusals import hint_for
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import Limits
 from teleop_schema.messages import (
+    SUBPROTOCOL,
     Ack,
     Batch,
     Drain,
     End,
     Ended,
     ErrorMessage,
+    Event,
     Hello,
     Nack,
     ServerMessage,
@@ -77,9 +80,11 @@ class Shipping:
         self._rewound_to: int | None = None
         self._told_frames: int | None = None
         self._caught_up = False
+        self._knows_pauses = True
 
-    def hello(self) -> str:
-        """The first message."""
+    def hello(self, subprotocol: str = SUBPROTOCOL) -> str:
+        """The first message, to a server that has chosen `subprotocol`."""
+        self._knows_pauses = subprotocol == SUBPROTOCOL
         description = self._description
         return encode_control(Hello(description.stream, description.session, self.acked))
 
@@ -93,7 +98,7 @@ class Shipping:
         batch = self._source.read(limits)
         if batch is not None:
             # If no limit cut the batch, there was no more; the next one may wait to become larger.
-            message = _encode_fitting(batch, limits)
+            message = _encode_fitting(replace(batch, events=self._understood(batch.events)), limits)
             self._in_flight.append((batch.end, len(message)))
             self._in_flight_bytes += len(message)
             self._caught_up = batch.count < limits.max_frames and 2 * len(message) < limits.max_message_bytes
@@ -107,7 +112,7 @@ class Shipping:
         if end.frames < self._once_acked and self.acked < self._once_acked:
             return self._tell_gone(end.frames)
         self._told_frames = max(end.frames, self.acked)
-        return encode_control(End(self._told_frames, end.reason, end.events))
+        return encode_control(End(self._told_frames, end.reason, self._understood(end.events)))
 
     @property
     def is_waiting(self) -> bool:
@@ -149,6 +154,12 @@ class Shipping:
                 )
             self._acknowledge(message.frames)
             self.ended = True
+
+    def _understood(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """Those that the server knows: an older one would refuse the whole batch, and the session with it."""
+        if self._knows_pauses:
+            return events
+        return tuple(event for event in events if not event.is_lasting_pause)
 
     def _tell_gone(self, first: int) -> bytes:
         """The server has lost frames that it had confirmed, and the spool no longer has them either."""

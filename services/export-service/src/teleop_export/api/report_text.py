@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from teleop_schema.words import counted, told_frames
+from teleop_schema.words import counted, told_cut_off, told_frames
 
 from teleop_export.planning.played import EpisodeTime
 from teleop_export.planning.report import CameraReport, ColumnReport, SessionReport
@@ -83,6 +83,8 @@ def _session(session: SessionReport) -> Iterator[str]:
         )
     for time in session.times:
         yield from _time(time)
+    for episode in session.cut_off:
+        yield f"  {told_cut_off(session.session_id, episode)}"
     for excluded in session.excluded:
         some = told_frames(excluded.first_frame, excluded.end_frame, excluded.frames)
         yield f"  left out: {_episode(excluded.episode_index)}{some}: {excluded.reason}"

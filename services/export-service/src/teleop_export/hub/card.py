@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from teleop_schema.words import CUT_OFF
+
 # Whoever takes this line out of the card keeps the card: later pushes leave it alone.
 MARK = "<!-- Written by lerobot-backend. Without this line, later pushes leave this card as it is. -->"
 
@@ -111,6 +113,7 @@ def _ledger(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _some(rows, MAX_ROWS)
     yield from _columns(report)
     yield from _not_recorded(report)
+    yield from _cut_off(report)
 
 
 def _columns(report: Mapping[str, Any]) -> Iterator[str]:
@@ -147,6 +150,18 @@ def _not_recorded(report: Mapping[str, Any]) -> Iterator[str]:
             "Features of the robot, or of the recording command's own dataset, that the recording lacks:",
             "",
         )
+        yield from _some(lines, MAX_ROWS)
+
+
+def _cut_off(report: Mapping[str, Any]) -> Iterator[str]:
+    """Episodes that LeRobot has not saved; reports of older versions tell none."""
+    lines = [
+        f"- episode {episode} of session {session['session_id']}: {CUT_OFF}"
+        for session in report["sessions"]
+        for episode in session.get("cut_off", ())
+    ]
+    if lines:
+        yield from ("", "Episodes that were cut off:", "")
         yield from _some(lines, MAX_ROWS)
 
 

@@ -11,7 +11,13 @@ from teleop_export.errors import CameraMissing, NothingToExport
 from teleop_export.planning.pieces import Piece, bytes_of, frames_at_once
 from teleop_export.planning.plan import stored_runs
 from teleop_export.planning.raw_session import RawSession
-from teleop_export.planning.report import MissingFrames, Report, SessionReport, told_not_recorded
+from teleop_export.planning.report import (
+    MissingFrames,
+    Report,
+    SessionReport,
+    told_cut_off,
+    told_not_recorded,
+)
 from teleop_export.planning.request import LEROBOT, ExportRequest, check_accounted, check_unfinished
 from teleop_export.sessions.recorded import CameraVideo, Session
 from teleop_export.sessions.spans import DEFAULT_TASK
@@ -152,4 +158,5 @@ def _report(session: Session, written: Mapping[str, CameraVideo]) -> SessionRepo
         implausible=session.implausible,
         refused=session.refused,
         pictures_left_out=sorted({*session.cameras, *session.footage} - set(written)),
+        cut_off=told_cut_off(session, {row.index for row in session.episodes}),
     )

@@ -1,6 +1,6 @@
 """The account of an export: every committed frame is exported, or excluded for a reason. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct, structs
 
@@ -62,6 +62,8 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     pictures_left_out
                   cameras of the session whose pictures are not in a raw export: its format has none, or they
                   were not asked for. `GET /sessions/{id}/videos` has them
+    cut_off       of the exported episodes of the session, by their index there, those whose recorder died
+                  before it told the end: LeRobot has not saved them
     """
 
     session_id: int
@@ -79,6 +81,7 @@ class SessionReport(Struct, frozen=True, kw_only=True):
     implausible: int = 0
     refused: int = 0
     pictures_left_out: list[str] = []
+    cut_off: list[int] = []
 
 
 class EncodedEpisode(Struct, frozen=True, kw_only=True):
@@ -187,7 +190,13 @@ def _report(session: Session, plan: Plan, chosen: ChosenColumns) -> SessionRepor
         times_not_told=session.times_not_told,
         implausible=session.implausible,
         refused=session.refused,
+        cut_off=told_cut_off(session, {piece.episode_index for piece in pieces}),
     )
+
+
+def told_cut_off(session: Session, exported: Collection[int | None]) -> list[int]:
+    """Which of these episodes of a session were cut off."""
+    return [row.index for row in session.episodes if row.cut_off and row.index in exported]
 
 
 def told_not_recorded(session: Session) -> list[NotRecorded]:

@@ -39,8 +39,10 @@ class Gap:
 class EpisodeRow:
     """One row of `episode_overview`; `end` is None while it is being recorded (or was never told).
 
+    end      of one that is being recorded and pauses: where the pause began
     task     of its first frame
     changes  of the task: the frame that another one begins with, and this task; ascending
+    cut_off  its recorder died before it told the end
     """
 
     index: int
@@ -49,6 +51,7 @@ class EpisodeRow:
     task: str | None = None
     outcome: Outcome | None = None
     changes: tuple[tuple[int, str | None], ...] = ()
+    cut_off: bool = False
 
 
 @dataclass(frozen=True)

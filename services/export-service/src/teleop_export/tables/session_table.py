@@ -37,7 +37,8 @@ SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
 """
 
 EPISODES = """
-SELECT session_id, episode_index, start_frame, end_frame, task, outcome, tasks
+SELECT session_id, episode_index, start_frame, coalesce(end_frame, paused_from) AS end_frame, task, outcome,
+       tasks, cut_off
   FROM episode_overview WHERE session_id = ANY(%s) ORDER BY session_id, episode_index
 """
 
@@ -208,6 +209,7 @@ def _episode(row: DictRow) -> EpisodeRow:
         row["task"],
         row["outcome"],
         tuple((each["first_frame"], each["task"]) for each in row["tasks"][1:]),
+        row["cut_off"],
     )
 
 

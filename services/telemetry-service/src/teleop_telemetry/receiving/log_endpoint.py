@@ -48,8 +48,8 @@ class RobotConnection(Protocol):
 async def log_telemetry(websocket: WebSocket) -> None:
     """Store one robot's frames, acknowledging them after their commit.
 
-    With subprotocol `lerobot.telemetry.v1.1` (or `v1`) in acknowledged mode, without in plain mode. Errors
-    are told in an `error` message, then as the close code of the error's class; the handshake of a bad
+    With subprotocol `lerobot.telemetry.v1.2` (or `v1.1`, `v1`) in acknowledged mode, without in plain mode.
+    Errors are told in an `error` message, then as the close code of the error's class; the handshake of a bad
     address is refused over HTTP.
     """
     connections: Connections = websocket.state.connections

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from teleop_runtime.serving.connection import peer_of
 from teleop_schema.messages import (
-    OLDER_SUBPROTOCOL,
+    OLDEST_SUBPROTOCOL,
     SUBPROTOCOLS,
     ErrorMessage,
     ServerMessage,
@@ -49,7 +49,7 @@ async def tell(websocket: WebSocket, message: ServerMessage) -> None:
     The receiving side finds the end of the connection by itself, after everything that was sent before it: a
     client may send its frames and leave.
     """
-    if isinstance(message, ErrorMessage) and subprotocol_of(websocket) == OLDER_SUBPROTOCOL:
+    if isinstance(message, ErrorMessage) and subprotocol_of(websocket) == OLDEST_SUBPROTOCOL:
         message = replace(message, retryable=None)
     if websocket.application_state == WebSocketState.CONNECTED:
         with contextlib.suppress(*GONE):

@@ -42,6 +42,16 @@ INSERT INTO episode_pause (session_id, first_frame, end_frame, episode_index)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[]) ON CONFLICT DO NOTHING
 """
 
+# The latest, in whatever order they are told; `episode_overview` knows whether it has ended since.
+BEGIN_PAUSES = """
+UPDATE episode e
+   SET paused_from = greatest(e.paused_from, told.first_frame)
+  FROM (SELECT session_id, episode_index, max(first_frame) AS first_frame
+          FROM unnest($1::bigint[], $2::bigint[], $3::int[]) AS each(session_id, first_frame, episode_index)
+         GROUP BY session_id, episode_index) AS told
+ WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index
+"""
+
 STORE_MARKS = """
 INSERT INTO session_mark (session_id, frame_index, note)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) ON CONFLICT DO NOTHING
@@ -103,13 +113,18 @@ SELECT to_jsonb(e) - 'session_id' || to_jsonb(paused)
 """
 
 CLOSE_EPISODES = """
-UPDATE episode SET end_frame = greatest(start_frame, $2) WHERE session_id = $1 AND end_frame IS NULL
+UPDATE episode e
+   SET end_frame = greatest(e.start_frame, least($2, told.paused_from)), cut_off = $3
+  FROM episode_overview told
+ WHERE e.session_id = $1 AND e.end_frame IS NULL
+   AND told.session_id = e.session_id AND told.episode_index = e.episode_index
 """
 
 
-async def close_episodes(connection: Connection, session_id: int, frames: int) -> None:
-    """End an episode that a session left open where the session ends, in the transaction of `connection`."""
-    await connection.execute(CLOSE_EPISODES, session_id, frames)
+async def close_episodes(connection: Connection, session_id: int, frames: int, *, interrupted: bool) -> None:
+    """End an episode that a session left open where the session ends, or where the pause began in which it
+    ends, in the transaction of `connection`."""
+    await connection.execute(CLOSE_EPISODES, session_id, frames, interrupted)
 
 
 async def read_columns(connection: Connection, session_id: int) -> list[Column]:
@@ -198,7 +213,20 @@ async def _store_pauses(connection: Connection, events: Sequence[tuple[int, Even
     await _apply(
         connection,
         STORE_PAUSES,
-        [(session, event.frame_index, event.end_frame, event.episode_index) for session, event in pauses],
+        [
+            (session, event.frame_index, event.end_frame, event.episode_index)
+            for session, event in pauses
+            if not event.is_lasting_pause
+        ],
+    )
+    await _apply(
+        connection,
+        BEGIN_PAUSES,
+        [
+            (session, event.frame_index, event.episode_index)
+            for session, event in pauses
+            if event.is_lasting_pause
+        ],
     )
 
 

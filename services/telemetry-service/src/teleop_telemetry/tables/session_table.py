@@ -168,7 +168,7 @@ class SessionTable:
                     raise Fenced()
                 return False
             await store_events(connection, [(session_id, event) for event in events])
-            await close_episodes(connection, session_id, frames)
+            await close_episodes(connection, session_id, frames, interrupted=status == "interrupted")
             await _note_refusals(connection, session_id, refusals)
             if self._store is not None:
                 await note_session(connection, self._store, session_id)
@@ -199,7 +199,7 @@ class SessionTable:
                     f"from in the last {SILENT_FOR / timedelta(hours=1):g} hours",
                     field="session",
                 )
-            await close_episodes(connection, session_id, frames)
+            await close_episodes(connection, session_id, frames, interrupted=True)
 
     async def _create(
         self, stream: UUID, robot_id: str, session: SessionDescription, delivery: str

@@ -92,6 +92,10 @@ class EpisodeView(Struct, kw_only=True):
             MAX_PAUSES
     pause_count, paused_frames
             of all of them
+    paused_from
+            while it is being recorded: from this frame on none belongs to it so far, and if no other follows
+            that does, it ended there; null: the latest frame belongs to it
+    cut_off its recorder died, or was given up, before it told the end: LeRobot has not saved it
     """
 
     episode_index: int
@@ -102,6 +106,8 @@ class EpisodeView(Struct, kw_only=True):
     pauses: list[PauseView]
     pause_count: int
     paused_frames: int
+    paused_from: int | None
+    cut_off: bool
     outcome: Outcome | None
     note: str | None
 
