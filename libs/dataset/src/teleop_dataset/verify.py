@@ -1,6 +1,8 @@
-"""Checks a dataset before anyone else sees it: the files on disk follow the format, row by row.
+"""Checks a dataset: whatever LeRobot reads the files on disk for is there, row by row.
 
-It reads the written files again, and takes nothing from the writer but the expected number of frames.
+This holds for what LeRobot records, and for what its tools make of it (merged, with added features, without
+episodes), whose columns and files are laid out a little differently. `verify_written` has what only
+`v3.writer` promises on top.
 """
 
 import json
@@ -13,16 +15,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from teleop_dataset.errors import VerificationFailed
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
-from teleop_dataset.v3.episodes import PICTURES, WITHOUT_STATISTICS, episodes_schema
-from teleop_dataset.v3.info import ACTION, DEFAULT_FEATURES, STATE
-from teleop_dataset.v3.layout import FIRST_PLACE
+from teleop_dataset.v3.episodes import places_schema
+from teleop_dataset.v3.info import DEFAULT_FEATURES
+from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.v3.numbering import TOLERANCE_S
 from teleop_dataset.v3.recorded_stats import read_blocks
-from teleop_dataset.v3.stats import QUANTILES
-from teleop_dataset.verify_video import check_videos
+from teleop_dataset.v3.tasks import TASK_COLUMNS
+from teleop_dataset.verify_video import check_videos, require
 
 _NUMBERING = list(DEFAULT_FEATURES)
 
@@ -33,187 +34,156 @@ def verify(
     frames: int,
     advance: Callable[[int, int], None],
     short: Container[int] = frozenset(),
-    not_finite: Container[str] = frozenset(),
-    single_precision: bool = False,
 ) -> None:
-    """Raise VerificationFailed, saying which rule is broken, unless the dataset in `root` is sound.
+    """Raise VerificationFailed, saying which rule is broken, unless LeRobot finds everything in `root`.
 
-    frames            how many it must have: committed minus excluded
-    advance           called with the frames read so far and their total; may raise to stop
-    short             episodes (by index) that are known to have fewer video frames than rows
-    not_finite        features that are known to have values that are infinite or not numbers
-    single_precision  LeRobotDataset must find all pictures with what it computes of times; it does not in all
-                      datasets that it recorded
+    frames   how many it must have
+    advance  called with the frames read so far and their total; may raise to stop
+    short    episodes (by index) that are known to have fewer video frames than rows
     """
     info = json.loads((root / layout.INFO).read_text("utf-8"))
-    episodes = _read_series(root, "meta/episodes")
+    episodes = read_places(root, info)
     tasks = pq.read_table(root / layout.TASKS)
     _check_info(info, episodes, tasks, frames)
     _check_tasks(tasks)
-    _check_episodes(info, episodes, tasks)
-    _check_stats(info, json.loads((root / layout.STATS).read_text("utf-8")), not_finite)
+    _check_episodes(root, info, episodes, tasks)
+    _check_stats(info, json.loads((root / layout.STATS).read_text("utf-8")))
     _check_files(root, info, episodes)
-    check_videos(root, info, episodes, short, single_precision=single_precision)
+    check_videos(root, info, episodes, short)
     _check_rows(root, info, episodes, len(tasks), advance)
 
 
-def _require(holds: Any, rule: str) -> None:
-    if not holds:
-        raise VerificationFailed(f"the dataset breaks its format: {rule}")
+def read_places(root: Path, info: dict[str, Any]) -> pa.Table:
+    """The columns of all episodes' rows that LeRobot finds an episode by, in their own types."""
+    schema = places_schema(info["features"])
+    parts = []
+    for path in sorted(root.glob("meta/episodes/*/*.parquet")):
+        table = pq.read_table(path)
+        missing = sorted(set(schema.names) - set(table.column_names))
+        require(not missing, f"{path.name} has no column {missing[0] if missing else ''}")
+        parts.append(table.select(schema.names).cast(schema))
+    return pa.concat_tables(parts)
 
 
 def _check_info(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table, frames: int) -> None:
-    _require(info["codebase_version"] == layout.CODEBASE_VERSION, "codebase_version is not v3.0")
-    _require(isinstance(info["fps"], int) and info["fps"] > 0, "fps is not a whole number above 0")
-    _require(info["total_frames"] == frames, f"{info['total_frames']} frames where {frames} should be")
-    _require(info["total_episodes"] == len(episodes), "total_episodes is not the number of episode rows")
-    _require(info["total_tasks"] == len(tasks), "total_tasks is not the number of task rows")
-    _require(_covered(info["splits"]) == len(episodes), "splits do not cover the episodes")
-    features = info["features"]
-    tail = dict(list(features.items())[-len(DEFAULT_FEATURES) :])
-    _require(tail == DEFAULT_FEATURES, "the five default features are not at the end of the list")
-    for key, feature in features.items():
-        _require("/" not in key, f"the feature {key} has a slash")
-        names = feature["names"]
-        if feature["dtype"] in PICTURES:
-            _require(
-                names and len(names) == len(feature["shape"]),
-                f"{key} does not have a name for each dimension",
-            )
-        elif key in (ACTION, STATE) and isinstance(names, list):
-            _require(len(names) == feature["shape"][0], f"{key} does not have a name for each value")
-
-
-def _covered(splits: dict[str, str]) -> int:
-    """How many episodes the splits cover, each beginning where the one before ends; -1 if they do not."""
-    reached = 0
-    for each in splits.values():
-        first, _, end = each.partition(":")
-        if not (first.isdecimal() and end.isdecimal()) or not reached == int(first) < int(end):
-            return -1
-        reached = int(end)
-    return reached
+    require(info["codebase_version"] == layout.CODEBASE_VERSION, "codebase_version is not v3.0")
+    require(isinstance(info["fps"], int | float) and info["fps"] > 0, "fps is not a number above 0")
+    require(info["total_frames"] == frames, f"{info['total_frames']} frames where {frames} should be")
+    require(info["total_episodes"] == len(episodes), "total_episodes is not the number of episode rows")
+    require(info["total_tasks"] == len(tasks), "total_tasks is not the number of task rows")
+    for key, feature in DEFAULT_FEATURES.items():
+        found = info["features"].get(key, {})
+        same = all(found.get(name) == feature[name] for name in ("dtype", "shape"))
+        require(same, f"{key} is not among the features as one of the five default features")
+    slashed = [key for key in info["features"] if "/" in key]
+    require(not slashed, f"the feature {slashed[0] if slashed else ''} has a slash")
 
 
 def _check_tasks(tasks: pa.Table) -> None:
-    names = tasks.column("task").to_pylist()
-    _require(tasks.column("task_index").to_pylist() == list(range(len(names))), "tasks are out of order")
-    _require(len(set(names)) == len(names), "a task appears twice")
     pandas = json.loads((tasks.schema.metadata or {}).get(b"pandas", b"{}"))
-    _require(pandas.get("index_columns") == ["task"], "the task is not the index of the tasks")
+    index = pandas.get("index_columns") or [None]
+    require(len(index) == 1 and index[0] in TASK_COLUMNS, "the task is not the index of the tasks")
+    names = tasks.column(index[0]).to_pylist()
+    require(tasks.column("task_index").to_pylist() == list(range(len(names))), "tasks are out of order")
+    require(len(set(names)) == len(names), "a task appears twice")
 
 
-def _check_episodes(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table) -> None:
-    # In any order, because LeRobot's own depends on when it encodes the video.
-    columns = {field.name: field.type for field in episodes_schema(info["features"])}
-    _require(
-        {field.name: field.type for field in episodes.schema} == columns, "the episodes have other columns"
-    )
-    _require(not any(column.null_count for column in episodes.columns), "an episode row has a null")
+def _check_episodes(root: Path, info: dict[str, Any], episodes: pa.Table, tasks: pa.Table) -> None:
+    require(not any(column.null_count for column in episodes.columns), "an episode row has a null")
     lengths, begins, ends = (
-        _numbers(episodes, name) for name in ("length", "dataset_from_index", "dataset_to_index")
+        numbers_of(episodes, name) for name in ("length", "dataset_from_index", "dataset_to_index")
     )
-    _require(_counts_up(_numbers(episodes, "episode_index")), "episode_index is not the row's number")
-    _require((lengths > 0).all(), "an episode is empty")
-    _require((ends == np.cumsum(lengths)).all(), "dataset_to_index is inconsistent")
-    _require((begins == ends - lengths).all(), "dataset_from_index is inconsistent")
-    _require(ends[-1] == info["total_frames"], "the episodes do not cover all frames")
-    known = set(tasks.column("task").to_pylist())
-    named = set(episodes.column("tasks").combine_chunks().flatten().to_pylist())
-    _require(named <= known, "an episode has a task that is not in the list")
+    require(_counts_up(numbers_of(episodes, "episode_index")), "episode_index is not the row's number")
+    require((lengths > 0).all(), "an episode is empty")
+    require((ends == np.cumsum(lengths)).all(), "dataset_to_index is inconsistent")
+    require((begins == ends - lengths).all(), "dataset_from_index is inconsistent")
+    require(ends[-1] == info["total_frames"], "the episodes do not cover all frames")
+    known = {task for name in TASK_COLUMNS if name in tasks.column_names for task in tasks[name].to_pylist()}
+    for path in sorted(root.glob("meta/episodes/*/*.parquet")):
+        # LeRobot's conversion of pictures to video leaves the column out.
+        if "tasks" in pq.read_schema(path).names:
+            named = set(
+                pq.read_table(path, columns=["tasks"]).column("tasks").combine_chunks().flatten().to_pylist()
+            )
+            require(named <= known, "an episode has a task that is not in the list")
 
 
-def _check_stats(info: dict[str, Any], stats: dict[str, Any], not_finite: Container[str]) -> None:
-    described = {
-        key: feature
-        for key, feature in info["features"].items()
-        if feature["dtype"] not in WITHOUT_STATISTICS
-    }
-    _require(set(stats) == set(described), "stats.json does not cover exactly the features")
-    for key, feature in described.items():
-        found = stats[key]
-        # Statistics of pictures use only some of them.
-        pictures = feature["dtype"] in PICTURES
-        counted = pictures or found["count"] == [info["total_frames"]]
-        _require(counted, f"the count of {key} is not that of the frames")
-        shape = (feature["shape"][-1], 1, 1) if pictures else (feature["shape"][-1],)
-        for name in ("min", "max", "mean", "std", *QUANTILES):
-            values = np.array(found[name])
-            _require(values.shape == shape, f"{name} of {key} has the wrong shape")
-            _require(key in not_finite or np.isfinite(values).all(), f"{name} of {key} is NaN or infinite")
+def _check_stats(info: dict[str, Any], stats: dict[str, Any]) -> None:
+    # LeRobot's tools compute none of the features that they add.
+    counted = stats.get("index", {}).get("count", [info["total_frames"]])
+    require(counted == [info["total_frames"]], "the count of index in stats.json is not that of the frames")
 
 
 def _check_files(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
     """Whole episodes, in the files that the episode rows name, and no other Parquet file."""
     schema = data_schema(info["features"])
-    chunks, files = _numbers(episodes, "data/chunk_index"), _numbers(episodes, "data/file_index")
-    ends = np.cumsum(_numbers(episodes, "length"))
+    chunks, files = numbers_of(episodes, "data/chunk_index"), numbers_of(episodes, "data/file_index")
+    ends = np.cumsum(numbers_of(episodes, "length"))
     begin = rows = 0
-    place = FIRST_PLACE
     for path in sorted(root.glob("data/*/*.parquet")):
-        _require(path == root / place.data_path(), f"{path.name} breaks the numbering of the data files")
+        place = FileNumber.of(path.as_posix())
         found = pq.read_schema(path)
-        _require(_stored(found) == _stored(schema), f"{path.name} has other columns")
-        described = _described(found)
-        _require(described in (None, _described(schema)), f"{path.name} describes other features")
+        same = sorted(found.names) == sorted(schema.names)
+        require(
+            same and all(_alike(found.field(each.name).type, each.type) for each in schema),
+            f"{path.name} has other columns",
+        )
         rows += pq.read_metadata(path).num_rows
         end = int(np.searchsorted(ends, rows)) + 1
-        _require(end <= len(ends) and ends[end - 1] == rows, f"{path.name} does not end with an episode")
-        _require(
+        require(end <= len(ends) and ends[end - 1] == rows, f"{path.name} does not end with an episode")
+        require(
             (chunks[begin:end] == place.chunk).all() and (files[begin:end] == place.file).all(),
             f"the episodes in {path.name} name another file",
         )
         begin = end
-        place = place.following()
-    _require(begin == len(episodes), "there are more rows of episodes than episodes in the data files")
+    require(begin == len(episodes), "there are more rows of episodes than episodes in the data files")
 
 
-def _stored(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
-    """Names and types of the columns in the file, whichever extensions of Arrow are loaded."""
-    return [
-        (field.name, field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type)
-        for field in schema
-    ]
+def stored_type(kind: pa.DataType) -> pa.DataType:
+    """The type in the file, whichever extensions of Arrow are loaded."""
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
-def _described(schema: pa.Schema) -> Any:
-    """The features that a data file gives to `datasets`; None if it gives none."""
-    described = (schema.metadata or {}).get(b"huggingface")
-    try:
-        return described and json.loads(described)["info"]["features"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise VerificationFailed(f"a data file describes its features wrongly: {error}") from error
+def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether `datasets` reads both as the same feature; pandas knows no lists of a fixed size."""
+    found, wanted = stored_type(found), stored_type(wanted)
+    if _is_list(found) and _is_list(wanted):
+        return _alike(found.value_type, wanted.value_type)
+    if pa.types.is_struct(found) and pa.types.is_struct(wanted):
+        return {each.name for each in found} == {each.name for each in wanted}
+    return bool(found == wanted)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _check_rows(
     root: Path, info: dict[str, Any], episodes: pa.Table, tasks: int, advance: Callable[[int, int], None]
 ) -> None:
     """Checks what LeRobot assumes about the numbers of every row."""
-    begins = _numbers(episodes, "dataset_from_index")
+    begins = numbers_of(episodes, "dataset_from_index")
     row = 0
     for block in read_blocks(root, _NUMBERING):
-        _require(not any(column.null_count for column in block.columns), "a row has a null")
-        numbers = {name: _numbers(block, name) for name in _NUMBERING}
+        require(not any(column.null_count for column in block.columns), "a row has a null")
+        numbers = {name: numbers_of(block, name) for name in _NUMBERING}
         index = np.arange(row, row + len(block))
         episode = np.searchsorted(begins, index, side="right") - 1
         frame = index - begins[episode]
-        _require((numbers["index"] == index).all(), "index is not the row's number")
-        _require((numbers["episode_index"] == episode).all(), "a row has another episode's index")
-        _require((numbers["frame_index"] == frame).all(), "frame_index does not count the episode's rows")
+        require((numbers["index"] == index).all(), "index is not the row's number")
+        require((numbers["episode_index"] == episode).all(), "a row has another episode's index")
+        require((numbers["frame_index"] == frame).all(), "frame_index does not count the episode's rows")
         late = np.abs(numbers["timestamp"] - (frame / info["fps"]).astype(np.float32))
-        _require((late < TOLERANCE_S).all(), "a timestamp is not frame_index / fps")
+        require((late < TOLERANCE_S).all(), "a timestamp is not frame_index / fps")
         task = numbers["task_index"]
-        _require(((task >= 0) & (task < tasks)).all(), "a task_index is not in the list")
+        require(((task >= 0) & (task < tasks)).all(), "a task_index is not in the list")
         row += len(block)
         advance(row, info["total_frames"])
-    _require(row == info["total_frames"], f"{row} rows where {info['total_frames']} should be")
+    require(row == info["total_frames"], f"{row} rows where {info['total_frames']} should be")
 
 
-def _read_series(root: Path, folder: str) -> pa.Table:
-    return pa.concat_tables(pq.read_table(path) for path in sorted(root.glob(f"{folder}/*/*.parquet")))
-
-
-def _numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
+def numbers_of(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """A column of numbers."""
     numbers: npt.NDArray[Any] = table.column(name).to_numpy()
     return numbers
 

@@ -5,7 +5,6 @@ so a missing frame shifts the pictures of all rows after it, and nobody notices.
 """
 
 from collections.abc import Container
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,84 +15,65 @@ import pyarrow as pa
 
 from teleop_dataset.errors import BrokenFile, VerificationFailed
 from teleop_dataset.mp4_samples import samples_of
-from teleop_dataset.v3.layout import FIRST_PLACE, FileNumber
-from teleop_dataset.v3.numbering import TOLERANCE_S, pictures_are_found
+from teleop_dataset.v3.episodes import Clip
+from teleop_dataset.v3.layout import FileNumber
+from teleop_dataset.v3.numbering import TOLERANCE_S
 
 Times = npt.NDArray[np.float64]
 
 
 def check_videos(
-    root: Path,
-    info: dict[str, Any],
-    episodes: pa.Table,
-    short: Container[int] = frozenset(),
-    *,
-    single_precision: bool = False,
+    root: Path, info: dict[str, Any], episodes: pa.Table, short: Container[int] = frozenset()
 ) -> None:
-    """Raise VerificationFailed unless each camera's files have exactly the frames of the episodes.
+    """Raise VerificationFailed unless each camera's files have the frames of the episodes, on time.
 
-    episodes          all rows of meta/episodes, in order
-    short             episodes (by index) that are known to have fewer frames than rows
-    single_precision  LeRobotDataset must find them with what it computes of times
+    episodes  all rows of meta/episodes, in order
+    short     episodes (by index) that are known to have fewer frames than rows
     """
     for camera, feature in info["features"].items():
         if feature["dtype"] == "video":
-            _check_camera(root, camera, info["fps"], episodes, short, single_precision=single_precision)
+            _check_camera(root, camera, info["fps"], episodes, short)
 
 
-def _check_camera(
-    root: Path,
-    camera: str,
-    fps: float,
-    episodes: pa.Table,
-    short: Container[int],
-    *,
-    single_precision: bool,
-) -> None:
-    chunks, files, begins, ends = (
+def clips_in_order(episodes: pa.Table, camera: str) -> list[Clip]:
+    """Where the episodes' rows say that their video is."""
+    columns = (
         episodes.column(f"videos/{camera}/{name}").to_pylist()
         for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
     )
+    return [
+        Clip(FileNumber(chunk, file), begin, end) for chunk, file, begin, end in zip(*columns, strict=True)
+    ]
+
+
+def _check_camera(root: Path, camera: str, fps: float, episodes: pa.Table, short: Container[int]) -> None:
+    clips = clips_in_order(episodes, camera)
     lengths = episodes.column("length").to_pylist()
-    places = [FileNumber(chunk, file) for chunk, file in zip(chunks, files, strict=True)]
-    named = sorted(set(places))
+    places = [clip.place for clip in clips]
     # LeRobot appends, and its tools go from file to file as they go from episode to episode.
-    _require(places == sorted(places), f"the episodes are out of order in the videos of {camera}")
-    expected = FIRST_PLACE
-    for place in named:
+    require(places == sorted(places), f"the episodes are out of order in the videos of {camera}")
+    for place in sorted(set(places)):
         path = place.video_path(camera)
-        _require(place == expected, f"{path} breaks the numbering of the video files")
-        expected = place.following()
-        times, keyframes = _read_times(root / path)
-        within = [episode for episode, each in enumerate(places) if each == place]
-        _require(not begins[within[0]], f"the first episode in {path} does not begin at 0")
-        for before, after in pairwise(within):
-            _require(
-                abs(begins[after] - ends[before]) < TOLERANCE_S, f"there is a gap between episodes in {path}"
-            )
-        for episode in within:
-            what = f"of episode {episode} in {path}"
-            duration = ends[episode] - begins[episode]
-            if episode not in short:
-                _require(
-                    abs(duration - lengths[episode] / fps) < TOLERANCE_S, f"the duration {what} is wrong"
-                )
-            first = round(begins[episode] * fps)
-            # Else what is shown there builds upon pictures of another episode, and can't be cut out without
-            # them.
-            _require(first < len(times) and keyframes[first], f"the beginning {what} is not a keyframe")
-            found = not single_precision or pictures_are_found(first, lengths[episode], fps)
-            _require(found, f"the time {what} is too late for LeRobot to tell its pictures apart")
-        frames = round(ends[within[-1]] * fps)
-        _require(len(times) == frames, f"{path} has {len(times)} frames where {frames} should be")
+        times, _ = read_times(root / path)
+        reached_s = 0.0
+        for number, clip in enumerate(clips):
+            if clip.place != place:
+                continue
+            require(clip.from_s > reached_s - TOLERANCE_S, f"episodes overlap in {path}")
+            reached_s = clip.to_s
+            duration = clip.to_s - clip.from_s
+            if number not in short:
+                wrong = abs(duration - lengths[number] / fps) >= TOLERANCE_S
+                require(not wrong, f"the duration of episode {number} in {path} is wrong")
+        frames = round(reached_s * fps)
+        require(len(times) >= frames, f"{path} has {len(times)} frames where {frames} should be")
         grid = np.arange(frames) / fps
-        _require((np.abs(times - grid) < TOLERANCE_S).all(), f"a frame of {path} is not shown on time")
-    present = {path.relative_to(root).as_posix() for path in root.glob(f"videos/{camera}/*/*.mp4")}
-    foreign = sorted(present - {place.video_path(camera) for place in named})
-    _require(not foreign, f"no episode names {foreign[0] if foreign else ''}")
+        require(
+            (np.abs(times[:frames] - grid) < TOLERANCE_S).all(), f"a frame of {path} is not shown on time"
+        )
 
 
-def _read_times(path: Path) -> tuple[Times, npt.NDArray[np.bool_]]:
+def read_times(path: Path) -> tuple[Times, npt.NDArray[np.bool_]]:
     """When each frame is shown, in seconds, ascending, and whether it is a keyframe; without decoding."""
     try:
         samples = samples_of(path)
@@ -109,6 +89,7 @@ def _read_times(path: Path) -> tuple[Times, npt.NDArray[np.bool_]]:
     return samples.pts[order] / samples.ticks_per_s, keyframes
 
 
-def _require(holds: Any, rule: str) -> None:
+def require(holds: Any, rule: str) -> None:
+    """Raise VerificationFailed unless it holds."""
     if not holds:
         raise VerificationFailed(f"the dataset breaks its format: {rule}")

@@ -14,6 +14,7 @@ from teleop_dataset.v3.numbering import TaskRows
 from teleop_dataset.v3.stats import QUANTILES, Stats, join
 from teleop_dataset.v3.writer import DatasetWriter
 from teleop_dataset.verify import verify
+from teleop_dataset.verify_written import verify_written
 
 EPISODES = FileNumber(0, 0).episodes_path()
 DATA = FileNumber(0, 0).data_path()
@@ -90,6 +91,7 @@ def test_it_is_the_dataset_that_lerobot_recorded(recording, rewritten):
 def test_it_is_sound(rewritten):
     """Its videos are where its rows look for them."""
     verify(rewritten, frames=pq.read_metadata(rewritten / DATA).num_rows, advance=lambda done, total: None)
+    verify_written(rewritten)
 
 
 def test_a_camera_is_described_as_lerobot_does(recording):

@@ -14,6 +14,7 @@ from teleop_dataset.v3.layout import BYTES_PER_MB, LEROBOTS_LIMITS, FileLimits, 
 from teleop_dataset.v3.numbering import TaskRows
 from teleop_dataset.v3.writer import DatasetWriter
 from teleop_dataset.verify import verify
+from teleop_dataset.verify_written import verify_written
 
 NAMES = ("a.pos", "b.pos")
 DATA = "data/chunk-000/file-000.parquet"
@@ -69,6 +70,7 @@ def dataset(template, tmp_path):
 
 def check(folder, frames=280):
     verify(folder, frames=frames, advance=ignore)
+    verify_written(folder)
 
 
 def change_json(path, change):
@@ -161,7 +163,7 @@ def test_wrong_documents_are_noticed(dataset, path, change, told):
 def test_foreign_data_file_is_noticed(dataset):
     """LeRobot reads whatever lies there."""
     shutil.copy(dataset / DATA, dataset / "data/chunk-000/file-002.parquet")
-    with pytest.raises(VerificationFailed, match="numbering"):
+    with pytest.raises(VerificationFailed, match="does not end with an episode"):
         check(dataset)
 
 

@@ -83,12 +83,21 @@ def write_episodes(
         return paths, None
     place = kept[-1].place.following() if kept else FIRST_PLACE
     own = dict(zip((name for name, _ in OWN_PLACE), place, strict=True))
+    written = [row | own for row in rows[begin:]]
     # All episodes files of a dataset must have the same columns.
-    schema = kept[0].table.schema if kept else episodes_schema(features)
-    table = pa.Table.from_pylist([row | own for row in rows[begin:]], schema)
+    schema = kept[0].table.schema if kept else _columns_of(written, features)
+    table = pa.Table.from_pylist(written, schema)
     with open_parquet(root / place.episodes_path(), schema) as writer:
         writer.write_table(table)
     return paths, place.episodes_path()
+
+
+def _columns_of(rows: Sequence[Row], features: Features) -> pa.Schema:
+    """Those that each row has values for: LeRobot's tools give no statistics to features that they add, and
+    stop at columns with nulls."""
+    return pa.schema(
+        [each for each in episodes_schema(features) if all(row.get(each.name) is not None for row in rows)]
+    )
 
 
 def _intact(shards: Sequence[Shard], episodes: int, trusted: set[int]) -> list[Shard]:

@@ -76,13 +76,7 @@ def repair(
         work = _Repair(source, root, earlier_info, decoding or Decoding())
         report = work.run()
         if report.whole:
-            verify(
-                root,
-                frames=report.frames,
-                advance=lambda seen, total: None,
-                short=work.short,
-                not_finite=work.not_finite,
-            )
+            verify(root, frames=report.frames, advance=lambda seen, total: None, short=work.short)
             root.chmod(0o755)
             root.rename(target)
     except (LookupError, TypeError, ValueError, pa.ArrowException, av.FFmpegError) as error:
@@ -96,15 +90,13 @@ def repair(
 class _Repair:
     """One repair; each step uses the results of the steps before it.
 
-    short       episodes of which a camera has fewer frames than there are rows
-    not_finite  features with values that are infinite or not numbers, which LeRobot records unchanged
+    short  episodes of which a camera has fewer frames than there are rows
     """
 
     def __init__(self, source: Path, root: Path, earlier_info: Path | None, decoding: Decoding) -> None:
         self._source, self._root, self._decoding = source, root, decoding
         self._report = RepairReport()
         self.short: set[int] = set()
-        self.not_finite: set[str] = set()
         self._seen = look(source)
         if unreadable := [each for each in self._seen.skipped if each.is_unreadable]:
             raise NotRepairable(
@@ -297,7 +289,7 @@ class _Repair:
         trusted = {each.episode.index for each in episodes if each.stays and each.whole.row is not None}
         for key in self._features:
             if any(not_finite(row, key) for row in rows):
-                self.not_finite.add(key)
+                # LeRobot records them unchanged, so they are not damage.
                 report.flags.append(f"{key} has infinite or NaN values")
         kept, written = write_episodes(root, shards, rows, trusted, self._features)
         report.kept += kept

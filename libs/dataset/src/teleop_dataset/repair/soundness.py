@@ -62,8 +62,6 @@ def find_sound(source: Path, decoding: Decoding | None = None) -> Soundness | No
             frames=seen.info.total_frames,
             advance=lambda _seen, _total: None,
             short={flag.episode for flag in dropped},
-            # LeRobot records infinite values unchanged, so they are not damage.
-            not_finite=info["features"],
         )
         if _is_broken(source, seen, info, rows.episodes, decoding or Decoding()):
             return None

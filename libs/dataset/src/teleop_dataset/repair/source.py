@@ -19,6 +19,7 @@ from teleop_dataset.v3 import layout
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.info import DEFAULT_FEATURES
 from teleop_dataset.v3.layout import FileNumber
+from teleop_dataset.v3.tasks import TASK_COLUMNS
 
 # Of a camera, in an episode's row.
 CLIP_COLUMNS = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
@@ -130,7 +131,7 @@ def read_tasks(source: Path) -> list[str]:
     try:
         with open_regular(source / layout.TASKS) as file:
             table = pq.read_table(file)
-        name = "task" if "task" in table.column_names else "__index_level_0__"
+        name = next((each for each in TASK_COLUMNS if each in table.column_names), "task")
         numbers, tasks = table.column("task_index").to_pylist(), table.column(name).to_pylist()
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return []

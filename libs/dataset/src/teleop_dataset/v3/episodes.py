@@ -36,12 +36,11 @@ class Clip:
     to_s: float
 
 
-def episodes_schema(features: Features) -> pa.Schema:
-    """Columns in LeRobot's order."""
+def places_schema(features: Features) -> pa.Schema:
+    """The columns by which LeRobot finds an episode's rows and its video."""
     return pa.schema(
         [
             ("episode_index", pa.int64()),
-            ("tasks", _list_of(pa.string())),
             ("length", pa.int64()),
             ("data/chunk_index", pa.int64()),
             ("data/file_index", pa.int64()),
@@ -53,6 +52,18 @@ def episodes_schema(features: Features) -> pa.Schema:
                 if feature["dtype"] == "video"
                 for name, kind in _VIDEO_PLACE
             ),
+        ]
+    )
+
+
+def episodes_schema(features: Features) -> pa.Schema:
+    """Columns in LeRobot's order."""
+    index, *places = places_schema(features)
+    return pa.schema(
+        [
+            index,
+            ("tasks", _list_of(pa.string())),
+            *places,
             *(
                 (f"stats/{key}/{name}", _list_of(pa.int64()) if name == _COUNT else _statistic_type(feature))
                 for key, feature in features.items()

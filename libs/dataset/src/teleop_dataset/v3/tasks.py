@@ -38,6 +38,9 @@ _PANDAS = {
     "pandas_version": "2.0.0",
 }
 
+# Names of the column of tasks: that of today, and that which pandas gives to an index without a name.
+TASK_COLUMNS = ("task", "__index_level_0__")
+
 TASKS_SCHEMA = pa.schema(
     [pa.field("task_index", pa.int64()), pa.field("task", pa.string())],
     metadata={"pandas": json.dumps(_PANDAS)},

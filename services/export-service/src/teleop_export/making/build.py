@@ -13,6 +13,7 @@ from teleop_dataset.v3.info import ACTION, STATE, recorded_features
 from teleop_dataset.v3.stats import Stats
 from teleop_dataset.v3.writer import DatasetWriter, NonFiniteValue
 from teleop_dataset.verify import verify
+from teleop_dataset.verify_written import verify_written
 
 from teleop_export.errors import NotFinite
 from teleop_export.making.camera_track import CameraTrack
@@ -158,9 +159,9 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
         root,
         frames=report.committed - report.excluded,
         advance=partial(watch, "verify"),
-        # StreamingLeRobotDataset, which such a dataset is for, computes them otherwise.
-        single_precision=not order.streaming_safe,
     )
+    # StreamingLeRobotDataset, which a streaming-safe dataset is for, computes times otherwise.
+    verify_written(root, single_precision=not order.streaming_safe)
     sizes = [path.stat().st_size for path in root.rglob("*") if path.is_file()]
     content = Content(
         episodes=writer.episodes,

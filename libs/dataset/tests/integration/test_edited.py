@@ -1,0 +1,105 @@
+"""Datasets as LeRobot's own tools leave them: their columns and files are not those of a recorder."""
+
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from teleop_dataset.mp4_samples import samples_of
+from teleop_dataset.repair import find_sound, repair
+from teleop_testing.datasets.repaired import (
+    CAMERAS,
+    FRAMES,
+    assert_lerobot_reads,
+    assert_picked_episodes,
+    episode_rows,
+)
+from teleop_testing.once import once
+
+TOTAL = sum(FRAMES)
+REWARD = {"dtype": "float32", "shape": (1,), "names": None}
+EMBEDDING = {"dtype": "float32", "shape": (3,)}
+
+
+def edit(folder, recorded):
+    """A folder for each kind of edit, by LeRobot's tools; each takes the dataset that LeRobot loads of it."""
+    from lerobot.datasets import dataset_tools as tools
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    def load(name):
+        return LeRobotDataset("someone/picking", root=folder / name)
+
+    shutil.copytree(recorded, folder / "recorded")
+    shutil.copytree(recorded, folder / "retasked")
+    tools.modify_tasks(load("retasked"), episode_tasks={0: "fold", 3: "접기"})
+    added = {
+        "next.reward": (np.arange(TOTAL, dtype=np.float32), REWARD),
+        "embedding": (np.ones((TOTAL, 3), np.float32), EMBEDDING),
+    }
+    tools.add_features(load("recorded"), added, output_dir=folder / "added", repo_id="someone/added")
+    tools.remove_feature(
+        load("added"), "observation.state", output_dir=folder / "removed", repo_id="someone/removed"
+    )
+    tools.delete_episodes(load("recorded"), [1], output_dir=folder / "deleted", repo_id="someone/deleted")
+    some = [load("recorded"), load("deleted"), load("retasked")]
+    tools.merge_datasets(some, "someone/merged", output_dir=folder / "merged")
+    apart = {"concatenate_videos": False, "concatenate_data": False}
+    tools.merge_datasets(some, "someone/apart", output_dir=folder / "apart", **apart)
+    # What is left are files from the second on.
+    tools.delete_episodes(load("apart"), [0, 1, 2, 3], output_dir=folder / "late", repo_id="someone/late")
+
+
+@pytest.fixture(scope="module")
+def edited(recording, tmp_path_factory):
+    return once(tmp_path_factory, "edited", lambda folder: edit(folder, recording.whole))
+
+
+@pytest.mark.parametrize(
+    ("name", "episodes", "frames"),
+    [
+        ("retasked", 4, TOTAL),
+        ("added", 4, TOTAL),
+        ("removed", 4, TOTAL),
+        ("deleted", 3, TOTAL - FRAMES[1]),
+        ("merged", 11, 3 * TOTAL - FRAMES[1]),
+        ("apart", 11, 3 * TOTAL - FRAMES[1]),
+        ("late", 7, 2 * TOTAL - FRAMES[1]),
+    ],
+)
+def test_what_lerobots_tools_made_is_sound(edited, name, episodes, frames):
+    """Nothing of it needs a repair."""
+    sound = find_sound(edited / name)
+    assert sound is not None
+    assert (sound.episodes, sound.frames, sound.flags) == (episodes, frames, ())
+
+
+def hole(path, frames):
+    """Zeros instead of some pictures of an mp4."""
+    samples = samples_of(path)
+    with path.open("r+b") as file:
+        for frame in frames:
+            file.seek(samples.offset[frame])
+            file.write(bytes(samples.size[frame]))
+
+
+@pytest.mark.parametrize("name", ["retasked", "added", "merged", "late"])
+def test_hole_in_the_video_costs_the_episode_that_shows_there(edited, tmp_path, name):
+    """All others come back with their own rows, pictures and columns, and LeRobot reads them."""
+    source = shutil.copytree(edited / name, tmp_path / "holed")
+    told = episode_rows(source)
+    place = "chunk-{:03d}/file-{:03d}.mp4".format(
+        *(told[1][f"videos/{CAMERAS[0]}/{which}"] for which in ("chunk_index", "file_index"))
+    )
+    begin = round(told[1][f"videos/{CAMERAS[0]}/from_timestamp"] * 30)
+    hole(source / "videos" / CAMERAS[0] / place, range(begin + 5, begin + 9))
+    assert find_sound(source) is None
+    report = repair(source, tmp_path / "repaired")
+    assert [loss.what for loss in report.lost] == [f"episode 1 ({told[1]['length']} rows)"]
+    assert_picked_episodes(
+        tmp_path / "repaired", edited / name, [number for number in range(len(told)) if number != 1]
+    )
+    assert_lerobot_reads(tmp_path / "repaired", len(told) - 1)
+    assert find_sound(tmp_path / "repaired") is not None
+    # LeRobot's tools give no statistics to features that they add, and stop at columns with nulls.
+    tables = [pq.read_table(path) for path in (tmp_path / "repaired").glob("meta/episodes/*/*.parquet")]
+    assert not any(column.null_count for table in tables for column in table.columns)
