@@ -3,9 +3,9 @@
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from teleop_dataset.mp4_samples import samples_of
 from teleop_dataset.repair import find_sound, repair
 from teleop_testing.datasets.repaired import (
     CAMERAS,
@@ -13,6 +13,7 @@ from teleop_testing.datasets.repaired import (
     assert_lerobot_reads,
     assert_picked_episodes,
     episode_rows,
+    hole,
 )
 from teleop_testing.once import once
 
@@ -73,13 +74,20 @@ def test_what_lerobots_tools_made_is_sound(edited, name, episodes, frames):
     assert (sound.episodes, sound.frames, sound.flags) == (episodes, frames, ())
 
 
-def hole(path, frames):
-    """Zeros instead of some pictures of an mp4."""
-    samples = samples_of(path)
-    with path.open("r+b") as file:
-        for frame in frames:
-            file.seek(samples.offset[frame])
-            file.write(bytes(samples.size[frame]))
+def test_rows_that_were_changed_on_purpose_are_only_noted(edited, tmp_path):
+    """As somebody who turns all actions into other units leaves them, without the episodes' statistics."""
+    source = shutil.copytree(edited / "retasked", tmp_path / "degrees")
+    path = next(source.glob("data/*/*.parquet"))
+    table = pq.read_table(path)
+    turned = pa.array([[57.3 * each for each in row] for row in table.column("action").to_pylist()])
+    column = table.schema.get_field_index("action")
+    pq.write_table(table.set_column(column, "action", turned.cast(table.schema.field(column).type)), path)
+    sound = find_sound(source)
+    assert sound is not None
+    assert sound.flags == (
+        "action does not match the statistics of 4 of 4 episodes: it was changed after they were recorded, "
+        "or is damaged",
+    )
 
 
 @pytest.mark.parametrize("name", ["retasked", "added", "merged", "late"])

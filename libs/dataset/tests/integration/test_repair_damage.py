@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import av
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.errors import NotRepairable
@@ -87,6 +88,35 @@ def test_frames_dropped_while_recording_are_not_guessed(recording, tmp_path):
     report = repair(source, tmp_path / "repaired")
     assert not report.whole
     assert any("frames were dropped while recording" in loss.why for loss in report.lost)
+
+
+def change_unnoticed(path: Path, group: int, column: int) -> None:
+    """A small hole in a column's values that neither Parquet nor its compression notices."""
+    chunk = pq.read_metadata(path).row_group(group).column(column)
+    begin = min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset)
+    whole, bytes_before = pq.read_table(path), path.read_bytes()
+    for at in range(begin + 64, begin + chunk.total_compressed_size - 256, 16):
+        path.write_bytes(bytes_before[:at] + bytes(192) + bytes_before[at + 192 :])
+        with suppress(OSError, pa.ArrowException):
+            if not pq.read_table(path).equals(whole):
+                return
+    raise AssertionError("every hole is noticed")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_rows_with_other_values_are_not_the_recorded_ones(recording, tmp_path, closed):
+    """Parquet reads zeros as if they had been recorded; the episode's own statistics tell."""
+    source = shutil.copytree(recording.whole, tmp_path / "torn")
+    change_unnoticed(source / DATA, 1, 0)
+    if not closed:
+        (source / "meta/info.json").write_text("{")
+    assert find_sound(source) is None
+    report = repair(source, tmp_path / "repaired", earlier_info=recording.whole / "meta/info.json")
+    assert [(loss.what, loss.why) for loss in report.lost] == [
+        ("episode 1 (30 rows)", "its rows do not match its own statistics: action")
+    ]
+    assert_picked_episodes(tmp_path / "repaired", recording.whole, [0, 2, 3])
+    assert find_sound(tmp_path / "repaired") is not None
 
 
 def begin_of(episode: int) -> int:

@@ -29,6 +29,7 @@ from teleop_dataset.repair.metadata import (
     write_info,
     write_stats,
 )
+from teleop_dataset.repair.own_stats import compare_rows
 from teleop_dataset.repair.pictures import cut_video, is_depth, video_facts
 from teleop_dataset.repair.renumber import NUMBERS, Numbered, Whole, renumber, rewrite
 from teleop_dataset.repair.report import RepairReport
@@ -121,7 +122,7 @@ class _Repair:
         known = {index: clips_of(row, self._cameras) for index, row in own_rows.items()}
         clips, lost = place_episodes(found, known, self._cameras, self._seen, self._fps)
         films, undecodable = self._look_at_pictures(found, clips, own_rows)
-        lost |= undecodable
+        lost |= undecodable | self._compare_rows(found, own_rows)
         for number, episode in enumerate(found):
             if number in lost:
                 self._report.lose(f"episode {episode.index} ({episode.length} rows)", lost[number])
@@ -207,6 +208,13 @@ class _Repair:
         films, broken = describe_films(*known, untold, streamed=streamed)
         in_rows = find_broken_rows(self._decoding, self._root, self._features, dict(enumerate(found)))
         return films, broken | find_broken_video(*known, told) | in_rows
+
+    def _compare_rows(self, found: list[Episode], own_rows: dict[int, Row]) -> dict[int, str]:
+        """Why some episodes' rows are not those that were recorded."""
+        told = {number: (found[number], row) for number, row in sorted(own_rows.items())}
+        problems, doubts = compare_rows(self._root, self._features, told)
+        self._report.flags += doubts
+        return problems
 
     def _name_rest(self, found: list[Episode]) -> None:
         counted = self._seen.info.total_episodes if self._seen.info else 0

@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 from teleop_schema.errors import BackendError
 
 from teleop_dataset.flags import flag_episodes
-from teleop_dataset.folder import DatasetSeen, look
+from teleop_dataset.folder import look
 from teleop_dataset.readiness import what_is_unfinished
 from teleop_dataset.repair.decoding import Decoding, find_broken_rows, find_broken_video
+from teleop_dataset.repair.metadata import Row
+from teleop_dataset.repair.own_stats import COMPARED, compare_rows
 from teleop_dataset.repair.rows import Episode, RowReader
-from teleop_dataset.repair.source import CLIP_COLUMNS, clips_of, unsaved_folders
+from teleop_dataset.repair.source import clips_of, unsaved_folders
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.episodes import PICTURES
 from teleop_dataset.v3.info import Features
@@ -63,7 +65,10 @@ def find_sound(source: Path, decoding: Decoding | None = None) -> Soundness | No
             advance=lambda _seen, _total: None,
             short={flag.episode for flag in dropped},
         )
-        if _is_broken(source, seen, info, rows.episodes, decoding or Decoding()):
+        told = [row for path, _ in seen.tables("meta/episodes") for row in _told_rows(source / path)]
+        own = dict(enumerate(zip(rows.episodes, told, strict=True)))
+        other_rows, doubts = compare_rows(source, info["features"], own)
+        if other_rows or _is_broken(source, info, own, decoding or Decoding()):
             return None
     except (
         BackendError,
@@ -80,21 +85,29 @@ def find_sound(source: Path, decoding: Decoding | None = None) -> Soundness | No
         f"{folder}/ holds pictures of an episode that was not saved"
         for folder in unsaved_folders(source, seen)
     ]
-    return Soundness(seen.info.total_episodes, seen.info.total_frames, (*map(str, dropped), *left))
+    return Soundness(seen.info.total_episodes, seen.info.total_frames, (*map(str, dropped), *doubts, *left))
+
+
+def _told_rows(path: Path) -> list[Row]:
+    """What the rows of an episodes file say of videos, and of values."""
+    names = [
+        name
+        for name in pq.read_schema(path).names
+        if name.startswith("videos/") or name.rpartition("/")[2] in COMPARED
+    ]
+    rows: list[Row] = pq.read_table(path, columns=names).to_pylist()
+    return rows
 
 
 def _is_broken(
-    source: Path, seen: DatasetSeen, info: dict[str, Any], episodes: list[Episode], decoding: Decoding
+    source: Path, info: dict[str, Any], own: dict[int, tuple[Episode, Row]], decoding: Decoding
 ) -> bool:
     """Whether a picture of any episode can't be decoded."""
     features: Features = info["features"]
     cameras = [key for key, feature in features.items() if feature["dtype"] == "video"]
     pictured = sum(feature["dtype"] in PICTURES for feature in features.values())
     decoding.expect(pictured * info["total_frames"])
-    if find_broken_rows(decoding, source, features, dict(enumerate(episodes))):
+    if find_broken_rows(decoding, source, features, {number: each for number, (each, _) in own.items()}):
         return True
-    names = [f"videos/{camera}/{name}" for camera in cameras for name in CLIP_COLUMNS]
-    tables = [pq.read_table(source / path, columns=names) for path, _ in seen.tables("meta/episodes")]
-    rows = [row for table in tables for row in table.to_pylist()]
-    clips = {number: clips_of(row, cameras) for number, row in enumerate(rows)}
+    clips = {number: clips_of(row, cameras) for number, (_, row) in own.items()}
     return bool(find_broken_video(decoding, source, features, info["fps"], clips))

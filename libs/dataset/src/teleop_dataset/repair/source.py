@@ -21,8 +21,6 @@ from teleop_dataset.v3.info import DEFAULT_FEATURES
 from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.v3.tasks import TASK_COLUMNS
 
-# Of a camera, in an episode's row.
-CLIP_COLUMNS = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
 # A limit, because all are held in memory, by name.
 MAX_TASKS = 100_000
 
