@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.spool.stream import read_progress
 from lerobot_robot_backend.video.files import has_unstored_video
 from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import render
+from teleop_backend.postgres import EmbeddedPostgres
 from teleop_schema.session import Camera
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
+from teleop_testing.datasets.recorded import NEXT_PARTITION, OLD
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
@@ -201,3 +204,42 @@ def test_a_lost_database_and_no_agent(backend, tmp_path):
     newer = site.record(ship=True)
     wait_for(lambda: complete().keys() == {older.name, newer.name})
     assert site.pictures(complete()[older.name]) == pictures != []
+
+
+def test_a_lost_store_with_an_archive(backend, tmp_path):
+    """Samples that had left the database are lost with the store; the spool still has them."""
+    server = Path(backend.environment["LEROBOT_BACKEND_DATA_DIR"]).parent
+    site = Site(backend, server, tmp_path)
+    make_dataset(tmp_path / "outputs/before")
+    older = site.record()
+    site.bring()
+    database = EmbeddedPostgres(server / "data").url()
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(OLD)
+        connection.execute(NEXT_PARTITION)
+    newer = site.record()
+    site.bring()
+    number = site.sessions()[older.name]
+    archiving = [sys.executable, "-m", "teleop_telemetry.archive", "run", "--days", "30"]
+    where = {"DATABASE_URL": database, "STORE_URL": str(server / "backup")}
+    done = subprocess.run(
+        archiving, env={**os.environ, **where}, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert done.stdout == f"partition 0: 1 sessions, {FRAMES} frames archived and dropped\n", done.stderr
+    assert site.get(f"/sessions/{number}/ledger")["complete"]
+    backend.stop()
+    shutil.rmtree(server / "backup")
+    adopting = [sys.executable, "-m", "teleop_backend", "adopt"]
+    done = subprocess.run(
+        adopting, env=backend.environment, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert "the archived samples of 1 sessions are missing" in done.stdout, done.stderr
+    backend.start()
+    ledger = site.get(f"/sessions/{number}/ledger")
+    assert (ledger["complete"], ledger["unaccounted"]) == (False, FRAMES)
+    site.bring()
+    assert {*site.sessions()} == {older.name, newer.name}
+    for session in site.sessions().values():
+        ledger = site.get(f"/sessions/{session}/ledger")
+        assert ledger["complete"], ledger
+    assert site.get(f"/sessions/{number}")["archived_at"] is None
