@@ -1,6 +1,7 @@
 """Datasets as LeRobot's own tools leave them: their columns and files are not those of a recorder."""
 
 import shutil
+from itertools import count, islice
 
 import numpy as np
 import pyarrow as pa
@@ -46,8 +47,31 @@ def edit(folder, recorded):
     tools.merge_datasets(some, "someone/merged", output_dir=folder / "merged")
     apart = {"concatenate_videos": False, "concatenate_data": False}
     tools.merge_datasets(some, "someone/apart", output_dir=folder / "apart", **apart)
+    record_pictures(folder / "pictures")
+    tools.convert_image_to_video_dataset(
+        load("pictures"), output_dir=folder / "converted", repo_id="someone/converted"
+    )
     # What is left are files from the second on.
     tools.delete_episodes(load("apart"), [0, 1, 2, 3], output_dir=folder / "late", repo_id="someone/late")
+
+
+def record_pictures(folder):
+    """A dataset of pictures; each shows its number among all of them as a level of grey."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    features = {
+        "action": {"dtype": "float32", "shape": (1,), "names": ["joint"]},
+        CAMERAS[0]: {"dtype": "image", "shape": (64, 96, 3), "names": ["height", "width", "channels"]},
+    }
+    dataset = LeRobotDataset.create("someone/pictures", 30, features, root=folder, use_videos=False)
+    numbers = count()
+    for length in FRAMES:
+        for number in islice(numbers, length):
+            picture = np.full((64, 96, 3), 2 * number, np.uint8)
+            action = np.array([number], np.float32)
+            dataset.add_frame({"action": action, CAMERAS[0]: picture, "task": "pick"})
+        dataset.save_episode()
+    dataset.finalize()
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +89,7 @@ def edited(recording, tmp_path_factory):
         ("merged", 11, 3 * TOTAL - FRAMES[1]),
         ("apart", 11, 3 * TOTAL - FRAMES[1]),
         ("late", 7, 2 * TOTAL - FRAMES[1]),
+        ("converted", 4, TOTAL),
     ],
 )
 def test_what_lerobots_tools_made_is_sound(edited, name, episodes, frames):
@@ -111,3 +136,22 @@ def test_hole_in_the_video_costs_the_episode_that_shows_there(edited, tmp_path, 
     # LeRobot's tools give no statistics to features that they add, and stop at columns with nulls.
     tables = [pq.read_table(path) for path in (tmp_path / "repaired").glob("meta/episodes/*/*.parquet")]
     assert not any(column.null_count for table in tables for column in table.columns)
+
+
+def test_hole_in_a_video_of_episodes_that_begin_between_keyframes(edited, tmp_path):
+    """The others come back with their own pictures; the video can't be cut there, so it is kept as it is."""
+    source = shutil.copytree(edited / "converted", tmp_path / "holed")
+    (path,) = source.glob("videos/*/*/*.mp4")
+    hole(path, range(FRAMES[0] + 9, FRAMES[0] + 13))
+    assert find_sound(source) is None
+    report = repair(source, tmp_path / "repaired")
+    assert [loss.what for loss in report.lost] == [f"episode 1 ({FRAMES[1]} rows)"]
+    assert find_sound(tmp_path / "repaired") is not None
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    dataset = LeRobotDataset("someone/repaired", root=tmp_path / "repaired")
+    assert [row["length"] for row in episode_rows(tmp_path / "repaired")] == [FRAMES[0], *FRAMES[2:]]
+    for index in range(len(dataset)):
+        item = dataset[index]
+        shown = float(item[CAMERAS[0]].mean()) * 255
+        assert shown == pytest.approx(2 * float(item["action"]), abs=4)

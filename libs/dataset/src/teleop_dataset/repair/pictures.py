@@ -1,7 +1,7 @@
 """Video files of a repaired dataset: cuts them by stream copy, decodes them for statistics."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,10 @@ def is_depth(feature: Mapping[str, Any]) -> bool:
     return bool(info.get("is_depth_map") or info.get("video.is_depth_map"))
 
 
+def _is_shown(packet: av.Packet) -> bool:
+    return bool(packet.size) and not packet.is_discard
+
+
 class ClipReader:
     """Decodes episodes of one mp4, in the order of the file; damage in one does not affect the next.
 
@@ -141,7 +145,11 @@ class ClipReader:
         # PyAV's logging takes Python's lock, which can block forever in a decoder's thread.
         self._stream.thread_type = "NONE"
         self._packets = self._file.demux(self._stream)
+        # One of them that was looked at, but not passed.
+        self._ahead: av.Packet | None = None
         self._passed = 0
+        # What was passed since the last keyframe.
+        self._group: list[av.Packet] = []
 
     def close(self) -> None:
         """Close the file."""
@@ -152,23 +160,46 @@ class ClipReader:
 
         Raises BrokenFile, FFmpegError; BrokenFile at the end if there were fewer than `length`.
         """
+        group = self._skip_to(first)
+        early = sum(map(_is_shown, group))
+        shown = 0
+        for frame in self._decoded(group, first + length):
+            shown += 1
+            if shown > early:
+                yield self._sound(frame)
+        if shown - early < length:
+            raise BrokenFile(f"{self._name} shows {max(shown - early, 0)} of {length} pictures")
+
+    def _skip_to(self, first: int) -> list[av.Packet]:
+        """Pass the packets before frame `first`; returns those upon which it builds."""
+        while self._passed < first and self._pass() is not None:
+            pass
+        if self._ahead is None:
+            self._ahead = next(self._packets, None)
+        return [] if self._ahead is None or self._ahead.is_keyframe else list(self._group)
+
+    def _pass(self) -> av.Packet | None:
+        """The next packet; None at the end."""
+        packet, self._ahead = self._ahead, None
+        if packet is None:
+            packet = next(self._packets, None)
+        if packet is not None:
+            self._passed += _is_shown(packet)
+            if packet.is_keyframe:
+                self._group.clear()
+            self._group.append(packet)
+        return packet
+
+    def _decoded(self, group: Iterable[av.Packet], end: int) -> Iterator[av.VideoFrame]:
+        """The frames of `group`, and of what follows up to frame `end` of the file."""
         context = self._stream.codec_context
         context.flush_buffers()
-        shown = 0
-        for packet in self._packets:
-            wanted = self._passed >= first
-            self._passed += bool(packet.size) and not packet.is_discard
+        for earlier in group:
+            yield from context.decode(earlier)
+        while self._passed < end and (packet := self._pass()) is not None:
             # Hidden pictures are not returned, but others may build upon them.
-            for frame in context.decode(packet) if wanted else ():
-                yield self._sound(frame)
-                shown += 1
-            if self._passed == first + length:
-                break
-        for frame in context.decode(None):
-            yield self._sound(frame)
-            shown += 1
-        if shown < length:
-            raise BrokenFile(f"{self._name} shows {shown} of {length} pictures")
+            yield from context.decode(packet)
+        yield from context.decode(None)
 
     def _sound(self, frame: av.VideoFrame) -> av.VideoFrame:
         if (frame.height, frame.width) != (self._height, self._width):

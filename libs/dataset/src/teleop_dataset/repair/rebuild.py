@@ -7,7 +7,7 @@ info.json counts. A dataset can't have gaps, so episodes after a lost one move u
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import av
@@ -43,7 +43,7 @@ from teleop_dataset.repair.source import (
     unsaved_folders,
 )
 from teleop_dataset.repair.tables import bring, copy_bytes, cut, leaves_of
-from teleop_dataset.repair.videos import Clips, place_episodes
+from teleop_dataset.repair.videos import Clips, place_episodes, uncuttable
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
 from teleop_dataset.v3.episodes import PICTURES, Clip, episodes_schema, statistics_per_row
@@ -127,12 +127,14 @@ class _Repair:
             if number in lost:
                 self._report.lose(f"episode {episode.index} ({episode.length} rows)", lost[number])
         self._name_rest(found)
+        whole = {number: episode for number, episode in enumerate(found) if number not in lost}
+        uncut = uncuttable(self._source, [clips[number] for number in whole], self._fps)
         episodes = renumber(
             [
                 Whole(episode, clips[number], own_rows.get(number), films.get(number, {}))
-                for number, episode in enumerate(found)
-                if number not in lost
-            ]
+                for number, episode in whole.items()
+            ],
+            uncut,
         )
         if not episodes:
             return self._report
@@ -146,7 +148,7 @@ class _Repair:
             if each.whole.found.index != each.episode.index
         }
         self._place_data(episodes)
-        self._bring_videos(episodes)
+        self._bring_videos(episodes, uncut)
         self._write_meta(episodes, shards)
         self._bring_others()
         return self._report
@@ -249,8 +251,8 @@ class _Repair:
             elif name not in self._report.rebuilt:
                 self._report.kept.append(name)
 
-    def _bring_videos(self, episodes: list[Numbered]) -> None:
-        """Keep only the frames of these episodes in each camera's files."""
+    def _bring_videos(self, episodes: list[Numbered], uncut: Container[tuple[str, FileNumber]]) -> None:
+        """Keep only the frames of these episodes in each camera's files, and all frames of `uncut` ones."""
         for camera in self._cameras:
             for file, video in self._seen.videos():
                 place = FileNumber.of(file.own_path)
@@ -264,6 +266,8 @@ class _Repair:
                 ranges = _joined(
                     [(round(clip.from_s * self._fps), round(clip.to_s * self._fps)) for clip in clips]
                 )
+                if (camera, place) in uncut:
+                    ranges = [(0, video.frames)]
                 path = kept[0].clips[camera].place.video_path(camera)
                 self._bring_video(file, video, path, ranges)
 

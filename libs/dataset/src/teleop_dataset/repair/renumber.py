@@ -1,6 +1,6 @@
 """Numbers recovered episodes without gaps, as LeRobot requires, once lost ones are left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -48,8 +48,13 @@ class Numbered:
         return self.whole.found == self.episode and self.whole.clips == self.clips
 
 
-def renumber(episodes: Sequence[Whole]) -> list[Numbered]:
-    """The episodes one right after the other, in consecutively numbered files."""
+def renumber(
+    episodes: Sequence[Whole], uncut: Container[tuple[str, FileNumber]] = frozenset()
+) -> list[Numbered]:
+    """The episodes one right after the other, in consecutively numbered files.
+
+    uncut  videos (camera, place) in which they stay where they are
+    """
     data = _places([each.found.place for each in episodes])
     videos = {
         camera: _places([each.clips[camera].place for each in episodes])
@@ -68,7 +73,9 @@ def renumber(episodes: Sequence[Whole]) -> list[Numbered]:
             first=last.episode.first + last.episode.length if last else 0,
         )
         clips = {
-            camera: _follow(clip, videos[camera][clip.place], last.clips[camera] if last else None)
+            camera: replace(clip, place=videos[camera][clip.place])
+            if (camera, clip.place) in uncut
+            else _follow(clip, videos[camera][clip.place], last.clips[camera] if last else None)
             for camera, clip in each.clips.items()
         }
         numbered.append(Numbered(each, episode, clips))

@@ -1,11 +1,14 @@
 """Finds out which frames of which mp4 files belong to which episode."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from teleop_dataset.errors import VerificationFailed
 from teleop_dataset.folder import DatasetSeen, VideoSeen
 from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3.episodes import Clip
 from teleop_dataset.v3.layout import FIRST_PLACE, FileNumber
+from teleop_dataset.verify_video import read_times
 
 Clips = dict[str, Clip]
 
@@ -163,3 +166,23 @@ def place_episodes(
             else:
                 clips[number][camera] = found
     return {number: each for number, each in clips.items() if number not in lost}, lost
+
+
+def uncuttable(source: Path, clips: Sequence[Clips], fps: float) -> set[tuple[str, FileNumber]]:
+    """The videos (camera, place) in which a clip begins between keyframes: nothing before it can be left out.
+
+    LeRobot makes such videos when it converts a dataset of pictures: all episodes are encoded as one.
+    """
+    begins: dict[tuple[str, FileNumber], set[int]] = {}
+    for each in clips:
+        for camera, clip in each.items():
+            begins.setdefault((camera, clip.place), set()).add(round(clip.from_s * fps))
+    found = set()
+    for (camera, place), firsts in begins.items():
+        try:
+            _, keyframes = read_times(source / place.video_path(camera))
+        except VerificationFailed:
+            continue  # it is torn, as only recorders leave them
+        if not all(keyframes[first] for first in firsts if first < len(keyframes)):
+            found.add((camera, place))
+    return found
