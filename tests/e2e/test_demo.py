@@ -1,5 +1,6 @@
 """`make demo`, shortened."""
 
+import os
 import re
 import signal
 import subprocess
@@ -20,15 +21,30 @@ HEAVY = ("torch", "lerobot", "datasets", "cv2")
 def test_demo_accounts_for_every_frame():
     """Record, cut, reconnect, export, check: the last line has equal numbers, no gap, no duplicate."""
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
-        command = ["-m", "teleop_backend.demo", "--seconds", "5", "--port", str(free_port())]
+        command = [sys.executable, "-m", "teleop_backend.demo", "--seconds", "5", "--data-dir", "own"]
+        (Path(folder) / "lerobot_backup").write_text("not to be touched")
+        environment = {**os.environ, "LEROBOT_BACKEND_PORT": str(free_port())}
         done = subprocess.run(
-            [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "connection cut" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert "1 episode, 300 frames" in done.stdout
     assert re.fullmatch(r"logged=300 committed=300 exported=300 gaps=0 duplicates=0", last), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("chosen", "environment", "expected"),
+    [
+        (None, {}, ("data", "lerobot_backup")),
+        (None, {"LEROBOT_BACKEND_DATA_DIR": "a", "LEROBOT_BACKEND_BACKUP_DIR": "b"}, ("a", "b")),
+        (Path("x"), {"LEROBOT_BACKEND_BACKUP_DIR": "b"}, ("x", "x/lerobot_backup")),
+    ],
+)
+def test_files_lie_with_their_database(chosen, environment, expected):
+    """A folder that is named holds both: files of an earlier demo would be another database's."""
+    assert command.folders(chosen, environment) == tuple(map(Path, expected))
 
 
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,20 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="how many seconds the robot moves; default: 20"
     )
-    parser.add_argument("--port", type=int, default=8000, help="port of the backend; default: 8000")
     parser.add_argument(
-        "--data-dir", type=Path, default=Path("data"), help="folder for the backend's data; default: ./data"
+        "--port",
+        type=int,
+        default=os.environ.get("LEROBOT_BACKEND_PORT") or "8000",
+        help="port of the backend; default: LEROBOT_BACKEND_PORT, or 8000",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        help="folder for all that the demo stores, files too; default: LEROBOT_BACKEND_DATA_DIR and "
+        "LEROBOT_BACKEND_BACKUP_DIR, or ./data and ./lerobot_backup",
     )
     arguments = parser.parse_args()
+    arguments.data_dir, arguments.backup_dir = folders(arguments.data_dir, os.environ)
     # SIGTERM stops it in order, like Ctrl-C; otherwise the backend would continue without it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -53,9 +62,23 @@ def main() -> int:
         return INTERRUPTED
 
 
+def folders(chosen: Path | None, environment: Mapping[str, str]) -> tuple[Path, Path]:
+    """The database's folder and that of the files, which belong to one database.
+
+    chosen  holds both: a new database would refuse the files of another demo
+    """
+    if chosen is not None:
+        return chosen, chosen / "lerobot_backup"
+    data_dir = environment.get("LEROBOT_BACKEND_DATA_DIR") or "data"
+    return Path(data_dir), Path(environment.get("LEROBOT_BACKEND_BACKUP_DIR") or "lerobot_backup")
+
+
 def show(arguments: argparse.Namespace) -> int:
     """The demo with its backend, which keeps running afterwards on a terminal; returns the exit code."""
-    with backend(arguments.port, arguments.data_dir) as process, relay_to(arguments.port) as relay:
+    with (
+        backend(arguments.port, arguments.data_dir, arguments.backup_dir) as process,
+        relay_to(arguments.port) as relay,
+    ):
         accounts = run(arguments, relay)
         if sys.stdout.isatty() and accounts:
             print(f"\nThe backend serves on http://127.0.0.1:{arguments.port} until Ctrl-C.")
@@ -125,13 +148,12 @@ def check(dataset: Path, values: NDArray[np.float32]) -> int:
 
 
 @contextmanager
-def backend(port: int, data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+def backend(port: int, data_dir: Path, backup_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The backend as one process, ready."""
     if ready(port):
         sys.exit(
-            f"a backend is already running on port {port}; stop it, or run the demo in its own folders:\n"
-            f"LEROBOT_BACKEND_BACKUP_DIR=outputs/demo/backup {sys.executable} -m teleop_backend.demo "
-            f"--port {port + 10} --data-dir outputs/demo/data"
+            f"a backend is already running on port {port}; stop it, or run the demo in a folder of its own:\n"
+            f"{sys.executable} -m teleop_backend.demo --port {port + 10} --data-dir outputs/demo/data"
         )
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "backend.log"
@@ -139,6 +161,7 @@ def backend(port: int, data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
         **os.environ,
         "LEROBOT_BACKEND_PORT": str(port),
         "LEROBOT_BACKEND_DATA_DIR": str(data_dir),
+        "LEROBOT_BACKEND_BACKUP_DIR": str(backup_dir),
     }
     with log.open("wb") as errors:
         process = subprocess.Popen(
