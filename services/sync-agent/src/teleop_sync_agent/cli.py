@@ -348,7 +348,7 @@ def _robots(chosen: argparse.Namespace) -> list[tuple[str, AgentState]]:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    from teleop_sync_agent.status import as_json, headline, read_status, table
+    from teleop_sync_agent.status import as_json, headline, notes, read_status, table
 
     found = [read_status(robot, state) for robot, state in _robots(chosen)]
     if chosen.json:
@@ -362,6 +362,8 @@ def _status(chosen: argparse.Namespace) -> int:
         console.print(headline(status), markup=False, highlight=False, soft_wrap=True)
         if status.datasets:
             console.print(table(status.datasets))
+        for note in notes(status.datasets):
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
     return EXIT_OK
 
 

@@ -1,7 +1,7 @@
 """What `sync-agent status` shows, from the agent's stored state."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ import msgspec
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S
 from msgspec import Struct
 from msgspec.structs import replace
+from teleop_schema.words import counted
 
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 
@@ -86,7 +87,7 @@ def read_status(robot_id: str, state: AgentState, *, now_s: float | None = None)
 
 
 def headline(status: Status) -> str:
-    """One line about the agent itself."""
+    """The agent itself in one line, and below it, indented, one for each thing worth knowing of it."""
     agent = status.agent
     if agent is None:
         return f"{status.robot_id}: not running"
@@ -98,23 +99,30 @@ def headline(status: Status) -> str:
     line = f"{status.robot_id}: {state}, server {agent.server}"
     if status.running:
         line += f" ({_answered(agent.asked_at)})"
+    return "\n  ".join([line, *_worth_knowing(agent)])
+
+
+def _worth_knowing(agent: Now) -> Iterator[str]:
     if agent.samples or agent.videos:
-        line += f", {agent.samples} streams with samples and {agent.videos} with video left to send"
+        samples, videos = counted(agent.samples, "stream"), counted(agent.videos, "stream")
+        yield f"left to send: samples of {samples}, video of {videos}"
     if agent.refused_segments:
-        line += f", {agent.refused_segments} video segments refused"
+        yield f"refused by the server: {counted(agent.refused_segments, 'video segment')}"
+    if agent.again_streams or agent.again_segments:
+        yield (
+            f"the samples of {counted(agent.again_streams, 'stream')} and "
+            f"{counted(agent.again_segments, 'video segment')} are sent again, because the server no longer "
+            "knew them"
+        )
     if agent.problems:
         more = len(agent.problems) - 1
-        line += f", not sent: {agent.problems[0]}" + (f" (and {more} more)" if more else "")
+        yield f"not sent: {agent.problems[0]}" + (f" (and {more} more)" if more else "")
     if agent.slowest_sync_ms:
-        line += f", slowest sync of samples {agent.slowest_sync_ms:.0f} ms"
-    if agent.slowest_sync_ms > 1e3 * SLOW_SYNC_S:
-        line += " (a power loss may lose as much of what was logged)"
-    if agent.again_streams or agent.again_segments:
-        line += (
-            f", the samples of {agent.again_streams} streams and {agent.again_segments} video segments "
-            "are sent again because the server no longer knew them"
-        )
-    return line + (f": {agent.trouble}" if agent.trouble else "")
+        risk = " (a power loss may lose as much of what was logged)"
+        slow = agent.slowest_sync_ms > 1e3 * SLOW_SYNC_S
+        yield f"slowest sync of samples {agent.slowest_sync_ms:.0f} ms{risk if slow else ''}"
+    if agent.trouble:
+        yield f"trouble: {agent.trouble}"
 
 
 def _answered(asked_at: float | None) -> str:
@@ -124,11 +132,14 @@ def _answered(asked_at: float | None) -> str:
 
 
 def table(rows: Iterable[DatasetRow]) -> "Table":
-    """A row per dataset; `on server` is the size of the version that the server has."""
+    """A row per dataset; `on server` is the size of the version that the server has.
+
+    Notes are no column: they are sentences, and would make it wider than a page (`notes`).
+    """
     from rich.table import Table
 
     shown = Table()
-    for name in ("dataset", "state", "episodes", "on server", "left", "rate", "note"):
+    for name in ("dataset", "state", "episodes", "on server", "left", "rate"):
         shown.add_column(name, overflow="fold")
     for row in rows:
         left = row.bytes_total - row.bytes_done
@@ -140,9 +151,15 @@ def table(rows: Iterable[DatasetRow]) -> "Table":
             size_text(row.size_bytes),
             size_text(left) if sending else "",
             f"{size_text(row.bytes_per_s)}/s" if sending else "",
-            describe_note(row),
         )
     return shown
+
+
+def notes(rows: Iterable[DatasetRow]) -> Iterator[str]:
+    """A line for each dataset of which a person should know something."""
+    for row in rows:
+        if note := describe_note(row):
+            yield f"{row.name}: {note}"
 
 
 def describe_state(row: DatasetRow) -> str:

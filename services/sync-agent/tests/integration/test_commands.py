@@ -406,6 +406,10 @@ async def test_reclaiming(agent, outputs, tmp_path):
     assert (contents(unproven), contents(more), contents(damaged)) == kept
     note = json.loads((outputs / ".uploaded/proven/reclaimed.json").read_text())
     assert (note["dataset"], note["version"]) == ("proven", 1)
+    verified = agent("verify", "proven")
+    assert verified.returncode == 0
+    (line,) = verified.stdout.splitlines()
+    assert line.startswith("proven: deleted here to free space; the server's copy is whole, ")
     pasted = shlex.split(note["restore"])
     assert pasted.pop(0) == "sync-agent"
     del agent.environment["LEROBOT_BACKEND_URL"], agent.environment["LEROBOT_BACKEND_ROBOT_ID"]

@@ -206,9 +206,12 @@ async def test_the_memory_of_an_older_agent(make_agent, backend, outputs):
 
 
 def test_what_is_brought_again_is_told(make_agent):
-    """In the one line on the agent itself."""
+    """In a line of its own."""
     agent = make_agent()
-    agent.spool.now.again_streams, agent.spool.now.again_segments = 2, 7
+    agent.spool.now.again_streams, agent.spool.now.again_segments = 1, 7
     agent._tell(agent._now())
-    line = headline(read_status("robot_A", agent.state))
-    assert "the samples of 2 streams and 7 video segments are sent again" in line
+    lines = headline(read_status("robot_A", agent.state)).splitlines()
+    told = (
+        "the samples of 1 stream and 7 video segments are sent again, because the server no longer knew them"
+    )
+    assert lines[1:] == [f"  {told}"]

@@ -1,9 +1,12 @@
 """What `status` says of the disk that samples are kept on."""
 
+import io
+
 import msgspec
 import pytest
 from lerobot_robot_backend.spool.stream import WriterState, WriterStateFile
 from msgspec.structs import replace
+from rich.console import Console
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 from teleop_sync_agent.status import (
     HEARTBEAT_S,
@@ -12,7 +15,9 @@ from teleop_sync_agent.status import (
     describe_note,
     headline,
     is_due,
+    notes,
     read_status,
+    table,
 )
 from teleop_testing.robots.spooled import open_writer
 
@@ -46,6 +51,17 @@ async def test_quick_disk_is_no_warning(make_agent, tmp_path):
         told.close()
         writer.close()
     assert line.endswith("slowest sync of samples 12 ms")
+
+
+def test_a_note_does_not_widen_the_table(tmp_path):
+    """The table fits a page where a note is a long sentence: that is a line below, in one piece."""
+    row = DatasetRow(
+        folder=str(tmp_path), root=str(tmp_path), name="pick", error="it is refused: " + 30 * "why "
+    )
+    console = Console(width=100_000, file=io.StringIO())
+    console.print(table([row]))
+    assert max(map(len, console.file.getvalue().splitlines())) < 100
+    assert list(notes([row])) == [f"pick: {row.error}"]
 
 
 def test_repaired_dataset_needs_no_repair(tmp_path):

@@ -9,6 +9,7 @@ from teleop_client.backend_http import BackendHttp, HttpFailure, Refused
 from teleop_client.persevering import GaveUp, Patience, persevere
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
+from teleop_schema.words import counted
 
 from teleop_sync_agent.errors import AgentError, ServerAway, not_written
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
@@ -38,8 +39,14 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]
         print(f"{row.name}/{path}: {problem}")
     for path, why in found.left_out:
         print(f"{row.name}/{path}: left out, exists only here: {why}")
+    if row.state == "reclaimed" and not found.files:
+        copy = "differs" if found.problems else "is whole"
+        read = counted(found.read_there, "object")
+        print(f"{row.name}: deleted here to free space; the server's copy {copy}, {read} read there")
+        return not (found.problems or found.overtaken_by)
     if found.only_there:
-        print(f"{row.name}: {len(found.only_there)} files exist only on the server: {found.only_there[0]} …")
+        only = counted(len(found.only_there), "file")
+        print(f"{row.name}: {only} only on the server, which keeps them: {found.only_there[0]} …")
     outcome = "the same here and on the server"
     if found.overtaken_by is not None:
         print(f"{row.name}: {describe_overtaken(row.version, found.overtaken_by)}")
@@ -48,7 +55,8 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]
         outcome = f"{outcome}, except for {len(found.left_out)} left out"
     if found.problems:
         outcome = "differs"
-    print(f"{row.name}: {found.files} files hashed, {found.read_there} objects read there: {outcome}")
+    files, objects = counted(found.files, "file"), counted(found.read_there, "object")
+    print(f"{row.name}: {files} hashed, {objects} read there: {outcome}")
     return not (found.problems or found.left_out or found.overtaken_by)
 
 
