@@ -168,7 +168,7 @@ def test_a_lost_database(site):
     )
     assert done.returncode == 0, done.stderr
     assert "2 more are known only by name" in done.stdout
-    assert "2 versions of datasets and 2 video chunks are back" in done.stdout
+    assert "back: 2 dataset versions and 2 video chunks" in done.stdout
     site.backend.start()
     # If no robot had them any more: sessions have their numbers, their video all that was told of it.
     assert site.sessions() == before

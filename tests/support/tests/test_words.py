@@ -167,3 +167,27 @@ def test_a_fault_is_found(text):
 
 def test_a_printed_duration_is_found():
     assert printed_durations('SILENT = timedelta(days=1)\nprint(f"silent for {SILENT}")') == [2]
+
+
+# Their texts count things for people.
+COUNTING = (
+    "libs/client/src/teleop_client/exporting/summary.py",
+    "libs/dataset/src/teleop_dataset/repair/report.py",
+    "libs/dataset/src/teleop_dataset/repair/soundness.py",
+    "libs/robot/src/lerobot_robot_backend/video/capture.py",
+    "services/export-service/src/teleop_export/api/report_text.py",
+    "services/sync-agent/src/teleop_sync_agent/status.py",
+    "services/telemetry-service/src/teleop_telemetry/archive/__main__.py",
+    "services/video-ingest-service/src/teleop_video_ingest/adopt.py",
+)
+PLURAL = re.compile(
+    r"\{\} (video |dataset |row )?(chunk|dataset|episode|file|frame|group|object|picture|row|sample|segment"
+    r"|session|stream|task|version|video)s\b(?! per )"
+)
+
+
+@pytest.mark.parametrize("module", COUNTING)
+def test_one_thing_is_not_counted_as_many(module):
+    """`counted` writes "1 episode": a number in front of a fixed plural would be wrong for one."""
+    found = [text for _, text in messages_in((REPOSITORY / module).read_text()) if PLURAL.search(text)]
+    assert found == []

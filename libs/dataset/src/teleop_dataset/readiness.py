@@ -18,6 +18,8 @@ LATE_VIDEO_NS = 10 * SECOND_NS
 # Usually longer than people leave a recorder alone between two episodes.
 QUIET_NS = 300 * SECOND_NS
 _VERSION = "v3."
+# What to do with a dataset of another format.
+CONVERT = "convert it with LeRobot (from v2.1: python -m lerobot.scripts.convert_dataset_v21_to_v30)"
 
 
 class Readiness(StrEnum):
@@ -71,7 +73,7 @@ def judge(
         return Verdict(
             Readiness.UNSUPPORTED,
             f"not backed up: its format is {seen.info.codebase_version}, and only v3.0 is supported: "
-            "convert it with LeRobot (from v2.1: python -m lerobot.scripts.convert_dataset_v21_to_v30)",
+            + CONVERT,
         )
     recorders = [file for file in seen.files.values() if file.is_recorders]
     if changing := _changing(seen, recorders):

@@ -365,7 +365,7 @@ async def test_the_commands(recorded, database, tmp_path):
     assert (await asyncio.to_thread(archive, "interrupt", "--session", str(recorded[3])))[0] == 0
     assert (await asyncio.to_thread(archive, "run", "--days", "30"))[1].startswith("partition 0: 4 sessions")
     status, told = await asyncio.to_thread(archive, "restore", "--session", str(recorded[0]))
-    assert (status, told) == (0, "25000 frames are in the database again\n")
+    assert (status, told) == (0, "in the database again: 25000 frames\n")
     assert (await asyncio.to_thread(archive, "restore", "--session", "77"))[0] == 1
 
 

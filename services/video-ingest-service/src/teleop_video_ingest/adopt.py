@@ -25,6 +25,7 @@ from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.files import digest_of
+from teleop_schema.words import counted
 
 from teleop_video_ingest.datasets.version_notes import (
     VersionNote,
@@ -71,22 +72,21 @@ class Adopted:
 
     def __str__(self) -> str:
         told = [
-            f"{self.objects} objects are new to this database, {self.versions} versions of datasets and "
-            f"{self.chunks.back} video chunks are back"
+            f"new to this database: {counted(self.objects, 'object')}; back: "
+            f"{counted(self.versions, 'dataset version')} and {counted(self.chunks.back, 'video chunk')}"
         ]
         if self.missing:
-            told.append(
-                f"{self.missing} files are missing in the store: agents send again what they still have"
-            )
+            missing = counted(self.missing, "file")
+            told.append(f"missing in the store: {missing}: agents send again what they still have")
         if self.left_out:
-            told.append(f"{self.left_out} versions are left out because some of their files are missing")
+            told.append(f"left out because files are missing: {counted(self.left_out, 'dataset version')}")
         if self.chunks.lost:
-            told.append(f"{self.chunks.lost} video chunks are left out because their files are missing")
+            told.append(f"left out because its file is missing: {counted(self.chunks.lost, 'video chunk')}")
         if self.chunks.sessionless:
             told.append(
-                f"{self.chunks.sessionless} video chunks stay plain files because their sessions are "
-                "unknown here; run this again after `python -m teleop_telemetry.archive adopt`, or once "
-                "robots have sent them"
+                "left as plain files because their sessions are unknown here: "
+                f"{counted(self.chunks.sessionless, 'video chunk')}; run this again after "
+                "`python -m teleop_telemetry.archive adopt`, or once robots have sent them"
             )
         return "\n".join(told)
 

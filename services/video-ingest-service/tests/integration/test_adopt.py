@@ -72,7 +72,7 @@ async def test_a_lost_store(pool, store, store_root, record, database):
         await claim(pool, store, str(store_root))
     adopted = await adopt(pool, store, str(store_root))
     assert (adopted.objects, adopted.versions, adopted.missing) == (0, 0, 2)
-    assert "2 files are missing in the store: agents send again what they still have" in str(adopted)
+    assert "missing in the store: 2 files: agents send again what they still have" in str(adopted)
     await claim(pool, store, str(store_root))
     assert await database.value("SELECT count(*) FROM stored_object WHERE damage = 'it is missing'") == 2
     await note_all_versions(pool, store)
@@ -262,7 +262,7 @@ async def test_video_comes_back(pool, store, store_root, film, database):
         assert (adopted.chunks.back, adopted.chunks.sessionless, adopted.chunks.lost) == (back, 0, 0)
     assert await database.fetch(ROW) == before
     assert await database.value("SELECT count(*) FROM stored_object WHERE found_at IS NOT NULL") == 0
-    assert "3 video chunks are back" not in str(adopted)
+    assert "3 video chunks" not in str(adopted)
 
 
 async def test_video_whose_session_or_file_is_not_there(
@@ -276,12 +276,12 @@ async def test_video_whose_session_or_file_is_not_there(
     await store.remove(gone)
     await pool.execute("UPDATE teleop_session SET stream_id = gen_random_uuid()")
     told = str(await adopt(pool, store, str(store_root)))
-    assert "2 video chunks stay plain files because their sessions are unknown here" in told
+    assert "left as plain files because their sessions are unknown here: 2 video chunks" in told
     again = record_session(database_url, 120)
     await pool.execute("UPDATE teleop_session SET stream_id = $1 WHERE id = $2", stream, again)
     adopted = await adopt(pool, store, str(store_root))
     assert (adopted.chunks.back, adopted.chunks.lost) == (1, 1)
-    assert "1 video chunks are left out because their files are missing" in str(adopted)
+    assert "left out because its file is missing: 1 video chunk" in str(adopted)
     [row] = await database.fetch("SELECT session_id, file_path, sha256 FROM video_chunk")
     assert (row["session_id"], row["sha256"]) == (again, kept)
     assert {path async for path, sha in store.list_names() if sha == kept} >= {row["file_path"]}

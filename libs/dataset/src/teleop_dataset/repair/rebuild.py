@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_schema.words import counted
 
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.folder import FileSeen, VideoSeen, look, open_regular
@@ -140,8 +141,8 @@ class _Repair:
             return self._report
         last = episodes[-1].episode
         self._report.episodes, self._report.frames = len(episodes), last.first + last.length
-        counted = self._seen.info.total_episodes if self._seen.info else 0
-        self._report.beyond_info = sum(each.whole.found.index >= counted for each in episodes)
+        expected = self._seen.info.total_episodes if self._seen.info else 0
+        self._report.beyond_info = sum(each.whole.found.index >= expected for each in episodes)
         self._report.renumbered = {
             each.whole.found.index: each.episode.index
             for each in episodes
@@ -166,7 +167,7 @@ class _Repair:
             place = FileNumber.of(path)
             brought = bring(self._source / path, self._root / path, schema, leaves)
             if not brought.finished and brought.row_groups:
-                self._report.rebuilt[path] = f"a footer for its {brought.row_groups} row groups"
+                self._report.rebuilt[path] = f"a footer for its {counted(brought.row_groups, 'row group')}"
             if brought.problem:
                 self._report.lose(f"the end of {path}", brought.problem)
             if brought.row_groups:
@@ -219,10 +220,10 @@ class _Repair:
         return problems
 
     def _name_rest(self, found: list[Episode]) -> None:
-        counted = self._seen.info.total_episodes if self._seen.info else 0
+        expected = self._seen.info.total_episodes if self._seen.info else 0
         present = {each.index for each in found}
-        for first, end in _stretches([index for index in range(counted) if index not in present]):
-            missing = f"{end - first} episodes from episode {first} on"
+        for first, end in _stretches([index for index in range(expected) if index not in present]):
+            missing = f"{counted(end - first, 'episode')} from episode {first} on"
             self._report.lose(missing, f"{layout.INFO} counts them, but their rows are missing")
         for folder in unsaved_folders(self._source, self._seen):
             self._report.lose(f"{folder}/", "pictures of an episode that was not saved")
@@ -307,7 +308,8 @@ class _Repair:
         report.kept += kept
         if written:
             begin = len(rows) - pq.read_metadata(root / written).num_rows
-            report.rebuilt[written] = f"the rows of {len(rows) - begin} episodes from episode {begin} on"
+            added = counted(len(rows) - begin, "episode")
+            report.rebuilt[written] = f"the rows of {added} from episode {begin} on"
         if tasks == stored_tasks:
             self._copy(layout.TASKS)
         else:

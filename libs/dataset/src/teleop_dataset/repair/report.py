@@ -1,6 +1,7 @@
 """The report of a repair, for programs and for people."""
 
 import msgspec
+from teleop_schema.words import counted
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class RepairReport(msgspec.Struct, kw_only=True):
     def as_text(self) -> str:
         """The report as lines for people."""
         if self.whole:
-            lines = [f"recovered {self.episodes} episodes, {self.frames} frames"]
+            lines = [f"recovered {counted(self.episodes, 'episode')}, {counted(self.frames, 'frame')}"]
         else:
             lines = ["nothing could be recovered"]
         if self.beyond_info:
@@ -56,5 +57,5 @@ class RepairReport(msgspec.Struct, kw_only=True):
         lines += [f"lost: {loss.what}: {loss.why}" for loss in self.lost]
         lines += [f"note: {flag}" for flag in self.flags]
         lines += [f"rebuilt {path}: {how}" for path, how in self.rebuilt.items()]
-        lines.append(f"{len(self.kept)} files are unchanged")
+        lines.append(f"unchanged: {counted(len(self.kept), 'file')}")
         return "\n".join(lines)

@@ -9,6 +9,7 @@ import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 from teleop_schema.errors import BackendError
+from teleop_schema.words import counted
 
 from teleop_dataset.flags import flag_episodes
 from teleop_dataset.folder import look
@@ -38,7 +39,8 @@ class Soundness:
 
     def as_text(self) -> str:
         """The same as lines for people."""
-        first = f"nothing is wrong: {self.episodes} episodes, {self.frames} frames; nothing was written"
+        episodes, frames = counted(self.episodes, "episode"), counted(self.frames, "frame")
+        first = f"nothing is wrong: {episodes}, {frames}; nothing was written"
         return "\n".join([first, *(f"note: {flag}" for flag in self.flags)])
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.folder import MAX_INFO_BYTES, DatasetSeen, open_regular
+from teleop_dataset.readiness import CONVERT
 from teleop_dataset.repair.report import RepairReport
 from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3 import layout
@@ -51,16 +52,16 @@ def read_info(source: Path, earlier: Path | None, report: RepairReport) -> dict[
     if info is None and (info := _salvaged(torn)) is not None:
         lost = "what followed the features (robot_type, file sizes)"
         report.lose(f"{lost} in {layout.INFO}", "the file is cut off; defaults are used instead")
-    if info is None and not (source / layout.INFO).parent.is_dir():
+    if info is None and not any((source / name).is_dir() for name in ("meta", "data")):
         raise NotRepairable(
-            f"there is no folder {Path(layout.INFO).parent} in it, so this is not a dataset",
+            "there are no folders meta and data in it, so this is not a dataset",
             hint="name the folder of one dataset",
         )
     if info is None:
         raise NotRepairable(
             f"{layout.INFO} is missing or torn, and nothing else describes the columns",
             field=layout.INFO,
-            hint="give an info.json of the same recording from an earlier backup",
+            hint="give one of the same recording, from an earlier backup: --info FILE",
         )
     _check(info)
     return info
@@ -72,7 +73,9 @@ def _check(info: dict[str, Any]) -> None:
     except msgspec.ValidationError as error:
         raise NotRepairable(f"{layout.INFO}: {error}", field=layout.INFO) from error
     if not known.codebase_version.startswith("v3."):
-        raise NotRepairable(f"format {known.codebase_version} is not supported", field="codebase_version")
+        raise NotRepairable(
+            f"format {known.codebase_version} is not supported", field="codebase_version", hint=CONVERT
+        )
     if not (math.isfinite(known.fps) and known.fps > 0):
         raise NotRepairable(f"{layout.INFO}: fps is not a number above 0", field="fps")
     features = info["features"]

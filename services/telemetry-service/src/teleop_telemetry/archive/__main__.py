@@ -13,6 +13,7 @@ from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.errors import BackendError
+from teleop_schema.words import counted
 
 from teleop_telemetry.archive.adopting import adopt
 from teleop_telemetry.archive.restoring import restore_partition, restore_session
@@ -69,7 +70,7 @@ async def _run(arguments: argparse.Namespace, settings: TelemetrySettings) -> st
                 frames = await restore_session(pool, files, arguments.session)
             else:
                 frames = await restore_partition(pool, files, arguments.partition)
-            return f"{frames} frames are in the database again"
+            return f"in the database again: {counted(frames, 'frame')}"
         days = settings.retention_days if arguments.days is None else arguments.days
         if days < 1:
             raise BackendError(
@@ -80,7 +81,8 @@ async def _run(arguments: argparse.Namespace, settings: TelemetrySettings) -> st
         return "another replica is archiving right now"
     return (
         "\n".join(
-            f"partition {each.part}: {each.sessions} sessions, {each.frames} frames archived and dropped"
+            f"partition {each.part}: {counted(each.sessions, 'session')}, "
+            f"{counted(each.frames, 'frame')} archived and dropped"
             for each in dropped
         )
         or "nothing is old enough to archive"

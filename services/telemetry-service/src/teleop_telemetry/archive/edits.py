@@ -1,4 +1,4 @@
-"""Writes the archive's session.json again if a session was changed since, for a database that is made anew.
+"""Writes the archive's session.json again if a session was changed since, for a database that is made again.
 
 The database is the truth: a change is complete with its commit, which counts it (`session_archive.edits`).
 """
@@ -55,7 +55,7 @@ class ArchiveEdits:
                     await self._note(session_id)
         except Exception as error:
             log.warning(
-                "the archive is told later what has changed",
+                "the archive gets the change later",
                 session=session_id,
                 reason=str(error) or repr(error),
             )
