@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from teleop_dataset.errors import BrokenFile
+from teleop_dataset.parquet_tail import read_tail
 from teleop_dataset.parquet_thrift import read_footer
-from teleop_dataset.repair.parquet_tail import read_tail
 from teleop_dataset.repair.tables import bring, cut, leaves_of
 
 SCHEMA = pa.schema(

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.folder import open_regular
+from teleop_dataset.parquet_tail import Leaf, read_tail
 from teleop_dataset.parquet_thrift import parquet, read_footer, write_footer
-from teleop_dataset.repair.parquet_tail import Leaf, read_tail
 
 # Bytes at a time, so that a file of any size is copied with little memory.
 COPY_BYTES = 4 * 1024**2
