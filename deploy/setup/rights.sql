@@ -10,7 +10,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE
     TO telemetry;
 GRANT USAGE, UPDATE ON SEQUENCE teleop_session_id_seq TO telemetry;
 GRANT SELECT
-    ON session_overview, episode_overview, teleop_frame_data, session_export, installation, video_chunk, video_chunk_use
+    ON session_overview, episode_overview, teleop_frame_data, session_export, installation, video_chunk,
+       video_chunk_use
     TO telemetry;
 -- They make and drop tables with the rights of their owner.
 REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition FROM PUBLIC;
@@ -28,6 +29,7 @@ GRANT USAGE
     ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_id_seq, procrastinate_periodic_defers_id_seq
     TO export;
 GRANT SELECT
-    ON robot, teleop_session, session_overview, teleop_frame, frame_gap, episode, episode_overview, episode_pause,
-       session_mark, session_column, session_export, session_archive, video_chunk, video_chunk_use, stored_object, installation
+    ON robot, teleop_session, session_overview, teleop_frame, frame_gap, refused_frames, episode, episode_overview,
+       episode_pause, session_mark, session_column, session_export, session_archive, video_chunk, video_chunk_use,
+       stored_object, installation
     TO export;
