@@ -278,7 +278,9 @@ async def test_recording_without_a_server_is_delivered_later(database_url, datab
     process = telemetry_process(database_url)
     assert start(*teleoperate(f"ws://{process.address}", 2)).wait(PATIENCE_S) == 0
     told = re.search(
-        r"backend: (\d+) frames logged, 0 acknowledged .* safe in (\S+) and is being shipped", output()
+        r"backend: (\d+) frames logged, 0 acknowledged .*\n"
+        r"backend: the rest is safe on this disk, and process \d+ keeps trying; .* (\S+)\n",
+        output(),
     )
     assert told, output()
     assert told[2].startswith(str(tmp_path / "spool" / "robot_A"))

@@ -225,7 +225,7 @@ def test_a_lost_store_with_an_archive(backend, tmp_path):
     done = subprocess.run(
         archiving, env={**os.environ, **where}, capture_output=True, text=True, timeout=PATIENCE_S
     )
-    assert done.stdout == f"partition 0: 1 sessions, {FRAMES} frames archived and dropped\n", done.stderr
+    assert done.stdout == f"partition 0: 1 session, {FRAMES} frames archived and dropped\n", done.stderr
     assert site.get(f"/sessions/{number}/ledger")["complete"]
     backend.stop()
     shutil.rmtree(server / "backup")
