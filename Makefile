@@ -74,11 +74,12 @@ figures: .venv/installed-dev  ## of the sources: fullest folders, longest import
 bench: .venv/installed-dev  ## measure, side by side with the alternatives
 	$(BIN)/python tests/benchmarks
 
-chaos: .venv/installed-dev  ## a thousand faults at random under load, then the account; sabotage; power cuts, as root
+chaos: .venv/installed-dev  ## a thousand faults at random under load, then the account; sabotage; power cuts, as root; clocks that are set
 	$(BIN)/python tests/faults/chaos.py --faults 1000
 	$(BIN)/python tests/faults/sabotaged.py
 	$(BIN)/python tests/faults/robot_power.py --cuts 60
 	$(BIN)/python tests/faults/server_power.py --cuts 30
+	$(BIN)/pytest tests/faults/clock_jumps.py
 
 lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked requirements
 	$(UV) lock --upgrade
