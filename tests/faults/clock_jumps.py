@@ -1,4 +1,4 @@
-"""A robot whose clock is set while it records and is backed up: nothing stops or is lost. Part of `make chaos`.
+"""A robot whose clock is set while it records and is backed up: nothing stops or is lost. In `make chaos`.
 
 The programs are the real ones; libfaketime lets them read another wall clock than the machine's, as if
 somebody had set it. Clocks that nobody can set (since the start of the computer) go on.
