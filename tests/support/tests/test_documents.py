@@ -35,17 +35,26 @@ def test_links_lead_somewhere(document):
         assert not anchor or anchor in anchors(target), link
 
 
-def shown(document: str) -> list[str]:
-    """What a README shows to type and to read, without its comments; the map of folders is prose."""
-    blocks = CODE.findall((REPOSITORY / document).read_text())
+def shown(document: Path) -> list[str]:
+    """What a document shows to type and to read, without its comments; the map of folders is prose."""
+    blocks = CODE.findall(document.read_text())
     return [re.sub(r" *# .*", "", block) for block in blocks if "libs/schema  " not in block]
 
 
-def test_the_korean_readme_shows_the_same_commands_and_links():
-    korean, english = "README.ko.md", "README.md"
+def links_of(document: Path) -> set[str]:
+    """What it names; a document and its translation count as one, whose headings differ."""
+    links = LINK.findall(CODE.sub("", document.read_text()))
+    paths = {link.partition("#")[0].replace(".ko.md", ".md") for link in links}
+    return paths - {"", document.name.replace(".ko.md", ".md")}
+
+
+TRANSLATED = [path for path in documents() if path.name.endswith(".ko.md")]
+
+
+@pytest.mark.parametrize("korean", TRANSLATED, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_korean_document_shows_the_same_commands_and_links(korean):
+    english = korean.with_name(korean.name.replace(".ko.md", ".md"))
     assert shown(korean) == shown(english)
-    texts = [CODE.sub("", (REPOSITORY / each).read_text()) for each in (korean, english)]
-    links, rows = [set(LINK.findall(text)) for text in texts], [text.count("\n|") for text in texts]
-    only_in_one = {each for each in links[0] ^ links[1] if not each.startswith(("#", "README"))}
-    assert only_in_one == set()
+    assert links_of(korean) == links_of(english)
+    rows = [CODE.sub("", each.read_text()).count("\n|") for each in (korean, english)]
     assert rows[0] == rows[1]
