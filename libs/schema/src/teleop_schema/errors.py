@@ -75,6 +75,19 @@ class ProtocolViolation(BackendError):
     code, status, close_code, retryable = "protocol_violation", 400, 1002, False
 
 
+class UnknownSubprotocol(ProtocolViolation):
+    """The client speaks only versions of the protocol that this server does not know."""
+
+    code, retryable = "unknown_subprotocol", True  # an operator can update the backend
+
+
+class UpgradeRequired(BackendError):
+    """This address is for WebSocket only."""
+
+    code, status, close_code = "upgrade_required", 426, 1002
+    retryable = True  # an operator can let the proxy pass the handshake on
+
+
 class SessionMismatch(BackendError):
     """The stream is already known, with a different description or from another robot."""
 

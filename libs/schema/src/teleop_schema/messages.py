@@ -18,7 +18,7 @@ from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
 from teleop_schema.limits import Limits
 from teleop_schema.session import FeatureName, SessionDescription, Text
 
-# A robot offers all, and a server takes the first that it knows. What the older ones lack:
+# A robot offers all of them, and a server takes the first that it knows. What the older ones lack:
 # v1.1  a server that does not know a newer one refuses a pause without an end, so it is not told of any;
 # v1    and a robot that offers no newer one refuses fields that it does not know, so its errors are sent
 #       without `retryable`.
@@ -26,6 +26,11 @@ SUBPROTOCOL = "lerobot.telemetry.v1.2"
 SUBPROTOCOL_1_1 = "lerobot.telemetry.v1.1"
 OLDEST_SUBPROTOCOL = "lerobot.telemetry.v1"
 SUBPROTOCOLS = (SUBPROTOCOL, SUBPROTOCOL_1_1, OLDEST_SUBPROTOCOL)
+# The plain mode needs no subprotocol. But a page in a browser can send a token only as an offered one,
+# and the browser then fails the connection unless the server chooses one: this one.
+PLAIN_SUBPROTOCOL = "lerobot.plain.v1"
+# How names of this protocol begin, those of releases to come too.
+SUBPROTOCOL_FAMILY = "lerobot."
 CRC = struct.Struct("<I")
 
 Index = Annotated[int, Meta(ge=0, le=2**62)]

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import google_crc32c
-import httpx
 import msgspec
 import pytest
 from teleop_schema import messages
@@ -282,12 +281,6 @@ async def test_ping_flood(service, database):
         await robot.acked(3)
 
 
-async def test_unknown_subprotocol_is_plain(service):
-    """Who asks for another protocol version is not answered in it, and so can tell."""
-    async with dial(service, subprotocols=("lerobot.telemetry.v9",)) as connection:
-        assert connection.subprotocol is None
-
-
 async def test_connection_that_breaks_off(service, database):
     """A connection reset in the middle of a message leaves what was acknowledged, and nothing else."""
     async with TestRobot.connected(service) as robot:
@@ -372,7 +365,7 @@ async def test_welcome_tells_the_limits(service):
 
 
 async def test_a_mistyped_address_is_answered_with_the_right_one(service):
-    """A WebSocket hears in the handshake that nothing is there, and HTTP that the address is not for it."""
+    """A WebSocket hears in the handshake that nothing is there, and where it should have gone."""
     with pytest.raises(InvalidStatus) as refused:
         await connect(f"ws://{service}/ws/logs/robot_A")
     answer = refused.value.response
@@ -380,6 +373,3 @@ async def test_a_mistyped_address_is_answered_with_the_right_one(service):
     assert (answer.status_code, problem["code"]) == (404, "not_found")
     assert problem["detail"] == "nothing exists at /ws/logs/robot_A for WebSocket"
     assert "/ws/log/{robot_id}" in problem["hint"]
-    async with httpx.AsyncClient(base_url=f"http://{service}") as http:
-        found = await http.get("/ws/log/robot_A")
-    assert (found.status_code, found.json()["hint"]) == (404, "connect with ws:// or wss://")

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route, WebSocketRoute
-from teleop_schema.errors import BackendError, MethodNotAllowed, NotFound
+from teleop_schema.errors import BackendError, MethodNotAllowed, NotFound, UpgradeRequired
 from teleop_schema.messages import ErrorMessage
 
 from teleop_runtime.logs import get_logger
@@ -18,6 +18,12 @@ from teleop_runtime.metrics import ERRORS
 from teleop_runtime.trouble import trouble_of
 
 log = get_logger(__name__)
+
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade"}
+# nginx removes both headers, and speaks HTTP/1.0 to servers, unless its configuration says otherwise.
+NGINX_UPGRADE = (
+    'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+)
 
 
 class NoSuchAddress(NotFound):
@@ -100,6 +106,8 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
         )
         return _answer(request, refusal, {"Allow": allowed})
     if error.status_code == 404:
+        if _is_for_websocket(request):
+            return _answer(request, _upgrade_required(request), UPGRADE)
         return _answer(request, _not_found(request))
     failure = BackendError(error.detail)
     failure.status, failure.retryable = error.status_code, error.status_code >= 500
@@ -144,13 +152,29 @@ def no_websocket_at(connection: HTTPConnection) -> NotFound:
     return NoSuchAddress(f"nothing exists at {connection.url.path} for WebSocket", hint=hint)
 
 
+def _is_for_websocket(request: Request) -> bool:
+    return any(
+        isinstance(route, WebSocketRoute) and route.path_regex.fullmatch(request.scope["path"])
+        for route in request.app.routes
+    )
+
+
+def _upgrade_required(request: Request) -> UpgradeRequired:
+    """For an HTTP request to a WebSocket's address: somebody who looks, or a handshake cut by a proxy."""
+    if "sec-websocket-key" in request.headers:
+        return UpgradeRequired(
+            "this WebSocket handshake arrived without `Upgrade: websocket` and `Connection: Upgrade`: "
+            "a proxy between the client and this server has removed them",
+            hint=f"let the proxy pass them on; in nginx: {NGINX_UPGRADE}",
+        )
+    return UpgradeRequired(
+        f"{request.url.path} is an address for WebSocket only", hint="connect with ws:// or wss://"
+    )
+
+
 def _not_found(request: Request) -> NotFound:
     """Names the part of the address that should be a number, if nothing else is wrong."""
     for route in request.app.routes:
-        if isinstance(route, WebSocketRoute) and route.path_regex.fullmatch(request.scope["path"]):
-            return NoSuchAddress(
-                f"{request.url.path} is an address for WebSocket only", hint="connect with ws:// or wss://"
-            )
         if not isinstance(route, Route):
             continue
         loosely = route.path_regex.pattern.replace(IntegerConvertor.regex, "[^/]+")

@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 from starlette.websockets import WebSocket
 from teleop_schema import messages
-from teleop_schema.errors import ProtocolViolation, SessionMismatch
+from teleop_schema.errors import BadMessage, ProtocolViolation, SessionMismatch
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch, End, Ended, Hello, Nack, Welcome
 
@@ -22,6 +22,9 @@ from teleop_telemetry.tables.session_table import OpenSession, SessionTable
 # The hello is sent with the connection; a client without one only takes up a place.
 HELLO_TIMEOUT_S = 5.0
 LIMITS = Limits()
+PLAIN_FRAMES = (
+    "a connection with this subprotocol begins with `hello`; plain frames need a connection without one"
+)
 STATUS_OF_REASON = {"closed": "complete", "writer_died": "interrupted"}
 
 
@@ -108,7 +111,12 @@ async def receive_hello(websocket: WebSocket) -> Hello:
         raise ProtocolViolation(f"no hello within {HELLO_TIMEOUT_S:.0f} s", field="type") from None
     if isinstance(message, bytes):
         raise ProtocolViolation("a batch came before hello", field="type")
-    hello = messages.decode_robot_control(message)
+    try:
+        hello = messages.decode_robot_control(message)
+    except BadMessage as error:
+        if error.field == "type":
+            error.hint = PLAIN_FRAMES
+        raise
     if not isinstance(hello, Hello):
         raise ProtocolViolation("end came before hello", field="type")
     extra_text(hello.session.host, "session.host")

@@ -22,7 +22,7 @@ from teleop_telemetry.receiving.acknowledged import AcknowledgedConnection, rece
 from teleop_telemetry.receiving.acks import Notices, send_acks
 from teleop_telemetry.receiving.connections import Connections
 from teleop_telemetry.receiving.plain_mode import PlainConnection, PlainQuery
-from teleop_telemetry.receiving.wire import FAREWELL_TIMEOUT_S, close, subprotocol_of, tell
+from teleop_telemetry.receiving.wire import FAREWELL_TIMEOUT_S, close, is_acknowledged, subprotocol_of, tell
 from teleop_telemetry.receiving.writer import Writer
 from teleop_telemetry.tables.session_table import SessionTable
 
@@ -48,7 +48,8 @@ class RobotConnection(Protocol):
 async def log_telemetry(websocket: WebSocket) -> None:
     """Store one robot's frames, acknowledging them after their commit.
 
-    With subprotocol `lerobot.telemetry.v1.2` (or `v1.1`, `v1`) in acknowledged mode, without in plain mode.
+    With subprotocol `lerobot.telemetry.v1.2` (or `v1.1`, `v1`) in acknowledged mode, without in plain mode:
+    docs/telemetry-protocol.md.
     Errors are told in an `error` message, then as the close code of the error's class; the handshake of a bad
     address is refused over HTTP.
     """
@@ -64,7 +65,7 @@ async def log_telemetry(websocket: WebSocket) -> None:
 
 async def _converse(websocket: WebSocket, robot_id: str, query: PlainQuery, draining: asyncio.Event) -> None:
     subprotocol = subprotocol_of(websocket)
-    acknowledged = subprotocol is not None
+    acknowledged = is_acknowledged(subprotocol)
     mode = "acknowledged" if acknowledged else "plain"
     await websocket.accept(subprotocol=subprotocol)
     with metrics.CONNECTIONS.labels(mode).track_inprogress():

@@ -10,13 +10,15 @@ import asyncio
 import time
 from uuid import uuid4
 
+import msgspec
 from msgspec import Struct
 from starlette.websockets import WebSocket
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.problems import as_message
-from teleop_schema.errors import BackendError, BadMessage
+from teleop_schema.decoding import DECODE_ERRORS
+from teleop_schema.errors import BackendError, BadMessage, ProtocolViolation
 from teleop_schema.limits import Limits
-from teleop_schema.messages import Welcome
+from teleop_schema.messages import SUBPROTOCOL, Welcome
 from teleop_schema.plain import decoding_plain
 from teleop_schema.session import Fps, SessionDescription, Text
 
@@ -35,6 +37,16 @@ log = get_logger(__name__)
 
 # How old the ledger of an open session may be, and how often invalid messages cost a commit.
 NOTE_EVERY_S = 1.0
+
+
+class _Tagged(Struct):
+    """A message of which only the kind counts."""
+
+    type: str
+
+
+_tag_decoder = msgspec.json.Decoder(_Tagged)
+ACKNOWLEDGED_ONLY = ("hello", "end")
 
 
 class PlainQuery(Struct, forbid_unknown_fields=True):
@@ -80,6 +92,9 @@ class PlainConnection:
             try:
                 block = await self._block_of(message)
             except BackendError as error:
+                if wrong_mode := _of_the_other_mode(message):
+                    self._refusals.add(message, wrong_mode)
+                    raise wrong_mode from error
                 self._refuse(message, error)
                 await self._turns.take(len(message))
             else:
@@ -132,7 +147,10 @@ class PlainConnection:
     async def _block_of(self, message: str | bytes) -> FrameBlock:
         arrived_us = time.time_ns() // 1000
         if isinstance(message, bytes):
-            raise BadMessage("frames must be JSON text, this message is binary", hint="send a text message")
+            raise BadMessage(
+                "frames must be JSON text, this message is binary",
+                hint=f"send a text message; for batches, connect with the subprotocol {SUBPROTOCOL}",
+            )
         # A long message takes 8 ms to read, and 10 ms to be turned into columns.
         half = len(message) // 2
         frames = await self._turns.through(decoding_plain(message), half)
@@ -157,3 +175,19 @@ class PlainConnection:
         await tell(
             self._websocket, Welcome(session_id=opened.id, epoch=opened.epoch, next=0, limits=Limits())
         )
+
+
+def _of_the_other_mode(message: str | bytes) -> ProtocolViolation | None:
+    """What to tell the sender of a message that could not be stored, if it is one of the acknowledged mode: a
+    refusal that lets the connection go on would leave it waiting forever for its `welcome`."""
+    try:
+        kind = _tag_decoder.decode(message).type if isinstance(message, str) else None
+    except DECODE_ERRORS:
+        return None
+    if kind not in ACKNOWLEDGED_ONLY:
+        return None
+    return ProtocolViolation(
+        f"{kind} belongs to the acknowledged mode, and this connection is in plain mode",
+        field="type",
+        hint=f"connect with the subprotocol {SUBPROTOCOL}",
+    )

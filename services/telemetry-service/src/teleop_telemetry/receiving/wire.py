@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from teleop_runtime.serving.connection import peer_of
+from teleop_schema.errors import UnknownSubprotocol
 from teleop_schema.messages import (
     OLDEST_SUBPROTOCOL,
+    PLAIN_SUBPROTOCOL,
+    SUBPROTOCOL_FAMILY,
     SUBPROTOCOLS,
     ErrorMessage,
     ServerMessage,
@@ -24,8 +27,29 @@ GONE = (WebSocketDisconnect, RuntimeError)
 
 
 def subprotocol_of(websocket: WebSocket) -> str | None:
-    """The newest subprotocol that the robot offers and this server speaks; None: plain mode."""
-    return next((each for each in SUBPROTOCOLS if each in websocket.scope["subprotocols"]), None)
+    """The subprotocol to choose: the newest of the acknowledged mode that the client offers and this server
+    speaks, or that of the plain mode; None: plain mode, without a subprotocol.
+
+    Whatever else is offered (some libraries always offer a name of their own) has no meaning here. Raises
+    UnknownSubprotocol if names of this protocol are offered, and none is known: the client speaks a version
+    of the acknowledged mode, and would wait for a welcome that never comes.
+    """
+    offered: list[str] = websocket.scope["subprotocols"]
+    known = (*SUBPROTOCOLS, PLAIN_SUBPROTOCOL)
+    chosen = next((each for each in known if each in offered), None)
+    unknown = [each for each in offered if each.startswith(SUBPROTOCOL_FAMILY)]
+    if chosen is None and unknown:
+        raise UnknownSubprotocol(
+            f"this server does not know the subprotocol {', '.join(unknown)}",
+            field="Sec-WebSocket-Protocol",
+            hint=f"one of {', '.join(known)}; plain frames need none",
+        )
+    return chosen
+
+
+def is_acknowledged(subprotocol: str | None) -> bool:
+    """Whether a connection with this subprotocol is in acknowledged mode."""
+    return subprotocol in SUBPROTOCOLS
 
 
 async def receive_message(websocket: WebSocket) -> str | bytes:
