@@ -17,7 +17,7 @@ COMPOSE_VERSION := 5.6.1.0
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check coverage format figures bench chaos lock openapi clean
+.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check coverage format figures bench chaos lock dist openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,11 +90,14 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image -o requirements/dev.txt >/dev/null
 
+dist: .venv/installed-local  ## build the wheels that a release consists of, into dist/
+	@$(BIN)/python deploy/release/make_wheels.py dist
+
 openapi: .venv/installed-local  ## write the document of all addresses that the stack's proxy serves
 	$(BIN)/python -m teleop_backend.openapi >deploy/proxy/openapi.json
 
 clean:  ## remove what was installed; recorded data stays
-	rm -rf .venv .uv .compose .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .uv .compose dist .mypy_cache .ruff_cache .pytest_cache
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
@@ -108,7 +111,7 @@ clean:  ## remove what was installed; recorded data stays
 	$(UV) venv -q --allow-existing --python "$$(cat .python-version)" .venv
 
 # --no-deps: the requirements are whole, without what pyproject.toml leaves out.
-.venv/installed-local: requirements/local.txt $(addsuffix /pyproject.toml,$(PACKAGES)) | .venv/bin/python
+.venv/installed-local: requirements/local.txt $(addsuffix /pyproject.toml,. $(PACKAGES)) | .venv/bin/python
 	$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/local.txt
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
 	@touch $@

@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from teleop_client.exporting.cli import export, parse
 from teleop_export import worker
 from teleop_export.tables import export_table
@@ -60,16 +59,16 @@ async def test_whose_folder_is_gone_is_told_when_asked(backend, record, building
 
 @pytest.mark.parametrize("terminal", [True, False])
 async def test_who_asked_on_the_command_line_reads_what_is_waited_for(
-    backend, record, building, database, tmp_path, terminal
+    backend, record, building, database, tmp_path, monkeypatch, terminal
 ):
     """Once, however often the backend looks again, with what to do about it; then the export goes on."""
     session = await record(30)
     building.rename(building.with_name("away"))
     words = ["--session_id", str(session), "--repo_id", "lab/pick", "--root", str(tmp_path / "made")]
     output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, width=300)
+    monkeypatch.setattr(output, "isatty", lambda: terminal)
     asked = parse([*words, "--backend_url", str(backend.http.base_url)])
-    work = asyncio.create_task(export(asked, console))
+    work = asyncio.create_task(export(asked, output))
     await until(lambda: work.done() or "waiting: " in output.getvalue())
 
     async def looked_again() -> bool:

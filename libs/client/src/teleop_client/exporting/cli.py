@@ -5,37 +5,25 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
 
 from teleop_client.address import backend_url_option
-from teleop_client.exporting import exports
 from teleop_client.exporting.exports import ExportError, Exports, check_free
+from teleop_client.exporting.progress import showing
 from teleop_client.exporting.summary import DATASET, MCAP, PARQUET, summary
 from teleop_client.lerobot_home import lerobot_home
 
 DEFAULT_URL = "http://localhost:8000"
 OUTCOMES = ("success", "failure", "unlabelled")
 REFUSED, TRY_LATER, INTERRUPTED = 1, 75, 130
-
-_WORDS = {
-    "data": "reading and writing frames",
-    "video": "copying video",
-    "statistics": "exact statistics",
-    "verify": "verifying",
-    "download": "downloading",
-    "push": "pushing to the Hub",
-}
 
 
 def main() -> None:
@@ -45,24 +33,25 @@ def main() -> None:
     not there yet, but the same command can succeed later, by itself or once a person has fixed the cause.
     """
     arguments = parse(sys.argv[1:])
-    console = Console(stderr=True, highlight=False)
     for line in mistyped(os.environ):
-        console.print(f"warning: {line}", markup=False, soft_wrap=True)
+        print(f"warning: {line}", file=sys.stderr)
     try:
-        asyncio.run(export(arguments, console))
+        asyncio.run(export(arguments, sys.stderr))
     except ExportError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        if error.hint:
-            console.print(f"hint: {error.hint}", markup=False, soft_wrap=True)
-        raise SystemExit(TRY_LATER if error.retryable else REFUSED) from None
+        _end(TRY_LATER if error.retryable else REFUSED, str(error), error.hint)
     except OSError as error:
         # An error with files on this machine; errors of the connection are ExportErrors.
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        console.print("hint: choose another folder with --root, or free some space there", soft_wrap=True)
-        raise SystemExit(REFUSED) from None
+        _end(REFUSED, str(error), "choose another folder with --root, or free some space there")
     except KeyboardInterrupt:
-        console.print("stopped; the backend continues: run the command again to fetch the dataset")
+        print("stopped; the backend continues: run the command again to fetch the dataset", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _end(status: int, error: str, hint: str | None) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    raise SystemExit(status)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -210,18 +199,21 @@ def _instant(text: str) -> str:
         ) from None
 
 
-async def export(arguments: argparse.Namespace, console: Console) -> None:
-    """Export and download the dataset, then describe it; raises ExportError."""
+async def export(arguments: argparse.Namespace, output: TextIO) -> None:
+    """Export and download the dataset, then describe it; raises ExportError.
+
+    output  where it says how far it is
+    """
     target: Path = arguments.root or default_root(arguments)
     check_free(target)
     async with Exports.connected(arguments.backend_url, os.environ.get("LEROBOT_BACKEND_TOKEN")) as backend:
         asked = await backend.ask(request_of(arguments))
-        with showing(console) as progress:
+        with showing(output) as progress:
             made = await backend.follow(asked["id"], progress)
             await backend.fetch(asked["id"], target, progress, is_dataset=arguments.format == DATASET)
         print("\n".join(summary(made, target, arguments)))
         if arguments.push_to_hub:
-            with showing(console) as progress:
+            with showing(output) as progress:
                 commit_url = await backend.follow_push(asked["id"], progress)
             print(f"on the Hub: {commit_url}")
 
@@ -286,49 +278,6 @@ def default_root(arguments: argparse.Namespace) -> Path:
     if arguments.format == DATASET:
         return lerobot_home() / str(arguments.repo_id)
     return Path(f"{arguments.repo_id.rpartition('/')[2]}-{arguments.format}")
-
-
-@contextmanager
-def showing(console: Console) -> Iterator[exports.Progress]:
-    """A bar per stage on a terminal, a line per finished stage elsewhere."""
-    if not console.is_terminal:
-        yield Lines(console)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bars:
-        yield Bars(bars)
-
-
-class Bars:
-    """Progress for people."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(_WORDS.get(stage, stage))
-        self._bars.update(self._tasks[stage], completed=done, total=total)
-
-    def note(self, line: str) -> None:
-        self._bars.console.print(line, markup=False, soft_wrap=True)
-
-
-class Lines:
-    """Progress for logs."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._finished: set[str] = set()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if done >= total and stage not in self._finished:
-            self._finished.add(stage)
-            self._console.print(f"{_WORDS.get(stage, stage)}: done", soft_wrap=True)
-
-    def note(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
