@@ -17,7 +17,7 @@ COMPOSE_VERSION := 5.6.1.0
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check coverage format figures bench chaos lock dist openapi clean
+.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check coverage format figures bench chaos lock dist openapi docs reference clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,7 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	$(UV) export -q --frozen --no-emit-workspace --no-header --package lerobot-backend-schema --extra migrate --no-default-groups -o requirements/setup.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group build --only-group image -o requirements/build.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
+	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group docs -o requirements/docs.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image -o requirements/dev.txt >/dev/null
 
 dist: .venv/installed-local  ## build the wheels that a release consists of, into dist/
@@ -96,8 +97,16 @@ dist: .venv/installed-local  ## build the wheels that a release consists of, int
 openapi: .venv/installed-local  ## write the document of all addresses that the stack's proxy serves
 	$(BIN)/python -m teleop_backend.openapi >deploy/proxy/openapi.json
 
+docs: .venv/installed-docs  ## build the documents as a site, into site/; needs no network
+	rm -rf .pages
+	$(BIN)/python deploy/docs/pages.py .pages
+	$(BIN)/zensical build --strict
+
+reference: .venv/installed-local  ## write the pages that are made of the sources: settings and limits
+	$(BIN)/python deploy/docs/reference.py
+
 clean:  ## remove what was installed; recorded data stays
-	rm -rf .venv .uv .compose dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .uv .compose .pages dist site .mypy_cache .ruff_cache .pytest_cache
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
@@ -114,6 +123,10 @@ clean:  ## remove what was installed; recorded data stays
 .venv/installed-local: requirements/local.txt $(addsuffix /pyproject.toml,. $(PACKAGES)) | .venv/bin/python
 	$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/local.txt
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	@touch $@
+
+.venv/installed-docs: requirements/docs.txt | .venv/bin/python
+	$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/docs.txt
 	@touch $@
 
 .venv/installed-dev: requirements/dev.txt .venv/installed-local tests/support/pyproject.toml
