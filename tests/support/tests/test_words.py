@@ -191,3 +191,17 @@ def test_one_thing_is_not_counted_as_many(module):
     """`counted` writes "1 episode": a number in front of a fixed plural would be wrong for one."""
     found = [text for _, text in messages_in((REPOSITORY / module).read_text()) if PLURAL.search(text)]
     assert found == []
+
+
+# The first cell of a row: a message, with `…` for what differs.
+QUOTED = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", ["troubleshooting.md", "troubleshooting.ko.md"])
+def test_troubleshooting_quotes_what_the_programs_say(document: str):
+    texts = (text for path in SOURCES for _, text in messages_in(path.read_text()))
+    said = "\n".join(" ".join(text.split()) for text in texts)
+    quoted = QUOTED.findall((REPOSITORY / "docs" / document).read_text())
+    assert quoted
+    parts = [part.strip(" ;:,") for message in quoted for part in message.split("…")]
+    assert [part for part in parts if part not in said] == []
