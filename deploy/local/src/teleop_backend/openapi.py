@@ -7,6 +7,7 @@ import asyncio
 import sys
 
 import msgspec
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 from teleop_runtime.settings import load_settings
@@ -15,13 +16,17 @@ from teleop_backend.app import create_app
 from teleop_backend.settings import LocalSettings
 
 
+def answer_of(app: Starlette, path: str) -> bytes:
+    """What a server that need not have started answers at one of the addresses that describe it."""
+    route = next(route for route in app.routes if isinstance(route, Route) and route.path == path)
+    body: bytes = asyncio.run(route.endpoint(Request({"type": "http"}))).body
+    return body
+
+
 def openapi() -> bytes:
     """What the one-process default answers at /openapi.json, indented."""
-    app = create_app(load_settings(LocalSettings))
-    route = next(route for route in app.routes if isinstance(route, Route) and route.path == "/openapi.json")
-    response = asyncio.run(route.endpoint(Request({"type": "http"})))
-    document: bytes = msgspec.json.format(response.body, indent=1)
-    return document + b"\n"
+    document = answer_of(create_app(load_settings(LocalSettings)), "/openapi.json")
+    return msgspec.json.format(document, indent=1) + b"\n"
 
 
 if __name__ == "__main__":

@@ -298,13 +298,13 @@ def frozen(postgres):
 
 
 async def answers_of_all(http):
-    """The answer of every address of all services to a request that is in order, by method and path."""
+    """The answer of every address that needs the database to a request in order, by method and path."""
     document = (await http.get("/openapi.json")).json()
     asked = {
         (method.upper(), path): (path.format(**IN_ADDRESSES), {})
         for path, operations in document["paths"].items()
-        for method in operations
-        if method != "options"
+        for method, operation in operations.items()
+        if method != "options" and not {"server", "ws"} & {*operation["tags"]}
     }
     answers = await asyncio.gather(
         *(

@@ -1,12 +1,143 @@
 """The document of all addresses."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import pytest
+from openapi_spec_validator import validate
 from teleop_backend.openapi import openapi
+from teleop_export.planning.push import PushRequest
+from teleop_export.planning.request import ExportRequest
+from teleop_schema.files import FilePlan, Manifest
+from teleop_schema.holding import Held
+from teleop_telemetry.tables.views import EpisodeChange, SessionChange
+from teleop_video_ingest.api.forms import DatasetForm, VideoForm
+from teleop_video_ingest.model.announced import allowed_fields
+from teleop_video_ingest.uploads.multipart import FILE_FIELD
 
 SERVED = Path(__file__).parents[3] / "proxy/openapi.json"
+SERVERS = ("lerobot-backend", "telemetry-service", "video-ingest-service", "export-service")
+BODIES = {
+    kind.__name__: kind
+    for kind in (SessionChange, EpisodeChange, FilePlan, Held, Manifest, ExportRequest, PushRequest)
+}
+
+
+@pytest.fixture(params=SERVERS)
+def document(request, documents) -> dict[str, Any]:
+    """The document of one server."""
+    return documents[request.param]
+
+
+@pytest.fixture
+def whole(documents) -> dict[str, Any]:
+    """The document of all addresses."""
+    return documents["lerobot-backend"]
+
+
+def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """("GET /sessions", operation) of each operation."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def parts_of(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a document."""
+    if isinstance(value, dict):
+        yield value
+        for each in value.values():
+            yield from parts_of(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from parts_of(each)
 
 
 def test_the_stacks_proxy_serves_the_document_of_the_one_process_default():
     """An address that is new, or answers otherwise, is in the file after `make openapi`."""
     assert SERVED.read_bytes() == openapi(), "run make openapi"
+
+
+def test_the_document_is_valid(document):
+    """By the specification's own schema."""
+    validate(document)
+
+
+def test_services_and_the_whole_say_the_same(documents):
+    """An address has one description, wherever it is read."""
+    together: dict[str, Any] = {}
+    for server in SERVERS[1:]:
+        together |= documents[server]["paths"]
+    assert together == documents["lerobot-backend"]["paths"]
+
+
+def test_everything_has_a_meaning(document):
+    """Each parameter, each header and each field; each operation has a tag, and a name of its own."""
+    without = [
+        f"{name}: {parameter['name']}"
+        for name, operation in operations_of(document)
+        for parameter in operation.get("parameters", ())
+        if not parameter.get("description")
+    ]
+    without += [
+        f"{name}: {header}"
+        for name, operation in operations_of(document)
+        for answer in operation["responses"].values()
+        for header, told in answer.get("headers", {}).items()
+        if not told["description"]
+    ]
+    without += [
+        f"{name}.{field}"
+        for name, schema in document["components"]["schemas"].items()
+        for field, told in schema["properties"].items()
+        if not told.get("description")
+    ]
+    assert without == []
+    tags = {tag["name"] for tag in document["tags"] if tag["description"] != tag["name"]}
+    assert {tag for _, operation in operations_of(document) for tag in operation["tags"]} == tags
+    names = [operation["operationId"] for _, operation in operations_of(document)]
+    assert len(names) == len(set(names))
+
+
+def test_generators_understand_the_schemas(document):
+    """Names are those of our types alone, and no two are the same; lists have items of one kind."""
+    schemas = document["components"]["schemas"]
+    assert all(name.isalnum() and schema["title"] == name for name, schema in schemas.items())
+    for part in parts_of(schemas):
+        assert "prefixItems" not in part
+        assert part.get("type") != "array" or "items" in part
+
+
+def test_examples_are_bodies_that_the_backend_reads(whole):
+    """Each JSON body has one."""
+    read = set()
+    for _, operation in operations_of(whole):
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if content is not None:
+            kind = content["schema"]["$ref"].rsplit("/", 1)[-1]
+            msgspec.convert(content["example"], BODIES[kind])
+            read.add(kind)
+    assert read == set(BODIES)
+
+
+@pytest.mark.parametrize(("form", "kind"), [(VideoForm, "video"), (DatasetForm, "dataset")])
+def test_forms_are_those_that_are_read(form, kind):
+    """Field by field."""
+    assert set(form.__struct_fields__) == {*allowed_fields(kind), FILE_FIELD}
+
+
+def test_uploads_say_what_travels_in_headers(whole):
+    """Of both ways."""
+    patch = whole["paths"]["/files/{upload_id}"]["patch"]
+    asked = {parameter["name"] for parameter in patch["parameters"] if parameter["in"] == "header"}
+    assert asked == {"Tus-Resumable", "Upload-Offset", "Upload-Checksum", "Upload-Length"}
+    assert set(patch["responses"]["204"]["headers"]) == {"Tus-Resumable", "Upload-Offset", "Upload-Expires"}
+
+
+def test_files_say_all_that_they_are_answered_with(whole):
+    """All of it, a part of it, nothing new, and no such part."""
+    answers = whole["paths"]["/videos/{video_id}/content"]["get"]["responses"]
+    assert {"200", "206", "304", "404", "416"} <= set(answers)
+    assert "Content-Range" in answers["206"]["headers"]

@@ -8,11 +8,10 @@ import pytest
 import pytest_asyncio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_runtime.serving.app import Running, ServicePart, assemble, refuse
 from teleop_runtime.serving.connection import MAX_TARGET_BYTES, peer_of
-from teleop_runtime.serving.operations import Operation
+from teleop_runtime.serving.operations import Conversation, Operation
 from teleop_runtime.serving.serve import SERVER_OPTIONS
 from teleop_schema.errors import StorageUnavailable
 from teleop_testing.backends.serving import serving
@@ -67,8 +66,8 @@ async def server(listener):
     part = ServicePart(
         name="part",
         lifespan=lifespan,
-        operations=[Operation("GET", "/names/{name:path}", tell, media=["text/plain"])],
-        websockets=[WebSocketRoute("/listen", listener.listen), WebSocketRoute("/refused", decline)],
+        operations=[Operation("GET", "/names/{name:path}", tell)],
+        websockets=[Conversation("/listen", listener.listen), Conversation("/refused", decline)],
     )
     async with serving(assemble("example", [part], exposure="local")) as address:
         yield address

@@ -12,10 +12,9 @@ import pytest_asyncio
 from msgspec import Struct
 from openapi_spec_validator import validate
 from starlette.responses import StreamingResponse
-from starlette.routing import WebSocketRoute
 from teleop_runtime.serving import bodies
 from teleop_runtime.serving.app import Running, ServicePart, assemble
-from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
+from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, NotFound, StorageUnavailable
 from teleop_testing.backends.serving import serving
 from teleop_testing.waiting import PATIENCE_S
@@ -111,9 +110,9 @@ async def server(ailments, remarks):
         Operation("PATCH", "/things/{thing_id}", change_thing, body=Thing, answer=Thing, errors=[BadInput]),
         Operation("GET", "/names/{name:path}", tell_name, answer=str),
         Operation("GET", "/rows/{row:int}/cells/{name}", get_cell, answer=str),
-        Operation("GET", "/half", break_off, media=["text/plain"]),
+        Operation("GET", "/half", break_off),
     ]
-    first = part("first", operations=operations, websockets=[WebSocketRoute("/echo", echo)])
+    first = part("first", operations=operations, websockets=[Conversation("/echo", echo)])
     second = part("second", {"second": complains(ailments)}, {"third": complains(remarks)})
     app = assemble("example", [first, second], exposure="local")
     async with serving(app) as address:
@@ -296,8 +295,10 @@ async def test_openapi_document_is_valid(http):
     """The document is OpenAPI 3.1 by the specification's own schema."""
     document = (await http.get("/openapi.json")).json()
     validate(document)
-    addresses = {"/things/{thing_id}", "/names/{name}", "/rows/{row}/cells/{name}", "/half"}
-    assert set(document["paths"]) == addresses
+    assert set(document["paths"]) == {
+        *("/things/{thing_id}", "/names/{name}", "/rows/{row}/cells/{name}", "/half", "/echo"),
+        *("/healthz", "/readyz", "/metrics", "/openapi.json"),
+    }
 
 
 REQUEST = "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"

@@ -1,13 +1,12 @@
-"""Reading requests, and the OpenAPI document."""
+"""Reading requests."""
 
 from typing import Annotated, Literal
 
 import pytest
 from msgspec import Meta, Struct, field
 from starlette.requests import Request
-from starlette.responses import Response
-from teleop_runtime.serving.operations import MAX_JSON_BYTES, Operation, describe, read_body, read_query
-from teleop_schema.errors import BadInput, BodyTooLarge, NotFound, WrongMediaType
+from teleop_runtime.serving.operations import MAX_JSON_BYTES, read_body, read_query
+from teleop_schema.errors import BadInput, BodyTooLarge, WrongMediaType
 
 
 class Query(Struct, forbid_unknown_fields=True):
@@ -161,32 +160,3 @@ async def test_body_over_the_limit_is_refused():
     with pytest.raises(BodyTooLarge) as caught:
         await read_body(request(body=b'{"note": "' + b"x" * MAX_JSON_BYTES + b'"}'), Body)
     assert caught.value.limit == MAX_JSON_BYTES
-
-
-async def example(_request: Request) -> Response:
-    """Do something.
-
-    More about it.
-    """
-    return Response()
-
-
-def test_document_tells_what_an_operation_takes_and_gives():
-    """Path and query parameters, body, answers and errors are in the OpenAPI document."""
-    operation = Operation(
-        "PATCH", "/things/{thing_id:int}", example, query=Query, body=Body, answer=Body, errors=[NotFound]
-    )
-    document = describe("example", [operation])
-    described = document["paths"]["/things/{thing_id}"]["patch"]
-    assert (described["summary"], described["operationId"]) == ("Do something.", "example")
-    assert [(p["name"], p["in"], p["required"]) for p in described["parameters"]] == [
-        ("thing_id", "path", True),
-        ("limit", "query", False),
-        ("status", "query", False),
-        ("from", "query", False),
-        ("tags", "query", False),
-    ]
-    assert described["requestBody"]["content"]["application/json"]["schema"] == {
-        "$ref": "#/components/schemas/Body"
-    }
-    assert set(described["responses"]) == {"200", "404", "408", "415"}

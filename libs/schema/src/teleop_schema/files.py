@@ -125,6 +125,7 @@ class DatasetFile(
 class FilePlan(Struct, frozen=True, forbid_unknown_fields=True):
     """The announcement of a file.
 
+    file    its name, size and hash
     chunks  its content-defined chunks one after the other, CHUNK_RECORD bytes each: length (uint32, little
             endian) and the first 16 bytes of the chunk's SHA-256; empty if the file is not to be compared
             with what the server has
@@ -163,6 +164,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
 class Planned(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a FilePlan: either the receipt, or which bytes to send where.
 
+    receipt  if the server has the file already
     upload   address of a tus upload, made for this file; its length is the sum of `missing`
     missing  (offset, length) in the file: these bytes, in this order, are the upload's body
     """
@@ -201,7 +203,8 @@ def digest_of(manifest: Manifest) -> str:
 class DatasetVersion(Struct, frozen=True, kw_only=True):
     """One version of a dataset; numbers ascend from 1, and some may have been thinned out.
 
-    source  "robot": as it was on the robot; "repair": rebuilt from another version, `repaired_from`
+    source         "robot": as it was on the robot; "repair": rebuilt from another version
+    repaired_from  number of that version
     """
 
     robot_id: str

@@ -28,7 +28,10 @@ class HeldVersion(Struct, frozen=True, forbid_unknown_fields=True, order=True):
 
 
 class HeldVideo(Struct, frozen=True, forbid_unknown_fields=True):
-    """Video chunks of one camera of a stream: their numbers, as ranges [first, end), ascending."""
+    """Video chunks of one camera of a stream.
+
+    chunks  their numbers, as ranges [first, end), ascending
+    """
 
     stream: UUID
     camera_key: CameraKey
@@ -52,7 +55,13 @@ class HeldFrames(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Held(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a robot holds; `robot_id` is that of the versions. A request has at most MAX_HELD_CHUNKS."""
+    """What a robot holds. A request has at most 20,000 chunks.
+
+    robot_id  name of the robot whose versions they are
+    versions  of its datasets
+    videos    of its cameras
+    frames    of its streams
+    """
 
     robot_id: str
     versions: Annotated[tuple[HeldVersion, ...], Meta(max_length=MAX_HELD)] = ()
@@ -75,6 +84,8 @@ class Lacking(Struct, frozen=True, kw_only=True):
     """The part of it that the server does not have completely.
 
     installation  name of the server's database; a different one has never confirmed anything
+    versions      that it has not
+    videos        chunks that it has not
     frames        streams with the server's number of frames, 0 if it does not know the stream
     overtaken     versions that it has, after which another program has stored other content under their
                   name; servers of older releases do not tell

@@ -2,12 +2,50 @@
 
 import re
 import unicodedata
+from typing import Annotated
 from urllib.parse import quote, unquote_to_bytes
+
+from msgspec import Meta
 
 from teleop_schema.errors import BadInput, BadRobotId
 
 _ROBOT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}", re.ASCII)
+
+
+# What descriptions say of such names. The functions below check them: their errors say what is wrong.
+RobotId = Annotated[
+    str,
+    Meta(
+        description="Name of the robot",
+        examples=["so101_lab"],
+        extra_json_schema={"pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"},
+    ),
+]
+RepoId = Annotated[
+    str,
+    Meta(
+        description="Name of a dataset on the Hugging Face Hub, user/name",
+        examples=["my-user/my-new-dataset"],
+        extra_json_schema={"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}$"},
+    ),
+]
+DatasetName = Annotated[
+    str,
+    Meta(
+        description="Name of the dataset: its path below the folder that is watched, as a rule user/name",
+        examples=["my-user/my-dataset"],
+        extra_json_schema={"minLength": 1, "maxLength": 1024},
+    ),
+]
+FilePath = Annotated[
+    str,
+    Meta(
+        description="Path of the file within the dataset, with slashes; NFC, at most 1024 bytes of UTF-8",
+        examples=["meta/info.json"],
+        extra_json_schema={"minLength": 1, "maxLength": 1024},
+    ),
+]
 
 
 def check_robot_id(robot_id: str, *, field: str = "robot_id") -> str:

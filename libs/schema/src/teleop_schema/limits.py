@@ -24,7 +24,13 @@ LAST_US = 253_402_300_799_999_999
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much one connection may send, and how much of it may be unacknowledged."""
+    """How much one connection may send, and how much of it may be unacknowledged.
+
+    max_message_bytes  of one message
+    max_frames         frames of one batch
+    window_batches     batches that are not acknowledged
+    window_bytes       bytes of them
+    """
 
     max_message_bytes: int = MAX_MESSAGE_BYTES
     max_frames: int = MAX_FRAMES_PER_BATCH

@@ -41,19 +41,25 @@ AgeUs = Annotated[int, Meta(ge=1, le=2**62)]
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
     """Something that happened in the stream, sent with the frame batch that follows it (or with `end`).
 
-    episode_start  frame_index is the first frame of episode_index
-    episode_task   frame_index is the first frame of episode_index whose task is `task`
-    episode_end    frame_index is one past the last frame of episode_index
-    episode_pause  frames frame_index to end_frame - 1 lie within episode_index, but do not belong to it;
-                   without end_frame: the pause lasts, and unless its end is told, the episode ended there
-    mark           frame_index is the frame that `note` is about
-    column         frames from frame_index on may have a value of `column`
-    no_video       `camera` has no video, and will not have any; `note` says why
-    not_recorded   the recording command's dataset has `feature`, which the session lacks
-                   or has in another form;
-                   `note` says why
+    Kinds of events:
+
+        episode_start  frame_index is the first frame of episode_index
+        episode_task   frame_index is the first frame of episode_index whose task is `task`
+        episode_end    frame_index is one past the last frame of episode_index
+        episode_pause  frames frame_index to end_frame - 1 lie within episode_index, but do not belong to it;
+                       without end_frame: the pause lasts, and unless its end is told, the episode ended there
+        mark           frame_index is the frame that `note` is about
+        column         frames from frame_index on may have a value of `column`
+        no_video       `camera` has no video, and will not have any; `note` says why
+        not_recorded   the recording command's dataset has `feature`, which the session lacks
+                       or has in another form;
+                       `note` says why
 
     Events are sent at least once; storing one twice changes nothing.
+
+    kind     what happened
+    column   the column, for `column`
+    feature  name of the feature, for `not_recorded`
     """
 
     kind: Literal[
@@ -136,6 +142,7 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", t
     """First message of a connection; takes the stream over from any other connection.
 
     stream         created by the robot before its first sample
+    session        what the frames are
     first_unacked  oldest frame index that is not acknowledged yet
     """
 
@@ -145,8 +152,10 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", t
 
 
 class End(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="end"):
-    """The stream has ended with `frames` frames; `events` are those after the last batch.
+    """The stream has ended.
 
+    frames  how many there are in all
+    events  those after the last batch
     reason  closed: the session ended normally; writer_died: the recording process was killed
     """
 
@@ -156,7 +165,11 @@ class End(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, t
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="welcome"):
-    """Answer to `hello`, or in plain mode to the first frame: send from `next` on."""
+    """Answer to `hello`, or in plain mode to the first frame: send from `next` on.
+
+    epoch  counts the connections of the stream; an older one is fenced off
+    next   index of the first frame that is not committed
+    """
 
     session_id: int
     epoch: int
@@ -165,13 +178,19 @@ class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type",
 
 
 class Ack(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="ack"):
-    """Every frame below `next` is committed."""
+    """Every frame below `next` is committed.
+
+    next  index of the first frame that is not committed
+    """
 
     next: Index
 
 
 class Nack(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="nack"):
-    """A batch began past `expected`: rewind to it."""
+    """A batch began past `expected`: rewind to it.
+
+    expected  index of the frame that the next batch must begin with
+    """
 
     expected: Index
 
@@ -191,6 +210,9 @@ class ErrorMessage(Struct, frozen=True, omit_defaults=True, tag_field="type", ta
 
     A client must ignore fields that it does not know.
 
+    code       stable name of the error
+    detail     what was wrong, in words
+    fatal      whether the connection closes
     retryable  true: the same message may succeed later, once time or a person has fixed the cause; false:
                it is
                refused however often it is sent; None: the server's release does not say

@@ -9,10 +9,12 @@ from pathlib import Path
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 
 from teleop_export.api import endpoints, events, push_endpoints
+from teleop_export.api.addresses import NAMES, TAGS
 from teleop_export.hub.pusher import Pusher
 from teleop_export.hub.settings import HubSettings
 from teleop_export.settings import ExportSettings
@@ -75,7 +77,12 @@ def export_part(
                 )
 
     operations = (*endpoints.OPERATIONS, *events.OPERATIONS, *push_endpoints.OPERATIONS)
-    return ServicePart(name="export-service", operations=operations, lifespan=lifespan)
+    return ServicePart(
+        name="export-service",
+        operations=operations,
+        lifespan=lifespan,
+        described=Described(TAGS, NAMES),
+    )
 
 
 def create_app(settings: ExportSettings) -> Starlette:

@@ -7,10 +7,10 @@ from datetime import timedelta
 from functools import partial
 
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
 from teleop_runtime.background import Background
 from teleop_runtime.postgres.pool import Pool, check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
 
 from teleop_telemetry import storage
@@ -27,12 +27,13 @@ from teleop_telemetry.archive import (
 )
 from teleop_telemetry.audit import Audit
 from teleop_telemetry.reading import frame_endpoints, session_endpoints
+from teleop_telemetry.reading.addresses import NAMES, TAGS
 from teleop_telemetry.reading.frame_endpoints import MAX_FRAME_READERS
 from teleop_telemetry.reading.session_edits import SessionEdits
 from teleop_telemetry.reading.session_queries import SessionQueries
 from teleop_telemetry.receiving.batcher import LANES, Batcher
 from teleop_telemetry.receiving.connections import Connections
-from teleop_telemetry.receiving.log_endpoint import log_telemetry
+from teleop_telemetry.receiving.log_endpoint import TELEMETRY
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_telemetry.tables.frame_table import FrameTable
 from teleop_telemetry.tables.session_notes import NOTE_EVERY_S, note_all_sessions
@@ -58,8 +59,9 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
     return ServicePart(
         name="telemetry-service",
         operations=[*session_endpoints.OPERATIONS, *frame_endpoints.OPERATIONS],
-        websockets=[WebSocketRoute("/ws/log/{robot_id:path}", log_telemetry)],
+        websockets=[TELEMETRY],
         lifespan=partial(_running, database_url, store_url, retention_days),
+        described=Described(TAGS, NAMES),
     )
 
 

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.postgres.pool import check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
 
 from teleop_video_ingest.api import (
@@ -23,6 +24,7 @@ from teleop_video_ingest.api import (
     version_endpoints,
     video_endpoints,
 )
+from teleop_video_ingest.api.addresses import NAMES, TAGS
 from teleop_video_ingest.datasets.repairs import Repairs
 from teleop_video_ingest.datasets.version_notes import note_all_versions
 from teleop_video_ingest.files.catalog import Catalog
@@ -110,6 +112,7 @@ def ingest_part(
         operations=OPERATIONS,
         lifespan=lifespan,
         any_origin=["/hub/"],
+        described=Described(TAGS, NAMES),
     )
 
 

@@ -8,9 +8,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
+from msgspec import Meta
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,7 +27,8 @@ from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS, show_metrics
 from teleop_runtime.serving import problems
 from teleop_runtime.serving.early_answers import EarlyAnswers
 from teleop_runtime.serving.graceful import ask_server_to_end, drain_before_exit, start_ends_when_asked
-from teleop_runtime.serving.operations import JsonResponse, Operation, describe
+from teleop_runtime.serving.openapi.document import Described, describe
+from teleop_runtime.serving.operations import Answer, Conversation, JsonResponse, Operation
 from teleop_runtime.serving.posture import check_access
 from teleop_runtime.serving.starting import Start
 from teleop_runtime.settings import Exposure
@@ -37,6 +39,22 @@ log = get_logger(__name__)
 CHECKED_WITHIN_S = 1.5
 # Addresses that answer while the parts of the server wait to start.
 WITHOUT_PARTS = {"/healthz", "/readyz", "/metrics", "/openapi.json"}
+
+Status = Annotated[
+    dict[str, str],
+    Meta(
+        description="`status`, and what is wrong with each part that something is wrong with, by its name",
+        examples=[{"status": "ready"}],
+    ),
+]
+ALIVE = Answer(200, "It does", Status)
+READY = Answer(200, "Everything is in order, or what is not keeps nothing from its work", Status)
+METRICS = Answer(200, "Prometheus' text format", media={"text/plain": str})
+DOCUMENT = Answer(200, "OpenAPI 3.1", dict[str, Any])
+UNREADY = Answer(503, "Something is wrong: `status` is `unready`, and the rest says why", Status)
+# What the addresses that every server has are listed with.
+OWN = "server"
+ABOUT_OWN = "Whether the server runs, what it measures, and this description"
 
 Check = Callable[[], Awaitable[None]]
 
@@ -62,13 +80,15 @@ class ServicePart:
     """One service: its addresses, its start and its end.
 
     any_origin  prefixes of addresses that pages of every site may read ("/hub/")
+    described   what the description says of its addresses
     """
 
     name: str
     operations: Sequence[Operation]
     lifespan: Callable[[], AbstractAsyncContextManager[Running]]
-    websockets: Sequence[WebSocketRoute] = ()
+    websockets: Sequence[Conversation] = ()
     any_origin: Sequence[str] = ()
+    described: Described = field(default_factory=Described)
 
 
 class Health:
@@ -81,12 +101,14 @@ class Health:
         self._asked: dict[str, asyncio.Task[str | None]] = {}
 
     async def healthz(self, _request: Request) -> Response:
-        """The process runs."""
+        """Whether the process runs; it does, if there is an answer."""
         return JsonResponse({"status": "ok"})
 
     async def readyz(self, _request: Request) -> Response:
-        """200 while every check passes, 503 with the reasons otherwise; both within 2 s, and with everything
-        else that a person should know."""
+        """Whether the backend can do its work: 200 while every check passes, 503 with the reasons otherwise.
+
+        Both come within 2 s, and with everything else that a person should know.
+        """
         words = await self._reasons(self.checks | self.told)
         if self.draining:
             words = {"process": "draining", **words}
@@ -159,18 +181,26 @@ def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) ->
 
 def _routes(title: str, parts: Sequence[ServicePart], health: Health) -> list[Route | WebSocketRoute]:
     operations = [operation for part in parts for operation in part.operations]
-    document = describe(title, operations)
+    conversations = [conversation for part in parts for conversation in part.websockets]
+    described = Described(
+        tags={OWN: ABOUT_OWN, **{tag: says for part in parts for tag, says in part.described.tags.items()}},
+        names={name: kind for part in parts for name, kind in part.described.names.items()},
+    )
 
     async def openapi(_request: Request) -> Response:
+        """This document."""
         return JsonResponse(document)
 
+    own = [
+        Operation("GET", "/healthz", health.healthz, answers=[ALIVE], tag=OWN),
+        Operation("GET", "/readyz", health.readyz, answers=[READY, UNREADY], tag=OWN),
+        Operation("GET", "/metrics", show_metrics, answers=[METRICS], tag=OWN),
+        Operation("GET", "/openapi.json", openapi, answers=[DOCUMENT], tag=OWN),
+    ]
+    document = describe(title, [*own, *operations], conversations, described)
     routes: list[Route | WebSocketRoute] = [
-        Route("/healthz", health.healthz),
-        Route("/readyz", health.readyz),
-        Route("/metrics", show_metrics),
-        Route("/openapi.json", openapi),
-        *(operation.route() for operation in operations),
-        *(route for part in parts for route in part.websockets),
+        *(operation.route() for operation in (*own, *operations)),
+        *(conversation.route() for conversation in conversations),
     ]
     for route in routes:
         route.path_regex = _to_the_last_character(route.path_regex)

@@ -5,17 +5,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 from teleop_schema.decoding import DECODE_ERRORS, explain, field_of, hint_of
-from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, TooSlow, WrongMediaType
+from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, WrongMediaType
 
 from teleop_runtime.serving.bodies import body_parts
-from teleop_runtime.serving.problems import Problem
 
 # Such a body is in memory as a whole. Larger bodies (files, plans) are read in parts, or set their own limit.
 MAX_JSON_BYTES = 1024 * 1024
@@ -28,32 +28,103 @@ CLIENT_LEFT = 499
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
 
+# Content that is not text, in descriptions.
+Bytes = Annotated[str, msgspec.Meta(extra_json_schema={"format": "binary"})]
+
+
+@dataclass(frozen=True)
+class Header:
+    """One header of a request, or of an answer.
+
+    says  what it means, with its unit
+    kind  msgspec type of its value
+    """
+
+    name: str
+    says: str
+    kind: Any = str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of an operation that is not an error.
+
+    says     when it is given, or what it has
+    kind     msgspec type of its JSON
+    media    msgspec types of its content by other media types
+    headers  that it has, apart from those of every answer
+    """
+
+    status: int = 200
+    says: str = ""
+    kind: Any = None
+    media: Mapping[str, Any] = field(default_factory=dict)
+    headers: Sequence[Header] = ()
+
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one address.
+    """One method of one address: the route, and what its description says.
 
     path      in Starlette's form ("/sessions/{session_id:int}")
     query     msgspec Struct of the query parameters
+    headers   headers of the request that it reads
     body      msgspec type of the JSON body
-    answer    msgspec type of the JSON answer; None if the answer is not JSON
-    media     further media types of the answer
+    content   msgspec types of the body by other media types
+    may_be_empty
+              whether the request needs no body
+    example   of a JSON body
+    answer    msgspec type of the JSON answer; for more than that, `answers`
+    status    of that answer
+    answers   what it answers unless something is wrong
     errors    errors that a client should expect
+    name      of the operation in clients; by default that of its endpoint
+    tag       what it is listed with; by default the first part of its path
     """
 
     method: str
     path: str
     endpoint: Endpoint
     query: type[msgspec.Struct] | None = None
+    headers: Sequence[Header] = ()
     body: Any = None
+    content: Mapping[str, Any] = field(default_factory=dict)
+    may_be_empty: bool = False
+    example: Any = None
     answer: Any = None
     status: int = 200
-    media: Sequence[str] = ()
+    answers: Sequence[Answer] = ()
     errors: Sequence[type[BackendError]] = field(default_factory=tuple)
+    name: str | None = None
+    tag: str | None = None
 
     def route(self) -> Route:
         endpoint = while_connected(self.endpoint) if self.method == "GET" else self.endpoint
         return Route(self.path, endpoint, methods=[self.method])
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One address for WebSocket: the route, and what its description says.
+
+    query        msgspec Struct of the query parameters
+    headers      headers of the handshake that it reads
+    from_client  msgspec types of the JSON messages that a client may send
+    from_server  and of those that it may hear
+    errors       errors that the handshake can be refused with
+    """
+
+    path: str
+    endpoint: Callable[[WebSocket], Awaitable[None]]
+    query: type[msgspec.Struct] | None = None
+    headers: Sequence[Header] = ()
+    from_client: Sequence[Any] = ()
+    from_server: Sequence[Any] = ()
+    errors: Sequence[type[BackendError]] = field(default_factory=tuple)
+
+    def route(self) -> WebSocketRoute:
+        return WebSocketRoute(self.path, self.endpoint)
 
 
 def while_connected(endpoint: Endpoint) -> Endpoint:
@@ -137,84 +208,3 @@ async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MA
 
 def _is_list(annotation: Any) -> bool:
     return getattr(annotation, "__origin__", annotation) in (list, tuple)
-
-
-def describe(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
-    """OpenAPI 3.1 document of `operations`."""
-    kinds: list[Any] = [Problem]
-    for operation in operations:
-        kinds += [kind for kind in (operation.query, operation.body, operation.answer) if kind is not None]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    schema_of = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
-    paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        path = "/".join(
-            part.split(":")[0] + "}" if part.startswith("{") and ":" in part else part
-            for part in operation.path.split("/")
-        )
-        paths.setdefault(path, {})[operation.method.lower()] = _describe(operation, schema_of, components)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": title, "version": "1"},
-        "paths": paths,
-        "components": {"schemas": components},
-    }
-
-
-def _describe(
-    operation: Operation, schema_of: Mapping[int, Any], components: Mapping[str, Any]
-) -> dict[str, Any]:
-    doc = (operation.endpoint.__doc__ or "").strip()
-    content: dict[str, Any] = {media: {} for media in operation.media}
-    if operation.answer is not None:
-        content["application/json"] = {"schema": schema_of[id(operation.answer)]}
-    described: dict[str, Any] = {
-        "operationId": getattr(operation.endpoint, "__name__", operation.path),
-        "summary": doc.splitlines()[0] if doc else "",
-        "description": doc,
-        "parameters": [
-            *_path_parameters(operation.path),
-            *_query_parameters(operation, schema_of, components),
-        ],
-        "responses": {
-            str(operation.status): {"description": "done", **({"content": content} if content else {})}
-        },
-    }
-    if operation.body is not None:
-        schema = schema_of[id(operation.body)]
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    refusals: list[type[BackendError]] = [] if operation.body is None else [WrongMediaType, TooSlow]
-    for error in (*operation.errors, *refusals):
-        described["responses"][str(error.status)] = {
-            "description": (error.__doc__ or "").strip().splitlines()[0],
-            "content": {"application/problem+json": {"schema": schema_of_problem()}},
-        }
-    return described
-
-
-def schema_of_problem() -> dict[str, str]:
-    return {"$ref": "#/components/schemas/Problem"}
-
-
-def _path_parameters(path: str) -> list[dict[str, Any]]:
-    found = []
-    for part in path.split("/"):
-        if part.startswith("{"):
-            name, _, kind = part.strip("{}").partition(":")
-            schema = {"type": "integer" if kind == "int" else "string"}
-            found.append({"name": name, "in": "path", "required": True, "schema": schema})
-    return found
-
-
-def _query_parameters(
-    operation: Operation, schema_of: Mapping[int, Any], components: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    if operation.query is None:
-        return []
-    name = schema_of[id(operation.query)]["$ref"].rsplit("/", 1)[-1]
-    schema = components[name]
-    required = schema.get("required", [])
-    return [
-        {"name": field_name, "in": "query", "required": field_name in required, "schema": field_schema}
-        for field_name, field_schema in schema["properties"].items()
-    ]

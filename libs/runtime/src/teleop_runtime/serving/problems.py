@@ -36,12 +36,18 @@ class NoSuchAddress(NotFound):
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An error as the client sees it.
 
+    type       URN of the error
+    title      name of its kind
+    status     HTTP status
+    detail     what was wrong, in words
     code       stable name of the error
     retryable  true: the same request may succeed later, once time or a person has fixed the cause; false: it
                is refused however often it is sent
     field      which part of the request was wrong
     limit      the limit that was crossed
     hint       what to do about it
+    request_id
+               by which the backend's log names the request
     """
 
     type: str

@@ -1,9 +1,21 @@
 """What the addresses of exports name."""
 
+from typing import Annotated
+
+from msgspec import Meta
 from starlette.requests import Request
+from teleop_runtime.serving.operations import Header
+from teleop_schema.identifiers import FilePath
 
 from teleop_export.errors import ExportNotFound
 from teleop_export.planning.request import MAX_ID
+
+TAGS = {"exports": "Datasets made of sessions: ask for one, follow it, fetch it, have it pushed to the Hub"}
+LOCATION = Header("Location", "Address of the export", required=True)
+NAMES = {
+    "export_id": Annotated[int, Meta(ge=0, description="Number of the export", examples=[3])],
+    "path": FilePath,
+}
 
 
 def export_id_of(request: Request) -> int:

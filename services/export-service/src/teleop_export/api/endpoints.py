@@ -3,17 +3,51 @@
 import asyncio
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
-from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
-from teleop_schema.errors import BadInput, Conflict, NoSpace, NotFound
+from teleop_runtime.serving.operations import (
+    Answer,
+    Bytes,
+    Header,
+    JsonResponse,
+    Operation,
+    read_body,
+    read_query,
+)
+from teleop_schema.errors import (
+    BackendError,
+    BadInput,
+    BadRobotId,
+    NoSpace,
+    NotFound,
+    SessionArchived,
+    SessionNotFound,
+)
 
-from teleop_export.api.addresses import export_id_of
+from teleop_export.api.addresses import LOCATION, export_id_of
 from teleop_export.api.archive import FolderTar
 from teleop_export.api.report_text import report_text
-from teleop_export.errors import ExportNotFound, ExportNotReady, FramesUnaccounted
+from teleop_export.errors import (
+    BadFps,
+    CameraMissing,
+    EpisodeHasGap,
+    EpisodesOverlap,
+    ExportNotFound,
+    ExportNotReady,
+    FramesUnaccounted,
+    NotFinite,
+    NothingToExport,
+    RatesDiffer,
+    SessionsDiffer,
+    SessionUnfinished,
+    UnknownName,
+    VideoDiffers,
+    VideoMisplaced,
+    VideoUnfinished,
+)
 from teleop_export.planning.order import Order, fingerprint, make_order
 from teleop_export.planning.raw_order import RawOrder, make_raw_order
 from teleop_export.planning.request import (
@@ -163,38 +197,83 @@ def _find(folder: Path, path: str) -> Path:
     raise NotFound(f"the dataset has no file {path!r}", field="path")
 
 
+OF_ARCHIVE = [
+    Header("Content-Length", "Size of the archive, bytes", int, required=True),
+    Header("Content-Disposition", "A name for the file", required=True),
+    Header("ETag", "The same as long as the archive is the same", required=True),
+]
+FILES = {"application/octet-stream": Bytes, "application/json": Any}
+OF_FILE = [
+    Header("Content-Length", "Size of this answer, bytes", int, required=True),
+    Header("Accept-Ranges", "`bytes`", required=True),
+    Header("ETag", "The same as long as the file is the same", required=True),
+    Header("Last-Modified", "When it was made, as an HTTP date", required=True),
+]
+OF_RANGE = [*OF_FILE, Header("Content-Range", "`bytes first-last/size`", required=True)]
+# Why an export can't be made of what is there.
+REFUSALS: tuple[type[BackendError], ...] = (
+    BadInput,
+    BadFps,
+    BadRobotId,
+    SessionNotFound,
+    UnknownName,
+    SessionUnfinished,
+    FramesUnaccounted,
+    SessionsDiffer,
+    RatesDiffer,
+    EpisodeHasGap,
+    EpisodesOverlap,
+    NothingToExport,
+    NotFinite,
+    CameraMissing,
+    VideoDiffers,
+    VideoUnfinished,
+    VideoMisplaced,
+    SessionArchived,
+    NoSpace,
+)
+
 OPERATIONS = (
     Operation(
         "POST",
         "/exports",
         create_export,
         body=ExportRequest,
-        answer=ExportDetail,
-        status=202,
-        errors=[BadInput, NotFound, Conflict, NoSpace],
+        example={"repo_id": "my-user/my-new-dataset", "session_ids": [7, 8]},
+        answers=[Answer(202, "The export, new or as it is", ExportDetail, headers=[LOCATION])],
+        errors=REFUSALS,
     ),
     Operation("GET", "/exports", list_exports, query=ExportFilter, answer=ExportPage, errors=[BadInput]),
-    Operation("GET", "/exports/{export_id:int}", get_export, answer=ExportDetail, errors=[NotFound]),
+    Operation("GET", "/exports/{export_id:int}", get_export, answer=ExportDetail, errors=[ExportNotFound]),
     Operation(
         "GET",
         "/exports/{export_id:int}/report.txt",
         get_report,
-        media=["text/plain"],
-        errors=[NotFound],
+        answers=[Answer(200, "Text", media={"text/plain": str})],
+        errors=[ExportNotFound],
     ),
-    Operation("DELETE", "/exports/{export_id:int}", delete_export, status=204, errors=[NotFound]),
+    Operation("DELETE", "/exports/{export_id:int}", delete_export, status=204, errors=[ExportNotFound]),
     Operation(
         "GET",
         "/exports/{export_id:int}/archive",
         get_archive,
-        media=["application/x-tar"],
-        errors=[NotFound, Conflict],
+        answers=[Answer(200, "The archive", media={"application/x-tar": Bytes}, headers=OF_ARCHIVE)],
+        errors=[ExportNotFound, ExportNotReady],
     ),
     Operation(
         "GET",
         "/exports/{export_id:int}/files/{path:path}",
         get_file,
-        media=["application/octet-stream", "application/json"],
-        errors=[NotFound, Conflict],
+        headers=[
+            Header(
+                "Range", "One range of bytes, first and last: `bytes=0-1023`; `bytes=-1024`: the last 1024"
+            ),
+            Header("If-Range", "An ETag or a date: if the file is another one now, all of it is sent"),
+        ],
+        answers=[
+            Answer(200, "All of it", media=FILES, headers=OF_FILE),
+            Answer(206, "The range that was asked for", media=FILES, headers=OF_RANGE),
+        ],
+        errors=[ExportNotFound, NotFound, ExportNotReady],
     ),
 )

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from teleop_runtime.serving.operations import Operation
-from teleop_schema.errors import NotFound, StorageUnavailable, TooManyConnections
+from teleop_runtime.serving.operations import Answer, Header, Operation
+from teleop_schema.errors import StorageUnavailable, TooManyConnections
 
 from teleop_export.api.addresses import export_id_of
 from teleop_export.errors import ExportNotFound
@@ -107,12 +109,31 @@ async def _events(exports: ExportTable, export: ExportView) -> AsyncIterator[byt
             continue
 
 
+Events = Annotated[
+    str,
+    Meta(
+        description="Server-sent events: `state` with an ExportView as its data, whose `id` is `last` once "
+        "the export has ended; `gone` if it was removed. A comment every 10 s shows that the line lives",
+        examples=['retry: 1000\n\nid: 1\nevent: state\ndata: {"id": 3, "status": "running"}\n\n'],
+        extra_json_schema={
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/ExportView"},
+        },
+    ),
+]
+
 OPERATIONS = (
     Operation(
         "GET",
         "/exports/{export_id:int}/events",
         follow_export,
-        media=["text/event-stream"],
-        errors=[NotFound, TooManyConnections],
+        headers=[
+            Header("Last-Event-ID", "Id of the last event that was heard; browsers send it by themselves")
+        ],
+        answers=[
+            Answer(200, "Events, until the export has ended", media={"text/event-stream": Events}),
+            Answer(204, "The export has ended, and the client has heard of it: do not connect again"),
+        ],
+        errors=[ExportNotFound, TooManyConnections],
     ),
 )

@@ -2,11 +2,11 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
-from teleop_schema.errors import BadInput, Conflict, NotFound
+from teleop_runtime.serving.operations import Answer, JsonResponse, Operation, read_body
+from teleop_schema.errors import BadInput
 
-from teleop_export.api.addresses import export_id_of
-from teleop_export.errors import NotPushable, PushBusy
+from teleop_export.api.addresses import LOCATION, export_id_of
+from teleop_export.errors import ExportNotFound, NotPushable, PushBusy
 from teleop_export.planning.push import PushRequest, PushView, check_push
 from teleop_export.planning.request import LEROBOT
 from teleop_export.tables.export_table import ExportTable
@@ -40,8 +40,8 @@ OPERATIONS = (
         "/exports/{export_id:int}/push",
         push_export,
         body=PushRequest,
-        answer=PushView,
-        status=202,
-        errors=[BadInput, NotFound, Conflict],
+        example={"private": True},
+        answers=[Answer(202, "The push, which begins soon", PushView, headers=[LOCATION])],
+        errors=[BadInput, ExportNotFound, NotPushable, PushBusy],
     ),
 )

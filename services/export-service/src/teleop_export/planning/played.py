@@ -11,7 +11,12 @@ MAX_STALLS = 100
 
 
 class StallTime(Struct, frozen=True, kw_only=True):
-    """For `seconds` there are no rows: `after_frame` is followed by `next_frame` as if no time had passed."""
+    """For some time there are no rows: a frame is followed by the next one as if no time had passed.
+
+    after_frame  index of the frame before
+    next_frame   index of the frame after
+    seconds      how long, s
+    """
 
     after_frame: int
     next_frame: int
@@ -19,7 +24,11 @@ class StallTime(Struct, frozen=True, kw_only=True):
 
 
 class SlowTime(Struct, frozen=True, kw_only=True):
-    """From `first_frame` to `last_frame` the loop ran at `measured_hz` only: that plays too fast."""
+    """The loop ran slower than declared: that plays too fast.
+
+    first_frame  index of the first of these frames
+    last_frame   index of the last
+    """
 
     first_frame: int
     last_frame: int

@@ -30,6 +30,8 @@ class PushRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 class PushView(Struct, frozen=True, kw_only=True):
     """How far a push is.
 
+    private     whether the repository is created private
+    overwrite   whether it replaces what is there, although that does not come from these recordings
     done_bytes  uploaded, of total_bytes; readers see nothing of them before the one commit at the end
     error       why it failed, or while it is queued, why the last attempt did not succeed
     commit_url  what the tag points to, once it is done

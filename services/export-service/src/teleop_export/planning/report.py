@@ -44,6 +44,10 @@ class NotRecorded(Struct, frozen=True):
 class SessionReport(Struct, frozen=True, kw_only=True):
     """What became of one session: committed = exported + the frames of `excluded`.
 
+    committed     frames of it that were stored
+    exported      frames of it that are in the dataset
+    excluded      frames of it that were left out
+    gaps          frames of it that were never stored
     episodes      how many of the dataset's episodes come from it
     declared_fps  loop rate, as its sender declared it
     measured_hz   and as it was; None if it is too short to tell
@@ -95,6 +99,9 @@ class CameraReport(Struct, frozen=True, kw_only=True):
     """What became of one camera's pictures: recorded = used + unused; used + repeated = rows.
 
     recorded  in the video of all sessions
+    used      of these, in the dataset
+    unused    of these, not in the dataset
+    repeated  rows that have the picture of the row before
     stood_in  rows whose own picture is missing, so that they have the one before
     copied    episodes whose pictures are those that were recorded, bit for bit
     encoded   the others
@@ -125,6 +132,14 @@ class ColumnReport(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """The whole account: committed - excluded = exported.
 
+    committed
+             frames that were stored
+    excluded
+             frames that were left out
+    exported
+             frames that are in the dataset
+    sessions
+             what became of each
     fps      rows per second
     columns  of the dataset, beyond state and action, that every row has
     cameras  once the export is done; where samples are left out for a lower rate, they too are accounted for

@@ -63,6 +63,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     cameras               whose video to export; by default all that have any; [] exports the joints alone
     split                 share of the episodes by name, for example {"train": 0.9, "val": 0.1}: ranges in
                           info.json of episodes drawn at random, always the same ones for a `split_seed`
+    split_seed            for that drawing
     streaming_safe        one file of rows and one of video per camera, whatever their size, as
                           StreamingLeRobotDataset needs them; of more than 17 minutes, LeRobotDataset finds
                           all pictures only with a tolerance_s of 1e-3, of more than four hours of 4e-3

@@ -15,6 +15,9 @@ Watch = Callable[[Stage, int, int], None]
 class Content(Struct, frozen=True, kw_only=True):
     """What lies in the folder.
 
+    episodes     how many
+    tasks        how many different ones
+    files        how many
     videos       files of video
     video_bytes  of the compressed pictures in them
     """

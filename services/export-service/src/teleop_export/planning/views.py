@@ -26,6 +26,10 @@ class StageProgress(Struct, frozen=True, kw_only=True):
     video       pictures copied, or re-encoded, of all cameras
     statistics  read back for exact quantiles
     verify      read back and checked against the format
+
+    stage  its name
+    done   frames that it has done
+    total  frames that it has to do
     """
 
     stage: Stage
@@ -38,13 +42,17 @@ class Numbers(Content, frozen=True, kw_only=True):
 
     videos       files of video
     video_bytes  of the compressed pictures in them
+    duration_s   how long its making took, s
     """
 
     duration_s: float
 
 
 class CorrectedVideo(Struct, frozen=True, kw_only=True):
-    """Video of which so many chunks turned out to hold other pictures than was known."""
+    """Video that turned out to hold other pictures than was known.
+
+    chunks  how many of them
+    """
 
     session_id: int
     camera: str
@@ -54,6 +62,7 @@ class CorrectedVideo(Struct, frozen=True, kw_only=True):
 class ExportView(Struct, kw_only=True):
     """One export.
 
+    request    what was asked for
     numbers    once it is done
     error      once it failed
     waits_for  what keeps it from being made now, though it is its turn; null: nothing does
@@ -78,7 +87,10 @@ class ExportView(Struct, kw_only=True):
 
 
 class ExportDetail(ExportView, kw_only=True):
-    """One export with its account: which frames are in it, which are not, and why."""
+    """One export with its account.
+
+    report  which frames are in it, which are not, and why
+    """
 
     report: Report
 
@@ -86,7 +98,11 @@ class ExportDetail(ExportView, kw_only=True):
 class ExportFilter(Struct, forbid_unknown_fields=True, kw_only=True):
     """Which exports to list: those that all of this is true of.
 
+    status      how far they are
+    repo_id     name of the dataset, user/name
     session_id  one of the sessions that they hold frames of
+    cursor      `next_cursor` of the page before
+    limit       exports of a page
     """
 
     status: Status | None = None
@@ -97,7 +113,10 @@ class ExportFilter(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ExportPage(Struct, kw_only=True):
-    """Exports, newest first; `next_cursor` asks for the following page."""
+    """Exports, newest first; `next_cursor` asks for the following page.
+
+    exports  of this page
+    """
 
     exports: list[ExportView]
     next_cursor: int | None

@@ -14,15 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from teleop_runtime.postgres.frames import FrameReader, in_blocks
-from teleop_runtime.serving.operations import Operation, read_query
+from teleop_runtime.serving.operations import JSON, Answer, Bytes, Header, Operation, read_query
 from teleop_schema.errors import BadInput, NotAcceptable, SessionArchived, SessionNotFound
 
 from teleop_telemetry.archive import FOLDER, ArchivedFrames, ArchiveReader, names_of
 from teleop_telemetry.frames.envelope import bucket_frames, envelope
 from teleop_telemetry.frames.formats import FORMATS, choose_format, encode, flat_schema, flatten
-from teleop_telemetry.reading.session_endpoints import MAX_ID, session_id_of
+from teleop_telemetry.reading.addresses import MAX_ID, session_id_of
 from teleop_telemetry.reading.session_queries import SessionQueries
-from teleop_telemetry.tables.views import SessionDetail
+from teleop_telemetry.tables.views import Frames, SessionDetail
 
 # Each reader has its own connection; further readers wait, so
 # that they never use up the database's connections.
@@ -34,6 +34,8 @@ BLOCK_VALUES = 240_000
 class FrameRange(Struct, forbid_unknown_fields=True):
     """Frames `from` to `to - 1`.
 
+    from        index of the first frame
+    to          one past the index of the last frame; by default, all that there are
     max_points  at most so many rows; if there are more frames, two rows stand for each stretch of them: with
                 index and time of its first and last frame, and the least and greatest value of each column
     """
@@ -200,7 +202,17 @@ OPERATIONS = (
         "/sessions/{session_id:int}/frames",
         get_frames,
         query=FrameRange,
-        media=tuple(FORMATS),
+        headers=[Header("Accept", f"The format of the frames: {', '.join(FORMATS)}; by default JSON")],
+        answers=[
+            Answer(
+                200,
+                "The frames, ascending. In all but JSON a row has the columns frame_index, timestamp, "
+                "observation.<name>, action.<name>, columns.<name>, observation_age_us and extra",
+                Frames,
+                {media: str if media == "text/csv" else Bytes for media in FORMATS if media != JSON},
+                [Header("Content-Disposition", "A name for the file")],
+            )
+        ],
         errors=[SessionNotFound, BadInput, NotAcceptable, SessionArchived],
     ),
 )

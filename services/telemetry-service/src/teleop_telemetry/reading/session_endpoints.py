@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
-from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
-from teleop_schema.identifiers import check_robot_id
+from teleop_schema.errors import BadInput, BadRobotId, NotFound, SessionArchived, SessionNotFound
+from teleop_schema.identifiers import RobotId, check_robot_id
 
+from teleop_telemetry.reading.addresses import MAX_ID, session_id_of
 from teleop_telemetry.reading.session_edits import SessionEdits
 from teleop_telemetry.reading.session_queries import SessionQueries
 from teleop_telemetry.tables.views import (
@@ -18,25 +19,35 @@ from teleop_telemetry.tables.views import (
     EpisodeView,
     Ledger,
     Outcome,
-    Page,
     RobotView,
     SessionChange,
     SessionDetail,
+    SessionPage,
     Status,
 )
 
 log = get_logger(__name__)
 
-MAX_ID = 2**63 - 1
 # Two IPv6 addresses, one for each proxy on the way.
 MAX_TOLD_ADDRESS = 80
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
 
 class SessionQuery(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which sessions to list; times are ISO 8601 with their offset."""
+    """Which sessions to list: those that all of this is true of.
 
-    robot_id: str | None = None
+    status   recording: it goes on; complete: its robot has ended it; interrupted: nothing has come for
+             minutes, or its line was cut
+    task     of the session, or of one of its episodes
+    tag      one of its tags
+    outcome  of one of its episodes
+    since    it began at this time or later, RFC 3339 with its offset
+    until    it began before this time, RFC 3339 with its offset
+    cursor   `next_cursor` of the page before
+    limit    sessions of a page
+    """
+
+    robot_id: RobotId | None = None
     status: Status | None = None
     task: str | None = None
     tag: str | None = None
@@ -48,7 +59,10 @@ class SessionQuery(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class GivenUp(Struct, forbid_unknown_fields=True):
-    """Who says that nobody knows what became of missing frames; there are no accounts to tell it."""
+    """Who says that nobody knows what became of missing frames; there are no accounts to tell it.
+
+    by  a name, which the session's ledger keeps
+    """
 
     by: Annotated[str, Meta(min_length=1, max_length=100, pattern=PRINTABLE)] | None = None
 
@@ -141,14 +155,6 @@ def _address_of(request: Request) -> str:
     return f"{address} (for {told[:MAX_TOLD_ADDRESS]})" if told and told != address else address
 
 
-def session_id_of(request: Request) -> int:
-    """Session id of the address; raises SessionNotFound for one that no session can have."""
-    session_id: int = request.path_params["session_id"]
-    if not 1 <= session_id <= MAX_ID:
-        raise SessionNotFound.of(session_id)
-    return session_id
-
-
 def _check_in_calendar(name: str, time: datetime | None) -> None:
     """A time in UTC; years 1 and 9999 of some time zones are outside of UTC's calendar."""
     try:
@@ -160,7 +166,14 @@ def _check_in_calendar(name: str, time: datetime | None) -> None:
 
 OPERATIONS = (
     Operation("GET", "/robots", list_robots, query=EveryRobot, answer=list[RobotView], errors=[BadInput]),
-    Operation("GET", "/sessions", list_sessions, query=SessionQuery, answer=Page, errors=[BadInput]),
+    Operation(
+        "GET",
+        "/sessions",
+        list_sessions,
+        query=SessionQuery,
+        answer=SessionPage,
+        errors=[BadInput, BadRobotId],
+    ),
     Operation(
         "GET", "/sessions/{session_id:int}", get_session, answer=SessionDetail, errors=[SessionNotFound]
     ),
@@ -169,6 +182,7 @@ OPERATIONS = (
         "/sessions/{session_id:int}",
         change_session,
         body=SessionChange,
+        example={"task": "Pick the red cube", "tags": ["kitchen"], "note": None},
         answer=SessionDetail,
         errors=[SessionNotFound, BadInput],
     ),
@@ -178,8 +192,9 @@ OPERATIONS = (
         "/sessions/{session_id:int}/episodes/{episode_index:int}",
         change_episode,
         body=EpisodeChange,
+        example={"outcome": "failure", "note": "the cube slipped"},
         answer=EpisodeView,
-        errors=[NotFound, BadInput],
+        errors=[SessionNotFound, NotFound, BadInput],
     ),
     Operation(
         "GET", "/sessions/{session_id:int}/ledger", get_ledger, answer=Ledger, errors=[SessionNotFound]

@@ -17,10 +17,10 @@ from teleop_telemetry.tables.views import (
     GapView,
     Ledger,
     MarkView,
-    Page,
     RefusalView,
     RobotView,
     SessionDetail,
+    SessionPage,
     SessionView,
 )
 
@@ -114,14 +114,14 @@ class SessionQueries:
         until: datetime | None,
         cursor: int | None,
         limit: int,
-    ) -> Page:
+    ) -> SessionPage:
         """Up to `limit` sessions older than the one `cursor` names, newest first."""
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             rows = await connection.fetch(
                 LIST_SESSIONS, robot_id, status, task, tag, outcome, since, until, cursor, limit + 1
             )
         sessions = [_view(row, SessionView) for row in rows[:limit]]
-        return Page(sessions=sessions, next_cursor=sessions[-1].id if len(rows) > limit else None)
+        return SessionPage(sessions=sessions, next_cursor=sessions[-1].id if len(rows) > limit else None)
 
     async def session(self, session_id: int) -> SessionDetail:
         """One session with its episodes and marks; raises SessionNotFound."""

@@ -10,12 +10,24 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.app import refuse
 from teleop_runtime.serving.connection import peer_of
-from teleop_runtime.serving.operations import read_query
+from teleop_runtime.serving.operations import Conversation, Header, read_query
 from teleop_runtime.serving.problems import as_backend_error, as_message
 from teleop_runtime.trouble import trouble_of
-from teleop_schema.errors import BackendError
+from teleop_schema.errors import BackendError, BadInput, BadRobotId, NotFound, TooManyConnections
 from teleop_schema.identifiers import check_robot_id
-from teleop_schema.messages import Ack, Drain
+from teleop_schema.messages import (
+    SUBPROTOCOL,
+    SUBPROTOCOLS,
+    Ack,
+    Drain,
+    End,
+    Ended,
+    ErrorMessage,
+    Hello,
+    Nack,
+    Welcome,
+)
+from teleop_schema.plain import PlainFrame
 
 from teleop_telemetry import metrics
 from teleop_telemetry.receiving.acknowledged import AcknowledgedConnection, receive_hello
@@ -157,3 +169,20 @@ async def errors_told(websocket: WebSocket, robot_id: str) -> AsyncIterator[None
             log.error("connection failed", robot=robot_id, exc_info=surprise)
     metrics.MESSAGES_REFUSED.labels(error.code).inc()
     await close(websocket, error.close_code, error.detail, last_words=[as_message(error, fatal=True)])
+
+
+TELEMETRY = Conversation(
+    "/ws/log/{robot_id:path}",
+    log_telemetry,
+    query=PlainQuery,
+    headers=[
+        Header(
+            "Sec-WebSocket-Protocol",
+            f"`{SUBPROTOCOL}` for the acknowledged mode, which loses nothing; older: "
+            f"{', '.join(f'`{each}`' for each in SUBPROTOCOLS[1:])}. Without it: the plain mode",
+        ),
+    ],
+    from_client=[PlainFrame, list[PlainFrame], Hello, End],
+    from_server=[Welcome, Ack, Nack, Ended, Drain, ErrorMessage],
+    errors=[BadRobotId, BadInput, NotFound, TooManyConnections],
+)

@@ -50,7 +50,12 @@ ACKNOWLEDGED_ONLY = ("hello", "end")
 
 
 class PlainQuery(Struct, forbid_unknown_fields=True):
-    """Query parameters of a plain connection: everything that frames do not contain."""
+    """Query parameters of a plain connection: everything that frames do not contain.
+
+    fps         declared rate of the frames, Hz
+    task        what the robot does, in words
+    robot_type  kind of the robot, as LeRobot names it
+    """
 
     fps: Fps = 60.0
     task: Text | None = None

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 from teleop_schema.columns import Column
 from teleop_schema.messages import Index
+from teleop_schema.plain import Value
 from teleop_schema.session import Text
 
 # They are shown side by side.
@@ -20,6 +21,8 @@ Status = Literal["recording", "complete", "interrupted"]
 class RobotView(Struct, kw_only=True):
     """One robot.
 
+    first_seen_at, last_seen_at
+                when its first and its newest session began
     online      whether frames of it were committed in the last 15 s
     session_id  its newest session
     rate_hz     measured over its newest frames
@@ -40,6 +43,10 @@ class SessionView(Struct, kw_only=True):
     """One session; frames = its watermark: every frame below it is committed or a named gap. If it was found
     (`found_at`), as many as its robot logged.
 
+    delivery     acknowledged: what its robot has recorded comes, or is named as missing; best_effort: what
+                 never arrived, nobody knows of
+    logged       frames the robot says it logged; null: it has not said so
+    episodes     how many there are
     archived_at  when its frames left the database for the archive; null: they are in the database
     archive_damage
                  what is wrong with its frames in the archive, which are lost unless the archive's files come
@@ -95,7 +102,8 @@ class EpisodeView(Struct, kw_only=True):
     paused_from
             while it is being recorded: from this frame on none belongs to it so far, and if no other follows
             that does, it ended there; null: the latest frame belongs to it
-    cut_off its recorder died, or was given up, before it told the end: LeRobot has not saved it
+    cut_off
+            its recorder died, or was given up, before it told the end: LeRobot has not saved it
     """
 
     episode_index: int
@@ -138,6 +146,13 @@ class MarkView(Struct, kw_only=True):
 class SessionDetail(SessionView, kw_only=True):
     """One session with all that belongs to it but its frames.
 
+    state_names, action_names
+             names of a frame's values, in their order
+    cameras  as the robot has described them, by name
+    host     where it was recorded, as the robot has described it
+    episode_list
+             its episodes
+    marks    moments that somebody marked
     columns  that some of its frames have beyond state and action, for example "next.reward"
     """
 
@@ -151,8 +166,38 @@ class SessionDetail(SessionView, kw_only=True):
     marks: list[MarkView]
 
 
-class Page(Struct, kw_only=True):
-    """Sessions, newest first; `next_cursor` asks for the following page."""
+class FrameView(Struct, kw_only=True):
+    """One frame.
+
+    frame_index         its index in the session, from 0
+    timestamp           when it was taken, robot's clock
+    observation, action  values by name, as the robot names them; NaN is null, an infinity a text
+    observation_age_us  how much older than the frame its observation is, us, if it repeats that of an earlier
+                        frame
+    extra               what the robot sent beyond its names
+    columns             values of the session's columns, by their names
+    """
+
+    frame_index: int
+    timestamp: datetime
+    observation: dict[str, Value]
+    action: dict[str, Value]
+    observation_age_us: int | UnsetType = UNSET
+    extra: dict[str, Any] | UnsetType = UNSET
+    columns: dict[str, Any] | UnsetType = UNSET
+
+
+class Frames(Struct, kw_only=True):
+    """Frames of a session, ascending."""
+
+    frames: list[FrameView]
+
+
+class SessionPage(Struct, kw_only=True):
+    """Sessions, newest first; `next_cursor` asks for the following page.
+
+    sessions  of this page
+    """
 
     sessions: list[SessionView]
     next_cursor: int | None
@@ -228,6 +273,8 @@ class CameraAccount(Struct, kw_only=True):
 class Ledger(Struct, kw_only=True):
     """Account of a session, sample by sample.
 
+    delivery       acknowledged: what its robot has recorded comes, or is named as missing; best_effort: what
+                   never arrived, nobody knows of
     logged         frames the robot says it logged; null while the session goes on, and where the line of a
                    plain client was cut, for then nobody knows
     committed      frames in the database, or in the archive if they have left it
@@ -248,6 +295,9 @@ class Ledger(Struct, kw_only=True):
     cameras        video of each camera that the robot has told of, or of which video came without frames
     complete       logged = committed, nothing is missing, nothing was refused, and the video of every camera
                    has arrived
+    gaps           the frames that are missing
+    refusals       the frames that could not be taken
+    declared_hz    rate of its loop, as its robot says
     measured_hz    from the first to the last frame
     jitter_ms      standard deviation of the period
     longest_stall_ms, stall_at_frame   longest period, and the frame it ended with

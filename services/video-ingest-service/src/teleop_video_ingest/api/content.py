@@ -1,11 +1,12 @@
 """Stored bytes as an HTTP answer: whole or a range, cached by their SHA-256."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from teleop_runtime.serving import problems
+from teleop_runtime.serving.operations import Answer, Bytes, Header
 from teleop_runtime.store import Store
 from teleop_schema.identifiers import local_path
 
@@ -28,6 +29,32 @@ MEDIA_TYPES = {
     ".yaml": "application/yaml",
     ".yml": "application/yaml",
 }
+
+# How clients ask for content, and what it may be answered with.
+RANGE_HEADERS = (
+    Header("Range", "One range of bytes, first and last: `bytes=0-1023`; `bytes=-1024`: the last 1024"),
+    Header("If-Range", "An ETag: if the content has another one now, all of it is sent instead of the range"),
+    Header("If-None-Match", "ETags: if the content has one of them, it is not sent"),
+)
+_ABOUT = (
+    Header("ETag", "SHA-256 of the whole content, in quotes", required=True),
+    Header("Accept-Ranges", "`bytes`", required=True),
+    Header(
+        "Cache-Control", "`no-cache`: ask with If-None-Match whether a copy is still right", required=True
+    ),
+)
+_LENGTH = Header("Content-Length", "Size of this answer, bytes", int, required=True)
+
+
+def content_answers(media_types: Iterable[str], headers: Sequence[Header] = ()) -> tuple[Answer, ...]:
+    """What `answer_content` gives, unless there is an error."""
+    about, media = (*_ABOUT, *headers), dict.fromkeys(sorted(media_types), Bytes)
+    part = Header("Content-Range", "`bytes first-last/size`", required=True)
+    return (
+        Answer(200, "All of it", media=media, headers=(*about, _LENGTH)),
+        Answer(206, "The range that was asked for", media=media, headers=(*about, part, _LENGTH)),
+        Answer(304, "The client has it", headers=about),
+    )
 
 
 def media_type_of(path: str) -> str:

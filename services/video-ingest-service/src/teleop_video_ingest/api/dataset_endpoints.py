@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
-from teleop_schema.errors import BadInput
-from teleop_schema.identifiers import check_robot_id
+from teleop_schema.errors import BadInput, BadRobotId
+from teleop_schema.identifiers import RobotId, check_robot_id
 
 from teleop_video_ingest.api.addresses import dataset_of
 from teleop_video_ingest.errors import DatasetNotFound, VersionNotFound
@@ -24,15 +24,26 @@ MAX_ID = 2**63 - 1
 
 
 class DatasetFilter(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which datasets to list."""
+    """Which datasets to list.
 
-    robot_id: str | None = None
+    robot_id  those of this robot
+    cursor    `next_cursor` of the page before
+    limit     datasets of a page
+    """
+
+    robot_id: RobotId | None = None
     cursor: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
 class FileFilter(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which files of a dataset to list: those of a version, after the path `after`."""
+    """Which files of a dataset to list.
+
+    version  number of the version; by default the newest one that is finalised or repaired, or else the
+             newest
+    after    those whose paths come after this one: `next_after` of the page before
+    limit    files of a page
+    """
 
     version: Annotated[int, Meta(ge=1, le=MAX_VERSION)] | None = None
     after: str = ""
@@ -95,13 +106,20 @@ def _status(row: asyncpg.Record) -> DatasetStatus:
 
 
 OPERATIONS = (
-    Operation("GET", "/datasets", get_datasets, query=DatasetFilter, answer=DatasetPage, errors=[BadInput]),
+    Operation(
+        "GET",
+        "/datasets",
+        get_datasets,
+        query=DatasetFilter,
+        answer=DatasetPage,
+        errors=[BadInput, BadRobotId],
+    ),
     Operation(
         "GET",
         "/datasets/{robot_id}/{name:path}",
         get_dataset,
         query=FileFilter,
         answer=DatasetDetail,
-        errors=[BadInput, DatasetNotFound, VersionNotFound],
+        errors=[BadInput, BadRobotId, DatasetNotFound, VersionNotFound],
     ),
 )

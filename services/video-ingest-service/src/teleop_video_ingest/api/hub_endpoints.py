@@ -9,11 +9,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 from teleop_runtime.serving import problems
-from teleop_runtime.serving.operations import Operation
-from teleop_schema.errors import BackendError, BadInput
+from teleop_runtime.serving.operations import Answer, Header, Operation
+from teleop_schema.errors import BackendError, BadInput, BadRobotId
 from teleop_schema.identifiers import check_dataset_name, check_robot_id, stored_path
 
-from teleop_video_ingest.api.content import BINARY, MEDIA_TYPES, answer_content, media_type_of
+from teleop_video_ingest.api.content import (
+    BINARY,
+    MEDIA_TYPES,
+    RANGE_HEADERS,
+    answer_content,
+    content_answers,
+    media_type_of,
+)
 from teleop_video_ingest.errors import BadRange, DatasetNotFound, FileNotFound
 from teleop_video_ingest.tables.state_table import DatasetState, find_state, get_file
 
@@ -68,14 +75,23 @@ async def _find(connection: Connection, robot_id: str, name: str) -> DatasetStat
         return await find_state(connection, robot_id, check_dataset_name(name.replace(SLASH, "/")), None)
 
 
+ANY_PAGE = [Header(name, f"`{value}`", required=True) for name, value in FOR_ANY_PAGE.items()]
 ADDRESS = "/hub/{robot_id}/{name:path}/resolve/main/{path:path}"
 OPERATIONS = (
     Operation(
         "GET",
         ADDRESS,
         read_hub_file,
-        media=sorted({*MEDIA_TYPES.values(), BINARY}),
-        errors=[BadInput, DatasetNotFound, FileNotFound, BadRange],
+        headers=RANGE_HEADERS,
+        answers=content_answers({*MEDIA_TYPES.values(), BINARY}, ANY_PAGE),
+        errors=[BadInput, BadRobotId, DatasetNotFound, FileNotFound, BadRange],
     ),
-    Operation("OPTIONS", ADDRESS, allow_hub, status=204),
+    Operation(
+        "OPTIONS",
+        ADDRESS,
+        allow_hub,
+        answers=[
+            Answer(204, "It may", headers=[Header(name, f"`{value}`") for name, value in PREFLIGHT.items()])
+        ],
+    ),
 )

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.postgres.pool import Pool, transaction
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
-from teleop_schema.errors import BadInput, BodyTooLarge
+from teleop_schema.errors import BadInput, BadRobotId, BodyTooLarge
 from teleop_schema.holding import MAX_HELD_CHUNKS, Held, Lacking
 from teleop_schema.identifiers import check_robot_id
 
@@ -43,6 +43,15 @@ async def tell_known(request: Request) -> Response:
     return JsonResponse(lacking)
 
 
+STREAM = "5b6d3c1e-8f1a-4a5e-9c57-6d9f0a2b7c41"
 OPERATIONS = [
-    Operation("POST", "/files/known", tell_known, body=Held, answer=Lacking, errors=[BadInput, BodyTooLarge]),
+    Operation(
+        "POST",
+        "/files/known",
+        tell_known,
+        body=Held,
+        example={"robot_id": "so101_lab", "frames": [{"stream": STREAM, "frames": 3600, "ended": True}]},
+        answer=Lacking,
+        errors=[BadInput, BadRobotId, BodyTooLarge],
+    ),
 ]

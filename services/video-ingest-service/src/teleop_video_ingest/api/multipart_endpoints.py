@@ -2,23 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from teleop_runtime.serving.operations import JsonResponse, Operation
-from teleop_runtime.store import ChecksumMismatch
-from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace, TooSlow, WrongMediaType
+from teleop_runtime.serving.operations import Answer, Header, JsonResponse, Operation
+from teleop_schema.errors import BodyTooLarge
 from teleop_schema.files import Receipt
 
 from teleop_video_ingest.api.body import counted_parts
-from teleop_video_ingest.errors import (
-    BadForm,
-    ChunkConflict,
-    RobotMismatch,
-    UnknownSession,
-)
+from teleop_video_ingest.api.forms import DatasetForm, VideoForm
+from teleop_video_ingest.errors import BadForm, ChunkConflict, RobotMismatch, UnknownSession
+from teleop_video_ingest.files.catalog import ACCEPT_ERRORS
 from teleop_video_ingest.model.announced import LIMITS, allowed_fields, from_fields, required_fields
-from teleop_video_ingest.uploads.multipart import FILE_FIELD, MAX_FORM_BYTES, FormReader
+from teleop_video_ingest.uploads.multipart import FILE_FIELD, FORM_TYPE, MAX_FORM_BYTES, FormReader
 from teleop_video_ingest.uploads.uploads import Uploads
 
 
@@ -70,24 +67,30 @@ async def _file_parts(
     form.end()
 
 
-ERRORS = [
-    BadForm,
-    BadInput,
-    BodyTooLarge,
-    ChecksumMismatch,
-    NoSpace,
-    TooSlow,
-    WrongMediaType,
-]
+STORED = (
+    Answer(200, "The server had this file already, under this name", Receipt),
+    Answer(201, "The file is stored for good", Receipt),
+)
+OF_VIDEO = (UnknownSession, RobotMismatch, ChunkConflict)
+LOCATION = Header("Location", "Address of the video chunk")
+STORED_VIDEO = tuple(replace(answer, headers=[LOCATION]) for answer in STORED)
+ERRORS = [BadForm, BodyTooLarge]
 
 OPERATIONS = [
     Operation(
         "POST",
         "/upload/video",
         upload_video,
-        answer=Receipt,
-        status=201,
-        errors=[*ERRORS, ChunkConflict, RobotMismatch, UnknownSession],
+        content={FORM_TYPE.decode(): VideoForm},
+        answers=STORED_VIDEO,
+        errors=[*ERRORS, *ACCEPT_ERRORS],
     ),
-    Operation("POST", "/upload/sync", upload_dataset_file, answer=Receipt, status=201, errors=ERRORS),
+    Operation(
+        "POST",
+        "/upload/sync",
+        upload_dataset_file,
+        content={FORM_TYPE.decode(): DatasetForm},
+        answers=STORED,
+        errors=[*ERRORS, *(error for error in ACCEPT_ERRORS if error not in OF_VIDEO)],
+    ),
 ]

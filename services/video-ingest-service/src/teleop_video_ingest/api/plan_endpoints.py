@@ -3,11 +3,12 @@
 from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
-from teleop_runtime.store import ChecksumMismatch
-from teleop_schema.errors import BadInput, BodyTooLarge, NoSpace
+from teleop_runtime.store import UploadBusy
+from teleop_schema.errors import BodyTooLarge
 from teleop_schema.files import FilePlan, Planned
 
-from teleop_video_ingest.errors import ChunkConflict, RobotMismatch, TooManyUploads, UnknownSession
+from teleop_video_ingest.errors import TooManyUploads
+from teleop_video_ingest.files.catalog import ACCEPT_ERRORS
 from teleop_video_ingest.uploads.uploads import Uploads
 
 # Chunk records of a file of MAX_DELTA_BYTES, or the frames of the longest video chunk.
@@ -21,6 +22,14 @@ async def plan_file(request: Request) -> Response:
     return JsonResponse(await uploads.plan(plan))
 
 
+EXAMPLE = {
+    "kind": "dataset",
+    "robot_id": "so101_lab",
+    "dataset": "my-user/my-dataset",
+    "path": "meta/info.json",
+    "size_bytes": 2,
+    "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+}
 OPERATIONS = [
     Operation(
         "POST",
@@ -28,15 +37,7 @@ OPERATIONS = [
         plan_file,
         body=FilePlan,
         answer=Planned,
-        errors=[
-            BadInput,
-            BodyTooLarge,
-            ChecksumMismatch,
-            ChunkConflict,
-            NoSpace,
-            RobotMismatch,
-            TooManyUploads,
-            UnknownSession,
-        ],
+        example={"file": EXAMPLE},
+        errors=[BodyTooLarge, TooManyUploads, UploadBusy, *ACCEPT_ERRORS],
     ),
 ]

@@ -1,34 +1,29 @@
 """`/files`: resumable uploads for tus 1.0 clients (https://tus.io/protocols/resumable-upload)."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import wraps
+from typing import Annotated, Literal
 from uuid import UUID
 
+from msgspec import Meta
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from teleop_runtime.serving.operations import Operation
+from teleop_runtime.serving.operations import Answer, Bytes, Header, Operation
 from teleop_runtime.serving.problems import answer_backend_error
-from teleop_runtime.store import ChecksumMismatch, OffsetMismatch, UnknownUpload, UploadBusy
-from teleop_schema.errors import (
-    BackendError,
-    BadInput,
-    BodyTooLarge,
-    MethodNotAllowed,
-    NoSpace,
-    TooSlow,
-    WrongMediaType,
-)
+from teleop_runtime.store import OffsetMismatch, UnknownUpload, UploadBusy
+from teleop_schema.errors import BackendError, BodyTooLarge, MethodNotAllowed
+from teleop_schema.files import MAX_FILE_BYTES
 
 from teleop_video_ingest.api.body import counted_parts
 from teleop_video_ingest.errors import (
     BadTusHeader,
     BadTusVersion,
-    ChunkConflict,
     TooManyUploads,
     UnknownChecksum,
-    UnknownSession,
     UploadGone,
 )
+from teleop_video_ingest.files.catalog import ACCEPT_ERRORS
 from teleop_video_ingest.tables.upload_table import OfferedUpload, Upload
 from teleop_video_ingest.uploads import tus
 from teleop_video_ingest.uploads.uploads import Uploads
@@ -143,41 +138,98 @@ def _description(upload: Upload) -> Mapping[str, str]:
     return length
 
 
+Version = Literal["1.0.0"]
+Size = Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
+OVERRIDDEN = Header(
+    "X-HTTP-Method-Override", "The method that is meant", Literal["PATCH", "DELETE", "HEAD"], True
+)
+# Any request may have it, and all but OPTIONS must.
+RESUMABLE = Header("Tus-Resumable", f"Version of the protocol: `{tus.VERSION}`", Version, required=True)
+CHECKSUM = Header(
+    "Upload-Checksum",
+    f"Algorithm ({' or '.join(tus.CHECKSUM_ALGORITHMS)}) and digest in base64 of the bytes of this request",
+)
+LENGTH = Header("Upload-Length", "Size of the whole upload, bytes", Size)
+OFFSET = Header(
+    "Upload-Offset", "How many bytes are stored for good, and where the next ones belong", Size, True
+)
+EXPIRES = Header("Upload-Expires", "Until when the upload can continue if no bytes come, as an HTTP date")
+METADATA = Header(
+    "Upload-Metadata",
+    "What the file is: `key base64,key base64,…`, with the keys of VideoForm or DatasetForm but `file`; "
+    "`kind` is video or dataset, `filename` stands for `path`, and others are ignored",
+)
+DEFERRED = Header("Upload-Defer-Length", "`1`: the size of the upload is not known yet")
+TELLS = [Header("Tus-Resumable", f"`{tus.VERSION}`", Version, True), OFFSET, EXPIRES]
+CAPABILITIES = [
+    Header("Tus-Resumable", f"`{tus.VERSION}`", Version, True),
+    *(Header(name, f"`{value}`", required=True) for name, value in tus.capabilities().items()),
+]
+SUPPORTED = Answer(204, "What the server supports is in the headers", headers=CAPABILITIES)
 APPEND_ERRORS = [
     BadTusHeader,
     BadTusVersion,
     BodyTooLarge,
-    ChecksumMismatch,
-    NoSpace,
     OffsetMismatch,
-    TooSlow,
     UnknownChecksum,
     UploadBusy,
-    WrongMediaType,
+    *ACCEPT_ERRORS,
 ]
+BODY = {tus.BODY_TYPE: Bytes}
 ONE_UPLOAD = "/files/{upload_id}"
+APPEND = Operation(
+    "PATCH",
+    ONE_UPLOAD,
+    append_bytes,
+    headers=[RESUMABLE, replace(OFFSET, says="Where the bytes of this request belong"), CHECKSUM, LENGTH],
+    content=BODY,
+    answers=[Answer(204, "The bytes are stored for good", headers=TELLS)],
+    errors=[*APPEND_ERRORS, UnknownUpload, UploadGone],
+)
 
 OPERATIONS = [
-    Operation("OPTIONS", "/files", tell_capabilities, status=204),
-    Operation("OPTIONS", ONE_UPLOAD, tell_capabilities, status=204),
+    Operation("OPTIONS", "/files", tell_capabilities, answers=[SUPPORTED]),
+    Operation("OPTIONS", ONE_UPLOAD, tell_capabilities, answers=[SUPPORTED], name="tell_upload_capabilities"),
     Operation(
         "POST",
         "/files",
         create_upload,
-        status=201,
-        errors=[*APPEND_ERRORS, BadInput, ChunkConflict, TooManyUploads, UnknownSession],
+        headers=[RESUMABLE, LENGTH, DEFERRED, METADATA, CHECKSUM],
+        content=BODY,
+        may_be_empty=True,
+        answers=[
+            Answer(201, "The upload exists", headers=[Header("Location", "Its address", str, True), *TELLS])
+        ],
+        errors=[*APPEND_ERRORS, TooManyUploads],
     ),
     Operation(
         "HEAD",
         ONE_UPLOAD,
         tell_offset,
-        errors=[BadTusVersion, ChecksumMismatch, NoSpace, UnknownUpload, UploadBusy, UploadGone],
+        headers=[RESUMABLE],
+        answers=[Answer(200, "How far it is", headers=[*TELLS, LENGTH, DEFERRED, METADATA])],
+        errors=[BadTusVersion, UnknownUpload, UploadBusy, UploadGone, *ACCEPT_ERRORS],
+    ),
+    APPEND,
+    Operation(
+        "DELETE",
+        ONE_UPLOAD,
+        terminate_upload,
+        headers=[RESUMABLE],
+        answers=[Answer(204, "The upload does not exist any more", headers=TELLS[:1])],
+        errors=[BadTusVersion, UnknownUpload, UploadBusy, UploadGone],
     ),
     Operation(
-        "PATCH", ONE_UPLOAD, append_bytes, status=204, errors=[*APPEND_ERRORS, UnknownUpload, UploadGone]
+        "POST",
+        ONE_UPLOAD,
+        override_method,
+        headers=[OVERRIDDEN, *(replace(header, required=False) for header in APPEND.headers)],
+        content=BODY,
+        may_be_empty=True,
+        answers=[
+            Answer(200, "As HEAD answers", headers=[*TELLS, LENGTH, DEFERRED, METADATA]),
+            Answer(204, "As PATCH and DELETE answer", headers=TELLS[:1]),
+        ],
+        errors=[MethodNotAllowed, *APPEND.errors],
     ),
-    Operation(
-        "DELETE", ONE_UPLOAD, terminate_upload, status=204, errors=[BadTusVersion, UnknownUpload, UploadGone]
-    ),
-    Operation("POST", ONE_UPLOAD, override_method, status=204, errors=[MethodNotAllowed]),
 ]

@@ -9,15 +9,30 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.serving import problems
-from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
+from teleop_runtime.serving.operations import (
+    Answer,
+    Bytes,
+    Header,
+    JsonResponse,
+    Operation,
+    read_body,
+    read_query,
+)
 from teleop_runtime.store import Store
-from teleop_schema.errors import BackendError, BadInput
+from teleop_schema.errors import BackendError, BadInput, BadRobotId, BodyTooLarge
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest
 from teleop_schema.identifiers import check_robot_id
 
 from teleop_video_ingest.api.addresses import dataset_of, files_of
 from teleop_video_ingest.api.archive import Archive
-from teleop_video_ingest.api.content import BINARY, MEDIA_TYPES, answer_content, media_type_of
+from teleop_video_ingest.api.content import (
+    BINARY,
+    MEDIA_TYPES,
+    RANGE_HEADERS,
+    answer_content,
+    content_answers,
+    media_type_of,
+)
 from teleop_video_ingest.datasets.repairs import Repairs
 from teleop_video_ingest.datasets.versions import commit_version
 from teleop_video_ingest.errors import (
@@ -59,14 +74,21 @@ class MissingFiles(problems.Problem, kw_only=True):
 
 
 class VersionFilter(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which versions to list: older than `cursor`."""
+    """Which versions to list.
+
+    cursor  `next_cursor` of the page before
+    limit   versions of a page
+    """
 
     cursor: Annotated[int, Meta(ge=1, le=MAX_VERSION)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
 class WantedVersion(Struct, forbid_unknown_fields=True, kw_only=True):
-    """One version by its number."""
+    """One version.
+
+    version  its number; what stands for none is said of each address
+    """
 
     version: Annotated[int, Meta(ge=1, le=MAX_VERSION)] | None = None
 
@@ -206,6 +228,24 @@ async def get_dataset_file(request: Request) -> Response:
     return await answer_content(request, file.sha256, file.size_bytes, media_type_of(file.path))
 
 
+EXAMPLE = {
+    "files": [
+        {
+            "path": "meta/info.json",
+            "size_bytes": 2,
+            "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+        }
+    ],
+    "total_episodes": 1,
+    "total_frames": 1800,
+    "finalised": True,
+}
+OF_ARCHIVE = [
+    Header("Content-Length", "Size of the archive, bytes", int, required=True),
+    Header("Content-Disposition", "A name for the file", required=True),
+    Header("X-Dataset-Version", "Number of the version, if there is one", int),
+    Header("ETag", "The same as long as the archive is the same, if it is of a version"),
+]
 OPERATIONS = (
     Operation(
         "GET",
@@ -213,16 +253,19 @@ OPERATIONS = (
         get_versions,
         query=VersionFilter,
         answer=VersionPage,
-        errors=[BadInput, DatasetNotFound],
+        errors=[BadInput, BadRobotId, DatasetNotFound],
     ),
     Operation(
         "POST",
         "/datasets/{robot_id}/{name:path}/versions",
         post_version,
         body=Manifest,
-        answer=DatasetVersion,
-        status=201,
-        errors=[BadInput, DatasetNotFound, FilesMissing],
+        example=EXAMPLE,
+        answers=[
+            Answer(200, "The newest version is the same", DatasetVersion),
+            Answer(201, "The new version", DatasetVersion),
+        ],
+        errors=[BadInput, BadRobotId, BodyTooLarge, DatasetNotFound, FilesMissing],
     ),
     Operation(
         "POST",
@@ -230,7 +273,7 @@ OPERATIONS = (
         verify_dataset,
         query=WantedVersion,
         answer=Verified,
-        errors=[BadInput, DatasetNotFound, VersionNotFound],
+        errors=[BadInput, BadRobotId, DatasetNotFound, VersionNotFound],
     ),
     Operation(
         "POST",
@@ -239,22 +282,23 @@ OPERATIONS = (
         query=WantedVersion,
         answer=Repaired,
         status=201,
-        errors=[BadInput, DatasetNotFound, AlreadySound, NothingRecovered],
+        errors=[BadInput, BadRobotId, DatasetNotFound, VersionNotFound, AlreadySound, NothingRecovered],
     ),
     Operation(
         "GET",
         "/datasets/{robot_id}/{name:path}/restore",
         restore_dataset,
         query=WantedVersion,
-        media=["application/x-tar"],
-        errors=[BadInput, DatasetNotFound, VersionNotFound, Damaged],
+        answers=[Answer(200, "The archive", media={"application/x-tar": Bytes}, headers=OF_ARCHIVE)],
+        errors=[BadInput, BadRobotId, DatasetNotFound, VersionNotFound, Damaged],
     ),
     Operation(
         "GET",
         "/datasets/{robot_id}/{name:path}/files/{path:path}",
         get_dataset_file,
         query=WantedVersion,
-        media=sorted({*MEDIA_TYPES.values(), BINARY}),
-        errors=[BadInput, DatasetNotFound, VersionNotFound, FileNotFound, BadRange],
+        headers=RANGE_HEADERS,
+        answers=content_answers({*MEDIA_TYPES.values(), BINARY}),
+        errors=[BadInput, BadRobotId, DatasetNotFound, VersionNotFound, FileNotFound, BadRange],
     ),
 )

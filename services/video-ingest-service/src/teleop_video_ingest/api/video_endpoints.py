@@ -13,7 +13,7 @@ from teleop_runtime.serving.operations import JsonResponse, Operation, read_quer
 from teleop_runtime.store import Store
 from teleop_schema.errors import BadInput, SessionNotFound
 
-from teleop_video_ingest.api.content import BINARY, answer_content
+from teleop_video_ingest.api.content import BINARY, RANGE_HEADERS, answer_content, content_answers
 from teleop_video_ingest.errors import BadRange, Damaged, FramesTold, VideoNotFound
 from teleop_video_ingest.files.removing import remove_video
 from teleop_video_ingest.model.coverage import cover
@@ -35,7 +35,12 @@ VIDEO = "video/mp4"
 
 
 class VideoFilter(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which chunks of a session to list."""
+    """Which chunks of a session to list.
+
+    camera_key  those of this camera
+    cursor      `next_cursor` of the page before
+    limit       chunks of a page
+    """
 
     camera_key: str | None = None
     cursor: Annotated[int, Meta(ge=0, le=MAX_ID)] = 0
@@ -130,7 +135,8 @@ OPERATIONS = (
         "GET",
         "/videos/{video_id:int}/content",
         get_video_content,
-        media=[VIDEO, BINARY],
+        headers=RANGE_HEADERS,
+        answers=content_answers([VIDEO, BINARY]),
         errors=[VideoNotFound, BadRange, Damaged],
     ),
 )

@@ -3,11 +3,12 @@
 import asyncpg
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
-from teleop_runtime.store import PathTaken, Store
+from teleop_runtime.store import ChecksumMismatch, PathTaken, Store
+from teleop_schema.errors import BackendError, BadInput, BadRobotId, NoSpace
 from teleop_schema.files import DatasetFile, Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key, check_dataset_name, check_file_path, check_robot_id
 
-from teleop_video_ingest.errors import ChunkConflict, ObjectGone, RobotMismatch, UnknownSession
+from teleop_video_ingest.errors import ChunkConflict, NamesOverlap, ObjectGone, RobotMismatch, UnknownSession
 from teleop_video_ingest.files.chunk_notes import note_chunk
 from teleop_video_ingest.files.placement import outside
 from teleop_video_ingest.files.probe import Prober
@@ -159,6 +160,21 @@ class Catalog:
     async def _check_stored(self, file: VideoFile | DatasetFile) -> None:
         if await self._store.size(file.sha256) != file.size_bytes:
             raise ObjectGone(field="sha256")
+
+
+# What a file can be refused for once it is announced, or its bytes have come.
+ACCEPT_ERRORS: tuple[type[BackendError], ...] = (
+    BadInput,
+    BadRobotId,
+    UnknownSession,
+    RobotMismatch,
+    ChunkConflict,
+    NamesOverlap,
+    PathTaken,
+    ObjectGone,
+    ChecksumMismatch,
+    NoSpace,
+)
 
 
 def check_names(file: VideoFile | DatasetFile) -> None:

@@ -73,8 +73,11 @@ class Uncovered(Struct, kw_only=True):
 
 
 class Overlap(Struct, kw_only=True):
-    """A chunk whose time another chunk already shows, and how many of its pictures repeat,
-    judged by their times."""
+    """A chunk whose time another chunk already shows, judged by the times of its pictures.
+
+    shown_by  index of the other chunk
+    pictures  how many repeat
+    """
 
     chunk_index: int
     shown_by: int
@@ -84,9 +87,11 @@ class Overlap(Struct, kw_only=True):
 class CameraCoverage(Struct, kw_only=True):
     """How much of a session one camera's video shows.
 
-    chunks          chunks that are stored; quarantined: those of them that can't be used as video
+    chunks          chunks that are stored
+    quarantined     those of them that can't be used as video
     missing_chunks  [first, end) of chunk numbers that have not arrived though a later one has
-    pictures        pictures in all usable chunks; repeated: those whose time is already shown
+    pictures        pictures in all usable chunks
+    repeated        those of them whose time is already shown
     overlaps        the chunks that repeat pictures, and how many; at most the first 1000
     covered         frames of the session that show a picture, a new one or still the one before
     uncovered       the frames that do not; at most the first 1000 gaps
@@ -110,6 +115,7 @@ class SessionVideos(Struct, kw_only=True):
     """The videos of a session; `next_cursor` asks for further chunks.
 
     frames  how many frames of the session are committed
+    videos  of this page
     """
 
     session_id: int
@@ -127,10 +133,8 @@ class DatasetView(Struct, kw_only=True):
     """One dataset of one robot.
 
     newest  its newest version; one that is finalised or repaired comes before one that is not
-    status  incoming     no version is complete yet
-            unfinalised  the recorder has not closed it (yet)
-            finalised, repaired
-            damaged      stored bytes of the newest version have changed
+    status  incoming: no version is complete yet; unfinalised: the recorder has not closed it (yet);
+            finalised; repaired; damaged: stored bytes of the newest version have changed
     """
 
     robot_id: str
@@ -142,7 +146,10 @@ class DatasetView(Struct, kw_only=True):
 
 
 class DatasetPage(Struct, kw_only=True):
-    """Datasets, newest first; `next_cursor` asks for the following page."""
+    """Datasets, newest first; `next_cursor` asks for the following page.
+
+    datasets  of this page
+    """
 
     datasets: list[DatasetView]
     next_cursor: int | None
@@ -184,6 +191,7 @@ class Verified(Struct, kw_only=True):
 
     checked     objects that were read; one that several files share is read once
     size_bytes  how many bytes were read
+    damaged     files whose bytes have changed
     """
 
     robot_id: str
@@ -195,7 +203,11 @@ class Verified(Struct, kw_only=True):
 
 
 class Repaired(Struct, kw_only=True):
-    """The version that a repair has made, and a text on what was rebuilt and what was lost."""
+    """The version that a repair has made.
+
+    version  the new one
+    report   what was rebuilt and what was lost, in words
+    """
 
     version: DatasetVersion
     report: str

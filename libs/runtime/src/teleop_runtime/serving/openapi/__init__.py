@@ -1,0 +1,1 @@
+"""The addresses of a server, described: as an OpenAPI document, and as a page to read."""

@@ -1,0 +1,31 @@
+"""What the addresses of telemetry-service name."""
+
+from typing import Annotated
+
+from msgspec import Meta
+from starlette.requests import Request
+from teleop_schema.errors import SessionNotFound
+from teleop_schema.identifiers import RobotId
+
+MAX_ID = 2**63 - 1
+
+TAGS = {
+    "robots": "The robots that have ever recorded",
+    "sessions": "Recordings, their episodes, their frames, and their accounts",
+    "ws": "Where robots send frames, as they are recorded",
+}
+NAMES = {
+    "robot_id": RobotId,
+    "session_id": Annotated[int, Meta(ge=0, description="Number of the session", examples=[7])],
+    "episode_index": Annotated[
+        int, Meta(ge=0, description="Index of the episode in its session, from 0", examples=[0])
+    ],
+}
+
+
+def session_id_of(request: Request) -> int:
+    """Session id of the address; raises SessionNotFound for one that no session can have."""
+    session_id: int = request.path_params["session_id"]
+    if not 1 <= session_id <= MAX_ID:
+        raise SessionNotFound.of(session_id)
+    return session_id
