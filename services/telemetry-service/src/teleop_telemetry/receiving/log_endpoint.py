@@ -13,9 +13,17 @@ from teleop_runtime.serving.connection import peer_of
 from teleop_runtime.serving.operations import Conversation, Header, read_query
 from teleop_runtime.serving.problems import as_backend_error, as_message
 from teleop_runtime.trouble import trouble_of
-from teleop_schema.errors import BackendError, BadInput, BadRobotId, NotFound, TooManyConnections
+from teleop_schema.errors import (
+    BackendError,
+    BadInput,
+    BadRobotId,
+    TooManyConnections,
+    UnknownSubprotocol,
+    UpgradeRequired,
+)
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import (
+    PLAIN_SUBPROTOCOL,
     SUBPROTOCOL,
     SUBPROTOCOLS,
     Ack,
@@ -179,10 +187,11 @@ TELEMETRY = Conversation(
         Header(
             "Sec-WebSocket-Protocol",
             f"`{SUBPROTOCOL}` for the acknowledged mode, which loses nothing; older: "
-            f"{', '.join(f'`{each}`' for each in SUBPROTOCOLS[1:])}. Without it: the plain mode",
+            f"{', '.join(f'`{each}`' for each in SUBPROTOCOLS[1:])}. "
+            f"`{PLAIN_SUBPROTOCOL}` or none: the plain mode",
         ),
     ],
     from_client=[PlainFrame, list[PlainFrame], Hello, End],
     from_server=[Welcome, Ack, Nack, Ended, Drain, ErrorMessage],
-    errors=[BadRobotId, BadInput, NotFound, TooManyConnections],
+    errors=[UnknownSubprotocol, BadRobotId, BadInput, TooManyConnections, UpgradeRequired],
 )
