@@ -17,6 +17,8 @@ FOLDER = Path("/secrets")
 SUPERUSER = "postgres"
 MIGRATION = "migration"
 SERVICES = ("telemetry", "ingest", "export")
+# That of people and their tools.
+READER = "reader"
 PASSWORD_BYTES = 32
 OWNER_READS = 0o600
 # The database's own user, which is another one, reads by its group.
@@ -25,7 +27,7 @@ GROUP_READS = 0o640
 
 def main() -> None:
     address = os.environ["DATABASE_ADDRESS"]
-    passwords = {role: _password(role) for role in (SUPERUSER, MIGRATION, *SERVICES)}
+    passwords = {role: _password(role) for role in (SUPERUSER, MIGRATION, *SERVICES, READER)}
     _write(FOLDER / "postgres" / "password", passwords[SUPERUSER], GROUP_READS)
     for service in SERVICES:
         url = f"postgresql://{service}:{passwords[service]}@{address}"

@@ -2,7 +2,8 @@
 
 Runs before the services, at each start, and changes only what is not yet so. The superuser is used for the
 roles alone. The schema belongs to the role `migration`; each service has a role of its own, which may do what
-rights.sql says. Passwords lie in /run/secrets, one file per role; DATABASE_ADDRESS is host:port/database.
+rights.sql says. People read with the role `reader`, if it has a password. Passwords lie in /run/secrets, one
+file per role; DATABASE_ADDRESS is host:port/database.
 """
 
 import os
@@ -11,25 +12,32 @@ from pathlib import Path
 from typing import LiteralString, cast
 
 import psycopg
-from make_secrets import MIGRATION, SERVICES, SUPERUSER
+from make_secrets import MIGRATION, READER, SERVICES, SUPERUSER
 from psycopg import sql
 from teleop_schema.migrate import UnfitDatabase, migrate
+from teleop_schema.migrations.reader import let_reader_read, make_reader
 
 PASSWORDS = Path("/run/secrets")
 RIGHTS = Path(__file__).with_name("rights.sql")
 
 
 def main() -> None:
+    has_reader = (PASSWORDS / READER).exists()
     with psycopg.connect(_url(SUPERUSER)) as connection:
         for role in (MIGRATION, *SERVICES):
             _make_role(connection, role)
         _give_database(connection)
+        if has_reader:
+            _make_role(connection, READER)
+            make_reader(connection)
     try:
         migrate(_url(MIGRATION))
     except UnfitDatabase as error:
         sys.exit(str(error))
     with psycopg.connect(_url(MIGRATION)) as connection:
         connection.execute(cast(LiteralString, RIGHTS.read_text("utf-8")))
+        if has_reader:
+            let_reader_read(connection)
 
 
 def _url(role: str) -> str:

@@ -258,7 +258,7 @@ def test_roles_are_those_that_the_setup_makes():
     spec = importlib.util.spec_from_file_location("make_secrets", path)
     setup = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(setup)
-    roles = {setup.SUPERUSER, setup.MIGRATION, *setup.SERVICES}
+    roles = {setup.SUPERUSER, setup.MIGRATION, *setup.SERVICES, setup.READER}
     job = next(spec for pod, spec, _ in pods("trying out") if pod == "migrate")
     secret = next(each["secret"] for each in job["volumes"] if "secret" in each)
     assert {item["path"] for item in secret["items"]} == roles

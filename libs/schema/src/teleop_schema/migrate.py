@@ -11,6 +11,7 @@ from alembic.config import Config
 
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.connections import PREPARE
+from teleop_schema.migrations.frame_index import index_frames
 
 # Any number of starting services may call this at once; one migrates, the others wait and find it done.
 MIGRATION_LOCK = 0x7E1E0B
@@ -34,6 +35,7 @@ def migrate(database_url: str) -> None:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
+    index_frames(database_url)
 
 
 def _check_encoding(database_url: str) -> None:
