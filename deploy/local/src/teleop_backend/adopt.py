@@ -9,8 +9,8 @@ from teleop_telemetry.archive import adopt as adopt_sessions
 from teleop_telemetry.archive import archive_address
 from teleop_video_ingest.adopt import adopt, begin
 
-from teleop_backend.postgres import EmbeddedPostgres, running
-from teleop_backend.settings import LocalSettings
+from teleop_backend.postgres import running
+from teleop_backend.settings import LocalSettings, postgres_of
 
 # One connection reads, the other writes.
 CONNECTIONS = 2
@@ -22,7 +22,7 @@ async def adopt_files(settings: LocalSettings) -> str:
 
     No backend may be running on `settings.data_dir`.
     """
-    postgres = EmbeddedPostgres(settings.data_dir)
+    postgres = postgres_of(settings)
     async with running(postgres):
         await asyncio.to_thread(migrate, postgres.url())
         return await _adopt(postgres.url(), str(settings.backup_dir))

@@ -19,7 +19,8 @@ from teleop_telemetry.app import telemetry_part
 from teleop_video_ingest.app import ingest_part
 
 from teleop_backend.postgres import EmbeddedPostgres, running
-from teleop_backend.settings import LocalSettings
+from teleop_backend.reading import prepare_reader
+from teleop_backend.settings import LocalSettings, postgres_of
 
 log = get_logger(__name__)
 
@@ -39,6 +40,7 @@ def postgres_part(postgres: EmbeddedPostgres) -> ServicePart:
                 WATCH_EVERY_S, "watch over PostgreSQL", partial(_keep_running, postgres), vital=True
             )
             await asyncio.to_thread(migrate, postgres.url())
+            await asyncio.to_thread(prepare_reader, postgres)
             yield Running(state={}, checks=background.checks())
 
     return ServicePart(name="postgres", operations=[], lifespan=lifespan)
@@ -53,7 +55,7 @@ async def _keep_running(postgres: EmbeddedPostgres) -> None:
 
 def create_app(settings: LocalSettings) -> Starlette:
     """The whole backend, with its data in `settings.data_dir` and its files in `settings.backup_dir`."""
-    postgres = EmbeddedPostgres(settings.data_dir)
+    postgres = postgres_of(settings)
     parts = [
         postgres_part(postgres),
         telemetry_part(postgres.url(), str(settings.backup_dir), settings.retention_days),

@@ -1,6 +1,7 @@
 """`lerobot-backend`: the whole backend in one process, with its own PostgreSQL.
 
 `lerobot-backend adopt` takes over the files of a database that is lost for good, and exits.
+`lerobot-backend psql` opens psql on the database of a backend that runs, for reading.
 """
 
 import asyncio
@@ -17,8 +18,7 @@ from teleop_runtime.settings import load_settings, read_command_line
 
 from teleop_backend.adopt import adopt_files
 from teleop_backend.app import create_app
-from teleop_backend.postgres import EmbeddedPostgres
-from teleop_backend.settings import LocalSettings
+from teleop_backend.settings import LocalSettings, postgres_of
 
 BANNER = """\
 LeRobot backend on http://{here}:{port}
@@ -62,7 +62,7 @@ def main() -> None:
         here=here,
         robots=robots,
         access=ACCESS[settings.exposure],
-        database_url=EmbeddedPostgres(settings.data_dir).url(),
+        database_url=postgres_of(settings).url(),
     )
     serve(
         create_app(settings),

@@ -11,4 +11,7 @@ def main() -> None:
     if len(sys.argv) == 1:
         data = os.environ.get("LEROBOT_BACKEND_DATA_DIR", "data")
         print(f"starting the LeRobot backend, its database in {data}; Ctrl-C stops it", flush=True)
+    if sys.argv[1:2] == ["psql"]:
+        del sys.argv[1]
+        run_command("teleop_backend.psql")
     run_command("teleop_backend.command")

@@ -1,4 +1,4 @@
-"""A real PostgreSQL: started from a wheel, kept in one folder, reached over a private socket."""
+"""A real PostgreSQL: its own cluster in one folder, reached over a private socket."""
 
 import asyncio
 import fcntl
@@ -12,16 +12,20 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from teleop_backend.postgres_account import (
-    BINARIES,
+from teleop_schema.migrations.reader import READER
+
+from teleop_backend.postgres_account import SystemAccount, programs_for, server_account
+from teleop_backend.postgres_programs import (
+    VARIABLE,
     PostgresFailed,
-    SystemAccount,
-    programs_for,
-    server_account,
+    Programs,
+    bundled_programs,
+    find_programs,
 )
 
 SUPERUSER = "teleop"
@@ -34,6 +38,34 @@ STOP_TIMEOUT_S = 30.0
 POLL_S = 0.02
 
 
+DEFAULT_PORT = 5432
+# The socket is private to its owner. From the network, only who reads may come in.
+WHO_COMES_IN = f"""\
+local all all trust
+host {DATABASE} {READER} all scram-sha-256
+"""
+# Of postmaster.pid, counted from 0.
+PORT_LINE, ADDRESS_LINE = 3, 5
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """Where a server can be reached.
+
+    sockets  folder of its socket
+    address  that it listens on, "" if it has only the socket
+    """
+
+    sockets: str
+    address: str
+    port: int
+
+    def socket_url(self, role: str, database: str = DATABASE) -> str:
+        """Its `postgresql://` address by the socket."""
+        port = "" if self.port == DEFAULT_PORT else f"&port={self.port}"
+        return f"postgresql://{role}@/{database}?host={quote(self.sockets, safe='')}{port}"
+
+
 class EmbeddedPostgres:
     """One PostgreSQL cluster in `folder`, created at the first start.
 
@@ -41,7 +73,21 @@ class EmbeddedPostgres:
     time holds a folder. If root runs it, PostgreSQL itself runs as another account: see `postgres_account`.
     """
 
-    def __init__(self, folder: Path, *, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        programs: Path | None = None,
+        listen: tuple[str, int] | None = None,
+        settings: dict[str, str] | None = None,
+    ) -> None:
+        """Nothing is started yet.
+
+        programs  folder of the PostgreSQL to run, as `find_programs` takes it
+        listen    address and port at which the role `reader` may come in, with its password; None: only the
+                  socket is there
+        settings  of the server, besides its own
+        """
         self.folder = folder.absolute()
         self.cluster = self.folder / "postgres"
         self.log = self.folder / "postgres.log"
@@ -50,7 +96,9 @@ class EmbeddedPostgres:
         # In /tmp, because a socket's path can't be longer than 107 bytes.
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         self.sockets = Path(f"/tmp/lerobot-backend-{os.geteuid()}-{name}")  # noqa: S108
-        self.settings = settings or {}
+        address, self.port = listen or ("", DEFAULT_PORT)
+        self.settings = {"listen_addresses": address, "port": str(self.port), **(settings or {})}
+        self._named = programs
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         # Starting and stopping happen in threads: one after the other.
@@ -78,6 +126,8 @@ class EmbeddedPostgres:
         try:
             if not (self.cluster / "PG_VERSION").exists():
                 self._make_cluster()
+            self._check_version()
+            self._end_what_listens_elsewhere()
             self.ensure_running()
         except BaseException as error:
             with suppress(OSError, PostgresFailed):
@@ -103,10 +153,21 @@ class EmbeddedPostgres:
         """
         with self._turn:
             if self._lock is not None and (pid := self.pid) is not None:
-                os.kill(pid, signal_number)
-                _wait_gone(pid)
-                shutil.rmtree(self.sockets, ignore_errors=True)
+                self._end(pid, signal_number)
             self._drop_lock()
+
+    def _end(self, pid: int, signal_number: int = signal.SIGINT) -> None:
+        os.kill(pid, signal_number)
+        _wait_gone(pid)
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+    def _end_what_listens_elsewhere(self) -> None:
+        """Stop a server that an earlier backend left running with another address or port."""
+        pid, running = self.pid, self.found()
+        if pid is not None and running is not None:
+            wanted = (str(self.sockets), self.settings["listen_addresses"], self.port)
+            if (running.sockets, running.address, running.port) != wanted:
+                self._end(pid)
 
     @property
     def pid(self) -> int | None:
@@ -126,9 +187,26 @@ class EmbeddedPostgres:
             pass
         return pid if own or self._is_server(pid) else None
 
+    @property
+    def programs(self) -> Programs:
+        """What it runs; raises PostgresFailed if there is nothing that can be run."""
+        return find_programs(self._named)
+
     def url(self, database: str = DATABASE) -> str:
         """The `postgresql://` address of the server, for asyncpg, psycopg and libpq."""
-        return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self.sockets), safe='')}"
+        return RunningServer(str(self.sockets), "", self.port).socket_url(SUPERUSER, database)
+
+    def found(self) -> RunningServer | None:
+        """How to reach the server that runs, whoever started it; None if none does, or it has just begun."""
+        try:
+            lines = self._pidfile()
+        except FileNotFoundError:
+            return None
+        # As PostgreSQL's own pg_ctl reads it: pid, data directory, start, port, socket's folder, address.
+        if self.pid is None or len(lines) <= ADDRESS_LINE:
+            return None
+        port, sockets, address = lines[PORT_LINE], lines[PORT_LINE + 1], lines[ADDRESS_LINE]
+        return RunningServer(sockets.strip(), address.strip(), int(port))
 
     def _is_server(self, pid: int) -> bool:
         """Whether a process is the server of this cluster; after a reboot,
@@ -153,8 +231,10 @@ class EmbeddedPostgres:
         unfinished.mkdir(mode=0o700)
         account = server_account(self.cluster)
         command = [
-            *(str(programs_for(account) / "initdb"), "--pgdata", _name_of(unfinished, account)),
+            *(self._program("initdb", account), "--pgdata", _name_of(unfinished, account)),
             *("--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--no-locale"),
+            # Later versions do so by themselves.
+            "--data-checksums",
         ]
         who: dict[str, Any] = {"cwd": "/"}
         if account is not None:
@@ -163,22 +243,40 @@ class EmbeddedPostgres:
         done = self._run(command, **who)
         if done.returncode != 0:
             raise PostgresFailed(f"initdb failed: {done.stderr.strip()}")
-        (unfinished / "pg_hba.conf").write_text("local all all trust\n")
         unfinished.rename(self.cluster)
+
+    def _check_version(self) -> None:
+        """Raise PostgresFailed if the programs are not of the major version that made the cluster."""
+        made_by, major = (self.cluster / "PG_VERSION").read_text().strip(), self.programs.major
+        if made_by == str(major):
+            return
+        if made_by == str(bundled_programs().major):
+            help_ = f"unset {VARIABLE}"
+        else:
+            help_ = f"set {VARIABLE} to the folder of PostgreSQL {made_by}'s programs"
+        raise PostgresFailed(
+            f"{self.cluster} was made by PostgreSQL {made_by}, and PostgreSQL {major} can't read it; "
+            f"{help_}, choose another folder with LEROBOT_BACKEND_DATA_DIR, or move the data as described in "
+            f"docs/upgrading.md"
+        )
+
+    def _program(self, name: str, account: SystemAccount | None = None) -> str:
+        return str(programs_for(account, self.programs).folder / name)
 
     def _launch(self) -> None:
         account = server_account(self.cluster)
         self._make_socket_folder(account)
-        settings = {"listen_addresses": "", "unix_socket_directories": str(self.sockets), **self.settings}
+        settings = {"unix_socket_directories": str(self.sockets), **self.settings}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         who: dict[str, Any] = {"cwd": "/"}
         if account is not None:
             account.own(self.cluster)
             who = account.popen_options(self.cluster)
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
+        (self.cluster / "pg_hba.conf").write_text(WHO_COMES_IN)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(programs_for(account) / "postgres"), "-D", _name_of(self.cluster, account), *options],
+                [self._program("postgres", account), "-D", _name_of(self.cluster, account), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -212,12 +310,15 @@ class EmbeddedPostgres:
             account.own(self.sockets)
 
     def _answers(self) -> bool:
-        command = [str(BINARIES / "pg_isready"), "-q", "-h", str(self.sockets), "-U", SUPERUSER]
+        command = [self._program("pg_isready"), "-q", *self._where()]
         return self._run(command).returncode == 0
 
     def _create_database(self) -> subprocess.CompletedProcess[str]:
-        command = [str(BINARIES / "createdb"), "-h", str(self.sockets), "-U", SUPERUSER, DATABASE]
+        command = [self._program("createdb"), *self._where(), DATABASE]
         return self._run(command)
+
+    def _where(self) -> list[str]:
+        return ["-h", str(self.sockets), "-p", str(self.port), "-U", SUPERUSER]
 
     def _run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a program to its end; raises PostgresFailed, and ends it, once the server is not wanted.

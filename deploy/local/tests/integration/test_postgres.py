@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from teleop_backend.postgres import EmbeddedPostgres, running
-from teleop_backend.postgres_account import PostgresFailed
+from teleop_backend.postgres_programs import PostgresFailed
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """PostgreSQL where root starts it, which it does not run for itself."""
 
+import dataclasses
 import os
 import pwd
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 from teleop_backend import postgres_account
 from teleop_backend.postgres import EmbeddedPostgres
-from teleop_backend.postgres_account import NAME, PACKAGE, PostgresFailed
+from teleop_backend.postgres_account import NAME
+from teleop_backend.postgres_programs import PostgresFailed, Programs, bundled_programs
 from teleop_testing.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.root("PostgreSQL is started by root")
@@ -25,7 +27,7 @@ START = """
 import sys
 from pathlib import Path
 from teleop_backend.postgres import EmbeddedPostgres
-from teleop_backend.postgres_account import PostgresFailed
+from teleop_backend.postgres_programs import PostgresFailed
 server = EmbeddedPostgres(Path(sys.argv[1]))
 try:
     server.start()
@@ -121,15 +123,24 @@ def test_programs_that_only_root_can_reach_are_copied(folder, monkeypatch):
     """As where all was installed in root's home; the copy is made once."""
     with tempfile.TemporaryDirectory() as hidden, tempfile.TemporaryDirectory() as copies:
         os.chmod(copies, 0o755)
-        for name in (PACKAGE.name, f"{PACKAGE.name}.libs"):
-            shutil.copytree(PACKAGE.with_name(name), Path(hidden, name), symlinks=True)
-        monkeypatch.setattr(postgres_account, "PACKAGE", Path(hidden, PACKAGE.name))
-        monkeypatch.setattr(postgres_account, "BINARIES", Path(hidden, PACKAGE.name, "pginstall", "bin"))
+        bundled = bundled_programs()
+        for name in bundled.parts:
+            shutil.copytree(bundled.root / name, Path(hidden, name), symlinks=True)
+        where = Path(hidden, bundled.folder.relative_to(bundled.root))
+        unreachable = dataclasses.replace(bundled, folder=where, root=Path(hidden))
         monkeypatch.setattr(postgres_account, "COPIES", Path(copies))
         account = postgres_account.server_account(folder / "postgres")
-        programs = postgres_account.programs_for(account)
-        made = programs.stat().st_ino
-        done = account.run([str(programs / "postgres"), "--version"], Path("/"))
-        assert done.stdout.startswith("postgres (PostgreSQL) 18")
-        assert postgres_account.programs_for(account).stat().st_ino == made
+        programs = postgres_account.programs_for(account, unreachable)
+        made = programs.folder.stat().st_ino
+        done = account.run([str(programs.folder / "postgres"), "--version"], Path("/"))
+        assert done.stdout.startswith(f"postgres (PostgreSQL) {bundled.major}")
+        assert postgres_account.programs_for(account, unreachable).folder.stat().st_ino == made
         assert len(os.listdir(copies)) == 1
+
+
+def test_installed_programs_that_only_root_can_reach_are_named(folder):
+    """Nobody knows what else they need, so they are not copied."""
+    with tempfile.TemporaryDirectory() as hidden:
+        account = postgres_account.server_account(folder / "postgres")
+        with pytest.raises(PostgresFailed, match=f"account {NAME}, which can't run {hidden}/postgres; let"):
+            postgres_account.programs_for(account, Programs(Path(hidden), 15))
