@@ -181,6 +181,25 @@ async def test_revisions_that_no_version_refers_to(sweeper, keep, catalog, recor
     assert [size is not None for size in torn] == [False] * 4 + [True]
 
 
+async def test_a_clock_that_was_set_back_removes_no_revision(sweeper, keep, catalog, record, store, database):
+    """What was sent by hand before a recording has times within it: nothing else holds its bytes."""
+    sent = [b"sent %d" % number for number in range(5)]
+    for content in sent:
+        await keep(content)
+        await catalog.accept(dataset_file(content, "data/file.parquet", dataset="ds"))
+    for number in range(1, 4):
+        await record(b"row" * number, episodes=number)
+    await database.connection.execute(
+        "UPDATE dataset_file SET stored_at = (SELECT max(created_at) FROM dataset_version) WHERE revision <= 5"
+    )
+    for number in range(4, 7):
+        await record(b"row" * number, episodes=number)
+        await sweeper.sweep()
+    await database.connection.execute(AN_HOUR_AGO)
+    await sweeper.sweep()
+    assert [await store.size(sha256_of(each)) is not None for each in sent] == [True] * 5
+
+
 async def test_videos_too_must_hold_what_was_there_before(sweeper, record, store, database):
     """Part of a video is lost on the robot's disk, and its recorder copies the hole: earlier states stay."""
     pictures = random.Random(8).randbytes(9_000)

@@ -43,17 +43,26 @@ SELECT DISTINCT sha256 FROM dataset_version_file WHERE version_id = ANY($1)
 """
 
 # A revision without a version is removed if it came between two versions of one recording, and is of one of
-# its files. Nothing is known of others, so they stay.
+# its files. Nothing is known of others, so they stay. Revisions tell the order; times would tell another one
+# once a clock was set back.
 THIN_REVISIONS = """
+WITH state AS (
+    SELECT t.dataset_id, t.path, t.revision, v.recording_begun
+      FROM dataset_version v JOIN dataset_version_file f ON f.version_id = v.id
+      JOIN dataset_file t ON t.dataset_id = v.dataset_id AND t.path = f.path AND t.sha256 = f.sha256
+     WHERE v.recording_begun IS NOT NULL),
+recorded AS (
+    SELECT dataset_id, path, min(revision) AS first, max(revision) AS last
+      FROM state GROUP BY dataset_id, path, recording_begun)
 DELETE FROM dataset_file old
  WHERE EXISTS (SELECT FROM dataset_file newer
                 WHERE newer.dataset_id = old.dataset_id AND newer.path = old.path
                   AND newer.revision >= old.revision + $1)
    AND NOT EXISTS (SELECT FROM dataset_version v JOIN dataset_version_file f ON f.version_id = v.id
                     WHERE v.dataset_id = old.dataset_id AND f.path = old.path AND f.sha256 = old.sha256)
-   AND EXISTS (SELECT FROM dataset_version v JOIN dataset_version_file f ON f.version_id = v.id
-                WHERE v.dataset_id = old.dataset_id AND f.path = old.path
-                  AND old.stored_at BETWEEN v.recording_begun AND v.created_at)
+   AND EXISTS (SELECT FROM recorded r
+                WHERE r.dataset_id = old.dataset_id AND r.path = old.path
+                  AND old.revision > r.first AND old.revision < r.last)
 RETURNING old.sha256
 """
 

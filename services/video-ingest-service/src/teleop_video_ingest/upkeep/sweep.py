@@ -83,11 +83,14 @@ class Sweeper:
         """Delete surplus versions and revisions; returns the objects that they referred to."""
         await judge_recordings(self._pool, self._store, more_than=KEPT_VERSIONS)
         async with transaction(self._pool, timeout_s=THIN_TIMEOUT_S) as thinning:
+            # Before the versions go, between which they came.
+            released = await sweep_table.thin_revisions(thinning, KEPT_REVISIONS)
             versions = await sweep_table.too_many_versions(thinning, KEPT_VERSIONS)
             for version in versions:
                 await remove_note(thinning, self._store, version)
-            released = await sweep_table.forget_versions(thinning, versions, kept_revisions=KEPT_REVISIONS)
-            return released | await sweep_table.thin_revisions(thinning, KEPT_REVISIONS)
+            return released | await sweep_table.forget_versions(
+                thinning, versions, kept_revisions=KEPT_REVISIONS
+            )
 
     async def _tell_unclaimed(self, connection: Connection) -> None:
         found = await sweep_table.unclaimed(connection)
