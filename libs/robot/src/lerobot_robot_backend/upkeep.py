@@ -85,7 +85,7 @@ class Upkeep:
         """Which of the session's processes ends each time, or can't be started; None if all work."""
         told = [shipper.trouble() for shipper in self._shippers]
         if self._video is not None:
-            told.append(self._video.attempts.trouble)
+            told.append(self._video.trouble)
         return next(filter(None, told), None)
 
     def commands_for_unsent(self, *, all_samples: bool) -> list[str]:
@@ -194,7 +194,7 @@ class _DiskWatch:
         if trouble and trouble != before.trouble:
             log.warning("backend: %s", trouble)
         elif before.trouble and not trouble:
-            again = "frames are being kept again" if self._was_disk else "all processes of the recording run"
+            again = "frames are being kept again" if self._was_disk else "everything is being recorded again"
             log.warning("backend: %s", again)
         self._was_disk = of_disk is not None
         if slowest_ms > max(1e3 * SLOW_SYNC_S, 2 * before.slowest_sync_ms):

@@ -168,6 +168,21 @@ class VideoCapture:
                 self.attempts.fail(str(error))
                 raise
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the encoder does not run, or which camera's pictures it can't record now; None if it works."""
+        if self.attempts.trouble:
+            return self.attempts.trouble
+        for number, camera in enumerate(self._cameras):
+            if failing := self._ring.account(number).failing:
+                remedy = (
+                    f"free some space on the disk of {self._stream_dir}"
+                    if failing is Reason.NO_ROOM
+                    else f"see {self._stream_dir / ENCODER_LOG}"
+                )
+                return f"pictures of camera {camera.name} are being lost: {failing.text}; {remedy}"
+        return None
+
     def _start_encoder(self) -> None:
         """Start an encoder that holds the stream's lock from its first moment on; raises OSError.
 
@@ -227,19 +242,24 @@ class VideoCapture:
         return {camera.name: self._count(number, camera) for number, camera in enumerate(self._cameras)}
 
     def unrecorded(self) -> dict[str, str]:
-        """Camera -> reason, for cameras that have not given a single picture that can be recorded."""
-        return {
-            camera.name: camera.why.text if camera.why else _NEVER
-            for camera in self._cameras
-            if not camera.handed_over
-        }
+        """Camera -> reason, for cameras of which not a single picture was, or can be, recorded."""
+        reasons: dict[str, str] = {}
+        for number, camera in enumerate(self._cameras):
+            account = self._ring.account(number)
+            if not camera.handed_over:
+                reasons[camera.name] = camera.why.text if camera.why else _NEVER
+            elif account.failing and not account.recorded:
+                # No segment will ever tell it.
+                reasons[camera.name] = account.failing.text
+        return reasons
 
     def _count(self, number: int, camera: _Camera) -> PictureCounts:
         account = self._ring.account(number)
         undone = account.seen - account.taken
         # Once the encoder has ended, it will never take what it has not taken.
         waiting = undone if self.encoder_pid is not None else 0
-        reason = camera.why.text if camera.why else f"see {self._stream_dir / ENCODER_LOG}"
+        why = camera.why or account.failing
+        reason = why.text if why else f"see {self._stream_dir / ENCODER_LOG}"
         dropped = account.taken - account.recorded + undone - waiting
         segments, stored = count_segments(self._stream_dir, camera.name)
         return PictureCounts(

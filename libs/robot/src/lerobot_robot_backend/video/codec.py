@@ -167,6 +167,9 @@ def write_mp4(path: Path, pictures: SupportsRead, count: int, fps: float, *, dep
                 target.mux(packet)
                 written += 1
     except (av.FFmpegError, IndexError) as error:
+        # FFmpeg's own errors include those of the disk, which are no fault of the pictures.
+        if isinstance(error, OSError):
+            raise
         raise EncodingFailed(f"the pictures can't be written as mp4: {error}") from error
     if written != count:
         raise EncodingFailed(f"{count} pictures were given, but {written} written")

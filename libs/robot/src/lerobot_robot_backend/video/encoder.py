@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 from teleop_schema.files import DroppedFrames
 
-from lerobot_robot_backend.spool.durable import sync_directory
+from lerobot_robot_backend.spool.durable import FULL, sync_directory
 from lerobot_robot_backend.spool.locks import is_locked
 from lerobot_robot_backend.spool.stream import WRITER_LOCK, StreamFile, read_stream
 from lerobot_robot_backend.video.choice import Quality
@@ -45,7 +45,7 @@ from lerobot_robot_backend.video.part_file import (
     sync_part,
 )
 from lerobot_robot_backend.video.picture_kind import PictureKind
-from lerobot_robot_backend.video.picture_ring import DamagedRing, PictureRing, TakenPicture
+from lerobot_robot_backend.video.picture_ring import DamagedRing, PictureRing, Reason, TakenPicture
 
 # Video reaches the server about this long after it was recorded;
 # shorter segments mean more files and requests.
@@ -122,6 +122,8 @@ class CameraRecorder:
             self._record(picture)
         except (OSError, EncodingFailed) as error:
             self._encoder = None  # the next picture must not build on a missing one
+            no_room = isinstance(error, NoRoom) or getattr(error, "errno", None) in FULL
+            self._ring.fail(self._camera, Reason.NO_ROOM if no_room else Reason.NOT_RECORDED)
             self._excuse(error.strerror or str(error) if isinstance(error, OSError) else str(error))
             return
         self._in_segment += 1

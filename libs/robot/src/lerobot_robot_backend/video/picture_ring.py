@@ -61,16 +61,19 @@ class _Row(IntEnum):
     TAKEN = 8
     TAKEN_INDEX = 9
     RECORDED = 10
+    FAILING = 11
 
 
 class Reason(IntEnum):
-    """Why the recording process did not hand a picture over."""
+    """Why the recording process did not hand a picture over, or the encoder did not record it."""
 
     NONE = 0
     FULL = 1
     NO_PICTURE = 2
     TOO_LARGE = 3
     NO_DEPTH = 4
+    NO_ROOM = 5
+    NOT_RECORDED = 6
 
     @property
     def text(self) -> str:
@@ -84,6 +87,8 @@ _REASONS = {
     Reason.NO_PICTURE: "the camera gave something other than an 8-bit RGB picture",
     Reason.TOO_LARGE: "the picture is too large for the memory between recorder and encoder",
     Reason.NO_DEPTH: "the camera gave something other than depth (uint16 in mm or float32 in m)",
+    Reason.NO_ROOM: "too little space is free on the disk of the spool",
+    Reason.NOT_RECORDED: "it can't be encoded or written",
 }
 
 
@@ -125,6 +130,7 @@ class PictureTally:
     taken        all pictures with a lower number are handled
     taken_index  the loop iteration of the last handled picture, plus one
     recorded     number of pictures in a file
+    failing      why the encoder could not record the last picture that it took; NONE if it did
     """
 
     seen: int
@@ -133,6 +139,7 @@ class PictureTally:
     taken: int
     taken_index: int
     recorded: int
+    failing: Reason
 
 
 class PictureRing:
@@ -224,6 +231,11 @@ class PictureRing:
         self._words[row + _Row.TAKEN_INDEX] = taken_index
         self._words[row + _Row.TAKEN] = taken
         self._words[row + _Row.RECORDED] = recorded
+        self._words[row + _Row.FAILING] = Reason.NONE
+
+    def fail(self, camera: int, reason: Reason) -> None:
+        """As the reader: record that this camera's picture could not be recorded; `take` ends that."""
+        self._words[_row(camera) + _Row.FAILING] = reason
 
     def account(self, camera: int) -> PictureTally:
         """Account of this camera's pictures."""
@@ -235,6 +247,7 @@ class PictureRing:
             words[row + _Row.TAKEN],
             words[row + _Row.TAKEN_INDEX],
             words[row + _Row.RECORDED],
+            Reason(words[row + _Row.FAILING]),
         )
 
     @property
