@@ -43,6 +43,8 @@ FULL = "the disk of the database is full"
 ROOM = "free some space there; nothing else needs to be done"
 SILENT = "the database does not answer"
 WAKE = "look whether its process or machine hangs: it may be stopped, or wait for memory or its disk"
+FROZEN = f"{SILENT}; {WAKE}"
+FILES_FROZEN = "the disk or bucket of the files does not answer; look whether it, or what leads to it, hangs"
 
 # Codes that say more than that the database is away, with what to do about it.
 _SAID: dict[str, tuple[str, str | None]] = {

@@ -12,6 +12,7 @@ from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
+from teleop_runtime.trouble import FILES_FROZEN, FROZEN
 
 from teleop_export.api import endpoints, events, push_endpoints
 from teleop_export.api.addresses import NAMES, TAGS
@@ -73,6 +74,7 @@ def export_part(
                         "recorded_sessions": SessionReader(pool),
                     },
                     checks={"export database": partial(check_database, pool), **making, **work.checks()},
+                    silent={"export database": FROZEN, "export folder": FILES_FROZEN},
                     drain=work.stop,
                 )
 

@@ -12,6 +12,7 @@ from teleop_runtime.postgres.pool import Pool, check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
+from teleop_runtime.trouble import FROZEN
 
 from teleop_telemetry import storage
 from teleop_telemetry.archive import (
@@ -109,6 +110,7 @@ async def _running(database_url: str, store_url: str | None, retention_days: int
                 **background.checks(),
             },
             told={"commits of some robots": batcher.trouble.check_each},
+            silent={"database": FROZEN},
             drain=connections.drain,
         )
 

@@ -13,6 +13,7 @@ from teleop_runtime.postgres.pool import check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
+from teleop_runtime.trouble import FILES_FROZEN, FROZEN
 
 from teleop_video_ingest.api import (
     dataset_endpoints,
@@ -105,6 +106,7 @@ def ingest_part(
                 # Never makes the service unready: uploads must not be kept away,
                 # because they are still stored.
                 told={"video": looks.check},
+                silent={"ingest database": FROZEN, "store": FILES_FROZEN},
             )
 
     return ServicePart(

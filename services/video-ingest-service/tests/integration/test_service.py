@@ -89,5 +89,6 @@ async def test_it_is_not_ready_while_nothing_fits(http, monkeypatch):
     with monkeypatch.context() as disk:
         disk.setattr("teleop_runtime.store.local.KEPT_FREE", 1.0)
         answer = await http.get("/readyz")
-        assert (answer.status_code, "do not fit" in answer.json()["store"]) == (503, True)
+        assert (answer.status_code, "is full" in answer.json()["store"]) == (503, True)
+        assert answer.json()["store"].endswith("; free some space on the server's disk, then upload again")
     assert (await http.get("/readyz")).status_code == 200

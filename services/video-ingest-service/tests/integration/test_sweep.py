@@ -190,7 +190,8 @@ async def test_a_clock_that_was_set_back_removes_no_revision(sweeper, keep, cata
     for number in range(1, 4):
         await record(b"row" * number, episodes=number)
     await database.connection.execute(
-        "UPDATE dataset_file SET stored_at = (SELECT max(created_at) FROM dataset_version) WHERE revision <= 5"
+        "UPDATE dataset_file SET stored_at = (SELECT max(created_at) FROM dataset_version) "
+        "WHERE revision <= 5"
     )
     for number in range(4, 7):
         await record(b"row" * number, episodes=number)

@@ -93,7 +93,7 @@ async def test_uploads_that_do_not_fit_together(http, small_disk, database, stor
     refused = await create(http, 3 * MIB, "c.parquet")
     no_room(refused)
     assert refused.json()["limit"] == 2 * MIB
-    assert f"{3 * MIB} more bytes do not fit" in refused.json()["detail"]
+    assert f"no room for {3 * MIB} more bytes" in refused.json()["detail"]
     assert f"{8 * MIB} are reserved for uploads in progress" in refused.json()["detail"]
     assert await database.value("SELECT count(*) FROM upload") == 2
     assert len(list((store_root / ".incoming").iterdir())) == 2

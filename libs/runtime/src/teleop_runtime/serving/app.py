@@ -66,12 +66,14 @@ class Running:
     state   values that its endpoints find in `request.state`
     checks  checks that must pass for the part to be ready, by name; each raises if it does not pass
     told    checks whose failure a person should know of although the part works, by name; each raises then
+    silent  what it means, and what to do, if one of these checks does not end in time, by name
     drain   finishes the work in hand before the process stops
     """
 
     state: Mapping[str, Any]
     checks: Mapping[str, Check] = field(default_factory=dict)
     told: Mapping[str, Check] = field(default_factory=dict)
+    silent: Mapping[str, str] = field(default_factory=dict)
     drain: Check | None = None
 
 
@@ -97,6 +99,7 @@ class Health:
     def __init__(self) -> None:
         self.checks: dict[str, Check] = {}
         self.told: dict[str, Check] = {}
+        self.silent: dict[str, str] = {}
         self.draining = False
         self._asked: dict[str, asyncio.Task[str | None]] = {}
 
@@ -123,10 +126,14 @@ class Health:
             await asyncio.wait(asked.values(), timeout=CHECKED_WITHIN_S)
         reasons = {}
         for name, task in asked.items():
-            reason = task.result() if task.done() else f"no answer within {CHECKED_WITHIN_S} seconds"
+            reason = task.result() if task.done() else self._of_silence(name)
             if reason is not None:
                 reasons[name] = reason
         return reasons
+
+    def _of_silence(self, name: str) -> str:
+        late = f"no answer within {CHECKED_WITHIN_S:g} s"
+        return f"{self.silent[name]} ({late})" if name in self.silent else late
 
     def _ask(self, name: str, check: Check) -> "asyncio.Task[str | None]":
         """The running check; a check that is still running since the last time is not started again."""
@@ -141,7 +148,8 @@ async def _reason(check: Check) -> str | None:
     try:
         await check()
     except Exception as error:
-        return str(error) or type(error).__name__
+        hint = error.hint if isinstance(error, BackendError) else None
+        return f"{error}; {hint}" if hint else str(error) or type(error).__name__
     return None
 
 
@@ -246,6 +254,7 @@ async def _all_parts(
         for part in running:
             health.checks.update(part.checks)
             health.told.update(part.told)
+            health.silent.update(part.silent)
             state.update(part.state)
         yield running
 

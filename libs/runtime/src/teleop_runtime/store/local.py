@@ -286,9 +286,10 @@ class LocalStore:
         promised = sum(max(0, takes - self._came(upload_id)) for upload_id, takes in begun.items())
         if size_bytes + promised > room:
             awaited = f" and {promised} are reserved for uploads in progress" if promised else ""
+            lacks = f"has no room for {size_bytes} more bytes" if size_bytes else "is full"
             raise NoSpace(
-                f"{size_bytes} more bytes do not fit: the disk has {free} free, {free - room} "
-                f"of which must stay free{awaited}",
+                f"the disk of the files {lacks}: it has {free} bytes free, but {free - room} must stay "
+                f"free{awaited}",
                 limit=max(0, room - promised),
                 hint="free some space on the server's disk, then upload again",
             )
