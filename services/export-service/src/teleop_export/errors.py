@@ -9,6 +9,12 @@ class ExportNotFound(NotFound):
     code, retryable = "export_not_found", False
 
 
+class ExportFilesGone(NotFound):
+    """The files of a finished export no longer exist."""
+
+    code, retryable = "export_files_gone", True  # asked for again, the export is made again
+
+
 class BadFps(BadInput):
     """LeRobot datasets need a whole number of frames per second."""
 

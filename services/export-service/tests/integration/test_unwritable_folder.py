@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,20 @@ async def test_what_else_the_system_refuses_is_told_in_its_words(backend, record
     monkeypatch.setattr(worker, "build", build)
     export = await backend.ended((await backend.ask(session))["id"])
     assert export["error"]["detail"] == "Input/output error in the backend; its log has the details"
+
+
+async def test_an_export_whose_files_are_gone_is_made_again(backend, record, building):
+    """Nobody is told that it is done, and the same request makes it again, with the same content."""
+    session = await record(30)
+    export, _ = await backend.export(session)
+    address = f"/exports/{export['id']}"
+    before = (await backend.http.get(f"{address}/archive")).content
+    (published,) = building.parent.glob("export-*")
+    shutil.rmtree(published)
+    told = (await backend.http.get(address)).json()
+    assert (told["status"], told["error"]["code"]) == ("failed", "export_files_gone")
+    answer = await backend.http.get(f"{address}/archive")
+    assert (answer.status_code, answer.json()["retryable"]) == (404, True)
+    assert (await backend.ask(session))["id"] == export["id"]
+    assert (await backend.ended(export["id"]))["status"] == "done"
+    assert len((await backend.http.get(f"{address}/archive")).content) == len(before)

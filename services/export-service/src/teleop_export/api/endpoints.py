@@ -17,6 +17,7 @@ from teleop_runtime.serving.operations import (
     read_body,
     read_query,
 )
+from teleop_runtime.serving.problems import as_problem
 from teleop_schema.errors import (
     BackendError,
     BadInput,
@@ -35,6 +36,7 @@ from teleop_export.errors import (
     CameraMissing,
     EpisodeHasGap,
     EpisodesOverlap,
+    ExportFilesGone,
     ExportNotFound,
     ExportNotReady,
     FramesUnaccounted,
@@ -72,7 +74,7 @@ async def create_export(request: Request) -> Response:
     """Have a dataset made of one or more sessions.
 
     The same request again answers with the same export, as long as the sessions hold the same; one that
-    failed or was cancelled is made again.
+    failed or was cancelled, or whose files are gone, is made again.
     """
     sessions: SessionReader = request.state.recorded_sessions
     exports: ExportTable = request.state.exports
@@ -91,6 +93,8 @@ async def create_export(request: Request) -> Response:
     await asyncio.to_thread(folders.check_space, order.size_bytes)
     name = await asyncio.to_thread(fingerprint, wanted, order)
     export_id = await exports.put(structs.replace(wanted, push_to_hub=None), order, name, jobs.enqueue)
+    if await _has_lost_files(request, export_id):
+        await exports.renew(export_id, jobs.enqueue)
     if wanted.push_to_hub is not None:
         await pushes.put(export_id, wanted.push_to_hub, again=False)
     detail = await exports.get(export_id)
@@ -121,7 +125,12 @@ async def list_exports(request: Request) -> Response:
 async def get_export(request: Request) -> Response:
     """One export: how far it is, what it consists of, which frames it holds and which not."""
     exports: ExportTable = request.state.exports
-    return JsonResponse(await exports.get(export_id_of(request)))
+    export_id = export_id_of(request)
+    detail = await exports.get(export_id)
+    if await _has_lost_files(request, export_id):
+        problem = as_problem(_files_gone(export_id))
+        detail = structs.replace(detail, status="failed", error=problem)
+    return JsonResponse(detail)
 
 
 async def get_report(request: Request) -> Response:
@@ -168,7 +177,7 @@ async def get_file(request: Request) -> Response:
 
 
 async def _published(request: Request) -> tuple[Path, str]:
-    """Folder and repo_id of a finished export; raises ExportNotFound, ExportNotReady."""
+    """Folder and repo_id of a finished export; raises ExportNotFound, ExportNotReady, ExportFilesGone."""
     exports: ExportTable = request.state.exports
     folders: Folders = request.state.export_folders
     export_id = export_id_of(request)
@@ -179,11 +188,23 @@ async def _published(request: Request) -> tuple[Path, str]:
         )
     folder = folders.published(export_id, name)
     if not await asyncio.to_thread(folder.is_dir):
-        raise ExportNotFound(
-            f"the files of export {export_id} no longer exist",
-            hint="DELETE the export, then ask for it again",
-        )
+        raise _files_gone(export_id)
     return folder, repo_id
+
+
+async def _has_lost_files(request: Request, export_id: int) -> bool:
+    """Whether the export was finished, and its files are gone since; raises ExportNotFound."""
+    exports: ExportTable = request.state.exports
+    folders: Folders = request.state.export_folders
+    status, name, _ = await exports.published(export_id)
+    return status == "done" and await asyncio.to_thread(folders.has_lost, export_id, name)
+
+
+def _files_gone(export_id: int) -> ExportFilesGone:
+    return ExportFilesGone(
+        f"the files of export {export_id} no longer exist",
+        hint="ask for it again with the same request: it is made again",
+    )
 
 
 def _find(folder: Path, path: str) -> Path:
@@ -258,7 +279,7 @@ OPERATIONS = (
         "/exports/{export_id:int}/archive",
         get_archive,
         answers=[Answer(200, "The archive", media={"application/x-tar": Bytes}, headers=OF_ARCHIVE)],
-        errors=[ExportNotFound, ExportNotReady],
+        errors=[ExportNotFound, ExportFilesGone, ExportNotReady],
     ),
     Operation(
         "GET",
@@ -274,6 +295,6 @@ OPERATIONS = (
             Answer(200, "All of it", media=FILES, headers=OF_FILE),
             Answer(206, "The range that was asked for", media=FILES, headers=OF_RANGE),
         ],
-        errors=[ExportNotFound, NotFound, ExportNotReady],
+        errors=[ExportNotFound, ExportFilesGone, NotFound, ExportNotReady],
     ),
 )

@@ -87,6 +87,14 @@ ON CONFLICT (fingerprint) DO UPDATE
 RETURNING id
 """
 
+# Its files are gone, so it is made once more.
+RENEW = """
+UPDATE export
+   SET status = 'queued', progress = '{}', attempts_left = %s, numbers = NULL, created_at = now(),
+       started_at = NULL, finished_at = NULL
+ WHERE id = %s AND status = 'done'
+"""
+
 # Also what is 'running': its job comes again only if its worker died. If that lives after all, the number of
 # the attempt shuts it out.
 CLAIM = """
@@ -181,6 +189,12 @@ class ExportTable:
             row = await (await connection.execute(FIND, [fingerprint])).fetchone()
             assert row is not None  # noqa: S101
             return int(row["id"])
+
+    async def renew(self, export_id: int, enqueue: Callable[[Connection, int], Awaitable[None]]) -> None:
+        """Have a finished export, whose files are gone, made again; `enqueue` as for `put`."""
+        async with connect(self._pool) as connection, connection.transaction():
+            if (await connection.execute(RENEW, [MAX_ATTEMPTS, export_id])).rowcount:
+                await enqueue(connection, export_id)
 
     async def get(self, export_id: int) -> ExportDetail:
         """One export; raises ExportNotFound."""

@@ -1,5 +1,6 @@
 """Where datasets are built and published: a finished one appears by one rename, or not at all."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable
@@ -75,6 +76,10 @@ class Folders:
         """Where an export is served from once it is finished."""
         return self.root / f"export-{export_id}-{fingerprint[:12]}-{self._database}"
 
+    def has_lost(self, export_id: int, fingerprint: str) -> bool:
+        """Whether a finished export has no folder, although the root is there."""
+        return self._building.is_dir() and not self.published(export_id, fingerprint).is_dir()
+
     def publish(self, built: Path, published: Path, published_ns: int) -> None:
         """Move a finished folder, already on disk for good, to where it is served from.
 
@@ -134,10 +139,13 @@ def _sync(path: Path) -> None:
 
 
 def _unusable(error: OSError) -> FolderUnusable:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = (
+        "free some space on its disk"
+        if full
+        else "make the folder writable for the backend again (EXPORT_ROOT/.building)"
+    )
     return FolderUnusable(
         f"the export folder can't be written: {error.strerror}",
-        hint=(
-            "make the folder writable for the backend again (EXPORT_ROOT/.building); "
-            "nothing else needs to be done"
-        ),
+        hint=f"{remedy}; nothing else needs to be done",
     )
