@@ -233,7 +233,7 @@ def test_a_lost_store_with_an_archive(backend, tmp_path):
     done = subprocess.run(
         adopting, env=backend.environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
-    assert "the archived samples of 1 sessions are missing" in done.stdout, done.stderr
+    assert "the archived samples of 1 session are missing" in done.stdout, done.stderr
     backend.start()
     ledger = site.get(f"/sessions/{number}/ledger")
     assert (ledger["complete"], ledger["unaccounted"]) == (False, FRAMES)

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from teleop_runtime.serving.app import CannotStart
-from teleop_runtime.store import ChecksumMismatch, open_store
+from teleop_runtime.store import open_store
 from teleop_schema.errors import NotFound
 from teleop_telemetry import metrics
 from teleop_telemetry.app import create_app
 from teleop_telemetry.archive import Retention, SessionFiles, adopt, archive_address
 from teleop_telemetry.archive.archive_table import StillInUse, drop_partition, try_lock
+from teleop_telemetry.archive.lost import ArchiveLost
 from teleop_telemetry.archive.restoring import restore_partition, restore_session
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_telemetry.storage import look
@@ -280,7 +281,7 @@ async def test_a_damaged_copy_is_not_restored(recorded, retention, pool, files, 
     content[len(content) // 2] ^= 1
     path.chmod(0o600)
     path.write_bytes(content)
-    with pytest.raises(ChecksumMismatch):
+    with pytest.raises(ArchiveLost, match="its bytes are not those"):
         await restore_session(pool, files, recorded[0])
     assert await database.frame_indexes(recorded[0]) == []
 
@@ -306,6 +307,11 @@ async def test_a_robot_that_comes_back_to_an_archived_session_waits_until_it_is_
         await robot.send(batch(50, 10))
         await robot.acked(60)
     assert await database.frame_indexes(session_id) == list(range(60))
+    # Archived again, it takes the place of its former copy, of which nothing stays in the store.
+    await database.connection.execute(OLD + ", status = 'interrupted'")
+    await database.connection.execute("UPDATE session_archive SET restored_at = now() - interval '31 days'")
+    assert [each.frames for each in await retention.once()] == [60]
+    assert len([each async for each in files.store.list_objects()]) == 2
 
 
 async def test_a_lost_database_leaves_archived_sessions(

@@ -10,11 +10,12 @@ import httpx
 import pytest
 import pytest_asyncio
 from teleop_runtime.serving.app import CannotStart
-from teleop_runtime.store import ChecksumMismatch, open_store
+from teleop_runtime.store import open_store
 from teleop_schema.messages import Batch, End, Ended, Event
 from teleop_telemetry import metrics
 from teleop_telemetry.app import create_app
 from teleop_telemetry.archive import LostFrames, Retention, SessionFiles, adopt, archive_address
+from teleop_telemetry.archive.lost import ArchiveLost
 from teleop_telemetry.archive.restoring import restore_session
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_telemetry.storage import look
@@ -112,7 +113,7 @@ async def test_after_a_lost_store_archived_sessions_say_so(archived, pool, clien
     folder.rename(tmp_path / "lost")
     told = await adopt(pool, open_store(archive_address(str(folder))))
     assert told.lost == 1
-    assert "the archived samples of 1 sessions are missing" in str(told)
+    assert "the archived samples of 1 session are missing" in str(told)
     ledger = await archived.ask()
     assert (ledger["logged"], ledger["committed"], ledger["unaccounted"]) == (FRAMES, 0, FRAMES)
     assert (ledger["complete"], ledger["archive_damage"]) == (False, "it is missing")
@@ -204,7 +205,10 @@ async def test_a_disk_that_is_not_mounted_has_lost_nothing(archived, lost, clien
     away = folder.rename(tmp_path / "unmounted")
     with pytest.raises(CannotStart, match="Is its disk mounted"):
         await lost.find()
-    assert (await client.get(f"/sessions/{archived.number}/frames")).status_code == 404
+    answer = await client.get(f"/sessions/{archived.number}/frames")
+    assert (answer.status_code, answer.json()["code"]) == (404, "archive_lost")
+    assert f"frames of session {archived.number} can't be read: it is missing" in answer.json()["detail"]
+    assert answer.json()["hint"].startswith("put the archive's files back")
     assert await archived.ask() == complete
     shutil.rmtree(folder, ignore_errors=True)
     away.rename(folder)
@@ -216,7 +220,7 @@ async def test_a_restore_that_fails_marks_it(archived, pool, files):
     path = archived.object()
     path.chmod(0o600)
     path.write_bytes(bytes(len(path.read_bytes())))
-    with pytest.raises(ChecksumMismatch):
+    with pytest.raises(ArchiveLost, match="its bytes are not those"):
         await restore_session(pool, files, archived.number)
     assert (await archived.ask())["archive_damage"] == "its bytes are not those that were archived"
 

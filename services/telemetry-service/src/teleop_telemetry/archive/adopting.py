@@ -13,6 +13,7 @@ from teleop_runtime.ownership import holds_objects
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import Store
+from teleop_schema.words import counted
 
 from teleop_telemetry.archive.lost import FIND_TIMEOUT_S, HINT, find_lost
 from teleop_telemetry.archive.session_files import ASK, FOLDER, TOLD_OF
@@ -84,11 +85,11 @@ class AdoptedSessions:
 
     def __str__(self) -> str:
         told = (
-            f"{self.archived} archived sessions are back; {self.named} more are known only by name, "
+            f"back: {counted(self.archived, 'archived session')}; {self.named} more are known only by name, "
             f"number and cameras: their samples come from robots that still have them, and are lost otherwise"
         )
         if self.lost:
-            told += f"\nthe archived samples of {self.lost} sessions are missing: {HINT}"
+            told += f"\nthe archived samples of {counted(self.lost, 'session')} are missing: {HINT}"
         return told
 
 

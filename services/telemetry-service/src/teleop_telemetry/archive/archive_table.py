@@ -69,6 +69,14 @@ SELECT s.id, s.robot_id, s.next_frame_index, s.status,
   FROM teleop_session s WHERE s.id = $1
 """
 
+# Several sessions with the same frames share their file.
+REPLACED = """
+SELECT a.frames_sha256, a.about_sha256,
+       EXISTS (SELECT FROM session_archive other
+                WHERE other.frames_sha256 = a.frames_sha256 AND other.session_id <> a.session_id) AS shared
+  FROM session_archive a WHERE a.session_id = $1 AND a.dropped_at IS NULL FOR UPDATE
+"""
+
 NOTE_COPY = """
 INSERT INTO session_archive (session_id, next_frame_index, frames, frames_sha256, frames_bytes,
                              about_sha256, account)
@@ -222,8 +230,12 @@ async def describe(connection: Connection, session_id: int) -> EndedSession:
     )
 
 
-async def note_copy(connection: Connection, session: EndedSession, copied: Copied, about_sha256: str) -> None:
-    """Record a copy that has been compared with the database."""
+async def note_copy(
+    connection: Connection, session: EndedSession, copied: Copied, about_sha256: str
+) -> set[str]:
+    """Record a copy that has been compared with the database; returns the objects of the one that it
+    replaces."""
+    before = await connection.fetchrow(REPLACED, session.id)
     await connection.execute(
         NOTE_COPY,
         session.id,
@@ -234,6 +246,10 @@ async def note_copy(connection: Connection, session: EndedSession, copied: Copie
         about_sha256,
         msgspec.json.encode(session.account).decode(),
     )
+    if before is None:
+        return set()
+    replaced = {before["about_sha256"]} | (set() if before["shared"] else {before["frames_sha256"]})
+    return replaced - {copied.sha256, about_sha256}
 
 
 async def edited(connection: Connection, limit: int, session_id: int | None = None) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 from teleop_runtime.store import ChecksumMismatch, ObjectMissing, Store
+from teleop_schema.errors import NotFound
 
 from teleop_telemetry.archive.session_files import SessionFiles, is_here
 from teleop_telemetry.tables import lost_copies
@@ -34,6 +35,12 @@ HINT = (
     "put the archive's files back (its disk, or a backup of the store); robots that still have these frames "
     "send them again; if nobody has them: POST /sessions/N/give-up-missing"
 )
+
+
+class ArchiveLost(NotFound):
+    """The archived frames of a session can't be read: the file store has lost or changed them."""
+
+    code, retryable = "archive_lost", True  # the files may be put back, and robots may send the frames again
 
 
 class LostFrames:
@@ -86,10 +93,7 @@ async def find_lost(connection: Connection, pool: Pool, store: Store) -> list[in
 
 @asynccontextmanager
 async def frames_of(pool: Pool, files: SessionFiles, copied: Copied) -> AsyncIterator[Path]:
-    """The archived frames as a Parquet file; whether they are lost is noted.
-
-    Raises ObjectMissing, ChecksumMismatch.
-    """
+    """The archived frames as a Parquet file; whether they are lost is noted. Raises ArchiveLost."""
     async with AsyncExitStack() as stack:
         try:
             path = await stack.enter_async_context(files.frames_file(copied))
@@ -101,7 +105,11 @@ async def frames_of(pool: Pool, files: SessionFiles, copied: Copied) -> AsyncIte
                     reason=error.detail,
                     hint=HINT,
                 )
-            raise
+            what = MISSING if isinstance(error, ObjectMissing) else OTHER_BYTES
+            raise ArchiveLost(
+                f"the file of the archived frames of session {copied.session_id} can't be read: {what}",
+                hint=HINT,
+            ) from error
         if copied.damage is not None:
             await _note(pool, files.store, copied, None)
         yield path

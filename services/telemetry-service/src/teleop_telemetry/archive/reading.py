@@ -25,7 +25,7 @@ class ArchiveReader:
 
     @asynccontextmanager
     async def frames(self, session_id: int) -> AsyncIterator[ArchivedFrames]:
-        """A reader of the session's frames; raises NotFound, ObjectMissing, ChecksumMismatch."""
+        """A reader of the session's frames; raises NotFound, ArchiveLost."""
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             copied = await archived_copy(connection, session_id)
         if copied is None:

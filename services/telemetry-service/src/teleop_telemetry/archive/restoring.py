@@ -22,8 +22,8 @@ RESTORE_TIMEOUT_S = 3600.0
 async def restore_session(pool: Pool, files: SessionFiles, session_id: int) -> int:
     """Restore a session; returns its number of frames, which stay in the database as long as new ones.
 
-    The copy stays in the store. Raises NotFound if the session was not archived, ChecksumMismatch if the copy
-    is damaged, NotAccounted if a frame would be missing.
+    The copy stays in the store. Raises NotFound if the session was not archived, ArchiveLost if the copy is
+    damaged, NotAccounted if a frame would be missing.
     """
     async with connected(pool, timeout_s=RESTORE_TIMEOUT_S) as connection:
         found = await archived_copy(connection, session_id)

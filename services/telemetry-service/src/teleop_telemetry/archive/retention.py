@@ -109,7 +109,9 @@ class Retention:
             session = await archive_table.describe(connection, session_id)
         copied, about_sha256 = await self._files.copy(session)
         async with transaction(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
-            await archive_table.note_copy(connection, session, copied, about_sha256)
+            replaced = await archive_table.note_copy(connection, session, copied, about_sha256)
+        for sha256 in replaced:
+            await self._files.store.remove(sha256)
         metrics.SESSIONS_ARCHIVED.inc()
         metrics.FRAMES_ARCHIVED.inc(copied.frames)
 
