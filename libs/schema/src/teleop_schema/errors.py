@@ -148,6 +148,12 @@ class Conflict(BackendError):
     code, status, close_code, retryable = "conflict", 409, 4410, False
 
 
+class ArchiveLost(NotFound):
+    """The archived frames of a session can't be read: the file store has lost or changed them."""
+
+    code, retryable = "archive_lost", True  # the files may be put back, and robots may send the frames again
+
+
 class SessionArchived(Conflict):
     """The session's frames have left the database for the archive."""
 

@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import open_store
-from teleop_schema.errors import NotFound
+from teleop_schema.errors import ArchiveLost, NotFound
 from teleop_telemetry import metrics
 from teleop_telemetry.app import create_app
 from teleop_telemetry.archive import Retention, SessionFiles, adopt, archive_address
 from teleop_telemetry.archive.archive_table import StillInUse, drop_partition, try_lock
-from teleop_telemetry.archive.lost import ArchiveLost
 from teleop_telemetry.archive.restoring import restore_partition, restore_session
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_telemetry.storage import look

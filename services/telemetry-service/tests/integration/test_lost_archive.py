@@ -11,11 +11,11 @@ import pytest
 import pytest_asyncio
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import open_store
+from teleop_schema.errors import ArchiveLost
 from teleop_schema.messages import Batch, End, Ended, Event
 from teleop_telemetry import metrics
 from teleop_telemetry.app import create_app
 from teleop_telemetry.archive import LostFrames, Retention, SessionFiles, adopt, archive_address
-from teleop_telemetry.archive.lost import ArchiveLost
 from teleop_telemetry.archive.restoring import restore_session
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_telemetry.storage import look

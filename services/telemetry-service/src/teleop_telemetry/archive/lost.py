@@ -13,7 +13,7 @@ from pathlib import Path
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 from teleop_runtime.store import ChecksumMismatch, ObjectMissing, Store
-from teleop_schema.errors import NotFound
+from teleop_schema.errors import ArchiveLost
 
 from teleop_telemetry.archive.session_files import SessionFiles, is_here
 from teleop_telemetry.tables import lost_copies
@@ -35,12 +35,6 @@ HINT = (
     "put the archive's files back (its disk, or a backup of the store); robots that still have these frames "
     "send them again; if nobody has them: POST /sessions/N/give-up-missing"
 )
-
-
-class ArchiveLost(NotFound):
-    """The archived frames of a session can't be read: the file store has lost or changed them."""
-
-    code, retryable = "archive_lost", True  # the files may be put back, and robots may send the frames again
 
 
 class LostFrames:

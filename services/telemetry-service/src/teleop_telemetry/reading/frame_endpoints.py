@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from teleop_runtime.postgres.frames import FrameReader, in_blocks
 from teleop_runtime.serving.operations import JSON, Answer, Bytes, Header, Operation, read_query
-from teleop_schema.errors import BadInput, NotAcceptable, SessionArchived, SessionNotFound
+from teleop_schema.errors import ArchiveLost, BadInput, NotAcceptable, SessionArchived, SessionNotFound
 
 from teleop_telemetry.archive import FOLDER, ArchivedFrames, ArchiveReader, names_of
 from teleop_telemetry.frames.envelope import bucket_frames, envelope
@@ -213,6 +213,6 @@ OPERATIONS = (
                 [Header("Content-Disposition", "A name for the file")],
             )
         ],
-        errors=[SessionNotFound, BadInput, NotAcceptable, SessionArchived],
+        errors=[SessionNotFound, ArchiveLost, BadInput, NotAcceptable, SessionArchived],
     ),
 )
