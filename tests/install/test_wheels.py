@@ -63,6 +63,17 @@ def test_all_have_one_version_and_require_each_other_in_it(wheels, names):
         assert {str(each.specifier) for each in ours} <= {f"=={VERSION}"}, wheel.name
 
 
+def test_none_takes_a_major_version_that_nobody_has_tried(wheels, names):
+    """huggingface_hub 2 fails otherwise than 1 does; a release must install in a year as it does today."""
+    unbounded = {
+        str(each)
+        for wheel in wheels
+        for each in requirements_of(wheel)
+        if canonicalize_name(each.name) not in names and "<" not in {part.operator for part in each.specifier}
+    }
+    assert unbounded == set()
+
+
 def test_an_index_can_show_what_each_of_them_is(wheels):
     """Without addresses, because none is known."""
     for wheel in wheels:
