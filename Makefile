@@ -17,7 +17,7 @@ COMPOSE_VERSION := 5.6.1.0
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare check coverage format figures bench chaos lock dist openapi docs reference clean
+.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare test-wheels check coverage format figures bench chaos lock dist openapi docs reference clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ test-stack: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the real c
 
 test-bare: .venv/installed-dev  ## demo and test in a container of Debian, Python and make, by root and another user
 	$(BIN)/python tests/stack/bare.py
+
+test-wheels: .venv/installed-dev  ## the wheels of a release on machines of their own: server, robot with LeRobot, agent, client
+	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest tests/install/whole_release.py
 
 check: .venv/installed-dev  ## lint, types, structure
 	$(BIN)/ruff check .

@@ -72,7 +72,7 @@ class Site:
         server, outputs = f"http://{self.backend.address}", str(self.robot / "outputs")
 
         def once() -> bool:
-            done = self.agent("once", "--server", server, "--watch", outputs)
+            done = self.agent("once", "--backend_url", server, "--watch", outputs)
             self.told += done.stderr
             return done.returncode == 0
 

@@ -80,7 +80,7 @@ def test_the_agent_runs_from_its_image(engine, stack, agent_image, tmp_path):
     folder = make_dataset(tmp_path / "someone/picking")
     engine.containers.run(
         agent_image,
-        ["once", "--watch", "/outputs", "--server", "http://proxy:8000", "--robot-id", "robot_agent"],
+        ["once", "--watch", "/outputs", "--backend_url", "http://proxy:8000", "--robot-id", "robot_agent"],
         user=f"{os.getuid()}:{os.getgid()}",
         network=f"{stack.project}_backend",
         volumes=[f"{tmp_path}:/outputs", "/state"],

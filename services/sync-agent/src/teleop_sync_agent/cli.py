@@ -70,10 +70,18 @@ def _parser() -> Parser:
 
 
 def _server_options() -> Parser:
-    return _options(
-        ("--robot-id", "NAME", str, "name of this robot on the server; default: $LEROBOT_BACKEND_ROBOT_ID"),
-        ("--server", "URL", str, "http://host:8000 or https://host; default: $LEROBOT_BACKEND_URL"),
+    options = _options(
+        ("--robot_id", "NAME", str, "name of this robot on the server; default: $LEROBOT_BACKEND_ROBOT_ID"),
     )
+    _add_address(options, "http://host:8000 or ws://host:8000; default: $LEROBOT_BACKEND_URL")
+    return options
+
+
+def _add_address(parser: Parser, text: str) -> None:
+    """The backend's address, under the name that the recording commands have for it."""
+    parser.add_argument("--backend_url", dest="server", metavar="URL", help=text)
+    # What the agent called it first; service files on robots have that.
+    parser.add_argument("--server", help=argparse.SUPPRESS)
 
 
 def _memory_options() -> Parser:
@@ -93,7 +101,7 @@ def _memory_options() -> Parser:
 def _seen_options() -> Parser:
     return _options(
         (
-            "--robot-id",
+            "--robot_id",
             "NAME",
             str,
             "only this robot; default: $LEROBOT_BACKEND_ROBOT_ID, or all robots an agent has run for here",
@@ -151,9 +159,7 @@ def _add_commands_on_what_is_here(commands: Commands, parents: Parents) -> None:
         "verify", parents=parents, help="compare a dataset's folder, its receipts and the server"
     )
     verify.add_argument("dataset", help="name of the dataset as `status` shows it, or its folder")
-    verify.add_argument(
-        "--server", metavar="URL", help="default: $LEROBOT_BACKEND_URL, or the server the agent sent it to"
-    )
+    _add_address(verify, "default: $LEROBOT_BACKEND_URL, or the server the agent sent it to")
     verify.set_defaults(command=_verify)
 
 

@@ -80,9 +80,9 @@ def make_settings(
     server = server or os.environ.get("LEROBOT_BACKEND_URL")
     robot_id = robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
     if not server:
-        raise AgentError("where is the backend? Set --server http://host:8000 or LEROBOT_BACKEND_URL")
+        raise AgentError("where is the backend? Set --backend_url http://host:8000 or LEROBOT_BACKEND_URL")
     if not robot_id:
-        raise AgentError("which robot is this? Set --robot-id robot_A or LEROBOT_BACKEND_ROBOT_ID")
+        raise AgentError("which robot is this? Set --robot_id robot_A or LEROBOT_BACKEND_ROBOT_ID")
     if not 1 <= parallel <= MAX_PARALLEL:
         raise AgentError(f"--parallel {parallel}: 1 to {MAX_PARALLEL}")
     if metrics_port is not None and not 1 <= metrics_port <= MAX_PORT:

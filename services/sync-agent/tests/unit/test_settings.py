@@ -53,8 +53,8 @@ def test_environment(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("chosen", "told"),
     [
-        ({"server": None}, "--server"),
-        ({"robot_id": None}, "--robot-id"),
+        ({"server": None}, "--backend_url"),
+        ({"robot_id": None}, "--robot_id"),
         ({"server": "backend:8000"}, "not the address"),
         ({"robot_id": "../x"}, "robot_id"),
         ({"parallel": 0}, "--parallel"),

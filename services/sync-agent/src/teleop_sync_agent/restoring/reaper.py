@@ -195,7 +195,7 @@ def restore_command(place: DatasetPlace, version: int, robot_id: str, server: st
     """The command that restores that version into a folder next to the watched one."""
     into = f"{place.root}-restored"
     words = ["sync-agent", "restore", place.name, "--version", str(version), "--into", into]
-    return shlex.join([*words, "--server", server, "--robot-id", robot_id])
+    return shlex.join([*words, "--backend_url", server, "--robot_id", robot_id])
 
 
 def oldest_first(datasets: Iterable[Tended], root: Path) -> list[Tended]:

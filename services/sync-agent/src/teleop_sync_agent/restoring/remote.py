@@ -64,7 +64,7 @@ async def fetch(chosen: argparse.Namespace) -> bool:
     """Restore a dataset, and print where it is; returns whether it worked. Raises AgentError, ServerAway."""
     robot_id = chosen.robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
     if not robot_id:
-        raise AgentError("which robot's dataset? Set --robot-id or LEROBOT_BACKEND_ROBOT_ID")
+        raise AgentError("which robot's dataset? Set --robot_id or LEROBOT_BACKEND_ROBOT_ID")
     try:
         check_dataset_name(chosen.dataset)
     except BadInput as error:
@@ -110,7 +110,7 @@ async def fetch(chosen: argparse.Namespace) -> bool:
 def _backend(server: str | None) -> BackendHttp:
     server = server or os.environ.get("LEROBOT_BACKEND_URL")
     if not server:
-        raise AgentError("where is the backend? Set --server http://host:8000 or LEROBOT_BACKEND_URL")
+        raise AgentError("where is the backend? Set --backend_url http://host:8000 or LEROBOT_BACKEND_URL")
     try:
         return BackendHttp(server, token=os.environ.get("LEROBOT_BACKEND_TOKEN"))
     except ValueError as error:
@@ -134,5 +134,5 @@ def _find(dataset: str, robots: list[tuple[str, AgentState]]) -> tuple[str, Agen
     if not found:
         raise AgentError(f"no agent has seen a dataset {dataset!r} here; `sync-agent status` lists them")
     if len(found) > 1:
-        raise AgentError(f"{len(found)} datasets are called {dataset!r}: give the folder, or --robot-id")
+        raise AgentError(f"{len(found)} datasets are called {dataset!r}: give the folder, or --robot_id")
     return found[0]

@@ -117,7 +117,7 @@ def sync_agent(
     words = [
         str(COMMANDS / "sync-agent"),
         command,
-        "--server",
+        "--backend_url",
         server,
         "--robot-id",
         robot_id,

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
@@ -21,10 +21,11 @@ def new_environment(folder: Path) -> Path:
     return folder / "bin"
 
 
-def needed_by(requirements: Iterable[str]) -> dict[str, Distribution]:
+def needed_by(requirements: Iterable[str], *, without: Collection[str] = ()) -> dict[str, Distribution]:
     """What requirements need in turn, of what is installed here, by its canonical name.
 
-    raises  PackageNotFoundError if something of it is not installed here
+    without  names that are left out
+    raises   PackageNotFoundError if something of it is not installed here
     """
     found: dict[str, Distribution] = {}
     extras: dict[str, set[str]] = {}
@@ -32,7 +33,7 @@ def needed_by(requirements: Iterable[str]) -> dict[str, Distribution]:
     while todo:
         wanted = todo.pop()
         name = canonicalize_name(wanted.name)
-        if name in found and wanted.extras <= extras[name]:
+        if name in without or (name in found and wanted.extras <= extras[name]):
             continue
         found[name] = distribution(name)
         extras.setdefault(name, set()).update(wanted.extras)
