@@ -1,0 +1,130 @@
+"""The description in the hands of other people's tools: validators, and generators of clients."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.waiting import PATIENCE_S
+from websockets.sync.client import connect
+
+TOOLS = Path(__file__).parent.parent / "api_tools"
+FRAMES = 90
+FILE = b'{"fps": 30}\n'
+
+needs_npm = pytest.mark.skipif(
+    not (shutil.which("node") and shutil.which("npm")),
+    reason="node or npm is missing: apt-get install nodejs npm",
+)
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    """What a program prints; it must end well."""
+    environment = {**os.environ, "REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def written(documents, tmp_path_factory) -> Path:
+    """A folder with the document of each server, `<server>.json`."""
+    folder = tmp_path_factory.mktemp("documents")
+    for server, document in documents.items():
+        (folder / f"{server}.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory) -> Path:
+    """A folder with the tools installed, and the program that is written with them."""
+    folder = tmp_path_factory.mktemp("api-tools")
+    shutil.copytree(TOOLS, folder, dirs_exist_ok=True)
+    run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", folder=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory):
+    """Address of the one-process default, which has recorded a session."""
+    folder = tmp_path_factory.mktemp("backend")
+    settings = {
+        "LEROBOT_BACKEND_DATA_DIR": str(folder / "data"),
+        "LEROBOT_BACKEND_BACKUP_DIR": str(folder / "files"),
+    }
+    with ServiceProcess("teleop_backend", settings, "LEROBOT_BACKEND_PORT") as process:
+        with connect(f"ws://{process.address}/ws/log/robot_A?fps=30&task=pick") as websocket:
+            for index in range(FRAMES):
+                frame = {
+                    "observation": {"a.pos": index},
+                    "action": {"a.pos": index},
+                    "timestamp": 1e9 + index / 30,
+                }
+                websocket.send(json.dumps(frame))
+            while json.loads(websocket.recv(timeout=PATIENCE_S)).get("next") != FRAMES:
+                pass
+        yield f"http://{process.address}"
+
+
+@needs_npm
+def test_validators_find_nothing(tools, written):
+    """Redocly and Spectral, with their own rules: neither an error nor, but for one, a warning.
+
+    The one: a WebSocket's handshake is answered with 101, which neither takes for success.
+    """
+    documents = sorted(written.glob("*.json"))
+    known = ("operation-2xx-response:off", "operation-success-response")
+    skipped = ("--skip-rule", known[0].partition(":")[0])
+    run("node_modules/.bin/redocly", "lint", *skipped, "--max-problems=100", *documents, folder=tools)
+    (tools / "spectral.yaml").write_text(f'extends: "spectral:oas"\nrules:\n  {known[1]}: off\n')
+    told = run(
+        "node_modules/.bin/spectral",
+        "lint",
+        "-r",
+        "spectral.yaml",
+        "--fail-severity=warn",
+        *documents,
+        folder=tools,
+    )
+    assert "No results" in told
+
+
+def assert_done(answers: dict) -> None:
+    """What a generated client has heard is what there is."""
+    assert answers["committed"] == FRAMES
+    assert answers["stored"] == "robot_A/me/ds/meta/info.json"
+    assert answers["states"][-1] == "done"
+    assert answers["archive"] > 1000
+    assert answers["code"] == "session_not_found"
+
+
+@needs_npm
+def test_a_client_in_typescript(tools, written, backend, tmp_path):
+    """Its types are generated, strictly checked, and true of the answers."""
+    generate = ("node_modules/.bin/openapi-typescript", written / "lerobot-backend.json", "-o", "api.d.ts")
+    run(*generate, "--default-non-nullable=false", folder=tools)
+    run("node_modules/.bin/tsc", "-p", ".", folder=tools)
+    (tmp_path / "info.json").write_bytes(FILE)
+    assert_done(json.loads(run("node", "client.js", backend, tmp_path / "info.json", folder=tools)))
+
+
+def test_a_client_in_python(written, backend, tmp_path):
+    """It is generated whole, without a warning, and understands the answers."""
+    config = TOOLS / "openapi-python-client.yaml"
+    document = written / "lerobot-backend.json"
+    generate = ("generate", "--path", document, "--config", config, "--meta", "none", "--fail-on-warning")
+    generator = Path(sys.executable).parent / "openapi-python-client"
+    run(generator, *generate, "--output-path", tmp_path / "backend_client", folder=tmp_path)
+    shutil.copy(TOOLS / "client.py", tmp_path)
+    (tmp_path / "info.json").write_bytes(FILE)
+    answers = json.loads(run(sys.executable, "client.py", backend, tmp_path / "info.json", folder=tmp_path))
+    assert_done(answers)
+    # The export may have been made by the other client: then this one has found it done.
+    assert httpx.get(f"{backend}/exports", timeout=PATIENCE_S).json()["exports"][0]["status"] == "done"
