@@ -97,8 +97,8 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 dist: .venv/installed-local  ## build the wheels that a release consists of, into dist/
 	@$(BIN)/python deploy/release/make_wheels.py dist
 
-openapi: .venv/installed-local  ## write the document of all addresses that the stack's proxy serves
-	$(BIN)/python -m teleop_backend.openapi >deploy/proxy/openapi.json
+openapi: .venv/installed-local  ## write the description of all addresses that the stack's proxy serves
+	$(BIN)/python -m teleop_backend.openapi deploy/proxy
 
 docs: .venv/installed-docs  ## build the documents as a site, into site/; needs no network
 	rm -rf .pages

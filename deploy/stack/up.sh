@@ -33,7 +33,7 @@ cat <<EOF
 
 LeRobot backend on http://$here
   robots    lerobot-teleoperate … --backend_url=ws://$robots --robot_id=robot_A
-  look      http://$here/sessions   /robots   /datasets   /exports   /openapi.json
+  look      http://$here/sessions   /robots   /datasets   /exports   /docs
   export    export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset --backend_url http://$here
   scale     ${given:+$given }${compose[*]} up --detach --scale telemetry-service=3 --scale export-worker=2
   data      docker volumes; make backup copies them to backups/

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from teleop_backend.openapi import answer_of, openapi
+from teleop_backend.openapi import answer_of, descriptions
 from teleop_export.app import export_part
 from teleop_export.hub.settings import HubSettings
 from teleop_runtime.serving.app import assemble
@@ -25,4 +25,4 @@ def documents() -> dict[str, dict]:
     ]
     apps = {part.name: assemble(part.name, [part], exposure="local") for part in parts}
     alone = {name: msgspec.json.decode(answer_of(app, "/openapi.json")) for name, app in apps.items()}
-    return {"lerobot-backend": msgspec.json.decode(openapi()), **alone}
+    return {"lerobot-backend": msgspec.json.decode(descriptions()["openapi.json"]), **alone}

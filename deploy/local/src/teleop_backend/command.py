@@ -23,7 +23,7 @@ from teleop_backend.settings import LocalSettings, postgres_of
 BANNER = """\
 LeRobot backend on http://{here}:{port}
   robots    lerobot-teleoperate … --backend_url=ws://{robots}:{port} --robot_id=robot_A
-  look      http://{here}:{port}/sessions   /robots   /openapi.json   /metrics
+  look      http://{here}:{port}/sessions   /robots   /docs   /metrics
   data      {data_dir} (PostgreSQL), {backup_dir} (files)
   database  {database_url}
   access    {access}

@@ -1,10 +1,11 @@
-"""The OpenAPI document of the whole backend: `python -m teleop_backend.openapi > deploy/proxy/openapi.json`.
+"""What describes the whole backend, as files: `python -m teleop_backend.openapi deploy/proxy`.
 
-The proxy of the stack serves it as a file, because each of its services knows only its own addresses.
+The proxy of the stack serves them, because each of its services knows only its own addresses.
 """
 
 import asyncio
 import sys
+from pathlib import Path
 
 import msgspec
 from starlette.applications import Starlette
@@ -23,11 +24,13 @@ def answer_of(app: Starlette, path: str) -> bytes:
     return body
 
 
-def openapi() -> bytes:
-    """What the one-process default answers at /openapi.json, indented."""
-    document = answer_of(create_app(load_settings(LocalSettings)), "/openapi.json")
-    return msgspec.json.format(document, indent=1) + b"\n"
+def descriptions() -> dict[str, bytes]:
+    """What the one-process default answers at /openapi.json, indented, and at /docs, by the file's name."""
+    app = create_app(load_settings(LocalSettings))
+    document = msgspec.json.format(answer_of(app, "/openapi.json"), indent=1)
+    return {"openapi.json": document + b"\n", "docs.html": answer_of(app, "/docs")}
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(openapi())
+    for name, content in descriptions().items():
+        Path(sys.argv[1], name).write_bytes(content)

@@ -1,15 +1,17 @@
 """The document of all addresses."""
 
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from openapi_spec_validator import validate
-from teleop_backend.openapi import openapi
+from teleop_backend.openapi import descriptions
 from teleop_export.planning.push import PushRequest
 from teleop_export.planning.request import ExportRequest
+from teleop_runtime.serving.openapi.page import POLICY
 from teleop_schema.files import FilePlan, Manifest
 from teleop_schema.holding import Held
 from teleop_telemetry.tables.views import EpisodeChange, SessionChange
@@ -17,7 +19,7 @@ from teleop_video_ingest.api.forms import DatasetForm, VideoForm
 from teleop_video_ingest.model.announced import allowed_fields
 from teleop_video_ingest.uploads.multipart import FILE_FIELD
 
-SERVED = Path(__file__).parents[3] / "proxy/openapi.json"
+PROXY = Path(__file__).parents[3] / "proxy"
 SERVERS = ("lerobot-backend", "telemetry-service", "video-ingest-service", "export-service")
 BODIES = {
     kind.__name__: kind
@@ -55,9 +57,45 @@ def parts_of(value: Any) -> Iterator[dict[str, Any]]:
             yield from parts_of(each)
 
 
-def test_the_stacks_proxy_serves_the_document_of_the_one_process_default():
-    """An address that is new, or answers otherwise, is in the file after `make openapi`."""
-    assert SERVED.read_bytes() == openapi(), "run make openapi"
+@pytest.mark.parametrize("name", ["openapi.json", "docs.html"])
+def test_the_stacks_proxy_serves_the_description_of_the_one_process_default(name):
+    """An address that is new, or answers otherwise, is in the files after `make openapi`."""
+    assert (PROXY / name).read_bytes() == descriptions()[name], "run make openapi"
+
+
+def test_the_stacks_proxy_lets_the_page_do_as_little():
+    """With the policy that the one-process default sends."""
+    assert f'"{POLICY}"' in (PROXY / "routes.caddy").read_text()
+
+
+class Page(HTMLParser):
+    """The tags, ids and links of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.links: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            assert name != "src"
+            if name == "id":
+                self.ids.append(value or "")
+            elif name == "href":
+                self.links.add(value or "")
+
+
+def test_the_page_needs_nothing_else(whole):
+    """Neither a program nor a file of another host; each of its links leads somewhere in it."""
+    page = Page(descriptions()["docs.html"].decode())
+    assert not page.tags & {"script", "link", "img", "iframe", "object"}
+    assert page.links == {f"#{name}" for name in page.ids if f"#{name}" in page.links} | {"openapi.json"}
+    assert len(page.ids) == len(set(page.ids))
+    described = {operation["operationId"] for _, operation in operations_of(whole)}
+    assert described | {f"schema-{name}" for name in whole["components"]["schemas"]} <= set(page.ids)
 
 
 def test_the_document_is_valid(document):

@@ -297,7 +297,7 @@ async def test_openapi_document_is_valid(http):
     validate(document)
     assert set(document["paths"]) == {
         *("/things/{thing_id}", "/names/{name}", "/rows/{row}/cells/{name}", "/half", "/echo"),
-        *("/healthz", "/readyz", "/metrics", "/openapi.json"),
+        *("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"),
     }
 
 

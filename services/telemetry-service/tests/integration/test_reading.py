@@ -280,6 +280,7 @@ async def test_every_address_is_described(http):
         "/readyz",
         "/metrics",
         "/openapi.json",
+        "/docs",
         "/ws/log/{robot_id}",
         "/robots",
         "/sessions",

@@ -15,7 +15,7 @@ from msgspec import Meta
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -28,6 +28,7 @@ from teleop_runtime.serving import problems
 from teleop_runtime.serving.early_answers import EarlyAnswers
 from teleop_runtime.serving.graceful import ask_server_to_end, drain_before_exit, start_ends_when_asked
 from teleop_runtime.serving.openapi.document import Described, describe
+from teleop_runtime.serving.openapi.page import POLICY, page_of
 from teleop_runtime.serving.operations import Answer, Conversation, JsonResponse, Operation
 from teleop_runtime.serving.posture import check_access
 from teleop_runtime.serving.starting import Start
@@ -38,7 +39,7 @@ log = get_logger(__name__)
 # Kubernetes and proxies give up soon; including the network, this stays below 2 s.
 CHECKED_WITHIN_S = 1.5
 # Addresses that answer while the parts of the server wait to start.
-WITHOUT_PARTS = {"/healthz", "/readyz", "/metrics", "/openapi.json"}
+WITHOUT_PARTS = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
 
 Status = Annotated[
     dict[str, str],
@@ -49,8 +50,11 @@ Status = Annotated[
 ]
 ALIVE = Answer(200, "It does", Status)
 READY = Answer(200, "Everything is in order, or what is not keeps nothing from its work", Status)
-METRICS = Answer(200, "Prometheus' text format", media={"text/plain": str})
+METRICS = Answer(
+    200, "Prometheus' text format; the stack's proxy does not publish it", media={"text/plain": str}
+)
 DOCUMENT = Answer(200, "OpenAPI 3.1", dict[str, Any])
+PAGE = Answer(200, "HTML that fetches nothing", media={"text/html": str})
 UNREADY = Answer(503, "Something is wrong: `status` is `unready`, and the rest says why", Status)
 # What the addresses that every server has are listed with.
 OWN = "server"
@@ -199,13 +203,19 @@ def _routes(title: str, parts: Sequence[ServicePart], health: Health) -> list[Ro
         """This document."""
         return JsonResponse(document)
 
+    async def docs(_request: Request) -> Response:
+        """This document as a page to read."""
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+
     own = [
         Operation("GET", "/healthz", health.healthz, answers=[ALIVE], tag=OWN),
         Operation("GET", "/readyz", health.readyz, answers=[READY, UNREADY], tag=OWN),
         Operation("GET", "/metrics", show_metrics, answers=[METRICS], tag=OWN),
         Operation("GET", "/openapi.json", openapi, answers=[DOCUMENT], tag=OWN),
+        Operation("GET", "/docs", docs, answers=[PAGE], tag=OWN),
     ]
     document = describe(title, [*own, *operations], conversations, described)
+    page = page_of(document)
     routes: list[Route | WebSocketRoute] = [
         *(operation.route() for operation in (*own, *operations)),
         *(conversation.route() for conversation in conversations),
