@@ -38,6 +38,7 @@ from lerobot_robot_backend.shipping.commands import (
 )
 from lerobot_robot_backend.shipping.recall import recall, video_of
 from lerobot_robot_backend.shipping.retention import prune_spool
+from lerobot_robot_backend.spool.durable import FULL
 from lerobot_robot_backend.spool.locks import is_locked, locked, name_holder
 from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, left_by_server, read_stream, send_to
 from lerobot_robot_backend.video.files import (
@@ -114,12 +115,15 @@ async def ship_video(
     follow  continue until the recording is over; otherwise upload only what is finished now
     slots   limits how many uploads of several streams run at once
 
-    If the server can't be reached, or does not know the session yet, it is asked again, forever. Raises
-    SpoolError if the folder has no stream, OSError if the result can't be written to disk.
+    If the server can't be reached, or does not know the session yet, it is asked again, forever. With
+    `follow`, it waits while the disk is full. Raises SpoolError if the folder has no stream, OSError if the
+    result can't be written to disk.
     """
     read_stream(stream_dir)
     shipped = VideoShipped()
     refused: set[Path] = set()
+    # On the server, but not noted yet.
+    unnoted: dict[Path, Receipt] = {}
     with locked(stream_dir / VIDEO_SHIPPER_LOCK) as held:
         if not held:
             return None
@@ -131,17 +135,37 @@ async def ship_video(
             for segment in finished_segments(stream_dir):
                 if segment.path in refused:
                     continue
-                receipt = await _upload(segment, uploader, slots or nullcontext())
+                receipt = unnoted.get(segment.path)
+                receipt = receipt or await _upload(segment, uploader, slots or nullcontext())
                 if receipt is None:
                     refused.add(segment.path)
                     shipped.refused += 1
-                else:
-                    mark_stored(segment, receipt)
+                elif _is_noted(segment, receipt, wait=follow, again=segment.path in unnoted):
+                    unnoted.pop(segment.path, None)
                     shipped.stored += 1
-            if over or not follow:
+                else:
+                    unnoted[segment.path] = receipt
+            if not follow or (over and not unnoted):
                 break
             await asyncio.sleep(POLL_S)
     return shipped
+
+
+def _is_noted(segment: WaitingSegment, receipt: Receipt, *, wait: bool, again: bool) -> bool:
+    """Note that the server has the segment; False if the disk is full.
+
+    wait   it will be tried again; otherwise OSError is raised
+    again  it was full before, which is in the log
+    """
+    try:
+        mark_stored(segment, receipt)
+    except OSError as error:
+        if not wait or error.errno not in FULL:
+            raise
+        if not again:
+            log.error("%s is stored, but that can't be noted: %s; trying again", segment.path, error.strerror)
+        return False
+    return True
 
 
 async def ship_all_video(

@@ -104,6 +104,26 @@ async def test_unknown_session_is_waited_for(record, files, uploader):
     assert await ship_video(client.stream_dir, uploader) == VideoShipped(stored=4)
 
 
+async def test_full_disk_is_waited_for(record, uploader, monkeypatch, caplog):
+    """What the server has can't be noted: that is told once, nothing is sent again, and it is noted later."""
+    client = record()
+    real, refusals = video_shipper.mark_stored, [4]
+
+    def mark(segment, receipt):
+        if refusals[0]:
+            refusals[0] -= 1
+            raise OSError(28, "No space left on device")
+        real(segment, receipt)
+
+    monkeypatch.setattr(video_shipper, "mark_stored", mark)
+    monkeypatch.setattr(video_shipper, "POLL_S", 0.01)
+    sizes = [segment.video.size_bytes for segment in finished_segments(client.stream_dir)]
+    assert await ship_video(client.stream_dir, uploader, follow=True) == VideoShipped(stored=4)
+    assert uploader.sent_bytes == sum(sizes)
+    assert len([record for record in caplog.records if "can't be noted" in record.message]) == 4
+    assert not has_unstored_video(client.stream_dir)
+
+
 async def test_cut_line_is_survived(record, files, uploader):
     """A connection that breaks off in the middle of a segment costs nothing but time."""
     client = record()
