@@ -9,6 +9,7 @@ import pytest_asyncio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from teleop_runtime.serving import connection
 from teleop_runtime.serving.app import Running, ServicePart, assemble, refuse
 from teleop_runtime.serving.connection import MAX_TARGET_BYTES, peer_of
 from teleop_runtime.serving.operations import Conversation, Operation
@@ -218,3 +219,24 @@ async def test_ends_are_told_apart(server, listener):
         seen = len(listener.codes)
         await until(lambda: len(listener.codes) > seen)  # noqa: B023
     assert listener.codes == [1001, 1005, 1006]
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (b"", []),
+        (b"GET /names/a HTTP/1.1\r\nHost: local", [b"408"]),
+        (b"GET /names/a HTTP/1.1\r\nHost: localhost\r\n\r\nGET /nam", [b"200", b"408"]),
+    ],
+    ids=["nothing", "half", "half of the second"],
+)
+async def test_a_head_that_does_not_come_is_not_waited_for(server, monkeypatch, sent, statuses):
+    """Its connection ends, with an answer if a request had begun."""
+    monkeypatch.setattr(connection, "HEAD_WITHIN_S", 0.3)
+    host, port = server.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    async with asyncio.timeout(PATIENCE_S):
+        told = await reader.read()
+    writer.close()
+    assert [each[:3] for each in told.split(b"HTTP/1.1 ")[1:]] == statuses

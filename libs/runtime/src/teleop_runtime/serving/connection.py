@@ -21,6 +21,7 @@ from teleop_schema.errors import (
     HeadersTooLarge,
     MessageTooLarge,
     TargetTooLong,
+    TooSlow,
 )
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -37,6 +38,8 @@ log = get_logger(__name__)
 
 # RFC 9110 demands as much; with it, the whole request line stays within the WebSocket side's limit.
 MAX_TARGET_BYTES = 8000
+# A head is a few hundred bytes, in one packet; whoever sends a part of it, or nothing, holds a descriptor.
+HEAD_WITHIN_S = 30.0
 # Time for a client to read why it was refused while it is still sending.
 LINGER_S = 2.0
 PEER = "lerobot.peer"
@@ -83,6 +86,47 @@ class HttpConnection(HttpToolsProtocol):
     """An HTTP connection; a WebSocket begins as one too."""
 
     _refused = False
+    _begun = False
+    _awaited: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begun = True
+        if self._awaited is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        self._begun = False
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        self._awaited = self.loop.call_later(HEAD_WITHIN_S, self._refuse_slow_head)
+
+    def _stop_waiting(self) -> None:
+        if self._awaited is not None:
+            self._awaited.cancel()
+            self._awaited = None
+
+    def _refuse_slow_head(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Nothing more is read before the request in front of it is answered.
+            self._await_head()
+            return
+        self._awaited, self._refused = None, True
+        if not self._begun:
+            self.transport.close()
+            return
+        error = TooSlow(f"the head of the request did not arrive within {HEAD_WITHIN_S:g} s")
+        _say_and_close(self.transport, refusal(error), self.loop)
 
     def data_received(self, data: bytes) -> None:
         if not self._refused:
