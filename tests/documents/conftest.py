@@ -1,0 +1,37 @@
+"""What the tests of documents and examples share."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from teleop_testing.backends.processes import ServiceProcess
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[ServiceProcess]:
+    """The whole backend as one process, with folders of its own."""
+    # Not in pytest's own folder: that is closed to the account that PostgreSQL runs under.
+    with tempfile.TemporaryDirectory(prefix="backend-") as folder:
+        environment = {
+            "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
+            "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
+        }
+        with ServiceProcess("teleop_backend", environment, "LEROBOT_BACKEND_PORT") as process:
+            yield process
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of somebody who has activated .venv, and whose home is empty."""
+    home = tmp_path_factory.mktemp("home")
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "HF_LEROBOT_HOME": str(home / "lerobot"),
+        "LEROBOT_BACKEND_SPOOL": str(home / "spool"),
+        "OMP_NUM_THREADS": "1",
+    }
