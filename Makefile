@@ -14,6 +14,12 @@ SOURCES := $(PACKAGES) tests
 COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo .compose/bin/docker-compose)
 COMPOSE_VERSION := 5.6.1.0
 
+# What servers and robot PCs are; `make lock` fails if a package has no wheel for one of them. pgpq of the server has
+# none for Linux on aarch64.
+FOR_SERVERS := x86_64-unknown-linux-gnu aarch64-apple-darwin
+FOR_ROBOTS := $(FOR_SERVERS) aarch64-unknown-linux-gnu
+HAS_WHEELS = $(UV) pip compile -q --no-deps --only-binary :all: --python-version
+
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
@@ -93,6 +99,12 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group docs -o requirements/docs.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image -o requirements/dev.txt >/dev/null
+	for python in 3.12 3.13; do \
+		for each in $(FOR_SERVERS); do \
+			$(HAS_WHEELS) $$python --python-platform $$each requirements/local.txt >/dev/null || exit 1; done; \
+		for each in $(FOR_ROBOTS); do \
+			$(HAS_WHEELS) $$python --python-platform $$each requirements/sync-agent.txt >/dev/null || exit 1; done; \
+	done
 
 dist: .venv/installed-local  ## build the wheels that a release consists of, into dist/
 	@$(BIN)/python deploy/release/make_wheels.py dist

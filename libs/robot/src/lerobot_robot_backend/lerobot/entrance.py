@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from lerobot_robot_backend.lerobot.exits import exit_with
 
-REMEDY = "install the backend's robot library again (pip install ./libs/schema ./libs/robot)"
+REMEDY = "install the backend's robot library again (pip install --find-links dist lerobot_robot_backend)"
 
 
 def activate_or_tell() -> None:

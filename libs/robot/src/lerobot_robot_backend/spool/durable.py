@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,6 +40,28 @@ def make_directory(path: Path, *, mode: int = 0o777, exist_ok: bool = False) -> 
     path.mkdir(mode, parents=True, exist_ok=exist_ok)
     for folder in reversed(missing):
         sync_directory(folder.parent)
+
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def sync_data(fd: int) -> None:
+        """Return once the file's bytes and length are on the medium, for
+        which macOS's fsync is not enough."""
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+
+    def reserve(fd: int, size_bytes: int) -> None:
+        """Give the file its size; its space is only taken as it is written."""
+        os.ftruncate(fd, size_bytes)
+else:
+
+    def sync_data(fd: int) -> None:
+        """Return once the file's bytes and length are on the medium."""
+        os.fdatasync(fd)
+
+    def reserve(fd: int, size_bytes: int) -> None:
+        """Give the file its size and its space on the disk; raises OSError if that is full."""
+        os.posix_fallocate(fd, 0, size_bytes)
 
 
 def sync_directory(path: Path) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import google_crc32c
 
-from lerobot_robot_backend.spool.durable import sync_directory
+from lerobot_robot_backend.spool.durable import reserve, sync_data, sync_directory
 from lerobot_robot_backend.spool.record import CRC
 
 # Half an hour of six joints at 60 Hz: few files, and acknowledged samples leave the disk soon enough.
@@ -88,11 +88,11 @@ def prepare_segment(stream_dir: Path, number: int, size_bytes: int, *, quick: bo
     path = segment_path(stream_dir, number).with_suffix(PREPARED_SUFFIXES[quick])
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.posix_fallocate(fd, 0, size_bytes)
+        reserve(fd, size_bytes)
         if not quick:
             for offset in range(0, size_bytes, len(_ZEROS)):
                 os.pwrite(fd, _ZEROS[: size_bytes - offset], offset)
-            os.fdatasync(fd)
+            sync_data(fd)
             sync_directory(stream_dir)
     except OSError:
         path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from teleop_schema.messages import Event
 
-from lerobot_robot_backend.spool.durable import FULL, make_directory, sync_directory
+from lerobot_robot_backend.spool.durable import FULL, make_directory, sync_data, sync_directory
 from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.spool.record import (
     MAX_RECORD_BYTES,
@@ -168,7 +168,7 @@ class SpoolWriter:
             self._synced = number, offset
             while self._left and self._left[0] != fd:
                 self._sync_left()
-            os.fdatasync(fd)
+            sync_data(fd)
             if new_name:
                 # Until this, a power loss may leave the segment its prepared name; readers look there too.
                 sync_directory(self.stream_dir)
@@ -308,7 +308,7 @@ class SpoolWriter:
     def _sync_left(self) -> None:
         fd = self._left.popleft()
         try:
-            os.fdatasync(fd)
+            sync_data(fd)
         finally:
             os.close(fd)
 

@@ -21,6 +21,7 @@ from msgspec import Struct
 from teleop_schema.depth import DepthUnit
 from teleop_schema.files import DroppedFrames
 
+from lerobot_robot_backend.spool.durable import sync_data
 from lerobot_robot_backend.spool.record import CRC
 
 # A segment of lossless pictures ends at this size, if not earlier by their number.
@@ -164,7 +165,7 @@ def sync_part(path: Path) -> None:
     """Return once what is in the file now is on the disk. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fdatasync(fd)
+        sync_data(fd)
     finally:
         os.close(fd)
 
