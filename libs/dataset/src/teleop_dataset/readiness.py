@@ -78,7 +78,7 @@ def judge(
     recorders = [file for file in seen.files.values() if file.is_recorders]
     if changing := _changing(seen, recorders):
         return Verdict(Readiness.BUSY, f"{changing} is being written")
-    still_ns = _still_ns(seen, recorders, now_ns)
+    still_ns = unchanged_ns(seen, recorders, now_ns)
     if still_ns < DEBOUNCE_NS:
         return Verdict(Readiness.BUSY, "it has just changed")
     unfinished = what_is_unfinished(seen)
@@ -97,6 +97,20 @@ def judge(
             reason += " (as far as this machine can tell)"
         return _with_files(seen, Readiness.DEAD, reason, _flags(seen))
     return _recording(seen, why, saved_episodes, still_ns)
+
+
+def unchanged_ns(seen: DatasetSeen, files: Sequence[FileSeen], now_ns: int) -> int:
+    """For how many nanoseconds these files have not changed: by the file system's clock, if the looks agree.
+
+    A file system's clock may be ahead (network storage, a board whose clock was set back), and then two looks
+    show it. The board's clock may be set ahead, and then it is not longer than since a look saw otherwise.
+    """
+
+    def age_ns(file: FileSeen) -> int:
+        told_ns = now_ns - file.changed_ns
+        return told_ns if file.otherwise_ns is None else min(told_ns, seen.looked_at_ns - file.otherwise_ns)
+
+    return max(min(map(age_ns, files), default=0), seen.looked_at_ns - seen.same_since_ns)
 
 
 def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) -> Verdict:
@@ -129,22 +143,8 @@ def _unsettled_stranger(seen: DatasetSeen, now_ns: int) -> str | None:
     dataset is saved as a whole, once, and not each time that the log grows.
     """
     strangers = [file for file in seen.files.values() if not file.is_recorders]
-    unsettled = [file for file in strangers if _still_ns(seen, [file], now_ns) < DEBOUNCE_NS]
+    unsettled = [file for file in strangers if unchanged_ns(seen, [file], now_ns) < DEBOUNCE_NS]
     return _changing(seen, strangers) or next((file.own_path for file in unsettled), None)
-
-
-def _still_ns(seen: DatasetSeen, files: Sequence[FileSeen], now_ns: int) -> int:
-    """For how long these files have not changed: by the file system's clock, as far as the looks agree.
-
-    A file system's clock may be ahead (network storage, a board whose clock was set back), and then two looks
-    show it. The board's clock may be set ahead, and then it is not longer than since a look saw otherwise.
-    """
-
-    def age_ns(file: FileSeen) -> int:
-        told_ns = now_ns - file.changed_ns
-        return told_ns if file.otherwise_ns is None else min(told_ns, seen.looked_at_ns - file.otherwise_ns)
-
-    return max(min(map(age_ns, files), default=0), seen.looked_at_ns - seen.same_since_ns)
 
 
 def _encoding(seen: DatasetSeen) -> list[str]:

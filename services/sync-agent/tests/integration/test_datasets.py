@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -311,6 +312,22 @@ async def test_a_recording_is_followed(make_agent, running, backend, outputs):
         await until(lambda: versions(backend) and versions(backend)[-1].finalised)
     assert stored(backend) == contents(outputs / "picking")
     assert backend.received_bytes < 1.15 * sum(map(len, contents(outputs / "picking").values())) + 30_000
+
+
+async def test_a_clock_that_is_set_ahead(make_agent, running, backend, outputs, monkeypatch):
+    """What has just changed is looked at again soon, though by the clock it is days old."""
+    monkeypatch.setattr(tender, "RESCAN_S", 1e6)
+    agent = make_agent()
+    recorder = RowRecorder(outputs / "picking")
+    async with running(agent):
+        recorder.save_episode()
+        await until(lambda: versions(backend))
+        now_ns = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: now_ns() + 3 * 24 * 3600 * 10**9)
+        recorder.save_episode()
+        await until(lambda: len(versions(backend)) == 2)
+        recorder.finalise()
+        await until(lambda: versions(backend)[-1].finalised)
 
 
 async def test_a_recorder_that_died(make_agent, running, backend, outputs):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from teleop_client.uploading import Refused
 from teleop_dataset.folder import DatasetSeen, look
-from teleop_dataset.readiness import QUIET_NS, Readiness, Verdict, judge
+from teleop_dataset.readiness import QUIET_NS, Readiness, Verdict, judge, unchanged_ns
 from teleop_schema.files import DatasetVersion
 
 from teleop_sync_agent.errors import AgentError, LeftChanged, explain
@@ -152,8 +152,8 @@ class Tender:
         if verdict.kind is Readiness.UNSUPPORTED:
             await self._datasets.note(tended, state="unsupported", fingerprint=mark)
             return self._finder.settled_pause_s(tended.place.root)
-        changed_ns = max(file.changed_ns for file in seen.files.values())
-        lively = time.time_ns() - changed_ns < LIVELY_S * 1e9 or bool(seen.changing)
+        still_ns = unchanged_ns(seen, list(seen.files.values()), time.time_ns())
+        lively = still_ns < LIVELY_S * 1e9 or bool(seen.changing)
         return LOOK_AGAIN_S if lively else RESCAN_S
 
     async def _look(self, tended: Tended) -> tuple[DatasetSeen, Verdict]:
