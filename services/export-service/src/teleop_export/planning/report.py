@@ -265,40 +265,22 @@ def finish_report(
     times         of each
     not_finite    rows with such a value, by feature
     """
-    sessions = []
     slowest = _slowest(pieces, times, fps)
+    made = list(zip(pieces, rows, times, strict=True))
+    sessions = []
     for session in planned.sessions:
+        own = [each for each in made if each[0].session_id == session.session_id]
         left_out = [
-            Excluded(
-                reason=reason,
-                episode_index=piece.episode_index,
-                first_frame=piece.first,
-                end_frame=piece.end,
-                frames=frames,
-            )
-            for piece, count in zip(pieces, rows, strict=True)
-            if piece.session_id == session.session_id
-            for reason, frames in (
-                *piece.left_out,
-                (
-                    _thinned_out(session, fps, slowest),
-                    piece.frames - sum(frames for _, frames in piece.left_out) - count,
-                ),
-            )
-            if frames
+            excluded
+            for piece, count, _ in own
+            for excluded in _left_out(piece, count, _thinned_out(session, fps, slowest))
         ]
-        frames = sum(each.frames for each in left_out)
         sessions.append(
             structs.replace(
                 session,
-                exported=session.exported - frames,
+                exported=session.exported - sum(each.frames for each in left_out),
                 excluded=[*session.excluded, *left_out],
-                times=[
-                    time
-                    for piece, time in zip(pieces, times, strict=True)
-                    if piece.session_id == session.session_id
-                    and worth_telling(time, session.declared_fps, fps)
-                ],
+                times=[time for _, _, time in own if worth_telling(time, session.declared_fps, fps)],
             )
         )
     exported = sum(session.exported for session in sessions)
@@ -313,6 +295,25 @@ def finish_report(
             structs.replace(column, not_finite=not_finite.get(column.name, 0)) for column in planned.columns
         ],
     )
+
+
+def _left_out(piece: Piece, rows: int, thinned_out: str) -> list[Excluded]:
+    """The frames of a piece that are in none of its rows, by reason.
+
+    thinned_out  the reason for those that only the dataset's fps left out
+    """
+    named = sum(frames for _, frames in piece.left_out)
+    return [
+        Excluded(
+            reason=reason,
+            episode_index=piece.episode_index,
+            first_frame=piece.first,
+            end_frame=piece.end,
+            frames=frames,
+        )
+        for reason, frames in (*piece.left_out, (thinned_out, piece.frames - named - rows))
+        if frames
+    ]
 
 
 class Built(Struct, frozen=True, kw_only=True):

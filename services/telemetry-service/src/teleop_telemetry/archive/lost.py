@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from teleop_runtime.batches import in_batches
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 from teleop_runtime.store import ChecksumMismatch, ObjectMissing, Store
@@ -147,10 +148,5 @@ async def _digest(store: Store, sha256: str) -> str:
 
 async def _list_store(connection: Connection, store: Store) -> None:
     await lost_copies.begin_listing(connection)
-    batch: list[tuple[str, int]] = []
-    async for each in store.list_objects():
-        batch.append(each)
-        if len(batch) == LISTED_TOGETHER:
-            await lost_copies.add_listed(connection, batch)
-            batch = []
-    await lost_copies.add_listed(connection, batch)
+    async for batch in in_batches(store.list_objects(), LISTED_TOGETHER):
+        await lost_copies.add_listed(connection, batch)

@@ -12,6 +12,7 @@ Therefore it keeps only the newest
 
 from datetime import UTC, datetime, timedelta
 
+from teleop_runtime.batches import in_batches
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_runtime.store import Store
@@ -133,13 +134,8 @@ async def report_missing(connection: Connection, pool: Pool, store: Store, befor
 async def list_store(connection: Connection, store: Store) -> None:
     """List the objects of the store, until `end_listing`."""
     await sweep_table.begin_listing(connection)
-    batch: list[tuple[str, int]] = []
-    async for each in store.list_objects():
-        batch.append(each)
-        if len(batch) == LISTED_TOGETHER:
-            await sweep_table.add_listed(connection, batch)
-            batch = []
-    await sweep_table.add_listed(connection, batch)
+    async for batch in in_batches(store.list_objects(), LISTED_TOGETHER):
+        await sweep_table.add_listed(connection, batch)
 
 
 async def remove_unreferenced(pool: Pool, store: Store, sha256: str) -> bool:
