@@ -3,10 +3,13 @@
 import asyncio
 import queue
 import tarfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
 from typing import BinaryIO, cast
 
 from teleop_client.backend_http import BackendHttp, Interrupted
+from teleop_client.persevering import persevere
 
 PIECE_BYTES = 256 * 1024
 # 4 MB in memory, so that the network and the disk seldom wait for each other.
@@ -23,33 +26,78 @@ async def unpack_from(
     address: str,
     unpack: Callable[[tarfile.TarFile], None],
     advance: Callable[[int, int], None],
+    report: Callable[[Interrupted], None],
 ) -> None:
     """Call `unpack`, in a thread, with the archive at `address`.
 
-    advance  called with the bytes received so far, and those of the whole answer (0: not known)
+    A download that is interrupted is continued where it stopped, as long as `report` does not raise.
 
-    Raises Refused, Interrupted (also if the answer is not an archive), and at once whatever `unpack` raises.
+    advance  called with the size of what has been received, and that of the whole archive (0: not known), in
+             bytes
+    report   called with the reason of each interruption
+
+    Raises Refused, Interrupted if another attempt has to start from the beginning, and at once whatever
+    `unpack` or `report` raises.
     """
     pipe = _Pipe()
     unpacking = asyncio.create_task(asyncio.to_thread(read_archive, cast(BinaryIO, pipe), unpack))
+    download = _Download(backend, address)
+
+    async def take(piece: bytes) -> bool:
+        """Pass a piece on; False if no further one is wanted: unpacking failed, or has all that it wants."""
+        while not pipe.offer(piece):
+            if unpacking.done():
+                return False
+            await asyncio.sleep(_ROOM_POLL_S)
+        advance(len(piece), download.total_bytes)
+        return not unpacking.done()
+
     try:
-        async with backend.request("GET", address) as (response, deadline):
-            total_bytes = response.content_length or 0
-            async for piece in response.content.iter_chunked(PIECE_BYTES):
-                deadline.reschedule(asyncio.get_running_loop().time() + STALL_S)
-                while not pipe.offer(piece):
-                    if unpacking.done():
-                        break
-                    await asyncio.sleep(_ROOM_POLL_S)
-                if unpacking.done():  # it failed, or has all that it wants: the rest need not arrive
-                    break
-                advance(len(piece), total_bytes)
+        if not await persevere(partial(download.go_on, take), report=report):
+            raise Interrupted(f"{backend.url}{address} is another archive than before")
         pipe.end()
     except BaseException:
         pipe.break_off()
         await asyncio.gather(unpacking, return_exceptions=True)
         raise
     await unpacking
+
+
+class _Download:
+    """An archive that arrives in one or more requests.
+
+    total_bytes  0: not known
+    """
+
+    def __init__(self, backend: BackendHttp, address: str) -> None:
+        self.total_bytes = 0
+        self._backend = backend
+        self._address = address
+        self._etag: str | None = None
+        self._arrived_bytes = 0
+
+    async def go_on(self, take: Callable[[bytes], Awaitable[bool]]) -> bool:
+        """Request what has not arrived; returns True at the end, and False if the server can't continue where
+        it stopped: the archive is another one, or an older backend sends it from its beginning only."""
+        before = self._arrived_bytes
+        if before and self._etag is None:
+            return False
+        headers = {"Range": f"bytes={before}-", "If-Range": self._etag or ""} if before else {}
+        try:
+            async with self._backend.request("GET", self._address, headers=headers) as (response, deadline):
+                if before and response.status != HTTPStatus.PARTIAL_CONTENT:
+                    return False
+                self._etag = response.headers.get("ETag")
+                self.total_bytes = self.total_bytes or response.content_length or 0
+                async for piece in response.content.iter_chunked(PIECE_BYTES):
+                    deadline.reschedule(asyncio.get_running_loop().time() + STALL_S)
+                    self._arrived_bytes += len(piece)
+                    if not await take(piece):
+                        break
+        except Interrupted as error:
+            progressed = self._arrived_bytes > before
+            raise Interrupted(str(error), error.problem, progressed=progressed) from error
+        return True
 
 
 def read_archive(stream: BinaryIO, unpack: Callable[[tarfile.TarFile], None]) -> None:

@@ -40,6 +40,8 @@ class Backend:
 
     answers    (method, end of the address) -> what is answered instead, one after the other
     cut_after  of the archive only so many bytes come, once each
+    changes    whether it is another archive each time
+    ranges     what was asked for of the archive
     error      with which the export fails
     """
 
@@ -47,6 +49,8 @@ class Backend:
         self.url = ""
         self.answers: dict[tuple[str, str], list[web.Response]] = {}
         self.cut_after: list[int] = []
+        self.changes = False
+        self.ranges: list[str | None] = []
         self.error: dict[str, object] | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -70,7 +74,15 @@ class Backend:
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
         content = archive()
-        answer = web.StreamResponse(headers={"Content-Length": str(len(content))})
+        asked = request.headers.get("Range")
+        self.ranges.append(asked)
+        etag = f'"{len(self.ranges) if self.changes else 0}"'
+        begin = 0
+        if asked and request.headers["If-Range"] == etag:
+            begin = int(asked.removeprefix("bytes=").removesuffix("-"))
+        content = content[begin:]
+        headers = {"Content-Length": str(len(content)), "ETag": etag}
+        answer = web.StreamResponse(status=206 if begin else 200, headers=headers)
         await answer.prepare(request)
         if self.cut_after:
             await answer.write(content[: self.cut_after.pop(0)])
@@ -155,4 +167,17 @@ async def test_a_backend_that_restarts_is_waited_for(backend, tmp_path):
     assert status == 0, said
     assert "x: not like this; do it so; trying again" in said
     assert (tmp_path / "made/data/file-000.parquet").read_bytes() == DATA
+    # An answer in between that is no archive does not make the download start again.
+    assert backend.ranges == [None, "bytes=1000-", "bytes=501000-"]
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+async def test_an_archive_that_has_changed_starts_again(backend, tmp_path):
+    """The rest of another archive is not put behind the beginning of this one."""
+    backend.changes = True
+    backend.cut_after = [1000]
+    status, said = await run(backend, tmp_path / "made")
+    assert status == 0, said
+    assert "is another archive than before; trying again" in said
+    assert backend.ranges == [None, "bytes=1000-", None]
+    assert (tmp_path / "made/data/file-000.parquet").read_bytes() == DATA

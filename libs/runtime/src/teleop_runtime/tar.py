@@ -14,16 +14,16 @@ NS_PER_S = 1_000_000_000
 class TarMember:
     """A file of an archive, or a folder, which has no content.
 
-    content  reads `size_bytes` bytes
+    content  reads its bytes from a position on
     """
 
     header: bytes
     size_bytes: int = 0
-    content: Callable[[], AsyncGenerator[bytes]] | None = None
+    content: Callable[[int], AsyncGenerator[bytes]] | None = None
 
     @classmethod
     def file(
-        cls, name: str, size_bytes: int, modified_ns: int, content: Callable[[], AsyncGenerator[bytes]]
+        cls, name: str, size_bytes: int, modified_ns: int, content: Callable[[int], AsyncGenerator[bytes]]
     ) -> Self:
         """
         modified_ns  the unpacked file's time, ns since the Unix epoch: `datasets`, and so LeRobot,
@@ -56,19 +56,35 @@ def tar_bytes(members: Iterable[TarMember]) -> int:
     return content_bytes + _end_bytes(content_bytes)
 
 
-async def stream_tar(members: Iterable[TarMember]) -> AsyncIterator[bytes]:
-    """The archive of `members`; breaks off with whatever reading their contents raises."""
-    content_bytes = 0
+async def stream_tar(members: Iterable[TarMember], start: int, end: int) -> AsyncIterator[bytes]:
+    """Bytes [start, end) of the archive of `members`; breaks off with whatever reading a content raises."""
+    left = end - start
+    async with aclosing(_stream_from(members, start)) as parts:
+        async for part in parts:
+            yield part[:left]
+            left -= len(part)
+            if left <= 0:
+                return
+
+
+async def _stream_from(members: Iterable[TarMember], start: int) -> AsyncGenerator[bytes]:
+    """The archive from `start` on; of members before it, nothing is read."""
+    offset = 0
     for member in members:
-        yield member.header
-        if member.content is not None:
+        skipped = min(max(start - offset, 0), member.all_bytes)
+        offset += member.all_bytes
+        if skipped == member.all_bytes:
+            continue
+        content_end = len(member.header) + member.size_bytes
+        yield member.header[skipped:]
+        if member.content is not None and skipped <= max(content_end - 1, len(member.header)):
             # Closed here and not when it is collected: a client that goes away leaves no file open.
-            async with aclosing(member.content()) as parts:
+            async with aclosing(member.content(max(skipped - len(member.header), 0))) as parts:
                 async for part in parts:
                     yield part
-        yield bytes(member.padding_bytes)
-        content_bytes += member.all_bytes
-    yield bytes(_end_bytes(content_bytes))
+        yield bytes(member.all_bytes - max(skipped, content_end))
+    end_bytes = _end_bytes(offset)
+    yield bytes(end_bytes - min(max(start - offset, 0), end_bytes))
 
 
 def _header(entry: tarfile.TarInfo, modified_ns: int) -> bytes:

@@ -179,6 +179,12 @@ class TooSlow(BackendError):
     code, status, close_code, retryable = "too_slow", 408, 1013, True
 
 
+class BadRange(BackendError):
+    """The range is outside the file."""
+
+    code, status, close_code, retryable = "bad_range", 416, 1008, False
+
+
 class TargetTooLong(BackendError):
     """The address of the request is longer than allowed."""
 

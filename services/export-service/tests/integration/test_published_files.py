@@ -17,6 +17,25 @@ async def test_archive_is_the_dataset(backend, record):
     assert found == {f"pick/{path.relative_to(folder)}": path.read_bytes() for path in files}
 
 
+async def test_an_archive_in_ranges(backend, record):
+    """A download that broke is continued, unless it is another archive by now; nothing is sent twice."""
+    export, _ = await backend.export(await record(100))
+    url = f"/exports/{export['id']}/archive"
+    whole = await backend.http.get(url)
+    tag, content = whole.headers["etag"], whole.content
+    rest = await backend.http.get(url, headers={"Range": "bytes=5000-", "If-Range": tag})
+    assert (rest.status_code, rest.content) == (206, content[5000:])
+    assert rest.headers["content-range"] == f"bytes 5000-{len(content) - 1}/{len(content)}"
+    other = await backend.http.get(url, headers={"Range": "bytes=5000-", "If-Range": '"other"'})
+    assert (other.status_code, other.content) == (200, content)
+    assert (await backend.http.get(url, headers={"If-None-Match": tag})).status_code == 304
+    beyond = await backend.http.get(url, headers={"Range": f"bytes={len(content)}-"})
+    assert (beyond.status_code, beyond.json()["code"]) == (416, "bad_range")
+    assert beyond.headers["content-range"] == f"bytes */{len(content)}"
+    head = await backend.http.head(url)
+    assert (head.headers["content-length"], head.content) == (str(len(content)), b"")
+
+
 async def test_files_have_the_time_of_their_publication(backend, record, database):
     """Later than those of the last export of that name, whatever the clock says, and the same each time:
     LeRobot takes a file at the same path for the same if its time is."""
@@ -46,6 +65,8 @@ async def test_files_are_served_in_ranges(backend, record):
     assert (await backend.http.get(url)).content == content
     part = await backend.http.get(url, headers={"Range": "bytes=-8"})
     assert (part.status_code, part.content) == (206, content[-8:])
+    kept = await backend.http.get(url, headers={"If-None-Match": part.headers["etag"]})
+    assert (kept.status_code, kept.content) == (304, b"")
     info = await backend.http.get(f"/exports/{export['id']}/files/meta/info.json")
     assert info.json()["codebase_version"] == "v3.0"
 

@@ -1,6 +1,7 @@
 """The tar stream, as tar programs see it."""
 
 import io
+import itertools
 import os
 import tarfile
 
@@ -23,7 +24,7 @@ def folder(tmp_path):
 
 
 async def read(archive):
-    return b"".join([part async for part in archive.stream()])
+    return b"".join([part async for part in archive.read(0, archive.size_bytes)])
 
 
 async def test_archive_holds_every_file(folder):
@@ -45,6 +46,16 @@ async def test_archive_knows_its_size(folder):
 async def test_archive_is_the_same_each_time(folder):
     """Nothing in it depends on when it was made."""
     assert await read(FolderTar(folder, "pick")) == await read(FolderTar(folder, "pick"))
+
+
+async def test_a_range(folder):
+    """From any byte to any other, it is that part of the whole."""
+    archive = FolderTar(folder, "pick")
+    whole = await read(archive)
+    edges = [0, 1, 511, 512, 1023, 1024, 1536, 2048, 3_000_000, len(whole) - 1025, len(whole) - 1, len(whole)]
+    for start, end in itertools.combinations(edges, 2):
+        part = b"".join([part async for part in archive.read(start, end)])
+        assert part == whole[start:end], (start, end)
 
 
 async def test_files_keep_their_time(folder):

@@ -95,12 +95,6 @@ class FramesTold(Conflict):
     code, retryable = "frames_told", False
 
 
-class BadRange(BackendError):
-    """The range is outside the file."""
-
-    code, status, close_code, retryable = "bad_range", 416, 1008, False
-
-
 class BadTusHeader(BackendError):
     """A header of the tus protocol is missing or invalid."""
 

@@ -3,8 +3,11 @@
 import asyncio
 import io
 import json
+import random
 import tarfile
+from urllib.parse import quote
 
+import httpx
 import msgspec
 import pytest
 from teleop_testing.datasets.files import dataset_file, manifest_of, sha256_of
@@ -189,6 +192,22 @@ async def test_restore_gives_back_every_byte(http, send, commit):
     assert (await http.get(f"{ADDRESS}/restore")).content == answer.content
 
 
+async def test_restore_in_ranges(http, send, commit, store_root):
+    """A download that broke is continued, and a damaged file breaks it off then, too."""
+    large = {"data/file-000.parquet": random.Random(1).randbytes(3_000_000), "meta/info.json": b"{}"}
+    await send(large)
+    await commit(large, finalised=True)
+    whole = await http.get(f"{ADDRESS}/restore")
+    condition = {"If-Range": whole.headers["etag"]}
+    for start in (700, 2_000_000, len(whole.content) - 1):
+        rest = await http.get(f"{ADDRESS}/restore", headers={"Range": f"bytes={start}-", **condition})
+        assert (rest.status_code, rest.content) == (206, whole.content[start:])
+    content = large["data/file-000.parquet"]
+    hurt(store_root, content, b"x" + content[1:])
+    with pytest.raises(httpx.HTTPError):
+        await http.get(f"{ADDRESS}/restore", headers={"Range": "bytes=2000000-", **condition})
+
+
 async def test_restore_takes_the_best_version_or_the_one_asked_for(http, send, commit):
     """A finalised one comes before a newer one that is not."""
     await send(FILES)
@@ -228,6 +247,8 @@ async def test_restore_of_long_and_foreign_names(http, send, commit):
     await send(files, dataset="집게 로봇")
     assert (await commit(files, "/datasets/robot_A/집게 로봇")).status_code == 201
     answer = await http.get("/datasets/robot_A/집게 로봇/restore")
+    told = answer.headers["content-disposition"]
+    assert told == f"attachment; filename=\"?? ??.tar\"; filename*=UTF-8''{quote('집게 로봇.tar')}"
     assert len(answer.content) == int(answer.headers["content-length"])
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
         found = {each.name: archive.extractfile(each).read() for each in archive if each.isfile()}

@@ -158,7 +158,9 @@ class Exports:
             with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
                 unpacked = Path(folder, "unpacked")
                 address = f"/exports/{export_id}/archive"
-                await unpack_from(self._backend, address, partial(_unpack, folder=unpacked), advance)
+                await unpack_from(
+                    self._backend, address, partial(_unpack, folder=unpacked), advance, patience.report
+                )
                 await asyncio.to_thread(_put, unpacked, target, is_dataset=is_dataset)
 
         await persevere(attempt, report=patience.report)

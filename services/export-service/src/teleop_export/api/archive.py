@@ -1,4 +1,4 @@
-"""A dataset's folder as a tar stream."""
+"""A dataset's folder as a tar stream, and its files."""
 
 import asyncio
 import hashlib
@@ -26,20 +26,24 @@ class FolderTar:
         self.etag = f'"{headers.hexdigest()[:32]}"'
         self.size_bytes = tar_bytes(self._members)
 
-    def stream(self) -> AsyncIterator[bytes]:
-        """The archive in parts of at most READ_BYTES; raises OSError if a file can't be read."""
-        return stream_tar(self._members)
+    def read(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """Bytes [start, end) in parts of at most READ_BYTES; raises OSError if a file can't be read."""
+        return stream_tar(self._members, start, end)
 
 
 def _member(path: Path, name: str) -> TarMember:
     found = path.stat()
-    return TarMember.file(name, found.st_size, found.st_mtime_ns, partial(_content, path))
+    return TarMember.file(name, found.st_size, found.st_mtime_ns, partial(read_file, path))
 
 
-async def _content(path: Path) -> AsyncGenerator[bytes]:
+async def read_file(path: Path, start: int, end: int | None = None) -> AsyncGenerator[bytes]:
+    """Bytes [start, end) of a file, or all from `start` on, in parts of at most READ_BYTES."""
     file = await asyncio.to_thread(path.open, "rb")
     try:
-        while part := await asyncio.to_thread(file.read, READ_BYTES):
+        await asyncio.to_thread(file.seek, start)
+        while part := await asyncio.to_thread(
+            file.read, READ_BYTES if end is None else min(READ_BYTES, end - file.tell())
+        ):
             yield part
     finally:
         await asyncio.to_thread(file.close)

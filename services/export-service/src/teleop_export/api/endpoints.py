@@ -3,15 +3,19 @@
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from msgspec import structs
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
+from teleop_runtime.serving.content import (
+    FILENAME,
+    RANGE_HEADERS,
+    answer_content,
+    attachment,
+    content_answers,
+)
 from teleop_runtime.serving.operations import (
     Answer,
-    Bytes,
-    Header,
     JsonResponse,
     Operation,
     read_body,
@@ -21,6 +25,7 @@ from teleop_runtime.serving.problems import as_problem
 from teleop_schema.errors import (
     BackendError,
     BadInput,
+    BadRange,
     BadRobotId,
     NoSpace,
     NotFound,
@@ -29,7 +34,7 @@ from teleop_schema.errors import (
 )
 
 from teleop_export.api.addresses import LOCATION, export_id_of
-from teleop_export.api.archive import FolderTar
+from teleop_export.api.archive import FolderTar, read_file
 from teleop_export.api.report_text import report_text
 from teleop_export.errors import (
     BadFps,
@@ -153,19 +158,23 @@ async def delete_export(request: Request) -> Response:
 
 
 async def get_archive(request: Request) -> Response:
-    """The dataset as an uncompressed tar stream, in a folder of the dataset's name; the same each time.
+    """The dataset as an uncompressed tar stream in a folder of the dataset's name, or a range of it.
+
+    It is the same each time.
 
     Its files have the time of publication, always later than that of earlier exports of that name.
     """
     folder, repo_id = await _published(request)
     name = repo_id.split("/")[1]
     archive = await asyncio.to_thread(FolderTar, folder, name)
-    headers = {
-        "Content-Length": str(archive.size_bytes),
-        "ETag": archive.etag,
-        "Content-Disposition": f'attachment; filename="{name}.tar"',
-    }
-    return StreamingResponse(archive.stream(), media_type="application/x-tar", headers=headers)
+    return await answer_content(
+        request,
+        archive.read,
+        archive.size_bytes,
+        etag=archive.etag,
+        media_type="application/x-tar",
+        headers=attachment(f"{name}.tar"),
+    )
 
 
 async def get_file(request: Request) -> Response:
@@ -173,7 +182,14 @@ async def get_file(request: Request) -> Response:
     folder, _ = await _published(request)
     path = await asyncio.to_thread(partial(_find, folder, request.path_params["path"]))
     media = "application/json" if path.suffix == ".json" else "application/octet-stream"
-    return FileResponse(path, media_type=media)
+    found = await asyncio.to_thread(path.stat)
+    return await answer_content(
+        request,
+        partial(read_file, path),
+        found.st_size,
+        etag=f'"{found.st_mtime_ns:x}-{found.st_size:x}"',
+        media_type=media,
+    )
 
 
 async def _published(request: Request) -> tuple[Path, str]:
@@ -218,19 +234,6 @@ def _find(folder: Path, path: str) -> Path:
     raise NotFound(f"the dataset has no file {path!r}", field="path")
 
 
-OF_ARCHIVE = [
-    Header("Content-Length", "Size of the archive, bytes", int, required=True),
-    Header("Content-Disposition", "A name for the file", required=True),
-    Header("ETag", "The same as long as the archive is the same", required=True),
-]
-FILES = {"application/octet-stream": Bytes, "application/json": Any}
-OF_FILE = [
-    Header("Content-Length", "Size of this answer, bytes", int, required=True),
-    Header("Accept-Ranges", "`bytes`", required=True),
-    Header("ETag", "The same as long as the file is the same", required=True),
-    Header("Last-Modified", "When it was made, as an HTTP date", required=True),
-]
-OF_RANGE = [*OF_FILE, Header("Content-Range", "`bytes first-last/size`", required=True)]
 # Why an export can't be made of what is there.
 REFUSALS: tuple[type[BackendError], ...] = (
     BadInput,
@@ -278,23 +281,16 @@ OPERATIONS = (
         "GET",
         "/exports/{export_id:int}/archive",
         get_archive,
-        answers=[Answer(200, "The archive", media={"application/x-tar": Bytes}, headers=OF_ARCHIVE)],
-        errors=[ExportNotFound, ExportFilesGone, ExportNotReady],
+        headers=RANGE_HEADERS,
+        answers=content_answers(["application/x-tar"], [FILENAME]),
+        errors=[ExportNotFound, ExportFilesGone, ExportNotReady, BadRange],
     ),
     Operation(
         "GET",
         "/exports/{export_id:int}/files/{path:path}",
         get_file,
-        headers=[
-            Header(
-                "Range", "One range of bytes, first and last: `bytes=0-1023`; `bytes=-1024`: the last 1024"
-            ),
-            Header("If-Range", "An ETag or a date: if the file is another one now, all of it is sent"),
-        ],
-        answers=[
-            Answer(200, "All of it", media=FILES, headers=OF_FILE),
-            Answer(206, "The range that was asked for", media=FILES, headers=OF_RANGE),
-        ],
-        errors=[ExportNotFound, ExportFilesGone, NotFound, ExportNotReady],
+        headers=RANGE_HEADERS,
+        answers=content_answers(["application/octet-stream", "application/json"]),
+        errors=[ExportNotFound, ExportFilesGone, NotFound, ExportNotReady, BadRange],
     ),
 )

@@ -86,6 +86,7 @@ async def fetch(chosen: argparse.Namespace) -> bool:
             into,
             version=chosen.version,
             advance=count,
+            report=patience.report,
         )
 
     async with _backend(chosen.server) as backend:

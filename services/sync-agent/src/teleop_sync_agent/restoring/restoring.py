@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from lerobot_robot_backend.spool.durable import sync_directory
-from teleop_client.backend_http import BackendHttp, dataset_address
+from teleop_client.backend_http import BackendHttp, Interrupted, dataset_address
 from teleop_client.tar_stream import unpack_from
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_file_path, local_path
@@ -35,8 +35,12 @@ async def restore(
     *,
     version: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
+    report: Callable[[Interrupted], None],
 ) -> Path:
     """The folder `into/<dataset>`, new, with the version's files (None: the newest that is closed).
+
+    advance  called with the size of what has been received
+    report   called with the reason of each interruption; the download continues unless it raises
 
     Raises AgentError if the folder exists already or the archive is not what the server listed, Interrupted,
     Refused.
@@ -51,7 +55,7 @@ async def restore(
         address = dataset_address(robot_id, dataset, "restore")
         address += "" if version is None else f"?version={version}"
         write = partial(unpack, folder=unpacked, dataset=dataset, files=files)
-        await unpack_from(backend, address, write, lambda came_bytes, _total: advance(came_bytes))
+        await unpack_from(backend, address, write, lambda came_bytes, _total: advance(came_bytes), report)
         os.rename(unpacked, target)
         sync_directory(target.parent)
     except BaseException:

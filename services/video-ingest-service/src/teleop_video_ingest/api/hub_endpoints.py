@@ -9,19 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 from teleop_runtime.serving import problems
+from teleop_runtime.serving.content import RANGE_HEADERS, content_answers
 from teleop_runtime.serving.operations import Answer, Header, Operation
-from teleop_schema.errors import BackendError, BadInput, BadRobotId
+from teleop_schema.errors import BackendError, BadInput, BadRange, BadRobotId
 from teleop_schema.identifiers import check_dataset_name, check_robot_id, stored_path
 
-from teleop_video_ingest.api.content import (
-    BINARY,
-    MEDIA_TYPES,
-    RANGE_HEADERS,
-    answer_content,
-    content_answers,
-    media_type_of,
-)
-from teleop_video_ingest.errors import BadRange, DatasetNotFound, FileNotFound
+from teleop_video_ingest.api.content import BINARY, MEDIA_TYPES, answer_object, media_type_of
+from teleop_video_ingest.errors import DatasetNotFound, FileNotFound
 from teleop_video_ingest.tables.state_table import DatasetState, find_state, get_file
 
 # A page of it.
@@ -61,7 +55,7 @@ async def _answer(request: Request) -> Response:
     pool: Pool = request.state.ingest_pool
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         file = await get_file(connection, await _find(connection, robot_id, name), path)
-    return await answer_content(
+    return await answer_object(
         request, file.sha256, file.size_bytes, media_type_of(path), headers=FOR_ANY_PAGE
     )
 

@@ -6,12 +6,18 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct, structs
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.serving import problems
+from teleop_runtime.serving.content import (
+    FILENAME,
+    RANGE_HEADERS,
+    answer_content,
+    attachment,
+    content_answers,
+)
 from teleop_runtime.serving.operations import (
     Answer,
-    Bytes,
     Header,
     JsonResponse,
     Operation,
@@ -19,25 +25,17 @@ from teleop_runtime.serving.operations import (
     read_query,
 )
 from teleop_runtime.store import Store
-from teleop_schema.errors import BackendError, BadInput, BadRobotId, BodyTooLarge
+from teleop_schema.errors import BackendError, BadInput, BadRange, BadRobotId, BodyTooLarge
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest
 from teleop_schema.identifiers import check_robot_id
 
 from teleop_video_ingest.api.addresses import dataset_of, files_of
 from teleop_video_ingest.api.archive import Archive
-from teleop_video_ingest.api.content import (
-    BINARY,
-    MEDIA_TYPES,
-    RANGE_HEADERS,
-    answer_content,
-    content_answers,
-    media_type_of,
-)
+from teleop_video_ingest.api.content import BINARY, MEDIA_TYPES, answer_object, media_type_of
 from teleop_video_ingest.datasets.repairs import Repairs
 from teleop_video_ingest.datasets.versions import commit_version
 from teleop_video_ingest.errors import (
     AlreadySound,
-    BadRange,
     Damaged,
     DatasetNotFound,
     FileNotFound,
@@ -174,7 +172,7 @@ async def repair_dataset(request: Request) -> Response:
 
 
 async def restore_dataset(request: Request) -> Response:
-    """The dataset as a tar stream, in folders of its name; the same each time.
+    """The dataset as a tar stream, or a range of it, in folders of its name; the same each time.
 
     Its files have the time at which the version was made, always later than that of earlier versions.
 
@@ -199,13 +197,17 @@ async def restore_dataset(request: Request) -> Response:
                 ),
             )
     archive = Archive(pool, store, dataset, files, modified_ns=modified_ns)
-    size_bytes = await asyncio.to_thread(archive.size_bytes)
-    name = dataset.rsplit("/", 1)[-1].encode("ascii", "replace").decode()
-    headers = {"Content-Length": str(size_bytes), "Content-Disposition": f'attachment; filename="{name}.tar"'}
+    headers = attachment(f"{dataset.rsplit('/', 1)[-1]}.tar")
     if state.version is not None:
         headers["X-Dataset-Version"] = str(state.version.version)
-        headers["ETag"] = f'"{state.version_id}-{modified_ns}"'
-    return StreamingResponse(archive.stream(), media_type="application/x-tar", headers=headers)
+    return await answer_content(
+        request,
+        archive.read,
+        await asyncio.to_thread(archive.size_bytes),
+        etag=await asyncio.to_thread(archive.etag),
+        media_type="application/x-tar",
+        headers=headers,
+    )
 
 
 async def get_dataset_file(request: Request) -> Response:
@@ -225,7 +227,7 @@ async def get_dataset_file(request: Request) -> Response:
         else:
             assert refusal is not None  # noqa: S101
             raise refusal
-    return await answer_content(request, file.sha256, file.size_bytes, media_type_of(file.path))
+    return await answer_object(request, file.sha256, file.size_bytes, media_type_of(file.path))
 
 
 EXAMPLE = {
@@ -240,12 +242,7 @@ EXAMPLE = {
     "total_frames": 1800,
     "finalised": True,
 }
-OF_ARCHIVE = [
-    Header("Content-Length", "Size of the archive, bytes", int, required=True),
-    Header("Content-Disposition", "A name for the file", required=True),
-    Header("X-Dataset-Version", "Number of the version, if there is one", int),
-    Header("ETag", "The same as long as the archive is the same, if it is of a version"),
-]
+OF_ARCHIVE = [FILENAME, Header("X-Dataset-Version", "Number of the version, if there is one", int)]
 OPERATIONS = (
     Operation(
         "GET",
@@ -289,8 +286,9 @@ OPERATIONS = (
         "/datasets/{robot_id}/{name:path}/restore",
         restore_dataset,
         query=WantedVersion,
-        answers=[Answer(200, "The archive", media={"application/x-tar": Bytes}, headers=OF_ARCHIVE)],
-        errors=[BadInput, BadRobotId, DatasetNotFound, VersionNotFound, Damaged],
+        headers=RANGE_HEADERS,
+        answers=content_answers(["application/x-tar"], OF_ARCHIVE),
+        errors=[BadInput, BadRobotId, DatasetNotFound, VersionNotFound, BadRange, Damaged],
     ),
     Operation(
         "GET",

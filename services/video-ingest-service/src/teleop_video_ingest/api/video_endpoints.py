@@ -9,12 +9,13 @@ from msgspec import Meta, Struct, convert
 from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving.content import RANGE_HEADERS, content_answers
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
 from teleop_runtime.store import Store
-from teleop_schema.errors import BadInput, SessionNotFound
+from teleop_schema.errors import BadInput, BadRange, SessionNotFound
 
-from teleop_video_ingest.api.content import BINARY, RANGE_HEADERS, answer_content, content_answers
-from teleop_video_ingest.errors import BadRange, Damaged, FramesTold, VideoNotFound
+from teleop_video_ingest.api.content import BINARY, answer_object
+from teleop_video_ingest.errors import Damaged, FramesTold, VideoNotFound
 from teleop_video_ingest.files.removing import remove_video
 from teleop_video_ingest.model.coverage import cover
 from teleop_video_ingest.model.views import CameraCoverage, SessionVideos, VideoDetail, VideoView
@@ -97,7 +98,7 @@ async def get_video_content(request: Request) -> Response:
             hint="a robot that still has it sends it again",
         )
     media_type = VIDEO if row["quarantine"] is None else BINARY
-    return await answer_content(request, row["sha256"], row["size_bytes"], media_type)
+    return await answer_object(request, row["sha256"], row["size_bytes"], media_type)
 
 
 async def delete_video(request: Request) -> Response:

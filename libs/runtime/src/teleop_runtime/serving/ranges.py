@@ -2,7 +2,7 @@
 
 import re
 
-from teleop_video_ingest.errors import BadRange
+from teleop_schema.errors import BadRange
 
 _BYTES = re.compile(r"bytes=\s*(\d{0,19})-(\d{0,19})\s*", re.ASCII | re.IGNORECASE)
 

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from teleop_video_ingest.api.ranges import names_etag, wanted_range
-from teleop_video_ingest.errors import BadRange
+from teleop_runtime.serving.ranges import names_etag, wanted_range
+from teleop_schema.errors import BadRange
 
 
 @given(size=st.integers(1, 2000), data=st.data())
