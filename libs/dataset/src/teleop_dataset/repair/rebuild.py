@@ -82,7 +82,9 @@ def repair(
             root.chmod(0o755)
             root.rename(target)
     except (LookupError, TypeError, ValueError, pa.ArrowException, av.FFmpegError) as error:
-        # An error that no step expected: damaged bytes, not missing ones.
+        # An error that no step expected: damaged bytes, not missing ones. FFmpeg also tells of full disks.
+        if isinstance(error, OSError):
+            raise
         raise NotRepairable(f"the dataset is damaged: {type(error).__name__}: {error}") from error
     finally:
         shutil.rmtree(root, ignore_errors=True)
