@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from teleop_client.exporting import cli
 from teleop_client.exporting.cli import default_root, parse, request_of
 from teleop_client.exporting.exports import ExportError, _put, _unpack
 from teleop_client.exporting.summary import summary
@@ -200,3 +201,17 @@ def test_an_older_backend_tells_less():
         "",
         "open d-mcap/session-3.mcap in Foxglove, or with mcap.reader.make_reader of the mcap library",
     ]
+
+
+def test_a_full_disk_is_told_without_its_number(monkeypatch, capsys):
+    """As people say it, with what to do."""
+
+    async def export(*_):
+        raise OSError(28, "No space left on device", "/data/set/info.json")
+
+    monkeypatch.setattr(cli, "export", export)
+    monkeypatch.setattr("sys.argv", ["export-to-dataset", "--session_id", "1", "--repo_id", "u/d"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("error: /data/set/info.json: No space left on device\nhint: ")

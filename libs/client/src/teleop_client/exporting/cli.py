@@ -41,7 +41,8 @@ def main() -> None:
         _end(TRY_LATER if error.retryable else REFUSED, str(error), error.hint)
     except OSError as error:
         # An error with files on this machine; errors of the connection are ExportErrors.
-        _end(REFUSED, str(error), "choose another folder with --root, or free some space there")
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        _end(REFUSED, what, "choose another folder with --root, or free some space there")
     except KeyboardInterrupt:
         print("stopped; the backend continues: run the command again to fetch the dataset", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
