@@ -127,13 +127,15 @@ def test_each_machine_installs_its_wheel_and_they_work_together(machine):
     assert not [each.conflicts() for each in (server, agent, trainer) if "requires" in each.conflicts()]
     with backend_on(server) as url:
         told = robot.run(
-            *(url, "lerobot-record", *ROBOT, *TELEOP, "--play_sounds=false", "--dataset.push_to_hub=false"),
-            *("--dataset.repo_id=lab/stack", "--dataset.root=outputs/stack", "--dataset.single_task=stack"),
-            *("--dataset.num_episodes=1", "--dataset.episode_time_s=2", "--dataset.fps=30"),
+            *(url, "python", "-m", "lerobot.scripts.lerobot_record", *ROBOT, *TELEOP, "--play_sounds=false"),
+            *("--dataset.push_to_hub=false", "--dataset.repo_id=lab/stack", "--dataset.root=outputs/stack"),
+            *("--dataset.single_task=stack", "--dataset.num_episodes=1", "--dataset.episode_time_s=2"),
+            "--dataset.fps=30",
         )
-        assert "acknowledged by the server (session 1): complete" in told
-        watched = str(robot.folder / "outputs")
-        agent.run(url, "sync-agent", "once", "--watch", watched, "--spool", str(robot.folder / "spool"))
+        assert "frames logged" in told
+        # It also sends what the recorder's processes have not sent yet.
+        watched, spool = robot.folder / "outputs", robot.folder / "state/lerobot_backend/spool"
+        agent.run(url, "sync-agent", "once", "--watch", str(watched), "--spool", str(spool))
         assert "the same here and on the server" in agent.run(url, "sync-agent", "verify", "stack")
         trainer.run(url, "export-to-dataset", "--session-id", "1", "--repo-id", "lab/pick", "--root", "made")
         assert (trainer.folder / "made").rename(robot.folder / "made")
