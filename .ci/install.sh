@@ -5,7 +5,7 @@ set -euo pipefail
 
 declare -A packages=([dockerd]=docker.io [debootstrap]=debootstrap
     [ceph-mon]=ceph-mon [ceph-osd]=ceph-osd [radosgw]=radosgw [chromium]=chromium [ffmpeg]=ffmpeg
-    [promtool]=prometheus [mkfs.xfs]=xfsprogs [curl]=curl [npm]=npm [pgbouncer]=pgbouncer)
+    [promtool]=prometheus [mkfs.xfs]=xfsprogs [curl]=curl [npm]=npm [pgbouncer]=pgbouncer [nginx]=nginx-light)
 missing=()
 for program in "${!packages[@]}"; do
     command -v "$program" >/dev/null || missing+=("${packages[$program]}")

@@ -62,6 +62,17 @@ def test_batch_decodes_and_encodes_bit_exactly(name):
     assert messages.CRC.unpack_from(data)[0] == golden["crc32c"]
 
 
+@pytest.mark.parametrize("name", BATCHES)
+def test_map_keys_are_in_the_order_of_the_file(name):
+    """A client that writes the fields as it reads them gets the same bytes; a map has no other order."""
+    golden = GOLDEN[name]
+    sent = msgspec.msgpack.decode(bytes.fromhex(golden["hex"])[messages.CRC.size :], strict=False)
+    told = [key for key in golden["fields"] if key in sent]
+    assert list(sent) == told
+    for event, shown in zip(sent.get("events", []), golden["fields"]["events"], strict=True):
+        assert list(event) == list(shown)
+
+
 def test_plain_frames_decode():
     """What the simplest client sends means what the fields say."""
     golden = GOLDEN["plain"]

@@ -116,3 +116,36 @@ async def test_end_for_an_error(service, database):
         await robot.acked(1)
         await robot.connection.close(1011, "camera unplugged")
     await ended(database, "interrupted")
+
+
+async def test_a_database_that_is_away_at_the_beginning(service, database, monkeypatch):
+    """The first frame waits like all others until it can be stored, and its sender may long be gone then."""
+    monkeypatch.setattr("teleop_telemetry.receiving.plain_mode.AGAIN_AFTER_S", 0.05)
+    await database.fail_inserts("true", "53100", table="teleop_session")
+    async with client(service) as robot:
+        for number in range(50):
+            await robot.send({"observation": {"a": number}})
+        notice = await robot.refused()
+        assert (notice["code"], notice["retryable"]) == ("no_space", True)
+    await database.heal()
+    session = await complete(database)
+    assert session["logged_frames"] == 50
+    assert await database.frame_indexes(session["id"]) == list(range(50))
+    assert await database.value("SELECT count(*) FROM refused_frames") == 0
+
+
+async def test_a_database_that_is_away_at_the_end(service, database, monkeypatch):
+    """That a client is done is noted once it can be, and not forgotten."""
+    monkeypatch.setattr("teleop_telemetry.receiving.plain_mode.AGAIN_AFTER_S", 0.05)
+    async with client(service) as robot:
+        await robot.send(FRAME)
+        await robot.acked(1)
+        await database.connection.execute(
+            """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+               BEGIN RAISE EXCEPTION 'injected' USING ERRCODE = '57P03'; END $$;
+               CREATE TRIGGER refuse BEFORE UPDATE ON teleop_session FOR EACH ROW EXECUTE FUNCTION refuse()"""
+        )
+    await asyncio.sleep(0.5)
+    assert await database.value("SELECT status FROM teleop_session") == "recording"
+    await database.connection.execute("DROP TRIGGER refuse ON teleop_session")
+    assert (await complete(database))["logged_frames"] == 1

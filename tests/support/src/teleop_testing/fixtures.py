@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from teleop_schema.migrate import migrate
 
 from teleop_testing.backends.database import Database
 from teleop_testing.backends.s3 import S3Folder, s3_server, which_server
+from teleop_testing.clients_table import note
 from teleop_testing.machine.prepared import PreparedPython, prepared_python
 from teleop_testing.machine.priority import renounce_real_time
 from teleop_testing.once import first_alone
@@ -73,6 +74,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedPython]
     """Starts Python that has imported what LeRobot needs, for programs whose start no test is about."""
     with prepared_python(tmp_path_factory.mktemp("huggingface")) as python:
         yield python
+
+
+@pytest.fixture
+def tried() -> Callable[[str, str, str, str], None]:
+    """Notes what a client sent through an interface, and what was stored: a row of docs/clients.md."""
+    return note
 
 
 def pytest_configure(config: pytest.Config) -> None:

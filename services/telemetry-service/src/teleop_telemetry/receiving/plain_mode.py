@@ -8,6 +8,7 @@ the connection continues.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import msgspec
@@ -15,6 +16,7 @@ from msgspec import Struct
 from starlette.websockets import WebSocket
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.problems import as_message
+from teleop_runtime.trouble import trouble_of
 from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.errors import BackendError, BadMessage, ProtocolViolation
 from teleop_schema.limits import Limits
@@ -37,6 +39,8 @@ log = get_logger(__name__)
 
 # How old the ledger of an open session may be, and how often invalid messages cost a commit.
 NOTE_EVERY_S = 1.0
+# Pause between attempts to open or end a session while the database can't be used.
+AGAIN_AFTER_S = 1.0
 
 
 class _Tagged(Struct):
@@ -122,13 +126,36 @@ class PlainConnection:
             return
         await self.writer.settled()
         opened = OpenSession(self.writer.session_id, self.writer.epoch, 0)
-        await self._table.finish(
-            opened,
-            frames=self.writer.submitted,
-            logged=self.writer.submitted if orderly else None,
-            status="complete" if orderly else "interrupted",
-            refusals=self._refusals.all(),
+        await self._persist(
+            lambda: self._table.finish(
+                opened,
+                frames=self.writer.submitted,
+                logged=self.writer.submitted if orderly else None,
+                status="complete" if orderly else "interrupted",
+                refusals=self._refusals.all(),
+            )
         )
+
+    async def _persist[Done](self, work: Callable[[], Awaitable[Done]]) -> Done:
+        """What `work` returns, tried until the database can do it; the reason is reported once.
+
+        A client that only sends can't send a frame again, nor say again that it is done.
+        """
+        reported: str | None = None
+        while True:
+            try:
+                return await work()
+            except Exception as error:
+                trouble = trouble_of(error) or error
+                if not (isinstance(trouble, BackendError) and trouble.retryable):
+                    raise
+                if trouble.detail != reported:
+                    reported = trouble.detail
+                    log.warning(
+                        "database away", robot=self._robot_id, error=trouble.detail, hint=trouble.hint
+                    )
+                    self.notices.add(as_message(trouble, fatal=False))
+            await asyncio.sleep(AGAIN_AFTER_S)
 
     def _refuse(self, message: str | bytes, error: BackendError) -> None:
         metrics.MESSAGES_REFUSED.labels(error.code).inc()
@@ -175,7 +202,11 @@ class PlainConnection:
             started_at_us=started_us,
             task=self._query.task,
         )
-        opened = await self._table.open(uuid4(), self._robot_id, description, delivery="best_effort")
+        # One for all attempts: if the outcome of one is unknown, the next takes its session over.
+        stream = uuid4()
+        opened = await self._persist(
+            lambda: self._table.open(stream, self._robot_id, description, delivery="best_effort")
+        )
         self.writer.session_id, self.writer.epoch = opened.id, opened.epoch
         await tell(
             self._websocket, Welcome(session_id=opened.id, epoch=opened.epoch, next=0, limits=Limits())
