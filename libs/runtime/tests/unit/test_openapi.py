@@ -202,6 +202,12 @@ def test_schemas_are_plain():
     assert thing["note"] == {"type": "string", "description": "Free text"}
 
 
+def test_fields_of_forms_can_not_be_null():
+    """There is no way to say it in a form."""
+    thing = Schemas([Thing], [], [Thing]).components["Thing"]
+    assert thing["properties"]["colour"] == {"type": "string", "enum": ["blue", "red"]}
+
+
 def test_what_the_server_always_sends_is_required():
     """Though a client may leave it out."""
     components = Schemas([Thing], [RareThing]).components

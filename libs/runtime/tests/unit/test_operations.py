@@ -67,6 +67,7 @@ def test_query_is_read():
         ("from=1.5", "from"),
         ("speed=1", "speed"),
         ("status=a%00b", "status"),
+        ("status=null", "status"),
     ],
 )
 def test_bad_query_names_the_parameter(query, field):

@@ -1,6 +1,7 @@
 """Bytes that are kept as an HTTP answer: whole or a range, and not again to a client that has them."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -8,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from teleop_schema.errors import BadRange
 
 from teleop_runtime.serving import problems
-from teleop_runtime.serving.operations import Answer, Bytes, Header
+from teleop_runtime.serving.operations import JSON, Answer, Bytes, Header
 from teleop_runtime.serving.ranges import names_etag, wanted_range
 
 # How clients ask for content, and what it may be answered with.
@@ -30,7 +31,8 @@ _LENGTH = Header("Content-Length", "Size of this answer, bytes", int, required=T
 
 def content_answers(media_types: Iterable[str], headers: Sequence[Header] = ()) -> tuple[Answer, ...]:
     """What `answer_content` gives, unless there is an error."""
-    about, media = (*_ABOUT, *headers), dict.fromkeys(sorted(media_types), Bytes)
+    about = (*_ABOUT, *headers)
+    media = {name: Any if name == JSON else Bytes for name in sorted(media_types)}
     part = Header("Content-Range", "`bytes first-last/size`", required=True)
     return (
         Answer(200, "All of it", media=media, headers=(*about, _LENGTH)),

@@ -176,12 +176,17 @@ def read_query[T](request: HTTPConnection, kind: type[T]) -> T:
         else:
             values[name] = value
     try:
-        return msgspec.convert(values, kind, strict=False)
+        found = msgspec.convert(values, kind, strict=False)
     except DECODE_ERRORS as error:
         field = field_of(error)
         # A query has no other types.
         told = explain(error, field or "the query").removesuffix(", not a string")
         raise BadInput(told, field=field, hint=hint_of(error, kind)) from error
+    for info in msgspec.structs.fields(cast(Any, kind)):
+        # msgspec takes the word "null" for None.
+        if info.encode_name in values and getattr(found, info.name) is None:
+            raise BadInput(f"{info.encode_name} can't be null", field=info.encode_name, hint="leave it out")
+    return found
 
 
 async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MAX_JSON_BYTES) -> T:

@@ -193,10 +193,10 @@ def _not_found(request: Request) -> NotFound:
 
 
 def _allowed_methods(request: Request) -> set[str]:
-    """Methods of every route at the request's address."""
-    return {
-        method
+    """Methods of the request's address; not those of a wider one, as `/a/{name:path}` is of `/a/b/parts`."""
+    routes = [
+        route
         for route in request.app.routes
         if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE
-        for method in route.methods or ()
-    }
+    ]
+    return {method for route in routes if route.path == routes[0].path for method in route.methods or ()}

@@ -63,7 +63,8 @@ def describe(
     """OpenAPI 3.1 document of the operations."""
     handshakes = {conversation.path: _handshake(conversation) for conversation in conversations}
     asked = [*operations, *handshakes.values()]
-    schemas = Schemas(*_kinds(asked, conversations, described))
+    forms = [kind for operation in asked for kind in operation.content.values()]
+    schemas = Schemas(*_kinds(asked, conversations, described), forms)
     paths: dict[str, dict[str, Any]] = {}
     for operation in asked:
         told = _operation(operation, schemas, described)

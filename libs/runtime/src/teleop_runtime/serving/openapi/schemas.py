@@ -21,11 +21,12 @@ class Schemas:
     """The schemas of all types of one document.
 
     read        types of what clients send
+    forms       those of these that are sent as forms, whose fields can be left out, but not be null
     sent        types of what the server sends: its fields are never left out because they have a default
     components  those of Structs, by their names
     """
 
-    def __init__(self, read: Sequence[Any], sent: Sequence[Any]) -> None:
+    def __init__(self, read: Sequence[Any], sent: Sequence[Any], forms: Sequence[Any] = ()) -> None:
         kinds = [*read, *sent]
         schemas, components = msgspec.json.schema_components(kinds, ref_template=REF + "{name}")
         self._schema_of = {id(kind): _plain(schema) for kind, schema in zip(kinds, schemas, strict=True)}
@@ -36,6 +37,9 @@ class Schemas:
             described = _described(_plain(schema), classes[name])
             if name not in received:
                 described["required"] = _always_sent(classes[name])
+            if classes[name] in forms:
+                fields = described["properties"].items()
+                described["properties"] = {field: without_null(told) for field, told in fields}
             self.components[name] = described
 
     def of(self, kind: Any) -> dict[str, Any]:
