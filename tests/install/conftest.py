@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from teleop_testing.waiting import PATIENCE_S
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def make_wheels(folder: Path) -> list[Path]:
     command = [sys.executable, REPOSITORY / "deploy/release/make_wheels.py", folder]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE_S)
     return sorted(folder.glob("*.whl"))
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from teleop_testing.waiting import PATIENCE_S
 
 COMMANDS = Path(sys.executable).parent
 # The port of a service that nobody runs.
@@ -27,7 +28,13 @@ GIVEN = [
 def run(words: list[str], variables: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("LEROBOT_BACKEND_")}
     return subprocess.run(
-        words, cwd=folder, env=ours | variables, capture_output=True, text=True, check=False
+        words,
+        cwd=folder,
+        env=ours | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
 
 

@@ -16,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from teleop_testing.machine.environments import needed_by, new_environment, packed
+from teleop_testing.waiting import PATIENCE_S
 
 REPOSITORY = Path(__file__).parents[2]
 VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
@@ -164,8 +165,8 @@ def test_the_client_is_small_and_runs(wheels, names, tmp_path, monkeypatch):
     before = size_of(packages)
     pip = [commands / "pip", "--disable-pip-version-check", "--isolated"]
     places = ["--no-index", "--find-links", house, "--find-links", client.parent]
-    subprocess.run([*pip, "install", "-q", *places, "lerobot-backend-client"], check=True)
-    subprocess.run([*pip, "check"], check=True)
+    subprocess.run([*pip, "install", "-q", *places, "lerobot-backend-client"], check=True, timeout=PATIENCE_S)
+    subprocess.run([*pip, "check"], check=True, timeout=PATIENCE_S)
     assert size_of(packages) - before <= CLIENT_MAX_MB * 1_000_000
     asked = subprocess.run(
         [commands / "export-to-dataset", "--session-id=1", "--repo_id=lab/pick", "--root", tmp_path / "made"],
@@ -173,6 +174,7 @@ def test_the_client_is_small_and_runs(wheels, names, tmp_path, monkeypatch):
         capture_output=True,
         text=True,
         check=False,
+        timeout=PATIENCE_S,
     )
     assert asked.returncode == TRY_LATER, asked.stderr
     assert "cannot reach the backend: http://127.0.0.1:9" in asked.stderr

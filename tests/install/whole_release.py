@@ -38,16 +38,20 @@ class Machine:
 
     def install(self, *names: str) -> None:
         """With what they need, as the index has it today."""
-        subprocess.run([*self._pip, "install", *self._places, *names], check=True)
+        subprocess.run([*self._pip, "install", *self._places, *names], check=True, timeout=PATIENCE_S)
 
     def conflicts(self) -> str:
         """What pip calls missing or of a wrong version."""
-        checked = subprocess.run([*self._pip, "check"], stdout=subprocess.PIPE, text=True, check=False)
+        checked = subprocess.run(
+            [*self._pip, "check"], stdout=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S
+        )
         return checked.stdout
 
     def installed(self) -> set[str]:
         """As name==version."""
-        return set(subprocess.check_output([*self._pip, "freeze"], text=True).splitlines())
+        return set(
+            subprocess.check_output([*self._pip, "freeze"], text=True, timeout=PATIENCE_S).splitlines()
+        )
 
     def environment(self, url: str) -> dict[str, str]:
         home = {"HOME": str(self.folder), "XDG_STATE_HOME": str(self.folder / "state"), "HF_HUB_OFFLINE": "1"}
@@ -64,6 +68,7 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            timeout=PATIENCE_S,
         )
         assert ended.returncode == 0, ended.stdout
         return ended.stdout
@@ -100,7 +105,7 @@ def backend_on(server: Machine) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait()
+        process.wait(PATIENCE_S)
 
 
 def is_ready(url: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from teleop_schema.commands.variables import VARIABLES
+from teleop_testing.waiting import PATIENCE_S
 
 REPOSITORY = Path(__file__).parents[3]
 sys.path.insert(0, str(REPOSITORY / "deploy/docs"))
@@ -49,7 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(REPOSITORY / "mkdocs.yml", folder)
     pages.write(folder / ".pages")
     command = [str(Path(sys.executable).parent / "zensical"), "build", "--strict"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "site"
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from teleop_testing.waiting import PATIENCE_S
+
 # What an installer writes beside the files of a wheel.
 _INSTALLER = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
 
 
 def new_environment(folder: Path) -> Path:
     """A virtual environment with pip and nothing else; returns its folder of commands."""
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=PATIENCE_S)
     return folder / "bin"
 
 
