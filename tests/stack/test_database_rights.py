@@ -7,7 +7,7 @@ import pytest
 WRITERS = """
 SELECT json_object_agg(table_name, roles) FROM (
     SELECT c.relname AS table_name,
-           array(SELECT r FROM unnest(array['telemetry', 'ingest', 'export']) AS r
+           array(SELECT r FROM unnest(array['telemetry', 'ingest', 'export', 'reader']) AS r
                   WHERE has_table_privilege(r, c.oid, 'INSERT') OR has_table_privilege(r, c.oid, 'UPDATE')
                      OR has_table_privilege(r, c.oid, 'DELETE')) AS roles
       FROM pg_class c
@@ -25,12 +25,19 @@ def test_each_table_has_one_writer(stack):
     assert {table: roles for table, roles in writers.items() if len(roles) != 1} == {}
 
 
-@pytest.mark.parametrize("role", ["telemetry", "ingest", "export", "migration"])
+@pytest.mark.parametrize("role", ["telemetry", "ingest", "export", "reader", "migration"])
 def test_no_service_owns_anything(stack, role):
     """Roles of services can neither make nor drop tables; none is a superuser."""
     assert stack.query(f"SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = '{role}'") == "f"
     may_create = stack.query(f"SELECT has_schema_privilege('{role}', 'public', 'CREATE')")
     assert may_create == ("t" if role == "migration" else "f")
+
+
+def test_reader_reads_what_people_ask_for(stack):
+    """The role of people and their tools sees frames and sessions; what writes them is none of its rights."""
+    for table in ("teleop_frame", "session_overview", "episode_overview"):
+        assert stack.query(f"SELECT has_table_privilege('reader', '{table}', 'SELECT')") == "t"
+    assert stack.query("SELECT rolconnlimit > 0 FROM pg_roles WHERE rolname = 'reader'") == "t"
 
 
 def test_passwords_are_asked_for_and_kept_as_scram(stack):
