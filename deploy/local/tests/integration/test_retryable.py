@@ -18,10 +18,9 @@ import teleop_telemetry
 import teleop_video_ingest
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 from teleop_runtime.serving.app import Running, ServicePart, assemble, refuse
-from teleop_runtime.serving.operations import Operation
+from teleop_runtime.serving.operations import Conversation, Operation
 from teleop_runtime.serving.problems import as_message
 from teleop_schema.errors import BackendError
 from teleop_schema.messages import OLDEST_SUBPROTOCOL, SUBPROTOCOL
@@ -102,8 +101,8 @@ async def address() -> AsyncIterator[str]:
         [Operation("GET", "/http/{name}", over_http)],
         lifespan,
         websockets=[
-            WebSocketRoute("/ws/{name}", over_websocket),
-            WebSocketRoute("/handshake/{name}", over_handshake),
+            Conversation("/ws/{name}", over_websocket),
+            Conversation("/handshake/{name}", over_handshake),
         ],
     )
     async with serving(assemble("errors", [part], exposure="local")) as found:

@@ -23,6 +23,7 @@ from teleop_schema.migrate import migrate
 from teleop_testing.backends.database import Database
 from teleop_testing.backends.s3 import S3Folder, s3_server, which_server
 from teleop_testing.clients_table import note
+from teleop_testing.machine.hearing import hear_terminals
 from teleop_testing.machine.prepared import PreparedPython, prepared_python
 from teleop_testing.machine.priority import renounce_real_time
 from teleop_testing.once import first_alone
@@ -87,6 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "root(why): only root may do what this test does, and why that is needed"
     )
+    hear_terminals()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -142,8 +142,6 @@ def prepared_python(caches: Path) -> Iterator[PreparedPython]:
 
 def serve() -> None:
     """Start a program for each request of the socket that is this process's input, until that is closed."""
-    # Tests that run under `nohup` start programs as a terminal does, too.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for name in IMPORTED:
         import_module(name)
     # Looking through all of it once more, each program would copy the memory that it shares with the others.
