@@ -71,7 +71,7 @@ check: .venv/installed-dev  ## lint, types, structure
 	$(BIN)/lint-imports
 
 coverage: .venv/installed-dev  ## which lines and branches of the pure modules their package's tests run; at least 95 %
-	$(BIN)/python tests/pure_coverage.py
+	$(BIN)/python tests/pure_coverage.py -n $(TEST_PROCESSES) --dist loadfile
 
 format: .venv/installed-dev  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
