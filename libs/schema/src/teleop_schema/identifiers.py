@@ -11,6 +11,12 @@ from teleop_schema.errors import BadInput, BadRobotId
 
 _ROBOT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}", re.ASCII)
+_PATH_LENGTH = {"minLength": 1, "maxLength": 1024}
+
+
+def _whole(pattern: re.Pattern[str]) -> dict[str, str]:
+    """JSON Schema of a text that matches as a whole."""
+    return {"pattern": f"^{pattern.pattern}$"}
 
 
 # What descriptions say of such names. The functions below check them: their errors say what is wrong.
@@ -19,7 +25,7 @@ RobotId = Annotated[
     Meta(
         description="Name of the robot",
         examples=["so101_lab"],
-        extra_json_schema={"pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"},
+        extra_json_schema=_whole(_ROBOT_ID),
     ),
 ]
 RepoId = Annotated[
@@ -27,7 +33,7 @@ RepoId = Annotated[
     Meta(
         description="Name of a dataset on the Hugging Face Hub, user/name",
         examples=["my-user/my-new-dataset"],
-        extra_json_schema={"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}$"},
+        extra_json_schema=_whole(_REPO_ID),
     ),
 ]
 DatasetName = Annotated[
@@ -35,7 +41,7 @@ DatasetName = Annotated[
     Meta(
         description="Name of the dataset: its path below the folder that is watched, as a rule user/name",
         examples=["my-user/my-dataset"],
-        extra_json_schema={"minLength": 1, "maxLength": 1024},
+        extra_json_schema=_PATH_LENGTH,
     ),
 ]
 FilePath = Annotated[
@@ -43,7 +49,7 @@ FilePath = Annotated[
     Meta(
         description="Path of the file within the dataset, with slashes; NFC, at most 1024 bytes of UTF-8",
         examples=["meta/info.json"],
-        extra_json_schema={"minLength": 1, "maxLength": 1024},
+        extra_json_schema=_PATH_LENGTH,
     ),
 ]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -205,7 +205,7 @@ def _routes(title: str, parts: Sequence[ServicePart], health: Health) -> list[Ro
 
     async def docs(_request: Request) -> Response:
         """This document as a page to read."""
-        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+        return HTMLResponse(page(), headers={"Content-Security-Policy": POLICY})
 
     own = [
         Operation("GET", "/healthz", health.healthz, answers=[ALIVE], tag=OWN),
@@ -215,7 +215,12 @@ def _routes(title: str, parts: Sequence[ServicePart], health: Health) -> list[Ro
         Operation("GET", "/docs", docs, answers=[PAGE], tag=OWN),
     ]
     document = describe(title, [*own, *operations], conversations, described)
-    page = page_of(document)
+
+    @cache
+    def page() -> str:
+        # Not at the start: few processes are ever asked for it.
+        return page_of(document)
+
     routes: list[Route | WebSocketRoute] = [
         *(operation.route() for operation in (*own, *operations)),
         *(conversation.route() for conversation in conversations),

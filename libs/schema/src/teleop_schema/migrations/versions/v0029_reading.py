@@ -8,9 +8,8 @@ from teleop_schema.migrations import run_sql
 revision = "0029"
 down_revision = "0028"
 
-# Frames arrive nearly in the order of their times, so the least and the greatest of each stretch of pages say
-# where to look. Summaries are made as a stretch is full: the newest frames are those that are asked for.
-PARTITIONS = """
+# As v0018 made it.
+BEFORE = """
 CREATE OR REPLACE FUNCTION ensure_frame_partition(session_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
@@ -36,13 +35,20 @@ BEGIN
                               'or give it another name', partition_name, bounds);
         END IF;
         EXECUTE format('CREATE TABLE %I (LIKE teleop_frame INCLUDING ALL)', partition_name);
-        EXECUTE format('CREATE INDEX %I ON %I USING brin ("timestamp") '
-                       'WITH (pages_per_range = 64, autosummarize = on)',
-                       partition_name || '_time', partition_name);
         EXECUTE format('ALTER TABLE teleop_frame ATTACH PARTITION %I %s', partition_name, bounds);
     END LOOP;
 END $$;
 """
+
+# Frames arrive nearly in the order of their times, so the least and the greatest of each stretch of pages say
+# where to look. Summaries are made as a stretch is full: the newest frames are those that are asked for.
+INDEX = """\
+        EXECUTE format('CREATE INDEX %I ON %I USING brin ("timestamp") '
+                       'WITH (pages_per_range = 64, autosummarize = on)',
+                       partition_name || '_time', partition_name);
+"""
+ATTACH = "        EXECUTE format('ALTER TABLE teleop_frame ATTACH"
+PARTITIONS = BEFORE.replace(ATTACH, INDEX + ATTACH)
 
 # The view's statement has the names and places of the session's joints, as columns can't depend on rows.
 VIEWS = r"""
@@ -105,37 +111,6 @@ END $$;
 COMMENT ON FUNCTION make_session_view IS
     'the name of a view of the session''s frames with one column per joint, made if it is not there yet';
 REVOKE EXECUTE ON FUNCTION make_session_view FROM PUBLIC;
-"""
-
-BEFORE = """
-CREATE OR REPLACE FUNCTION ensure_frame_partition(session_id bigint) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-DECLARE
-    part bigint;
-    partition_name text;
-    bounds text;
-BEGIN
-    FOR part IN SELECT session_id / 1000 + ahead FROM generate_series(0, 1) AS ahead LOOP
-        partition_name := format('teleop_frame_%s', part);
-        CONTINUE WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'teleop_frame'::regclass
-                                 AND inhrelid = to_regclass(partition_name) AND NOT inhdetachpending);
-        LOCK TABLE teleop_frame IN SHARE UPDATE EXCLUSIVE MODE;
-        bounds := format('FOR VALUES FROM (''%s'') TO (''%s'')', part * 1000, (part + 1) * 1000);
-        CONTINUE WHEN EXISTS (SELECT FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-                               WHERE inhparent = 'teleop_frame'::regclass AND NOT inhdetachpending
-                                 AND pg_get_expr(relpartbound, pg_class.oid) = bounds);
-        IF to_regclass(partition_name) IS NOT NULL THEN
-            RAISE EXCEPTION USING
-                ERRCODE = 'object_not_in_prerequisite_state',
-                MESSAGE = format('the table %s is there, but it is no partition of teleop_frame',
-                                 partition_name),
-                HINT = format('attach it again: ALTER TABLE teleop_frame ATTACH PARTITION %I %s; '
-                              'or give it another name', partition_name, bounds);
-        END IF;
-        EXECUTE format('CREATE TABLE %I (LIKE teleop_frame INCLUDING ALL)', partition_name);
-        EXECUTE format('ALTER TABLE teleop_frame ATTACH PARTITION %I %s', partition_name, bounds);
-    END LOOP;
-END $$;
 """
 
 
