@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 
 from teleop_client.address import check_backend_url
+from teleop_client.credentials import Tokens, UnusableCredentials
 from teleop_client.refusals import Problem, may_pass, read_problem
 from teleop_client.unreachable import why_unreachable
 
@@ -59,13 +60,19 @@ class BackendHttp:
     Every method raises Refused or Interrupted, nothing else, for whatever the network or the backend does.
     """
 
-    def __init__(self, backend_url: str, *, token: str | None = None) -> None:
-        """`backend_url`: http(s):// or ws(s)://; raises ValueError for any other address."""
+    def __init__(
+        self, backend_url: str, *, tokens: Tokens | None = None, robot_id: str | None = None
+    ) -> None:
+        """
+        backend_url  http(s):// or ws(s)://; raises ValueError for any other address
+        tokens       among which to look for the one for this backend and this robot
+        robot_id     None: a person asks
+        """
         self.url = "http" + check_backend_url(backend_url).removeprefix("ws")
         # This client could not read an answer that something in between has compressed.
         self._headers = {"Accept-Encoding": "identity", "User-Agent": "lerobot-robot-backend"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._tokens = tokens
+        self._robot_id = robot_id
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "BackendHttp":
@@ -98,7 +105,11 @@ class BackendHttp:
             async with (
                 asyncio.timeout(patience_s) as deadline,
                 self._open().request(
-                    method, self.address(address), headers=headers, data=data, allow_redirects=False
+                    method,
+                    self.address(address),
+                    headers={**self._authorization(), **(headers or {})},
+                    data=data,
+                    allow_redirects=False,
                 ) as response,
             ):
                 if response.status >= 300:
@@ -106,6 +117,8 @@ class BackendHttp:
                 yield response, deadline
         except TimeoutError:
             raise Interrupted(f"{self.url} does not answer") from None
+        except UnusableCredentials as error:
+            raise Interrupted(str(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise Interrupted(f"{self.url}: {_reason(error)}") from error
 
@@ -133,6 +146,9 @@ class BackendHttp:
         if not absolute.startswith(self.url + "/"):
             raise Interrupted(f"{self.url} redirects to {absolute}, which is not the backend")
         return absolute
+
+    def _authorization(self) -> dict[str, str]:
+        return self._tokens.header_for(self.url, self._robot_id) if self._tokens else {}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -22,6 +22,7 @@ from teleop_client.backend_http import (
     Refused,
     dataset_address,
 )
+from teleop_client.credentials import Tokens
 from teleop_client.throttle import Throttle
 
 __all__ = [
@@ -77,10 +78,15 @@ class Uploader:
     """
 
     def __init__(
-        self, backend_url: str, *, token: str | None = None, throttle: Throttle | None = None
+        self,
+        backend_url: str,
+        *,
+        tokens: Tokens | None = None,
+        robot_id: str | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
-        """`backend_url`: http(s):// or ws(s)://; raises ValueError for any other address."""
-        self.backend = BackendHttp(backend_url, token=token)
+        """`backend_url`, `tokens`, `robot_id`: as for `BackendHttp`, which also raises ValueError."""
+        self.backend = BackendHttp(backend_url, tokens=tokens, robot_id=robot_id)
         self.sent_bytes = 0
         self.gained_bytes = 0
         self._reached: dict[str, _Reached] = {}

@@ -5,11 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-
-TOKEN_VARIABLE = "LEROBOT_BACKEND_TOKEN"  # noqa: S105
 
 # A child that lives this long has begun to work, even on a machine that needs seconds to start it; one that
 # ends earlier, twice in a row, will not begin to work by itself.
@@ -32,16 +30,14 @@ def start_child(
     arguments: Sequence[str],
     log_file: Path,
     *,
-    token: str | None = None,
+    environment: Mapping[str, str] | None = None,
     inherited_fds: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
     """Start `python -m module <arguments>` in its own session, in the folder of its log.
 
-    It inherits no open device, and no open files except `inherited_fds`. Raises OSError.
+    It inherits no open device, no open files except `inherited_fds`, and this process's environment with
+    the changes in `environment`. Raises OSError.
     """
-    environment = dict(os.environ)
-    if token:
-        environment[TOKEN_VARIABLE] = token
     log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         child = subprocess.Popen(
@@ -50,7 +46,7 @@ def start_child(
             stdout=log,
             stderr=log,
             cwd=log_file.parent,
-            env=environment,
+            env={**os.environ, **(environment or {})},
             pass_fds=inherited_fds,
             start_new_session=True,
         )

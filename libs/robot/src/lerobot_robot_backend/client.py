@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import msgspec
 from teleop_client.address import check_backend_url
+from teleop_client.credentials import Tokens
 from teleop_schema.columns import Column
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import Event
@@ -88,7 +89,7 @@ class TelemetryClient:
         fps             declared rate of the loop, Hz
         cameras         names in an observation that are pictures: they become video
         video           "high", "lossless" or "off"; default: LEROBOT_BACKEND_VIDEO, or "high"
-        token           for the server; default: LEROBOT_BACKEND_TOKEN
+        token           for the backend; default: LEROBOT_BACKEND_TOKEN, or the one from `sync-agent join`
         spool_dir       where samples are kept; default: `default_spool_dir()`
         min_free_bytes  free space that this disk must have for a session to start
         ship            start a process that sends the samples to the server
@@ -125,7 +126,8 @@ class TelemetryClient:
         self.stream_dir = self._writer.stream_dir
         self._standing = Standing(self._writer, self.spool_dir)
         self._video = self._open_video(quality)
-        self._upkeep = Upkeep(self._writer, self.spool_dir, token, ship=ship, video=self._video)
+        tokens = Tokens((backend_url, token)) if token else Tokens.of_environment(backend_url)
+        self._upkeep = Upkeep(self._writer, self.spool_dir, tokens, ship=ship, video=self._video)
 
     @property
     def logged(self) -> int:

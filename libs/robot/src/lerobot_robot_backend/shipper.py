@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from teleop_client.backoff import backoff_s
+from teleop_client.credentials import Tokens
 from teleop_schema.messages import SUBPROTOCOL, SUBPROTOCOLS, decode_server_control
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
@@ -27,7 +28,7 @@ from lerobot_robot_backend.shipping.commands import (
     run_shipper,
     shipper_parser,
     tell_failure,
-    token_of_environment,
+    tokens_for_all,
 )
 from lerobot_robot_backend.shipping.protocol import Shipping
 from lerobot_robot_backend.shipping.reader import SpoolReader
@@ -70,7 +71,7 @@ class Shipper:
         stream_dir: Path,
         *,
         backend_url: str | None = None,
-        token: str | None = None,
+        tokens: Tokens | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Raises SpoolError if the directory holds no stream.
@@ -82,7 +83,7 @@ class Shipper:
         self._description = self._reader.description
         self._backend_url = backend_url
         self._url = self._address()
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._tokens = tokens or Tokens()
         self._jitter = jitter
         self._progress = read_progress(stream_dir)
         self._logged: tuple[str, float] = "", 0.0
@@ -132,7 +133,7 @@ class Shipper:
         async with connect(
             f"{self._url}/ws/log/{self._description.robot_id}",
             subprotocols=[Subprotocol(each) for each in SUBPROTOCOLS],
-            additional_headers=self._headers,
+            additional_headers=self._tokens.header_for(self._url, self._description.robot_id),
             compression=None,
             proxy=None,  # a robot connects to its backend directly, never through a proxy
             open_timeout=PING_S + PONG_S,
@@ -226,7 +227,7 @@ async def ship_stream(
     stream_dir: Path,
     *,
     backend_url: str | None = None,
-    token: str | None = None,
+    tokens: Tokens | None = None,
     slots: asyncio.Semaphore | None = None,
 ) -> bool:
     """Send one stream to its end; does nothing and returns False if another process is sending it.
@@ -247,7 +248,7 @@ async def ship_stream(
                     "%s: its new address can't be written: %s; shipping continues", stream_dir, error.strerror
                 )
                 instead = backend_url
-        shipper = Shipper(stream_dir, backend_url=instead, token=token)
+        shipper = Shipper(stream_dir, backend_url=instead, tokens=tokens)
         try:
             await shipper.run(slots)
         finally:
@@ -259,7 +260,7 @@ async def take_over(
     stream_dir: Path,
     backend_url: str,
     *,
-    token: str | None = None,
+    tokens: Tokens | None = None,
     slots: asyncio.Semaphore | None = None,
 ) -> bool:
     """Send one stream to that server, even if another process is sending it;
@@ -269,7 +270,7 @@ async def take_over(
     SpoolError, OSError.
     """
     told = False
-    while not await ship_stream(stream_dir, backend_url=backend_url, token=token, slots=slots):
+    while not await ship_stream(stream_dir, backend_url=backend_url, tokens=tokens, slots=slots):
         if not told:
             told = True
             send_to(stream_dir, backend_url)
@@ -293,7 +294,7 @@ async def ship_all(
     spool_dir: Path,
     *,
     backend_url: str | None = None,
-    token: str | None = None,
+    tokens: Tokens | None = None,
     refill: bool = False,
     failed: Callable[[Exception], None] = lambda _error: None,
 ) -> int:
@@ -312,7 +313,7 @@ async def ship_all(
     prune_spool(spool_dir)
     async with asyncio.TaskGroup() as servers:
         shipped = [
-            servers.create_task(_ship_left(left, backend_url, token, refill, failed))
+            servers.create_task(_ship_left(left, backend_url, tokens, refill, failed))
             for left in by_server.values()
         ]
     return sum(server.result() for server in shipped)
@@ -321,7 +322,7 @@ async def ship_all(
 async def _ship_left(
     left: list[Path],
     backend_url: str | None,
-    token: str | None,
+    tokens: Tokens | None,
     refill: bool,
     failed: Callable[[Exception], None],
 ) -> int:
@@ -334,8 +335,8 @@ async def _ship_left(
     async def ship(stream_dir: Path) -> bool:
         try:
             if backend_url is None:
-                return await ship_stream(stream_dir, token=token, slots=slots)
-            return await take_over(stream_dir, backend_url, token=token, slots=slots)
+                return await ship_stream(stream_dir, tokens=tokens, slots=slots)
+            return await take_over(stream_dir, backend_url, tokens=tokens, slots=slots)
         except Exception as error:
             tell_failure(error, stream_dir, failed)
             return False
@@ -343,7 +344,7 @@ async def _ship_left(
     ended = [] if refill else [each for each in left if read_progress(each).ended]
     async with asyncio.TaskGroup() as group:
         shipping = [group.create_task(ship(each)) for each in left if each not in ended]
-        await recall(ended, samples_of, backend_url=backend_url, token=token)
+        await recall(ended, samples_of, backend_url=backend_url, tokens=tokens)
         shipping += [group.create_task(ship(each)) for each in ended if not read_progress(each).ended]
     return sum(stream.result() for stream in shipping)
 
@@ -365,7 +366,8 @@ def _ship_all_chosen(chosen: argparse.Namespace) -> int:
     # --all takes no lock: each stream has one, so waiting for one server holds up nobody else.
     failed: list[Exception] = []
     options = {"backend_url": chosen.backend_url, "refill": chosen.refill, "failed": failed.append}
-    shipped = asyncio.run(ship_all(chosen.directory, token=token_of_environment(), **options))
+    tokens = tokens_for_all(chosen.backend_url)
+    shipped = asyncio.run(ship_all(chosen.directory, tokens=tokens, **options))
     sending = list(_sent_by_others(chosen.directory))
     for line in sending:
         log.info("%s", line)
@@ -386,12 +388,12 @@ def _sent_by_others(spool_dir: Path) -> Iterator[str]:
 
 
 def _ship_chosen(chosen: argparse.Namespace) -> int:
-    token = token_of_environment()
+    tokens = Tokens.of_environment(chosen.backend_url or read_stream(chosen.directory).backend_url)
     prune_spool(chosen.directory.absolute().parent.parent)
     if chosen.backend_url is not None:
-        asyncio.run(take_over(chosen.directory, chosen.backend_url, token=token))
+        asyncio.run(take_over(chosen.directory, chosen.backend_url, tokens=tokens))
         return 0
-    if asyncio.run(ship_stream(chosen.directory, token=token)):
+    if asyncio.run(ship_stream(chosen.directory, tokens=tokens)):
         return 0
     log.error("%s ships %s", name_holder(chosen.directory / SHIPPER_LOCK), chosen.directory)
     return EXIT_LOCKED

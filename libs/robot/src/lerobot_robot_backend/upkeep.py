@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from teleop_client.credentials import Tokens
+
 from lerobot_robot_backend.children import Attempts, start_child
 from lerobot_robot_backend.shipping.commands import EXIT_LOCKED
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S, Flusher
@@ -40,9 +42,10 @@ _JOIN_S = 2.0
 log = logging.getLogger("lerobot_robot_backend")
 
 
-def start_shipper(module: str, target: Path, token: str | None, *options: str) -> "subprocess.Popen[bytes]":
+def start_shipper(module: str, target: Path, tokens: Tokens, *options: str) -> "subprocess.Popen[bytes]":
     """Start `python -m module <options> <target>`, a shipper; raises OSError."""
-    return start_child(module, [*options, str(target.absolute())], target / SHIPPER_LOG, token=token)
+    arguments = [*options, str(target.absolute())]
+    return start_child(module, arguments, target / SHIPPER_LOG, environment=tokens.for_child())
 
 
 class Upkeep:
@@ -52,7 +55,7 @@ class Upkeep:
         self,
         writer: SpoolWriter,
         spool_dir: Path,
-        token: str | None,
+        tokens: Tokens,
         *,
         ship: bool,
         video: "VideoCapture | None" = None,
@@ -63,10 +66,10 @@ class Upkeep:
         """
         self._writer = writer
         self._spool_dir = spool_dir
-        self._token = token
+        self._tokens = tokens
         self._video = video
         modules = [SAMPLES] if video is None else [SAMPLES, VIDEO]
-        self._shippers = [_Shipper(module, writer.stream_dir, token) for module in modules if ship]
+        self._shippers = [_Shipper(module, writer.stream_dir, tokens) for module in modules if ship]
         self._disk = _DiskWatch(writer, lambda: self.trouble)
         self._told: set[str] = set()
         self._stop = threading.Event()
@@ -134,9 +137,9 @@ class Upkeep:
         the server's database may have been restored or lost since."""
         others = [path for path in find_streams(self._spool_dir) if path != self._writer.stream_dir]
         if others:
-            start_shipper(SAMPLES, self._spool_dir, self._token, "--all")
+            start_shipper(SAMPLES, self._spool_dir, self._tokens, "--all")
         if any(_may_hold_video(path) for path in others):
-            start_shipper(VIDEO, self._spool_dir, self._token, "--all")
+            start_shipper(VIDEO, self._spool_dir, self._tokens, "--all")
 
 
 def _may_hold_video(stream_dir: Path) -> bool:
@@ -229,13 +232,13 @@ class _Shipper:
     command  does the same by hand
     """
 
-    def __init__(self, module: str, stream_dir: Path, token: str | None) -> None:
+    def __init__(self, module: str, stream_dir: Path, tokens: Tokens) -> None:
         what = "sends samples" if module == SAMPLES else "sends video"
         self.command = f"python -m {module} {stream_dir}"
         self._attempts = Attempts(what, stream_dir / SHIPPER_LOG, fine=_FINE)
         self._module = module
         self._stream_dir = stream_dir
-        self._token = token
+        self._tokens = tokens
         self._started_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -249,7 +252,7 @@ class _Shipper:
         self._started_s = time.monotonic()
         self._attempts.begin()
         try:
-            self._process = start_shipper(self._module, self._stream_dir, self._token)
+            self._process = start_shipper(self._module, self._stream_dir, self._tokens)
         except (OSError, MemoryError, subprocess.SubprocessError) as error:
             self._process = None  # out of processes or memory, or without a Python: tried again later
             self._attempts.fail(str(error) or type(error).__name__)

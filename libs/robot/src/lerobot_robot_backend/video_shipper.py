@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
+from teleop_client.credentials import Tokens
 from teleop_client.persevering import persevere
 from teleop_client.uploading import (
     ByteSource,
@@ -34,7 +35,7 @@ from lerobot_robot_backend.shipping.commands import (
     run_shipper,
     shipper_parser,
     tell_failure,
-    token_of_environment,
+    tokens_for_all,
 )
 from lerobot_robot_backend.shipping.recall import recall, video_of
 from lerobot_robot_backend.shipping.retention import prune_spool
@@ -77,12 +78,13 @@ class FileUploads(Protocol):
 class StreamUploader:
     """Uploads files to the stream's current server, because its address may be corrected at any time."""
 
-    def __init__(self, stream_dir: Path, *, token: str | None) -> None:
+    def __init__(self, stream_dir: Path, *, tokens: Tokens | None) -> None:
         """Raises SpoolError if the directory holds no stream."""
         self._dir = stream_dir
-        self._token = token
-        self._url = read_stream(stream_dir).backend_url
-        self._uploader = Uploader(self._url, token=token)
+        self._tokens = tokens
+        stream = read_stream(stream_dir)
+        self._url, self._robot_id = stream.backend_url, stream.robot_id
+        self._uploader = self._uploader_there()
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,8 +100,12 @@ class StreamUploader:
         if url != self._url:
             log.info("%s is now sent to %s", self._dir, url)
             await self._uploader.close()
-            self._url, self._uploader = url, Uploader(url, token=self._token)
+            self._url = url
+            self._uploader = self._uploader_there()
         return await self._uploader.upload(plan, source)
+
+    def _uploader_there(self) -> Uploader:
+        return Uploader(self._url, tokens=self._tokens, robot_id=self._robot_id)
 
 
 async def ship_video(
@@ -172,7 +178,7 @@ async def ship_all_video(
     spool_dir: Path,
     *,
     backend_url: str | None = None,
-    token: str | None = None,
+    tokens: Tokens | None = None,
     failed: Callable[[Exception], None] = lambda _error: None,
 ) -> int:
     """Send the video of every stream that nobody records any more; returns how many segments were refused.
@@ -189,13 +195,13 @@ async def ship_all_video(
     prune_spool(spool_dir)
     async with asyncio.TaskGroup() as servers:
         refused = [
-            servers.create_task(_ship_left(left, backend_url, token, failed)) for left in by_server.values()
+            servers.create_task(_ship_left(left, backend_url, tokens, failed)) for left in by_server.values()
         ]
     return sum(server.result() for server in refused)
 
 
 async def _ship_left(
-    left: list[Path], backend_url: str | None, token: str | None, failed: Callable[[Exception], None]
+    left: list[Path], backend_url: str | None, tokens: Tokens | None, failed: Callable[[Exception], None]
 ) -> int:
     """The same for the streams of one server."""
     slots = asyncio.Semaphore(CONCURRENT_UPLOADS)
@@ -204,13 +210,13 @@ async def _ship_left(
         try:
             if not has_unstored_video(stream_dir):
                 return 0
-            shipped = await _ship(stream_dir, backend_url, token, slots)
+            shipped = await _ship(stream_dir, backend_url, tokens, slots)
             return shipped.refused if shipped else 0
         except Exception as error:
             tell_failure(error, stream_dir, failed, expected=(SpoolError, OSError, Refused, ValueError))
             return 0
 
-    await recall(left, video_of, backend_url=backend_url, token=token)
+    await recall(left, video_of, backend_url=backend_url, tokens=tokens)
     async with asyncio.TaskGroup() as group:
         streams = [group.create_task(ship(stream_dir)) for stream_dir in left]
     return sum(stream.result() for stream in streams)
@@ -219,7 +225,7 @@ async def _ship_left(
 async def _ship(
     stream_dir: Path,
     backend_url: str | None,
-    token: str | None,
+    tokens: Tokens | None,
     slots: asyncio.Semaphore | None = None,
 ) -> VideoShipped | None:
     """Send the stream's video, from now on to that server; None if another process is sending it.
@@ -230,7 +236,7 @@ async def _ship(
         send_to(stream_dir, backend_url)
     told = False
     while True:
-        async with StreamUploader(stream_dir, token=token) as uploader:
+        async with StreamUploader(stream_dir, tokens=tokens) as uploader:
             shipped = await ship_video(stream_dir, uploader, follow=True, slots=slots)
         if shipped is not None or backend_url is None:
             return shipped
@@ -302,14 +308,21 @@ def main(arguments: list[str] | None = None) -> int:
 def _ship_all_chosen(chosen: argparse.Namespace) -> int:
     # --all takes no lock: each stream has one, so waiting for one server holds up nobody else.
     failed: list[Exception] = []
-    to = {"backend_url": chosen.backend_url, "token": token_of_environment()}
-    refused = asyncio.run(ship_all_video(chosen.directory, failed=failed.append, **to))
+    refused = asyncio.run(
+        ship_all_video(
+            chosen.directory,
+            backend_url=chosen.backend_url,
+            tokens=tokens_for_all(chosen.backend_url),
+            failed=failed.append,
+        )
+    )
     return EXIT_FAILED if refused or failed else 0
 
 
 def _ship_chosen(chosen: argparse.Namespace) -> int:
     stream_dir = chosen.directory.absolute()
-    shipped = asyncio.run(_ship(stream_dir, chosen.backend_url, token_of_environment()))
+    tokens = Tokens.of_environment(chosen.backend_url or read_stream(stream_dir).backend_url)
+    shipped = asyncio.run(_ship(stream_dir, chosen.backend_url, tokens))
     prune_spool(stream_dir.parent.parent)
     if shipped is None:
         log.error("%s ships the video of %s", name_holder(stream_dir / VIDEO_SHIPPER_LOCK), stream_dir)

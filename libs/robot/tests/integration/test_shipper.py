@@ -7,8 +7,9 @@ import pytest
 from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
 from lerobot_robot_backend.shipping import trouble
-from lerobot_robot_backend.spool.stream import read_progress
+from lerobot_robot_backend.spool.stream import read_progress, send_to
 from teleop_client import backoff
+from teleop_client.credentials import Tokens
 from teleop_schema.limits import Limits
 from teleop_schema.messages import OLDEST_SUBPROTOCOL, Drain, ErrorMessage, Nack, encode_control
 from teleop_testing.robots.spooled import JOINTS, expected_rows, log_frames, record
@@ -63,10 +64,20 @@ async def test_frames_arrive_while_they_are_recorded(make_client, backend):
 async def test_token_and_path(make_client, backend):
     """The robot names itself in the path and its token in a header, never in the address."""
     client = record(make_client, 1)
-    await ship_stream(client.stream_dir, token="secret")
+    await ship_stream(client.stream_dir, tokens=Tokens((backend.url, "secret")))
     (headers,) = backend.headers
     assert headers["path"] == "/ws/log/robot_A"
     assert headers["authorization"] == "Bearer secret"
+
+
+async def test_a_token_goes_to_its_own_backend_only(make_client, backend):
+    """A spool with recordings for several backends, sent with the token of one of them."""
+    one, other = record(make_client, 1), record(make_client, 1)
+    elsewhere = backend.url.replace("127.0.0.1", "localhost")
+    send_to(other.stream_dir, elsewhere)
+    assert await ship_all(one.spool_dir, tokens=Tokens((elsewhere, "secret"))) == 2
+    hosts = {headers["host"].partition(":")[0]: headers.get("authorization") for headers in backend.headers}
+    assert hosts == {"127.0.0.1": None, "localhost": "Bearer secret"}
 
 
 async def test_lost_connections_lose_and_double_nothing(make_client, backend):

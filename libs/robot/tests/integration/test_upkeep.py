@@ -10,6 +10,7 @@ from lerobot_robot_backend.spool.stream import StreamFile, read_whole_progress
 from lerobot_robot_backend.spool.writer import SpoolWriter
 from lerobot_robot_backend.upkeep import Upkeep
 from lerobot_robot_backend.video import capture
+from teleop_client.credentials import Tokens
 from teleop_schema.session import Camera, SessionDescription
 from teleop_testing.waiting import PATIENCE_S, until
 
@@ -44,7 +45,7 @@ def test_it_goes_on_whatever_fails(writer, tmp_path, monkeypatch, caplog):
     """A duty that fails is done again, the others meanwhile; what nobody foresaw is logged."""
     monkeypatch.setattr(upkeep, "_PERIOD_S", 0.01)
     video = Video()
-    running = Upkeep(writer, tmp_path, None, ship=False, video=video)
+    running = Upkeep(writer, tmp_path, Tokens(), ship=False, video=video)
     try:
         assert video.went_on.wait(PATIENCE_S)
     finally:

@@ -38,7 +38,7 @@ def test_flags_are_taken_out_of_the_command_line(flags):
 
 
 def test_environment_serves_commands_without_flags():
-    """URL, robot and token may come from the environment; flags win."""
+    """URL and robot may come from the environment; flags win. Whose the token is, the client finds out."""
     environment = {
         "LEROBOT_BACKEND_URL": "ws://server:8000",
         "LEROBOT_BACKEND_ROBOT_ID": "robot_A",
@@ -46,10 +46,10 @@ def test_environment_serves_commands_without_flags():
     }
     request = read_request(list(COMMAND), environment)
     assert not request.by_flag
-    assert request.options == Options("ws://server:8000", "robot_A", "t")
+    assert request.options == Options("ws://server:8000", "robot_A")
     chosen = read_request([*COMMAND, "--robot_id=robot_B"], environment)
     assert chosen.by_flag
-    assert chosen.options == Options("ws://server:8000", "robot_B", "t")
+    assert chosen.options == Options("ws://server:8000", "robot_B")
 
 
 def test_without_a_url_nothing_happens():

@@ -67,12 +67,18 @@ class Agent:
         self.state.use_server(settings.server)
         self.lanes = Lanes(settings.bandwidth)
         self._uploaders = [
-            LaneUploader(settings.server, self.lanes, priority, token=settings.token)
+            LaneUploader(
+                settings.server,
+                self.lanes,
+                priority,
+                tokens=settings.tokens,
+                robot_id=settings.robot_id,
+            )
             for priority in (Priority.VIDEO, Priority.DATASET)
         ]
         videos, files = self._uploaders
         streams = OwnStreams(settings.spool_dir, settings.robot_id, settings.server)
-        self.spool = SpoolSync(streams, self.lanes, videos, token=settings.token)
+        self.spool = SpoolSync(streams, self.lanes, videos, tokens=settings.tokens)
         sync = DatasetSync(
             settings.robot_id, files, self.state, parallel=settings.parallel, server=settings.server
         )
@@ -239,13 +245,16 @@ class Agent:
                 before, since_s = self._achieved(), time.monotonic()
             elif time.monotonic() - since_s >= timeout_s:
                 trouble = self._trouble(of_spool=not spool_done.is_set())
-                async with BackendHttp(self.settings.server, token=self.settings.token) as backend:
+                async with self._backend() as backend:
                     if why := await why_away(backend, PING_S):
                         raise ServerAway(f"no backend could be reached for {timeout_s:g} seconds: {why}")
                 if trouble is not None:
                     raise Stuck(f"no progress for {timeout_s:g} seconds: {trouble}")
                 # Large files are being hashed, here or on the server.
                 since_s = time.monotonic()
+
+    def _backend(self) -> BackendHttp:
+        return BackendHttp(self.settings.server, tokens=self.settings.tokens, robot_id=self.settings.robot_id)
 
     def _trouble(self, *, of_spool: bool = True) -> str | None:
         """Why something has to be tried again; None if everything works."""

@@ -8,7 +8,7 @@ exit codes:
   75   no backend could be reached in time (once, verify, restore)
   130  Ctrl-C
 
-If the backend requires a token, set $LEROBOT_BACKEND_TOKEN.
+If the backend requires a token, `join` gets one; else set $LEROBOT_BACKEND_TOKEN.
 """
 
 import argparse
@@ -61,6 +61,7 @@ def _parser() -> Parser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
     server, memory, seen = _server_options(), _memory_options(), _seen_options()
+    _add_join(commands)
     _add_run(commands, [server, memory, _work_options()])
     _add_once(commands, [server, memory, _work_options()])
     _add_commands_on_what_is_here(commands, [seen, memory])
@@ -107,6 +108,12 @@ def _seen_options() -> Parser:
             "only this robot; default: $LEROBOT_BACKEND_ROBOT_ID, or all robots an agent has run for here",
         )
     )
+
+
+def _add_join(commands: Commands) -> None:
+    join = commands.add_parser("join", help="get this robot's token, with the line from `robots add`")
+    join.add_argument("line", help="the line, in quotes: 'lrb://host:8000/?code=…'")
+    join.set_defaults(command=_join)
 
 
 def _add_run(commands: Commands, parents: Parents) -> None:
@@ -258,6 +265,13 @@ def _settings(chosen: argparse.Namespace) -> Settings:
         between=getattr(chosen, "between", None),
         metrics_port=getattr(chosen, "metrics_port", None),
     )
+
+
+def _join(chosen: argparse.Namespace) -> int:
+    from teleop_sync_agent.joining import join
+
+    print(join(chosen.line))
+    return EXIT_OK
 
 
 def _run(chosen: argparse.Namespace) -> int:

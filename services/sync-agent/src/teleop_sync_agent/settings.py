@@ -2,12 +2,13 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import time
 from pathlib import Path
 
 from lerobot_robot_backend.spool.stream import SpoolError, default_spool_dir
 from teleop_client.address import check_backend_url
+from teleop_client.credentials import Tokens
 from teleop_client.lerobot_home import lerobot_home
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
@@ -55,7 +56,7 @@ class Settings:
     roots: tuple[Path, ...]
     spool_dir: Path
     state_dir: Path
-    token: str | None = None
+    tokens: Tokens = field(default_factory=Tokens)
     bandwidth: float | None = None
     parallel: int = DEFAULT_PARALLEL
     reclaim_below: int | None = None
@@ -94,7 +95,7 @@ def make_settings(
             roots=check_roots(watch or [lerobot_home()]),
             spool_dir=check_readable((spool or default_spool_dir()).expanduser().absolute(), "--spool"),
             state_dir=(state_dir or default_state_dir()).expanduser().absolute(),
-            token=os.environ.get("LEROBOT_BACKEND_TOKEN"),
+            tokens=Tokens.of_environment(server),
             bandwidth=None if bandwidth is None else parse_size(bandwidth, "--bandwidth"),
             parallel=parallel,
             reclaim_below=(

@@ -16,6 +16,7 @@ from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
 
 from teleop_client.address import backend_url_option
+from teleop_client.credentials import Tokens
 from teleop_client.exporting.exports import ExportError, Exports, check_free
 from teleop_client.exporting.progress import showing
 from teleop_client.exporting.summary import DATASET, MCAP, PARQUET, summary
@@ -207,7 +208,8 @@ async def export(arguments: argparse.Namespace, output: TextIO) -> None:
     """
     target: Path = arguments.root or default_root(arguments)
     check_free(target)
-    async with Exports.connected(arguments.backend_url, os.environ.get("LEROBOT_BACKEND_TOKEN")) as backend:
+    tokens = Tokens.of_environment(arguments.backend_url)
+    async with Exports.connected(arguments.backend_url, tokens) as backend:
         asked = await backend.ask(request_of(arguments))
         with showing(output) as progress:
             made = await backend.follow(asked["id"], progress)

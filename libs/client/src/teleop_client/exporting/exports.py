@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from teleop_client.backend_http import BackendHttp, HttpFailure, Interrupted
+from teleop_client.credentials import Tokens
 from teleop_client.exporting.flags import in_flags, told
 from teleop_client.persevering import GaveUp, Patience, persevere
 from teleop_client.tar_stream import unpack_from
@@ -57,9 +58,9 @@ class Exports:
 
     @classmethod
     @asynccontextmanager
-    async def connected(cls, backend_url: str, token: str | None = None) -> AsyncIterator["Exports"]:
+    async def connected(cls, backend_url: str, tokens: Tokens | None = None) -> AsyncIterator["Exports"]:
         """A context with the exports of that backend; a failed request in it raises ExportError."""
-        async with BackendHttp(backend_url, token=token) as backend:
+        async with BackendHttp(backend_url, tokens=tokens) as backend:
             try:
                 yield cls(backend)
             except GaveUp as gave_up:

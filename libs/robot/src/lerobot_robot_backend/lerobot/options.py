@@ -17,7 +17,7 @@ from lerobot_robot_backend.video.choice import choose_video
 VARIABLES = {
     "backend_url": "LEROBOT_BACKEND_URL",
     "robot_id": "LEROBOT_BACKEND_ROBOT_ID",
-    "backend_token": "LEROBOT_BACKEND_TOKEN",
+    "backend_token": None,  # the client knows which backend the variable is for
     "backend_fps": "LEROBOT_BACKEND_FPS",
     "backend_task": None,
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from teleop_client.address import backend_url_option
+from teleop_client.credentials import TOKEN_VARIABLE, URL_VARIABLE, Tokens
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
 
@@ -47,9 +48,19 @@ def run_shipper(chosen: argparse.Namespace, ship: Callable[[], int]) -> int:
         return EXIT_FAILED
 
 
-def token_of_environment() -> str | None:
-    """LEROBOT_BACKEND_TOKEN. It is not an argument, because every user of the machine could read that."""
-    return os.environ.get("LEROBOT_BACKEND_TOKEN")
+def tokens_for_all(backend_url: str | None) -> Tokens:
+    """The tokens for a whole spool, whose streams may be for several backends.
+
+    backend_url  the one that all of them are to go to; None: each to its own
+    """
+    if os.environ.get(TOKEN_VARIABLE) and not (backend_url or os.environ.get(URL_VARIABLE)):
+        log.warning(
+            "%s is not used: set %s to the backend that it is for, since a spool may hold recordings "
+            "for several",
+            TOKEN_VARIABLE,
+            URL_VARIABLE,
+        )
+    return Tokens.of_environment(backend_url)
 
 
 def tell_failure(

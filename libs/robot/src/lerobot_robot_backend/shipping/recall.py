@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from teleop_client.backend_http import BackendHttp, HttpFailure
+from teleop_client.credentials import Tokens
 from teleop_schema.holding import (
     MAX_HELD,
     MAX_HELD_CHUNKS,
@@ -148,7 +149,7 @@ async def recall(
     held: Callable[[str, Iterable[Path]], Held],
     *,
     backend_url: str | None = None,
-    token: str | None = None,
+    tokens: Tokens | None = None,
 ) -> Recalled:
     """Mark for sending what the servers of these streams have forgotten.
 
@@ -172,7 +173,7 @@ async def recall(
         if not (asked.videos or asked.frames):
             continue
         try:
-            async with BackendHttp(url, token=token) as backend:
+            async with BackendHttp(url, tokens=tokens, robot_id=robot_id) as backend:
                 recalled = bring_again(dirs, await ask(backend, asked))
         except (HttpFailure, Unaskable, ValueError) as error:
             log.warning("can't ask %s what it still has of %s: %s", url, robot_id, error)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from teleop_client.credentials import UnusableCredentials
 from teleop_client.refusals import read_problem
 from teleop_client.unreachable import why_unreachable
 from teleop_schema.errors import BadMessage
@@ -54,6 +55,8 @@ def trouble_of(error: Exception, url: str) -> Trouble:
             return Trouble(f"no telemetry server at {url}: {error}", refused=True, longest_s=LATE_S)
         case TimeoutError():
             return passing(f"{url} does not answer")
+        case UnusableCredentials():
+            return Trouble(str(error), refused=True, longest_s=SOON_S)
         case OSError():
             return passing(f"{url}: {why_unreachable(error)}")
     return passing(f"{url}: {error}")
@@ -61,11 +64,14 @@ def trouble_of(error: Exception, url: str) -> Trouble:
 
 def _refused_handshake(status: int, body: bytes) -> Trouble:
     """The server, or something in between, answered with an HTTP error; its own text, if it sent one."""
-    try:
-        words = str(msgspec.json.decode(body, type=dict[str, Any])["detail"])
-    except (msgspec.DecodeError, KeyError):
-        words = body.decode("utf-8", "replace").strip()[:_LONGEST_WORDS]
     problem = read_problem(body)
+    if problem is not None:
+        words = str(problem)
+    else:
+        try:
+            words = str(msgspec.json.decode(body, type=dict[str, Any])["detail"])
+        except (msgspec.DecodeError, KeyError):
+            words = body.decode("utf-8", "replace").strip()[:_LONGEST_WORDS]
     longest_s = _longest_s(None if problem is None else problem.retryable)
     text = f"the server refuses the connection with {status}" + (f": {words}" if words else "")
     return Trouble(text, refused=True, longest_s=longest_s)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from teleop_client.backend_http import BackendHttp, HttpFailure, Refused
+from teleop_client.credentials import Tokens
 from teleop_client.persevering import GaveUp, Patience, persevere
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
@@ -28,7 +29,7 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]
     """
     robot_id, state, row = _find(chosen.dataset, robots)
     try:
-        async with _backend(chosen.server or _last_server(state)) as backend:
+        async with _backend(chosen.server or _last_server(state), robot_id) as backend:
             found = await compare(row, robot_id, backend)
     except HttpFailure as error:
         if error.code is None:
@@ -89,7 +90,7 @@ async def fetch(chosen: argparse.Namespace) -> bool:
             report=patience.report,
         )
 
-    async with _backend(chosen.server) as backend:
+    async with _backend(chosen.server, robot_id) as backend:
         try:
             folder = await persevere(attempt, report=patience.report)
         except GaveUp as gave_up:
@@ -108,12 +109,12 @@ async def fetch(chosen: argparse.Namespace) -> bool:
     return True
 
 
-def _backend(server: str | None) -> BackendHttp:
+def _backend(server: str | None, robot_id: str) -> BackendHttp:
     server = server or os.environ.get("LEROBOT_BACKEND_URL")
     if not server:
         raise AgentError("where is the backend? Set --backend_url http://host:8000 or LEROBOT_BACKEND_URL")
     try:
-        return BackendHttp(server, token=os.environ.get("LEROBOT_BACKEND_TOKEN"))
+        return BackendHttp(server, tokens=Tokens.of_environment(server), robot_id=robot_id)
     except ValueError as error:
         raise AgentError(str(error)) from error
 

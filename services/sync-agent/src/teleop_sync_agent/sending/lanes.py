@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+from teleop_client.credentials import Tokens
 from teleop_client.throttle import Throttle
 from teleop_client.uploading import ByteSource, Interrupted, Uploader
 from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Receipt
@@ -93,8 +94,11 @@ class LaneUploader(Uploader):
     trouble  why the last upload or commit has to be tried again; None if it succeeded
     """
 
-    def __init__(self, backend_url: str, lanes: Lanes, priority: Priority, *, token: str | None) -> None:
-        super().__init__(backend_url, token=token, throttle=_LaneThrottle(lanes, priority))
+    def __init__(
+        self, backend_url: str, lanes: Lanes, priority: Priority, *, tokens: Tokens, robot_id: str
+    ) -> None:
+        throttle = _LaneThrottle(lanes, priority)
+        super().__init__(backend_url, tokens=tokens, robot_id=robot_id, throttle=throttle)
         self.trouble: str | None = None
         self._lanes = lanes
         self._priority = priority

@@ -28,6 +28,7 @@ from lerobot_robot_backend.spool.stream import (
 from lerobot_robot_backend.video.files import VIDEO_SHIPPER_LOCK, has_unstored_video
 from lerobot_robot_backend.video_shipper import is_recorded, ship_video
 from teleop_client.address import check_backend_url
+from teleop_client.credentials import Tokens
 from teleop_schema.holding import Lacking
 
 from teleop_sync_agent.errors import explain
@@ -72,15 +73,13 @@ class SpoolNow:
 class SpoolSync:
     """Sends an agent's streams to its server, and names those of others that nobody sends."""
 
-    def __init__(
-        self, streams: OwnStreams, lanes: Lanes, uploader: LaneUploader, *, token: str | None
-    ) -> None:
+    def __init__(self, streams: OwnStreams, lanes: Lanes, uploader: LaneUploader, *, tokens: Tokens) -> None:
         self.now = SpoolNow()
         self._streams = streams
         self._server = check_backend_url(streams.server)
         self._lanes = lanes
         self._uploader = uploader
-        self._token = token
+        self._tokens = tokens
         self._slots = asyncio.Semaphore(CONCURRENT_STREAMS)
         self._shipping: dict[tuple[str, Path], asyncio.Task[None]] = {}
         self._not_before_s: dict[tuple[str, Path], float] = {}
@@ -229,7 +228,7 @@ class SpoolSync:
 
     async def _ship_samples(self, stream_dir: Path) -> None:
         shipping = asyncio.create_task(
-            ship_stream(stream_dir, backend_url=self._server, token=self._token, slots=self._slots)
+            ship_stream(stream_dir, backend_url=self._server, tokens=self._tokens, slots=self._slots)
         )
         try:
             while not shipping.done():

@@ -1,0 +1,122 @@
+"""`sync-agent join`: swaps the line that `lerobot-backend robots add` printed for this robot's own token."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from lerobot_robot_backend.spool.durable import make_directory, replace_file
+from msgspec import Meta, Struct
+from teleop_client.address import check_backend_url, same_backend
+from teleop_client.backend_http import BackendHttp, HttpFailure
+from teleop_client.credentials import Credential, UnusableCredentials, credentials_file, read_credentials
+from teleop_schema.errors import BadRobotId
+from teleop_schema.identifiers import check_robot_id
+
+from teleop_sync_agent.errors import AgentError, Failed, ServerAway, not_written
+
+EXAMPLE = "lrb://host:8000/?code=K7QF-2M9P"
+# lrb is plain HTTP, lrbs is TLS with a certificate that everybody trusts.
+SCHEMES = {"lrb": "ws", "lrbs": "wss"}
+# A person waits for the answer.
+ANSWER_S = 30.0
+OWNER_ONLY = 0o700
+
+
+class Line(Struct, frozen=True):
+    """What `lerobot-backend robots add` printed.
+
+    backend_url  ws://… or wss://…
+    code         for one robot; works once, and for some minutes
+    """
+
+    backend_url: str
+    code: str
+
+
+class Joined(Struct, frozen=True):
+    """The backend's answer."""
+
+    robot_id: str
+    token: Annotated[str, Meta(pattern=r"^lrb_[A-Za-z0-9_]{1,200}\Z")]
+
+
+def read_line(text: str) -> Line:
+    """The parts of an enrolment line; raises ValueError saying what is wrong with it."""
+    told = f"expected the line that `lerobot-backend robots add` prints, like {EXAMPLE}"
+    try:
+        parts = urlsplit(text.strip())
+        query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}; {told}") from error
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"{text!r} is not an enrolment line; {told}")
+    unknown = query.keys() - {"code"}
+    if unknown:
+        raise ValueError(f"this sync-agent does not know {min(unknown)!r} in the line: update it")
+    codes = query.get("code", [])
+    if len(codes) != 1 or not codes[0]:
+        raise ValueError(f"{text!r} has no code; {told}")
+    address = f"{SCHEMES[parts.scheme]}://{parts.netloc}{parts.path}"
+    return Line(check_backend_url(address), codes[0])
+
+
+def join(text: str) -> str:
+    """Enrol this robot PC with that line; returns what to tell the person. Raises AgentError."""
+    try:
+        line = read_line(text)
+    except ValueError as error:
+        raise AgentError(str(error)) from error
+    try:
+        path = credentials_file()
+        known = read_credentials(path)
+        # The code works once: there must be room for what it buys before it is used.
+        make_directory(path.parent, mode=OWNER_ONLY, exist_ok=True)
+        keep(path, known)
+    except UnusableCredentials as error:
+        raise AgentError(str(error)) from error
+    except OSError as error:
+        raise not_written(str(error.filename or path), error) from error
+    joined = asyncio.run(_redeem(line))
+    credential = Credential(backend_url=line.backend_url, robot_id=joined.robot_id, token=joined.token)
+    try:
+        keep(path, with_credential(known, credential))
+    except OSError as error:
+        raise Failed(
+            f"the token could not be kept ({error.strerror}), and the code works only once: "
+            f"see that {path} can be written, and ask for a new line"
+        ) from error
+    return (
+        f"{joined.robot_id} may send to {line.backend_url} now; its token is in {path}\n"
+        f"record   lerobot-record … --backend_url={line.backend_url} --robot_id={joined.robot_id}\n"
+        f"backup   sync-agent run --backend_url {line.backend_url} --robot_id {joined.robot_id}"
+    )
+
+
+async def _redeem(line: Line) -> Joined:
+    async with BackendHttp(line.backend_url) as backend:
+        try:
+            joined = await backend.ask("POST", "/join", Joined, body={"code": line.code}, patience_s=ANSWER_S)
+        except HttpFailure as error:
+            kind = Failed if error.problem else ServerAway
+            raise kind(f"{line.backend_url} did not let this robot join: {error}") from error
+    try:
+        check_robot_id(joined.robot_id)
+    except BadRobotId as error:
+        raise Failed(f"{line.backend_url} answered with a name that no robot can have: {error}") from error
+    return joined
+
+
+def with_credential(known: tuple[Credential, ...], new: Credential) -> tuple[Credential, ...]:
+    """All of them, with the new one in the place of an older one for the same robot and backend."""
+
+    def is_older(each: Credential) -> bool:
+        return each.robot_id == new.robot_id and same_backend(each.backend_url, new.backend_url)
+
+    return (*(each for each in known if not is_older(each)), new)
+
+
+def keep(path: Path, credentials: tuple[Credential, ...]) -> None:
+    """Write the file, whole or not at all, readable by this user only; raises OSError."""
+    replace_file(path, msgspec.json.format(msgspec.json.encode(credentials)) + b"\n", durable=True)

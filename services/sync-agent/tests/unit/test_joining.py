@@ -1,0 +1,50 @@
+import pytest
+from teleop_client.credentials import Credential
+from teleop_sync_agent.joining import Line, read_line, with_credential
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("lrb://host:8000/?code=K7QF-2M9P", Line("ws://host:8000", "K7QF-2M9P")),
+        (" lrb://host:8000?code=K7QF-2M9P\n", Line("ws://host:8000", "K7QF-2M9P")),
+        ("lrb://[fd00::1]:8000/?code=K7QF-2M9P", Line("ws://[fd00::1]:8000", "K7QF-2M9P")),
+        ("lrbs://far.example/robots/?code=K7QF-2M9P", Line("wss://far.example/robots", "K7QF-2M9P")),
+    ],
+)
+def test_a_line_names_the_backend_and_the_code(text, line):
+    """As people copy it, below a path and with TLS too."""
+    assert read_line(text) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "is not an enrolment line; expected"),
+        ("K7QF-2M9P", "is not an enrolment line; expected"),
+        ("http://host:8000/?code=K7QF-2M9P", "is not an enrolment line; expected"),
+        ("lrb://host:8000/", "has no code; expected"),
+        ("lrb://host:8000/?code=", "has no code; expected"),
+        ("lrb://host:8000/?code=a&code=b", "has no code; expected"),
+        ("lrb://host:8000/?code=K7QF-2M9P&pin=00", "does not know 'pin' in the line: update it"),
+        ("lrb://host:80000/?code=K7QF-2M9P", "Port out of range"),
+        ("lrb:///?code=K7QF-2M9P", "is not the address of a backend"),
+        ("lrb://user:secret@host/?code=K7QF-2M9P", "must not have a user"),
+    ],
+)
+def test_another_text_is_refused(text, told):
+    """With the reason, and what such a line looks like."""
+    with pytest.raises(ValueError, match=told):
+        read_line(text)
+
+
+def test_a_new_token_takes_the_place_of_the_old_one():
+    """Of the same robot and backend, however its address was written; the others stay."""
+    old = Credential(backend_url="ws://host:80", robot_id="robot_A", token="lrb_robot_a")
+    others = (
+        Credential(backend_url="ws://host:80", robot_id="robot_B", token="lrb_robot_b"),
+        Credential(backend_url="wss://host", robot_id="robot_A", token="lrb_robot_c"),
+        Credential(backend_url="ws://host", token="lrb_viewer_d"),
+    )
+    new = Credential(backend_url="ws://HOST", robot_id="robot_A", token="lrb_robot_e")
+    assert with_credential((old, *others), new) == (*others, new)
