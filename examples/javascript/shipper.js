@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
 import { encodeBatch } from "./batch.js";
 
-const SUBPROTOCOL = "lerobot.telemetry.v1.2";
+const SUBPROTOCOL = "lerobot.telemetry.v1.3";
 const PACE_MS = 1000 / 6;
 const PING_MS = 5000;
 const DEAD_AFTER_MS = 15000;
@@ -48,8 +48,8 @@ class Connection {
   }
 
   #greet() {
-    const { stream, session } = this.spool;
-    this.#say({ type: "hello", stream, session, first_unacked: this.progress.acked });
+    const { stream, secret, session } = this.spool;
+    this.#say({ type: "hello", stream, secret, session, first_unacked: this.progress.acked });
     this.heardAt = this.pingedAt = Date.now();
     this.timer = setInterval(() => this.#beat(), PACE_MS);
   }

@@ -1,9 +1,9 @@
 // What has to survive a killed process, in one folder: docs/telemetry-protocol.md, "States".
-//   session.json  { stream, session }, written once, before the first frame
+//   session.json  { stream, secret, session }, written once, before the first frame
 //   frames.jsonl  one line for each frame; a line that was cut off by a kill was never logged
 //   end.json      { frames, events }, once the recording is over
 import * as fs from "node:fs";
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { join } from "node:path";
 
 const AT_ONCE = 64 * 1024;
@@ -14,7 +14,10 @@ export class Spool {
     this.folder = folder;
     fs.mkdirSync(folder, { recursive: true });
     const description = join(folder, "session.json");
-    if (!fs.existsSync(description)) writeWhole(description, { stream: randomUUID(), session });
+    if (!fs.existsSync(description)) {
+      const secret = randomBytes(32).toString("base64url");
+      writeWhole(description, { stream: randomUUID(), secret, session });
+    }
     Object.assign(this, JSON.parse(fs.readFileSync(description)));
     this.file = fs.openSync(join(folder, "frames.jsonl"), "a+");
     this.offsets = [0]; // of each frame's line, and of the next one

@@ -1,6 +1,7 @@
 """TelemetryClient: keeps a session's samples on the local disk, from where a shipper sends them."""
 
 import logging
+import secrets
 import struct
 import time
 import uuid
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 # Left for everything else: a full system disk would stop the robot's own software too.
 MIN_FREE_BYTES = 2_000_000_000
+SECRET_BYTES = 32
 Outcome = Literal["success", "failure", "discarded"]
 
 NO_TIMES: Mapping[str, int] = MappingProxyType({})
@@ -116,6 +118,7 @@ class TelemetryClient:
             robot_id=robot_id,
             backend_url=check_backend_url(backend_url),
             session=self._session,
+            secret=secrets.token_urlsafe(SECRET_BYTES),
         )
         self._packer = FramePacker(self._session, described.cameras)
         self._columns = Columns()

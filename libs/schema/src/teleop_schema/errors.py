@@ -94,6 +94,12 @@ class SessionMismatch(BackendError):
     code, status, close_code, retryable = "session_mismatch", 409, 4408, False
 
 
+class NotYourStream(SessionMismatch):
+    """The stream belongs to whoever knows its secret."""
+
+    code, status, close_code, retryable = "not_your_stream", 403, 4403, False
+
+
 class Fenced(BackendError):
     """Another connection has taken over this stream."""
 

@@ -1,4 +1,4 @@
-"""Messages of the acknowledged mode, subprotocol `lerobot.telemetry.v1.2`.
+"""Messages of the acknowledged mode, subprotocol `lerobot.telemetry.v1.3`.
 
 Control messages are JSON text tagged by `type`. A batch is one binary message: four bytes of CRC-32C
 (little-endian, Castagnoli) over the rest, then the batch as a MessagePack map.
@@ -10,7 +10,7 @@ from uuid import UUID
 
 import google_crc32c
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from teleop_schema.columns import Column
 from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
@@ -19,13 +19,15 @@ from teleop_schema.limits import Limits
 from teleop_schema.session import FeatureName, SessionDescription, Text
 
 # A robot offers all of them, and a server takes the first that it knows. What the older ones lack:
+# v1.2  a server that does not know a newer one refuses a hello with a secret, so it is sent none;
 # v1.1  a server that does not know a newer one refuses a pause without an end, so it is not told of any;
 # v1    and a robot that offers no newer one refuses fields that it does not know, so its errors are sent
 #       without `retryable`.
-SUBPROTOCOL = "lerobot.telemetry.v1.2"
+SUBPROTOCOL = "lerobot.telemetry.v1.3"
+SUBPROTOCOL_1_2 = "lerobot.telemetry.v1.2"
 SUBPROTOCOL_1_1 = "lerobot.telemetry.v1.1"
 OLDEST_SUBPROTOCOL = "lerobot.telemetry.v1"
-SUBPROTOCOLS = (SUBPROTOCOL, SUBPROTOCOL_1_1, OLDEST_SUBPROTOCOL)
+SUBPROTOCOLS = (SUBPROTOCOL, SUBPROTOCOL_1_2, SUBPROTOCOL_1_1, OLDEST_SUBPROTOCOL)
 # The plain mode needs no subprotocol. But a page in a browser can send a token only as an offered one,
 # and the browser then fails the connection unless the server chooses one: this one.
 PLAIN_SUBPROTOCOL = "lerobot.plain.v1"
@@ -36,6 +38,8 @@ CRC = struct.Struct("<I")
 Index = Annotated[int, Meta(ge=0, le=2**62)]
 EpisodeIndex = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 AgeUs = Annotated[int, Meta(ge=1, le=2**62)]
+# At least 128 bits as base64url, and never in an address, a log or a file of anybody else.
+StreamSecret = Annotated[str, Meta(min_length=22, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -144,11 +148,14 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", t
     stream         created by the robot before its first sample
     session        what the frames are
     first_unacked  oldest frame index that is not acknowledged yet
+    secret         made by the robot with the stream: from the first hello that has it, nobody without it
+                   may go on with the stream
     """
 
     stream: UUID
     session: SessionDescription
     first_unacked: Index = 0
+    secret: StreamSecret | UnsetType = UNSET
 
 
 class End(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="end"):

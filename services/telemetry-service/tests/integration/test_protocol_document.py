@@ -90,7 +90,7 @@ async def test_transcript(service, database):
 
 async def play_all(service, database) -> None:
     """Each of its connections."""
-    for connection in TRANSCRIPT[1].split("connect /ws/log/robot_A, offering lerobot.telemetry.v1.2\n")[1:]:
+    for connection in TRANSCRIPT[1].split(f"connect /ws/log/robot_A, offering {messages.SUBPROTOCOL}\n")[1:]:
         async with dial(service) as line:
             for said in filter(None, connection.splitlines()):
                 await play(said, line, database)

@@ -21,6 +21,7 @@ from teleop_testing.robots.robot import TestRobot, batch, description
 from teleop_testing.waiting import PATIENCE_S
 
 SESSION = description(cameras={"front": Camera(48, 64), "top": Camera(48, 64)}, task="pick", host={"n": "ä"})
+SECRET = "of-the-robot-that-recorded-it"
 NO_VIDEO = Event(kind="no_video", frame_index=0, camera="top", note="it is grayscale")
 
 
@@ -60,7 +61,9 @@ def lose(database):
 async def record(http: httpx.AsyncClient, stream: UUID) -> int:
     """The number of a session of 40 frames, sent from the first that the server lacks."""
     address = http.base_url.netloc.decode()
-    async with TestRobot.connected(address, "robot_A", stream=stream, session=SESSION) as robot:
+    async with TestRobot.connected(
+        address, "robot_A", stream=stream, session=SESSION, secret=SECRET
+    ) as robot:
         assert robot.welcome.next == 0
         await robot.send(batch(0, 40, events=(NO_VIDEO,)))
         await robot.acked(40)
@@ -75,9 +78,12 @@ async def test_a_lost_session_is_known_by_name(http, pool, store, database, lose
     number = await record(http, stream)
     before = (await http.get(f"/sessions/{number}")).json()
     complete = (await http.get(f"/sessions/{number}/ledger")).json()
+    secret_sha256 = await database.value("SELECT secret_sha256 FROM teleop_session")
+    assert secret_sha256
     await lose()
     told = await adopt(pool, store)
     assert (told.archived, told.named, (await adopt(pool, store)).named) == (0, 1, 0)
+    assert await database.value("SELECT secret_sha256 FROM teleop_session") == secret_sha256
     found = (await http.get(f"/sessions/{number}")).json()
     assert {key for key in before if found[key] != before[key]} == {"found_at", "status"}
     ledger = (await http.get(f"/sessions/{number}/ledger")).json()

@@ -1,16 +1,20 @@
 """A stream changes its connection, its replica, its robot's mind."""
 
 import asyncio
+from hashlib import sha256
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
+from msgspec import UNSET
 from teleop_schema.errors import SessionMismatch
 from teleop_schema.messages import ErrorMessage, Hello
 from teleop_telemetry.app import create_app
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_testing.backends.serving import serving
 from teleop_testing.robots.robot import TestRobot, batch, description, dial
+from websockets.exceptions import ConnectionClosed
 
 
 @pytest.fixture
@@ -145,3 +149,53 @@ async def test_database_that_lost_frames_is_filled_again(service, database, capf
         await again.acked(20)
     assert await database.frame_indexes(robot.welcome.session_id) == list(range(20))
     assert "acknowledged frames are gone" in "".join(capfd.readouterr())
+
+
+SECRET = "of-the-robot-that-recorded-it"
+
+
+@pytest.mark.parametrize("secret", [UNSET, "of-somebody-else-altogether"])
+async def test_who_knows_only_the_name_of_a_stream_gets_nothing(service, database, secret):
+    """A stranger who has read `stream_id` moves no watermark, and does not disturb the robot, which goes on,
+    and comes back with its secret."""
+    async with TestRobot.connected(service, secret=SECRET) as robot:
+        await robot.send(batch(0, 5))
+        await robot.acked(5)
+        async with dial(service) as connection:
+            stranger = TestRobot(connection, robot.stream)
+            await stranger.say(Hello(stream=robot.stream, session=description(), secret=secret))
+            refused = await stranger.hear(ErrorMessage)
+            assert (refused.code, refused.fatal, refused.retryable) == ("not_your_stream", True, False)
+            with pytest.raises(ConnectionClosed) as closed:
+                await connection.recv()
+            assert closed.value.rcvd.code == 4403
+        await robot.send(batch(5, 5))
+        await robot.acked(10)
+    async with TestRobot.connected(service, stream=robot.stream, secret=SECRET) as again:
+        assert (again.welcome.next, again.welcome.epoch) == (10, 2)
+    stored = await database.value("SELECT encode(secret_sha256, 'hex') FROM teleop_session")
+    assert stored == sha256(SECRET.encode()).hexdigest()
+
+
+async def test_a_stream_of_before_gets_its_owner_later(service):
+    """An older server was not told the secret: the first one that is told counts."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 5))
+        await robot.acked(5)
+    async with TestRobot.connected(service, stream=robot.stream, secret=SECRET) as again:
+        assert again.welcome.next == 5
+    async with dial(service) as connection:
+        older = TestRobot(connection, robot.stream)
+        await older.say(Hello(stream=robot.stream, session=description()))
+        assert (await older.hear(ErrorMessage)).code == "not_your_stream"
+
+
+@pytest.mark.parametrize("secret", ["", "short", "x" * 129, "with spaces, and of length", "새" * 30, 5, None])
+async def test_a_secret_that_is_none_is_refused(service, database, secret):
+    """By name; nothing is opened."""
+    hello = msgspec.to_builtins(Hello(stream=uuid4(), session=description())) | {"secret": secret}
+    async with dial(service) as connection:
+        await connection.send(msgspec.json.encode(hello).decode())
+        refused = await TestRobot(connection, uuid4()).hear(ErrorMessage)
+    assert (refused.code, refused.field) == ("bad_message", "secret")
+    assert await database.value("SELECT count(*) FROM teleop_session") == 0

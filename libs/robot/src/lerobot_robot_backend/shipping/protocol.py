@@ -3,12 +3,14 @@
 from collections import deque
 from typing import Protocol
 
+from msgspec import UNSET
 from msgspec.structs import replace
 from teleop_client.refusals import hint_for
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import Limits
 from teleop_schema.messages import (
     SUBPROTOCOL,
+    SUBPROTOCOL_1_2,
     Ack,
     Batch,
     Drain,
@@ -84,9 +86,11 @@ class Shipping:
 
     def hello(self, subprotocol: str = SUBPROTOCOL) -> str:
         """The first message, to a server that has chosen `subprotocol`."""
-        self._knows_pauses = subprotocol == SUBPROTOCOL
+        self._knows_pauses = subprotocol in (SUBPROTOCOL, SUBPROTOCOL_1_2)
         description = self._description
-        return encode_control(Hello(description.stream, description.session, self.acked))
+        # An older server would refuse it. It learns nothing that a newer one in its place could check.
+        secret = description.secret if subprotocol == SUBPROTOCOL and description.secret else UNSET
+        return encode_control(Hello(description.stream, description.session, self.acked, secret))
 
     def next_message(self) -> str | bytes | None:
         """The next message; None if there is nothing to send now, or too many frames are unacknowledged."""

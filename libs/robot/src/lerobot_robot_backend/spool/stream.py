@@ -62,12 +62,16 @@ class SpoolError(RuntimeError):
 
 
 class StreamFile(Struct, frozen=True, kw_only=True):
-    """Content of session.json."""
+    """Content of session.json, which only its user may read.
+
+    secret  lets nobody else go on with the stream on the server; None: made by an older release
+    """
 
     stream: UUID
     robot_id: str
     backend_url: str
     session: SessionDescription
+    secret: str | None = None
 
 
 class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):

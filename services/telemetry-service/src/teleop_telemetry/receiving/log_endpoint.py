@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from msgspec import UNSET
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.app import refuse
@@ -68,8 +69,8 @@ class RobotConnection(Protocol):
 async def log_telemetry(websocket: WebSocket) -> None:
     """Store one robot's frames, acknowledging them after their commit.
 
-    With subprotocol `lerobot.telemetry.v1.2` (or `v1.1`, `v1`) in acknowledged mode, without in plain mode:
-    docs/telemetry-protocol.md.
+    With subprotocol `lerobot.telemetry.v1.3` (or `v1.2`, `v1.1`, `v1`) in acknowledged mode, without in plain
+    mode: docs/telemetry-protocol.md.
     Errors are told in an `error` message, then as the close code of the error's class; the handshake of a bad
     address is refused over HTTP.
     """
@@ -99,7 +100,8 @@ async def _converse(websocket: WebSocket, robot_id: str, query: PlainQuery, drai
 async def _acknowledged(websocket: WebSocket, robot_id: str, draining: asyncio.Event) -> None:
     table: SessionTable = websocket.state.session_table
     hello = await receive_hello(websocket)
-    opened = await table.open(hello.stream, robot_id, hello.session, delivery="acknowledged")
+    secret = None if hello.secret is UNSET else hello.secret
+    opened = await table.open(hello.stream, robot_id, hello.session, delivery="acknowledged", secret=secret)
     log.info("session opened", robot=robot_id, session=opened.id, epoch=opened.epoch, next=opened.next)
     if hello.first_unacked > opened.next:
         log.error(

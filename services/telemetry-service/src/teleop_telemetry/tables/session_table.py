@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
+from hmac import compare_digest
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,14 @@ from teleop_runtime.postgres.pool import Connection, Pool, connected, transactio
 from teleop_runtime.store import Store
 from teleop_runtime.trouble import DatabaseSilent
 from teleop_schema.columns import Column
-from teleop_schema.errors import Conflict, Fenced, SessionArchived, SessionMismatch, StorageUnavailable
+from teleop_schema.errors import (
+    Conflict,
+    Fenced,
+    NotYourStream,
+    SessionArchived,
+    SessionMismatch,
+    StorageUnavailable,
+)
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
@@ -44,16 +53,19 @@ ON CONFLICT (robot_id) DO UPDATE SET robot_type = $2, last_seen_at = now()
 
 CREATE = """
 INSERT INTO teleop_session (id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
-                            action_names, cameras, host, delivery, untold_times)
+                            action_names, cameras, host, delivery, secret_sha256, untold_times)
 OVERRIDING SYSTEM VALUE
-VALUES ($12, $1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11, 0)
+VALUES ($13, $1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11, $12, 0)
 ON CONFLICT (stream_id) DO NOTHING
 RETURNING id, epoch, next_frame_index
 """
 
+FIND = "SELECT robot_id, state_names, action_names, secret_sha256 FROM teleop_session WHERE stream_id = $1"
+
+# The first one with a secret is the owner: older robots and servers knew none.
 TAKE_OVER = """
-UPDATE teleop_session SET epoch = epoch + 1 WHERE stream_id = $1
-RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names
+UPDATE teleop_session SET epoch = epoch + 1, secret_sha256 = coalesce(secret_sha256, $2) WHERE stream_id = $1
+RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names, secret_sha256
 """
 
 FINISH = """
@@ -122,21 +134,31 @@ class SessionTable:
         self._places = asyncio.Semaphore(connections - 1)
 
     async def open(
-        self, stream: UUID, robot_id: str, session: SessionDescription, *, delivery: str
+        self,
+        stream: UUID,
+        robot_id: str,
+        session: SessionDescription,
+        *,
+        delivery: str,
+        secret: str | None = None,
     ) -> OpenSession:
         """The stream's session: created if it is new, otherwise taken over from the connection
         that wrote to it.
 
-        Raises SessionMismatch if the stream is known with another robot or other names, SessionArchived if
+        secret  of the stream's writer; None: it made none
+
+        Raises NotYourStream if the stream is known with another secret,
+        SessionMismatch if it is known with another robot or other names, SessionArchived if
         its frames have left the database, StorageUnavailable if that takes too long: the robot may long be
         gone or on another connection, which must not lose the stream to this one.
         """
+        digest = None if secret is None else sha256(secret.encode()).digest()
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S), self._places:
                 while True:
-                    opened = await self._take_over(stream, robot_id, session)
+                    opened = await self._take_over(stream, robot_id, session, digest)
                     if opened is None:
-                        opened = await self._create(stream, robot_id, session, delivery)
+                        opened = await self._create(stream, robot_id, session, delivery, digest)
                     if opened is not None:
                         return opened
         except DatabaseSilent:
@@ -202,7 +224,12 @@ class SessionTable:
             await close_episodes(connection, session_id, frames, interrupted=True)
 
     async def _create(
-        self, stream: UUID, robot_id: str, session: SessionDescription, delivery: str
+        self,
+        stream: UUID,
+        robot_id: str,
+        session: SessionDescription,
+        delivery: str,
+        secret_sha256: bytes | None,
     ) -> OpenSession | None:
         """None if somebody else has just made it."""
         # Not in the same transaction: a take-over locks the session first and then the robot, and the two
@@ -212,7 +239,7 @@ class SessionTable:
         number = await self._numbers.take()
         async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
             values = _session_values(robot_id, session)
-            row = await connection.fetchrow(CREATE, stream, *values, delivery, number)
+            row = await connection.fetchrow(CREATE, stream, *values, delivery, secret_sha256, number)
             if row is not None and self._store is not None:
                 # Before anybody learns of the session, so that it
                 # survives the database from its first frame on.
@@ -220,18 +247,23 @@ class SessionTable:
             return await _opened(connection, row)
 
     async def _take_over(
-        self, stream: UUID, robot_id: str, session: SessionDescription
+        self, stream: UUID, robot_id: str, session: SessionDescription, secret_sha256: bytes | None
     ) -> OpenSession | None:
         """None if there is no such stream yet."""
         async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+            # Before the row is locked: whoever may not have the stream does not hold up who may.
+            known = await connection.fetchrow(FIND, stream)
+            if known is None:
+                return None
+            _check_same(known, robot_id, session, secret_sha256)
             ending = asyncio.create_task(self._end_blockers(connection.get_server_pid()))
             try:
-                row = await connection.fetchrow(TAKE_OVER, stream)
+                row = await connection.fetchrow(TAKE_OVER, stream, secret_sha256)
             finally:
                 ending.cancel()
                 await asyncio.gather(ending, return_exceptions=True)
             if row is not None:
-                _check_same(row, robot_id, session)
+                _check_same(row, robot_id, session, secret_sha256)
                 if archived := await archived_copy(connection, row["id"]):
                     row = await self._take_again(connection, archived)
                 await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
@@ -284,7 +316,14 @@ async def _opened(connection: Connection, row: asyncpg.Record | None) -> OpenSes
     return OpenSession(row["id"], row["epoch"], row["next_frame_index"], columns)
 
 
-def _check_same(row: asyncpg.Record, robot_id: str, session: SessionDescription) -> None:
+def _check_same(
+    row: asyncpg.Record, robot_id: str, session: SessionDescription, secret_sha256: bytes | None
+) -> None:
+    if row["secret_sha256"] is not None and not compare_digest(row["secret_sha256"], secret_sha256 or b""):
+        raise NotYourStream(
+            field="secret",
+            hint="the robot PC that recorded it has it, in the spool; update its software",
+        )
     for field, stored, told in (
         ("robot_id", row["robot_id"], robot_id),
         ("session.state_names", tuple(row["state_names"]), session.state_names),

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
+from msgspec import UNSET, UnsetType
 from teleop_schema import messages
 from teleop_schema.messages import Ack, Batch, End, Ended, Event, Hello, ServerMessage, Welcome
 from teleop_schema.session import SessionDescription
@@ -70,11 +71,12 @@ class TestRobot:
         *,
         stream: UUID | None = None,
         session: SessionDescription | None = None,
+        secret: str | UnsetType = UNSET,
     ) -> AsyncIterator["TestRobot"]:
         """A robot that was welcomed."""
         async with dial(address, robot_id) as connection:
             robot = cls(connection, stream or uuid4())
-            await robot.say(Hello(stream=robot.stream, session=session or description()))
+            await robot.say(Hello(stream=robot.stream, session=session or description(), secret=secret))
             robot.welcome = await robot.hear(Welcome)
             yield robot
 
