@@ -114,9 +114,11 @@ class Backend:
 
 
 @asynccontextmanager
-async def running(database_url: str, root: Path, store: Path | str) -> AsyncIterator[Backend]:
+async def running(
+    database_url: str, root: Path, store: Path | str, *, work_here: bool = True
+) -> AsyncIterator[Backend]:
     settings = ExportSettings(
-        database_url=database_url, export_root=root, store_url=str(store), _env_file=None
+        database_url=database_url, export_root=root, store_url=str(store), work_here=work_here, _env_file=None
     )
     async with (
         serving(create_app(settings)) as address,
@@ -126,9 +128,9 @@ async def running(database_url: str, root: Path, store: Path | str) -> AsyncIter
 
 
 @pytest.fixture
-def serve(database_url, tmp_path, store) -> Callable[[], AbstractAsyncContextManager[Backend]]:
+def serve(database_url, tmp_path, store) -> Callable[..., AbstractAsyncContextManager[Backend]]:
     """Runs an export-service on this test's own database and folder, as often as wanted."""
-    return lambda: running(database_url, tmp_path / "exports", store)
+    return lambda **settings: running(database_url, tmp_path / "exports", store, **settings)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from teleop_runtime.trouble import FILES_FROZEN, FROZEN
 
 from teleop_export.api import endpoints, events, push_endpoints
 from teleop_export.api.addresses import NAMES, TAGS
+from teleop_export.api.told import ToldExports
 from teleop_export.hub.pusher import Pusher
 from teleop_export.hub.settings import HubSettings
 from teleop_export.settings import ExportSettings
@@ -67,6 +68,7 @@ def export_part(
                 yield Running(
                     state={
                         "exports": exports,
+                        "told_exports": ToldExports(exports, folders),
                         "export_folders": folders,
                         "export_jobs": jobs,
                         "export_pushes": pushes,

@@ -1,5 +1,7 @@
 """What an export can be refused or fail for, beyond the errors that every service knows."""
 
+from typing import Self
+
 from teleop_schema.errors import BackendError, BadInput, Conflict, Forbidden, NotFound, StorageUnavailable
 
 
@@ -13,6 +15,14 @@ class ExportFilesGone(NotFound):
     """The files of a finished export no longer exist."""
 
     code, retryable = "export_files_gone", True  # asked for again, the export is made again
+
+    @classmethod
+    def of(cls, export_id: int) -> Self:
+        """The error of this export, with what to do."""
+        return cls(
+            f"the files of export {export_id} no longer exist",
+            hint="ask for it again with the same request: it is made again",
+        )
 
 
 class BadFps(BadInput):
@@ -37,6 +47,18 @@ class FolderUnusable(NotMade):
     """The export folder can't be written right now."""
 
     code, retryable = "exports_unwritable", True
+
+
+class NoRoom(NotMade):
+    """The disk of the export folder has no room for the export now."""
+
+    code, status, retryable = "no_space", 507, True
+
+
+class RanFull(NoRoom):
+    """The disk of the export folder became full while the export was made."""
+
+    retryable = True
 
 
 class StoreAway(NotMade):

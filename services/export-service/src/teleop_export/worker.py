@@ -1,7 +1,6 @@
 """`python -m teleop_export.worker`: makes queued exports, as the service itself does by default."""
 
 import asyncio
-import errno
 import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
@@ -22,7 +21,7 @@ from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 
 from teleop_export.arrow import do_without_pandas, give_memory_back
-from teleop_export.errors import Cancelled, NotConnected, NotMade, StoreAway
+from teleop_export.errors import Cancelled, NoRoom, NotConnected, NotMade, RanFull, StoreAway
 from teleop_export.hub.pusher import Pusher
 from teleop_export.hub.settings import HubSettings
 from teleop_export.making.build import build
@@ -39,7 +38,7 @@ from teleop_export.tables.chunk_table import ChunkReader
 from teleop_export.tables.database import name_of, open_pool
 from teleop_export.tables.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
 from teleop_export.tables.push_table import PushTable
-from teleop_export.work.folders import Folders, make_durable
+from teleop_export.work.folders import FULL, Folders, make_durable
 from teleop_export.work.in_thread import Stop, work_in_thread
 from teleop_export.work.jobs import AWAY, MAKING, PUSHING, Jobs
 
@@ -47,6 +46,7 @@ log = get_logger(__name__)
 
 # One query; with STALLED_AFTER_S a dead worker's export goes on within eight seconds.
 RECOVER_EVERY_S = 2.0
+ROOM_COMES = "free some space on that disk, or delete exports that are no longer needed; it is made then"
 
 
 class Worker:
@@ -86,25 +86,40 @@ class Worker:
             log.info("export stopped", export_id=claim.id)
             EXPORTS.labels("cancelled").inc()
         except asyncio.CancelledError:
-            await self._exports.hand_back(claim)
+            await self._exports.hand_back(claim, counts=True)
             raise
         except NotMade as error:
-            log.warning("export waiting", export_id=claim.id, error=error.detail, hint=error.hint)
-            await self._exports.hand_back(claim, as_problem(error))
-            raise
+            await self._wait(claim, error)
         except AWAY as error:
             log.warning("export interrupted, trying again later", export_id=claim.id, error=str(error))
             raise
         except Exception as error:
             await self._fail(claim, error)
 
+    async def _wait(self, claim: Claim, error: NotMade) -> None:
+        """Leave the export to a later attempt, raising `error`; fail it if too many have filled the disk."""
+        ran_full = isinstance(error, RanFull)
+        if ran_full and claim.attempts_left == 0:
+            hint = "free some space on that disk, then request it again"
+            await self._fail(claim, NoSpace(error.detail, hint=hint))
+            return
+        log.warning("export waiting", export_id=claim.id, error=error.detail, hint=error.hint)
+        await self._exports.hand_back(claim, as_problem(error), counts=ran_full)
+        raise error
+
     async def _make(self, claim: Claim) -> None:
         """Build and publish; raises NotMade if that is not the export's fault, and whatever is."""
+        try:
+            await asyncio.to_thread(self._folders.check_space, claim.order.size_bytes)
+        except NoSpace as error:
+            raise NoRoom(error.detail, limit=error.limit, hint=ROOM_COMES) from error
         folder = await asyncio.to_thread(self._folders.begin, claim.id, claim.attempt)
         try:
             built = await self._build(claim, folder)
             await self._publish(claim, built, folder)
-        except OSError:
+        except OSError as error:
+            if error.errno in FULL:
+                raise RanFull(f"the disk of {self._folders.root} became full", hint=ROOM_COMES) from error
             await asyncio.to_thread(self._folders.check_writable)
             raise
         except ObjectMissing:
@@ -168,8 +183,6 @@ class Worker:
         EXPORT_SECONDS.observe(made.duration_s)
 
     async def _fail(self, claim: Claim, error: Exception) -> None:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            error = NoSpace(hint="delete exports that are no longer needed, then request it again")
         if isinstance(error, BackendError):
             log.warning("export failed", export_id=claim.id, code=error.code, error=error.detail)
         else:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -112,16 +113,37 @@ async def test_what_else_the_system_refuses_is_told_in_its_words(backend, record
     assert export["error"]["detail"] == "Input/output error in the backend; its log has the details"
 
 
+async def told_by_all(backend, export_id: int) -> None:
+    """Every address says that the files are gone, and what to do."""
+    told = (await backend.http.get(f"/exports/{export_id}")).json()
+    assert (told["status"], told["error"]["code"]) == ("failed", "export_files_gone")
+    assert "with the same request" in told["error"]["hint"]
+    del told["report"]
+    assert (await backend.http.get("/exports")).json()["exports"][0] == told
+    assert (await backend.http.get("/exports?status=failed")).json()["exports"] == [told]
+    done = (await backend.http.get("/exports?status=done")).json()["exports"]
+    assert len(done) == 1
+    assert done[0]["id"] != export_id
+    events = (await backend.http.get(f"/exports/{export_id}/events")).text.splitlines()
+    (event,) = [line.removeprefix("data: ") for line in events if line.startswith("data: ")]
+    assert json.loads(event) == told
+    report = (await backend.http.get(f"/exports/{export_id}/report.txt")).text
+    assert f"export {export_id}: lab/pick, failed" in report
+    assert f"failed: the files of export {export_id} no longer exist; ask for it again" in report
+    answer = await backend.http.post(f"/exports/{export_id}/push", json={})
+    assert (answer.status_code, answer.json()["code"]) == (404, "export_files_gone")
+
+
 async def test_an_export_whose_files_are_gone_is_made_again(backend, record, building):
     """Nobody is told that it is done, and the same request makes it again, with the same content."""
+    await backend.export(await record(20))
     session = await record(30)
     export, _ = await backend.export(session)
     address = f"/exports/{export['id']}"
     before = (await backend.http.get(f"{address}/archive")).content
-    (published,) = building.parent.glob("export-*")
+    (published,) = building.parent.glob(f"export-{export['id']}-*")
     shutil.rmtree(published)
-    told = (await backend.http.get(address)).json()
-    assert (told["status"], told["error"]["code"]) == ("failed", "export_files_gone")
+    await told_by_all(backend, export["id"])
     answer = await backend.http.get(f"{address}/archive")
     assert (answer.status_code, answer.json()["retryable"]) == (404, True)
     assert (await backend.ask(session))["id"] == export["id"]

@@ -21,7 +21,6 @@ from teleop_runtime.serving.operations import (
     read_body,
     read_query,
 )
-from teleop_runtime.serving.problems import as_problem
 from teleop_schema.errors import (
     BackendError,
     BadInput,
@@ -36,6 +35,7 @@ from teleop_schema.errors import (
 from teleop_export.api.addresses import LOCATION, export_id_of
 from teleop_export.api.archive import FolderTar, read_file
 from teleop_export.api.report_text import report_text
+from teleop_export.api.told import ToldExports
 from teleop_export.errors import (
     BadFps,
     CameraMissing,
@@ -83,6 +83,7 @@ async def create_export(request: Request) -> Response:
     """
     sessions: SessionReader = request.state.recorded_sessions
     exports: ExportTable = request.state.exports
+    told: ToldExports = request.state.told_exports
     folders: Folders = request.state.export_folders
     jobs: Jobs = request.state.export_jobs
     pushes: PushTable = request.state.export_pushes
@@ -98,11 +99,11 @@ async def create_export(request: Request) -> Response:
     await asyncio.to_thread(folders.check_space, order.size_bytes)
     name = await asyncio.to_thread(fingerprint, wanted, order)
     export_id = await exports.put(structs.replace(wanted, push_to_hub=None), order, name, jobs.enqueue)
-    if await _has_lost_files(request, export_id):
+    if await told.has_lost_files(export_id):
         await exports.renew(export_id, jobs.enqueue)
     if wanted.push_to_hub is not None:
         await pushes.put(export_id, wanted.push_to_hub, again=False)
-    detail = await exports.get(export_id)
+    detail = await told.detail(export_id)
     return JsonResponse(detail, 202, headers={"Location": f"/exports/{export_id}"})
 
 
@@ -122,26 +123,20 @@ async def _chosen(wanted: ExportRequest, sessions: SessionReader) -> ExportReque
 
 async def list_exports(request: Request) -> Response:
     """Exports, newest first, a page at a time."""
-    exports: ExportTable = request.state.exports
-    wanted = read_query(request, ExportFilter)
-    return JsonResponse(await exports.page(wanted))
+    told: ToldExports = request.state.told_exports
+    return JsonResponse(await told.page(read_query(request, ExportFilter)))
 
 
 async def get_export(request: Request) -> Response:
     """One export: how far it is, what it consists of, which frames it holds and which not."""
-    exports: ExportTable = request.state.exports
-    export_id = export_id_of(request)
-    detail = await exports.get(export_id)
-    if await _has_lost_files(request, export_id):
-        problem = as_problem(_files_gone(export_id))
-        detail = structs.replace(detail, status="failed", error=problem)
-    return JsonResponse(detail)
+    told: ToldExports = request.state.told_exports
+    return JsonResponse(await told.detail(export_id_of(request)))
 
 
 async def get_report(request: Request) -> Response:
     """The account of an export as text: what it consists of, and where every recorded frame is."""
-    exports: ExportTable = request.state.exports
-    return PlainTextResponse(report_text(await exports.get(export_id_of(request))))
+    told: ToldExports = request.state.told_exports
+    return PlainTextResponse(report_text(await told.detail(export_id_of(request))))
 
 
 async def delete_export(request: Request) -> Response:
@@ -204,23 +199,8 @@ async def _published(request: Request) -> tuple[Path, str]:
         )
     folder = folders.published(export_id, name)
     if not await asyncio.to_thread(folder.is_dir):
-        raise _files_gone(export_id)
+        raise ExportFilesGone.of(export_id)
     return folder, repo_id
-
-
-async def _has_lost_files(request: Request, export_id: int) -> bool:
-    """Whether the export was finished, and its files are gone since; raises ExportNotFound."""
-    exports: ExportTable = request.state.exports
-    folders: Folders = request.state.export_folders
-    status, name, _ = await exports.published(export_id)
-    return status == "done" and await asyncio.to_thread(folders.has_lost, export_id, name)
-
-
-def _files_gone(export_id: int) -> ExportFilesGone:
-    return ExportFilesGone(
-        f"the files of export {export_id} no longer exist",
-        hint="ask for it again with the same request: it is made again",
-    )
 
 
 def _find(folder: Path, path: str) -> Path:

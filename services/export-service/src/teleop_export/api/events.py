@@ -13,9 +13,9 @@ from teleop_runtime.serving.operations import Answer, Header, Operation
 from teleop_schema.errors import StorageUnavailable, TooManyConnections
 
 from teleop_export.api.addresses import export_id_of
+from teleop_export.api.told import ToldExports
 from teleop_export.errors import ExportNotFound
 from teleop_export.planning.views import ExportView
-from teleop_export.tables.export_table import ExportTable
 
 # Every replica looks into the one table, so it does not matter which of them makes the export.
 LOOK_EVERY_S = 0.25
@@ -56,7 +56,7 @@ async def follow_export(request: Request) -> Response:
 
     Each `state` event is what GET /exports/{id} answers, but for the report.
     """
-    exports: ExportTable = request.state.exports
+    exports: ToldExports = request.state.told_exports
     followers: Followers = request.state.export_followers
     export_id = export_id_of(request)
     first = await exports.state(export_id)
@@ -83,7 +83,7 @@ async def _counted(followers: Followers, events: AsyncIterator[bytes]) -> AsyncI
             yield event
 
 
-async def _events(exports: ExportTable, export: ExportView) -> AsyncIterator[bytes]:
+async def _events(exports: ToldExports, export: ExportView) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RECONNECT_MS
     told, number, quiet_s = b"", 0, 0.0
     while True:

@@ -6,10 +6,10 @@ from teleop_runtime.serving.operations import Answer, JsonResponse, Operation, r
 from teleop_schema.errors import BadInput
 
 from teleop_export.api.addresses import LOCATION, export_id_of
-from teleop_export.errors import ExportNotFound, NotPushable, PushBusy
+from teleop_export.api.told import ToldExports
+from teleop_export.errors import ExportFilesGone, ExportNotFound, NotPushable, PushBusy
 from teleop_export.planning.push import PushRequest, PushView, check_push
 from teleop_export.planning.request import LEROBOT
-from teleop_export.tables.export_table import ExportTable
 from teleop_export.tables.push_table import PushTable
 
 
@@ -18,20 +18,22 @@ async def push_export(request: Request) -> Response:
 
     The export itself stays as it is, whatever becomes of the push. `push` of the export tells how far it is.
     """
-    exports: ExportTable = request.state.exports
+    told: ToldExports = request.state.told_exports
     pushes: PushTable = request.state.export_pushes
     export_id = export_id_of(request)
     wanted = await read_body(request, PushRequest)
     check_push(wanted)
-    made = await exports.state(export_id)
+    made = await told.state(export_id)
     if made.request.format != LEROBOT:
         raise NotPushable(f"export {export_id} is not a dataset but {made.request.format}")
+    if await told.has_lost_files(export_id):
+        raise ExportFilesGone.of(export_id)
     if not await pushes.put(export_id, wanted, again=True):
         raise PushBusy(
             f"export {export_id} is already being pushed", hint=f"GET /exports/{export_id} shows its progress"
         )
-    detail = await exports.get(export_id)
-    return JsonResponse(detail.push, 202, headers={"Location": f"/exports/{export_id}"})
+    made = await told.state(export_id)
+    return JsonResponse(made.push, 202, headers={"Location": f"/exports/{export_id}"})
 
 
 OPERATIONS = (
@@ -42,6 +44,6 @@ OPERATIONS = (
         body=PushRequest,
         example={"private": True},
         answers=[Answer(202, "The push, which begins soon", PushView, headers=[LOCATION])],
-        errors=[BadInput, ExportNotFound, NotPushable, PushBusy],
+        errors=[BadInput, ExportNotFound, ExportFilesGone, NotPushable, PushBusy],
     ),
 )

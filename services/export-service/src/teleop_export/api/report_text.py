@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from teleop_runtime.serving.problems import Problem
 from teleop_schema.words import counted, told_cut_off, told_frames
 
 from teleop_export.planning.played import EpisodeTime
@@ -30,7 +31,9 @@ def _head(export: ExportDetail) -> Iterator[str]:
         made = [counted(count, noun) for count, noun in counts if count or noun != "episode"]
         yield f"{', '.join(made)}, made in {numbers.duration_s:.1f} s"
     if export.error is not None:
-        yield f"failed: {export.error.detail}"
+        yield f"failed: {_with_hint(export.error)}"
+    if export.waits_for is not None:
+        yield f"waiting: {_with_hint(export.waits_for)}"
     for video in export.video_corrected:
         yield (
             f"made from video whose pictures were later corrected: session {video.session_id}, camera "
@@ -40,6 +43,10 @@ def _head(export: ExportDetail) -> Iterator[str]:
         push = export.push
         told = push.commit_url or (push.error.detail if push.error is not None else "")
         yield f"push to the Hub: {push.status}{': ' if told else ''}{told}"
+
+
+def _with_hint(problem: Problem) -> str:
+    return f"{problem.detail}; {problem.hint}" if problem.hint else problem.detail
 
 
 def _ledger(export: ExportDetail) -> Iterator[str]:

@@ -7,7 +7,7 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.problems import as_problem
 from teleop_schema.errors import BackendError
 
-from teleop_export.errors import Cancelled, HubUnavailable
+from teleop_export.errors import Cancelled, ExportFilesGone, HubUnavailable
 from teleop_export.hub.settings import HubSettings
 from teleop_export.hub.upload import Access, Parcel, push
 from teleop_export.metrics import PUSHES
@@ -69,6 +69,8 @@ class Pusher:
     async def _push(self, claim: PushClaim, access: Access) -> str:
         """Push in a thread, telling progress; the thread has ended when this returns or raises."""
         folder = self._folders.published(claim.export_id, claim.fingerprint)
+        if await asyncio.to_thread(self._folders.has_lost, claim.export_id, claim.fingerprint):
+            raise ExportFilesGone.of(claim.export_id)
         parcel = Parcel(folder, claim.repo_id, claim.fingerprint, claim.streams)
         progress = (0, 0)
 

@@ -1,7 +1,7 @@
 """The one place that writes `export`."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from teleop_runtime.serving.problems import Problem
 
 from teleop_export.errors import Cancelled, ExportNotFound
-from teleop_export.planning.order import Order
+from teleop_export.planning.order import SHORT_DIGITS, Order
 from teleop_export.planning.raw_order import RawOrder
 from teleop_export.planning.report import Report
 from teleop_export.planning.request import ExportRequest
@@ -45,10 +45,16 @@ SELECT id, status, request, progress, numbers, problem, waits_for, created_at, s
   FROM export WHERE id = %s
 """
 
+# Whose files are gone has failed, for who lists only some, too.
 PAGE = """
 SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
-       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
-  FROM export
+       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = told.id) AS push
+  FROM (SELECT id, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
+               report,
+               CASE WHEN status = 'done'
+                     AND id || '-' || left(fingerprint, %(digits)s) <> ALL(%(kept)s::text[])
+                    THEN 'failed' ELSE status END AS status
+          FROM export) AS told
  WHERE (%(cursor)s::bigint IS NULL OR id < %(cursor)s)
    AND (%(status)s::text IS NULL OR status = %(status)s)
    AND (%(repo_id)s::text IS NULL OR request->>'repo_id' = %(repo_id)s)
@@ -102,7 +108,7 @@ UPDATE export
    SET status = 'running', attempt = attempt + 1, attempts_left = attempts_left - 1, progress = '{}',
        waits_for = NULL, started_at = now()
  WHERE id = %s AND status IN ('queued', 'running') AND attempts_left > 0
-RETURNING id, attempt, fingerprint, work_order
+RETURNING id, attempt, attempts_left, fingerprint, work_order
 """
 
 GIVE_UP = """
@@ -157,10 +163,14 @@ Progress = dict[Stage, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to make an export, until a later attempt takes it."""
+    """The right to make an export, until a later attempt takes it.
+
+    attempts_left  after this one
+    """
 
     id: int
     attempt: int
+    attempts_left: int
     fingerprint: str
     order: Order | RawOrder
 
@@ -204,11 +214,17 @@ class ExportTable:
         """One export without its account; raises ExportNotFound."""
         return await self._view(STATE, export_id, ExportView)
 
-    async def page(self, wanted: ExportFilter) -> ExportPage:
-        """Up to `limit` exports older than the one `cursor` names, newest first."""
+    async def page(self, wanted: ExportFilter, kept: Collection[str] | None) -> ExportPage:
+        """Up to `limit` exports older than the one `cursor` names, newest first.
+
+        kept  what Folders.kept() finds: a finished export that is not among them has `failed`, without an
+              error; None: nobody knows, so it is `done`
+        """
         limit = wanted.limit
+        about = {**structs.asdict(wanted), "limit": limit + 1, "digits": SHORT_DIGITS}
+        about["kept"] = None if kept is None else list(kept)
         async with connect(self._pool) as connection:
-            found = await connection.execute(PAGE, {**structs.asdict(wanted), "limit": limit + 1})
+            found = await connection.execute(PAGE, about)
             rows = await found.fetchall()
             corrected = await _corrected(connection, [row["id"] for row in rows[:limit]])
         exports = [view(row, ExportView, corrected[row["id"]]) for row in rows[:limit]]
@@ -228,17 +244,21 @@ class ExportTable:
                 await connection.execute(GIVE_UP, [_json(gave_up), export_id])
                 return None
         order = msgspec.convert(row["work_order"], Order | RawOrder)
-        return Claim(row["id"], row["attempt"], row["fingerprint"], order)
+        return Claim(row["id"], row["attempt"], row["attempts_left"], row["fingerprint"], order)
 
     async def note_progress(self, claim: Claim, progress: Progress) -> bool:
         """Tell how far it is; False if the claim is lost."""
         stages = {stage: {"done": done, "total": total} for stage, (done, total) in progress.items()}
         return await self._change(NOTE_PROGRESS, _json(stages), claim.id, claim.attempt)
 
-    async def hand_back(self, claim: Claim, problem: Problem | None = None) -> None:
-        """Leave the export to the next attempt. If it waits because of `problem` this one does not count."""
+    async def hand_back(self, claim: Claim, problem: Problem | None = None, *, counts: bool) -> None:
+        """Leave the export to the next attempt.
+
+        problem  what it waits for
+        counts   whether this attempt was one of the MAX_ATTEMPTS
+        """
         told = None if problem is None else _json(problem)
-        await self._change(HAND_BACK, told, int(problem is not None), claim.id, claim.attempt)
+        await self._change(HAND_BACK, told, int(not counts), claim.id, claim.attempt)
 
     async def fail(self, claim: Claim, problem: Problem) -> bool:
         """End the export with `problem`; False if the claim is lost."""

@@ -11,9 +11,12 @@ from teleop_runtime.serving.app import unusable
 from teleop_schema.errors import NoSpace
 
 from teleop_export.errors import FolderUnusable
+from teleop_export.planning.order import SHORT_DIGITS
 
 # As the store does: what is full to the brim takes PostgreSQL with it.
 KEEP_FREE = 0.05
+# A disk without room, or a quota of it that is used up.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _DISCARDED = "discarded-"
 
 
@@ -74,7 +77,15 @@ class Folders:
 
     def published(self, export_id: int, fingerprint: str) -> Path:
         """Where an export is served from once it is finished."""
-        return self.root / f"export-{export_id}-{fingerprint[:12]}-{self._database}"
+        return self.root / f"export-{export_id}-{fingerprint[:SHORT_DIGITS]}-{self._database}"
+
+    def kept(self) -> set[str] | None:
+        """`<id>-<short fingerprint>` of what is published; None if the root is not there."""
+        if not self._building.is_dir():
+            return None
+        start, end = "export-", f"-{self._database}"
+        found = self.root.glob(f"{start}*{end}")
+        return {path.name.removeprefix(start).removesuffix(end) for path in found if path.is_dir()}
 
     def has_lost(self, export_id: int, fingerprint: str) -> bool:
         """Whether a finished export has no folder, although the root is there."""
@@ -139,7 +150,7 @@ def _sync(path: Path) -> None:
 
 
 def _unusable(error: OSError) -> FolderUnusable:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in FULL
     remedy = (
         "free some space on its disk"
         if full

@@ -6,15 +6,35 @@ from dataclasses import dataclass
 
 import psycopg
 from adbc_driver_manager import Error as AdbcError
-from procrastinate import App, PsycopgConnector, RetryStrategy
+from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecision, RetryStrategy
 from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
 from teleop_runtime.logs import get_logger
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, StorageUnavailable
 
+from teleop_export.errors import NoRoom, RanFull
 from teleop_export.tables.database import Connection, PsycopgPool
 
 log = get_logger(__name__)
+
+
+# A full disk: looking at it takes nothing, but each attempt that fills it again holds up its other users.
+ROOM_AGAIN_S = 10
+LONGEST_PAUSE_S = 60
+
+
+class MakingRetry(BaseRetryStrategy):
+    """A second after anything but a full disk."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
+        """When the job is tried again, which `exception` ended."""
+        pause_s = 1
+        if isinstance(exception, RanFull):
+            pause_s = min(2 ** min(job.attempts + 1, 10), LONGEST_PAUSE_S)
+        elif isinstance(exception, NoRoom):
+            pause_s = ROOM_AGAIN_S
+        return RetryDecision(retry_in={"seconds": pause_s})
 
 
 @dataclass(frozen=True)
@@ -26,11 +46,11 @@ class Line:
 
     queue: str
     task: str
-    retry: RetryStrategy
+    retry: BaseRetryStrategy
 
 
 # The names stand in the rows of jobs that wait, whatever the module is called by now.
-MAKING = Line("exports", "export_service.make_export", RetryStrategy(wait=1))
+MAKING = Line("exports", "export_service.make_export", MakingRetry())
 # The Hub, or the way to it, may be gone for a while: 2, 4, 8 … s.
 PUSHING = Line("pushes", "export_service.push_export", RetryStrategy(exponential_wait=2))
 
