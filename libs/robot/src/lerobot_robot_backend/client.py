@@ -224,7 +224,8 @@ class TelemetryClient:
     def start_episode(self, task: str | None = None, *, first_frame: int | None = None) -> int:
         """Begin an episode at the next frame (or at `first_frame`); returns its number, counted from 0.
 
-        An episode that is still open is ended first. Raises SpoolError if the disk is full.
+        An episode that is still open is ended first. On a full disk this waits in memory for room; raises
+        SpoolError if too much does.
         """
         first = self.logged if first_frame is None else first_frame
         if self._episode_open:
@@ -271,7 +272,7 @@ class TelemetryClient:
         dtype, shape, names  as in a feature of a LeRobot dataset; a bool or number type of numpy, shape
                              (1,) for a single number
 
-        Raises ValueError naming what is wrong, SpoolError if the disk is full.
+        Raises ValueError naming what is wrong, SpoolError if the disk has been full for too long.
         """
         if (column := self._columns.declare(name, dtype, shape, names)) is not None:
             self._tell_column(column)

@@ -20,9 +20,12 @@ from lerobot_robot_backend.spool.stream import (
     WriterStateFile,
     describe_removed,
     find_streams,
+    read_progress,
+    read_video_trouble,
 )
 from lerobot_robot_backend.spool.writer import SpoolWriter
-from lerobot_robot_backend.video.files import holds_video
+from lerobot_robot_backend.video.files import holds_video, how_far
+from lerobot_robot_backend.waiting import Waiting
 
 if TYPE_CHECKING:
     from lerobot_robot_backend.video.capture import VideoCapture
@@ -36,6 +39,10 @@ _PERIOD_S = 0.5
 _RESTART_S = 5.0
 # Everything was sent, or another process is sending it, because a person started one.
 _FINE = (0, EXIT_LOCKED)
+# How often other programs learn how many frames there are.
+_COUNT_S = 5.0
+# How often to look at what the shippers have noted. A person is told in tens of seconds.
+_SERVER_S = 2.0
 # The end of the program waits no longer: nothing is lost with a thread that only supervises processes.
 _JOIN_S = 2.0
 
@@ -71,6 +78,7 @@ class Upkeep:
         modules = [SAMPLES] if video is None else [SAMPLES, VIDEO]
         self._shippers = [_Shipper(module, writer.stream_dir, tokens) for module in modules if ship]
         self._disk = _DiskWatch(writer, lambda: self.trouble)
+        self._server = _ServerWatch(writer, lambda: self.trouble)
         self._told: set[str] = set()
         self._stop = threading.Event()
         for shipper in self._shippers:
@@ -112,6 +120,7 @@ class Upkeep:
         duties = [self._disk.look_after, self._encode, *(shipper.keep_alive for shipper in self._shippers)]
         if self._shippers:
             self._do(self._ship_leftovers)
+            duties.append(self._server.look)
         while not self._stop.wait(_PERIOD_S):
             for duty in duties:
                 self._do(duty)
@@ -163,6 +172,7 @@ class _DiskWatch:
         self._flusher = Flusher(writer.sync)
         self._flusher.start()
         self._told = WriterState()
+        self._count_at_s = 0.0
         self._no_room: str | None = None
         self._file: WriterStateFile | None = None
         with suppress(OSError):  # the disk is full at this moment; the terminal still shows it
@@ -191,7 +201,7 @@ class _DiskWatch:
         before = self._told
         of_disk, slowest_ms = self._trouble(), round(1e3 * self._flusher.slowest_s, 1)
         trouble = of_disk or self._others()
-        self._told = WriterState(trouble=trouble, slowest_sync_ms=slowest_ms)
+        self._told = WriterState(trouble=trouble, slowest_sync_ms=slowest_ms, logged=self._count())
         if self._told == before:
             return
         if trouble and trouble != before.trouble:
@@ -207,6 +217,14 @@ class _DiskWatch:
             with suppress(OSError):  # a disk error; the terminal still shows it
                 self._file.write(self._told)
 
+    def _count(self) -> int:
+        """Frames so far, noted every few seconds and at the end."""
+        now_s = time.monotonic()
+        if now_s < self._count_at_s and not self._writer.closed:
+            return self._told.logged
+        self._count_at_s = now_s + _COUNT_S
+        return self._writer.next_index
+
     def _trouble(self) -> str | None:
         if self._writer.removed:
             return describe_removed(self._writer.stream_dir)
@@ -216,6 +234,36 @@ class _DiskWatch:
         if self._no_room:
             return f"{self._no_room}; frames will be lost soon; {remedy}"
         return self._flusher.trouble
+
+
+class _ServerWatch:
+    """Reports on the robot's terminal that data is only on this PC, and why, and when that is over."""
+
+    def __init__(self, writer: SpoolWriter, of_processes: Callable[[], str | None]) -> None:
+        """of_processes  the trouble with the processes that send it"""
+        self._writer = writer
+        self._of_processes = of_processes
+        self._look_at_s = 0.0
+        self._frames = Waiting("frame", writer.stream_dir)
+        self._segments = Waiting("video segment", writer.stream_dir)
+
+    def look(self) -> None:
+        """Read what the shippers have noted, every few seconds."""
+        now_s = time.monotonic()
+        if now_s < self._look_at_s or self._writer.removed:
+            return
+        self._look_at_s = now_s + _SERVER_S
+        stream_dir, logged = self._writer.stream_dir, self._writer.next_index
+        progress = read_progress(stream_dir)
+        why = progress.trouble or self._of_processes() or "the server confirms nothing"
+        left = max(logged - progress.next, 0)
+        self._say(self._frames.look(now_s, done=progress.next, waiting=left, trouble=why))
+        video, why_not = how_far(stream_dir), read_video_trouble(stream_dir)
+        self._say(self._segments.look(now_s, done=video.stored, waiting=video.waiting, trouble=why_not))
+
+    def _say(self, line: str | None) -> None:
+        if line is not None:
+            log.warning("backend: %s", line)
 
 
 def describe_slow_sync(folder: Path, slowest_ms: float) -> str:

@@ -41,7 +41,14 @@ from lerobot_robot_backend.shipping.recall import recall, video_of
 from lerobot_robot_backend.shipping.retention import prune_spool
 from lerobot_robot_backend.spool.durable import FULL
 from lerobot_robot_backend.spool.locks import is_locked, locked, name_holder
-from lerobot_robot_backend.spool.stream import WRITER_LOCK, SpoolError, left_by_server, read_stream, send_to
+from lerobot_robot_backend.spool.stream import (
+    WRITER_LOCK,
+    SpoolError,
+    left_by_server,
+    note_video_trouble,
+    read_stream,
+    send_to,
+)
 from lerobot_robot_backend.video.files import (
     ENCODER_LOCK,
     VIDEO_SHIPPER_LOCK,
@@ -133,6 +140,7 @@ async def ship_video(
     with locked(stream_dir / VIDEO_SHIPPER_LOCK) as held:
         if not held:
             return None
+        note_video_trouble(stream_dir, None)  # of a shipper that was killed
         while True:
             # Asked before looking: once nobody records, what is not there will never be there.
             over = not is_recorded(stream_dir)
@@ -142,7 +150,7 @@ async def ship_video(
                 if segment.path in refused:
                     continue
                 receipt = unnoted.get(segment.path)
-                receipt = receipt or await _upload(segment, uploader, slots or nullcontext())
+                receipt = receipt or await _upload(stream_dir, segment, uploader, slots or nullcontext())
                 if receipt is None:
                     refused.add(segment.path)
                     shipped.refused += 1
@@ -265,7 +273,10 @@ async def _recover(stream_dir: Path) -> None:
 
 
 async def _upload(
-    segment: WaitingSegment, uploader: FileUploads, slot: AbstractAsyncContextManager[object]
+    stream_dir: Path,
+    segment: WaitingSegment,
+    uploader: FileUploads,
+    slot: AbstractAsyncContextManager[object],
 ) -> Receipt | None:
     """The server's receipt; None if it refuses the segment, or the file is not the one that was recorded."""
     told: str | None = None
@@ -275,6 +286,7 @@ async def _upload(
         if str(error) != told:
             told = str(error)
             log.warning("%s waits: %s", segment.path, error)
+            note_video_trouble(stream_dir, told)
 
     try:
         fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -295,6 +307,8 @@ async def _upload(
         return None
     finally:
         os.close(fd)
+        if told:
+            note_video_trouble(stream_dir, None)
     log.info("stored %s", receipt.path)
     return receipt
 

@@ -146,6 +146,55 @@ def test_full_disk_is_a_gap_that_ends(spool):
     assert reader.end.reason == "closed"
 
 
+def test_events_on_a_full_disk_wait_for_room(spool):
+    """What a person said while frames were lost (an episode's bounds, a column) comes with the next that are
+    kept, once each and in order."""
+    room = 1
+
+    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
+        if number >= room:
+            raise OSError(28, "No space left on device")
+        return prepare_segment(folder, number, size_bytes, quick=True)
+
+    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+        with pytest.raises(SpoolError, match="disk of the spool is full"):
+            write(writer, SMALL)
+        lost = writer.next_index - 1
+        told = [Event(kind="mark", frame_index=lost, note=f"{number} " + "x" * 1000) for number in range(20)]
+        for event in told:
+            writer.append_event(event)
+        room = 2
+        writer.prepare_next()
+        write(writer, 5)
+    found = batches(SpoolReader(writer.stream_dir))
+    assert [event for batch in found for event in batch.events] == told
+    assert [(batch.first, batch.count) for batch in found if batch.gap] == [(lost, 1)]
+    assert covered(found) == list(range(lost + 6))
+
+
+def test_events_that_never_found_room_are_named(spool, caplog):
+    """More than the memory for them holds are refused at once, the others when the session ends."""
+
+    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
+        if number:
+            raise OSError(28, "No space left on device")
+        return prepare_segment(folder, number, size_bytes, quick=True)
+
+    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+        with pytest.raises(SpoolError):
+            write(writer, SMALL)
+        long = Event(kind="mark", frame_index=7, note="x" * 5000)
+        with pytest.raises(SpoolError, match="full"):  # noqa: PT012
+            for _ in range(100):
+                writer.append_event(long)
+        logged = writer.next_index
+    (line,) = [each.message for each in caplog.records]
+    assert "the disk of the spool is full, so the server does not get: mark at frame 7, mark at" in line
+    reader = SpoolReader(writer.stream_dir)
+    assert covered(batches(reader)) == list(range(logged))
+    assert reader.end.reason == "closed"
+
+
 def test_large_frames_on_a_full_disk_are_one_gap(spool):
     """Room that a gap would find and a frame does not is left alone: else each frame left a gap there."""
     full = True

@@ -275,21 +275,11 @@ def _join(chosen: argparse.Namespace) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from teleop_sync_agent.agent import Agent
-    from teleop_sync_agent.metrics import AgentMetrics
+    from teleop_sync_agent.running import run
 
     settings = _settings(chosen)
     _prepare()
-    agent = Agent(settings)
-    try:
-        if settings.metrics_port is not None:
-            try:
-                AgentMetrics(agent.figures).serve(settings.metrics_port)
-            except OSError as error:
-                raise AgentError(f"--metrics-port {settings.metrics_port}: {error.strerror}") from error
-        asyncio.run(_until_told(_with_bars(agent, agent.run())))
-    finally:
-        agent.close()
+    asyncio.run(_until_told(run(settings, _with_bars)))
     return EXIT_OK
 
 

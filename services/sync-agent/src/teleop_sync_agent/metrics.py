@@ -1,6 +1,6 @@
 """The agent's metrics for Prometheus."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -8,17 +8,17 @@ from prometheus_client.registry import Collector
 
 
 class AgentMetrics(Collector):
-    """Metrics of one agent, read when Prometheus asks.
+    """Metrics of the agent that runs, read when Prometheus asks.
 
     take  (name, help, value, labels) of each; a name that ends with `_total` is a counter
     """
 
-    def __init__(self, take: Callable[[], Iterator[tuple[str, str, float, dict[str, str]]]]) -> None:
-        self._take = take
+    def __init__(self) -> None:
+        self.take: Callable[[], Iterable[tuple[str, str, float, dict[str, str]]]] = tuple
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        for name, text, value, labels in self._take():
+        for name, text, value, labels in self.take():
             if name not in families:
                 family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
                 families[name] = family(name, text, labels=list(labels))

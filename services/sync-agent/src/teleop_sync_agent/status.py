@@ -32,6 +32,9 @@ class Now(Struct, kw_only=True, omit_defaults=True):
     ended           this is its last report
     asked_at        when the server last answered the question, asked every few minutes, whether it still has
                     what it confirmed; seconds since the Unix epoch
+    waiting_frames, waiting_segments, waiting_bytes
+                    what is only on this PC, also of a session that is being recorded: about how many frames,
+                    and finished video segments with their bytes
     problems        what can't be read, or can't be sent, and why
     again_streams   streams (and video segments) that the server had forgotten, and that are sent again
     """
@@ -44,6 +47,9 @@ class Now(Struct, kw_only=True, omit_defaults=True):
     trouble: str | None = None
     samples: int = 0
     videos: int = 0
+    waiting_frames: int = 0
+    waiting_segments: int = 0
+    waiting_bytes: int = 0
     stored_segments: int = 0
     refused_segments: int = 0
     sent_bytes: int = 0
@@ -123,6 +129,9 @@ def _worth_knowing(agent: Now) -> Iterator[str]:
         yield f"slowest sync of samples {agent.slowest_sync_ms:.0f} ms{risk if slow else ''}"
     if agent.trouble:
         yield f"trouble: {agent.trouble}"
+    if agent.trouble and (agent.waiting_frames or agent.waiting_segments):
+        frames, segments = counted(agent.waiting_frames, "frame"), counted(agent.waiting_segments, "segment")
+        yield f"only on this PC so far: {frames}, {segments} of video ({size_text(agent.waiting_bytes)})"
 
 
 def _answered(asked_at: float | None) -> str:

@@ -4,7 +4,7 @@ import io
 
 import msgspec
 import pytest
-from lerobot_robot_backend.spool.stream import WriterState, WriterStateFile
+from lerobot_robot_backend.spool.stream import WriterState, WriterStateFile, note_video_trouble
 from msgspec.structs import replace
 from rich.console import Console
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
@@ -36,6 +36,28 @@ async def test_trouble_of_a_recording_and_its_slow_disk(make_agent, tmp_path):
         writer.close()
     assert line.endswith(": the disk of the spool is full, frames are lost")
     assert "slowest sync of samples 250 ms (a power loss may lose as much of what was logged)" in line
+
+
+async def test_what_a_recording_waits_with_is_told(make_agent, tmp_path):
+    """How much of it is only on this PC, and why: of video too, which has a shipper of its own."""
+    agent = make_agent()
+    writer = open_writer(tmp_path / "spool")
+    told = WriterStateFile(writer.stream_dir)
+    told.write(WriterState(logged=1200))
+    note_video_trouble(writer.stream_dir, "no_space: the server's disk is full")
+    segment = writer.stream_dir / "video/front/000000.mp4"
+    segment.parent.mkdir(parents=True)
+    segment.write_bytes(bytes(2_500_000))
+    segment.with_suffix(".json").touch()
+    try:
+        await agent.once(30.0)
+        status = read_status("robot_A", agent.state)
+    finally:
+        told.close()
+        writer.close()
+    assert "trouble: no_space: the server's disk is full" in headline(status)
+    assert headline(status).endswith("only on this PC so far: 1200 frames, 1 segment of video (2.5 MB)")
+    assert (status.agent.waiting_frames, status.agent.waiting_segments) == (1200, 1)
 
 
 async def test_quick_disk_is_no_warning(make_agent, tmp_path):

@@ -18,6 +18,7 @@ from lerobot_robot_backend.spool.stream import (
     SESSION_FILE,
     SHIPPER_LOCK,
     SHIPPER_LOG,
+    VIDEO_TROUBLE,
     WRITER_LOCK,
     WRITER_STATE,
     find_streams,
@@ -96,8 +97,8 @@ def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
     leftovers = [path for suffix in PREPARED_SUFFIXES for path in stream_dir.glob(f"*{suffix}")]
     locks = (WRITER_LOCK, SHIPPER_LOCK, VIDEO_SHIPPER_LOCK, ENCODER_LOCK)
     # The description goes last: if this is killed, a shipper still finds the stream, asks, and goes on.
-    names = (ACKED_FILE, ADDRESS_FILE, WRITER_STATE, *locks, SHIPPER_LOG, ENCODER_LOG, SESSION_FILE)
-    for path in (*leftovers, *(stream_dir / name for name in names)):
+    names = (ACKED_FILE, ADDRESS_FILE, WRITER_STATE, VIDEO_TROUBLE, *locks, SHIPPER_LOG, ENCODER_LOG)
+    for path in (*leftovers, *(stream_dir / name for name in (*names, SESSION_FILE))):
         path.unlink(missing_ok=True)
     with suppress(OSError):  # it contains something else, which is not ours to remove
         stream_dir.rmdir()

@@ -5,6 +5,7 @@ frames-NNNNNN.seg  the samples, see `segment` and `record`
 address            the corrected address, if there is one
 acked              how far the server has confirmed, replaced atomically by the shipper
 writer.state       the recording process's trouble with its disk, overwritten in place
+video.trouble      why video can't be sent at present, written by its shipper; usually there is none
 writer.lock        locked by the recording process for as long as it lives
 shipper.lock       locked by the process that sends the stream; contains its process number
 shipper.log        what the shipper did
@@ -37,6 +38,7 @@ ADDRESS_FILE = "address"
 ACKED_FILE = "acked"
 WRITER_LOCK = "writer.lock"
 WRITER_STATE = "writer.state"
+VIDEO_TROUBLE = "video.trouble"
 SHIPPER_LOCK = "shipper.lock"
 SHIPPER_LOG = "shipper.log"
 # Longest gap between other frames.
@@ -83,6 +85,7 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trouble          why nothing can be recorded or sent at present
     slowest_sync_ms  duration of the slowest sync; not in `acked`
     once             every frame below it was durable before the server lost some; 0: it lost none
+    logged           about how many frames there are, as the recording process last noted; not in `acked`
     """
 
     next: int = 0
@@ -91,6 +94,7 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trouble: str | None = None
     slowest_sync_ms: float = 0.0
     once: int = 0
+    logged: int = 0
 
     def summary(
         self, logged: int, stream_dir: Path, shipper_pid: int | None, *, of_processes: str | None = None
@@ -127,10 +131,14 @@ class StreamEnd:
 
 
 class WriterState(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Content of `writer.state`: `trouble` prevents frames from being recorded, or soon will."""
+    """Content of `writer.state`: `trouble` prevents frames from being recorded, or soon will.
+
+    logged  frames so far, every few seconds and at the end
+    """
 
     trouble: str | None = None
     slowest_sync_ms: float = 0.0
+    logged: int = 0
 
 
 def default_spool_dir() -> Path:
@@ -221,10 +229,32 @@ def read_writer_state(stream_dir: Path) -> WriterState:
 
 
 def read_whole_progress(stream_dir: Path) -> StreamProgress:
-    """The last reports of the shipper and the recording process; a living writer's trouble comes first."""
+    """The last reports of the shippers and the recording process; a living writer's trouble comes first."""
     progress, state = read_progress(stream_dir), read_writer_state(stream_dir)
     trouble = state.trouble if state.trouble and is_locked(stream_dir / WRITER_LOCK) else progress.trouble
-    return msgspec.structs.replace(progress, trouble=trouble, slowest_sync_ms=state.slowest_sync_ms)
+    return msgspec.structs.replace(
+        progress,
+        trouble=trouble or read_video_trouble(stream_dir),
+        slowest_sync_ms=state.slowest_sync_ms,
+        logged=state.logged,
+    )
+
+
+def note_video_trouble(stream_dir: Path, trouble: str | None) -> None:
+    """Note why the stream's video can't be sent at present, or None: it can."""
+    with suppress(OSError):  # a full disk; the shipper's log has it
+        if trouble is None:
+            (stream_dir / VIDEO_TROUBLE).unlink(missing_ok=True)
+        else:
+            replace_file(stream_dir / VIDEO_TROUBLE, trouble.encode(), durable=False)
+
+
+def read_video_trouble(stream_dir: Path) -> str | None:
+    """What was noted last."""
+    try:
+        return (stream_dir / VIDEO_TROUBLE).read_text("utf-8", "replace") or None
+    except OSError:
+        return None
 
 
 def has_stream(stream_dir: Path) -> bool:

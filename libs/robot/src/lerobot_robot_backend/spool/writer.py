@@ -1,5 +1,6 @@
 """Writing end of a stream: appends records to a memory-mapped segment, without a system call."""
 
+import logging
 import mmap
 import os
 import threading
@@ -39,6 +40,9 @@ _RESERVE_BYTES = 4096
 _RETRY_S = 1.0
 # A gap must fit into the reserve above.
 _MAX_REASON_CHARACTERS = 500
+# Events that wait for room, with a record and a gap after them, fit into the smallest segment.
+_MAX_UNTOLD_BYTES = 64 * 1024
+log = logging.getLogger("lerobot_robot_backend")
 _writers: "weakref.WeakSet[SpoolWriter]" = weakref.WeakSet()
 
 
@@ -73,6 +77,7 @@ class SpoolWriter:
     removed    whether somebody had removed or moved the stream's files when `look_for_files` last looked
     _refusal   why nothing can be kept now, None in the state "kept"
     _untold    the gap to write before the next record; there is always space for the session's end
+    _untold_events  those that found no room, to write after it: what they tell is not of the lost frames only
     """
 
     def __init__(
@@ -104,6 +109,8 @@ class SpoolWriter:
         self._fd = self._number = -1
         self._offset = self._end = 0
         self._untold: _Gap | None = None
+        self._untold_events: list[Event] = []
+        self._untold_bytes = 0
         self._refusal: str | None = None
         self._retry_at_s = 0.0
         self._sync_lock = threading.Lock()
@@ -147,9 +154,19 @@ class SpoolWriter:
             self._lose(count, reason)
 
     def append_event(self, event: Event) -> None:
-        """Append an event, to be sent with the next frame. Raises SpoolError if the disk is full."""
+        """Append an event, to be sent with the next frame.
+
+        On a full disk it waits in memory until a record finds room; raises SpoolError if too many do.
+        """
         with self._lock:
-            self._append(encode_event(self.next_index, event), self.next_index)
+            record = encode_event(self.next_index, event)
+            try:
+                self._append(record, self.next_index)
+            except SpoolError:
+                if self._map is None or self._untold_bytes + len(record) > _MAX_UNTOLD_BYTES:
+                    raise
+                self._untold_events.append(event)
+                self._untold_bytes += len(record)
 
     def sync(self) -> bool:
         """Sync what was appended before this call; False if all of it was on disk already.
@@ -180,7 +197,7 @@ class SpoolWriter:
             if self._map is None:
                 return
             try:
-                self._append(encode_close(self.next_index), self.next_index, reserve=0)
+                self._end_records()
             finally:
                 with suppress(OSError):  # a disk error; reading the segments shows what was lost
                     self.sync()
@@ -196,6 +213,19 @@ class SpoolWriter:
                 if self._prepared is not None:
                     self._prepared.unlink(missing_ok=True)
                 self._writer_lock.release()
+
+    def _end_records(self) -> None:
+        """Record that the session is over: for that there is always room, if not for the events that wait."""
+        end = encode_close(self.next_index)
+        try:
+            self._append(end, self.next_index, reserve=0)
+        except SpoolError as error:
+            if not self._untold_events:
+                raise
+            what = ", ".join(f"{each.kind} at frame {each.frame_index}" for each in self._untold_events)
+            log.error("backend: %s, so the server does not get: %s", error, what)
+            self._untold_events.clear()
+            self._append(end, self.next_index, reserve=0)
 
     def look_for_files(self) -> None:
         """See whether the stream's files are still there, for `removed`: nothing else would show that they
@@ -230,13 +260,15 @@ class SpoolWriter:
                 prepared.unlink(missing_ok=True)
 
     def _append(self, record: bytes, next_index: int, *, reserve: int = _RESERVE_BYTES) -> None:
-        """Store a whole record, and before it the gap that was not written yet. Raises SpoolError
-        and stores neither.
+        """Store a whole record, and before it the gap and the events that were not written yet. Raises
+        SpoolError and stores none of them.
 
         Afterwards `next_index` is the stream's next.
         """
         if self._map is None:
             raise SpoolError("this session is closed")
+        if self._untold_events:
+            record = b"".join(encode_event(self.next_index, each) for each in self._untold_events) + record
         if self._untold is not None:
             record = self._untold.encode() + record
         end = self._offset + len(record)
@@ -251,6 +283,8 @@ class SpoolWriter:
         self._offset = end
         self.next_index = next_index
         self._untold = None
+        if self._untold_events:
+            self._untold_events, self._untold_bytes = [], 0
 
     def _next_segment(self) -> None:
         """Switch to the next segment. Raises SpoolError if there is none; `refusal` says why."""

@@ -50,6 +50,15 @@ class WaitingSegment:
     video: VideoFile
 
 
+@dataclass(frozen=True)
+class VideoProgress:
+    """Finished segments: how many the server has, how many it lacks, and the bytes of these."""
+
+    stored: int
+    waiting: int
+    waiting_bytes: int
+
+
 def choose_cameras(cameras: Mapping[str, Camera], video: Video) -> tuple[dict[str, Camera], dict[str, str]]:
     """The cameras that are recorded, and why the others are not."""
     recorded: dict[str, Camera] = {}
@@ -178,6 +187,16 @@ def count_segments(stream_dir: Path, camera_key: str) -> tuple[int, int]:
     stored = sum(name.endswith(STORED_SUFFIX) for name in names)
     unstored = sum(path.parent.name == camera_key for path in _unstored(stream_dir))
     return stored + unstored, stored
+
+
+def how_far(stream_dir: Path) -> VideoProgress:
+    """How far the stream's finished segments are. Raises OSError."""
+    stored = sum(path.name.endswith(STORED_SUFFIX) for path in _files(stream_dir))
+    sizes = []
+    for sidecar in _unstored(stream_dir):
+        with suppress(FileNotFoundError):  # another process has sent it
+            sizes.append(sidecar.with_suffix(".mp4").stat().st_size)
+    return VideoProgress(stored, len(sizes), sum(sizes))
 
 
 def has_unstored_video(stream_dir: Path) -> bool:

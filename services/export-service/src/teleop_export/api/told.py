@@ -1,20 +1,37 @@
 """Exports as they are told over HTTP: one whose files are gone has failed, whatever its row says."""
 
 import asyncio
+from collections.abc import Collection
+from typing import Protocol
 
 from msgspec import structs
 from teleop_runtime.serving.problems import as_problem
 
 from teleop_export.errors import ExportFilesGone
 from teleop_export.planning.views import ExportDetail, ExportFilter, ExportPage, ExportView
-from teleop_export.tables.export_table import ExportTable
 from teleop_export.work.folders import Folders
+
+
+class Rows(Protocol):
+    """The exports' rows; `ExportTable` has them."""
+
+    async def get(self, export_id: int) -> ExportDetail:
+        """As `ExportTable.get`."""
+
+    async def state(self, export_id: int) -> ExportView:
+        """As `ExportTable.state`."""
+
+    async def page(self, wanted: ExportFilter, kept: Collection[str] | None) -> ExportPage:
+        """As `ExportTable.page`."""
+
+    async def published(self, export_id: int) -> tuple[str, str, str]:
+        """As `ExportTable.published`."""
 
 
 class ToldExports:
     """What became of exports. Every method raises StorageUnavailable when the database is away."""
 
-    def __init__(self, exports: ExportTable, folders: Folders) -> None:
+    def __init__(self, exports: Rows, folders: Folders) -> None:
         self._exports = exports
         self._folders = folders
 

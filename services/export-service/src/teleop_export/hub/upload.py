@@ -23,7 +23,6 @@ from teleop_dataset.v3.files import encode_document
 
 from teleop_export.errors import HubForeignContent, HubRefused, HubRepoPublic, HubUnavailable
 from teleop_export.hub.card import MARK, card
-from teleop_export.planning.order import SHORT_DIGITS
 from teleop_export.planning.push import PushRequest
 
 KIND = "dataset"
@@ -108,7 +107,7 @@ class _Push:
         commit = self._api.create_commit(
             self._repo_id,
             [*additions, *(CommitOperationDelete(path) for path in stale)],
-            commit_message=f"Export {self._parcel.fingerprint[:SHORT_DIGITS]}",
+            commit_message=f"Export {self._parcel.fingerprint[:12]}",
             repo_type=KIND,
             revision=BRANCH,
             # Else the Hub would take the commit although somebody else has committed since the look (MOVED).

@@ -151,10 +151,6 @@ def _video_bytes(sessions: Sequence[Session], plan: Plan) -> int:
     return int(found)
 
 
-# Enough of a fingerprint for the name of a folder or a commit, which stands beside the export's number.
-SHORT_DIGITS = 12
-
-
 def fingerprint(request: ExportRequest, order: Struct) -> str:
     """Equal for requests that ask the same of sessions that hold the same: SHA-256, hexadecimal.
 

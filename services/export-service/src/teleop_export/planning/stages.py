@@ -7,6 +7,8 @@ from msgspec import Struct
 
 Stage = Literal["data", "video", "statistics", "verify"]
 STAGES: tuple[Stage, ...] = ("data", "video", "statistics", "verify")
+# Of an export's fingerprint, after its number in the name of its folder.
+SHORT_DIGITS = 12
 
 Watch = Callable[[Stage, int, int], None]
 """Told a stage, the frames done and those to do in all; may raise to stop the work."""

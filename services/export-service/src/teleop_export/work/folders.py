@@ -11,7 +11,7 @@ from teleop_runtime.serving.app import unusable
 from teleop_schema.errors import NoSpace
 
 from teleop_export.errors import FolderUnusable
-from teleop_export.planning.order import SHORT_DIGITS
+from teleop_export.planning.stages import SHORT_DIGITS
 
 # As the store does: what is full to the brim takes PostgreSQL with it.
 KEEP_FREE = 0.05

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lerobot_robot_backend.shipper import CONCURRENT_STREAMS, ship_stream
 from lerobot_robot_backend.shipping.recall import Recalled, bring_again
+from lerobot_robot_backend.spool.durable import FULL
 from lerobot_robot_backend.spool.locks import is_locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
@@ -25,7 +26,12 @@ from lerobot_robot_backend.spool.stream import (
     read_whole_progress,
     send_to,
 )
-from lerobot_robot_backend.video.files import VIDEO_SHIPPER_LOCK, has_unstored_video
+from lerobot_robot_backend.video.files import (
+    VIDEO_SHIPPER_LOCK,
+    VideoProgress,
+    has_unstored_video,
+    how_far,
+)
 from lerobot_robot_backend.video_shipper import is_recorded, ship_video
 from teleop_client.address import check_backend_url
 from teleop_client.credentials import Tokens
@@ -41,6 +47,8 @@ SCAN_S = 10.0
 POLL_S = 0.5
 # Video that is still here after sending was refused.
 RETRY_S = 600.0
+# Nobody is told when a full disk, on which nothing can be noted, has room again.
+ROOM_AGAIN_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +59,9 @@ class SpoolNow:
 
     samples, videos  streams with samples, with video segments, that the server lacks
     acked            frames of those streams that the server has
+    waiting_frames, waiting_segments, waiting_bytes
+                     what is only on this PC, also of what is being recorded: about how many frames, and
+                     finished video segments with their bytes
     trouble          why some of the samples can't be recorded or sent at present
     slowest_sync_ms  duration of the slowest sync of logged samples
     stored_segments  video segments that were stored by this process
@@ -61,6 +72,9 @@ class SpoolNow:
     samples: int = 0
     videos: int = 0
     acked: int = 0
+    waiting_frames: int = 0
+    waiting_segments: int = 0
+    waiting_bytes: int = 0
     trouble: str | None = None
     slowest_sync_ms: float = 0.0
     stored_segments: int = 0
@@ -68,6 +82,20 @@ class SpoolNow:
     problems: tuple[str, ...] = ()
     again_streams: int = 0
     again_segments: int = 0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A stream of this agent, how far it is, and whether its video lacks anything."""
+
+    folder: Path
+    progress: StreamProgress
+    video: VideoProgress
+    has_video: bool
+
+    @property
+    def waiting_frames(self) -> int:
+        return 0 if self.progress.ended else max(self.progress.logged - self.progress.next, 0)
 
 
 class SpoolSync:
@@ -179,28 +207,33 @@ class SpoolSync:
                 exc_info=None if expected else error,
             )
             self._failed[key] = f"{stream_dir}: {explain(error) or type(error).__name__}"
-            self._not_before_s[key] = time.monotonic() + RETRY_S
+            full = isinstance(error, OSError) and error.errno in FULL
+            self._not_before_s[key] = time.monotonic() + (ROOM_AGAIN_S if full else RETRY_S)
 
     async def _look(self) -> tuple[list[Path], list[Path]]:
         """Streams with samples, and with video, that the server lacks and that nobody records any more."""
         streams, recorded, problems = await asyncio.to_thread(self._find)
-        samples = [stream_dir for stream_dir, progress, _ in streams if not progress.ended]
-        videos = [stream_dir for stream_dir, _, has_video in streams if has_video]
+        samples = [each.folder for each in streams if not each.progress.ended]
+        videos = [each.folder for each in streams if each.has_video]
         self.now.samples, self.now.videos = len(samples), len(videos)
-        self._recorded = [stream_dir for stream_dir, _ in recorded]
+        self._recorded = [each.folder for each in recorded]
         self.now.problems = tuple(dict.fromkeys((*problems, *self._failed.values())))
-        self.now.acked = sum(progress.next for _, progress, _ in streams)
-        everywhere = (*(progress for _, progress in recorded), *(progress for _, progress, _ in streams))
-        self.now.trouble = next((p.trouble for p in everywhere if p.trouble and not p.ended), None)
-        self.now.slowest_sync_ms = max((p.slowest_sync_ms for p in everywhere), default=0.0)
+        self.now.acked = sum(each.progress.next for each in streams)
+        everywhere = (*recorded, *streams)
+        troubles = (each.progress.trouble for each in everywhere if not each.progress.ended)
+        self.now.trouble = next(filter(None, troubles), None)
+        self.now.slowest_sync_ms = max((each.progress.slowest_sync_ms for each in everywhere), default=0.0)
+        self.now.waiting_frames = sum(each.waiting_frames for each in everywhere)
+        self.now.waiting_segments = sum(each.video.waiting for each in everywhere)
+        self.now.waiting_bytes = sum(each.video.waiting_bytes for each in everywhere)
         return samples, videos
 
-    def _find(
-        self,
-    ) -> tuple[list[tuple[Path, StreamProgress, bool]], list[tuple[Path, StreamProgress]], list[str]]:
+    def _find(self) -> tuple[list[_Found], list[_Found], list[str]]:
         """Streams that nobody records any more, the state of those being recorded, and what can't be read
         or is left alone."""
-        streams, recorded, problems = [], [], []
+        streams: list[_Found] = []
+        recorded: list[_Found] = []
+        problems: list[str] = []
 
         def refuse(error: Exception) -> None:
             problems.append(explain(error))
@@ -209,10 +242,9 @@ class SpoolSync:
             try:
                 own, is_over = self._streams.includes(stream_dir), not is_recorded(stream_dir)
                 progress = read_whole_progress(stream_dir)
-                if own and not is_over:
-                    recorded.append((stream_dir, progress))
-                elif own:
-                    streams.append((stream_dir, progress, has_unstored_video(stream_dir)))
+                if own:
+                    found = _Found(stream_dir, progress, how_far(stream_dir), has_unstored_video(stream_dir))
+                    (streams if is_over else recorded).append(found)
                 elif is_over:
                     problems += self._left_alone(stream_dir, progress)
             except (OSError, SpoolError) as error:

@@ -1,0 +1,56 @@
+"""An agent that keeps running: while the disk of its memory is full, it waits for room."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from teleop_sync_agent.agent import Agent
+from teleop_sync_agent.errors import AgentError, DiskFull
+from teleop_sync_agent.metrics import AgentMetrics
+from teleop_sync_agent.settings import Settings
+
+# Nobody is told when a disk has room again.
+ROOM_AGAIN_S = 5.0
+# After so long the disk is full once more, and not still.
+CALM_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+async def run(
+    settings: Settings, watched: Callable[[Agent, Coroutine[Any, Any, None]], Awaitable[None]]
+) -> None:
+    """Work forever. Raises AgentError if the agent can't, unless only its disk is full.
+
+    watched  runs an agent's work, and shows how far it is
+    """
+    metrics: AgentMetrics | None = None
+    told: str | None = None
+    while True:
+        began_s = time.monotonic()
+        try:
+            agent = Agent(settings)
+            try:
+                if settings.metrics_port is not None:
+                    metrics = metrics or _serve(settings.metrics_port)
+                    metrics.take = agent.figures
+                await watched(agent, agent.run())
+            finally:
+                agent.close()
+        except DiskFull as error:
+            # A new agent forgets nothing: what was confirmed is in the memory, for the rest it asks again.
+            if str(error) != told or time.monotonic() - began_s > CALM_S:
+                told = str(error)
+                log.error("waiting for space", extra={"error": told})
+            await asyncio.sleep(ROOM_AGAIN_S)
+
+
+def _serve(port: int) -> AgentMetrics:
+    metrics = AgentMetrics()
+    try:
+        metrics.serve(port)
+    except OSError as error:
+        raise AgentError(f"--metrics-port {port}: {error.strerror}") from error
+    return metrics
