@@ -8,7 +8,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import BinaryIO, cast
 
-from teleop_client.backend_http import BackendHttp, Interrupted
+from teleop_client.backend_http import BackendHttp, Interrupted, Refused
 from teleop_client.persevering import persevere
 
 PIECE_BYTES = 256 * 1024
@@ -27,6 +27,8 @@ async def unpack_from(
     unpack: Callable[[tarfile.TarFile], None],
     advance: Callable[[int, int], None],
     report: Callable[[Interrupted], None],
+    *,
+    most_bytes: int | None = None,
 ) -> None:
     """Call `unpack`, in a thread, with the archive at `address`.
 
@@ -35,9 +37,11 @@ async def unpack_from(
     advance  called with the size of what has been received, and that of the whole archive (0: not known), in
              bytes
     report   called with the reason of each interruption
+    most_bytes
+             more than the archive can have, as announced before; None: nothing was
 
-    Raises Refused, Interrupted if another attempt has to start from the beginning, and at once whatever
-    `unpack` or `report` raises.
+    Raises Refused, also for an archive that is longer than that, Interrupted if another attempt has to start
+    from the beginning, and at once whatever `unpack` or `report` raises.
     """
     pipe = _Pipe()
     unpacking = asyncio.create_task(asyncio.to_thread(read_archive, cast(BinaryIO, pipe), unpack))
@@ -49,6 +53,8 @@ async def unpack_from(
             if unpacking.done():
                 return False
             await asyncio.sleep(_ROOM_POLL_S)
+        if most_bytes is not None and download.arrived_bytes > most_bytes:
+            raise Refused(f"{backend.url} sends more than it has announced: {address} is not believed")
         advance(len(piece), download.total_bytes)
         return not unpacking.done()
 
@@ -66,7 +72,8 @@ async def unpack_from(
 class _Download:
     """An archive that arrives in one or more requests.
 
-    total_bytes  0: not known
+    total_bytes    0: not known
+    arrived_bytes  in all requests together
     """
 
     def __init__(self, backend: BackendHttp, address: str) -> None:
@@ -74,12 +81,12 @@ class _Download:
         self._backend = backend
         self._address = address
         self._etag: str | None = None
-        self._arrived_bytes = 0
+        self.arrived_bytes = 0
 
     async def go_on(self, take: Callable[[bytes], Awaitable[bool]]) -> bool:
         """Request what has not arrived; returns True at the end, and False if the server can't continue where
         it stopped: the archive is another one, or an older backend sends it from its beginning only."""
-        before = self._arrived_bytes
+        before = self.arrived_bytes
         if before and self._etag is None:
             return False
         headers = {"Range": f"bytes={before}-", "If-Range": self._etag or ""} if before else {}
@@ -91,11 +98,11 @@ class _Download:
                 self.total_bytes = self.total_bytes or response.content_length or 0
                 async for piece in response.content.iter_chunked(PIECE_BYTES):
                     deadline.reschedule(asyncio.get_running_loop().time() + STALL_S)
-                    self._arrived_bytes += len(piece)
+                    self.arrived_bytes += len(piece)
                     if not await take(piece):
                         break
         except Interrupted as error:
-            progressed = self._arrived_bytes > before
+            progressed = self.arrived_bytes > before
             raise Interrupted(str(error), error.problem, progressed=progressed) from error
         return True
 

@@ -41,6 +41,7 @@ class Backend:
     answers    (method, end of the address) -> what is answered instead, one after the other
     cut_after  of the archive only so many bytes come, once each
     changes    whether it is another archive each time
+    announces  size of the archive, instead of the real one
     ranges     what was asked for of the archive
     error      with which the export fails
     """
@@ -50,6 +51,7 @@ class Backend:
         self.answers: dict[tuple[str, str], list[web.Response]] = {}
         self.cut_after: list[int] = []
         self.changes = False
+        self.announces: int | None = None
         self.ranges: list[str | None] = []
         self.error: dict[str, object] | None = None
 
@@ -81,7 +83,7 @@ class Backend:
         if asked and request.headers["If-Range"] == etag:
             begin = int(asked.removeprefix("bytes=").removesuffix("-"))
         content = content[begin:]
-        headers = {"Content-Length": str(len(content)), "ETag": etag}
+        headers = {"Content-Length": str(self.announces or len(content)), "ETag": etag}
         answer = web.StreamResponse(status=206 if begin else 200, headers=headers)
         await answer.prepare(request)
         if self.cut_after:
@@ -181,3 +183,12 @@ async def test_an_archive_that_has_changed_starts_again(backend, tmp_path):
     assert "is another archive than before; trying again" in said
     assert backend.ranges == [None, "bytes=1000-", None]
     assert (tmp_path / "made/data/file-000.parquet").read_bytes() == DATA
+
+
+async def test_an_archive_that_the_disk_has_no_room_for(backend, tmp_path):
+    """Is refused before anything is written, and says how much it needs."""
+    backend.announces = 10**18
+    status, said = await run(backend, tmp_path / "made")
+    assert status == 75, said
+    assert "GB free, and the export needs 1000000000.00 GB" in said
+    assert not list(tmp_path.iterdir())

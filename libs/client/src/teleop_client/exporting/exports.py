@@ -150,6 +150,8 @@ class Exports:
 
             def advance(piece_bytes: int, total_bytes: int) -> None:
                 nonlocal came_bytes, furthest_bytes
+                if not came_bytes:
+                    check_room(target.parent, total_bytes)
                 came_bytes += piece_bytes
                 if came_bytes > furthest_bytes:
                     furthest_bytes = came_bytes
@@ -211,6 +213,17 @@ def _put(unpacked: Path, target: Path, *, is_dataset: bool) -> None:
     check_free(target)
     shutil.rmtree(target, ignore_errors=True)
     contents[0].rename(target)
+
+
+def check_room(folder: Path, needed_bytes: int) -> None:
+    """Raise ExportError if the disk of `folder` has less room."""
+    free_bytes = shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        raise ExportError(
+            f"{folder} has {free_bytes / 1e9:.2f} GB free, and the export needs {needed_bytes / 1e9:.2f} GB",
+            "free some space, or choose another --root",
+            retryable=True,
+        )
 
 
 def check_free(target: Path) -> None:

@@ -20,11 +20,14 @@ from teleop_client.tar_stream import unpack_from
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_file_path, local_path
 
-from teleop_sync_agent.errors import AgentError, Failed
+from teleop_sync_agent.errors import AgentError, DiskFull, Failed
 from teleop_sync_agent.restoring.backups import StoredFile, stored_files
+from teleop_sync_agent.status import size_text
 
 # Read, hashed and written at a time.
 PIECE_BYTES = 256 * 1024
+# What an archive has for each file besides its content: heads, a long name, the rest of its last block.
+AROUND_A_FILE_BYTES = 16 * 1024
 
 
 async def restore(
@@ -42,20 +45,29 @@ async def restore(
     advance  called with the size of what has been received
     report   called with the reason of each interruption; the download continues unless it raises
 
-    Raises AgentError if the folder exists already or the archive is not what the server listed, Interrupted,
-    Refused.
+    Raises AgentError if the folder exists already, its disk has no room for the files, or the archive is not
+    what the server listed; Interrupted, Refused.
     """
     target = into / dataset
     if target.exists():
         raise AgentError(f"{target} already exists: choose another --into, or move it away")
     files = await stored_files(backend, robot_id, dataset, version)
     target.parent.mkdir(parents=True, exist_ok=True)
+    content_bytes = sum(each.size_bytes for each in files.values())
+    _check_room(target.parent, content_bytes)
     unpacked = Path(tempfile.mkdtemp(prefix=".restoring-", dir=target.parent))
     try:
         address = dataset_address(robot_id, dataset, "restore")
         address += "" if version is None else f"?version={version}"
         write = partial(unpack, folder=unpacked, dataset=dataset, files=files)
-        await unpack_from(backend, address, write, lambda came_bytes, _total: advance(came_bytes), report)
+        await unpack_from(
+            backend,
+            address,
+            write,
+            lambda came_bytes, _total: advance(came_bytes),
+            report,
+            most_bytes=content_bytes + AROUND_A_FILE_BYTES * (len(files) + 1),
+        )
         os.rename(unpacked, target)
         sync_directory(target.parent)
     except BaseException:
@@ -79,11 +91,24 @@ def unpack(archive: tarfile.TarFile, folder: Path, dataset: str, files: dict[str
         content = archive.extractfile(member) if member.isreg() else None
         if told is None or content is None:
             raise Failed(f"the archive holds {member.name!r}, which is not a file of the dataset")
+        if member.size != told.size_bytes:
+            raise Failed(
+                f"the archive holds {member.size} bytes of {told.path}; the server listed {told.size_bytes}"
+            )
         _write(content, folder / local_path(path), told)
     if left:
         raise Failed(f"the archive lacks {min(left)}")
     for below, _, _ in os.walk(folder, topdown=False):
         sync_directory(Path(below))
+
+
+def _check_room(folder: Path, needed_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        raise DiskFull(
+            f"{folder} has {size_text(free_bytes)} free, and the dataset needs {size_text(needed_bytes)}: "
+            "free some space, or choose another --into"
+        )
 
 
 def _path_within(name: str, dataset: str) -> str:
