@@ -107,8 +107,6 @@ def test_differences():
 def test_more_bytes_than_the_server_listed(tmp_path: Path):
     """None of them is written: a hostile server can't fill the disk with one file."""
     files = FILES | {"data/file-000.parquet": bytes(10_000_000)}
-    with pytest.raises(
-        AgentError, match="holds 10000000 bytes of data/file-000.parquet, but the server listed 4000"
-    ):
+    with pytest.raises(AgentError, match=r"holds 10000000 bytes of .*; the server listed 4000"):
         unpacked(archive(of_dataset(files)), tmp_path)
     assert "data/file-000.parquet" not in contents(tmp_path)
