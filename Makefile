@@ -23,7 +23,7 @@ HAS_WHEELS = $(UV) pip compile -q --no-deps --only-binary :all: --python-version
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-root test-stack test-bare test-wheels check coverage format figures bench chaos lock dist openapi docs reference clean
+.PHONY: help demo run up down logs backup restore test test-api test-root test-stack test-bare test-wheels check coverage format figures bench chaos lock dist openapi docs reference clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a back
 
 test: .venv/installed-dev  ## every test on real parts, as an ordinary user, but for those that need docker
 	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
+
+test-api: .venv/installed-dev  ## schemathesis: 100 made-up requests for each operation, where `make test` makes 4
+	TELEOP_API_EXAMPLES=100 $(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest deploy/local -k schemathesis
 
 test-root: .venv/installed-dev  ## the few tests of what only root may do
 	$(BIN)/pytest -m root $$(grep -rl --include='test_*.py' 'mark\.root' $(SOURCES))

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,6 +18,8 @@ from websockets.sync.client import connect
 TOOLS = Path(__file__).parent.parent / "api_tools"
 FRAMES = 90
 FILE = b'{"fps": 30}\n'
+# Of each operation; `make test-api` asks for more.
+EXAMPLES = os.environ.get("TELEOP_API_EXAMPLES", "4")
 
 needs_npm = pytest.mark.skipif(
     not (shutil.which("node") and shutil.which("npm")),
@@ -51,10 +55,9 @@ def tools(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory):
+@contextmanager
+def recorded_in(folder: Path) -> Iterator[str]:
     """Address of the one-process default, which has recorded a session."""
-    folder = tmp_path_factory.mktemp("backend")
     settings = {
         "LEROBOT_BACKEND_DATA_DIR": str(folder / "data"),
         "LEROBOT_BACKEND_BACKUP_DIR": str(folder / "files"),
@@ -71,6 +74,13 @@ def backend(tmp_path_factory):
             while json.loads(websocket.recv(timeout=PATIENCE_S)).get("next") != FRAMES:
                 pass
         yield f"http://{process.address}"
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory):
+    """Address of a backend that has recorded a session, for clients that change little."""
+    with recorded_in(tmp_path_factory.mktemp("backend")) as address:
+        yield address
 
 
 @needs_npm
@@ -128,3 +138,11 @@ def test_a_client_in_python(written, backend, tmp_path):
     assert_done(answers)
     # The export may have been made by the other client: then this one has found it done.
     assert httpx.get(f"{backend}/exports", timeout=PATIENCE_S).json()["exports"][0]["status"] == "done"
+
+
+def test_schemathesis_finds_nothing(tmp_path):
+    """Made-up requests, right and wrong ones, are answered as the description says."""
+    program = Path(sys.executable).parent / "schemathesis"
+    shutil.copytree(TOOLS / "schemathesis", tmp_path / "tool")
+    with recorded_in(tmp_path) as address:
+        run(program, "run", f"{address}/openapi.json", f"--max-examples={EXAMPLES}", folder=tmp_path / "tool")

@@ -151,6 +151,7 @@ def test_no_error_hides_another(operation):
         "404": ["not_found", "session_not_found"],
         "408": ["too_slow"],
         "409": ["conflict"],
+        "414": ["target_too_long"],
         "415": ["wrong_media_type"],
         "422": ["bad_input", "bad_message"],
         "500": ["internal_error"],

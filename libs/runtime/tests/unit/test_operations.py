@@ -1,5 +1,6 @@
 """Reading requests."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import pytest
@@ -16,6 +17,7 @@ class Query(Struct, forbid_unknown_fields=True):
     status: Literal["open", "closed"] | None = None
     from_frame: int = field(name="from", default=0)
     tags: list[str] = []
+    since: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class Place(Struct, forbid_unknown_fields=True):
@@ -52,6 +54,8 @@ def test_query_is_read():
     """Parameters become typed values; the rest keeps its default."""
     assert read_query(request("limit=5&from=7&tags=a&tags=b"), Query) == Query(5, None, 7, ["a", "b"])
     assert read_query(request(), Query) == Query()
+    time = datetime(2026, 1, 5, 10, tzinfo=UTC)
+    assert read_query(request("since=2026-01-05T10:00:00Z"), Query) == Query(since=time)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +72,9 @@ def test_query_is_read():
         ("speed=1", "speed"),
         ("status=a%00b", "status"),
         ("status=null", "status"),
+        ("since=0.5", "since"),
+        ("since=1900000000", "since"),
+        ("since=2026-01-05T10:00:00", "since"),
     ],
 )
 def test_bad_query_names_the_parameter(query, field):

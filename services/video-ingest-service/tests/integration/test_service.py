@@ -32,6 +32,13 @@ async def test_every_address_is_described(http):
     assert "409" in document["paths"][f"{dataset}/versions"]["post"]["responses"]
 
 
+async def test_commands_are_posted(http):
+    """No dataset's name ends like the address of a command, so GET is the wrong method there."""
+    for command in ("repair", "verify"):
+        answer = await http.get(f"/datasets/robot_A/someone/picking/{command}")
+        assert (answer.status_code, answer.headers.get("Allow")) == (405, "POST")
+
+
 async def test_what_is_taken_in_is_counted(http, catalog, keep, session):
     """Files and bytes by kind, looks into videos, quarantined ones."""
 

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import wraps
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
@@ -186,6 +187,8 @@ def read_query[T](request: HTTPConnection, kind: type[T]) -> T:
         # msgspec takes the word "null" for None.
         if info.encode_name in values and getattr(found, info.name) is None:
             raise BadInput(f"{info.encode_name} can't be null", field=info.encode_name, hint="leave it out")
+        if info.encode_name in values and datetime in _kinds(info.type):
+            _check_time(info.encode_name, values[info.encode_name])
     return found
 
 
@@ -209,6 +212,20 @@ async def read_body[T](request: Request, kind: type[T], *, limit_bytes: int = MA
     except DECODE_ERRORS as error:
         field = field_of(error)
         raise BadInput(explain(error, field or "the body"), field=field, hint=hint_of(error, kind)) from error
+
+
+def _check_time(name: str, value: str) -> None:
+    """Raise BadInput for a number, which msgspec takes for seconds since 1970."""
+    try:
+        msgspec.convert(value, datetime)
+    except msgspec.ValidationError as error:
+        raise BadInput(explain(error, name), field=name) from error
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of."""
+    parts = get_args(annotation)
+    return {annotation}.union(*map(_kinds, parts)) if parts else {annotation}
 
 
 def _is_list(annotation: Any) -> bool:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import asyncpg
 from msgspec import Meta, Struct, structs
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.postgres.pool import Pool, connected
@@ -21,6 +22,8 @@ from teleop_video_ingest.tables.version_table import MAX_VERSION, view_of
 # Time limit for a list of 100,000 files, from a busy database.
 READ_TIMEOUT_S = 60.0
 MAX_ID = 2**63 - 1
+# No dataset's name ends like this; these addresses accept only POST.
+COMMANDS = ("/repair", "/verify")
 
 
 class DatasetFilter(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -66,6 +69,8 @@ async def get_datasets(request: Request) -> Response:
 
 async def get_dataset(request: Request) -> Response:
     """One dataset with its files: of a version, of the best one, or of the tree if there is no version."""
+    if request.path_params["name"].endswith(COMMANDS):
+        raise HTTPException(405)
     robot_id, dataset = dataset_of(request)
     wanted = read_query(request, FileFilter)
     pool: Pool = request.state.ingest_pool

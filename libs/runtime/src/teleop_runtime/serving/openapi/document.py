@@ -14,6 +14,7 @@ from teleop_schema.errors import (
     NotFound,
     Overloaded,
     StorageUnavailable,
+    TargetTooLong,
     TooSlow,
     WrongMediaType,
 )
@@ -25,7 +26,13 @@ from teleop_runtime.serving.problems import Problem, as_problem
 EXAMPLES = "#/components/examples/"
 PROBLEM_JSON = "application/problem+json"
 # Errors of every operation.
-ALWAYS: tuple[type[BackendError], ...] = (Forbidden, BackendError, StorageUnavailable, Overloaded)
+ALWAYS: tuple[type[BackendError], ...] = (
+    Forbidden,
+    TargetTooLong,
+    BackendError,
+    StorageUnavailable,
+    Overloaded,
+)
 ABOUT = """
 Every address of this backend. Clients can be generated from this document.
 
