@@ -1,82 +1,31 @@
 """The service behind nginx, set up as docs/telemetry-protocol.md has it, and as by who has not read it."""
 
-import asyncio
 import json
 import re
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from teleop_testing.backends.processes import free_port
-from teleop_testing.waiting import PATIENCE_S, until
+from teleop_testing.backends.reverse_proxies import needs_nginx, nginx
+from teleop_testing.waiting import until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 DOCUMENT = Path(__file__).parents[2] / "docs/telemetry-protocol.md"
-PROGRAM = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-SERVER = """
-daemon off;
-master_process off;
-pid {folder}/pid;
-error_log stderr;
-events {{ }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        {location}
-    }}
-}}
-"""
 ALONE = "location / {{ proxy_pass http://127.0.0.1:{port}; {more} }}"
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="nginx is missing: apt-get install nginx-light")
-
-
-@asynccontextmanager
-async def nginx(folder: Path, location: str) -> AsyncIterator[str]:
-    """`host:port` of a running nginx."""
-    port = free_port()
-    (folder / "nginx.conf").write_text(SERVER.format(folder=folder, port=port, location=location))
-    process = await asyncio.create_subprocess_exec(
-        str(PROGRAM), "-c", str(folder / "nginx.conf"), "-e", "stderr", "-p", str(folder)
-    )
-
-    async def answers() -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            assert process.returncode is None
-            return False
-        writer.close()
-        return True
-
-    try:
-        await until(answers)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        async with asyncio.timeout(PATIENCE_S):
-            await process.wait()
+pytestmark = needs_nginx
 
 
 async def test_as_documented(service, database, tmp_path):
     """With the lines of the document, frames pass, and the end of a connection is told apart."""
     [location] = re.findall(r"^```\n(location /ws/ .*?)```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    async with nginx(tmp_path, location.replace(":8000", f":{service.port}")) as address:
-        async with connect(f"ws://{address}/ws/log/robot_A") as line:
+    async with nginx(tmp_path, location.replace(":8000", f":{service.port}")) as port:
+        async with connect(f"ws://127.0.0.1:{port}/ws/log/robot_A") as line:
             for number in range(100):
                 await line.send(json.dumps({"observation": {"a": number}}))
         await until(lambda: database.value("SELECT status = 'complete' FROM teleop_session"))
         assert await database.value("SELECT logged_frames FROM teleop_session") == 100
-        line = await connect(f"ws://{address}/ws/log/robot_A")
+        line = await connect(f"ws://127.0.0.1:{port}/ws/log/robot_A")
         await line.send(json.dumps({"observation": {"a": 0}}))
         await until(lambda: database.value("SELECT sum(next_frame_index) = 101 FROM teleop_session"))
         line.transport.abort()
@@ -94,9 +43,9 @@ INCOMPLETE = ["", "proxy_http_version 1.1;", "proxy_set_header Upgrade $http_upg
 async def test_without_the_upgrade(service, tmp_path):
     """Whatever is missing, the client reads in the answer to its handshake which lines nginx needs."""
     for more in INCOMPLETE:
-        async with nginx(tmp_path, ALONE.format(port=service.port, more=more)) as address:
+        async with nginx(tmp_path, ALONE.format(port=service.port, more=more)) as port:
             with pytest.raises(InvalidStatus) as refused:
-                await connect(f"ws://{address}/ws/log/robot_A")
+                await connect(f"ws://127.0.0.1:{port}/ws/log/robot_A")
         answer = refused.value.response
         problem = json.loads(answer.body)
         assert (answer.status_code, problem["code"]) == (426, "upgrade_required"), more

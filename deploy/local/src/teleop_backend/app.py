@@ -67,7 +67,7 @@ def create_app(settings: LocalSettings) -> Starlette:
             load_settings(HubSettings),
         ),
     ]
-    return assemble("lerobot-backend", parts, exposure=settings.exposure)
+    return assemble("lerobot-backend", parts, exposure=settings.exposure, proxies=settings.trusted)
 
 
 def __getattr__(name: str) -> Starlette:

@@ -23,6 +23,8 @@ MAX_ANSWER_BYTES = 32 * 1024 * 1024
 # Longer than any error of the backend; a proxy's page is cut off here.
 MAX_PROBLEM_BYTES = 64 * 1024
 
+PROXY_LIMIT = "; does a proxy on the way limit the size of requests? In nginx: client_max_body_size 0;"
+
 
 class HttpFailure(Exception):
     """The backend did not do what was requested; the text says why.
@@ -190,7 +192,7 @@ async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Inte
     problem = read_problem(await read_at_most(response, MAX_PROBLEM_BYTES))
     if problem is None:
         detail = f"{url} answers {response.status} to {response.method} {response.url.path}"
-        limit = "; does a proxy on the way limit the size of requests?" if response.status == 413 else ""
+        limit = PROXY_LIMIT if response.status == 413 else ""
         return Interrupted(f"{detail}, which is not how a backend answers{limit}")
     if may_pass(response.status, problem):
         return Interrupted(f"{problem.code}: {problem}", problem)

@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
 
+from teleop_runtime.proxies import Network, read_proxies
+
 SECRETS = Path("/run/secrets")
 ENV_FILE = ".env"
 
@@ -39,9 +41,26 @@ class ProcessSettings(BaseSettings):
             "a network you trust)"
         ),
     )
+    proxies: str | None = Field(
+        None,
+        alias="LEROBOT_BACKEND_PROXIES",
+        description="addresses or networks of reverse proxies, with commas or spaces between them: what "
+        "their `X-Forwarded-…` headers say counts; unset: nobody's",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="LOG_LEVEL", description="DEBUG, INFO, WARNING or ERROR"
     )
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_networks(cls, proxies: str | None) -> str | None:
+        read_proxies(proxies or "")
+        return proxies
+
+    @property
+    def trusted(self) -> tuple[Network, ...]:
+        """Networks of the proxies."""
+        return read_proxies(self.proxies or "")
 
 
 class ServiceSettings(ProcessSettings):

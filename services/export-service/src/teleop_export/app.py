@@ -98,4 +98,4 @@ def create_app(settings: ExportSettings) -> Starlette:
         load_settings(HubSettings),
         work_here=settings.work_here,
     )
-    return assemble("export-service", [part], exposure=settings.exposure)
+    return assemble("export-service", [part], exposure=settings.exposure, proxies=settings.trusted)

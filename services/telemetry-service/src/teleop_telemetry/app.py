@@ -130,7 +130,7 @@ def _look_after_store(background: Background, pool: Pool, files: SessionFiles, e
 def create_app(settings: TelemetrySettings) -> Starlette:
     """telemetry-service as a separate server."""
     part = telemetry_part(settings.database_url, settings.store_url, settings.retention_days)
-    return assemble("telemetry-service", [part], exposure=settings.exposure)
+    return assemble("telemetry-service", [part], exposure=settings.exposure, proxies=settings.trusted)
 
 
 async def _archive_store(store_url: str | None) -> Store | None:

@@ -133,4 +133,4 @@ def _scratch_of(store_url: str) -> Path:
 def create_app(settings: IngestSettings) -> Starlette:
     """video-ingest-service as a separate server."""
     part = ingest_part(settings.database_url, settings.store_url, max_open_uploads=settings.max_open_uploads)
-    return assemble("video-ingest-service", [part], exposure=settings.exposure)
+    return assemble("video-ingest-service", [part], exposure=settings.exposure, proxies=settings.trusted)

@@ -56,7 +56,7 @@ async def test_tuspy_resumes_after_a_cut(service, http, content, store_root):
     uploader = await asyncio.to_thread(
         TusClient(f"http://{service}/files").uploader,
         file_stream=io.BytesIO(content),
-        url=f"http://{service}{address}",
+        url=address,
     )
     assert uploader.offset == kept
     await asyncio.to_thread(uploader.upload)

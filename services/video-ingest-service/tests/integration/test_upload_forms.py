@@ -52,7 +52,7 @@ async def test_video(http, session, database, store_root):
     content = os.urandom(1000)
     answer = await upload(http, content, video_of(session), kind="video")
     number = answer.json()["id"]
-    assert (answer.status_code, answer.headers["Location"]) == (201, f"/videos/{number}")
+    assert (answer.status_code, answer.headers["Location"]) == (201, f"{http.base_url}/videos/{number}")
     again = await upload(http, content, video_of(session, sha256=sha256_of(content)), kind="video")
     assert (again.status_code, again.json()["id"]) == (200, number)
     other = await upload(http, content + b"x", video_of(session), kind="video")

@@ -24,8 +24,11 @@ from teleop_schema.errors import BackendError, Forbidden, StorageUnavailable
 from teleop_runtime.descriptors import raise_limit
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS, show_metrics
+from teleop_runtime.proxies import Network
 from teleop_runtime.serving import problems
+from teleop_runtime.serving.compression import Compression
 from teleop_runtime.serving.early_answers import EarlyAnswers
+from teleop_runtime.serving.forwarded import Forwarded
 from teleop_runtime.serving.graceful import ask_server_to_end, drain_before_exit, start_ends_when_asked
 from teleop_runtime.serving.openapi.document import Described, describe
 from teleop_runtime.serving.openapi.page import POLICY, page_of
@@ -170,8 +173,13 @@ def unusable(folder: str | Path, error: Exception, *, setting: str) -> CannotSta
     )
 
 
-def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) -> Starlette:
-    """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers."""
+def assemble(
+    title: str, parts: Sequence[ServicePart], *, exposure: Exposure, proxies: Sequence[Network] = ()
+) -> Starlette:
+    """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers.
+
+    proxies  whose word counts about the address and the client of a request
+    """
     health = Health()
     state: dict[str, Any] = {}
     handlers: dict[Any, Any] = {
@@ -184,10 +192,14 @@ def assemble(title: str, parts: Sequence[ServicePart], *, exposure: Exposure) ->
         exception_handlers=handlers,
     )
     app.router.default = _nowhere
+    # `/files/` is served as `/files` is: few clients send a body again to where they are redirected.
+    app.router.redirect_slashes = False
     any_origin = [beginning for part in parts for beginning in part.any_origin]
     app.add_middleware(Started, state=state)
+    app.add_middleware(Compression)
     app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin)
     app.add_middleware(EarlyAnswers)
+    app.add_middleware(Forwarded, proxies=proxies)
     return app
 
 
@@ -226,7 +238,7 @@ def _routes(title: str, parts: Sequence[ServicePart], health: Health) -> list[Ro
         *(conversation.route() for conversation in conversations),
     ]
     for route in routes:
-        route.path_regex = _to_the_last_character(route.path_regex)
+        route.path_regex = _whole(route.path_regex)
     return routes
 
 
@@ -281,14 +293,14 @@ def _end_for(app: Starlette, error: BaseException) -> None:
     ask_server_to_end()
 
 
-def _to_the_last_character(address: re.Pattern[str]) -> re.Pattern[str]:
-    """The address as Starlette compiled it, which would let a line break at its end fall away, and
-    with it make another name of what it names.
+def _whole(address: re.Pattern[str]) -> re.Pattern[str]:
+    """The address as Starlette compiled it, with or without a slash behind it. Starlette would let a line
+    break at its end fall away, and with it make another name of what it names.
 
     Convertors of our own could not do that: Starlette puts its `$` behind them, and many addresses end in a
     fixed word.
     """
-    return re.compile(address.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    return re.compile(address.pattern.removesuffix("$") + r"/?\Z", re.DOTALL)
 
 
 class Started:

@@ -10,6 +10,10 @@ from teleop_schema.errors import Forbidden
 from teleop_runtime.settings import Exposure
 
 READING = ("GET", "HEAD", "OPTIONS")
+PROXY_HINT = (
+    "if this is the backend's own address, a proxy has changed `Host`: let it pass that on (in nginx: "
+    "`proxy_set_header Host $http_host;`), or tell the backend with LEROBOT_BACKEND_PROXIES whom to believe"
+)
 HINT = "to accept robots on a network you trust, set LEROBOT_BACKEND_EXPOSURE=lab"
 
 
@@ -32,7 +36,9 @@ def check_access(scope: Scope, exposure: Exposure, any_origin: Sequence[str] = (
         if not _is_local_name(host):
             raise Forbidden(f"this backend is not {host[:100]!r}", field="Host", hint=HINT)
     if origin and _netloc(origin) != host and not _is_open(scope, any_origin):
-        raise Forbidden(f"web pages of {origin[:100]!r} may not use this backend", field="Origin")
+        raise Forbidden(
+            f"web pages of {origin[:100]!r} may not use this backend", field="Origin", hint=PROXY_HINT
+        )
 
 
 def check_listening(host: str, exposure: Exposure, variable: str) -> None:

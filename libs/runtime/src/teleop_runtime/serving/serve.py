@@ -34,6 +34,8 @@ SERVER_OPTIONS: dict[str, Any] = {
     "ws_ping_interval": PING_INTERVAL_S,
     "ws_ping_timeout": DEAD_AFTER_S - PING_INTERVAL_S,
     "ws_per_message_deflate": False,
+    # Ours believes the proxies of our setting alone, and more of what they say.
+    "proxy_headers": False,
     "access_log": False,
     "log_config": None,
     "lifespan": "on",
@@ -88,7 +90,7 @@ def adapt_uvicorn() -> None:
             config.http_protocol_class = SERVER_OPTIONS["http"]
             config.ws_protocol_class = SERVER_OPTIONS["ws"]
             for name, value in SERVER_OPTIONS.items():
-                if name.startswith(("ws_", "timeout_")):
+                if name.startswith(("ws_", "timeout_", "proxy_")):
                     setattr(config, name, value)
             _spare_garbage_collection()
             return

@@ -11,7 +11,7 @@ from teleop_export.errors import ExportNotFound
 from teleop_export.planning.request import MAX_ID
 
 TAGS = {"exports": "Datasets made of sessions: ask for one, follow it, fetch it, have it pushed to the Hub"}
-LOCATION = Header("Location", "Address of the export", required=True)
+LOCATION = Header("Location", "Absolute address of the export", required=True)
 NAMES = {
     "export_id": Annotated[int, Meta(ge=0, description="Number of the export", examples=[3])],
     "path": FilePath,

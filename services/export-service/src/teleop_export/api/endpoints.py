@@ -14,6 +14,7 @@ from teleop_runtime.serving.content import (
     attachment,
     content_answers,
 )
+from teleop_runtime.serving.forwarded import address_of
 from teleop_runtime.serving.operations import (
     Answer,
     JsonResponse,
@@ -104,7 +105,7 @@ async def create_export(request: Request) -> Response:
     if wanted.push_to_hub is not None:
         await pushes.put(export_id, wanted.push_to_hub, again=False)
     detail = await told.detail(export_id)
-    return JsonResponse(detail, 202, headers={"Location": f"/exports/{export_id}"})
+    return JsonResponse(detail, 202, headers={"Location": address_of(request, f"/exports/{export_id}")})
 
 
 async def _order(wanted: ExportRequest, sessions: SessionReader) -> Order | RawOrder:

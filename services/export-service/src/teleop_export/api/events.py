@@ -25,6 +25,8 @@ HEARTBEAT_S = 10.0
 RECONNECT_MS = 1000
 # Of one process; further ones ask again and again instead.
 MAX_FOLLOWERS = 200
+# nginx would collect events until some KB have come together.
+AT_ONCE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 # Id of the last event. A browser that comes back with it has heard everything.
 LAST = "last"
 
@@ -65,7 +67,7 @@ async def follow_export(request: Request) -> Response:
         return Response(status_code=204)
     events = _counted(followers, _events(exports, first))
     await anext(events)
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return StreamingResponse(events, media_type="text/event-stream", headers=AT_ONCE)
 
 
 def ended(export: ExportView) -> bool:

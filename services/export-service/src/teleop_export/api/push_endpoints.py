@@ -2,6 +2,7 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
+from teleop_runtime.serving.forwarded import address_of
 from teleop_runtime.serving.operations import Answer, JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput
 
@@ -33,7 +34,7 @@ async def push_export(request: Request) -> Response:
             f"export {export_id} is already being pushed", hint=f"GET /exports/{export_id} shows its progress"
         )
     made = await told.state(export_id)
-    return JsonResponse(made.push, 202, headers={"Location": f"/exports/{export_id}"})
+    return JsonResponse(made.push, 202, headers={"Location": address_of(request, f"/exports/{export_id}")})
 
 
 OPERATIONS = (

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from teleop_runtime.serving.forwarded import address_of
 from teleop_runtime.serving.operations import Answer, Header, JsonResponse, Operation
 from teleop_schema.errors import BodyTooLarge
 from teleop_schema.files import Receipt
@@ -46,7 +47,7 @@ async def _take(request: Request, kind: str) -> Response:
         )
     except ClientDisconnect:
         return Response(status_code=400)
-    location = {} if receipt.id is None else {"Location": f"/videos/{receipt.id}"}
+    location = {} if receipt.id is None else {"Location": address_of(request, f"/videos/{receipt.id}")}
     return JsonResponse(receipt, status_code=201 if new else 200, headers=location)
 
 
@@ -72,7 +73,7 @@ STORED = (
     Answer(201, "The file is stored for good", Receipt),
 )
 OF_VIDEO = (UnknownSession, RobotMismatch, ChunkConflict)
-LOCATION = Header("Location", "Address of the video chunk")
+LOCATION = Header("Location", "Absolute address of the video chunk")
 STORED_VIDEO = tuple(replace(answer, headers=[LOCATION]) for answer in STORED)
 ERRORS = [BadForm, BodyTooLarge]
 

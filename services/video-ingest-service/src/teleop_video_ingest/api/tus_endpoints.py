@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import Meta
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from teleop_runtime.serving.forwarded import address_of
 from teleop_runtime.serving.operations import Answer, Bytes, Header, Operation
 from teleop_runtime.serving.problems import answer_backend_error
 from teleop_runtime.store import OffsetMismatch, UnknownUpload, UploadBusy
@@ -68,7 +69,8 @@ async def create_upload(request: Request) -> Response:
     if creation.has_body:
         patch = tus.Patch(0, None, checksum)
         offset, upload = await uploads.append(upload, patch, counted_parts(request), _content_length(request))
-    headers = {"Location": f"/files/{upload.id}", **tus.progress(offset, upload.expires_at)}
+    location = address_of(request, f"/files/{upload.id}")
+    headers = {"Location": location, **tus.progress(offset, upload.expires_at)}
     return Response(status_code=201, headers=headers)
 
 
@@ -161,6 +163,7 @@ METADATA = Header(
 )
 DEFERRED = Header("Upload-Defer-Length", "`1`: the size of the upload is not known yet")
 TELLS = [Header("Tus-Resumable", f"`{tus.VERSION}`", Version, True), OFFSET, EXPIRES]
+LOCATION = Header("Location", "Its absolute address", required=True)
 CAPABILITIES = [
     Header("Tus-Resumable", f"`{tus.VERSION}`", Version, True),
     *(Header(name, f"`{value}`", required=True) for name, value in tus.capabilities().items()),
@@ -198,7 +201,11 @@ OPERATIONS = [
         content=BODY,
         may_be_empty=True,
         answers=[
-            Answer(201, "The upload exists", headers=[Header("Location", "Its address", str, True), *TELLS])
+            Answer(
+                201,
+                "The upload exists",
+                headers=[LOCATION, *TELLS],
+            )
         ],
         errors=[*APPEND_ERRORS, TooManyUploads],
     ),

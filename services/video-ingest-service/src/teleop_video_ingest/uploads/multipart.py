@@ -40,7 +40,7 @@ class FormReader:
         boundary = options.get(b"boundary", b"")
         if kind != FORM_TYPE:
             raise WrongMediaType(
-                "send the file in a form", field="Content-Type", hint="curl -F file=@chunk.mp4 …"
+                "send the file in a form", field="Content-Type", hint="curl … -F file=@chunk.mp4"
             )
         if not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
             raise BadForm(
@@ -90,7 +90,7 @@ class FormReader:
         if not self._ended:
             raise BadForm("the form ends before its last boundary")
         if self._file != "whole":
-            raise BadInput("the file is missing", field=FILE_FIELD, hint="curl -F file=@chunk.mp4 …")
+            raise BadInput("the file is missing", field=FILE_FIELD, hint="curl … -F file=@chunk.mp4")
 
     @property
     def file_begun(self) -> bool:

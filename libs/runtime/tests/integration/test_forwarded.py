@@ -1,0 +1,111 @@
+"""A server that a trusted proxy, or anybody else, tells who has asked, and by which address."""
+
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from teleop_runtime.proxies import read_proxies
+from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.forwarded import address_of
+from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation
+from teleop_testing.backends.serving import serving
+from teleop_testing.waiting import PATIENCE_S
+from websockets.asyncio.client import connect
+
+TOLD = {
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "robots.example.com",
+    "X-Forwarded-Prefix": "/robots/backend",
+}
+
+
+async def tell(request):
+    """Who asks, and how the thing is called from there."""
+    return JsonResponse([request.client.host, address_of(request, "/things/1")])
+
+
+async def talk(websocket):
+    """The same over WebSocket."""
+    await websocket.accept()
+    await websocket.send_json([websocket.client.host, str(websocket.base_url)])
+    await websocket.close()
+
+
+@asynccontextmanager
+async def nothing():
+    """A part that needs nothing."""
+    yield Running(state={})
+
+
+PART = ServicePart(
+    "example",
+    [Operation("GET", "/things", tell), Operation("POST", "/things", tell, name="make_thing")],
+    nothing,
+    [Conversation("/talk", talk)],
+)
+
+
+@pytest.fixture
+async def ask(request):
+    """Sends requests to a server that trusts the marked proxies."""
+    proxies = read_proxies(request.param)
+    async with (
+        serving(assemble("example", [PART], exposure="lab", proxies=proxies)) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
+        http.address = address
+        yield http
+
+
+trusting = pytest.mark.parametrize("ask", ["127.0.0.0/8"], indirect=True)
+strict = pytest.mark.parametrize("ask", ["", "192.0.2.0/24"], indirect=True)
+
+
+@trusting
+async def test_a_trusted_proxy_is_believed(ask):
+    """The client's address, and one that the client can reach, with scheme, host and prefix."""
+    answer = await ask.get("/things", headers=TOLD)
+    assert answer.json() == ["203.0.113.9", "https://robots.example.com/robots/backend/things/1"]
+    answer = await ask.get("/things")
+    assert answer.json() == ["127.0.0.1", f"http://{ask.address}/things/1"]
+
+
+@strict
+async def test_nobody_else_is(ask):
+    """Neither by default, nor from a machine that is not in the list."""
+    answer = await ask.get("/things", headers={**TOLD, "Forwarded": "for=203.0.113.9;host=evil.example"})
+    assert answer.json() == ["127.0.0.1", f"http://{ask.address}/things/1"]
+
+
+@trusting
+async def test_websocket(ask):
+    """Its handshake likewise."""
+    async with connect(f"ws://{ask.address}/talk", additional_headers=TOLD) as line:
+        assert await line.recv() == '["203.0.113.9","wss://robots.example.com/"]'
+
+
+@trusting
+async def test_pages_of_the_own_site_may_write(ask):
+    """The page's origin is the address that the browser knows, not that of the proxy's request."""
+    own = await ask.post("/things", headers={**TOLD, "Origin": "https://robots.example.com"})
+    other = await ask.post("/things", headers={**TOLD, "Origin": f"http://{ask.address}"})
+    assert (own.status_code, other.status_code) == (200, 403)
+
+
+@strict
+async def test_a_page_behind_an_unknown_proxy_is_told_the_setting(ask):
+    """The proxy has changed `Host`, so that the page looks like one of another site."""
+    answer = await ask.post("/things", headers={**TOLD, "Origin": "https://robots.example.com"})
+    problem = answer.json()
+    assert (answer.status_code, problem["field"]) == (403, "Origin")
+    assert "LEROBOT_BACKEND_PROXIES" in problem["hint"]
+    assert "proxy_set_header Host $http_host" in problem["hint"]
+
+
+@trusting
+async def test_a_slash_at_the_end(ask):
+    """The same address; nothing is redirected, so no body is lost."""
+    for method in ("GET", "POST"):
+        answer = await ask.request(method, "/things/", content=b"body" if method == "POST" else None)
+        assert (answer.status_code, answer.history) == (200, [])

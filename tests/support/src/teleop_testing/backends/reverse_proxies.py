@@ -1,0 +1,106 @@
+"""Reverse proxies that strangers use, run for tests: nginx and Caddy, of Debian."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from teleop_testing.backends.processes import free_port
+from teleop_testing.waiting import PATIENCE_S, until
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+CADDY = shutil.which("caddy")
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is missing: apt-get install nginx-light")
+needs_caddy = pytest.mark.skipif(CADDY is None, reason="caddy is missing: apt-get install caddy")
+
+# What Debian's nginx.conf has beside this does not touch requests.
+_NGINX = """
+daemon off;
+master_process off;
+pid {folder}/pid;
+error_log stderr;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port}{tls};
+        {locations}
+    }}
+}}
+"""
+_NGINX_TLS = " ssl;\n        ssl_certificate {0}/cert.pem;\n        ssl_certificate_key {0}/key.pem"
+_CADDY = """
+{{
+    admin off
+    auto_https off
+    storage file_system {folder}/caddy
+}}
+https://localhost:{port} {{
+    tls {folder}/cert.pem {folder}/key.pem
+    {directives}
+}}
+"""
+
+
+def make_certificate(folder: Path) -> Path:
+    """A certificate of `localhost`, which is its own authority, as `cert.pem` beside its `key.pem`."""
+    certificate = folder / "cert.pem"
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(certificate)]
+    subprocess.run([*command, *files], check=True, capture_output=True, timeout=PATIENCE_S)
+    return certificate
+
+
+@asynccontextmanager
+async def nginx(folder: Path, locations: str, *, tls: bool = False) -> AsyncIterator[int]:
+    """Port of an nginx with these directives in its server; for `tls`, `make_certificate` first."""
+    port = free_port()
+    options = _NGINX_TLS.format(folder) if tls else ""
+    config = folder / "nginx.conf"
+    config.write_text(_NGINX.format(folder=folder, port=port, tls=options, locations=locations))
+    async with _running(port, str(NGINX), "-c", str(config), "-e", "stderr", "-p", str(folder)):
+        yield port
+
+
+@asynccontextmanager
+async def caddy(folder: Path, directives: str) -> AsyncIterator[int]:
+    """Port of a Caddy that runs with these directives for localhost, by TLS; `make_certificate` first."""
+    port = free_port()
+    config = folder / "Caddyfile"
+    config.write_text(_CADDY.format(folder=folder, port=port, directives=directives))
+    async with _running(port, str(CADDY), "run", "--config", str(config), "--adapter", "caddyfile"):
+        yield port
+
+
+@asynccontextmanager
+async def _running(port: int, *command: str) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+
+    async def answers() -> bool:
+        assert process.returncode is None, command
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    try:
+        await until(answers)
+        yield
+    finally:
+        process.terminate()
+        async with asyncio.timeout(PATIENCE_S):
+            await process.wait()
