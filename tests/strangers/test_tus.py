@@ -1,4 +1,4 @@
-"""Clients of tus that others wrote: they upload, are cut off, go on, and end; also through nginx as it comes."""
+"""Clients of tus that others wrote: they upload, are cut off, go on, and end; also through nginx."""
 
 import asyncio
 import os
@@ -97,7 +97,7 @@ async def failure_of(client: asyncio.subprocess.Process) -> str:
 
 @each_client
 async def test_cut_and_resumed(backend, clients, file, name, tried):
-    """Its line is cut while it sends: it asks how much has arrived, goes on there, and the file is the same."""
+    """Its line is cut while it sends: it asks how much has arrived, and goes on; the file is the same."""
     dataset = f"cut-{name.lower()}"
     with relay_to(backend.port) as line:
         client = await start(clients, name, line.port, file, dataset, CHUNK_BYTES)
@@ -122,6 +122,5 @@ async def test_through_nginx_as_it_comes(backend, clients, file, name, tmp_path,
         assert whole.returncode != 0
         assert b"413" in complaints
     assert await stored_bytes(backend, f"nginx-{name.lower()}") == file.read_bytes()
-    tried(
-        name, REFUSED, "6 MB in chunks of 0.5 MB; 6 MB at once", "the same bytes; 413 (`client_max_body_size`)"
-    )
+    stored = "the same bytes; 413 (`client_max_body_size`)"
+    tried(name, REFUSED, "6 MB in chunks of 0.5 MB; 6 MB at once", stored)
