@@ -21,6 +21,18 @@ def service(database_url: str) -> Iterator[ServiceProcess]:
 
 
 @pytest.fixture(scope="session")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """The one-process default."""
+    folder = tmp_path_factory.mktemp("backend")
+    settings = {
+        "LEROBOT_BACKEND_DATA_DIR": str(folder / "data"),
+        "LEROBOT_BACKEND_BACKUP_DIR": str(folder / "files"),
+    }
+    with ServiceProcess("teleop_backend", settings, "LEROBOT_BACKEND_PORT") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
 def npm(tmp_path_factory: pytest.TempPathFactory):
     """Copies a folder with a package.json, and installs beside it what it locks."""
     if not (shutil.which("node") and shutil.which("npm")):

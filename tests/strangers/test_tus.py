@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from playwright.async_api import Page, async_playwright
 from teleop_backend.demo.relay import Relay, relay_to
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.backends.reverse_proxies import needs_nginx, nginx
@@ -30,18 +34,6 @@ RESUMES = f"tus, cut {CUTS} times"
 REFUSED = "tus, nginx with its defaults"
 
 each_client = pytest.mark.parametrize("name", CLIENTS)
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory) -> Iterator[ServiceProcess]:
-    """The one-process default."""
-    folder = tmp_path_factory.mktemp("backend")
-    settings = {
-        "LEROBOT_BACKEND_DATA_DIR": str(folder / "data"),
-        "LEROBOT_BACKEND_BACKUP_DIR": str(folder / "files"),
-    }
-    with ServiceProcess("teleop_backend", settings, "LEROBOT_BACKEND_PORT") as process:
-        yield process
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +75,19 @@ async def cut_again_and_again(client: asyncio.subprocess.Process, line: Relay) -
     return printed
 
 
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Page]:
+    """A page of Debian's Chromium."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium is missing: apt-get install chromium")
+    async with async_playwright() as playwright:
+        # Its own sandbox needs rights that a container lacks.
+        browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield await browser.new_page()
+        await browser.close()
+
+
 async def stored_bytes(backend: ServiceProcess, dataset: str) -> bytes:
     async with httpx.AsyncClient(base_url=f"http://{backend.address}", timeout=PATIENCE_S) as http:
         answer = await http.get(f"/datasets/robot_tus/{dataset}/files/meta/notes.txt")
@@ -105,6 +110,46 @@ async def test_cut_and_resumed(backend, clients, file, name, tried):
         assert client.returncode == 0, await failure_of(client)
     assert await stored_bytes(backend, dataset) == file.read_bytes()
     tried(name, RESUMES, "6 MB in chunks of 0.5 MB", "the same bytes")
+
+
+SEND = """([bytes, dataset, chunkSize]) => new Promise((resolve, reject) => {
+  window.stored = 0;
+  const upload = new tus.Upload(new Blob([Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0))]), {
+    endpoint: "/files/",
+    chunkSize,
+    retryDelays: [100, 300, 1000, 1000, 1000],
+    metadata: { kind: "dataset", robot_id: "robot_tus", dataset, path: "meta/notes.txt" },
+    onChunkComplete: (_size, stored) => { window.stored = stored; },
+    onError: reject,
+    onSuccess: () => resolve(upload.url),
+  });
+  upload.start();
+})"""
+
+
+async def test_in_a_browser(backend, clients, file, tried):
+    """A page of the backend's own origin, whose line is cut, with what tus-js-client has for browsers."""
+    library = clients.parent / "node_modules/tus-js-client/dist/tus.min.js"
+    with relay_to(backend.port) as line:
+        origin = f"http://127.0.0.1:{line.port}"
+        async with chromium() as page:
+            await page.route(f"{origin}/page", lambda route: route.fulfill(body="", content_type="text/html"))
+            await page.goto(f"{origin}/page")
+            await page.add_script_tag(path=library)
+            content = b64encode(file.read_bytes()).decode()
+            sending = asyncio.create_task(page.evaluate(SEND, [content, "in-chromium", CHUNK_BYTES]))
+            for number in range(CUTS):
+                reached = number * SIZE_BYTES // (CUTS + 1)
+                await page.wait_for_function(
+                    f"window.stored > {reached}", timeout=PATIENCE_S * 1000, polling=10
+                )
+                line.cut()
+                await asyncio.sleep(CUT_FOR_S)
+                line.mend()
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await sending).startswith(f"{origin}/files/")
+    assert await stored_bytes(backend, "in-chromium") == file.read_bytes()
+    tried("tus-js-client in Chromium", RESUMES, "6 MB in chunks of 0.5 MB", "the same bytes")
 
 
 @needs_nginx
