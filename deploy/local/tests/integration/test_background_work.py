@@ -37,6 +37,7 @@ ALL = {
     "making of exports",
     "notes on sessions",
     "notes on versions",
+    "notes on datasets",
     "notes on video",
     "pushing",
     "room of the store",

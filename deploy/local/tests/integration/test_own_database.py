@@ -316,7 +316,7 @@ async def answers_of_all(http):
 
 
 async def test_frozen_database(tmp_path):
-    """Readiness is refused, and every address says that the database does not answer, however many wait
+    """Readiness is refused, and every address says that the database has not answered, however many wait
     for it at once."""
     with own_postgres() as postgres:
         async with everything_on(postgres.url(), tmp_path) as (http, _):

@@ -188,7 +188,7 @@ def test_session_is_described_before_the_first_frame(make_client, spool):
         ({"fps": 0}, ValueError, "fps"),
         ({"state_names": ("",)}, ValueError, "state_names"),
         ({"cameras": {"front": "no camera"}}, ValueError, "cameras"),
-        ({"min_free_bytes": 2**62}, SpoolError, "GB are free"),
+        ({"min_free_bytes": 2**62}, SpoolError, "TB to start"),
     ],
 )
 def test_impossible_sessions_are_refused(make_client, spool, options, error, named):

@@ -348,7 +348,7 @@ async def test_full_disk_costs_pictures_by_name(make_client, tmp_path, monkeypat
     await asyncio.to_thread(encode, client.stream_dir, ring, "high", min_free_bytes=10**8)
     recorded = read_video(client.stream_dir)
     assert recorded.counters == [0, 3]
-    reason = "2 pictures: only 0.00 GB are free on the disk of the spool"
+    reason = "2 pictures: only 1.0 MB are free on the disk of the spool"
     assert recorded.dropped == [DroppedFrames(1, 3, reason)]
     client.close()
 

@@ -267,6 +267,8 @@ async def test_stored_segments_stay_for_a_day(record, files, uploader):
     prune_video(client.stream_dir, KEEP_S, running_s(client.spool_dir))
     assert [path.name for path in folder.iterdir()] == ["000001.stored.json"]
     assert next_chunk_index(folder) == 2
+    # Whoever still has the session open is told the same as before.
+    assert str(client.pictures()["front"]).endswith("2 of 2 segments on the server")
 
 
 async def test_forgotten_segments_are_sent_again(record, files, uploader):

@@ -41,8 +41,8 @@ LIFT = (
 )
 FULL = "the disk of the database is full"
 ROOM = "free some space there; nothing else needs to be done"
-SILENT = "the database does not answer"
-WAKE = "look whether its process or machine hangs: it may be stopped, or wait for memory or its disk"
+SILENT = "the database has not answered in time"
+WAKE = "it is overloaded, or it hangs: look at its processes, its memory and its disk"
 FROZEN = f"{SILENT}; {WAKE}"
 FILES_FROZEN = "the disk or bucket of the files does not answer; look whether it, or what leads to it, hangs"
 

@@ -1,11 +1,21 @@
-"""Wording that reports and terminals share: counts, frames left out, and episodes cut off. Pure."""
+"""Wording that reports and terminals share: counts, sizes, frames left out, and episodes cut off. Pure."""
 
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 CUT_OFF = "its recorder died before the episode was saved"
 
 
 def counted(count: int, noun: str) -> str:
     """`1 episode`, `2 episodes`: the number with its noun, which is told in the singular."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def size_text(size_bytes: float) -> str:
+    """Bytes for people: "12.3 MB"."""
+    size, units = float(size_bytes), iter(_UNITS)
+    unit = next(units)
+    while size >= 1000 and (larger := next(units, None)) is not None:
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def told_frames(first: int, end: int, count: int) -> str:

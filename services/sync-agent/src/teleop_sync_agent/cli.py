@@ -295,7 +295,8 @@ def _once(chosen: argparse.Namespace) -> int:
     for option, folder in named:
         if not folder.exists():
             raise AgentError(f"{option} {folder} does not exist, so there is nothing to upload")
-    _prepare()
+    # A person, or a mail of cron, reads it; a log collector reads `run`.
+    _prepare(plain=True)
     agent = Agent(settings)
     try:
         unsafe = asyncio.run(_until_told(_with_bars(agent, agent.once(chosen.timeout))))
@@ -309,10 +310,10 @@ def _once(chosen: argparse.Namespace) -> int:
         agent.close()
 
 
-def _prepare() -> None:
+def _prepare(*, plain: bool = False) -> None:
     from teleop_sync_agent.logs import configure_logs
 
-    configure_logs(terminal=sys.stderr.isatty())
+    configure_logs(plain=plain or sys.stderr.isatty())
     # Recordings belong to the user who records; nobody else should change receipts.
     os.umask(0o022)
 

@@ -1,4 +1,4 @@
-"""Logs on standard error: short lines on a terminal, JSON elsewhere."""
+"""Logs on standard error: short lines for people, JSON for other programs."""
 
 import json
 import logging
@@ -40,10 +40,10 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _COMMON}
 
 
-def configure_logs(*, terminal: bool) -> None:
-    """Send everything to standard error."""
+def configure_logs(*, plain: bool) -> None:
+    """Send everything to standard error, as short lines or as JSON."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PlainFormatter() if terminal else JsonFormatter())
+    handler.setFormatter(PlainFormatter() if plain else JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)

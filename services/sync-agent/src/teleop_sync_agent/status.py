@@ -10,7 +10,7 @@ import msgspec
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S
 from msgspec import Struct
 from msgspec.structs import replace
-from teleop_schema.words import counted
+from teleop_schema.words import counted, size_text
 
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 
@@ -22,7 +22,6 @@ NOW_NOTE = "now"
 HEARTBEAT_S = 30.0
 # A machine that hashes large files may be late with a report, but not with three.
 SILENT_S = 3 * HEARTBEAT_S
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Now(Struct, kw_only=True, omit_defaults=True):
@@ -227,15 +226,6 @@ def describe_overtaken(mine: int | None, newest: int) -> str:
 def repaired_folder(folder: Path) -> Path:
     """The default folder for the repair of a dataset."""
     return folder.with_name(f"{folder.name}-repaired")
-
-
-def size_text(size: float) -> str:
-    """Bytes for people: "12.3 MB"."""
-    for unit in _UNITS:
-        if size < 1000 or unit == _UNITS[-1]:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError
 
 
 def as_json(status: Status | list[Status]) -> bytes:

@@ -16,7 +16,7 @@ from typing import IO
 
 import pytest
 from teleop_backend.demo.relay import Relay, relay_to
-from teleop_sync_agent.status import size_text
+from teleop_schema.words import size_text
 from teleop_testing.backends.processes import ServiceProcess, ingest_process
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.waiting import PATIENCE_S, until

@@ -5,10 +5,11 @@ The other way round, it lets a database whose files are lost for good go on with
 learns which of its files are missing, and agents send again what they still have.
 
 Afterwards the database has everything for which the store has notes: datasets, their versions and files, and
-each video chunk with the frames that saw its pictures. Video belongs to sessions, so run
-`python -m teleop_telemetry.archive adopt` first. All other files in the store are kept, although the database
-does not know them: `python -m teleop_video_ingest.unclaimed` lists them by name. Robots and their agents send
-again what they still have. You can run it again, also with a database that was restored to an older state.
+each video chunk with the frames that saw its pictures. Of files that were sent without a version, it has what
+was stored last. Video belongs to sessions, so run `python -m teleop_telemetry.archive adopt` first. All other
+files in the store are kept, although the database does not know them:
+`python -m teleop_video_ingest.unclaimed` lists them by name. Robots and their agents send again what they
+still have. You can run it again, also with a database that was restored to an older state.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ from teleop_video_ingest.datasets.version_notes import (
     read_versions,
 )
 from teleop_video_ingest.files.chunk_notes import AdoptedChunks, adopt_chunks
+from teleop_video_ingest.files.dataset_notes import adopt_files, note_all_datasets
 from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.tables import sweep_table
 from teleop_video_ingest.tables.dataset_table import ensure_dataset
@@ -60,6 +62,7 @@ NOTE_AGAIN = "UPDATE video_chunk SET noted_at = NULL; UPDATE dataset_version SET
 class Adopted:
     """The result of taking over a store.
 
+    files     files of datasets that no version told of
     left_out  versions of which a file is not in the store
     missing   files of the database that are not in the store
     """
@@ -67,6 +70,7 @@ class Adopted:
     objects: int = 0
     missing: int = 0
     versions: int = 0
+    files: int = 0
     left_out: int = 0
     chunks: AdoptedChunks = field(default_factory=AdoptedChunks)
 
@@ -75,6 +79,8 @@ class Adopted:
             f"new to this database: {counted(self.objects, 'object')}; back: "
             f"{counted(self.versions, 'dataset version')} and {counted(self.chunks.back, 'video chunk')}"
         ]
+        if self.files:
+            told.append(f"back without a version: {counted(self.files, 'dataset file')}")
         if self.missing:
             missing = counted(self.missing, "file")
             told.append(f"missing in the store: {missing}: agents send again what they still have")
@@ -107,6 +113,8 @@ async def adopt(pool: Pool, store: Store, place: str) -> Adopted:
     notes = groupby(await read_versions(store), key=lambda note: (note.robot_id, note.dataset))
     for _, of_dataset in notes:
         await _adopt_dataset(pool, store, list(of_dataset), adopted)
+    adopted.files = await adopt_files(pool, store)
+    await note_all_datasets(pool, store)
     adopted.chunks = await adopt_chunks(pool, store)
     async with connected(pool, timeout_s=LIST_TIMEOUT_S) as connection:
         await store.own(str((await connection.fetch(ASK))[0][0]))

@@ -30,6 +30,7 @@ from teleop_video_ingest.datasets.repairs import Repairs
 from teleop_video_ingest.datasets.version_notes import note_all_versions
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.files.chunk_notes import note_all_chunks
+from teleop_video_ingest.files.dataset_notes import note_all_datasets
 from teleop_video_ingest.files.probe import Prober
 from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.tables.upload_table import UploadTable
@@ -47,6 +48,8 @@ READY_TIMEOUT_S = 2.0
 MAX_VERIFICATIONS = 2
 # How often to write missing notes of what an older release has stored.
 NOTE_EVERY_S = 60.0
+# The same of datasets, for which all notes are listed.
+NOTE_DATASETS_EVERY_S = 3600.0
 
 
 OPERATIONS = (
@@ -87,6 +90,9 @@ def ingest_part(
             looks = LaterLooks(pool, store, prober)
             background.every(LOOK_VIDEO_EVERY_S, "looks into video", looks.look)
             background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
+            background.every(
+                NOTE_DATASETS_EVERY_S, "notes on datasets", partial(note_all_datasets, pool, store)
+            )
             background.every(NOTE_EVERY_S, "notes on versions", partial(note_all_versions, pool, store))
             background.every(NOTE_EVERY_S, "notes on video", partial(note_all_chunks, pool, store))
             yield Running(

@@ -14,6 +14,8 @@ from teleop_video_ingest.datasets.version_notes import note_all_versions
 from teleop_video_ingest.datasets.versions import commit_repair, commit_version
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.files.chunk_notes import note_all_chunks
+from teleop_video_ingest.files.dataset_notes import note_all_datasets, note_dataset
+from teleop_video_ingest.tables import sweep_table
 from teleop_video_ingest.tables.version_table import best_version, newest_of_robot
 from teleop_video_ingest.upkeep.ownership import claim
 
@@ -77,6 +79,56 @@ async def test_a_lost_store(pool, store, store_root, record, database):
     assert await database.value("SELECT count(*) FROM stored_object WHERE damage = 'it is missing'") == 2
     await note_all_versions(pool, store)
     assert [name async for name in store.list_notes("versions")]
+
+
+FILES = """
+SELECT robot_id, name, path, sha256 FROM dataset_file f JOIN dataset d ON d.id = dataset_id
+ WHERE revision = (SELECT max(revision) FROM dataset_file g WHERE (g.dataset_id, g.path) = (d.id, f.path))
+ ORDER BY 1, 2, 3
+"""
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["noted", "of an older release"])
+async def test_files_without_a_version_come_back(
+    pool, store, store_root, record, database, catalog, keep, older
+):
+    """What was sent file by file is what it was: the datasets, their paths, the newest content of each."""
+    await record(b"of a version")
+    sent = [
+        ("picks", "meta/info.json", b"old"),
+        ("picks", "meta/info.json", b"new"),
+        ("me/ds", "data/file.parquet", b"later than its version"),
+        ("a/b/c", "notes/meta.json", b"{}"),
+    ]
+    for dataset, path, content in sent:
+        await keep(content)
+        await catalog.accept(dataset_file(content, path, dataset=dataset))
+    before = await database.fetch(FILES)
+    if older:
+        # As it left them: without notes, which the service writes.
+        for name in [name async for name in store.list_notes("datasets")]:
+            await store.remove_note(name)
+        await note_all_datasets(pool, store)
+    await pool.execute(FORGET)
+    adopted = await adopt(pool, store, str(store_root))
+    assert (adopted.versions, adopted.files) == (1, 3)
+    assert "back without a version: 3 dataset files" in str(adopted)
+    assert await database.fetch(FILES) == before
+    assert (await adopt(pool, store, str(store_root))).files == 0
+    # All that is left is what a path held before.
+    assert [each for each, _ in await unclaimed(pool)] == [sha256_of(b"old")]
+
+
+async def unclaimed(pool):
+    async with pool.acquire() as connection:
+        return await sweep_table.unclaimed(connection)
+
+
+async def test_a_dataset_whose_only_file_was_refused_is_not_made(pool, store, store_root, database):
+    """Its note was written before."""
+    await note_dataset(store, "robot_A", "never")
+    assert (await adopt(pool, store, str(store_root))).files == 0
+    assert await database.value("SELECT count(*) FROM dataset") == 0
 
 
 async def test_it_may_be_killed_and_done_again(pool, store, store_root, record, database):
@@ -288,28 +340,30 @@ async def test_video_whose_session_or_file_is_not_there(
 
 
 async def test_it_is_noted_before_it_is_acknowledged(pool, store, keep, session, prober, monkeypatch):
-    """While the store can't take the note there is no receipt, of a chunk as of a version."""
+    """While the store can't take the note there is no receipt: of a chunk, a version, a new dataset."""
     refused = OSError("no room for it")
 
     async def refuse(name: str, content: bytes) -> None:
         raise refused
 
-    monkeypatch.setattr(store, "set_note", refuse)
     catalog = Catalog(pool, store, prober)
+    await keep(b"{}")
+    await catalog.accept(dataset_file(b"{}", "meta/info.json", dataset="me/ds"))
+    monkeypatch.setattr(store, "set_note", refuse)
     content = encode_video(5)
     await keep(content)
     chunk = video_file(content, session, indices=range(5))
-    await keep(b"{}")
-    await catalog.accept(dataset_file(b"{}", "meta/info.json", dataset="me/ds"))
     manifest = manifest_of({"meta/info.json": b"{}"}, finalised=True)
     for act in (
         lambda: catalog.accept(chunk),
         lambda: commit_version(pool, store, "robot_A", "me/ds", manifest),
+        lambda: catalog.accept(dataset_file(b"{}", "meta/info.json", dataset="new")),
     ):
         with pytest.raises(OSError, match="no room for it"):
             await act()
     assert await pool.fetchval("SELECT count(*) FROM video_chunk") == 0
     assert await pool.fetchval("SELECT count(*) FROM dataset_version") == 0
+    assert await pool.fetchval("SELECT count(*) FROM dataset") == 1
     monkeypatch.undo()
     await catalog.accept(chunk)
     await commit_version(pool, store, "robot_A", "me/ds", manifest)

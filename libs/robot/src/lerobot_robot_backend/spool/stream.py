@@ -28,6 +28,7 @@ from msgspec import Struct
 from teleop_client.address import check_backend_url
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
+from teleop_schema.words import size_text
 
 from lerobot_robot_backend.spool.durable import make_directory, replace_file, sync_directory
 from lerobot_robot_backend.spool.locks import is_locked
@@ -369,6 +370,6 @@ def check_spool(spool_dir: Path, robot_id: str, min_free_bytes: int) -> None:
         ) from error
     if free_bytes < min_free_bytes:
         raise SpoolError(
-            f"only {free_bytes / 1e9:.2f} GB are free on the disk of {spool_dir}, but a session needs at "
-            f"least {min_free_bytes / 1e9:.2f} GB to start; free some space, or {another}"
+            f"only {size_text(free_bytes)} are free on the disk of {spool_dir}, but a session needs at least "
+            f"{size_text(min_free_bytes)} to start; free some space, or {another}"
         )

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 from teleop_schema.files import DroppedFrames
+from teleop_schema.words import size_text
 
 from lerobot_robot_backend.spool.durable import FULL, sync_directory
 from lerobot_robot_backend.spool.locks import is_locked
@@ -178,7 +179,7 @@ class CameraRecorder:
         """The next segment; the one before is complete only when this one has a picture."""
         free_bytes = shutil.disk_usage(self._folder).free
         if free_bytes < self._min_free_bytes:
-            raise NoRoom(f"only {free_bytes / 1e9:.2f} GB are free on the disk of the spool")
+            raise NoRoom(f"only {size_text(free_bytes)} are free on the disk of the spool")
         encoder = PictureEncoder(height, width, self._head.fps, self._quality, kind)
         index = next_chunk_index(self._folder)
         head = msgspec.structs.replace(

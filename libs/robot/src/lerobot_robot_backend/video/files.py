@@ -182,11 +182,15 @@ def forget_stored(stream_dir: Path, camera_key: str, chunk_index: int) -> bool:
 
 
 def count_segments(stream_dir: Path, camera_key: str) -> tuple[int, int]:
-    """How many segments of a camera are here, and how many of them the server has."""
-    names = _camera_names(stream_dir).get(camera_dir(stream_dir, camera_key), ())
-    stored = sum(name.endswith(STORED_SUFFIX) for name in names)
+    """How many segments a camera has had, and how many of them the server has: also of those that the spool
+    has removed, which it does only with stored ones. Its last receipt stays, and tells their number."""
+    names = _camera_names(stream_dir).get(camera_dir(stream_dir, camera_key), set())
+    numbers = {name: int(match[1]) for name in names if (match := _NUMBERED.fullmatch(name))}
+    last = max((number for name, number in numbers.items() if name.endswith(".json")), default=-1)
+    damaged = sum(number < last for name, number in numbers.items() if name.endswith(".damaged"))
+    total = last + 1 - damaged
     unstored = sum(path.parent.name == camera_key for path in _unstored(stream_dir))
-    return stored + unstored, stored
+    return total, total - unstored
 
 
 def how_far(stream_dir: Path) -> VideoProgress:

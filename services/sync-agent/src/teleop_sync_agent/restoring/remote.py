@@ -10,13 +10,13 @@ from teleop_client.credentials import Tokens
 from teleop_client.persevering import GaveUp, Patience, persevere
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
-from teleop_schema.words import counted
+from teleop_schema.words import counted, size_text
 
 from teleop_sync_agent.errors import AgentError, ServerAway, not_written
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 from teleop_sync_agent.restoring.restoring import restore
 from teleop_sync_agent.restoring.verifying import compare
-from teleop_sync_agent.status import describe_overtaken, size_text
+from teleop_sync_agent.status import describe_overtaken
 
 # For `restore`: longest time in which nothing arrives.
 PATIENCE_S = 60.0

@@ -19,10 +19,10 @@ from teleop_client.backend_http import BackendHttp, Interrupted, dataset_address
 from teleop_client.tar_stream import unpack_from
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_file_path, local_path
+from teleop_schema.words import size_text
 
 from teleop_sync_agent.errors import AgentError, DiskFull, Failed
 from teleop_sync_agent.restoring.backups import StoredFile, stored_files
-from teleop_sync_agent.status import size_text
 
 # Read, hashed and written at a time.
 PIECE_BYTES = 256 * 1024

@@ -10,6 +10,7 @@ from teleop_schema.identifiers import check_camera_key, check_dataset_name, chec
 
 from teleop_video_ingest.errors import ChunkConflict, NamesOverlap, ObjectGone, RobotMismatch, UnknownSession
 from teleop_video_ingest.files.chunk_notes import note_chunk
+from teleop_video_ingest.files.dataset_notes import note_dataset
 from teleop_video_ingest.files.placement import outside
 from teleop_video_ingest.files.probe import Prober
 from teleop_video_ingest.metrics import QUARANTINED, STORED_BYTES, STORED_FILES
@@ -130,7 +131,10 @@ class Catalog:
             await lock_path(connection, path)
             if receipt := await _find_dataset_file(connection, file):
                 return receipt, False
-            dataset_id = await ensure_dataset(connection, file.robot_id, file.dataset)
+            dataset_id = await check_apart(connection, file.robot_id, file.dataset)
+            if dataset_id is None:
+                dataset_id = await ensure_dataset(connection, file.robot_id, file.dataset)
+                await note_dataset(self._store, file.robot_id, file.dataset)
             await self._publish(connection, file, path, chunks)
             row = await add_revision(connection, dataset_id, file)
         return _dataset_receipt(file, row), True

@@ -15,6 +15,8 @@ SELECT f.*, o.chunks, o.damage
  ORDER BY f.revision DESC LIMIT 1
 """
 
+ALL_DATASETS = "SELECT robot_id, name FROM dataset ORDER BY id"
+
 FIND_DATASET = "SELECT id FROM dataset WHERE robot_id = $1 AND name = $2"
 
 # New datasets of a robot are made one after the other, so that none gets inside another.
@@ -80,6 +82,11 @@ async def ensure_dataset(connection: Connection, robot_id: str, dataset: str) ->
         found = await connection.fetchval(MAKE_DATASET, robot_id, dataset)
     assert found is not None  # noqa: S101
     return found
+
+
+async def all_datasets(connection: Connection) -> list[tuple[str, str]]:
+    """(robot_id, name) of every dataset."""
+    return [(row[0], row[1]) for row in await connection.fetch(ALL_DATASETS)]
 
 
 async def add_revision(connection: Connection, dataset_id: int, file: DatasetFile) -> asyncpg.Record:

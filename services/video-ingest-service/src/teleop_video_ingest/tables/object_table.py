@@ -13,6 +13,8 @@ ON CONFLICT (sha256) DO UPDATE
 
 FIND_DAMAGE = "SELECT damage FROM stored_object WHERE sha256 = $1"
 
+SOUND_SIZE = "SELECT size_bytes FROM stored_object WHERE sha256 = $1 AND damage IS NULL"
+
 LOCK_DAMAGED = "SELECT FROM stored_object WHERE sha256 = $1 AND damage IS NOT NULL FOR UPDATE"
 
 NOTE_SOUND = "UPDATE stored_object SET damage = NULL, verified_at = now() WHERE sha256 = ANY($1)"
@@ -49,6 +51,12 @@ async def damage_of(connection: Connection, sha256: str) -> str | None:
     """What the last check of the object found wrong; None: nothing, or the object is not known."""
     damage: str | None = await connection.fetchval(FIND_DAMAGE, sha256)
     return damage
+
+
+async def sound_size(connection: Connection, sha256: str) -> int | None:
+    """Bytes of an object; None if it is not known, or known to be damaged."""
+    size_bytes: int | None = await connection.fetchval(SOUND_SIZE, sha256)
+    return size_bytes
 
 
 async def lock_damaged(connection: Connection, sha256: str) -> bool:
