@@ -9,11 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 
 from teleop_dataset.errors import BrokenFile
+from teleop_dataset.media import open_mp4, video_of
 from teleop_dataset.mp4 import (
     MAX_FRAMES,
     check_edits,
@@ -100,8 +100,8 @@ def read_samples(header: memoryview, size_bytes: int) -> Mp4Samples | None:
 
 
 def _demux(path: Path, description: bytes) -> Mp4Samples:
-    with closing(av.open(str(path))) as container:
-        stream = container.streams.video[0]
+    with closing(open_mp4(path)) as container:
+        stream = video_of(container)
         found = [
             (
                 packet.pos or 0,

@@ -11,10 +11,10 @@ from lerobot_robot_virtual.arm import REST
 from lerobot_robot_virtual.scene import read_frame_counter, render
 from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
-from teleop_export.errors import NotStreamable
+from teleop_export.errors import NotStreamable, VideoUnreadable
 from teleop_export.making.picture_file import PictureFile, SegmentPictures
 from teleop_export.making.video_writer import VideoSeries, encode, look
-from teleop_testing.datasets.files import hide_first
+from teleop_testing.datasets.files import growing_video, hide_first
 
 CAMERA = VideoFeature("front", 48, 64, "h264", "yuv420p")
 FPS = 30
@@ -296,3 +296,14 @@ def test_long_episode_has_a_file_of_its_own(tmp_path, monkeypatch):
         clips = write(tmp_path, *([SegmentPictures(segment, np.arange(length))] for length in lengths))
     assert [clip.place.file for clip in clips] == [0, 0, 1, 1]
     assert asked == [(3, 4, FPS), (7, 12, FPS), (12, 5, FPS)]
+
+
+@pytest.mark.parametrize("later", [(4096, 4096), (64, 64)])
+def test_a_picture_larger_than_its_file_declares(tmp_path, later):
+    """Takes no memory, and becomes no row of a dataset; those before it are read."""
+    path = tmp_path / "segment.mp4"
+    path.write_bytes(growing_video([(48, 64)] * 3 + [later]))
+    with PictureFile(path) as segment:
+        assert [number for number, _ in segment.decode(np.arange(3))] == [0, 1, 2]
+        with pytest.raises(VideoUnreadable, match="a picture can't be decoded"):
+            list(segment.decode(np.arange(4)))

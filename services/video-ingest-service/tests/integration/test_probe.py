@@ -15,6 +15,7 @@ from teleop_testing.datasets.files import (
     dying_of,
     encode_depth,
     encode_video,
+    growing_video,
     hide_first,
     turn_over,
     video_file,
@@ -77,6 +78,32 @@ async def test_video_of_several_parts_is_not_used(look):
         "its edit list has 2 parts, which players show in different ways; write it again as one "
         "(ffmpeg -i edited.mp4 plain.mp4)"
     )
+
+
+@pytest.mark.parametrize(
+    ("later", "problem"),
+    [
+        ((4096, 4096), "the last frames can't be decoded"),
+        ((64, 64), "a picture is 64x64, but the file declares 64x48"),
+    ],
+)
+async def test_a_picture_larger_than_declared(look, later, problem):
+    """The decoder is given no memory for it."""
+    found = await look(growing_video([(48, 64)] * 3 + [later]), told=4)
+    assert found.looked
+    assert found.problem.startswith(problem)
+
+
+async def test_a_codec_that_is_not_decoded(look):
+    """The problem names those that are."""
+    content = io.BytesIO()
+    with av.open(content, "w", format="mp4") as output:
+        stream = output.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        output.mux(stream.encode())
+    found = await look(content.getvalue(), told=1)
+    assert found.problem == "its pictures are mpeg4; known are h264, hevc, av1, vp9, mjpeg, ffv1"
 
 
 def without_regular_times() -> bytes:

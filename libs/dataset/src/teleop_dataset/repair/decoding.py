@@ -1,6 +1,5 @@
 """Which episodes' pictures can be decoded. Places alone don't tell: a hole in an mp4 moves none of them."""
 
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -9,6 +8,7 @@ from pathlib import Path
 import av
 
 from teleop_dataset.errors import BrokenFile
+from teleop_dataset.media import open_picture
 from teleop_dataset.repair.pictures import ClipReader
 from teleop_dataset.repair.rows import Episode, read_values
 from teleop_dataset.v3.episodes import Clip
@@ -52,7 +52,7 @@ class Decoding:
         problems: Problems = {}
         try:
             reader = ClipReader(path, shape)
-        except (av.FFmpegError, IndexError, OSError) as error:
+        except (av.FFmpegError, BrokenFile, IndexError, OSError) as error:
             return dict.fromkeys(stretches, f"{path.name} can't be decoded: {error}")
         with closing(reader):
             for number, (first, frames) in stretches.items():
@@ -88,10 +88,10 @@ class Decoding:
         column = read_values(root, episode, [key]).column(key)
         for frame in range(episode.length):
             try:
-                with av.open(io.BytesIO(column[frame]["bytes"].as_py()), "r") as file:
+                with open_picture(column[frame]["bytes"].as_py()) as file:
                     file.streams.video[0].codec_context.options = _STRICT
                     deque(self._counted(file.decode(video=0)), maxlen=0)
-            except (av.FFmpegError, IndexError, TypeError) as error:
+            except (av.FFmpegError, BrokenFile, IndexError, AttributeError, TypeError) as error:
                 return f"picture {frame} of {key} can't be decoded: {error}"
         return ""
 

@@ -1,6 +1,5 @@
 """Video files of a repaired dataset: cuts them by stream copy, decodes them for statistics."""
 
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from teleop_dataset.errors import BrokenFile
+from teleop_dataset.media import decoder_limits, open_mp4, open_picture, video_of
 from teleop_dataset.repair.episode_stats import EpisodeStats, describe_pictures
 from teleop_dataset.v3.depth import depth_values
 from teleop_dataset.v3.image_stats import thinning
 
 Pixels = npt.NDArray[Any]
-
-# Codecs store pictures in blocks with sides of up to this many pixels.
-CODED_MARGIN = 128
 
 
 def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps: float) -> None:
@@ -32,8 +29,8 @@ def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps
     target.parent.mkdir(parents=True, exist_ok=True)
     number, copied, left = 0, 0, list(ranges)
     # LeRobot's own options when it joins episodes.
-    with av.open(str(source)) as given, av.open(str(target), "w", options={"movflags": "faststart"}) as made:
-        stream = given.streams.video[0]
+    with open_mp4(source) as given, av.open(str(target), "w", options={"movflags": "faststart"}) as made:
+        stream = video_of(given)
         copy = made.add_stream_from_template(stream, opaque=True)
         copy.time_base = stream.time_base
         tick_s = float(stream.time_base or 1)
@@ -58,8 +55,8 @@ def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps
 
 def video_facts(path: Path, depth: bool) -> dict[str, Any]:
     """What LeRobot writes into info.json about a camera's video, without the encoder's settings."""
-    with av.open(str(path)) as file:
-        stream = file.streams.video[0]
+    with open_mp4(path) as file:
+        stream = video_of(file)
         facts = {
             "video.height": stream.height,
             "video.width": stream.width,
@@ -106,7 +103,7 @@ class PictureStats:
 
     def add_file(self, encoded: bytes) -> None:
         """Count a picture that is stored as a file (PNG, TIFF)."""
-        with av.open(io.BytesIO(encoded), "r") as file:
+        with open_picture(encoded) as file:
             self.add_frame(next(file.decode(video=0)))
 
     def finish(self) -> EpisodeStats:
@@ -134,14 +131,17 @@ class ClipReader:
     """
 
     def __init__(self, path: Path, shape: Sequence[int]) -> None:
-        """Raises FFmpegError."""
+        """Raises FFmpegError, BrokenFile."""
         self._name = path.name
         self._height, self._width = shape[:2]
-        self._file = av.open(str(path))
-        self._stream = self._file.streams.video[0]
+        self._file = open_mp4(path)
+        try:
+            self._stream = video_of(self._file)
+        except BrokenFile:
+            self._file.close()
+            raise
         context = self._stream.codec_context
-        limit = (self._height + CODED_MARGIN) * (self._width + CODED_MARGIN)
-        context.options = {"max_pixels": str(limit), "err_detect": "explode"}
+        context.options = decoder_limits(self._height, self._width) | {"err_detect": "explode"}
         # PyAV's logging takes Python's lock, which can block forever in a decoder's thread.
         self._stream.thread_type = "NONE"
         self._packets = self._file.demux(self._stream)

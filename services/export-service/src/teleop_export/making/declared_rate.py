@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 from av.bitstream import BitStreamFilterContext
 from teleop_dataset.errors import BrokenFile
+from teleop_dataset.media import open_mp4, video_of
 from teleop_dataset.mp4_samples import samples_of
 
 # A tick is half a picture in H.264, where pictures may come as two fields.
@@ -33,8 +34,8 @@ def description_at(path: Path, codec: str, fps: int, *, without: bytes) -> bytes
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "one.mp4")
         try:
-            with closing(av.open(str(path))) as source, closing(av.open(str(copy), "w")) as target:
-                stream = source.streams.video[0]
+            with closing(open_mp4(path)) as source, closing(av.open(str(copy), "w")) as target:
+                stream = video_of(source)
                 out = target.add_stream_from_template(stream, opaque=True)
                 metadata = BitStreamFilterContext(f"{name}=tick_rate={fps * ticks}", stream, out)
                 for packet in metadata.filter(next(source.demux(stream))):

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import av
 import numpy as np
 from teleop_dataset.errors import BrokenFile
+from teleop_dataset.media import check_size, decoder_limits, open_mp4, video_of
 from teleop_dataset.mp4_samples import samples_of
 
 from teleop_export.errors import VideoUnreadable
@@ -114,7 +115,7 @@ class PictureFile:
                 packet.pts, packet.dts = int(self._pts[position]), int(self._dts[position])
                 yield from self._chosen(decoder.decode(packet), left)
             yield from self._chosen(decoder.decode(None), left)
-        except av.FFmpegError as error:
+        except (av.FFmpegError, BrokenFile) as error:
             raise VideoUnreadable(f"a picture can't be decoded: {error}") from error
         finally:
             # The next file, which shares it, must not get what is left in it of this one.
@@ -138,6 +139,7 @@ class PictureFile:
 
     def _chosen(self, frames: Sequence[av.VideoFrame], left: set[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         for frame in frames:
+            check_size(frame, *self.kind.size)
             number = self._number.get(frame.pts, -1) if frame.pts is not None else -1
             if number in left:
                 left.discard(number)
@@ -155,14 +157,15 @@ class PictureFile:
 
 
 def _kind(path: Path) -> VideoEncoding:
-    with closing(av.open(str(path))) as container:
-        stream = container.streams.video[0]
+    with closing(open_mp4(path)) as container:
+        stream = video_of(container)
         context = stream.codec_context
         # The container's own ends with the container; this one is shared by all files of the kind.
         decoder = av.CodecContext.create(stream.codec.name, "r")
         if not isinstance(decoder, av.VideoCodecContext):
             raise VideoUnreadable(f"{path.name} holds no pictures")
         decoder.extradata = context.extradata
+        decoder.options = decoder_limits(stream.height, stream.width)
         # With several threads FFmpeg holds as many pictures back; and each camera has a thread already.
         decoder.thread_count = 1
         return VideoEncoding(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from av.bitstream import BitStreamFilterContext
 from mcap.writer import CompressionType, Writer
+from teleop_dataset.media import open_mp4, video_of
 from teleop_dataset.v3.depth import depth_info
 from teleop_runtime.postgres.columns import unpack
 from teleop_schema.columns import Column
@@ -252,8 +253,8 @@ def _packets(segment: PictureFile, numbers: Integers) -> Iterator[bytes]:
     if name is None:
         yield from (bytes(data) for _, data in segment.packets(numbers))
         return
-    with av.open(str(segment.path)) as file:
-        converter: Any = BitStreamFilterContext(name, file.streams.video[0])
+    with open_mp4(segment.path) as file:
+        converter: Any = BitStreamFilterContext(name, video_of(file))
         for number, data in segment.packets(numbers):
             packet = av.Packet(data)
             packet.is_keyframe = bool(segment.keyframe[number])

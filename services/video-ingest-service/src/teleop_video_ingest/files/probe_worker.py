@@ -23,6 +23,7 @@ import msgspec
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from teleop_dataset.errors import BrokenFile
+from teleop_dataset.media import MAX_PIXELS, check_size, decoder_limits, open_mp4, video_of
 from teleop_dataset.mp4 import check_edits, read_header, video_track
 
 from teleop_video_ingest.model.worker_messages import Probed, Question
@@ -37,8 +38,6 @@ TOO_MUCH_MEMORY = "checking it takes too much memory"
 # Of its limit, what the question itself takes, and pages between mappings.
 MEMORY_SLACK_BYTES = 16 * 1024**2
 STATM = Path("/proc/self/statm")
-# 16k by 8k; a decoder allocates several bytes per pixel, several times.
-MAX_PIXELS = 16_384 * 8_192
 # Pictures are at the time of their number, within this part of a period.
 PTS_TOLERANCE = 0.25
 
@@ -46,11 +45,6 @@ PTS_TOLERANCE = 0.25
 CONTROL = Path(__file__).with_name("control.mp4")
 CONTROL_FRAMES = 2
 READ_BYTES = 1024 * 1024
-
-# Only mp4 and only the file itself; formats that name further files or addresses are never opened.
-FORMAT = "mp4"
-OPTIONS = {"protocol_whitelist": "file"}
-WITHOUT_EDITS = {"advanced_editlist": "0"}
 
 
 class Unusable(Exception):
@@ -88,7 +82,7 @@ def look_into(path: Path, told_frames: int | None) -> Probed:
 def _judge(path: Path, told_frames: int | None) -> Probed:
     found: dict[str, object] = {}
     try:
-        with av.open(str(path), format=FORMAT, options=OPTIONS) as container:
+        with open_mp4(path) as container:
             _examine(container, found)
         if told_frames is not None and found["frames"] != told_frames:
             raise Unusable(f"the file holds {found['frames']} frames, but its sender announced {told_frames}")
@@ -139,7 +133,7 @@ def _where(error: Exception) -> str:
 def _examine(container: InputContainer, found: dict[str, object]) -> None:
     if len(container.streams.video) != 1:
         raise Unusable(f"it has {len(container.streams.video)} video streams instead of one")
-    stream = container.streams.video[0]
+    stream = video_of(container)
     codec = stream.codec_context
     # The name of the format, not of the decoder: "av1", which libdav1d decodes.
     name = codec.codec.canonical_name
@@ -164,12 +158,13 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
         raise Unusable("some frames have no timestamp")
     found["fps"] = _rate(sorted(times), stream.time_base)
     codec.thread_count = 1
-    codec.options = {"err_detect": "explode"}
-    _decode(container, stream, 0, 1)
+    size = codec.height, codec.width
+    codec.options = decoder_limits(*size) | {"err_detect": "explode"}
+    _decode(container, stream, 0, 1, size)
     # Of those up to the last picture: an edit list may hide what comes after it.
     end = max(times)
     last = max(each.pts for each in packets if each.is_keyframe and each.pts is not None and each.pts <= end)
-    _decode(container, stream, last, sum(time >= last for time in times))
+    _decode(container, stream, last, sum(time >= last for time in times), size)
 
 
 def _check_edits(path: Path) -> None:
@@ -181,7 +176,7 @@ def _check_edits(path: Path) -> None:
 
 def _count(path: str) -> int:
     """How many pictures the file has, including those that an edit list hides and no shown picture needs."""
-    with contextlib.closing(av.open(path, format=FORMAT, options=OPTIONS | WITHOUT_EDITS)) as container:
+    with contextlib.closing(open_mp4(Path(path), advanced_editlist="0")) as container:
         return sum(1 for packet in container.demux(video=0) if packet.size)
 
 
@@ -200,13 +195,16 @@ def _rate(shown: list[int], tick_s: Fraction) -> float | None:
     return float(1 / (period * tick_s))
 
 
-def _decode(container: InputContainer, stream: VideoStream, keyframe: int, wanted: int) -> None:
+def _decode(
+    container: InputContainer, stream: VideoStream, keyframe: int, wanted: int, size: tuple[int, int]
+) -> None:
     """Decode `wanted` pictures from a keyframe on; raises Unusable."""
     container.seek(keyframe, stream=stream)
     where = "the first" if keyframe == 0 else "the last"
     decoded = 0
     try:
         for picture in container.decode(stream):
+            check_size(picture, *size)
             if picture.rotation:
                 raise Unusable(
                     f"players rotate its pictures by {abs(picture.rotation)} degrees, but "

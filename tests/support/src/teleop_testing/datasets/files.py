@@ -5,6 +5,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,27 @@ def manifest_of(files: Mapping[str, bytes], *, episodes: int = 1, finalised: boo
         for path, content in files.items()
     )
     return Manifest(files=listed, total_episodes=episodes, total_frames=10 * episodes, finalised=finalised)
+
+
+def growing_video(sizes: Sequence[tuple[int, int]]) -> bytes:
+    """An mp4 of one picture (height, width) after the other, all of them keyframes, that declares the size of
+    the first for all."""
+    packets: list[bytes] = []
+    for height, width in sizes:
+        encoder = av.CodecContext.create("libx264", "w")
+        assert isinstance(encoder, av.VideoCodecContext)
+        encoder.height, encoder.width, encoder.pix_fmt = height, width, "yuv420p"
+        encoder.time_base = Fraction(1, VIDEO_FPS)
+        encoder.options = {"preset": "ultrafast", "tune": "zerolatency"}
+        black = av.VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), format="rgb24")
+        packets += [bytes(each) for each in (*encoder.encode(black), *encoder.encode(None))]
+    content = BytesIO()
+    with av.open(content, "w", format="mp4") as file:
+        stream = file.add_stream("libx264", rate=VIDEO_FPS)
+        (stream.height, stream.width), stream.pix_fmt = sizes[0], "yuv420p"
+        for number, data in enumerate(packets):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, VIDEO_FPS), True
+            packet.pts = packet.dts = number
+            file.mux(packet)
+    return content.getvalue()
