@@ -56,14 +56,17 @@ async def test_datasets_come_back_whole(http, publish):
 
 
 async def test_a_new_database_takes_them_over(publish, catalog, keep, session, pool, store, store_root):
-    """Versions and video are known again, from the notes beside them."""
+    """Versions, files without one, and video are known again, from the notes beside them."""
     await publish()
+    await keep(b"{}")
+    await catalog.accept(dataset_file(b"{}", "meta/info.json", dataset="me/loose"))
     content = encode_video(5)
     await keep(content)
     await catalog.accept(video_file(content, session, indices=range(5)))
     await pool.execute("TRUNCATE video_chunk, dataset, dataset_version, stored_object CASCADE")
     adopted = await adopt(pool, store, store_root)
-    assert (adopted.versions, adopted.chunks.back, adopted.left_out) == (1, 1, 0)
+    assert (adopted.versions, adopted.files, adopted.chunks.back, adopted.left_out) == (1, 1, 1, 0)
+    assert await pool.fetchval("SELECT name FROM dataset ORDER BY id DESC") == "me/loose"
     assert await pool.fetchval("SELECT frame_indices FROM video_chunk") == [0, 1, 2, 3, 4]
 
 
