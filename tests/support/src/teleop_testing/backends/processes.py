@@ -26,17 +26,21 @@ START_TIMEOUT_S = 180.0
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now, below those that the kernel gives to connections.
+    """A TCP port of 127.0.0.1 that nobody listens on, given to nobody else while this process lives.
 
-    One of the kernel's own could be taken by any connection while a service that keeps it is down.
+    It is below those that the kernel gives to connections: one of those could be taken by any connection
+    while a service that keeps it is down. Whoever was given a port holds the UDP port of the same number,
+    which no service uses.
     """
     while True:
         port = 10_000 + secrets.randbelow(22_768)
-        with socket.socket() as probe:
+        with socket.socket() as probe, socket.socket(type=socket.SOCK_DGRAM) as held:
             try:
+                held.bind(("127.0.0.1", port))
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            held.detach()  # until this process ends
         return port
 
 
