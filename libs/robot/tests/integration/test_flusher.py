@@ -11,7 +11,7 @@ from lerobot_robot_backend.spool import flusher
 from lerobot_robot_backend.spool.flusher import Flusher
 from teleop_testing.machine.power import watched_disk
 from teleop_testing.robots.spooled import SMALL, batches, open_writer, states, write
-from teleop_testing.waiting import wait_for
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_slowest_sync_is_known(monkeypatch):
     monkeypatch.setattr(flusher, "time", Clock)
     running = Flusher(sync)
     running.start()
-    assert over.wait(60.0)
+    assert over.wait(PATIENCE_S)
     running.stop()
     assert running.slowest_s == pytest.approx(0.3)
 

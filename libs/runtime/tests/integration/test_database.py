@@ -25,14 +25,14 @@ async def pool(database_url):
 
 async def write_then(pool, go_on) -> None:
     """A transaction that has written something when `go_on` happens to it."""
-    async with transaction(pool, timeout_s=10) as connection:
+    async with transaction(pool, timeout_s=PATIENCE_S) as connection:
         await connection.execute("INSERT INTO note VALUES ('half')")
         await go_on(connection)
 
 
 async def test_transaction_commits(pool, database):
     """What a transaction wrote is there for others when it is over."""
-    async with transaction(pool, timeout_s=10) as connection:
+    async with transaction(pool, timeout_s=PATIENCE_S) as connection:
         await connection.execute("INSERT INTO note VALUES ('kept')")
         assert await database.value("SELECT count(*) FROM note") == 0
     assert await database.value("SELECT text FROM note") == "kept"
@@ -63,7 +63,7 @@ async def test_missing_socket_is_the_databases(tmp_path):
     """Where no PostgreSQL listens, the missing socket is told as a lost connection, not as a missing file."""
     pool = await asyncpg.create_pool(host=str(tmp_path), min_size=0)
     with pytest.raises(ConnectionError, match="the database can't be reached"):
-        async with connected(pool, timeout_s=5):
+        async with connected(pool, timeout_s=PATIENCE_S):
             pass
     pool.terminate()
 
@@ -123,7 +123,7 @@ async def test_hanging_transaction_loses_its_connection(pool, database):
         with pytest.raises(TimeoutError):
             async with transaction(pool, timeout_s=0.3) as connection:
                 await connection.execute("INSERT INTO note VALUES ('late')")
-    async with transaction(pool, timeout_s=10) as connection:
+    async with transaction(pool, timeout_s=PATIENCE_S) as connection:
         await connection.execute("INSERT INTO note VALUES ('next')")
     assert await database.value("SELECT text FROM note") == "next"
 

@@ -13,7 +13,7 @@ from teleop_sync_agent.errors import Stuck, Taken
 from teleop_sync_agent.keeping.receipts import Receipts
 from teleop_sync_agent.sending import tender
 from teleop_testing.datasets.dataset_folders import RowRecorder, contents, make_dataset
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 LARGE = random.Random(7).randbytes(2_000_000)
 LARGE_PATH = "extra/file-000.mp4"
@@ -36,7 +36,7 @@ async def test_a_closed_dataset(make_agent, backend, outputs):
     folder = make_dataset(outputs / "picking", files={"meta/extra/notes.md": b"# how it went"})
     before = contents(folder)
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert stored(backend) == before == contents(folder)
     (version,) = versions(backend)
     assert (version.finalised, version.total_episodes) == (True, 2)
@@ -48,7 +48,7 @@ async def test_receipts(make_agent, backend, outputs):
     """Each file has its receipt, with what the server said; a changed file has another one."""
     folder = make_dataset(outputs / "me/picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     receipts = Receipts(outputs)
     assert {
         path.relative_to(outputs / ".uploaded").as_posix() for path in outputs.glob(".uploaded/**/*.json")
@@ -57,7 +57,7 @@ async def test_receipts(make_agent, backend, outputs):
     assert first.receipt.path == "robot_A/me/picking/meta/stats.json"
     assert first.sha256 == first.receipt.sha256
     (folder / "meta/stats.json").write_text('{"changed": true}')
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     again = receipts.read("me/picking/meta/stats.json")
     assert again.size_bytes == len('{"changed": true}')
     assert again.sha256 != first.sha256
@@ -84,16 +84,16 @@ async def test_nothing_is_sent_twice(make_agent, backend, outputs):
     """Another agent with the memory of the first asks nothing; one without it hashes, and sends nothing."""
     make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     agent.close()
     received = backend.received_bytes
     backend.requests.clear()
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     agent.close()
     assert not [request for request in backend.requests if "plan" in request]
     agent.state.path.unlink()
-    assert await make_agent().once(30.0) == []
+    assert await make_agent().once(PATIENCE_S) == []
     assert backend.received_bytes == received
     assert len(versions(backend)) == 1
 
@@ -102,7 +102,7 @@ async def test_cuts_on_the_way(make_agent, backend, outputs):
     """Connections that break cost no byte."""
     folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     backend.cut_after.extend([1, 100_000, 300_000])
-    assert await make_agent().once(30.0) == []
+    assert await make_agent().once(PATIENCE_S) == []
     assert stored(backend) == contents(folder)
     assert backend.received_bytes == sum(len(content) for content in contents(folder).values())
 
@@ -111,8 +111,8 @@ async def test_another_robots_dataset_of_the_same_name(make_agent, backend, outp
     """Two robots may call their datasets alike."""
     make_dataset(outputs / "picking")
     other = make_dataset(tmp_path / "others/picking", episodes=3)
-    assert await make_agent().once(30.0) == []
-    assert await make_agent(robot_id="robot_B", roots=(tmp_path / "others",)).once(30.0) == []
+    assert await make_agent().once(PATIENCE_S) == []
+    assert await make_agent(robot_id="robot_B", roots=(tmp_path / "others",)).once(PATIENCE_S) == []
     assert backend.versions["robot_A", "picking"][0].total_episodes == 2
     assert backend.versions["robot_B", "picking"][0].total_episodes == 3
     assert backend.content("robot_B", "picking", "meta/info.json") == (other / "meta/info.json").read_bytes()
@@ -123,7 +123,7 @@ async def test_the_same_name_in_two_roots(make_agent, backend, outputs, tmp_path
     make_dataset(outputs / "picking")
     second = make_dataset(tmp_path / "others/picking", episodes=3)
     agent = make_agent(roots=(outputs, tmp_path / "others"))
-    assert await agent.once(30.0)
+    assert await agent.once(PATIENCE_S)
     assert [version.total_episodes for version in versions(backend)] == [2]
     row = row_of(agent, second)
     assert row.state == "failed"
@@ -134,11 +134,11 @@ async def test_a_stored_dataset_that_is_changed(make_agent, outputs, monkeypatch
     """It is not safe as it lies there now, and a line says so."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     monkeypatch.setattr(tender, "ONCE_PATIENCE_S", 0.0)
     shard = next(folder.glob("data/*/*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-100])
-    (line,) = await agent.once(30.0)
+    (line,) = await agent.once(PATIENCE_S)
     assert line.startswith("picking: differs from what was stored: ")
     assert not line.endswith(": ")
 
@@ -147,7 +147,7 @@ async def test_a_name_the_server_has_no_place_for(make_agent, backend, outputs):
     """A dataset called as an address of the server is failed before anything is sent."""
     folder = make_dataset(outputs / "versions")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(PATIENCE_S)
     assert "the backend uses this name itself" in row_of(agent, folder).error
     assert not backend.requests or not any("plan" in request for request in backend.requests)
 
@@ -167,7 +167,7 @@ async def test_links_and_devices(make_agent, backend, outputs, tmp_path):
     (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
     os.mkfifo(folder / "meta/pipe.json")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(PATIENCE_S)
     assert row_of(agent, folder).state == "stored"
     assert b"secret" not in stored(backend).values()
     assert set(row_of(agent, folder).skipped) == {
@@ -189,7 +189,7 @@ async def test_a_link_swapped_in(make_agent, backend, outputs, tmp_path):
         os.replace(folder / "extra/other.mp4", folder / LARGE_PATH)
 
     backend.before = swap
-    await agent.once(30.0)
+    await agent.once(PATIENCE_S)
     assert not any(b"secret" in content for content in backend.objects.values())
 
 
@@ -208,7 +208,7 @@ async def test_a_file_that_changes_while_it_is_sent(make_agent, backend, outputs
                 file.write(b"other bytes")
 
     backend.before = change
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert changed
     assert stored(backend) == contents(folder)
 
@@ -226,7 +226,7 @@ async def test_a_file_that_shrinks_while_it_is_sent(make_agent, backend, outputs
             os.truncate(folder / LARGE_PATH, 500_000)
 
     backend.before = shrink
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert shrunk
     assert stored(backend) == contents(folder)
 
@@ -235,9 +235,9 @@ async def test_what_vanishes_here_stays_there(make_agent, backend, outputs):
     """Nothing is deleted on the server; the next version is without the file."""
     folder = make_dataset(outputs / "picking", files={"meta/notes.md": b"notes"})
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     (folder / "meta/notes.md").unlink()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert "meta/notes.md" in backend.paths("robot_A", "picking")
     assert ["meta/notes.md" in {file.path for file in version.files} for version in versions(backend)] == [
         True, False,
@@ -249,14 +249,14 @@ async def test_a_refused_file(make_agent, backend, outputs):
     folder = make_dataset(outputs / "picking", files={"meta/notes.md": b"notes"})
     backend.refusals.append(("POST", "/files/plan", 422, "bad_input"))
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(PATIENCE_S)
     row = row_of(agent, folder)
     assert row.state == "failed"
     assert "told to" in row.error
     assert len(backend.paths("robot_A", "picking")) == len(contents(folder)) - 1
     assert not versions(backend)
     # Asked again, the server has nothing against it.
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert stored(backend) == contents(folder)
 
 
@@ -265,7 +265,7 @@ async def test_a_refusal_that_may_pass(make_agent, backend, outputs):
     folder = make_dataset(outputs / "picking")
     backend.retryable = lambda _code: True
     backend.refusals.append(("POST", "/files/plan", 422, "of_a_later_release"))
-    assert await make_agent().once(30.0) == []
+    assert await make_agent().once(PATIENCE_S) == []
     assert not backend.refusals
     assert stored(backend) == contents(folder)
 
@@ -280,7 +280,7 @@ async def test_a_proxy_that_is_not_set_up_yet(make_agent, backend, outputs):
             raise answers.pop()
 
     backend.before = proxy
-    assert await make_agent().once(30.0) == []
+    assert await make_agent().once(PATIENCE_S) == []
     assert stored(backend) == contents(folder)
 
 
@@ -288,11 +288,11 @@ async def test_a_server_that_lost_files(make_agent, backend, outputs):
     """If the server lacks what it once had, it gets it again."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     backend.files.clear()
     backend.objects.clear()
     (folder / "meta/stats.json").write_text("{}")
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert stored(backend) == contents(folder)
 
 
@@ -352,7 +352,7 @@ async def test_a_recording_is_not_safe_yet(make_agent, backend, outputs):
     recorder = RowRecorder(outputs / "picking")
     recorder.save_episode()
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(PATIENCE_S)
     assert [version.total_episodes for version in versions(backend)] == [1]
     recorder.die()
 
@@ -392,7 +392,7 @@ async def test_bandwidth(make_agent, backend, outputs):
     make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     loop = asyncio.get_running_loop()
     begun_s = loop.time()
-    assert await make_agent(bandwidth=1_000_000).once(30.0) == []
+    assert await make_agent(bandwidth=1_000_000).once(PATIENCE_S) == []
     assert loop.time() - begun_s >= 1.5
 
 
@@ -402,7 +402,7 @@ async def test_an_unsupported_dataset(make_agent, outputs):
     (outputs / "old/meta/info.json").write_text(json.dumps({"codebase_version": "v2.1", "total_episodes": 1}))
     agent = make_agent()
     for _ in range(2):
-        (line,) = await agent.once(30.0)
+        (line,) = await agent.once(PATIENCE_S)
         assert line.startswith("old: unsupported: not backed up: its format is v2.1, and only v3.0 is")
         assert "convert_dataset_v21_to_v30" in line
     row = row_of(agent, outputs / "old")

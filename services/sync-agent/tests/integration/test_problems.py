@@ -8,7 +8,7 @@ from teleop_sync_agent.status import headline, read_status
 from teleop_testing.backends.refusing import refuse
 from teleop_testing.datasets.dataset_folders import make_dataset
 from teleop_testing.robots.spooled import open_writer
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def test_a_stream_of_somebody_else(make_agent, outputs, stream_dir, monkey
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
     refuse(monkeypatch, refused)
-    unsafe = await agent.once(30.0)
+    unsafe = await agent.once(PATIENCE_S)
     assert agent.state.dataset(str(folder)).state == "stored"
     (problem,) = agent.problems
     assert str(refused) in problem
@@ -48,7 +48,7 @@ async def test_a_folder_below_the_watched_one(make_agent, outputs, monkeypatch):
         refuse(monkeypatch, outputs / name)
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(PATIENCE_S)
     assert agent.state.dataset(str(folder)).state == "stored"
     assert agent.problems == (f"{outputs / 'closed'}: Permission denied",)
 
@@ -74,7 +74,7 @@ async def test_a_link_to_a_dataset(make_agent, outputs, tmp_path):
     for name, target in {"away": tmp_path / "elsewhere/away", "again": outputs / "picking"}.items():
         make_dataset(target)
         (outputs / name).symlink_to(target)
-    (line,) = await make_agent().once(30.0)
+    (line,) = await make_agent().once(PATIENCE_S)
     assert line.startswith(f"not sent: {outputs / 'away'}: a symbolic link")
     assert line.endswith(f"watch {tmp_path / 'elsewhere'}")
 
@@ -85,7 +85,7 @@ async def test_a_dataset_without_an_info(make_agent, outputs):
     (torn / "meta/info.json").unlink()
     (outputs / "notes/data").mkdir(parents=True)
     (outputs / "notes/meta").mkdir()
-    (line,) = await make_agent().once(30.0)
+    (line,) = await make_agent().once(PATIENCE_S)
     assert line.startswith(f"not sent: {torn}: it has the files of a dataset, but no meta/info.json")
     assert line.endswith(f"run `sync-agent repair {torn} --info FILE`")
 
@@ -98,7 +98,7 @@ async def test_an_info_that_nests_too_deeply(make_agent, outputs, monkeypatch):
     (folder / "meta/info.json").write_text(info.rstrip()[:-1] + ', "x": ' + '{"a":' * 5000 + "1" + "}" * 5001)
     good = make_dataset(outputs / "good")
     agent = make_agent()
-    assert await agent.once(30.0)
+    assert await agent.once(PATIENCE_S)
     assert "nests too deeply" in agent.state.dataset(str(folder)).reason
     assert agent.state.dataset(str(good)).state == "stored"
 
@@ -131,7 +131,7 @@ async def test_a_memory_that_finds_no_room(make_agent, outputs, monkeypatch):
 
     monkeypatch.setattr(agent.state, "note_stored", refuse_row)
     with pytest.raises(DiskFull):
-        await agent.once(30.0)
+        await agent.once(PATIENCE_S)
 
 
 async def test_a_reclaimed_dataset_that_came_back(make_agent, outputs, running, monkeypatch):

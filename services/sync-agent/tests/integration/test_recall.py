@@ -8,7 +8,7 @@ from teleop_sync_agent.sending import recall
 from teleop_sync_agent.sending.datasets import GONE_THERE
 from teleop_sync_agent.status import describe_note, headline, read_status
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 
 def stored(backend, dataset="picking") -> dict[str, bytes]:
@@ -23,11 +23,11 @@ async def test_a_server_that_forgot_everything(make_agent, backend, outputs):
     """A closed dataset that nobody has touched is brought again, byte for byte; then it is safe."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     agent.close()
     backend.forget()
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert stored(backend) == contents(folder)
     assert len(backend.versions["robot_A", "picking"]) == 1
     assert (row_of(agent, folder).state, row_of(agent, folder).again) == ("stored", "")
@@ -62,10 +62,10 @@ async def test_a_server_that_knows_is_sent_nothing(make_agent, backend, outputs)
     for number in range(3):
         make_dataset(outputs / f"picking{number}")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     agent.close()
     backend.requests.clear()
-    assert await make_agent().once(30.0) == []
+    assert await make_agent().once(PATIENCE_S) == []
     assert backend.requests == ["POST /files/known"]
 
 
@@ -73,7 +73,7 @@ async def test_nothing_is_called_safe_by_heart(make_agent, backend, outputs):
     """While the server can't be asked, `once` does not say that it has everything."""
     make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     agent.close()
     backend.refusals += [("POST", "/files/known", 503, "storage_unavailable")] * 100
     with pytest.raises(Stuck, match="storage_unavailable"):
@@ -84,10 +84,10 @@ async def test_a_server_of_an_older_release(make_agent, backend, outputs):
     """It can't tell what it knows: the agent's own memory has to do."""
     make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     agent.close()
     backend.refusals.append(("POST", "/files/known", 405, "method_not_allowed"))
-    assert await make_agent().once(30.0) == []
+    assert await make_agent().once(PATIENCE_S) == []
 
 
 async def test_nothing_is_safe_where_no_backend_is(make_agent, backend):
@@ -114,21 +114,21 @@ async def test_what_is_not_here_either(make_agent, backend, outputs):
     """A dataset that was removed here once it was stored is told as lost, until the server knows it again."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     versions = dict(backend.versions)
     shutil.rmtree(folder)
     backend.forget()
     for _ in range(2):
         agent.close()
         agent = make_agent()
-        assert await agent.once(30.0) == [f"picking: lost: {GONE_THERE}"]
+        assert await agent.once(PATIENCE_S) == [f"picking: lost: {GONE_THERE}"]
         row = row_of(agent, folder)
         assert row.state == "lost"
         assert "lerobot-backend adopt" in describe_note(row)
     backend.versions.update(versions)
     agent.close()
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert (row_of(agent, folder).state, row_of(agent, folder).error) == ("stored", None)
 
 
@@ -142,26 +142,26 @@ async def test_what_was_removed_beside_a_running_agent(make_agent, backend, outp
         agent.datasets.tended[folder].hinted.set()
         await until(lambda: row_of(agent, folder).state == "gone")
     backend.forget()
-    assert await make_agent().once(30.0) == [f"picking: lost: {GONE_THERE}"]
+    assert await make_agent().once(PATIENCE_S) == [f"picking: lost: {GONE_THERE}"]
 
 
 async def test_what_was_removed_is_asked_of_another_server(make_agent, backend, outputs):
     """A server under a new address may be another one, which has nothing of it."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     agent.close()
     shutil.rmtree(folder)
     backend.forget()
     agent = make_agent(server=backend.url.replace("127.0.0.1", "localhost"))
-    assert await agent.once(30.0) == [f"picking: lost: {GONE_THERE}"]
+    assert await agent.once(PATIENCE_S) == [f"picking: lost: {GONE_THERE}"]
 
 
 async def test_its_own_newer_version_is_not_taken_for_anothers(make_agent, backend, outputs):
     """While a dataset is being sent, the server may have its newest version before the agent knows."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     (tended,) = agent.datasets.tended.values()
     held = tended.row
     await agent.datasets.note(tended, state="sending")
@@ -178,11 +178,11 @@ async def test_another_database_is_remembered(make_agent, backend, outputs, capl
     """The agent knows which one it spoke with, and says when it is another."""
     make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
+    assert await agent.once(PATIENCE_S) == []
     assert agent.state.note(recall.INSTALLATION_NOTE) == str(backend.installation).encode()
     backend.forget()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert agent.state.note(recall.INSTALLATION_NOTE) == str(backend.installation).encode()
     assert "another database" in caplog.text
 
@@ -191,7 +191,7 @@ async def test_the_memory_of_an_older_agent(make_agent, backend, outputs):
     """It does not know the hash of its version: the version is committed once more, and no byte is sent."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     row = row_of(agent, folder)
     agent.state._ask(
         "UPDATE dataset SET row = json_remove(row, '$.manifest_sha256') WHERE folder = ?", (str(folder),)
@@ -200,7 +200,7 @@ async def test_the_memory_of_an_older_agent(make_agent, backend, outputs):
     agent.close()
     received = backend.received_bytes
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert row_of(agent, folder).manifest_sha256 == row.manifest_sha256
     assert backend.received_bytes == received
 

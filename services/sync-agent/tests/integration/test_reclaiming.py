@@ -11,7 +11,7 @@ from teleop_sync_agent.restoring import reaper
 from teleop_sync_agent.status import describe_note
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.machine.disks import disk_of
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 EVERYTHING = 10**18  # bytes that no disk has free
 
@@ -27,7 +27,7 @@ async def test_what_the_server_lost_is_not_deleted(make_agent, backend, outputs,
     folder = make_dataset(outputs / "picking", files={"extra/own.json": b"its own bytes"})
     before = contents(folder)
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     agent.close()
     sha256 = hashlib.sha256(b"its own bytes").hexdigest()
     del backend.objects[sha256]
@@ -54,7 +54,7 @@ async def test_a_server_that_can_not_read_its_bytes(make_agent, backend, outputs
     """One that is of an older release, or whose disk is away, has proven nothing."""
     folder = make_dataset(outputs / "picking")
     agent = make_agent()
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     agent.close()
     backend.refusals.append(("POST", "/datasets/robot_A/picking/verify", 503, code))
     agent = make_agent(reclaim_below=EVERYTHING)
@@ -95,7 +95,7 @@ async def test_a_disk_that_is_full_to_the_last_byte(make_agent, small_disk, runn
     folder = make_dataset(outputs / "picking", files={"extra/large.json": bytes(4_000_000)})
     here = {"roots": (outputs,), "state_dir": small_disk / "state", "reclaim_below": 10_000_000}
     agent = make_agent(**here)
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     if not runs:
         agent.close()
         fill(small_disk)

@@ -170,7 +170,7 @@ async def test_a_stream_the_server_refuses(agent, tmp_path):
     """`once` does not wait for ever for a stream that the server will not have."""
     client = record(tmp_path / "spool")
     first = client.stream_dir / "session.json"
-    assert await agent.once(60.0) == []
+    assert await agent.once(PATIENCE_S) == []
     # The same stream with another description: the server knows better.
     first.write_text(first.read_text().replace("shoulder.pos", "wrist.pos"))
     (client.stream_dir / "acked").unlink()
@@ -196,7 +196,7 @@ async def test_a_shipper_with_a_wrong_address_is_told_the_agents(agent, tmp_path
     client = record(tmp_path / "spool")
     shipping = asyncio.create_task(ship_stream(client.stream_dir))
     await until(lambda: client.progress.trouble)
-    assert await agent.once(60.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert await shipping
     assert read_stream(client.stream_dir).backend_url == agent.settings.server.replace("http", "ws")
 
@@ -247,19 +247,19 @@ async def test_what_another_process_holds_is_named(agent, tmp_path, monkeypatch,
     trouble = "ws://localhosd:8000: Name or service not known" if kind == "samples" else None
     with locked(client.stream_dir / (SHIPPER_LOCK if kind == "samples" else VIDEO_SHIPPER_LOCK)):
         write_progress(client.stream_dir, StreamProgress(trouble=trouble))
-        (line,) = await agent.once(60.0)
+        (line,) = await agent.once(PATIENCE_S)
     assert line == (
         f"{kind} of robot_A, {client.stream_dir}: not on the server yet: process {os.getpid()} "
         f"(kill {os.getpid()} ends it) is working on it" + (f": {trouble}" if trouble else "")
     )
-    assert await agent.once(60.0) == []
+    assert await agent.once(PATIENCE_S) == []
 
 
 async def test_a_damaged_stream_is_named(agent, tmp_path):
     """What can't be read is not on the server, and said to be in the way."""
     client = record(tmp_path / "spool")
     (client.stream_dir / "session.json").write_text("{")
-    (line,) = await agent.once(60.0)
+    (line,) = await agent.once(PATIENCE_S)
     assert line.startswith(f"not sent: {client.stream_dir}: ")
     assert "session.json can't be read" in line
 
@@ -270,7 +270,7 @@ async def test_damaged_video_is_named(agent, tmp_path):
     await encoded(client.stream_dir)
     for sidecar in client.stream_dir.glob("video/*/*.json"):
         sidecar.write_text("{")
-    assert await agent.once(60.0) == [
+    assert await agent.once(PATIENCE_S) == [
         f"video of robot_A, {client.stream_dir}: not on the server yet: "
         "some of it is refused, or can't be read: the log says why"
     ]

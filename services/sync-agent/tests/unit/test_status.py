@@ -20,6 +20,7 @@ from teleop_sync_agent.status import (
     table,
 )
 from teleop_testing.robots.spooled import open_writer
+from teleop_testing.waiting import PATIENCE_S
 
 
 async def test_trouble_of_a_recording_and_its_slow_disk(make_agent, tmp_path):
@@ -29,7 +30,7 @@ async def test_trouble_of_a_recording_and_its_slow_disk(make_agent, tmp_path):
     told = WriterStateFile(writer.stream_dir)
     told.write(WriterState(trouble="the disk of the spool is full, frames are lost", slowest_sync_ms=250.0))
     try:
-        await agent.once(30.0)
+        await agent.once(PATIENCE_S)
         line = headline(read_status("robot_A", agent.state))
     finally:
         told.close()
@@ -67,7 +68,7 @@ async def test_quick_disk_is_no_warning(make_agent, tmp_path):
     told = WriterStateFile(writer.stream_dir)
     told.write(WriterState(slowest_sync_ms=12.4))
     try:
-        await agent.once(30.0)
+        await agent.once(PATIENCE_S)
         line = headline(read_status("robot_A", agent.state))
     finally:
         told.close()

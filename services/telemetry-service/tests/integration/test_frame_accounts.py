@@ -18,6 +18,7 @@ from teleop_telemetry.tables.frame_table import Append, FrameTable
 from teleop_telemetry.tables.session_table import SessionTable
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.robots.robot import JOINTS, PERIOD_US, STARTED_US, batch, description
+from teleop_testing.waiting import PATIENCE_S
 
 # What the account says, by PostgreSQL's own means, which take several times as long.
 PLAINLY = """
@@ -112,7 +113,7 @@ async def test_any_order(pool, seed, monkeypatch):
         await history.chance.choices(events, weights=(1, 1, 1, 1, 4, 4))[0]()
         for _ in range(history.chance.randrange(3)):
             await queries.ledger(history.opened.id)
-        async with transaction(pool, timeout_s=60, snapshot=True) as connection:
+        async with transaction(pool, timeout_s=PATIENCE_S, snapshot=True) as connection:
             account = await account_frames(connection, history.opened.id)
             anew = await measure_frames(connection, history.opened.id)
             plainly = dict(await connection.fetchrow(PLAINLY))
@@ -170,6 +171,6 @@ async def test_a_duplicate_between_two_blocks_is_counted(database_url, pool, mon
     partition = await pool.fetchval("SELECT tableoid::regclass::text FROM teleop_frame LIMIT 1")
     await pool.execute("ALTER TABLE teleop_frame DROP CONSTRAINT teleop_frame_pkey")
     await pool.execute(f"INSERT INTO {partition} SELECT * FROM {partition} WHERE frame_index IN (9, 10, 20)")
-    async with transaction(pool, timeout_s=60, snapshot=True) as connection:
+    async with transaction(pool, timeout_s=PATIENCE_S, snapshot=True) as connection:
         told = (await measure_frames(connection, session)).told
     assert (told["committed"], told["duplicates"]) == (53, 3)

@@ -6,12 +6,11 @@
 <folder>/requests.log                        "METHOD path" of every request
 """
 
-import asyncio
 import base64
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -25,6 +24,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from teleop_testing.backends.processes import free_port
+from teleop_testing.waiting import until
 
 TOKEN = "hf_" + "standin" * 5
 USER = "lab"
@@ -39,13 +39,13 @@ FIRST_FILE = ".gitattributes"
 class Hub:
     """Repositories below a folder, for whoever has TOKEN; all of them are datasets.
 
-    slow_s    added to the storing of each part, so that a test can interrupt it
+    holds     whether a part that has arrived must wait before it is stored, so that a test can interrupt it
     failures  statuses that the next requests are answered with
     """
 
-    def __init__(self, folder: Path, slow_s: float = 0.0) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.slow_s = slow_s
+        self.holds: Callable[[], bool] = lambda: False
         self.failures: list[int] = []
         (folder / "objects").mkdir(parents=True, exist_ok=True)
 
@@ -210,7 +210,7 @@ class Hub:
         """One large file, or a part of one; refuses bytes that do not have the announced hash."""
         sha256, part = request.path_params["sha256"], request.path_params.get("part")
         content = await request.body()
-        await asyncio.sleep(self.slow_s)
+        await until(lambda: not self.holds())
         if part is None:
             if hashlib.sha256(content).hexdigest() != sha256:
                 return _refusal(400, "BadDigest", "other bytes than announced")
@@ -370,9 +370,9 @@ def _refusal(status: int, code: str, message: str) -> Response:
 
 
 @contextmanager
-def hub_serving(folder: Path, slow_s: float = 0.0) -> Iterator[tuple[Hub, str]]:
+def hub_serving(folder: Path) -> Iterator[tuple[Hub, str]]:
     """A Hub and its address, served by a thread of this process."""
-    hub = Hub(folder, slow_s)
+    hub = Hub(folder)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(hub.app(), port=port, log_config=None, lifespan="off"))
     thread = Thread(target=server.run, daemon=True)
@@ -382,5 +382,6 @@ def hub_serving(folder: Path, slow_s: float = 0.0) -> Iterator[tuple[Hub, str]]:
     try:
         yield hub, f"http://127.0.0.1:{port}"
     finally:
+        hub.holds = lambda: False
         server.should_exit = True
         thread.join()
