@@ -2,15 +2,16 @@
 
 import hashlib
 import os
-import time
 from uuid import uuid4
 
 import docker
 import httpx
 import pytest
 from docker.errors import ContainerError
+from docker.models.containers import Container
+from stack import ip_address, is_open
 from teleop_testing.datasets.dataset_folders import contents, make_dataset
-from teleop_testing.waiting import PATIENCE_S
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
 LIMITS = {
     "read_only": True,
@@ -18,6 +19,7 @@ LIMITS = {
     "tmpfs": {"/tmp": ""},
     "security_opt": ["no-new-privileges"],
 }
+LOOK_EVERY_S = 0.2
 SERVICES = [("telemetry-service", 8001), ("video-ingest-service", 8002), ("export-service", 8003)]
 
 
@@ -34,7 +36,8 @@ def database(engine: docker.DockerClient, stack):
         detach=True,
     )
     url = "postgresql://postgres:secret@database:5432/postgres"
-    wait(lambda: server.exec_run(["pg_isready", "-h", "127.0.0.1", "-U", "postgres"]).exit_code == 0)
+    port = f"host={ip_address(server, name)} user=postgres password=secret"
+    wait_for(lambda: is_open(port), every_s=LOOK_EVERY_S)
     command = ["python", "-m", "teleop_schema.migrate"]
     engine.containers.run(
         "lerobot-backend/setup", command, environment={"DATABASE_URL": url}, network=name, remove=True
@@ -57,9 +60,10 @@ def test_a_service_starts_alone(engine, database, service, port):
         **LIMITS,
     )
     try:
-        code = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz')"
-        wait(lambda: container.exec_run(["python", "-c", code]).exit_code == 0)
-        wait(lambda: engine.api.inspect_container(container.id)["State"]["Health"]["Status"] == "healthy")
+        address = f"http://{ip_address(container, network)}:{port}/readyz"
+        with httpx.Client(timeout=PATIENCE_S) as client:
+            wait_for(lambda: answers(client, address), every_s=LOOK_EVERY_S)
+        wait_for(lambda: health(engine, container) == "healthy", every_s=LOOK_EVERY_S)
         container.stop(timeout=30)
         assert engine.api.inspect_container(container.id)["State"]["ExitCode"] == 0
     finally:
@@ -113,7 +117,7 @@ def test_the_proxy_serves_https(engine, stack):
         ports = {name: bindings[0]["HostPort"] for name, bindings in container.ports.items() if bindings}
         secure, plain = f"https://localhost:{ports['8443/tcp']}", f"http://localhost:{ports['8080/tcp']}"
         with httpx.Client(verify=False, timeout=PATIENCE_S) as client:
-            wait(lambda: answers(client, f"{secure}/readyz"))
+            wait_for(lambda: answers(client, f"{secure}/readyz"), every_s=LOOK_EVERY_S)
             answer = client.get(f"{secure}/sessions")
             assert answer.status_code == 200
             assert "max-age" in answer.headers["strict-transport-security"]
@@ -129,8 +133,7 @@ def answers(client: httpx.Client, address: str) -> bool:
         return False
 
 
-def wait(is_so) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+def health(engine: docker.DockerClient, container: Container) -> str:
+    """What Docker has found out about it."""
+    status: str = engine.api.inspect_container(container.id)["State"]["Health"]["Status"]
+    return status

@@ -1,20 +1,19 @@
 """The stack with its files on an S3 server, and with its database on one of its own, both on this machine."""
 
 import hashlib
-import time
 from collections.abc import Iterator
 
 import httpx
 import psycopg
 import pytest
 from recorder import record
-from stack import REPOSITORY, Stack
+from stack import REPOSITORY, Stack, is_open
 from teleop_client.uploading import Uploader
 from teleop_schema.files import FilePlan
 from teleop_testing.backends.processes import free_port
 from teleop_testing.backends.s3 import S3Folder, s3_server
 from teleop_testing.datasets.files import dataset_file
-from teleop_testing.waiting import PATIENCE_S, until
+from teleop_testing.waiting import PATIENCE_S, until, wait_for
 from uploads import Bytes
 
 PARTS_BYTES = 12 * 1024 * 1024
@@ -81,7 +80,7 @@ async def test_everything_is_kept_in_the_bucket(s3_stack, bucket, tmp_path):
             export = (await client.get(f"/exports/{number}")).json()
             return export if export["status"] not in ("queued", "running") else None
 
-        export = await until(ended)
+        export = await until(ended, every_s=0.2)
     assert (export["status"], export["numbers"]["videos"]) == ("done", 1)
     find = ["find", "/files", "-type", "f", "-not", "-path", "/files/.exports/*"]
     assert s3_stack.container("video-ingest-service").exec_run(find).output == b""
@@ -97,6 +96,7 @@ def test_a_backup_says_what_it_leaves_to_the_bucket(s3_stack, bucket, tmp_path):
 def database(engine, gateway) -> Iterator[str]:
     """Address of an empty PostgreSQL outside of the stack, for a user that owns its database and no more."""
     port = free_port()
+    superuser = f"host={gateway} port={port} user=postgres password=superuser dbname=lerobot"
     server = engine.containers.run(
         "postgres:18",
         environment={"POSTGRES_PASSWORD": "superuser", "POSTGRES_DB": "lerobot"},
@@ -104,15 +104,10 @@ def database(engine, gateway) -> Iterator[str]:
         detach=True,
     )
     try:
-        ready = ["pg_isready", "-h", "127.0.0.1", "-d", "lerobot"]
-        deadline = time.monotonic() + PATIENCE_S
-        while server.exec_run(ready).exit_code:
-            assert time.monotonic() < deadline, server.logs()
-            time.sleep(0.2)
-        psql = ["psql", "-U", "postgres", "-d", "lerobot", "-c"]
-        for statement in ("CREATE ROLE lab LOGIN PASSWORD 'lab'", "ALTER DATABASE lerobot OWNER TO lab"):
-            status, output = server.exec_run([*psql, statement])
-            assert status == 0, output
+        wait_for(lambda: is_open(superuser), every_s=0.2)
+        with psycopg.connect(superuser, autocommit=True) as connection:
+            connection.execute("CREATE ROLE lab LOGIN PASSWORD 'lab'")
+            connection.execute("ALTER DATABASE lerobot OWNER TO lab")
         yield f"postgresql://lab:lab@{gateway}:{port}/lerobot"
     finally:
         server.remove(force=True, v=True)

@@ -12,8 +12,13 @@ PATIENCE_S = 300.0
 LOOK_EVERY_S = 0.01
 
 
-async def until(look: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
-    """What `look`, a function or coroutine function, gives once it gives something true."""
+async def until(
+    look: Callable[[], Any], *, patience_s: float = PATIENCE_S, every_s: float = LOOK_EVERY_S
+) -> Any:
+    """What `look`, a function or coroutine function, gives once it gives something true.
+
+    every_s  how long it is left alone after each look; more where a look is work, or what comes takes long
+    """
     async with asyncio.timeout(patience_s):
         while True:
             found = look()
@@ -21,13 +26,15 @@ async def until(look: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> A
                 found = await found
             if found:
                 return found
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(every_s)
 
 
-def wait_for(look: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
+def wait_for(
+    look: Callable[[], Any], *, patience_s: float = PATIENCE_S, every_s: float = LOOK_EVERY_S
+) -> Any:
     """The same where there is no event loop."""
     deadline_s = time.monotonic() + patience_s
     while not (found := look()):
         assert time.monotonic() < deadline_s, "what was waited for did not come"
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(every_s)
     return found
