@@ -28,8 +28,8 @@ SCALE = [
     *("--scale", "export-worker=2"),
 ]
 LARGE_BYTES = 96 * 1024 * 1024
-# Nine hours of recording: each worker has some seconds to do with it.
-LONG_FRAMES, LONG_BATCH = 2_000_000, 4000
+# Two hours of recording: each worker has some seconds to do with it.
+LONG_FRAMES, LONG_BATCH = 500_000, 4000
 
 
 @asynccontextmanager
