@@ -1,8 +1,8 @@
 """A machine that has the base system, Python and make, and nothing else: a container with Docker's defaults.
 
 `python tests/stack/bare.py`, which is `make test-bare`, runs there what people run on theirs, wholly: the two
-commands, by an ordinary user and by root. The tests of the stack run the demo alone: LeRobot has 6 GB, and
-whoever unpacks, compiles and imports it twice has used as much of the processor as half of the other tests.
+commands, by an ordinary user and by root. The tests of the stack run the demo alone: LeRobot has 6 GB, and to
+unpack, compile and import it for each of the two took a quarter of the processor time of them all.
 """
 
 import io
