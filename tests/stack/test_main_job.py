@@ -87,7 +87,7 @@ def test_one_document_describes_all_addresses(stack):
         ("video-ingest-service", 8002),
         ("export-service", 8003),
     ):
-        address = stack.url_of(stack.container(service), port)
+        address = stack.url_of(stack.containers(service)[0], port)
         expected |= httpx.get(f"{address}/openapi.json", timeout=PATIENCE_S).json()["paths"]
     assert document["paths"] == expected, "run make openapi"
     described = httpx.get(f"{stack.url}/docs", timeout=PATIENCE_S)

@@ -371,17 +371,22 @@ async def test_pause_and_resume(make_agent, running, backend, outputs):
     assert stored(backend) == contents(folder)
 
 
+async def nothing_comes(backend) -> bool:
+    """Whether the server has received nothing for a second."""
+    before = backend.received_bytes
+    await asyncio.sleep(1.0)
+    return backend.received_bytes == before
+
+
 async def test_pause_in_the_middle_of_a_file(make_agent, running, backend, outputs):
-    """A file on its way stops within a second, and is not begun anew afterwards."""
+    """A file on its way stops before it is whole, and is not begun anew afterwards."""
     agent = make_agent(bandwidth=400_000)
     folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     async with running(agent):
         await until(lambda: backend.received_bytes > 300_000)
         agent.state.paused = True
-        await asyncio.sleep(1.5)
-        before = backend.received_bytes
-        await asyncio.sleep(1.0)
-        assert backend.received_bytes == before < len(LARGE)
+        await until(lambda: nothing_comes(backend))
+        assert backend.received_bytes < len(LARGE)
         agent.state.paused = False
         await until(lambda: len(versions(backend)) == 1)
     assert backend.received_bytes == sum(map(len, contents(folder).values()))
