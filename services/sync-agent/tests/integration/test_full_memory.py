@@ -9,7 +9,7 @@ from teleop_sync_agent.agent import Agent
 from teleop_sync_agent.settings import make_settings
 from teleop_testing.datasets.dataset_folders import make_dataset
 from teleop_testing.machine.disks import disk_of
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def test_a_full_disk_of_the_memory_is_waited_for(
     # Nothing is sent again.
     agent = Agent(settings)
     before = backend.received_bytes
-    assert await agent.once(30.0) == []
+    assert await agent.once(PATIENCE_S) == []
     assert backend.received_bytes == before
     assert {row.state for row in agent.state.datasets()} == {"stored"}
     agent.close()

@@ -51,7 +51,7 @@ async def test_what_a_recording_waits_with_is_told(make_agent, tmp_path):
     segment.write_bytes(bytes(2_500_000))
     segment.with_suffix(".json").touch()
     try:
-        await agent.once(30.0)
+        await agent.once(PATIENCE_S)
         status = read_status("robot_A", agent.state)
     finally:
         told.close()
