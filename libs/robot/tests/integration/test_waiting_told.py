@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from lerobot_robot_backend import upkeep, waiting
+from lerobot_robot_backend import children, upkeep, waiting
 from lerobot_robot_backend.spool.stream import (
     note_video_trouble,
     read_video_trouble,
@@ -25,10 +25,14 @@ FULL = ErrorMessage("no_space", "the database's disk is full", fatal=False, hint
 
 @pytest.fixture
 def told(caplog, monkeypatch):
-    """The lines of the terminal about the server."""
+    """The lines of the terminal about the server; no shipper is left in the end."""
     monkeypatch.setattr(upkeep, "_SERVER_S", 0.05)
     monkeypatch.setattr(upkeep, "_PERIOD_S", 0.02)
-    return lambda: [each.message for each in caplog.records if " the server " in each.message]
+    monkeypatch.setattr(children, "_children", [])
+    yield lambda: [each.message for each in caplog.records if " the server " in each.message]
+    for child in children._children:
+        child.kill()
+        child.wait()
 
 
 async def test_a_full_server_is_told_on_the_terminal(make_client, backend, told, monkeypatch):
