@@ -79,6 +79,14 @@ async def test_nobody_else_is(ask):
 
 
 @trusting
+async def test_a_prefix_that_is_not_removed(ask):
+    """The proxy names it, and leaves it in the address: the answer says what to change."""
+    answer = await ask.get("/robots/backend/things", headers=TOLD)
+    assert answer.status_code == 404
+    assert "let the proxy remove /robots/backend from the address" in answer.json()["hint"]
+
+
+@trusting
 async def test_websocket(ask):
     """Its handshake likewise."""
     async with connect(f"ws://{ask.address}/talk", additional_headers=TOLD) as line:

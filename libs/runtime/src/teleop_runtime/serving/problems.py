@@ -15,6 +15,7 @@ from teleop_schema.messages import ErrorMessage
 
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import ERRORS
+from teleop_runtime.serving.forwarded import PREFIX
 from teleop_runtime.trouble import trouble_of
 
 log = get_logger(__name__)
@@ -189,7 +190,11 @@ def _not_found(request: Request) -> NotFound:
             convertor = route.param_convertors[field]
             if isinstance(convertor, IntegerConvertor) and not re.fullmatch(convertor.regex, value):
                 return NotFound(f"{field} must be a whole number, not {value[:100]!r}", field=field)
-    return NoSuchAddress(f"nothing exists at {request.url.path}", hint="see /openapi.json")
+    hint = "see /openapi.json"
+    prefix = request.scope.get(PREFIX)
+    if prefix and request.url.path.startswith(f"{prefix}/"):
+        hint = f"let the proxy remove {prefix} from the address; in nginx: a slash at the end of proxy_pass"
+    return NoSuchAddress(f"nothing exists at {request.url.path}", hint=hint)
 
 
 def _allowed_methods(request: Request) -> set[str]:
