@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from teleop_runtime.access.redaction import redact
+
 SECRET_FIELDS = frozenset({"token", "password", "authorization", "database_url"})
 
 
@@ -55,7 +57,9 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def _redact(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    for field in event:
+    for field, value in event.items():
         if field.lower() in SECRET_FIELDS:
             event[field] = "[redacted]"
+        elif isinstance(value, str):
+            event[field] = redact(value)
     return event

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from teleop_runtime.access.tokens import make_token, prefix_of
 from teleop_testing.waiting import PATIENCE_S
 
 SCRIPT = """
@@ -35,3 +36,21 @@ def test_logs_are_json_lines_without_secrets():
     assert "ZeroDivisionError" in broken["exception"]
     assert "s3cret" not in done.stderr
     assert done.stdout == ""
+
+
+def test_tokens_are_redacted_wherever_they_stand():
+    """In values, in the event, in what an exception says."""
+    token = make_token("robot")
+    script = (
+        "from teleop_runtime.logs import configure_logs, get_logger\n"
+        f'configure_logs("INFO")\ntry:\n    raise ValueError("not understood: {token}")\n'
+        "except ValueError as error:\n"
+        f'    get_logger("x").error("read {token}", path="/robots?token={token}", exc_info=error)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
+    assert token.rpartition("_")[0] not in done.stderr.replace(script, "")
+    said = json.loads(done.stderr)
+    for field in ("event", "path", "exception"):
+        assert prefix_of(token) in said[field]

@@ -173,6 +173,36 @@ class Forbidden(BackendError):
     retryable = True  # an operator can allow it
 
 
+class Unauthorized(BackendError):
+    """The token is unknown, expired or revoked, or this server serves nobody without one."""
+
+    code, status, close_code, retryable = "unauthorized", 401, 4401, False
+
+
+class NotAllowed(Forbidden):
+    """The token is right, but its role, or the robots that it is for, do not include this."""
+
+    code, status, close_code, retryable = "not_allowed", 403, 4403, False
+
+
+class EnrolmentFailed(Forbidden):
+    """The code is wrong, used, expired or out of tries."""
+
+    code, status, close_code, retryable = "enrolment_failed", 403, 4403, False
+
+
+class TooManyAttempts(BackendError):
+    """Too many robots try to join at the same time."""
+
+    code, status, close_code, retryable = "too_many_attempts", 429, 1013, True
+
+
+class TokenNotFound(NotFound):
+    """There is no such token."""
+
+    code, retryable = "token_not_found", False
+
+
 class BodyTooLarge(BackendError):
     """The request body is larger than allowed."""
 

@@ -1,0 +1,1 @@
+"""Who may do what: tokens, roles, needs and enrolment codes. Pure; `serving.guard` applies it."""

@@ -1,0 +1,37 @@
+"""Which role may do what."""
+
+from typing import Literal, get_args
+
+# What a principal is; also the kind that its tokens show.
+Role = Literal["robot", "viewer", "operator", "admin", "metrics"]
+# What an address asks of whoever calls it.
+Need = Literal["nothing", "metrics", "read", "browse", "send", "verify", "operate", "administer", "grant"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+NEEDS: tuple[Need, ...] = get_args(Need)
+
+ALLOWED: dict[Need, frozenset[Role]] = {
+    "nothing": frozenset(ROLES),
+    "metrics": frozenset({"metrics", "viewer", "operator", "admin"}),
+    # What belongs to one robot; a robot reads its own: receipts, sessions, versions of its datasets.
+    "read": frozenset({"robot", "viewer", "operator", "admin"}),
+    # What belongs to several robots at once: exports.
+    "browse": frozenset({"viewer", "operator", "admin"}),
+    "send": frozenset({"robot", "admin"}),
+    # Reads every byte of a backup; the agent asks for it, of its own robot's.
+    "verify": frozenset({"robot", "operator", "admin"}),
+    # Whatever leaves recorded data where it is: edit, hide, label, export, repair.
+    "operate": frozenset({"operator", "admin"}),
+    # The Hub, whatever removes recorded data, and reading whose tokens there are.
+    "administer": frozenset({"admin"}),
+    # Making and revoking tokens. A network that is trusted does not include it: a token that anybody could
+    # make today would still work when the network is not trusted any more.
+    "grant": frozenset({"admin"}),
+}
+# What is noted in the table `audit`, if it was done.
+AUDITED: frozenset[Need] = frozenset({"operate", "administer", "grant"})
+
+
+def roles_for(need: Need) -> str:
+    """The roles that may do it, for a message."""
+    return " or ".join(role for role in ROLES if role in ALLOWED[need])
