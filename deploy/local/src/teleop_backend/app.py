@@ -10,6 +10,7 @@ from teleop_export.app import export_part
 from teleop_export.arrow import give_memory_back
 from teleop_export.hub.settings import HubSettings
 from teleop_runtime.background import Background
+from teleop_runtime.gate import access_part
 from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.serve import adapt_uvicorn
@@ -58,6 +59,7 @@ def create_app(settings: LocalSettings) -> Starlette:
     postgres = postgres_of(settings)
     parts = [
         postgres_part(postgres),
+        access_part(postgres.url()),
         telemetry_part(postgres.url(), str(settings.backup_dir), settings.retention_days),
         ingest_part(postgres.url(), str(settings.backup_dir), max_open_uploads=settings.max_open_uploads),
         export_part(
@@ -67,7 +69,13 @@ def create_app(settings: LocalSettings) -> Starlette:
             load_settings(HubSettings),
         ),
     ]
-    return assemble("lerobot-backend", parts, exposure=settings.exposure, proxies=settings.trusted)
+    return assemble(
+        "lerobot-backend",
+        parts,
+        exposure=settings.exposure,
+        trust_network=settings.trust_network,
+        proxies=settings.trusted,
+    )
 
 
 def __getattr__(name: str) -> Starlette:

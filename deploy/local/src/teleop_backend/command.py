@@ -2,6 +2,7 @@
 
 `lerobot-backend adopt` takes over the files of a database that is lost for good, and exits.
 `lerobot-backend psql` opens psql on the database of a backend that runs, for reading.
+`lerobot-backend robots` and `lerobot-backend tokens` say which robots and people may use it.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from teleop_runtime.serving.graceful import until_asked_to_end
 from teleop_runtime.serving.serve import serve
 from teleop_runtime.settings import load_settings, read_command_line
 
+from teleop_backend.addresses import addresses_for
 from teleop_backend.adopt import adopt_files
 from teleop_backend.app import create_app
 from teleop_backend.settings import LocalSettings, postgres_of
@@ -29,10 +31,9 @@ LeRobot backend on http://{here}:{port}
   access    {access}
 Ctrl-C stops it."""
 
-ACCESS = {
-    "local": "this machine only, no token needed",
-    "lab": "every machine that can reach it, WITHOUT a token: only for networks you trust",
-}
+LOCAL = "this machine only, no token needed"
+TRUSTED = "every machine that can reach it, WITHOUT a token: only for networks you trust"
+FOR_KNOWN = "every machine that can reach it, with a token (lerobot-backend robots add robot_A)"
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def main() -> None:
         **settings.model_dump(),
         here=here,
         robots=robots,
-        access=ACCESS[settings.exposure],
+        access=_access(settings),
         database_url=postgres_of(settings).url(),
     )
     serve(
@@ -72,25 +73,10 @@ def main() -> None:
     )
 
 
-def addresses_for(host: str) -> tuple[str, str]:
-    """What to connect to from this machine, and what robots connect to, if the backend listens on `host`."""
-    if host in ("localhost", "127.0.0.1"):
-        return host, "localhost"
-    if host in ("0.0.0.0", "::", ""):  # noqa: S104
-        return "localhost", _address_in_the_network()
-    name = f"[{host}]" if ":" in host else host
-    return name, name
-
-
-def _address_in_the_network() -> str:
-    """This machine's address where its packets go out; its name if it has no network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # Nothing is sent: only the way there is looked up, to an address kept for documentation.
-            probe.connect(("203.0.113.1", 9))
-        except OSError:
-            return socket.gethostname()
-        return str(probe.getsockname()[0])
+def _access(settings: LocalSettings) -> str:
+    if settings.exposure == "local":
+        return LOCAL
+    return TRUSTED if settings.trust_network else FOR_KNOWN
 
 
 def adopt(settings: LocalSettings) -> None:

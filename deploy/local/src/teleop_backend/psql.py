@@ -39,7 +39,7 @@ def main() -> None:
     given, words = parser.parse_known_args()
     postgres = postgres_of(load_settings(LocalSettings))
     try:
-        server = _running(postgres)
+        server = running_server(postgres)
         if given.dsn:
             print(reader_address(postgres.folder, server))
             return
@@ -55,7 +55,8 @@ def main() -> None:
     os.execv(psql, [psql, "--dbname", address, *words])  # noqa: S606
 
 
-def _running(postgres: EmbeddedPostgres) -> RunningServer:
+def running_server(postgres: EmbeddedPostgres) -> RunningServer:
+    """The server on this folder; SystemExit if none runs."""
     if server := postgres.found():
         return server
     sys.exit(

@@ -18,6 +18,7 @@ from teleop_export.app import export_part
 from teleop_export.hub.settings import HubSettings
 from teleop_runtime import background
 from teleop_runtime.background import Background, _Task
+from teleop_runtime.gate import access_part
 from teleop_runtime.metrics import REGISTRY
 from teleop_telemetry.app import telemetry_part
 from teleop_testing.waiting import until
@@ -31,6 +32,7 @@ ALL = {
     "end of abandoned sessions",
     "length of the queue",
     "look for lost archives",
+    "look for revoked tokens",
     "look for dead workers",
     "look for pushes",
     "looks into video",
@@ -79,6 +81,7 @@ OTHERS = {
     ("teleop_runtime/serving/graceful.py", "drain_before_exit"): "around `handle`, see there",
     ("teleop_runtime/serving/graceful.py", "handle"): "the drain before the end: logs its errors",
     ("teleop_runtime/serving/starting.py", "__init__"): "the life of all parts: its errors end the server",
+    ("teleop_runtime/serving/guard.py", "_while_valid"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/serving/operations.py", "answer"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/serving/operations.py", "while_connected"): "around `answer`, see there",
     ("teleop_runtime/store/writers.py", "run"): ENDS_WITH_ITS_CALLER,
@@ -175,6 +178,7 @@ async def test_all_of_it_works_again(stumbles, tmp_path):
     store = tmp_path / "files"
     parts = [
         postgres_part(postgres),
+        access_part(postgres.url()),
         telemetry_part(postgres.url(), str(store), retention_days=1),
         ingest_part(postgres.url(), str(store)),
         export_part(postgres.url(), store / ".exports", str(store), HubSettings()),

@@ -19,9 +19,9 @@ import teleop_video_ingest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
-from teleop_runtime.serving.app import Running, ServicePart, assemble, refuse
+from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.operations import Conversation, Operation
-from teleop_runtime.serving.problems import as_message
+from teleop_runtime.serving.problems import as_message, refuse
 from teleop_schema.errors import BackendError
 from teleop_schema.messages import OLDEST_SUBPROTOCOL, SUBPROTOCOL
 from teleop_telemetry.receiving.wire import close, subprotocol_of
@@ -98,11 +98,11 @@ async def address() -> AsyncIterator[str]:
 
     part = ServicePart(
         "errors",
-        [Operation("GET", "/http/{name}", over_http)],
+        [Operation("GET", "/http/{name}", over_http, "read")],
         lifespan,
         websockets=[
-            Conversation("/ws/{name}", over_websocket),
-            Conversation("/handshake/{name}", over_handshake),
+            Conversation("/ws/{name}", over_websocket, "read"),
+            Conversation("/handshake/{name}", over_handshake, "read"),
         ],
     )
     async with serving(assemble("errors", [part], exposure="local")) as found:

@@ -14,6 +14,7 @@ from teleop_export.planning.request import ExportRequest
 from teleop_runtime.serving.openapi.page import POLICY
 from teleop_schema.files import FilePlan, Manifest
 from teleop_schema.holding import Held
+from teleop_telemetry.access.views import Joining, NewToken
 from teleop_telemetry.tables.views import EpisodeChange, SessionChange
 from teleop_video_ingest.api.forms import DatasetForm, VideoForm
 from teleop_video_ingest.model.announced import allowed_fields
@@ -23,7 +24,17 @@ PROXY = Path(__file__).parents[3] / "proxy"
 SERVERS = ("lerobot-backend", "telemetry-service", "video-ingest-service", "export-service")
 BODIES = {
     kind.__name__: kind
-    for kind in (SessionChange, EpisodeChange, FilePlan, Held, Manifest, ExportRequest, PushRequest)
+    for kind in (
+        SessionChange,
+        EpisodeChange,
+        FilePlan,
+        Held,
+        Joining,
+        Manifest,
+        NewToken,
+        ExportRequest,
+        PushRequest,
+    )
 }
 
 

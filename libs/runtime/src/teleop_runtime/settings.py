@@ -41,6 +41,14 @@ class ProcessSettings(BaseSettings):
             "a network you trust)"
         ),
     )
+    trust_network: bool = Field(
+        True,
+        alias="LEROBOT_BACKEND_TRUST_NETWORK",
+        description=(
+            "whether other machines, where they may connect, need no token: yes or no; a token that is shown "
+            "is always checked"
+        ),
+    )
     proxies: str | None = Field(
         None,
         alias="LEROBOT_BACKEND_PROXIES",

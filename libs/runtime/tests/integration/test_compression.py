@@ -60,10 +60,10 @@ async def nothing():
 PART = ServicePart(
     "example",
     [
-        Operation("GET", "/json", get_json),
-        Operation("GET", "/csv", get_csv),
-        Operation("GET", "/events", get_events),
-        Operation("GET", "/kept", get_kept),
+        Operation("GET", "/json", get_json, "read"),
+        Operation("GET", "/csv", get_csv, "read"),
+        Operation("GET", "/events", get_events, "read"),
+        Operation("GET", "/kept", get_kept, "read"),
     ],
     nothing,
 )

@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_runtime.serving import connection
-from teleop_runtime.serving.app import Running, ServicePart, assemble, refuse
+from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.connection import MAX_TARGET_BYTES, peer_of
 from teleop_runtime.serving.operations import Conversation, Operation
+from teleop_runtime.serving.problems import refuse
 from teleop_runtime.serving.serve import SERVER_OPTIONS
 from teleop_schema.errors import StorageUnavailable
 from teleop_testing.backends.serving import serving
@@ -67,8 +68,11 @@ async def server(listener):
     part = ServicePart(
         name="part",
         lifespan=lifespan,
-        operations=[Operation("GET", "/names/{name:path}", tell)],
-        websockets=[Conversation("/listen", listener.listen), Conversation("/refused", decline)],
+        operations=[Operation("GET", "/names/{name:path}", tell, "read")],
+        websockets=[
+            Conversation("/listen", listener.listen, "read"),
+            Conversation("/refused", decline, "read"),
+        ],
     )
     async with serving(assemble("example", [part], exposure="local")) as address:
         yield address

@@ -40,9 +40,12 @@ async def nothing():
 
 PART = ServicePart(
     "example",
-    [Operation("GET", "/things", tell), Operation("POST", "/things", tell, name="make_thing")],
+    [
+        Operation("GET", "/things", tell, "read"),
+        Operation("POST", "/things", tell, "operate", name="make_thing"),
+    ],
     nothing,
-    [Conversation("/talk", talk)],
+    [Conversation("/talk", talk, "send")],
 )
 
 
@@ -51,7 +54,7 @@ async def ask(request):
     """Sends requests to a server that trusts the marked proxies."""
     proxies = read_proxies(request.param)
     async with (
-        serving(assemble("example", [PART], exposure="lab", proxies=proxies)) as address,
+        serving(assemble("example", [PART], exposure="lab", trust_network=True, proxies=proxies)) as address,
         httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
     ):
         http.address = address

@@ -106,13 +106,21 @@ async def server(ailments, remarks):
         return check
 
     operations = [
-        Operation("GET", "/things/{thing_id}", get_thing, answer=Thing, errors=[NotFound]),
-        Operation("PATCH", "/things/{thing_id}", change_thing, body=Thing, answer=Thing, errors=[BadInput]),
-        Operation("GET", "/names/{name:path}", tell_name, answer=str),
-        Operation("GET", "/rows/{row:int}/cells/{name}", get_cell, answer=str),
-        Operation("GET", "/half", break_off),
+        Operation("GET", "/things/{thing_id}", get_thing, "read", answer=Thing, errors=[NotFound]),
+        Operation(
+            "PATCH",
+            "/things/{thing_id}",
+            change_thing,
+            "operate",
+            body=Thing,
+            answer=Thing,
+            errors=[BadInput],
+        ),
+        Operation("GET", "/names/{name:path}", tell_name, "read", answer=str),
+        Operation("GET", "/rows/{row:int}/cells/{name}", get_cell, "read", answer=str),
+        Operation("GET", "/half", break_off, "read"),
     ]
-    first = part("first", operations=operations, websockets=[Conversation("/echo", echo)])
+    first = part("first", operations=operations, websockets=[Conversation("/echo", echo, "read")])
     second = part("second", {"second": complains(ailments)}, {"third": complains(remarks)})
     app = assemble("example", [first, second], exposure="local")
     async with serving(app) as address:

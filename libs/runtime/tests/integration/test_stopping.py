@@ -37,7 +37,7 @@ async def lifespan():
     yield Running(state={}, drain=drain)
     print("stopped", flush=True)
 
-part = ServicePart(name="example", operations=[Operation("GET", "/wait", wait)], lifespan=lifespan)
+part = ServicePart(name="example", operations=[Operation("GET", "/wait", wait, "read")], lifespan=lifespan)
 serve(assemble("example", [part], exposure="local"), host="127.0.0.1", port=port)
 """
 

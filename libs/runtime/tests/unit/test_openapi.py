@@ -73,6 +73,7 @@ CHANGE = Operation(
     "PATCH",
     "/things/{thing_id:int}",
     change_thing,
+    needs="operate",
     query=Query,
     headers=[Header("If-Match", "ETag of the thing", required=True)],
     body=Thing,
@@ -97,7 +98,9 @@ def operation() -> dict[str, Any]:
 
 def test_an_operation_says_what_it_does(operation):
     """Its first sentence is the summary, the rest the description."""
-    assert (operation["summary"], operation["description"]) == ("Change a thing.", "More about it.")
+    access = "Where tokens are needed: one of the role operator or admin."
+    assert operation["summary"] == "Change a thing."
+    assert operation["description"] == f"More about it.\n\n{access}"
     assert (operation["operationId"], operation["tags"]) == ("change_thing", ["things"])
 
 
@@ -124,7 +127,9 @@ def test_bodies(operation):
     """With their schema and an example."""
     content = operation["requestBody"]["content"]["application/json"]
     assert content == {"schema": {"$ref": "#/components/schemas/Thing"}, "example": {"name": "x"}}
-    plain = Operation("POST", "/things", change_thing, content={"text/plain": str}, may_be_empty=True)
+    plain = Operation(
+        "POST", "/things", change_thing, "operate", content={"text/plain": str}, may_be_empty=True
+    )
     body = described(plain)["paths"]["/things"]["post"]["requestBody"]
     assert body == {"required": False, "content": {"text/plain": {"schema": {"type": "string"}}}}
 
@@ -147,7 +152,8 @@ def test_no_error_hides_another(operation):
         if status >= "4"
     }
     assert codes == {
-        "403": ["forbidden"],
+        "401": ["unauthorized"],
+        "403": ["not_allowed", "forbidden"],
         "404": ["not_found", "session_not_found"],
         "408": ["too_slow"],
         "409": ["conflict"],
@@ -166,7 +172,7 @@ def test_no_error_hides_another(operation):
 
 def test_answers_to_head_have_no_content():
     """Not even those to errors."""
-    head = Operation("HEAD", "/things", change_thing, answer=Thing)
+    head = Operation("HEAD", "/things", change_thing, "operate", answer=Thing)
     responses = described(head)["paths"]["/things"]["head"]["responses"]
     assert all("content" not in answer for answer in responses.values())
 
@@ -174,7 +180,7 @@ def test_answers_to_head_have_no_content():
 def test_websockets():
     """The handshake is a GET, and the messages are told in its answer."""
     told = described(
-        conversations=[Conversation("/ws/{thing_id:int}", listen, None, (), [Thing], [RareThing])]
+        conversations=[Conversation("/ws/{thing_id:int}", listen, "send", None, (), [Thing], [RareThing])]
     )
     upgraded = told["paths"]["/ws/{thing_id}"]["get"]["responses"]["101"]
     assert upgraded["content"]["application/json"]["schema"]["anyOf"] == [

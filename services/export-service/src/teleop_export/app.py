@@ -8,6 +8,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
+from teleop_runtime.gate import access_part
 from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.settings import load_settings
@@ -69,6 +70,7 @@ def export_part(
                     state={
                         "exports": exports,
                         "told_exports": ToldExports(exports, folders),
+                        "robots_of_export_id": exports.robots_of,
                         "export_folders": folders,
                         "export_jobs": jobs,
                         "export_pushes": pushes,
@@ -98,4 +100,10 @@ def create_app(settings: ExportSettings) -> Starlette:
         load_settings(HubSettings),
         work_here=settings.work_here,
     )
-    return assemble("export-service", [part], exposure=settings.exposure, proxies=settings.trusted)
+    return assemble(
+        "export-service",
+        [access_part(settings.database_url), part],
+        exposure=settings.exposure,
+        trust_network=settings.trust_network,
+        proxies=settings.trusted,
+    )

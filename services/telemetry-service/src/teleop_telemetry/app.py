@@ -8,6 +8,7 @@ from functools import partial
 
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
+from teleop_runtime.gate import access_part
 from teleop_runtime.postgres.pool import Pool, check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.openapi.document import Described
@@ -15,6 +16,9 @@ from teleop_runtime.store import Store, open_store
 from teleop_runtime.trouble import FROZEN
 
 from teleop_telemetry import storage
+from teleop_telemetry.access import endpoints as access_endpoints
+from teleop_telemetry.access.endpoints import JoinLimit
+from teleop_telemetry.access.token_table import TokenTable
 from teleop_telemetry.archive import (
     FIND_EVERY_S,
     LOOK_EVERY_S,
@@ -59,7 +63,11 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
 
     return ServicePart(
         name="telemetry-service",
-        operations=[*session_endpoints.OPERATIONS, *frame_endpoints.OPERATIONS],
+        operations=[
+            *session_endpoints.OPERATIONS,
+            *frame_endpoints.OPERATIONS,
+            *access_endpoints.OPERATIONS,
+        ],
         websockets=[TELEMETRY],
         lifespan=partial(_running, database_url, store_url, retention_days),
         described=Described(TAGS, NAMES),
@@ -103,6 +111,8 @@ async def _running(database_url: str, store_url: str | None, retention_days: int
                 "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
                 "archive": None if files is None else ArchiveReader(pool, files),
                 "database_url": database_url,
+                "token_table": TokenTable(pool),
+                "join_limit": JoinLimit(),
             },
             checks={
                 "database": partial(check_database, pool),
@@ -130,7 +140,13 @@ def _look_after_store(background: Background, pool: Pool, files: SessionFiles, e
 def create_app(settings: TelemetrySettings) -> Starlette:
     """telemetry-service as a separate server."""
     part = telemetry_part(settings.database_url, settings.store_url, settings.retention_days)
-    return assemble("telemetry-service", [part], exposure=settings.exposure, proxies=settings.trusted)
+    return assemble(
+        "telemetry-service",
+        [access_part(settings.database_url), part],
+        exposure=settings.exposure,
+        trust_network=settings.trust_network,
+        proxies=settings.trusted,
+    )
 
 
 async def _archive_store(store_url: str | None) -> Store | None:

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import pytest_asyncio
+from teleop_runtime.access.tokens import hash_of, make_token, prefix_of
 from teleop_schema.messages import (
     OLDEST_SUBPROTOCOL,
     PLAIN_SUBPROTOCOL,
@@ -18,7 +20,8 @@ from teleop_testing.robots.robot import TestRobot, batch, description, dial
 from teleop_testing.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-TOKEN = "bearer.eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJyb2JvdF9BIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+SHOWN = make_token("robot")
+TOKEN = f"bearer.{SHOWN}"
 OFFERS = {
     "the newest": ((SUBPROTOCOL,), SUBPROTOCOL),
     "all": ((OLDEST_SUBPROTOCOL, SUBPROTOCOL_1_1, SUBPROTOCOL), SUBPROTOCOL),
@@ -30,6 +33,18 @@ OFFERS = {
     "what a library offers by itself": (("arduino",), None),
     "none": ((), None),
 }
+
+
+ADD = """
+WITH p AS (INSERT INTO principal (name, role, robot_ids) VALUES ($1, 'robot', ARRAY[$1]) RETURNING id)
+INSERT INTO access_token (principal_id, hash, prefix) SELECT id, $2, $3 FROM p
+"""
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def known_token(database):
+    """The token is that of the robot."""
+    await database.connection.execute(ADD, "robot_A", hash_of(SHOWN), prefix_of(SHOWN))
 
 
 @pytest.mark.parametrize(("offered", "chosen"), OFFERS.values(), ids=OFFERS)

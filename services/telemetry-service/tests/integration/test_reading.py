@@ -289,6 +289,11 @@ async def test_every_address_is_described(http):
         "/sessions/{session_id}/give-up-missing",
         "/sessions/{session_id}/ledger",
         "/sessions/{session_id}/frames",
+        "/tokens",
+        "/tokens/{token_id}",
+        "/robots/{robot_id}/enrolments",
+        "/join",
+        "/audit",
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
+from teleop_runtime.gate import access_part
 from teleop_runtime.postgres.pool import check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.openapi.document import Described
@@ -34,6 +35,7 @@ from teleop_video_ingest.files.dataset_notes import note_all_datasets
 from teleop_video_ingest.files.probe import Prober
 from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.tables.upload_table import UploadTable
+from teleop_video_ingest.tables.video_table import robots_of_chunk
 from teleop_video_ingest.upkeep import room, sweep
 from teleop_video_ingest.upkeep.later_looks import LOOK_EVERY_S as LOOK_VIDEO_EVERY_S
 from teleop_video_ingest.upkeep.later_looks import LaterLooks
@@ -84,7 +86,8 @@ def ingest_part(
         ):
             await claim(pool, store, store_url)
             catalog = Catalog(pool, store, prober)
-            uploads = Uploads(UploadTable(pool), store, catalog, max_open=max_open_uploads)
+            table = UploadTable(pool)
+            uploads = Uploads(table, store, catalog, max_open=max_open_uploads)
             sweeper = sweep.Sweeper(pool, store, uploads)
             background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
             looks = LaterLooks(pool, store, prober)
@@ -102,6 +105,8 @@ def ingest_part(
                     "uploads": uploads,
                     "repairs": Repairs(pool, store, _scratch_of(store_url)),
                     "ingest_pool": pool,
+                    "robots_of_upload_id": table.robots_of,
+                    "robots_of_video_id": partial(robots_of_chunk, pool),
                     "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
                 },
                 checks={
@@ -139,4 +144,10 @@ def _scratch_of(store_url: str) -> Path:
 def create_app(settings: IngestSettings) -> Starlette:
     """video-ingest-service as a separate server."""
     part = ingest_part(settings.database_url, settings.store_url, max_open_uploads=settings.max_open_uploads)
-    return assemble("video-ingest-service", [part], exposure=settings.exposure, proxies=settings.trusted)
+    return assemble(
+        "video-ingest-service",
+        [access_part(settings.database_url), part],
+        exposure=settings.exposure,
+        trust_network=settings.trust_network,
+        proxies=settings.trusted,
+    )

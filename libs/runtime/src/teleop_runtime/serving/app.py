@@ -19,8 +19,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from teleop_schema.errors import BackendError, Forbidden, StorageUnavailable
+from teleop_schema.errors import BackendError, Forbidden, StorageUnavailable, Unauthorized
 
+from teleop_runtime.access.principal import Principal
 from teleop_runtime.descriptors import raise_limit
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS, show_metrics
@@ -30,6 +31,7 @@ from teleop_runtime.serving.compression import Compression
 from teleop_runtime.serving.early_answers import EarlyAnswers
 from teleop_runtime.serving.forwarded import Forwarded
 from teleop_runtime.serving.graceful import ask_server_to_end, drain_before_exit, start_ends_when_asked
+from teleop_runtime.serving.guard import check_address, unknown_caller
 from teleop_runtime.serving.openapi.document import Described, describe
 from teleop_runtime.serving.openapi.page import POLICY, page_of
 from teleop_runtime.serving.operations import Answer, Conversation, JsonResponse, Operation
@@ -174,11 +176,17 @@ def unusable(folder: str | Path, error: Exception, *, setting: str) -> CannotSta
 
 
 def assemble(
-    title: str, parts: Sequence[ServicePart], *, exposure: Exposure, proxies: Sequence[Network] = ()
+    title: str,
+    parts: Sequence[ServicePart],
+    *,
+    exposure: Exposure,
+    trust_network: bool = False,
+    proxies: Sequence[Network] = (),
 ) -> Starlette:
     """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers.
 
-    proxies  whose word counts about the address and the client of a request
+    trust_network  whether other machines need no token
+    proxies        whose word counts about the address and the client of a request
     """
     health = Health()
     state: dict[str, Any] = {}
@@ -197,7 +205,8 @@ def assemble(
     any_origin = [beginning for part in parts for beginning in part.any_origin]
     app.add_middleware(Started, state=state)
     app.add_middleware(Compression)
-    app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin)
+    unknown = unknown_caller(exposure, trust_network)
+    app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin, unknown_caller=unknown)
     app.add_middleware(EarlyAnswers)
     app.add_middleware(Forwarded, proxies=proxies)
     return app
@@ -220,11 +229,11 @@ def _routes(title: str, parts: Sequence[ServicePart], health: Health) -> list[Ro
         return HTMLResponse(page(), headers={"Content-Security-Policy": POLICY})
 
     own = [
-        Operation("GET", "/healthz", health.healthz, answers=[ALIVE], tag=OWN),
-        Operation("GET", "/readyz", health.readyz, answers=[READY, UNREADY], tag=OWN),
-        Operation("GET", "/metrics", show_metrics, answers=[METRICS], tag=OWN),
-        Operation("GET", "/openapi.json", openapi, answers=[DOCUMENT], tag=OWN),
-        Operation("GET", "/docs", docs, answers=[PAGE], tag=OWN),
+        Operation("GET", "/healthz", health.healthz, needs="nothing", answers=[ALIVE], tag=OWN),
+        Operation("GET", "/readyz", health.readyz, needs="nothing", answers=[READY, UNREADY], tag=OWN),
+        Operation("GET", "/metrics", show_metrics, needs="metrics", answers=[METRICS], tag=OWN),
+        Operation("GET", "/openapi.json", openapi, needs="nothing", answers=[DOCUMENT], tag=OWN),
+        Operation("GET", "/docs", docs, needs="nothing", answers=[PAGE], tag=OWN),
     ]
     document = describe(title, [*own, *operations], conversations, described)
 
@@ -327,7 +336,7 @@ class Started:
 
 async def _answer(error: BackendError, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
-        await refuse(WebSocket(scope, receive, send), error)
+        await problems.refuse(WebSocket(scope, receive, send), error)
         return
     response = await problems.answer_backend_error(Request(scope), error)
     await response(scope, receive, send)
@@ -336,12 +345,23 @@ async def _answer(error: BackendError, scope: Scope, receive: Receive, send: Sen
 class FrontDoor:
     """Admits or refuses a caller, gives each request an id, and counts and times the answers."""
 
-    def __init__(self, app: ASGIApp, exposure: Exposure, any_origin: Sequence[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        exposure: Exposure,
+        any_origin: Sequence[str],
+        unknown_caller: Principal | None,
+    ) -> None:
+        """
+        unknown_caller  whoever shows no token; None: such callers may do nothing
+        """
         self.app = app
         self.exposure = exposure
         self.any_origin = any_origin
+        self.unknown_caller = unknown_caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["unknown_caller"] = self.unknown_caller
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -370,8 +390,9 @@ class FrontDoor:
 
         try:
             check_access(scope, self.exposure, self.any_origin)
+            check_address(scope)
             await self.app(scope, receive, send_counted)
-        except Forbidden as error:
+        except (Forbidden, Unauthorized) as error:
             response = await problems.answer_backend_error(Request(scope), error)
             await response(scope, receive, send_counted)
         except Exception as error:
@@ -384,8 +405,9 @@ class FrontDoor:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             check_access(scope, self.exposure)
-        except Forbidden as error:
-            await refuse(WebSocket(scope, receive, send), error)
+            check_address(scope)
+        except (Forbidden, Unauthorized) as error:
+            await problems.refuse(WebSocket(scope, receive, send), error)
             return
         await self.app(scope, receive, send)
 
@@ -402,12 +424,6 @@ async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer for an address that no route has. Starlette answers a WebSocket with a 403 and no reason."""
     if scope["type"] == "websocket":
         websocket = WebSocket(scope, receive, send)
-        await refuse(websocket, problems.no_websocket_at(websocket))
+        await problems.refuse(websocket, problems.no_websocket_at(websocket))
         return
     raise HTTPException(404)
-
-
-async def refuse(websocket: WebSocket, error: BackendError) -> None:
-    """Answer a WebSocket handshake with an HTTP error instead of accepting it."""
-    response = await problems.answer_backend_error(Request({**websocket.scope, "type": "http"}), error)
-    await websocket.send_denial_response(response)

@@ -16,7 +16,9 @@ from starlette.websockets import WebSocket
 from teleop_schema.decoding import DECODE_ERRORS, explain, field_of, hint_of
 from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, WrongMediaType
 
+from teleop_runtime.access.roles import Need
 from teleop_runtime.serving.bodies import body_parts
+from teleop_runtime.serving.guard import guard, guard_socket
 
 # Such a body is in memory as a whole. Larger bodies (files, plans) are read in parts, or set their own limit.
 MAX_JSON_BYTES = 1024 * 1024
@@ -69,6 +71,7 @@ class Operation:
     """One method of one address: the route, and what its description says.
 
     path      in Starlette's form ("/sessions/{session_id:int}")
+    needs     what a caller must be allowed to do
     query     msgspec Struct of the query parameters
     headers   headers of the request that it reads
     body      msgspec type of the JSON body
@@ -82,11 +85,15 @@ class Operation:
     errors    errors that a client should expect
     name      of the operation in clients; by default that of its endpoint
     tag       what it is listed with; by default the first part of its path
+    own_check
+              whether the endpoint checks by itself whether the caller may touch the data of the robot that it
+              is about; otherwise its path says which robot, or it is about all of them
     """
 
     method: str
     path: str
     endpoint: Endpoint
+    needs: Need
     query: type[msgspec.Struct] | None = None
     headers: Sequence[Header] = ()
     body: Any = None
@@ -99,9 +106,11 @@ class Operation:
     errors: Sequence[type[BackendError]] = field(default_factory=tuple)
     name: str | None = None
     tag: str | None = None
+    own_check: bool = False
 
     def route(self) -> Route:
-        endpoint = while_connected(self.endpoint) if self.method == "GET" else self.endpoint
+        endpoint = guard(self.endpoint, self.needs, self.own_check)
+        endpoint = while_connected(endpoint) if self.method == "GET" else endpoint
         return Route(self.path, endpoint, methods=[self.method])
 
 
@@ -109,6 +118,7 @@ class Operation:
 class Conversation:
     """One address for WebSocket: the route, and what its description says.
 
+    needs        what a caller must be allowed to do
     query        msgspec Struct of the query parameters
     headers      headers of the handshake that it reads
     from_client  msgspec types of the JSON messages that a client may send
@@ -118,6 +128,7 @@ class Conversation:
 
     path: str
     endpoint: Callable[[WebSocket], Awaitable[None]]
+    needs: Need
     query: type[msgspec.Struct] | None = None
     headers: Sequence[Header] = ()
     from_client: Sequence[Any] = ()
@@ -125,7 +136,7 @@ class Conversation:
     errors: Sequence[type[BackendError]] = field(default_factory=tuple)
 
     def route(self) -> WebSocketRoute:
-        return WebSocketRoute(self.path, self.endpoint)
+        return WebSocketRoute(self.path, guard_socket(self.endpoint, self.needs))
 
 
 def while_connected(endpoint: Endpoint) -> Endpoint:

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 from teleop_schema.errors import BackendError, MethodNotAllowed, NotFound, UpgradeRequired
 from teleop_schema.messages import ErrorMessage
 
@@ -121,6 +122,12 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     return _answer(request, failure)
 
 
+async def refuse(websocket: WebSocket, error: BackendError) -> None:
+    """Answer a WebSocket handshake with an HTTP error instead of accepting it."""
+    response = _answer(Request({**websocket.scope, "type": "http"}), error)
+    await websocket.send_denial_response(response)
+
+
 async def answer_surprise(request: Request, error: Exception) -> Response:
     """Handler of all other errors: the client gets no internals, the log gets all of them."""
     if (trouble := trouble_of(error)) is not None:
@@ -138,10 +145,11 @@ def as_backend_error(error: Exception) -> BackendError:
 def _answer(request: Request, error: BackendError, headers: Mapping[str, str] | None = None) -> Response:
     ERRORS.labels(error.code).inc()
     retry = {"Retry-After": "1"} if error.status == 503 else {}
+    asked = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     return Response(
         msgspec.json.encode(as_problem(error, _request_id(request))),
         error.status,
-        {**retry, **(headers or {})},
+        {**retry, **asked, **(headers or {})},
         media_type="application/problem+json",
     )
 

@@ -15,6 +15,7 @@ from teleop_runtime.serving.content import (
     content_answers,
 )
 from teleop_runtime.serving.forwarded import address_of
+from teleop_runtime.serving.guard import caller_of, check_sessions
 from teleop_runtime.serving.operations import (
     Answer,
     JsonResponse,
@@ -90,7 +91,10 @@ async def create_export(request: Request) -> Response:
     pushes: PushTable = request.state.export_pushes
     wanted = await read_body(request, ExportRequest)
     check_request(wanted)
+    if wanted.push_to_hub is not None:
+        caller_of(request).check_need("administer")
     wanted = await _chosen(wanted, sessions)
+    await check_sessions(request, wanted.session_ids or ())
     try:
         order = await _order(wanted, sessions)
     except FramesUnaccounted:
@@ -243,25 +247,51 @@ OPERATIONS = (
         "POST",
         "/exports",
         create_export,
+        needs="operate",
+        own_check=True,
         body=ExportRequest,
         example={"repo_id": "my-user/my-new-dataset", "session_ids": [7, 8]},
         answers=[Answer(202, "The export, new or as it is", ExportDetail, headers=[LOCATION])],
         errors=REFUSALS,
     ),
-    Operation("GET", "/exports", list_exports, query=ExportFilter, answer=ExportPage, errors=[BadInput]),
-    Operation("GET", "/exports/{export_id:int}", get_export, answer=ExportDetail, errors=[ExportNotFound]),
+    Operation(
+        "GET",
+        "/exports",
+        list_exports,
+        needs="browse",
+        query=ExportFilter,
+        answer=ExportPage,
+        errors=[BadInput],
+    ),
+    Operation(
+        "GET",
+        "/exports/{export_id:int}",
+        get_export,
+        needs="browse",
+        answer=ExportDetail,
+        errors=[ExportNotFound],
+    ),
     Operation(
         "GET",
         "/exports/{export_id:int}/report.txt",
         get_report,
+        needs="browse",
         answers=[Answer(200, "Text", media={"text/plain": str})],
         errors=[ExportNotFound],
     ),
-    Operation("DELETE", "/exports/{export_id:int}", delete_export, status=204, errors=[ExportNotFound]),
+    Operation(
+        "DELETE",
+        "/exports/{export_id:int}",
+        delete_export,
+        needs="operate",
+        status=204,
+        errors=[ExportNotFound],
+    ),
     Operation(
         "GET",
         "/exports/{export_id:int}/archive",
         get_archive,
+        needs="browse",
         headers=RANGE_HEADERS,
         answers=content_answers(["application/x-tar"], [FILENAME]),
         errors=[ExportNotFound, ExportFilesGone, ExportNotReady, BadRange],
@@ -270,6 +300,7 @@ OPERATIONS = (
         "GET",
         "/exports/{export_id:int}/files/{path:path}",
         get_file,
+        needs="browse",
         headers=RANGE_HEADERS,
         answers=content_answers(["application/octet-stream", "application/json"]),
         errors=[ExportNotFound, ExportFilesGone, NotFound, ExportNotReady, BadRange],

@@ -129,6 +129,7 @@ OPERATIONS = (
         "GET",
         "/exports/{export_id:int}/events",
         follow_export,
+        needs="browse",
         headers=[
             Header("Last-Event-ID", "Id of the last event that was heard; browsers send it by themselves")
         ],

@@ -42,6 +42,7 @@ OPERATIONS = (
         "POST",
         "/exports/{export_id:int}/push",
         push_export,
+        needs="administer",
         body=PushRequest,
         example={"private": True},
         answers=[Answer(202, "The push, which begins soon", PushView, headers=[LOCATION])],

@@ -15,7 +15,7 @@ from teleop_export.errors import Cancelled, ExportNotFound
 from teleop_export.planning.order import Order
 from teleop_export.planning.raw_order import RawOrder
 from teleop_export.planning.report import Report
-from teleop_export.planning.request import ExportRequest
+from teleop_export.planning.request import MAX_ID, ExportRequest
 from teleop_export.planning.stages import SHORT_DIGITS, Stage
 from teleop_export.planning.views import (
     CorrectedVideo,
@@ -80,6 +80,11 @@ SELECT e.id, c.session_id, c.camera_key AS camera, count(*) AS chunks
 """
 
 PUBLISHED = "SELECT status, fingerprint, request->>'repo_id' AS repo_id FROM export WHERE id = %s"
+
+ROBOTS_OF = """
+SELECT DISTINCT robot_id FROM teleop_session
+ WHERE id IN (SELECT jsonb_array_elements_text(request->'session_ids')::bigint FROM export WHERE id = %s)
+"""
 
 FIND = "SELECT id FROM export WHERE fingerprint = %s"
 
@@ -229,6 +234,12 @@ class ExportTable:
             corrected = await _corrected(connection, [row["id"] for row in rows[:limit]])
         exports = [view(row, ExportView, corrected[row["id"]]) for row in rows[:limit]]
         return ExportPage(exports=exports, next_cursor=exports[-1].id if len(rows) > limit else None)
+
+    async def robots_of(self, export_id: int) -> list[str]:
+        """The robots whose sessions an export consists of; none if there is no such export."""
+        async with connect(self._pool) as connection:
+            rows = await (await connection.execute(ROBOTS_OF, [min(export_id, MAX_ID)])).fetchall()
+        return [row["robot_id"] for row in rows]
 
     async def published(self, export_id: int) -> tuple[str, str, str]:
         """Status, fingerprint and repo_id; raises ExportNotFound."""

@@ -10,12 +10,16 @@ from teleop_schema.identifiers import RobotId
 MAX_ID = 2**63 - 1
 
 TAGS = {
+    "audit": "What was changed, and by whom",
+    "join": "Where a robot gets its token",
     "robots": "The robots that have ever recorded",
     "sessions": "Recordings, their episodes, their frames, and their accounts",
+    "tokens": "Who may do what",
     "ws": "Where robots send frames, as they are recorded",
 }
 NAMES = {
     "robot_id": RobotId,
+    "token_id": Annotated[int, Meta(ge=0, description="Number of the token", examples=[3])],
     "session_id": Annotated[int, Meta(ge=0, description="Number of the session", examples=[7])],
     "episode_index": Annotated[
         int, Meta(ge=0, description="Index of the episode in its session, from 0", examples=[0])

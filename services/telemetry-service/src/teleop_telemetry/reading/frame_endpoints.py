@@ -201,6 +201,7 @@ OPERATIONS = (
         "GET",
         "/sessions/{session_id:int}/frames",
         get_frames,
+        needs="read",
         query=FrameRange,
         headers=[Header("Accept", f"The format of the frames: {', '.join(FORMATS)}; by default JSON")],
         answers=[

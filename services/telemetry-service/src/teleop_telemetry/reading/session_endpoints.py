@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.logs import get_logger
+from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import BadInput, BadRobotId, NotFound, SessionArchived, SessionNotFound
 from teleop_schema.identifiers import RobotId, check_robot_id
@@ -73,7 +74,9 @@ async def list_robots(request: Request) -> Response:
     """Every robot: online or not, its newest session, measured rate, lag."""
     read_query(request, EveryRobot)
     queries: SessionQueries = request.state.session_queries
-    return JsonResponse(await queries.robots())
+    mine = caller_of(request).robot_ids
+    robots = await queries.robots()
+    return JsonResponse([robot for robot in robots if mine is None or robot.robot_id in mine])
 
 
 async def list_sessions(request: Request) -> Response:
@@ -86,6 +89,7 @@ async def list_sessions(request: Request) -> Response:
         _check_in_calendar(name, getattr(wanted, name))
     if wanted.since and wanted.until and wanted.until <= wanted.since:
         raise BadInput("until must be later than since", field="until")
+    wanted.robot_id = caller_of(request).chosen_robot(wanted.robot_id)
     return JsonResponse(
         await queries.sessions(**{name: getattr(wanted, name) for name in wanted.__struct_fields__})
     )
@@ -158,44 +162,75 @@ def _check_in_calendar(name: str, time: datetime | None) -> None:
 
 
 OPERATIONS = (
-    Operation("GET", "/robots", list_robots, query=EveryRobot, answer=list[RobotView], errors=[BadInput]),
+    Operation(
+        "GET",
+        "/robots",
+        list_robots,
+        needs="read",
+        own_check=True,
+        query=EveryRobot,
+        answer=list[RobotView],
+        errors=[BadInput],
+    ),
     Operation(
         "GET",
         "/sessions",
         list_sessions,
+        needs="read",
+        own_check=True,
         query=SessionQuery,
         answer=SessionPage,
         errors=[BadInput, BadRobotId],
     ),
     Operation(
-        "GET", "/sessions/{session_id:int}", get_session, answer=SessionDetail, errors=[SessionNotFound]
+        "GET",
+        "/sessions/{session_id:int}",
+        get_session,
+        needs="read",
+        answer=SessionDetail,
+        errors=[SessionNotFound],
     ),
     Operation(
         "PATCH",
         "/sessions/{session_id:int}",
         change_session,
+        needs="operate",
         body=SessionChange,
         example={"task": "Pick the red cube", "tags": ["kitchen"], "note": None},
         answer=SessionDetail,
         errors=[SessionNotFound, BadInput],
     ),
-    Operation("DELETE", "/sessions/{session_id:int}", delete_session, status=204, errors=[SessionNotFound]),
+    Operation(
+        "DELETE",
+        "/sessions/{session_id:int}",
+        delete_session,
+        needs="operate",
+        status=204,
+        errors=[SessionNotFound],
+    ),
     Operation(
         "PATCH",
         "/sessions/{session_id:int}/episodes/{episode_index:int}",
         change_episode,
+        needs="operate",
         body=EpisodeChange,
         example={"outcome": "failure", "note": "the cube slipped"},
         answer=EpisodeView,
         errors=[SessionNotFound, NotFound, BadInput],
     ),
     Operation(
-        "GET", "/sessions/{session_id:int}/ledger", get_ledger, answer=Ledger, errors=[SessionNotFound]
+        "GET",
+        "/sessions/{session_id:int}/ledger",
+        get_ledger,
+        needs="read",
+        answer=Ledger,
+        errors=[SessionNotFound],
     ),
     Operation(
         "POST",
         "/sessions/{session_id:int}/give-up-missing",
         give_up_missing,
+        needs="operate",
         query=GivenUp,
         answer=Ledger,
         errors=[SessionNotFound, SessionArchived, BadInput],

@@ -9,10 +9,9 @@ from typing import Protocol
 from msgspec import UNSET
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_runtime.logs import get_logger
-from teleop_runtime.serving.app import refuse
 from teleop_runtime.serving.connection import peer_of
 from teleop_runtime.serving.operations import Conversation, Header, read_query
-from teleop_runtime.serving.problems import as_backend_error, as_message
+from teleop_runtime.serving.problems import as_backend_error, as_message, refuse
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import (
     BackendError,
@@ -184,6 +183,7 @@ async def errors_told(websocket: WebSocket, robot_id: str) -> AsyncIterator[None
 TELEMETRY = Conversation(
     "/ws/log/{robot_id:path}",
     log_telemetry,
+    needs="send",
     query=PlainQuery,
     headers=[
         Header(

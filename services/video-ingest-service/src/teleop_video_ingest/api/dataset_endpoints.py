@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.postgres.pool import Pool, connected
+from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
 from teleop_schema.errors import BadInput, BadRobotId
 from teleop_schema.identifiers import RobotId, check_robot_id
@@ -58,9 +59,10 @@ async def get_datasets(request: Request) -> Response:
     wanted = read_query(request, DatasetFilter)
     if wanted.robot_id is not None:
         check_robot_id(wanted.robot_id)
+    robot_id = caller_of(request).chosen_robot(wanted.robot_id)
     pool: Pool = request.state.ingest_pool
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
-        rows = await list_datasets(connection, wanted.robot_id, None, wanted.cursor, wanted.limit + 1)
+        rows = await list_datasets(connection, robot_id, None, wanted.cursor, wanted.limit + 1)
     more = len(rows) > wanted.limit
     page = rows[: wanted.limit]
     next_cursor = page[-1]["number"] if more else None
@@ -115,6 +117,8 @@ OPERATIONS = (
         "GET",
         "/datasets",
         get_datasets,
+        needs="read",
+        own_check=True,
         query=DatasetFilter,
         answer=DatasetPage,
         errors=[BadInput, BadRobotId],
@@ -123,6 +127,7 @@ OPERATIONS = (
         "GET",
         "/datasets/{robot_id}/{name:path}",
         get_dataset,
+        needs="read",
         query=FileFilter,
         answer=DatasetDetail,
         errors=[BadInput, BadRobotId, DatasetNotFound, VersionNotFound],

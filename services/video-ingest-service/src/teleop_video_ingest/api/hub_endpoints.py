@@ -76,6 +76,7 @@ OPERATIONS = (
         "GET",
         ADDRESS,
         read_hub_file,
+        needs="read",
         headers=RANGE_HEADERS,
         answers=content_answers({*MEDIA_TYPES.values(), BINARY}, ANY_PAGE),
         errors=[BadInput, BadRobotId, DatasetNotFound, FileNotFound, BadRange],
@@ -84,6 +85,7 @@ OPERATIONS = (
         "OPTIONS",
         ADDRESS,
         allow_hub,
+        needs="nothing",
         answers=[
             Answer(204, "It may", headers=[Header(name, f"`{value}`") for name, value in PREFLIGHT.items()])
         ],

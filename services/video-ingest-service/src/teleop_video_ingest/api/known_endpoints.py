@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.postgres.pool import Pool, transaction
+from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, BadRobotId, BodyTooLarge
 from teleop_schema.holding import MAX_HELD_CHUNKS, Held, Lacking
@@ -28,7 +29,7 @@ async def tell_known(request: Request) -> Response:
     And which of its datasets another computer has replaced since.
     """
     held = await read_body(request, Held, limit_bytes=MAX_HELD_BYTES)
-    check_robot_id(held.robot_id)
+    caller_of(request).check_robot(check_robot_id(held.robot_id))
     if sum(end - first for video in held.videos for first, end in video.chunks) > MAX_HELD_CHUNKS:
         raise BadInput(f"more than {MAX_HELD_CHUNKS} chunks", field="videos", hint="ask in several requests")
     pool: Pool = request.state.ingest_pool
@@ -49,6 +50,8 @@ OPERATIONS = [
         "POST",
         "/files/known",
         tell_known,
+        needs="send",
+        own_check=True,
         body=Held,
         example={"robot_id": "so101_lab", "frames": [{"stream": STREAM, "frames": 3600, "ended": True}]},
         answer=Lacking,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from teleop_runtime.serving.forwarded import address_of
+from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import Answer, Header, JsonResponse, Operation
 from teleop_schema.errors import BodyTooLarge
 from teleop_schema.files import Receipt
@@ -15,7 +16,13 @@ from teleop_video_ingest.api.body import counted_parts
 from teleop_video_ingest.api.forms import DatasetForm, VideoForm
 from teleop_video_ingest.errors import BadForm, ChunkConflict, RobotMismatch, UnknownSession
 from teleop_video_ingest.files.catalog import ACCEPT_ERRORS
-from teleop_video_ingest.model.announced import LIMITS, allowed_fields, from_fields, required_fields
+from teleop_video_ingest.model.announced import (
+    LIMITS,
+    Announced,
+    allowed_fields,
+    from_fields,
+    required_fields,
+)
 from teleop_video_ingest.uploads.multipart import FILE_FIELD, FORM_TYPE, MAX_FORM_BYTES, FormReader
 from teleop_video_ingest.uploads.uploads import Uploads
 
@@ -43,7 +50,7 @@ async def _take(request: Request, kind: str) -> Response:
         receipt, new = await uploads.receive(
             _file_parts(request, uploads, form, kind),
             limit=LIMITS[kind],
-            tell=lambda: from_fields(kind, form.fields),
+            tell=lambda: _announced(request, form, kind),
         )
     except ClientDisconnect:
         return Response(status_code=400)
@@ -62,10 +69,17 @@ async def _file_parts(
             if form.file_begun and not checked:
                 checked = True
                 if all(name in form.fields for name in required_fields(kind)):
-                    await uploads.check(from_fields(kind, form.fields))
+                    await uploads.check(_announced(request, form, kind))
             for piece in pieces:
                 yield piece
     form.end()
+
+
+def _announced(request: Request, form: FormReader, kind: str) -> Announced:
+    """What the fields say of the file; raises NotAllowed if it is of a robot that the caller may not be."""
+    announced = from_fields(kind, form.fields)
+    caller_of(request).check_robot(announced["robot_id"])
+    return announced
 
 
 STORED = (
@@ -82,6 +96,8 @@ OPERATIONS = [
         "POST",
         "/upload/video",
         upload_video,
+        needs="send",
+        own_check=True,
         content={FORM_TYPE.decode(): VideoForm},
         answers=STORED_VIDEO,
         errors=[*ERRORS, *ACCEPT_ERRORS],
@@ -90,6 +106,8 @@ OPERATIONS = [
         "POST",
         "/upload/sync",
         upload_dataset_file,
+        needs="send",
+        own_check=True,
         content={FORM_TYPE.decode(): DatasetForm},
         answers=STORED,
         errors=[*ERRORS, *(error for error in ACCEPT_ERRORS if error not in OF_VIDEO)],

@@ -2,6 +2,7 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
+from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body
 from teleop_runtime.store import UploadBusy
 from teleop_schema.errors import BodyTooLarge
@@ -19,6 +20,7 @@ async def plan_file(request: Request) -> Response:
     """The receipt of a file that is stored, or an upload and the ranges of the file to send to it."""
     uploads: Uploads = request.state.uploads
     plan = await read_body(request, FilePlan, limit_bytes=MAX_PLAN_BYTES)
+    caller_of(request).check_robot(plan.file.robot_id)
     return JsonResponse(await uploads.plan(plan))
 
 
@@ -35,6 +37,8 @@ OPERATIONS = [
         "POST",
         "/files/plan",
         plan_file,
+        needs="send",
+        own_check=True,
         body=FilePlan,
         answer=Planned,
         example={"file": EXAMPLE},

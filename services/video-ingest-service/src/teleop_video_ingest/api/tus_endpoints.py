@@ -10,6 +10,7 @@ from msgspec import Meta
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from teleop_runtime.serving.forwarded import address_of
+from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import Answer, Bytes, Header, Operation
 from teleop_runtime.serving.problems import answer_backend_error
 from teleop_runtime.store import OffsetMismatch, UnknownUpload, UploadBusy
@@ -25,6 +26,7 @@ from teleop_video_ingest.errors import (
     UploadGone,
 )
 from teleop_video_ingest.files.catalog import ACCEPT_ERRORS
+from teleop_video_ingest.model.announced import from_metadata
 from teleop_video_ingest.tables.upload_table import OfferedUpload, Upload
 from teleop_video_ingest.uploads import tus
 from teleop_video_ingest.uploads.uploads import Uploads
@@ -64,7 +66,9 @@ async def create_upload(request: Request) -> Response:
     uploads = _uploads(request)
     creation = tus.read_creation(request.headers)
     checksum = tus.read_checksum(request.headers)
-    upload = await uploads.create(creation, request.headers.get("upload-metadata", ""))
+    announced = from_metadata(creation.metadata)
+    caller_of(request).check_robot(announced["robot_id"])
+    upload = await uploads.create(creation, announced, request.headers.get("upload-metadata", ""))
     offset = 0
     if creation.has_body:
         patch = tus.Patch(0, None, checksum)
@@ -184,6 +188,7 @@ APPEND = Operation(
     "PATCH",
     ONE_UPLOAD,
     append_bytes,
+    needs="send",
     headers=[RESUMABLE, replace(OFFSET, says="Where the bytes of this request belong"), CHECKSUM, LENGTH],
     content=BODY,
     answers=[Answer(204, "The bytes are stored for good", headers=TELLS)],
@@ -191,12 +196,21 @@ APPEND = Operation(
 )
 
 OPERATIONS = [
-    Operation("OPTIONS", "/files", tell_capabilities, answers=[SUPPORTED]),
-    Operation("OPTIONS", ONE_UPLOAD, tell_capabilities, answers=[SUPPORTED], name="tell_upload_capabilities"),
+    Operation("OPTIONS", "/files", tell_capabilities, needs="nothing", answers=[SUPPORTED]),
+    Operation(
+        "OPTIONS",
+        ONE_UPLOAD,
+        tell_capabilities,
+        needs="nothing",
+        answers=[SUPPORTED],
+        name="tell_upload_capabilities",
+    ),
     Operation(
         "POST",
         "/files",
         create_upload,
+        needs="send",
+        own_check=True,
         headers=[RESUMABLE, LENGTH, DEFERRED, METADATA, CHECKSUM],
         content=BODY,
         may_be_empty=True,
@@ -213,6 +227,7 @@ OPERATIONS = [
         "HEAD",
         ONE_UPLOAD,
         tell_offset,
+        needs="send",
         headers=[RESUMABLE],
         answers=[Answer(200, "How far it is", headers=[*TELLS, LENGTH, DEFERRED, METADATA])],
         errors=[BadTusVersion, UnknownUpload, UploadBusy, UploadGone, *ACCEPT_ERRORS],
@@ -222,6 +237,7 @@ OPERATIONS = [
         "DELETE",
         ONE_UPLOAD,
         terminate_upload,
+        needs="send",
         headers=[RESUMABLE],
         answers=[Answer(204, "The upload does not exist any more", headers=TELLS[:1])],
         errors=[BadTusVersion, UnknownUpload, UploadBusy, UploadGone],
@@ -230,6 +246,7 @@ OPERATIONS = [
         "POST",
         ONE_UPLOAD,
         override_method,
+        needs="send",
         headers=[OVERRIDDEN, *(replace(header, required=False) for header in APPEND.headers)],
         content=BODY,
         may_be_empty=True,

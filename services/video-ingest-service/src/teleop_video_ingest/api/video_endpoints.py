@@ -124,18 +124,27 @@ OPERATIONS = (
         "GET",
         "/sessions/{session_id:int}/videos",
         list_videos,
+        needs="read",
         query=VideoFilter,
         answer=SessionVideos,
         errors=[SessionNotFound, BadInput],
     ),
     Operation(
-        "DELETE", "/videos/{video_id:int}", delete_video, status=204, errors=[VideoNotFound, FramesTold]
+        "DELETE",
+        "/videos/{video_id:int}",
+        delete_video,
+        needs="administer",
+        status=204,
+        errors=[VideoNotFound, FramesTold],
     ),
-    Operation("GET", "/videos/{video_id:int}", get_video, answer=VideoDetail, errors=[VideoNotFound]),
+    Operation(
+        "GET", "/videos/{video_id:int}", get_video, needs="read", answer=VideoDetail, errors=[VideoNotFound]
+    ),
     Operation(
         "GET",
         "/videos/{video_id:int}/content",
         get_video_content,
+        needs="read",
         headers=RANGE_HEADERS,
         answers=content_answers([VIDEO, BINARY]),
         errors=[VideoNotFound, BadRange, Damaged],

@@ -42,6 +42,8 @@ IS_KNOWN = "SELECT EXISTS (SELECT FROM upload WHERE id = $1)"
 
 HAS_FAILED = "SELECT EXISTS (SELECT FROM upload WHERE plan_key = $1 AND problem IS NOT NULL)"
 
+ROBOT_OF = "SELECT file->>'robot_id' FROM upload WHERE id = $1 AND file IS NOT NULL"
+
 SET_LENGTH = "UPDATE upload SET length = $2 WHERE id = $1 AND length IS NULL"
 
 POSTPONE = (
@@ -149,6 +151,16 @@ class UploadTable:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    async def robots_of(self, upload_id: str) -> list[str]:
+        """The robot that an upload is of; none if there is no such upload."""
+        try:
+            key = UUID(upload_id)
+        except ValueError:
+            return []
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            robot_id = await connection.fetchval(ROBOT_OF, key)
+        return [] if robot_id is None else [robot_id]
 
     async def add(
         self,

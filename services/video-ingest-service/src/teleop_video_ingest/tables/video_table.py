@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from teleop_runtime.postgres.pool import Connection
+from teleop_runtime.postgres.pool import Connection, Pool, connected
 from teleop_schema.files import DroppedFrames, VideoFile
 
 from teleop_video_ingest.errors import VideoNotFound
@@ -18,6 +18,8 @@ from teleop_video_ingest.model.worker_messages import LOOK_VERSION, Probed
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # PostgreSQL's bigint.
 MAX_ID = 2**63 - 1
+# Time limit for one row by its key.
+ROBOT_TIMEOUT_S = 10.0
 # Of 10 s and 30 pictures a second, these hold 15,000 pictures.
 CHUNKS_TOGETHER = 50
 
@@ -82,6 +84,10 @@ GET_CHUNK = """
 SELECT c.*, s.robot_id, u.unusable
   FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id JOIN video_chunk_use u ON u.id = c.id
  WHERE c.id = $1
+"""
+
+ROBOT_OF_CHUNK = """
+SELECT s.robot_id FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
 """
 
 REMOVE_CHUNK = "DELETE FROM video_chunk WHERE id = $1 AND frame_indices IS NULL RETURNING id"
@@ -152,6 +158,13 @@ async def get_chunk(connection: Connection, video_id: int) -> asyncpg.Record:
     if row is None:
         raise VideoNotFound(f"there is no video {video_id}", field="video_id")
     return row
+
+
+async def robots_of_chunk(pool: Pool, video_id: int) -> list[str]:
+    """The robot whose video a chunk is; none if there is no such chunk."""
+    async with connected(pool, timeout_s=ROBOT_TIMEOUT_S) as connection:
+        robot_id = await connection.fetchval(ROBOT_OF_CHUNK, min(video_id, MAX_ID))
+    return [] if robot_id is None else [robot_id]
 
 
 async def remove_chunk(connection: Connection, video_id: int) -> bool:

@@ -24,7 +24,7 @@ from teleop_schema.files import DatasetFile, FilePlan, Planned, Receipt, VideoFi
 
 from teleop_video_ingest.errors import BadTusHeader, ChunkConflict, TooManyUploads, UploadGone
 from teleop_video_ingest.files.catalog import Catalog
-from teleop_video_ingest.model.announced import LIMITS, SOME_SHA256, Announced, complete, from_metadata
+from teleop_video_ingest.model.announced import LIMITS, SOME_SHA256, Announced, complete
 from teleop_video_ingest.tables.upload_table import OfferedUpload, PlannedUpload, Upload, UploadTable
 from teleop_video_ingest.uploads.plan import check_chunks, copied_ranges, missing_ranges
 from teleop_video_ingest.uploads.tus import Creation, Patch
@@ -75,9 +75,8 @@ class Uploads:
         missing = missing_ranges(upload.copied, plan.file.size_bytes)
         return Planned(upload=f"/files/{upload.id}", missing=tuple(missing))
 
-    async def create(self, creation: Creation, metadata: str) -> Upload:
+    async def create(self, creation: Creation, announced: Announced, metadata: str) -> Upload:
         """A new upload of a file that tus metadata describes; refused here if possible."""
-        announced = from_metadata(creation.metadata)
         _check_limit(announced, creation.length)
         await self.check(announced, creation.length)
         upload_id = uuid4()

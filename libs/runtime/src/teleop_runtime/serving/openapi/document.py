@@ -11,28 +11,33 @@ import msgspec
 from teleop_schema.errors import (
     BackendError,
     Forbidden,
+    NotAllowed,
     NotFound,
     Overloaded,
     StorageUnavailable,
     TargetTooLong,
     TooSlow,
+    Unauthorized,
     WrongMediaType,
 )
 
+from teleop_runtime.access.roles import roles_for
 from teleop_runtime.serving.openapi.schemas import Schemas, fields_of, without_null
 from teleop_runtime.serving.operations import JSON, Answer, Conversation, Header, Operation
 from teleop_runtime.serving.problems import Problem, as_problem
 
 EXAMPLES = "#/components/examples/"
 PROBLEM_JSON = "application/problem+json"
-# Errors of every operation.
+# Errors of every operation: of an address with a token in it, too.
 ALWAYS: tuple[type[BackendError], ...] = (
+    Unauthorized,
     Forbidden,
     TargetTooLong,
     BackendError,
     StorageUnavailable,
     Overloaded,
 )
+BEARER = "bearer"
 ABOUT = """
 Every address of this backend. Clients can be generated from this document.
 
@@ -47,8 +52,9 @@ Every address of this backend. Clients can be generated from this document.
 - **Lists** come in pages: ask again with `cursor` set to `next_cursor` of the page before, until it is null.
 - **Names in addresses** (`name`, `path`) may contain slashes, which may be sent as they are or as `%2F`.
 - **HEAD** is answered wherever GET is.
-- **Access**: there are no accounts. By default, the backend answers its own machine only; who can reach it
-  from others is up to the network that it is opened to.
+- **Access**: by default, the backend answers its own machine only, and asks for no token. Where it trusts no
+  network, every address but those of health and of this description needs a token, as
+  `Authorization: Bearer <token>`. A token that is sent is always checked.
 """.strip()
 
 
@@ -91,10 +97,15 @@ def describe(
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "The server that this document comes from"}],
-        "security": [],
+        # No token is needed where the posture of the server lets everybody in.
+        "security": [{}, {BEARER: []}],
         "tags": [{"name": tag, "description": described.tags.get(tag, tag)} for tag in sorted(used)],
         "paths": paths,
-        "components": {"schemas": schemas.components, "examples": _examples(asked)},
+        "components": {
+            "schemas": schemas.components,
+            "examples": _examples(asked),
+            "securitySchemes": {BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "lrb_…"}},
+        },
     }
 
 
@@ -104,6 +115,7 @@ def _handshake(conversation: Conversation) -> Operation:
         "GET",
         conversation.path,
         conversation.endpoint,  # type: ignore[arg-type]  # only its name and its text are looked at
+        conversation.needs,
         query=conversation.query,
         headers=conversation.headers,
         answers=[Answer(101, "A WebSocket from here on, with these as its text messages in both directions")],
@@ -150,6 +162,10 @@ def _operation(operation: Operation, schemas: Schemas, described: Described) -> 
         "summary": " ".join(summary.split()),
         "description": text or summary,
     }
+    if operation.needs == "nothing":
+        told["security"] = []
+    else:
+        told["description"] += f"\n\nWhere tokens are needed: one of the role {roles_for(operation.needs)}."
     if parameters:
         told["parameters"] = parameters
     content = {media: {"schema": schemas.of(kind)} for media, kind in operation.content.items()}
@@ -199,7 +215,8 @@ def _refusals(operation: Operation) -> dict[str, Any]:
 def _errors(operation: Operation) -> list[type[BackendError]]:
     body = [WrongMediaType, TooSlow] if operation.body is not None or operation.content else []
     numbered = [NotFound] if ":int}" in operation.path else []
-    return [*operation.errors, *body, *numbered, *ALWAYS]
+    access = [] if operation.needs == "nothing" else [NotAllowed]
+    return [*operation.errors, *body, *numbered, *access, *ALWAYS]
 
 
 def _problems(operation: Operation, errors: Mapping[str, type[BackendError]]) -> dict[str, Any]:

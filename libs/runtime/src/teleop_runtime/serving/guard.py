@@ -1,0 +1,232 @@
+"""Checks who calls, once for each request and each WebSocket, before the endpoint runs.
+
+A token that is shown is always checked, whoever else would be let in without one.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Collection
+from functools import wraps
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import msgspec
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Scope
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from teleop_schema.errors import BackendError, StorageUnavailable, Unauthorized
+
+from teleop_runtime.access.principal import THE_NETWORK, THIS_MACHINE, Principal
+from teleop_runtime.access.redaction import holds_token
+from teleop_runtime.access.roles import AUDITED, Need
+from teleop_runtime.logs import get_logger
+from teleop_runtime.serving.problems import as_backend_error, as_message, refuse
+from teleop_runtime.settings import Exposure
+from teleop_runtime.trouble import trouble_of
+
+log = get_logger(__name__)
+
+READING = ("GET", "HEAD")
+# Where browsers, which can't set headers, show a token to a WebSocket: one more subprotocol that they offer.
+OFFERED = "bearer."
+# Parts of addresses that say whose data it is. The parts of a server that have such addresses know the robots
+# behind them: a function of that name, in the state.
+BOUND = ("session_id", "video_id", "upload_id", "export_id")
+SHOW = "send it as `Authorization: Bearer <token>`"
+# For the last words to a client that may not be reading any more.
+FAREWELL_TIMEOUT_S = 2.0
+
+type HttpEndpoint = Callable[[Request], Awaitable[Response]]
+type SocketEndpoint = Callable[[WebSocket], Awaitable[None]]
+
+
+class Tokens(Protocol):
+    """What is known about tokens; in the state of a server as `tokens`."""
+
+    async def find(self, token: str) -> Principal:
+        """Whose token it is; raises Unauthorized."""
+
+    async def ended(self, principal: Principal) -> None:
+        """Return once its token is revoked or expired."""
+
+    async def robots_of_sessions(self, session_ids: Collection[int]) -> Collection[str]:
+        """The robots of those of the sessions that exist."""
+
+    async def note(self, principal: Principal, address: str | None, action: str, subject: str) -> None:
+        """Keep what was done."""
+
+
+def unknown_caller(exposure: Exposure, trust_network: bool) -> Principal | None:
+    """Whoever shows no token, and was let in by the posture; None: nobody may do that."""
+    if exposure == "local":
+        return THIS_MACHINE
+    return THE_NETWORK if trust_network else None
+
+
+def check_address(scope: Scope) -> None:
+    """Raise Unauthorized if the address holds a token: proxies, browsers and shells keep addresses."""
+    query: bytes = scope.get("query_string", b"")
+    if holds_token(scope["path"]) or (query and holds_token(unquote(query.decode("latin-1")))):
+        raise Unauthorized(
+            "a token must not be a part of an address, because addresses are kept in many places",
+            hint=f"revoke this token, and make another one; {SHOW}",
+        )
+
+
+def shown_token(connection: HTTPConnection) -> str | None:
+    """The token that the client shows, "" if it shows an empty one; None: it shows none.
+
+    Raises Unauthorized if it shows several. Credentials of other schemes are for proxies on the way.
+    """
+    shown = []
+    for header in connection.headers.getlist("authorization"):
+        scheme, _, credentials = header.strip().partition(" ")
+        if scheme.lower() in ("bearer", ""):
+            shown.append(credentials.strip())
+    if connection.scope["type"] == "websocket":
+        offered = connection.scope["subprotocols"]
+        shown += [each.removeprefix(OFFERED) for each in offered if each.startswith(OFFERED)]
+    if len(shown) > 1:
+        raise Unauthorized("more than one token is shown", hint=SHOW)
+    return shown[0] if shown else None
+
+
+def caller_of(connection: HTTPConnection) -> Principal:
+    """Who calls, for endpoints that find the robot, or a further need, in the query or the body."""
+    found: Principal = connection.state.principal
+    return found
+
+
+async def check_sessions(connection: HTTPConnection, session_ids: Collection[int]) -> None:
+    """Raise NotAllowed if one of the sessions is of a robot that the caller may not touch."""
+    caller = caller_of(connection)
+    if caller.robot_ids is not None:
+        for robot_id in await _tokens(connection).robots_of_sessions(session_ids):
+            caller.check_robot(robot_id, field="session_ids")
+
+
+async def admit(connection: HTTPConnection, needs: Need, own_check: bool) -> Principal:
+    """Who calls; raises Unauthorized or NotAllowed for whoever may not use this address.
+
+    own_check  whether the endpoint checks by itself of which robot it is about
+    """
+    try:
+        caller = await _identify(connection, needs)
+        caller.check_need(needs)
+        if caller.robot_ids is not None:
+            await _check_robots(connection, caller, own_check)
+    except BackendError as error:
+        if error.status in (401, 403):
+            address = connection.client.host if connection.client else None
+            path = connection.scope["path"]
+            log.warning("access refused", address=address, path=path, code=error.code, reason=error.detail)
+        raise
+    connection.state.principal = caller
+    return caller
+
+
+async def _identify(connection: HTTPConnection, needs: Need) -> Principal:
+    token = shown_token(connection)
+    if token is not None:
+        return await _tokens(connection).find(token)
+    unknown: Principal | None = connection.state.unknown_caller
+    if unknown is None:
+        raise Unauthorized("this backend serves nobody without a token", hint=SHOW)
+    if needs == "grant" and unknown is THE_NETWORK:
+        raise Unauthorized(
+            "tokens are made and revoked with a token of the role admin, even where the network is trusted",
+            hint="make the first one on the server itself: tokens add <name> --role admin",
+        )
+    return unknown
+
+
+async def _check_robots(connection: HTTPConnection, caller: Principal, own_check: bool) -> None:
+    named = connection.path_params
+    if "robot_id" in named:
+        caller.check_robot(named["robot_id"])
+        return
+    bound = next((name for name in BOUND if name in named), None)
+    if bound is not None:
+        robots_of = getattr(connection.state, f"robots_of_{bound}")
+        for robot_id in await robots_of(named[bound]):
+            caller.check_robot(robot_id, field=bound)
+    elif not own_check:
+        caller.check_all_robots()
+
+
+def _tokens(connection: HTTPConnection) -> Tokens:
+    found: Tokens | None = getattr(connection.state, "tokens", None)
+    if found is None:
+        raise StorageUnavailable("tokens can't be checked before the backend has started")
+    return found
+
+
+def guard(endpoint: HttpEndpoint, needs: Need, own_check: bool) -> HttpEndpoint:
+    """The endpoint, for those who may use it; what changes something is noted in the table `audit`."""
+    if needs == "nothing":
+        return endpoint
+
+    @wraps(endpoint)
+    async def answer(request: Request) -> Response:
+        caller = await admit(request, needs, own_check)
+        response = await endpoint(request)
+        if needs in AUDITED and request.method not in READING and response.status_code < 400:
+            subject = getattr(request.state, "subject", request.url.path)
+            await note(request, caller, endpoint.__name__, subject)
+        return response
+
+    return answer
+
+
+async def note(request: Request, caller: Principal, action: str, subject: str) -> None:
+    """Keep what was done; it was, so the caller does not hear it if that fails."""
+    tokens: Tokens | None = getattr(request.state, "tokens", None)
+    address = request.client.host if request.client else None
+    log.info("changed", by=caller.name, token_prefix=caller.prefix, action=action, subject=subject)
+    if tokens is not None:
+        try:
+            await tokens.note(caller, address, action, subject)
+        except Exception as error:
+            log.error("a change could not be noted", action=action, subject=subject, error=repr(error))
+
+
+def guard_socket(endpoint: SocketEndpoint, needs: Need) -> SocketEndpoint:
+    """The endpoint, for those who may use it, and only as long as their token is valid."""
+
+    @wraps(endpoint)
+    async def converse(websocket: WebSocket) -> None:
+        try:
+            caller = await admit(websocket, needs, own_check=False)
+        except Exception as error:
+            if not isinstance(error, BackendError) and trouble_of(error) is None:
+                log.error("a token could not be checked", exc_info=error)
+            known = error if isinstance(error, BackendError) else as_backend_error(error)
+            await refuse(websocket, known)
+            return
+        if caller.token_id is None:
+            await endpoint(websocket)
+        else:
+            await _while_valid(websocket, endpoint, caller)
+
+    return converse
+
+
+async def _while_valid(websocket: WebSocket, endpoint: SocketEndpoint, caller: Principal) -> None:
+    conversing: asyncio.Future[Any] = asyncio.ensure_future(endpoint(websocket))
+    ended = asyncio.ensure_future(_tokens(websocket).ended(caller))
+    try:
+        await asyncio.wait((conversing, ended), return_when=asyncio.FIRST_COMPLETED)
+        if conversing.done():
+            await conversing
+            return
+    finally:
+        conversing.cancel()
+        ended.cancel()
+        await asyncio.gather(conversing, ended, return_exceptions=True)
+    log.warning("connection ended: its token is no longer valid", by=caller.name, token_prefix=caller.prefix)
+    error = Unauthorized("the token was revoked, or has expired", hint="let the robot join again")
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+        async with asyncio.timeout(FAREWELL_TIMEOUT_S):
+            await websocket.send_text(msgspec.json.encode(as_message(error, fatal=True)).decode())
+            await websocket.close(error.close_code, error.detail)

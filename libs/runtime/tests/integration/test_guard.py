@@ -1,0 +1,289 @@
+"""Who is let in, over real sockets, by tokens in a real database."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import pytest_asyncio
+from teleop_runtime import gate
+from teleop_runtime.access.tokens import hash_of, make_token, prefix_of
+from teleop_runtime.gate import access_part
+from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.guard import caller_of
+from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation
+from teleop_testing.backends.serving import serving
+from teleop_testing.waiting import PATIENCE_S, wait_for
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+ADD = """
+WITH p AS (INSERT INTO principal (name, role, robot_ids) VALUES ($1, $2, $3)
+           ON CONFLICT (role, name) DO UPDATE SET name = $1 RETURNING id)
+INSERT INTO access_token (principal_id, hash, prefix, expires_at, revoked_at)
+SELECT id, $4, $5, now() + $6::text::interval, CASE WHEN $7 THEN now() END FROM p RETURNING id
+"""
+
+
+async def whoami(request):
+    """Who calls."""
+    return JsonResponse(caller_of(request).name)
+
+
+async def say_open(_request):
+    """What everybody may know."""
+    return JsonResponse("open")
+
+
+async def echo(websocket):
+    """Whatever comes."""
+    await websocket.accept(subprotocol=next(iter(websocket.scope["subprotocols"]), None))
+    while True:
+        await websocket.send_text(await websocket.receive_text())
+
+
+@asynccontextmanager
+async def lifespan():
+    """Nothing to start."""
+    yield Running(state={})
+
+
+PART = ServicePart(
+    name="example",
+    operations=[
+        Operation("GET", "/open", say_open, "nothing"),
+        Operation("GET", "/whoami", whoami, "browse"),
+        Operation("GET", "/robots/{robot_id}", whoami, "read"),
+        Operation("POST", "/change", whoami, "operate"),
+    ],
+    websockets=[Conversation("/ws/{robot_id}", echo, "send")],
+    lifespan=lifespan,
+)
+
+
+@pytest.fixture
+def add(database):
+    """Adds a token to the database."""
+
+    async def add(role, name="someone", robots=None, *, lasts=None, revoked=False) -> str:
+        token = make_token(role)
+        robots = [name] if role == "robot" else robots
+        values = (name, role, robots, hash_of(token), prefix_of(token), lasts, revoked)
+        await database.connection.fetchval(ADD, *values)
+        return token
+
+    return add
+
+
+@asynccontextmanager
+async def server(database_url, **posture):
+    """Address of the server."""
+    app = assemble("example", [access_part(database_url), PART], **posture)
+    async with serving(app) as address:
+        yield address
+
+
+@pytest_asyncio.fixture
+async def address(database_url):
+    """Address of a server that nobody may use without a token."""
+    async with server(database_url, exposure="lab", trust_network=False) as address:
+        yield address
+
+
+@pytest_asyncio.fixture
+async def http(address):
+    """HTTP client of it."""
+    async with httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as client:
+        yield client
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def assert_refused(answer, status, code):
+    """A problem that no retry can help."""
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["retryable"]) == (status, code, False)
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+    return problem
+
+
+async def test_nobody_gets_in_without_a_token(http, address):
+    """But for health and what describes the server."""
+    assert_refused(await http.get("/whoami"), 401, "unauthorized")
+    assert_refused(await http.get("/metrics"), 401, "unauthorized")
+    for path in ("/open", "/healthz", "/readyz", "/openapi.json", "/docs"):
+        assert (await http.get(path)).status_code == 200
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"ws://{address}/ws/robot_A"):
+            pass
+    response = refused.value.response
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+    assert json.loads(response.body)["code"] == "unauthorized"
+
+
+async def test_a_token_says_who_calls(http, add, database):
+    """Its use is noted, once a minute."""
+    token = await add("viewer", "anna")
+    assert (await http.get("/whoami", headers=bearer(token))).json() == "anna"
+    assert (await http.get("/whoami", headers={"Authorization": f"bearer  {token}"})).json() == "anna"
+    assert await database.value("SELECT last_used_at > now() - interval '1 minute' FROM access_token")
+    assert_refused(await http.post("/change", headers=bearer(token)), 403, "not_allowed")
+
+
+async def test_a_bad_token_opens_nothing_where_none_is_needed(database_url, add):
+    """An empty one neither: a variable that is not set must not make a difference."""
+    good = await add("admin")
+    body, _, checksum = good.rpartition("_")
+    expired, revoked = await add("admin", lasts="-1 s"), await add("admin", revoked=True)
+    bad = [good[:-1], f"{body}_000000", good.replace("admin", "robot"), make_token("admin"), expired]
+    bad += [revoked, "x", f"{good}, {good}", checksum, f'"{good}"']
+    async with (
+        server(database_url, exposure="local") as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
+        assert (await http.get("/whoami")).json() == "this machine"
+        assert (await http.get("/whoami", headers=bearer(good))).json() == "someone"
+        for token in bad:
+            assert_refused(await http.get("/whoami", headers=bearer(token)), 401, "unauthorized")
+        for value in ("", "Bearer", "bearer"):
+            answer = await http.get("/whoami", headers={"Authorization": value})
+            assert_refused(answer, 401, "unauthorized")
+        twice = [("Authorization", f"Bearer {good}"), ("Authorization", f"Bearer {good}")]
+        assert_refused(await http.get("/whoami", headers=twice), 401, "unauthorized")
+        basic = await http.get("/whoami", headers={"Authorization": "Basic YTpi"})
+        assert basic.json() == "this machine"
+
+
+async def test_a_token_in_an_address_is_refused_and_not_logged(http, add, caplog, capfd):
+    """Even a good one, however it is written."""
+    token = await add("admin")
+    for path in (f"/whoami?token={token}", f"/{token}", f"/whoami?t={token.replace('_', '%5F')}"):
+        answer = await http.get(path, headers=bearer(token))
+        problem = assert_refused(answer, 401, "unauthorized")
+        assert token not in json.dumps(problem)
+    said = capfd.readouterr()
+    assert token.rpartition("_")[0] not in caplog.text + said.out + said.err
+
+
+async def test_a_robot_reaches_its_own(http, address, add):
+    """Over HTTP and WebSocket; elsewhere it hears what is needed."""
+    token = await add("robot", "robot_A")
+    assert (await http.get("/robots/robot_A", headers=bearer(token))).json() == "robot_A"
+    problem = assert_refused(await http.get("/robots/robot_B", headers=bearer(token)), 403, "not_allowed")
+    assert "robot_A only, not of robot_B" in problem["detail"]
+    problem = assert_refused(await http.get("/whoami", headers=bearer(token)), 403, "not_allowed")
+    assert "viewer or operator or admin" in problem["detail"]
+    async with connect(f"ws://{address}/ws/robot_A", additional_headers=bearer(token)) as socket:
+        await socket.send("x")
+        assert await socket.recv() == "x"
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"ws://{address}/ws/robot_B", additional_headers=bearer(token)):
+            pass
+    assert refused.value.response.status_code == 403
+
+
+async def test_whoever_is_for_some_robots_can_ask_for_all_nowhere(http, add):
+    """Where the address says nothing of a robot, and the endpoint does not look."""
+    some, everything = await add("viewer", "anna", ["robot_A"]), await add("viewer", "berta")
+    assert (await http.get("/robots/robot_A", headers=bearer(some))).status_code == 200
+    assert_refused(await http.get("/whoami", headers=bearer(some)), 403, "not_allowed")
+    assert (await http.get("/whoami", headers=bearer(everything))).status_code == 200
+
+
+async def test_browsers_show_a_token_as_a_subprotocol(address, add):
+    """Which is never chosen; twice is refused."""
+    token = await add("robot", "robot_A")
+    async with connect(f"ws://{address}/ws/robot_A", subprotocols=["plain", f"bearer.{token}"]) as socket:
+        assert socket.subprotocol == "plain"
+    for offered, headers in (
+        (["plain", "bearer."], {}),
+        (["plain", f"bearer.{make_token('robot')}"], {}),
+        (["plain", f"bearer.{token}"], bearer(token)),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(
+                f"ws://{address}/ws/robot_A", subprotocols=offered, additional_headers=headers
+            ):
+                pass
+        assert refused.value.response.status_code == 401
+
+
+@pytest.mark.parametrize("how", ["revoked_at = now()", "expires_at = now()"])
+async def test_the_end_of_a_token_ends_its_connections(address, add, database, monkeypatch, how):
+    """With its code, and with words; other connections stay."""
+    token, other = await add("robot", "robot_A"), await add("robot", "robot_B")
+    async with (
+        connect(f"ws://{address}/ws/robot_A", additional_headers=bearer(token)) as socket,
+        connect(f"ws://{address}/ws/robot_B", additional_headers=bearer(other)) as staying,
+    ):
+        await database.connection.execute(
+            f"UPDATE access_token SET {how} WHERE prefix = $1", prefix_of(token)
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            message = json.loads(await socket.recv())
+            assert (message["code"], message["fatal"], message["retryable"]) == ("unauthorized", True, False)
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
+        assert socket.close_code == 4401
+        await staying.send("x")
+        assert await staying.recv() == "x"
+    assert gate.LOOK_EVERY_S + gate.REMEMBERED_S < 5
+
+
+async def test_a_revoked_token_is_soon_refused(http, add, database):
+    """It is remembered for a moment only."""
+    token = await add("viewer")
+    assert (await http.get("/whoami", headers=bearer(token))).status_code == 200
+    await database.connection.execute("UPDATE access_token SET revoked_at = now()")
+
+    async def refused():
+        return (await http.get("/whoami", headers=bearer(token))).status_code == 401
+
+    await wait_for(refused)
+
+
+async def test_what_changes_something_is_noted(http, add, database):
+    """Who, what, when, by which token; reading is not, and what was refused is not."""
+    token = await add("operator", "anna")
+    assert (await http.post("/change", headers=bearer(token))).status_code == 200
+    await http.get("/whoami", headers=bearer(token))
+    await http.post("/change", headers=bearer(await add("viewer")))
+    (noted,) = await database.fetch("SELECT * FROM audit")
+    assert (noted["principal"], noted["role"], noted["action"]) == ("anna", "operator", "whoami")
+    assert (noted["token_prefix"], noted["subject"]) == (prefix_of(token), "/change")
+    assert noted["address"] == "127.0.0.1"
+
+
+async def test_a_trusted_network_needs_no_token(database_url):
+    """As an operator has said."""
+    async with (
+        server(database_url, exposure="lab", trust_network=True) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
+        assert (await http.get("/whoami")).json() == "the trusted network"
+
+
+async def test_without_the_database_no_token_is_believed(add):
+    """Nor refused for good: a robot tries again."""
+    app = assemble("example", [PART], exposure="local")
+    async with (
+        serving(app) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
+        answer = await http.get("/whoami", headers=bearer(await add("admin")))
+        assert (answer.status_code, answer.json()["retryable"]) == (503, True)
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(f"ws://{address}/ws/a", additional_headers=bearer(make_token("robot"))):
+                pass
+        assert refused.value.response.status_code == 503
+
+
+def test_an_address_without_its_need_is_not_assembled():
+    """Nobody can forget it."""
+    with pytest.raises(TypeError, match="needs"):
+        Operation("GET", "/x", whoami)
+    with pytest.raises(TypeError, match="needs"):
+        Conversation("/x", echo)

@@ -1,0 +1,188 @@
+"""The commands `robots` and `tokens`, on a database that they are given."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+from teleop_runtime.access.codes import joining_line
+from teleop_runtime.access.principal import Principal
+from teleop_runtime.access.roles import ROLES
+from teleop_runtime.gate import TokenDirectory
+from teleop_runtime.postgres.pool import Pool, open_pool
+from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.trouble import trouble_of
+from teleop_schema.commands.command_line import Parser
+from teleop_schema.errors import BackendError, BadInput
+from teleop_schema.identifiers import check_robot_id
+
+from teleop_telemetry.access.token_table import TokenTable
+from teleop_telemetry.access.views import TokenView
+
+# Two of them: one for the command, one to note what it did.
+CONNECTIONS = 2
+MAX_DAYS = 36_500
+# All there are; a terminal shows no pages.
+LISTED = 100_000
+OPERATOR = Principal("command line", "admin")
+
+type Command = Callable[[Pool, argparse.Namespace], Awaitable[str]]
+
+
+def run(prog: str, database_url: Callable[[], str], server: str, words: Sequence[str]) -> int:
+    """Run `robots …` or `tokens …`; the exit status, with the reason on standard error.
+
+    prog          how the command is called, without `robots`
+    database_url  gives the database, once the words are understood
+    server        address of the backend for the line of `robots add`, unless --server says another
+    words         from `robots` or `tokens` on
+    """
+    arguments = _parser(prog, server).parse_args(words)
+    try:
+        print(asyncio.run(_run(arguments, database_url())))
+        return 0
+    except BackendError as error:
+        reason = f"{error.detail}{f'; {error.hint}' if error.hint else ''}"
+    except CannotStart as error:
+        reason = str(error)
+    except Exception as error:
+        trouble = trouble_of(error)
+        if trouble is None:
+            raise
+        reason = f"{trouble.detail}{f'; {trouble.hint}' if trouble.hint else ''}"
+    print(f"error: {reason}", file=sys.stderr)
+    return 1
+
+
+def _parser(prog: str, server: str) -> Parser:
+    parser = Parser(prog=prog, description="Say which robots and people may use the backend.")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    robots = kinds.add_parser("robots", help="let robots join, and list them").add_subparsers(
+        dest="command", required=True
+    )
+    add = robots.add_parser("add", help="print the line with which a robot joins: good once, for 15 minutes")
+    add.add_argument("robot_id")
+    add.add_argument(
+        "--server", default=server, help=f"how the robot reaches this backend; default: {server}"
+    )
+    add.set_defaults(run=_add_robot)
+    robots.add_parser("list", help="list the robots, and whether they have tokens").set_defaults(
+        run=_list_robots
+    )
+    tokens = kinds.add_parser("tokens", help="make, list and revoke tokens").add_subparsers(
+        dest="command", required=True
+    )
+    make = tokens.add_parser("add", help="make a token, and print it; nothing shows it again")
+    make.add_argument("name", help="of the person or program; of the robot, for the role robot")
+    make.add_argument("--role", required=True, choices=ROLES, help="what it may do")
+    make.add_argument("--robot", action="append", help="only data of this robot; may be given several times")
+    make.add_argument("--days", type=_days, help="days until it expires; default: never")
+    make.set_defaults(run=_add_token)
+    tokens.add_parser("list", help="list tokens, without the tokens themselves").set_defaults(
+        run=_list_tokens
+    )
+    revoke = tokens.add_parser("revoke", help="end a token; its connections end within 5 s")
+    revoke.add_argument("token", help="its number or its beginning, as `tokens list` shows them")
+    revoke.set_defaults(run=_revoke_token)
+    return parser
+
+
+def _days(word: str) -> int:
+    try:
+        days = int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number") from None
+    if not 1 <= days <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{word} is not between 1 and {MAX_DAYS}")
+    return days
+
+
+async def _run(arguments: argparse.Namespace, database_url: str) -> str:
+    command: Command = arguments.run
+    async with open_pool(database_url, max_size=CONNECTIONS) as pool:
+        return await command(pool, arguments)
+
+
+async def _add_robot(pool: Pool, arguments: argparse.Namespace) -> str:
+    robot_id = check_robot_id(arguments.robot_id)
+    server = urlsplit(arguments.server if "://" in arguments.server else f"http://{arguments.server}")
+    if server.scheme not in ("http", "https") or not server.hostname or "@" in server.netloc:
+        raise BadInput(f"{arguments.server!r} is not the address of a server", field="--server")
+    code, expires_at = await TokenTable(pool).enrol(robot_id)
+    await TokenDirectory(pool).note(OPERATOR, None, "robots add", robot_id)
+    line = joining_line(server.netloc, code, tls=server.scheme == "https")
+    return f"{line}\nGood once, until {_time(expires_at)}. On the robot's computer: sync-agent join '{line}'"
+
+
+async def _list_robots(pool: Pool, _arguments: argparse.Namespace) -> str:
+    robots = await TokenTable(pool).robots()
+    rows = [
+        (
+            each.robot_id,
+            str(each.tokens),
+            _time(each.last_used_at),
+            "waiting for it to join" if each.waiting else "",
+        )
+        for each in robots
+    ]
+    return _table(("ROBOT", "TOKENS", "LAST USED", ""), rows)
+
+
+async def _add_token(pool: Pool, arguments: argparse.Namespace) -> str:
+    if arguments.role == "robot":
+        check_robot_id(arguments.name, field="name")
+    for robot_id in arguments.robot or ():
+        check_robot_id(robot_id, field="--robot")
+    expires_at = arguments.days and datetime.now(UTC) + timedelta(days=arguments.days)
+    made = await TokenTable(pool).add(arguments.name, arguments.role, arguments.robot, expires_at)
+    subject = f"{made.prefix}… of the {made.role} {made.name}"
+    await TokenDirectory(pool).note(OPERATOR, None, "tokens add", subject)
+    return made.token
+
+
+async def _list_tokens(pool: Pool, _arguments: argparse.Namespace) -> str:
+    tokens = (await TokenTable(pool).page(None, LISTED)).tokens
+    rows = [
+        (
+            str(each.id),
+            each.prefix,
+            each.role,
+            each.name,
+            ",".join(each.robot_ids or ["all"]),
+            _time(each.last_used_at),
+            _state(each),
+        )
+        for each in tokens
+    ]
+    return _table(("NUMBER", "BEGINS WITH", "ROLE", "NAME", "ROBOTS", "LAST USED", "STATE"), rows)
+
+
+async def _revoke_token(pool: Pool, arguments: argparse.Namespace) -> str:
+    table = TokenTable(pool)
+    token = await table.named(arguments.token)
+    await table.revoke(token.id)
+    await TokenDirectory(pool).note(OPERATOR, None, "tokens revoke", f"{token.prefix}… of {token.name}")
+    return f"{token.prefix}… of the {token.role} {token.name} is revoked"
+
+
+def _state(token: TokenView) -> str:
+    if token.revoked_at is not None:
+        return "revoked"
+    if token.expires_at is None:
+        return "valid"
+    return (
+        f"{'expired' if token.expires_at <= datetime.now(UTC) else 'valid until'} {_time(token.expires_at)}"
+    )
+
+
+def _time(time: datetime | None) -> str:
+    return "never" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M UTC}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    told = ("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in told)

@@ -1,0 +1,201 @@
+"""HTTP: tokens, enrolments of robots, and who changed what."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from teleop_runtime.access.codes import joining_line
+from teleop_runtime.access.principal import Principal
+from teleop_runtime.logs import get_logger
+from teleop_runtime.serving.guard import note
+from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
+from teleop_schema.errors import (
+    BadInput,
+    BadRobotId,
+    EnrolmentFailed,
+    TokenNotFound,
+    TooManyAttempts,
+)
+from teleop_schema.identifiers import check_robot_id
+
+from teleop_telemetry.access.token_table import TokenTable
+from teleop_telemetry.access.views import (
+    ChangePage,
+    Enrolment,
+    Joined,
+    Joining,
+    MadeToken,
+    NewToken,
+    TokenPage,
+)
+from teleop_telemetry.reading.addresses import MAX_ID
+
+log = get_logger(__name__)
+
+# More than a fleet that starts at the same time needs, and too few to guess a code.
+MAX_JOINS_PER_MINUTE = 120
+# Answers with secrets in them.
+NOT_KEPT = {"Cache-Control": "no-store"}
+
+
+class PageQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which page.
+
+    cursor  `next_cursor` of the page before
+    limit   entries of a page
+    """
+
+    cursor: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class JoinLimit:
+    """How many may try to join, in this process."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._count = 0
+
+    def count(self) -> None:
+        """Count one; raises TooManyAttempts beyond MAX_JOINS_PER_MINUTE."""
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute:
+            self._minute, self._count = minute, 0
+        self._count += 1
+        if self._count > MAX_JOINS_PER_MINUTE:
+            raise TooManyAttempts(
+                f"at most {MAX_JOINS_PER_MINUTE} robots can try to join per minute",
+                limit=MAX_JOINS_PER_MINUTE,
+                hint="try again in a minute",
+            )
+
+
+async def make_token(request: Request) -> Response:
+    """Make a token; the answer is the only place that ever shows it.
+
+    A robot has at most two tokens that work: a third one revokes the oldest.
+    """
+    wanted = await read_body(request, NewToken)
+    for robot_id in (*(wanted.robot_ids or ()), *([wanted.name] if wanted.role == "robot" else ())):
+        check_robot_id(robot_id, field="name" if wanted.robot_ids is None else "robot_ids")
+    if wanted.expires_at is not None and wanted.expires_at <= datetime.now(UTC):
+        raise BadInput("expires_at must be in the future", field="expires_at")
+    table: TokenTable = request.state.token_table
+    made = await table.add(wanted.name, wanted.role, wanted.robot_ids, wanted.expires_at)
+    request.state.subject = f"{made.prefix}… of the {made.role} {made.name}"
+    return JsonResponse(made, 201, headers=NOT_KEPT)
+
+
+async def list_tokens(request: Request) -> Response:
+    """Tokens, newest first, a page at a time: whose they are, and when they were last used."""
+    wanted = read_query(request, PageQuery)
+    table: TokenTable = request.state.token_table
+    return JsonResponse(await table.page(wanted.cursor, wanted.limit))
+
+
+async def revoke_token(request: Request) -> Response:
+    """Revoke a token: requests with it are refused, and its connections end, within 5 s."""
+    token_id: int = request.path_params["token_id"]
+    if not 1 <= token_id <= MAX_ID:
+        raise TokenNotFound(f"there is no token {token_id}", field="token_id")
+    table: TokenTable = request.state.token_table
+    await table.revoke(token_id)
+    return Response(status_code=204)
+
+
+async def enrol_robot(request: Request) -> Response:
+    """Make the line with which a robot joins: good once, for 15 minutes and five tries."""
+    robot_id = check_robot_id(request.path_params["robot_id"])
+    table: TokenTable = request.state.token_table
+    code, expires_at = await table.enrol(robot_id)
+    tls = request.url.scheme == "https"
+    line = joining_line(request.headers.get("host", "localhost"), code, tls=tls)
+    return JsonResponse(Enrolment(robot_id, str(code), line, expires_at), 201, headers=NOT_KEPT)
+
+
+async def join(request: Request) -> Response:
+    """Swap an enrolment code for the token of the robot that it was made for; needs no token.
+
+    A code that is wrong, used, expired or out of tries is refused in the same words.
+    """
+    limit: JoinLimit = request.state.join_limit
+    limit.count()
+    wanted = await read_body(request, Joining)
+    table: TokenTable = request.state.token_table
+    try:
+        joined = await table.join(wanted.code)
+    except EnrolmentFailed:
+        log.warning("a robot could not join", address=request.client.host if request.client else None)
+        raise
+    await note(request, Principal(joined.robot_id, "robot"), "join", joined.robot_id)
+    return JsonResponse(joined, headers=NOT_KEPT)
+
+
+async def list_changes(request: Request) -> Response:
+    """What was changed, newest first, a page at a time: by whom, when, with which token."""
+    wanted = read_query(request, PageQuery)
+    table: TokenTable = request.state.token_table
+    return JsonResponse(await table.changes(wanted.cursor, wanted.limit))
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/tokens",
+        make_token,
+        needs="grant",
+        body=NewToken,
+        example={"name": "anna", "role": "viewer"},
+        answer=MadeToken,
+        status=201,
+        errors=[BadInput, BadRobotId],
+    ),
+    Operation(
+        "GET",
+        "/tokens",
+        list_tokens,
+        needs="administer",
+        query=PageQuery,
+        answer=TokenPage,
+        errors=[BadInput],
+    ),
+    Operation(
+        "DELETE",
+        "/tokens/{token_id:int}",
+        revoke_token,
+        needs="grant",
+        status=204,
+        errors=[TokenNotFound],
+    ),
+    Operation(
+        "POST",
+        "/robots/{robot_id}/enrolments",
+        enrol_robot,
+        needs="grant",
+        answer=Enrolment,
+        status=201,
+        errors=[BadRobotId],
+    ),
+    Operation(
+        "POST",
+        "/join",
+        join,
+        needs="nothing",
+        body=Joining,
+        example={"code": "K7QF-2M9P"},
+        answer=Joined,
+        errors=[BadInput, EnrolmentFailed, TooManyAttempts],
+    ),
+    Operation(
+        "GET",
+        "/audit",
+        list_changes,
+        needs="administer",
+        query=PageQuery,
+        answer=ChangePage,
+        errors=[BadInput],
+    ),
+)

@@ -1,0 +1,215 @@
+"""Tokens are made and revoked, robots join, and what was done is noted."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+
+import httpx
+import pytest
+import pytest_asyncio
+from teleop_runtime.access.tokens import kind_of
+from teleop_telemetry.access import endpoints
+from teleop_telemetry.app import create_app
+from teleop_telemetry.settings import TelemetrySettings
+from teleop_testing.backends.serving import serving
+from teleop_testing.waiting import PATIENCE_S
+
+FAILED = (403, "enrolment_failed", False)
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def outcome(answer):
+    problem = answer.json()
+    return answer.status_code, problem["code"], problem["retryable"]
+
+
+async def code_of(http, robot_id="robot_A") -> str:
+    answer = await http.post(f"/robots/{robot_id}/enrolments")
+    assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
+    code: str = answer.json()["code"]
+    return code
+
+
+async def join(http, code):
+    return await http.post("/join", json={"code": code})
+
+
+async def test_a_robot_joins_once(http, service, database):
+    """The line is good once; what it gives is a token of that robot."""
+    answer = (await http.post("/robots/robot_A/enrolments")).json()
+    assert answer["line"] == f"lrb://{service}/?code={answer['code']}"
+    joined = await join(http, answer["code"].lower())
+    assert (joined.status_code, joined.headers["cache-control"]) == (200, "no-store")
+    told = joined.json()
+    assert told == {"robot_id": "robot_A", "token": told["token"], "expires_at": None}
+    assert kind_of(told["token"]) == "robot"
+    assert (await http.get("/sessions", headers=bearer(told["token"]))).json()["sessions"] == []
+    refused = await http.post("/tokens", headers=bearer(told["token"]), json={"name": "x", "role": "admin"})
+    assert outcome(refused) == (403, "not_allowed", False)
+    assert outcome(await join(http, answer["code"])) == FAILED
+    stored = await database.fetch("SELECT hash, prefix FROM access_token")
+    assert len(stored) == 1
+    assert told["token"] not in str(stored)
+
+
+async def test_whatever_is_wrong_with_a_code_is_said_in_the_same_words(http, database):
+    """Wrong, used, expired, out of tries, or not a code at all."""
+    used, expired, tried = [await code_of(http) for _ in range(3)]
+    await join(http, used)
+    await database.connection.execute(
+        "UPDATE enrolment SET expires_at = now() WHERE code_name = $1", expired[:4]
+    )
+    wrong = f"{tried[:5]}{'0000' if tried[5:] != '0000' else '1111'}"
+    answers = [await join(http, wrong) for _ in range(5)]
+    answers += [await join(http, code) for code in (tried, used, expired, "", "K7QF-2M9P", "' OR 1=1")]
+    assert {outcome(answer) for answer in answers} == {FAILED}
+    assert len({answer.json()["detail"] for answer in answers}) == 1
+    assert await database.value("SELECT count(*) FROM access_token") == 1
+
+
+async def test_of_many_who_show_one_code_one_joins(http):
+    """However many at the same time."""
+    code = await code_of(http)
+    answers = await asyncio.gather(*(join(http, code) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 403, 403, 403]
+
+
+async def test_joining_is_limited(http, monkeypatch):
+    """Codes can't be guessed by trying them all."""
+    monkeypatch.setattr(endpoints, "MAX_JOINS_PER_MINUTE", 3)
+    answers = [await join(http, "K7QF-2M9P") for _ in range(8)]
+    assert (429, "too_many_attempts", True) in {outcome(answer) for answer in answers}
+
+
+async def test_a_robot_has_two_tokens(http):
+    """So that it can change them; a third revokes the first."""
+    tokens = [(await join(http, await code_of(http))).json()["token"] for _ in range(3)]
+    statuses = [(await http.get("/sessions", headers=bearer(token))).status_code for token in tokens]
+    assert statuses == [401, 200, 200]
+    other = (await join(http, await code_of(http, "robot_B"))).json()["token"]
+    assert (await http.get("/sessions", headers=bearer(other))).status_code == 200
+
+
+async def test_a_token_is_shown_once_and_revoked(http):
+    """The list has its beginning; revoking it twice is no fault."""
+    made = await http.post(
+        "/tokens", json={"name": "anna", "role": "viewer", "robot_ids": ["robot_A", "robot_B"]}
+    )
+    assert made.status_code == 201
+    token = made.json()["token"]
+    listed = await http.get("/tokens")
+    assert token not in listed.text
+    (shown,) = listed.json()["tokens"]
+    assert (shown["name"], shown["role"], shown["robot_ids"]) == ("anna", "viewer", ["robot_A", "robot_B"])
+    assert token.startswith(shown["prefix"])
+    assert outcome(await http.get("/sessions", headers=bearer(token))) == (403, "not_allowed", False)
+    mine = await http.get("/sessions?robot_id=robot_A", headers=bearer(token))
+    assert mine.json() == {"sessions": [], "next_cursor": None}
+    for _ in range(2):
+        assert (await http.delete(f"/tokens/{shown['id']}")).status_code == 204
+    assert outcome(await http.delete("/tokens/99")) == (404, "token_not_found", False)
+    assert outcome(await http.delete(f"/tokens/{2**64}")) == (404, "token_not_found", False)
+    changes = (await http.get("/audit")).json()["changes"]
+    assert [each["action"] for each in changes] == ["revoke_token", "revoke_token", "make_token"]
+    assert {each["principal"] for each in changes} == {"this machine"}
+    assert token not in json.dumps(changes)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"name": "x", "role": "root"}, "role"),
+        ({"name": "", "role": "viewer"}, "name"),
+        ({"name": "a/b", "role": "robot"}, "name"),
+        ({"name": "robot_A", "role": "robot", "robot_ids": ["robot_B"]}, "robot_ids"),
+        ({"name": "x", "role": "viewer", "robot_ids": ["../x"]}, "robot_ids"),
+        ({"name": "x", "role": "viewer", "robot_ids": []}, "robot_ids"),
+        ({"name": "x", "role": "viewer", "expires_at": "2001-01-01T00:00:00Z"}, "expires_at"),
+        ({"name": "x\n", "role": "viewer"}, "name"),
+    ],
+)
+async def test_a_token_that_nobody_can_mean(http, wanted, field):
+    """The error names the field."""
+    answer = await http.post("/tokens", json=wanted)
+    assert (answer.status_code, answer.json()["field"].split("[")[0]) == (422, field)
+
+
+@pytest_asyncio.fixture
+async def lab(database_url):
+    """A service on a network that it trusts."""
+    settings = TelemetrySettings(database_url=database_url, exposure="lab", _env_file=None)
+    async with (
+        serving(create_app(settings)) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as client,
+    ):
+        yield client
+
+
+async def test_a_trusted_network_makes_no_tokens(lab, http):
+    """They would still work when it is not trusted any more."""
+    assert (await lab.get("/tokens")).status_code == 200
+    for answer in (
+        await lab.post("/tokens", json={"name": "eve", "role": "admin"}),
+        await lab.post("/robots/robot_A/enrolments"),
+        await lab.delete("/tokens/1"),
+    ):
+        assert outcome(answer) == (401, "unauthorized", False)
+    token = (await http.post("/tokens", json={"name": "anna", "role": "admin"})).json()["token"]
+    made = await lab.post("/tokens", json={"name": "berta", "role": "viewer"}, headers=bearer(token))
+    assert made.status_code == 201
+
+
+@pytest.fixture
+def command(database_url):
+    """Runs the command of the service's container."""
+
+    def command(*words, status=0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "teleop_telemetry.access", *words],
+            env={**os.environ, "DATABASE_URL": database_url},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout if status == 0 else done.stderr
+
+    return command
+
+
+async def test_the_command_lets_a_robot_join(command, http):
+    """With the address that the robot needs."""
+    said = await asyncio.to_thread(command, "robots", "add", "robot_A", "--server", "http://10.0.0.5:8000")
+    line, hint = said.splitlines()
+    code = re.fullmatch(r"lrb://10\.0\.0\.5:8000/\?code=(\w{4}-\w{4})", line)
+    assert f"sync-agent join '{line}'" in hint
+    assert "waiting" in await asyncio.to_thread(command, "robots", "list")
+    assert (await join(http, code[1])).status_code == 200
+    listed = (await asyncio.to_thread(command, "robots", "list")).splitlines()
+    assert listed[1].split() == ["robot_A", "1", "never"]
+    said = await asyncio.to_thread(command, "robots", "add", "robot_B", "--server", "https://lab.example.org")
+    assert said.startswith("lrbs://lab.example.org/?code=")
+
+
+async def test_the_command_makes_and_revokes_tokens(command, http):
+    """What it does is noted, too."""
+    token = (await asyncio.to_thread(command, "tokens", "add", "anna", "--role", "viewer")).strip()
+    assert kind_of(token) == "viewer"
+    listed = await asyncio.to_thread(command, "tokens", "list")
+    assert "anna" in listed
+    assert token not in listed
+    assert (await http.get("/sessions", headers=bearer(token))).status_code == 200
+    prefix = listed.splitlines()[1].split()[1]
+    assert "is revoked" in await asyncio.to_thread(command, "tokens", "revoke", prefix)
+    assert "revoked" in await asyncio.to_thread(command, "tokens", "list")
+    assert "there is no token" in await asyncio.to_thread(command, "tokens", "revoke", "x", status=1)
+    assert "robot_id" in await asyncio.to_thread(command, "robots", "add", "../x", status=1)
+    changes = (await http.get("/audit")).json()["changes"]
+    assert [each["action"] for each in changes] == ["tokens revoke", "tokens add"]
+    assert token not in json.dumps(changes)
