@@ -6,9 +6,9 @@ import pytest
 from teleop_runtime.access import codes, tokens
 from teleop_runtime.access.codes import Code, joining_line, make_code, read_code
 from teleop_runtime.access.principal import THIS_MACHINE, Principal
-from teleop_runtime.access.redaction import holds_token, redact
 from teleop_runtime.access.roles import ALLOWED, AUDITED, NEEDS, ROLES, roles_for
 from teleop_runtime.access.tokens import hash_of, kind_of, make_token, prefix_of
+from teleop_runtime.logs import holds_token, redact
 from teleop_schema.errors import NotAllowed
 
 

@@ -11,13 +11,14 @@ import secrets
 import string
 import zlib
 
-from teleop_runtime.access.redaction import SHOWN_LENGTH
 from teleop_runtime.access.roles import ROLES, Role
 
 RANDOM_BITS = 256
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 # 62**43 is the first power of 62 beyond 2**256, 62**6 that beyond 2**32.
 RANDOM_LENGTH, CHECKSUM_LENGTH = 43, 6
+# Enough to tell tokens apart, and too little to guess one: it leaves more than 220 bits.
+SHOWN_LENGTH = 6
 
 _KIND = "|".join(ROLES)
 _TOKEN = re.compile(

@@ -18,9 +18,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_schema.errors import BackendError, StorageUnavailable, Unauthorized
 
 from teleop_runtime.access.principal import THE_NETWORK, THIS_MACHINE, Principal
-from teleop_runtime.access.redaction import holds_token
 from teleop_runtime.access.roles import AUDITED, Need
-from teleop_runtime.logs import get_logger
+from teleop_runtime.logs import get_logger, holds_token
 from teleop_runtime.serving.problems import as_backend_error, as_message, refuse
 from teleop_runtime.settings import Exposure
 from teleop_runtime.trouble import trouble_of
