@@ -116,12 +116,18 @@ def run(arguments: argparse.Namespace, relay: Relay) -> bool:
     exported = check(dataset, values)
     ledger = get(f"{api}/sessions/{session}/ledger")
     print(f"the {exported} exported frames equal the logged ones, bit for bit")
+    if left_out := len(values) - exported:
+        print(
+            f"this machine did not keep the loop at 60 Hz, so {left_out} frames are no rows of the dataset "
+            "(its report says why); all of them are stored"
+        )
     print(
         f"logged={len(values)} committed={ledger['committed']} exported={exported} "
         f"gaps={ledger['missing'] + ledger['unaccounted']} duplicates={ledger['duplicates']}"
     )
     return bool(
-        len(values) == ledger["committed"] == ledger["exported"] == exported
+        len(values) == ledger["committed"]
+        and ledger["exported"] == exported > 0
         and ledger["complete"]
         and not ledger["duplicates"]
     )
@@ -138,12 +144,18 @@ def export(api: str, session: int | None) -> Path:
 
 
 def check(dataset: Path, values: NDArray[np.float32]) -> int:
-    """Number of frames in the dataset; raises AssertionError if one differs from what was logged."""
+    """Number of frames in the dataset; raises AssertionError unless each was logged, in this order.
+
+    They are fewer than were logged if the loop did not keep its rate: a dataset has one row for each period.
+    """
     table = pq.read_table(dataset / "data")
     stored = np.hstack(
         [np.stack(table[column].to_numpy()) for column in ("observation.state", "action")], dtype=np.float32
     )
-    np.testing.assert_array_equal(stored, values)
+    logged = iter(values)
+    for number, row in enumerate(stored):
+        if not any(np.array_equal(row, frame) for frame in logged):
+            raise AssertionError(f"row {number} of {dataset} is not among the logged frames that are left")
     return len(stored)
 
 
