@@ -103,9 +103,9 @@ def bearer(token):
 
 
 def assert_refused(answer, status, code):
-    """A problem that no retry can help."""
+    """A problem that another token can help."""
     problem = answer.json()
-    assert (answer.status_code, problem["code"], problem["retryable"]) == (status, code, False)
+    assert (answer.status_code, problem["code"], problem["retryable"]) == (status, code, True)
     assert ("www-authenticate" in answer.headers) == (status == 401)
     return problem
 
@@ -224,7 +224,7 @@ async def test_the_end_of_a_token_ends_its_connections(address, add, database, m
         )
         async with asyncio.timeout(PATIENCE_S):
             message = json.loads(await socket.recv())
-            assert (message["code"], message["fatal"], message["retryable"]) == ("unauthorized", True, False)
+            assert (message["code"], message["fatal"], message["retryable"]) == ("unauthorized", True, True)
             with pytest.raises(ConnectionClosed):
                 await socket.recv()
         assert socket.close_code == 4401

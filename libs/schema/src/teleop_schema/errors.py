@@ -176,13 +176,15 @@ class Forbidden(BackendError):
 class Unauthorized(BackendError):
     """The token is unknown, expired or revoked, or this server serves nobody without one."""
 
-    code, status, close_code, retryable = "unauthorized", 401, 4401, False
+    code, status, close_code = "unauthorized", 401, 4401
+    retryable = True  # a person can let the robot join again; what it has recorded waits
 
 
 class NotAllowed(Forbidden):
     """The token is right, but its role, or the robots that it is for, do not include this."""
 
-    code, status, close_code, retryable = "not_allowed", 403, 4403, False
+    code, status, close_code = "not_allowed", 403, 4403
+    retryable = True  # the same: another token may include it
 
 
 class EnrolmentFailed(Forbidden):

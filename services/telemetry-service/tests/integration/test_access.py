@@ -51,7 +51,7 @@ async def test_a_robot_joins_once(http, service, database):
     assert kind_of(told["token"]) == "robot"
     assert (await http.get("/sessions", headers=bearer(told["token"]))).json()["sessions"] == []
     refused = await http.post("/tokens", headers=bearer(told["token"]), json={"name": "x", "role": "admin"})
-    assert outcome(refused) == (403, "not_allowed", False)
+    assert outcome(refused) == (403, "not_allowed", True)
     assert outcome(await join(http, answer["code"])) == FAILED
     stored = await database.fetch("SELECT hash, prefix FROM access_token")
     assert len(stored) == 1
@@ -108,7 +108,7 @@ async def test_a_token_is_shown_once_and_revoked(http):
     (shown,) = listed.json()["tokens"]
     assert (shown["name"], shown["role"], shown["robot_ids"]) == ("anna", "viewer", ["robot_A", "robot_B"])
     assert token.startswith(shown["prefix"])
-    assert outcome(await http.get("/sessions", headers=bearer(token))) == (403, "not_allowed", False)
+    assert outcome(await http.get("/sessions", headers=bearer(token))) == (403, "not_allowed", True)
     mine = await http.get("/sessions?robot_id=robot_A", headers=bearer(token))
     assert mine.json() == {"sessions": [], "next_cursor": None}
     for _ in range(2):
@@ -159,7 +159,7 @@ async def test_a_trusted_network_makes_no_tokens(lab, http):
         await lab.post("/robots/robot_A/enrolments"),
         await lab.delete("/tokens/1"),
     ):
-        assert outcome(answer) == (401, "unauthorized", False)
+        assert outcome(answer) == (401, "unauthorized", True)
     token = (await http.post("/tokens", json={"name": "anna", "role": "admin"})).json()["token"]
     made = await lab.post("/tokens", json={"name": "berta", "role": "viewer"}, headers=bearer(token))
     assert made.status_code == 201

@@ -33,6 +33,10 @@ OFFERED = "bearer."
 # behind them: a function of that name, in the state.
 BOUND = ("session_id", "video_id", "upload_id", "export_id")
 SHOW = "send it as `Authorization: Bearer <token>`"
+GET_ONE = (
+    "a robot joins with the line from `lerobot-backend robots add`; other programs send "
+    "`Authorization: Bearer <token>`"
+)
 # For the last words to a client that may not be reading any more.
 FAREWELL_TIMEOUT_S = 2.0
 
@@ -131,7 +135,7 @@ async def _identify(connection: HTTPConnection, needs: Need) -> Principal:
         return await _tokens(connection).find(token)
     unknown: Principal | None = connection.state.unknown_caller
     if unknown is None:
-        raise Unauthorized("this backend serves nobody without a token", hint=SHOW)
+        raise Unauthorized("this backend serves nobody without a token", hint=GET_ONE)
     if needs == "grant" and unknown is THE_NETWORK:
         raise Unauthorized(
             "tokens are made and revoked with a token of the role admin, even where the network is trusted",

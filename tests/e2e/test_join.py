@@ -1,0 +1,153 @@
+"""A robot PC at a backend that lets nobody in without a token."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from lerobot_robot_backend.client import TelemetryClient
+from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.robots.spooled import JOINTS, log_frames
+from teleop_testing.waiting import PATIENCE_S, wait_for
+
+PROGRAMS = Path(sys.executable).parent
+
+
+@pytest.fixture
+def backend() -> Iterator[ServiceProcess]:
+    """The whole backend as one process, as if the robot were on another machine."""
+    with tempfile.TemporaryDirectory(prefix="backend-") as folder:
+        environment = {
+            "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
+            "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
+            "LEROBOT_BACKEND_EXPOSURE": "lab",
+            "LEROBOT_BACKEND_TRUST_NETWORK": "no",
+        }
+        with ServiceProcess("teleop_backend", environment, "LEROBOT_BACKEND_PORT") as process:
+            yield process
+
+
+@pytest.fixture
+def on_server(backend: ServiceProcess) -> Callable[..., str]:
+    """Runs a command of the backend's owner; returns what it printed."""
+
+    def run(*words: str) -> str:
+        command = [PROGRAMS / "lerobot-backend", *words]
+        done = subprocess.run(
+            command, env=backend.environment, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def on_robot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Runs sync-agent on a robot PC with settings of its own, which this process's recordings share."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("LEROBOT_BACKEND_URL", "LEROBOT_BACKEND_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [PROGRAMS / "sync-agent", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+
+    return run
+
+
+def test_a_robot_joins_loses_its_token_and_joins_again(backend, on_server, on_robot, tmp_path):
+    """Whatever it records without a token waits, and says why; nothing is started again."""
+    url = f"http://{backend.address}"
+
+    def join() -> None:
+        line = on_server("robots", "add", "robot_A", "--server", url).splitlines()[0]
+        joined = on_robot("join", line)
+        assert joined.returncode == 0, joined.stderr
+        assert f"robot_A may send to ws://{backend.address} now" in joined.stdout
+        again = on_robot("join", line)
+        assert again.returncode == 1
+        assert "did not let this robot join: " in again.stderr
+
+    client = TelemetryClient(
+        url,
+        "robot_A",
+        state_names=JOINTS,
+        action_names=JOINTS,
+        fps=60,
+        spool_dir=tmp_path / "spool",
+        min_free_bytes=0,
+    )
+    with client:
+        log_frames(client, 60)
+        wait_for(lambda: "401: this backend serves nobody without a token" in str(client.progress.trouble))
+        assert "robots add" in str(client.progress.trouble)
+        join()
+        (credentials,) = (tmp_path / "config").rglob("credentials")
+        assert credentials.stat().st_mode & 0o777 == 0o600
+        wait_for(lambda: client.acknowledged == 60)
+        assert client.progress.trouble is None
+        token = re.search(r"lrb_robot_\w+", credentials.read_text())
+        assert token is not None
+        on_server("tokens", "revoke", token[0][:16])
+        wait_for(lambda: "was revoked" in str(client.progress.trouble))
+        log_frames(client, 60)
+        wait_for(lambda: client.logged == 120)
+        assert client.acknowledged == 60
+        join()
+        wait_for(lambda: client.acknowledged == 120)
+    assert client.drain(timeout_s=PATIENCE_S) == 120
+    reader = on_server("tokens", "add", "anna", "--role", "viewer").strip()
+    headers = {"Authorization": f"Bearer {reader}"}
+    ledger = httpx.get(
+        f"{url}/sessions/{client.session_id}/ledger", headers=headers, timeout=PATIENCE_S
+    ).json()
+    assert (ledger["committed"], ledger["complete"]) == (120, True)
+    log = backend.log.read_text()
+    assert token[0] not in log
+    assert reader not in log
+
+
+def test_the_agent_sends_with_the_same_token(backend, on_server, on_robot, tmp_path):
+    """It waits without one, and says why; with it, everything is safe."""
+    url = f"http://{backend.address}"
+    (tmp_path / "outputs").mkdir()
+    client = TelemetryClient(
+        url,
+        "robot_A",
+        state_names=JOINTS,
+        action_names=JOINTS,
+        fps=60,
+        spool_dir=tmp_path / "spool",
+        min_free_bytes=0,
+        ship=False,
+    )
+    with client:
+        log_frames(client, 60)
+    once = ["once", "--backend_url", url, "--robot_id", "robot_A", "--timeout", "2"]
+    once += ["--watch", str(tmp_path / "outputs"), "--spool", str(tmp_path / "spool")]
+    refused = on_robot(*once)
+    assert refused.returncode != 0
+    assert "serves nobody without a token" in refused.stderr
+    line = on_server("robots", "add", "robot_A", "--server", url).splitlines()[0]
+    assert on_robot("join", line).returncode == 0
+    sent = on_robot(*once)
+    assert sent.returncode == 0, sent.stderr
+    assert client.progress.ended
+
+
+def test_a_line_for_nobody(on_robot):
+    """A backend that is not there is named, and nothing is kept."""
+    told = on_robot("join", "lrb://127.0.0.1:1/?code=K7QF-2M9P")
+    assert told.returncode == 75
+    assert "ws://127.0.0.1:1 did not let this robot join" in told.stderr
+    wrong = on_robot("join", "http://127.0.0.1:1/")
+    assert wrong.returncode == 2
+    assert "is not an enrolment line" in wrong.stderr
