@@ -59,7 +59,12 @@ def catalog(pool, store, prober) -> Catalog:
 @pytest_asyncio.fixture
 async def service(database_url, store_root) -> AsyncIterator[str]:
     """Address of a video-ingest-service on this test's own database and folder."""
-    settings = IngestSettings(database_url=database_url, store_url=str(store_root), _env_file=None)
+    settings = IngestSettings(
+        database_url=database_url,
+        store_url=str(store_root),
+        pages="https://visualizer.example",
+        _env_file=None,
+    )
     async with serving(create_app(settings)) as address:
         yield address
 

@@ -75,6 +75,7 @@ def create_app(settings: LocalSettings) -> Starlette:
         exposure=settings.exposure,
         trust_network=settings.trust_network,
         proxies=settings.trusted,
+        pages=settings.readers,
     )
 
 

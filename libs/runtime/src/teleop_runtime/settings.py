@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ SECRETS = Path("/run/secrets")
 ENV_FILE = ".env"
 
 Exposure = Literal["local", "lab"]
+# As browsers send it: in lower case, without a slash at its end.
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-\[\]:]+", re.ASCII)
 
 
 class ProcessSettings(BaseSettings):
@@ -55,6 +58,12 @@ class ProcessSettings(BaseSettings):
         description="addresses or networks of reverse proxies, with commas or spaces between them: what "
         "their `X-Forwarded-…` headers say counts; unset: nobody's",
     )
+    pages: str | None = Field(
+        None,
+        alias="LEROBOT_BACKEND_PAGES",
+        description="origins of web pages that may read datasets below /hub/, with commas or spaces between "
+        "them, like http://localhost:3000; unset: none may",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="LOG_LEVEL", description="DEBUG, INFO, WARNING or ERROR"
     )
@@ -65,10 +74,30 @@ class ProcessSettings(BaseSettings):
         read_proxies(proxies or "")
         return proxies
 
+    @field_validator("pages")
+    @classmethod
+    def _are_origins(cls, pages: str | None) -> str | None:
+        read_origins(pages or "")
+        return pages
+
+    @property
+    def readers(self) -> frozenset[str]:
+        """Origins of the pages of other sites that may read something."""
+        return read_origins(self.pages or "")
+
     @property
     def trusted(self) -> tuple[Network, ...]:
         """Networks of the proxies."""
         return read_proxies(self.proxies or "")
+
+
+def read_origins(text: str) -> frozenset[str]:
+    """Origins with commas or spaces between them; raises ValueError naming the one that is none."""
+    origins = text.replace(",", " ").split()
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin!r} is not an origin like http://localhost:3000")
+    return frozenset(origins)
 
 
 class ServiceSettings(ProcessSettings):

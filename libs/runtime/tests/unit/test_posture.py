@@ -1,7 +1,8 @@
 """Who is let in, and who is not."""
 
 import pytest
-from teleop_runtime.serving.posture import check_access, is_loopback_host
+from teleop_runtime.serving.posture import Pages, check_access, is_loopback_host
+from teleop_runtime.settings import read_origins
 from teleop_schema.errors import Forbidden
 
 
@@ -65,18 +66,85 @@ def test_loopback_hosts():
     assert not any(map(is_loopback_host, ["0.0.0.0", "::", "192.168.1.5", "example.com"]))
 
 
+VISUALIZER = Pages(frozenset({"https://visualizer.example"}), ("/hub/",))
+FILE = "/hub/robot_A/ds/resolve/main/meta/info.json"
+
+
 @pytest.mark.parametrize("exposure", ["local", "lab"])
-def test_pages_of_other_sites_may_read_what_is_open_to_them(exposure):
-    """Below the addresses that are open to any page, they may read, and only there, and only read."""
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"origin": "https://visualizer.example"},
+        {
+            "referer": "https://visualizer.example/",
+            "sec-fetch-site": "cross-site",
+            "sec-fetch-mode": "no-cors",
+        },
+    ],
+)
+def test_chosen_pages_may_read_what_is_for_them(exposure, page):
+    """Below the addresses for pages, and only there, and only read; with a script, or as a video."""
 
     def asks(method: str, path: str) -> dict:
-        asked = scope(host="localhost:8000", origin="https://visualizer.example")
-        return {**asked, "method": method, "path": path}
+        return {**scope(host="localhost:8000", **page), "method": method, "path": path}
 
     for method in ("GET", "HEAD", "OPTIONS"):
-        check_access(asks(method, "/hub/robot_A/ds/resolve/main/meta/info.json"), exposure, ["/hub/"])
+        check_access(asks(method, FILE), exposure, VISUALIZER)
     for method, path in [("POST", "/hub/robot_A"), ("GET", "/hubs"), ("GET", "/sessions")]:
         with pytest.raises(Forbidden):
-            check_access(asks(method, path), exposure, ["/hub/"])
+            check_access(asks(method, path), exposure, VISUALIZER)
     with pytest.raises(Forbidden):
-        check_access(asks("GET", "/hub/robot_A"), exposure)
+        check_access(asks("GET", FILE), exposure)
+
+
+@pytest.mark.parametrize("exposure", ["local", "lab"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"origin": "https://other.example"},
+        {"origin": "https://visualizer.example.other.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+        {"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "script"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+        {"referer": "https://other.example/", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
+    ],
+)
+def test_other_pages_may_read_nothing(exposure, page):
+    """Not even what they would only show, or load and measure."""
+    for path in (FILE, "/sessions"):
+        with pytest.raises(Forbidden):
+            check_access(
+                {**scope(host="localhost:8000", **page), "method": "GET", "path": path}, exposure, VISUALIZER
+            )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
+        {"sec-fetch-site": "none", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
+        {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "origin": "http://localhost:8000"},
+        {"sec-fetch-mode": "cors"},
+    ],
+)
+def test_links_own_pages_and_programs_are_let_in(headers):
+    """A link of a chat, an address that somebody types, the backend's own pages, Node's fetch."""
+    asked = {**scope(host="localhost:8000", **headers), "method": "GET", "path": "/sessions"}
+    check_access(asked, "local")
+    if headers.get("sec-fetch-site") == "cross-site":
+        with pytest.raises(Forbidden):
+            check_access({**asked, "method": "POST"}, "local")
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost:3000", "http://x/", "http://X", "*", "null", "ftp://x", "http://"]
+)
+def test_what_is_no_origin_is_named(text):
+    """Browsers send neither a path nor capitals."""
+    with pytest.raises(ValueError, match="is not an origin like"):
+        read_origins(f"http://localhost:3000, {text}")
+    assert read_origins("http://localhost:3000, https://[::1]:4") == {
+        "http://localhost:3000",
+        "https://[::1]:4",
+    }

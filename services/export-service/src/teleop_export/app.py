@@ -106,4 +106,5 @@ def create_app(settings: ExportSettings) -> Starlette:
         exposure=settings.exposure,
         trust_network=settings.trust_network,
         proxies=settings.trusted,
+        pages=settings.readers,
     )

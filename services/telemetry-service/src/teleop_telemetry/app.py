@@ -146,6 +146,7 @@ def create_app(settings: TelemetrySettings) -> Starlette:
         exposure=settings.exposure,
         trust_network=settings.trust_network,
         proxies=settings.trusted,
+        pages=settings.readers,
     )
 
 

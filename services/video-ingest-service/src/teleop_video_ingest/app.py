@@ -124,7 +124,7 @@ def ingest_part(
         name="video-ingest-service",
         operations=OPERATIONS,
         lifespan=lifespan,
-        any_origin=["/hub/"],
+        for_pages=["/hub/"],
         described=Described(TAGS, NAMES),
     )
 
@@ -150,4 +150,5 @@ def create_app(settings: IngestSettings) -> Starlette:
         exposure=settings.exposure,
         trust_network=settings.trust_network,
         proxies=settings.trusted,
+        pages=settings.readers,
     )

@@ -3,7 +3,16 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -35,7 +44,7 @@ from teleop_runtime.serving.guard import check_address, unknown_caller
 from teleop_runtime.serving.openapi.document import Described, describe
 from teleop_runtime.serving.openapi.page import POLICY, page_of
 from teleop_runtime.serving.operations import Answer, Conversation, JsonResponse, Operation
-from teleop_runtime.serving.posture import check_access
+from teleop_runtime.serving.posture import Pages, check_access, origin_of
 from teleop_runtime.serving.starting import Start
 from teleop_runtime.settings import Exposure
 
@@ -65,7 +74,11 @@ UNREADY = Answer(503, "Something is wrong: `status` is `unready`, and the rest s
 OWN = "server"
 ABOUT_OWN = "Whether the server runs, what it measures, and this description"
 
+# Of answers that are no page: if a browser shows one all the same, it runs and loads nothing, in no frame.
+POLICY_OF_DATA = b"default-src 'none'; frame-ancestors 'none'"
+
 Check = Callable[[], Awaitable[None]]
+type Headers = Iterator[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class Running:
 class ServicePart:
     """One service: its addresses, its start and its end.
 
-    any_origin  prefixes of addresses that pages of every site may read ("/hub/")
+    for_pages   beginnings of addresses that chosen pages of other sites may read ("/hub/")
     described   what the description says of its addresses
     """
 
@@ -98,7 +111,7 @@ class ServicePart:
     operations: Sequence[Operation]
     lifespan: Callable[[], AbstractAsyncContextManager[Running]]
     websockets: Sequence[Conversation] = ()
-    any_origin: Sequence[str] = ()
+    for_pages: Sequence[str] = ()
     described: Described = field(default_factory=Described)
 
 
@@ -182,11 +195,13 @@ def assemble(
     exposure: Exposure,
     trust_network: bool = False,
     proxies: Sequence[Network] = (),
+    pages: Collection[str] = (),
 ) -> Starlette:
     """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers.
 
     trust_network  whether other machines need no token
     proxies        whose word counts about the address and the client of a request
+    pages          origins of the pages of other sites that may read what parts have for pages
     """
     health = Health()
     state: dict[str, Any] = {}
@@ -202,11 +217,12 @@ def assemble(
     app.router.default = _nowhere
     # `/files/` is served as `/files` is: few clients send a body again to where they are redirected.
     app.router.redirect_slashes = False
-    any_origin = [beginning for part in parts for beginning in part.any_origin]
+    beginnings = tuple(beginning for part in parts for beginning in part.for_pages)
+    readers = Pages(frozenset(pages), beginnings)
     app.add_middleware(Started, state=state)
     app.add_middleware(Compression)
     unknown = unknown_caller(exposure, trust_network)
-    app.add_middleware(FrontDoor, exposure=exposure, any_origin=any_origin, unknown_caller=unknown)
+    app.add_middleware(FrontDoor, exposure=exposure, pages=readers, unknown_caller=unknown)
     app.add_middleware(EarlyAnswers)
     app.add_middleware(Forwarded, proxies=proxies)
     return app
@@ -349,7 +365,7 @@ class FrontDoor:
         self,
         app: ASGIApp,
         exposure: Exposure,
-        any_origin: Sequence[str],
+        pages: Pages,
         unknown_caller: Principal | None,
     ) -> None:
         """
@@ -357,7 +373,7 @@ class FrontDoor:
         """
         self.app = app
         self.exposure = exposure
-        self.any_origin = any_origin
+        self.pages = pages
         self.unknown_caller = unknown_caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -384,12 +400,12 @@ class FrontDoor:
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
+                    *self._for_browsers(scope, message["headers"]),
                 ]
             await send(message)
 
         try:
-            check_access(scope, self.exposure, self.any_origin)
+            check_access(scope, self.exposure, self.pages)
             check_address(scope)
             await self.app(scope, receive, send_counted)
         except (Forbidden, Unauthorized) as error:
@@ -401,6 +417,17 @@ class FrontDoor:
             if started:
                 raise
             await response(scope, receive, send_counted)
+
+    def _for_browsers(self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """What a browser may do with an answer: nothing for other sites, but for the chosen pages."""
+        yield b"x-content-type-options", b"nosniff"
+        if not any(name.lower() == b"content-security-policy" for name, _ in headers):
+            yield b"content-security-policy", POLICY_OF_DATA
+        if self.pages.may_read(scope):
+            yield b"access-control-allow-origin", origin_of(dict(scope["headers"])).encode("latin-1")
+            yield b"vary", b"Origin"
+        else:
+            yield b"cross-origin-resource-policy", b"same-origin"
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

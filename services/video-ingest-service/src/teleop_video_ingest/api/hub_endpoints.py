@@ -1,8 +1,8 @@
 """HTTP: datasets at the addresses that LeRobot's stock dataset visualizer reads on the Hub, read-only.
 
 Started with `DATASET_URL=http://<backend>/hub`, the visualizer asks for `<robot>/<name>/resolve/main/<path>`.
-It accepts only one part as the name, so `my-user--my-ds` stands for `my-user/my-ds`. Pages of other sites may
-read only these addresses.
+It accepts only one part as the name, so `my-user--my-ds` stands for `my-user/my-ds`. Pages of other sites
+(LEROBOT_BACKEND_PAGES) may read only these addresses.
 """
 
 from starlette.requests import Request
@@ -21,12 +21,11 @@ from teleop_video_ingest.tables.state_table import DatasetState, find_state, get
 # A page of it.
 READ_TIMEOUT_S = 30.0
 SLASH = "--"
-FOR_ANY_PAGE = {
-    "Access-Control-Allow-Origin": "*",
+FOR_PAGES = {
     "Access-Control-Expose-Headers": "Accept-Ranges, Content-Length, Content-Range, ETag",
 }
 PREFLIGHT = {
-    **FOR_ANY_PAGE,
+    **FOR_PAGES,
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, If-None-Match, If-Range, Range",
     "Access-Control-Max-Age": "3600",
@@ -39,7 +38,7 @@ async def read_hub_file(request: Request) -> Response:
         return await _answer(request)
     except BackendError as error:
         response = await problems.answer_backend_error(request, error)
-        response.headers.update(FOR_ANY_PAGE)
+        response.headers.update(FOR_PAGES)
         return response
 
 
@@ -55,9 +54,7 @@ async def _answer(request: Request) -> Response:
     pool: Pool = request.state.ingest_pool
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         file = await get_file(connection, await _find(connection, robot_id, name), path)
-    return await answer_object(
-        request, file.sha256, file.size_bytes, media_type_of(path), headers=FOR_ANY_PAGE
-    )
+    return await answer_object(request, file.sha256, file.size_bytes, media_type_of(path), headers=FOR_PAGES)
 
 
 async def _find(connection: Connection, robot_id: str, name: str) -> DatasetState:
@@ -69,7 +66,7 @@ async def _find(connection: Connection, robot_id: str, name: str) -> DatasetStat
         return await find_state(connection, robot_id, check_dataset_name(name.replace(SLASH, "/")), None)
 
 
-ANY_PAGE = [Header(name, f"`{value}`", required=True) for name, value in FOR_ANY_PAGE.items()]
+PAGES_HEADERS = [Header(name, f"`{value}`", required=True) for name, value in FOR_PAGES.items()]
 ADDRESS = "/hub/{robot_id}/{name:path}/resolve/main/{path:path}"
 OPERATIONS = (
     Operation(
@@ -78,7 +75,7 @@ OPERATIONS = (
         read_hub_file,
         needs="read",
         headers=RANGE_HEADERS,
-        answers=content_answers({*MEDIA_TYPES.values(), BINARY}, ANY_PAGE),
+        answers=content_answers({*MEDIA_TYPES.values(), BINARY}, PAGES_HEADERS),
         errors=[BadInput, BadRobotId, DatasetNotFound, FileNotFound, BadRange],
     ),
     Operation(

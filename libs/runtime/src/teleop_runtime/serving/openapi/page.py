@@ -12,7 +12,10 @@ from typing import Any
 from teleop_runtime.serving.openapi.schemas import REF
 
 # What the browser may do with the page: show it.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #888; }
 body { margin: 0; font: 15px/1.5 system-ui, sans-serif; display: grid; grid-template-columns: 19em 1fr; }
