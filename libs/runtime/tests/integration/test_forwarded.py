@@ -6,7 +6,7 @@ import httpx
 import pytest
 from teleop_runtime.proxies import read_proxies
 from teleop_runtime.serving.app import Running, ServicePart, assemble
-from teleop_runtime.serving.forwarded import address_of
+from teleop_runtime.serving.middleware.forwarded import address_of
 from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation
 from teleop_testing.backends.serving import serving
 from teleop_testing.waiting import PATIENCE_S

@@ -16,7 +16,7 @@ from teleop_schema.messages import ErrorMessage
 
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import ERRORS
-from teleop_runtime.serving.forwarded import PREFIX
+from teleop_runtime.serving.middleware.forwarded import PREFIX
 from teleop_runtime.trouble import trouble_of
 
 log = get_logger(__name__)

@@ -14,8 +14,8 @@ from teleop_runtime.serving.content import (
     attachment,
     content_answers,
 )
-from teleop_runtime.serving.forwarded import address_of
 from teleop_runtime.serving.guard import caller_of, check_sessions
+from teleop_runtime.serving.middleware.forwarded import address_of
 from teleop_runtime.serving.operations import (
     Answer,
     JsonResponse,

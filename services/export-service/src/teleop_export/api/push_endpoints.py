@@ -2,7 +2,7 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from teleop_runtime.serving.forwarded import address_of
+from teleop_runtime.serving.middleware.forwarded import address_of
 from teleop_runtime.serving.operations import Answer, JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from teleop_runtime.serving.forwarded import address_of
 from teleop_runtime.serving.guard import caller_of
+from teleop_runtime.serving.middleware.forwarded import address_of
 from teleop_runtime.serving.operations import Answer, Header, JsonResponse, Operation
 from teleop_schema.errors import BodyTooLarge
 from teleop_schema.files import Receipt

@@ -9,8 +9,8 @@ from uuid import UUID
 from msgspec import Meta
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from teleop_runtime.serving.forwarded import address_of
 from teleop_runtime.serving.guard import caller_of
+from teleop_runtime.serving.middleware.forwarded import address_of
 from teleop_runtime.serving.operations import Answer, Bytes, Header, Operation
 from teleop_runtime.serving.problems import answer_backend_error
 from teleop_runtime.store import OffsetMismatch, UnknownUpload, UploadBusy

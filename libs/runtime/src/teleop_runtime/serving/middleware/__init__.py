@@ -1,0 +1,1 @@
+"""What every request passes before its endpoint, and every answer after it: ASGI middleware."""
