@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace, relay: Relay) -> bool:
     print(f"the {exported} exported frames equal the logged ones, bit for bit")
     if left_out := len(values) - exported:
         print(
-            f"this machine did not keep the loop at 60 Hz, so {left_out} frames are no rows of the dataset "
+            f"this machine did not keep the loop at 60 Hz, so {left_out} frames have no row in the dataset "
             "(its report says why); all of them are stored"
         )
     print(
