@@ -119,7 +119,7 @@ class Load:
                     answer = await patch(http, address, len(content), piece)
                     content += piece
                     assert answer.headers["Upload-Offset"] == str(len(content)), answer.text
-                    self._told.staged[address.removeprefix("/files/")] = content
+                    self._told.staged[address.rpartition("/")[2]] = content
                     await asyncio.sleep(PACE_S)
 
 

@@ -22,7 +22,16 @@ def test_each_table_has_one_writer(stack):
     assert len(writers) > 10
     # Written by its migration.
     assert writers.pop("installation") == []
+    # Each service adds what was done with it; `test_nobody_changes_the_audit` says that it does no more.
+    assert writers.pop("audit") == ["telemetry", "ingest", "export"]
     assert {table: roles for table, roles in writers.items() if len(roles) != 1} == {}
+
+
+@pytest.mark.parametrize("role", ["telemetry", "ingest", "export", "reader"])
+def test_nobody_changes_the_audit(stack, role):
+    """What is noted there stays as it was noted."""
+    for right in ("UPDATE", "DELETE", "TRUNCATE"):
+        assert stack.query(f"SELECT has_table_privilege('{role}', 'audit', '{right}')") == "f", right
 
 
 @pytest.mark.parametrize("role", ["telemetry", "ingest", "export", "reader", "migration"])
