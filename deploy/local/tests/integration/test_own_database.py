@@ -278,9 +278,11 @@ REQUESTS = {
     ),
     ("POST", "/exports"): ("/exports", {"json": {"session_ids": [1], "repo_id": "lab/pick"}}),
     ("POST", "/exports/{export_id}/push"): ("/exports/1/push", {"json": {}}),
+    ("POST", "/tokens"): ("/tokens", {"json": {"name": "anna", "role": "viewer"}}),
+    ("POST", "/join"): ("/join", {"json": {"code": "K7QF-2M9P"}}),
 }
 IN_ADDRESSES = {"robot_id": "robot_A", "name": "ds", "upload_id": UUID(int=1), "export_id": 1}
-IN_ADDRESSES |= {"path": "x.json", "session_id": 1, "video_id": 1, "episode_index": 0}
+IN_ADDRESSES |= {"path": "x.json", "session_id": 1, "video_id": 1, "episode_index": 0, "token_id": 1}
 
 
 @contextmanager

@@ -39,7 +39,7 @@ Index = Annotated[int, Meta(ge=0, le=2**62)]
 EpisodeIndex = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 AgeUs = Annotated[int, Meta(ge=1, le=2**62)]
 # At least 128 bits as base64url, and never in an address, a log or a file of anybody else.
-StreamSecret = Annotated[str, Meta(min_length=22, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
+StreamSecret = Annotated[str, Meta(min_length=22, max_length=128, pattern=r"^[A-Za-z0-9_-]+$(?!\n)")]
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):

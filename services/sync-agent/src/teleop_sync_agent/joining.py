@@ -39,7 +39,7 @@ class Joined(Struct, frozen=True):
     """The backend's answer."""
 
     robot_id: str
-    token: Annotated[str, Meta(pattern=r"^lrb_[A-Za-z0-9_]{1,200}\Z")]
+    token: Annotated[str, Meta(pattern=r"^lrb_[A-Za-z0-9_]{1,200}$(?!\n)")]
 
 
 def read_line(text: str) -> Line:
