@@ -7,20 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.backends.processes import ServiceProcess, whole_backend
 
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[ServiceProcess]:
     """The whole backend as one process, with folders of its own."""
     # Not in pytest's own folder: that is closed to the account that PostgreSQL runs under.
-    with tempfile.TemporaryDirectory(prefix="backend-") as folder:
-        environment = {
-            "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
-            "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
-        }
-        with ServiceProcess("teleop_backend", environment, "LEROBOT_BACKEND_PORT") as process:
-            yield process
+    with tempfile.TemporaryDirectory(prefix="backend-") as folder, whole_backend(folder) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from teleop_testing.backends.processes import ServiceProcess, telemetry_process
+from teleop_testing.backends.processes import ServiceProcess, telemetry_process, whole_backend
 from teleop_testing.machine.prepared import Forked, PreparedPython
 from teleop_testing.waiting import PATIENCE_S
 
@@ -16,13 +16,8 @@ from teleop_testing.waiting import PATIENCE_S
 def backend() -> Iterator[ServiceProcess]:
     """The whole backend as one process, with folders of its own."""
     # Not in pytest's own folder: that is closed to the account that PostgreSQL runs under.
-    with tempfile.TemporaryDirectory(prefix="backend-") as folder:
-        environment = {
-            "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
-            "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
-        }
-        with ServiceProcess("teleop_backend", environment, "LEROBOT_BACKEND_PORT") as process:
-            yield process
+    with tempfile.TemporaryDirectory(prefix="backend-") as folder, whole_backend(folder) as process:
+        yield process
 
 
 @pytest.fixture

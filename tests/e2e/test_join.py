@@ -10,25 +10,22 @@ from pathlib import Path
 import httpx
 import pytest
 from lerobot_robot_backend.client import TelemetryClient
-from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.backends.processes import ServiceProcess, whole_backend
 from teleop_testing.robots.spooled import JOINTS, log_frames
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
+NOBODY_WITHOUT_A_TOKEN = {"LEROBOT_BACKEND_EXPOSURE": "lab", "LEROBOT_BACKEND_TRUST_NETWORK": "no"}
 PROGRAMS = Path(sys.executable).parent
 
 
 @pytest.fixture
 def backend() -> Iterator[ServiceProcess]:
     """The whole backend as one process, as if the robot were on another machine."""
-    with tempfile.TemporaryDirectory(prefix="backend-") as folder:
-        environment = {
-            "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
-            "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
-            "LEROBOT_BACKEND_EXPOSURE": "lab",
-            "LEROBOT_BACKEND_TRUST_NETWORK": "no",
-        }
-        with ServiceProcess("teleop_backend", environment, "LEROBOT_BACKEND_PORT") as process:
-            yield process
+    with (
+        tempfile.TemporaryDirectory(prefix="backend-") as folder,
+        whole_backend(folder, **NOBODY_WITHOUT_A_TOKEN) as process,
+    ):
+        yield process
 
 
 @pytest.fixture
@@ -63,6 +60,20 @@ def on_robot(
     return run
 
 
+def recorder(url: str, folder: Path, *, ship: bool = True) -> TelemetryClient:
+    """A session of robot_A, with its spool in the test's folder."""
+    return TelemetryClient(
+        url,
+        "robot_A",
+        state_names=JOINTS,
+        action_names=JOINTS,
+        fps=60,
+        spool_dir=folder / "spool",
+        min_free_bytes=0,
+        ship=ship,
+    )
+
+
 def test_a_robot_joins_loses_its_token_and_joins_again(backend, on_server, on_robot, tmp_path):
     """Whatever it records without a token waits, and says why; nothing is started again."""
     url = f"http://{backend.address}"
@@ -76,15 +87,7 @@ def test_a_robot_joins_loses_its_token_and_joins_again(backend, on_server, on_ro
         assert again.returncode == 1
         assert "did not let this robot join: " in again.stderr
 
-    client = TelemetryClient(
-        url,
-        "robot_A",
-        state_names=JOINTS,
-        action_names=JOINTS,
-        fps=60,
-        spool_dir=tmp_path / "spool",
-        min_free_bytes=0,
-    )
+    client = recorder(url, tmp_path)
     with client:
         log_frames(client, 60)
         wait_for(lambda: "401: this backend serves nobody without a token" in str(client.progress.trouble))
@@ -119,16 +122,7 @@ def test_the_agent_sends_with_the_same_token(backend, on_server, on_robot, tmp_p
     """It waits without one, and says why; with it, everything is safe."""
     url = f"http://{backend.address}"
     (tmp_path / "outputs").mkdir()
-    client = TelemetryClient(
-        url,
-        "robot_A",
-        state_names=JOINTS,
-        action_names=JOINTS,
-        fps=60,
-        spool_dir=tmp_path / "spool",
-        min_free_bytes=0,
-        ship=False,
-    )
+    client = recorder(url, tmp_path, ship=False)
     with client:
         log_frames(client, 60)
     once = ["once", "--backend_url", url, "--robot_id", "robot_A", "--timeout", "2"]

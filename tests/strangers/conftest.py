@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from teleop_testing.backends.processes import ServiceProcess, telemetry_process
+from teleop_testing.backends.processes import ServiceProcess, telemetry_process, whole_backend
 from teleop_testing.waiting import PATIENCE_S
 
 HERE = Path(__file__).parent
@@ -23,12 +23,7 @@ def service(database_url: str) -> Iterator[ServiceProcess]:
 @pytest.fixture(scope="session")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """The one-process default."""
-    folder = tmp_path_factory.mktemp("backend")
-    settings = {
-        "LEROBOT_BACKEND_DATA_DIR": str(folder / "data"),
-        "LEROBOT_BACKEND_BACKUP_DIR": str(folder / "files"),
-    }
-    with ServiceProcess("teleop_backend", settings, "LEROBOT_BACKEND_PORT") as process:
+    with whole_backend(tmp_path_factory.mktemp("backend")) as process:
         yield process
 
 

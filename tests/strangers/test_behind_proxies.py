@@ -6,14 +6,14 @@ import re
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from teleop_client.uploading import FileBytes, Interrupted, Uploader
 from teleop_schema.files import FilePlan
-from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.backends.processes import ServiceProcess, whole_backend
 from teleop_testing.backends.reverse_proxies import (
     CADDY,
     NGINX,
@@ -30,18 +30,6 @@ DOCUMENT = Path(__file__).parents[2] / "docs/howto/behind-a-proxy.md"
 PREFIX = "/robots/backend"
 MIB = 1024 * 1024
 TUS = {"Tus-Resumable": "1.0.0"}
-
-
-@contextmanager
-def whole_backend(folder: Path, **more: str) -> Iterator[ServiceProcess]:
-    """The one-process default."""
-    settings = {
-        "LEROBOT_BACKEND_DATA_DIR": str(folder / "data"),
-        "LEROBOT_BACKEND_BACKUP_DIR": str(folder / "files"),
-        **more,
-    }
-    with ServiceProcess("teleop_backend", settings, "LEROBOT_BACKEND_PORT") as process:
-        yield process
 
 
 @pytest.fixture(scope="module")

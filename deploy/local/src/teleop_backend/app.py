@@ -12,7 +12,7 @@ from teleop_export.hub.settings import HubSettings
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
 from teleop_runtime.logs import configure_logs, get_logger
-from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.serve import adapt_uvicorn
 from teleop_runtime.settings import load_settings
 from teleop_schema.migrate import migrate
@@ -69,14 +69,7 @@ def create_app(settings: LocalSettings) -> Starlette:
             load_settings(HubSettings),
         ),
     ]
-    return assemble(
-        "lerobot-backend",
-        parts,
-        exposure=settings.exposure,
-        trust_network=settings.trust_network,
-        proxies=settings.trusted,
-        pages=settings.readers,
-    )
+    return assemble_for(settings, "lerobot-backend", parts)
 
 
 def __getattr__(name: str) -> Starlette:

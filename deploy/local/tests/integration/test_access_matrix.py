@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from teleop_backend.postgres import EmbeddedPostgres
-from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.backends.processes import whole_backend
 from teleop_testing.datasets.recorded_video import record_video
 from teleop_testing.robots.tus import TUS, metadata_of
 from teleop_testing.waiting import PATIENCE_S
@@ -139,23 +139,12 @@ class World:
 def world() -> Iterator[World]:
     """That backend."""
     with tempfile.TemporaryDirectory(prefix="access-") as folder:
-        environment = {
-            "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
-            "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
-            "LEROBOT_BACKEND_EXPOSURE": "lab",
-            "LEROBOT_BACKEND_TRUST_NETWORK": "no",
-        }
-        with ServiceProcess("teleop_backend", environment, "LEROBOT_BACKEND_PORT") as process:
+        closed = {"LEROBOT_BACKEND_EXPOSURE": "lab", "LEROBOT_BACKEND_TRUST_NETWORK": "no"}
+        with whole_backend(folder, **closed) as process:
+            ours = {name: value for name, value in process.environment.items() if "LEROBOT_" in name}
             done = subprocess.run(
-                [
-                    COMMAND,
-                    "tokens",
-                    "add",
-                    "boss",
-                    "--role",
-                    "admin",
-                ],
-                env={"PATH": "", **environment},
+                [COMMAND, "tokens", "add", "boss", "--role", "admin"],
+                env={"PATH": "", **ours},
                 capture_output=True,
                 text=True,
                 timeout=PATIENCE_S,

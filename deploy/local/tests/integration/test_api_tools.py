@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.backends.processes import whole_backend
 from teleop_testing.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
@@ -58,11 +58,7 @@ def tools(tmp_path_factory) -> Path:
 @contextmanager
 def recorded_in(folder: Path) -> Iterator[str]:
     """Address of the one-process default, which has recorded a session."""
-    settings = {
-        "LEROBOT_BACKEND_DATA_DIR": str(folder / "data"),
-        "LEROBOT_BACKEND_BACKUP_DIR": str(folder / "files"),
-    }
-    with ServiceProcess("teleop_backend", settings, "LEROBOT_BACKEND_PORT") as process:
+    with whole_backend(folder) as process:
         with connect(f"ws://{process.address}/ws/log/robot_A?fps=30&task=pick") as websocket:
             for index in range(FRAMES):
                 frame = {

@@ -116,16 +116,22 @@ def test_missing_and_headless_segments_are_gaps(spool):
     assert per_segment
 
 
-def test_full_disk_is_a_gap_that_ends(spool):
-    """On a full disk the loop hears of it at once, frames are counted, and it goes on when there is room."""
-    room = 1
+class Disk:
+    """A disk with room for so many segments; `prepare` is how a writer takes it."""
 
-    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
-        if number >= room:
+    def __init__(self) -> None:
+        self.segments = 1
+
+    def prepare(self, folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
+        if number >= self.segments:
             raise OSError(28, "No space left on device")
         return prepare_segment(folder, number, size_bytes, quick=True)
 
-    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+
+def test_full_disk_is_a_gap_that_ends(spool):
+    """On a full disk the loop hears of it at once, frames are counted, and it goes on when there is room."""
+    disk = Disk()
+    with writing(spool, segment_bytes=SMALL, prepare=disk.prepare) as writer:
         with pytest.raises(SpoolError, match="disk of the spool is full"):
             write(writer, SMALL)
         written = writer.next_index - 1
@@ -133,7 +139,7 @@ def test_full_disk_is_a_gap_that_ends(spool):
             with pytest.raises(SpoolError):
                 write(writer, 1)
         writer.append_gap(1, "another reason")
-        room = 2
+        disk.segments = 2
         writer.prepare_next()
         write(writer, 5)
     reader = SpoolReader(writer.stream_dir)
@@ -149,21 +155,15 @@ def test_full_disk_is_a_gap_that_ends(spool):
 def test_events_on_a_full_disk_wait_for_room(spool):
     """What a person said while frames were lost (an episode's bounds, a column) comes with the next that are
     kept, once each and in order."""
-    room = 1
-
-    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
-        if number >= room:
-            raise OSError(28, "No space left on device")
-        return prepare_segment(folder, number, size_bytes, quick=True)
-
-    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+    disk = Disk()
+    with writing(spool, segment_bytes=SMALL, prepare=disk.prepare) as writer:
         with pytest.raises(SpoolError, match="disk of the spool is full"):
             write(writer, SMALL)
         lost = writer.next_index - 1
         told = [Event(kind="mark", frame_index=lost, note=f"{number} " + "x" * 1000) for number in range(20)]
         for event in told:
             writer.append_event(event)
-        room = 2
+        disk.segments = 2
         writer.prepare_next()
         write(writer, 5)
     found = batches(SpoolReader(writer.stream_dir))
@@ -174,13 +174,8 @@ def test_events_on_a_full_disk_wait_for_room(spool):
 
 def test_events_that_never_found_room_are_named(spool, caplog):
     """More than the memory for them holds are refused at once, the others when the session ends."""
-
-    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
-        if number:
-            raise OSError(28, "No space left on device")
-        return prepare_segment(folder, number, size_bytes, quick=True)
-
-    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+    disk = Disk()
+    with writing(spool, segment_bytes=SMALL, prepare=disk.prepare) as writer:
         with pytest.raises(SpoolError):
             write(writer, SMALL)
         long = Event(kind="mark", frame_index=7, note="x" * 5000)
@@ -197,22 +192,17 @@ def test_events_that_never_found_room_are_named(spool, caplog):
 
 def test_large_frames_on_a_full_disk_are_one_gap(spool):
     """Room that a gap would find and a frame does not is left alone: else each frame left a gap there."""
-    full = True
-
-    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
-        if number and full:
-            raise OSError(28, "No space left on device")
-        return prepare_segment(folder, number, size_bytes, quick=True)
+    disk = Disk()
 
     tail = msgspec.msgpack.encode({"note": "x" * 60_000})
-    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+    with writing(spool, segment_bytes=SMALL, prepare=disk.prepare) as writer:
         for _ in range(2):
             writer.append_frame(0, (0.0, 0.0), tail)
         for _ in range(100):
             with pytest.raises(SpoolError, match="full"):
                 writer.append_frame(0, (0.0, 0.0), tail)
         assert writer.refusal == "the disk of the spool is full"
-        full = False
+        disk.segments = 100
         writer.prepare_next()
         writer.append_frame(0, (0.0, 0.0), tail)
         assert writer.refusal is None
@@ -223,13 +213,8 @@ def test_large_frames_on_a_full_disk_are_one_gap(spool):
 
 def test_end_is_told_on_a_full_disk(spool):
     """A session that ends while the disk is full ends in order, its last frames named as missing."""
-
-    def prepare(folder: Path, number: int, size_bytes: int, *, quick: bool = False) -> Path:
-        if number:
-            raise OSError(28, "No space left on device")
-        return prepare_segment(folder, number, size_bytes, quick=True)
-
-    with writing(spool, segment_bytes=SMALL, prepare=prepare) as writer:
+    disk = Disk()
+    with writing(spool, segment_bytes=SMALL, prepare=disk.prepare) as writer:
         with pytest.raises(SpoolError):
             write(writer, SMALL)
         for reason in ("a", "b") * 50:

@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
-from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
@@ -100,11 +100,4 @@ def create_app(settings: ExportSettings) -> Starlette:
         load_settings(HubSettings),
         work_here=settings.work_here,
     )
-    return assemble(
-        "export-service",
-        [access_part(settings.database_url), part],
-        exposure=settings.exposure,
-        trust_network=settings.trust_network,
-        proxies=settings.trusted,
-        pages=settings.readers,
-    )
+    return assemble_for(settings, "export-service", [access_part(settings.database_url), part])

@@ -15,12 +15,10 @@ import argparse
 import asyncio
 import math
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
@@ -275,16 +273,17 @@ def _join(chosen: argparse.Namespace) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from teleop_sync_agent.running import run
+    from teleop_sync_agent.running import run, until_told, with_bars
 
     settings = _settings(chosen)
     _prepare()
-    asyncio.run(_until_told(run(settings, _with_bars)))
+    asyncio.run(until_told(run(settings, with_bars)))
     return EXIT_OK
 
 
 def _once(chosen: argparse.Namespace) -> int:
     from teleop_sync_agent.agent import Agent
+    from teleop_sync_agent.running import until_told, with_bars
     from teleop_sync_agent.status import describe_unusual
 
     settings = _settings(chosen)
@@ -299,7 +298,7 @@ def _once(chosen: argparse.Namespace) -> int:
     _prepare(plain=True)
     agent = Agent(settings)
     try:
-        unsafe = asyncio.run(_until_told(_with_bars(agent, agent.once(chosen.timeout))))
+        unsafe = asyncio.run(until_told(with_bars(agent, agent.once(chosen.timeout))))
         if unsafe is None:
             raise Failed("stopped before everything was uploaded")
         notes = [line for tended in agent.datasets.tended.values() for line in describe_unusual(tended.row)]
@@ -316,35 +315,6 @@ def _prepare(*, plain: bool = False) -> None:
     configure_logs(plain=plain or sys.stderr.isatty())
     # Recordings belong to the user who records; nobody else should change receipts.
     os.umask(0o022)
-
-
-async def _with_bars(agent: Any, work: Coroutine[Any, Any, Any]) -> Any:
-    """Run `work`, with progress bars on a terminal."""
-    if not sys.stderr.isatty():
-        return await work
-    from rich.console import Console
-
-    from teleop_sync_agent.live import show_progress
-
-    bars = asyncio.create_task(show_progress(agent.datasets, Console(stderr=True)))
-    try:
-        return await work
-    finally:
-        bars.cancel()
-        await asyncio.gather(bars, return_exceptions=True)
-
-
-async def _until_told(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of `work`; None if SIGTERM ended it in an orderly way."""
-    task = asyncio.create_task(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        # The task itself was cancelled; Ctrl-C would have cancelled the function that waits here.
-        if (here := asyncio.current_task()) is not None and here.cancelling():
-            raise
-        return None
 
 
 def _robots(chosen: argparse.Namespace) -> list[tuple[str, AgentState]]:

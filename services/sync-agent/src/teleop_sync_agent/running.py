@@ -1,7 +1,9 @@
-"""An agent that keeps running: while the disk of its memory is full, it waits for room."""
+"""How an agent runs: until it is told to end, with bars on a terminal, and while a disk is full, waiting."""
 
 import asyncio
 import logging
+import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -45,6 +47,35 @@ async def run(
                 told = str(error)
                 log.error("waiting for space", extra={"error": told})
             await asyncio.sleep(ROOM_AGAIN_S)
+
+
+async def with_bars(agent: Agent, work: Coroutine[Any, Any, Any]) -> Any:
+    """Run `work`, with progress bars on a terminal."""
+    if not sys.stderr.isatty():
+        return await work
+    from rich.console import Console
+
+    from teleop_sync_agent.live import show_progress
+
+    bars = asyncio.create_task(show_progress(agent.datasets, Console(stderr=True)))
+    try:
+        return await work
+    finally:
+        bars.cancel()
+        await asyncio.gather(bars, return_exceptions=True)
+
+
+async def until_told(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of `work`; None if SIGTERM ended it in an orderly way."""
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        # The task itself was cancelled; Ctrl-C would have cancelled the function that waits here.
+        if (here := asyncio.current_task()) is not None and here.cancelling():
+            raise
+        return None
 
 
 def _serve(port: int) -> AgentMetrics:

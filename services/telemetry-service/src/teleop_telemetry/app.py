@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
 from teleop_runtime.postgres.pool import Pool, check_database, open_pool
-from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
 from teleop_runtime.trouble import FROZEN
@@ -140,14 +140,7 @@ def _look_after_store(background: Background, pool: Pool, files: SessionFiles, e
 def create_app(settings: TelemetrySettings) -> Starlette:
     """telemetry-service as a separate server."""
     part = telemetry_part(settings.database_url, settings.store_url, settings.retention_days)
-    return assemble(
-        "telemetry-service",
-        [access_part(settings.database_url), part],
-        exposure=settings.exposure,
-        trust_network=settings.trust_network,
-        proxies=settings.trusted,
-        pages=settings.readers,
-    )
+    return assemble_for(settings, "telemetry-service", [access_part(settings.database_url), part])
 
 
 async def _archive_store(store_url: str | None) -> Store | None:

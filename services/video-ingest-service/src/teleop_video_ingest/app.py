@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
 from teleop_runtime.postgres.pool import check_database, open_pool
-from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
 from teleop_runtime.trouble import FILES_FROZEN, FROZEN
@@ -144,11 +144,4 @@ def _scratch_of(store_url: str) -> Path:
 def create_app(settings: IngestSettings) -> Starlette:
     """video-ingest-service as a separate server."""
     part = ingest_part(settings.database_url, settings.store_url, max_open_uploads=settings.max_open_uploads)
-    return assemble(
-        "video-ingest-service",
-        [access_part(settings.database_url), part],
-        exposure=settings.exposure,
-        trust_network=settings.trust_network,
-        proxies=settings.trusted,
-        pages=settings.readers,
-    )
+    return assemble_for(settings, "video-ingest-service", [access_part(settings.database_url), part])

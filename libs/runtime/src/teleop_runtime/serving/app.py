@@ -2,14 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -42,7 +35,7 @@ from teleop_runtime.serving.openapi.page import POLICY, page_of
 from teleop_runtime.serving.operations import Answer, Conversation, JsonResponse, Operation
 from teleop_runtime.serving.posture import Pages
 from teleop_runtime.serving.starting import Start
-from teleop_runtime.settings import Exposure
+from teleop_runtime.settings import Exposure, ProcessSettings
 
 log = get_logger(__name__)
 
@@ -177,6 +170,18 @@ def unusable(folder: str | Path, error: Exception, *, setting: str) -> CannotSta
     return CannotStart(
         f"cannot keep files in {folder}: {reason}; choose another folder ({setting}; in one process "
         "LEROBOT_BACKEND_BACKUP_DIR), or let this user write there"
+    )
+
+
+def assemble_for(settings: ProcessSettings, title: str, parts: Sequence[ServicePart]) -> Starlette:
+    """`assemble`, for callers that these settings let in."""
+    return assemble(
+        title,
+        parts,
+        exposure=settings.exposure,
+        trust_network=settings.trust_network,
+        proxies=settings.trusted,
+        pages=settings.readers,
     )
 
 

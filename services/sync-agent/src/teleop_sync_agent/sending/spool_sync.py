@@ -86,7 +86,7 @@ class SpoolNow:
 
 @dataclass(frozen=True)
 class _Found:
-    """A stream of this agent, how far it is, and whether its video lacks anything."""
+    """A stream of this agent, how far it is, and whether there is video of it to send."""
 
     folder: Path
     progress: StreamProgress
@@ -243,7 +243,9 @@ class SpoolSync:
                 own, is_over = self._streams.includes(stream_dir), not is_recorded(stream_dir)
                 progress = read_whole_progress(stream_dir)
                 if own:
-                    found = _Found(stream_dir, progress, how_far(stream_dir), has_unstored_video(stream_dir))
+                    # The video of what is being recorded is left to the recording's own shipper.
+                    has_video = is_over and has_unstored_video(stream_dir)
+                    found = _Found(stream_dir, progress, how_far(stream_dir), has_video)
                     (streams if is_over else recorded).append(found)
                 elif is_over:
                     problems += self._left_alone(stream_dir, progress)

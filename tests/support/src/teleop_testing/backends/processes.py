@@ -123,6 +123,16 @@ class WorkerProcess(ServiceProcess):
         return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
+def whole_backend(folder: str | Path, **settings: str) -> ServiceProcess:
+    """The one-process default with its data and files below `folder`, not yet started."""
+    environment = {
+        "LEROBOT_BACKEND_DATA_DIR": f"{folder}/data",
+        "LEROBOT_BACKEND_BACKUP_DIR": f"{folder}/backup",
+        **settings,
+    }
+    return ServiceProcess("teleop_backend", environment, "LEROBOT_BACKEND_PORT")
+
+
 def telemetry_process(database_url: str, module: str = "teleop_telemetry") -> ServiceProcess:
     """telemetry-service (or a `module` that takes its place) as a process, not yet started."""
     return ServiceProcess(module, {"DATABASE_URL": database_url}, "TELEMETRY_PORT")
