@@ -97,7 +97,7 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	$(UV) lock --upgrade
 	for package in telemetry-service video-ingest-service export-service sync-agent; do \
 		$(UV) export -q --frozen --no-emit-workspace --no-header --package lerobot-backend-$${package%-service} --no-default-groups -o requirements/$$package.txt >/dev/null; done
-	$(UV) export -q --frozen --no-emit-workspace --no-header --package lerobot-backend-schema --extra migrate --no-default-groups -o requirements/setup.txt >/dev/null
+	$(UV) export -q --frozen --no-emit-workspace --no-header --package lerobot-backend-schema --extra authority --extra migrate --no-default-groups -o requirements/setup.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group build --only-group image -o requirements/build.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group docs -o requirements/docs.txt >/dev/null

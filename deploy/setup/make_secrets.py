@@ -5,6 +5,9 @@ Runs as the first container of the stack, with a volume per reader below /secret
     /secrets/setup/<role>          a password per role; kept, everything else is made of these
     /secrets/postgres/password     that of the superuser
     /secrets/<service>/DATABASE_URL
+    /secrets/proxy/authority.*     the certificate that signs the proxy's, with its key
+    /secrets/telemetry/LEROBOT_BACKEND_AUTHORITY
+                                   the same certificate, for robots that join
 
 No service sees the volume of another. DATABASE_ADDRESS is host:port/database.
 """
@@ -12,6 +15,8 @@ No service sees the volume of another. DATABASE_ADDRESS is host:port/database.
 import os
 import secrets
 from pathlib import Path
+
+from teleop_schema.certificates.authority import Authority
 
 FOLDER = Path("/secrets")
 SUPERUSER = "postgres"
@@ -32,6 +37,8 @@ def main() -> None:
     for service in SERVICES:
         url = f"postgresql://{service}:{passwords[service]}@{address}"
         _write(FOLDER / service / "DATABASE_URL", url, OWNER_READS)
+    authority = Authority.kept_in(FOLDER / "proxy").signed.certificate
+    _write(FOLDER / "telemetry" / "LEROBOT_BACKEND_AUTHORITY", authority, OWNER_READS)
 
 
 def _password(role: str) -> str:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Copies the data of the running stack to a folder: database.dump, files.tar, SHA256SUMS. Nothing has to stop.
+# Copies the data of the running stack to a folder: database.dump, files.tar, authority.tar (the authority that signs
+# its certificates, with its key), SHA256SUMS. Nothing has to stop.
 # usage: backup.sh [folder]      (default: backups/<time>)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -17,6 +18,7 @@ partial() { echo "the backup in $folder is not complete" >&2; }
 trap partial ERR
 
 in_postgres() { "${compose[@]}" exec -T postgres "$@"; }
+in_secrets() { "${compose[@]}" run --rm --no-deps -T secrets "$@"; }
 in_ingest() { "${compose[@]}" exec -T video-ingest-service "$@"; }
 
 # By what was written: every object that the dump names is in the archive, with its very bytes.
@@ -40,6 +42,8 @@ in_postgres pg_dump -U postgres --format=custom lerobot >"$folder/database.dump"
 in_ingest sh -c 'tar -C /files --create --exclude=./.incoming --exclude=./.exports/.building . || [ $? -eq 1 ]' \
     >"$folder/files.tar"
 
+in_secrets tar -C /secrets/proxy --create . >"$folder/authority.tar"
+
 store=$(in_ingest printenv STORE_URL)
 case $store in
 s3://*) told="without the files in $store; keep their versions there" ;;
@@ -48,7 +52,7 @@ s3://*) told="without the files in $store; keep their versions there" ;;
     told="$objects objects, all checked"
     ;;
 esac
-for file in database.dump files.tar; do
+for file in database.dump files.tar authority.tar; do
     printf '%s  %s\n' "$(in_postgres sha256sum <"$folder/$file" | cut -d' ' -f1)" "$file"
 done >"$folder/SHA256SUMS"
 echo "$folder: $(du -sh "$folder" | cut -f1); $told"

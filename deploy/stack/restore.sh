@@ -21,6 +21,7 @@ fi
 services=(proxy telemetry-service video-ingest-service export-service export-worker)
 
 in_postgres() { "${compose[@]}" exec -T postgres "$@"; }
+in_secrets() { "${compose[@]}" run --rm --no-deps -T secrets "$@"; }
 in_files() { "${compose[@]}" run --rm --no-deps -T video-ingest-service "$@"; }
 query() { in_postgres psql -U postgres -d lerobot --no-align --tuples-only --command "$1"; }
 
@@ -62,10 +63,16 @@ in_postgres createdb -U postgres --owner migration lerobot
 in_postgres pg_restore -U postgres -d lerobot --exit-on-error --single-transaction <"$folder/database.dump"
 in_files tar -C /files --extract --preserve-permissions <"$folder/files.tar"
 in_files sync
+# Robots know this backend by its authority. Backups of older versions have none.
+if [ -f "$folder/authority.tar" ]; then
+    in_secrets tar -C /secrets/proxy --extract --preserve-permissions <"$folder/authority.tar"
+    in_secrets python /opt/setup/make_secrets.py
+fi
 # A backup of an older version gets the migrations that it lacks.
 "${compose[@]}" up --detach --wait
 given=$(settings_given)
-echo "restored from $folder; http://$("${compose[@]}" port proxy 8000)"
+tls=$("${compose[@]}" exec -T proxy printenv LEROBOT_BACKEND_TLS 2>/dev/null || true)
+echo "restored from $folder; http${tls:+s}://$("${compose[@]}" port proxy 8000)"
 if [ -n "$given" ]; then
     echo "Give later commands the same settings: $given"
 fi

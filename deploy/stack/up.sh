@@ -28,13 +28,17 @@ case ${address%:*} in
     ;;
 *) here=$address robots=$address ;;
 esac
+tls=$("${compose[@]}" exec -T proxy printenv LEROBOT_BACKEND_TLS 2>/dev/null || true)
+# Its certificate is for these two.
+[ -z "$tls" ] || here=localhost:$port robots=$tls:$port
+s=${tls:+s}
 given=$(settings_given)
 cat <<EOF
 
-LeRobot backend on http://$here
-  robots    lerobot-teleoperate … --backend_url=ws://$robots --robot_id=robot_A
-  look      http://$here/sessions   /robots   /datasets   /exports   /docs
-  export    export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset --backend_url http://$here
+LeRobot backend on http$s://$here
+  robots    lerobot-teleoperate … --backend_url=ws$s://$robots --robot_id=robot_A
+  look      http$s://$here/sessions   /robots   /datasets   /exports   /docs
+  export    export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset --backend_url http$s://$here
   scale     ${given:+$given }${compose[*]} up --detach --scale telemetry-service=3 --scale export-worker=2
   data      docker volumes; make backup copies them to backups/
 EOF

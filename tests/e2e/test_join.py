@@ -1,6 +1,8 @@
 """A robot PC at a backend that lets nobody in without a token."""
 
 import re
+import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,15 +17,16 @@ from teleop_testing.robots.spooled import JOINTS, log_frames
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
 NOBODY_WITHOUT_A_TOKEN = {"LEROBOT_BACKEND_EXPOSURE": "lab", "LEROBOT_BACKEND_TRUST_NETWORK": "no"}
+TLS = {"LEROBOT_BACKEND_TLS": "127.0.0.1"}
 PROGRAMS = Path(sys.executable).parent
 
 
-@pytest.fixture
-def backend() -> Iterator[ServiceProcess]:
+@pytest.fixture(params=[{}, TLS], ids=["http", "https"])
+def backend(request: pytest.FixtureRequest) -> Iterator[ServiceProcess]:
     """The whole backend as one process, as if the robot were on another machine."""
     with (
         tempfile.TemporaryDirectory(prefix="backend-") as folder,
-        whole_backend(folder, **NOBODY_WITHOUT_A_TOKEN) as process,
+        whole_backend(folder, **NOBODY_WITHOUT_A_TOKEN, **request.param) as process,
     ):
         yield process
 
@@ -60,6 +63,14 @@ def on_robot(
     return run
 
 
+def trust(backend: ServiceProcess) -> ssl.SSLContext:
+    """As somebody does who has downloaded the authority's certificate."""
+    if not backend.url.startswith("https"):
+        return ssl.create_default_context()
+    found = httpx.get(f"{backend.url}/authority", verify=False, timeout=PATIENCE_S)
+    return ssl.create_default_context(cadata=found.text)
+
+
 def recorder(url: str, folder: Path, *, ship: bool = True) -> TelemetryClient:
     """A session of robot_A, with its spool in the test's folder."""
     return TelemetryClient(
@@ -76,13 +87,13 @@ def recorder(url: str, folder: Path, *, ship: bool = True) -> TelemetryClient:
 
 def test_a_robot_joins_loses_its_token_and_joins_again(backend, on_server, on_robot, tmp_path):
     """Whatever it records without a token waits, and says why; nothing is started again."""
-    url = f"http://{backend.address}"
+    url = backend.url
 
     def join() -> None:
         line = on_server("robots", "add", "robot_A", "--server", url).splitlines()[0]
         joined = on_robot("join", line)
         assert joined.returncode == 0, joined.stderr
-        assert f"robot_A may send to ws://{backend.address} now" in joined.stdout
+        assert f"robot_A may send to {url.replace('http', 'ws')} now" in joined.stdout
         again = on_robot("join", line)
         assert again.returncode == 1
         assert "did not let this robot join: " in again.stderr
@@ -90,7 +101,13 @@ def test_a_robot_joins_loses_its_token_and_joins_again(backend, on_server, on_ro
     client = recorder(url, tmp_path)
     with client:
         log_frames(client, 60)
-        wait_for(lambda: "401: this backend serves nobody without a token" in str(client.progress.trouble))
+        # Who has not joined knows neither a token nor who signs the certificate.
+        before = (
+            "certificate is not trusted"
+            if url.startswith("https")
+            else "401: this backend serves nobody without a token"
+        )
+        wait_for(lambda: before in str(client.progress.trouble))
         assert "robots add" in str(client.progress.trouble)
         join()
         (credentials,) = (tmp_path / "config").rglob("credentials")
@@ -110,7 +127,10 @@ def test_a_robot_joins_loses_its_token_and_joins_again(backend, on_server, on_ro
     reader = on_server("tokens", "add", "anna", "--role", "viewer").strip()
     headers = {"Authorization": f"Bearer {reader}"}
     ledger = httpx.get(
-        f"{url}/sessions/{client.session_id}/ledger", headers=headers, timeout=PATIENCE_S
+        f"{url}/sessions/{client.session_id}/ledger",
+        headers=headers,
+        timeout=PATIENCE_S,
+        verify=trust(backend),
     ).json()
     assert (ledger["committed"], ledger["complete"]) == (120, True)
     log = backend.log.read_text()
@@ -120,7 +140,7 @@ def test_a_robot_joins_loses_its_token_and_joins_again(backend, on_server, on_ro
 
 def test_the_agent_sends_with_the_same_token(backend, on_server, on_robot, tmp_path):
     """It waits without one, and says why; with it, everything is safe."""
-    url = f"http://{backend.address}"
+    url = backend.url
     (tmp_path / "outputs").mkdir()
     client = recorder(url, tmp_path, ship=False)
     with client:
@@ -129,12 +149,42 @@ def test_the_agent_sends_with_the_same_token(backend, on_server, on_robot, tmp_p
     once += ["--watch", str(tmp_path / "outputs"), "--spool", str(tmp_path / "spool")]
     refused = on_robot(*once)
     assert refused.returncode != 0
-    assert "serves nobody without a token" in refused.stderr
+    told = "certificate is not trusted" if url.startswith("https") else "serves nobody without a token"
+    assert told in refused.stderr
     line = on_server("robots", "add", "robot_A", "--server", url).splitlines()[0]
     assert on_robot("join", line).returncode == 0
     sent = on_robot(*once)
     assert sent.returncode == 0, sent.stderr
     assert client.progress.ended
+
+
+@pytest.mark.parametrize("backend", [TLS], indirect=True)
+def test_another_backend_in_its_place_gets_nothing(backend, on_server, on_robot, tmp_path):
+    """Its certificate is of another authority: until the right one is back, nothing is sent."""
+    line = on_server("robots", "add", "robot_A").splitlines()[0]
+    assert line.startswith(f"lrbs://{backend.address}/?code=")
+    pin = line.partition("&pin=")[2]
+    another = line.replace(pin, pin[::-1])
+    refused = on_robot("join", another)
+    assert refused.returncode == 1
+    assert "is not the backend that this line is from" in refused.stderr
+    assert on_robot("join", line).returncode == 0
+    authority = Path(backend.environment["LEROBOT_BACKEND_DATA_DIR"]) / "authority"
+    client = recorder(backend.url, tmp_path)
+    with client:
+        log_frames(client, 60)
+        wait_for(lambda: client.acknowledged == 60)
+        backend.stop()
+        authority.rename(authority.with_name("kept"))
+        backend.start()
+        log_frames(client, 60)
+        wait_for(lambda: "certificate is not trusted" in str(client.progress.trouble))
+        assert client.acknowledged == 60
+        backend.stop()
+        shutil.rmtree(authority)
+        authority.with_name("kept").rename(authority)
+        backend.start()
+    assert client.drain(timeout_s=PATIENCE_S) == 120
 
 
 def test_a_line_for_nobody(on_robot):

@@ -22,6 +22,15 @@ def other_stack(engine):
     stack.remove()
 
 
+def authority_of(stack: Stack) -> bytes:
+    """What robots know it by."""
+    found: bytes = (
+        stack.container("telemetry-service").exec_run("cat /run/secrets/LEROBOT_BACKEND_AUTHORITY").output
+    )
+    assert found.startswith(b"-----BEGIN CERTIFICATE-----")
+    return found
+
+
 def test_a_restart_of_the_whole_stack_keeps_everything(stack, recorded):
     """`make down` and `make up`: the same rows and files, and the passwords still fit."""
     before = stack.query(CONTENTS), stack.hashes_of_files()
@@ -43,6 +52,7 @@ async def test_a_backup_made_under_load_restores_to_the_same_data(stack, other_s
     async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         answer = await client.get(f"{other_stack.url}/sessions/{recorded['session_id']}/ledger")
     assert answer.json() == recorded | {"exported": answer.json()["exported"]}
+    assert authority_of(other_stack) == authority_of(stack)
     async with streaming(other_stack, "restored"):
         await asyncio.sleep(0)
 

@@ -22,6 +22,7 @@ from teleop_video_ingest.app import ingest_part
 from teleop_backend.postgres import EmbeddedPostgres, running
 from teleop_backend.reading import prepare_reader
 from teleop_backend.settings import LocalSettings, postgres_of
+from teleop_backend.tls import ServerTls, tls_for
 
 log = get_logger(__name__)
 
@@ -54,13 +55,21 @@ async def _keep_running(postgres: EmbeddedPostgres) -> None:
         await asyncio.to_thread(postgres.ensure_running)
 
 
-def create_app(settings: LocalSettings) -> Starlette:
-    """The whole backend, with its data in `settings.data_dir` and its files in `settings.backup_dir`."""
+def create_app(settings: LocalSettings, tls: ServerTls | None = None) -> Starlette:
+    """The whole backend, with its data in `settings.data_dir` and its files in `settings.backup_dir`.
+
+    tls  what the server shows to its clients; None: plain HTTP
+    """
     postgres = postgres_of(settings)
     parts = [
         postgres_part(postgres),
         access_part(postgres.url()),
-        telemetry_part(postgres.url(), str(settings.backup_dir), settings.retention_days),
+        telemetry_part(
+            postgres.url(),
+            str(settings.backup_dir),
+            settings.retention_days,
+            None if tls is None else tls.authority,
+        ),
         ingest_part(postgres.url(), str(settings.backup_dir), max_open_uploads=settings.max_open_uploads),
         export_part(
             postgres.url(),
@@ -69,6 +78,8 @@ def create_app(settings: LocalSettings) -> Starlette:
             load_settings(HubSettings),
         ),
     ]
+    if tls is not None:
+        parts.append(tls.part())
     return assemble_for(settings, "lerobot-backend", parts)
 
 
@@ -80,5 +91,6 @@ def __getattr__(name: str) -> Starlette:
     # uvicorn started this process, so none of our mains has done this.
     configure_logs(settings.log_level)
     give_memory_back()
-    adapt_uvicorn()
-    return create_app(settings)
+    tls = tls_for(settings)
+    adapt_uvicorn(None if tls is None else tls.context)
+    return create_app(settings, tls)

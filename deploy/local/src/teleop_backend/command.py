@@ -21,11 +21,12 @@ from teleop_backend.addresses import addresses_for
 from teleop_backend.adopt import adopt_files
 from teleop_backend.app import create_app
 from teleop_backend.settings import LocalSettings, postgres_of
+from teleop_backend.tls import tls_for
 
 BANNER = """\
-LeRobot backend on http://{here}:{port}
-  robots    lerobot-teleoperate … --backend_url=ws://{robots}:{port} --robot_id=robot_A
-  look      http://{here}:{port}/sessions   /robots   /docs   /metrics
+LeRobot backend on {http}://{here}:{port}
+  robots    lerobot-teleoperate … --backend_url={ws}://{robots}:{port} --robot_id=robot_A
+  look      {http}://{here}:{port}/sessions   /robots   /docs   /metrics
   data      {data_dir} (PostgreSQL), {backup_dir} (files)
   database  {database_url}
   access    {access}
@@ -60,16 +61,20 @@ def main() -> None:
     here, robots = addresses_for(settings.host)
     banner = BANNER.format(
         **settings.model_dump(),
+        http="https" if settings.tls else "http",
+        ws="wss" if settings.tls else "ws",
         here=here,
-        robots=robots,
+        robots=settings.tls or robots,
         access=_access(settings),
         database_url=postgres_of(settings).url(),
     )
+    tls = tls_for(settings)
     serve(
-        create_app(settings),
+        create_app(settings, tls),
         host=settings.host,
         port=settings.port,
         started=lambda: print(banner, flush=True),
+        tls=None if tls is None else tls.context,
     )
 
 

@@ -5,13 +5,13 @@ from typing import Self
 
 from pydantic import Field, model_validator
 from teleop_runtime.serving.posture import check_listening
-from teleop_telemetry.settings import RetentionSettings
+from teleop_telemetry.settings import RetentionSettings, TlsSettings
 from teleop_video_ingest.settings import UploadSettings
 
 from teleop_backend.postgres import EmbeddedPostgres
 
 
-class LocalSettings(UploadSettings, RetentionSettings):
+class LocalSettings(UploadSettings, RetentionSettings, TlsSettings):
     """Environment of the one-process default; nothing has to be set."""
 
     data_dir: Path = Field(

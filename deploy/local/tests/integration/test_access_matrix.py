@@ -102,6 +102,7 @@ EXPECTED = {
     "POST /robots/{robot_id}/enrolments": ADMIN,
     "POST /join": OPEN,
     "GET /audit": ADMIN,
+    "GET /authority": OPEN,
 }
 COMMAND = Path(sys.executable).with_name("lerobot-backend")
 FRAME = json.dumps({"observation": {"a.pos": 1}, "action": {"a.pos": 2}})

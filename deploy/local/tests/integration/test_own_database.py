@@ -284,6 +284,9 @@ REQUESTS = {
 IN_ADDRESSES = {"robot_id": "robot_A", "name": "ds", "upload_id": UUID(int=1), "export_id": 1}
 IN_ADDRESSES |= {"path": "x.json", "session_id": 1, "video_id": 1, "episode_index": 0, "token_id": 1}
 
+# Tags of addresses that ask no database.
+WITHOUT_DATABASE = {"server", "ws", "authority"}
+
 
 @contextmanager
 def frozen(postgres):
@@ -306,7 +309,7 @@ async def answers_of_all(http):
         (method.upper(), path): (path.format(**IN_ADDRESSES), {})
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
-        if method != "options" and not {"server", "ws"} & {*operation["tags"]}
+        if method != "options" and not WITHOUT_DATABASE & {*operation["tags"]}
     }
     answers = await asyncio.gather(
         *(

@@ -6,7 +6,7 @@ from teleop_telemetry.settings import TelemetrySettings
 from teleop_video_ingest.settings import IngestSettings
 
 # Where everything is follows from the two folders and the one address.
-PLACES = {"DATABASE_URL", "STORE_URL", "EXPORT_ROOT", "EXPORT_WORK_HERE"}
+PLACES = {"DATABASE_URL", "STORE_URL", "EXPORT_ROOT", "EXPORT_WORK_HERE", "LEROBOT_BACKEND_AUTHORITY"}
 
 
 def names_of(kind) -> set[str]:

@@ -1,6 +1,7 @@
 """Requests to the backend over HTTP, and whether to retry after a refusal."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 from teleop_client.address import check_backend_url
 from teleop_client.credentials import Tokens, UnusableCredentials
 from teleop_client.refusals import Problem, may_pass, read_problem
-from teleop_client.unreachable import why_unreachable
+from teleop_client.unreachable import untrusted, why_unreachable
 
 # A wireless link that has just come back needs some seconds for its first packets.
 CONNECT_S = 15.0
@@ -63,18 +64,25 @@ class BackendHttp:
     """
 
     def __init__(
-        self, backend_url: str, *, tokens: Tokens | None = None, robot_id: str | None = None
+        self,
+        backend_url: str,
+        *,
+        tokens: Tokens | None = None,
+        robot_id: str | None = None,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         """
         backend_url  http(s):// or ws(s)://; raises ValueError for any other address
         tokens       among which to look for the one for this backend and this robot
         robot_id     None: a person asks
+        trust        how to know the backend; None: as the tokens say
         """
         self.url = "http" + check_backend_url(backend_url).removeprefix("ws")
         # This client could not read an answer that something in between has compressed.
         self._headers = {"Accept-Encoding": "identity", "User-Agent": "lerobot-robot-backend"}
         self._tokens = tokens
         self._robot_id = robot_id
+        self._trust = trust
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "BackendHttp":
@@ -112,6 +120,7 @@ class BackendHttp:
                     headers={**self._authorization(), **(headers or {})},
                     data=data,
                     allow_redirects=False,
+                    ssl=self._ssl(),
                 ) as response,
             ):
                 if response.status >= 300:
@@ -152,6 +161,10 @@ class BackendHttp:
     def _authorization(self) -> dict[str, str]:
         return self._tokens.header_for(self.url, self._robot_id) if self._tokens else {}
 
+    def _ssl(self) -> ssl.SSLContext | bool:
+        found = self._tokens.trust_for(self.url, self._robot_id) if self._tokens else None
+        return self._trust or found or True
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -182,7 +195,8 @@ def dataset_address(robot_id: str, dataset: str, *suffix: str) -> str:
 def _reason(error: Exception) -> str:
     """Why the backend was not reached, in plainer words than the library's where possible."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"its certificate is not trusted: {error.certificate_error}"
+        found = error.certificate_error
+        return untrusted(found) if isinstance(found, ssl.SSLCertVerificationError) else str(found)
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return why_unreachable(cause) if isinstance(cause, OSError) else str(error) or type(error).__name__
 

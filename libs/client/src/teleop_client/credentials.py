@@ -1,8 +1,10 @@
 """Which token to show to which backend. A token is shown to the backend that it is for, and to no other."""
 
 import os
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -26,11 +28,27 @@ class Credential(Struct, frozen=True, kw_only=True):
 
     backend_url  of the backend that it is for, ws://… or wss://…
     robot_id     of the robot that it is for; None: it is a person's
+    authority    PEM certificate of the authority that signs the backend's; None: one that everybody trusts
     """
 
     backend_url: str
     robot_id: str | None = None
     token: str
+    authority: str | None = None
+
+
+@cache
+def trusting(authority: str) -> ssl.SSLContext:
+    """For connections to servers whose certificate this authority (PEM) has signed, and to no others.
+
+    Raises UnusableCredentials if it is not a certificate.
+    """
+    try:
+        return ssl.create_default_context(cadata=authority)
+    except (ssl.SSLError, ValueError) as error:
+        raise UnusableCredentials(
+            "the authority kept with the tokens is damaged: join the backend again"
+        ) from error
 
 
 def credentials_file() -> Path:
@@ -94,6 +112,17 @@ class Tokens:
         """The same as a header of HTTP; empty if there is no token. Raises UnusableCredentials."""
         token = self.token_for(backend_url, robot_id)
         return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def trust_for(self, backend_url: str, robot_id: str | None) -> ssl.SSLContext | None:
+        """By which authority to know that backend; None: by those that this machine trusts.
+
+        Raises UnusableCredentials.
+        """
+        here = [
+            each for each in self._in_file() if each.authority and _is_same(each.backend_url, backend_url)
+        ]
+        best = next((each for each in here if each.robot_id == robot_id), next(iter(here), None))
+        return trusting(best.authority) if best and best.authority else None
 
     def for_child(self) -> Mapping[str, str]:
         """Environment variables with which `of_environment` of a child process finds the same token.

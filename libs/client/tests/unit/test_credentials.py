@@ -1,12 +1,15 @@
 import msgspec
 import pytest
+from msgspec import structs
 from teleop_client.credentials import (
     Credential,
     Tokens,
     UnusableCredentials,
     credentials_file,
     read_credentials,
+    trusting,
 )
+from teleop_schema.certificates.authority import Authority
 
 HERE = Credential(backend_url="ws://host:8000", robot_id="robot_A", token="lrb_robot_a")
 THERE = Credential(backend_url="wss://far.example", robot_id="robot_A", token="lrb_robot_b")
@@ -49,6 +52,21 @@ def test_a_token_is_for_one_backend_and_one_robot(backend_url, robot_id, token):
     """However the address is written; any other gets none."""
     write(HERE, THERE, PERSON)
     assert Tokens().token_for(backend_url, robot_id) == token
+
+
+def test_the_authority_of_a_backend():
+    """Of this robot's line, else of another robot's, never of another backend's; a damaged one is named."""
+    authority = Authority.make().signed.certificate
+    known = structs.replace(THERE, authority=authority)
+    write(HERE, known)
+    tokens = Tokens()
+    assert tokens.trust_for(THERE.backend_url, "robot_A") is trusting(authority)
+    assert tokens.trust_for(THERE.backend_url, "robot_B") is trusting(authority)
+    assert tokens.trust_for(HERE.backend_url, "robot_A") is None
+    assert tokens.trust_for("wss://other.example", "robot_A") is None
+    write(structs.replace(THERE, authority="damaged"))
+    with pytest.raises(UnusableCredentials, match="join the backend again"):
+        tokens.trust_for(THERE.backend_url, "robot_A")
 
 
 @pytest.mark.parametrize(

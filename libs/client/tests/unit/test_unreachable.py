@@ -5,7 +5,7 @@ import socket
 import ssl
 
 import pytest
-from teleop_client.unreachable import why_unreachable
+from teleop_client.unreachable import untrusted, why_unreachable
 
 UNTRUSTED = ssl.SSLCertVerificationError(1, "self-signed certificate")
 
@@ -20,7 +20,7 @@ UNTRUSTED = ssl.SSLCertVerificationError(1, "self-signed certificate")
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
         (OSError("Multiple exceptions: one, another"), "Multiple exceptions: one, another"),
         (ConnectionResetError(), "ConnectionResetError"),
-        (UNTRUSTED, f"its certificate is not trusted: {UNTRUSTED}"),
+        (UNTRUSTED, untrusted(UNTRUSTED)),
     ],
 )
 def test_words_of_the_system(error, said):
@@ -36,3 +36,11 @@ def test_a_server_without_tls():
     with pytest.raises(ssl.SSLError) as caught:
         connection.do_handshake()
     assert "use http:// instead of https://" in why_unreachable(caught.value)
+
+
+def test_an_unknown_certificate():
+    """What is wrong with it, and both ways out."""
+    told = untrusted(UNTRUSTED)
+    assert told.startswith(f"its certificate is not trusted ({UNTRUSTED}): ")
+    assert "robots add" in told
+    assert "SSL_CERT_FILE" in told

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 
 from teleop_client.backoff import backoff_s
 from teleop_client.credentials import Tokens
@@ -128,12 +129,19 @@ class Shipper:
         """The stream's address, which may have been corrected since the last connection."""
         return self._backend_url or read_stream(self._dir).backend_url
 
+    def _ssl(self) -> SSLContext | bool | None:
+        """None: plain; True: a server that this machine trusts."""
+        if not self._url.startswith("wss:"):
+            return None
+        return self._tokens.trust_for(self._url, self._description.robot_id) or True
+
     async def _connect(self, shipping: Shipping) -> None:
         """Speak over one connection until it ends, or the session is complete."""
         async with connect(
             f"{self._url}/ws/log/{self._description.robot_id}",
             subprotocols=[Subprotocol(each) for each in SUBPROTOCOLS],
             additional_headers=self._tokens.header_for(self._url, self._description.robot_id),
+            ssl=self._ssl(),
             compression=None,
             proxy=None,  # a robot connects to its backend directly, never through a proxy
             open_timeout=PING_S + PONG_S,

@@ -9,6 +9,8 @@ from teleop_runtime.access.principal import THIS_MACHINE, Principal
 from teleop_runtime.access.roles import ALLOWED, AUDITED, NEEDS, ROLES, roles_for
 from teleop_runtime.access.tokens import hash_of, kind_of, make_token, prefix_of
 from teleop_runtime.logs import holds_token, redact
+from teleop_schema.certificates.authority import Authority
+from teleop_schema.certificates.pins import pin_of
 from teleop_schema.errors import NotAllowed
 
 
@@ -94,6 +96,11 @@ def test_the_line_to_join_with():
     code = Code("K7QF", "2M9P")
     assert joining_line("host:8000", code, tls=False) == "lrb://host:8000/?code=K7QF-2M9P"
     assert joining_line("example.org", code, tls=True) == "lrbs://example.org/?code=K7QF-2M9P"
+    authority = Authority.make().signed.certificate
+    line = joining_line("10.0.0.5:8000", code, tls=True, authority=authority)
+    assert line == f"lrbs://10.0.0.5:8000/?code=K7QF-2M9P&pin={pin_of(authority)}"
+    # Behind a proxy with a certificate of its own, or without TLS, that says nothing.
+    assert "pin" not in joining_line("10.0.0.5:8000", code, tls=False, authority=authority)
 
 
 def test_an_admin_may_do_everything_and_metrics_nothing_else():

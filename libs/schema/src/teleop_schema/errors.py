@@ -205,6 +205,12 @@ class TokenNotFound(NotFound):
     code, retryable = "token_not_found", False
 
 
+class AuthorityNotFound(NotFound):
+    """This backend has no certificate authority of its own."""
+
+    code, retryable = "authority_not_found", False
+
+
 class BodyTooLarge(BackendError):
     """The request body is larger than allowed."""
 

@@ -1,6 +1,7 @@
 """`sync-agent join`: swaps the line that `lerobot-backend robots add` printed for this robot's own token."""
 
 import asyncio
+import ssl
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -9,19 +10,27 @@ import msgspec
 from lerobot_robot_backend.spool.durable import make_directory, replace_file
 from msgspec import Meta, Struct
 from teleop_client.address import check_backend_url, same_backend
-from teleop_client.backend_http import BackendHttp, HttpFailure
-from teleop_client.credentials import Credential, UnusableCredentials, credentials_file, read_credentials
+from teleop_client.backend_http import BackendHttp, HttpFailure, read_at_most
+from teleop_client.credentials import (
+    Credential,
+    UnusableCredentials,
+    credentials_file,
+    read_credentials,
+    trusting,
+)
+from teleop_schema.certificates.pins import is_pin, pin_of
 from teleop_schema.errors import BadRobotId
 from teleop_schema.identifiers import check_robot_id
 
 from teleop_sync_agent.errors import AgentError, Failed, ServerAway, not_written
 
 EXAMPLE = "lrb://host:8000/?code=K7QF-2M9P"
-# lrb is plain HTTP, lrbs is TLS with a certificate that everybody trusts.
+# lrb is plain HTTP; lrbs is TLS, with a certificate that everybody trusts unless the line has a pin.
 SCHEMES = {"lrb": "ws", "lrbs": "wss"}
 # A person waits for the answer.
 ANSWER_S = 30.0
 OWNER_ONLY = 0o700
+MAX_CERTIFICATE_BYTES = 64 * 1024
 
 
 class Line(Struct, frozen=True):
@@ -29,10 +38,12 @@ class Line(Struct, frozen=True):
 
     backend_url  ws://… or wss://…
     code         for one robot; works once, and for some minutes
+    pin          of the authority that signs the backend's certificate; None: one that everybody trusts
     """
 
     backend_url: str
     code: str
+    pin: str | None = None
 
 
 class Joined(Struct, frozen=True):
@@ -52,14 +63,17 @@ def read_line(text: str) -> Line:
         raise ValueError(f"{text!r}: {error}; {told}") from error
     if parts.scheme not in SCHEMES:
         raise ValueError(f"{text!r} is not an enrolment line; {told}")
-    unknown = query.keys() - {"code"}
+    unknown = query.keys() - {"code", "pin"}
     if unknown:
         raise ValueError(f"this sync-agent does not know {min(unknown)!r} in the line: update it")
     codes = query.get("code", [])
     if len(codes) != 1 or not codes[0]:
         raise ValueError(f"{text!r} has no code; {told}")
+    pins = query.get("pin", [])
+    if pins and (parts.scheme != "lrbs" or len(pins) > 1 or not is_pin(pins[0])):
+        raise ValueError(f"{text!r}: its pin is damaged; {told}")
     address = f"{SCHEMES[parts.scheme]}://{parts.netloc}{parts.path}"
-    return Line(check_backend_url(address), codes[0])
+    return Line(check_backend_url(address), codes[0], pins[0] if pins else None)
 
 
 def join(text: str) -> str:
@@ -78,8 +92,10 @@ def join(text: str) -> str:
         raise AgentError(str(error)) from error
     except OSError as error:
         raise not_written(str(error.filename or path), error) from error
-    joined = asyncio.run(_redeem(line))
-    credential = Credential(backend_url=line.backend_url, robot_id=joined.robot_id, token=joined.token)
+    joined, authority = asyncio.run(_redeem(line))
+    credential = Credential(
+        backend_url=line.backend_url, robot_id=joined.robot_id, token=joined.token, authority=authority
+    )
     try:
         keep(path, with_credential(known, credential))
     except OSError as error:
@@ -94,8 +110,11 @@ def join(text: str) -> str:
     )
 
 
-async def _redeem(line: Line) -> Joined:
-    async with BackendHttp(line.backend_url) as backend:
+async def _redeem(line: Line) -> tuple[Joined, str | None]:
+    """What the code buys, and the authority of the backend."""
+    authority = await _authority(line) if line.pin else None
+    trust = trusting(authority) if authority else None
+    async with BackendHttp(line.backend_url, trust=trust) as backend:
         try:
             joined = await backend.ask("POST", "/join", Joined, body={"code": line.code}, patience_s=ANSWER_S)
         except HttpFailure as error:
@@ -105,7 +124,36 @@ async def _redeem(line: Line) -> Joined:
         check_robot_id(joined.robot_id)
     except BadRobotId as error:
         raise Failed(f"{line.backend_url} answered with a name that no robot can have: {error}") from error
-    return joined
+    return joined, authority
+
+
+async def _authority(line: Line) -> str:
+    """The certificate that the pin in the line is of; raises AgentError.
+
+    Whoever sits on the way can answer with another one, which has another pin. Nothing else is sent or
+    believed before that is known.
+    """
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with (
+            BackendHttp(line.backend_url, trust=anybody) as backend,
+            backend.request("GET", "/authority", patience_s=ANSWER_S) as (response, _),
+        ):
+            text = (await read_at_most(response, MAX_CERTIFICATE_BYTES)).decode("ascii", "replace")
+    except HttpFailure as error:
+        kind = Failed if error.problem else ServerAway
+        raise kind(f"{line.backend_url} did not say who signs its certificate: {error}") from error
+    try:
+        found = pin_of(text)
+    except ValueError as error:
+        raise Failed(f"{line.backend_url} did not answer with a certificate: {error}") from error
+    if found != line.pin:
+        raise Failed(
+            f"{line.backend_url} is not the backend that this line is from: another one answers there, or "
+            "somebody on the way; nothing was sent. If the backend was set up again, ask for a new line"
+        )
+    return text
 
 
 def with_credential(known: tuple[Credential, ...], new: Credential) -> tuple[Credential, ...]:

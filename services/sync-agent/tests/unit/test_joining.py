@@ -2,6 +2,8 @@ import pytest
 from teleop_client.credentials import Credential
 from teleop_sync_agent.joining import Line, read_line, with_credential
 
+PIN = "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdE"
+
 
 @pytest.mark.parametrize(
     ("text", "line"),
@@ -10,6 +12,7 @@ from teleop_sync_agent.joining import Line, read_line, with_credential
         (" lrb://host:8000?code=K7QF-2M9P\n", Line("ws://host:8000", "K7QF-2M9P")),
         ("lrb://[fd00::1]:8000/?code=K7QF-2M9P", Line("ws://[fd00::1]:8000", "K7QF-2M9P")),
         ("lrbs://far.example/robots/?code=K7QF-2M9P", Line("wss://far.example/robots", "K7QF-2M9P")),
+        (f"lrbs://10.0.0.5:8000/?code=K7QF-2M9P&pin={PIN}", Line("wss://10.0.0.5:8000", "K7QF-2M9P", PIN)),
     ],
 )
 def test_a_line_names_the_backend_and_the_code(text, line):
@@ -26,7 +29,10 @@ def test_a_line_names_the_backend_and_the_code(text, line):
         ("lrb://host:8000/", "has no code; expected"),
         ("lrb://host:8000/?code=", "has no code; expected"),
         ("lrb://host:8000/?code=a&code=b", "has no code; expected"),
-        ("lrb://host:8000/?code=K7QF-2M9P&pin=00", "does not know 'pin' in the line: update it"),
+        ("lrb://host:8000/?code=K7QF-2M9P&way=2", "does not know 'way' in the line: update it"),
+        ("lrbs://host:8000/?code=K7QF-2M9P&pin=00", "its pin is damaged"),
+        (f"lrbs://host:8000/?code=K7QF-2M9P&pin={PIN}&pin={PIN}", "its pin is damaged"),
+        (f"lrb://host:8000/?code=K7QF-2M9P&pin={PIN}", "its pin is damaged"),
         ("lrb://host:80000/?code=K7QF-2M9P", "Port out of range"),
         ("lrb:///?code=K7QF-2M9P", "is not the address of a backend"),
         ("lrb://user:secret@host/?code=K7QF-2M9P", "must not have a user"),

@@ -54,11 +54,17 @@ ABANDONED_AFTER_S = 300.0
 SWEEP_EVERY_S = 60.0
 
 
-def telemetry_part(database_url: str, store_url: str | None = None, retention_days: int = 0) -> ServicePart:
+def telemetry_part(
+    database_url: str,
+    store_url: str | None = None,
+    retention_days: int = 0,
+    authority: str | None = None,
+) -> ServicePart:
     """telemetry-service as a part of a server.
 
     store_url       where archived sessions are kept, together with other files; None: they can't be read
     retention_days  days after a session's last frame until its frames leave the database; 0: never
+    authority       PEM certificate of the authority that signs the server's; None: it has none of its own
     """
 
     return ServicePart(
@@ -69,13 +75,15 @@ def telemetry_part(database_url: str, store_url: str | None = None, retention_da
             *access_endpoints.OPERATIONS,
         ],
         websockets=[TELEMETRY],
-        lifespan=partial(_running, database_url, store_url, retention_days),
+        lifespan=partial(_running, database_url, store_url, retention_days, authority),
         described=Described(TAGS, NAMES),
     )
 
 
 @asynccontextmanager
-async def _running(database_url: str, store_url: str | None, retention_days: int) -> AsyncIterator[Running]:
+async def _running(
+    database_url: str, store_url: str | None, retention_days: int, authority: str | None
+) -> AsyncIterator[Running]:
     async with (
         open_pool(database_url, max_size=LANES) as commits,
         open_pool(database_url, max_size=OPENING_CONNECTIONS) as openings,
@@ -113,6 +121,7 @@ async def _running(database_url: str, store_url: str | None, retention_days: int
                 "database_url": database_url,
                 "token_table": TokenTable(pool),
                 "join_limit": JoinLimit(),
+                "authority": authority,
             },
             checks={
                 "database": partial(check_database, pool),
@@ -139,7 +148,9 @@ def _look_after_store(background: Background, pool: Pool, files: SessionFiles, e
 
 def create_app(settings: TelemetrySettings) -> Starlette:
     """telemetry-service as a separate server."""
-    part = telemetry_part(settings.database_url, settings.store_url, settings.retention_days)
+    part = telemetry_part(
+        settings.database_url, settings.store_url, settings.retention_days, settings.own_authority
+    )
     return assemble_for(settings, "telemetry-service", [access_part(settings.database_url), part])
 
 

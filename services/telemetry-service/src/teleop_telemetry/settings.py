@@ -1,10 +1,14 @@
 """Configuration of telemetry-service."""
 
+import re
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from teleop_runtime.serving.posture import check_listening
 from teleop_runtime.settings import ProcessSettings, ServiceSettings
+
+# A name, an IPv4 address, or an IPv6 address in brackets.
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]", re.ASCII)
 
 
 class RetentionSettings(ProcessSettings):
@@ -19,8 +23,39 @@ class RetentionSettings(ProcessSettings):
     )
 
 
-class TelemetrySettings(ServiceSettings, RetentionSettings):
+class TlsSettings(ProcessSettings):
+    """How others reach this backend by HTTPS."""
+
+    tls: str | None = Field(
+        None,
+        alias="LEROBOT_BACKEND_TLS",
+        description="name or IP address under which others reach this backend by HTTPS, with certificates "
+        "of its own authority; unset: plain HTTP, or a proxy with certificates that everybody trusts",
+    )
+
+    @field_validator("tls")
+    @classmethod
+    def _is_a_host(cls, host: str | None) -> str | None:
+        if host and not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is neither the name nor the IP address of a host")
+        return host or None
+
+
+class TelemetrySettings(ServiceSettings, RetentionSettings, TlsSettings):
     """Environment of telemetry-service."""
+
+    authority: str | None = Field(
+        None,
+        alias="LEROBOT_BACKEND_AUTHORITY",
+        description="certificate, as PEM, of the authority that signs the proxy's, for LEROBOT_BACKEND_TLS",
+    )
+    public_port: int = Field(
+        8000,
+        alias="LEROBOT_BACKEND_PORT",
+        ge=1,
+        le=65_535,
+        description="port at which others reach the proxy",
+    )
 
     host: str = Field("127.0.0.1", alias="TELEMETRY_HOST", description="address to listen on")
     port: int = Field(
@@ -37,6 +72,17 @@ class TelemetrySettings(ServiceSettings, RetentionSettings):
     @model_validator(mode="after")
     def _stay_local(self) -> Self:
         check_listening(self.host, self.exposure, "TELEMETRY_HOST")
+        return self
+
+    @property
+    def own_authority(self) -> str | None:
+        """The certificate of the authority, if others reach this backend with it."""
+        return self.authority if self.tls else None
+
+    @model_validator(mode="after")
+    def _has_authority(self) -> Self:
+        if self.tls and self.authority is None:
+            raise ValueError("LEROBOT_BACKEND_TLS needs LEROBOT_BACKEND_AUTHORITY, whose pin robots are told")
         return self
 
     @model_validator(mode="after")

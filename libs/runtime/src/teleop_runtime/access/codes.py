@@ -6,6 +6,8 @@ import secrets
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from teleop_schema.certificates.pins import pin_of
+
 # Crockford's digits: none looks like another, and none makes a word.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 HALF_LENGTH = 4
@@ -55,14 +57,17 @@ def read_code(text: str) -> Code | None:
     return None if found is None else Code(found[1], found[2])
 
 
-def joining_line(host: str, code: Code, *, tls: bool) -> str:
+def joining_line(host: str, code: Code, *, tls: bool, authority: str | None = None) -> str:
     """The line for `sync-agent join`.
 
-    host  name or address of the server, with its port if it is not the scheme's own
-    tls   whether it is reached by TLS with a certificate that everybody trusts
+    host       name or address of the server, with its port if it is not the scheme's own
+    tls        whether it is reached by TLS
+    authority  PEM certificate of the authority that has signed the server's own; None: one that everybody
+               trusts
     """
     scheme = "lrbs" if tls else "lrb"
-    return f"{scheme}://{host}/?{urlencode({'code': str(code)})}"
+    pin = {"pin": pin_of(authority)} if tls and authority else {}
+    return f"{scheme}://{host}/?{urlencode({'code': str(code), **pin})}"
 
 
 def _some() -> str:

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from ssl import SSLContext
 from types import FrameType
 from typing import Any
 
@@ -43,15 +44,26 @@ SERVER_OPTIONS: dict[str, Any] = {
 }
 
 
-def serve(app: Starlette, *, host: str, port: int, started: Callable[[], None] = lambda: None) -> None:
+def serve(
+    app: Starlette,
+    *,
+    host: str,
+    port: int,
+    started: Callable[[], None] = lambda: None,
+    tls: SSLContext | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; SystemExit with the reason if a part of the app raised CannotStart.
 
     started  called once everything has started and the port is open
+    tls      for HTTPS, with its certificate loaded; None: plain HTTP
     """
     _spare_garbage_collection()
     # uvicorn's log of such an end is suppressed; a plain last line below says it.
     logging.getLogger("uvicorn.error").addFilter(lambda _: not hasattr(app.state, "cannot_start"))
-    server = _Server(uvicorn.Config(app, host=host, port=port, **SERVER_OPTIONS), started)
+    config = uvicorn.Config(app, host=host, port=port, **SERVER_OPTIONS)
+    if tls is not None:
+        config.ssl_context_factory = lambda *_: tls
+    server = _Server(config, started)
     try:
         with suppress(KeyboardInterrupt):
             server.run()
@@ -77,11 +89,13 @@ class _Server(uvicorn.Server):
             self._tell_started()
 
 
-def adapt_uvicorn() -> None:
+def adapt_uvicorn(tls: SSLContext | None = None) -> None:
     """Let a uvicorn that was started by hand serve as `serve` does; called while it loads the app by name.
 
     An app has no way to tell uvicorn which connections, limits and time-outs it wants. But uvicorn sets its
     configuration before it loads the app, and reads it only afterwards.
+
+    tls  as of `serve`; None: as uvicorn was told
     """
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -92,6 +106,8 @@ def adapt_uvicorn() -> None:
             for name, value in SERVER_OPTIONS.items():
                 if name.startswith(("ws_", "timeout_", "proxy_")):
                     setattr(config, name, value)
+            if tls is not None:
+                config.ssl = tls
             _spare_garbage_collection()
             return
         frame = frame.f_back

@@ -5,19 +5,18 @@ import sys
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.settings import load_settings
 
-from teleop_telemetry.access.command import run
+from teleop_telemetry.access.command import Installation, run
 from teleop_telemetry.settings import TelemetrySettings
 
-# The stack's proxy, as its own machine reaches it.
-SERVER = "http://localhost:8000"
 
-
-def database_url() -> str:
-    """That of the service."""
+def find() -> Installation:
+    """The database of the service, and the stack's proxy as others reach it."""
     settings = load_settings(TelemetrySettings)
     configure_logs(settings.log_level)
-    return settings.database_url
+    scheme = "https" if settings.tls else "http"
+    server = f"{scheme}://{settings.tls or 'localhost'}:{settings.public_port}"
+    return Installation(settings.database_url, server, settings.own_authority)
 
 
 if __name__ == "__main__":
-    sys.exit(run("python -m teleop_telemetry.access", database_url, SERVER, sys.argv[1:]))
+    sys.exit(run("python -m teleop_telemetry.access", find, sys.argv[1:]))

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -31,17 +32,30 @@ OPERATOR = Principal("command line", "admin")
 type Command = Callable[[Pool, argparse.Namespace], Awaitable[str]]
 
 
-def run(prog: str, database_url: Callable[[], str], server: str, words: Sequence[str]) -> int:
+@dataclass(frozen=True)
+class Installation:
+    """What a command works on.
+
+    server     address under which others reach this backend, http://… or https://…
+    authority  PEM certificate of the authority that signs the server's; None: plain HTTP, or one that
+               everybody trusts
+    """
+
+    database_url: str
+    server: str
+    authority: str | None
+
+
+def run(prog: str, find: Callable[[], Installation], words: Sequence[str]) -> int:
     """Run `robots …` or `tokens …`; the exit status, with the reason on standard error.
 
-    prog          how the command is called, without `robots`
-    database_url  gives the database, once the words are understood
-    server        address of the backend for the line of `robots add`, unless --server says another
-    words         from `robots` or `tokens` on
+    prog   how the command is called, without `robots`
+    find   gives what it works on, once the words are understood
+    words  from `robots` or `tokens` on
     """
-    arguments = _parser(prog, server).parse_args(words)
+    arguments = _parser(prog).parse_args(words)
     try:
-        print(asyncio.run(_run(arguments, database_url())))
+        print(asyncio.run(_run(arguments, find())))
         return 0
     except BackendError as error:
         reason = f"{error.detail}{f'; {error.hint}' if error.hint else ''}"
@@ -56,7 +70,7 @@ def run(prog: str, database_url: Callable[[], str], server: str, words: Sequence
     return 1
 
 
-def _parser(prog: str, server: str) -> Parser:
+def _parser(prog: str) -> Parser:
     parser = Parser(prog=prog, description="Say which robots and people may use the backend.")
     kinds = parser.add_subparsers(dest="kind", required=True)
     robots = kinds.add_parser("robots", help="let robots join, and list them").add_subparsers(
@@ -65,7 +79,8 @@ def _parser(prog: str, server: str) -> Parser:
     add = robots.add_parser("add", help="print the line with which a robot joins: good once, for 15 minutes")
     add.add_argument("robot_id")
     add.add_argument(
-        "--server", default=server, help=f"how the robot reaches this backend; default: {server}"
+        "--server",
+        help="how the robot reaches this backend, like http://192.168.1.5:8000; default: as its settings say",
     )
     add.set_defaults(run=_add_robot)
     robots.add_parser("list", help="list the robots, and whether they have tokens").set_defaults(
@@ -99,20 +114,24 @@ def _days(word: str) -> int:
     return days
 
 
-async def _run(arguments: argparse.Namespace, database_url: str) -> str:
+async def _run(arguments: argparse.Namespace, on: Installation) -> str:
     command: Command = arguments.run
-    async with open_pool(database_url, max_size=CONNECTIONS) as pool:
+    arguments.on = on
+    async with open_pool(on.database_url, max_size=CONNECTIONS) as pool:
         return await command(pool, arguments)
 
 
 async def _add_robot(pool: Pool, arguments: argparse.Namespace) -> str:
     robot_id = check_robot_id(arguments.robot_id)
-    server = urlsplit(arguments.server if "://" in arguments.server else f"http://{arguments.server}")
+    on: Installation = arguments.on
+    named = arguments.server or on.server
+    scheme = "https" if on.authority else "http"
+    server = urlsplit(named if "://" in named else f"{scheme}://{named}")
     if server.scheme not in ("http", "https") or not server.hostname or "@" in server.netloc:
-        raise BadInput(f"{arguments.server!r} is not the address of a server", field="--server")
+        raise BadInput(f"{named!r} is not the address of a server", field="--server")
     code, expires_at = await TokenTable(pool).enrol(robot_id)
     await TokenDirectory(pool).note(OPERATOR, None, "robots add", robot_id)
-    line = joining_line(server.netloc, code, tls=server.scheme == "https")
+    line = joining_line(server.netloc, code, tls=server.scheme == "https", authority=on.authority)
     return f"{line}\nGood once, until {_time(expires_at)}. On the robot's computer: sync-agent join '{line}'"
 
 

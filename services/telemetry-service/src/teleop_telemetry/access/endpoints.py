@@ -11,8 +11,9 @@ from teleop_runtime.access.codes import joining_line
 from teleop_runtime.access.principal import Principal
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.guard import note
-from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
+from teleop_runtime.serving.operations import Answer, Header, JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import (
+    AuthorityNotFound,
     BadInput,
     BadRobotId,
     EnrolmentFailed,
@@ -37,6 +38,7 @@ log = get_logger(__name__)
 
 # More than a fleet that starts at the same time needs, and too few to guess a code.
 MAX_JOINS_PER_MINUTE = 120
+PEM = "application/x-pem-file"
 # Answers with secrets in them.
 NOT_KEPT = {"Cache-Control": "no-store"}
 
@@ -112,8 +114,22 @@ async def enrol_robot(request: Request) -> Response:
     table: TokenTable = request.state.token_table
     code, expires_at = await table.enrol(robot_id)
     tls = request.url.scheme == "https"
-    line = joining_line(request.headers.get("host", "localhost"), code, tls=tls)
+    host = request.headers.get("host", "localhost")
+    line = joining_line(host, code, tls=tls, authority=request.state.authority)
     return JsonResponse(Enrolment(robot_id, str(code), line, expires_at), 201, headers=NOT_KEPT)
+
+
+async def download_authority(request: Request) -> Response:
+    """Certificate of the authority that signs this backend's, as PEM; needs no token.
+
+    `sync-agent join` compares it with the pin in its line. People let their browsers trust it, after they
+    have compared it, too.
+    """
+    authority: str | None = request.state.authority
+    if authority is None:
+        raise AuthorityNotFound("this backend has no certificate authority of its own")
+    named = {"Content-Disposition": 'attachment; filename="lerobot-backend.crt"'}
+    return Response(authority, media_type=PEM, headers=named)
 
 
 async def join(request: Request) -> Response:
@@ -178,6 +194,14 @@ OPERATIONS = (
         answer=Enrolment,
         status=201,
         errors=[BadRobotId],
+    ),
+    Operation(
+        "GET",
+        "/authority",
+        download_authority,
+        needs="nothing",
+        answers=[Answer(media={PEM: str}, headers=[Header("Content-Disposition", "A name for the file")])],
+        errors=[AuthorityNotFound],
     ),
     Operation(
         "POST",

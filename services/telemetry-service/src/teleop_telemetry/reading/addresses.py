@@ -10,6 +10,7 @@ from teleop_schema.identifiers import RobotId
 MAX_ID = 2**63 - 1
 
 TAGS = {
+    "authority": "What signs the certificate of this backend",
     "audit": "What was changed, and by whom",
     "join": "Where a robot gets its token",
     "robots": "The robots that have ever recorded",

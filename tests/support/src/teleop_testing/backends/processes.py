@@ -63,6 +63,11 @@ class ServiceProcess:
         return f"127.0.0.1:{self.port}"
 
     @property
+    def url(self) -> str:
+        """`http://host:port`, or with https if that is set."""
+        return f"{'https' if 'LEROBOT_BACKEND_TLS' in self.environment else 'http'}://{self.address}"
+
+    @property
     def pid(self) -> int:
         """Of the process that runs now, or ran last."""
         assert self._process is not None
@@ -95,7 +100,9 @@ class ServiceProcess:
 
     def _ready(self) -> bool:
         try:
-            return httpx.get(f"http://{self.address}/readyz", timeout=PATIENCE_S).status_code == 200
+            # Its certificate is made while it starts; whoever tests that looks at it.
+            answer = httpx.get(f"{self.url}/readyz", timeout=PATIENCE_S, verify=False)
+            return answer.status_code == 200
         except httpx.TransportError:
             return False
 

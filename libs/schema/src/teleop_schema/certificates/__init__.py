@@ -1,0 +1,1 @@
+"""Certificates of the backend, and how robots know them."""
