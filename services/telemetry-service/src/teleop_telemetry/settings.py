@@ -82,7 +82,9 @@ class TelemetrySettings(ServiceSettings, RetentionSettings, TlsSettings):
     @model_validator(mode="after")
     def _has_authority(self) -> Self:
         if self.tls and self.authority is None:
-            raise ValueError("LEROBOT_BACKEND_TLS needs LEROBOT_BACKEND_AUTHORITY, whose pin robots are told")
+            raise ValueError(
+                "LEROBOT_BACKEND_TLS needs LEROBOT_BACKEND_AUTHORITY, by which robots know this backend"
+            )
         return self
 
     @model_validator(mode="after")
