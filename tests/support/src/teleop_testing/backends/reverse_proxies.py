@@ -1,9 +1,10 @@
 """Reverse proxies that strangers use, run for tests: nginx and Caddy, of Debian."""
 
 import asyncio
+import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -72,7 +73,7 @@ async def nginx(folder: Path, locations: str, *, tls: bool = False) -> AsyncIter
     options = _NGINX_TLS.format(folder) if tls else ""
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder, port=port, tls=options, locations=locations))
-    async with _running(port, str(NGINX), "-c", str(config), "-e", "stderr", "-p", str(folder)):
+    async with running_proxy(port, str(NGINX), "-c", str(config), "-e", "stderr", "-p", str(folder)):
         yield port
 
 
@@ -82,14 +83,20 @@ async def caddy(folder: Path, directives: str) -> AsyncIterator[int]:
     port = free_port()
     config = folder / "Caddyfile"
     config.write_text(_CADDY.format(folder=folder, port=port, directives=directives))
-    async with _running(port, str(CADDY), "run", "--config", str(config), "--adapter", "caddyfile"):
+    async with running_proxy(port, str(CADDY), "run", "--config", str(config), "--adapter", "caddyfile"):
         yield port
 
 
 @asynccontextmanager
-async def _running(port: int, *command: str) -> AsyncIterator[None]:
+async def running_proxy(
+    port: int, *command: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[None]:
+    """A program that listens on that port of this machine, for the block; with these variables, too."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        *command,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **(environment or {})},
     )
 
     async def answers() -> bool:
