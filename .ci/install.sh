@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install what a fresh Debian lacks of an engine, of what stand-ins of base images are made with, of an S3 server, of
-# players, of what checks alerts, of reverse proxies, of who issues certificates and of other clients than ours. Whatever of that is not to be had, this fails.
+# players, of what checks alerts, of reverse proxies, of who issues certificates and of other clients than ours.
+# Whatever of that is not to be had, this fails.
 set -euo pipefail
 
 declare -A packages=([dockerd]=docker.io [debootstrap]=debootstrap

@@ -122,7 +122,7 @@ async def site(backend: ServiceProcess, tmp_path: Path) -> AsyncIterator[tuple[i
 
 
 async def test_the_door_to_the_internet(backend, site):
-    """A public certificate, HTTPS alone, and browsers are to insist on it; robots come through with a token."""
+    """A public certificate, HTTPS alone, for browsers from then on; robots come through with a token."""
     http, https, trust = site
     named = {"headers": {"Host": f"{DOMAIN}:{https}"}, "extensions": {"sni_hostname": DOMAIN}}
     async with httpx.AsyncClient(verify=trust, timeout=PATIENCE_S) as client:
