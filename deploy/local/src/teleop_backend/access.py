@@ -1,10 +1,11 @@
-"""`lerobot-backend robots` and `lerobot-backend tokens`: on the database of a backend that runs."""
+"""`lerobot-backend robots`, `people`, `tokens` and `admin-link`: on the database of a backend that runs."""
 
 import sys
 
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.settings import load_settings
-from teleop_telemetry.access.command import Installation, run
+from teleop_telemetry.access.command import run
+from teleop_telemetry.access.installation import Installation
 
 from teleop_backend.addresses import addresses_for
 from teleop_backend.postgres import SUPERUSER

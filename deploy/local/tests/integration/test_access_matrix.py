@@ -103,6 +103,14 @@ EXPECTED = {
     "POST /join": OPEN,
     "GET /audit": ADMIN,
     "GET /authority": OPEN,
+    "GET /me": (EVERYBODY - {"nobody"}, EVERYBODY - {"nobody"}),
+    "GET /sign-in": OPEN,
+    "POST /sign-in": OPEN,
+    "POST /sign-out": OPEN,
+    "GET /people": ADMIN,
+    "POST /people": ADMIN,
+    "POST /people/{person}/links": ADMIN,
+    "DELETE /people/{person}": ADMIN,
 }
 COMMAND = Path(sys.executable).with_name("lerobot-backend")
 FRAME = json.dumps({"observation": {"a.pos": 1}, "action": {"a.pos": 2}})
@@ -215,6 +223,7 @@ def request_for(route: str, about: Recorded) -> dict[str, object]:
     """A request to the route about the robot's data."""
     method, _, path = route.partition(" ")
     named = {"name": "user/name", "path": "meta/info.json", "episode_index": 0, "token_id": 10**6}
+    named["person"] = "anna"
     request: dict[str, object] = {"method": method, "url": path.format(**vars(about), **named)}
     file = {
         "kind": "dataset",

@@ -14,6 +14,7 @@ from teleop_export.planning.request import ExportRequest
 from teleop_runtime.serving.openapi.page import POLICY
 from teleop_schema.files import FilePlan, Manifest
 from teleop_schema.holding import Held
+from teleop_telemetry.access.people_views import NewPerson, SigningIn
 from teleop_telemetry.access.views import Joining, NewToken
 from teleop_telemetry.tables.views import EpisodeChange, SessionChange
 from teleop_video_ingest.api.forms import DatasetForm, VideoForm
@@ -31,7 +32,9 @@ BODIES = {
         Held,
         Joining,
         Manifest,
+        NewPerson,
         NewToken,
+        SigningIn,
         ExportRequest,
         PushRequest,
     )

@@ -1,7 +1,8 @@
-"""What the database knows about tokens, as a part of every server: whose they are, and which are revoked."""
+"""What the database knows about tokens, as a part of every server: whose they are, and which are revoked.
 
-import asyncio
-import time
+`signed_in` does the same for sessions.
+"""
+
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -11,21 +12,16 @@ from teleop_schema.errors import Unauthorized
 from teleop_runtime.access.principal import Principal
 from teleop_runtime.access.tokens import hash_of, kind_of, prefix_of
 from teleop_runtime.background import Background
+from teleop_runtime.lasting import Endings, Remembered
 from teleop_runtime.postgres.pool import Pool, connected, open_pool
 from teleop_runtime.serving.app import Running, ServicePart
+from teleop_runtime.signed_in import TIMEOUT_S, SessionDirectory
 
-# Their statements take milliseconds.
 CONNECTIONS = 3
-TIMEOUT_S = 5.0
 MAX_ID = 2**63 - 1
-# How long a token that was valid counts as valid without another look. A robot's samples come over one
-# connection, which is looked at once; its files come in many requests.
-REMEMBERED_S = 2.0
-# More than there are robots; each takes a few hundred bytes.
-MAX_REMEMBERED = 10_000
-# How often to look whether tokens of open connections are revoked. One statement for all of them costs less
-# than LISTEN, which needs a connection of its own that does not go through a pooler, and says nothing of what
-# happened while that was broken.
+# How often to look whether tokens and sessions of open connections have ended. One statement for all of them
+# costs less than LISTEN, which needs a connection of its own that does not go through a pooler, and says
+# nothing of what happened while that was broken.
 LOOK_EVERY_S = 2.0
 NEW_ONE = "ask whoever runs this backend for another one"
 
@@ -38,8 +34,9 @@ SELECT t.id, t.expires_at, t.revoked_at, p.name, p.role, p.robot_ids,
 
 NOTE_USE = "UPDATE access_token SET last_used_at = now() WHERE id = $1"
 
-ENDED = """
-SELECT id FROM access_token WHERE id = ANY($1::bigint[]) AND (revoked_at IS NOT NULL OR expires_at <= now())
+STILL_VALID = """
+SELECT id FROM access_token
+ WHERE id = ANY($1::bigint[]) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """
 
 ROBOTS_OF_SESSIONS = "SELECT DISTINCT robot_id FROM teleop_session WHERE id = ANY($1::bigint[])"
@@ -54,8 +51,8 @@ class TokenDirectory:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._remembered: dict[bytes, tuple[Principal, float]] = {}
-        self._watched: dict[int, list[asyncio.Event]] = {}
+        self._remembered = Remembered(self._look_up)
+        self._endings = Endings(self._still_valid)
 
     async def find(self, token: str) -> Principal:
         """Whose token it is; raises Unauthorized if it is not one, or unknown, expired or revoked."""
@@ -64,21 +61,13 @@ class TokenDirectory:
             raise Unauthorized(
                 f"{said}; its form is wrong or its end is missing", hint="copy the whole token: lrb_…"
             )
-        key = hash_of(token)
-        found = self._remembered.get(key)
-        if found is not None and time.monotonic() - found[1] < REMEMBERED_S:
-            principal = found[0]
-        else:
-            self._remembered.pop(key, None)
-            principal = await self._look_up(key, prefix_of(token))
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = principal, time.monotonic()
+        principal = await self._remembered.find((hash_of(token), prefix_of(token)))
         if principal.expires_at is not None and principal.expires_at <= datetime.now(UTC):
             raise Unauthorized(f"the token {principal.prefix}… has expired", hint=NEW_ONE)
         return principal
 
-    async def _look_up(self, key: bytes, prefix: str) -> Principal:
+    async def _look_up(self, token: tuple[bytes, str]) -> Principal:
+        key, prefix = token
         async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
             row = await connection.fetchrow(FIND, key)
             if row is None:
@@ -96,28 +85,18 @@ class TokenDirectory:
             expires_at=row["expires_at"],
         )
 
+    async def _still_valid(self, token_ids: Collection[int]) -> Collection[int]:
+        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
+            return [row["id"] for row in await connection.fetch(STILL_VALID, list(token_ids))]
+
     async def ended(self, principal: Principal) -> None:
         """Return once its token is revoked or expired, at most LOOK_EVERY_S later."""
         assert principal.token_id is not None  # noqa: S101
-        ended = asyncio.Event()
-        watchers = self._watched.setdefault(principal.token_id, [])
-        watchers.append(ended)
-        try:
-            await ended.wait()
-        finally:
-            watchers.remove(ended)
-            if not watchers:
-                self._watched.pop(principal.token_id, None)
+        await self._endings.wait(principal.token_id)
 
     async def look(self) -> None:
         """Tell those who wait for the end of a token."""
-        if not self._watched:
-            return
-        async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
-            rows = await connection.fetch(ENDED, list(self._watched))
-        for row in rows:
-            for ended in self._watched.get(row["id"], []):
-                ended.set()
+        await self._endings.look()
 
     async def robots_of_session(self, session_id: int) -> Collection[str]:
         """The robot of a session; none if there is no such session."""
@@ -138,15 +117,25 @@ class TokenDirectory:
 
 
 def access_part(database_url: str) -> ServicePart:
-    """The check of tokens as a part of a server; the other parts find it in the state as `tokens`."""
+    """The check of tokens and sessions as a part of a server, in the state as `tokens` and `sessions`."""
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
         async with open_pool(database_url, max_size=CONNECTIONS) as pool, Background() as background:
             directory = TokenDirectory(pool)
-            background.every(LOOK_EVERY_S, "look for revoked tokens", directory.look)
+            sessions = SessionDirectory(pool)
+
+            async def look() -> None:
+                await directory.look()
+                await sessions.look()
+
+            background.every(LOOK_EVERY_S, "look for revoked tokens", look)
             yield Running(
-                state={"tokens": directory, "robots_of_session_id": directory.robots_of_session},
+                state={
+                    "tokens": directory,
+                    "sessions": sessions,
+                    "robots_of_session_id": directory.robots_of_session,
+                },
                 told=background.checks(),
             )
 

@@ -7,15 +7,16 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
 
+from teleop_runtime.access.forward_auth import ForwardAuth, check_header, read_grants
 from teleop_runtime.proxies import Network, read_proxies
 
 SECRETS = Path("/run/secrets")
@@ -64,6 +65,22 @@ class ProcessSettings(BaseSettings):
         description="origins of web pages that may read datasets below /hub/, with commas or spaces between "
         "them, like http://localhost:3000; unset: none may",
     )
+    forward_auth: str | None = Field(
+        None,
+        alias="LEROBOT_BACKEND_FORWARD_AUTH",
+        description="what people may do whom a reverse proxy has signed in, by their groups: "
+        "`admins=admin, students=viewer:robot_A robot_B, *=viewer`; unset: no proxy signs people in",
+    )
+    forward_auth_user: str = Field(
+        "Remote-User",
+        alias="LEROBOT_BACKEND_FORWARD_AUTH_USER",
+        description="header in which the proxy sends a person's name",
+    )
+    forward_auth_groups: str = Field(
+        "Remote-Groups",
+        alias="LEROBOT_BACKEND_FORWARD_AUTH_GROUPS",
+        description="header in which the proxy sends a person's groups, with commas between them",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="LOG_LEVEL", description="DEBUG, INFO, WARNING or ERROR"
     )
@@ -79,6 +96,33 @@ class ProcessSettings(BaseSettings):
     def _are_origins(cls, pages: str | None) -> str | None:
         read_origins(pages or "")
         return pages
+
+    @field_validator("forward_auth")
+    @classmethod
+    def _are_grants(cls, forward_auth: str | None) -> str | None:
+        read_grants(forward_auth or "")
+        return forward_auth
+
+    @field_validator("forward_auth_user", "forward_auth_groups")
+    @classmethod
+    def _is_header(cls, name: str) -> str:
+        return check_header(name)
+
+    @model_validator(mode="after")
+    def _knows_the_proxy(self) -> Self:
+        if self.forward_auth and not self.trusted:
+            raise ValueError(
+                "LEROBOT_BACKEND_FORWARD_AUTH needs the addresses of the proxy in LEROBOT_BACKEND_PROXIES"
+            )
+        return self
+
+    @property
+    def vouching(self) -> ForwardAuth | None:
+        """What proxies say of people; None: nothing that counts."""
+        if not self.forward_auth:
+            return None
+        grants = read_grants(self.forward_auth)
+        return ForwardAuth(grants, self.forward_auth_user, self.forward_auth_groups)
 
     @property
     def readers(self) -> frozenset[str]:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 import pytest_asyncio
-from teleop_runtime import gate
+from teleop_runtime import gate, lasting
 from teleop_runtime.access.tokens import hash_of, make_token, prefix_of
 from teleop_runtime.gate import access_part
 from teleop_runtime.serving.app import Running, ServicePart, assemble
@@ -230,7 +230,7 @@ async def test_the_end_of_a_token_ends_its_connections(address, add, database, m
         assert socket.close_code == 4401
         await staying.send("x")
         assert await staying.recv() == "x"
-    assert gate.LOOK_EVERY_S + gate.REMEMBERED_S < 5
+    assert gate.LOOK_EVERY_S + lasting.REMEMBERED_S < 5
 
 
 async def test_a_revoked_token_is_soon_refused(http, add, database):

@@ -106,7 +106,7 @@ def test_the_line_to_join_with():
 def test_an_admin_may_do_everything_and_metrics_nothing_else():
     """The two ends of the table."""
     assert all("admin" in ALLOWED[need] for need in NEEDS)
-    assert {need for need in NEEDS if "metrics" in ALLOWED[need]} == {"nothing", "metrics"}
+    assert {need for need in NEEDS if "metrics" in ALLOWED[need]} == {"nothing", "known", "metrics"}
     assert ALLOWED["administer"] == {"admin"}
     assert not ALLOWED["operate"] & {"robot", "viewer"}
     assert AUDITED.isdisjoint({"nothing", "read", "browse", "metrics"})
@@ -125,6 +125,9 @@ def test_a_robot_may_touch_what_is_its_own():
         robot.check_robot("robot_B")
     with pytest.raises(NotAllowed, match="about all robots"):
         robot.check_all_robots()
+    anna = Principal("anna", "viewer", frozenset({"robot_A"}), how="session")
+    with pytest.raises(NotAllowed, match="anna is for data of robot_A only"):
+        anna.check_all_robots()
     THIS_MACHINE.check_all_robots()
     THIS_MACHINE.check_robot("robot_B")
     THIS_MACHINE.check_need("administer")

@@ -193,8 +193,14 @@ class EnrolmentFailed(Forbidden):
     code, status, close_code, retryable = "enrolment_failed", 403, 4403, False
 
 
+class SignInFailed(Forbidden):
+    """The link or the token is wrong, was used or revoked, or has expired."""
+
+    code, status, close_code, retryable = "sign_in_failed", 403, 4403, False
+
+
 class TooManyAttempts(BackendError):
-    """Too many robots try to join at the same time."""
+    """Too many robots try to join, or people to sign in, at the same time."""
 
     code, status, close_code, retryable = "too_many_attempts", 429, 1013, True
 
@@ -209,6 +215,12 @@ class AuthorityNotFound(NotFound):
     """This backend has no certificate authority of its own."""
 
     code, retryable = "authority_not_found", False
+
+
+class PersonNotFound(NotFound):
+    """There is no such person."""
+
+    code, retryable = "person_not_found", False
 
 
 class BodyTooLarge(BackendError):

@@ -17,7 +17,9 @@ from teleop_runtime.trouble import FROZEN
 
 from teleop_telemetry import storage
 from teleop_telemetry.access import endpoints as access_endpoints
-from teleop_telemetry.access.endpoints import JoinLimit
+from teleop_telemetry.access import people_endpoints
+from teleop_telemetry.access.limits import Attempts
+from teleop_telemetry.access.people_table import PeopleTable
 from teleop_telemetry.access.token_table import TokenTable
 from teleop_telemetry.archive import (
     FIND_EVERY_S,
@@ -73,6 +75,7 @@ def telemetry_part(
             *session_endpoints.OPERATIONS,
             *frame_endpoints.OPERATIONS,
             *access_endpoints.OPERATIONS,
+            *people_endpoints.OPERATIONS,
         ],
         websockets=[TELEMETRY],
         lifespan=partial(_running, database_url, store_url, retention_days, authority),
@@ -120,8 +123,10 @@ async def _running(
                 "archive": None if files is None else ArchiveReader(pool, files),
                 "database_url": database_url,
                 "token_table": TokenTable(pool),
-                "join_limit": JoinLimit(),
                 "authority": authority,
+                "people_table": PeopleTable(pool),
+                "joins": Attempts("robots can try to join"),
+                "sign_ins": Attempts("people can try to sign in"),
             },
             checks={
                 "database": partial(check_database, pool),

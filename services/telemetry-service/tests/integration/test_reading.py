@@ -293,7 +293,14 @@ async def test_every_address_is_described(http):
         "/tokens/{token_id}",
         "/robots/{robot_id}/enrolments",
         "/join",
+        "/me",
+        "/people",
+        "/people/{person}",
+        "/people/{person}/links",
+        "/sign-in",
+        "/sign-out",
         "/audit",
+        "/authority",
     }
 
 

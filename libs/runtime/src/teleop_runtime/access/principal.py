@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from teleop_schema.errors import NotAllowed
 
 from teleop_runtime.access.roles import ALLOWED, Need, Role, roles_for
+
+# By what the backend knows who calls.
+How = Literal["token", "session", "proxy", "this machine", "network"]
 
 
 @dataclass(frozen=True)
@@ -14,23 +18,32 @@ class Principal:
 
     name        of the robot or person; for whoever shows no token, why it is let in
     robot_ids   the only robots whose data it may touch; None: all
+    how         by what it is known
     token_id    the row of its token; None: it has shown none
-    prefix      beginning of its token
-    expires_at  end of its token
+    session_id  the row of its session; None: it has shown none
+    prefix      beginning of its token, or of the one that its session came of
+    expires_at  end of its token, or of its session
     """
 
     name: str
     role: Role
     robot_ids: frozenset[str] | None = None
+    how: How = "token"
     token_id: int | None = None
+    session_id: int | None = None
     prefix: str | None = None
     expires_at: datetime | None = None
+
+    @property
+    def _shown(self) -> str:
+        """What messages call it: a program hears of its token, a person of themselves."""
+        return "this token" if self.how == "token" else self.name[:100]
 
     def check_need(self, need: Need) -> None:
         """Raise NotAllowed unless the role includes it."""
         if self.role not in ALLOWED[need]:
             raise NotAllowed(
-                f"this token has the role {self.role}, and this needs the role {roles_for(need)}",
+                f"{self._shown} has the role {self.role}, and this needs the role {roles_for(need)}",
                 hint="docs/howto/who-may-do-what.md lists what each role may do",
             )
 
@@ -38,7 +51,9 @@ class Principal:
         """Raise NotAllowed if the data of this robot is not for it."""
         if self.robot_ids is not None and robot_id not in self.robot_ids:
             mine = ", ".join(sorted(self.robot_ids))
-            raise NotAllowed(f"this token is for data of {mine} only, not of {robot_id[:100]}", field=field)
+            raise NotAllowed(
+                f"{self._shown} is for data of {mine} only, not of {robot_id[:100]}", field=field
+            )
 
     def chosen_robot(self, robot_id: str | None) -> str | None:
         """The robot to list: the one that is asked for, else the only one that is for it; None: all.
@@ -60,11 +75,11 @@ class Principal:
         if self.robot_ids is not None:
             mine = ", ".join(sorted(self.robot_ids))
             raise NotAllowed(
-                f"this token is for data of {mine} only, and this is about all robots",
+                f"{self._shown} is for data of {mine} only, and this is about all robots",
                 hint="name a robot_id, if the address takes one",
             )
 
 
 # Whoever the posture lets in without a token.
-THIS_MACHINE = Principal("this machine", "admin")
-THE_NETWORK = Principal("the trusted network", "admin")
+THIS_MACHINE = Principal("this machine", "admin", how="this machine")
+THE_NETWORK = Principal("the trusted network", "admin", how="network")

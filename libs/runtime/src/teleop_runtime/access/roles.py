@@ -4,14 +4,22 @@ from typing import Literal, get_args
 
 # What a principal is; also the kind that its tokens show.
 Role = Literal["robot", "viewer", "operator", "admin", "metrics"]
+# What a person can be.
+PersonRole = Literal["viewer", "operator", "admin"]
 # What an address asks of whoever calls it.
-Need = Literal["nothing", "metrics", "read", "browse", "send", "verify", "operate", "administer", "grant"]
+Need = Literal[
+    "nothing", "known", "metrics", "read", "browse", "send", "verify", "operate", "administer", "grant"
+]
 
 ROLES: tuple[Role, ...] = get_args(Role)
+# From the least to the most.
+PERSON_ROLES: tuple[PersonRole, ...] = get_args(PersonRole)
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 ALLOWED: dict[Need, frozenset[Role]] = {
     "nothing": frozenset(ROLES),
+    # Whoever it is, the backend knows who.
+    "known": frozenset(ROLES),
     "metrics": frozenset({"metrics", "viewer", "operator", "admin"}),
     # What belongs to one robot; a robot reads its own: receipts, sessions, versions of its datasets.
     "read": frozenset({"robot", "viewer", "operator", "admin"}),
@@ -24,8 +32,8 @@ ALLOWED: dict[Need, frozenset[Role]] = {
     "operate": frozenset({"operator", "admin"}),
     # The Hub, whatever removes recorded data, and reading whose tokens there are.
     "administer": frozenset({"admin"}),
-    # Making and revoking tokens. A network that is trusted does not include it: a token that anybody could
-    # make today would still work when the network is not trusted any more.
+    # Making and revoking tokens, and letting people in. A network that is trusted does not include it: a
+    # token that anybody could make today would still work when the network is not trusted any more.
     "grant": frozenset({"admin"}),
 }
 # What is noted in the table `audit`, if it was done.

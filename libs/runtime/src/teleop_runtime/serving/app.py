@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from teleop_schema.errors import BackendError, StorageUnavailable
 
+from teleop_runtime.access.forward_auth import ForwardAuth
 from teleop_runtime.descriptors import raise_limit
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import show_metrics
@@ -30,6 +31,7 @@ from teleop_runtime.serving.middleware.compression import Compression
 from teleop_runtime.serving.middleware.early_answers import EarlyAnswers
 from teleop_runtime.serving.middleware.forwarded import Forwarded
 from teleop_runtime.serving.middleware.front_door import FrontDoor
+from teleop_runtime.serving.middleware.vouching import Vouching
 from teleop_runtime.serving.openapi.document import Described, describe
 from teleop_runtime.serving.openapi.page import POLICY, page_of
 from teleop_runtime.serving.operations import Answer, Conversation, JsonResponse, Operation
@@ -182,6 +184,7 @@ def assemble_for(settings: ProcessSettings, title: str, parts: Sequence[ServiceP
         trust_network=settings.trust_network,
         proxies=settings.trusted,
         pages=settings.readers,
+        forward_auth=settings.vouching,
     )
 
 
@@ -193,12 +196,14 @@ def assemble(
     trust_network: bool = False,
     proxies: Sequence[Network] = (),
     pages: Collection[str] = (),
+    forward_auth: ForwardAuth | None = None,
 ) -> Starlette:
     """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers.
 
     trust_network  whether other machines need no token
     proxies        whose word counts about the address and the client of a request
     pages          origins of the pages of other sites that may read what parts have for pages
+    forward_auth   what the proxies say of people; None: nothing that counts
     """
     health = Health()
     state: dict[str, Any] = {}
@@ -222,6 +227,8 @@ def assemble(
     app.add_middleware(FrontDoor, exposure=exposure, pages=readers, unknown_caller=unknown)
     app.add_middleware(EarlyAnswers)
     app.add_middleware(Forwarded, proxies=proxies)
+    if forward_auth is not None:
+        app.add_middleware(Vouching, proxies=proxies, forward_auth=forward_auth)
     return app
 
 

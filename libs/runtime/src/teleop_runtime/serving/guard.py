@@ -20,6 +20,7 @@ from teleop_schema.errors import BackendError, StorageUnavailable, Unauthorized
 from teleop_runtime.access.principal import THE_NETWORK, THIS_MACHINE, Principal
 from teleop_runtime.access.roles import AUDITED, Need
 from teleop_runtime.logs import get_logger, holds_token
+from teleop_runtime.serving.identity import sessions_of, signed_in
 from teleop_runtime.serving.problems import as_backend_error, as_message, refuse
 from teleop_runtime.settings import Exposure
 from teleop_runtime.trouble import trouble_of
@@ -34,8 +35,8 @@ OFFERED = "bearer."
 BOUND = ("session_id", "video_id", "upload_id", "export_id")
 SHOW = "send it as `Authorization: Bearer <token>`"
 GET_ONE = (
-    "a robot joins with the line from `lerobot-backend robots add`; other programs send "
-    "`Authorization: Bearer <token>`"
+    "a robot joins with the line from `lerobot-backend robots add`; people sign in with a link from "
+    "`lerobot-backend people add`; other programs send `Authorization: Bearer <token>`"
 )
 # For the last words to a client that may not be reading any more.
 FAREWELL_TIMEOUT_S = 2.0
@@ -133,6 +134,8 @@ async def _identify(connection: HTTPConnection, needs: Need) -> Principal:
     token = shown_token(connection)
     if token is not None:
         return await _tokens(connection).find(token)
+    if (known := await signed_in(connection)) is not None:
+        return known
     unknown: Principal | None = connection.state.unknown_caller
     if unknown is None:
         raise Unauthorized("this backend serves nobody without a token", hint=GET_ONE)
@@ -195,7 +198,7 @@ async def note(request: Request, caller: Principal, action: str, subject: str) -
 
 
 def guard_socket(endpoint: SocketEndpoint, needs: Need) -> SocketEndpoint:
-    """The endpoint, for those who may use it, and only as long as their token is valid."""
+    """The endpoint, for those who may use it, and only as long as their token or session is valid."""
 
     @wraps(endpoint)
     async def converse(websocket: WebSocket) -> None:
@@ -207,7 +210,7 @@ def guard_socket(endpoint: SocketEndpoint, needs: Need) -> SocketEndpoint:
             known = error if isinstance(error, BackendError) else as_backend_error(error)
             await refuse(websocket, known)
             return
-        if caller.token_id is None:
+        if caller.token_id is None and caller.session_id is None:
             await endpoint(websocket)
         else:
             await _while_valid(websocket, endpoint, caller)
@@ -217,7 +220,9 @@ def guard_socket(endpoint: SocketEndpoint, needs: Need) -> SocketEndpoint:
 
 async def _while_valid(websocket: WebSocket, endpoint: SocketEndpoint, caller: Principal) -> None:
     conversing: asyncio.Future[Any] = asyncio.ensure_future(endpoint(websocket))
-    ended = asyncio.ensure_future(_tokens(websocket).ended(caller))
+    of_token = caller.token_id is not None
+    known = _tokens(websocket) if of_token else sessions_of(websocket)
+    ended = asyncio.ensure_future(known.ended(caller))
     try:
         await asyncio.wait((conversing, ended), return_when=asyncio.FIRST_COMPLETED)
         if conversing.done():
@@ -227,8 +232,11 @@ async def _while_valid(websocket: WebSocket, endpoint: SocketEndpoint, caller: P
         conversing.cancel()
         ended.cancel()
         await asyncio.gather(conversing, ended, return_exceptions=True)
-    log.warning("connection ended: its token is no longer valid", by=caller.name, token_prefix=caller.prefix)
-    error = Unauthorized("the token was revoked, or has expired", hint="let the robot join again")
+    log.warning("connection ended: its access is no longer valid", by=caller.name, token_prefix=caller.prefix)
+    if of_token:
+        error = Unauthorized("the token was revoked, or has expired", hint="let the robot join again")
+    else:
+        error = Unauthorized("the session has ended", hint="sign in again")
     with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
         async with asyncio.timeout(FAREWELL_TIMEOUT_S):
             await websocket.send_text(msgspec.json.encode(as_message(error, fatal=True)).decode())

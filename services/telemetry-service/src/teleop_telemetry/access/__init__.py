@@ -1,1 +1,1 @@
-"""Makes and revokes tokens, and enrols robots; `teleop_runtime.gate` checks them, in every service."""
+"""Makes and revokes tokens, enrols robots, lets people sign in; `teleop_runtime.gate` checks them all."""

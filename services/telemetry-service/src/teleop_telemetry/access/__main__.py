@@ -5,7 +5,8 @@ import sys
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.settings import load_settings
 
-from teleop_telemetry.access.command import Installation, run
+from teleop_telemetry.access.command import run
+from teleop_telemetry.access.installation import Installation
 from teleop_telemetry.settings import TelemetrySettings
 
 

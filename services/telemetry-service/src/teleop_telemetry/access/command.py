@@ -1,24 +1,23 @@
-"""The commands `robots` and `tokens`, on a database that they are given."""
+"""The commands of access, on a database that they are given: `robots` and `tokens`, and those for people."""
 
 import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 from teleop_runtime.access.codes import joining_line
-from teleop_runtime.access.principal import Principal
 from teleop_runtime.access.roles import ROLES
 from teleop_runtime.gate import TokenDirectory
 from teleop_runtime.postgres.pool import Pool, open_pool
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.commands.command_line import Parser
-from teleop_schema.errors import BackendError, BadInput
+from teleop_schema.errors import BackendError
 from teleop_schema.identifiers import check_robot_id
 
+from teleop_telemetry.access.installation import OPERATOR, Installation, in_columns, told_time
+from teleop_telemetry.access.people_command import add_commands
 from teleop_telemetry.access.token_table import TokenTable
 from teleop_telemetry.access.views import TokenView
 
@@ -27,31 +26,16 @@ CONNECTIONS = 2
 MAX_DAYS = 36_500
 # All there are; a terminal shows no pages.
 LISTED = 100_000
-OPERATOR = Principal("command line", "admin")
 
 type Command = Callable[[Pool, argparse.Namespace], Awaitable[str]]
 
 
-@dataclass(frozen=True)
-class Installation:
-    """What a command works on.
-
-    server     address under which others reach this backend, http://… or https://…
-    authority  PEM certificate of the authority that signs the server's; None: plain HTTP, or one that
-               everybody trusts
-    """
-
-    database_url: str
-    server: str
-    authority: str | None
-
-
 def run(prog: str, find: Callable[[], Installation], words: Sequence[str]) -> int:
-    """Run `robots …` or `tokens …`; the exit status, with the reason on standard error.
+    """Run `robots …` or another of them; the exit status, with the reason on standard error.
 
     prog   how the command is called, without `robots`
     find   gives what it works on, once the words are understood
-    words  from `robots` or `tokens` on
+    words  from `robots` on
     """
     arguments = _parser(prog).parse_args(words)
     try:
@@ -101,6 +85,7 @@ def _parser(prog: str) -> Parser:
     revoke = tokens.add_parser("revoke", help="end a token; its connections end within 5 s")
     revoke.add_argument("token", help="its number or its beginning, as `tokens list` shows them")
     revoke.set_defaults(run=_revoke_token)
+    add_commands(kinds)
     return parser
 
 
@@ -124,15 +109,12 @@ async def _run(arguments: argparse.Namespace, on: Installation) -> str:
 async def _add_robot(pool: Pool, arguments: argparse.Namespace) -> str:
     robot_id = check_robot_id(arguments.robot_id)
     on: Installation = arguments.on
-    named = arguments.server or on.server
-    scheme = "https" if on.authority else "http"
-    server = urlsplit(named if "://" in named else f"{scheme}://{named}")
-    if server.scheme not in ("http", "https") or not server.hostname or "@" in server.netloc:
-        raise BadInput(f"{named!r} is not the address of a server", field="--server")
+    server = on.reached(arguments.server)
     code, expires_at = await TokenTable(pool).enrol(robot_id)
     await TokenDirectory(pool).note(OPERATOR, None, "robots add", robot_id)
     line = joining_line(server.netloc, code, tls=server.scheme == "https", authority=on.authority)
-    return f"{line}\nGood once, until {_time(expires_at)}. On the robot's computer: sync-agent join '{line}'"
+    until = told_time(expires_at)
+    return f"{line}\nGood once, until {until}. On the robot's computer: sync-agent join '{line}'"
 
 
 async def _list_robots(pool: Pool, _arguments: argparse.Namespace) -> str:
@@ -141,12 +123,12 @@ async def _list_robots(pool: Pool, _arguments: argparse.Namespace) -> str:
         (
             each.robot_id,
             str(each.tokens),
-            _time(each.last_used_at),
+            told_time(each.last_used_at),
             "waiting for it to join" if each.waiting else "",
         )
         for each in robots
     ]
-    return _table(("ROBOT", "TOKENS", "LAST USED", ""), rows)
+    return in_columns(("ROBOT", "TOKENS", "LAST USED", ""), rows)
 
 
 async def _add_token(pool: Pool, arguments: argparse.Namespace) -> str:
@@ -170,12 +152,12 @@ async def _list_tokens(pool: Pool, _arguments: argparse.Namespace) -> str:
             each.role,
             each.name,
             ",".join(each.robot_ids or ["all"]),
-            _time(each.last_used_at),
+            told_time(each.last_used_at),
             _state(each),
         )
         for each in tokens
     ]
-    return _table(("NUMBER", "BEGINS WITH", "ROLE", "NAME", "ROBOTS", "LAST USED", "STATE"), rows)
+    return in_columns(("NUMBER", "BEGINS WITH", "ROLE", "NAME", "ROBOTS", "LAST USED", "STATE"), rows)
 
 
 async def _revoke_token(pool: Pool, arguments: argparse.Namespace) -> str:
@@ -191,17 +173,5 @@ def _state(token: TokenView) -> str:
         return "revoked"
     if token.expires_at is None:
         return "valid"
-    return (
-        f"{'expired' if token.expires_at <= datetime.now(UTC) else 'valid until'} {_time(token.expires_at)}"
-    )
-
-
-def _time(time: datetime | None) -> str:
-    return "never" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M UTC}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    told = ("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(line.rstrip() for line in told)
+    said = "expired" if token.expires_at <= datetime.now(UTC) else "valid until"
+    return f"{said} {told_time(token.expires_at)}"

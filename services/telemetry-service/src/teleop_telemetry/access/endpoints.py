@@ -1,6 +1,5 @@
 """HTTP: tokens, enrolments of robots, and who changed what."""
 
-import time
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from teleop_schema.errors import (
 )
 from teleop_schema.identifiers import check_robot_id
 
+from teleop_telemetry.access.limits import Attempts
 from teleop_telemetry.access.token_table import TokenTable
 from teleop_telemetry.access.views import (
     ChangePage,
@@ -52,27 +52,6 @@ class PageQuery(Struct, forbid_unknown_fields=True, kw_only=True):
 
     cursor: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
-
-
-class JoinLimit:
-    """How many may try to join, in this process."""
-
-    def __init__(self) -> None:
-        self._minute = 0
-        self._count = 0
-
-    def count(self) -> None:
-        """Count one; raises TooManyAttempts beyond MAX_JOINS_PER_MINUTE."""
-        minute = int(time.monotonic() // 60)
-        if minute != self._minute:
-            self._minute, self._count = minute, 0
-        self._count += 1
-        if self._count > MAX_JOINS_PER_MINUTE:
-            raise TooManyAttempts(
-                f"at most {MAX_JOINS_PER_MINUTE} robots can try to join per minute",
-                limit=MAX_JOINS_PER_MINUTE,
-                hint="try again in a minute",
-            )
 
 
 async def make_token(request: Request) -> Response:
@@ -137,8 +116,8 @@ async def join(request: Request) -> Response:
 
     A code that is wrong, used, expired or out of tries is refused in the same words.
     """
-    limit: JoinLimit = request.state.join_limit
-    limit.count()
+    attempts: Attempts = request.state.joins
+    attempts.count(MAX_JOINS_PER_MINUTE)
     wanted = await read_body(request, Joining)
     table: TokenTable = request.state.token_table
     try:

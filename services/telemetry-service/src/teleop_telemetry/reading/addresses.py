@@ -13,13 +13,18 @@ TAGS = {
     "authority": "What signs the certificate of this backend",
     "audit": "What was changed, and by whom",
     "join": "Where a robot gets its token",
+    "me": "Who calls",
+    "people": "Who may sign in",
     "robots": "The robots that have ever recorded",
     "sessions": "Recordings, their episodes, their frames, and their accounts",
+    "sign-in": "Where a person gets a session",
+    "sign-out": "Where it ends",
     "tokens": "Who may do what",
     "ws": "Where robots send frames, as they are recorded",
 }
 NAMES = {
     "robot_id": RobotId,
+    "person": Annotated[str, Meta(description="Name of a person", examples=["anna"])],
     "token_id": Annotated[int, Meta(ge=0, description="Number of the token", examples=[3])],
     "session_id": Annotated[int, Meta(ge=0, description="Number of the session", examples=[7])],
     "episode_index": Annotated[

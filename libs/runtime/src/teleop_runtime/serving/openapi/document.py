@@ -22,6 +22,7 @@ from teleop_schema.errors import (
 )
 
 from teleop_runtime.access.roles import roles_for
+from teleop_runtime.access.sessions import PLAIN_NAME
 from teleop_runtime.serving.openapi.schemas import Schemas, fields_of, without_null
 from teleop_runtime.serving.operations import JSON, Answer, Conversation, Header, Operation
 from teleop_runtime.serving.problems import Problem, as_problem
@@ -37,7 +38,7 @@ ALWAYS: tuple[type[BackendError], ...] = (
     StorageUnavailable,
     Overloaded,
 )
-BEARER = "bearer"
+BEARER, SESSION = "bearer", "session"
 ABOUT = """
 Every address of this backend. Clients can be generated from this document.
 
@@ -54,7 +55,9 @@ Every address of this backend. Clients can be generated from this document.
 - **HEAD** is answered wherever GET is.
 - **Access**: by default, the backend answers its own machine only, and asks for no token. Where it trusts no
   network, every address but those of health and of this description needs a token, as
-  `Authorization: Bearer <token>`. A token that is sent is always checked.
+  `Authorization: Bearer <token>`. A token that is sent is always checked. Browsers of people who have signed
+  in send a cookie instead (by https `__Host-lerobot_session`), which changes something only if a page of the
+  backend asks for it.
 """.strip()
 
 
@@ -98,13 +101,16 @@ def describe(
         },
         "servers": [{"url": "/", "description": "The server that this document comes from"}],
         # No token is needed where the posture of the server lets everybody in.
-        "security": [{}, {BEARER: []}],
+        "security": [{}, {BEARER: []}, {SESSION: []}],
         "tags": [{"name": tag, "description": described.tags.get(tag, tag)} for tag in sorted(used)],
         "paths": paths,
         "components": {
             "schemas": schemas.components,
             "examples": _examples(asked),
-            "securitySchemes": {BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "lrb_…"}},
+            "securitySchemes": {
+                BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "lrb_…"},
+                SESSION: {"type": "apiKey", "in": "cookie", "name": PLAIN_NAME},
+            },
         },
     }
 
