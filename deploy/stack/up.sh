@@ -33,6 +33,15 @@ tls=$("${compose[@]}" exec -T proxy printenv LEROBOT_BACKEND_TLS 2>/dev/null || 
 [ -z "$tls" ] || here=localhost:$port robots=$tls:$port
 s=${tls:+s}
 given=$(settings_given)
+# Whoever has to sign in needs a way in: a new link each time, which the next one replaces.
+trusted=$("${compose[@]}" exec -T telemetry-service printenv LEROBOT_BACKEND_TRUST_NETWORK 2>/dev/null || true)
+case $trusted in
+[yYtT1]* | [oO][nN]) link= ;;
+*)
+    link=$("${compose[@]}" exec -T telemetry-service python -m teleop_telemetry.access admin-link \
+        --server "http$s://$robots" 2>/dev/null | head -n 1 || true)
+    ;;
+esac
 cat <<EOF
 
 LeRobot backend on http$s://$here
@@ -42,6 +51,10 @@ LeRobot backend on http$s://$here
   scale     ${given:+$given }${compose[*]} up --detach --scale telemetry-service=3 --scale export-worker=2
   data      docker volumes; make backup copies them to backups/
 EOF
+if [ -n "$link" ]; then
+    echo "  sign in   $link"
+    echo "            as admin, once, within 15 minutes; who else may do what: docs/howto/who-may-do-what.md"
+fi
 if [ -n "$given" ]; then
     echo "The next command has to be given the same again, unless it is in the file .env: $given"
 fi

@@ -14,6 +14,8 @@ COMPOSE = """\
 echo "$*" >>{calls}
 case $* in
     "port proxy 8000") echo "${{LEROBOT_BACKEND_HOST:-127.0.0.1}}:${{LEROBOT_BACKEND_PORT:-8000}}" ;;
+    *"printenv LEROBOT_BACKEND_TRUST_NETWORK") echo "${{LEROBOT_BACKEND_TRUST_NETWORK-}}" ;;
+    *admin-link*) echo "${{@: -1}}/sign-in#code"; echo "Good once" ;;
     *"to_regclass('robot') IS NOT NULL"*) echo t ;;
     *psql*) echo f ;;
 esac
@@ -75,6 +77,17 @@ def test_on_this_machine_alone_nothing_more_is_told(run):
     assert "LeRobot backend on http://127.0.0.1:8000\n" in told
     assert "ws://localhost:8000 " in line_of(told, "robots")
     assert "given the same" not in told
+
+
+def test_whoever_has_to_sign_in_gets_a_link(run):
+    """To an address that others reach; where the network is trusted, nobody needs one."""
+    for trusted in ("yes", "true", "On", "1"):
+        assert "sign in" not in run("up.sh", LEROBOT_BACKEND_TRUST_NETWORK=trusted).stdout
+    told = run("up.sh", LEROBOT_BACKEND_TRUST_NETWORK="no").stdout
+    assert line_of(told, "sign in") == "http://localhost:8000/sign-in#code"
+    assert "LEROBOT_BACKEND_TRUST_NETWORK=no" in line_of(told, "scale")
+    told = run("up.sh", LEROBOT_BACKEND_TRUST_NETWORK="no", LEROBOT_BACKEND_HOST="192.168.1.5").stdout
+    assert line_of(told, "sign in") == "http://192.168.1.5:8000/sign-in#code"
 
 
 def test_a_backup_that_does_not_exist_is_named(run, tmp_path):

@@ -138,6 +138,9 @@ async def test_the_door_to_the_internet(backend, site):
         answer = await client.get(f"https://127.0.0.1:{https}/sessions", **named)
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
         assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        page = await client.get(f"https://127.0.0.1:{https}/sign-in", **named)
+        assert "script-src" in page.headers["Content-Security-Policy"], "the page's own, and no other"
+        assert len(page.headers.get_list("Content-Security-Policy")) == 1
         plain = await client.get(f"http://127.0.0.1:{http}/sessions", headers={"Host": DOMAIN})
         assert plain.is_redirect
         assert plain.headers["Location"].startswith(f"https://{DOMAIN}")

@@ -59,10 +59,11 @@ def test_a_person_keeps_the_robots_that_they_were_given_here():
 
 
 def test_the_proxy_says_nothing():
-    """No header, or an empty one."""
-    auth = ForwardAuth(read_grants(GRANTS))
+    """No header, an empty one, or one into which Caddy had nothing to put."""
+    auth = ForwardAuth(read_grants("*=viewer"))
     assert auth.read([]) is None
     assert auth.read(headers(user=" ")) is None
+    assert auth.read(headers(user="{http.reverse_proxy.header.Remote-User}")) is None
     assert auth.read([(b"remote-groups", b"admins")]) is None
 
 

@@ -19,6 +19,8 @@ EVERYBODY = "*"
 MAX_NAME_LENGTH = 255
 # As HTTP has them.
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+# What Caddy puts into a header that it copies, if the answer of who signs people in lacks it: that is nobody.
+_UNFILLED = re.compile(r"\{[^{}]*\}")
 
 type RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -65,7 +67,7 @@ class ForwardAuth:
                 field=self.user_header,
                 hint="let it replace what clients send in that header",
             )
-        if not names or not names[0]:
+        if not names or not names[0] or _UNFILLED.fullmatch(names[0]):
             return None
         name = names[0]
         if len(name) > MAX_NAME_LENGTH or not name.isprintable():
