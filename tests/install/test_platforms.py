@@ -47,18 +47,24 @@ USED = {
         {"MFD_CLOEXEC", "memfd_create", "posix_fallocate"},
         "a file without a name",
     ),
-    "libs/runtime/src/teleop_runtime/store/durable.py": ({"fdatasync"}, "F_FULLFSYNC"),
-    "services/export-service/src/teleop_export/making/mp4_writer.py": (
-        {"POSIX_FADV_DONTNEED", "posix_fadvise", "sendfile"},
-        "reads and writes; the disk begins when it likes",
+    "libs/runtime/src/teleop_runtime/confined/memory.py": ({"/sys/"}, "no container: the machine's memory"),
+    "libs/runtime/src/teleop_runtime/confined/paths.py": (
+        {"/proc", "O_PATH"},
+        "Unconfinable, which the log and /readyz tell",
     ),
-    "services/video-ingest-service/src/teleop_video_ingest/datasets/repair_worker.py": (
+    "libs/runtime/src/teleop_runtime/confined/sandbox.py": ({"/proc", "RLIMIT_AS"}, "no limit of memory"),
+    "libs/runtime/src/teleop_runtime/confined/syscalls.py": (
+        {"pidfd_open", "setxattr", "unshare"},
+        "Unconfinable, which the log and /readyz tell",
+    ),
+    "libs/runtime/src/teleop_runtime/store/durable.py": ({"fdatasync"}, "F_FULLFSYNC"),
+    "services/video-ingest-service/src/teleop_video_ingest/files/probe_worker.py": (
         {"RLIMIT_AS"},
         "no limit of memory",
     ),
-    "services/video-ingest-service/src/teleop_video_ingest/files/probe_worker.py": (
-        {"RLIMIT_AS", "/proc"},
-        "no limit of memory",
+    "services/export-service/src/teleop_export/making/mp4_writer.py": (
+        {"POSIX_FADV_DONTNEED", "posix_fadvise", "sendfile"},
+        "reads and writes; the disk begins when it likes",
     ),
 }
 # What people install, on the machines that it is meant for.

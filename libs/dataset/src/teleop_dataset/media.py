@@ -32,14 +32,17 @@ PICTURES = {
 }
 
 
-def open_mp4(path: Path, **options: str) -> InputContainer:
-    """The mp4 at `path`, to be closed.
+def open_mp4(source: Path | io.RawIOBase, **options: str) -> InputContainer:
+    """An mp4, to be closed.
 
+    source   where it is, or the open file itself; then FFmpeg opens no file at all
     options  more of FFmpeg's
     raises   FFmpegError, OSError
     """
-    limits = {"protocol_whitelist": "file", "codec_whitelist": DECODERS, "max_pixels": str(MAX_PIXELS)}
-    return av.open(str(path), format=FORMAT, options=limits | options)
+    protocols = "file" if isinstance(source, Path) else ""
+    limits = {"protocol_whitelist": protocols, "codec_whitelist": DECODERS, "max_pixels": str(MAX_PIXELS)}
+    file = str(source) if isinstance(source, Path) else source
+    return av.open(file, "r", format=FORMAT, options=limits | options)
 
 
 def video_of(file: InputContainer) -> VideoStream:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, dropwhile, pairwise
-from typing import BinaryIO
+from typing import Protocol
 
 from teleop_dataset.errors import BrokenFile
 
@@ -19,6 +19,15 @@ MAX_MOVIE_HEADER_BYTES = 64 * 1024**2
 MAX_BOXES = 10_000
 # Nearly four days at 30 fps; larger counts would only fill the memory.
 MAX_FRAMES = 10_000_000
+
+
+class Readable(Protocol):
+    """An open file, as far as it is read here."""
+
+    def seek(self, offset: int, /) -> int: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
 
 _BOX = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
@@ -50,7 +59,7 @@ class Movie:
     media_bytes: int
 
 
-def read_movie(file: BinaryIO, size_bytes: int) -> Movie:
+def read_movie(file: Readable, size_bytes: int) -> Movie:
     """The video of the file; raises BrokenFile if there is none, or its table can't be read."""
     header, media = read_header(file, size_bytes)
     track = video_track(header)
@@ -143,7 +152,7 @@ def _runs(box: memoryview | None, samples: int, code: str) -> list[int] | None:
     return values if len(values) == samples else None
 
 
-def read_header(file: BinaryIO, size_bytes: int) -> tuple[memoryview, tuple[int, int]]:
+def read_header(file: Readable, size_bytes: int) -> tuple[memoryview, tuple[int, int]]:
     """The content of `moov`, the start of the payload of `mdat`, and its intended length.
 
     Raises BrokenFile.
@@ -167,7 +176,7 @@ def read_header(file: BinaryIO, size_bytes: int) -> tuple[memoryview, tuple[int,
     return memoryview(header), media
 
 
-def _file_boxes(file: BinaryIO, size_bytes: int) -> Iterator[tuple[bytes, int, int]]:
+def _file_boxes(file: Readable, size_bytes: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and end of each outermost box's content; the last may reach beyond the file."""
     position = 0
     for _ in range(MAX_BOXES):

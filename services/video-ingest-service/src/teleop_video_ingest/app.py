@@ -116,7 +116,7 @@ def ingest_part(
                 },
                 # Never makes the service unready: uploads must not be kept away,
                 # because they are still stored.
-                told={"video": looks.check},
+                told={"video": looks.check, "checks of video": prober.check},
                 silent={"ingest database": FROZEN, "store": FILES_FROZEN},
             )
 

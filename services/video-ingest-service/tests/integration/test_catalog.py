@@ -15,7 +15,9 @@ from teleop_video_ingest.errors import (
     RobotMismatch,
     UnknownSession,
 )
+from teleop_video_ingest.files import catalog as catalogs
 from teleop_video_ingest.files.catalog import Catalog
+from teleop_video_ingest.files.probe import Prober
 
 
 async def test_a_dataset_file_gets_its_name_and_its_receipt(catalog, keep, store_root):
@@ -242,3 +244,29 @@ async def test_ten_robots_may_have_the_same_dataset(catalog, keep, database, dat
         await catalog.accept(dataset_file(b"shared", robot_id=f"robot_{number}"))
     assert await database.value("SELECT count(*) FROM dataset") == 10
     assert await database.value("SELECT count(*) FROM stored_object") == 1
+
+
+async def test_a_receipt_does_not_wait_for_the_check(
+    catalog, prober, keep, session, database, store_root, monkeypatch
+):
+    """The bytes are safe; what they are is found out afterwards, and the row says so until then."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    look = Prober._look
+
+    async def look_later(*about):
+        begun.set()
+        await go_on.wait()
+        return await look(*about)
+
+    monkeypatch.setattr(Prober, "_look", look_later)
+    monkeypatch.setattr(catalogs, "RECEIPT_WAITS_S", 0.01)
+    content = encode_video(30)
+    await keep(content)
+    receipt, new = await catalog.accept(video_file(content, session, indices=range(30)))
+    assert (new, receipt.quarantine) == (True, "not checked yet: it has just arrived")
+    assert (store_root / receipt.path).read_bytes() == content
+    await begun.wait()
+    go_on.set()
+    await asyncio.gather(*prober._going_on)
+    (row,) = await database.fetch("SELECT quarantine, codec, look_after FROM video_chunk")
+    assert tuple(row.values()) == (None, "h264", None)

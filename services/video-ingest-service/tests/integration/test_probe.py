@@ -17,10 +17,12 @@ from teleop_testing.datasets.files import (
     encode_video,
     growing_video,
     hide_first,
+    sha256_of,
     turn_over,
     video_file,
 )
 from teleop_video_ingest.files import probe
+from teleop_video_ingest.metrics import PROBES
 from teleop_video_ingest.model.worker_messages import Probed
 
 
@@ -231,8 +233,7 @@ async def test_a_worker_that_hangs_is_given_up(look, prober, monkeypatch):
     assert (await look(encode_video(2))).problem is None
     monkeypatch.setattr(probe, "PROBE_TIMEOUT_S", 0.000_001)
     found = await look(encode_video(2, seed=1))
-    reason = "the check does not work here: it took more than 0 seconds"
-    assert found == Probed(problem=f"not checked yet: {reason}", looked=False)
+    assert found == Probed(problem="not checked yet: it took more than 0 seconds", looked=False)
     monkeypatch.undo()
     assert (await look(encode_video(2, seed=2))).problem is None
 
@@ -265,31 +266,37 @@ probe_worker.main()
 """
 RAISES = """
 examine = probe_worker._examine
-def stumble(container, found):
-    examine(container, found)
-    if container.name != str(probe_worker.CONTROL):
+def stumble(file, container, found):
+    examine(file, container, found)
+    if found["width"] > 1000:
         {"known": 1}["unknown"]
 probe_worker._examine = stumble
 """
-ENDS = "import os; probe_worker._examine = lambda container, found: os._exit(3)"
-BLIND = "probe_worker._judge = lambda path, told: probe_worker.Probed(problem='not a readable mp4')"
-NO_MORE_FILES = """
-import resource
+ENDS = "import os; probe_worker._examine = lambda *about: os._exit(3)"
+BLIND = "probe_worker._judge = lambda *about: probe_worker.Probed(problem='not a readable mp4')"
+BAD_DISK = """
+import errno
 judge = probe_worker._judge
-def judge_without(path, told):
-    if path != probe_worker.CONTROL:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 32))
-    return judge(path, told)
+def fail(file, size=-1):
+    raise OSError(errno.EIO, "Input/output error")
+def judge_without(file, told):
+    if len(asked) > 1:
+        probe_worker.HandedFile.read = fail
+    asked.append(file)
+    return judge(file, told)
+asked = []
 probe_worker._judge = judge_without
 """
 LITTLE_MEMORY = """
 import resource
 judge = probe_worker._judge
-def judge_without(path, told):
-    if path != probe_worker.CONTROL:
-        taken = int(probe_worker.STATM.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + 2**20, probe_worker.MAX_MEMORY_BYTES))
-    return judge(path, told)
+asked = []
+def judge_without(file, told):
+    if len(asked) > 1:
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (probe_worker.taken_bytes() + 2**20, hard))
+    asked.append(file)
+    return judge(file, told)
 probe_worker._judge = judge_without
 """
 
@@ -301,10 +308,10 @@ probe_worker._judge = judge_without
         (ENDS, "the check does not work here: the process ended (exit code 3)"),
         ("raise SystemExit(1)", "the check does not work here: the process ended (exit code 1)"),
         (BLIND, "the check does not work here: sound video fails it, too (not a readable mp4)"),
-        (NO_MORE_FILES, "the file can't be read: Too many open files"),
+        (BAD_DISK, "the file can't be read: Input/output error"),
         (LITTLE_MEMORY, "the machine has no memory left for it"),
     ],
-    ids=["raises", "ends", "can't start", "blind", "no more files", "little memory"],
+    ids=["raises", "ends", "can't start", "blind", "bad disk", "little memory"],
 )
 async def test_what_fails_here_is_no_verdict(look, monkeypatch, fault, reason):
     """Whoever sent the file can do nothing about it: it waits for the check."""
@@ -314,13 +321,8 @@ async def test_what_fails_here_is_no_verdict(look, monkeypatch, fault, reason):
 
 
 async def test_a_worker_that_is_gone_before_it_is_asked(look, monkeypatch):
-    """As uvloop tells it: its pipe is closed."""
-
-    def write(self, data: bytes) -> None:
-        raise RuntimeError("unable to perform operation on a closed handler")
-
+    """Its end of the socket is closed."""
     monkeypatch.setattr(probe, "WORKER", ("sh", "-c", "echo {}; kill -9 $$"))
-    monkeypatch.setattr(asyncio.StreamWriter, "write", write)
     found = await look(encode_video(2))
     assert (found.problem, found.looked) == ("not checked yet: the process was killed (SIGKILL)", False)
 
@@ -331,3 +333,58 @@ async def test_many_at_once_share_a_few_processes(look, prober):
     found = await asyncio.gather(*(look(content) for content in contents))
     assert all(each.problem is None for each in found)
     assert 1 <= len(prober._idle) <= probe.MAX_WORKERS
+
+
+SLOW = """
+import resource
+judge = probe_worker._judge
+asked = []
+def judge_slowly(file, told):
+    if len(asked) > 1:
+        {work}
+    asked.append(file)
+    return judge(file, told)
+probe_worker._judge = judge_slowly
+"""
+FOREVER = SLOW.format(work="while True: pass")
+
+
+async def test_what_takes_too_long_is_checked_once_more_with_all_its_time(look, prober, store, monkeypatch):
+    """The first check is no verdict, the second one is; neither is tried twice."""
+    monkeypatch.setattr(probe, "WORKER", (sys.executable, "-c", BROKEN.format(fault=FOREVER)))
+    monkeypatch.setattr(probe, "FIRST_CPU_S", 1)
+    monkeypatch.setattr(probe, "MAX_CPU_S", 2)
+    died = PROBES.labels("died")
+    before = died._value.get()
+    content = encode_video(2)
+    late = "it takes too much processor time"
+    assert await look(content) == Probed(problem=f"not checked yet: {late}", looked=False, slow=True)
+    assert died._value.get() == before + 1
+    about = {"robot_id": "r", "told_frames": 2, "depth": False, "span_us": 0}
+    assert await prober.look_at(store, sha256_of(content), **about, slow=True) == Probed(problem=late)
+    assert died._value.get() == before + 2
+
+
+async def test_slow_video_of_two_robots_keeps_nobody_waiting(look, prober, store, monkeypatch):
+    """What takes long has a place of its own: others are checked while it goes on."""
+    waiting = asyncio.Event()
+
+    async def never(self, question, path):
+        if question.cpu_s == probe.MAX_CPU_S:
+            waiting.set()
+            await asyncio.Event().wait()
+        return Probed(frames=2)
+
+    monkeypatch.setattr(probe.Prober, "_look", never)
+    content = encode_video(2)
+    await look(content)
+    about = {"told_frames": 2, "depth": False, "span_us": 0, "slow": True}
+    slow = [
+        asyncio.create_task(prober.look_at(store, sha256_of(content), robot_id=robot, **about))
+        for robot in ("mallory", "malory")
+    ]
+    await waiting.wait()
+    assert (await look(content, told=2)).frames == 2
+    for each in slow:
+        each.cancel()
+    await asyncio.wait(slow)

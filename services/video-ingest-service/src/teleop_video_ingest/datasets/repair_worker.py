@@ -4,36 +4,26 @@
 line of JSON (worker_messages.Outcome). What its recorder has closed is repaired only if something is wrong.
 """
 
-import contextlib
-import os
-import resource
 import sys
 from pathlib import Path
 
 import msgspec
 from teleop_dataset.repair import Decoding, find_sound, repair
+from teleop_runtime.confined.sandbox import Bounds, confine
 from teleop_schema.errors import BackendError
+from teleop_schema.files import MAX_FILE_BYTES
 
 from teleop_video_ingest.model.worker_messages import Outcome
 
-# A malicious file that needs more memory ends only this process.
-MAX_MEMORY_BYTES = 8 * 1024**3
-# A malicious file that takes forever ends only this process.
-MAX_CPU_S = 4 * 3600
-# Uploads have priority.
-NICE = 10
+# What a day of recording needs, and a malicious file may have: more ends only this process.
+BOUNDS = Bounds(memory_bytes=8 * 1024**3, file_bytes=MAX_FILE_BYTES, open_files=256, cpu_s=4 * 3600)
 
 
 def main(state: str, source: str, target: str, earlier_info: str | None = None) -> None:
-    for kind, value in (
-        (resource.RLIMIT_AS, MAX_MEMORY_BYTES),
-        (resource.RLIMIT_CPU, MAX_CPU_S),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        # Not every system allows every limit to be lowered.
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (value, value))
-    os.nice(NICE)
+    read = [Path(each) for each in (source, earlier_info) if each is not None]
+    missing = confine(BOUNDS, read=read, write=[Path(target).parent])
+    if missing:
+        print("not fully confined: ", *missing, file=sys.stderr)
     earlier = None if earlier_info is None else Path(earlier_info)
     try:
         outcome = _repair(Path(source), Path(target), earlier, closed=state == "closed")

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +14,8 @@ from uuid import uuid4
 
 import aiofiles
 import msgspec
+from teleop_runtime.confined.ends import OF_THE_DECODER, cause_of
+from teleop_runtime.confined.start import command_of, worker_environment
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import Store
@@ -24,7 +25,7 @@ from teleop_schema.identifiers import local_path, stored_path
 
 from teleop_video_ingest.datasets.versions import commit_repair
 from teleop_video_ingest.errors import AlreadySound, NothingRecovered, VersionNotFound
-from teleop_video_ingest.model.worker_messages import OF_THE_DECODER, Outcome, cause_of
+from teleop_video_ingest.model.worker_messages import Outcome
 from teleop_video_ingest.tables.object_table import keep_object
 from teleop_video_ingest.tables.state_table import FileRow, earlier_file, find_state, list_files
 from teleop_video_ingest.tables.version_table import find_dataset, newest_of_robot
@@ -66,7 +67,9 @@ class Repairs:
         async with self._place, self._folder() as folder:
             torn, files, earlier = await self._find(robot_id, dataset, version)
             await self._store.check_room(2 * torn.size_bytes)
-            source, target = folder / "source", folder / "target"
+            # Apart, because the process may write in the one folder, and must not in the other.
+            source, target = folder / "source", folder / "made" / "target"
+            await asyncio.to_thread(target.parent.mkdir)
             await self._lay_out(files, source)
             earlier_info = None
             if earlier is not None:
@@ -155,14 +158,12 @@ async def _run(source: Path, target: Path, earlier_info: Path | None, *, closed:
     arguments = ["closed" if closed else "torn"]
     arguments += [str(path) for path in (source, target, earlier_info) if path is not None]
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "teleop_video_ingest.datasets.repair_worker",
-        *arguments,
+        *command_of("teleop_video_ingest.datasets.repair_worker", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
+        env=worker_environment(),
     )
     try:
         async with asyncio.timeout(REPAIR_TIMEOUT_S):

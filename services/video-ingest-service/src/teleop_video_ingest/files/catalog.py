@@ -1,5 +1,7 @@
 """What is stored under which name: video chunks of sessions, files of datasets."""
 
+import asyncio
+
 import asyncpg
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
@@ -15,7 +17,9 @@ from teleop_video_ingest.files.placement import outside
 from teleop_video_ingest.files.probe import Prober
 from teleop_video_ingest.metrics import QUARANTINED, STORED_BYTES, STORED_FILES
 from teleop_video_ingest.model.tree import dataset_path, video_path
+from teleop_video_ingest.model.worker_messages import Probed
 from teleop_video_ingest.tables.dataset_table import add_revision, check_apart, ensure_dataset, newest_file
+from teleop_video_ingest.tables.look_table import note_look, note_slow
 from teleop_video_ingest.tables.object_table import (
     damage_of,
     keep_object,
@@ -32,6 +36,10 @@ log = get_logger(__name__)
 READ_TIMEOUT_S = 10.0
 # Time limit for waiting for another replica with the same file, and for naming it in the tree.
 WRITE_TIMEOUT_S = 60.0
+# A check takes milliseconds. If others are ahead of it, its sender gets the receipt before, because the bytes
+# are safe; whoever asks then learns that they were not checked yet.
+RECEIPT_WAITS_S = 2.0
+LATER = Probed(problem="not checked yet: it has just arrived", looked=False)
 
 
 class Catalog:
@@ -109,7 +117,9 @@ class Catalog:
             if receipt := await _find_video(connection, session, file):
                 return receipt, False
         await self._check_stored(file)
-        probed = await self._prober.look(self._store, file)
+        look = self._prober.go_on(self._prober.look(self._store, file))
+        await asyncio.wait([look], timeout=RECEIPT_WAITS_S)
+        probed = look.result() if look.done() else LATER
         path = video_path(file.robot_id, session.id, file.camera_key, file.chunk_index)
         async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
             await lock_path(connection, path)
@@ -118,12 +128,25 @@ class Catalog:
             await self._publish(connection, file, path, chunks)
             row = await add_chunk(connection, session, file, path, probed)
             await note_chunk(connection, self._store, row["id"])
-        if not probed.looked:
-            log.warning("video will be checked later", path=path, problem=probed.problem)
-        elif probed.problem is not None:
-            QUARANTINED.inc()
-            log.warning("video quarantined", path=path, problem=probed.problem)
+        if probed is LATER:
+            self._prober.go_on(self._note(look, row["id"], path))
+        else:
+            _tell(path, probed)
         return _video_receipt(file, session, row), True
+
+    async def _note(self, look: asyncio.Task[Probed], chunk_id: int, path: str) -> None:
+        """Store the result of a check that nobody waited for; if that fails, a later check finds the same."""
+        try:
+            probed = await look
+            async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+                if probed.slow:
+                    await note_slow(connection, chunk_id)
+                if probed.looked and await note_look(connection, chunk_id, probed) is not None:
+                    await note_chunk(connection, self._store, chunk_id)
+        except BackendError as error:
+            log.warning("video will be checked later", path=path, problem=error.detail)
+            return
+        _tell(path, probed)
 
     async def _accept_dataset_file(self, file: DatasetFile, chunks: bytes) -> tuple[Receipt, bool]:
         path = dataset_path(file.robot_id, file.dataset, file.path)
@@ -179,6 +202,14 @@ ACCEPT_ERRORS: tuple[type[BackendError], ...] = (
     ChecksumMismatch,
     NoSpace,
 )
+
+
+def _tell(path: str, probed: Probed) -> None:
+    if not probed.looked:
+        log.warning("video will be checked later", path=path, problem=probed.problem)
+    elif probed.problem is not None:
+        QUARANTINED.inc()
+        log.warning("video quarantined", path=path, problem=probed.problem)
 
 
 def check_names(file: VideoFile | DatasetFile) -> None:

@@ -1,21 +1,25 @@
 """Checks untrusted video files: `python -m teleop_video_ingest.files.probe_worker`.
 
-It reads one question per line from standard input, and writes one answer per line to standard output (see
-worker_messages). Before the first question, it answers what it finds in CONTROL, which is sound: if it finds
-nothing wrong there, the check works on this machine. It ends with its input. Memory, processor time, open
-files and writing are limited before it opens the first file.
+Standard input is a socket, by which questions come with the open file (see teleop_runtime.confined.handed);
+it writes one answer per line to standard output (see worker_messages). Before the first question, it answers
+what it finds in CONTROL, which is sound: if it finds nothing wrong there, the check works on this machine. It
+ends with its input. It is confined (teleop_runtime.confined) before it looks into the first file.
 
 An answer is a verdict only if the file itself is at fault. What is short or broken here (a disk that can't be
 read, a machine without memory, a mistake in this module) is told as a check that was not completed.
 """
 
-import contextlib
 import mmap
+import os
 import resource
+import socket
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import av.error
@@ -25,19 +29,18 @@ from av.video.stream import VideoStream
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.media import MAX_PIXELS, check_size, decoder_limits, open_mp4, video_of
 from teleop_dataset.mp4 import check_edits, read_header, video_track
+from teleop_runtime.confined.handed import HandedFile, receive
+from teleop_runtime.confined.sandbox import Bounds, allow_cpu, confine, taken_bytes
 
 from teleop_video_ingest.model.worker_messages import Probed, Question
 
-# A picture of MAX_PIXELS fits; a malicious file that needs more ends only this process.
-MAX_MEMORY_BYTES = 2 * 1024**3
-# A malicious file that takes forever ends only this process.
-MAX_CPU_S = 45
-# One video and FFmpeg's own files, because a playlist may name any number of others.
-MAX_OPEN_FILES = 32
+# A picture of MAX_PIXELS fits; it writes no file, and opens none: a few come to it, and few libraries do.
+BOUNDS = Bounds(memory_bytes=2 * 1024**3, file_bytes=0, open_files=32)
+# Days of pictures: the robots' own chunks have hundreds.
+MAX_PICTURES = 1_000_000
 TOO_MUCH_MEMORY = "checking it takes too much memory"
 # Of its limit, what the question itself takes, and pages between mappings.
 MEMORY_SLACK_BYTES = 16 * 1024**2
-STATM = Path("/proc/self/statm")
 # Pictures are at the time of their number, within this part of a period.
 PTS_TOLERANCE = 0.25
 
@@ -53,37 +56,46 @@ class Unusable(Exception):
 
 def main() -> None:
     av.logging.set_level(None)
-    _limit(resource.RLIMIT_AS, MAX_MEMORY_BYTES)
-    _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
-    _limit(resource.RLIMIT_FSIZE, 0)
-    _limit(resource.RLIMIT_CORE, 0)
-    _answer(look_into(CONTROL, CONTROL_FRAMES))
-    for line in sys.stdin.buffer:
-        spent = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime) + MAX_CPU_S, hard=False)
-        question = msgspec.json.decode(line, type=Question)
-        _answer(look_into(Path(question.path), question.frames))
+    control = os.open(CONTROL, os.O_RDONLY)
+    questions = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    # Whatever is imported only once it is needed is imported by now.
+    look_into(control, CONTROL_FRAMES)
+    missing = confine(BOUNDS)
+    _answer(msgspec.structs.replace(look_into(control, CONTROL_FRAMES), missing=missing))
+    while (asked := receive(questions)) is not None:
+        message, files = asked
+        question = msgspec.json.decode(message, type=Question)
+        allow_cpu(question.cpu_s)
+        _answer(look_into(files[0], question.frames))
+        for each in files:
+            os.close(each)
 
 
 def _answer(probed: Probed) -> None:
     print(msgspec.json.encode(probed).decode(), flush=True)
 
 
-def look_into(path: Path, told_frames: int | None) -> Probed:
-    """The result of the check, with the first problem found; or why it could not be completed."""
+def look_into(file: int, told_frames: int | None) -> Probed:
+    """The result of the check, with the first problem found; or why it could not be completed.
+
+    file  its descriptor
+    """
     try:
-        probed = _judge(path, told_frames)
-        own_fault = None if probed.problem is None else _own_fault(path, probed.problem)
+        probed = _judge(file, told_frames)
+        own_fault = None if probed.problem is None else _own_fault(file, probed.problem)
+    except OSError as error:
+        # Whatever FFmpeg says of the file is an answer by now.
+        own_fault = f"the file can't be read: {error.strerror}"
     except Exception as error:
         own_fault = _where(error)
     return probed if own_fault is None else Probed(problem=f"not checked yet: {own_fault}", looked=False)
 
 
-def _judge(path: Path, told_frames: int | None) -> Probed:
+def _judge(file: int, told_frames: int | None) -> Probed:
     found: dict[str, object] = {}
     try:
-        with open_mp4(path) as container:
-            _examine(container, found)
+        with open_mp4(HandedFile(file)) as container:
+            _examine(file, container, found)
         if told_frames is not None and found["frames"] != told_frames:
             raise Unusable(f"the file holds {found['frames']} frames, but its sender announced {told_frames}")
     except Unusable as problem:
@@ -97,15 +109,15 @@ def _judge(path: Path, told_frames: int | None) -> Probed:
     return msgspec.convert(found, Probed)
 
 
-def _own_fault(path: Path, problem: str) -> str | None:
+def _own_fault(file: int, problem: str) -> str | None:
     """What else than the file can be to blame for a problem; None: nothing."""
     if problem == TOO_MUCH_MEMORY:
         return None if _memory_is_there() else "the machine has no memory left for it"
     # FFmpeg says little about why it could not read. If plain reading fails, too, that is no verdict.
     try:
-        with path.open("rb") as file:
-            while file.read(READ_BYTES):
-                pass
+        whole = HandedFile(file)
+        while whole.read(READ_BYTES):
+            pass
     except OSError as error:
         return f"the file can't be read: {error.strerror}"
     return None
@@ -113,10 +125,10 @@ def _own_fault(path: Path, problem: str) -> str | None:
 
 def _memory_is_there() -> bool:
     """Whether this process could have all that it is allowed, so that it was the file that wanted more."""
-    if not STATM.exists():
+    if (taken := taken_bytes()) is None:
         # Not Linux: other systems do not limit a process's memory.
         return True
-    left = MAX_MEMORY_BYTES - int(STATM.read_text().split()[0]) * mmap.PAGESIZE
+    left = resource.getrlimit(resource.RLIMIT_AS)[1] - taken
     try:
         mmap.mmap(-1, max(left - MEMORY_SLACK_BYTES, mmap.PAGESIZE)).close()
     except (OSError, ValueError):
@@ -130,7 +142,7 @@ def _where(error: Exception) -> str:
     return f"the check failed at {Path(last.filename).name}:{last.lineno}: {error!r}"
 
 
-def _examine(container: InputContainer, found: dict[str, object]) -> None:
+def _examine(file: int, container: InputContainer, found: dict[str, object]) -> None:
     if len(container.streams.video) != 1:
         raise Unusable(f"it has {len(container.streams.video)} video streams instead of one")
     stream = video_of(container)
@@ -141,7 +153,7 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
     if codec.width * codec.height > MAX_PIXELS:
         raise Unusable(f"a picture of {codec.width}x{codec.height} is larger than {MAX_PIXELS} pixels")
     found["frames"] = 0
-    packets = [packet for packet in container.demux(stream) if packet.size]
+    packets = list(_packets(container, stream))
     # A packet hidden by an edit list is not a picture; others may only build upon it.
     pictures = [packet for packet in packets if not packet.is_discard]
     times = [packet.pts for packet in pictures if packet.pts is not None]
@@ -149,11 +161,11 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
     found |= {"frames": len(pictures), "keyframes": len(keyframes)}
     if not pictures:
         raise Unusable("it holds no frames")
-    if stream.frames and stream.frames != len(packets) and (there := _count(container.name)) < stream.frames:
+    if stream.frames and stream.frames != len(packets) and (there := _count(file)) < stream.frames:
         raise Unusable(f"it was cut off: {stream.frames} frames are listed, but it holds {there}")
     if not packets[0].is_keyframe:
         raise Unusable("it does not begin with a keyframe")
-    _check_edits(Path(container.name))
+    _check_edits(HandedFile(file))
     if len(times) < len(pictures) or stream.time_base is None:
         raise Unusable("some frames have no timestamp")
     found["fps"] = _rate(sorted(times), stream.time_base)
@@ -167,17 +179,34 @@ def _examine(container: InputContainer, found: dict[str, object]) -> None:
     _decode(container, stream, last, sum(time >= last for time in times), size)
 
 
-def _check_edits(path: Path) -> None:
+class _Packet(NamedTuple):
+    """What is kept of a packet: not its bytes, which are all that a file has."""
+
+    pts: int | None
+    is_keyframe: bool
+    is_discard: bool
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[_Packet]:
+    """Raises Unusable if there are more than MAX_PICTURES."""
+    # Those without bytes count, too: of them a small file can list any number.
+    for count, packet in enumerate(container.demux(stream)):
+        if count > MAX_PICTURES:
+            raise Unusable(f"it has more than {MAX_PICTURES} pictures: send it in several parts")
+        if packet.size:
+            yield _Packet(packet.pts, packet.is_keyframe, packet.is_discard)
+
+
+def _check_edits(file: HandedFile) -> None:
     """Raises BrokenFile."""
-    with path.open("rb") as file:
-        header, _ = read_header(file, path.stat().st_size)
+    header, _ = read_header(file, file.size_bytes)
     check_edits(video_track(header))
 
 
-def _count(path: str) -> int:
+def _count(file: int) -> int:
     """How many pictures the file has, including those that an edit list hides and no shown picture needs."""
-    with contextlib.closing(open_mp4(Path(path), advanced_editlist="0")) as container:
-        return sum(1 for packet in container.demux(video=0) if packet.size)
+    with closing(open_mp4(HandedFile(file), advanced_editlist="0")) as container:
+        return sum(1 for _ in _packets(container, container.streams.video[0]))
 
 
 def _rate(shown: list[int], tick_s: Fraction) -> float | None:
@@ -219,12 +248,6 @@ def _decode(
     except av.error.FFmpegError as error:
         raise Unusable(f"{where} frames can't be decoded: {error.strerror}") from error
     raise Unusable(f"{where} frames can't be decoded: got {decoded} of {wanted}")
-
-
-def _limit(kind: int, value: int, *, hard: bool = True) -> None:
-    """Set a limit; not every system knows every limit, or allows it to be lowered."""
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(kind, (value, value if hard else resource.getrlimit(kind)[1]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Messages to and from the processes that handle untrusted files (`probe_worker`, `repair_worker`), and what
-their end says about the file."""
-
-import signal
+"""Messages to and from the processes that handle untrusted files (`probe_worker`, `repair_worker`)."""
 
 from msgspec import Struct
 
@@ -10,12 +7,6 @@ from msgspec import Struct
 # a packet hidden by an edit list is not a picture, and rotated video is bad. 3: video whose edit list has
 # several parts is bad, and video whose edit list hides its end is not.
 LOOK_VERSION = 3
-# With these a decoder ends that a file has led astray, or that it has kept for longer than it may.
-# Nothing else says anything about the file: neither a signal from outside (a machine that runs out of memory,
-# somebody who stops the process), nor a lack of time, nor a worker that ends by itself: a mistake of ours.
-OF_THE_DECODER = frozenset(
-    (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGXCPU)
-)
 
 
 class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,6 +17,8 @@ class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     fps        pictures per second, measured over the whole file
     problem    why it can't be used as video; None if it can
     looked     whether the check was completed; otherwise `problem` is not a verdict on the file
+    slow       it was not, because it takes more processor time than a first check may
+    missing    of a worker's first answer: how this system does not confine it, in words
     """
 
     frames: int | None = None
@@ -37,16 +30,19 @@ class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     height: int | None = None
     problem: str | None = None
     looked: bool = True
+    slow: bool = False
+    missing: list[str] = []
 
 
 class Question(Struct, frozen=True):
-    """A question to a worker, as a line of JSON; it answers with a line with Probed.
+    """A question to a worker, which comes with the open file; it answers with a line with Probed.
 
     frames  how many pictures the sender says there are
+    cpu_s   processor time that the check may take
     """
 
-    path: str
     frames: int | None
+    cpu_s: int
 
 
 class Outcome(Struct, frozen=True):
@@ -61,8 +57,3 @@ class Outcome(Struct, frozen=True):
     frames: int
     report: str
     sound: bool = False
-
-
-def cause_of(returncode: int) -> str:
-    """The signal that ended a process, or its exit code."""
-    return signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"

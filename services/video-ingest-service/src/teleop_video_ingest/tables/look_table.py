@@ -6,18 +6,21 @@ from teleop_runtime.postgres.pool import Connection
 
 from teleop_video_ingest.model.worker_messages import LOOK_VERSION, Probed
 
-# A damaged or missing file can't be checked until it has arrived again.
+# A damaged or missing file can't be checked until it has arrived again. Those that took too long come last.
 # Other replicas may take rows too; if one dies, its rows are due again later.
 TAKE_DUE = """
-UPDATE video_chunk
+UPDATE video_chunk v
    SET failed_looks = failed_looks + 1,
        look_after = now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(failed_looks, 10))
- WHERE id IN (SELECT c.id FROM video_chunk c JOIN stored_object o ON o.sha256 = c.sha256
-               WHERE look_after <= now() AND o.damage IS NULL ORDER BY look_after LIMIT $1
-                 FOR UPDATE OF c SKIP LOCKED)
-RETURNING id, file_path, sha256, size_bytes, cardinality(frame_indices) AS told,
+  FROM teleop_session s
+ WHERE s.id = v.session_id
+   AND v.id IN (SELECT c.id FROM video_chunk c JOIN stored_object o ON o.sha256 = c.sha256
+                 WHERE look_after <= now() AND o.damage IS NULL ORDER BY failed_looks, look_after LIMIT $1
+                   FOR UPDATE OF c SKIP LOCKED)
+RETURNING v.id, file_path, sha256, size_bytes, cardinality(frame_indices) AS told,
           depth_unit IS NOT NULL AS depth,
-          (extract(epoch FROM end_timestamp - start_timestamp) * 1000000)::bigint AS span_us
+          (extract(epoch FROM end_timestamp - start_timestamp) * 1000000)::bigint AS span_us,
+          s.robot_id, failed_looks > 1 AS slow
 """
 
 # Makes them due like unchecked chunks; their old results count until then.
@@ -46,6 +49,9 @@ RETURNING known.look_version, known.frame_count, known.quarantine, c.frame_count
           c.corrected_at IS NOT DISTINCT FROM now()
 """
 
+# No check is completed in the time of a first one.
+NOTE_SLOW = "UPDATE video_chunk SET failed_looks = 1 WHERE id = $1 AND failed_looks = 0"
+
 # (never completely checked, checked by an older version)
 COUNT_UNLOOKED = """
 SELECT (SELECT count(*) FROM video_chunk c JOIN stored_object o ON o.sha256 = c.sha256
@@ -67,6 +73,7 @@ class Due(NamedTuple):
     told     number of pictures according to its sender; None: it did not say
     depth    whether they are depth
     span_us  from its start to its end
+    slow     it has been checked in vain before
     """
 
     id: int
@@ -76,6 +83,8 @@ class Due(NamedTuple):
     told: int | None
     depth: bool
     span_us: int
+    robot_id: str
+    slow: bool
 
 
 class LookResult(NamedTuple):
@@ -128,6 +137,11 @@ async def note_look(connection: Connection, chunk_id: int, probed: Probed) -> Lo
         LOOK_VERSION,
     )
     return None if row is None else LookResult(*row)
+
+
+async def note_slow(connection: Connection, chunk_id: int) -> None:
+    """Let the next check take longer."""
+    await connection.execute(NOTE_SLOW, chunk_id)
 
 
 async def count_unlooked(connection: Connection) -> tuple[int, int]:

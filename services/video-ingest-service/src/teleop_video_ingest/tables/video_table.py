@@ -42,9 +42,9 @@ ADD_CHUNK = """
 INSERT INTO video_chunk (session_id, camera_key, chunk_index, file_path, sha256, size_bytes, start_timestamp,
                          end_timestamp, first_frame_index, frame_count, frame_indices, captured_us, dropped,
                          fps, codec, pix_fmt, width, height, keyframes, quarantine, depth_unit,
-                         look_version, look_after)
+                         look_version, look_after, failed_looks)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-        $22, CASE WHEN $22 > 0 THEN NULL ELSE now() + interval '30 seconds' END)
+        $22, CASE WHEN $22 > 0 THEN NULL ELSE now() + interval '30 seconds' END, $23)
 RETURNING *
 """
 
@@ -254,6 +254,7 @@ async def add_chunk(
         probed.problem,
         file.depth_unit,
         LOOK_VERSION if probed.looked else 0,
+        int(probed.slow),
     )
     assert row is not None  # noqa: S101
     return row

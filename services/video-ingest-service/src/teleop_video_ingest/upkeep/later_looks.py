@@ -73,7 +73,13 @@ class LaterLooks:
     async def _look(self, chunk: Due) -> None:
         try:
             probed = await self._prober.look_at(
-                self._store, chunk.sha256, told_frames=chunk.told, depth=chunk.depth, span_us=chunk.span_us
+                self._store,
+                chunk.sha256,
+                robot_id=chunk.robot_id,
+                told_frames=chunk.told,
+                depth=chunk.depth,
+                span_us=chunk.span_us,
+                slow=chunk.slow,
             )
         except ObjectMissing:
             await self._store.check_owner()
