@@ -33,11 +33,13 @@ tls=$("${compose[@]}" exec -T proxy printenv LEROBOT_BACKEND_TLS 2>/dev/null || 
 [ -z "$tls" ] || here=localhost:$port robots=$tls:$port
 s=${tls:+s}
 given=$(settings_given)
+in_access="${compose[*]} exec telemetry-service python -m teleop_telemetry.access"
 # Whoever has to sign in needs a way in: a new link each time, which the next one replaces.
 trusted=$("${compose[@]}" exec -T telemetry-service printenv LEROBOT_BACKEND_TRUST_NETWORK 2>/dev/null || true)
 case $trusted in
-[yYtT1]* | [oO][nN]) link= ;;
+[yYtT1]* | [oO][nN]) link='' access="whoever can reach it, WITHOUT a token: only for networks you trust" ;;
 *)
+    access="whoever has a token, or has signed in"
     link=$("${compose[@]}" exec -T telemetry-service python -m teleop_telemetry.access admin-link \
         --server "http$s://$robots" 2>/dev/null | head -n 1 || true)
     ;;
@@ -45,6 +47,9 @@ esac
 cat <<EOF
 
 LeRobot backend on http$s://$here
+  access    $access
+  let in    $in_access robots add robot_A --server http$s://$robots
+            $in_access tokens add anna --role operator
   robots    lerobot-teleoperate … --backend_url=ws$s://$robots --robot_id=robot_A
   look      http$s://$here/sessions   /robots   /datasets   /exports   /docs
   export    export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset --backend_url http$s://$here

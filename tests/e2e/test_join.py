@@ -16,7 +16,6 @@ from teleop_testing.backends.processes import ServiceProcess, whole_backend
 from teleop_testing.robots.spooled import JOINTS, log_frames
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
-NOBODY_WITHOUT_A_TOKEN = {"LEROBOT_BACKEND_EXPOSURE": "lab", "LEROBOT_BACKEND_TRUST_NETWORK": "no"}
 TLS = {"LEROBOT_BACKEND_TLS": "127.0.0.1"}
 PROGRAMS = Path(sys.executable).parent
 
@@ -26,7 +25,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[ServiceProcess]:
     """The whole backend as one process, as if the robot were on another machine."""
     with (
         tempfile.TemporaryDirectory(prefix="backend-") as folder,
-        whole_backend(folder, **NOBODY_WITHOUT_A_TOKEN, **request.param) as process,
+        whole_backend(folder, LEROBOT_BACKEND_EXPOSURE="lab", **request.param) as process,
     ):
         yield process
 

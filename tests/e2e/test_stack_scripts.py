@@ -90,6 +90,19 @@ def test_whoever_has_to_sign_in_gets_a_link(run):
     assert line_of(told, "sign in") == "http://192.168.1.5:8000/sign-in#code"
 
 
+def test_how_to_get_in_is_told(run):
+    """Everybody needs a token, unless the stack's own services say otherwise."""
+    told = run("up.sh", LEROBOT_BACKEND_HOST="0.0.0.0", LEROBOT_BACKEND_PORT="8441").stdout
+    assert line_of(told, "access") == "whoever has a token, or has signed in"
+    first, second = told[told.index("  let in ") :].splitlines()[:2]
+    begins = "exec telemetry-service python -m teleop_telemetry.access"
+    assert f"{begins} robots add robot_A --server http://" in first
+    assert first.endswith(":8441")
+    assert f"{begins} tokens add anna --role operator" in second
+    told = run("up.sh", LEROBOT_BACKEND_TRUST_NETWORK="yes").stdout
+    assert "WITHOUT a token" in line_of(told, "access")
+
+
 def test_a_backup_that_does_not_exist_is_named(run, tmp_path):
     """So are one that is not whole, and one that was not named."""
     done = run("restore.sh", "backups/nope")

@@ -92,7 +92,12 @@ class Stack:
     address  host:port of its proxy
     """
 
-    def __init__(self, engine: docker.DockerClient, project: str, port: int) -> None:
+    def __init__(
+        self, engine: docker.DockerClient, project: str, port: int, *, trust_network: bool = True
+    ) -> None:
+        """
+        trust_network  whether its callers need no token, as most of these tests are about something else
+        """
         self.engine = engine
         self.project = project
         self.address = f"127.0.0.1:{port}"
@@ -104,6 +109,7 @@ class Stack:
             # The first images make what they have in common, those after them find it made.
             "COMPOSE_PARALLEL_LIMIT": "2",
             "LEROBOT_BACKEND_PORT": str(port),
+            "LEROBOT_BACKEND_TRUST_NETWORK": "yes" if trust_network else "",
         }
 
     @property

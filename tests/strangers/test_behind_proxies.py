@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 import ssl
+import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -34,12 +36,23 @@ TUS = {"Tus-Resumable": "1.0.0"}
 
 @pytest.fixture(scope="module")
 def trusting(tmp_path_factory) -> Iterator[ServiceProcess]:
-    """Started as the document says."""
-    said = re.search(r"^(LEROBOT_\w+=\S+) (LEROBOT_\w+=\S+) make run", DOCUMENT.read_text(), re.MULTILINE)
-    assert said
-    settings = dict(each.split("=") for each in said.groups())
+    """Started as the document says, on a network that is trusted."""
+    settings = {**documented_settings(), "LEROBOT_BACKEND_TRUST_NETWORK": "yes"}
     with whole_backend(tmp_path_factory.mktemp("trusting"), **settings) as process:
         yield process
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory) -> Iterator[ServiceProcess]:
+    """Started as the document says."""
+    with whole_backend(tmp_path_factory.mktemp("closed"), **documented_settings()) as process:
+        yield process
+
+
+def documented_settings() -> dict[str, str]:
+    said = re.search(r"^(LEROBOT_\w+)=(\S+) make run$", DOCUMENT.read_text(), re.MULTILINE)
+    assert said
+    return {said[1]: said[2]}
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +164,32 @@ async def test_websocket(site):
         async with asyncio.timeout(PATIENCE_S):
             while json.loads(await line.recv()).get("next") != 1:
                 pass
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+async def test_nobody_is_local_behind_a_proxy(closed, tmp_path, kind):
+    """Although the proxy runs under the backend's own account; with a token, any name of the site will do."""
+    if {"nginx": NGINX, "caddy": CADDY}[kind] is None:
+        pytest.skip(f"{kind} is missing: apt-get install {kind}")
+    context = ssl.create_default_context(cafile=make_certificate(tmp_path))
+    words = ("tokens", "add", "anna", "--role", "viewer")
+    program = Path(sys.executable).with_name("lerobot-backend")
+    making = await asyncio.create_subprocess_exec(
+        program, *words, env=closed.environment, stdout=subprocess.PIPE
+    )
+    made = (await making.communicate())[0].decode().strip()
+    bearer = {"Authorization": f"Bearer {made}"}
+    async with (
+        documented_proxy(kind, tmp_path, closed.port) as port,
+        httpx.AsyncClient(
+            base_url=f"https://localhost:{port}{PREFIX}", verify=context, timeout=PATIENCE_S
+        ) as http,
+    ):
+        refused = await http.get("/sessions")
+        assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+        assert "through a proxy" in refused.json()["detail"]
+        named = {**bearer, "Host": "robots.example.com"}
+        assert (await http.get("/sessions", headers=named)).status_code == 200
 
 
 DEFAULTS = "location / {{ proxy_pass http://127.0.0.1:{port}; }}"

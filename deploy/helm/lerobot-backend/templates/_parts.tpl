@@ -71,3 +71,9 @@ securityContext:
 {{- define "backend.filesClaim" -}}
 {{ .Values.files.existingClaim | default (printf "%s-files" .Release.Name) }}
 {{- end }}
+
+{{/* By which names whoever has no token reaches the proxy. */}}
+{{- define "backend.names" -}}
+{{- $inside := printf "proxy proxy.%s proxy.%s.svc proxy.%s.svc.cluster.local" .Release.Namespace .Release.Namespace .Release.Namespace -}}
+{{ join " " (compact (list $inside (ternary .Values.ingress.host "" .Values.ingress.enabled) .Values.names)) }}
+{{- end }}

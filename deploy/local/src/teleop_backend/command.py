@@ -11,6 +11,7 @@ import sys
 
 from teleop_export.arrow import give_memory_back
 from teleop_export.hub.settings import HubSettings
+from teleop_runtime.access.far_end import can_tell_accounts
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.serving.graceful import until_asked_to_end
@@ -32,9 +33,10 @@ LeRobot backend on {http}://{here}:{port}
   access    {access}
 Ctrl-C stops it."""
 
-LOCAL = "this machine only, no token needed"
-TRUSTED = "every machine that can reach it, WITHOUT a token: only for networks you trust"
-FOR_KNOWN = "every machine that can reach it, with a token (lerobot-backend robots add robot_A)"
+OWN = "your account on this machine needs no token; all others do (lerobot-backend robots add, tokens add)"
+ALL = "no account on this machine needs a token: this system does not tell them apart; other machines do"
+TRUSTED = "whoever can reach it, WITHOUT a token: only for networks you trust"
+FOR_KNOWN = "whoever has a token (lerobot-backend robots add robot_A)"
 
 
 def main() -> None:
@@ -79,9 +81,11 @@ def main() -> None:
 
 
 def _access(settings: LocalSettings) -> str:
-    if settings.exposure == "local":
-        return LOCAL
-    return TRUSTED if settings.trust_network else FOR_KNOWN
+    if settings.trust_network:
+        return TRUSTED
+    if settings.exposure == "lab":
+        return FOR_KNOWN
+    return OWN if can_tell_accounts() else ALL
 
 
 def adopt(settings: LocalSettings) -> None:

@@ -1,10 +1,8 @@
 """Configuration of the one-process default."""
 
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, model_validator
-from teleop_runtime.serving.posture import check_listening
+from pydantic import Field
 from teleop_telemetry.settings import RetentionSettings, TlsSettings
 from teleop_video_ingest.settings import UploadSettings
 
@@ -39,11 +37,6 @@ class LocalSettings(UploadSettings, RetentionSettings, TlsSettings):
         description="port on which the database lets the role `reader` in, for Grafana and others; "
         "unset: none",
     )
-
-    @model_validator(mode="after")
-    def _stay_local(self) -> Self:
-        check_listening(self.host, self.exposure, "LEROBOT_BACKEND_HOST")
-        return self
 
 
 def postgres_of(settings: LocalSettings) -> EmbeddedPostgres:

@@ -147,19 +147,20 @@ class World:
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """That backend."""
-    with tempfile.TemporaryDirectory(prefix="access-") as folder:
-        closed = {"LEROBOT_BACKEND_EXPOSURE": "lab", "LEROBOT_BACKEND_TRUST_NETWORK": "no"}
-        with whole_backend(folder, **closed) as process:
-            ours = {name: value for name, value in process.environment.items() if "LEROBOT_" in name}
-            done = subprocess.run(
-                [COMMAND, "tokens", "add", "boss", "--role", "admin"],
-                env={"PATH": "", **ours},
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE_S,
-            )
-            assert done.returncode == 0, done.stderr
-            yield populated(process.address, done.stdout.strip(), Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="access-") as folder,
+        whole_backend(folder, LEROBOT_BACKEND_EXPOSURE="lab") as process,
+    ):
+        ours = {name: value for name, value in process.environment.items() if "LEROBOT_" in name}
+        done = subprocess.run(
+            [COMMAND, "tokens", "add", "boss", "--role", "admin"],
+            env={"PATH": "", **ours},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == 0, done.stderr
+        yield populated(process.address, done.stdout.strip(), Path(folder))
 
 
 def populated(address: str, admin: str, folder: Path) -> World:

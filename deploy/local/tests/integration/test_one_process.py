@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from teleop_backend.addresses import addresses_for
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_testing.backends.processes import free_port
 from teleop_testing.robots.tus import DATASET, TUS, metadata_of
@@ -219,18 +221,20 @@ def test_a_folder_that_cannot_be_used_is_told_without_a_traceback(folder):
     assert "Traceback" not in done.stderr
 
 
-def test_local_posture_does_not_listen_to_the_network(folder):
-    """Opening the backend to other machines has to be asked for by name."""
-    done = subprocess.run(
-        [sys.executable, "-m", "teleop_backend"],
-        cwd=folder,
-        env={**os.environ, "LEROBOT_BACKEND_HOST": "0.0.0.0"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 2
-    assert "set LEROBOT_BACKEND_EXPOSURE=lab" in done.stderr
+@pytest.mark.parametrize("command", [MODULE, [*UVICORN, "--host", "0.0.0.0"]], ids=["module", "uvicorn"])
+def test_every_address_may_be_listened_on(folder, command):
+    """This account uses the backend as before; whoever comes by the network is told what is needed."""
+    port = free_port()
+    command = [part.format(port=port) for part in command]
+    with started(command, folder, port, LEROBOT_BACKEND_HOST="0.0.0.0"):
+        assert httpx.get(f"http://127.0.0.1:{port}/sessions", timeout=PATIENCE_S).status_code == 200
+        _, address = addresses_for("0.0.0.0")
+        if address == socket.gethostname():
+            pytest.skip("this machine has no network")
+        refused = httpx.get(f"http://{address}:{port}/sessions", timeout=PATIENCE_S)
+        assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+        assert "no other machine without a token" in refused.json()["detail"]
+        assert "lerobot-backend robots add" in refused.json()["hint"]
 
 
 def test_wrong_settings_are_all_told(folder):

@@ -17,6 +17,10 @@ _EACH = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
 _PREFIX = "x-forwarded-prefix"
 _STANDARD = "forwarded"
 FORWARDED = (*_EACH, _PREFIX, _STANDARD)
+# Whatever has one of these has come through a proxy; not every proxy sends one.
+OF_PROXIES = (*FORWARDED, "via", "x-real-ip")
+# Whether a request has, in its scope.
+THROUGH_PROXY = "lerobot.through_proxy"
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 # A host and port as an address has them; and a path that needs no escapes.

@@ -17,14 +17,16 @@ from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
 
 from teleop_runtime.access.forward_auth import ForwardAuth, check_header, read_grants
+from teleop_runtime.access.roles import Exposure
 from teleop_runtime.proxies import Network, read_proxies
 
 SECRETS = Path("/run/secrets")
 ENV_FILE = ".env"
 
-Exposure = Literal["local", "lab"]
 # As browsers send it: in lower case, without a slash at its end.
 _ORIGIN = re.compile(r"https?://[a-z0-9.\-\[\]:]+", re.ASCII)
+# Without a port: whoever reaches it by a name does so by any of its ports. An address does no harm.
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\]", re.ASCII)
 
 
 class ProcessSettings(BaseSettings):
@@ -41,16 +43,15 @@ class ProcessSettings(BaseSettings):
         "local",
         alias="LEROBOT_BACKEND_EXPOSURE",
         description=(
-            "local: only this machine may connect; lab: other machines may connect too (for "
-            "a network you trust)"
+            "local: on this machine, the account that runs the backend needs no token, nor does root; lab: "
+            "everybody needs one"
         ),
     )
     trust_network: bool = Field(
-        True,
+        False,
         alias="LEROBOT_BACKEND_TRUST_NETWORK",
         description=(
-            "whether other machines, where they may connect, need no token: yes or no; a token that is shown "
-            "is always checked"
+            "yes: whoever can connect needs no token; no: they do. A token that is shown is always checked"
         ),
     )
     proxies: str | None = Field(
@@ -58,6 +59,18 @@ class ProcessSettings(BaseSettings):
         alias="LEROBOT_BACKEND_PROXIES",
         description="addresses or networks of reverse proxies, with commas or spaces between them: what "
         "their `X-Forwarded-…` headers say counts; unset: nobody's",
+    )
+    open_metrics: bool = Field(
+        False,
+        alias="LEROBOT_BACKEND_OPEN_METRICS",
+        description="yes: /metrics needs no token, unless a proxy passes the request on; for a network that "
+        "only proxy and monitoring reach",
+    )
+    names: str | None = Field(
+        None,
+        alias="LEROBOT_BACKEND_NAMES",
+        description="names by which callers without a token reach this backend, like robots.example.com, "
+        "with commas or spaces between them; addresses, and the names of this machine, are known",
     )
     pages: str | None = Field(
         None,
@@ -84,6 +97,12 @@ class ProcessSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="LOG_LEVEL", description="DEBUG, INFO, WARNING or ERROR"
     )
+
+    @field_validator("names")
+    @classmethod
+    def _are_names(cls, names: str | None) -> str | None:
+        read_names(names or "")
+        return names
 
     @field_validator("proxies")
     @classmethod
@@ -130,6 +149,11 @@ class ProcessSettings(BaseSettings):
         return read_origins(self.pages or "")
 
     @property
+    def known_as(self) -> frozenset[str]:
+        """Names of this backend that its operator has named."""
+        return read_names(self.names or "")
+
+    @property
     def trusted(self) -> tuple[Network, ...]:
         """Networks of the proxies."""
         return read_proxies(self.proxies or "")
@@ -142,6 +166,16 @@ def read_origins(text: str) -> frozenset[str]:
         if not _ORIGIN.fullmatch(origin):
             raise ValueError(f"{origin!r} is not an origin like http://localhost:3000")
     return frozenset(origins)
+
+
+def read_names(text: str) -> frozenset[str]:
+    """Names of hosts with commas or spaces between them, in lower case; raises ValueError naming the one that
+    is none."""
+    names = text.replace(",", " ").lower().split()
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a host like robots.example.com")
+    return frozenset(names)
 
 
 class ServiceSettings(ProcessSettings):

@@ -19,6 +19,8 @@ TOLD = {
     "X-Forwarded-Prefix": "/robots/backend",
 }
 
+OPEN = {"exposure": "lab", "trust_network": True, "names": ["robots.example.com"]}
+
 
 async def tell(request):
     """Who asks, and how the thing is called from there."""
@@ -54,7 +56,7 @@ async def ask(request):
     """Sends requests to a server that trusts the marked proxies."""
     proxies = read_proxies(request.param)
     async with (
-        serving(assemble("example", [PART], exposure="lab", trust_network=True, proxies=proxies)) as address,
+        serving(assemble("example", [PART], **OPEN, proxies=proxies)) as address,
         httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
     ):
         http.address = address
@@ -120,3 +122,28 @@ async def test_a_slash_at_the_end(ask):
     for method in ("GET", "POST"):
         answer = await ask.request(method, "/things/", content=b"body" if method == "POST" else None)
         assert (answer.status_code, answer.history) == (200, [])
+
+
+@trusting
+async def test_a_name_that_the_backend_does_not_have(ask):
+    """The name is that which the browser knows: a page can have its own name point at the proxy."""
+    answer = await ask.get("/things", headers={**TOLD, "X-Forwarded-Host": "evil.example"})
+    problem = answer.json()
+    assert (answer.status_code, problem["field"]) == (403, "Host")
+    assert "LEROBOT_BACKEND_NAMES" in problem["hint"]
+
+
+async def test_what_comes_through_a_proxy_is_not_local():
+    """Known or not, and however little it says."""
+    async with (
+        serving(assemble("example", [PART], exposure="local")) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
+        assert (await http.get("/things")).status_code == 200
+        for header in ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"):
+            answer = await http.get("/things", headers={header: "127.0.0.1"})
+            assert answer.status_code == 401, header
+            assert "through a proxy" in answer.json()["detail"]
+    app = assemble("example", [PART], exposure="local", proxies=read_proxies("127.0.0.1"))
+    async with serving(app) as address, httpx.AsyncClient(timeout=PATIENCE_S) as http:
+        assert (await http.get(f"http://{address}/things")).status_code == 401

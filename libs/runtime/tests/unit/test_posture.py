@@ -1,76 +1,176 @@
 """Who is let in, and who is not."""
 
+import socket
+
 import pytest
-from teleop_runtime.serving.posture import Pages, check_access, is_loopback_host
-from teleop_runtime.settings import read_origins
-from teleop_schema.errors import Forbidden
+from teleop_runtime.access.principal import THE_NETWORK, THIS_MACHINE
+from teleop_runtime.proxies import THROUGH_PROXY
+from teleop_runtime.serving import posture
+from teleop_runtime.serving.posture import Pages, Posture, check_access
+from teleop_runtime.settings import read_names, read_origins
+from teleop_schema.errors import BadInput, Forbidden, Unauthorized
 
 
-def scope(server: str | None = "127.0.0.1", **headers: str) -> dict:
-    """A connection that came in at `server`."""
-    return {
-        "server": server and (server, 8000),
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-    }
+def scope(**headers: str) -> dict:
+    """A request with these headers."""
+    return {"headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+
+
+OWN = 4711
+# What the kernel says of the account at the other end.
+ACCOUNTS = {"own": OWN, "root": 0, "other": OWN + 1, "unknown": None}
+
+
+@pytest.fixture(autouse=True)
+def _account(monkeypatch):
+    """This process runs as OWN, and a connection tells its account; the kernel can tell it."""
+    monkeypatch.setattr(posture.os, "geteuid", lambda: OWN)
+    monkeypatch.setattr(posture, "can_tell_accounts", lambda: True)
+    monkeypatch.setattr(posture, "account_of", lambda scope: ACCOUNTS[scope.get("account", "own")])
+
+
+def caller(exposure="local", *, trusted=False, names=(), open_metrics=False, needs="read", **about):
+    """Who sends such a request without a token."""
+    headers = about.pop("headers", {"host": "localhost:8000"})
+    connection = {"client": ("127.0.0.1", 5), **scope(**headers), **about}
+    posture = Posture(exposure, trusted, frozenset(names), open_metrics)
+    return posture.unknown_caller(connection, needs)
 
 
 @pytest.mark.parametrize(
-    "server", ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "/run/backend.sock", None]
+    "client", [("127.0.0.1", 5), ("127.1.2.3", 5), ("::1", 5), ("::ffff:127.0.0.1", 5), None]
 )
-@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "[::1]:8000", "robots.localhost"])
-def test_local_posture_admits_its_own_machine(server, host):
-    """Whoever comes over loopback or a Unix socket, by a name of this machine, is let in."""
-    check_access(scope(server, host=host), "local")
+@pytest.mark.parametrize("whose", ["own", "root"])
+def test_local_posture_admits_its_own_account(client, whose):
+    """And root, over loopback or a Unix socket."""
+    assert caller(client=client, account=whose) is THIS_MACHINE
 
 
-@pytest.mark.parametrize("server", ["192.168.1.5", "10.0.0.1", "::ffff:192.168.1.5", "fe80::1", "0.0.0.0"])
-def test_local_posture_refuses_the_network(server):
-    """A connection that came in at another address of this machine is refused, with the way out."""
-    with pytest.raises(Forbidden) as caught:
-        check_access(scope(server, host="localhost"), "local")
-    assert "LEROBOT_BACKEND_EXPOSURE=lab" in caught.value.hint
-    check_access(scope(server, host="localhost"), "lab")
+@pytest.mark.parametrize("whose", ["other", "unknown"])
+def test_local_posture_asks_other_accounts_for_a_token(whose):
+    """And whoever can't be told, who may be anybody; the hint names the command."""
+    with pytest.raises(Unauthorized) as caught:
+        caller(account=whose)
+    assert "lerobot-backend tokens add <name> --role operator" in caught.value.hint
+    assert caller(account=whose, trusted=True) is THE_NETWORK
 
 
+def test_where_no_account_can_be_told_the_machine_is_admitted(monkeypatch):
+    """A backend that nobody could use without a token would help nobody there; it says so at its start."""
+    monkeypatch.setattr(posture, "can_tell_accounts", lambda: False)
+    assert caller(account="unknown") is THIS_MACHINE
+    with pytest.raises(Unauthorized):
+        caller(account="unknown", client=("192.168.1.5", 5))
+
+
+@pytest.mark.parametrize("client", ["192.168.1.5", "10.0.0.1", "::ffff:192.168.1.5", "fe80::1", "0.0.0.0"])
+def test_local_posture_asks_other_machines_for_a_token(client):
+    """Whatever account they have there, unless the network is trusted."""
+    with pytest.raises(Unauthorized) as caught:
+        caller(client=(client, 5))
+    assert "lerobot-backend robots add" in caught.value.hint
+    assert caller(client=(client, 5), trusted=True) is THE_NETWORK
+
+
+def test_nobody_is_local_behind_a_proxy():
+    """The account at the other end is that of the proxy."""
+    with pytest.raises(Unauthorized, match="through a proxy"):
+        caller(**{THROUGH_PROXY: True})
+
+
+def test_lab_posture_asks_everybody():
+    """Its own account, too."""
+    with pytest.raises(Unauthorized):
+        caller("lab")
+    assert caller("lab", trusted=True) is THE_NETWORK
+
+
+def test_metrics_may_be_open_to_who_connects_directly():
+    """Nothing else is, and no page of another site reads them."""
+    assert caller("lab", open_metrics=True, needs="metrics", client=("10.0.0.7", 5)).role == "metrics"
+    for refused in (
+        {"needs": "read"},
+        {"needs": "metrics", THROUGH_PROXY: True},
+        {"needs": "metrics", "open_metrics": False},
+    ):
+        with pytest.raises(Unauthorized):
+            caller("lab", **{"open_metrics": True, **refused})
+    with pytest.raises(Forbidden):
+        caller("lab", open_metrics=True, needs="metrics", headers={"host": "evil.example"})
+
+
+@pytest.mark.parametrize(("exposure", "trusted"), [("local", False), ("local", True), ("lab", True)])
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[", "10.0.0.1"]
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[", "127.0.0.1.evil.example"]
 )
-def test_local_posture_refuses_other_names_of_itself(host):
-    """A foreign name that was made to point at this machine does not open it to that name's pages."""
+def test_a_foreign_name_opens_nothing(exposure, trusted, host):
+    """A page whose name was made to point here is of the same origin; the error names the setting."""
     with pytest.raises(Forbidden) as caught:
-        check_access(scope(host=host), "local")
+        caller(exposure, trusted=trusted, headers={"host": host})
     assert caught.value.field == "Host"
+    assert "LEROBOT_BACKEND_NAMES" in caught.value.hint
 
 
-@pytest.mark.parametrize("exposure", ["local", "lab"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "LOCALHOST:8000", "robots.localhost", "localhost.", "127.0.0.1:8000", "[::1]:8000"),
+        *("192.168.1.5:8000", "robots.example.com", "Robots.Example.com:8443", socket.gethostname()),
+        f"{socket.gethostname().partition('.')[0]}.local:8000",
+    ],
+)
+def test_known_names(host):
+    """localhost, addresses (no name can point to those), this machine, and what its operator has named."""
+    assert caller(headers={"host": host}, names=["robots.example.com"]) is THIS_MACHINE
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("host", "localhost"), ("host", "evil.example")],
+        [("host", "localhost"), ("origin", "http://localhost"), ("origin", "http://evil.example")],
+        [("host", "evil.example@localhost")],
+        [("host", "localhost, evil.example")],
+        [("host", "localhost"), ("origin", "http://evil.example@localhost")],
+    ],
+)
+def test_what_two_programs_could_read_differently_is_refused(headers):
+    """Whoever sends it, with a token or without."""
+    encoded = [(name.encode(), value.encode()) for name, value in headers]
+    with pytest.raises(BadInput) as caught:
+        check_access({"headers": encoded, "method": "GET", "path": "/"})
+    assert caught.value.field in ("Host", "Origin")
+
+
+@pytest.mark.parametrize("wrong", ["http://x", "x:80", "-x", "x/y", "a@b", "."])
+def test_what_is_no_name_is_named(wrong):
+    """Neither a port nor a scheme belongs to it."""
+    with pytest.raises(ValueError, match="is not the name of a host"):
+        read_names(f"robots.example.com, {wrong}")
+    assert read_names("Robots.example.com, other") == {"robots.example.com", "other"}
+
+
 @pytest.mark.parametrize(
     "origin",
     ["http://evil.example", "http://localhost:9999", "null", "http://[", "localhost:8000", "file://"],
 )
-def test_pages_of_other_sites_are_refused(exposure, origin):
+def test_pages_of_other_sites_are_refused(origin):
     """A browser tells where a page came from; only this server's own pages may use it."""
     with pytest.raises(Forbidden) as caught:
-        check_access(scope(host="localhost:8000", origin=origin), exposure)
+        check_access(scope(host="localhost:8000", origin=origin))
     assert caught.value.field == "Origin"
 
 
 def test_own_pages_are_admitted():
     """The Origin of the server's own pages is its own address."""
-    check_access(scope(host="localhost:8000", origin="http://localhost:8000"), "local")
-    check_access(scope("10.0.0.1", host="lab.example", origin="https://lab.example"), "lab")
-
-
-def test_loopback_hosts():
-    """What a server may listen on to be reached from its own machine only."""
-    assert all(map(is_loopback_host, ["127.0.0.1", "::1", "localhost"]))
-    assert not any(map(is_loopback_host, ["0.0.0.0", "::", "192.168.1.5", "example.com"]))
+    check_access(scope(host="localhost:8000", origin="http://localhost:8000"))
+    check_access(scope(host="lab.example", origin="https://lab.example"))
 
 
 VISUALIZER = Pages(frozenset({"https://visualizer.example"}), ("/hub/",))
 FILE = "/hub/robot_A/ds/resolve/main/meta/info.json"
 
 
-@pytest.mark.parametrize("exposure", ["local", "lab"])
 @pytest.mark.parametrize(
     "page",
     [
@@ -82,22 +182,21 @@ FILE = "/hub/robot_A/ds/resolve/main/meta/info.json"
         },
     ],
 )
-def test_chosen_pages_may_read_what_is_for_them(exposure, page):
+def test_chosen_pages_may_read_what_is_for_them(page):
     """Below the addresses for pages, and only there, and only read; with a script, or as a video."""
 
     def asks(method: str, path: str) -> dict:
         return {**scope(host="localhost:8000", **page), "method": method, "path": path}
 
     for method in ("GET", "HEAD", "OPTIONS"):
-        check_access(asks(method, FILE), exposure, VISUALIZER)
+        check_access(asks(method, FILE), VISUALIZER)
     for method, path in [("POST", "/hub/robot_A"), ("GET", "/hubs"), ("GET", "/sessions")]:
         with pytest.raises(Forbidden):
-            check_access(asks(method, path), exposure, VISUALIZER)
+            check_access(asks(method, path), VISUALIZER)
     with pytest.raises(Forbidden):
-        check_access(asks("GET", FILE), exposure)
+        check_access(asks("GET", FILE))
 
 
-@pytest.mark.parametrize("exposure", ["local", "lab"])
 @pytest.mark.parametrize(
     "page",
     [
@@ -110,13 +209,11 @@ def test_chosen_pages_may_read_what_is_for_them(exposure, page):
         {"referer": "https://other.example/", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
     ],
 )
-def test_other_pages_may_read_nothing(exposure, page):
+def test_other_pages_may_read_nothing(page):
     """Not even what they would only show, or load and measure."""
     for path in (FILE, "/sessions"):
         with pytest.raises(Forbidden):
-            check_access(
-                {**scope(host="localhost:8000", **page), "method": "GET", "path": path}, exposure, VISUALIZER
-            )
+            check_access({**scope(host="localhost:8000", **page), "method": "GET", "path": path}, VISUALIZER)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +228,10 @@ def test_other_pages_may_read_nothing(exposure, page):
 def test_links_own_pages_and_programs_are_let_in(headers):
     """A link of a chat, an address that somebody types, the backend's own pages, Node's fetch."""
     asked = {**scope(host="localhost:8000", **headers), "method": "GET", "path": "/sessions"}
-    check_access(asked, "local")
+    check_access(asked)
     if headers.get("sec-fetch-site") == "cross-site":
         with pytest.raises(Forbidden):
-            check_access({**asked, "method": "POST"}, "local")
+            check_access({**asked, "method": "POST"})
 
 
 @pytest.mark.parametrize(

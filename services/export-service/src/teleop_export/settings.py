@@ -1,10 +1,8 @@
 """Configuration of export-service."""
 
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, model_validator
-from teleop_runtime.serving.posture import check_listening
+from pydantic import Field
 from teleop_runtime.settings import ServiceSettings
 
 
@@ -32,8 +30,3 @@ class ExportSettings(ServiceSettings):
     port: int = Field(
         8003, alias="EXPORT_PORT", ge=0, le=65_535, description="port to listen on; 0: any free port"
     )
-
-    @model_validator(mode="after")
-    def _stay_local(self) -> Self:
-        check_listening(self.host, self.exposure, "EXPORT_HOST")
-        return self

@@ -4,7 +4,6 @@ import re
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
-from teleop_runtime.serving.posture import check_listening
 from teleop_runtime.settings import ProcessSettings, ServiceSettings
 
 # A name, an IPv4 address, or an IPv6 address in brackets.
@@ -40,6 +39,11 @@ class TlsSettings(ProcessSettings):
             raise ValueError(f"{host!r} is neither the name nor the IP address of a host")
         return host or None
 
+    @property
+    def known_as(self) -> frozenset[str]:
+        """That name, too."""
+        return super().known_as | ({self.tls.lower()} if self.tls else frozenset())
+
 
 class TelemetrySettings(ServiceSettings, RetentionSettings, TlsSettings):
     """Environment of telemetry-service."""
@@ -68,11 +72,6 @@ class TelemetrySettings(ServiceSettings, RetentionSettings, TlsSettings):
         min_length=1,
         description="where archived sessions, videos and datasets are kept: a folder, or s3://…",
     )
-
-    @model_validator(mode="after")
-    def _stay_local(self) -> Self:
-        check_listening(self.host, self.exposure, "TELEMETRY_HOST")
-        return self
 
     @property
     def own_authority(self) -> str | None:

@@ -143,7 +143,9 @@ async def test_a_token_that_nobody_can_mean(http, wanted, field):
 @pytest_asyncio.fixture
 async def lab(database_url):
     """A service on a network that it trusts."""
-    settings = TelemetrySettings(database_url=database_url, exposure="lab", _env_file=None)
+    settings = TelemetrySettings(
+        database_url=database_url, exposure="lab", trust_network=True, _env_file=None
+    )
     async with (
         serving(create_app(settings)) as address,
         httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as client,
@@ -195,6 +197,9 @@ async def test_the_command_lets_a_robot_join(command, http):
     assert listed[1].split() == ["robot_A", "1", "never"]
     said = await asyncio.to_thread(command, "robots", "add", "robot_B", "--server", "https://lab.example.org")
     assert said.startswith("lrbs://lab.example.org/?code=")
+    behind = "https://lab.example.org/robots/backend/"
+    said = await asyncio.to_thread(command, "robots", "add", "robot_B", "--server", behind)
+    assert said.startswith("lrbs://lab.example.org/robots/backend/?code=")
 
 
 async def test_the_command_makes_and_revokes_tokens(command, http):

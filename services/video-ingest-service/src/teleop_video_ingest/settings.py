@@ -1,9 +1,6 @@
 """Configuration of video-ingest-service."""
 
-from typing import Self
-
-from pydantic import Field, model_validator
-from teleop_runtime.serving.posture import check_listening
+from pydantic import Field
 from teleop_runtime.settings import ProcessSettings, ServiceSettings
 
 from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS
@@ -33,8 +30,3 @@ class IngestSettings(ServiceSettings, UploadSettings):
     port: int = Field(
         8002, alias="INGEST_PORT", ge=0, le=65_535, description="port to listen on; 0: any free port"
     )
-
-    @model_validator(mode="after")
-    def _stay_local(self) -> Self:
-        check_listening(self.host, self.exposure, "INGEST_HOST")
-        return self

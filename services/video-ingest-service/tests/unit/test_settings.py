@@ -28,10 +28,3 @@ def test_each_mistake_is_told():
         "INGEST_PORT",
         "INGEST_MAX_OPEN_UPLOADS",
     }
-
-
-def test_the_local_posture_does_not_listen_to_the_network():
-    """Opening the service to other machines has to be asked for by name."""
-    with pytest.raises(ValidationError, match="LEROBOT_BACKEND_EXPOSURE=lab"):
-        IngestSettings(database_url=DATABASE, host="0.0.0.0", _env_file=None)
-    IngestSettings(database_url=DATABASE, host="0.0.0.0", exposure="lab", _env_file=None)

@@ -60,7 +60,7 @@ def read_code(text: str) -> Code | None:
 def joining_line(host: str, code: Code, *, tls: bool, authority: str | None = None) -> str:
     """The line for `sync-agent join`.
 
-    host       name or address of the server, with its port if it is not the scheme's own
+    host       name or address of the server, with its port if it is not the scheme's own, and a proxy's path
     tls        whether it is reached by TLS
     authority  PEM certificate of the authority that has signed the server's own; None: one that everybody
                trusts

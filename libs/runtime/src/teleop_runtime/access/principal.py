@@ -83,3 +83,4 @@ class Principal:
 # Whoever the posture lets in without a token.
 THIS_MACHINE = Principal("this machine", "admin", how="this machine")
 THE_NETWORK = Principal("the trusted network", "admin", how="network")
+A_MONITOR = Principal("whoever reads the metrics", "metrics", how="network")

@@ -20,13 +20,13 @@ from starlette.websockets import WebSocket
 from teleop_schema.errors import BackendError, StorageUnavailable
 
 from teleop_runtime.access.forward_auth import ForwardAuth
+from teleop_runtime.access.roles import Exposure
 from teleop_runtime.descriptors import raise_limit
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import show_metrics
 from teleop_runtime.proxies import Network
 from teleop_runtime.serving import problems
 from teleop_runtime.serving.graceful import ask_server_to_end, drain_before_exit, start_ends_when_asked
-from teleop_runtime.serving.guard import unknown_caller
 from teleop_runtime.serving.middleware.compression import Compression
 from teleop_runtime.serving.middleware.early_answers import EarlyAnswers
 from teleop_runtime.serving.middleware.forwarded import Forwarded
@@ -35,9 +35,9 @@ from teleop_runtime.serving.middleware.vouching import Vouching
 from teleop_runtime.serving.openapi.document import Described, describe
 from teleop_runtime.serving.openapi.page import POLICY, page_of
 from teleop_runtime.serving.operations import Answer, Conversation, JsonResponse, Operation
-from teleop_runtime.serving.posture import Pages
+from teleop_runtime.serving.posture import Pages, Posture
 from teleop_runtime.serving.starting import Start
-from teleop_runtime.settings import Exposure, ProcessSettings
+from teleop_runtime.settings import ProcessSettings
 
 log = get_logger(__name__)
 
@@ -182,6 +182,8 @@ def assemble_for(settings: ProcessSettings, title: str, parts: Sequence[ServiceP
         parts,
         exposure=settings.exposure,
         trust_network=settings.trust_network,
+        names=settings.known_as,
+        open_metrics=settings.open_metrics,
         proxies=settings.trusted,
         pages=settings.readers,
         forward_auth=settings.vouching,
@@ -194,17 +196,22 @@ def assemble(
     *,
     exposure: Exposure,
     trust_network: bool = False,
+    names: Collection[str] = (),
+    open_metrics: bool = False,
     proxies: Sequence[Network] = (),
     pages: Collection[str] = (),
     forward_auth: ForwardAuth | None = None,
 ) -> Starlette:
     """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers.
 
-    trust_network  whether other machines need no token
+    trust_network  whether nobody who can connect needs a token
+    names          by which it is known to callers without a token, besides those of this machine
+    open_metrics   whether whoever connects directly may read the metrics without a token
     proxies        whose word counts about the address and the client of a request
     pages          origins of the pages of other sites that may read what parts have for pages
     forward_auth   what the proxies say of people; None: nothing that counts
     """
+    posture = Posture(exposure, trust_network, frozenset(names), open_metrics)
     health = Health()
     state: dict[str, Any] = {}
     handlers: dict[Any, Any] = {
@@ -213,7 +220,7 @@ def assemble(
     }
     app = Starlette(
         routes=_routes(title, parts, health),
-        lifespan=partial(_lifespan, parts=parts, health=health, state=state),
+        lifespan=partial(_lifespan, parts=parts, posture=posture, health=health, state=state),
         exception_handlers=handlers,
     )
     app.router.default = _nowhere
@@ -223,8 +230,7 @@ def assemble(
     readers = Pages(frozenset(pages), beginnings)
     app.add_middleware(Started, state=state)
     app.add_middleware(Compression)
-    unknown = unknown_caller(exposure, trust_network)
-    app.add_middleware(FrontDoor, exposure=exposure, pages=readers, unknown_caller=unknown)
+    app.add_middleware(FrontDoor, posture=posture, pages=readers)
     app.add_middleware(EarlyAnswers)
     app.add_middleware(Forwarded, proxies=proxies)
     if forward_auth is not None:
@@ -273,10 +279,16 @@ def _routes(title: str, parts: Sequence[ServicePart], health: Health) -> list[Ro
 
 @asynccontextmanager
 async def _lifespan(
-    app: Starlette, *, parts: Sequence[ServicePart], health: Health, state: dict[str, Any]
+    app: Starlette,
+    *,
+    parts: Sequence[ServicePart],
+    posture: Posture,
+    health: Health,
+    state: dict[str, Any],
 ) -> AsyncIterator[None]:
     """Starts the parts, and ends them; `health` and `state` have what is theirs once they have started."""
     raise_limit()
+    posture.tell()
     start = app.state.start = Start(_all_parts(parts, health, state), partial(_end_for, app))
     health.checks["start"] = start.check
 

@@ -30,6 +30,7 @@ from websockets.exceptions import HeaderLineTooLong, TooManyHeaders
 from websockets.frames import Close, CloseCode, Frame
 from websockets.http11 import Request
 
+from teleop_runtime.access.far_end import FAR_END, FarEnd
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import ERRORS
 from teleop_runtime.serving.problems import as_problem
@@ -85,12 +86,14 @@ def refusal(error: BackendError) -> bytes:
 class HttpConnection(HttpToolsProtocol):
     """An HTTP connection; a WebSocket begins as one too."""
 
+    far_end: FarEnd
     _refused = False
     _begun = False
     _awaited: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.far_end = FarEnd(transport.get_extra_info("socket"))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -99,6 +102,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        cast(dict[str, Any], self.scope)["extensions"] = {FAR_END: self.far_end}
         self._begun = True
         if self._awaited is None:
             self._await_head()
@@ -173,7 +177,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if not self.close_sent:
             # The endpoint's task exists, and begins only after this.
-            cast(dict[str, Any], self.scope["extensions"])[PEER] = self.peer
+            extensions = cast(dict[str, Any], self.scope["extensions"])
+            extensions[PEER] = self.peer
+            extensions[FAR_END] = FarEnd(self.transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()

@@ -17,12 +17,12 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_schema.errors import BackendError, StorageUnavailable, Unauthorized
 
-from teleop_runtime.access.principal import THE_NETWORK, THIS_MACHINE, Principal
+from teleop_runtime.access.principal import THE_NETWORK, Principal
 from teleop_runtime.access.roles import AUDITED, Need
 from teleop_runtime.logs import get_logger, holds_token
 from teleop_runtime.serving.identity import sessions_of, signed_in
+from teleop_runtime.serving.posture import SHOW, Posture
 from teleop_runtime.serving.problems import as_backend_error, as_message, refuse
-from teleop_runtime.settings import Exposure
 from teleop_runtime.trouble import trouble_of
 
 log = get_logger(__name__)
@@ -33,11 +33,6 @@ OFFERED = "bearer."
 # Parts of addresses that say whose data it is. The parts of a server that have such addresses know the robots
 # behind them: a function of that name, in the state.
 BOUND = ("session_id", "video_id", "upload_id", "export_id")
-SHOW = "send it as `Authorization: Bearer <token>`"
-GET_ONE = (
-    "a robot joins with the line from `lerobot-backend robots add`; people sign in with a link from "
-    "`lerobot-backend people add`; other programs send `Authorization: Bearer <token>`"
-)
 # For the last words to a client that may not be reading any more.
 FAREWELL_TIMEOUT_S = 2.0
 
@@ -59,13 +54,6 @@ class Tokens(Protocol):
 
     async def note(self, principal: Principal, address: str | None, action: str, subject: str) -> None:
         """Keep what was done."""
-
-
-def unknown_caller(exposure: Exposure, trust_network: bool) -> Principal | None:
-    """Whoever shows no token, and was let in by the posture; None: nobody may do that."""
-    if exposure == "local":
-        return THIS_MACHINE
-    return THE_NETWORK if trust_network else None
 
 
 def check_address(scope: Scope) -> None:
@@ -136,9 +124,8 @@ async def _identify(connection: HTTPConnection, needs: Need) -> Principal:
         return await _tokens(connection).find(token)
     if (known := await signed_in(connection)) is not None:
         return known
-    unknown: Principal | None = connection.state.unknown_caller
-    if unknown is None:
-        raise Unauthorized("this backend serves nobody without a token", hint=GET_ONE)
+    posture: Posture = connection.state.posture
+    unknown = posture.unknown_caller(connection.scope, needs)
     if needs == "grant" and unknown is THE_NETWORK:
         raise Unauthorized(
             "tokens are made and revoked with a token of the role admin, even where the network is trusted",

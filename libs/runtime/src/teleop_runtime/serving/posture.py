@@ -1,14 +1,22 @@
-"""Who may connect to this process: the local posture, and browsers on pages of other sites."""
+"""Who may use this process without a token, and what browsers on pages of other sites may."""
 
 import ipaddress
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.types import Scope
-from teleop_schema.errors import Forbidden
+from teleop_schema.errors import BadInput, Forbidden, Unauthorized
 
-from teleop_runtime.settings import Exposure
+from teleop_runtime.access.far_end import account_of, can_tell_accounts
+from teleop_runtime.access.principal import A_MONITOR, THE_NETWORK, THIS_MACHINE, Principal
+from teleop_runtime.access.roles import Exposure, Need
+from teleop_runtime.logs import get_logger
+from teleop_runtime.proxies import THROUGH_PROXY
+
+log = get_logger(__name__)
 
 READING = ("GET", "HEAD", "OPTIONS")
 # Where a browser shows the answer to a navigation as a page of its own.
@@ -17,7 +25,12 @@ PROXY_HINT = (
     "if this is the backend's own address, a proxy has changed `Host`: let it pass that on (in nginx: "
     "`proxy_set_header Host $http_host;`), or tell the backend with LEROBOT_BACKEND_PROXIES whom to believe"
 )
-HINT = "to accept robots on a network you trust, set LEROBOT_BACKEND_EXPOSURE=lab"
+NAMES = "LEROBOT_BACKEND_NAMES"
+SHOW = "send it as `Authorization: Bearer <token>`"
+GET_ONE = (
+    "a robot joins with the line from `lerobot-backend robots add`; people sign in with a link from "
+    "`lerobot-backend people add`; other programs send `Authorization: Bearer <token>`"
+)
 
 
 @dataclass(frozen=True)
@@ -51,27 +64,100 @@ def origin_of(headers: Mapping[bytes, bytes]) -> str:
 NO_PAGES = Pages()
 
 
-def check_access(scope: Scope, exposure: Exposure, pages: Pages = NO_PAGES) -> None:
-    """Raise Forbidden for a caller that the posture does not admit.
+@dataclass(frozen=True)
+class Posture:
+    """Who is let in without a token.
 
-    local  only connections to a loopback address (or a Unix socket), under a name of this machine. A page of
-           another site whose name was made to point here would use that name
-    both   no pages of other sites, but for what they may read of `pages`: the Origin must be the address that
-           the browser connects to, and what has no Origin (a picture in a page, a frame, a form that asks
-           with GET) must not come from another site, as browsers tell it (Fetch Metadata). Links to the
-           backend work
+    exposure       local: the account that runs this process, and root, over loopback or a Unix socket
+    trust_network  everybody who can connect
+    names          by which this backend is known, besides those of this machine. The page of another site can
+                   have its own name point here; then it is of the same origin, but it has no token
+    open_metrics   whoever connects directly, and not through a proxy, may read what the server measures
     """
+
+    exposure: Exposure
+    trust_network: bool = False
+    names: frozenset[str] = frozenset()
+    open_metrics: bool = False
+
+    def unknown_caller(self, scope: Scope, needs: Need) -> Principal:
+        """Whoever sends this request without a token; raises Unauthorized or Forbidden if that is needed."""
+        reason = self._not_local(scope)
+        if reason is None:
+            caller = THIS_MACHINE
+        elif self.trust_network:
+            caller = THE_NETWORK
+        elif self.open_metrics and needs == "metrics" and not scope.get(THROUGH_PROXY):
+            caller = A_MONITOR
+        else:
+            raise reason
+        self._check_name(scope)
+        return caller
+
+    def tell(self) -> None:
+        """Log what this machine keeps from being checked."""
+        if self.exposure == "local" and not can_tell_accounts():
+            log.warning(
+                "accounts are not told apart",
+                reason="this system does not say which account has opened a connection",
+                hint="no account of this machine needs a token; LEROBOT_BACKEND_EXPOSURE=lab asks all for it",
+            )
+
+    def _not_local(self, scope: Scope) -> Unauthorized | None:
+        """Why a caller is not let in as the account that runs this process."""
+        if self.exposure != "local":
+            return Unauthorized("this backend serves nobody without a token", hint=GET_ONE)
+        if scope.get(THROUGH_PROXY):
+            return Unauthorized("this backend serves nobody without a token through a proxy", hint=GET_ONE)
+        address = _ip_address((scope.get("client") or ("",))[0])
+        if address is not None and not address.is_loopback:
+            return Unauthorized("this backend serves no other machine without a token", hint=GET_ONE)
+        if not can_tell_accounts():
+            return None
+        account = account_of(scope)
+        if account in (0, os.geteuid()):
+            return None
+        who = "an account that can't be told" if account is None else f"account {account} of this machine"
+        mine = f"account {os.geteuid()}, which runs it, and root"
+        return Unauthorized(
+            f"this backend does not serve {who} without a token, only {mine}",
+            hint="get a token from that account: lerobot-backend tokens add <name> --role operator; and "
+            f"{SHOW}",
+        )
+
+    def _check_name(self, scope: Scope) -> None:
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        name = _hostname(host).rstrip(".")
+        if name == "localhost" or name.endswith(".localhost") or _ip_address(name) is not None:
+            return
+        if name not in self.names and name not in machine_names():
+            raise Forbidden(
+                f"without a token, this backend is not served as {host[:100]!r}",
+                field="Host",
+                hint=f"if that is its name, add it to {NAMES}; with a token, any name will do",
+            )
+
+
+def machine_names() -> frozenset[str]:
+    """Those of this machine, in lower case, without asking anybody else."""
+    whole = socket.gethostname().lower()
+    first = whole.partition(".")[0]
+    return frozenset({whole, first, f"{first}.local"} - {"", ".local"})
+
+
+def check_access(scope: Scope, pages: Pages = NO_PAGES) -> None:
+    """Raise Forbidden for pages of other sites, but for what they may read of `pages`; BadInput if the
+    request gives several addresses of this backend, or several pages.
+
+    The Origin must be the address that the browser connects to, and what has no Origin (a picture in a page,
+    a frame, a form that asks with GET) must not come from another site, as browsers tell it (Fetch Metadata).
+    Links to the backend work.
+    """
+    _check_once(scope)
     headers = dict(scope["headers"])
     host = headers.get(b"host", b"").decode("latin-1")
     origin = headers.get(b"origin", b"").decode("latin-1")
     site = headers.get(b"sec-fetch-site", b"none").decode("latin-1")
-    server = scope.get("server")
-    address = _ip_address(server[0]) if server else None
-    if exposure == "local" and address is not None:
-        if not address.is_loopback:
-            raise Forbidden("this backend accepts connections from its own machine only", hint=HINT)
-        if not _is_local_name(host):
-            raise Forbidden(f"this backend is not {host[:100]!r}", field="Host", hint=HINT)
     if pages.may_read(scope):
         return
     if origin and _netloc(origin) != host:
@@ -82,31 +168,21 @@ def check_access(scope: Scope, exposure: Exposure, pages: Pages = NO_PAGES) -> N
         raise Forbidden("web pages of other sites may not use this backend", field="Sec-Fetch-Site")
 
 
-def check_listening(host: str, exposure: Exposure, variable: str) -> None:
-    """Raise ValueError, naming the environment variable, for a host the posture must not listen on."""
-    if exposure == "local" and not is_loopback_host(host):
-        raise ValueError(
-            f"{variable} {host} would accept connections from "
-            "other machines; if you want that, set LEROBOT_BACKEND_EXPOSURE=lab"
-        )
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether a server that listens on `host` can be reached only from its own machine."""
-    address = _ip_address(host)
-    return host == "localhost" if address is None else address.is_loopback
+def _check_once(scope: Scope) -> None:
+    """Programs that read such a request differently would not agree on who may do what."""
+    for name in (b"host", b"origin"):
+        told = [value for key, value in scope["headers"] if key == name]
+        if len(told) > 1 or any(b"@" in value or b"," in value for value in told):
+            raise BadInput(
+                "a request must name one address, without a user's name",
+                field=name.decode().capitalize(),
+            )
 
 
 def _is_link(scope: Scope, headers: dict[bytes, bytes]) -> bool:
     """Whether a person follows a link, and will see the answer instead of the other site's page."""
     goes = headers.get(b"sec-fetch-mode") == b"navigate" and scope.get("method") in ("GET", "HEAD")
     return goes and headers.get(b"sec-fetch-dest", b"").decode("latin-1") in ALONE
-
-
-def _is_local_name(host: str) -> bool:
-    name = _hostname(host)
-    address = _ip_address(name)
-    return name == "localhost" or name.endswith(".localhost") or (address is not None and address.is_loopback)
 
 
 def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -112,7 +112,8 @@ async def _add_robot(pool: Pool, arguments: argparse.Namespace) -> str:
     server = on.reached(arguments.server)
     code, expires_at = await TokenTable(pool).enrol(robot_id)
     await TokenDirectory(pool).note(OPERATOR, None, "robots add", robot_id)
-    line = joining_line(server.netloc, code, tls=server.scheme == "https", authority=on.authority)
+    address = server.netloc + server.path.rstrip("/")
+    line = joining_line(address, code, tls=server.scheme == "https", authority=on.authority)
     until = told_time(expires_at)
     return f"{line}\nGood once, until {until}. On the robot's computer: sync-agent join '{line}'"
 

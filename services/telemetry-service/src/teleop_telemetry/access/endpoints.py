@@ -10,6 +10,7 @@ from teleop_runtime.access.codes import joining_line
 from teleop_runtime.access.principal import Principal
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.guard import note
+from teleop_runtime.serving.middleware.forwarded import PREFIX
 from teleop_runtime.serving.operations import Answer, Header, JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import (
     AuthorityNotFound,
@@ -93,7 +94,7 @@ async def enrol_robot(request: Request) -> Response:
     table: TokenTable = request.state.token_table
     code, expires_at = await table.enrol(robot_id)
     tls = request.url.scheme == "https"
-    host = request.headers.get("host", "localhost")
+    host = request.headers.get("host", "localhost") + request.scope.get(PREFIX, "")
     line = joining_line(host, code, tls=tls, authority=request.state.authority)
     return JsonResponse(Enrolment(robot_id, str(code), line, expires_at), 201, headers=NOT_KEPT)
 

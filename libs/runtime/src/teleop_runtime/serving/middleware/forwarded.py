@@ -7,7 +7,15 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from teleop_runtime.logs import get_logger
-from teleop_runtime.proxies import FORWARDED, Network, Told, is_trusted, read_forwarded
+from teleop_runtime.proxies import (
+    FORWARDED,
+    OF_PROXIES,
+    THROUGH_PROXY,
+    Network,
+    Told,
+    is_trusted,
+    read_forwarded,
+)
 
 log = get_logger(__name__)
 
@@ -26,7 +34,8 @@ def address_of(request: Request, path: str) -> str:
 
 class Forwarded:
     """Middleware that gives a request of a trusted proxy the client's address, the scheme, and the `Host`
-    header that the client has used, and the prefix for `address_of`.
+    header that the client has used, and the prefix for `address_of`; each request learns whether it has come
+    through a proxy, trusted or not.
 
     It must be the first to see a request: whether a caller is admitted depends on them.
     """
@@ -41,7 +50,9 @@ class Forwarded:
             headers = Headers(scope=scope)
             told = {name: values for name in FORWARDED if (values := headers.getlist(name))}
             peer = (scope.get("client") or ("",))[0]
-            if told and is_trusted(peer, self.proxies):
+            trusted = is_trusted(peer, self.proxies)
+            scope[THROUGH_PROXY] = trusted or any(name in headers for name in OF_PROXIES)
+            if told and trusted:
                 _apply(read_forwarded(told, self.proxies), scope)
             elif told:
                 self._log(peer)

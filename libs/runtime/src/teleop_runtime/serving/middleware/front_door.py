@@ -7,14 +7,12 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from teleop_schema.errors import Forbidden, Unauthorized
+from teleop_schema.errors import BackendError
 
-from teleop_runtime.access.principal import Principal
 from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from teleop_runtime.serving import problems
 from teleop_runtime.serving.guard import check_address
-from teleop_runtime.serving.posture import Pages, check_access, origin_of
-from teleop_runtime.settings import Exposure
+from teleop_runtime.serving.posture import Pages, Posture, check_access, origin_of
 
 # Of answers that are no page: if a browser shows one all the same, it runs and loads nothing, in no frame.
 POLICY_OF_DATA = b"default-src 'none'; frame-ancestors 'none'"
@@ -28,20 +26,18 @@ class FrontDoor:
     def __init__(
         self,
         app: ASGIApp,
-        exposure: Exposure,
+        posture: Posture,
         pages: Pages,
-        unknown_caller: Principal | None,
     ) -> None:
         """
-        unknown_caller  whoever shows no token; None: such callers may do nothing
+        posture  who is let in without a token; endpoints ask once they know that none is shown
         """
         self.app = app
-        self.exposure = exposure
+        self.posture = posture
         self.pages = pages
-        self.unknown_caller = unknown_caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["unknown_caller"] = self.unknown_caller
+        scope.setdefault("state", {})["posture"] = self.posture
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -69,10 +65,10 @@ class FrontDoor:
             await send(message)
 
         try:
-            check_access(scope, self.exposure, self.pages)
+            check_access(scope, self.pages)
             check_address(scope)
             await self.app(scope, receive, send_counted)
-        except (Forbidden, Unauthorized) as error:
+        except BackendError as error:
             response = await problems.answer_backend_error(Request(scope), error)
             await response(scope, receive, send_counted)
         except Exception as error:
@@ -95,9 +91,9 @@ class FrontDoor:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            check_access(scope, self.exposure)
+            check_access(scope)
             check_address(scope)
-        except (Forbidden, Unauthorized) as error:
+        except BackendError as error:
             await problems.refuse(WebSocket(scope, receive, send), error)
             return
         await self.app(scope, receive, send)
