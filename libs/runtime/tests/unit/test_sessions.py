@@ -58,14 +58,18 @@ def test_a_session_is_found_among_other_cookies():
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE", "OPTIONS", None])
 def test_only_a_page_of_the_backend_changes_something(method):
     """A browser says which page asks; whoever says nothing is refused."""
-    check_own_page(method, {b"origin": b"http://host"})
-    check_own_page(method, {b"sec-fetch-site": b"same-origin"})
+    for tls in (True, False):
+        check_own_page(method, {b"origin": b"https://host"}, tls=tls)
+        check_own_page(method, {b"sec-fetch-site": b"same-origin"}, tls=tls)
+    check_own_page(method, {b"origin": b"http://host"}, tls=False)
+    with pytest.raises(Forbidden):
+        check_own_page(method, {b"origin": b"http://host", b"sec-fetch-site": b"same-origin"}, tls=True)
     for said in ({}, {b"sec-fetch-site": b"none"}, {b"sec-fetch-site": b"same-site"}):
         with pytest.raises(Forbidden, match="only when a page of this backend asks"):
-            check_own_page(method, said)
+            check_own_page(method, said, tls=False)
 
 
 def test_whoever_reads_says_nothing():
     """A browser sends no Origin when somebody follows a link."""
-    check_own_page("GET", {})
-    check_own_page("HEAD", {})
+    check_own_page("GET", {}, tls=True)
+    check_own_page("HEAD", {b"origin": b"http://host"}, tls=True)

@@ -12,8 +12,10 @@ import sys
 import httpx
 import pytest
 import pytest_asyncio
+from teleop_runtime.access.roles import NEEDS
 from teleop_runtime.access.sessions import PLAIN_NAME, SECURE_NAME, make_secret
-from teleop_telemetry.access import people_endpoints, people_table
+from teleop_schema.errors import TooManyAttempts
+from teleop_telemetry.access import limits, people_endpoints, people_table
 from teleop_telemetry.app import create_app
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_testing.backends.serving import serving
@@ -102,7 +104,8 @@ async def test_a_link_signs_a_person_in_once(add, closed, database):
     expected = {"name": "anna", "role": "operator", "robot_ids": ["robot_A", "robot_B"]}
     assert told == {**expected, "expires_at": told["expires_at"]}
     me = (await closed.get("/me", headers=cookie)).json()
-    assert me == {**expected, "how": "session", "expires_at": told["expires_at"]}
+    may = ["nothing", "known", "metrics", "read", "browse", "verify", "operate"]
+    assert me == {**expected, "how": "session", "may": may, "expires_at": told["expires_at"]}
     assert (await closed.get("/sessions?robot_id=robot_A", headers=cookie)).status_code == 200
     assert (await closed.get("/sessions?robot_id=robot_C", headers=cookie)).status_code == 403
     assert (await closed.get("/people", headers=cookie)).status_code == 403
@@ -146,11 +149,27 @@ async def test_of_many_who_show_one_code_one_signs_in(add, closed):
     assert sorted(answer.status_code for answer in answers) == [200, 403, 403, 403]
 
 
-async def test_signing_in_is_limited(closed, monkeypatch):
-    """As joining is."""
+async def test_signing_in_is_limited(add, closed, monkeypatch):
+    """For each address, so that nobody keeps others out."""
     monkeypatch.setattr(people_endpoints, "MAX_SIGN_INS_PER_MINUTE", 3)
-    answers = [(await sign_in(closed, make_secret()))[0] for _ in range(8)]
+    code, there = await add(), {"X-Forwarded-For": "192.0.2.9"}
+    answers = [(await sign_in(closed, make_secret(), **there))[0] for _ in range(8)]
     assert (429, "too_many_attempts", True) in {outcome(answer) for answer in answers}
+    assert (await sign_in(closed, code))[0].status_code == 200
+
+
+def test_addresses_without_end_are_counted_together(monkeypatch):
+    """What is kept of attempts has a limit."""
+    monkeypatch.setattr(limits, "MAX_APART", 2)
+    monkeypatch.setattr(limits.time, "monotonic", lambda: 60.0)
+    attempts = limits.Attempts("may try")
+    for address in ("a", "b", "a", "b", "c", "d"):
+        attempts.count(2, address)
+    for address in ("a", "e"):
+        with pytest.raises(TooManyAttempts, match="at most 2 may try per minute"):
+            attempts.count(2, address)
+    monkeypatch.setattr(limits.time, "monotonic", lambda: 120.0)
+    attempts.count(2, "a")
 
 
 async def test_a_page_of_another_site_signs_nobody_in_or_out(add, closed):
@@ -191,8 +210,25 @@ async def test_who_calls_where_nobody_signs_in(http):
         "role": "admin",
         "robot_ids": None,
         "how": "this machine",
+        "may": [*NEEDS],
         "expires_at": None,
     }
+
+
+async def test_who_calls_from_a_trusted_network(database_url):
+    """It may do everything, but let somebody in for longer than it is trusted."""
+    settings = TelemetrySettings(
+        database_url=database_url, exposure="lab", trust_network=True, _env_file=None
+    )
+    async with (
+        serving(create_app(settings)) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as client,
+    ):
+        me = (await client.get("/me")).json()
+        assert (me["role"], me["how"], {*NEEDS} - {*me["may"]}) == ("admin", "network", {"grant"})
+        assert (await client.get("/people")).status_code == 200
+        made = await client.post("/people", json={"name": "eve", "role": "admin"})
+        assert outcome(made) == (401, "unauthorized", True)
 
 
 async def test_signing_out_ends_the_session(add, closed):

@@ -70,13 +70,18 @@ def cookie(secret: str, *, tls: bool) -> str:
     return f"{name}; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Lax{'; Secure' if tls else ''}"
 
 
-def check_own_page(method: str | None, headers: Mapping[bytes, bytes]) -> None:
+def check_own_page(method: str | None, headers: Mapping[bytes, bytes], *, tls: bool) -> None:
     """Raise Forbidden for what only a page of the backend may ask for by a cookie, unless one does.
 
     Browsers send cookies by themselves, so a change or a WebSocket (`method` None) needs a word of the
-    browser about the page that asks: `serving.posture` has refused those of other sites already.
+    browser about the page that asks: `serving.posture` has refused those of other hosts already.
+
+    tls  whether the request came by https; a page that came by plain HTTP, which anybody on the way can have
+         written, is another one then, although its host is the same
     """
-    if method in READING or b"origin" in headers or headers.get(b"sec-fetch-site") == b"same-origin":
+    origin = headers.get(b"origin")
+    known = headers.get(b"sec-fetch-site") == b"same-origin" if origin is None else True
+    if method in READING or (known and not (tls and origin and origin.startswith(b"http:"))):
         return
     raise Forbidden(
         "a session changes something only when a page of this backend asks for it",

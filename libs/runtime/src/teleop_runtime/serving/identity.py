@@ -46,7 +46,9 @@ async def signed_in(connection: HTTPConnection) -> Principal | None:
     if found is None and secret is not None:
         found = await sessions.find(secret)
     if found is not None:
-        check_own_page(connection.scope.get("method"), dict(connection.scope["headers"]))
+        check_own_page(
+            connection.scope.get("method"), dict(connection.scope["headers"]), tls=by_tls(connection)
+        )
     elif refusal is not None:
         raise refusal
     return found

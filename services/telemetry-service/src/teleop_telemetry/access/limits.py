@@ -4,6 +4,8 @@ import time
 
 from teleop_schema.errors import TooManyAttempts
 
+MAX_APART = 10_000
+
 
 class Attempts:
     """Counts attempts by the minute."""
@@ -14,15 +16,19 @@ class Attempts:
         """
         self._who = who
         self._minute = 0
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
-    def count(self, most: int) -> None:
-        """Count one; raises TooManyAttempts beyond `most` in a minute."""
+    def count(self, most: int, by: str = "") -> None:
+        """Count one; raises TooManyAttempts beyond `most` in a minute.
+
+        by  whose attempts are counted apart, by address; beyond MAX_APART, new ones are counted together
+        """
         minute = int(time.monotonic() // 60)
         if minute != self._minute:
-            self._minute, self._count = minute, 0
-        self._count += 1
-        if self._count > most:
+            self._minute, self._counts = minute, {}
+        by = by if by in self._counts or len(self._counts) < MAX_APART else ""
+        self._counts[by] = self._counts.get(by, 0) + 1
+        if self._counts[by] > most:
             raise TooManyAttempts(
                 f"at most {most} {self._who} per minute", limit=most, hint="try again in a minute"
             )

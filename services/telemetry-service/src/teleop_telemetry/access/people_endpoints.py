@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from teleop_runtime.access.principal import Principal
+from teleop_runtime.access.roles import ALLOWED, NEEDS
 from teleop_runtime.access.sessions import check_own_page, cookie, sign_in_link
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.guard import caller_of, note
@@ -27,8 +28,8 @@ from teleop_telemetry.access.sign_in_page import PAGE, POLICY
 
 log = get_logger(__name__)
 
-# Each is a statement in the database; nobody can guess a code.
-MAX_SIGN_INS_PER_MINUTE = 120
+# Of one address, so that nobody keeps others out. Nobody can guess a code; each try is work for the database.
+MAX_SIGN_INS_PER_MINUTE = 60
 NOT_KEPT = {"Cache-Control": "no-store"}
 SIGN_IN_PAGE = Answer(200, "HTML that fetches nothing from elsewhere", media={"text/html": str})
 
@@ -80,13 +81,14 @@ async def sign_in(request: Request) -> Response:
     Whatever is wrong with a code is refused in the same words.
     """
     attempts: Attempts = request.state.sign_ins
-    attempts.count(MAX_SIGN_INS_PER_MINUTE)
+    address = request.client.host if request.client else ""
+    attempts.count(MAX_SIGN_INS_PER_MINUTE, address)
     wanted = await read_body(request, SigningIn)
     table: PeopleTable = request.state.people_table
     try:
         signed_in, session = await table.sign_in(wanted.code.strip())
     except SignInFailed:
-        log.warning("somebody could not sign in", address=request.client.host if request.client else None)
+        log.warning("somebody could not sign in", address=address)
         raise
     await note(request, Principal(signed_in.name, signed_in.role), "sign_in", signed_in.name)
     tls = by_tls(request)
@@ -97,7 +99,7 @@ async def sign_out(request: Request) -> Response:
     """End the session of this browser; there need not be one."""
     session = session_shown(request)
     if session is not None:
-        check_own_page(request.method, dict(request.scope["headers"]))
+        check_own_page(request.method, dict(request.scope["headers"]), tls=by_tls(request))
         table: PeopleTable = request.state.people_table
         await table.sign_out(session)
     return Response(status_code=204, headers={**NOT_KEPT, "Set-Cookie": cookie("", tls=by_tls(request))})
@@ -107,8 +109,16 @@ async def show_caller(request: Request) -> Response:
     """Who calls, as the backend sees it, and what they may do."""
     caller = caller_of(request)
     robot_ids = None if caller.robot_ids is None else sorted(caller.robot_ids)
+    may = [need for need in NEEDS if caller.role in ALLOWED[need]]
+    if caller.how == "network":
+        may.remove("grant")
     told = Caller(
-        name=caller.name, role=caller.role, robot_ids=robot_ids, how=caller.how, expires_at=caller.expires_at
+        name=caller.name,
+        role=caller.role,
+        robot_ids=robot_ids,
+        how=caller.how,
+        may=may,
+        expires_at=caller.expires_at,
     )
     return JsonResponse(told, headers=NOT_KEPT)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 from teleop_runtime.access.principal import How
-from teleop_runtime.access.roles import PersonRole, Role
+from teleop_runtime.access.roles import Need, PersonRole, Role
 from teleop_schema.identifiers import RobotId
 
 # Printable, no slash, for it is a part of an address; `$` alone would let a line break at the end pass.
@@ -116,6 +116,7 @@ class Caller(Struct, kw_only=True):
     robot_ids   the only robots whose data they may touch; null: all
     how         by what they are known: a token; the session of a browser; a proxy that has signed them in;
                 or where they are, the machine of the backend or a network that it trusts
+    may         what addresses may ask of a caller, and this one fulfils
     expires_at  when the token or session ends; null: never, or the backend does not know
     """
 
@@ -123,4 +124,5 @@ class Caller(Struct, kw_only=True):
     role: Role
     robot_ids: list[str] | None
     how: How
+    may: list[Need]
     expires_at: datetime | None

@@ -101,7 +101,7 @@ form.addEventListener('submit', async event => {
   part('go').disabled = false;
   if (!answer) return;
   if (!answer.ok) {
-    const problem = await answer.json();
+    const problem = await answer.json().catch(() => ({detail: words.away}));
     takeCode();
     say(problem.detail);
     return;
